@@ -1,0 +1,77 @@
+//! What can go wrong with a file, always with its path.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of a file-system operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A file-system operation that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file, or the folder it should be in, is missing.
+    #[error("{}: no such file or folder", .path.display())]
+    NotFound {
+        /// What was looked for.
+        path: PathBuf,
+    },
+    /// The file to be made is there already.
+    #[error("{}: exists already", .path.display())]
+    AlreadyExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A read went past the end of the file.
+    #[error("{}: {length} bytes asked for at {offset}, but the file ends before", .path.display())]
+    EndOfFile {
+        /// The file.
+        path: PathBuf,
+        /// Where the read began, in bytes.
+        offset: u64,
+        /// How many bytes were asked for.
+        length: usize,
+    },
+    /// A file that is read whole is longer than its bound.
+    #[error("{}: {length} bytes long, at most {length_max} expected", .path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+        /// The bound in bytes.
+        length_max: u64,
+    },
+    /// The operating system refused: disk full, no permission, an I/O error.
+    #[error("{}: cannot {operation}: {source}", .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+}
+
+// === impl Error ===
+
+impl Error {
+    /// Whether the file or folder was missing.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// Whether the file was there already.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, Self::AlreadyExists { .. })
+    }
+
+    pub(crate) fn from_io(path: &Path, operation: &'static str, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::NotFound { path },
+            io::ErrorKind::AlreadyExists => Self::AlreadyExists { path },
+            _ => Self::Io { path, operation, source },
+        }
+    }
+}

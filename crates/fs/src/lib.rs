@@ -1,0 +1,173 @@
+//! The file-system seam: append, sync, rename and seal.
+//!
+//! Everything durable goes through [`FileSystem`]. What it promises, and nothing more:
+//! - bytes are durable once [`AppendFile::sync`] returned; a name is durable once
+//!   [`FileSystem::sync_directory`] of its folder returned (a file system that commits names by
+//!   itself, as HDFS does, answers at once);
+//! - [`FileSystem::create`] and [`FileSystem::rename`] never replace an existing file;
+//! - [`FileSystem::seal`] says how long a file is and whether its writer is *proved* gone.
+//!
+//! [`LocalFileSystem`] is a folder, on this machine or shared; [`MemoryFileSystem`] keeps all in
+//! memory and can forget what was not synced, as a power cut does.
+
+mod error;
+mod local;
+mod memory;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use error::{Error, Result};
+pub use local::LocalFileSystem;
+pub use memory::MemoryFileSystem;
+
+/// A file system, shared by all tasks of a role.
+pub type SharedFileSystem = Arc<dyn FileSystem>;
+
+/// One entry of a folder.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DirectoryEntry {
+    /// The last part of its path.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_directory: bool,
+    /// Its length in bytes; 0 for a folder.
+    pub length: u64,
+}
+
+/// What [`FileSystem::seal`] found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Seal {
+    /// The length of the file in bytes, final if `writer_gone`.
+    pub length: u64,
+    /// The writer is proved gone: its lock is free, on the file system of the same running kernel.
+    /// Where this is false the file may still grow, and its length counts only after the
+    /// writer's serving lease has ended.
+    pub writer_gone: bool,
+}
+
+/// The operations that Basalt asks of a file system. Paths are absolute within it.
+#[async_trait]
+pub trait FileSystem: Send + Sync + 'static {
+    /// Makes a new file for appending. It is locked for as long as it is open, so that
+    /// [`FileSystem::seal`] can tell that its writer is gone.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if there is a file; [`Error::NotFound`] if its folder is missing.
+    async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>>;
+
+    /// Opens a file for reading at any place.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>>;
+
+    /// Moves a file or a folder. Where it ends up must not exist yet.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if `from` is missing, [`Error::AlreadyExists`] if `to` is there.
+    async fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+
+    /// Makes a folder and all that lead to it; one that exists is fine.
+    async fn create_directories(&self, path: &Path) -> Result<()>;
+
+    /// The entries of a folder, sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>>;
+
+    /// Whether there is a file or a folder.
+    async fn exists(&self, path: &Path) -> Result<bool>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn delete_file(&self, path: &Path) -> Result<()>;
+
+    /// Removes a folder and all in it; a missing one is fine.
+    async fn delete_directory(&self, path: &Path) -> Result<()>;
+
+    /// Makes the names in a folder durable.
+    async fn sync_directory(&self, path: &Path) -> Result<()>;
+
+    /// Finds the length of a file that another process wrote, and whether that process is gone.
+    /// `writer_boot_id` is the boot id of the machine it ran on: a free lock proves nothing about
+    /// a writer under another kernel, nor on a network file system.
+    async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal>;
+
+    /// Identifies the running kernel; a writer publishes it so that others can call
+    /// [`FileSystem::seal`].
+    fn boot_id(&self) -> &str;
+
+    /// Writes a whole small file: aside, synced, then renamed to `path`, its folder synced.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if there is one.
+    async fn write_whole(&self, path: &Path, contents: Bytes) -> Result<()> {
+        let aside = aside_path(path);
+        if self.exists(&aside).await? {
+            self.delete_file(&aside).await?;
+        }
+        let mut file = self.create(&aside).await?;
+        file.append(contents).await?;
+        file.sync().await?;
+        drop(file);
+        self.rename(&aside, path).await?;
+        match path.parent() {
+            Some(folder) => self.sync_directory(folder).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a whole file of at most `length_max` bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if it is longer.
+    async fn read_whole(&self, path: &Path, length_max: u64) -> Result<Bytes> {
+        let file = self.open(path).await?;
+        let length = file.length();
+        if length > length_max {
+            return Err(Error::TooLong { path: path.to_owned(), length, length_max });
+        }
+        file.read_at(0, usize::try_from(length).unwrap_or(usize::MAX)).await
+    }
+}
+
+/// A file that grows at its end, held by its only writer.
+#[async_trait]
+pub trait AppendFile: Send + 'static {
+    /// Adds bytes at the end. They are not durable before [`AppendFile::sync`].
+    async fn append(&mut self, bytes: Bytes) -> Result<()>;
+
+    /// Makes all appended bytes durable. After an error the file must be given up: what the
+    /// operating system kept of it is unknown.
+    async fn sync(&mut self) -> Result<()>;
+
+    /// How many bytes have been appended.
+    fn length(&self) -> u64;
+}
+
+/// A file that is read at any place.
+#[async_trait]
+pub trait ReadFile: Send + Sync + 'static {
+    /// Exactly `length` bytes from `offset`.
+    ///
+    /// # Errors
+    /// [`Error::EndOfFile`] if the file ends before.
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes>;
+
+    /// The length when the file was opened, in bytes.
+    fn length(&self) -> u64;
+}
+
+/// Where [`FileSystem::write_whole`] writes before it renames.
+fn aside_path(path: &Path) -> std::path::PathBuf {
+    let mut name = std::ffi::OsString::from(".aside-");
+    name.push(path.file_name().unwrap_or_default());
+    path.with_file_name(name)
+}

@@ -1,0 +1,356 @@
+//! A folder of this machine, or one that several machines share.
+//!
+//! A file open for appending is held under an exclusive `flock`: when the process dies, by
+//! whatever means, the kernel frees it, and that is the proof that no more bytes will come. The
+//! lock belongs to the open file description; the standard library opens close-on-exec, so no
+//! child keeps it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use rustix::fs::{CWD, RenameFlags};
+
+use crate::{AppendFile, DirectoryEntry, Error, FileSystem, ReadFile, Result, Seal};
+
+/// Files under a root folder. Paths given to it are taken as below that root.
+#[derive(Debug)]
+pub struct LocalFileSystem {
+    root: PathBuf,
+    boot_id: String,
+}
+
+struct LocalAppendFile {
+    path: PathBuf,
+    file: Option<File>,
+    length: u64,
+}
+
+struct LocalReadFile {
+    path: PathBuf,
+    file: Arc<File>,
+    length: u64,
+}
+
+/// Magic numbers of `statfs(2)` for file systems where one kernel sees every lock.
+const LOCAL_FILE_SYSTEMS: [(u32, &str); 6] = [
+    (0x0000_ef53, "ext4"),
+    (0x5846_5342, "xfs"),
+    (0x9123_683e, "btrfs"),
+    (0x0102_1994, "tmpfs"),
+    (0x794c_7630, "overlay"),
+    (0xf2f5_2010, "f2fs"),
+];
+
+// === impl LocalFileSystem ===
+
+impl LocalFileSystem {
+    /// The folder `root`, made if it is missing.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written to.
+    pub fn open(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root).map_err(|e| Error::from_io(root, "make the folder", e))?;
+        rustix::fs::access(root, rustix::fs::Access::WRITE_OK)
+            .map_err(|e| Error::from_io(root, "write to the folder", e.into()))?;
+        let root = root.canonicalize().map_err(|e| Error::from_io(root, "resolve", e))?;
+        Ok(Self { root, boot_id: read_boot_id() })
+    }
+
+    fn resolve(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+#[async_trait]
+impl FileSystem for LocalFileSystem {
+    async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
+        let path = self.resolve(path);
+        on_disk(move || {
+            let file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&path)
+                .map_err(|e| Error::from_io(&path, "create", e))?;
+            file.try_lock().map_err(|e| Error::from_io(&path, "lock", lock_error(e)))?;
+            Ok(Box::new(LocalAppendFile { path, file: Some(file), length: 0 })
+                as Box<dyn AppendFile>)
+        })
+        .await
+    }
+
+    async fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>> {
+        let path = self.resolve(path);
+        on_disk(move || {
+            let file = File::open(&path).map_err(|e| Error::from_io(&path, "open", e))?;
+            let length = file.metadata().map_err(|e| Error::from_io(&path, "stat", e))?.len();
+            Ok(Arc::new(LocalReadFile { path, file: Arc::new(file), length }) as Arc<dyn ReadFile>)
+        })
+        .await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let (from, to) = (self.resolve(from), self.resolve(to));
+        on_disk(move || {
+            match rustix::fs::renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
+                Ok(()) => Ok(()),
+                Err(rustix::io::Errno::EXIST) => Err(Error::AlreadyExists { path: to }),
+                Err(errno) => Err(Error::from_io(&from, "rename", errno.into())),
+            }
+        })
+        .await
+    }
+
+    async fn create_directories(&self, path: &Path) -> Result<()> {
+        let path = self.resolve(path);
+        on_disk(move || {
+            fs::create_dir_all(&path).map_err(|e| Error::from_io(&path, "make the folder", e))
+        })
+        .await
+    }
+
+    async fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>> {
+        let path = self.resolve(path);
+        on_disk(move || list_directory(&path)).await
+    }
+
+    async fn exists(&self, path: &Path) -> Result<bool> {
+        let path = self.resolve(path);
+        on_disk(move || path.try_exists().map_err(|e| Error::from_io(&path, "look for", e))).await
+    }
+
+    async fn delete_file(&self, path: &Path) -> Result<()> {
+        let path = self.resolve(path);
+        on_disk(move || fs::remove_file(&path).map_err(|e| Error::from_io(&path, "delete", e)))
+            .await
+    }
+
+    async fn delete_directory(&self, path: &Path) -> Result<()> {
+        let path = self.resolve(path);
+        on_disk(move || match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::from_io(&path, "delete", error))
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    async fn sync_directory(&self, path: &Path) -> Result<()> {
+        let path = self.resolve(path);
+        on_disk(move || {
+            let folder = File::open(&path).map_err(|e| Error::from_io(&path, "open", e))?;
+            folder.sync_all().map_err(|e| Error::from_io(&path, "sync", e))
+        })
+        .await
+    }
+
+    async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal> {
+        let path = self.resolve(path);
+        let same_kernel = !self.boot_id.is_empty() && writer_boot_id == self.boot_id;
+        on_disk(move || seal_file(&path, same_kernel)).await
+    }
+
+    fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+}
+
+// === impl LocalAppendFile ===
+
+#[async_trait]
+impl AppendFile for LocalAppendFile {
+    async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        let length = bytes.len() as u64;
+        self.with_file("append to", move |file| file.write_all(&bytes)).await?;
+        self.length += length;
+        Ok(())
+    }
+
+    async fn sync(&mut self) -> Result<()> {
+        self.with_file("sync", |file| file.sync_data()).await
+    }
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl LocalAppendFile {
+    /// Runs `operation` on the file off the async threads. The file is lost, and every later call
+    /// fails, if the caller gives up in between or the operation fails: how much of it happened
+    /// is unknown then.
+    async fn with_file(
+        &mut self,
+        name: &'static str,
+        operation: impl FnOnce(&mut File) -> io::Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let lost = || io::Error::other("given up after an earlier error");
+        let mut file =
+            self.file.take().ok_or_else(|| Error::from_io(&self.path, name, lost()))?;
+        let path = self.path.clone();
+        let file = on_disk(move || {
+            operation(&mut file).map_err(|e| Error::from_io(&path, name, e))?;
+            Ok(file)
+        })
+        .await?;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+// === impl LocalReadFile ===
+
+#[async_trait]
+impl ReadFile for LocalReadFile {
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let end = offset.saturating_add(length as u64);
+        if end > self.length {
+            return Err(Error::EndOfFile { path: self.path.clone(), offset, length });
+        }
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        on_disk(move || {
+            let mut buffer = BytesMut::zeroed(length);
+            match file.read_exact_at(&mut buffer, offset) {
+                Ok(()) => Ok(buffer.freeze()),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Err(Error::EndOfFile { path, offset, length })
+                }
+                Err(error) => Err(Error::from_io(&path, "read", error)),
+            }
+        })
+        .await
+    }
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+/// Runs a blocking operation on tokio's blocking threads.
+async fn on_disk<T: Send + 'static>(
+    operation: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(operation).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::Io {
+                path: PathBuf::new(),
+                operation: "finish: the process is stopping",
+                source: io::ErrorKind::Interrupted.into(),
+            }),
+        },
+    }
+}
+
+fn list_directory(path: &Path) -> Result<Vec<DirectoryEntry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path).map_err(|e| Error::from_io(path, "list", e))? {
+        let entry = entry.map_err(|e| Error::from_io(path, "list", e))?;
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            // Renamed or deleted since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::from_io(&entry.path(), "stat", error)),
+        };
+        entries.push(DirectoryEntry {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            is_directory: metadata.is_dir(),
+            length: if metadata.is_dir() { 0 } else { metadata.len() },
+        });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+fn seal_file(path: &Path, same_kernel: bool) -> Result<Seal> {
+    // Opened for writing only because some file systems ask that for an exclusive lock.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|e| Error::from_io(path, "open", e))?;
+    let lock_free = match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(error)) => return Err(Error::from_io(path, "lock", error)),
+    };
+    let writer_gone = lock_free && same_kernel && is_local(&file, path)?;
+    // The length is read after the lock was found free: before, it might still have grown.
+    let length = file.metadata().map_err(|e| Error::from_io(path, "stat", e))?.len();
+    Ok(Seal { length, writer_gone })
+}
+
+fn is_local(file: &File, path: &Path) -> Result<bool> {
+    let statistics =
+        rustix::fs::fstatfs(file).map_err(|e| Error::from_io(path, "statfs", e.into()))?;
+    let kind = statistics.f_type as u32;
+    Ok(LOCAL_FILE_SYSTEMS.iter().any(|(magic, _)| *magic == kind))
+}
+
+fn lock_error(error: TryLockError) -> io::Error {
+    match error {
+        TryLockError::Error(error) => error,
+        TryLockError::WouldBlock => io::Error::other("locked by another process"),
+    }
+}
+
+/// The kernel's boot id; empty where there is none, which then equals no writer's.
+fn read_boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> (tempfile::TempDir, LocalFileSystem) {
+        let folder = tempfile::tempdir().unwrap();
+        let files = LocalFileSystem::open(folder.path()).unwrap();
+        (folder, files)
+    }
+
+    #[tokio::test]
+    async fn what_was_appended_is_read_back() {
+        let (_folder, files) = open();
+        let mut file = files.create(Path::new("/log")).await.unwrap();
+        file.append(Bytes::from_static(b"basalt")).await.unwrap();
+        file.sync().await.unwrap();
+        assert_eq!(file.length(), 6);
+        let reader = files.open(Path::new("/log")).await.unwrap();
+        assert_eq!(&reader.read_at(2, 4).await.unwrap()[..], b"salt");
+        assert!(matches!(reader.read_at(4, 4).await, Err(Error::EndOfFile { .. })));
+    }
+
+    #[tokio::test]
+    async fn neither_create_nor_rename_replaces_a_file() {
+        let (_folder, files) = open();
+        files.write_whole(Path::new("/a"), Bytes::from_static(b"1")).await.unwrap();
+        files.write_whole(Path::new("/b"), Bytes::from_static(b"2")).await.unwrap();
+        assert!(files.create(Path::new("/a")).await.err().unwrap().is_already_exists());
+        let renamed = files.rename(Path::new("/a"), Path::new("/b")).await;
+        assert!(renamed.unwrap_err().is_already_exists());
+        assert_eq!(&files.read_whole(Path::new("/b"), 10).await.unwrap()[..], b"2");
+    }
+
+    #[tokio::test]
+    async fn a_held_file_is_not_sealed_until_its_writer_lets_go() {
+        let (_folder, files) = open();
+        let mut file = files.create(Path::new("/log")).await.unwrap();
+        file.append(Bytes::from_static(b"abc")).await.unwrap();
+        let held = files.seal(Path::new("/log"), files.boot_id()).await.unwrap();
+        assert!(!held.writer_gone);
+        drop(file);
+        let free = files.seal(Path::new("/log"), files.boot_id()).await.unwrap();
+        assert_eq!(free, Seal { length: 3, writer_gone: true });
+        let elsewhere = files.seal(Path::new("/log"), "another boot").await.unwrap();
+        assert!(!elsewhere.writer_gone, "a free lock proves nothing about another kernel");
+    }
+}

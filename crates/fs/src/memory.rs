@@ -1,0 +1,347 @@
+//! Files in memory, for simulation and tests: knows what was synced, and can forget the rest.
+//!
+//! Several [`MemoryFileSystem`]s may share one disk under different *writers* (a simulated
+//! machine each). [`MemoryFileSystem::crash`] takes a writer away: its open files lose their
+//! locks, and what it had not synced is lost, kept or torn as the caller decides.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+
+use crate::{AppendFile, DirectoryEntry, Error, FileSystem, ReadFile, Result, Seal};
+
+/// One writer's view of a disk in memory.
+#[derive(Clone, Debug)]
+pub struct MemoryFileSystem {
+    disk: Arc<Mutex<Disk>>,
+    writer: u64,
+    /// Counts the lives of `writer`: a file opened in an earlier life can no longer be written.
+    life: u64,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    nodes: BTreeMap<PathBuf, Node>,
+    lives: BTreeMap<u64, u64>,
+    next_file: u64,
+}
+
+#[derive(Debug)]
+enum Node {
+    Directory,
+    File(Contents),
+}
+
+#[derive(Debug)]
+struct Contents {
+    /// Stays the same over renames, so that an open file is found again.
+    file: u64,
+    bytes: BytesMut,
+    synced: usize,
+    holder: Option<(u64, u64)>,
+}
+
+struct MemoryAppendFile {
+    disk: Arc<Mutex<Disk>>,
+    path: PathBuf,
+    file: u64,
+    holder: (u64, u64),
+    length: u64,
+}
+
+struct MemoryReadFile {
+    path: PathBuf,
+    bytes: Bytes,
+}
+
+// === impl MemoryFileSystem ===
+
+impl Default for MemoryFileSystem {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryFileSystem {
+    /// An empty disk, seen by writer 0.
+    pub fn new() -> Self {
+        let disk = Disk { nodes: [(PathBuf::from("/"), Node::Directory)].into(), ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(disk)), writer: 0, life: 0 }
+    }
+
+    /// The same disk as seen by `writer` in its present life.
+    pub fn as_writer(&self, writer: u64) -> Self {
+        let life = *self.disk.lock().lives.entry(writer).or_default();
+        Self { disk: Arc::clone(&self.disk), writer, life }
+    }
+
+    /// Ends the present life of `writer`. Of each file that it held open, `keep` is given the
+    /// number of unsynced bytes and says how many of them reached the disk all the same.
+    pub fn crash(&self, writer: u64, mut keep: impl FnMut(u64) -> u64) {
+        let mut disk = self.disk.lock();
+        *disk.lives.entry(writer).or_default() += 1;
+        for node in disk.nodes.values_mut() {
+            let Node::File(contents) = node else { continue };
+            if contents.holder.is_some_and(|(holder, _)| holder == writer) {
+                let unsynced = contents.bytes.len() - contents.synced;
+                let kept = usize::try_from(keep(unsynced as u64)).unwrap_or(unsynced);
+                contents.bytes.truncate(contents.synced + kept.min(unsynced));
+                contents.holder = None;
+            }
+        }
+    }
+
+    fn read(&self, path: &Path) -> Result<Bytes> {
+        match self.disk.lock().nodes.get(path) {
+            Some(Node::File(contents)) => Ok(contents.bytes.clone().freeze()),
+            _ => Err(Error::NotFound { path: path.to_owned() }),
+        }
+    }
+
+    /// A writer whose machine crashed must not reach the disk any more.
+    fn check_alive(&self, path: &Path) -> Result<()> {
+        self.disk.lock().check_alive((self.writer, self.life), path)
+    }
+}
+
+#[async_trait]
+impl FileSystem for MemoryFileSystem {
+    async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
+        self.check_alive(path)?;
+        let mut disk = self.disk.lock();
+        if disk.nodes.contains_key(path) {
+            return Err(Error::AlreadyExists { path: path.to_owned() });
+        }
+        disk.check_directory(path.parent().unwrap_or(Path::new("/")))?;
+        disk.next_file += 1;
+        let (file, holder) = (disk.next_file, (self.writer, self.life));
+        let contents = Contents { file, bytes: BytesMut::new(), synced: 0, holder: Some(holder) };
+        disk.nodes.insert(path.to_owned(), Node::File(contents));
+        let disk = Arc::clone(&self.disk);
+        Ok(Box::new(MemoryAppendFile { disk, path: path.to_owned(), file, holder, length: 0 }))
+    }
+
+    async fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>> {
+        Ok(Arc::new(MemoryReadFile { path: path.to_owned(), bytes: self.read(path)? }))
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.check_alive(from)?;
+        let mut disk = self.disk.lock();
+        if disk.nodes.contains_key(to) {
+            return Err(Error::AlreadyExists { path: to.to_owned() });
+        }
+        disk.check_directory(to.parent().unwrap_or(Path::new("/")))?;
+        if !disk.nodes.contains_key(from) {
+            return Err(Error::NotFound { path: from.to_owned() });
+        }
+        let moved: Vec<PathBuf> =
+            disk.nodes.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        for old in moved {
+            let below = old.strip_prefix(from).unwrap_or(Path::new(""));
+            let new = if below.as_os_str().is_empty() { to.to_owned() } else { to.join(below) };
+            if let Some(node) = disk.nodes.remove(&old) {
+                disk.nodes.insert(new, node);
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_directories(&self, path: &Path) -> Result<()> {
+        self.check_alive(path)?;
+        let mut disk = self.disk.lock();
+        for folder in path.ancestors() {
+            disk.nodes.entry(folder.to_owned()).or_insert(Node::Directory);
+        }
+        Ok(())
+    }
+
+    async fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>> {
+        let disk = self.disk.lock();
+        disk.check_directory(path)?;
+        let below = disk.nodes.iter().filter(|(node, _)| node.parent() == Some(path));
+        Ok(below
+            .map(|(node, contents)| DirectoryEntry {
+                name: node.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                is_directory: matches!(contents, Node::Directory),
+                length: match contents {
+                    Node::Directory => 0,
+                    Node::File(contents) => contents.bytes.len() as u64,
+                },
+            })
+            .collect())
+    }
+
+    async fn exists(&self, path: &Path) -> Result<bool> {
+        Ok(self.disk.lock().nodes.contains_key(path))
+    }
+
+    async fn delete_file(&self, path: &Path) -> Result<()> {
+        self.check_alive(path)?;
+        let mut disk = self.disk.lock();
+        match disk.nodes.get(path) {
+            Some(Node::File(_)) => {
+                disk.nodes.remove(path);
+                Ok(())
+            }
+            _ => Err(Error::NotFound { path: path.to_owned() }),
+        }
+    }
+
+    async fn delete_directory(&self, path: &Path) -> Result<()> {
+        self.check_alive(path)?;
+        self.disk.lock().nodes.retain(|node, _| !node.starts_with(path));
+        Ok(())
+    }
+
+    async fn sync_directory(&self, path: &Path) -> Result<()> {
+        self.check_alive(path)?;
+        self.disk.lock().check_directory(path)
+    }
+
+    async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal> {
+        let disk = self.disk.lock();
+        match disk.nodes.get(path) {
+            Some(Node::File(contents)) => Ok(Seal {
+                length: contents.bytes.len() as u64,
+                writer_gone: contents.holder.is_none() && writer_boot_id == BOOT_ID,
+            }),
+            _ => Err(Error::NotFound { path: path.to_owned() }),
+        }
+    }
+
+    fn boot_id(&self) -> &str {
+        BOOT_ID
+    }
+}
+
+/// All writers of a disk in memory run in one process.
+const BOOT_ID: &str = "memory";
+
+// === impl Disk ===
+
+impl Disk {
+    fn check_directory(&self, path: &Path) -> Result<()> {
+        match self.nodes.get(path) {
+            Some(Node::Directory) => Ok(()),
+            _ => Err(Error::NotFound { path: path.to_owned() }),
+        }
+    }
+
+    fn check_alive(&self, (writer, life): (u64, u64), path: &Path) -> Result<()> {
+        if self.lives.get(&writer).copied().unwrap_or_default() == life {
+            return Ok(());
+        }
+        let source = std::io::Error::other("the simulated machine has crashed");
+        Err(Error::Io { path: path.to_owned(), operation: "write", source })
+    }
+
+    /// Finds an open file under whatever name it has by now.
+    fn open_file(&mut self, path: &mut PathBuf, file: u64) -> Option<&mut Contents> {
+        let is_it =
+            |node: &Node| matches!(node, Node::File(contents) if contents.file == file);
+        if !self.nodes.get(path).is_some_and(is_it) {
+            *path = self.nodes.iter().find(|(_, node)| is_it(node))?.0.clone();
+        }
+        match self.nodes.get_mut(path) {
+            Some(Node::File(contents)) => Some(contents),
+            _ => None,
+        }
+    }
+}
+
+// === impl MemoryAppendFile ===
+
+impl MemoryAppendFile {
+    /// Runs `operation` on the contents; a file deleted while open swallows what is written.
+    fn with_contents(&mut self, operation: impl FnOnce(&mut Contents)) -> Result<()> {
+        let mut disk = self.disk.lock();
+        disk.check_alive(self.holder, &self.path)?;
+        if let Some(contents) = disk.open_file(&mut self.path, self.file) {
+            operation(contents);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl AppendFile for MemoryAppendFile {
+    async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        self.with_contents(|contents| contents.bytes.extend_from_slice(&bytes))?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    async fn sync(&mut self) -> Result<()> {
+        self.with_contents(|contents| contents.synced = contents.bytes.len())
+    }
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl Drop for MemoryAppendFile {
+    fn drop(&mut self) {
+        let holder = self.holder;
+        let _crashed_already = self.with_contents(|contents| {
+            if contents.holder == Some(holder) {
+                contents.holder = None;
+            }
+        });
+    }
+}
+
+// === impl MemoryReadFile ===
+
+#[async_trait]
+impl ReadFile for MemoryReadFile {
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let out_of_range = || Error::EndOfFile { path: self.path.clone(), offset, length };
+        let start = usize::try_from(offset).map_err(|_| out_of_range())?;
+        let end = start.checked_add(length).ok_or_else(out_of_range)?;
+        if end > self.bytes.len() {
+            return Err(out_of_range());
+        }
+        Ok(self.bytes.slice(start..end))
+    }
+
+    fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_crash_keeps_what_was_synced_and_frees_the_lock() {
+        let disk = MemoryFileSystem::new();
+        let machine = disk.as_writer(1);
+        let mut file = machine.create(Path::new("/log")).await.unwrap();
+        file.append(Bytes::from_static(b"durable")).await.unwrap();
+        file.sync().await.unwrap();
+        file.append(Bytes::from_static(b" lost")).await.unwrap();
+        disk.crash(1, |_| 2);
+        assert!(file.append(Bytes::from_static(b"zombie")).await.is_err());
+        assert_eq!(&disk.read_whole(Path::new("/log"), 100).await.unwrap()[..], b"durable l");
+        assert!(disk.seal(Path::new("/log"), disk.boot_id()).await.unwrap().writer_gone);
+    }
+
+    #[tokio::test]
+    async fn an_open_file_follows_its_rename() {
+        let disk = MemoryFileSystem::new();
+        disk.create_directories(Path::new("/wal")).await.unwrap();
+        let mut file = disk.create(Path::new("/wal/1")).await.unwrap();
+        disk.rename(Path::new("/wal"), Path::new("/wal-splitting")).await.unwrap();
+        file.append(Bytes::from_static(b"late")).await.unwrap();
+        let renamed = disk.read_whole(Path::new("/wal-splitting/1"), 10).await.unwrap();
+        assert_eq!(&renamed[..], b"late");
+        assert!(disk.create(Path::new("/wal/2")).await.err().unwrap().is_not_found());
+    }
+}

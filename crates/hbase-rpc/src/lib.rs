@@ -1,0 +1,1 @@
+//! The HBase RPC: messages, frames, cell blocks and exceptions, for clients and for servers.

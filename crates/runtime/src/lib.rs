@@ -1,0 +1,43 @@
+//! The seams between Basalt and the machine it runs on.
+//!
+//! Three of the four seams live here: [`Clock`], [`Random`] and [`Network`]; the fourth, the file
+//! system, is `basalt_fs`. A role takes a [`Seams`] in its `run` function and reaches the machine
+//! through nothing else, so that the simulation can put the whole cluster under one seed.
+//! Sleeping and timeouts are `tokio::time`, which the simulation's paused runtime controls.
+
+mod clock;
+pub mod grpc;
+mod network;
+mod random;
+mod telemetry;
+
+pub use clock::{Clock, ClockSource, SystemClock};
+pub use network::{Connection, Listener, Network, NetworkSource, Stream, TcpNetwork};
+pub use random::Random;
+pub use telemetry::init_telemetry;
+/// How a role is told to stop: cancelled once, seen by all its tasks.
+pub use tokio_util::sync::CancellationToken as Shutdown;
+
+/// Everything of the machine that a role may use, besides its file system.
+#[derive(Clone, Debug)]
+pub struct Seams {
+    /// Where time is read.
+    pub clock: Clock,
+    /// Where randomness comes from.
+    pub random: Random,
+    /// Where connections are opened and accepted.
+    pub network: Network,
+}
+
+// === impl Seams ===
+
+impl Seams {
+    /// The seams of a real machine: its clocks, the operating system's randomness, TCP.
+    pub fn system() -> Self {
+        Self {
+            clock: Clock::new(SystemClock),
+            random: Random::from_system(),
+            network: Network::new(TcpNetwork),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The ZooKeeper client protocol: jute records and an async session client.

@@ -1,0 +1,1 @@
+//! The master: decides where regions live and runs the durable procedures.

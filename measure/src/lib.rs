@@ -1,0 +1,1 @@
+//! What measures a cluster from outside: the probe, the benchmark and their reports.

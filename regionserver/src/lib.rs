@@ -1,0 +1,1 @@
+//! The region server: serves regions, splits and replays the logs of dead servers.

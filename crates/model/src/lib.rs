@@ -1,1 +1,24 @@
-//! The words of Basalt: cells, tables, regions, server names, epochs and paths. No I/O, no async.
+//! The words of Basalt: cells, tables, regions, server names, epochs and paths.
+//!
+//! No I/O and no async: everything here is a value with its invariants. All other crates stand on
+//! this one.
+
+mod cell;
+mod error;
+mod numbers;
+pub mod paths;
+mod region;
+mod server_name;
+mod table;
+
+pub use cell::{
+    Cell, CellBuilder, CellKey, CellType, LATEST_TIMESTAMP, OLDEST_TIMESTAMP, compare_keys,
+};
+pub use error::Error;
+pub use numbers::{MasterEpoch, RegionEpoch, SequenceId};
+pub use region::{EncodedRegionName, RegionInfo, RegionState, ReplicaId};
+pub use server_name::ServerName;
+pub use table::{
+    BloomType, Compression, FamilyDescriptor, KeepDeletedCells, TableDescriptor, TableName,
+    TableState,
+};

@@ -1,0 +1,579 @@
+//! Cells, in the one form in which they cross the wire, lie in the memstore and in store files.
+//!
+//! ```text
+//! i32 key length | i32 value length | key | value | [u16 tags length | tags]
+//! key: i16 row length | row | i8 family length | family | qualifier | i64 timestamp | i8 type
+//! ```
+//! That is HBase's `KeyValue`; all numbers are big endian. Invariant: a [`Cell`] was checked when
+//! it was made, so that taking it apart cannot fail.
+//!
+//! Cells are ordered by row, family and qualifier ascending, then timestamp and type descending:
+//! the newest version comes first, and a delete comes before the puts that it hides.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{Error, SequenceId};
+
+/// "Now", as clients write it; the server puts its own time in its place.
+pub const LATEST_TIMESTAMP: i64 = i64::MAX;
+/// The lower end of time.
+pub const OLDEST_TIMESTAMP: i64 = i64::MIN;
+
+/// Before the key: the lengths of key and value.
+const LENGTHS_BYTES: usize = 8;
+/// In the key besides row, family and qualifier: two lengths, timestamp, type.
+const KEY_FIXED_BYTES: usize = 2 + 1 + 8 + 1;
+/// The longest row, as HBase's `i16` length allows.
+const ROW_BYTES_MAX: usize = i16::MAX as usize;
+/// The longest family name, as HBase's `i8` length allows.
+const FAMILY_BYTES_MAX: usize = i8::MAX as usize;
+
+/// What a cell does.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum CellType {
+    /// Sorts after all others; only in search keys.
+    Minimum = 0,
+    /// Sets a value.
+    Put = 4,
+    /// Hides one version: the put of the same column and timestamp.
+    Delete = 8,
+    /// Hides the puts of a whole family with exactly its timestamp.
+    DeleteFamilyVersion = 10,
+    /// Hides all versions of a column at or below its timestamp.
+    DeleteColumn = 12,
+    /// Hides all of a family at or below its timestamp.
+    DeleteFamily = 14,
+    /// Sorts before all others; only in search keys.
+    Maximum = 255,
+}
+
+/// One version of one column of one row, or the mark that deletes some. Cheap to clone.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Cell {
+    bytes: Bytes,
+    sequence_id: SequenceId,
+}
+
+/// A serialized key, borrowed, whose parts have been found.
+#[derive(Clone, Copy, Debug)]
+pub struct CellKey<'a> {
+    /// The row.
+    pub row: &'a [u8],
+    /// The column family.
+    pub family: &'a [u8],
+    /// The column's name within the family.
+    pub qualifier: &'a [u8],
+    /// Milliseconds since 1970, or whatever the client numbers its versions by.
+    pub timestamp: i64,
+    /// The type's byte; see [`CellType`].
+    pub type_byte: u8,
+}
+
+/// What a [`Cell`] is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct CellBuilder<'a> {
+    /// The row; 1 to 32,767 bytes.
+    pub row: &'a [u8],
+    /// The column family; up to 127 bytes.
+    pub family: &'a [u8],
+    /// The column's name within the family.
+    pub qualifier: &'a [u8],
+    /// The timestamp.
+    pub timestamp: i64,
+    /// The type.
+    pub cell_type: CellType,
+    /// The value.
+    pub value: &'a [u8],
+    /// Serialized tags: `u16 length | u8 type | bytes` each; empty for none.
+    pub tags: &'a [u8],
+}
+
+// === impl CellType ===
+
+impl CellType {
+    /// The type of this byte, if there is one.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [
+            Self::Minimum,
+            Self::Put,
+            Self::Delete,
+            Self::DeleteFamilyVersion,
+            Self::DeleteColumn,
+            Self::DeleteFamily,
+            Self::Maximum,
+        ]
+        .into_iter()
+        .find(|known| *known as u8 == byte)
+    }
+
+    /// Whether cells of this type hide others.
+    pub fn is_delete(self) -> bool {
+        matches!(
+            self,
+            Self::Delete | Self::DeleteFamilyVersion | Self::DeleteColumn | Self::DeleteFamily
+        )
+    }
+}
+
+// === impl CellBuilder ===
+
+impl CellBuilder<'_> {
+    /// Serializes the cell, without a sequence id.
+    ///
+    /// # Errors
+    /// [`Error::BadCell`] if a part is longer than its length field can say.
+    pub fn build(&self) -> Result<Cell, Error> {
+        check_part(
+            self.row.len(),
+            ROW_BYTES_MAX,
+            "its row is longer than 32767 bytes",
+        )?;
+        check_part(
+            self.family.len(),
+            FAMILY_BYTES_MAX,
+            "its family is longer than 127 bytes",
+        )?;
+        check_part(
+            self.tags.len(),
+            u16::MAX.into(),
+            "its tags are longer than 65535 bytes",
+        )?;
+        let key_length =
+            KEY_FIXED_BYTES + self.row.len() + self.family.len() + self.qualifier.len();
+        check_part(
+            key_length,
+            i32::MAX as usize,
+            "its key is longer than 2 GiB",
+        )?;
+        check_part(
+            self.value.len(),
+            i32::MAX as usize,
+            "its value is longer than 2 GiB",
+        )?;
+        let tags_length = if self.tags.is_empty() {
+            0
+        } else {
+            2 + self.tags.len()
+        };
+        let mut bytes =
+            BytesMut::with_capacity(LENGTHS_BYTES + key_length + self.value.len() + tags_length);
+        bytes.put_u32(key_length as u32);
+        bytes.put_u32(self.value.len() as u32);
+        bytes.put_u16(self.row.len() as u16);
+        bytes.put_slice(self.row);
+        bytes.put_u8(self.family.len() as u8);
+        bytes.put_slice(self.family);
+        bytes.put_slice(self.qualifier);
+        bytes.put_i64(self.timestamp);
+        bytes.put_u8(self.cell_type as u8);
+        bytes.put_slice(self.value);
+        if tags_length > 0 {
+            bytes.put_u16(self.tags.len() as u16);
+            bytes.put_slice(self.tags);
+        }
+        Ok(Cell {
+            bytes: bytes.freeze(),
+            sequence_id: SequenceId(0),
+        })
+    }
+}
+
+// === impl Cell ===
+
+impl Cell {
+    /// A put without tags.
+    ///
+    /// # Errors
+    /// As [`CellBuilder::build`].
+    pub fn put(
+        row: &[u8],
+        family: &[u8],
+        qualifier: &[u8],
+        timestamp: i64,
+        value: &[u8],
+    ) -> Result<Self, Error> {
+        let cell_type = CellType::Put;
+        CellBuilder {
+            row,
+            family,
+            qualifier,
+            timestamp,
+            cell_type,
+            value,
+            tags: &[],
+        }
+        .build()
+    }
+
+    /// Takes over serialized bytes (see the module's doc), with tags or without.
+    ///
+    /// # Errors
+    /// [`Error::BadCell`] if a length does not fit the bytes or the type is unknown.
+    pub fn from_bytes(bytes: Bytes, sequence_id: SequenceId) -> Result<Self, Error> {
+        let (key_length, value_length) = read_lengths(&bytes)?;
+        let untagged = LENGTHS_BYTES + key_length + value_length;
+        let key = bytes
+            .get(LENGTHS_BYTES..LENGTHS_BYTES + key_length)
+            .ok_or(Error::BadCell {
+                reason: "its key is cut off",
+            })?;
+        let key = CellKey::parse(key)?;
+        if CellType::from_byte(key.type_byte).is_none() {
+            return Err(Error::BadCell {
+                reason: "its type is unknown",
+            });
+        }
+        match bytes.get(untagged..) {
+            None => Err(Error::BadCell {
+                reason: "its value is cut off",
+            }),
+            Some([]) => Ok(Self { bytes, sequence_id }),
+            Some([high, low, tags @ ..])
+                if !tags.is_empty()
+                    && usize::from(u16::from_be_bytes([*high, *low])) == tags.len() =>
+            {
+                Ok(Self { bytes, sequence_id })
+            }
+            Some(_) => Err(Error::BadCell {
+                reason: "bytes follow it that are not its tags",
+            }),
+        }
+    }
+
+    /// The serialized cell, with its tags if it has any.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The serialized cell without tags: what HBase's `KeyValueCodec` sends.
+    pub fn untagged_bytes(&self) -> Bytes {
+        self.bytes
+            .slice(..LENGTHS_BYTES + self.key_length() + self.value_length())
+    }
+
+    /// The serialized key; compare it by [`compare_keys`].
+    pub fn key_bytes(&self) -> &[u8] {
+        &self.bytes[LENGTHS_BYTES..LENGTHS_BYTES + self.key_length()]
+    }
+
+    /// The parts of the key.
+    pub fn key(&self) -> CellKey<'_> {
+        let row_end = 2 + self.row().len();
+        let key = self.key_bytes();
+        let family_end = row_end + 1 + usize::from(key[row_end]);
+        let qualifier_end = key.len() - 9;
+        let mut timestamp = [0; 8];
+        timestamp.copy_from_slice(&key[qualifier_end..qualifier_end + 8]);
+        CellKey {
+            row: &key[2..row_end],
+            family: &key[row_end + 1..family_end],
+            qualifier: &key[family_end..qualifier_end],
+            timestamp: i64::from_be_bytes(timestamp),
+            type_byte: key[qualifier_end + 8],
+        }
+    }
+
+    /// The row.
+    pub fn row(&self) -> &[u8] {
+        let key = self.key_bytes();
+        &key[2..2 + usize::from(u16::from_be_bytes([key[0], key[1]]))]
+    }
+
+    /// The row as shared bytes, without a copy.
+    pub fn row_bytes(&self) -> Bytes {
+        self.bytes.slice_ref(self.row())
+    }
+
+    /// The column family.
+    pub fn family(&self) -> &[u8] {
+        self.key().family
+    }
+
+    /// The column's name within the family.
+    pub fn qualifier(&self) -> &[u8] {
+        self.key().qualifier
+    }
+
+    /// The timestamp.
+    pub fn timestamp(&self) -> i64 {
+        self.key().timestamp
+    }
+
+    /// The type.
+    pub fn cell_type(&self) -> CellType {
+        // Checked when the cell was made.
+        CellType::from_byte(self.key().type_byte).unwrap_or(CellType::Maximum)
+    }
+
+    /// The value.
+    pub fn value(&self) -> &[u8] {
+        let start = LENGTHS_BYTES + self.key_length();
+        &self.bytes[start..start + self.value_length()]
+    }
+
+    /// The value as shared bytes, without a copy.
+    pub fn value_bytes(&self) -> Bytes {
+        self.bytes.slice_ref(self.value())
+    }
+
+    /// The serialized tags, without their length; empty for none.
+    pub fn tags(&self) -> &[u8] {
+        let untagged = LENGTHS_BYTES + self.key_length() + self.value_length();
+        self.bytes.get(untagged + 2..).unwrap_or_default()
+    }
+
+    /// The sequence id; 0 before a region has given one.
+    pub fn sequence_id(&self) -> SequenceId {
+        self.sequence_id
+    }
+
+    /// The same cell under the sequence id that its region gave it.
+    #[must_use]
+    pub fn with_sequence_id(mut self, sequence_id: SequenceId) -> Self {
+        self.sequence_id = sequence_id;
+        self
+    }
+
+    /// A copy with another timestamp.
+    #[must_use]
+    pub fn with_timestamp(&self, timestamp: i64) -> Self {
+        let mut bytes = BytesMut::from(&self.bytes[..]);
+        let at = LENGTHS_BYTES + self.key_length() - 9;
+        bytes[at..at + 8].copy_from_slice(&timestamp.to_be_bytes());
+        Self {
+            bytes: bytes.freeze(),
+            sequence_id: self.sequence_id,
+        }
+    }
+
+    /// A copy in memory of its own, so that a small cell does not keep a large buffer alive.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self {
+            bytes: Bytes::copy_from_slice(&self.bytes),
+            sequence_id: self.sequence_id,
+        }
+    }
+
+    fn key_length(&self) -> usize {
+        u32::from_be_bytes([self.bytes[0], self.bytes[1], self.bytes[2], self.bytes[3]]) as usize
+    }
+
+    fn value_length(&self) -> usize {
+        u32::from_be_bytes([self.bytes[4], self.bytes[5], self.bytes[6], self.bytes[7]]) as usize
+    }
+}
+
+impl Ord for Cell {
+    /// By key, then the later edit first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare_keys(self.key_bytes(), other.key_bytes())
+            .then_with(|| other.sequence_id.cmp(&self.sequence_id))
+            .then_with(|| self.bytes.cmp(&other.bytes))
+    }
+}
+
+impl PartialOrd for Cell {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Debug for Cell {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.key();
+        write!(
+            formatter,
+            "{}/{}:{}/{}/{:?}/vlen={}/seqid={}",
+            key.row.escape_ascii(),
+            key.family.escape_ascii(),
+            key.qualifier.escape_ascii(),
+            key.timestamp,
+            self.cell_type(),
+            self.value_length(),
+            self.sequence_id,
+        )
+    }
+}
+
+// === impl CellKey ===
+
+impl<'a> CellKey<'a> {
+    /// Takes a serialized key apart.
+    ///
+    /// # Errors
+    /// [`Error::BadCell`] if a length does not fit the bytes.
+    pub fn parse(key: &'a [u8]) -> Result<Self, Error> {
+        const CUT_OFF: Error = Error::BadCell {
+            reason: "its key is cut off",
+        };
+        let (row_length, rest) = key.split_first_chunk::<2>().ok_or(CUT_OFF)?;
+        let row_length = usize::from(u16::from_be_bytes(*row_length));
+        if row_length > ROW_BYTES_MAX {
+            return Err(Error::BadCell {
+                reason: "its row is longer than 32767 bytes",
+            });
+        }
+        let (row, rest) = rest.split_at_checked(row_length).ok_or(CUT_OFF)?;
+        let (family_length, rest) = rest.split_first().ok_or(CUT_OFF)?;
+        let (family, rest) = rest
+            .split_at_checked((*family_length).into())
+            .ok_or(CUT_OFF)?;
+        let (rest, type_byte) = rest.split_last_chunk::<1>().ok_or(CUT_OFF)?;
+        let (qualifier, timestamp) = rest.split_last_chunk::<8>().ok_or(CUT_OFF)?;
+        let timestamp = i64::from_be_bytes(*timestamp);
+        Ok(Self {
+            row,
+            family,
+            qualifier,
+            timestamp,
+            type_byte: type_byte[0],
+        })
+    }
+
+    /// Serializes the key.
+    pub fn to_bytes(&self) -> Bytes {
+        let length = KEY_FIXED_BYTES + self.row.len() + self.family.len() + self.qualifier.len();
+        let mut bytes = BytesMut::with_capacity(length);
+        bytes.put_u16(self.row.len() as u16);
+        bytes.put_slice(self.row);
+        bytes.put_u8(self.family.len() as u8);
+        bytes.put_slice(self.family);
+        bytes.put_slice(self.qualifier);
+        bytes.put_i64(self.timestamp);
+        bytes.put_u8(self.type_byte);
+        bytes.freeze()
+    }
+
+    /// The search key before every cell of `row`.
+    pub fn before_row(row: &'a [u8]) -> Self {
+        let type_byte = CellType::Maximum as u8;
+        Self {
+            row,
+            family: &[],
+            qualifier: &[],
+            timestamp: LATEST_TIMESTAMP,
+            type_byte,
+        }
+    }
+
+    /// The order of cells; see the module's doc.
+    pub fn compare(&self, other: &CellKey<'_>) -> Ordering {
+        self.row
+            .cmp(other.row)
+            .then_with(|| self.family.cmp(other.family))
+            .then_with(|| self.qualifier.cmp(other.qualifier))
+            .then_with(|| other.timestamp.cmp(&self.timestamp))
+            .then_with(|| other.type_byte.cmp(&self.type_byte))
+    }
+}
+
+/// The order of two serialized keys. Bytes that are no key sort before all keys, by their bytes.
+pub fn compare_keys(left: &[u8], right: &[u8]) -> Ordering {
+    match (CellKey::parse(left), CellKey::parse(right)) {
+        (Ok(left), Ok(right)) => left.compare(&right),
+        (Err(_), Ok(_)) => Ordering::Less,
+        (Ok(_), Err(_)) => Ordering::Greater,
+        (Err(_), Err(_)) => left.cmp(right),
+    }
+}
+
+fn read_lengths(bytes: &[u8]) -> Result<(usize, usize), Error> {
+    let Some((&[a, b, c, d, e, f, g, h], _)) = bytes.split_first_chunk::<LENGTHS_BYTES>() else {
+        return Err(Error::BadCell {
+            reason: "its lengths are cut off",
+        });
+    };
+    let key_length = i32::from_be_bytes([a, b, c, d]);
+    let value_length = i32::from_be_bytes([e, f, g, h]);
+    match (usize::try_from(key_length), usize::try_from(value_length)) {
+        (Ok(key_length), Ok(value_length)) => Ok((key_length, value_length)),
+        _ => Err(Error::BadCell {
+            reason: "a length is negative",
+        }),
+    }
+}
+
+fn check_part(length: usize, length_max: usize, reason: &'static str) -> Result<(), Error> {
+    if length > length_max {
+        Err(Error::BadCell { reason })
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(qualifier: &str, timestamp: i64, cell_type: CellType) -> Cell {
+        CellBuilder {
+            row: b"row",
+            family: b"f",
+            qualifier: qualifier.as_bytes(),
+            timestamp,
+            cell_type,
+            value: b"value",
+            tags: &[0, 2, 7, 9],
+        }
+        .build()
+        .unwrap()
+    }
+
+    #[test]
+    fn a_cell_is_taken_apart_as_it_was_put_together() {
+        let built = cell("q", 12, CellType::Put);
+        let read = Cell::from_bytes(built.bytes().clone(), SequenceId(5)).unwrap();
+        assert_eq!(read.row(), b"row");
+        assert_eq!(read.family(), b"f");
+        assert_eq!(read.qualifier(), b"q");
+        assert_eq!(read.timestamp(), 12);
+        assert_eq!(read.cell_type(), CellType::Put);
+        assert_eq!(read.value(), b"value");
+        assert_eq!(read.tags(), [0, 2, 7, 9]);
+        assert_eq!(read.sequence_id(), SequenceId(5));
+        let untagged = Cell::from_bytes(read.untagged_bytes(), SequenceId(5)).unwrap();
+        assert!(untagged.tags().is_empty());
+        assert_eq!(untagged.value(), b"value");
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let bytes = cell("q", 12, CellType::Put).bytes().clone();
+        let untagged = cell("q", 12, CellType::Put).untagged_bytes().len();
+        for length in (0..bytes.len()).filter(|length| *length != untagged) {
+            let cut = Cell::from_bytes(bytes.slice(..length), SequenceId(0));
+            assert!(cut.is_err(), "{length} bytes were taken for a cell");
+        }
+    }
+
+    #[test]
+    fn newer_versions_and_deletes_come_first() {
+        let ordered = [
+            cell("", 1, CellType::DeleteFamily),
+            cell("a", 9, CellType::Put),
+            cell("a", 5, CellType::DeleteColumn),
+            cell("a", 5, CellType::Delete),
+            cell("a", 5, CellType::Put).with_sequence_id(SequenceId(8)),
+            cell("a", 5, CellType::Put).with_sequence_id(SequenceId(7)),
+            cell("b", 99, CellType::Put),
+        ];
+        assert!(ordered.is_sorted());
+        assert!(
+            ordered
+                .iter()
+                .all(|c| { CellKey::before_row(b"row").compare(&c.key()) == Ordering::Less })
+        );
+    }
+
+    #[test]
+    fn a_timestamp_is_replaced_in_a_copy() {
+        let original = cell("q", LATEST_TIMESTAMP, CellType::Put);
+        assert_eq!(original.with_timestamp(77).timestamp(), 77);
+        assert_eq!(original.timestamp(), LATEST_TIMESTAMP);
+    }
+}

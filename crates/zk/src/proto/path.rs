@@ -1,0 +1,121 @@
+//! Which paths name a node, by ZooKeeper's rules.
+
+/// A path that names no node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("path {path:?} {problem}")]
+pub struct PathError {
+    /// The path.
+    pub path: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+/// Whether `path` may name a node: absolute, no empty, `.` or `..` component, no trailing slash, no
+/// control, private-use or surrogate character.
+///
+/// # Errors
+/// It may not; the error says why.
+pub fn validate(path: &str) -> Result<(), PathError> {
+    match problem_of(path) {
+        None => Ok(()),
+        Some(problem) => Err(PathError {
+            path: path.to_owned(),
+            problem,
+        }),
+    }
+}
+
+/// [`validate`] for a path to create: a sequential node may leave its name to the number.
+///
+/// # Errors
+/// As of [`validate`].
+pub fn validate_create(path: &str, is_sequential: bool) -> Result<(), PathError> {
+    if is_sequential {
+        validate(&format!("{path}1"))
+    } else {
+        validate(path)
+    }
+}
+
+/// The parent of a valid path; none of the root.
+pub fn parent(path: &str) -> Option<&str> {
+    match path.rfind('/') {
+        _ if path == "/" => None,
+        Some(0) => Some("/"),
+        Some(slash) => path.get(..slash),
+        None => None,
+    }
+}
+
+fn problem_of(path: &str) -> Option<&'static str> {
+    let Some(below_root) = path.strip_prefix('/') else {
+        return Some("does not begin with /");
+    };
+    if below_root.is_empty() {
+        return None;
+    }
+    if path.ends_with('/') {
+        return Some("ends with /");
+    }
+    for component in below_root.split('/') {
+        match component {
+            "" => return Some("has an empty component"),
+            "." | ".." => return Some("has a relative component"),
+            _ if component.chars().any(is_forbidden) => return Some("has a forbidden character"),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Java sees characters above U+FFFF as surrogates, which it forbids.
+fn is_forbidden(character: char) -> bool {
+    matches!(
+        u32::from(character),
+        0..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0..
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_judged_as_zookeeper_judges_them() {
+        for good in ["/", "/a", "/a/b.c", "/a/...", "/.a", "/a..", "/é"] {
+            assert_eq!(validate(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "a",
+            "/a/",
+            "//",
+            "/a//b",
+            "/.",
+            "/..",
+            "/a/./b",
+            "/a/..",
+            "/a\0",
+            "/a\u{1f}",
+            "/a\u{7f}",
+            "/\u{e000}",
+            "/\u{fff0}",
+            "/\u{1f600}",
+        ] {
+            assert!(validate(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_sequential_node_may_be_all_number() {
+        assert!(validate_create("/queue/", true).is_ok());
+        assert!(validate_create("/queue/", false).is_err());
+    }
+
+    #[test]
+    fn parents() {
+        assert_eq!(parent("/"), None);
+        assert_eq!(parent("/a"), Some("/"));
+        assert_eq!(parent("/a/b"), Some("/a"));
+    }
+}

@@ -1,0 +1,1 @@
+//! Round trips of every record, bytes as the real thing sends them, and hostile input.

@@ -6,7 +6,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// What can be written to the wire.
-pub trait Encode {
+pub trait Encode: Sync {
     /// Appends the wire form of `self` to `output`.
     fn encode(&self, output: &mut BytesMut);
 }

@@ -1,0 +1,131 @@
+//! What a request of the [`crate::Client`] can end with, besides its result.
+
+use std::time::Duration;
+
+use crate::proto::path::PathError;
+use crate::proto::{DecodeError, ErrorCode, OpCode, SessionId};
+
+/// The result of a request.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a request has no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The server refused. Nothing has changed.
+    #[error("{op} of {path:?}: {code}")]
+    Server {
+        /// The operation.
+        op: OpCode,
+        /// The node.
+        path: String,
+        /// The server's reason.
+        code: ErrorCode,
+    },
+    /// The server refused one operation of a multi. Nothing has changed.
+    #[error("operation {index} of a multi, on {path:?}: {code}")]
+    Multi {
+        /// Which operation, from 0.
+        index: usize,
+        /// Its node.
+        path: String,
+        /// The server's reason.
+        code: ErrorCode,
+    },
+    /// The connection was lost while the request was under way: a write may have taken effect or
+    /// may yet do so.
+    #[error("{op} of {path:?}: the connection was lost before the answer; the outcome is unknown")]
+    ConnectionLoss {
+        /// The operation.
+        op: OpCode,
+        /// The node.
+        path: String,
+    },
+    /// No answer in time: a write may have taken effect or may yet do so.
+    #[error("{op} of {path:?}: no answer within {waited:?}; the outcome is unknown")]
+    Timeout {
+        /// The operation.
+        op: OpCode,
+        /// The node.
+        path: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The session has expired; its ephemeral nodes are gone. A new one needs a new client.
+    #[error("session {session_id} has expired")]
+    SessionExpired {
+        /// The session.
+        session_id: SessionId,
+    },
+    /// The client was closed.
+    #[error("session {session_id} was closed by this client")]
+    Closed {
+        /// The session.
+        session_id: SessionId,
+    },
+    /// The list of servers is empty.
+    #[error("no servers were given; at least one host:port is needed")]
+    NoServers,
+    /// No server has opened a session in time.
+    #[error("no session at {servers} within {waited:?}; the last attempt: {last_attempt}")]
+    NotConnected {
+        /// The servers that were tried, separated by commas.
+        servers: String,
+        /// How long was tried.
+        waited: Duration,
+        /// What the last attempt ended with.
+        last_attempt: String,
+    },
+    /// The path names no node.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The request is larger than servers accept.
+    #[error("{op} of {path:?} takes {bytes} bytes; servers accept {bytes_max}")]
+    TooLarge {
+        /// The operation.
+        op: OpCode,
+        /// The node.
+        path: String,
+        /// The size of the request.
+        bytes: usize,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// The client holds as many watches as it may.
+    #[error("this client holds {watches_max} watches and takes no more")]
+    TooManyWatches {
+        /// The bound.
+        watches_max: usize,
+    },
+    /// The server's answer makes no sense. A write has taken effect.
+    #[error("the answer to {op} of {path:?} cannot be read: {error}")]
+    BadReply {
+        /// The operation.
+        op: OpCode,
+        /// The node.
+        path: String,
+        /// What is wrong with the answer.
+        error: DecodeError,
+    },
+}
+
+// === impl Error ===
+
+impl Error {
+    /// The server's reason, if it was the server that refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Server { code, .. } | Self::Multi { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether a write may or may not have taken effect.
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Self::ConnectionLoss { .. } | Self::Timeout { .. })
+    }
+
+    /// Whether no request of this client can succeed any more.
+    pub fn is_session_over(&self) -> bool {
+        matches!(self, Self::SessionExpired { .. } | Self::Closed { .. })
+    }
+}

@@ -1,0 +1,290 @@
+//! Keeps a [`Catalog`] like the coordinator, by watches that last.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_model::{EncodedRegionName, ServerName};
+use basalt_zk::proto::{AddWatchMode, ErrorCode, EventType};
+use basalt_zk::{Client, WatchedEvent};
+use bytes::Bytes;
+use futures::StreamExt;
+use parking_lot::RwLock;
+use prost::Message;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+use super::state::{CatalogState, Versioned};
+use crate::{Catalog, Error, Nodes, REGION_BUCKETS, RegionRecord, TableRecord, pb};
+
+/// How many reads are under way at a time.
+const READS_AT_ONCE: usize = 64;
+/// The pause after a read that failed.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// What has to be read again.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Dirty {
+    Everything,
+    Servers,
+    Node(String),
+}
+
+struct Follower {
+    client: Client,
+    nodes: Nodes,
+    state: Arc<RwLock<CatalogState>>,
+    changes: watch::Sender<u64>,
+    events: [mpsc::Receiver<WatchedEvent>; 4],
+}
+
+/// Reads all records and keeps them up to date for as long as the session of `client` lives.
+///
+/// # Errors
+/// The coordinator does not answer, or holds a record that cannot be understood.
+pub async fn follow(client: Client, nodes: Nodes) -> Result<Catalog, Error> {
+    let state = Arc::new(RwLock::new(CatalogState::default()));
+    let (changes, changed) = watch::channel(0);
+    let events = [
+        client
+            .add_watch(&nodes.regions(), AddWatchMode::PersistentRecursive)
+            .await?,
+        client
+            .add_watch(&nodes.tables(), AddWatchMode::PersistentRecursive)
+            .await?,
+        client
+            .add_watch(&nodes.servers(), AddWatchMode::Persistent)
+            .await?,
+        client
+            .add_watch(&nodes.master(), AddWatchMode::Persistent)
+            .await?,
+    ];
+    let catalog = Catalog {
+        state: Arc::clone(&state),
+        changes: changed,
+    };
+    let follower = Follower {
+        client,
+        nodes,
+        state,
+        changes,
+        events,
+    };
+    follower.read_everything().await?;
+    tokio::spawn(follower.run());
+    Ok(catalog)
+}
+
+// === impl Follower ===
+
+impl Follower {
+    async fn run(mut self) {
+        let mut dirty = BTreeSet::new();
+        loop {
+            if dirty.is_empty() {
+                let Some(event) = self.next_event().await else {
+                    return;
+                };
+                self.note(event, &mut dirty);
+            }
+            while let Some(event) = self.waiting_event() {
+                self.note(event, &mut dirty);
+            }
+            match self.read(&dirty).await {
+                Ok(()) => {
+                    dirty.clear();
+                    self.changes.send_modify(|count| *count += 1);
+                }
+                Err(Error::Coordinator(error)) if error.is_session_over() => return,
+                Err(error) => {
+                    warn!(%error, "the catalog could not be brought up to date; trying again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// `None` once the session is over.
+    async fn next_event(&mut self) -> Option<WatchedEvent> {
+        let [regions, tables, servers, master] = &mut self.events;
+        tokio::select! {
+            biased;
+            event = servers.recv() => event,
+            event = master.recv() => event,
+            event = regions.recv() => event,
+            event = tables.recv() => event,
+        }
+    }
+
+    fn waiting_event(&mut self) -> Option<WatchedEvent> {
+        self.events
+            .iter_mut()
+            .find_map(|events| events.try_recv().ok())
+    }
+
+    fn note(&self, event: WatchedEvent, dirty: &mut BTreeSet<Dirty>) {
+        match event {
+            WatchedEvent::Node { kind, path } => {
+                if path == self.nodes.servers() {
+                    dirty.insert(Dirty::Servers);
+                } else if kind != EventType::NodeChildrenChanged {
+                    dirty.insert(Dirty::Node(path));
+                }
+            }
+            WatchedEvent::Reconnected | WatchedEvent::Missed => {
+                dirty.insert(Dirty::Everything);
+            }
+            WatchedEvent::Disconnected | WatchedEvent::Expired | WatchedEvent::Closed => {}
+        }
+    }
+
+    async fn read(&self, dirty: &BTreeSet<Dirty>) -> Result<(), Error> {
+        if dirty.contains(&Dirty::Everything) {
+            return self.read_everything().await;
+        }
+        if dirty.contains(&Dirty::Servers) {
+            self.read_servers().await?;
+        }
+        let paths = dirty.iter().filter_map(|dirty| match dirty {
+            Dirty::Node(path) => Some(path.clone()),
+            Dirty::Everything | Dirty::Servers => None,
+        });
+        self.read_nodes(paths.collect()).await
+    }
+
+    async fn read_everything(&self) -> Result<(), Error> {
+        let (cluster, _) = self.client.get_data(&self.nodes.cluster()).await?;
+        let cluster = pb::ClusterRecord::decode(cluster).map_err(|e| Error::Undecodable {
+            record: "cluster",
+            reason: e.to_string(),
+        })?;
+        self.state.write().cluster_id = cluster.cluster_id;
+        self.read_servers().await?;
+        let mut paths = vec![self.nodes.master()];
+        let buckets = (0..REGION_BUCKETS).map(|bucket| {
+            let bucket = self.nodes.region_bucket(bucket as u8);
+            async move { (self.children(&bucket).await, bucket) }
+        });
+        let mut buckets = futures::stream::iter(buckets).buffered(READS_AT_ONCE);
+        while let Some((children, bucket)) = buckets.next().await {
+            paths.extend(children?.into_iter().map(|name| format!("{bucket}/{name}")));
+        }
+        let tables = self.nodes.tables();
+        let children = self.children(&tables).await?;
+        paths.extend(children.into_iter().map(|name| format!("{tables}/{name}")));
+        self.forget_all_but(&paths);
+        self.read_nodes(paths).await
+    }
+
+    async fn children(&self, path: &str) -> Result<Vec<String>, Error> {
+        match self.client.get_children(path).await {
+            Ok((children, _)) => Ok(children),
+            Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn forget_all_but(&self, paths: &[String]) {
+        let paths: BTreeSet<&str> = paths.iter().map(String::as_str).collect();
+        let mut state = self.state.write();
+        let is_gone = |path: String| !paths.contains(path.as_str());
+        let gone: Vec<EncodedRegionName> = state
+            .regions
+            .keys()
+            .copied()
+            .filter(|name| is_gone(self.nodes.region(*name)))
+            .collect();
+        gone.into_iter().for_each(|name| state.remove_region(name));
+        state
+            .tables
+            .retain(|name, _| paths.contains(self.nodes.table(name).as_str()));
+    }
+
+    async fn read_servers(&self) -> Result<(), Error> {
+        let names = self.children(&self.nodes.servers()).await?;
+        let living: BTreeSet<ServerName> =
+            names.iter().filter_map(|name| name.parse().ok()).collect();
+        let known: BTreeSet<ServerName> = self.state.read().servers.keys().cloned().collect();
+        self.state
+            .write()
+            .servers
+            .retain(|server, _| living.contains(server));
+        for server in living.difference(&known) {
+            match self.client.get_data(&self.nodes.server(server)).await {
+                Ok((data, _)) => {
+                    let record =
+                        pb::ServerRecord::decode(data).map_err(|e| Error::Undecodable {
+                            record: "server",
+                            reason: e.to_string(),
+                        })?;
+                    self.state.write().servers.insert(server.clone(), record);
+                }
+                Err(error) if error.code() == Some(ErrorCode::NoNode) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_nodes(&self, paths: Vec<String>) -> Result<(), Error> {
+        let reads = paths.into_iter().map(|path| async {
+            let read = self.client.get_data(&path).await;
+            (path, read)
+        });
+        let mut reads = futures::stream::iter(reads).buffer_unordered(READS_AT_ONCE);
+        while let Some((path, read)) = reads.next().await {
+            let found = match read {
+                Ok((data, stat)) => Some((data, stat.version, stat.mzxid.0)),
+                Err(error) if error.code() == Some(ErrorCode::NoNode) => None,
+                Err(error) => return Err(error.into()),
+            };
+            if let Err(error) = self.take_in(&path, found) {
+                // One bad record must not hide all others.
+                warn!(%error, path, "a record cannot be understood and is left out");
+            }
+        }
+        Ok(())
+    }
+
+    fn take_in(&self, path: &str, found: Option<(Bytes, i32, i64)>) -> Result<(), Error> {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        if path == self.nodes.master() {
+            let decode = |(data, ..): (Bytes, i32, i64)| pb::MasterRecord::decode(data);
+            let record = found.map(decode).transpose();
+            self.state.write().master = record.map_err(|e| Error::Undecodable {
+                record: "master",
+                reason: e.to_string(),
+            })?;
+        } else if path.starts_with(&self.nodes.tables()) {
+            match found {
+                Some((data, version, zxid)) => {
+                    let record = TableRecord::decode(&data)?;
+                    self.state.write().put_table(Versioned {
+                        record,
+                        version,
+                        zxid,
+                    });
+                }
+                None => self
+                    .state
+                    .write()
+                    .tables
+                    .retain(|table, _| self.nodes.table(table) != path),
+            }
+        } else if let Ok(region) = name.parse::<EncodedRegionName>() {
+            match found {
+                Some((data, version, zxid)) => {
+                    let record = RegionRecord::decode(&data)?;
+                    debug!(%region, state = ?record.state, epoch = %record.epoch, "region record");
+                    self.state.write().put_region(Versioned {
+                        record,
+                        version,
+                        zxid,
+                    });
+                }
+                None => self.state.write().remove_region(region),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! A watched copy of the records: which servers live, which tables there are, where regions live.
+//!
+//! Every master and region server keeps one, so that any of them can tell a client where a row lives
+//! even while no master does. A copy may lag behind the coordinator; whoever decides by it writes on
+//! condition of the record's version.
+
+mod follow;
+mod state;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use basalt_model::{EncodedRegionName, RegionInfo, ServerName, TableName};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::{RegionRecord, TableRecord, pb};
+
+pub use follow::follow;
+use state::CatalogState;
+pub use state::Versioned;
+
+/// The copy; a cheap handle.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    state: Arc<RwLock<CatalogState>>,
+    /// Counts the changes.
+    changes: watch::Receiver<u64>,
+}
+
+// === impl Catalog ===
+
+impl Catalog {
+    /// Becomes a higher number whenever the copy has changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// The region of this name.
+    pub fn region(&self, region: EncodedRegionName) -> Option<Versioned<RegionRecord>> {
+        self.state.read().regions.get(&region).cloned()
+    }
+
+    /// All regions.
+    pub fn regions(&self) -> BTreeMap<EncodedRegionName, Versioned<RegionRecord>> {
+        self.state.read().regions.clone()
+    }
+
+    /// The regions of a table in the order of their rows.
+    pub fn regions_of(&self, table: &TableName) -> Vec<Versioned<RegionRecord>> {
+        self.state.read().regions_of(table)
+    }
+
+    /// The regions, of all tables, in the order of `hbase:meta`, from the one after `after` on;
+    /// at most `count`.
+    pub fn regions_after(
+        &self,
+        after: Option<&RegionInfo>,
+        count: usize,
+    ) -> Vec<Versioned<RegionRecord>> {
+        self.state.read().regions_after(after, count)
+    }
+
+    /// The primary region of `table` that `row` belongs to.
+    pub fn region_of(&self, table: &TableName, row: &[u8]) -> Option<Versioned<RegionRecord>> {
+        self.state.read().region_of(table, row)
+    }
+
+    /// The table of this name.
+    pub fn table(&self, table: &TableName) -> Option<Versioned<TableRecord>> {
+        self.state.read().tables.get(table).cloned()
+    }
+
+    /// All tables.
+    pub fn tables(&self) -> BTreeMap<TableName, Versioned<TableRecord>> {
+        self.state.read().tables.clone()
+    }
+
+    /// The living region servers.
+    pub fn servers(&self) -> BTreeMap<ServerName, pb::ServerRecord> {
+        self.state.read().servers.clone()
+    }
+
+    /// The active master, if there is one.
+    pub fn master(&self) -> Option<pb::MasterRecord> {
+        self.state.read().master.clone()
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> String {
+        self.state.read().cluster_id.clone()
+    }
+}

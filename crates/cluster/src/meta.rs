@@ -1,0 +1,1 @@
+//! The catalog as clients see it: a read-only `hbase:meta`.

@@ -1,0 +1,317 @@
+//! The records that decide things, as values: regions and tables.
+//!
+//! Bytes from the coordinator are checked once, here; past this file a record is well formed.
+
+use basalt_model::{
+    EncodedRegionName, FamilyDescriptor, RegionEpoch, RegionInfo, RegionState, ReplicaId,
+    SequenceId, ServerName, TableDescriptor, TableName, TableState,
+};
+use bytes::Bytes;
+use prost::Message;
+
+use crate::{Error, pb};
+
+/// Where a region lives.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RegionRecord {
+    /// The region.
+    pub info: RegionInfo,
+    /// Where it is in its life.
+    pub state: RegionState,
+    /// Which ownership this is. Raised in the write that names another owner.
+    pub epoch: RegionEpoch,
+    /// The owner, or the last one while the region is closed.
+    pub server: Option<ServerName>,
+    /// Fenced servers whose sealed logs hold edits of this region that are not yet in store files,
+    /// in the order in which they owned it.
+    pub unflushed: Vec<ServerName>,
+    /// The sequence id with which the owner opened it.
+    pub open_sequence_id: SequenceId,
+}
+
+/// A table and whether it may be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TableRecord {
+    /// The table as it was declared.
+    pub descriptor: TableDescriptor,
+    /// Whether it may be used.
+    pub state: TableState,
+}
+
+// === impl RegionRecord ===
+
+impl RegionRecord {
+    /// A region that nobody has owned yet.
+    pub fn new(info: RegionInfo) -> Self {
+        Self {
+            info,
+            state: RegionState::Closed,
+            epoch: RegionEpoch(0),
+            server: None,
+            unflushed: Vec::new(),
+            open_sequence_id: SequenceId(0),
+        }
+    }
+
+    /// The region's encoded name.
+    pub fn encoded_name(&self) -> EncodedRegionName {
+        self.info.encoded_name()
+    }
+
+    /// Whether `server` is the one that is to serve it, or serves it.
+    pub fn is_owned_by(&self, server: &ServerName) -> bool {
+        self.state != RegionState::Closed && self.server.as_ref() == Some(server)
+    }
+
+    /// The record in which `server` is to open the region under a new epoch.
+    #[must_use]
+    pub fn assigned_to(&self, server: ServerName) -> Self {
+        Self {
+            state: RegionState::Opening,
+            epoch: self.epoch.next(),
+            server: Some(server),
+            ..self.clone()
+        }
+    }
+
+    /// Decodes what lies in the coordinator.
+    ///
+    /// # Errors
+    /// The bytes are not a region record.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        Self::try_from(pb::RegionRecord::decode(bytes).map_err(|e| undecodable("region", &e))?)
+    }
+
+    /// The bytes that go into the coordinator.
+    pub fn encode(&self) -> Bytes {
+        pb::RegionRecord::from(self).encode_to_vec().into()
+    }
+}
+
+impl TryFrom<pb::RegionRecord> for RegionRecord {
+    type Error = Error;
+
+    fn try_from(record: pb::RegionRecord) -> Result<Self, Error> {
+        let state = match record.state() {
+            pb::RegionStateRecord::RegionStateClosed => RegionState::Closed,
+            pb::RegionStateRecord::RegionStateOpening => RegionState::Opening,
+            pb::RegionStateRecord::RegionStateOpen => RegionState::Open,
+            pb::RegionStateRecord::RegionStateClosing => RegionState::Closing,
+            pb::RegionStateRecord::RegionStateUnspecified => {
+                return Err(Error::Undecodable {
+                    record: "region",
+                    reason: format!("state {} is unknown", record.state),
+                });
+            }
+        };
+        let bad_word = |source| Error::BadWord {
+            record: "region",
+            source,
+        };
+        let info = RegionInfo {
+            table: TableName::new(&record.namespace, &record.qualifier).map_err(bad_word)?,
+            start_key: record.start_key.into(),
+            end_key: record.end_key.into(),
+            region_id: record.region_id,
+            replica: ReplicaId(record.replica as u16),
+        };
+        let server = match record.server_name.as_str() {
+            "" => None,
+            name => Some(name.parse().map_err(bad_word)?),
+        };
+        let unflushed = record.unflushed_servers.iter().map(|name| name.parse());
+        Ok(Self {
+            info,
+            state,
+            epoch: RegionEpoch(record.epoch),
+            server,
+            unflushed: unflushed.collect::<Result<_, _>>().map_err(bad_word)?,
+            open_sequence_id: SequenceId(record.open_sequence_id),
+        })
+    }
+}
+
+impl From<&RegionRecord> for pb::RegionRecord {
+    fn from(record: &RegionRecord) -> Self {
+        let state = match record.state {
+            RegionState::Closed => pb::RegionStateRecord::RegionStateClosed,
+            RegionState::Opening => pb::RegionStateRecord::RegionStateOpening,
+            RegionState::Open => pb::RegionStateRecord::RegionStateOpen,
+            RegionState::Closing => pb::RegionStateRecord::RegionStateClosing,
+        };
+        Self {
+            namespace: record.info.table.namespace().to_owned(),
+            qualifier: record.info.table.qualifier().to_owned(),
+            start_key: record.info.start_key.to_vec(),
+            end_key: record.info.end_key.to_vec(),
+            region_id: record.info.region_id,
+            replica: record.info.replica.0.into(),
+            state: state.into(),
+            epoch: record.epoch.0,
+            server_name: record
+                .server
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            unflushed_servers: record.unflushed.iter().map(ToString::to_string).collect(),
+            open_sequence_id: record.open_sequence_id.0,
+        }
+    }
+}
+
+// === impl TableRecord ===
+
+impl TableRecord {
+    /// Decodes what lies in the coordinator.
+    ///
+    /// # Errors
+    /// The bytes are not a table record.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let record = pb::TableRecord::decode(bytes).map_err(|e| undecodable("table", &e))?;
+        let state = match record.state() {
+            pb::TableStateRecord::TableStateEnabled => TableState::Enabled,
+            pb::TableStateRecord::TableStateDisabled => TableState::Disabled,
+            pb::TableStateRecord::TableStateDisabling => TableState::Disabling,
+            pb::TableStateRecord::TableStateEnabling => TableState::Enabling,
+            pb::TableStateRecord::TableStateUnspecified => {
+                return Err(Error::Undecodable {
+                    record: "table",
+                    reason: format!("state {} is unknown", record.state),
+                });
+            }
+        };
+        Ok(Self {
+            descriptor: read_descriptor(record.descriptor.unwrap_or_default())?,
+            state,
+        })
+    }
+
+    /// The bytes that go into the coordinator.
+    pub fn encode(&self) -> Bytes {
+        let state = match self.state {
+            TableState::Enabled => pb::TableStateRecord::TableStateEnabled,
+            TableState::Disabled => pb::TableStateRecord::TableStateDisabled,
+            TableState::Disabling => pb::TableStateRecord::TableStateDisabling,
+            TableState::Enabling => pb::TableStateRecord::TableStateEnabling,
+        };
+        let descriptor = Some(write_descriptor(&self.descriptor));
+        pb::TableRecord {
+            descriptor,
+            state: state.into(),
+        }
+        .encode_to_vec()
+        .into()
+    }
+}
+
+/// The descriptor in a message.
+///
+/// # Errors
+/// A name or a setting that it must not have.
+pub fn read_descriptor(record: pb::TableDescriptorRecord) -> Result<TableDescriptor, Error> {
+    let bad_word = |source| Error::BadWord {
+        record: "table",
+        source,
+    };
+    let name = TableName::new(&record.namespace, &record.qualifier).map_err(bad_word)?;
+    let families = record.families.into_iter().map(|family| {
+        let family = read_family(family).map_err(bad_word)?;
+        Ok((family.name.clone(), family))
+    });
+    Ok(TableDescriptor {
+        name,
+        families: families.collect::<Result<_, Error>>()?,
+        region_replication: record.region_replication.max(1) as u16,
+        settings: record.settings.into_iter().collect(),
+    })
+}
+
+/// The message of a descriptor.
+pub fn write_descriptor(descriptor: &TableDescriptor) -> pb::TableDescriptorRecord {
+    pb::TableDescriptorRecord {
+        namespace: descriptor.name.namespace().to_owned(),
+        qualifier: descriptor.name.qualifier().to_owned(),
+        families: descriptor.families.values().map(write_family).collect(),
+        region_replication: descriptor.region_replication.into(),
+        settings: descriptor.settings.clone().into_iter().collect(),
+    }
+}
+
+fn read_family(record: pb::FamilyRecord) -> Result<FamilyDescriptor, basalt_model::Error> {
+    Ok(FamilyDescriptor {
+        versions_max: record.versions_max,
+        versions_min: record.versions_min,
+        time_to_live_s: Some(record.time_to_live_s).filter(|seconds| *seconds > 0),
+        compression: record.compression.parse()?,
+        bloom: record.bloom.parse()?,
+        block_bytes: record.block_bytes,
+        block_cache: record.block_cache,
+        keep_deleted_cells: record.keep_deleted_cells.parse()?,
+        settings: record.settings.into_iter().collect(),
+        name: record.name,
+    })
+}
+
+fn write_family(family: &FamilyDescriptor) -> pb::FamilyRecord {
+    pb::FamilyRecord {
+        name: family.name.clone(),
+        versions_max: family.versions_max,
+        versions_min: family.versions_min,
+        time_to_live_s: family.time_to_live_s.unwrap_or_default(),
+        compression: family.compression.name().to_owned(),
+        bloom: family.bloom.name().to_owned(),
+        block_bytes: family.block_bytes,
+        block_cache: family.block_cache,
+        keep_deleted_cells: family.keep_deleted_cells.name().to_owned(),
+        settings: family.settings.clone().into_iter().collect(),
+    }
+}
+
+fn undecodable(record: &'static str, error: &prost::DecodeError) -> Error {
+    Error::Undecodable {
+        record,
+        reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_record_reads_as_it_was_written() {
+        let info = RegionInfo::primary(
+            "ns:t".parse().unwrap(),
+            Bytes::from_static(b"a"),
+            Bytes::from_static(b"m"),
+            17,
+        );
+        let mut record = RegionRecord::new(info).assigned_to("rs-0,16020,5".parse().unwrap());
+        record.unflushed.push("rs-1,16020,4".parse().unwrap());
+        assert_eq!(record.epoch, RegionEpoch(1));
+        assert_eq!(RegionRecord::decode(&record.encode()).unwrap(), record);
+    }
+
+    #[test]
+    fn a_table_record_reads_as_it_was_written() {
+        let mut family = FamilyDescriptor::new("f");
+        family.time_to_live_s = Some(60);
+        let descriptor = TableDescriptor {
+            name: "t".parse().unwrap(),
+            families: [("f".to_owned(), family)].into(),
+            region_replication: 1,
+            settings: [("k".to_owned(), "v".to_owned())].into(),
+        };
+        let record = TableRecord {
+            descriptor,
+            state: TableState::Disabling,
+        };
+        assert_eq!(TableRecord::decode(&record.encode()).unwrap(), record);
+    }
+
+    #[test]
+    fn a_record_of_no_state_is_refused() {
+        assert!(RegionRecord::decode(&[]).is_err());
+        assert!(TableRecord::decode(&[]).is_err());
+    }
+}

@@ -1,0 +1,315 @@
+//! Which store files a region consists of, and up to where its edits are in them.
+//!
+//! A manifest is written whole under the name `<region epoch>-<number>` and never replaced; the one
+//! with the highest name counts. An opener writes its first one under its own epoch before it
+//! serves, so whatever an earlier owner still flushes or compacts is never seen.
+//!
+//! ```text
+//! magic "BASALTM1" | crc32c of the rest | protobuf message Manifest
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use basalt_fs::SharedFileSystem;
+use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId, TableName, paths};
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use crate::nonces::NonceEntry;
+
+/// The first bytes of a manifest; the digit is the format's version.
+const MAGIC: &[u8; 8] = b"BASALTM1";
+/// No manifest is larger, in bytes.
+const LENGTH_MAX: u64 = 64 << 20;
+/// How many manifests of its own epoch an owner leaves behind the newest one.
+const KEPT_BEHIND: usize = 2;
+
+/// The store files of a region and what they cover.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Manifest {
+    /// Which ownership wrote it.
+    pub epoch: RegionEpoch,
+    /// Its number within the ownership.
+    pub number: u64,
+    /// The store files of each family, oldest first.
+    pub families: BTreeMap<String, Vec<FileEntry>>,
+    /// All edits up to this one are in the store files.
+    pub flushed: SequenceId,
+    /// No edit had a higher sequence id when this was written.
+    pub highest: SequenceId,
+    /// The highest timestamp that the region has given, in milliseconds.
+    pub highest_timestamp_ms: u64,
+    /// The nonces whose edits are in the store files and may still be retried.
+    pub nonces: Vec<NonceEntry>,
+}
+
+/// One store file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FileEntry {
+    /// The file's name in its family's folder.
+    pub name: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// The highest sequence id of its cells.
+    pub highest: SequenceId,
+    /// Whether a compaction of all files made it.
+    pub major: bool,
+}
+
+/// What can go wrong with a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system refused.
+    #[error(transparent)]
+    Files(#[from] basalt_fs::Error),
+    /// The newest manifest is not what was written.
+    #[error("{}: not a manifest: {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The messages of the file.
+mod pb {
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Manifest {
+        #[prost(uint64, tag = "1")]
+        pub(super) epoch: u64,
+        #[prost(uint64, tag = "2")]
+        pub(super) number: u64,
+        #[prost(message, repeated, tag = "3")]
+        pub(super) families: Vec<Family>,
+        #[prost(uint64, tag = "4")]
+        pub(super) flushed: u64,
+        #[prost(uint64, tag = "5")]
+        pub(super) highest: u64,
+        #[prost(uint64, tag = "6")]
+        pub(super) highest_timestamp_ms: u64,
+        #[prost(message, repeated, tag = "7")]
+        pub(super) nonces: Vec<crate::nonces::NonceMessage>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Family {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(message, repeated, tag = "2")]
+        pub(super) files: Vec<File>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct File {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(uint64, tag = "2")]
+        pub(super) length: u64,
+        #[prost(uint64, tag = "3")]
+        pub(super) highest: u64,
+        #[prost(bool, tag = "4")]
+        pub(super) major: bool,
+    }
+}
+
+// === impl Manifest ===
+
+impl Manifest {
+    /// Reads the newest manifest of a region; an empty one if it never had any.
+    ///
+    /// # Errors
+    /// The newest one is damaged: nothing is guessed from older ones, which may lack store files.
+    pub async fn newest(
+        files: &SharedFileSystem,
+        table: &TableName,
+        region: EncodedRegionName,
+    ) -> Result<Self, Error> {
+        let folder = paths::manifests(table, region);
+        let entries = match files.list(&folder).await {
+            Ok(entries) => entries,
+            Err(error) if error.is_not_found() => return Ok(Self::default()),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(newest) = entries.iter().rev().find(|entry| !entry.name.starts_with('.')) else {
+            return Ok(Self::default());
+        };
+        let path = folder.join(&newest.name);
+        let contents = files.read_whole(&path, LENGTH_MAX).await?;
+        Self::decode(&contents).map_err(|reason| Error::Damaged { path, reason })
+    }
+
+    /// Writes it. What it names must be whole and durable already.
+    ///
+    /// # Errors
+    /// One with its name exists: another process acts under the same epoch.
+    pub async fn write(
+        &self,
+        files: &SharedFileSystem,
+        table: &TableName,
+        region: EncodedRegionName,
+    ) -> Result<(), Error> {
+        let path = paths::manifest(table, region, self.epoch, self.number);
+        files.write_whole(&path, self.encode()).await?;
+        Ok(())
+    }
+
+    /// Removes manifests that this one has replaced, except the last few and what a later owner
+    /// wrote.
+    ///
+    /// # Errors
+    /// The file system refused; what is left does no harm.
+    pub async fn remove_older(
+        &self,
+        files: &SharedFileSystem,
+        table: &TableName,
+        region: EncodedRegionName,
+    ) -> Result<(), Error> {
+        let folder = paths::manifests(table, region);
+        let own = paths::manifest(table, region, self.epoch, self.number);
+        let own = own.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let entries = files.list(&folder).await?;
+        let older = entries.iter().filter(|entry| entry.name < own && !entry.name.starts_with('.'));
+        for entry in older.rev().skip(KEPT_BEHIND) {
+            files.delete_file(&folder.join(&entry.name)).await?;
+        }
+        Ok(())
+    }
+
+    fn encode(&self) -> Bytes {
+        let message = pb::Manifest {
+            epoch: self.epoch.0,
+            number: self.number,
+            families: self.families.iter().map(encode_family).collect(),
+            flushed: self.flushed.0,
+            highest: self.highest.0,
+            highest_timestamp_ms: self.highest_timestamp_ms,
+            nonces: self.nonces.iter().map(Into::into).collect(),
+        }
+        .encode_to_vec();
+        let mut bytes = BytesMut::with_capacity(MAGIC.len() + 4 + message.len());
+        bytes.put_slice(MAGIC);
+        bytes.put_u32(crc32c::crc32c(&message));
+        bytes.put_slice(&message);
+        bytes.freeze()
+    }
+
+    fn decode(contents: &[u8]) -> Result<Self, String> {
+        let rest = contents.strip_prefix(MAGIC).ok_or("it does not begin with BASALTM1")?;
+        let (crc, message) = rest.split_first_chunk::<4>().ok_or("it is cut off")?;
+        let (stored, computed) = (u32::from_be_bytes(*crc), crc32c::crc32c(message));
+        if stored != computed {
+            return Err(format!("its checksum is {computed:08x}, but {stored:08x} is on record"));
+        }
+        let message = pb::Manifest::decode(message).map_err(|error| error.to_string())?;
+        let nonces = message.nonces.into_iter().map(NonceEntry::try_from);
+        Ok(Self {
+            epoch: RegionEpoch(message.epoch),
+            number: message.number,
+            families: message.families.into_iter().map(decode_family).collect(),
+            flushed: SequenceId(message.flushed),
+            highest: SequenceId(message.highest),
+            highest_timestamp_ms: message.highest_timestamp_ms,
+            nonces: nonces.collect::<Result<_, _>>().map_err(|error| error.to_string())?,
+        })
+    }
+}
+
+fn encode_family((name, files): (&String, &Vec<FileEntry>)) -> pb::Family {
+    let files = files.iter().map(|file| pb::File {
+        name: file.name.clone(),
+        length: file.length,
+        highest: file.highest.0,
+        major: file.major,
+    });
+    pb::Family { name: name.clone(), files: files.collect() }
+}
+
+fn decode_family(family: pb::Family) -> (String, Vec<FileEntry>) {
+    let files = family.files.into_iter().map(|file| FileEntry {
+        name: file.name,
+        length: file.length,
+        highest: SequenceId(file.highest),
+        major: file.major,
+    });
+    (family.name, files.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_fs::{FileSystem, MemoryFileSystem};
+    use std::sync::Arc;
+
+    fn manifest(epoch: u64, number: u64) -> Manifest {
+        let file = FileEntry {
+            name: "0123".into(),
+            length: 99,
+            highest: SequenceId(7),
+            major: epoch > 1,
+        };
+        Manifest {
+            epoch: RegionEpoch(epoch),
+            number,
+            families: [("f".to_owned(), vec![file])].into(),
+            flushed: SequenceId(7),
+            highest: SequenceId(9),
+            highest_timestamp_ms: 12,
+            nonces: Vec::new(),
+        }
+    }
+
+    fn region() -> (SharedFileSystem, TableName, EncodedRegionName) {
+        let name = EncodedRegionName::from_digest([1; 16]);
+        (Arc::new(MemoryFileSystem::new()), "t".parse().unwrap(), name)
+    }
+
+    async fn write(files: &SharedFileSystem, manifest: &Manifest) -> Result<(), Error> {
+        let (_, table, region) = region();
+        files.create_directories(&paths::manifests(&table, region)).await.unwrap();
+        manifest.write(files, &table, region).await
+    }
+
+    #[tokio::test]
+    async fn the_highest_epoch_wins_over_a_zombies_later_number() {
+        let (files, table, region) = region();
+        assert_eq!(Manifest::newest(&files, &table, region).await.unwrap(), Manifest::default());
+        for written in [manifest(1, 0), manifest(2, 0), manifest(1, 17)] {
+            write(&files, &written).await.unwrap();
+        }
+        assert_eq!(Manifest::newest(&files, &table, region).await.unwrap(), manifest(2, 0));
+    }
+
+    #[tokio::test]
+    async fn a_manifest_is_never_replaced() {
+        let (files, ..) = region();
+        write(&files, &manifest(1, 0)).await.unwrap();
+        assert!(write(&files, &manifest(1, 0)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn older_manifests_go_and_later_owners_stay() {
+        let (files, table, region) = region();
+        for number in 0..6 {
+            write(&files, &manifest(1, number)).await.unwrap();
+        }
+        write(&files, &manifest(2, 0)).await.unwrap();
+        manifest(1, 5).remove_older(&files, &table, region).await.unwrap();
+        let left = files.list(&paths::manifests(&table, region)).await.unwrap();
+        assert_eq!(left.len(), 4, "{left:?}");
+        assert_eq!(Manifest::newest(&files, &table, region).await.unwrap(), manifest(2, 0));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_noticed() {
+        let whole = manifest(3, 1).encode();
+        assert_eq!(Manifest::decode(&whole).unwrap(), manifest(3, 1));
+        for at in 0..whole.len() {
+            assert!(Manifest::decode(&whole[..at]).is_err(), "cut at {at}");
+            let mut flipped = whole.to_vec();
+            flipped[at] ^= 1;
+            assert!(Manifest::decode(&flipped).is_err(), "flipped at {at}");
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! Which cells of a row and family a read sees, or a compaction keeps.
+//!
+//! Cells arrive in their order (see [`basalt_model::Cell`]); for each there is one [`Decision`].
+//! The rules are HBase's: a delete hides puts by timestamp, whichever came first; of several cells
+//! with the same key the newest edit counts; versions beyond the family's limit do not exist for a
+//! read, whether or not a compaction has removed them.
+
+use std::collections::BTreeSet;
+
+use basalt_model::{Cell, CellType, FamilyDescriptor, KeepDeletedCells};
+use bytes::Bytes;
+
+/// Timestamps from `from` (included) to `to` (excluded), in milliseconds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TimeRange {
+    /// The first timestamp inside.
+    pub from: i64,
+    /// The first timestamp beyond.
+    pub to: i64,
+}
+
+/// Which columns of a family are asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Columns {
+    /// All.
+    All,
+    /// These qualifiers.
+    Some(BTreeSet<Bytes>),
+}
+
+/// What a read asks of one family, or what a compaction keeps of it.
+#[derive(Clone, Debug)]
+pub struct ReadRules {
+    /// The columns.
+    pub columns: Columns,
+    /// How many versions of a column at most.
+    pub versions_max: u32,
+    /// How many versions are seen although their time to live is over.
+    pub versions_min: u32,
+    /// Cells with a timestamp below this have outlived their time.
+    pub expired_below: i64,
+    /// Only timestamps inside.
+    pub time_range: TimeRange,
+    /// Whether the delete marks themselves are wanted.
+    pub deletes: Deletes,
+    /// Whether cells older than a delete stay visible to reads of a range before it.
+    pub keep_deleted: KeepDeletedCells,
+}
+
+/// What becomes of delete marks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Deletes {
+    /// They hide cells and are not shown: a read, or a compaction of all files.
+    Apply,
+    /// They hide cells and are kept, as they may hide more in other files: a compaction of some.
+    ApplyAndKeep,
+    /// They are shown like all else and hide nothing: a raw scan.
+    ShowAll,
+}
+
+/// What to do with a cell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// Take it.
+    Include,
+    /// Leave it.
+    Skip,
+    /// Leave it and the rest of its column.
+    SkipColumn,
+    /// Leave it and the rest of its row in this family.
+    SkipRow,
+}
+
+/// The state that decides, for one row of one family at a time.
+#[derive(Debug)]
+pub struct Visibility {
+    rules: ReadRules,
+    family_deleted_to: Option<i64>,
+    family_versions_deleted: BTreeSet<i64>,
+    column: Option<ColumnState>,
+}
+
+#[derive(Debug)]
+struct ColumnState {
+    qualifier: Bytes,
+    wanted: bool,
+    deleted_to: Option<i64>,
+    version_deleted: Option<i64>,
+    last_put: Option<i64>,
+    last_mark: Option<(i64, CellType)>,
+    versions: u32,
+}
+
+// === impl TimeRange ===
+
+impl TimeRange {
+    /// All of time.
+    pub const ALL: Self = Self { from: 0, to: i64::MAX };
+
+    /// Whether `timestamp` is inside. The largest timestamp is inside [`TimeRange::ALL`].
+    pub fn contains(&self, timestamp: i64) -> bool {
+        timestamp >= self.from && (timestamp < self.to || self.to == i64::MAX)
+    }
+
+    /// Whether a file with timestamps from `lowest` to `highest` may hold any inside.
+    pub fn overlaps(&self, lowest: i64, highest: i64) -> bool {
+        highest >= self.from && (lowest < self.to || self.to == i64::MAX)
+    }
+}
+
+// === impl Columns ===
+
+impl Columns {
+    fn contains(&self, qualifier: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(qualifiers) => qualifiers.contains(qualifier),
+        }
+    }
+
+    fn is_past_last(&self, qualifier: &[u8]) -> bool {
+        match self {
+            Self::All => false,
+            Self::Some(qualifiers) => qualifiers.last().is_none_or(|last| qualifier > &last[..]),
+        }
+    }
+}
+
+// === impl ReadRules ===
+
+impl ReadRules {
+    /// A read of `columns` of a family as it is at `now_ms`.
+    pub fn read(
+        family: &FamilyDescriptor,
+        columns: Columns,
+        versions: u32,
+        time_range: TimeRange,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            columns,
+            versions_max: versions.min(family.versions_max).max(1),
+            versions_min: family.versions_min,
+            expired_below: expired_below(family, now_ms),
+            time_range,
+            deletes: Deletes::Apply,
+            keep_deleted: family.keep_deleted_cells,
+        }
+    }
+
+    /// Everything as it lies there, deleted or not.
+    pub fn raw(columns: Columns, versions: u32, time_range: TimeRange) -> Self {
+        Self {
+            columns,
+            versions_max: versions.max(1),
+            versions_min: 0,
+            expired_below: i64::MIN,
+            time_range,
+            deletes: Deletes::ShowAll,
+            keep_deleted: KeepDeletedCells::True,
+        }
+    }
+
+    /// What a compaction keeps. `all_files`: nothing of the family lies elsewhere, so that deletes
+    /// have done their work.
+    pub fn compaction(family: &FamilyDescriptor, all_files: bool, now_ms: u64) -> Self {
+        let keep = family.keep_deleted_cells;
+        let deletes = match (keep, all_files) {
+            (KeepDeletedCells::False, true) => Deletes::Apply,
+            (KeepDeletedCells::False, false) => Deletes::ApplyAndKeep,
+            (KeepDeletedCells::True | KeepDeletedCells::Ttl, _) => Deletes::ShowAll,
+        };
+        let versions_max = match keep {
+            // Deleted versions do not count against the limit while they are kept for their time.
+            KeepDeletedCells::Ttl => u32::MAX,
+            _ => family.versions_max,
+        };
+        Self {
+            columns: Columns::All,
+            versions_max,
+            versions_min: family.versions_min,
+            expired_below: expired_below(family, now_ms),
+            time_range: TimeRange { from: i64::MIN, to: i64::MAX },
+            deletes,
+            keep_deleted: keep,
+        }
+    }
+}
+
+// === impl Visibility ===
+
+impl Visibility {
+    /// Decides by `rules`.
+    pub fn new(rules: ReadRules) -> Self {
+        Self {
+            rules,
+            family_deleted_to: None,
+            family_versions_deleted: BTreeSet::new(),
+            column: None,
+        }
+    }
+
+    /// Forgets the row before.
+    pub fn begin_row(&mut self) {
+        self.family_deleted_to = None;
+        self.family_versions_deleted.clear();
+        self.column = None;
+    }
+
+    /// Decides on the next cell of the row.
+    pub fn decide(&mut self, cell: &Cell) -> Decision {
+        let key = cell.key();
+        let cell_type = cell.cell_type();
+        if self.column.as_ref().is_none_or(|column| column.qualifier != key.qualifier) {
+            self.begin_column(cell);
+        }
+        if matches!(cell_type, CellType::DeleteFamily | CellType::DeleteFamilyVersion) {
+            return self.decide_family_delete(key.timestamp, cell_type);
+        }
+        let rules = &self.rules;
+        let Some(column) = self.column.as_mut() else { return Decision::Skip };
+        if !column.wanted {
+            let past_last = rules.columns.is_past_last(key.qualifier);
+            return if past_last { Decision::SkipRow } else { Decision::SkipColumn };
+        }
+        if cell_type.is_delete() && rules.deletes != Deletes::ShowAll {
+            return column.decide_delete(rules, key.timestamp, cell_type);
+        }
+        if rules.deletes != Deletes::ShowAll && self.is_deleted(key.timestamp) {
+            return Decision::Skip;
+        }
+        let Some(column) = self.column.as_mut() else { return Decision::Skip };
+        column.decide_version(&self.rules, key.timestamp, cell_type)
+    }
+
+    fn begin_column(&mut self, cell: &Cell) {
+        let qualifier = cell.bytes().slice_ref(cell.key().qualifier);
+        let wanted = self.rules.columns.contains(&qualifier);
+        self.column = Some(ColumnState {
+            qualifier,
+            wanted,
+            deleted_to: None,
+            version_deleted: None,
+            last_put: None,
+            last_mark: None,
+            versions: 0,
+        });
+    }
+
+    fn decide_family_delete(&mut self, timestamp: i64, cell_type: CellType) -> Decision {
+        if self.rules.hides(timestamp) {
+            if cell_type == CellType::DeleteFamily {
+                self.family_deleted_to = self.family_deleted_to.max(Some(timestamp));
+            } else {
+                self.family_versions_deleted.insert(timestamp);
+            }
+        }
+        self.rules.keep_mark(timestamp)
+    }
+
+    fn is_deleted(&self, timestamp: i64) -> bool {
+        let column = self.column.as_ref();
+        let deleted_to = column.and_then(|c| c.deleted_to).max(self.family_deleted_to);
+        deleted_to.is_some_and(|to| timestamp <= to)
+            || column.and_then(|c| c.version_deleted) == Some(timestamp)
+            || self.family_versions_deleted.contains(&timestamp)
+    }
+}
+
+impl ReadRules {
+    /// Whether a delete mark at `timestamp` hides cells from this read.
+    fn hides(&self, timestamp: i64) -> bool {
+        match (self.deletes, self.keep_deleted) {
+            (Deletes::ShowAll, _) => false,
+            (_, KeepDeletedCells::False) => timestamp >= self.time_range.from,
+            _ => self.time_range.contains(timestamp),
+        }
+    }
+
+    fn keep_mark(&self, timestamp: i64) -> Decision {
+        match self.deletes {
+            Deletes::Apply => Decision::Skip,
+            Deletes::ApplyAndKeep => Decision::Include,
+            Deletes::ShowAll if timestamp < self.expired_below => Decision::Skip,
+            Deletes::ShowAll if !self.time_range.contains(timestamp) => Decision::Skip,
+            Deletes::ShowAll => Decision::Include,
+        }
+    }
+}
+
+// === impl ColumnState ===
+
+impl ColumnState {
+    fn decide_delete(
+        &mut self,
+        rules: &ReadRules,
+        timestamp: i64,
+        cell_type: CellType,
+    ) -> Decision {
+        if rules.hides(timestamp) {
+            if cell_type == CellType::DeleteColumn {
+                self.deleted_to = self.deleted_to.max(Some(timestamp));
+            } else {
+                self.version_deleted = Some(timestamp);
+            }
+        }
+        if self.last_mark.replace((timestamp, cell_type)) == Some((timestamp, cell_type)) {
+            return Decision::Skip;
+        }
+        rules.keep_mark(timestamp)
+    }
+
+    fn decide_version(
+        &mut self,
+        rules: &ReadRules,
+        timestamp: i64,
+        cell_type: CellType,
+    ) -> Decision {
+        if cell_type.is_delete() {
+            return rules.keep_mark(timestamp);
+        }
+        // An older edit of the same version: the newer one, seen just before, counts.
+        if self.last_put.replace(timestamp) == Some(timestamp) {
+            return Decision::Skip;
+        }
+        if timestamp < rules.time_range.from {
+            return Decision::SkipColumn;
+        }
+        if !rules.time_range.contains(timestamp) {
+            return Decision::Skip;
+        }
+        let expired = timestamp < rules.expired_below;
+        if self.versions >= rules.versions_max || (expired && self.versions >= rules.versions_min) {
+            // A compaction must still see the delete marks that follow; no more puts of the column
+            // are wanted either way, as they are older still.
+            let marks_wanted = rules.deletes != Deletes::Apply;
+            return if marks_wanted { Decision::Skip } else { Decision::SkipColumn };
+        }
+        self.versions += 1;
+        Decision::Include
+    }
+}
+
+fn expired_below(family: &FamilyDescriptor, now_ms: u64) -> i64 {
+    match family.time_to_live_s {
+        None => i64::MIN,
+        Some(seconds) => {
+            let lived_ms = u64::from(seconds) * 1000;
+            i64::try_from(now_ms.saturating_sub(lived_ms)).unwrap_or(i64::MAX)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_model::CellBuilder;
+
+    fn cell(qualifier: &str, timestamp: i64, cell_type: CellType) -> Cell {
+        CellBuilder {
+            row: b"r",
+            family: b"f",
+            qualifier: qualifier.as_bytes(),
+            timestamp,
+            cell_type,
+            value: b"",
+            tags: &[],
+        }
+        .build()
+        .unwrap()
+    }
+
+    fn put(qualifier: &str, timestamp: i64) -> Cell {
+        cell(qualifier, timestamp, CellType::Put)
+    }
+
+    fn family(versions_max: u32) -> FamilyDescriptor {
+        FamilyDescriptor { versions_max, ..FamilyDescriptor::new("f") }
+    }
+
+    /// The timestamps of the cells that are taken.
+    fn taken(rules: ReadRules, mut cells: Vec<Cell>) -> Vec<(String, i64)> {
+        cells.sort();
+        let mut visibility = Visibility::new(rules);
+        visibility.begin_row();
+        let taken = cells.iter().filter(|cell| visibility.decide(cell) == Decision::Include);
+        taken
+            .map(|c| (String::from_utf8_lossy(c.qualifier()).into_owned(), c.timestamp()))
+            .collect()
+    }
+
+    fn read(versions: u32) -> ReadRules {
+        ReadRules::read(&family(10), Columns::All, versions, TimeRange::ALL, 1_000_000)
+    }
+
+    #[test]
+    fn the_newest_versions_are_read() {
+        let cells = vec![put("a", 1), put("a", 2), put("a", 3), put("b", 1)];
+        let expected = [("a".into(), 3), ("a".into(), 2), ("b".into(), 1)];
+        assert_eq!(taken(read(2), cells), expected);
+    }
+
+    #[test]
+    fn each_kind_of_delete_hides_its_own() {
+        let puts = || vec![put("a", 1), put("a", 2), put("a", 3), put("b", 2)];
+        let with = |qualifier, kind| {
+            let mut cells = puts();
+            cells.push(cell(qualifier, 2, kind));
+            taken(read(9), cells)
+        };
+        let (a1, a2, a3, b2) =
+            (("a".into(), 1), ("a".into(), 2), ("a".into(), 3), ("b".to_owned(), 2));
+        assert_eq!(with("a", CellType::Delete), [a3.clone(), a1.clone(), b2.clone()]);
+        assert_eq!(with("a", CellType::DeleteColumn), [a3.clone(), b2]);
+        assert_eq!(with("", CellType::DeleteFamilyVersion), [a3.clone(), a1]);
+        assert_eq!(with("", CellType::DeleteFamily), [a3]);
+        let _unused: (String, i64) = a2;
+    }
+
+    #[test]
+    fn only_asked_columns_are_read() {
+        let columns = Columns::Some([Bytes::from_static(b"b")].into());
+        let rules = ReadRules { columns, ..read(1) };
+        assert_eq!(taken(rules, vec![put("a", 1), put("b", 1), put("c", 1)]), [("b".into(), 1)]);
+    }
+
+    #[test]
+    fn a_time_range_selects_versions() {
+        let rules = ReadRules { time_range: TimeRange { from: 2, to: 4 }, ..read(9) };
+        let cells = (1..6).map(|timestamp| put("a", timestamp)).collect();
+        assert_eq!(taken(rules, cells), [("a".into(), 3), ("a".into(), 2)]);
+    }
+
+    #[test]
+    fn what_outlived_its_time_is_not_read() {
+        let family = FamilyDescriptor { time_to_live_s: Some(1), ..family(10) };
+        let rules = ReadRules::read(&family, Columns::All, 9, TimeRange::ALL, 10_000);
+        assert_eq!(taken(rules, vec![put("a", 8_999), put("a", 9_000)]), [("a".into(), 9_000)]);
+    }
+
+    #[test]
+    fn a_compaction_of_some_files_keeps_the_marks_and_drops_what_they_hide() {
+        let cells = || vec![put("a", 1), put("a", 3), cell("a", 2, CellType::DeleteColumn)];
+        let some = ReadRules::compaction(&family(10), false, 0);
+        assert_eq!(taken(some, cells()), [("a".into(), 3), ("a".into(), 2)]);
+        let all = ReadRules::compaction(&family(10), true, 0);
+        assert_eq!(taken(all, cells()), [("a".into(), 3)]);
+    }
+
+    #[test]
+    fn a_compaction_keeps_the_marks_below_surplus_versions() {
+        let cells = vec![put("a", 9), put("a", 8), cell("a", 7, CellType::DeleteColumn)];
+        let some = ReadRules::compaction(&family(1), false, 0);
+        assert_eq!(taken(some, cells), [("a".into(), 9), ("a".into(), 7)]);
+    }
+
+    #[test]
+    fn a_raw_read_shows_all() {
+        let rules = ReadRules::raw(Columns::All, 9, TimeRange::ALL);
+        let cells = vec![put("a", 1), cell("a", 2, CellType::DeleteColumn)];
+        assert_eq!(taken(rules, cells), [("a".into(), 2), ("a".into(), 1)]);
+    }
+}

@@ -1,0 +1,124 @@
+//! The serving lease: for how long this server may act as the owner of its regions.
+//!
+//! The lease runs for a fixed time from the *sending* of the last renewal that the coordinator's
+//! quorum committed, by a clock that counts suspended time. It is checked after a value was read and
+//! before it is answered, and after an edit was synced and before it becomes visible: a server that
+//! was frozen in between sees, when it wakes, that it must stay silent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use basalt_runtime::Clock;
+use tokio::sync::Notify;
+
+/// The lease, shared by all that answer clients.
+#[derive(Clone, Debug)]
+pub struct ServingLease(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    duration: Duration,
+    /// When it ends, in nanoseconds of the boot clock.
+    ends_at_ns: AtomicU64,
+    renewed: Notify,
+}
+
+/// The lease is over: another server may own the regions by now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the serving lease is over")]
+pub struct LeaseOver;
+
+// === impl ServingLease ===
+
+impl ServingLease {
+    /// A lease that runs for `duration` from each renewal, and is over until the first.
+    pub fn new(clock: Clock, duration: Duration) -> Self {
+        let ends_at_ns = AtomicU64::new(0);
+        Self(Arc::new(Inner { clock, duration, ends_at_ns, renewed: Notify::new() }))
+    }
+
+    /// A renewal sent at `sent_at` (boot time) was committed.
+    pub fn renewed(&self, sent_at: Duration) {
+        let ends_at = sent_at.saturating_add(self.0.duration);
+        self.0.ends_at_ns.fetch_max(nanoseconds(ends_at), Ordering::Release);
+        self.0.renewed.notify_waiters();
+    }
+
+    /// Whether the lease runs at this moment.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check(&self) -> Result<(), LeaseOver> {
+        if nanoseconds(self.0.clock.boot_time()) < self.0.ends_at_ns.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(LeaseOver)
+        }
+    }
+
+    /// Waits, for at most `patience`, until the lease runs: a renewal may only be late.
+    ///
+    /// # Errors
+    /// It does not run at the end of that time.
+    pub async fn check_patiently(&self, patience: Duration) -> Result<(), LeaseOver> {
+        if self.check().is_ok() {
+            return Ok(());
+        }
+        let wait = async {
+            loop {
+                let renewed = self.0.renewed.notified();
+                if self.check().is_ok() {
+                    return;
+                }
+                renewed.await;
+            }
+        };
+        tokio::time::timeout(patience, wait).await.map_err(|_| LeaseOver)
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_runtime::ClockSource;
+
+    #[derive(Clone, Default)]
+    struct Hand(Arc<AtomicU64>);
+
+    impl ClockSource for Hand {
+        fn boot_time(&self) -> Duration {
+            Duration::from_millis(self.0.load(Ordering::Relaxed))
+        }
+
+        fn wall_ms(&self) -> u64 {
+            0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lease_runs_from_the_sending_of_its_renewal() {
+        let hand = Hand::default();
+        let lease = ServingLease::new(Clock::new(hand.clone()), Duration::from_millis(500));
+        assert_eq!(lease.check(), Err(LeaseOver));
+        hand.0.store(1_300, Ordering::Relaxed);
+        lease.renewed(Duration::from_millis(1_000));
+        assert_eq!(lease.check(), Ok(()));
+        hand.0.store(1_500, Ordering::Relaxed);
+        assert_eq!(lease.check(), Err(LeaseOver));
+        lease.renewed(Duration::from_millis(900));
+        assert_eq!(lease.check(), Err(LeaseOver), "an older renewal gives nothing");
+        let waiting = tokio::spawn({
+            let lease = lease.clone();
+            async move { lease.check_patiently(Duration::from_secs(1)).await }
+        });
+        tokio::task::yield_now().await;
+        lease.renewed(Duration::from_millis(1_400));
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+    }
+}

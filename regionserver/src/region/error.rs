@@ -1,0 +1,35 @@
+//! Why a region did not do what it was asked to.
+
+use basalt_storage::{manifest, store_file, wal};
+use bytes::Bytes;
+
+use crate::lease::LeaseOver;
+
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// What a region answers instead of doing it. `rpc::exceptions` says how clients are told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("row {} is not in region {region}", row.escape_ascii())]
+    WrongRegion { row: Bytes, region: String },
+    #[error("column family {} does not exist in region {region}", family.escape_ascii())]
+    NoSuchFamily { family: Bytes, region: String },
+    #[error("region {region} is closing")]
+    Closing { region: String },
+    #[error("region {region} holds {bytes} unflushed bytes, more than the limit of {bytes_max}")]
+    TooBusy { region: String, bytes: u64, bytes_max: u64 },
+    #[error("{0}")]
+    BadRequest(String),
+    #[error(transparent)]
+    LeaseOver(#[from] LeaseOver),
+    #[error(transparent)]
+    Wal(#[from] wal::Error),
+    #[error(transparent)]
+    StoreFile(#[from] store_file::Error),
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    #[error(transparent)]
+    Files(#[from] basalt_fs::Error),
+    #[error("the write-ahead log of {server} has no readable part: {reason}")]
+    Replay { server: String, reason: String },
+}

@@ -1,0 +1,140 @@
+//! A region as its owner holds it: memory, store files, and the order of its edits.
+//!
+//! Invariants:
+//! - Edits get their sequence ids, go into the log and into the memstore in one step under one lock,
+//!   so the log holds them in their order. When an edit is durable, so are all before it; that is why
+//!   the read point can simply be raised to it.
+//! - An edit is visible, and acknowledged, once it is durable and the serving lease was seen to run
+//!   after that.
+//! - A reader takes one [`RegionState`] and one read point that belong together, and sees just that.
+
+mod close;
+mod compact;
+mod error;
+mod flush;
+mod nonce;
+mod open;
+mod read;
+mod row_locks;
+mod scanner;
+mod state;
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use basalt_fs::SharedFileSystem;
+use basalt_model::{EncodedRegionName, RegionEpoch, RegionInfo, SequenceId, TableDescriptor};
+use basalt_runtime::Seams;
+use basalt_storage::block_cache::BlockCache;
+use basalt_storage::manifest::Manifest;
+use basalt_storage::nonces::Nonces;
+use basalt_storage::wal::{Ticket, Wal};
+use parking_lot::Mutex;
+
+use crate::config::RegionConfig;
+use crate::lease::ServingLease;
+use row_locks::RowLocks;
+
+pub(crate) use error::{Error, Result};
+pub(crate) use open::{OpenRegion, Opened, open};
+pub(crate) use read::RowRead;
+pub(crate) use scanner::{RegionScanner, ScanRange};
+pub(crate) use state::RegionState;
+pub(crate) use write::{Change, Condition, Mutation, Outcome, Update};
+
+/// What the regions of a server share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) seams: Seams,
+    pub(crate) files: SharedFileSystem,
+    pub(crate) wal: Arc<Wal>,
+    pub(crate) blocks: Arc<BlockCache>,
+    pub(crate) lease: ServingLease,
+    pub(crate) config: RegionConfig,
+}
+
+/// A region that this server owns.
+pub(crate) struct Region {
+    pub(crate) info: RegionInfo,
+    pub(crate) encoded_name: EncodedRegionName,
+    pub(crate) epoch: RegionEpoch,
+    pub(crate) table: Arc<TableDescriptor>,
+    shared: Shared,
+    /// Swapped whole, under `order`.
+    state: ArcSwap<RegionState>,
+    order: Mutex<WriteOrder>,
+    /// All edits up to here are visible.
+    read_point: AtomicU64,
+    row_locks: RowLocks,
+    nonces: Mutex<Nonces>,
+    /// The timestamps that the region gives are not below this.
+    timestamp_floor_ms: AtomicU64,
+    /// Held by whoever flushes.
+    flush_turn: tokio::sync::Mutex<()>,
+    /// Held by whoever compacts.
+    compaction_turn: tokio::sync::Mutex<()>,
+    /// The manifest on record; held while the next one is written.
+    manifest: tokio::sync::Mutex<Manifest>,
+    pub(crate) requests: AtomicU64,
+}
+
+/// What is decided about edits under the lock.
+struct WriteOrder {
+    last: SequenceId,
+    /// The last edit that went into the log.
+    last_ticket: Option<Ticket>,
+    /// The highest edit of the memstores that are being flushed.
+    flushing: Option<SequenceId>,
+    /// No more edits are taken.
+    closing: bool,
+}
+
+// === impl Region ===
+
+impl Region {
+    /// How much its memstores take, in bytes.
+    pub(crate) fn memstore_bytes(&self) -> u64 {
+        self.state.load().memstore_bytes()
+    }
+
+    /// How long its store files are, in bytes.
+    pub(crate) fn store_file_bytes(&self) -> u64 {
+        self.state.load().store_file_bytes()
+    }
+
+    /// The state and the highest edit that is visible in it, as one.
+    fn snapshot(&self) -> (Arc<RegionState>, SequenceId) {
+        loop {
+            let state = self.state.load_full();
+            let read_point = SequenceId(self.read_point.load(Ordering::Acquire));
+            // A flush in between could have moved edits at or below the read point out of `state`.
+            if Arc::ptr_eq(&state, &self.state.load()) {
+                return (state, read_point);
+            }
+        }
+    }
+
+    /// Waits until all edits that have gone into the log so far are durable and may be shown.
+    async fn settle(&self) -> Result<SequenceId> {
+        let (last, ticket) = {
+            let order = self.order.lock();
+            (order.last, order.last_ticket.clone())
+        };
+        if let Some(ticket) = ticket {
+            ticket.synced().await?;
+        }
+        self.shared.lease.check_patiently(self.shared.config.lease_patience).await?;
+        self.read_point.fetch_max(last.0, Ordering::AcqRel);
+        Ok(last)
+    }
+
+    fn check_row(&self, row: &[u8]) -> Result<()> {
+        if self.info.contains(row) {
+            Ok(())
+        } else {
+            Err(Error::WrongRegion { row: row.to_vec().into(), region: self.info.to_string() })
+        }
+    }
+}

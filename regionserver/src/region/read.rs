@@ -1,0 +1,179 @@
+//! Reading one row.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use basalt_model::{Cell, SequenceId};
+use basalt_storage::read::{Columns, ReadRules, TimeRange};
+use basalt_storage::store_file::StoreFile;
+use bytes::Bytes;
+
+use super::scanner::{RegionScanner, ScanRange};
+use super::state::{FamilyState, RegionState};
+use super::write::Change;
+use super::{Region, Result};
+
+/// What of a row is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct RowRead {
+    /// The families and their columns; `None` for all.
+    pub(crate) families: Option<BTreeMap<Bytes, Columns>>,
+    pub(crate) versions: u32,
+    pub(crate) time_range: TimeRange,
+    /// Everything as it lies there, deleted or not.
+    pub(crate) raw: bool,
+    /// Whether blocks that are read stay in the cache.
+    pub(crate) cache_blocks: bool,
+    /// Of each family, how many cells are passed over and how many are taken at most.
+    pub(crate) family_offset: u32,
+    pub(crate) family_limit: Option<u32>,
+}
+
+// === impl RowRead ===
+
+impl RowRead {
+    /// The newest version of every column.
+    pub(crate) fn all() -> Self {
+        Self {
+            families: None,
+            versions: 1,
+            time_range: TimeRange::ALL,
+            raw: false,
+            cache_blocks: true,
+            family_offset: 0,
+            family_limit: None,
+        }
+    }
+
+    /// No cell at all.
+    pub(crate) fn nothing() -> Self {
+        Self { families: Some(BTreeMap::new()), ..Self::all() }
+    }
+
+    /// The newest version of some columns of one family.
+    pub(crate) fn of_family(family: Bytes, columns: Columns) -> Self {
+        Self { families: Some([(family, columns)].into()), ..Self::all() }
+    }
+
+    /// The columns that `changes` change.
+    pub(crate) fn of_changes(changes: &[Change], time_range: TimeRange) -> Self {
+        let mut families: BTreeMap<Bytes, Columns> = BTreeMap::new();
+        for change in changes {
+            let columns = families
+                .entry(change.family.clone())
+                .or_insert_with(|| Columns::Some(std::collections::BTreeSet::new()));
+            if let Columns::Some(qualifiers) = columns {
+                qualifiers.insert(change.qualifier.clone());
+            }
+        }
+        Self { families: Some(families), time_range, ..Self::all() }
+    }
+}
+
+// === impl Region ===
+
+impl Region {
+    /// What clients see of a row.
+    pub(crate) async fn get(&self, row: &[u8], read: &RowRead) -> Result<Vec<Cell>> {
+        self.check_row(row)?;
+        let (state, read_point) = self.snapshot();
+        let cells = self.read_row(&state, read_point, row, read).await?;
+        self.shared.lease.check_patiently(self.shared.config.lease_patience).await?;
+        Ok(cells)
+    }
+
+    /// What is there of a row, edits included that are not durable yet: for whoever holds the row's
+    /// lock and decides by it.
+    pub(super) async fn read_latest(&self, row: &[u8], read: &RowRead) -> Result<Vec<Cell>> {
+        let state = self.state.load_full();
+        self.read_row(&state, SequenceId(u64::MAX), row, read).await
+    }
+
+    async fn read_row(
+        &self,
+        state: &Arc<RegionState>,
+        read_point: SequenceId,
+        row: &[u8],
+        read: &RowRead,
+    ) -> Result<Vec<Cell>> {
+        let range = ScanRange::of_row(row);
+        let mut scanner = self.scanner_of(state, read_point, read, range, Some(row)).await?;
+        let mut cells = Vec::new();
+        if scanner.next_row().await?.is_some() {
+            while let Some(cell) = scanner.next_cell().await? {
+                cells.push(cell);
+            }
+        }
+        Ok(cells)
+    }
+
+    /// A scanner over rows as they are at this moment.
+    pub(crate) async fn scan(&self, read: &RowRead, range: ScanRange) -> Result<RegionScanner> {
+        let (state, read_point) = self.snapshot();
+        self.scanner_of(&state, read_point, read, range, None).await
+    }
+
+    async fn scanner_of(
+        &self,
+        state: &RegionState,
+        read_point: SequenceId,
+        read: &RowRead,
+        range: ScanRange,
+        only_row: Option<&[u8]>,
+    ) -> Result<RegionScanner> {
+        let wanted: Vec<(&Bytes, Columns)> = match &read.families {
+            None => state.families.keys().map(|family| (family, Columns::All)).collect(),
+            Some(families) => families.iter().map(|(f, columns)| (f, columns.clone())).collect(),
+        };
+        let now_ms = self.shared.seams.clock.wall_ms();
+        let mut scanner = RegionScanner::new(&self.info, range, read_point, read);
+        for (name, columns) in wanted {
+            self.check_family(name)?;
+            let Some(family) = state.families.get(name) else { continue };
+            let Some(descriptor) =
+                std::str::from_utf8(name).ok().and_then(|name| self.table.families.get(name))
+            else {
+                continue;
+            };
+            let (versions, time_range) = (read.versions, read.time_range);
+            let rules = if read.raw {
+                ReadRules::raw(columns, versions, time_range)
+            } else {
+                ReadRules::read(descriptor, columns, versions, time_range, now_ms)
+            };
+            let files = files_to_read(family, &rules, only_row).await?;
+            let cache_blocks = read.cache_blocks && descriptor.block_cache;
+            scanner.add_family(family, files, rules, cache_blocks);
+        }
+        Ok(scanner)
+    }
+}
+
+/// The store files that may hold something for a read.
+async fn files_to_read(
+    family: &FamilyState,
+    rules: &ReadRules,
+    only_row: Option<&[u8]>,
+) -> Result<Vec<Arc<StoreFile>>> {
+    let mut files = Vec::with_capacity(family.files.len());
+    for file in &family.files {
+        // A file all of whose cells are older is of no use; a newer one may hold deletes.
+        if file.time_range().is_some_and(|range| range.highest < rules.time_range.from) {
+            continue;
+        }
+        if let Some(row) = only_row {
+            let may_contain = match &rules.columns {
+                Columns::Some(qualifiers) if qualifiers.len() == 1 => match qualifiers.first() {
+                    Some(qualifier) => file.may_contain_row_column(row, qualifier).await?,
+                    None => true,
+                },
+                _ => file.may_contain_row(row).await?,
+            };
+            if !may_contain {
+                continue;
+            }
+        }
+        files.push(Arc::clone(file));
+    }
+    Ok(files)
+}

@@ -1,0 +1,100 @@
+//! What a region consists of at a moment: memstores and store files of each family.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use basalt_model::TableDescriptor;
+use basalt_storage::memstore::Memstore;
+use basalt_storage::store_file::StoreFile;
+use bytes::Bytes;
+
+/// All families of a region; never changed, only replaced.
+#[derive(Clone, Default)]
+pub(crate) struct RegionState {
+    pub(crate) families: BTreeMap<Bytes, FamilyState>,
+}
+
+/// One family.
+#[derive(Clone)]
+pub(crate) struct FamilyState {
+    /// Takes the edits.
+    pub(crate) active: Arc<Memstore>,
+    /// Is being written into a store file.
+    pub(crate) flushing: Option<Arc<Memstore>>,
+    /// Oldest first.
+    pub(crate) files: Vec<Arc<StoreFile>>,
+}
+
+// === impl RegionState ===
+
+impl RegionState {
+    /// Empty families as `table` declares them.
+    pub(crate) fn empty(table: &TableDescriptor) -> Self {
+        let families = table.families.keys().map(|name| {
+            let family = FamilyState { active: Arc::default(), flushing: None, files: Vec::new() };
+            (Bytes::copy_from_slice(name.as_bytes()), family)
+        });
+        Self { families: families.collect() }
+    }
+
+    pub(crate) fn memstore_bytes(&self) -> u64 {
+        self.families.values().map(FamilyState::memstore_bytes).sum()
+    }
+
+    pub(crate) fn store_file_bytes(&self) -> u64 {
+        let files = self.families.values().flat_map(|family| &family.files);
+        files.map(|file| file.length()).sum()
+    }
+
+    /// The state in which the active memstores are being flushed and empty ones take the edits.
+    pub(crate) fn with_flush_begun(&self) -> Self {
+        let mut state = self.clone();
+        for family in state.families.values_mut() {
+            family.flushing = Some(std::mem::take(&mut family.active));
+        }
+        state
+    }
+
+    /// The state in which what was being flushed lies in `files`.
+    pub(crate) fn with_flush_done(&self, files: &BTreeMap<Bytes, Arc<StoreFile>>) -> Self {
+        let mut state = self.clone();
+        for (name, family) in &mut state.families {
+            family.flushing = None;
+            family.files.extend(files.get(name).cloned());
+        }
+        state
+    }
+
+    /// The state in which `merged` stands in the place of `inputs`.
+    pub(crate) fn with_compaction_done(
+        &self,
+        family: &Bytes,
+        inputs: &[Arc<StoreFile>],
+        merged: Option<Arc<StoreFile>>,
+    ) -> Self {
+        let mut state = self.clone();
+        if let Some(family) = state.families.get_mut(family) {
+            let is_input =
+                |file: &Arc<StoreFile>| inputs.iter().any(|input| Arc::ptr_eq(input, file));
+            let at = family.files.iter().position(is_input).unwrap_or(family.files.len());
+            family.files.retain(|file| !is_input(file));
+            if let Some(merged) = merged {
+                family.files.insert(at.min(family.files.len()), merged);
+            }
+        }
+        state
+    }
+}
+
+// === impl FamilyState ===
+
+impl FamilyState {
+    fn memstore_bytes(&self) -> u64 {
+        self.active.bytes() + self.flushing.as_ref().map_or(0, |memstore| memstore.bytes())
+    }
+
+    /// The memstores, the one that takes the edits first.
+    pub(crate) fn memstores(&self) -> impl Iterator<Item = Arc<Memstore>> {
+        std::iter::once(Arc::clone(&self.active)).chain(self.flushing.clone())
+    }
+}

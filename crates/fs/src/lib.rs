@@ -14,11 +14,12 @@ mod error;
 mod local;
 mod memory;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 pub use error::{Error, Result};
 pub use local::LocalFileSystem;
@@ -153,6 +154,12 @@ pub trait AppendFile: Send + 'static {
     /// operating system kept of it is unknown.
     async fn sync(&mut self) -> Result<()>;
 
+    /// [`AppendFile::append`], then [`AppendFile::sync`]: one trip to the disk where that is cheaper.
+    async fn append_and_sync(&mut self, bytes: Bytes) -> Result<()> {
+        self.append(bytes).await?;
+        self.sync().await
+    }
+
     /// How many bytes have been appended.
     fn length(&self) -> u64;
 }
@@ -166,8 +173,27 @@ pub trait ReadFile: Send + Sync + 'static {
     /// [`Error::EndOfFile`] if the file ends before.
     async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes>;
 
+    /// The bytes of several ranges, one after another: one trip to the disk where that is cheaper.
+    /// The caller bounds their sum.
+    ///
+    /// # Errors
+    /// [`Error::EndOfFile`] if the file ends before the last of them.
+    async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Bytes> {
+        let length: u64 = ranges.iter().map(range_length).sum();
+        let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
+        for range in ranges {
+            let length = usize::try_from(range_length(range)).unwrap_or(usize::MAX);
+            bytes.extend_from_slice(&self.read_at(range.start, length).await?);
+        }
+        Ok(bytes.freeze())
+    }
+
     /// The length when the file was opened, in bytes.
     fn length(&self) -> u64;
+}
+
+fn range_length(range: &Range<u64>) -> u64 {
+    range.end.saturating_sub(range.start)
 }
 
 /// Where [`FileSystem::write_whole`] writes before it renames.

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +27,10 @@ pub struct LocalFileSystem {
 
 struct LocalAppendFile {
     path: PathBuf,
-    file: Option<File>,
+    /// Kept after an error too: while this process lives, the lock must not look free.
+    file: Arc<File>,
+    /// An operation failed, or was given up half way: how much of it happened is unknown.
+    lost: bool,
     length: u64,
 }
 
@@ -85,7 +89,8 @@ impl FileSystem for LocalFileSystem {
                 .map_err(|e| Error::from_io(&path, "lock", lock_error(e)))?;
             Ok(Box::new(LocalAppendFile {
                 path,
-                file: Some(file),
+                file: Arc::new(file),
+                lost: false,
                 length: 0,
             }) as Box<dyn AppendFile>)
         })
@@ -188,7 +193,7 @@ impl FileSystem for LocalFileSystem {
 impl AppendFile for LocalAppendFile {
     async fn append(&mut self, bytes: Bytes) -> Result<()> {
         let length = bytes.len() as u64;
-        self.with_file("append to", move |file| file.write_all(&bytes))
+        self.with_file("append to", move |mut file| file.write_all(&bytes))
             .await?;
         self.length += length;
         Ok(())
@@ -198,32 +203,38 @@ impl AppendFile for LocalAppendFile {
         self.with_file("sync", |file| file.sync_data()).await
     }
 
+    async fn append_and_sync(&mut self, bytes: Bytes) -> Result<()> {
+        let length = bytes.len() as u64;
+        self.with_file("append to and sync", move |mut file| {
+            file.write_all(&bytes)?;
+            file.sync_data()
+        })
+        .await?;
+        self.length += length;
+        Ok(())
+    }
+
     fn length(&self) -> u64 {
         self.length
     }
 }
 
 impl LocalAppendFile {
-    /// Runs `operation` on the file off the async threads. The file is lost, and every later call
-    /// fails, if the caller gives up in between or the operation fails: how much of it happened
-    /// is unknown then.
+    /// Runs `operation` on the file off the async threads. Every later call fails if the caller
+    /// gives up in between or the operation fails.
     async fn with_file(
         &mut self,
         name: &'static str,
-        operation: impl FnOnce(&mut File) -> io::Result<()> + Send + 'static,
+        operation: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
     ) -> Result<()> {
-        let lost = || io::Error::other("given up after an earlier error");
-        let mut file = self
-            .file
-            .take()
-            .ok_or_else(|| Error::from_io(&self.path, name, lost()))?;
-        let path = self.path.clone();
-        let file = on_disk(move || {
-            operation(&mut file).map_err(|e| Error::from_io(&path, name, e))?;
-            Ok(file)
-        })
-        .await?;
-        self.file = Some(file);
+        if self.lost {
+            let given_up = io::Error::other("given up after an earlier error");
+            return Err(Error::from_io(&self.path, name, given_up));
+        }
+        self.lost = true;
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        on_disk(move || operation(&file).map_err(|e| Error::from_io(&path, name, e))).await?;
+        self.lost = false;
         Ok(())
     }
 }
@@ -259,9 +270,77 @@ impl ReadFile for LocalReadFile {
         .await
     }
 
+    async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Bytes> {
+        let (file, path, end) = (Arc::clone(&self.file), self.path.clone(), self.length);
+        let ranges = ranges.to_vec();
+        on_disk(move || read_file_ranges(&file, &path, end, &ranges)).await
+    }
+
     fn length(&self) -> u64 {
         self.length
     }
+}
+
+/// Ranges no further apart than this are read at once: copying costs less than another call.
+const GAP_BYTES_MAX: u64 = 4 << 10;
+/// What is read at once is at most this long, unless one range is longer.
+const SPAN_BYTES_MAX: u64 = 64 << 10;
+
+fn read_file_ranges(file: &File, path: &Path, end: u64, ranges: &[Range<u64>]) -> Result<Bytes> {
+    let end_of_file = |range: &Range<u64>| Error::EndOfFile {
+        path: path.to_owned(),
+        offset: range.start,
+        length: usize::try_from(crate::range_length(range)).unwrap_or(usize::MAX),
+    };
+    if let Some(beyond) = ranges.iter().find(|range| range.end > end) {
+        return Err(end_of_file(beyond));
+    }
+    let length: u64 = ranges.iter().map(crate::range_length).sum();
+    let mut output = BytesMut::zeroed(usize::try_from(length).unwrap_or(usize::MAX));
+    let mut unfilled = &mut output[..];
+    let mut scratch = Vec::new();
+    let mut rest = ranges;
+    while let Some(first) = rest.first() {
+        let (together, later) = rest.split_at(count_near(rest));
+        rest = later;
+        let span = first.start..together.last().map_or(first.end, |last| last.end);
+        let span_length = crate::range_length(&span) as usize;
+        let read = |buffer: &mut [u8]| match file.read_exact_at(buffer, span.start) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(end_of_file(&span)),
+            result => result.map_err(|e| Error::from_io(path, "read", e)),
+        };
+        if together.len() == 1 {
+            read(take_front(&mut unfilled, span_length))?;
+            continue;
+        }
+        scratch.resize(span_length, 0);
+        read(&mut scratch)?;
+        for range in together {
+            let (from, length) = (range.start - span.start, crate::range_length(range));
+            let wanted = &scratch[from as usize..(from + length) as usize];
+            take_front(&mut unfilled, wanted.len()).copy_from_slice(wanted);
+        }
+    }
+    Ok(output.freeze())
+}
+
+/// How many of the first ranges ascend so closely that they are read at once; at least one.
+fn count_near(ranges: &[Range<u64>]) -> usize {
+    let start = ranges.first().map_or(0, |first| first.start);
+    let near = |pair: &&[Range<u64>]| {
+        pair[0].start <= pair[0].end
+            && pair[0].end <= pair[1].start
+            && pair[1].start <= pair[1].end
+            && pair[1].start - pair[0].end <= GAP_BYTES_MAX
+            && pair[1].end - start <= SPAN_BYTES_MAX
+    };
+    1 + ranges.windows(2).take_while(near).count()
+}
+
+fn take_front<'a>(buffer: &mut &'a mut [u8], length: usize) -> &'a mut [u8] {
+    let (front, rest) = std::mem::take(buffer).split_at_mut(length);
+    *buffer = rest;
+    front
 }
 
 /// Runs a blocking operation on tokio's blocking threads.
@@ -372,6 +451,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ranges_are_read_one_after_another() {
+        let (_folder, files) = open();
+        let contents: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
+        let mut file = files.create(Path::new("/log")).await.unwrap();
+        file.append_and_sync(contents.clone().into()).await.unwrap();
+        assert_eq!(file.length(), 100_000);
+        let reader = files.open(Path::new("/log")).await.unwrap();
+        let ranges = [
+            0..10,
+            10..20,
+            500..501,
+            9_000..9_000,
+            9_100..90_000,
+            99_990..100_000,
+        ];
+        let expected: Vec<u8> = ranges
+            .iter()
+            .flat_map(|range| contents[range.start as usize..range.end as usize].to_vec())
+            .collect();
+        assert_eq!(&reader.read_ranges(&ranges).await.unwrap()[..], expected);
+        assert!(matches!(
+            reader.read_ranges(&[0..1, 99_999..100_001]).await,
+            Err(Error::EndOfFile { .. })
+        ));
+    }
+
+    #[tokio::test]
     async fn neither_create_nor_rename_replaces_a_file() {
         let (_folder, files) = open();
         files
@@ -425,5 +531,20 @@ mod tests {
             !elsewhere.writer_gone,
             "a free lock proves nothing about another kernel"
         );
+    }
+
+    #[tokio::test]
+    async fn a_file_given_up_on_takes_nothing_more_and_stays_locked() {
+        let (_folder, files) = open();
+        let mut file = files.create(Path::new("/log")).await.unwrap();
+        let given_up = tokio::time::timeout(std::time::Duration::ZERO, async {
+            file.append(Bytes::from(vec![0; 1 << 20])).await
+        });
+        if given_up.await.is_ok() {
+            return; // The disk was faster than giving up.
+        }
+        assert!(file.sync().await.is_err());
+        let seal = files.seal(Path::new("/log"), files.boot_id()).await;
+        assert!(!seal.unwrap().writer_gone, "its process still lives");
     }
 }

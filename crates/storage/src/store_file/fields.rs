@@ -1,0 +1,178 @@
+//! Numbers and byte arrays as Hadoop and HBase serialize them: big endian, with Hadoop's
+//! variable-length integers.
+
+use bytes::{BufMut, Bytes};
+
+use super::error::Damage;
+
+/// Takes fields off the front of bytes; every one is checked to be there.
+pub(super) struct Fields<'a> {
+    rest: &'a [u8],
+    /// What is being read, for errors.
+    what: &'static str,
+}
+
+// === impl Fields ===
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(bytes: &'a [u8], what: &'static str) -> Self {
+        Self { rest: bytes, what }
+    }
+
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Damage> {
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(Damage::CutOff { what: self.what })?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], Damage> {
+        let (taken, rest) = self
+            .rest
+            .split_first_chunk::<LENGTH>()
+            .ok_or(Damage::CutOff { what: self.what })?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    pub(super) fn i8(&mut self) -> Result<i8, Damage> {
+        self.array().map(i8::from_be_bytes)
+    }
+
+    pub(super) fn i32(&mut self) -> Result<i32, Damage> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, Damage> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(super) fn i64(&mut self) -> Result<i64, Damage> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    /// An `i32` that counts or measures something.
+    pub(super) fn length(&mut self, length_max: usize) -> Result<usize, Damage> {
+        let length = i64::from(self.i32()?);
+        Damage::check(self.what, length, (0, length_max as i64))?;
+        Ok(length as usize)
+    }
+
+    /// Hadoop's `writeVLong`: one byte for -112..=127, else a byte that says sign and length.
+    pub(super) fn variable(&mut self) -> Result<i64, Damage> {
+        let first = self.i8()?;
+        let (negative, length) = match first {
+            -112..=127 => return Ok(first.into()),
+            -120..=-113 => (false, -(i32::from(first) + 112)),
+            _ => (true, -(i32::from(first) + 120)),
+        };
+        let bytes = self.take(length as usize)?;
+        let value = bytes
+            .iter()
+            .fold(0u64, |value, byte| value << 8 | u64::from(*byte)) as i64;
+        Ok(if negative { !value } else { value })
+    }
+
+    /// Bytes behind their variable-length length.
+    pub(super) fn byte_array(&mut self) -> Result<&'a [u8], Damage> {
+        let length = self.variable()?;
+        Damage::check(self.what, length, (0, self.rest.len() as i64))?;
+        self.take(length as usize)
+    }
+
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Nothing may be left.
+    pub(super) fn finish(self) -> Result<(), Damage> {
+        match self.rest.len() {
+            0 => Ok(()),
+            length => Err(Damage::Trailing {
+                what: self.what,
+                length,
+            }),
+        }
+    }
+}
+
+/// Hadoop's `writeVLong`.
+pub(super) fn put_variable(out: &mut Vec<u8>, value: i64) {
+    if (-112..=127).contains(&value) {
+        out.put_i8(value as i8);
+        return;
+    }
+    let (magnitude, base) = if value < 0 {
+        (!value, -120)
+    } else {
+        (value, -112)
+    };
+    let length = 8 - magnitude.leading_zeros() as usize / 8;
+    out.put_i8(base - length as i8);
+    out.put_uint(magnitude as u64, length);
+}
+
+/// Bytes behind their variable-length length.
+pub(super) fn put_byte_array(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_variable(out, bytes.len() as i64);
+    out.put_slice(bytes);
+}
+
+/// An `i64` that fills `bytes`, as HBase's `Bytes.toBytes(long)` writes it.
+pub(super) fn i64_from(bytes: &Bytes) -> Option<i64> {
+    bytes.as_ref().try_into().ok().map(i64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variable_length_integers_are_read_as_written() {
+        let values = [
+            0,
+            1,
+            -1,
+            127,
+            128,
+            -112,
+            -113,
+            255,
+            256,
+            65_535,
+            -65_536,
+            i64::MAX,
+            i64::MIN,
+            1 << 40,
+        ];
+        for value in values {
+            let mut bytes = Vec::new();
+            put_variable(&mut bytes, value);
+            let mut fields = Fields::new(&bytes, "number");
+            assert_eq!(fields.variable(), Ok(value), "{bytes:x?}");
+            fields.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn variable_length_integers_have_hadoops_bytes() {
+        let bytes = |value| {
+            let mut bytes = Vec::new();
+            put_variable(&mut bytes, value);
+            bytes
+        };
+        assert_eq!(bytes(128), [0x8f, 0x80]);
+        assert_eq!(bytes(-113), [0x87, 0x70]);
+        assert_eq!(bytes(1_000_000), [0x8d, 0x0f, 0x42, 0x40]);
+    }
+
+    #[test]
+    fn a_length_beyond_the_bytes_is_refused() {
+        let mut bytes = Vec::new();
+        put_variable(&mut bytes, 1 << 40);
+        bytes.push(7);
+        assert!(Fields::new(&bytes, "key").byte_array().is_err());
+    }
+}

@@ -1,0 +1,587 @@
+//! An open store file: what it holds, and its blocks through the cache.
+//!
+//! Opening costs one read of the file's tail, or two if its index is large. After that a point read
+//! costs a bloom chunk, the index blocks on one path, and a data block; each is read from disk only
+//! if it is not in the cache.
+
+use std::cmp::Ordering as KeyOrder;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use basalt_fs::{ReadFile, SharedFileSystem};
+use basalt_model::{BloomType, CellKey, Compression, SequenceId};
+use bytes::{Buf, Bytes};
+
+use super::block::{BlockPointer, BlockType, HEADER_BYTES, read_block, stated_length};
+use super::bloom::{BloomFilter, put_column_key};
+use super::data_block::{CellLayout, DataBlock};
+use super::error::{Damage, Error, Result};
+use super::fields::Fields;
+use super::file_info::{self, FileInfo, TimeRange};
+use super::index::IndexBlock;
+use super::scanner::{ScannerOptions, StoreFileScanner};
+use super::trailer::{TRAILER_BYTES, Trailer, TrailerError};
+use super::writer::bloom_type_name;
+use crate::block_cache::{BlockCache, BlockKey, CachedBlock, FileId};
+
+/// How much of the file's end is read at first.
+const TAIL_BYTES: usize = TRAILER_BYTES + (64 << 10);
+/// How long the load-on-open part may be.
+const LOAD_ON_OPEN_BYTES_MAX: u64 = 256 << 20;
+/// What follows the root entries of an index of several levels: where the middle key is.
+const MIDDLE_KEY_BYTES: usize = 16;
+/// How much is read at a time by a scan that reads block after block past the cache.
+const READAHEAD_BYTES: u64 = 1 << 20;
+/// The name of no encoding.
+const NOT_ENCODED: &[u8] = b"NONE";
+
+/// A store file that is open for reading. Cheap to clone; the clones share everything.
+#[derive(Clone)]
+pub struct StoreFile(Arc<Shared>);
+
+struct Shared {
+    path: PathBuf,
+    file: Arc<dyn ReadFile>,
+    cache: Arc<BlockCache>,
+    id: FileId,
+    trailer: Trailer,
+    info: FileInfo,
+    layout: CellLayout,
+    root: Arc<IndexBlock>,
+    first_key: Option<Bytes>,
+    last_key: Option<Bytes>,
+    time_range: Option<TimeRange>,
+    bloom_type: BloomType,
+    bloom: Option<BloomFilter>,
+    /// A chunk of the bloom filter was found damaged: from then on it is not asked.
+    bloom_damaged: AtomicBool,
+}
+
+/// Bytes that were read past the block that was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Readahead {
+    start: u64,
+    bytes: Bytes,
+}
+
+// === impl StoreFile ===
+
+impl StoreFile {
+    /// Opens the file at `path`; its blocks are kept in `cache`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Unsupported`], or the file system refuses.
+    pub async fn open(
+        files: &SharedFileSystem,
+        path: &Path,
+        cache: Arc<BlockCache>,
+    ) -> Result<Self> {
+        let file = files.open(path).await?;
+        let length = file.length();
+        let trailer_offset = length.saturating_sub(TRAILER_BYTES as u64);
+        let corrupt = |offset, damage| Error::Corrupt {
+            path: path.to_owned(),
+            offset,
+            damage,
+        };
+        if length < TRAILER_BYTES as u64 {
+            let what = "the trailer";
+            return Err(corrupt(0, Damage::CutOff { what }));
+        }
+        let tail_length = length.min(TAIL_BYTES as u64);
+        let tail_offset = length - tail_length;
+        let tail = file.read_at(tail_offset, tail_length as usize).await?;
+        let trailer_bytes = tail.slice(tail.len() - TRAILER_BYTES..);
+        let trailer = Trailer::parse(&trailer_bytes, length).map_err(|error| match error {
+            TrailerError::Damaged(damage) => corrupt(trailer_offset, damage),
+            TrailerError::Unsupported(what, found, supported) => Error::Unsupported {
+                path: path.to_owned(),
+                what,
+                found,
+                supported,
+            },
+        })?;
+
+        let start = trailer.load_on_open_offset;
+        let part_length = trailer_offset - start;
+        let bounds = (0, LOAD_ON_OPEN_BYTES_MAX as i64);
+        Damage::check("length of the load-on-open part", part_length as i64, bounds)
+            .map_err(|damage| corrupt(trailer_offset, damage))?;
+        let part = match start.checked_sub(tail_offset) {
+            Some(skipped) => tail.slice(skipped as usize..tail.len() - TRAILER_BYTES),
+            None => file.read_at(start, part_length as usize).await?,
+        };
+        let mut blocks = LoadOnOpen {
+            path,
+            offset: start,
+            part,
+            compression: trailer.compression,
+        };
+        let shared = blocks.read(trailer, file, cache)?;
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// A scanner that is nowhere yet: seek first.
+    pub fn scanner(&self, options: ScannerOptions) -> StoreFileScanner {
+        StoreFileScanner::new(self.clone(), options)
+    }
+
+    /// Whether the file may hold cells of `row`. If not, it surely holds none.
+    ///
+    /// # Errors
+    /// The file system refuses. A damaged bloom filter is no error: then it may.
+    pub async fn may_contain_row(&self, row: &[u8]) -> Result<bool> {
+        if !self.is_in_range(row) {
+            return Ok(false);
+        }
+        match self.bloom() {
+            Some(bloom) if !bloom.is_by_column() => self.ask_bloom(bloom, row).await,
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether the file may hold cells of this column of `row`, or deletes of the whole row.
+    ///
+    /// # Errors
+    /// As [`StoreFile::may_contain_row`].
+    pub async fn may_contain_row_column(&self, row: &[u8], qualifier: &[u8]) -> Result<bool> {
+        let Some(bloom) = self.bloom().filter(|bloom| bloom.is_by_column()) else {
+            return self.may_contain_row(row).await;
+        };
+        if !self.is_in_range(row) {
+            return Ok(false);
+        }
+        let mut key = Vec::with_capacity(row.len() + qualifier.len() + 12);
+        put_column_key(&mut key, row, qualifier);
+        if self.ask_bloom(bloom, &key).await? {
+            return Ok(true);
+        }
+        // Deletes of a whole family stand under the empty column.
+        key.clear();
+        put_column_key(&mut key, row, &[]);
+        self.ask_bloom(bloom, &key).await
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        self.0.file.length()
+    }
+
+    /// How long its blocks are decompressed, in bytes.
+    pub fn uncompressed_length(&self) -> u64 {
+        self.0.trailer.uncompressed_bytes
+    }
+
+    /// How many cells are in it.
+    pub fn cell_count(&self) -> u64 {
+        self.0.trailer.cell_count
+    }
+
+    /// The serialized key of the first cell; `None` without cells.
+    pub fn first_key(&self) -> Option<&Bytes> {
+        self.0.first_key.as_ref()
+    }
+
+    /// The serialized key of the last cell; `None` without cells.
+    pub fn last_key(&self) -> Option<&Bytes> {
+        self.0.last_key.as_ref()
+    }
+
+    /// The timestamps of its cells; `None` if that is not known or there are no cells.
+    pub fn time_range(&self) -> Option<TimeRange> {
+        self.0.time_range
+    }
+
+    /// All edits of the store up to this one are in this file or in older ones; 0 if unknown.
+    pub fn max_sequence_id(&self) -> SequenceId {
+        self.sequence_id(file_info::SEQUENCE_ID_MAX)
+    }
+
+    /// The highest sequence id of a cell in it; 0 if its cells have none.
+    pub fn max_cell_sequence_id(&self) -> SequenceId {
+        self.sequence_id(file_info::CELL_SEQUENCE_ID_MAX)
+    }
+
+    /// Whether it took in all older files of its store.
+    pub fn is_major_compaction(&self) -> bool {
+        self.0.info.bool(file_info::MAJOR_COMPACTION)
+    }
+
+    /// When it was made, in milliseconds since 1970; 0 if unknown.
+    pub fn created_ms(&self) -> u64 {
+        let created_ms = self.0.info.i64(file_info::CREATED_MS).unwrap_or_default();
+        u64::try_from(created_ms).unwrap_or_default()
+    }
+
+    /// The timestamp of its oldest put; `None` if it has none.
+    pub fn earliest_put_timestamp(&self) -> Option<i64> {
+        let earliest = self.0.info.i64(file_info::EARLIEST_PUT);
+        earliest.filter(|timestamp| *timestamp != i64::MAX)
+    }
+
+    /// How many deletes of whole families are in it; `None` if unknown.
+    pub fn delete_family_count(&self) -> Option<u64> {
+        let count = self.0.info.i64(file_info::DELETE_FAMILY_COUNT)?;
+        u64::try_from(count).ok()
+    }
+
+    /// How its blocks are compressed.
+    pub fn compression(&self) -> Compression {
+        self.0.trailer.compression
+    }
+
+    /// What its bloom filter holds.
+    pub fn bloom_type(&self) -> BloomType {
+        self.0.bloom_type
+    }
+
+    /// Takes its blocks out of the cache: for a file that will not be read any more.
+    pub fn evict(&self) {
+        self.0.cache.evict(self.0.id);
+    }
+
+    pub(super) fn root(&self) -> &Arc<IndexBlock> {
+        &self.0.root
+    }
+
+    pub(super) fn index_levels(&self) -> usize {
+        self.0.trailer.levels as usize
+    }
+
+    /// A data block, through the cache.
+    pub(super) async fn data_block(&self, pointer: BlockPointer) -> Result<Arc<DataBlock>> {
+        let load = async {
+            let payload = self.payload(pointer, BlockType::Data, None).await?;
+            let block = self.parse_data(pointer, payload)?;
+            Ok::<_, Error>(CachedBlock::Data(Arc::new(block)))
+        };
+        let block = self.0.cache.get_or_load(self.key(pointer), load).await?;
+        match block {
+            CachedBlock::Data(block) => Ok(block),
+            other => Err(self.not_expected(pointer, BlockType::Data, &other)),
+        }
+    }
+
+    /// A data block, from the cache if it is there, else past it. With `readahead`, what follows
+    /// it is read too.
+    pub(super) async fn data_block_uncached(
+        &self,
+        pointer: BlockPointer,
+        readahead: Option<&mut Readahead>,
+    ) -> Result<Arc<DataBlock>> {
+        match self.0.cache.get(self.key(pointer)) {
+            Some(CachedBlock::Data(block)) => Ok(block),
+            Some(other) => Err(self.not_expected(pointer, BlockType::Data, &other)),
+            None => {
+                let payload = self.payload(pointer, BlockType::Data, readahead).await?;
+                self.parse_data(pointer, payload).map(Arc::new)
+            }
+        }
+    }
+
+    /// An index block below the root, through the cache.
+    pub(super) async fn index_block(
+        &self,
+        pointer: BlockPointer,
+        block_type: BlockType,
+    ) -> Result<Arc<IndexBlock>> {
+        let load = async {
+            let payload = self.payload(pointer, block_type, None).await?;
+            let block = IndexBlock::parse(payload).and_then(|block| {
+                // An entry is needed to go on from here.
+                let bounds = (1, i64::MAX);
+                Damage::check("count of index entries", block.count() as i64, bounds)?;
+                Ok(block)
+            });
+            let block = block.map_err(|damage| self.corrupt(pointer.offset, damage))?;
+            Ok::<_, Error>(CachedBlock::Index(Arc::new(block)))
+        };
+        let block = self.0.cache.get_or_load(self.key(pointer), load).await?;
+        match block {
+            CachedBlock::Index(block) => Ok(block),
+            other => Err(self.not_expected(pointer, block_type, &other)),
+        }
+    }
+
+    pub(super) fn corrupt(&self, offset: u64, damage: Damage) -> Error {
+        Error::Corrupt {
+            path: self.0.path.clone(),
+            offset,
+            damage,
+        }
+    }
+
+    async fn bloom_chunk(&self, pointer: BlockPointer) -> Result<Bytes> {
+        let load = async {
+            let payload = self.payload(pointer, BlockType::BloomChunk, None).await?;
+            Ok::<_, Error>(CachedBlock::Bloom(payload))
+        };
+        let block = self.0.cache.get_or_load(self.key(pointer), load).await?;
+        match block {
+            CachedBlock::Bloom(chunk) => Ok(chunk),
+            other => Err(self.not_expected(pointer, BlockType::BloomChunk, &other)),
+        }
+    }
+
+    /// Reads and checks a block of the part before the load-on-open part.
+    async fn payload(
+        &self,
+        pointer: BlockPointer,
+        block_type: BlockType,
+        readahead: Option<&mut Readahead>,
+    ) -> Result<Bytes> {
+        let end = self.0.trailer.load_on_open_offset;
+        let corrupt = |damage| self.corrupt(pointer.offset, damage);
+        let offset_max = end as i64 - HEADER_BYTES as i64;
+        Damage::check("offset of a block", pointer.offset as i64, (0, offset_max))
+            .map_err(corrupt)?;
+        let length_bounds = (HEADER_BYTES as i64, (end - pointer.offset) as i64);
+        Damage::check("length of a block", pointer.length.into(), length_bounds)
+            .map_err(corrupt)?;
+        let bytes = match readahead {
+            Some(readahead) => readahead.read(&*self.0.file, pointer, end).await?,
+            None => {
+                let length = pointer.length as usize;
+                self.0.file.read_at(pointer.offset, length).await?
+            }
+        };
+        read_block(bytes, block_type, self.compression()).map_err(corrupt)
+    }
+
+    fn parse_data(&self, pointer: BlockPointer, payload: Bytes) -> Result<DataBlock> {
+        DataBlock::parse(payload, self.0.layout)
+            .map_err(|damage| self.corrupt(pointer.offset, damage))
+    }
+
+    /// The bloom filter, if it is there and sound.
+    fn bloom(&self) -> Option<&BloomFilter> {
+        let damaged = self.0.bloom_damaged.load(Ordering::Relaxed);
+        self.0.bloom.as_ref().filter(|_| !damaged)
+    }
+
+    async fn ask_bloom(&self, bloom: &BloomFilter, key: &[u8]) -> Result<bool> {
+        let Some(pointer) = bloom.chunk_for(key) else {
+            return Ok(false);
+        };
+        match self.bloom_chunk(pointer).await {
+            Ok(chunk) => Ok(bloom.may_contain(&chunk, key)),
+            // The cells can be read without it.
+            Err(error @ Error::Corrupt { .. }) => {
+                if !self.0.bloom_damaged.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "bloom filter is damaged: reading without it");
+                }
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_in_range(&self, row: &[u8]) -> bool {
+        let (Some(first), Some(last)) = (self.first_key(), self.last_key()) else {
+            return false;
+        };
+        let compare = |key: &[u8]| CellKey::parse(key).map(|key| row.cmp(key.row));
+        compare(first) != Ok(KeyOrder::Less) && compare(last) != Ok(KeyOrder::Greater)
+    }
+
+    fn sequence_id(&self, name: &str) -> SequenceId {
+        let number = self.0.info.i64(name).unwrap_or_default();
+        SequenceId(u64::try_from(number).unwrap_or_default())
+    }
+
+    fn key(&self, pointer: BlockPointer) -> BlockKey {
+        BlockKey {
+            file: self.0.id,
+            offset: pointer.offset,
+        }
+    }
+
+    /// An index entry names a block that was found to be of another kind.
+    fn not_expected(
+        &self,
+        pointer: BlockPointer,
+        expected: BlockType,
+        found: &CachedBlock,
+    ) -> Error {
+        let found = match found {
+            CachedBlock::Data(_) => "a data block",
+            CachedBlock::Index(_) => "an index block",
+            CachedBlock::Bloom(_) => "a bloom chunk",
+        };
+        let damage = Damage::Magic {
+            found: format!("those of {found}"),
+            expected: expected.magic().escape_ascii().to_string(),
+        };
+        self.corrupt(pointer.offset, damage)
+    }
+}
+
+impl fmt::Debug for StoreFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("StoreFile")
+            .field("path", &self.0.path)
+            .field("trailer", &self.0.trailer)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Readahead ===
+
+impl Readahead {
+    async fn read(
+        &mut self,
+        file: &dyn ReadFile,
+        pointer: BlockPointer,
+        end: u64,
+    ) -> Result<Bytes> {
+        let length = pointer.length as usize;
+        let skipped = pointer.offset.checked_sub(self.start);
+        let skipped = skipped.and_then(|skipped| usize::try_from(skipped).ok());
+        if let Some(skipped) = skipped
+            && let Some(stop) = skipped.checked_add(length)
+            && stop <= self.bytes.len()
+        {
+            return Ok(self.bytes.slice(skipped..stop));
+        }
+        let wanted = READAHEAD_BYTES.min(end - pointer.offset) as usize;
+        self.bytes = file.read_at(pointer.offset, wanted.max(length)).await?;
+        self.start = pointer.offset;
+        Ok(self.bytes.slice(..length))
+    }
+}
+
+/// The blocks of the load-on-open part, one after the other.
+struct LoadOnOpen<'a> {
+    path: &'a Path,
+    offset: u64,
+    part: Bytes,
+    compression: Compression,
+}
+
+// === impl LoadOnOpen ===
+
+impl LoadOnOpen<'_> {
+    fn read(
+        &mut self,
+        trailer: Trailer,
+        file: Arc<dyn ReadFile>,
+        cache: Arc<BlockCache>,
+    ) -> Result<Shared> {
+        let root_offset = self.offset;
+        let root = self.next(BlockType::RootIndex)?;
+        let root = read_root(&root, &trailer).map_err(|damage| self.corrupt(root_offset, damage))?;
+        let _meta_index = self.next(BlockType::RootIndex)?;
+        let info_offset = self.offset;
+        let info = self.next(BlockType::FileInfo)?;
+        let info = FileInfo::parse(&info).map_err(|damage| self.corrupt(info_offset, damage))?;
+        self.check_encoding(&info, file_info::DATA_BLOCK_ENCODING, "data block encoding")?;
+        self.check_encoding(&info, file_info::INDEX_BLOCK_ENCODING, "index block encoding")?;
+
+        let first_key = (root.count() > 0).then(|| root.key_bytes(0));
+        let last_key = info.get(file_info::LAST_KEY).cloned();
+        for key in [&first_key, &last_key].into_iter().flatten() {
+            CellKey::parse(key).map_err(|error| {
+                let reason = error.to_string();
+                let what = "the first or the last key";
+                self.corrupt(info_offset, Damage::Message { what, reason })
+            })?;
+        }
+        let (bloom_type, bloom) = self.read_bloom(&info)?;
+        let version = info.i32(file_info::CELL_VERSION);
+        Ok(Shared {
+            path: self.path.to_owned(),
+            file,
+            id: cache.next_file_id(),
+            cache,
+            trailer,
+            layout: CellLayout {
+                tags: info.get(file_info::TAGS_LENGTH_MAX).is_some(),
+                sequence_ids: version == Some(file_info::CELL_VERSION_WITH_SEQUENCE_ID),
+            },
+            time_range: info.time_range(),
+            info,
+            root: Arc::new(root),
+            first_key,
+            last_key,
+            bloom_type,
+            bloom,
+            bloom_damaged: AtomicBool::new(false),
+        })
+    }
+
+    /// Looks through what is left for the bloom filter that the file info names.
+    fn read_bloom(&mut self, info: &FileInfo) -> Result<(BloomType, Option<BloomFilter>)> {
+        let name = info.get(file_info::BLOOM_TYPE);
+        let known = [BloomType::Row, BloomType::RowCol].into_iter();
+        let bloom_type = known
+            .filter(|known| name.is_some_and(|name| name == bloom_type_name(*known)))
+            .next_back()
+            .unwrap_or(BloomType::None);
+        while bloom_type != BloomType::None && !self.part.is_empty() {
+            let offset = self.offset;
+            if !self.part.starts_with(BlockType::GeneralBloomMeta.magic()) {
+                self.skip()?;
+                continue;
+            }
+            let payload = self.next(BlockType::GeneralBloomMeta)?;
+            let bloom = BloomFilter::parse(&payload, bloom_type);
+            let bloom = bloom.map_err(|damage| self.corrupt(offset, damage))?;
+            return Ok((bloom_type, bloom));
+        }
+        Ok((bloom_type, None))
+    }
+
+    fn next(&mut self, block_type: BlockType) -> Result<Bytes> {
+        let offset = self.offset;
+        let block = self.skip()?;
+        read_block(block, block_type, self.compression)
+            .map_err(|damage| self.corrupt(offset, damage))
+    }
+
+    fn skip(&mut self) -> Result<Bytes> {
+        let length = stated_length(&self.part);
+        let length = length.map_err(|damage| self.corrupt(self.offset, damage))?;
+        let block = self.part.slice(..length);
+        self.part.advance(length);
+        self.offset += length as u64;
+        Ok(block)
+    }
+
+    fn check_encoding(&self, info: &FileInfo, name: &str, what: &'static str) -> Result<()> {
+        match info.get(name) {
+            Some(encoding) if encoding != NOT_ENCODED => Err(Error::Unsupported {
+                path: self.path.to_owned(),
+                what,
+                found: encoding.escape_ascii().to_string(),
+                supported: "NONE",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn corrupt(&self, offset: u64, damage: Damage) -> Error {
+        Error::Corrupt {
+            path: self.path.to_owned(),
+            offset,
+            damage,
+        }
+    }
+}
+
+fn read_root(payload: &[u8], trailer: &Trailer) -> std::result::Result<IndexBlock, Damage> {
+    let mut fields = Fields::new(payload, "the root index");
+    let root = IndexBlock::from_root(&mut fields, trailer.root_count)?;
+    if trailer.levels > 1 && fields.rest().len() == MIDDLE_KEY_BYTES {
+        fields.take(MIDDLE_KEY_BYTES)?;
+    }
+    fields.finish()?;
+    Ok(root)
+}

@@ -1,0 +1,279 @@
+//! A place in a store file, which moves over its cells.
+//!
+//! A scanner is at a cell or at the end. Within a block it moves without waiting for anything
+//! ([`StoreFileScanner::try_next`]); only where a block ends it may have to load the next one. An
+//! error leaves it where it was.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use basalt_model::{Cell, CellKey};
+
+use super::data_block::DataBlock;
+use super::error::Result;
+use super::index_path::{Goal, IndexPath};
+use super::reader::{Readahead, StoreFile};
+
+/// How a file is scanned.
+#[derive(Clone, Copy, Debug)]
+pub struct ScannerOptions {
+    /// Whether data blocks that are read stay in the cache. Without it, blocks in order are read a
+    /// mebibyte at a time: for compactions. Default: true.
+    pub cache_blocks: bool,
+}
+
+/// What [`StoreFileScanner::try_next`] found.
+#[derive(Debug)]
+pub enum Step {
+    /// The cell at which the scanner was; it is at the next one now.
+    Cell(Cell),
+    /// The scanner has not moved: it is at the last cell of a block. Await
+    /// [`StoreFileScanner::next`].
+    NeedBlock,
+    /// The scanner is at the end.
+    End,
+}
+
+/// A place in a [`StoreFile`]. A new one is at the end until it has sought.
+#[derive(Debug)]
+pub struct StoreFileScanner {
+    file: StoreFile,
+    options: ScannerOptions,
+    /// `None` at the end.
+    place: Option<Place>,
+    readahead: Readahead,
+}
+
+#[derive(Debug)]
+struct Place {
+    path: IndexPath,
+    block: Arc<DataBlock>,
+    /// Where `cell` is in the block, and where the next one is.
+    position: usize,
+    next: usize,
+    cell: Cell,
+}
+
+// === impl ScannerOptions ===
+
+impl Default for ScannerOptions {
+    fn default() -> Self {
+        Self { cache_blocks: true }
+    }
+}
+
+// === impl StoreFileScanner ===
+
+impl StoreFileScanner {
+    pub(super) fn new(file: StoreFile, options: ScannerOptions) -> Self {
+        Self {
+            file,
+            options,
+            place: None,
+            readahead: Readahead::default(),
+        }
+    }
+
+    /// Goes to the first cell at or after `key`, or to the end. Cheap if that is in the same block.
+    ///
+    /// # Errors
+    /// A block on the way is corrupt, or the file system refuses.
+    pub async fn seek(&mut self, key: &CellKey<'_>) -> Result<()> {
+        if let Some(place) = &self.place
+            && place.path.covers(key)
+        {
+            let is_ahead = place.cell.key().compare(key) == Ordering::Less;
+            let from = if is_ahead { place.position } else { 0 };
+            let position = place.block.seek(key, from);
+            if position == place.position {
+                return Ok(());
+            }
+            let (path, block) = (place.path.clone(), Arc::clone(&place.block));
+            self.place = self.place_at(path, block, position).await?;
+            return Ok(());
+        }
+        self.place = match IndexPath::find(&self.file, Goal::Key(key)).await? {
+            Some(path) => {
+                let block = self.load(&path).await?;
+                let position = block.seek(key, 0);
+                self.place_at(path, block, position).await?
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// Goes to the first cell of the file.
+    ///
+    /// # Errors
+    /// As [`StoreFileScanner::seek`].
+    pub async fn seek_to_first(&mut self) -> Result<()> {
+        self.place = match IndexPath::find(&self.file, Goal::First).await? {
+            Some(path) => {
+                let block = self.load(&path).await?;
+                self.place_at(path, block, 0).await?
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// Goes to the last cell before `key`; to the end if there is none. Says whether there is one.
+    ///
+    /// # Errors
+    /// As [`StoreFileScanner::seek`].
+    pub async fn seek_before(&mut self, key: &CellKey<'_>) -> Result<bool> {
+        let mut path = IndexPath::find(&self.file, Goal::Key(key)).await?;
+        while let Some(here) = path {
+            let block = self.load(&here).await?;
+            if let Some(position) = block.seek_before(key) {
+                self.place = self.place_at(here, block, position).await?;
+                return Ok(true);
+            }
+            path = here.previous(&self.file).await?;
+        }
+        self.place = None;
+        Ok(false)
+    }
+
+    /// Goes to the first cell of the last row before `row`; to the end if there is none. Says
+    /// whether there is one.
+    ///
+    /// # Errors
+    /// As [`StoreFileScanner::seek`].
+    pub async fn seek_to_row_before(&mut self, row: &[u8]) -> Result<bool> {
+        if !self.seek_before(&CellKey::before_row(row)).await? {
+            return Ok(false);
+        }
+        self.seek_to_row_start().await
+    }
+
+    /// Goes to the first cell of the last row; to the end if there is none. Says whether there is
+    /// one.
+    ///
+    /// # Errors
+    /// As [`StoreFileScanner::seek`].
+    pub async fn seek_to_last_row(&mut self) -> Result<bool> {
+        self.place = match IndexPath::find(&self.file, Goal::Last).await? {
+            Some(path) => {
+                let block = self.load(&path).await?;
+                let last = block.last();
+                self.place_at(path, block, last).await?
+            }
+            None => None,
+        };
+        self.seek_to_row_start().await
+    }
+
+    /// The cell at which the scanner is; `None` at the end.
+    #[inline]
+    pub fn peek(&self) -> Option<&Cell> {
+        self.place.as_ref().map(|place| &place.cell)
+    }
+
+    /// Takes the cell at which the scanner is and moves on, if that can be done at once.
+    ///
+    /// # Errors
+    /// The block is corrupt.
+    #[inline]
+    pub fn try_next(&mut self) -> Result<Step> {
+        let Some(place) = &mut self.place else {
+            return Ok(Step::End);
+        };
+        if place.next >= place.block.end() {
+            return Ok(Step::NeedBlock);
+        }
+        match place.block.cell_at(place.next) {
+            Ok((cell, next)) => {
+                place.position = place.next;
+                place.next = next;
+                Ok(Step::Cell(std::mem::replace(&mut place.cell, cell)))
+            }
+            Err(damage) => Err(self.file.corrupt(place.path.pointer().offset, damage)),
+        }
+    }
+
+    /// Takes the cell at which the scanner is and moves on, loading a block if it must; `None` at
+    /// the end.
+    ///
+    /// # Errors
+    /// The next block is corrupt, or the file system refuses. The scanner then stays where it is.
+    pub async fn next(&mut self) -> Result<Option<Cell>> {
+        match self.try_next()? {
+            Step::Cell(cell) => return Ok(Some(cell)),
+            Step::End => return Ok(None),
+            Step::NeedBlock => {}
+        }
+        let following = match &self.place {
+            Some(place) => place.path.next(&self.file).await?,
+            None => None,
+        };
+        let following = match following {
+            Some(path) => {
+                let block = self.load_next(&path).await?;
+                self.place_at(path, block, 0).await?
+            }
+            None => None,
+        };
+        let left = std::mem::replace(&mut self.place, following);
+        Ok(left.map(|place| place.cell))
+    }
+
+    /// The file that is scanned.
+    pub fn file(&self) -> &StoreFile {
+        &self.file
+    }
+
+    async fn seek_to_row_start(&mut self) -> Result<bool> {
+        let Some(row) = self.peek().map(Cell::row_bytes) else {
+            return Ok(false);
+        };
+        self.seek(&CellKey::before_row(&row)).await?;
+        Ok(true)
+    }
+
+    /// The place at a position of a block, or, where the block has ended, at the block after it.
+    async fn place_at(
+        &mut self,
+        path: IndexPath,
+        block: Arc<DataBlock>,
+        position: usize,
+    ) -> Result<Option<Place>> {
+        let (mut path, mut block, mut position) = (path, block, position);
+        while position >= block.end() {
+            let Some(next) = path.next(&self.file).await? else {
+                return Ok(None);
+            };
+            block = self.load(&next).await?;
+            (path, position) = (next, 0);
+        }
+        match block.cell_at(position) {
+            Ok((cell, next)) => Ok(Some(Place {
+                path,
+                block,
+                position,
+                next,
+                cell,
+            })),
+            Err(damage) => Err(self.file.corrupt(path.pointer().offset, damage)),
+        }
+    }
+
+    async fn load(&self, path: &IndexPath) -> Result<Arc<DataBlock>> {
+        let pointer = path.pointer();
+        if self.options.cache_blocks {
+            self.file.data_block(pointer).await
+        } else {
+            self.file.data_block_uncached(pointer, None).await
+        }
+    }
+
+    async fn load_next(&mut self, path: &IndexPath) -> Result<Arc<DataBlock>> {
+        let pointer = path.pointer();
+        if self.options.cache_blocks {
+            return self.file.data_block(pointer).await;
+        }
+        let readahead = Some(&mut self.readahead);
+        self.file.data_block_uncached(pointer, readahead).await
+    }
+}

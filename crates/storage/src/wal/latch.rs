@@ -1,0 +1,49 @@
+//! A value that is set once, and those who wait for it.
+
+use std::sync::OnceLock;
+
+use tokio::sync::Notify;
+
+/// Empty until somebody sets it; wakes all who wait.
+#[derive(Debug)]
+pub(super) struct Latch<T> {
+    value: OnceLock<T>,
+    set: Notify,
+}
+
+// === impl Latch ===
+
+impl<T> Default for Latch<T> {
+    fn default() -> Self {
+        Self {
+            value: OnceLock::new(),
+            set: Notify::new(),
+        }
+    }
+}
+
+impl<T: Clone> Latch<T> {
+    /// Sets the value, unless it is set.
+    pub(super) fn set(&self, value: T) {
+        if self.value.set(value).is_ok() {
+            self.set.notify_waiters();
+        }
+    }
+
+    /// The value, if it is set.
+    pub(super) fn get(&self) -> Option<T> {
+        self.value.get().cloned()
+    }
+
+    /// Waits for the value.
+    pub(super) async fn wait(&self) -> T {
+        loop {
+            // Made before the look: what is set after it wakes this.
+            let set = self.set.notified();
+            if let Some(value) = self.value.get() {
+                return value.clone();
+            }
+            set.await;
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The handle of a server's log, and the taking of it from a dead server.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_fs::SharedFileSystem;
+use basalt_model::{EncodedRegionName, SequenceId, ServerName, paths};
+use basalt_runtime::Clock;
+use parking_lot::Mutex;
+
+use super::error::{Error, Result};
+use super::latch::Latch;
+use super::ledger::Ledger;
+use super::queue::{Permit, Queue};
+use super::writer::{FileMaker, Shared, Writer};
+
+/// Settings of a log.
+#[derive(Clone, Debug)]
+pub struct WalConfig {
+    /// A file that has reached this length is followed by a new one. Default: 64 MiB, which is
+    /// what one task of a recovery reads.
+    pub roll_bytes: u64,
+    /// Edits that are reserved or not yet durable take at most this many bytes. Default: 16 MiB.
+    pub queue_bytes_max: u32,
+    /// After this long without an edit, a mark says that the last ones are durable, so that damage
+    /// to them cannot pass for a torn tail. Default: 20 ms.
+    pub idle_before_mark: Duration,
+    /// A write that takes longer has failed, and the log with it. Default: 10 s.
+    pub write_timeout: Duration,
+}
+
+/// What a log has done and holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct WalStats {
+    /// Group commits.
+    pub batches: u64,
+    /// Edits that became durable.
+    pub edits: u64,
+    /// Their bytes, with headers.
+    pub bytes: u64,
+    /// The time that writing and syncing took in all.
+    pub sync_time: Duration,
+    /// The longest that one batch took.
+    pub sync_time_max: Duration,
+    /// Bytes reserved or on their way to the disk.
+    pub queued_bytes: u64,
+    /// Files that are there.
+    pub live_files: u64,
+    /// Their length in bytes.
+    pub live_bytes: u64,
+    /// Bytes of edits that a recovery would have to read, were the server to die now. Counted by
+    /// file and region: an upper bound.
+    pub unflushed_bytes: u64,
+}
+
+/// The log of one server. Dropping it stops the writer without waiting.
+pub struct Wal {
+    shared: Arc<Shared>,
+    files: SharedFileSystem,
+    folder: PathBuf,
+}
+
+// === impl WalConfig ===
+
+impl Default for WalConfig {
+    fn default() -> Self {
+        Self {
+            roll_bytes: 64 << 20,
+            queue_bytes_max: 16 << 20,
+            idle_before_mark: Duration::from_millis(20),
+            write_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+// === impl Wal ===
+
+impl Wal {
+    /// Makes the log of `server`, with its first file. It is durable, and the server may register.
+    ///
+    /// # Errors
+    /// [`Error::NotNew`] if there is a log of that name; [`Error::Fenced`] if the server was
+    /// declared dead before it was there.
+    pub async fn create(
+        files: SharedFileSystem,
+        server: &ServerName,
+        cluster_id: &str,
+        config: WalConfig,
+        clock: Clock,
+    ) -> Result<Self> {
+        let folder = paths::server_logs(server);
+        if files.exists(&folder).await? {
+            return Err(Error::NotNew { folder });
+        }
+        files.create_directories(&folder).await?;
+        files.sync_directory(&paths::logs()).await?;
+        let maker = FileMaker {
+            files: Arc::clone(&files),
+            server: server.clone(),
+            cluster_id: cluster_id.to_owned(),
+            clock,
+            write_timeout: config.write_timeout,
+        };
+        let first = match maker.make(1).await {
+            Err(Error::Files(error)) if error.is_already_exists() => {
+                return Err(Error::NotNew { folder });
+            }
+            made => made?,
+        };
+        // Looked for last: whoever fences from now on finds the folder and takes it.
+        if files.exists(&paths::fenced_logs(server)).await? {
+            drop(first);
+            files.delete_directory(&folder).await?;
+            return Err(Error::Fenced { folder });
+        }
+        let shared = Arc::new(Shared {
+            queue: Queue::new(config.queue_bytes_max),
+            ledger: Mutex::new(Ledger::default()),
+            written: Mutex::default(),
+            ended: Latch::default(),
+        });
+        let writer = Writer::new(Arc::clone(&shared), maker, config, first);
+        tokio::spawn(writer.run());
+        Ok(Self {
+            shared,
+            files,
+            folder,
+        })
+    }
+
+    /// Waits until there is room for `bytes` ([`super::EncodedEdit::record_bytes`]), in the order
+    /// of the calls. To be called before the region's lock is taken.
+    ///
+    /// # Errors
+    /// Whatever ended the log.
+    pub async fn reserve(&self, bytes: usize) -> Result<Permit<'_>> {
+        self.shared.queue.reserve(bytes).await
+    }
+
+    /// Waits until the log has failed, and says why. The server must end itself then: which of its
+    /// last edits are durable is unknown. Never returns if the log is closed without a failure.
+    pub async fn failed(&self) -> Error {
+        self.shared.queue.failure.wait().await
+    }
+
+    /// Begins a new file, whatever the length of the present one. Returns once it is there.
+    ///
+    /// # Errors
+    /// Whatever ended the log; [`Error::Fenced`] if its folder was taken away.
+    pub async fn roll(&self) -> Result<()> {
+        let outcome = self.shared.queue.ask_roll();
+        tokio::select! {
+            biased;
+            result = outcome.wait() => result,
+            () = self.shared.ended.wait() => Err(self.shared.queue.refusal()),
+        }
+    }
+
+    /// All edits of `region` up to `sequence_id` are in store files that count.
+    pub fn flushed(&self, region: EncodedRegionName, sequence_id: SequenceId) {
+        self.shared.ledger.lock().flushed(region, sequence_id);
+    }
+
+    /// All edits of `region` are in store files that count: it was closed cleanly.
+    pub fn forget_region(&self, region: EncodedRegionName) {
+        self.flushed(region, SequenceId(u64::MAX));
+    }
+
+    /// Deletes the files in which all edits have been flushed, and says how many there were. To be
+    /// called after flushes; it delays no edit.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if they are gone; the log will fail as soon as it needs a new file.
+    pub async fn delete_obsolete(&self) -> Result<usize> {
+        let mut deleted = 0;
+        loop {
+            let Some((number, path)) = self.shared.ledger.lock().take_obsolete() else {
+                return Ok(deleted);
+            };
+            let result = self.files.delete_file(&path).await;
+            let mut ledger = self.shared.ledger.lock();
+            match result {
+                Ok(()) => ledger.deleted(number),
+                Err(error) => {
+                    ledger.not_deleted(number);
+                    return Err(self.or_fenced(error));
+                }
+            }
+            deleted += 1;
+        }
+    }
+
+    /// The regions to flush so that at most `files_max` files are needed.
+    pub fn oldest_needing_flush(&self, files_max: usize) -> Vec<EncodedRegionName> {
+        self.shared.ledger.lock().oldest_needing_flush(files_max)
+    }
+
+    /// Figures for metrics and for the pace of flushing.
+    pub fn stats(&self) -> WalStats {
+        let written = *self.shared.written.lock();
+        let ledger = self.shared.ledger.lock();
+        WalStats {
+            queued_bytes: self.shared.queue.queued_bytes() as u64,
+            live_files: ledger.files() as u64,
+            live_bytes: ledger.bytes(),
+            unflushed_bytes: ledger.unflushed_bytes(),
+            ..written
+        }
+    }
+
+    /// Writes what was added, and closes the last file. Its lock is free then, which others take
+    /// for a proof that this process is gone: the server must have stopped answering.
+    ///
+    /// # Errors
+    /// Whatever ended the log before.
+    pub async fn close(&self) -> Result<()> {
+        self.shared.queue.ask_close();
+        self.shared.ended.wait().await;
+        match self.shared.queue.failure.get() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn or_fenced(&self, error: basalt_fs::Error) -> Error {
+        let folder = self.folder.clone();
+        if error.is_not_found() {
+            Error::Fenced { folder }
+        } else {
+            error.into()
+        }
+    }
+}
+
+impl fmt::Debug for Wal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Wal({})", self.folder.display())
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        self.shared.queue.ask_close();
+    }
+}

@@ -1,0 +1,39 @@
+//! The write-ahead log of a region server.
+//!
+//! One log per server, a folder of numbered files; all regions of the server write into it. A
+//! mutation is acknowledged after its edit is durable here ([`Ticket::synced`]); many share one
+//! sync. When the server dies, its log is [`fence`]d, each file is sealed at a *cut*, read once by
+//! [`parts::index_parts`], and the new owner of each region reads its own part.
+//!
+//! ```text
+//! region ── reserve ──▶ Permit ── append(edit, sequence id) ──▶ Ticket ── synced ──▶ ack
+//!                                      │ queue: the batch that gathers
+//!                                      ▼
+//!                          writer: append and sync, one batch at a time, rolls the file
+//! ```
+//! The format is described in `docs/formats-wal.md`. When a region flushes, and what to do with a
+//! log that failed (end the process), is left to the server.
+
+mod edit;
+mod error;
+mod folder;
+mod header;
+mod latch;
+mod ledger;
+mod log;
+pub mod parts;
+mod queue;
+mod reader;
+mod stream;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use edit::{Edit, EncodedEdit, Nonce, RECORD_BYTES_MAX};
+pub use error::{Defect, Error, Result};
+pub use folder::{LogFile, fence, list};
+pub use header::FileHeader;
+pub use log::{Wal, WalConfig, WalStats};
+pub use queue::{Permit, Ticket};
+pub use reader::{Tail, WalReader};

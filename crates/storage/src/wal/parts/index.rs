@@ -1,0 +1,128 @@
+//! Makes the index of one sealed file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use basalt_fs::SharedFileSystem;
+use basalt_model::EncodedRegionName;
+
+use super::directory::{Directory, Unreadable};
+use super::ranges::RangesBuilder;
+use super::{PartSummary, PartsSummary, index_path};
+use crate::wal::edit::{RECORD_PREFIX_BYTES, RecordIdentity};
+use crate::wal::error::{Error, Result};
+use crate::wal::reader::{Record, RecordReader};
+
+/// What is gathered of one region; a few bytes for each of its edits.
+struct PartBuilder {
+    summary: PartSummary,
+    ranges: RangesBuilder,
+}
+
+/// Reads the file `log` up to its `cut`, checks it, and writes the index beside it. If there is
+/// one for this cut, nothing is done but to read its front; a damaged one is made again.
+///
+/// # Errors
+/// [`Error::Corrupt`] if bytes of the log that had been durable are damaged.
+pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Result<PartsSummary> {
+    let path = index_path(log);
+    if let Some(directory) = read_existing(files, &path, cut).await? {
+        return Ok(directory.into_summary());
+    }
+    let mut reader = RecordReader::open(files, log, cut).await?;
+    let mut builders = BTreeMap::new();
+    while let Some(record) = reader.next().await? {
+        let identity = RecordIdentity::decode(&record.body)
+            .map_err(|defect| reader.corrupt(record.offset, defect))?;
+        builders
+            .entry(identity.region)
+            .or_insert_with(|| PartBuilder::new(identity))
+            .add(identity, &record);
+    }
+    let end = reader.tail().map_or(cut, |tail| tail.end);
+    let parts: Vec<_> = builders.into_values().map(PartBuilder::finish).collect();
+    let index = Directory::encode((cut, end, reader.file_checksum()), &parts);
+    match files.write_whole(&path, index).await {
+        // Somebody else was faster, and wrote the same.
+        Err(error) if error.is_already_exists() => {}
+        written => written?,
+    }
+    Ok(PartsSummary {
+        cut,
+        end,
+        parts: parts.into_iter().map(|(summary, _)| summary).collect(),
+    })
+}
+
+/// The index that is there, if it is whole and made for this cut; another is deleted.
+async fn read_existing(
+    files: &SharedFileSystem,
+    path: &Path,
+    cut: u64,
+) -> Result<Option<Directory>> {
+    let file = match files.open(path).await {
+        Err(error) if error.is_not_found() => return Ok(None),
+        opened => opened?,
+    };
+    match Directory::read(&*file).await {
+        Ok(directory) if directory.cut == cut => return Ok(Some(directory)),
+        Err(Unreadable::Files(error)) => return Err(error.into()),
+        Ok(directory) => tracing::warn!(
+            path = %path.display(),
+            found = directory.cut,
+            expected = cut,
+            "an index was made for another cut of its log; it is made again"
+        ),
+        Err(Unreadable::Damaged(defect)) => {
+            let error = Error::Corrupt {
+                path: path.to_owned(),
+                offset: 0,
+                defect,
+            };
+            tracing::warn!(%error, "the index of a log is damaged; it is made again");
+        }
+    }
+    match files.delete_file(path).await {
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        _ => Ok(None),
+    }
+}
+
+// === impl PartBuilder ===
+
+impl PartBuilder {
+    fn new(first: RecordIdentity) -> Self {
+        let region: EncodedRegionName = first.region;
+        Self {
+            summary: PartSummary {
+                region,
+                epochs: first.epoch..=first.epoch,
+                sequence_ids: first.sequence_id..=first.sequence_id,
+                edits: 0,
+                bytes: 0,
+            },
+            ranges: RangesBuilder::default(),
+        }
+    }
+
+    fn add(&mut self, identity: RecordIdentity, record: &Record) {
+        let length = (RECORD_PREFIX_BYTES + record.body.len()) as u64;
+        let PartSummary {
+            epochs,
+            sequence_ids,
+            edits,
+            bytes,
+            ..
+        } = &mut self.summary;
+        *epochs = *epochs.start().min(&identity.epoch)..=*epochs.end().max(&identity.epoch);
+        let id = identity.sequence_id;
+        *sequence_ids = *sequence_ids.start().min(&id)..=*sequence_ids.end().max(&id);
+        *edits += 1;
+        *bytes += length;
+        self.ranges.add(record.offset..record.offset + length);
+    }
+
+    fn finish(self) -> (PartSummary, Vec<u8>) {
+        (self.summary, self.ranges.finish())
+    }
+}

@@ -1,0 +1,268 @@
+//! Between the regions and the writer: edits gather in a batch while the one before is synced.
+//!
+//! Bounded by bytes: a [`Permit`] is taken before an edit may be added, and what it stands for is
+//! free again once the edit's batch is durable.
+
+use std::sync::Arc;
+
+use basalt_model::SequenceId;
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+
+use super::edit::EncodedEdit;
+use super::error::{Error, Result};
+use super::header::BATCH_HEADER_BYTES;
+use super::latch::Latch;
+use super::ledger::Touched;
+
+/// What the regions add to and the writer takes from.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Told when there is something for the writer.
+    work: Notify,
+    /// Free bytes.
+    room: Semaphore,
+    room_bytes_max: u32,
+    /// Why the log died, if it did.
+    pub(super) failure: Latch<Error>,
+}
+
+/// What the writer is asked to do, in this order.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) batch: Option<Batch>,
+    pub(super) roll: Option<Outcome>,
+    pub(super) close: bool,
+}
+
+/// The edits of one group commit, behind room for their header.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) bytes: BytesMut,
+    pub(super) touched: Vec<Touched>,
+    pub(super) outcome: Outcome,
+    room_bytes: usize,
+}
+
+/// How something ended that several may wait for.
+pub(super) type Outcome = Arc<Latch<Result<()>>>;
+
+/// The right to add an edit to the log. Given back if it is dropped.
+#[must_use = "nothing has been added to the log yet"]
+#[derive(Debug)]
+pub struct Permit<'a> {
+    queue: &'a Queue,
+    room: SemaphorePermit<'a>,
+}
+
+/// An edit on its way to the disk.
+#[must_use = "the edit is not durable before `synced` says so"]
+#[derive(Debug)]
+pub struct Ticket {
+    outcome: Outcome,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: Batch,
+    roll: Option<Outcome>,
+    close: bool,
+    /// Why nothing more is taken.
+    refused: Option<Error>,
+}
+
+// === impl Queue ===
+
+impl Queue {
+    pub(super) fn new(room_bytes_max: u32) -> Self {
+        Self {
+            state: Mutex::default(),
+            work: Notify::new(),
+            room: Semaphore::new(room_bytes_max as usize),
+            room_bytes_max,
+            failure: Latch::default(),
+        }
+    }
+
+    /// Waits for room. An edit larger than the whole queue waits until it is empty.
+    pub(super) async fn reserve(&self, bytes: usize) -> Result<Permit<'_>> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        match self.room.acquire_many(bytes.min(self.room_bytes_max)).await {
+            Ok(room) => Ok(Permit { queue: self, room }),
+            Err(_) => Err(self.refusal()),
+        }
+    }
+
+    fn push(
+        &self,
+        edit: &EncodedEdit,
+        sequence_id: SequenceId,
+        room: SemaphorePermit<'_>,
+    ) -> Ticket {
+        let mut state = self.state.lock();
+        if let Some(error) = &state.refused {
+            let outcome = Outcome::default();
+            outcome.set(Err(error.clone()));
+            return Ticket { outcome };
+        }
+        let batch = &mut state.pending;
+        let bytes = edit.record_bytes();
+        let reserved = room.num_permits();
+        room.forget();
+        batch.room_bytes += reserved + self.room.forget_permits(bytes.saturating_sub(reserved));
+        edit.put(sequence_id, &mut batch.bytes);
+        batch.touched.push(Touched {
+            region: edit.region(),
+            sequence_id,
+            bytes: bytes as u64,
+        });
+        let first = batch.touched.len() == 1;
+        let outcome = Arc::clone(&batch.outcome);
+        drop(state);
+        if first {
+            self.work.notify_one();
+        }
+        Ticket { outcome }
+    }
+
+    /// Asks the writer to begin a new file.
+    pub(super) fn ask_roll(&self) -> Outcome {
+        let mut state = self.state.lock();
+        if let Some(error) = &state.refused {
+            let outcome = Outcome::default();
+            outcome.set(Err(error.clone()));
+            return outcome;
+        }
+        let outcome = Arc::clone(state.roll.get_or_insert_default());
+        drop(state);
+        self.work.notify_one();
+        outcome
+    }
+
+    /// Asks the writer to write what is there and end; takes nothing more.
+    pub(super) fn ask_close(&self) {
+        {
+            let mut state = self.state.lock();
+            state.close = true;
+            state.refused.get_or_insert(Error::Closed);
+        }
+        self.room.close();
+        self.work.notify_one();
+    }
+
+    /// Waits until the writer is asked for something. Loses nothing if it is given up.
+    pub(super) async fn next_work(&self) -> Work {
+        loop {
+            if let Some(work) = self.take_work() {
+                return work;
+            }
+            self.work.notified().await;
+        }
+    }
+
+    fn take_work(&self) -> Option<Work> {
+        let mut state = self.state.lock();
+        if state.pending.touched.is_empty() && state.roll.is_none() && !state.close {
+            return None;
+        }
+        let batch = (!state.pending.touched.is_empty()).then(|| {
+            let next = Batch::with_capacity(state.pending.bytes.len());
+            std::mem::replace(&mut state.pending, next)
+        });
+        Some(Work {
+            batch,
+            roll: state.roll.take(),
+            close: state.close,
+        })
+    }
+
+    /// Tells all who wait for `batch` that it is durable.
+    pub(super) fn settle(&self, batch: &Batch) {
+        batch.outcome.set(Ok(()));
+        self.room.add_permits(batch.room_bytes);
+    }
+
+    /// Takes nothing more, and fails all who wait.
+    pub(super) fn refuse(&self, error: &Error) {
+        let (batch, roll) = {
+            let mut state = self.state.lock();
+            state.refused = Some(error.clone());
+            (std::mem::take(&mut state.pending), state.roll.take())
+        };
+        self.room.close();
+        batch.outcome.set(Err(error.clone()));
+        if let Some(roll) = roll {
+            roll.set(Err(error.clone()));
+        }
+    }
+
+    /// Why nothing is taken any more.
+    pub(super) fn refusal(&self) -> Error {
+        self.state.lock().refused.clone().unwrap_or(Error::Closed)
+    }
+
+    /// How many bytes are reserved or on their way to the disk.
+    pub(super) fn queued_bytes(&self) -> usize {
+        (self.room_bytes_max as usize).saturating_sub(self.room.available_permits())
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    fn with_capacity(bytes: usize) -> Self {
+        /// A batch is rarely larger; a larger one grows.
+        const CAPACITY_BYTES_MAX: usize = 1 << 20;
+        let capacity = bytes.clamp(BATCH_HEADER_BYTES, CAPACITY_BYTES_MAX);
+        let mut bytes = BytesMut::with_capacity(capacity);
+        bytes.resize(BATCH_HEADER_BYTES, 0);
+        Self {
+            bytes,
+            touched: Vec::new(),
+            outcome: Outcome::default(),
+            room_bytes: 0,
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
+}
+
+impl Drop for Batch {
+    /// A batch whose writer is gone fails; one that has ended already stays as it is.
+    fn drop(&mut self) {
+        self.outcome.set(Err(Error::Closed));
+    }
+}
+
+// === impl Permit ===
+
+impl Permit<'_> {
+    /// Adds the edit to the log, after all that were added before. Never blocks. The edit should
+    /// not be longer than what was reserved; where it is, the queue may exceed its bound by it.
+    pub fn append(self, edit: &EncodedEdit, sequence_id: SequenceId) -> Ticket {
+        self.queue.push(edit, sequence_id, self.room)
+    }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// Waits until the edit is durable. After an error it may be or not: the server must end.
+    ///
+    /// # Errors
+    /// Whatever ended the log; [`Error::Closed`] if it was closed before the edit was added.
+    pub async fn synced(&self) -> Result<()> {
+        self.outcome.wait().await
+    }
+
+    /// Whether the edit is known to be durable by now.
+    pub fn is_synced(&self) -> bool {
+        matches!(self.outcome.get(), Some(Ok(())))
+    }
+}

@@ -1,0 +1,259 @@
+//! Reads one file of a log up to its cut.
+//!
+//! Where the bytes are damaged, a later header decides what that means: if one says that the
+//! damaged bytes had been durable, this is corruption, and reported as such; if none does, they
+//! are the torn tail of a write that nobody was told of, and the file ends before them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use basalt_fs::{ReadFile, SharedFileSystem};
+use bytes::Bytes;
+
+use super::edit::{self, Edit, RECORD_PREFIX_BYTES};
+use super::error::{Defect, Error, Result};
+use super::header::{
+    BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, FILE_HEADER_BYTES, FileChecksum, FileHeader,
+};
+use super::stream::{Stream, WINDOW_BYTES};
+
+/// Reads the edits of one file, in the order in which they were written.
+pub struct WalReader {
+    records: RecordReader,
+}
+
+/// Where the readable part of a file ends.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tail {
+    /// All edits lie before this offset.
+    pub end: u64,
+    /// How many bytes from there up to the cut cannot be read.
+    pub torn_bytes: u64,
+    /// What is wrong with them, if there are any.
+    pub defect: Option<Defect>,
+}
+
+/// Reads records without taking them apart.
+pub(super) struct RecordReader {
+    path: PathBuf,
+    file: Arc<dyn ReadFile>,
+    stream: Stream,
+    cut: u64,
+    header: Option<FileHeader>,
+    checksum: FileChecksum,
+    /// Where the present batch ends, and how many records it should still have.
+    batch_end: u64,
+    batch_records: u32,
+    finished: Option<Result<Tail>>,
+}
+
+/// A record whose checksum is right.
+pub(super) struct Record {
+    /// Where it lies, prefix included.
+    pub(super) offset: u64,
+    pub(super) body: Bytes,
+}
+
+/// Why a record could not be read.
+enum Stop {
+    /// The bytes from an offset on are not what they should be.
+    Damaged(u64, Defect),
+    Failed(Error),
+}
+
+// === impl WalReader ===
+
+impl WalReader {
+    /// Opens a file of a log; nothing at or beyond `cut` is ever read. A file shorter than its cut
+    /// is a torn one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if its header is damaged though edits follow.
+    pub async fn open(files: &SharedFileSystem, path: &Path, cut: u64) -> Result<Self> {
+        let records = RecordReader::open(files, path, cut).await?;
+        Ok(Self { records })
+    }
+
+    /// Whose file it is; `None` if it is torn within its header.
+    pub fn header(&self) -> Option<&FileHeader> {
+        self.records.header.as_ref()
+    }
+
+    /// The next edit; `None` at the end, see [`WalReader::tail`]. The cells share the memory of a
+    /// window of the file: detach those that are to be kept for long.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if bytes that had been durable are damaged. The reader is spent then.
+    pub async fn next(&mut self) -> Result<Option<Edit>> {
+        let Some(record) = self.records.next().await? else {
+            return Ok(None);
+        };
+        let edit = Edit::decode(&record.body);
+        Ok(Some(edit.map_err(|defect| {
+            self.records.corrupt(record.offset, defect)
+        })?))
+    }
+
+    /// Where the file ended; `None` before the end was reached.
+    pub fn tail(&self) -> Option<&Tail> {
+        self.records.tail()
+    }
+}
+
+// === impl RecordReader ===
+
+impl RecordReader {
+    pub(super) async fn open(files: &SharedFileSystem, path: &Path, cut: u64) -> Result<Self> {
+        let file = files.open(path).await?;
+        let end = file.length().min(cut);
+        let mut reader = Self {
+            path: path.to_owned(),
+            stream: Stream::new(Arc::clone(&file), end),
+            file,
+            cut,
+            header: None,
+            checksum: FileChecksum::default(),
+            batch_end: FILE_HEADER_BYTES as u64,
+            batch_records: 0,
+            finished: None,
+        };
+        let bytes = reader.stream.take(FILE_HEADER_BYTES.min(end as usize));
+        match FileHeader::decode(&bytes.await?.unwrap_or_default()) {
+            Ok((header, checksum)) => {
+                reader.header = Some(header);
+                reader.checksum = checksum;
+            }
+            // The first batch is written only once the header is durable.
+            Err(defect) if end > FILE_HEADER_BYTES as u64 => {
+                return Err(reader.corrupt(0, defect));
+            }
+            Err(defect) => reader.finished = Some(Ok(reader.torn(0, defect))),
+        }
+        Ok(reader)
+    }
+
+    /// The checksum of the file header; 0 if it is torn.
+    pub(super) fn file_checksum(&self) -> FileChecksum {
+        self.checksum
+    }
+
+    pub(super) fn tail(&self) -> Option<&Tail> {
+        self.finished.as_ref()?.as_ref().ok()
+    }
+
+    pub(super) fn corrupt(&self, offset: u64, defect: Defect) -> Error {
+        Error::Corrupt {
+            path: self.path.clone(),
+            offset,
+            defect,
+        }
+    }
+
+    /// The next record; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Record>> {
+        loop {
+            if let Some(finished) = &self.finished {
+                return finished.clone().map(|_| None);
+            }
+            match self.read_on().await {
+                Ok(Some(record)) => return Ok(Some(record)),
+                Ok(None) => {}
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Damaged(offset, defect)) => {
+                    self.finished = Some(self.judge(offset, defect).await);
+                }
+            }
+        }
+    }
+
+    /// Reads a record, or else the header of a batch, or else finds the end.
+    async fn read_on(&mut self) -> Result<Option<Record>, Stop> {
+        let offset = self.stream.position();
+        if self.batch_records > 0 {
+            return Ok(Some(self.read_record(offset).await?));
+        }
+        if offset != self.batch_end {
+            let defect = Defect::Mismatch {
+                what: "the end of a batch, by its records",
+                found: offset,
+                expected: self.batch_end,
+            };
+            return Err(Stop::Damaged(offset, defect));
+        }
+        if offset == self.cut {
+            self.finished = Some(Ok(Tail {
+                end: offset,
+                torn_bytes: 0,
+                defect: None,
+            }));
+            return Ok(None);
+        }
+        let bytes = self
+            .take("batch header", offset, BATCH_HEADER_BYTES)
+            .await?;
+        let header = BatchHeader::decode(&bytes, self.checksum, offset)
+            .map_err(|defect| Stop::Damaged(offset, defect))?;
+        self.batch_end = self.stream.position().saturating_add(header.records_bytes);
+        self.batch_records = header.records;
+        Ok(None)
+    }
+
+    async fn read_record(&mut self, offset: u64) -> Result<Record, Stop> {
+        let damaged = |defect| Stop::Damaged(offset, defect);
+        let bytes = self.take("record", offset, RECORD_PREFIX_BYTES).await?;
+        let mut prefix = [0; RECORD_PREFIX_BYTES];
+        prefix.copy_from_slice(&bytes);
+        let length = edit::body_length(&prefix).map_err(damaged)?;
+        let body = self.take("record", offset, length).await?;
+        edit::check_record(&prefix, &body).map_err(damaged)?;
+        self.batch_records -= 1;
+        Ok(Record { offset, body })
+    }
+
+    async fn take(&mut self, part: &'static str, from: u64, length: usize) -> Result<Bytes, Stop> {
+        let left = self.stream.left();
+        let cut_off = Defect::CutOff {
+            part,
+            needed: length as u64,
+            left,
+        };
+        match self.stream.take(length).await {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(Stop::Damaged(from, cut_off)),
+            Err(error) => Err(Stop::Failed(error)),
+        }
+    }
+
+    /// Decides what damage at `offset` means.
+    async fn judge(&self, offset: u64, defect: Defect) -> Result<Tail> {
+        let end = self.file.length().min(self.cut);
+        let mut from = offset;
+        while end.saturating_sub(from) >= BATCH_HEADER_BYTES as u64 {
+            let length = (end - from).min(WINDOW_BYTES as u64) as usize;
+            let window = self.file.read_at(from, length).await?;
+            if self.says_synced_beyond(offset, from, &window) {
+                return Err(self.corrupt(offset, defect));
+            }
+            from += (length - BATCH_HEADER_BYTES + 1) as u64;
+        }
+        Ok(self.torn(offset, defect))
+    }
+
+    /// Whether a header in `window`, which lies at `from`, states that bytes beyond `offset` had
+    /// been durable.
+    fn says_synced_beyond(&self, offset: u64, from: u64, window: &[u8]) -> bool {
+        let places = (from..).zip(window.windows(BATCH_HEADER_BYTES));
+        places
+            .filter(|(_, bytes)| bytes.starts_with(&BATCH_MAGIC))
+            .filter_map(|(at, bytes)| BatchHeader::decode(bytes, self.checksum, at).ok())
+            .any(|header| header.synced > offset)
+    }
+
+    fn torn(&self, end: u64, defect: Defect) -> Tail {
+        Tail {
+            end,
+            torn_bytes: self.cut - end,
+            defect: Some(defect),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A file system that counts syncs, and whose syncs can be held up or made to fail.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use basalt_fs::{
+    AppendFile, DirectoryEntry, Error, FileSystem, MemoryFileSystem, ReadFile, Result, Seal,
+};
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+#[derive(Clone)]
+pub(super) struct FaultyFiles {
+    pub(super) disk: MemoryFileSystem,
+    pub(super) faults: Arc<Faults>,
+}
+
+pub(super) struct Faults {
+    syncs: AtomicUsize,
+    failing: AtomicBool,
+    /// Each sync takes a permit.
+    gate: Semaphore,
+}
+
+struct FaultyFile {
+    inner: Box<dyn AppendFile>,
+    faults: Arc<Faults>,
+}
+
+// === impl FaultyFiles ===
+
+impl FaultyFiles {
+    pub(super) fn new() -> Self {
+        let faults = Faults {
+            syncs: AtomicUsize::new(0),
+            failing: AtomicBool::new(false),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        };
+        Self {
+            disk: MemoryFileSystem::new(),
+            faults: Arc::new(faults),
+        }
+    }
+}
+
+// === impl Faults ===
+
+impl Faults {
+    pub(super) fn syncs(&self) -> usize {
+        self.syncs.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn fail_syncs(&self, failing: bool) {
+        self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    /// From now on a sync waits until it is let through.
+    pub(super) fn hold_syncs(&self) {
+        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub(super) fn let_syncs(&self, count: usize) {
+        self.gate.add_permits(count);
+    }
+}
+
+#[async_trait]
+impl FileSystem for FaultyFiles {
+    async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
+        Ok(Box::new(FaultyFile {
+            inner: self.disk.create(path).await?,
+            faults: Arc::clone(&self.faults),
+        }))
+    }
+
+    async fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>> {
+        self.disk.open(path).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.disk.rename(from, to).await
+    }
+
+    async fn create_directories(&self, path: &Path) -> Result<()> {
+        self.disk.create_directories(path).await
+    }
+
+    async fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>> {
+        self.disk.list(path).await
+    }
+
+    async fn exists(&self, path: &Path) -> Result<bool> {
+        self.disk.exists(path).await
+    }
+
+    async fn delete_file(&self, path: &Path) -> Result<()> {
+        self.disk.delete_file(path).await
+    }
+
+    async fn delete_directory(&self, path: &Path) -> Result<()> {
+        self.disk.delete_directory(path).await
+    }
+
+    async fn sync_directory(&self, path: &Path) -> Result<()> {
+        self.disk.sync_directory(path).await
+    }
+
+    async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal> {
+        self.disk.seal(path, writer_boot_id).await
+    }
+
+    fn boot_id(&self) -> &str {
+        self.disk.boot_id()
+    }
+}
+
+// === impl FaultyFile ===
+
+#[async_trait]
+impl AppendFile for FaultyFile {
+    async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        self.inner.append(bytes).await
+    }
+
+    async fn sync(&mut self) -> Result<()> {
+        self.faults.syncs.fetch_add(1, Ordering::SeqCst);
+        self.faults.gate.acquire().await.unwrap().forget();
+        if self.faults.failing.load(Ordering::SeqCst) {
+            return Err(Error::Io {
+                path: "/".into(),
+                operation: "sync",
+                source: std::io::Error::other("planted"),
+            });
+        }
+        self.inner.sync().await
+    }
+
+    fn length(&self) -> u64 {
+        self.inner.length()
+    }
+}

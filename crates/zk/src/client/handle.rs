@@ -311,8 +311,11 @@ impl Client {
 
     /// Watches a node, or it and all below it, until the receiver is dropped or the session ends;
     /// the node need not exist. Events come in their order, together with the connection's state;
-    /// after [`WatchedEvent::Reconnected`] and [`WatchedEvent::Missed`], read again. After the last
-    /// event the receiver gives `None`: the session is over.
+    /// after [`WatchedEvent::Reconnected`] and [`WatchedEvent::Missed`], read again. When the
+    /// receiver gives `None` the session is over.
+    ///
+    /// A ZooKeeper before 3.9 keeps one kind of watch for a node and session: setting another kind
+    /// on the same node, a one-shot one too, replaces this one.
     ///
     /// # Errors
     /// Those of the session.

@@ -54,7 +54,9 @@ pub(super) struct Session {
     /// The server that is tried next, counted over all rounds.
     attempts: usize,
     silence_max: Option<Duration>,
-    /// As wished for; once there is a session, as negotiated.
+    /// The session timeout that servers are asked for.
+    wished_timeout: Duration,
+    /// The session timeout that the last server has granted; before that, as wished for.
     timeout: Duration,
     session_id: SessionId,
     password: Bytes,
@@ -115,6 +117,7 @@ impl Session {
             servers,
             attempts: 0,
             silence_max,
+            wished_timeout: timeout,
             timeout,
             session_id: SessionId::NONE,
             password: Bytes::from_static(&[0; crate::proto::PASSWORD_BYTES]),
@@ -149,7 +152,7 @@ impl Session {
         let request = ConnectRequest {
             protocol_version: 0,
             last_zxid_seen: self.last_zxid,
-            timeout_ms: i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX),
+            timeout_ms: i32::try_from(self.wished_timeout.as_millis()).unwrap_or(i32::MAX),
             session_id: self.session_id,
             password: self.password.clone(),
             read_only: Some(false),

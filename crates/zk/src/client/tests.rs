@@ -279,7 +279,12 @@ async fn a_client_without_watches_sets_none_at_a_reconnect() {
 async fn an_expired_session_is_final() {
     let (client, mut peer, mut servers) = connected().await;
     let added = &AddWatchResponse::default();
-    let mut events = answered!(peer, 1, added, client.add_watch("/a", AddWatchMode::Persistent));
+    let mut events = answered!(
+        peer,
+        1,
+        added,
+        client.add_watch("/a", AddWatchMode::Persistent)
+    );
     let data = &GetDataResponse::default();
     let (_, _, changed) = answered!(peer, 1, data, client.get_data_watch("/a"));
     drop(peer);

@@ -296,7 +296,10 @@ fn a_connect_request_of_an_old_client_has_no_last_byte() {
     };
     let wire = frame::encode(&[&old]);
     assert_eq!(wire.len(), 4 + 44);
-    assert_eq!(ConnectRequest::from_message(wire.slice(4..)), Ok(old.clone()));
+    assert_eq!(
+        ConnectRequest::from_message(wire.slice(4..)),
+        Ok(old.clone())
+    );
     old.read_only = Some(true);
     assert_eq!(frame::encode(&[&old]).len(), 4 + 45);
 }
@@ -489,5 +492,8 @@ fn an_error_names_the_field_and_what_is_wrong() {
     let null = GetDataRequest::from_message(Bytes::from_static(b"\xff\xff\xff\xff\0"));
     assert_eq!(null.unwrap_err().problem, Problem::NullString);
     let unknown = Request::decode(77, &mut Decoder::new(Bytes::new()));
-    assert_eq!(unknown.unwrap_err().problem, Problem::UnknownOp { code: 77 });
+    assert_eq!(
+        unknown.unwrap_err().problem,
+        Problem::UnknownOp { code: 77 }
+    );
 }

@@ -1,0 +1,461 @@
+//! Reading manifests from a file of YAML documents.
+//!
+//! An error names the file, the document, the path of the field, what is wrong with it and what is
+//! allowed. Nothing is ignored: a field that is not known is an error, and so is a resource of
+//! another kind.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::{
+    BasaltCluster, BasaltClusterSpec, BasaltTable, BasaltTableSpec, Error, GROUP, VERSION,
+};
+
+/// What a file declares.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Manifests {
+    /// Its clusters, in order.
+    pub clusters: Vec<BasaltCluster>,
+    /// Its tables, in order.
+    pub tables: Vec<BasaltTable>,
+}
+
+/// The largest file that is read, in bytes.
+const FILE_BYTES_MAX: usize = 4 << 20;
+/// The most documents of one file.
+const DOCUMENTS_MAX: usize = 10_000;
+
+/// A resource as it stands in a file.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Resource<S> {
+    #[serde(rename = "apiVersion")]
+    _api_version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    metadata: Metadata,
+    spec: S,
+    /// What `kubectl get -o yaml` adds; the cluster's business, not the file's.
+    #[serde(rename = "status", default)]
+    _status: IgnoredAny,
+}
+
+/// The metadata that people write; what Kubernetes adds is known and dropped.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Metadata {
+    name: String,
+    #[serde(default)]
+    namespace: Option<String>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(rename = "creationTimestamp", default)]
+    _creation_timestamp: IgnoredAny,
+    #[serde(rename = "finalizers", default)]
+    _finalizers: IgnoredAny,
+    #[serde(rename = "generation", default)]
+    _generation: IgnoredAny,
+    #[serde(rename = "managedFields", default)]
+    _managed_fields: IgnoredAny,
+    #[serde(rename = "ownerReferences", default)]
+    _owner_references: IgnoredAny,
+    #[serde(rename = "resourceVersion", default)]
+    _resource_version: IgnoredAny,
+    #[serde(rename = "uid", default)]
+    _uid: IgnoredAny,
+}
+
+/// Where an error is reported.
+struct Place<'a> {
+    file: &'a str,
+    document: usize,
+    kind: String,
+}
+
+// === impl Manifests ===
+
+impl Manifests {
+    /// Reads the documents of `text`; `file` is its name for messages.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] or [`Error::BadDocument`] for the first thing that is wrong.
+    pub fn from_yaml(file: &str, text: &str) -> Result<Self, Error> {
+        check_length(file, text)?;
+        let mut manifests = Self::default();
+        // Twice over the same documents: the first look finds what kind each one is, the second
+        // reads it as that, and knows the line of whatever is wrong.
+        let looks = serde_yaml_ng::Deserializer::from_str(text);
+        let reads = serde_yaml_ng::Deserializer::from_str(text);
+        for (index, (look, read)) in looks.zip(reads).enumerate().take(DOCUMENTS_MAX) {
+            let mut place = Place {
+                file,
+                document: index + 1,
+                kind: String::new(),
+            };
+            let value: serde_yaml_ng::Value = deserialize(look, &place)?;
+            if value.is_null() {
+                continue;
+            }
+            match kind_of(&value, &mut place)?.as_str() {
+                "BasaltCluster" => {
+                    let resource: Resource<BasaltClusterSpec> = deserialize(read, &place)?;
+                    let mut cluster = BasaltCluster::new("", resource.spec);
+                    cluster.metadata = resource.metadata.into();
+                    manifests.clusters.push(cluster);
+                }
+                _ => {
+                    let resource: Resource<BasaltTableSpec> = deserialize(read, &place)?;
+                    let mut table = BasaltTable::new("", resource.spec);
+                    table.metadata = resource.metadata.into();
+                    manifests.tables.push(table);
+                }
+            }
+        }
+        Ok(manifests)
+    }
+
+    /// The only cluster of a file, with the tables that belong to it.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] if there is not exactly one cluster, or a table belongs to another one.
+    pub fn into_single_cluster(
+        mut self,
+        file: &str,
+    ) -> Result<(BasaltCluster, Vec<BasaltTable>), Error> {
+        let bad = |reason| Error::BadFile {
+            file: file.to_owned(),
+            reason,
+        };
+        if self.clusters.len() > 1 {
+            let named = self
+                .clusters
+                .iter()
+                .map(|cluster| name_of(&cluster.metadata));
+            let names: Vec<_> = named.collect();
+            return Err(bad(format!(
+                "declares {} clusters ({}); one is run at a time, each from a file of its own",
+                names.len(),
+                names.join(", ")
+            )));
+        }
+        let Some(cluster) = self.clusters.pop() else {
+            return Err(bad("declares no BasaltCluster; one is needed".to_owned()));
+        };
+        let name = name_of(&cluster.metadata);
+        if let Some(stray) = self
+            .tables
+            .iter()
+            .find(|table| table.spec.cluster_ref.name != name)
+        {
+            return Err(bad(format!(
+                "table {} belongs to cluster {:?} (spec.clusterRef.name), which the file does not \
+                 declare; it declares {name:?}",
+                name_of(&stray.metadata),
+                stray.spec.cluster_ref.name,
+            )));
+        }
+        Ok((cluster, self.tables))
+    }
+}
+
+/// Reads one YAML or JSON document that is not a manifest, with the same messages.
+///
+/// # Errors
+/// [`Error::BadFile`] or [`Error::BadDocument`].
+pub fn document<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
+    check_length(file, text)?;
+    let place = Place {
+        file,
+        document: 1,
+        kind: String::new(),
+    };
+    deserialize(serde_yaml_ng::Deserializer::from_str(text), &place)
+}
+
+// === impl Metadata ===
+
+impl From<Metadata> for ObjectMeta {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            name: Some(metadata.name),
+            namespace: metadata.namespace,
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            ..Self::default()
+        }
+    }
+}
+
+/// The name in `metadata`; every resource that was read from a file has one.
+pub(crate) fn name_of(metadata: &ObjectMeta) -> String {
+    metadata.name.clone().unwrap_or_default()
+}
+
+fn check_length(file: &str, text: &str) -> Result<(), Error> {
+    if text.len() > FILE_BYTES_MAX {
+        return Err(Error::BadFile {
+            file: file.to_owned(),
+            reason: format!(
+                "{} bytes long; at most {FILE_BYTES_MAX} are read",
+                text.len()
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// The kind of a document, once its `apiVersion` and `kind` are known to be ours. Notes kind and
+/// name in `place`, for later messages.
+fn kind_of(value: &serde_yaml_ng::Value, place: &mut Place<'_>) -> Result<String, Error> {
+    let text = |value: &serde_yaml_ng::Value, key: &str| {
+        value
+            .get(key)
+            .and_then(|field| field.as_str())
+            .map(str::to_owned)
+    };
+    let expect = |key: &str, allowed: &[String]| match text(value, key) {
+        Some(found) if allowed.contains(&found) => Ok(found),
+        Some(found) => Err(place.error(
+            key,
+            format!(
+                "{found:?} is not known; it must be {}",
+                allowed.join(" or ")
+            ),
+        )),
+        None => Err(place.error(key, format!("missing; it must be {}", allowed.join(" or ")))),
+    };
+    expect("apiVersion", &[format!("{GROUP}/{VERSION}")])?;
+    let kind = expect(
+        "kind",
+        &["BasaltCluster".to_owned(), "BasaltTable".to_owned()],
+    )?;
+    let name = value
+        .get("metadata")
+        .and_then(|metadata| text(metadata, "name"));
+    place.kind = [kind.as_str(), name.as_deref().unwrap_or_default()]
+        .join(" ")
+        .trim()
+        .to_owned();
+    Ok(kind)
+}
+
+fn deserialize<T: DeserializeOwned>(
+    document: serde_yaml_ng::Deserializer<'_>,
+    place: &Place<'_>,
+) -> Result<T, Error> {
+    serde_path_to_error::deserialize(document).map_err(|error| {
+        let field = error.path().to_string();
+        place.error(
+            &field,
+            without_path(&error.into_inner().to_string(), &field),
+        )
+    })
+}
+
+/// The YAML reader begins its messages with the path as well; it need not be said twice.
+fn without_path(message: &str, field: &str) -> String {
+    let parent = field.rsplit_once('.').map_or("", |(parent, _)| parent);
+    [field, parent]
+        .into_iter()
+        .filter(|path| !path.is_empty() && *path != ".")
+        .find_map(|path| message.strip_prefix(path)?.strip_prefix(": "))
+        .unwrap_or(message)
+        .to_owned()
+}
+
+// === impl Place ===
+
+impl Place<'_> {
+    fn error(&self, field: &str, reason: String) -> Error {
+        Error::BadDocument {
+            file: self.file.to_owned(),
+            document: self.document,
+            kind: self.kind.clone(),
+            field: if field == "." {
+                "the whole document"
+            } else {
+                field
+            }
+            .to_owned(),
+            reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = include_str!("../../../examples/minimal.yaml");
+    const DEMO: &str = include_str!("../../../examples/cluster.yaml");
+
+    /// The message for `MINIMAL` with one text replaced by another.
+    fn message(from: &str, to: &str) -> String {
+        assert!(MINIMAL.contains(from), "{from:?}");
+        let text = MINIMAL.replacen(from, to, 1);
+        Manifests::from_yaml("demo.yaml", &text)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[track_caller]
+    fn assert_says(message: &str, parts: &[&str]) {
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
+    }
+
+    #[test]
+    fn the_examples_are_read() {
+        for (name, text) in [("minimal", MINIMAL), ("demo", DEMO)] {
+            let manifests = Manifests::from_yaml(name, text).unwrap();
+            assert_eq!(manifests.clusters.len(), 1, "{name}");
+            assert_eq!(manifests.tables.len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_shortest_manifest_is_ten_lines_and_has_all_defaults() {
+        assert_eq!(
+            MINIMAL
+                .lines()
+                .filter(|line| !line.starts_with('#'))
+                .count(),
+            10
+        );
+        let manifests = Manifests::from_yaml("minimal.yaml", MINIMAL).unwrap();
+        let cluster = &manifests.clusters[0].spec;
+        assert_eq!(cluster.failover.target.as_ms(), 3_000);
+        assert_eq!(cluster.coordinator.replicas, 3);
+        assert_eq!(cluster.masters.replicas, 2);
+        assert_eq!(cluster.region_servers.replicas, 3);
+        let table = &manifests.tables[0].spec;
+        assert_eq!(
+            (table.namespace.as_str(), table.region_replicas),
+            ("default", 1)
+        );
+        assert_eq!(table.families[0].versions, 1);
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_those_that_are_known() {
+        let message = message("spec:\n", "spec:\n  regionServer: { replicas: 4 }\n");
+        assert_says(
+            &message,
+            &[
+                "demo.yaml, document 1 (BasaltCluster demo)",
+                "spec.regionServer",
+                "unknown field `regionServer`",
+                "`regionServers`",
+                "`failover`",
+                "line 5",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_field_deep_inside_is_named_by_its_path() {
+        let message = message("name: family }", "name: family, compresion: zstd }");
+        assert_says(
+            &message,
+            &[
+                "document 2 (BasaltTable usertable)",
+                "spec.families[0]",
+                "`compression`",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_says_what_is_allowed() {
+        let compression = message("name: family }", "name: family, compression: lzo }");
+        assert_says(
+            &compression,
+            &["spec.families[0].compression", "`lzo`", "`zstd`"],
+        );
+        let target = message("spec:\n", "spec:\n  failover: { target: 3 }\n");
+        assert_says(&target, &["spec.failover.target", "with its unit", "500ms"]);
+        let target = message("spec:\n", "spec:\n  failover: { target: soon }\n");
+        assert_says(&target, &["spec.failover.target", "\"soon\"", "500ms"]);
+        let replicas = message("spec:\n", "spec:\n  masters: { replicas: two }\n");
+        assert_says(&replicas, &["spec.masters.replicas", "\"two\"", "u32"]);
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        assert_says(
+            &message("metadata: { name: demo }", "metadata: {}"),
+            &["metadata", "`name`"],
+        );
+        let nothing = message("storage: { shared: { claim: demo-data } }", "paused: true");
+        assert_says(&nothing, &["spec", "`storage`"]);
+    }
+
+    #[test]
+    fn what_stands_outside_the_spec_is_checked_too() {
+        assert_says(
+            &message("metadata:", "labels: {}\nmetadata:"),
+            &["unknown field `labels`"],
+        );
+        let label = message("{ name: demo }", "{ name: demo, lables: {} }");
+        assert_says(&label, &["metadata", "`lables`", "`labels`"]);
+    }
+
+    #[test]
+    fn other_kinds_and_versions_are_refused_with_ours() {
+        assert_says(
+            &message("kind: BasaltCluster", "kind: HbaseCluster"),
+            &[
+                "document 1",
+                "kind",
+                "HbaseCluster",
+                "BasaltCluster or BasaltTable",
+            ],
+        );
+        assert_says(
+            &message("v1alpha1", "v1"),
+            &["apiVersion", "basalt.db/v1alpha1"],
+        );
+        assert_says(&message("kind: BasaltCluster\n", ""), &["kind", "missing"]);
+    }
+
+    #[test]
+    fn broken_yaml_names_the_line() {
+        assert_says(
+            &message("{ name: demo }", "{ name: demo"),
+            &["demo.yaml", "line"],
+        );
+    }
+
+    #[test]
+    fn a_table_of_another_cluster_is_named() {
+        let text = MINIMAL.replace("clusterRef: { name: demo }", "clusterRef: { name: prod }");
+        let manifests = Manifests::from_yaml("demo.yaml", &text).unwrap();
+        let error = manifests
+            .into_single_cluster("demo.yaml")
+            .unwrap_err()
+            .to_string();
+        assert_says(&error, &["usertable", "\"prod\"", "\"demo\"", "clusterRef"]);
+    }
+
+    #[test]
+    fn one_cluster_is_run_at_a_time() {
+        let twice = format!(
+            "{MINIMAL}---\n{}",
+            MINIMAL.replace("name: demo }\nspec", "name: b }\nspec")
+        );
+        let manifests = Manifests::from_yaml("f", &twice).unwrap();
+        let error = manifests.into_single_cluster("f").unwrap_err().to_string();
+        assert_says(&error, &["2 clusters (demo, b)"]);
+        let error = Manifests::default()
+            .into_single_cluster("f")
+            .unwrap_err()
+            .to_string();
+        assert_says(&error, &["no BasaltCluster"]);
+    }
+}

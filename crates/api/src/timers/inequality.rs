@@ -1,0 +1,441 @@
+//! The rules between timers. Each says what would go wrong without it.
+//!
+//! A rule is data: a formula for people, and the two sides as functions, so that the check, the
+//! message and `docs/timers.md` cannot drift apart.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{KUBERNETES_UNIT, TARGET_MAX, TARGET_MIN, Timers};
+use crate::Timespan;
+
+/// One rule: the left side stands in a relation to the right one.
+#[derive(Clone, Copy, Debug)]
+pub struct Inequality {
+    /// The rule, by the names that overrides use.
+    pub formula: &'static str,
+    /// What goes wrong where it does not hold.
+    pub why: &'static str,
+    left: fn(&Timers) -> Duration,
+    relation: Relation,
+    right: fn(&Timers) -> Duration,
+}
+
+/// A rule that does not hold, with the lengths that break it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "breaks {formula}: {} {relation} {} is false; else {why}",
+    Timespan::from(*.left), Timespan::from(*.right)
+)]
+pub struct BrokenInequality {
+    /// The rule, by the names that overrides use.
+    pub formula: &'static str,
+    /// What would go wrong.
+    pub why: &'static str,
+    /// The length on its left side.
+    pub left: Duration,
+    /// How the sides should stand.
+    pub relation: Relation,
+    /// The length on its right side.
+    pub right: Duration,
+}
+
+/// How two sides stand to each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Relation {
+    /// The left side is shorter.
+    Less,
+    /// The left side is not longer.
+    AtMost,
+    /// The left side is a whole number of the right one.
+    MultipleOf,
+}
+
+/// All rules, those first that make the others easier to read in a message.
+pub const INEQUALITIES: &[Inequality] = &[
+    TARGET_NOT_TOO_SHORT,
+    TARGET_NOT_TOO_LONG,
+    HEARTBEAT_IS_POSSIBLE,
+    HEARTBEAT_BEFORE_ELECTION,
+    ELECTION_TIMEOUTS_SPREAD,
+    SESSION_IS_GRANTED,
+    SESSION_IS_NOT_CUT,
+    SESSION_OUTLASTS_LEADER_CHANGE,
+    LEASE_ENDS_BEFORE_SESSION,
+    LEASE_OUTLASTS_LEADER_CHANGE,
+    LEASE_IS_RENEWED_IN_TIME,
+    RENEWAL_IS_POSSIBLE,
+    DRIFT_IS_COVERED,
+    MASTER_LEASE_IN_SECONDS,
+    MASTER_STEPS_DOWN_BEFORE_LEASE_ENDS,
+    MASTER_RETRIES_BEFORE_DEADLINE,
+    MASTER_RETRY_IS_POSSIBLE,
+    STALE_BEFORE_SESSION,
+    HDFS_STALL_BEFORE_SESSION,
+    ORDER_FAILS_BEFORE_SESSION,
+    CONNECT_BEFORE_RPC_TIMEOUT,
+    CLIENT_OUTLASTS_FAILURE,
+    PROBES_IN_SECONDS,
+    GRACE_OUTLASTS_FAILURE,
+    PHASES_WITHIN_TARGET,
+];
+
+/// The target is long enough for the coordinator's disks.
+pub const TARGET_NOT_TOO_SHORT: Inequality = Inequality {
+    formula: "1s <= target",
+    why: "the coordinator would have to elect faster than disks sync",
+    left: |_| TARGET_MIN,
+    relation: Relation::AtMost,
+    right: |timers| timers.target,
+};
+
+/// The target is short enough to be a promise.
+pub const TARGET_NOT_TOO_LONG: Inequality = Inequality {
+    formula: "target <= 10m",
+    why: "dead servers would go unnoticed for longer than anyone waits",
+    left: |timers| timers.target,
+    relation: Relation::AtMost,
+    right: |_| TARGET_MAX,
+};
+
+/// Timers of the operating system and a sync of a disk fit between two heartbeats.
+pub const HEARTBEAT_IS_POSSIBLE: Inequality = Inequality {
+    formula: "5ms <= coordinatorHeartbeat",
+    why: "heartbeats would come late by the scheduler's own jitter",
+    left: |_| Duration::from_millis(5),
+    relation: Relation::AtMost,
+    right: |timers| timers.coordinator_heartbeat,
+};
+
+/// A lost heartbeat alone does not depose a leader.
+pub const HEARTBEAT_BEFORE_ELECTION: Inequality = Inequality {
+    formula: "3 * coordinatorHeartbeat <= electionTimeoutMin",
+    why: "one or two late heartbeats would depose a living leader",
+    left: |timers| timers.coordinator_heartbeat * 3,
+    relation: Relation::AtMost,
+    right: |timers| timers.election_timeout_min,
+};
+
+/// Two followers rarely stand for election at the same moment.
+pub const ELECTION_TIMEOUTS_SPREAD: Inequality = Inequality {
+    formula: "electionTimeoutMin + coordinatorHeartbeat < electionTimeoutMax",
+    why: "followers would stand for election together and split the vote",
+    left: |timers| timers.election_timeout_min + timers.coordinator_heartbeat,
+    relation: Relation::Less,
+    right: |timers| timers.election_timeout_max,
+};
+
+/// The coordinator does not lengthen the session that the roles ask for.
+pub const SESSION_IS_GRANTED: Inequality = Inequality {
+    formula: "sessionTimeoutMin <= sessionTimeout",
+    why: "the coordinator would lengthen the servers' sessions, and with them detection",
+    left: |timers| timers.session_timeout_min,
+    relation: Relation::AtMost,
+    right: |timers| timers.session_timeout,
+};
+
+/// The coordinator does not shorten the session that the roles ask for.
+pub const SESSION_IS_NOT_CUT: Inequality = Inequality {
+    formula: "sessionTimeout <= sessionTimeoutMax",
+    why: "the coordinator would shorten the servers' sessions and declare living ones dead",
+    left: |timers| timers.session_timeout,
+    relation: Relation::AtMost,
+    right: |timers| timers.session_timeout_max,
+};
+
+/// A new leader of the coordinator is there before any session could end.
+pub const SESSION_OUTLASTS_LEADER_CHANGE: Inequality = Inequality {
+    formula: "change of the coordinator's leader + leaseRenewal < sessionTimeout",
+    why: "losing the coordinator's leader could end the sessions of living servers",
+    left: |timers| timers.leader_change() + timers.lease_renewal,
+    relation: Relation::Less,
+    right: |timers| timers.session_timeout,
+};
+
+/// A silent server has stopped serving before it is declared dead.
+pub const LEASE_ENDS_BEFORE_SESSION: Inequality = Inequality {
+    formula: "servingLease + driftMargin < sessionTimeout",
+    why: "a server declared dead could still be serving, and recovery would wait for it",
+    left: |timers| timers.serving_lease + timers.drift_margin,
+    relation: Relation::Less,
+    right: |timers| timers.session_timeout,
+};
+
+/// Losing the coordinator's leader interrupts no region.
+pub const LEASE_OUTLASTS_LEADER_CHANGE: Inequality = Inequality {
+    formula: "change of the coordinator's leader + leaseRenewal < servingLease",
+    why: "losing the coordinator's leader would stop all regions for a moment",
+    left: |timers| timers.leader_change() + timers.lease_renewal,
+    relation: Relation::Less,
+    right: |timers| timers.serving_lease,
+};
+
+/// A renewal may be lost without harm.
+pub const LEASE_IS_RENEWED_IN_TIME: Inequality = Inequality {
+    formula: "2 * leaseRenewal < servingLease",
+    why: "one lost renewal would stop a server",
+    left: |timers| timers.lease_renewal * 2,
+    relation: Relation::Less,
+    right: |timers| timers.serving_lease,
+};
+
+/// Renewals are not the coordinator's main load.
+pub const RENEWAL_IS_POSSIBLE: Inequality = Inequality {
+    formula: "coordinatorHeartbeat <= leaseRenewal",
+    why: "servers would renew faster than the coordinator replicates",
+    left: |timers| timers.coordinator_heartbeat,
+    relation: Relation::AtMost,
+    right: |timers| timers.lease_renewal,
+};
+
+/// A clock that is wrong by one part in a hundred breaks nothing.
+pub const DRIFT_IS_COVERED: Inequality = Inequality {
+    formula: "servingLease / 100 <= driftMargin",
+    why: "a slow clock could let two servers serve one region",
+    left: |timers| timers.serving_lease / 100,
+    relation: Relation::AtMost,
+    right: |timers| timers.drift_margin,
+};
+
+/// Kubernetes can hold the Lease.
+pub const MASTER_LEASE_IN_SECONDS: Inequality = Inequality {
+    formula: "masterLeaseDuration is a multiple of 1s",
+    why: "a Kubernetes Lease counts whole seconds",
+    left: |timers| timers.master_lease_duration,
+    relation: Relation::MultipleOf,
+    right: |_| KUBERNETES_UNIT,
+};
+
+/// The old master has stopped before the next may begin.
+pub const MASTER_STEPS_DOWN_BEFORE_LEASE_ENDS: Inequality = Inequality {
+    formula: "masterRenewDeadline < masterLeaseDuration",
+    why: "two masters would think themselves active (the epoch would stop one, rudely)",
+    left: |timers| timers.master_renew_deadline,
+    relation: Relation::Less,
+    right: |timers| timers.master_lease_duration,
+};
+
+/// A failed renewal is tried again before the master gives up. The jitter is a fifth.
+pub const MASTER_RETRIES_BEFORE_DEADLINE: Inequality = Inequality {
+    formula: "2.4 * masterRetryPeriod < masterRenewDeadline",
+    why: "one failed renewal would depose a living master",
+    left: |timers| timers.master_retry_period * 12 / 5,
+    relation: Relation::Less,
+    right: |timers| timers.master_renew_deadline,
+};
+
+/// Masters do not press the API server.
+pub const MASTER_RETRY_IS_POSSIBLE: Inequality = Inequality {
+    formula: "100ms <= masterRetryPeriod",
+    why: "the masters would flood the Kubernetes API server",
+    left: |_| Duration::from_millis(100),
+    relation: Relation::AtMost,
+    right: |timers| timers.master_retry_period,
+};
+
+/// When recovery begins, HDFS already avoids the DataNode that died with the server.
+pub const STALE_BEFORE_SESSION: Inequality = Inequality {
+    formula: "hdfsStaleInterval < sessionTimeout",
+    why: "recovery would read from the DataNode that died with the server",
+    left: |timers| timers.hdfs_stale_interval,
+    relation: Relation::Less,
+    right: |timers| timers.session_timeout,
+};
+
+/// A DataNode that stands still costs less than a server that does.
+pub const HDFS_STALL_BEFORE_SESSION: Inequality = Inequality {
+    formula: "hdfsSocketTimeout < sessionTimeout",
+    why: "a lost DataNode would be felt longer than a lost server",
+    left: |timers| timers.hdfs_socket_timeout,
+    relation: Relation::Less,
+    right: |timers| timers.session_timeout,
+};
+
+/// A master's order to a silent server ends before the server is declared dead.
+pub const ORDER_FAILS_BEFORE_SESSION: Inequality = Inequality {
+    formula: "rpcTimeout < sessionTimeout",
+    why: "requests to a dead server would outlast its detection and delay its recovery",
+    left: |timers| timers.rpc_timeout,
+    relation: Relation::Less,
+    right: |timers| timers.session_timeout,
+};
+
+/// A request has time left after its connection was made.
+pub const CONNECT_BEFORE_RPC_TIMEOUT: Inequality = Inequality {
+    formula: "rpcConnectTimeout < rpcTimeout",
+    why: "a request could be over before its connection is open",
+    left: |timers| timers.rpc_connect_timeout,
+    relation: Relation::Less,
+    right: |timers| timers.rpc_timeout,
+};
+
+/// A client is still trying when the failure is over.
+pub const CLIENT_OUTLASTS_FAILURE: Inequality = Inequality {
+    formula: "target < clientOperationTimeout",
+    why: "clients would give up before recovery is done",
+    left: |timers| timers.target,
+    relation: Relation::Less,
+    right: |timers| timers.client_operation_timeout,
+};
+
+/// Kubernetes can hold the probe period.
+pub const PROBES_IN_SECONDS: Inequality = Inequality {
+    formula: "probePeriod is a multiple of 1s",
+    why: "the kubelet counts whole seconds",
+    left: |timers| timers.probe_period,
+    relation: Relation::MultipleOf,
+    right: |_| KUBERNETES_UNIT,
+};
+
+/// A clean stop is not cut short into a failure.
+pub const GRACE_OUTLASTS_FAILURE: Inequality = Inequality {
+    formula: "target < terminationGrace",
+    why: "a clean stop would be killed sooner than a failure may last",
+    left: |timers| timers.target,
+    relation: Relation::Less,
+    right: |timers| timers.termination_grace,
+};
+
+/// The promise.
+pub const PHASES_WITHIN_TARGET: Inequality = Inequality {
+    formula: "sum of the phases <= target",
+    why: "a silent loss would be felt longer than promised",
+    left: |timers| timers.worst_case().total(),
+    relation: Relation::AtMost,
+    right: |timers| timers.target,
+};
+
+// === impl Inequality ===
+
+impl Inequality {
+    /// Nothing if the rule holds for `timers`, else the lengths that break it.
+    pub fn check(&self, timers: &Timers) -> Option<BrokenInequality> {
+        let (left, right) = ((self.left)(timers), (self.right)(timers));
+        let holds = match self.relation {
+            Relation::Less => left < right,
+            Relation::AtMost => left <= right,
+            Relation::MultipleOf => {
+                !left.is_zero() && left.as_millis().is_multiple_of(right.as_millis())
+            }
+        };
+        (!holds).then_some(BrokenInequality {
+            formula: self.formula,
+            why: self.why,
+            left,
+            relation: self.relation,
+            right,
+        })
+    }
+}
+
+// === impl Relation ===
+
+impl fmt::Display for Relation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Less => "<",
+            Self::AtMost => "<=",
+            Self::MultipleOf => "is a multiple of",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timers::{TARGET_DEFAULT, TimerOverrides};
+
+    /// Asserts that `overrides` of a 3 s target are refused, by exactly this rule.
+    #[track_caller]
+    fn breaks(overrides: serde_json::Value, rule: &Inequality) {
+        let overrides: TimerOverrides = serde_json::from_value(overrides).unwrap();
+        let broken = Timers::derive(TARGET_DEFAULT, &overrides).unwrap_err();
+        assert_eq!(broken.formula, rule.formula, "{broken}");
+        assert!(broken.to_string().contains(rule.why));
+    }
+
+    #[test]
+    fn each_rule_refuses_the_override_that_breaks_it() {
+        use serde_json::json;
+        breaks(
+            json!({ "coordinatorHeartbeat": "4ms" }),
+            &HEARTBEAT_IS_POSSIBLE,
+        );
+        breaks(
+            json!({ "coordinatorHeartbeat": "50ms" }),
+            &HEARTBEAT_BEFORE_ELECTION,
+        );
+        breaks(
+            json!({ "electionTimeoutMax": "150ms" }),
+            &ELECTION_TIMEOUTS_SPREAD,
+        );
+        breaks(json!({ "sessionTimeoutMin": "2s" }), &SESSION_IS_GRANTED);
+        breaks(json!({ "sessionTimeoutMax": "1s" }), &SESSION_IS_NOT_CUT);
+        breaks(
+            json!({ "electionTimeoutMax": "600ms" }),
+            &SESSION_OUTLASTS_LEADER_CHANGE,
+        );
+        breaks(
+            json!({ "servingLease": "1450ms" }),
+            &LEASE_ENDS_BEFORE_SESSION,
+        );
+        breaks(
+            json!({ "servingLease": "600ms" }),
+            &LEASE_OUTLASTS_LEADER_CHANGE,
+        );
+        breaks(
+            json!({ "servingLease": "1s", "leaseRenewal": "500ms" }),
+            &LEASE_IS_RENEWED_IN_TIME,
+        );
+        breaks(json!({ "leaseRenewal": "20ms" }), &RENEWAL_IS_POSSIBLE);
+        breaks(json!({ "driftMargin": "7ms" }), &DRIFT_IS_COVERED);
+        breaks(
+            json!({ "masterLeaseDuration": "2500ms" }),
+            &MASTER_LEASE_IN_SECONDS,
+        );
+        breaks(
+            json!({ "masterRenewDeadline": "2s" }),
+            &MASTER_STEPS_DOWN_BEFORE_LEASE_ENDS,
+        );
+        breaks(
+            json!({ "masterRetryPeriod": "600ms" }),
+            &MASTER_RETRIES_BEFORE_DEADLINE,
+        );
+        breaks(
+            json!({ "masterRetryPeriod": "50ms" }),
+            &MASTER_RETRY_IS_POSSIBLE,
+        );
+        breaks(
+            json!({ "hdfsStaleInterval": "1500ms" }),
+            &STALE_BEFORE_SESSION,
+        );
+        breaks(
+            json!({ "hdfsSocketTimeout": "2s" }),
+            &HDFS_STALL_BEFORE_SESSION,
+        );
+        breaks(json!({ "rpcTimeout": "2s" }), &ORDER_FAILS_BEFORE_SESSION);
+        breaks(
+            json!({ "rpcConnectTimeout": "1s" }),
+            &CONNECT_BEFORE_RPC_TIMEOUT,
+        );
+        breaks(
+            json!({ "clientOperationTimeout": "3s" }),
+            &CLIENT_OUTLASTS_FAILURE,
+        );
+        breaks(json!({ "probePeriod": "0s" }), &PROBES_IN_SECONDS);
+        breaks(json!({ "terminationGrace": "3s" }), &GRACE_OUTLASTS_FAILURE);
+        breaks(json!({ "sessionTimeout": "2s" }), &PHASES_WITHIN_TARGET);
+    }
+
+    #[test]
+    fn the_message_carries_the_rule_and_both_lengths() {
+        let overrides: TimerOverrides =
+            serde_json::from_value(serde_json::json!({ "servingLease": "1450ms" })).unwrap();
+        let broken = Timers::derive(TARGET_DEFAULT, &overrides).unwrap_err();
+        assert_eq!(
+            broken.to_string(),
+            "breaks servingLease + driftMargin < sessionTimeout: 1.546s < 1.5s is false; else a \
+             server declared dead could still be serving, and recovery would wait for it"
+        );
+    }
+}

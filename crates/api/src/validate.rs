@@ -1,0 +1,499 @@
+//! From manifests to a [`ValidatedCluster`]: the proof that all of it can be run as it is written.
+//!
+//! Every problem is found in one pass, each with the field it is about. What is declared but does
+//! not work yet is a problem, never ignored. What only Kubernetes reads (pods, images, resources)
+//! is taken as it is: the same file runs on a laptop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use basalt_model::{FamilyDescriptor, TableDescriptor, TableName};
+use bytes::Bytes;
+
+use crate::cluster::{BasaltCluster, BasaltClusterSpec};
+use crate::load::name_of;
+use crate::split::{REGIONS_MAX, split_keys};
+use crate::table::{BasaltTable, BasaltTableSpec, Bloom, Compression, Family, KeepDeletedCells};
+use crate::{Timers, Timespan, table};
+
+/// Something in a manifest that cannot be run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// The kind and name of the resource, as `BasaltTable usertable`.
+    pub resource: String,
+    /// The path of the field, as `spec.regions.count`.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+/// A cluster that can be run as it is declared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedCluster {
+    /// Its name.
+    pub name: String,
+    /// Its timers.
+    pub timers: Timers,
+    /// How many members the coordinator has.
+    pub coordinators: u32,
+    /// How many masters there are.
+    pub masters: u32,
+    /// How many region servers there are.
+    pub region_servers: u32,
+    /// The claim that holds the data.
+    pub shared_claim: String,
+    /// The racks that `basalt local` pretends to have; at least one.
+    pub local_racks: Vec<String>,
+    /// What is logged.
+    pub log_level: String,
+    /// Its tables.
+    pub tables: Vec<ValidatedTable>,
+    /// The manifest, for what only Kubernetes reads.
+    pub spec: BasaltClusterSpec,
+}
+
+/// A table that can be made as it is declared.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ValidatedTable {
+    /// The `metadata.name` of its manifest.
+    pub resource_name: String,
+    /// The table.
+    pub descriptor: TableDescriptor,
+    /// The first keys of all its regions but the first, ascending.
+    pub split_keys: Vec<Bytes>,
+}
+
+/// Names of pods and folders are made from it, with a role and a number behind.
+const CLUSTER_NAME_LENGTH_MAX: usize = 40;
+/// Kubernetes' bound on the name of a claim.
+const CLAIM_NAME_LENGTH_MAX: usize = 253;
+/// HBase refuses longer rows.
+const KEY_BYTES_MAX: usize = i16::MAX as usize;
+
+/// Collects problems of one resource.
+struct Problems {
+    resource: String,
+    found: Vec<Problem>,
+}
+
+/// Checks a cluster and its tables.
+///
+/// # Errors
+/// All problems, in the order of the fields.
+pub fn validate(
+    cluster: &BasaltCluster,
+    tables: &[BasaltTable],
+) -> Result<ValidatedCluster, Vec<Problem>> {
+    let name = name_of(&cluster.metadata);
+    let spec = &cluster.spec;
+    let mut problems = Problems::of(format!("BasaltCluster {name}"));
+    check_name(&mut problems, &name);
+    let timers = problems.take(
+        "spec.failover",
+        Timers::derive(spec.failover.target, &spec.failover.overrides),
+    );
+    check_roles(&mut problems, spec);
+    let shared_claim = check_storage(&mut problems, spec);
+    check_remainder(&mut problems, spec);
+
+    let mut found = problems.found;
+    let mut validated_tables = Vec::new();
+    for table in tables {
+        match validate_table(&name_of(&table.metadata), &table.spec) {
+            Ok(table) => validated_tables.push(table),
+            Err(more) => found.extend(more),
+        }
+    }
+    found.extend(duplicates(&validated_tables));
+    match (timers, shared_claim) {
+        (Some(timers), Some(shared_claim)) if found.is_empty() => Ok(ValidatedCluster {
+            name,
+            timers,
+            coordinators: spec.coordinator.replicas,
+            masters: spec.masters.replicas,
+            region_servers: spec.region_servers.replicas,
+            shared_claim,
+            local_racks: spec.placement.local_racks.clone(),
+            log_level: spec.logging.level.clone(),
+            tables: validated_tables,
+            spec: spec.clone(),
+        }),
+        _ => Err(found),
+    }
+}
+
+/// Checks one table, `resource_name` being its `metadata.name`.
+///
+/// # Errors
+/// All problems, in the order of the fields.
+pub fn validate_table(
+    resource_name: &str,
+    spec: &BasaltTableSpec,
+) -> Result<ValidatedTable, Vec<Problem>> {
+    let mut problems = Problems::of(format!("BasaltTable {resource_name}"));
+    let (field, table_name) = match &spec.table_name {
+        Some(table_name) => ("spec.tableName", table_name.as_str()),
+        None => ("metadata.name", resource_name),
+    };
+    let name = problems.take(field, TableName::new(&spec.namespace, table_name));
+    if spec.namespace != "default" {
+        problems.add("spec.namespace", "only \"default\" works yet");
+    }
+    let families = check_families(&mut problems, &spec.families);
+    let split_keys = check_regions(&mut problems, &spec.regions);
+    if spec.region_replicas != 1 {
+        let replicas = spec.region_replicas;
+        let reason = format!("{replicas} does not work yet; it must be 1");
+        problems.add("spec.regionReplicas", reason);
+    }
+    if spec.access.is_some() {
+        problems.add("spec.access", "does not work yet; leave it out");
+    }
+    match name {
+        Some(name) if problems.found.is_empty() => Ok(ValidatedTable {
+            resource_name: resource_name.to_owned(),
+            descriptor: TableDescriptor {
+                name,
+                families,
+                region_replication: spec.region_replicas,
+                settings: BTreeMap::new(),
+            },
+            split_keys,
+        }),
+        _ => Err(problems.found),
+    }
+}
+
+fn check_name(problems: &mut Problems, name: &str) {
+    if !is_dns_name(name, CLUSTER_NAME_LENGTH_MAX) || name.contains('.') {
+        problems.add(
+            "metadata.name",
+            format!(
+                "{name:?} must be 1 to {CLUSTER_NAME_LENGTH_MAX} lower-case letters, digits and \
+                 '-', with a letter or digit at both ends"
+            ),
+        );
+    }
+}
+
+fn check_roles(problems: &mut Problems, spec: &BasaltClusterSpec) {
+    let coordinators = spec.coordinator.replicas;
+    if ![1, 3, 5].contains(&coordinators) {
+        problems.add(
+            "spec.coordinator.replicas",
+            format!("{coordinators}; it must be 1, 3 or 5"),
+        );
+    }
+    if spec.coordinator.external.is_some() {
+        problems.add(
+            "spec.coordinator.external",
+            "does not work yet; leave it out, and Basalt runs its own coordinator",
+        );
+    }
+    let masters = spec.masters.replicas;
+    if !(1..=9).contains(&masters) {
+        problems.add(
+            "spec.masters.replicas",
+            format!("{masters}; it must be from 1 to 9"),
+        );
+    }
+    let servers = spec.region_servers.replicas;
+    if !(1..=1000).contains(&servers) {
+        let reason = format!("{servers}; it must be from 1 to 1000");
+        problems.add("spec.regionServers.replicas", reason);
+    }
+    for (role, config) in [
+        ("coordinator", &spec.coordinator.config),
+        ("masters", &spec.masters.config),
+        ("regionServers", &spec.region_servers.config),
+    ] {
+        if let Some(setting) = config.keys().next() {
+            problems.add(
+                &format!("spec.{role}.config.{setting}"),
+                "settings of a role do not work yet; leave config out",
+            );
+        }
+    }
+}
+
+fn check_storage(problems: &mut Problems, spec: &BasaltClusterSpec) -> Option<String> {
+    match (&spec.storage.shared, &spec.storage.hdfs) {
+        (Some(shared), None) if is_dns_name(&shared.claim, CLAIM_NAME_LENGTH_MAX) => {
+            return Some(shared.claim.clone());
+        }
+        (Some(shared), None) => problems.add(
+            "spec.storage.shared.claim",
+            format!(
+                "{:?} is no name of a claim: lower-case letters, digits, '-' and '.', with a \
+                 letter or digit at both ends",
+                shared.claim
+            ),
+        ),
+        (None, Some(_)) => {
+            problems.add(
+                "spec.storage.hdfs",
+                "does not work yet; use spec.storage.shared.claim",
+            );
+        }
+        (None, None) => problems.add("spec.storage", "is empty; it takes shared: { claim: … }"),
+        (Some(_), Some(_)) => {
+            problems.add("spec.storage", "takes one of shared and hdfs, not both");
+        }
+    }
+    None
+}
+
+fn check_remainder(problems: &mut Problems, spec: &BasaltClusterSpec) {
+    if spec.placement.local_racks.is_empty() {
+        problems.add(
+            "spec.placement.localRacks",
+            "is empty; name at least one rack",
+        );
+    }
+    if spec.logging.level.trim().is_empty() {
+        problems.add(
+            "spec.logging.level",
+            "is empty; error, warn, info, debug or trace",
+        );
+    }
+    for (field, value) in [("spec.tls", &spec.tls), ("spec.access", &spec.access)] {
+        if value.is_some() {
+            problems.add(field, "does not work yet; leave it out");
+        }
+    }
+}
+
+fn check_families(
+    problems: &mut Problems,
+    families: &[Family],
+) -> BTreeMap<String, FamilyDescriptor> {
+    let mut descriptors = BTreeMap::new();
+    if families.is_empty() {
+        problems.add("spec.families", "is empty; a table has at least one family");
+    }
+    for (index, family) in families.iter().enumerate() {
+        let field = |name: &str| format!("spec.families[{index}].{name}");
+        if let Some(reason) = bad_family_name(&family.name) {
+            problems.add(&field("name"), format!("{:?} {reason}", family.name));
+        }
+        if family.versions < 1 {
+            problems.add(&field("versions"), "0; at least 1 version is kept");
+        }
+        if family.min_versions > family.versions {
+            let (least, most) = (family.min_versions, family.versions);
+            problems.add(
+                &field("minVersions"),
+                format!("{least} is more than versions: {most}"),
+            );
+        }
+        let time_to_live = family.time_to_live.map(Timespan::as_ms);
+        if time_to_live.is_some_and(|ms| ms == 0 || ms % 1_000 != 0) {
+            problems.add(&field("timeToLive"), "must be whole seconds, at least 1s");
+        }
+        if !(1 << 10..=16 << 20).contains(&family.block_bytes) {
+            let bytes = family.block_bytes;
+            problems.add(
+                &field("blockBytes"),
+                format!("{bytes}; from 1024 to 16777216"),
+            );
+        }
+        let descriptor = family_descriptor(family);
+        if descriptors
+            .insert(family.name.clone(), descriptor)
+            .is_some()
+        {
+            problems.add(
+                &field("name"),
+                format!("{:?} is declared twice", family.name),
+            );
+        }
+    }
+    descriptors
+}
+
+fn family_descriptor(family: &Family) -> FamilyDescriptor {
+    use basalt_model as model;
+    let seconds = |timespan: Timespan| u32::try_from(timespan.as_ms() / 1_000).unwrap_or(u32::MAX);
+    FamilyDescriptor {
+        versions_max: family.versions,
+        versions_min: family.min_versions,
+        time_to_live_s: family.time_to_live.map(seconds),
+        compression: match family.compression {
+            Compression::None => model::Compression::None,
+            Compression::Gz => model::Compression::Gz,
+            Compression::Snappy => model::Compression::Snappy,
+            Compression::Lz4 => model::Compression::Lz4,
+            Compression::Zstd => model::Compression::Zstd,
+        },
+        bloom: match family.bloom {
+            Bloom::None => model::BloomType::None,
+            Bloom::Row => model::BloomType::Row,
+            Bloom::RowCol => model::BloomType::RowCol,
+        },
+        block_bytes: family.block_bytes,
+        block_cache: family.block_cache,
+        keep_deleted_cells: match family.keep_deleted_cells {
+            KeepDeletedCells::Never => model::KeepDeletedCells::False,
+            KeepDeletedCells::Always => model::KeepDeletedCells::True,
+            KeepDeletedCells::UntilTimeToLive => model::KeepDeletedCells::Ttl,
+        },
+        ..FamilyDescriptor::new(&family.name)
+    }
+}
+
+/// HBase's rules for the name of a family, which is also the name of a folder.
+fn bad_family_name(name: &str) -> Option<&'static str> {
+    let bad_character = |c: char| c.is_control() || c == ':' || c == '/' || c == '\\';
+    if name.is_empty() || name.len() > 127 {
+        Some("must be 1 to 127 bytes long")
+    } else if name.starts_with('.') {
+        Some("must not begin with '.'")
+    } else if name.contains(bad_character) {
+        Some("must not hold ':', '/', '\\' or control characters")
+    } else if name == "recovered.edits" {
+        Some("is a name that HBase keeps for itself")
+    } else {
+        None
+    }
+}
+
+fn check_regions(problems: &mut Problems, regions: &table::Regions) -> Vec<Bytes> {
+    let count = regions.count.unwrap_or(1);
+    let Some(split) = &regions.split else {
+        if count != 1 {
+            problems.add(
+                "spec.regions.split",
+                format!("is missing: where are {count} regions cut? algorithm or keys"),
+            );
+        }
+        return Vec::new();
+    };
+    let prefix = split.prefix.as_deref().unwrap_or_default();
+    match (split.algorithm, &split.keys) {
+        (Some(algorithm), None) => problems
+            .take("spec.regions.count", split_keys(algorithm, count, prefix))
+            .unwrap_or_default(),
+        (None, Some(keys)) => check_keys(problems, regions.count, prefix, keys),
+        (None, None) => {
+            let reason = "takes algorithm: HexString, Uniform or DecimalString; or keys: [...]";
+            problems.add("spec.regions.split", reason);
+            Vec::new()
+        }
+        (Some(_), Some(_)) => {
+            problems.add(
+                "spec.regions.split",
+                "takes one of algorithm and keys, not both",
+            );
+            Vec::new()
+        }
+    }
+}
+
+fn check_keys(
+    problems: &mut Problems,
+    count: Option<u32>,
+    prefix: &str,
+    keys: &[String],
+) -> Vec<Bytes> {
+    if !prefix.is_empty() {
+        problems.add(
+            "spec.regions.split.prefix",
+            "goes with algorithm; write keys out whole",
+        );
+    }
+    let regions = keys.len() + 1;
+    if regions > REGIONS_MAX as usize {
+        let reason = format!("make {regions} regions; at most {REGIONS_MAX} are made");
+        problems.add("spec.regions.split.keys", reason);
+    }
+    if count.is_some_and(|count| count as usize != regions) {
+        let reason = format!("is not {regions}, which split.keys make; leave it out");
+        problems.add("spec.regions.count", reason);
+    }
+    if let Some(index) = keys
+        .iter()
+        .position(|key| key.is_empty() || key.len() > KEY_BYTES_MAX)
+    {
+        let field = format!("spec.regions.split.keys[{index}]");
+        problems.add(&field, format!("must be 1 to {KEY_BYTES_MAX} bytes long"));
+    }
+    if let Some(index) = keys.windows(2).position(|pair| pair[0] >= pair[1]) {
+        let field = format!("spec.regions.split.keys[{}]", index + 1);
+        problems.add(&field, "must come after the key before it: keys ascend");
+    }
+    keys.iter()
+        .map(|key| Bytes::copy_from_slice(key.as_bytes()))
+        .collect()
+}
+
+fn duplicates(tables: &[ValidatedTable]) -> Vec<Problem> {
+    let mut seen = BTreeSet::new();
+    let repeated = tables
+        .iter()
+        .filter(|table| !seen.insert(table.descriptor.name.to_string()));
+    repeated
+        .map(|table| Problem {
+            resource: format!("BasaltTable {}", table.resource_name),
+            field: "spec.tableName".to_owned(),
+            reason: format!("table {} is declared twice", table.descriptor.name),
+        })
+        .collect()
+}
+
+/// Whether Kubernetes would take `name` for an object: a DNS-1123 subdomain.
+fn is_dns_name(name: &str, length_max: usize) -> bool {
+    let label = |label: &str| {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !label.is_empty()
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= length_max && name.split('.').all(label)
+}
+
+// === impl Problem ===
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}: {}: {}",
+            self.resource, self.field, self.reason
+        )
+    }
+}
+
+// === impl Problems ===
+
+impl Problems {
+    fn of(resource: String) -> Self {
+        Self {
+            resource,
+            found: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, field: &str, reason: impl Into<String>) {
+        self.found.push(Problem {
+            resource: self.resource.clone(),
+            field: field.to_owned(),
+            reason: reason.into(),
+        });
+    }
+
+    /// The value of `result`; its error becomes a problem of `field`.
+    fn take<T>(&mut self, field: &str, result: Result<T, impl fmt::Display>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.add(field, error.to_string());
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;

@@ -230,10 +230,18 @@ impl BloomFilter {
         let by_column = bloom_type == BloomType::RowCol;
         let mut fields = Fields::new(payload, "the bloom filter's meta block");
         let version = fields.i32()?.into();
-        Damage::check("version of the bloom filter", version, (VERSION.into(), VERSION.into()))?;
+        Damage::check(
+            "version of the bloom filter",
+            version,
+            (VERSION.into(), VERSION.into()),
+        )?;
         let _chunk_bytes = fields.i64()?;
         let hash_count = fields.i32()?;
-        Damage::check("hash count of the bloom filter", hash_count.into(), (1, HASHES_MAX))?;
+        Damage::check(
+            "hash count of the bloom filter",
+            hash_count.into(),
+            (1, HASHES_MAX),
+        )?;
         let hash_type = fields.i32()?;
         let (_keys, _keys_max) = (fields.i64()?, fields.i64()?);
         let chunks = fields.length(payload.len())?;
@@ -258,7 +266,8 @@ impl BloomFilter {
             let key = CellKey::parse(key).ok()?;
             self.index.find(|found| index::compare(found, &key))
         } else {
-            self.index.find(|found: &[u8]| -> Ordering { found.cmp(key) })
+            self.index
+                .find(|found: &[u8]| -> Ordering { found.cmp(key) })
         };
         entry.map(|entry| self.index.pointer(entry))
     }
@@ -376,7 +385,10 @@ mod tests {
                 asks(&filter, &key)
             });
             let mistaken = mistaken.count() as f64 / f64::from(rows);
-            assert!(mistaken < 0.03, "{mistaken} of {rows} in chunks of {chunk_bytes}");
+            assert!(
+                mistaken < 0.03,
+                "{mistaken} of {rows} in chunks of {chunk_bytes}"
+            );
         }
     }
 

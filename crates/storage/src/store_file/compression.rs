@@ -205,9 +205,7 @@ fn decompress_piece(
         Compression::Snappy => snap::raw::Decoder::new()
             .decompress(piece, out)
             .map_err(|e| e.to_string()),
-        Compression::Lz4 => {
-            lz4_flex::block::decompress_into(piece, out).map_err(|e| e.to_string())
-        }
+        Compression::Lz4 => lz4_flex::block::decompress_into(piece, out).map_err(|e| e.to_string()),
         _ => zstd::bulk::decompress_to_buffer(piece, out).map_err(|e| e.to_string()),
     };
     decompressed.map_err(|reason| Damage::Compression {
@@ -239,7 +237,12 @@ mod tests {
     #[test]
     fn every_codec_gives_back_what_it_took() {
         let long: Vec<u8> = (0..400_000u32).map(|i| (i % 251 * i % 13) as u8).collect();
-        for raw in [&b""[..], b"a", b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", &long] {
+        for raw in [
+            &b""[..],
+            b"a",
+            b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
+            &long,
+        ] {
             for compression in ALL {
                 let packed = compressed(compression, raw);
                 let unpacked = decompress(compression, &packed, raw.len()).unwrap();
@@ -253,8 +256,14 @@ mod tests {
         let raw = [7u8; 1000];
         for compression in ALL {
             let packed = compressed(compression, &raw);
-            assert!(decompress(compression, &packed, 999).is_err(), "{compression:?}");
-            assert!(decompress(compression, &packed, 1001).is_err(), "{compression:?}");
+            assert!(
+                decompress(compression, &packed, 999).is_err(),
+                "{compression:?}"
+            );
+            assert!(
+                decompress(compression, &packed, 1001).is_err(),
+                "{compression:?}"
+            );
             for length in 0..packed.len() {
                 let cut = decompress(compression, &packed.slice(..length), 1000);
                 assert!(cut.is_err(), "{compression:?} cut to {length}");
@@ -266,7 +275,10 @@ mod tests {
     fn a_bare_zstd_frame_is_read() {
         let raw = [7u8; 1000];
         let frame = Bytes::from(zstd::bulk::compress(&raw, 1).unwrap());
-        assert_eq!(decompress(Compression::Zstd, &frame, 1000).unwrap(), &raw[..]);
+        assert_eq!(
+            decompress(Compression::Zstd, &frame, 1000).unwrap(),
+            &raw[..]
+        );
     }
 
     #[test]

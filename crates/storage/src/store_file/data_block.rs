@@ -282,12 +282,18 @@ mod tests {
         put_cell(&mut bytes, &cells()[3]);
         let whole = Bytes::from(bytes);
         for length in 0..whole.len() {
-            assert!(DataBlock::parse(whole.slice(..length), LAYOUT).is_err(), "{length}");
+            assert!(
+                DataBlock::parse(whole.slice(..length), LAYOUT).is_err(),
+                "{length}"
+            );
         }
         for position in 0..8 {
             let mut broken = whole.to_vec();
             broken[position] = 0xff;
-            assert!(DataBlock::parse(broken.into(), LAYOUT).is_err(), "{position}");
+            assert!(
+                DataBlock::parse(broken.into(), LAYOUT).is_err(),
+                "{position}"
+            );
         }
     }
 }

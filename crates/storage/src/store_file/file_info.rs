@@ -92,7 +92,9 @@ impl FileInfo {
             reason: error.to_string(),
         })?;
         let entries = message.entries.into_iter();
-        Ok(Self(entries.map(|entry| (entry.name, entry.value)).collect()))
+        Ok(Self(
+            entries.map(|entry| (entry.name, entry.value)).collect(),
+        ))
     }
 
     pub(super) fn to_payload(&self) -> Vec<u8> {
@@ -235,7 +237,10 @@ mod tests {
         info.put_i64(SEQUENCE_ID_MAX, 77);
         let payload = Bytes::from(info.to_payload());
         for length in 0..payload.len() {
-            assert!(FileInfo::parse(&payload.slice(..length)).is_err(), "{length}");
+            assert!(
+                FileInfo::parse(&payload.slice(..length)).is_err(),
+                "{length}"
+            );
         }
     }
 }

@@ -77,7 +77,11 @@ impl IndexBlock {
             Damage::check("offset of an index entry", next, bounds)?;
             last = next;
         }
-        Damage::check("length of the index entries", last, (entries_length, entries_length))?;
+        Damage::check(
+            "length of the index entries",
+            last,
+            (entries_length, entries_length),
+        )?;
         Ok(Self { bytes, count })
     }
 
@@ -304,8 +308,8 @@ impl IndexWriter {
         let count = below.len();
         for (number, (key, pointer)) in below.entries.into_iter().enumerate() {
             block.push(key, pointer);
-            let full = block.len() >= ENTRIES_A_BLOCK_MIN
-                && block.block_length() >= self.chunk_bytes;
+            let full =
+                block.len() >= ENTRIES_A_BLOCK_MIN && block.block_length() >= self.chunk_bytes;
             if full || number + 1 == count {
                 let full_block = std::mem::take(&mut block);
                 let kind = BlockType::IntermediateIndex;
@@ -424,7 +428,10 @@ mod tests {
     fn damaged_index_blocks_are_refused_or_stay_in_bounds() {
         let bytes = entries(5).to_block();
         for length in 0..bytes.len() {
-            assert!(IndexBlock::parse(bytes[..length].to_vec().into()).is_err(), "{length}");
+            assert!(
+                IndexBlock::parse(bytes[..length].to_vec().into()).is_err(),
+                "{length}"
+            );
         }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
@@ -455,7 +462,10 @@ mod tests {
         for (number, left) in rows.iter().enumerate() {
             for right in &rows[number + 1..] {
                 let between = shortest_after(left, right);
-                assert!(*left < &between[..] && &between[..] <= *right, "{left:?} {right:?}");
+                assert!(
+                    *left < &between[..] && &between[..] <= *right,
+                    "{left:?} {right:?}"
+                );
                 assert!(between.len() <= right.len());
             }
         }

@@ -107,8 +107,12 @@ impl StoreFile {
         let start = trailer.load_on_open_offset;
         let part_length = trailer_offset - start;
         let bounds = (0, LOAD_ON_OPEN_BYTES_MAX as i64);
-        Damage::check("length of the load-on-open part", part_length as i64, bounds)
-            .map_err(|damage| corrupt(trailer_offset, damage))?;
+        Damage::check(
+            "length of the load-on-open part",
+            part_length as i64,
+            bounds,
+        )
+        .map_err(|damage| corrupt(trailer_offset, damage))?;
         let part = match start.checked_sub(tail_offset) {
             Some(skipped) => tail.slice(skipped as usize..tail.len() - TRAILER_BYTES),
             None => file.read_at(start, part_length as usize).await?,
@@ -477,13 +481,18 @@ impl LoadOnOpen<'_> {
     ) -> Result<Shared> {
         let root_offset = self.offset;
         let root = self.next(BlockType::RootIndex)?;
-        let root = read_root(&root, &trailer).map_err(|damage| self.corrupt(root_offset, damage))?;
+        let root =
+            read_root(&root, &trailer).map_err(|damage| self.corrupt(root_offset, damage))?;
         let _meta_index = self.next(BlockType::RootIndex)?;
         let info_offset = self.offset;
         let info = self.next(BlockType::FileInfo)?;
         let info = FileInfo::parse(&info).map_err(|damage| self.corrupt(info_offset, damage))?;
         self.check_encoding(&info, file_info::DATA_BLOCK_ENCODING, "data block encoding")?;
-        self.check_encoding(&info, file_info::INDEX_BLOCK_ENCODING, "index block encoding")?;
+        self.check_encoding(
+            &info,
+            file_info::INDEX_BLOCK_ENCODING,
+            "index block encoding",
+        )?;
 
         let first_key = (root.count() > 0).then(|| root.key_bytes(0));
         let last_key = info.get(file_info::LAST_KEY).cloned();

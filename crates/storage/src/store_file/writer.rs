@@ -8,9 +8,7 @@ use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use basalt_fs::{AppendFile, SharedFileSystem};
-use basalt_model::{
-    BloomType, Cell, CellKey, CellType, Compression, SequenceId, compare_keys,
-};
+use basalt_model::{BloomType, Cell, CellKey, CellType, Compression, SequenceId, compare_keys};
 use bytes::Bytes;
 
 use super::block::{BLOCK_BYTES_MAX, BlockSink, BlockType};
@@ -246,8 +244,9 @@ impl StoreFileWriter {
             compression: self.sink.compression(),
         };
         self.sink.put_raw(&trailer.to_bytes());
-        self.flush().await?;
-        let length = self.sync().await?;
+        let mut file = self.take_file()?;
+        file.append_and_sync(self.sink.take()).await?;
+        let length = file.length();
 
         let statistics = self.statistics;
         let has_cells = statistics.cell_count > 0;
@@ -331,11 +330,7 @@ impl StoreFileWriter {
         compress_error(&self.path, codec_name(self.sink.compression()), result)
     }
 
-    fn put(
-        &mut self,
-        block_type: BlockType,
-        payload: &[u8],
-    ) -> Result<super::block::BlockPointer> {
+    fn put(&mut self, block_type: BlockType, payload: &[u8]) -> Result<super::block::BlockPointer> {
         let result = self.sink.put(block_type, payload);
         compress_error(&self.path, codec_name(self.sink.compression()), result)
     }
@@ -346,12 +341,6 @@ impl StoreFileWriter {
         file.append(self.sink.take()).await?;
         self.file = Some(file);
         Ok(())
-    }
-
-    async fn sync(&mut self) -> Result<u64> {
-        let mut file = self.take_file()?;
-        file.sync().await?;
-        Ok(file.length())
     }
 
     /// The file is put back only if nothing went wrong with it.
@@ -427,12 +416,21 @@ impl Statistics {
         // The presence of this one says that every cell has a length of tags, be it 0.
         info.put_i32(file_info::TAGS_LENGTH_MAX, self.tags_length_max as i32);
         info.put_bool(file_info::TAGS_COMPRESSED, false);
-        info.put_i64(file_info::CELL_SEQUENCE_ID_MAX, self.sequence_id_max.0 as i64);
+        info.put_i64(
+            file_info::CELL_SEQUENCE_ID_MAX,
+            self.sequence_id_max.0 as i64,
+        );
         let version = file_info::CELL_VERSION_WITH_SEQUENCE_ID;
         info.put_i32(file_info::CELL_VERSION, version);
         info.put_time_range(self.time_range);
-        info.put_i64(file_info::EARLIEST_PUT, self.earliest_put.unwrap_or(i64::MAX));
-        info.put_i64(file_info::DELETE_FAMILY_COUNT, self.delete_family_count as i64);
+        info.put_i64(
+            file_info::EARLIEST_PUT,
+            self.earliest_put.unwrap_or(i64::MAX),
+        );
+        info.put_i64(
+            file_info::DELETE_FAMILY_COUNT,
+            self.delete_family_count as i64,
+        );
     }
 }
 

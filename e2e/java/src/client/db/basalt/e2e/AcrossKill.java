@@ -49,11 +49,12 @@ final class AcrossKill {
 
   Map<String, Object> run() throws Exception {
     List<Thread> threads = new ArrayList<>();
+    boolean emptyRepeats = options.number("--empty-repeats", 0) == 1;
     for (int region = 0; region < Tables.REGIONS; region++) {
       int number = region;
       TreeMap<String, TreeMap<String, byte[]>> ledger = newLedger();
       threads.add(thread("region " + region, table -> {
-        RegionWriter writer = new RegionWriter(table, number, timeline, ledger);
+        RegionWriter writer = new RegionWriter(table, number, timeline, ledger, emptyRepeats);
         return writer::step;
       }));
     }
@@ -61,7 +62,7 @@ final class AcrossKill {
       int number = writer;
       TreeMap<String, TreeMap<String, byte[]>> ledger = newLedger();
       threads.add(thread("batch " + writer, table -> {
-        BatchWriter batches = new BatchWriter(table, number, timeline, ledger);
+        BatchWriter batches = new BatchWriter(table, number, timeline, ledger, emptyRepeats);
         return batches::step;
       }));
     }

@@ -26,15 +26,17 @@ final class BatchWriter {
   private final Timeline timeline;
   private final TreeMap<String, TreeMap<String, byte[]>> ledger;
   private final String name;
+  private final boolean emptyRepeats;
   private long sequence;
   private String log = "";
 
   BatchWriter(Table table, int number, Timeline timeline,
-      TreeMap<String, TreeMap<String, byte[]>> ledger) {
+      TreeMap<String, TreeMap<String, byte[]>> ledger, boolean emptyRepeats) {
     this.table = table;
     this.timeline = timeline;
     this.ledger = ledger;
     this.name = "batch-" + number;
+    this.emptyRepeats = emptyRepeats;
   }
 
   // === impl BatchWriter ===
@@ -77,12 +79,20 @@ final class BatchWriter {
     int at = region * KINDS;
     String previous = Bytes.toString(row(region, "previous"));
     Ledgers.same(previous, ledger.get(previous), (Result) results[at + 1]);
-    Checks.equal("counter of region " + region, sequence,
-        Bytes.toLong(((Result) results[at + 3]).getValue(F, toBytes("n"))));
+    answer("increment", region, "counter", Bytes.toBytes(sequence), (Result) results[at + 3]);
     if (!reset) {
-      Checks.equal("log of region " + region, log,
-          Bytes.toString(((Result) results[at + 4]).getValue(F, toBytes("n"))));
+      answer("append", region, "log", toBytes(log), (Result) results[at + 4]);
     }
+  }
+
+  private void answer(String kind, int region, String rowKind, byte[] expected, Result result) {
+    if (result.isEmpty() && emptyRepeats) {
+      timeline.count(kind + " answered empty");
+      return;
+    }
+    TreeMap<String, byte[]> cells = new TreeMap<>();
+    cells.put("n", expected);
+    Ledgers.same(Bytes.toString(row(region, rowKind)), cells, result);
   }
 
   /** put(List): the rows that the next batch reads, and those that it deletes. */

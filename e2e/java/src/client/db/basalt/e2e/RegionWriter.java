@@ -31,6 +31,7 @@ final class RegionWriter {
   private final int region;
   private final Timeline timeline;
   private final TreeMap<String, TreeMap<String, byte[]>> ledger;
+  private final boolean emptyRepeats;
   private final Random random;
   private final String prefix;
   private long sequence;
@@ -39,9 +40,10 @@ final class RegionWriter {
   private String checked;
 
   RegionWriter(Table table, int region, Timeline timeline,
-      TreeMap<String, TreeMap<String, byte[]>> ledger) {
+      TreeMap<String, TreeMap<String, byte[]>> ledger, boolean emptyRepeats) {
     this.table = table;
     this.region = region;
+    this.emptyRepeats = emptyRepeats;
     this.timeline = timeline;
     this.ledger = ledger;
     this.random = new Random(region);
@@ -124,7 +126,7 @@ final class RegionWriter {
     Result result = timeline.time("increment", region,
         () -> table.increment(new Increment(toBytes(row)).addColumn(F, toBytes("n"), 1)));
     counter++;
-    Checks.equal(row, counter, Bytes.toLong(result.getValue(F, toBytes("n"))));
+    answer("increment", row, Bytes.toBytes(counter), result);
     remember(row, Bytes.toBytes(counter));
   }
 
@@ -141,7 +143,7 @@ final class RegionWriter {
     Result result = timeline.time("append", region,
         () -> table.append(new Append(toBytes(row)).addColumn(F, toBytes("n"), toBytes(piece))));
     log += piece;
-    Checks.equal(row, log, Bytes.toString(result.getValue(F, toBytes("n"))));
+    answer("append", row, toBytes(log), result);
     remember(row, toBytes(log));
   }
 
@@ -166,6 +168,16 @@ final class RegionWriter {
     }
     checked = next;
     remember(row, toBytes(next));
+  }
+
+  private void answer(String kind, String row, byte[] expected, Result result) {
+    if (result.isEmpty() && emptyRepeats) {
+      timeline.count(kind + " answered empty");
+      return;
+    }
+    TreeMap<String, byte[]> cells = new TreeMap<>();
+    cells.put("n", expected);
+    Ledgers.same(row, cells, result);
   }
 
   private void remember(String row, byte[] value) {

@@ -20,6 +20,9 @@ use crate::proto::*;
 const SESSION_TIMEOUT: Duration = Duration::from_millis(3000);
 const SESSION: SessionId = SessionId(0x51);
 
+/// What has not come by then does not come; paused time makes it short.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The servers, as the client's network reaches them. `down` refuses connections.
 struct TestNetwork(mpsc::UnboundedSender<(String, DuplexStream)>);
 
@@ -64,7 +67,8 @@ impl NetworkSource for TestNetwork {
 
 impl Servers {
     async fn accept(&mut self) -> Peer {
-        let (address, stream) = self.0.recv().await.unwrap();
+        let accepted = timeout(PATIENCE, self.0.recv()).await;
+        let (address, stream) = accepted.expect("no connection came").unwrap();
         let (reader, writer) = tokio::io::split(stream);
         Peer {
             address,
@@ -104,13 +108,16 @@ impl Peer {
 
     /// The next request; pings are answered.
     async fn request(&mut self) -> (Xid, Request) {
-        loop {
-            let (xid, request) = self.any_request().await.expect("the client has hung up");
-            if xid != Xid::PING {
-                return (xid, request);
+        let asked = async {
+            loop {
+                let (xid, request) = self.any_request().await.expect("the client has hung up");
+                if xid != Xid::PING {
+                    return (xid, request);
+                }
+                self.reply(xid, 0, &()).await;
             }
-            self.reply(xid, 0, &()).await;
-        }
+        };
+        timeout(PATIENCE, asked).await.expect("no request came")
     }
 
     async fn reply(&mut self, xid: Xid, zxid: i64, record: &dyn Encode) {
@@ -334,7 +341,9 @@ async fn a_server_that_answers_pings_but_not_requests_is_left() {
     let start = Instant::now();
     let write = client.set_data("/lease", Bytes::new(), None);
     let (written, ()) = tokio::join!(write, async {
-        while let Some((xid, _)) = peer.any_request().await {
+        while let Some((xid, _)) = peer.any_request().await
+            && start.elapsed() < SESSION_TIMEOUT
+        {
             if xid == Xid::PING {
                 peer.reply(xid, 0, &()).await;
             }
@@ -377,7 +386,8 @@ async fn a_server_that_hangs_up_at_once_is_not_hammered() {
     drop(peer);
     let mut count = 0;
     let _ = timeout(Duration::from_secs(3), async {
-        loop {
+        // Without pauses time would stand still.
+        while count <= 100 {
             drop(servers.welcome().await);
             count += 1;
         }

@@ -1,1 +1,21 @@
 //! The region server: serves regions, splits and replays the logs of dead servers.
+//!
+//! The way of a write reads straight down: [`rpc`] `mutate` → `region/write` → the log → the
+//! memstore → acknowledged; later `flush` → store file → manifest. The way of a failure: `orders`
+//! (split, open) → `recovery/split` → `region/open` → `recovery/replay` → serving.
+
+mod config;
+mod lease;
+mod liveness;
+mod orders;
+mod ownership;
+mod recovery;
+mod region;
+mod rpc;
+mod run;
+mod schedulers;
+mod server;
+mod stop;
+
+pub use config::{Addresses, Config, RegionConfig};
+pub use run::{Error, run};

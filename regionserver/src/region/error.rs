@@ -33,3 +33,12 @@ pub(crate) enum Error {
     #[error("the write-ahead log of {server} has no readable part: {reason}")]
     Replay { server: String, reason: String },
 }
+
+// === impl Error ===
+
+impl Error {
+    /// Whether it is the fault of a single mutation, so that others of a batch can still be made.
+    pub(crate) fn concerns_one_mutation(&self) -> bool {
+        matches!(self, Self::WrongRegion { .. } | Self::NoSuchFamily { .. } | Self::BadRequest(_))
+    }
+}

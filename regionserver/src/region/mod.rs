@@ -125,7 +125,7 @@ impl Region {
         if let Some(ticket) = ticket {
             ticket.synced().await?;
         }
-        self.shared.lease.check_patiently(self.shared.config.lease_patience).await?;
+        self.check_lease().await?;
         self.read_point.fetch_max(last.0, Ordering::AcqRel);
         Ok(last)
     }

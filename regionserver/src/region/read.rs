@@ -78,8 +78,13 @@ impl Region {
         self.check_row(row)?;
         let (state, read_point) = self.snapshot();
         let cells = self.read_row(&state, read_point, row, read).await?;
-        self.shared.lease.check_patiently(self.shared.config.lease_patience).await?;
+        self.check_lease().await?;
         Ok(cells)
+    }
+
+    /// Whether this server may still answer as the owner; to be asked after reading.
+    pub(crate) async fn check_lease(&self) -> Result<()> {
+        Ok(self.shared.lease.check_patiently(self.shared.config.lease_patience).await?)
     }
 
     /// What is there of a row, edits included that are not durable yet: for whoever holds the row's
@@ -158,7 +163,7 @@ async fn files_to_read(
     let mut files = Vec::with_capacity(family.files.len());
     for file in &family.files {
         // A file all of whose cells are older is of no use; a newer one may hold deletes.
-        if file.time_range().is_some_and(|range| range.highest < rules.time_range.from) {
+        if file.time_range().is_some_and(|range| range.max < rules.time_range.from) {
             continue;
         }
         if let Some(row) = only_row {

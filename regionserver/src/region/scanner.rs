@@ -8,7 +8,7 @@ use std::sync::Arc;
 use basalt_model::{Cell, CellKey, RegionInfo, SequenceId};
 use basalt_storage::read::merge::row_after;
 use basalt_storage::read::{Decision, MergeCursor, ReadRules, Visibility};
-use basalt_storage::store_file::StoreFile;
+use basalt_storage::store_file::{ScannerOptions, StoreFile};
 use bytes::Bytes;
 
 use super::state::FamilyState;
@@ -36,6 +36,8 @@ pub(crate) struct RegionScanner {
     /// Which family the next cell comes from.
     family: usize,
     begun: bool,
+    /// A cell that was read and given back.
+    given_back: Option<Cell>,
 }
 
 struct FamilyScan {
@@ -115,6 +117,7 @@ impl RegionScanner {
             row: None,
             family: 0,
             begun: false,
+            given_back: None,
         }
     }
 
@@ -125,7 +128,7 @@ impl RegionScanner {
         rules: ReadRules,
         cache_blocks: bool,
     ) {
-        let scanners = files.iter().map(|file| file.scanner(cache_blocks));
+        let scanners = files.iter().map(|file| file.scanner(ScannerOptions { cache_blocks }));
         let cursor =
             MergeCursor::new(family.memstores(), scanners.collect::<Vec<_>>(), self.read_point);
         let visibility = Visibility::new(rules);
@@ -153,6 +156,9 @@ impl RegionScanner {
 
     /// The next visible cell of the row; `None` when there are no more.
     pub(crate) async fn next_cell(&mut self) -> Result<Option<Cell>> {
+        if let Some(cell) = self.given_back.take() {
+            return Ok(Some(cell));
+        }
         let Some(row) = self.row.clone() else { return Ok(None) };
         while let Some(family) = self.families.get_mut(self.family) {
             if let Some(cell) = family.next_visible(&row).await? {
@@ -168,6 +174,11 @@ impl RegionScanner {
             self.family += 1;
         }
         Ok(None)
+    }
+
+    /// Gives a cell back: it is the next one again.
+    pub(crate) fn push_back(&mut self, cell: Option<Cell>) {
+        self.given_back = cell;
     }
 
     async fn next_row_forward(&mut self) -> Result<Option<Bytes>> {

@@ -252,7 +252,7 @@ impl Region {
             return Err(Error::Closing { region: self.info.to_string() });
         }
         let sequence_id = order.last.next();
-        let ticket = permit.append(edit, sequence_id);
+        let ticket = permit.append(&edit, sequence_id);
         order.last = sequence_id;
         order.last_ticket = Some(ticket.clone());
         self.timestamp_floor_ms.fetch_max(timestamp_ms, Ordering::Relaxed);
@@ -268,7 +268,7 @@ impl Region {
 
     async fn make_visible(&self, logged: Logged) -> Result<()> {
         logged.ticket.synced().await?;
-        self.shared.lease.check_patiently(self.shared.config.lease_patience).await?;
+        self.check_lease().await?;
         self.read_point.fetch_max(logged.sequence_id.0, Ordering::AcqRel);
         Ok(())
     }

@@ -200,7 +200,7 @@ impl Source {
                 Some(row) => cursor.memstore.row_before(row, cursor.read_point),
                 None => cursor.memstore.last_row(cursor.read_point),
             }),
-            Self::File(cursor) => cursor.scanner.row_before(row).await,
+            Self::File(cursor) => cursor.row_before(row).await,
         }
     }
 }
@@ -243,13 +243,21 @@ impl FileCursor {
     }
 
     async fn advance(&mut self) -> Result<(), store_file::Error> {
-        self.scanner.advance().await?;
+        self.scanner.next().await?;
         self.pass_invisible().await
+    }
+
+    async fn row_before(&mut self, row: Option<&[u8]>) -> Result<Option<Bytes>, store_file::Error> {
+        let found = match row {
+            Some(row) => self.scanner.seek_to_row_before(row).await?,
+            None => self.scanner.seek_to_last_row().await?,
+        };
+        Ok(self.scanner.peek().filter(|_| found).map(Cell::row_bytes))
     }
 
     async fn pass_invisible(&mut self) -> Result<(), store_file::Error> {
         while self.scanner.peek().is_some_and(|cell| cell.sequence_id() > self.read_point) {
-            self.scanner.advance().await?;
+            self.scanner.next().await?;
         }
         Ok(())
     }

@@ -15,7 +15,9 @@ use super::write;
 fn cells(count: u64, value_length: usize) -> Vec<Cell> {
     let mut random = 1u64;
     let mut noise = move || {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         // Half of the bits, so that there is something to compress.
         ((random >> 33) as u8) & 0x0f | b'0'
     };
@@ -44,11 +46,16 @@ async fn scan(file: &StoreFile, cache_blocks: bool) -> u64 {
 async fn gets(file: &StoreFile, rows: u64, count: u64) {
     let mut random = 7u64;
     for _ in 0..count {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let row = format!("user{:012}", (random >> 20) % rows);
         assert!(file.may_contain_row(row.as_bytes()).await.unwrap());
         let mut scanner = file.scanner(ScannerOptions::default());
-        scanner.seek(&CellKey::before_row(row.as_bytes())).await.unwrap();
+        scanner
+            .seek(&CellKey::before_row(row.as_bytes()))
+            .await
+            .unwrap();
         assert_eq!(scanner.peek().unwrap().row(), row.as_bytes());
     }
 }

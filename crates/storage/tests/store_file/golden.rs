@@ -94,14 +94,30 @@ async fn every_file_of_hbase_gives_its_cells() {
         assert_eq!(file.cell_count(), expected.len() as u64, "{name}");
         assert_eq!(file.length(), listed["length"].as_u64().unwrap(), "{name}");
         let max_sequence_id = listed["max_sequence_id"].as_u64().unwrap();
-        assert_eq!(file.max_sequence_id(), SequenceId(max_sequence_id), "{name}");
-        assert_eq!(file.compression(), compression(text(&listed, "compression")));
-        assert_eq!(file.bloom_type(), bloom_type(text(&listed, "bloom")), "{name}");
+        assert_eq!(
+            file.max_sequence_id(),
+            SequenceId(max_sequence_id),
+            "{name}"
+        );
+        assert_eq!(
+            file.compression(),
+            compression(text(&listed, "compression"))
+        );
+        assert_eq!(
+            file.bloom_type(),
+            bloom_type(text(&listed, "bloom")),
+            "{name}"
+        );
         assert_eq!(file.first_key().unwrap(), expected[0].key_bytes(), "{name}");
-        assert_eq!(file.last_key().unwrap(), expected.last().unwrap().key_bytes(), "{name}");
-        let family_deletes = expected.iter().map(Cell::cell_type).filter(|kind| {
-            matches!(kind, CellType::DeleteFamily | CellType::DeleteFamilyVersion)
-        });
+        assert_eq!(
+            file.last_key().unwrap(),
+            expected.last().unwrap().key_bytes(),
+            "{name}"
+        );
+        let family_deletes = expected
+            .iter()
+            .map(Cell::cell_type)
+            .filter(|kind| matches!(kind, CellType::DeleteFamily | CellType::DeleteFamilyVersion));
         let family_deletes = family_deletes.count() as u64;
         assert_eq!(file.delete_family_count(), Some(family_deletes), "{name}");
         // The deletes of whole columns reach down to 0.
@@ -137,12 +153,18 @@ async fn hbases_bloom_filters_answer() {
         for cell in cells(true) {
             let (row, qualifier) = (cell.row(), cell.qualifier());
             assert!(file.may_contain_row(row).await.unwrap(), "{name}");
-            assert!(file.may_contain_row_column(row, qualifier).await.unwrap(), "{name}");
+            assert!(
+                file.may_contain_row_column(row, qualifier).await.unwrap(),
+                "{name}"
+            );
         }
         let mut mistaken = 0;
         for number in 0..39 {
             let row = format!("row-{number:04}x");
-            let may = file.may_contain_row_column(row.as_bytes(), b"q1").await.unwrap();
+            let may = file
+                .may_contain_row_column(row.as_bytes(), b"q1")
+                .await
+                .unwrap();
             mistaken += usize::from(may);
         }
         match file.bloom_type() {
@@ -185,7 +207,11 @@ async fn our_blocks_are_hbases_to_the_byte() {
         let theirs = open(&golden_files(), Path::new(name)).await;
         let expected = theirs.uncompressed_length();
         let difference = file.uncompressed_length().abs_diff(expected);
-        assert!(difference < 600, "{name}: {} and {expected}", file.uncompressed_length());
+        assert!(
+            difference < 600,
+            "{name}: {} and {expected}",
+            file.uncompressed_length()
+        );
     }
 }
 
@@ -201,15 +227,25 @@ async fn files_for_hbase_to_read() {
             let row = format!("row-{:07}", number / 4);
             let qualifier = format!("q{}", number % 4);
             let value = row.repeat(3);
-            Cell::put(row.as_bytes(), b"f", qualifier.as_bytes(), 5, value.as_bytes())
-                .unwrap()
-                .with_sequence_id(SequenceId(number))
+            Cell::put(
+                row.as_bytes(),
+                b"f",
+                qualifier.as_bytes(),
+                5,
+                value.as_bytes(),
+            )
+            .unwrap()
+            .with_sequence_id(SequenceId(number))
         })
         .collect();
     let many: Vec<Cell> = many.into_iter().collect();
     for codec in ["none", "gz", "snappy", "lz4", "zstd"] {
         for bloom in ["NONE", "ROW", "ROWCOL"] {
-            for (kind, cells) in [("golden", &cells(false)), ("many", &many), ("empty", &vec![])] {
+            for (kind, cells) in [
+                ("golden", &cells(false)),
+                ("many", &many),
+                ("empty", &vec![]),
+            ] {
                 let small = kind == "many";
                 let options = StoreFileOptions {
                     compression: compression(codec),

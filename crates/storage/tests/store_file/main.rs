@@ -12,8 +12,8 @@ use basalt_fs::{MemoryFileSystem, SharedFileSystem};
 use basalt_model::{Cell, SequenceId};
 use basalt_storage::block_cache::BlockCache;
 use basalt_storage::store_file::{
-    ScannerOptions, StoreFile, StoreFileMeta, StoreFileOptions, StoreFileScanner,
-    StoreFileSummary, StoreFileWriter,
+    ScannerOptions, StoreFile, StoreFileMeta, StoreFileOptions, StoreFileScanner, StoreFileSummary,
+    StoreFileWriter,
 };
 
 const META: StoreFileMeta = StoreFileMeta {

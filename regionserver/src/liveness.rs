@@ -1,0 +1,70 @@
+//! Telling the coordinator that this server lives, and knowing when it must not go on.
+//!
+//! The serving lease is renewed by a write to the server's own node: that the quorum commits it
+//! proves that the node is still there, that is, that nobody has declared the server dead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::pb;
+use basalt_runtime::Shutdown;
+use basalt_zk::proto::ErrorCode;
+use prost::Message as _;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, warn};
+
+use crate::server::Server;
+
+/// Why a server must end itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum Dead {
+    /// Its node is gone: its death has been committed.
+    #[error("this server has been declared dead: its node is gone")]
+    NodeGone,
+    /// Its session is over, and with it its node.
+    #[error("this server's session with the coordinator has expired")]
+    SessionOver,
+}
+
+/// Renews the lease until the server is told to stop or finds itself dead.
+pub(crate) async fn keep_alive(
+    server: Arc<Server>,
+    mut record: pb::ServerRecord,
+    interval: Duration,
+    shutdown: Shutdown,
+) -> Result<(), Dead> {
+    let path = server.nodes.server(&server.name);
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut requests = (server.requests(), Instant::now());
+    // A renewal that is not answered before the next is due is given up: a later one will do.
+    let client = server.client.with_request_timeout(interval * 2);
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        record.load = Some(server.load(rate(&server, &mut requests)));
+        match client.set_data_timed(&path, record.encode_to_vec().into(), None).await {
+            Ok(renewed) => {
+                debug!(sent_at = ?renewed.sent_at, "lease renewed");
+                server.shared.lease.renewed(renewed.sent_at);
+            }
+            Err(error) if error.code() == Some(ErrorCode::NoNode) => return Err(Dead::NodeGone),
+            Err(error) if error.is_session_over() => return Err(Dead::SessionOver),
+            Err(error) => warn!(%error, "the lease was not renewed; trying again"),
+        }
+    }
+}
+
+/// Requests a second since the last call that was at least a second ago.
+fn rate(server: &Server, last: &mut (u64, Instant)) -> u64 {
+    let elapsed_ms = u64::try_from(last.1.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+    let now = server.requests();
+    let rate = now.saturating_sub(last.0) * 1000 / elapsed_ms;
+    if elapsed_ms >= 1000 {
+        *last = (now, Instant::now());
+    }
+    rate
+}

@@ -1,0 +1,127 @@
+//! A region's record in the coordinator, as its owner writes it.
+//!
+//! Every write is on condition of the version that the owner knows: whoever has been passed over
+//! writes nothing.
+
+use basalt_cluster::{Nodes, RegionRecord};
+use basalt_model::{RegionState, SequenceId};
+use basalt_zk::Client;
+use basalt_zk::proto::ErrorCode;
+
+/// The record of a region that this server owns or is to open.
+pub(crate) struct Ownership {
+    client: Client,
+    nodes: Nodes,
+    known: tokio::sync::Mutex<Known>,
+}
+
+struct Known {
+    record: RegionRecord,
+    version: i32,
+}
+
+/// Why a record was not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Another owner has been named, or the region is gone.
+    #[error("the region has been given to another owner")]
+    PassedOver,
+    /// The coordinator did not answer.
+    #[error(transparent)]
+    Coordinator(#[from] basalt_zk::Error),
+    /// What lies there cannot be understood.
+    #[error(transparent)]
+    Record(#[from] basalt_cluster::Error),
+}
+
+// === impl Ownership ===
+
+impl Ownership {
+    /// The ownership that `record` gives us.
+    pub(crate) fn new(client: Client, nodes: Nodes, record: RegionRecord, version: i32) -> Self {
+        Self { client, nodes, known: tokio::sync::Mutex::new(Known { record, version }) }
+    }
+
+    /// OPENING becomes OPEN.
+    pub(crate) async fn opened(&self, open_sequence_id: SequenceId) -> Result<(), Error> {
+        self.write(|record| {
+            let opening = record.state == RegionState::Opening;
+            let state = RegionState::Open;
+            opening.then(|| RegionRecord { state, open_sequence_id, ..record.clone() })
+        })
+        .await
+    }
+
+    /// All that was in sealed logs is in store files now.
+    pub(crate) async fn flushed(&self) -> Result<(), Error> {
+        if self.known.lock().await.record.unflushed.is_empty() {
+            return Ok(());
+        }
+        self.write(|record| Some(RegionRecord { unflushed: Vec::new(), ..record.clone() })).await
+    }
+
+    /// The region is closed, and nothing of it is in any log.
+    pub(crate) async fn closed(&self) -> Result<(), Error> {
+        self.write(|record| {
+            let state = RegionState::Closed;
+            Some(RegionRecord { state, unflushed: Vec::new(), ..record.clone() })
+        })
+        .await
+    }
+
+    /// Whether the coordinator's quorum names us at this moment.
+    pub(crate) async fn is_still_ours(&self) -> Result<bool, Error> {
+        let known = self.known.lock().await;
+        let path = self.nodes.region(known.record.encoded_name());
+        // A follower may lag behind: bring it up to date before asking it.
+        self.client.sync(&path).await?;
+        match self.client.get_data(&path).await {
+            Ok((data, _)) => Ok(RegionRecord::decode(&data)?.epoch == known.record.epoch),
+            Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes what `change` makes of the record. The master may have written in between without
+    /// naming another owner (OPEN became CLOSING): then the change is made to what it wrote, if
+    /// `change` still makes one.
+    async fn write(
+        &self,
+        change: impl Fn(&RegionRecord) -> Option<RegionRecord>,
+    ) -> Result<(), Error> {
+        /// Attempts: each is answered by a conflict or by silence.
+        const ATTEMPTS: usize = 5;
+        let mut known = self.known.lock().await;
+        let path = self.nodes.region(known.record.encoded_name());
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let Some(next) = change(&known.record) else { return Err(Error::PassedOver) };
+            match self.client.set_data(&path, next.encode(), Some(known.version)).await {
+                Ok(stat) => {
+                    *known = Known { record: next, version: stat.version };
+                    return Ok(());
+                }
+                Err(error) if error.is_session_over() => return Err(error.into()),
+                Err(error) => last = Some(error),
+            }
+            match self.client.get_data(&path).await {
+                Ok((data, stat)) => {
+                    let record = RegionRecord::decode(&data)?;
+                    if record.epoch != known.record.epoch {
+                        return Err(Error::PassedOver);
+                    }
+                    let written = record == next;
+                    *known = Known { record, version: stat.version };
+                    if written {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.code() == Some(ErrorCode::NoNode) => {
+                    return Err(Error::PassedOver);
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.map_or(Error::PassedOver, Error::Coordinator))
+    }
+}

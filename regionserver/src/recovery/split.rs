@@ -1,0 +1,52 @@
+//! Splitting sealed logs: each is read once, checked, and its parts are listed beside it.
+
+use std::sync::Arc;
+
+use basalt_cluster::pb;
+use basalt_fs::SharedFileSystem;
+use basalt_model::ServerName;
+use basalt_storage::wal::parts;
+use futures::StreamExt;
+use tracing::info;
+
+use super::replay::SealedLogs;
+
+/// How many logs are read at a time.
+const LOGS_AT_ONCE: usize = 2;
+
+/// Splits `logs` of `server`. Every log gets an answer: what it holds, or why it could not be read.
+pub(crate) async fn split(
+    files: SharedFileSystem,
+    server: &ServerName,
+    logs: Vec<pb::SealedLog>,
+) -> Vec<pb::SplitLog> {
+    let splits = logs.into_iter().map(|log| {
+        let files = Arc::clone(&files);
+        async move { split_one(&files, server, &log).await }
+    });
+    futures::stream::iter(splits).buffer_unordered(LOGS_AT_ONCE).collect().await
+}
+
+async fn split_one(
+    files: &SharedFileSystem,
+    server: &ServerName,
+    log: &pb::SealedLog,
+) -> pb::SplitLog {
+    let path = SealedLogs::path(server, &log.name);
+    match parts::index_parts(files, &path, log.cut).await {
+        Ok(summary) => {
+            info!(log = log.name, cut = log.cut, regions = summary.parts.len(), "split");
+            pb::SplitLog {
+                name: log.name.clone(),
+                failure: String::new(),
+                bytes: summary.end,
+                regions: summary.parts.iter().map(|part| part.region.digest().to_vec()).collect(),
+            }
+        }
+        Err(error) => pb::SplitLog {
+            name: log.name.clone(),
+            failure: error.to_string(),
+            ..pb::SplitLog::default()
+        },
+    }
+}

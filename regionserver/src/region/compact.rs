@@ -1,0 +1,149 @@
+//! Merging store files.
+//!
+//! The merged file takes the place of its inputs in the manifest; the inputs then go to the archive,
+//! but only while the coordinator says that the region is still ours: an owner that has been passed
+//! over must not take files from the next one.
+
+use std::sync::Arc;
+
+use basalt_model::paths;
+use basalt_storage::compaction::{Choice, CompactionPolicy};
+use basalt_storage::manifest::FileEntry;
+use basalt_storage::read::{MergeCursor, ReadRules};
+use basalt_storage::store_file::{ScannerOptions, StoreFile, StoreFileMeta};
+use bytes::Bytes;
+use tracing::{info, warn};
+
+use super::{Region, Result};
+use crate::ownership::Ownership;
+
+// === impl Region ===
+
+impl Region {
+    /// Whether a family has files that are worth merging.
+    pub(crate) fn needs_compaction(&self) -> bool {
+        let state = self.state.load();
+        state.families.values().any(|family| self.choose(&family.files, false).is_some())
+    }
+
+    /// Merges what is worth it of each family; with `all`, all files of each into one.
+    pub(crate) async fn compact(&self, ownership: &Ownership, all: bool) -> Result<()> {
+        let _turn = self.compaction_turn.lock().await;
+        let families: Vec<Bytes> = self.state.load().families.keys().cloned().collect();
+        for family in families {
+            let files = match self.state.load().families.get(&family) {
+                Some(family) => family.files.clone(),
+                None => continue,
+            };
+            if let Some(choice) = self.choose(&files, all) {
+                let inputs = files.get(choice.first..choice.end).unwrap_or_default();
+                self.merge(ownership, &family, inputs, choice.all_files).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn choose(&self, files: &[Arc<StoreFile>], all: bool) -> Option<Choice> {
+        if all {
+            let one_major = matches!(files, [only] if only.is_major_compaction());
+            let nothing_to_do = files.is_empty() || one_major;
+            let choice = Choice { first: 0, end: files.len(), all_files: true };
+            return (!nothing_to_do).then_some(choice);
+        }
+        let lengths: Vec<u64> = files.iter().map(|file| file.length()).collect();
+        let files_min = self.shared.config.compaction_files_min;
+        CompactionPolicy { files_min, ..CompactionPolicy::default() }.choose(&lengths)
+    }
+
+    async fn merge(
+        &self,
+        ownership: &Ownership,
+        family: &Bytes,
+        inputs: &[Arc<StoreFile>],
+        all_files: bool,
+    ) -> Result<()> {
+        let Some(descriptor) = self.descriptor(family) else { return Ok(()) };
+        // Memstores hold newer edits only; deletes in the oldest files have nothing left to hide.
+        let rules = ReadRules::compaction(descriptor, all_files, self.now_ms());
+        let highest = inputs.iter().map(|file| file.max_sequence_id()).max().unwrap_or_default();
+        let meta = StoreFileMeta { max_sequence_id: highest, is_major_compaction: all_files };
+        let uncached = ScannerOptions { cache_blocks: false };
+        let scanners: Vec<_> = inputs.iter().map(|file| file.scanner(uncached)).collect();
+        let cursor = MergeCursor::new([], scanners, basalt_model::SequenceId(u64::MAX));
+        let merged = self.write_file(descriptor, cursor, rules, meta).await?;
+        let mut manifest = self.manifest.lock().await;
+        let mut next = self.next_manifest(&manifest);
+        let names: Vec<String> = inputs.iter().map(|file| file_name(file)).collect();
+        let entries = next.families.entry(descriptor.name.clone()).or_default();
+        replace(entries, &names, merged.as_ref().map(|merged| merged.entry.clone()));
+        next.write(&self.shared.files, &self.info.table, self.encoded_name).await?;
+        *manifest = next;
+        let bytes = merged.as_ref().map_or(0, |merged| merged.entry.length);
+        let merged = merged.map(|merged| merged.file);
+        self.swap(|state| state.with_compaction_done(family, inputs, merged));
+        drop(manifest);
+        info!(region = %self.encoded_name, files = inputs.len(), bytes, all_files, "compacted");
+        self.archive(ownership, &descriptor.name, &names).await;
+        Ok(())
+    }
+
+    /// Moves files that no manifest names any more out of the way. What fails here is left for the
+    /// next owner to find unnamed.
+    async fn archive(&self, ownership: &Ownership, family: &str, names: &[String]) {
+        match ownership.is_still_ours().await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                warn!(%error, region = %self.encoded_name, "merged files are not archived");
+                return;
+            }
+        }
+        let folder = paths::family(&self.info.table, self.encoded_name, family);
+        let archive = paths::archived(&folder);
+        let files = &self.shared.files;
+        for name in names {
+            let moved = async {
+                files.create_directories(&archive).await?;
+                files.rename(&folder.join(name), &archive.join(name)).await
+            };
+            if let Err(error) = moved.await {
+                warn!(%error, region = %self.encoded_name, "a merged file is not archived");
+            }
+        }
+    }
+}
+
+/// Puts `merged` where the files called `names` stood.
+fn replace(entries: &mut Vec<FileEntry>, names: &[String], merged: Option<FileEntry>) {
+    let is_input = |entry: &FileEntry| names.contains(&entry.name);
+    let at = entries.iter().position(is_input).unwrap_or(entries.len());
+    entries.retain(|entry| !is_input(entry));
+    if let Some(merged) = merged {
+        entries.insert(at.min(entries.len()), merged);
+    }
+}
+
+fn file_name(file: &StoreFile) -> String {
+    file.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_model::SequenceId;
+
+    #[test]
+    fn the_merged_file_takes_the_place_of_its_inputs() {
+        let entry = |name: &str| FileEntry {
+            name: name.to_owned(),
+            length: 1,
+            highest: SequenceId(1),
+            major: false,
+        };
+        let mut entries = vec![entry("a"), entry("b"), entry("c"), entry("d")];
+        replace(&mut entries, &["b".to_owned(), "c".to_owned()], Some(entry("m")));
+        assert_eq!(entries, [entry("a"), entry("m"), entry("d")]);
+        replace(&mut entries, &["d".to_owned()], None);
+        assert_eq!(entries, [entry("a"), entry("m")]);
+    }
+}

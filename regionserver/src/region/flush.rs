@@ -1,0 +1,198 @@
+//! Writing memstores into store files.
+//!
+//! The memstores of all families are swapped for empty ones at one point in the order of edits; all
+//! edits up to there are then written, and once the manifest that names the new files is on record,
+//! the log no longer needs them. A flush that fails leaves the swapped memstores readable and is
+//! taken up again by the next one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use basalt_model::{FamilyDescriptor, SequenceId, paths};
+use basalt_storage::manifest::{FileEntry, Manifest};
+use basalt_storage::memstore::Memstore;
+use basalt_storage::read::{MergeCursor, ReadRules, Visibility};
+use basalt_storage::store_file::{
+    StoreFile, StoreFileMeta, StoreFileOptions, StoreFileWriter,
+};
+use bytes::Bytes;
+use tracing::info;
+
+use super::state::RegionState;
+use super::{Region, Result};
+use basalt_model::CellKey;
+use basalt_storage::read::Decision;
+
+/// A store file that is whole and in its place.
+pub(super) struct NewFile {
+    pub(super) file: Arc<StoreFile>,
+    pub(super) entry: FileEntry,
+}
+
+// === impl Region ===
+
+impl Region {
+    /// Flushes all edits made so far. Returns how many bytes of store files that made.
+    pub(crate) async fn flush(&self) -> Result<u64> {
+        let _turn = self.flush_turn.lock().await;
+        let Some(flushed) = self.begin_flush() else { return Ok(0) };
+        self.settle().await?;
+        let state = self.state.load_full();
+        let mut files = BTreeMap::new();
+        let mut entries = BTreeMap::new();
+        for (name, family) in &state.families {
+            let Some(memstore) = family.flushing.as_ref().filter(|memstore| !memstore.is_empty())
+            else {
+                continue;
+            };
+            let Some(descriptor) = self.descriptor(name) else { continue };
+            let rules = ReadRules::compaction(descriptor, false, self.now_ms());
+            let cursor = MergeCursor::new([Arc::clone(memstore)], [], SequenceId(u64::MAX));
+            let meta = StoreFileMeta { max_sequence_id: flushed, is_major_compaction: false };
+            if let Some(new) = self.write_file(descriptor, cursor, rules, meta).await? {
+                files.insert(name.clone(), new.file);
+                entries.insert(descriptor.name.clone(), new.entry);
+            }
+        }
+        let bytes = entries.values().map(|entry| entry.length).sum();
+        self.commit_flush(flushed, &files, entries).await?;
+        info!(region = %self.encoded_name, up_to = %flushed, files = files.len(), bytes, "flushed");
+        Ok(bytes)
+    }
+
+    /// Swaps the memstores, if there is anything in them. Returns up to where they go.
+    fn begin_flush(&self) -> Option<SequenceId> {
+        let mut order = self.order.lock();
+        if let Some(unfinished) = order.flushing {
+            return Some(unfinished);
+        }
+        let state = self.state.load();
+        if state.families.values().all(|family| family.active.is_empty()) {
+            return None;
+        }
+        order.flushing = Some(order.last);
+        self.state.store(Arc::new(state.with_flush_begun()));
+        order.flushing
+    }
+
+    async fn commit_flush(
+        &self,
+        flushed: SequenceId,
+        files: &BTreeMap<Bytes, Arc<StoreFile>>,
+        entries: BTreeMap<String, FileEntry>,
+    ) -> Result<()> {
+        let mut manifest = self.manifest.lock().await;
+        let mut next = self.next_manifest(&manifest);
+        next.flushed = next.flushed.max(flushed);
+        next.nonces = self.nonces.lock().up_to(flushed);
+        for (family, entry) in entries {
+            next.families.entry(family).or_default().push(entry);
+        }
+        next.write(&self.shared.files, &self.info.table, self.encoded_name).await?;
+        *manifest = next;
+        self.swap(|state| state.with_flush_done(files));
+        self.order.lock().flushing = None;
+        self.shared.wal.flushed(self.encoded_name, flushed);
+        manifest.remove_older(&self.shared.files, &self.info.table, self.encoded_name).await?;
+        Ok(())
+    }
+
+    /// The manifest that follows `manifest`, with the same files.
+    pub(super) fn next_manifest(&self, manifest: &Manifest) -> Manifest {
+        Manifest {
+            number: manifest.number + 1,
+            highest: self.order.lock().last,
+            highest_timestamp_ms: self.timestamp_floor_ms.load(Ordering::Relaxed),
+            ..manifest.clone()
+        }
+    }
+
+    /// Replaces the state by what `change` makes of it.
+    pub(super) fn swap(&self, change: impl FnOnce(&RegionState) -> RegionState) {
+        let _order = self.order.lock();
+        let changed = change(&self.state.load());
+        self.state.store(Arc::new(changed));
+    }
+
+    /// Writes what `rules` keep of the cells of `cursor` into a store file: aside, then in its
+    /// place. `None` if they keep nothing.
+    pub(super) async fn write_file(
+        &self,
+        family: &FamilyDescriptor,
+        mut cursor: MergeCursor,
+        rules: ReadRules,
+        meta: StoreFileMeta,
+    ) -> Result<Option<NewFile>> {
+        let name = self.new_file_name();
+        let files = &self.shared.files;
+        let aside = paths::region(&self.info.table, self.encoded_name).join(".tmp").join(&name);
+        let options = StoreFileOptions {
+            compression: family.compression,
+            bloom_type: family.bloom,
+            block_bytes: family.block_bytes as usize,
+            created_ms: self.now_ms(),
+            ..StoreFileOptions::default()
+        };
+        let mut writer = StoreFileWriter::create(files, &aside, options).await?;
+        let mut visibility = Visibility::new(rules);
+        let mut row = Bytes::new();
+        cursor.seek(&CellKey::before_row(b"")).await?;
+        while let Some(cell) = cursor.peek() {
+            if cell.row() != &row[..] {
+                row = cell.row_bytes();
+                visibility.begin_row();
+            }
+            match visibility.decide(cell) {
+                Decision::Include => writer.append(cell).await?,
+                // The marks that follow in the column or row must be seen: no skipping ahead.
+                Decision::Skip | Decision::SkipColumn | Decision::SkipRow => {}
+            }
+            cursor.advance().await?;
+        }
+        if writer.cell_count() == 0 {
+            drop(writer);
+            files.delete_file(&aside).await?;
+            return Ok(None);
+        }
+        let summary = writer.finish(meta).await?;
+        let folder = paths::family(&self.info.table, self.encoded_name, &family.name);
+        let path = folder.join(&name);
+        files.rename(&aside, &path).await?;
+        files.sync_directory(&folder).await?;
+        let file = StoreFile::open(files, &path, Arc::clone(&self.shared.blocks)).await?;
+        let entry = FileEntry {
+            name,
+            length: summary.length,
+            highest: meta.max_sequence_id,
+            major: meta.is_major_compaction,
+        };
+        Ok(Some(NewFile { file: Arc::new(file), entry }))
+    }
+
+    pub(super) fn descriptor(&self, family: &Bytes) -> Option<&FamilyDescriptor> {
+        self.table.families.get(std::str::from_utf8(family).ok()?)
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.shared.seams.clock.wall_ms()
+    }
+
+    /// 32 hexadecimal digits, as HBase names its store files.
+    fn new_file_name(&self) -> String {
+        let random = &self.shared.seams.random;
+        format!("{:016x}{:016x}", random.next_u64(), random.next_u64())
+    }
+
+    /// The memstores' size from which on they should be flushed.
+    pub(crate) fn needs_flush(&self) -> bool {
+        let state = self.state.load();
+        let active = state.families.values().map(|family| family.active.bytes()).sum::<u64>();
+        active >= self.shared.config.flush_bytes
+    }
+
+    /// Puts a replayed cell into its family's memstore.
+    pub(super) fn active(&self, family: &[u8]) -> Option<Arc<Memstore>> {
+        self.state.load().families.get(family).map(|family| Arc::clone(&family.active))
+    }
+}

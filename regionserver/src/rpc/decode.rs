@@ -1,0 +1,190 @@
+//! Requests, as the region understands them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use basalt_hbase_rpc::{Exception, message_cells, pb};
+use basalt_model::{Cell, EncodedRegionName};
+use basalt_storage::read::{Columns, TimeRange};
+use basalt_storage::wal::Nonce;
+use bytes::Bytes;
+
+use super::Result;
+use crate::region::{Change, Mutation, RowRead, ScanRange, Update};
+
+/// The attribute by which a client says whether it wants the new values.
+const RETURN_RESULTS: &str = "_rr_";
+
+/// One mutation of a request.
+#[derive(Debug)]
+pub(super) enum Decoded {
+    /// Puts and deletes, whose order within the row does not matter.
+    Blind(Mutation),
+    /// An increment or an append.
+    Update(RowUpdate),
+}
+
+/// An increment or an append of one row.
+#[derive(Debug)]
+pub(super) struct RowUpdate {
+    pub(super) row: Bytes,
+    pub(super) update: Update,
+    pub(super) changes: Vec<Change>,
+    pub(super) time_range: TimeRange,
+    pub(super) nonce: Option<u64>,
+    pub(super) return_results: bool,
+}
+
+/// The cells that came beside a request, in the order in which its messages refer to them.
+pub(super) struct CellsBeside(std::vec::IntoIter<Cell>);
+
+// === impl CellsBeside ===
+
+impl CellsBeside {
+    pub(super) fn new(cells: Vec<Cell>) -> Self {
+        Self(cells.into_iter())
+    }
+
+    fn take(&mut self, count: i32) -> Result<Vec<Cell>> {
+        let count = usize::try_from(count)
+            .map_err(|_| Exception::bad_request(format!("{count} cells are said to follow")))?;
+        if count > self.0.len() {
+            let left = self.0.len();
+            let message = format!("{count} cells are said to follow, but only {left} do");
+            return Err(Exception::bad_request(message));
+        }
+        Ok(self.0.by_ref().take(count).collect())
+    }
+}
+
+/// The encoded name in a region specifier, which may hold the whole name.
+pub(super) fn region_name(specifier: &pb::RegionSpecifier) -> Result<EncodedRegionName> {
+    let value = &specifier.value[..];
+    let encoded = match specifier.r#type() {
+        pb::region_specifier::RegionSpecifierType::EncodedRegionName => Some(value),
+        // `table,start,id.encoded.`: the start key may hold any byte, so count from the end.
+        pb::region_specifier::RegionSpecifierType::RegionName => {
+            let end = value.len().saturating_sub(1);
+            value.get(end.saturating_sub(32)..end)
+        }
+    };
+    let text = encoded.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+    text.parse().map_err(|error: basalt_model::Error| {
+        Exception::bad_request(format!("{error}, in {}", value.escape_ascii()))
+    })
+}
+
+/// What a get reads.
+pub(super) fn get(get: &pb::Get) -> Result<RowRead> {
+    Ok(RowRead {
+        families: families(&get.column),
+        versions: get.max_versions(),
+        time_range: time_range(get.time_range.as_ref()),
+        cache_blocks: get.cache_blocks(),
+        family_offset: get.store_offset(),
+        family_limit: get.store_limit,
+        ..RowRead::all()
+    })
+}
+
+/// What a scan reads of each row.
+pub(super) fn scan_read(scan: &pb::Scan) -> RowRead {
+    RowRead {
+        families: families(&scan.column),
+        versions: scan.max_versions(),
+        time_range: time_range(scan.time_range.as_ref()),
+        raw: scan.attribute.iter().any(|a| a.name == "_raw_" && is_true(a.value.as_deref())),
+        cache_blocks: scan.cache_blocks(),
+        family_offset: scan.store_offset(),
+        family_limit: scan.store_limit,
+    }
+}
+
+/// Which rows a scan covers.
+pub(super) fn scan_range(scan: &pb::Scan) -> ScanRange {
+    let start = scan.start_row.clone().unwrap_or_default();
+    let stop = scan.stop_row.clone().unwrap_or_default();
+    // A get as a scan: one row, written as start = stop by older clients.
+    let one_row = !start.is_empty() && start == stop;
+    ScanRange {
+        include_start: scan.include_start_row(),
+        include_stop: scan.include_stop_row() || one_row,
+        reversed: scan.reversed(),
+        start,
+        stop,
+    }
+}
+
+fn families(columns: &[pb::Column]) -> Option<BTreeMap<Bytes, Columns>> {
+    if columns.is_empty() {
+        return None;
+    }
+    let mut families = BTreeMap::new();
+    for column in columns {
+        let qualifiers: BTreeSet<Bytes> = column.qualifier.iter().cloned().collect();
+        let wanted =
+            if qualifiers.is_empty() { Columns::All } else { Columns::Some(qualifiers) };
+        families.insert(column.family.clone(), wanted);
+    }
+    Some(families)
+}
+
+/// The time range of a message; absent bounds are the ends of time.
+pub(super) fn time_range(range: Option<&pb::TimeRange>) -> TimeRange {
+    let bound = |time: Option<u64>, end| time.map_or(end, |t| i64::try_from(t).unwrap_or(i64::MAX));
+    match range {
+        None => TimeRange::ALL,
+        Some(range) => TimeRange { from: bound(range.from, 0), to: bound(range.to, i64::MAX) },
+    }
+}
+
+/// One mutation with its cells, from inside the message or from beside it.
+pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> Result<Decoded> {
+    let cells = match proto.associated_cell_count {
+        Some(count) if count > 0 => beside.take(count)?,
+        _ => message_cells::mutation_cells(proto).map_err(Exception::bad_request)?,
+    };
+    let row = proto.row.clone().or_else(|| cells.first().map(Cell::row_bytes)).unwrap_or_default();
+    let update = match proto.mutate_type() {
+        pb::mutation_proto::MutationType::Put | pb::mutation_proto::MutationType::Delete => {
+            return Ok(Decoded::Blind(Mutation { row, cells }));
+        }
+        pb::mutation_proto::MutationType::Increment => Update::Increment,
+        pb::mutation_proto::MutationType::Append => Update::Append,
+    };
+    let changes = cells.iter().map(|cell| Change {
+        family: Bytes::copy_from_slice(cell.family()),
+        qualifier: Bytes::copy_from_slice(cell.qualifier()),
+        operand: Bytes::copy_from_slice(cell.value()),
+    });
+    let wanted = proto.attribute.iter().find(|attribute| attribute.name == RETURN_RESULTS);
+    Ok(Decoded::Update(RowUpdate {
+        row: Bytes::copy_from_slice(&row),
+        update,
+        changes: changes.collect(),
+        time_range: time_range(proto.time_range.as_ref()),
+        nonce: proto.nonce.filter(|nonce| *nonce != 0),
+        return_results: wanted.is_none_or(|attribute| is_true(attribute.value.as_deref())),
+    }))
+}
+
+/// The nonce of an operation, if the client gave one.
+pub(super) fn nonce(group: Option<u64>, nonce: Option<u64>) -> Option<Nonce> {
+    nonce.map(|nonce| Nonce { group: group.unwrap_or_default(), nonce })
+}
+
+/// A Java boolean in bytes.
+fn is_true(value: Option<&[u8]>) -> bool {
+    value.is_some_and(|value| value.iter().any(|byte| *byte != 0))
+}
+
+// === impl Decoded ===
+
+impl Decoded {
+    /// The row that it changes.
+    pub(super) fn row(&self) -> &Bytes {
+        match self {
+            Self::Blind(mutation) => &mutation.row,
+            Self::Update(update) => &update.row,
+        }
+    }
+}

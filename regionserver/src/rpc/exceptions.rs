@@ -1,0 +1,25 @@
+//! How clients are told why a region did not do what it was asked to.
+
+use basalt_hbase_rpc::{Exception, ExceptionKind};
+
+use crate::region::Error;
+
+impl From<Error> for Exception {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::WrongRegion { .. } => ExceptionKind::WrongRegion,
+            Error::NoSuchFamily { .. } => ExceptionKind::NoSuchColumnFamily,
+            Error::Closing { .. } => ExceptionKind::NotServingRegion,
+            Error::TooBusy { .. } => ExceptionKind::RegionTooBusy,
+            Error::BadRequest(_) => ExceptionKind::DoNotRetry,
+            // Whether the edit took effect is unknown; its nonce tells a retry apart.
+            Error::LeaseOver(_) => ExceptionKind::NotServingRegion,
+            Error::Wal(_) => ExceptionKind::RegionServerAborted,
+            Error::StoreFile(_)
+            | Error::Manifest(_)
+            | Error::Files(_)
+            | Error::Replay { .. } => ExceptionKind::Other,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

@@ -1,0 +1,108 @@
+//! The HBase RPC of a region server: one file per verb.
+
+mod admin;
+mod decode;
+mod exceptions;
+mod get;
+mod multi;
+mod mutate;
+mod results;
+mod scan;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use basalt_cluster::meta::{self, MetaReader};
+use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Handler, MovedRegion, Reply, Service, pb};
+use basalt_model::EncodedRegionName;
+use prost::Message;
+
+use crate::server::{Elsewhere, Served, Server};
+use scan::Scanners;
+
+/// Answers the calls of clients.
+pub(crate) struct Rpc {
+    server: Arc<Server>,
+    scanners: Scanners,
+    meta: MetaReader,
+}
+
+type Result<T> = std::result::Result<T, Exception>;
+
+// === impl Rpc ===
+
+impl Rpc {
+    pub(crate) fn new(server: Arc<Server>) -> Self {
+        let meta = MetaReader::new(server.catalog.clone());
+        Self { server, scanners: Scanners::default(), meta }
+    }
+
+    async fn client_service(&self, call: Call) -> Result<Reply> {
+        match call.method.as_str() {
+            "Get" => self.get(call).await,
+            "Mutate" => self.mutate(call).await,
+            "Multi" => self.multi(call).await,
+            "Scan" => self.scan(call).await,
+            "ExecService" => Err(Exception::new(
+                ExceptionKind::UnknownProtocol,
+                "this region has no coprocessors: Basalt does not run any",
+            )),
+            method => Err(Exception::unknown_method(method)),
+        }
+    }
+
+    /// The region that a request is for, if it is served here.
+    fn region(&self, specifier: &pb::RegionSpecifier) -> Result<Arc<Served>> {
+        let name = decode::region_name(specifier)?;
+        match self.server.region(name) {
+            Some(served) => {
+                served.region.requests.fetch_add(1, Ordering::Relaxed);
+                Ok(served)
+            }
+            None => Err(self.not_here(name)),
+        }
+    }
+
+    fn not_here(&self, name: EncodedRegionName) -> Exception {
+        match self.server.elsewhere(name) {
+            Elsewhere::Moved { server, open_sequence_id } => {
+                let location_sequence_id = i64::try_from(open_sequence_id).unwrap_or(i64::MAX);
+                Exception::region_moved(MovedRegion { server, location_sequence_id })
+            }
+            Elsewhere::Opening => Exception::new(
+                ExceptionKind::RegionOpening,
+                format!("region {name} is being opened on {}", self.server.name),
+            ),
+            Elsewhere::Unknown => Exception::new(
+                ExceptionKind::NotServingRegion,
+                format!("region {name} is not served by {}", self.server.name),
+            ),
+        }
+    }
+}
+
+impl Handler for Rpc {
+    async fn handle(&self, call: Call) -> Result<Reply> {
+        match call.caller.service {
+            Service::Client if meta::is_for_meta(&call) => self.meta.client_service(&call),
+            Service::Client => self.client_service(call).await,
+            Service::ClientMeta => self.meta.client_meta_service(&call),
+            Service::Admin => self.admin_service(call).await,
+            service => Err(Exception::new(
+                ExceptionKind::UnknownService,
+                format!("{service} is not offered by region servers"),
+            )),
+        }
+    }
+
+    fn cluster_id(&self) -> Option<String> {
+        Some(self.server.catalog.cluster_id())
+    }
+}
+
+/// Decodes the request of a call.
+fn request<T: Message + Default>(call: &Call) -> Result<T> {
+    T::decode(call.message.clone()).map_err(|error| {
+        Exception::bad_request(format!("the request of {} cannot be decoded: {error}", call.method))
+    })
+}

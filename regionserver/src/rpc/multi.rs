@@ -1,0 +1,288 @@
+//! `Multi`: actions of many rows and regions in one call.
+//!
+//! The regions of a call go on side by side, so that one sync of the log serves them all. Within a
+//! region the order of the actions is kept; puts and deletes that follow one another become one
+//! edit, as long as no row comes twice.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use basalt_hbase_rpc::{Call, Exception, Reply, pb};
+use bytes::Bytes;
+use futures::StreamExt;
+
+use super::decode::{CellsBeside, Decoded};
+use super::mutate::{self, RowMutations};
+use super::results::Results;
+use super::{Result, Rpc, decode, get, request};
+use crate::region::Mutation;
+use crate::server::Served;
+
+/// How many regions of a call are worked on at a time.
+const REGIONS_AT_ONCE: usize = 32;
+/// The bytes of cells from which on an edit is closed and another begun.
+const EDIT_BYTES: usize = 4 << 20;
+
+/// An action whose cells have been taken from beside the message.
+enum Step {
+    Get(pb::Get),
+    Mutation(Decoded),
+}
+
+struct Action {
+    index: Option<u32>,
+    step: Result<Step>,
+}
+
+/// The actions of one region.
+struct RegionWork {
+    served: Result<Arc<Served>>,
+    atomic: bool,
+    condition: Option<pb::Condition>,
+    actions: Vec<Action>,
+}
+
+/// Puts and deletes that wait to become one edit.
+#[derive(Default)]
+struct Run {
+    rows: BTreeSet<Bytes>,
+    bytes: usize,
+    mutations: Vec<Mutation>,
+    indexes: Vec<Option<u32>>,
+}
+
+/// What an action came to; cells are added to the reply once all are done, in their order.
+enum Done {
+    Cells(Vec<basalt_model::Cell>),
+    Exists(bool),
+    Empty,
+    Failed(Exception),
+}
+
+type Outcomes = Vec<(Option<u32>, Done)>;
+
+// === impl Rpc ===
+
+impl Rpc {
+    pub(super) async fn multi(&self, mut call: Call) -> Result<Reply> {
+        let request: pb::MultiRequest = request(&call)?;
+        let mut beside = CellsBeside::new(std::mem::take(&mut call.cells));
+        let group = request.nonce_group;
+        let work = request.region_action.into_iter().map(|action| {
+            let condition = action.condition.or_else(|| request.condition.clone());
+            RegionWork {
+                served: self.region(&action.region),
+                atomic: action.atomic(),
+                condition,
+                actions: action.action.into_iter().map(|a| take_action(a, &mut beside)).collect(),
+            }
+        });
+        // All cells are taken in their order before anything is done.
+        let work: Vec<RegionWork> = work.collect();
+        let done: Vec<_> = futures::stream::iter(work.into_iter().map(|work| work.run(group)))
+            .buffered(REGIONS_AT_ONCE)
+            .collect()
+            .await;
+        let mut results = Results::of(&call);
+        let mut response = pb::MultiResponse::default();
+        for region in done {
+            let result = region.into_message(&mut results);
+            response.processed = response.processed.or(result.processed);
+            response.region_action_result.push(result);
+        }
+        Ok(Reply::with_cells(&response, results.into_cells()))
+    }
+}
+
+/// What the actions of one region came to.
+enum RegionDone {
+    Failed(Exception),
+    Each { outcomes: Outcomes, processed: Option<bool> },
+}
+
+// === impl RegionWork ===
+
+impl RegionWork {
+    async fn run(self, group: Option<u64>) -> RegionDone {
+        let served = match self.served {
+            Ok(served) => served,
+            Err(exception) => return RegionDone::Failed(exception),
+        };
+        if self.atomic || self.condition.is_some() {
+            return run_atomic(&served, self.condition, self.actions, group)
+                .await
+                .unwrap_or_else(RegionDone::Failed);
+        }
+        let mut outcomes = Vec::with_capacity(self.actions.len());
+        let mut run = Run::default();
+        for action in self.actions {
+            match action.step {
+                Err(exception) => outcomes.push((action.index, Done::Failed(exception))),
+                Ok(Step::Mutation(Decoded::Blind(mutation))) => {
+                    if run.is_full_for(&mutation) {
+                        run.apply(&served, &mut outcomes).await;
+                    }
+                    run.add(action.index, mutation);
+                }
+                Ok(Step::Mutation(update)) => {
+                    run.apply(&served, &mut outcomes).await;
+                    let done = match mutate::apply(&served, update, group).await {
+                        Ok(cells) => cells.map_or(Done::Empty, Done::Cells),
+                        Err(exception) => Done::Failed(exception),
+                    };
+                    outcomes.push((action.index, done));
+                }
+                Ok(Step::Get(get)) => {
+                    run.apply(&served, &mut outcomes).await;
+                    outcomes.push((action.index, read(&served, &get).await));
+                }
+            }
+        }
+        run.apply(&served, &mut outcomes).await;
+        RegionDone::Each { outcomes, processed: None }
+    }
+}
+
+/// One row's mutations, as one, perhaps on a condition.
+async fn run_atomic(
+    served: &Served,
+    condition: Option<pb::Condition>,
+    actions: Vec<Action>,
+    group: Option<u64>,
+) -> Result<RegionDone> {
+    let mut row = RowMutations::default();
+    let mut indexes = Vec::with_capacity(actions.len());
+    let mut first_row = None;
+    for action in actions {
+        match action.step? {
+            Step::Get(_) => {
+                return Err(Exception::bad_request("an atomic action cannot hold a get"));
+            }
+            Step::Mutation(decoded) => {
+                first_row.get_or_insert_with(|| decoded.row().clone());
+                row.add(decoded);
+                indexes.push(action.index);
+            }
+        }
+    }
+    let Some(first_row) = first_row else {
+        return Ok(RegionDone::Each { outcomes: Vec::new(), processed: Some(false) });
+    };
+    let (processed, cells) = match condition {
+        Some(condition) => {
+            let condition = mutate::condition_of(&condition)?;
+            let outcome = mutate::check_and_mutate(served, &condition, row, group).await?;
+            (outcome.processed, outcome.cells)
+        }
+        None => {
+            let nonce = decode::nonce(group, row.nonce);
+            let (mutations, updates) = (&row.mutations, &row.updates);
+            let cells =
+                served.region.mutate_row(&first_row, mutations, updates, nonce).await?;
+            (true, cells)
+        }
+    };
+    // The client expects one outcome an action, the new values with the first.
+    let mut cells = Some(cells).filter(|cells| !cells.is_empty());
+    let outcomes = indexes
+        .into_iter()
+        .map(|index| (index, cells.take().map_or(Done::Empty, Done::Cells)))
+        .collect();
+    Ok(RegionDone::Each { outcomes, processed: Some(processed) })
+}
+
+async fn read(served: &Served, get: &pb::Get) -> Done {
+    match get::cells(served, get).await {
+        Ok(cells) if get.existence_only() => Done::Exists(!cells.is_empty()),
+        Ok(cells) => Done::Cells(cells),
+        Err(exception) => Done::Failed(exception),
+    }
+}
+
+fn take_action(action: pb::Action, beside: &mut CellsBeside) -> Action {
+    let step = match (&action.mutation, action.get) {
+        (Some(mutation), _) => decode::mutation(mutation, beside).map(Step::Mutation),
+        (None, Some(get)) => Ok(Step::Get(get)),
+        (None, None) => Err(Exception::bad_request("an action needs a get or a mutation")),
+    };
+    Action { index: action.index, step }
+}
+
+// === impl Run ===
+
+impl Run {
+    fn is_full_for(&self, mutation: &Mutation) -> bool {
+        self.bytes >= EDIT_BYTES || self.rows.contains(&mutation.row)
+    }
+
+    fn add(&mut self, index: Option<u32>, mutation: Mutation) {
+        self.bytes += mutation.cells.iter().map(|cell| cell.bytes().len()).sum::<usize>();
+        self.rows.insert(mutation.row.clone());
+        self.mutations.push(mutation);
+        self.indexes.push(index);
+    }
+
+    /// Makes the mutations as one edit. If one of them is wrong, each is made by itself, so that the
+    /// right ones are not lost with it.
+    async fn apply(&mut self, served: &Served, outcomes: &mut Outcomes) {
+        let run = std::mem::take(self);
+        if run.mutations.is_empty() {
+            return;
+        }
+        match served.region.mutate(&run.mutations).await {
+            Ok(()) => outcomes.extend(run.indexes.into_iter().map(|index| (index, Done::Empty))),
+            Err(error) if !error.concerns_one_mutation() => {
+                let exception = Exception::from(error);
+                let failed = |index| (index, Done::Failed(exception.clone()));
+                outcomes.extend(run.indexes.into_iter().map(failed));
+            }
+            Err(_) => {
+                for (index, mutation) in run.indexes.into_iter().zip(&run.mutations) {
+                    let done = match served.region.mutate(std::slice::from_ref(mutation)).await {
+                        Ok(()) => Done::Empty,
+                        Err(error) => Done::Failed(error.into()),
+                    };
+                    outcomes.push((index, done));
+                }
+            }
+        }
+    }
+}
+
+// === impl RegionDone ===
+
+impl RegionDone {
+    fn into_message(self, results: &mut Results) -> pb::RegionActionResult {
+        match self {
+            Self::Failed(exception) => pb::RegionActionResult {
+                exception: Some(exception.to_name_bytes()),
+                ..pb::RegionActionResult::default()
+            },
+            Self::Each { outcomes, processed } => pb::RegionActionResult {
+                result_or_exception: outcomes
+                    .into_iter()
+                    .map(|(index, done)| done.into_message(index, results))
+                    .collect(),
+                processed,
+                exception: None,
+            },
+        }
+    }
+}
+
+// === impl Done ===
+
+impl Done {
+    fn into_message(self, index: Option<u32>, results: &mut Results) -> pb::ResultOrException {
+        let mut message = pb::ResultOrException { index, ..pb::ResultOrException::default() };
+        match self {
+            Self::Cells(cells) => message.result = Some(results.add(cells)),
+            Self::Exists(exists) => {
+                message.result = Some(pb::Result { exists: Some(exists), ..Default::default() });
+            }
+            Self::Empty => message.result = Some(pb::Result::default()),
+            Self::Failed(exception) => message.exception = Some(exception.to_name_bytes()),
+        }
+        message
+    }
+}

@@ -1,0 +1,131 @@
+//! `Mutate`: one put, delete, increment or append, perhaps on a condition.
+
+use basalt_hbase_rpc::{Call, Exception, Reply, pb};
+use basalt_model::Cell;
+
+use super::decode::{CellsBeside, Decoded};
+use super::results::Results;
+use super::{Result, Rpc, decode, request};
+use crate::filter;
+use crate::region::{Change, Condition, Mutation, Outcome, RowRead, Update};
+use crate::server::Served;
+
+/// What one row's mutations ask for, sorted by kind.
+#[derive(Default)]
+pub(super) struct RowMutations {
+    pub(super) mutations: Vec<Mutation>,
+    pub(super) updates: Vec<(Update, Vec<Change>)>,
+    pub(super) nonce: Option<u64>,
+}
+
+// === impl Rpc ===
+
+impl Rpc {
+    pub(super) async fn mutate(&self, mut call: Call) -> Result<Reply> {
+        let request: pb::MutateRequest = request(&call)?;
+        let served = self.region(&request.region)?;
+        let mut beside = CellsBeside::new(std::mem::take(&mut call.cells));
+        let decoded = decode::mutation(&request.mutation, &mut beside)?;
+        let mut results = Results::of(&call);
+        let group = request.nonce_group;
+        let response = match &request.condition {
+            Some(condition) => {
+                let condition = condition_of(condition)?;
+                let mut row = RowMutations::default();
+                row.add(decoded);
+                let outcome = check_and_mutate(&served, &condition, row, group).await?;
+                pb::MutateResponse {
+                    processed: Some(outcome.processed),
+                    result: (!outcome.cells.is_empty()).then(|| results.add(outcome.cells)),
+                    metrics: None,
+                }
+            }
+            None => {
+                let cells = apply(&served, decoded, group).await?;
+                pb::MutateResponse {
+                    result: cells.map(|cells| results.add(cells)),
+                    ..pb::MutateResponse::default()
+                }
+            }
+        };
+        Ok(Reply::with_cells(&response, results.into_cells()))
+    }
+}
+
+// === impl RowMutations ===
+
+impl RowMutations {
+    pub(super) fn add(&mut self, decoded: Decoded) {
+        match decoded {
+            Decoded::Blind(mutation) => self.mutations.push(mutation),
+            Decoded::Update(update) => {
+                self.nonce = self.nonce.or(update.nonce);
+                self.updates.push((update.update, update.changes));
+            }
+        }
+    }
+}
+
+/// Makes one mutation. Returns the new cells of an increment or an append, if they are wanted.
+pub(super) async fn apply(
+    served: &Served,
+    decoded: Decoded,
+    nonce_group: Option<u64>,
+) -> Result<Option<Vec<Cell>>> {
+    match decoded {
+        Decoded::Blind(mutation) => {
+            served.region.mutate(std::slice::from_ref(&mutation)).await?;
+            Ok(None)
+        }
+        Decoded::Update(update) => {
+            let nonce = decode::nonce(nonce_group, update.nonce);
+            let (kind, changes) = (update.update, &update.changes);
+            let region = &served.region;
+            let cells = region.update(&update.row, kind, changes, update.time_range, nonce).await?;
+            Ok(Some(if update.return_results { cells } else { Vec::new() }))
+        }
+    }
+}
+
+/// Makes mutations of one row if a condition holds.
+pub(super) async fn check_and_mutate(
+    served: &Served,
+    condition: &Condition,
+    row: RowMutations,
+    nonce_group: Option<u64>,
+) -> Result<Outcome> {
+    let nonce = decode::nonce(nonce_group, row.nonce);
+    let region = &served.region;
+    Ok(region.check_and_mutate(condition, &row.mutations, &row.updates, nonce).await?)
+}
+
+/// The condition of a message: a comparison of one column, or a filter over the row.
+pub(super) fn condition_of(condition: &pb::Condition) -> Result<Condition> {
+    let row = condition.row.clone();
+    let time_range = decode::time_range(condition.time_range.as_ref());
+    if let Some(proto) = &condition.filter {
+        // Decoded once to refuse it now, and anew for the check, as filters have state.
+        drop(filter::decode(proto)?);
+        let (proto, row_of_filter) = (proto.clone(), row.clone());
+        let holds = move |cells: &[Cell]| match filter::decode(&proto) {
+            Ok(mut filter) => {
+                filter::filter_row(filter.as_mut(), &row_of_filter, cells.to_vec())
+                    .is_some_and(|cells| !cells.is_empty())
+            }
+            Err(_) => false,
+        };
+        let read = RowRead { time_range, ..RowRead::all() };
+        return Ok(Condition { row, read, holds: Box::new(holds) });
+    }
+    let (Some(family), Some(comparator)) = (&condition.family, &condition.comparator) else {
+        let message = "a condition needs a family and a comparator, or a filter";
+        return Err(Exception::bad_request(message));
+    };
+    let qualifier = condition.qualifier.clone().unwrap_or_default();
+    let columns = basalt_storage::read::Columns::Some([qualifier].into());
+    let comparator = filter::comparator(comparator)?;
+    let operator = condition.compare_type();
+    let holds = move |cells: &[Cell]| comparator.holds(operator, cells.first().map(Cell::value));
+    let read = RowRead { time_range, ..RowRead::of_family(family.clone(), columns) };
+    Ok(Condition { row, read, holds: Box::new(holds) })
+}

@@ -1,0 +1,45 @@
+//! Cells as a client gets them: beside the message, or inside for one without a codec.
+
+use basalt_hbase_rpc::{Call, message_cells, pb};
+use basalt_model::Cell;
+
+/// Gathers the results of one reply.
+pub(super) struct Results {
+    inside: bool,
+    cells: Vec<Cell>,
+}
+
+// === impl Results ===
+
+impl Results {
+    /// The results of a reply to `call`.
+    pub(super) fn of(call: &Call) -> Self {
+        Self { inside: call.caller.codec.is_none(), cells: Vec::new() }
+    }
+
+    /// Whether cells must stand inside the message.
+    pub(super) fn inside(&self) -> bool {
+        self.inside
+    }
+
+    /// A result that holds `cells`.
+    pub(super) fn add(&mut self, cells: Vec<Cell>) -> pb::Result {
+        if self.inside {
+            let cell = cells.iter().map(message_cells::to_message).collect();
+            return pb::Result { cell, ..pb::Result::default() };
+        }
+        let associated_cell_count = i32::try_from(cells.len()).ok();
+        self.cells.extend(cells);
+        pb::Result { associated_cell_count, ..pb::Result::default() }
+    }
+
+    /// Adds cells that the message counts by itself.
+    pub(super) fn add_beside(&mut self, cells: Vec<Cell>) {
+        self.cells.extend(cells);
+    }
+
+    /// The cells to send beside the message.
+    pub(super) fn into_cells(self) -> Vec<Cell> {
+        self.cells
+    }
+}

@@ -1,0 +1,243 @@
+//! The life of a region server: start, serve, and one of three ends.
+//!
+//! A clean stop hands its regions over. A server that learns of its own death, or whose log fails,
+//! ends at once: recovery is the tested path. A killed one just ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::{Nodes, catalog, pb};
+use basalt_fs::SharedFileSystem;
+use basalt_hbase_rpc::ServerOptions;
+use basalt_model::ServerName;
+use basalt_runtime::{Listener, Seams, Shutdown, grpc};
+use basalt_storage::block_cache::BlockCache;
+use basalt_storage::wal::{self, Wal, WalConfig};
+use basalt_zk::proto::{CreateMode, ErrorCode};
+use basalt_zk::{Client, Options};
+use prost::Message as _;
+use tracing::{error, info, warn};
+
+use crate::config::{Addresses, Config};
+use crate::lease::ServingLease;
+use crate::liveness::{self, Dead};
+use crate::orders::Orders;
+use crate::region::Shared;
+use crate::rpc::Rpc;
+use crate::schedulers::{self, Limits};
+use crate::server::Server;
+use crate::stop;
+
+/// The pause between attempts to reach what is not there yet.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a region server ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] std::io::Error),
+    /// The log could not be made, or failed.
+    #[error("write-ahead log: {0}")]
+    Wal(#[from] wal::Error),
+    /// The coordinator refused.
+    #[error("coordinator: {0}")]
+    Coordinator(#[from] basalt_zk::Error),
+    /// The cluster's records cannot be read.
+    #[error(transparent)]
+    Records(#[from] basalt_cluster::Error),
+    /// It has been declared dead.
+    #[error("{0}; its regions are served by others now, and this process ends")]
+    DeclaredDead(String),
+}
+
+struct Listeners {
+    rpc: Box<dyn Listener>,
+    peer: Box<dyn Listener>,
+    addresses: Addresses,
+}
+
+/// Runs a region server until `shutdown`, or until it must not go on.
+///
+/// # Errors
+/// It could not start, has been declared dead, or its log failed.
+pub async fn run(
+    mut config: Config,
+    seams: Seams,
+    files: SharedFileSystem,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let listeners = listen(&config, &seams).await?;
+    let addresses = listeners.addresses;
+    let Some(client) = until_stopped(&shutdown, connect(&config, &seams)).await else {
+        return Ok(());
+    };
+    let nodes = Nodes::below(&config.nodes_parent);
+    let Some(cluster_id) = until_stopped(&shutdown, cluster_id(&client, &nodes)).await else {
+        return Ok(());
+    };
+    let name = ServerName {
+        host: config.host.clone(),
+        port: addresses.rpc.port(),
+        start_code: seams.clock.wall_ms(),
+    };
+    let abort = Shutdown::new();
+    let server = start(&config, &seams, files, name, client, nodes, &cluster_id, &abort).await?;
+    let record = register(&server, &config, addresses.peer).await?;
+    info!(server = %server.name, "registered");
+    let result = serve(&server, &config, listeners, record, config.ready.take(), &shutdown).await;
+    abort.cancel();
+    result
+}
+
+async fn listen(config: &Config, seams: &Seams) -> Result<Listeners, Error> {
+    let rpc = seams.network.listen(config.rpc_listen).await?;
+    let peer = seams.network.listen(config.peer_listen).await?;
+    let addresses = Addresses { rpc: rpc.local_address()?, peer: peer.local_address()? };
+    Ok(Listeners { rpc, peer, addresses })
+}
+
+/// `None` if the server is told to stop before `wait` is over.
+async fn until_stopped<T>(shutdown: &Shutdown, wait: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        value = wait => Some(value),
+    }
+}
+
+/// Connects to the coordinator, for as long as it takes.
+async fn connect(config: &Config, seams: &Seams) -> Client {
+    // A renewal must not wait for a silent coordinator longer than the lease allows.
+    let options = Options { silence_max: Some(config.renewal_interval * 2), ..Options::default() };
+    loop {
+        let attempt =
+            Client::connect(seams, &config.coordinators, config.session_timeout, options.clone());
+        match attempt.await {
+            Ok(client) => return client,
+            Err(error) => warn!(%error, "no coordinator yet"),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// The id of the cluster, once a master has made it.
+async fn cluster_id(client: &Client, nodes: &Nodes) -> String {
+    loop {
+        match client.get_data(&nodes.cluster()).await {
+            Ok((data, _)) => match pb::ClusterRecord::decode(data) {
+                Ok(record) => return record.cluster_id,
+                Err(error) => warn!(%error, "the cluster's record cannot be read"),
+            },
+            Err(error) if error.code() == Some(ErrorCode::NoNode) => {}
+            Err(error) => warn!(%error, "the cluster's record was not read"),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "called once; each is another part of the server")]
+async fn start(
+    config: &Config,
+    seams: &Seams,
+    files: SharedFileSystem,
+    name: ServerName,
+    client: Client,
+    nodes: Nodes,
+    cluster_id: &str,
+    abort: &Shutdown,
+) -> Result<Arc<Server>, Error> {
+    let wal_config = WalConfig { roll_bytes: config.wal_roll_bytes, ..WalConfig::default() };
+    let clock = seams.clock.clone();
+    let wal = Wal::create(Arc::clone(&files), &name, cluster_id, wal_config, clock).await?;
+    let catalog = catalog::follow(client.clone(), nodes.clone()).await?;
+    let shared = Shared {
+        seams: seams.clone(),
+        files,
+        wal: Arc::new(wal),
+        blocks: Arc::new(BlockCache::new(config.block_cache_bytes)),
+        lease: ServingLease::new(seams.clock.clone(), config.lease),
+        config: config.region.clone(),
+    };
+    Ok(Arc::new(Server::new(name, shared, client, nodes, catalog, abort.clone())))
+}
+
+/// Makes the server known. From here on a master may give it regions.
+async fn register(
+    server: &Server,
+    config: &Config,
+    peer: SocketAddr,
+) -> Result<pb::ServerRecord, Error> {
+    let record = pb::ServerRecord {
+        peer_address: format!("{}:{}", config.host, peer.port()),
+        boot_id: server.shared.files.boot_id().to_owned(),
+        instance: config.instance.clone(),
+        rack: config.rack.clone(),
+        ..pb::ServerRecord::default()
+    };
+    let path = server.nodes.server(&server.name);
+    let data = record.encode_to_vec();
+    server.client.create(&path, data.into(), CreateMode::Ephemeral).await?;
+    Ok(record)
+}
+
+async fn serve(
+    server: &Arc<Server>,
+    config: &Config,
+    listeners: Listeners,
+    record: pb::ServerRecord,
+    ready: Option<tokio::sync::oneshot::Sender<Addresses>>,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
+    let abort = &server.abort;
+    let limits = Limits {
+        wal_files_max: config.wal_files_max,
+        memstores_bytes_max: config.memstores_bytes_max,
+    };
+    let options = ServerOptions { calls_max: config.calls_max, ..ServerOptions::default() };
+    let handler = Arc::new(Rpc::new(Arc::clone(server)));
+    tokio::spawn(basalt_hbase_rpc::serve(listeners.rpc, handler, options, abort.clone()));
+    let orders = tonic::transport::Server::builder()
+        .add_service(Orders::service(Arc::clone(server)))
+        .serve_with_incoming_shutdown(grpc::incoming(listeners.peer), abort.clone().cancelled_owned());
+    tokio::spawn(orders);
+    tokio::spawn(schedulers::flush_when_due(Arc::clone(server), limits, abort.clone()));
+    tokio::spawn(schedulers::compact_when_due(Arc::clone(server), abort.clone()));
+    let interval = config.renewal_interval;
+    let mut alive = tokio::spawn(liveness::keep_alive(
+        Arc::clone(server),
+        record,
+        interval,
+        abort.clone(),
+    ));
+    if let Some(ready) = ready {
+        // Whoever waited for it may have gone.
+        let _ = ready.send(listeners.addresses);
+    }
+    let wal = Arc::clone(&server.shared.wal);
+    tokio::select! {
+        biased;
+        ended = &mut alive => match ended {
+            Ok(Err(dead)) => Err(declared_dead(dead)),
+            Ok(Ok(())) => Ok(()),
+            Err(panic) => Err(Error::DeclaredDead(format!("the liveness task ended: {panic}"))),
+        },
+        failure = wal.failed() => {
+            error!(%failure, "the log failed; which of the last edits are durable is unknown");
+            Err(failure.into())
+        }
+        () = shutdown.cancelled() => {
+            let stopped = tokio::time::timeout(config.stop_timeout, stop::hand_over(server));
+            match stopped.await {
+                Ok(()) => info!("stopped cleanly"),
+                Err(_) => warn!(limit = ?config.stop_timeout, "not all regions were handed over"),
+            }
+            Ok(())
+        }
+    }
+}
+
+fn declared_dead(dead: Dead) -> Error {
+    Error::DeclaredDead(dead.to_string())
+}

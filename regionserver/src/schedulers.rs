@@ -1,0 +1,106 @@
+//! When regions are flushed and compacted, and when log files go.
+//!
+//! One task flushes, one compacts: both are bound by the disk, and regions in service come first.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use basalt_runtime::Shutdown;
+use tracing::{error, warn};
+
+use crate::server::{Served, Server};
+
+/// How often the sizes are looked at.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// The limits that flushes keep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How many log files may be alive.
+    pub(crate) wal_files_max: usize,
+    /// All memstores together, in bytes.
+    pub(crate) memstores_bytes_max: u64,
+}
+
+/// Flushes what is due until told to stop.
+pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = server.work.notified() => {}
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+        for served in due(&server, limits) {
+            if shutdown.is_cancelled() {
+                return;
+            }
+            flush(&server, &served).await;
+        }
+        if let Err(error) = server.shared.wal.delete_obsolete().await {
+            warn!(%error, "log files that are no longer needed were not deleted");
+        }
+    }
+}
+
+/// Compacts what is due until told to stop.
+pub(crate) async fn compact_when_due(server: Arc<Server>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+        for served in server.regions() {
+            if shutdown.is_cancelled() {
+                return;
+            }
+            if !served.region.needs_compaction() {
+                continue;
+            }
+            if let Err(error) = served.region.compact(&served.ownership, false).await {
+                error!(region = %served.region.info, %error, "compaction failed");
+            }
+        }
+    }
+}
+
+/// The regions to flush now, each once.
+fn due(server: &Server, limits: Limits) -> Vec<Arc<Served>> {
+    let mut regions = server.regions();
+    let holding_old_logs = server.shared.wal.oldest_needing_flush(limits.wal_files_max);
+    let mut total: u64 = regions.iter().map(|served| served.region.memstore_bytes()).sum();
+    // The largest first, so that few flushes bring the total below its limit.
+    regions.sort_by_key(|served| std::cmp::Reverse(served.region.memstore_bytes()));
+    regions.retain(|served| {
+        let over = total > limits.memstores_bytes_max;
+        let is_due = over
+            || served.region.needs_flush()
+            || served.flush_due.load(Ordering::Relaxed)
+            || holding_old_logs.contains(&served.region.encoded_name);
+        if is_due {
+            total = total.saturating_sub(served.region.memstore_bytes());
+        }
+        is_due
+    });
+    regions
+}
+
+/// Flushes a region, and puts on record that it no longer needs sealed logs.
+pub(crate) async fn flush(server: &Server, served: &Served) {
+    if let Err(error) = served.region.flush().await {
+        error!(region = %served.region.info, %error, "flush failed; it will be tried again");
+        return;
+    }
+    if !served.flush_due.load(Ordering::Relaxed) {
+        return;
+    }
+    match served.ownership.flushed().await {
+        Ok(()) => served.flush_due.store(false, Ordering::Relaxed),
+        Err(error) if !server.abort.is_cancelled() => {
+            warn!(region = %served.region.info, %error, "its record still names sealed logs");
+        }
+        Err(_) => {}
+    }
+}

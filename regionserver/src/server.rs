@@ -1,0 +1,176 @@
+//! The regions that this server serves, and what it knows of those that it does not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use basalt_cluster::{Catalog, Nodes, pb};
+use basalt_model::{EncodedRegionName, MasterEpoch, RegionEpoch, RegionState, ServerName};
+use basalt_runtime::Shutdown;
+use basalt_zk::Client;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::ownership::Ownership;
+use crate::region::{Region, Shared};
+
+/// A running region server.
+pub(crate) struct Server {
+    pub(crate) name: ServerName,
+    pub(crate) shared: Shared,
+    pub(crate) client: Client,
+    pub(crate) nodes: Nodes,
+    pub(crate) catalog: Catalog,
+    regions: RwLock<BTreeMap<EncodedRegionName, Arc<Served>>>,
+    /// The regions that are being opened, and under which epoch.
+    opening: Mutex<BTreeMap<EncodedRegionName, RegionEpoch>>,
+    /// The highest epoch of a master that has given an order.
+    master_epoch: AtomicU64,
+    /// Wakes the scheduler.
+    pub(crate) work: Notify,
+    /// Ends the server at once, regions or not: it has been declared dead, or its log failed.
+    pub(crate) abort: Shutdown,
+}
+
+/// A region in service.
+pub(crate) struct Served {
+    pub(crate) region: Arc<Region>,
+    pub(crate) ownership: Ownership,
+    /// What it replayed is still in sealed logs only.
+    pub(crate) flush_due: AtomicBool,
+}
+
+/// The right to open a region, held by one task at a time.
+pub(crate) struct OpeningTurn {
+    server: Arc<Server>,
+    name: EncodedRegionName,
+}
+
+/// Where a region is that is not served here.
+pub(crate) enum Elsewhere {
+    /// Another server has it open.
+    Moved { server: ServerName, open_sequence_id: u64 },
+    /// We are about to open it.
+    Opening,
+    /// Nobody is known to have it.
+    Unknown,
+}
+
+/// An order of a master that is not in charge any more.
+#[derive(Debug, thiserror::Error)]
+#[error("an order of master epoch {given}, but {highest} has been seen")]
+pub(crate) struct PassedOver {
+    given: u64,
+    highest: u64,
+}
+
+// === impl Server ===
+
+impl Server {
+    pub(crate) fn new(
+        name: ServerName,
+        shared: Shared,
+        client: Client,
+        nodes: Nodes,
+        catalog: Catalog,
+        abort: Shutdown,
+    ) -> Self {
+        Self {
+            name,
+            shared,
+            client,
+            nodes,
+            catalog,
+            regions: RwLock::default(),
+            opening: Mutex::default(),
+            master_epoch: AtomicU64::new(0),
+            work: Notify::new(),
+            abort,
+        }
+    }
+
+    /// The region of this name, if it is served here.
+    pub(crate) fn region(&self, name: EncodedRegionName) -> Option<Arc<Served>> {
+        self.regions.read().get(&name).cloned()
+    }
+
+    /// All regions in service.
+    pub(crate) fn regions(&self) -> Vec<Arc<Served>> {
+        self.regions.read().values().cloned().collect()
+    }
+
+    /// Begins to serve a region. One of an older epoch that is still here is dropped.
+    pub(crate) fn begin_serving(&self, served: Served) {
+        self.regions.write().insert(served.region.encoded_name, Arc::new(served));
+    }
+
+    /// Ends the service of a region.
+    pub(crate) fn end_serving(&self, served: &Arc<Served>) {
+        let mut regions = self.regions.write();
+        let name = served.region.encoded_name;
+        if regions.get(&name).is_some_and(|present| Arc::ptr_eq(present, served)) {
+            regions.remove(&name);
+        }
+    }
+
+    /// Takes the turn to open a region; an order that is given twice is carried out once.
+    pub(crate) fn begin_opening(
+        self: &Arc<Self>,
+        name: EncodedRegionName,
+        epoch: RegionEpoch,
+    ) -> Result<OpeningTurn, String> {
+        let mut opening = self.opening.lock();
+        if let Some(under_way) = opening.get(&name) {
+            return Err(format!("it is being opened under epoch {under_way} already"));
+        }
+        opening.insert(name, epoch);
+        Ok(OpeningTurn { server: Arc::clone(self), name })
+    }
+
+    /// Where to send a client that asks for a region that is not here.
+    pub(crate) fn elsewhere(&self, name: EncodedRegionName) -> Elsewhere {
+        let Some(known) = self.catalog.region(name) else { return Elsewhere::Unknown };
+        let record = known.record;
+        match (record.state, record.server) {
+            (RegionState::Open, Some(server)) if server != self.name => {
+                Elsewhere::Moved { server, open_sequence_id: record.open_sequence_id.0 }
+            }
+            (RegionState::Opening, Some(server)) if server == self.name => Elsewhere::Opening,
+            _ => Elsewhere::Unknown,
+        }
+    }
+
+    /// Refuses orders of masters that are no longer in charge.
+    pub(crate) fn check_master(&self, epoch: MasterEpoch) -> Result<(), PassedOver> {
+        let highest = self.master_epoch.fetch_max(epoch.0, Ordering::AcqRel);
+        if epoch.0 < highest {
+            return Err(PassedOver { given: epoch.0, highest });
+        }
+        Ok(())
+    }
+
+    /// What the server carries, for the balancer and for `status`.
+    pub(crate) fn load(&self, requests_per_second: u64) -> pb::ServerLoad {
+        let regions = self.regions.read();
+        pb::ServerLoad {
+            regions: u32::try_from(regions.len()).unwrap_or(u32::MAX),
+            requests_per_second,
+            memstore_bytes: regions.values().map(|served| served.region.memstore_bytes()).sum(),
+            store_file_bytes: regions.values().map(|served| served.region.store_file_bytes()).sum(),
+        }
+    }
+
+    /// How many requests all regions have had.
+    pub(crate) fn requests(&self) -> u64 {
+        let regions = self.regions.read();
+        regions.values().map(|served| served.region.requests.load(Ordering::Relaxed)).sum()
+    }
+}
+
+// === impl OpeningTurn ===
+
+impl Drop for OpeningTurn {
+    fn drop(&mut self) {
+        self.server.opening.lock().remove(&self.name);
+    }
+}

@@ -1,0 +1,86 @@
+//! A clean stop: hand the regions over, then close the log and leave.
+//!
+//! The master moves the regions while we go on serving those that are still here. Without a master
+//! we close them ourselves; whichever master comes next finds them closed and assigns them. Only when
+//! the coordinator names this server as the owner of no region does the log go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::pb;
+use basalt_cluster::pb::master_peer_client::MasterPeerClient;
+use basalt_model::paths;
+use basalt_runtime::grpc;
+use futures::StreamExt;
+use tracing::{info, warn};
+
+use crate::orders;
+use crate::server::Server;
+
+/// How long a master may take to answer one call to drain.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connecting to the master may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many regions are closed at a time.
+const REGIONS_AT_ONCE: usize = 8;
+
+/// Hands all regions over and leaves the cluster.
+pub(crate) async fn hand_over(server: &Arc<Server>) {
+    if let Err(error) = drain(server).await {
+        info!(error, "no master moves the regions; closing them here");
+    }
+    let closes = server.regions().into_iter().map(|served| {
+        let server = Arc::clone(server);
+        async move {
+            if let Err(error) = orders::close(&server, &served).await {
+                warn!(region = %served.region.info, error, "not closed");
+            }
+        }
+    });
+    futures::stream::iter(closes).for_each_concurrent(REGIONS_AT_ONCE, |close| close).await;
+    if let Err(error) = leave(server).await {
+        warn!(error, "the log stays, for the master to recover");
+    }
+}
+
+/// Asks the active master to move everything away.
+async fn drain(server: &Server) -> Result<(), String> {
+    let master = server.catalog.master().ok_or("there is no active master")?;
+    let channel = grpc::channel(&server.shared.seams.network, &master.peer_address, CONNECT_TIMEOUT)
+        .map_err(|error| error.to_string())?;
+    let mut client = MasterPeerClient::new(channel);
+    while !server.regions().is_empty() {
+        let request = pb::DrainRequest { server_name: server.name.to_string() };
+        let answered = tokio::time::timeout(DRAIN_TIMEOUT, client.drain(request)).await;
+        let reply = answered.map_err(|_| "the master does not answer")?;
+        let left = reply.map_err(|status| status.to_string())?.into_inner().regions_left;
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the session and removes the log, if nothing can be in it that anybody needs.
+async fn leave(server: &Server) -> Result<(), String> {
+    let still_here = server.regions().len();
+    server.abort.cancel();
+    let closed = server.shared.wal.close().await;
+    if still_here == 0 && closed.is_ok() {
+        let path = server.nodes.regions();
+        server.client.sync(&path).await.map_err(|error| error.to_string())?;
+        let named = server.catalog.regions().into_values().filter(|region| {
+            region.record.is_owned_by(&server.name)
+        });
+        match named.count() {
+            0 => {
+                let folder = paths::server_logs(&server.name);
+                let deleted = server.shared.files.delete_directory(&folder).await;
+                deleted.map_err(|error| error.to_string())?;
+            }
+            count => warn!(count, "regions are still on record as ours; the log stays"),
+        }
+    }
+    server.client.close().await;
+    closed.map_err(|error| error.to_string())
+}

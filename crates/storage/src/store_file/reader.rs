@@ -529,10 +529,9 @@ impl LoadOnOpen<'_> {
     /// Looks through what is left for the bloom filter that the file info names.
     fn read_bloom(&mut self, info: &FileInfo) -> Result<(BloomType, Option<BloomFilter>)> {
         let name = info.get(file_info::BLOOM_TYPE);
-        let known = [BloomType::Row, BloomType::RowCol].into_iter();
-        let bloom_type = known
-            .filter(|known| name.is_some_and(|name| name == bloom_type_name(*known)))
-            .next_back()
+        let bloom_type = [BloomType::Row, BloomType::RowCol]
+            .into_iter()
+            .find(|known| name.is_some_and(|name| name == bloom_type_name(*known)))
             .unwrap_or(BloomType::None);
         while bloom_type != BloomType::None && !self.part.is_empty() {
             let offset = self.offset;

@@ -1,5 +1,7 @@
 //! Store files as a whole: against an oracle, against Apache HBase's own files, damaged, and fast.
 
+#![expect(clippy::unwrap_used, reason = "what fails here should fail the test")]
+
 mod damage;
 mod figures;
 mod golden;

@@ -1,3 +1,7 @@
-//! The one binary: every role of Basalt as a subcommand.
+//! The one binary; see the library of the same name.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    basalt::main()
+}

@@ -53,7 +53,7 @@ pub struct ValidatedCluster {
 }
 
 /// A table that can be made as it is declared.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedTable {
     /// The `metadata.name` of its manifest.
     pub resource_name: String,
@@ -61,6 +61,8 @@ pub struct ValidatedTable {
     pub descriptor: TableDescriptor,
     /// The first keys of all its regions but the first, ascending.
     pub split_keys: Vec<Bytes>,
+    /// The manifest.
+    pub spec: BasaltTableSpec,
 }
 
 /// Names of pods and folders are made from it, with a role and a number behind.
@@ -159,6 +161,7 @@ pub fn validate_table(
                 settings: BTreeMap::new(),
             },
             split_keys,
+            spec: spec.clone(),
         }),
         _ => Err(problems.found),
     }

@@ -1,0 +1,17 @@
+//! `basalt coordinator`: from the role's file to the role's `run`.
+
+use anyhow::bail;
+
+use crate::role::RoleContext;
+use crate::role_config::CoordinatorSettings;
+
+/// Runs the role until it is told to stop.
+pub(crate) async fn run(context: RoleContext<CoordinatorSettings>) -> anyhow::Result<()> {
+    let RoleContext { file, .. } = context;
+    let timers = file.timers()?;
+    bail!(
+        "{}: the role coordinator is not built into this binary yet (session {:?})",
+        file.process,
+        timers.session_timeout,
+    )
+}

@@ -1,0 +1,73 @@
+//! The one binary: every role of Basalt, and what runs them, as a subcommand.
+//!
+//! A role's subcommand reads one file ([`role_config`]) and runs the role in the frame of
+//! [`role`]: telemetry, signals, seams. [`local`] runs a whole cluster as child processes. Each
+//! subcommand is a file of its own with its arguments and a `run`.
+
+mod coordinator;
+mod crds;
+mod idle;
+pub mod local;
+mod manifest;
+mod master;
+mod regionserver;
+pub mod role;
+pub mod role_config;
+mod timers;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An HBase-style database that recovers from failures in seconds.
+#[derive(Parser)]
+#[command(name = "basalt", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole cluster on this machine, as the manifest declares it
+    Local(local::Arguments),
+    /// Run one member of the coordinator
+    Coordinator(role::Arguments),
+    /// Run one master
+    Master(role::Arguments),
+    /// Run one region server
+    Regionserver(role::Arguments),
+    /// Print the Kubernetes custom resource definitions
+    Crds(crds::Arguments),
+    /// Print the timers that follow from a manifest
+    Timers(timers::Arguments),
+    /// Print the version
+    Version,
+    /// A role that does nothing until it is stopped; the tests of `local` run it
+    #[command(hide = true)]
+    Idle(role::Arguments),
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Local(arguments) => local::run(&arguments),
+        Command::Coordinator(arguments) => role::run(&arguments, coordinator::run),
+        Command::Master(arguments) => role::run(&arguments, master::run),
+        Command::Regionserver(arguments) => role::run(&arguments, regionserver::run),
+        Command::Crds(arguments) => crds::run(&arguments),
+        Command::Timers(arguments) => timers::run(&arguments),
+        Command::Version => {
+            println!("basalt {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Command::Idle(arguments) => role::run(&arguments, idle::run),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("basalt: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A running cluster of child processes, with its folder and its plan.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use anyhow::{Context, bail};
+use basalt_api::ValidatedCluster;
+use basalt_runtime::{Network, Seams};
+
+use super::folder::{DataFolder, write_json};
+use super::keeper::{DeathHook, Launch};
+use super::plan::{CONFIG_FOLDER, LOGS_FOLDER, Plan, ProcessPlan, plan, process_names};
+use super::ports::{PortName, Ports};
+use super::supervisor::Supervisor;
+
+/// How a cluster is run.
+pub struct LocalOptions {
+    /// The folder that all data lies in.
+    pub data: PathBuf,
+    /// Whether free ports are taken instead of the defaults and of those of the last time.
+    pub free_ports: bool,
+    /// The `basalt` binary.
+    pub program: PathBuf,
+    /// Told of each death, once the process has been reaped.
+    pub on_death: DeathHook,
+}
+
+/// A running cluster. Dropping it kills its processes.
+#[derive(Debug)]
+pub struct LocalCluster {
+    supervisor: Supervisor,
+    plan: Plan,
+    folder: DataFolder,
+}
+
+/// A log that is longer than this when its process is started is put aside, in bytes.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+
+// === impl LocalCluster ===
+
+impl LocalCluster {
+    /// Starts all processes; they are not ready yet when this returns.
+    ///
+    /// # Errors
+    /// The folder cannot be used or belongs to another cluster, or a port is in use.
+    pub async fn start(
+        manifest: &ValidatedCluster,
+        options: LocalOptions,
+        seams: &Seams,
+    ) -> anyhow::Result<Self> {
+        let folder = DataFolder::open(&options.data, manifest, &seams.random)?;
+        let names = process_names(manifest);
+        let ports = if options.free_ports {
+            let count = Ports::default().completed(&names).all().count();
+            Ports::from_free(&names, &free_ports(&seams.network, count).await?)
+        } else {
+            folder.ports()?.completed(&names)
+        };
+        let plan = plan(manifest, &folder.identity, &folder.path, &ports)?;
+        check_ports(&seams.network, &plan).await?;
+        folder.keep_ports(&ports)?;
+        prepare(&plan, &folder.path)?;
+        let launches = plan.processes.iter();
+        let launches = launches.map(|process| launch(process, &options.program, &folder.path));
+        let supervisor = Supervisor::start(launches.collect(), &seams.clock, &options.on_death);
+        Ok(Self { supervisor, plan, folder })
+    }
+
+    /// Its processes, as they run.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// Its processes, as they were planned.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &DataFolder {
+        &self.folder
+    }
+
+    /// Where the logs lie, one for each process.
+    pub fn logs(&self) -> PathBuf {
+        self.folder.path.join(LOGS_FOLDER)
+    }
+
+    /// The log of one process.
+    pub fn log(&self, process: &str) -> PathBuf {
+        log_path(&self.folder.path, process)
+    }
+}
+
+fn log_path(data: &Path, process: &str) -> PathBuf {
+    data.join(LOGS_FOLDER).join(format!("{process}.log"))
+}
+
+fn config_path(data: &Path, process: &str) -> PathBuf {
+    data.join(CONFIG_FOLDER).join(format!("{process}.json"))
+}
+
+fn launch(process: &ProcessPlan, program: &Path, data: &Path) -> Launch {
+    let config = config_path(data, &process.name);
+    Launch {
+        name: process.name.clone(),
+        role: process.role,
+        program: program.to_owned(),
+        arguments: vec![process.role.subcommand().into(), "--config".into(), config.into()],
+        log: log_path(data, &process.name),
+    }
+}
+
+/// Makes the folders, writes each process its file, and puts long logs aside.
+fn prepare(plan: &Plan, data: &Path) -> anyhow::Result<()> {
+    for folder in &plan.folders {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    for process in &plan.processes {
+        write_json(&config_path(data, &process.name), &process.file)?;
+        let log = log_path(data, &process.name);
+        if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
+            fs::rename(&log, log.with_extension("log.old"))
+                .with_context(|| format!("cannot put {} aside", log.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each planned port is free at this moment.
+async fn check_ports(network: &Network, plan: &Plan) -> anyhow::Result<()> {
+    for process in &plan.processes {
+        for (name, address) in &process.listens {
+            match network.listen(*address).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    bail!("{}", in_use(&process.name, *name, address.port()))
+                }
+                Err(error) => return Err(error).context(process.name.clone()),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn in_use(process: &str, name: PortName, port: u16) -> String {
+    format!(
+        "port {port}, for the {name:?} port of {process}, is in use by another program. Stop that, \
+         or start with --free-ports",
+    )
+    .replace(&format!("{name:?}"), &format!("{name:?}").to_lowercase())
+}
+
+/// `count` ports that are free now. All are taken before one is given back, so that they differ.
+async fn free_ports(network: &Network, count: usize) -> anyhow::Result<Vec<u16>> {
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 0..count {
+        listeners.push(network.listen(([127, 0, 0, 1], 0).into()).await?);
+    }
+    let ports = listeners.iter().map(|listener| listener.local_address().map(|a| a.port()));
+    Ok(ports.collect::<io::Result<_>>()?)
+}

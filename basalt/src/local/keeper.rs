@@ -1,0 +1,364 @@
+//! One child process: started, watched, started again when it dies, stopped when asked.
+//!
+//! Only its keeper reaps a child and signals it, so a signal never reaches a stranger that got the
+//! same process id, and a death that is told is proved: the process has been reaped.
+//!
+//! Children are process groups of their own. So Ctrl-C at the terminal reaches `basalt local`
+//! alone, which stops them in order; and a paused child whose supervisor dies is woken by the
+//! kernel to find that out.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant;
+
+use crate::role::READY_LINE;
+use crate::role_config::RoleName;
+
+/// How one child is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Its name, as `regionserver-0`.
+    pub name: String,
+    /// Its role.
+    pub role: RoleName,
+    /// What is run.
+    pub program: PathBuf,
+    /// With which arguments; `--instance` and a name for each life are added.
+    pub arguments: Vec<OsString>,
+    /// Where its standard error goes.
+    pub log: PathBuf,
+}
+
+/// What a child is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProcessState {
+    /// It runs and does not serve yet.
+    Starting {
+        /// Its process id.
+        pid: u32,
+    },
+    /// It serves.
+    Ready {
+        /// Its process id.
+        pid: u32,
+    },
+    /// It died, and is started again shortly.
+    Waiting,
+    /// It is down, and stays so until it is asked for.
+    Held,
+    /// It was stopped for good.
+    Stopped,
+}
+
+/// A child that has been reaped: it is surely dead.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Death {
+    /// The name of the process.
+    pub process: String,
+    /// Its role.
+    pub role: RoleName,
+    /// Which life ended: what the process was given as `--instance`.
+    pub instance: String,
+    /// Its process id.
+    pub pid: u32,
+    /// How it ended, as `killed by SIGKILL`.
+    pub how: String,
+    /// Whether the supervisor had asked it to stop.
+    pub asked: bool,
+}
+
+/// What happened to a child.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// It serves.
+    Ready {
+        /// The name of the process.
+        process: String,
+        /// Its process id.
+        pid: u32,
+        /// How long that took.
+        after: Duration,
+    },
+    /// It died.
+    Died {
+        /// What is known of it.
+        death: Death,
+        /// When it is started again; `None` if it is not.
+        again_after: Option<Duration>,
+    },
+    /// It could not be started.
+    NotStarted {
+        /// The name of the process.
+        process: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Called with each death; what it returns is run beside, for at most [`HOOK_TIMEOUT`].
+pub type DeathHook = Arc<dyn Fn(Death) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// What a keeper is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    /// Send a signal, if the child runs.
+    Signal(Signal),
+    /// Leave it down after its next death, or start it again.
+    Hold(bool),
+    /// Stop it for good: SIGTERM, and SIGKILL after this long.
+    Stop(Duration),
+}
+
+/// Watches over one child.
+pub(super) struct Keeper {
+    pub(super) launch: Launch,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) state: watch::Sender<ProcessState>,
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) on_death: DeathHook,
+    /// Makes the names of lives differ from those of earlier runs.
+    pub(super) run: u64,
+    pub(super) held: bool,
+    /// When a child that was asked to stop is killed.
+    pub(super) kill_at: Option<Instant>,
+}
+
+/// How long a [`DeathHook`] may take.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// After the second death in a row; doubled with each further one.
+const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
+const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+/// A child that lived so long has died for the first time again.
+const LIFE_TO_FORGIVE: Duration = Duration::from_secs(10);
+/// A role prints little on standard output; what is beyond is not read.
+const OUTPUT_BYTES_MAX: u64 = 4096;
+
+/// A hook that tells nobody.
+pub fn tell_nobody() -> DeathHook {
+    Arc::new(|_: Death| Box::pin(async {}))
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// Keeps the child until it is stopped for good.
+    pub(super) async fn run(mut self) {
+        let mut deaths_in_a_row = 0;
+        let mut life = 0_u64;
+        while self.kill_at.is_none() {
+            if self.held {
+                self.wait_held().await;
+                continue;
+            }
+            life += 1;
+            let started = Instant::now();
+            let instance = format!("{}-{:x}-{life}", self.launch.name, self.run);
+            let died = self.live(&instance).await;
+            if started.elapsed() >= LIFE_TO_FORGIVE {
+                deaths_in_a_row = 0;
+            }
+            let delay = back_off(deaths_in_a_row);
+            deaths_in_a_row += 1;
+            self.report(died, &instance, delay);
+            self.wait(delay).await;
+        }
+        // First: whoever sees that it is stopped must not get an order through.
+        self.orders.close();
+        self.state.send_replace(ProcessState::Stopped);
+    }
+
+    /// One life, from start to the reaping.
+    async fn live(&mut self, instance: &str) -> io::Result<(u32, ExitStatus)> {
+        let started = Instant::now();
+        let mut child = self.spawn(instance)?;
+        let pid = child.id().ok_or_else(|| io::Error::other("it has no process id"))?;
+        // Held for the child's whole life: its end is the end of the supervisor to the child.
+        let _input = child.stdin.take();
+        let output = child.stdout.take().ok_or_else(|| io::Error::other("it has no output"))?;
+        let mut output = BufReader::new(output.take(OUTPUT_BYTES_MAX));
+        let mut line = String::new();
+        let mut reading = true;
+        self.state.send_replace(ProcessState::Starting { pid });
+        loop {
+            let kill_at = self.kill_at;
+            tokio::select! {
+                biased;
+                status = child.wait() => return Ok((pid, status?)),
+                Some(order) = self.orders.recv() => self.obey(order, pid),
+                () = sleep_until(kill_at), if kill_at.is_some() => {
+                    send(pid, Signal::KILL);
+                    return Ok((pid, child.wait().await?));
+                }
+                read = output.read_line(&mut line), if reading => {
+                    reading = matches!(read, Ok(length) if length > 0);
+                    if line.trim_end() == READY_LINE {
+                        self.state.send_replace(ProcessState::Ready { pid });
+                        let process = self.launch.name.clone();
+                        self.tell(Event::Ready { process, pid, after: started.elapsed() });
+                    }
+                    line.clear();
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, instance: &str) -> io::Result<Child> {
+        let log = File::options().create(true).append(true).open(&self.launch.log)?;
+        Command::new(&self.launch.program)
+            .args(&self.launch.arguments)
+            .arg("--instance")
+            .arg(instance)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+    }
+
+    /// Obeys an order while the child `pid` runs and is not reaped.
+    fn obey(&mut self, order: Order, pid: u32) {
+        match order {
+            Order::Signal(signal) => send(pid, signal),
+            Order::Hold(held) => self.held = held,
+            Order::Stop(grace) => {
+                self.stop_within(grace);
+                // A paused child would not see that it is asked to stop.
+                send(pid, Signal::CONT);
+                send(pid, Signal::TERM);
+            }
+        }
+    }
+
+    /// A second order may shorten the grace of the first.
+    fn stop_within(&mut self, grace: Duration) {
+        let kill_at = Instant::now() + grace;
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
+    }
+
+    /// Waits for `delay`, or until an order makes waiting pointless.
+    async fn wait(&mut self, delay: Duration) {
+        let until = Instant::now() + delay;
+        while self.kill_at.is_none() && !self.held {
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => self.obey_while_down(order),
+                () = tokio::time::sleep_until(until) => return,
+            }
+        }
+    }
+
+    async fn wait_held(&mut self) {
+        self.state.send_replace(ProcessState::Held);
+        let order = self.orders.recv().await;
+        self.obey_while_down(order);
+    }
+
+    fn obey_while_down(&mut self, order: Option<Order>) {
+        match order {
+            Some(Order::Hold(held)) => self.held = held,
+            Some(Order::Signal(_)) => {}
+            Some(Order::Stop(grace)) => self.stop_within(grace),
+            // The supervisor is gone.
+            None => self.stop_within(Duration::ZERO),
+        }
+    }
+
+    fn report(&self, died: io::Result<(u32, ExitStatus)>, instance: &str, delay: Duration) {
+        self.state.send_replace(ProcessState::Waiting);
+        let process = self.launch.name.clone();
+        let (pid, status) = match died {
+            Ok(reaped) => reaped,
+            Err(error) => {
+                let reason = format!("cannot run {}: {error}", self.launch.program.display());
+                return self.tell(Event::NotStarted { process, reason });
+            }
+        };
+        let death = Death {
+            process,
+            role: self.launch.role,
+            instance: instance.to_owned(),
+            pid,
+            how: describe(status),
+            asked: self.kill_at.is_some(),
+        };
+        tokio::spawn(tokio::time::timeout(HOOK_TIMEOUT, (self.on_death)(death.clone())));
+        let again_after = (!death.asked && !self.held).then_some(delay);
+        self.tell(Event::Died { death, again_after });
+    }
+
+    /// Nobody may be listening; that is fine.
+    fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Signals a child that has not been reaped. It may be dead already, which is no error.
+fn send(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// How long to wait before starting a child again that died `deaths_before` times just before.
+fn back_off(deaths_before: u32) -> Duration {
+    match deaths_before.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => {
+            let factor = 1_u32.checked_shl(doublings.min(16)).unwrap_or(u32::MAX);
+            BACK_OFF_FIRST.saturating_mul(factor).min(BACK_OFF_MAX)
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal().and_then(Signal::from_named_raw)) {
+        (Some(0), _) => "ended".to_owned(),
+        (Some(code), _) => format!("failed with exit code {code}"),
+        (None, Some(Signal::KILL)) => "killed by SIGKILL".to_owned(),
+        (None, Some(Signal::TERM)) => "killed by SIGTERM".to_owned(),
+        (None, Some(Signal::ABORT)) => "aborted".to_owned(),
+        (None, Some(Signal::SEGV)) => "crashed (SIGSEGV)".to_owned(),
+        (None, Some(signal)) => format!("killed by signal {}", signal.as_raw()),
+        (None, None) => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_is_at_once_and_the_wait_is_bounded() {
+        assert_eq!(back_off(0), Duration::ZERO);
+        assert_eq!(back_off(1), Duration::from_millis(500));
+        assert_eq!(back_off(2), Duration::from_secs(1));
+        assert_eq!(back_off(u32::MAX), BACK_OFF_MAX);
+    }
+
+    #[test]
+    fn endings_are_told_in_words() {
+        assert_eq!(describe(ExitStatus::from_raw(9)), "killed by SIGKILL");
+        assert_eq!(describe(ExitStatus::from_raw(1 << 8)), "failed with exit code 1");
+        assert_eq!(describe(ExitStatus::from_raw(0)), "ended");
+    }
+}

@@ -1,0 +1,127 @@
+//! `basalt local`: a whole cluster on this machine, one child process for each pod.
+//!
+//! [`plan`](plan()) says, as a pure function, which processes there are and what each is told;
+//! [`DataFolder`] keeps what must outlast them; [`Supervisor`] starts them and keeps them running;
+//! [`LocalCluster`] is all three together, for `basalt local` and for whatever else needs a
+//! cluster for a while.
+
+mod cluster;
+mod folder;
+mod keeper;
+mod plan;
+mod ports;
+mod supervisor;
+mod terminal;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use basalt_api::{Timespan, ValidatedCluster};
+use basalt_runtime::Seams;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+
+use crate::role::Signals;
+
+pub use cluster::{LocalCluster, LocalOptions};
+pub use folder::{DataFolder, Identity};
+pub use keeper::{Death, DeathHook, Event, Launch, ProcessState, tell_nobody};
+pub use plan::{Plan, ProcessPlan, RolePlan, plan, process_names};
+pub use ports::{PortName, Ports};
+pub use supervisor::{Error, Supervisor};
+
+/// What `basalt local` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The manifest
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// The folder that all data lies in; started again on it, the cluster has all its data
+    /// [default: basalt-data/<cluster>]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Take free ports instead of HBase's defaults, and instead of those of the last time
+    #[arg(long)]
+    free_ports: bool,
+    /// How long each process may take to stop before it is killed
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    grace: Timespan,
+}
+
+/// How long a cluster may take to start before it is told that something is slow.
+const READY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs the cluster until it is told to stop.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let manifest = crate::manifest::read(&arguments.file)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run_until_stopped(arguments, &manifest))
+}
+
+async fn run_until_stopped(
+    arguments: &Arguments,
+    manifest: &ValidatedCluster,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let options = LocalOptions {
+        data: arguments.data.clone().unwrap_or_else(|| default_data(manifest)),
+        free_ports: arguments.free_ports,
+        program: std::env::current_exe()?,
+        on_death: tell_nobody(),
+    };
+    let cluster = LocalCluster::start(manifest, options, &Seams::system()).await?;
+    print!("{}", terminal::opening(manifest, &cluster));
+    let watched = watch(&cluster, &mut signals);
+    watched.await;
+    stop(&cluster, &mut signals, arguments.grace.into()).await;
+    Ok(())
+}
+
+/// Tells what happens, until the first signal.
+async fn watch(cluster: &LocalCluster, signals: &mut Signals) {
+    let mut events = cluster.supervisor().events();
+    let started = Instant::now();
+    let ready = cluster.supervisor().wait_all_ready(READY_PATIENCE);
+    tokio::pin!(ready);
+    let mut starting = true;
+    loop {
+        tokio::select! {
+            biased;
+            () = signals.next() => return,
+            event = events.recv() => match event {
+                Ok(event) => print_line(terminal::event(&event, cluster)),
+                Err(RecvError::Lagged(missed)) => println!("({missed} events were missed)"),
+                Err(RecvError::Closed) => return,
+            },
+            result = &mut ready, if starting => {
+                starting = false;
+                match result {
+                    Ok(()) => print!("{}", terminal::ready(cluster, started.elapsed())),
+                    Err(error) => println!("{error}; see {}", cluster.logs().display()),
+                }
+            }
+        }
+    }
+}
+
+/// Stops the cluster; a second signal kills what is left at once.
+async fn stop(cluster: &LocalCluster, signals: &mut Signals, grace: Duration) {
+    let started = Instant::now();
+    println!("\nStopping: region servers, masters, coordinator (Ctrl-C again: kill them)");
+    tokio::select! {
+        biased;
+        () = signals.next() => cluster.supervisor().stop(Duration::ZERO).await,
+        () = cluster.supervisor().stop(grace) => {}
+    }
+    println!("Stopped after {}.", terminal::seconds(started.elapsed()));
+}
+
+fn default_data(manifest: &ValidatedCluster) -> PathBuf {
+    PathBuf::from("basalt-data").join(&manifest.name)
+}
+
+fn print_line(line: Option<String>) {
+    if let Some(line) = line {
+        println!("{line}");
+    }
+}

@@ -1,0 +1,329 @@
+//! From a cluster to the processes that it is made of: pure.
+//!
+//! ```text
+//! DATA/<claim>/          the shared storage
+//! DATA/coordinator-0/    what one member of the coordinator keeps
+//! DATA/config/           the file of each process
+//! DATA/logs/             the log of each process
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use basalt_api::ValidatedCluster;
+use serde::Serialize;
+
+use super::folder::Identity;
+use super::ports::{PortName, Ports};
+use crate::role_config::{
+    CoordinatorMember, CoordinatorSettings, DeclaredTable, MasterSettings, RegionServerSettings,
+    RoleFile, RoleName, ServerSettings,
+};
+
+/// All processes of a cluster, in the order in which they are started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Folders that must be there before the first process starts.
+    pub folders: Vec<PathBuf>,
+    /// The processes.
+    pub processes: Vec<ProcessPlan>,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessPlan {
+    /// Its name, as `regionserver-0`.
+    pub name: String,
+    /// Its role.
+    pub role: RoleName,
+    /// Where it listens.
+    pub listens: Vec<(PortName, SocketAddr)>,
+    /// Its file.
+    pub file: RolePlan,
+}
+
+/// The file of one process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum RolePlan {
+    /// Of a member of the coordinator.
+    Coordinator(RoleFile<CoordinatorSettings>),
+    /// Of a master.
+    Master(RoleFile<MasterSettings>),
+    /// Of a region server.
+    RegionServer(RoleFile<RegionServerSettings>),
+}
+
+/// Everything runs on this machine, and is reached from it alone.
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// The folder of the processes' files.
+pub(super) const CONFIG_FOLDER: &str = "config";
+/// The folder of the processes' logs.
+pub(super) const LOGS_FOLDER: &str = "logs";
+/// The node below which the cluster's records lie.
+const NODES_PARENT: &str = "/basalt";
+/// The node below which stock clients look, without being told.
+const CLIENT_PARENT: &str = "/hbase";
+
+/// The names and roles of the processes of `cluster`, in the order in which they are started.
+pub fn process_names(cluster: &ValidatedCluster) -> Vec<(String, RoleName)> {
+    let of_role = |role: RoleName, count: u32| {
+        (0..count).map(move |index| (format!("{}-{index}", role.subcommand()), role))
+    };
+    of_role(RoleName::Coordinator, cluster.coordinators)
+        .chain(of_role(RoleName::Master, cluster.masters))
+        .chain(of_role(RoleName::RegionServer, cluster.region_servers))
+        .collect()
+}
+
+/// Plans `cluster` in the folder `data`, which `identity` belongs to.
+///
+/// # Errors
+/// The claim has a name that the folder needs for itself, or `ports` lacks one.
+pub fn plan(
+    cluster: &ValidatedCluster,
+    identity: &Identity,
+    data: &Path,
+    ports: &Ports,
+) -> anyhow::Result<Plan> {
+    let names = process_names(cluster);
+    let claim = &cluster.shared_claim;
+    if [CONFIG_FOLDER, LOGS_FOLDER].contains(&claim.as_str())
+        || names.iter().any(|(name, _)| name == claim)
+    {
+        bail!(
+            "spec.storage.shared.claim: {claim:?} is a folder of `basalt local`; name it otherwise"
+        );
+    }
+    let planner = Planner { cluster, identity, data, ports };
+    let processes = names.iter().enumerate();
+    let processes = processes.map(|(index, (name, role))| planner.process(index, name, *role));
+    let mut folders = vec![data.join(CONFIG_FOLDER), data.join(LOGS_FOLDER), data.join(claim)];
+    let coordinators = names.iter().filter(|(_, role)| *role == RoleName::Coordinator);
+    folders.extend(coordinators.map(|(name, _)| data.join(name)));
+    Ok(Plan {
+        cluster: cluster.name.clone(),
+        folders,
+        processes: processes.collect::<anyhow::Result<_>>()?,
+    })
+}
+
+/// What every process is planned from.
+struct Planner<'a> {
+    cluster: &'a ValidatedCluster,
+    identity: &'a Identity,
+    data: &'a Path,
+    ports: &'a Ports,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// The addresses `host:port` of all processes of `role` that listen for `port`.
+    pub fn addresses(&self, role: RoleName, port: PortName) -> Vec<String> {
+        let of_role = self.processes.iter().filter(|process| process.role == role);
+        of_role.filter_map(|process| process.address(port)).map(|a| a.to_string()).collect()
+    }
+}
+
+// === impl ProcessPlan ===
+
+impl ProcessPlan {
+    /// Where it listens for `port`.
+    pub fn address(&self, port: PortName) -> Option<SocketAddr> {
+        self.listens.iter().find(|(name, _)| *name == port).map(|(_, address)| *address)
+    }
+}
+
+// === impl Planner ===
+
+impl Planner<'_> {
+    fn process(&self, index: usize, name: &str, role: RoleName) -> anyhow::Result<ProcessPlan> {
+        let listens = PortName::of_role(role).iter();
+        let listens = listens.map(|(port, _)| Ok((*port, self.address(name, *port)?)));
+        let file = match role {
+            RoleName::Coordinator => {
+                RolePlan::Coordinator(self.file(name, role, self.coordinator(index, name)?))
+            }
+            RoleName::Master => RolePlan::Master(self.file(name, role, self.master(index, name)?)),
+            RoleName::RegionServer | RoleName::Idle => {
+                let server = self.server(index, name)?;
+                RolePlan::RegionServer(self.file(name, role, RegionServerSettings { server }))
+            }
+        };
+        Ok(ProcessPlan {
+            name: name.to_owned(),
+            role,
+            listens: listens.collect::<anyhow::Result<_>>()?,
+            file,
+        })
+    }
+
+    fn file<S>(&self, name: &str, role: RoleName, settings: S) -> RoleFile<S> {
+        RoleFile {
+            role,
+            cluster: self.cluster.name.clone(),
+            cluster_uid: self.identity.uid.clone(),
+            process: name.to_owned(),
+            log_level: self.cluster.log_level.clone(),
+            supervised: true,
+            failover: self.cluster.spec.failover.clone(),
+            settings,
+        }
+    }
+
+    fn coordinator(&self, index: usize, name: &str) -> anyhow::Result<CoordinatorSettings> {
+        let member = |index: u32| {
+            let name = format!("{}-{index}", RoleName::Coordinator.subcommand());
+            Ok(CoordinatorMember {
+                id: u64::from(index) + 1,
+                client: self.address(&name, PortName::Client)?.to_string(),
+                peer: self.address(&name, PortName::Peer)?.to_string(),
+            })
+        };
+        Ok(CoordinatorSettings {
+            member: index as u64 + 1,
+            client_listen: self.address(name, PortName::Client)?,
+            peer_listen: self.address(name, PortName::Peer)?,
+            members: (0..self.cluster.coordinators).map(member).collect::<anyhow::Result<_>>()?,
+            data: self.data.join(name),
+        })
+    }
+
+    fn master(&self, index: usize, name: &str) -> anyhow::Result<MasterSettings> {
+        let tables = self.cluster.tables.iter().map(|table| DeclaredTable {
+            name: table.resource_name.clone(),
+            spec: table.spec.clone(),
+        });
+        Ok(MasterSettings { server: self.server(index, name)?, tables: tables.collect() })
+    }
+
+    fn server(&self, index: usize, name: &str) -> anyhow::Result<ServerSettings> {
+        let coordinators = (0..self.cluster.coordinators).map(|index| {
+            let name = format!("{}-{index}", RoleName::Coordinator.subcommand());
+            Ok(self.address(&name, PortName::Client)?.to_string())
+        });
+        // Region servers follow the coordinators and masters; the first gets the first rack.
+        let racks = &self.cluster.local_racks;
+        let before = self.cluster.coordinators as usize
+            + if name.starts_with(RoleName::RegionServer.subcommand()) {
+                self.cluster.masters as usize
+            } else {
+                0
+            };
+        let rack = racks.iter().cycle().nth(index.saturating_sub(before) % racks.len().max(1));
+        Ok(ServerSettings {
+            host: HOST.to_string(),
+            rpc_listen: self.address(name, PortName::Rpc)?,
+            peer_listen: self.address(name, PortName::Peer)?,
+            web_listen: self.address(name, PortName::Web)?,
+            coordinators: coordinators.collect::<anyhow::Result<_>>()?,
+            nodes_parent: NODES_PARENT.to_owned(),
+            client_parent: CLIENT_PARENT.to_owned(),
+            storage: self.data.join(&self.cluster.shared_claim),
+            rack: rack.cloned().unwrap_or_default(),
+        })
+    }
+
+    fn address(&self, process: &str, name: PortName) -> anyhow::Result<SocketAddr> {
+        let port = self.ports.get(process, name);
+        let port = port.with_context(|| format!("{process} has no {name:?} port"))?;
+        Ok(SocketAddr::new(HOST, port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(manifest: &str) -> anyhow::Result<Plan> {
+        let manifests = basalt_api::Manifests::from_yaml("m.yaml", manifest)?;
+        let (cluster, tables) = manifests.into_single_cluster("m.yaml")?;
+        let cluster = basalt_api::validate(&cluster, &tables).unwrap();
+        let ports = Ports::default().completed(&process_names(&cluster));
+        let identity = Identity::new(&cluster, "uid-1".to_owned());
+        plan(&cluster, &identity, Path::new("/data"), &ports)
+    }
+
+    fn demo() -> Plan {
+        planned(include_str!("../../../examples/cluster.yaml")).unwrap()
+    }
+
+    #[test]
+    fn the_demo_is_eight_processes_in_the_order_of_starting() {
+        let plan = demo();
+        let names: Vec<_> = plan.processes.iter().map(|process| process.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "coordinator-0",
+                "coordinator-1",
+                "coordinator-2",
+                "master-0",
+                "master-1",
+                "regionserver-0",
+                "regionserver-1",
+                "regionserver-2",
+            ]
+        );
+        assert!(plan.folders.contains(&PathBuf::from("/data/demo-data")));
+        assert!(plan.folders.contains(&PathBuf::from("/data/coordinator-2")));
+        assert_eq!(
+            plan.addresses(RoleName::Coordinator, PortName::Client),
+            ["127.0.0.1:2181", "127.0.0.1:2182", "127.0.0.1:2183"]
+        );
+    }
+
+    #[test]
+    fn members_know_each_other_and_keep_their_own_folders() {
+        let RolePlan::Coordinator(file) = &demo().processes[1].file else {
+            panic!("the second process is a coordinator");
+        };
+        assert_eq!(file.settings.member, 2);
+        assert_eq!(file.settings.data, Path::new("/data/coordinator-1"));
+        assert_eq!(file.settings.members.len(), 3);
+        assert_eq!(file.settings.members[1].client, file.settings.client_listen.to_string());
+        assert_eq!(file.settings.members[1].peer, file.settings.peer_listen.to_string());
+        assert!(file.supervised);
+    }
+
+    #[test]
+    fn masters_know_the_tables_and_region_servers_are_dealt_to_racks() {
+        let plan = demo();
+        let RolePlan::Master(master) = &plan.processes[3].file else {
+            panic!("the fourth process is a master");
+        };
+        assert_eq!(master.settings.validated_tables().unwrap()[0].split_keys.len(), 11);
+        let racks = plan.processes.iter().filter_map(|process| match &process.file {
+            RolePlan::RegionServer(file) => Some(file.settings.server.rack.as_str()),
+            _ => None,
+        });
+        assert_eq!(racks.collect::<Vec<_>>(), ["r1", "r2", "r3"]);
+    }
+
+    #[test]
+    fn a_process_reads_the_file_that_was_planned_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for process in demo().processes {
+            let path = folder.path().join(&process.name);
+            std::fs::write(&path, serde_json::to_string_pretty(&process.file).unwrap()).unwrap();
+            match process.file {
+                RolePlan::Coordinator(file) => assert_eq!(RoleFile::read(&path).unwrap(), file),
+                RolePlan::Master(file) => assert_eq!(RoleFile::read(&path).unwrap(), file),
+                RolePlan::RegionServer(file) => assert_eq!(RoleFile::read(&path).unwrap(), file),
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_that_is_called_like_a_folder_of_ours_is_refused() {
+        let manifest = include_str!("../../../examples/minimal.yaml");
+        for claim in ["logs", "coordinator-0"] {
+            let error = planned(&manifest.replace("demo-data", claim)).unwrap_err().to_string();
+            assert!(error.contains("spec.storage.shared.claim"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What `basalt local` says. For someone who sees it for the first time: what runs, how to reach
+//! it, where its data and logs are, and what happened.
+
+use std::time::Duration;
+
+use basalt_api::{Timespan, ValidatedCluster};
+
+use super::cluster::LocalCluster;
+use super::keeper::Event;
+use super::plan::Plan;
+use super::ports::PortName;
+use crate::role_config::RoleName;
+
+/// What is started, and where.
+pub(super) fn opening(manifest: &ValidatedCluster, cluster: &LocalCluster) -> String {
+    let folder = cluster.folder();
+    let age = if folder.is_new { "new" } else { "with what was there" };
+    let timers = &manifest.timers;
+    let header = format!(
+        "Cluster {} on this machine\n\
+         data      {} ({age})\n\
+         logs      {}\n\
+         failover  within {}: session {}, serving lease {}\n\n",
+        manifest.name,
+        folder.path.display(),
+        cluster.logs().display(),
+        Timespan::from(timers.target),
+        Timespan::from(timers.session_timeout),
+        Timespan::from(timers.serving_lease),
+    );
+    header + &table(cluster.plan())
+}
+
+/// How to reach a cluster that serves.
+pub(super) fn ready(cluster: &LocalCluster, after: Duration) -> String {
+    let plan = cluster.plan();
+    format!(
+        "\nReady after {}. HBase clients connect with\n  \
+         hbase.zookeeper.quorum = {}\n\
+         or\n  \
+         hbase.client.registry.impl = org.apache.hadoop.hbase.client.RpcConnectionRegistry\n  \
+         hbase.masters = {}\n\
+         Ctrl-C stops the cluster.\n\n",
+        seconds(after),
+        plan.addresses(RoleName::Coordinator, PortName::Client).join(","),
+        plan.addresses(RoleName::Master, PortName::Rpc).join(","),
+    )
+}
+
+/// One event in a line; `None` for what is not worth one.
+pub(super) fn event(event: &Event, cluster: &LocalCluster) -> Option<String> {
+    match event {
+        Event::Ready { process, pid, after } => {
+            Some(format!("{process:<16} ready after {} (pid {pid})", seconds(*after)))
+        }
+        Event::Died { death, again_after } => {
+            let next = match again_after {
+                Some(Duration::ZERO) => "; starting it again".to_owned(),
+                Some(delay) => format!("; starting it again in {}", Timespan::from(*delay)),
+                None => String::new(),
+            };
+            let log = if death.how.starts_with("failed") {
+                format!("\n{:<16} see {}", "", cluster.log(&death.process).display())
+            } else {
+                String::new()
+            };
+            Some(format!("{:<16} {} (pid {}){next}{log}", death.process, death.how, death.pid))
+        }
+        Event::NotStarted { process, reason } => Some(format!("{process:<16} {reason}")),
+    }
+}
+
+/// A duration as people say it: `0.8 s`.
+pub(super) fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+fn table(plan: &Plan) -> String {
+    let mut lines = vec![format!("{:<16} {:<22} {}", "process", "clients", "web")];
+    for process in &plan.processes {
+        let client = process.address(PortName::Client).or(process.address(PortName::Rpc));
+        let client = client.map(|address| address.to_string()).unwrap_or_default();
+        let web = process.address(PortName::Web).map(|address| format!("http://{address}"));
+        let line = format!("{:<16} {client:<22} {}", process.name, web.unwrap_or_default());
+        lines.push(line.trim_end().to_owned());
+    }
+    lines.join("\n") + "\n\n"
+}

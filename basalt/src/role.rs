@@ -1,0 +1,143 @@
+//! The frame of every role: its file, telemetry, signals, seams; then the role itself.
+//!
+//! SIGTERM and Ctrl-C ask it to stop; a second one ends it at once. A supervised process also ends
+//! at once when its standard input does: whoever started it holds the other end, and is gone. So
+//! no child outlives `basalt local`, however that died.
+
+use std::future::Future;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process;
+
+use anyhow::Context;
+use basalt_runtime::{Seams, Shutdown, init_telemetry};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::role_config::{RoleFile, Settings};
+
+/// What a role's subcommand takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The role's file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Which life of the process this is, to whoever started it
+    #[arg(long, value_name = "NAME", default_value = "")]
+    instance: String,
+}
+
+/// What a role gets to run with.
+pub struct RoleContext<S> {
+    /// Its file.
+    pub file: RoleFile<S>,
+    /// Which life of the process this is, to whoever started it.
+    pub instance: String,
+    /// The machine.
+    pub seams: Seams,
+    /// How it is told to stop.
+    pub shutdown: Shutdown,
+}
+
+/// What a process prints on standard output, as a line of its own, once it serves.
+pub const READY_LINE: &str = "ready";
+
+/// How a process ends that was told twice to stop, or whose supervisor is gone.
+const ENDED_AT_ONCE: i32 = 130;
+
+/// Runs `role` with the file that `arguments` name, until it ends.
+pub(crate) fn run<S, F>(
+    arguments: &Arguments,
+    role: impl FnOnce(RoleContext<S>) -> F,
+) -> anyhow::Result<()>
+where
+    S: Settings,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let file = RoleFile::<S>::read(&arguments.config)?;
+    init_telemetry(&file.log_level).map_err(anyhow::Error::msg)?;
+    if file.supervised {
+        end_with_supervisor()?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        tokio::spawn(stop_on_signals(Signals::listen()?, shutdown.clone()));
+        let process = file.process.clone();
+        tracing::info!(process, instance = arguments.instance, "starting");
+        let ended = role(RoleContext {
+            file,
+            instance: arguments.instance.clone(),
+            seams: Seams::system(),
+            shutdown,
+        });
+        match ended.await {
+            Ok(()) => {
+                tracing::info!(process, "stopped");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(process, "failed: {error:#}");
+                Err(error)
+            }
+        }
+    })
+}
+
+/// Tells whoever started the process that it serves.
+pub fn tell_ready() {
+    println!("{READY_LINE}");
+}
+
+/// The signals that ask a process to stop.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+// === impl Signals ===
+
+impl Signals {
+    /// Takes both signals from now on; their defaults no longer apply.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        let take = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one of them. Cancel safe.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn stop_on_signals(mut signals: Signals, shutdown: Shutdown) {
+    signals.next().await;
+    tracing::info!("asked to stop");
+    shutdown.cancel();
+    signals.next().await;
+    tracing::warn!("asked to stop again: ending at once");
+    process::exit(ENDED_AT_ONCE);
+}
+
+/// Ends this process when standard input ends. A thread of its own: the runtime may be busy, and
+/// its threads for blocking work must not wait for this one.
+fn end_with_supervisor() -> anyhow::Result<()> {
+    let watch = || {
+        let mut bytes = [0; 64];
+        // What is read means nothing; only its end does. An error is an end as well.
+        while std::io::stdin().read(&mut bytes).is_ok_and(|length| length > 0) {}
+        tracing::error!("whoever started this process is gone: ending at once");
+        process::exit(ENDED_AT_ONCE);
+    };
+    std::thread::Builder::new()
+        .name("supervisor-watch".to_owned())
+        .spawn(watch)
+        .context("cannot watch the supervisor")?;
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! A whole local cluster of stand-ins: each child says that it is ready, and waits for its end.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by it")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use basalt::local::{LocalCluster, LocalOptions, PortName, ProcessState, tell_nobody};
+use basalt::role_config::RoleName;
+use basalt_api::{Manifests, ValidatedCluster, validate};
+use basalt_runtime::Seams;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn demo() -> ValidatedCluster {
+    let text = include_str!("../../examples/cluster.yaml");
+    let manifests = Manifests::from_yaml("cluster.yaml", text).unwrap();
+    let (cluster, tables) = manifests.into_single_cluster("cluster.yaml").unwrap();
+    validate(&cluster, &tables).unwrap()
+}
+
+/// A program in place of `basalt`; it ends when its standard input does.
+fn stand_in(folder: &Path) -> PathBuf {
+    let program = folder.join("stand-in");
+    std::fs::write(&program, "#!/bin/sh\necho ready\necho \"$@\" >&2\nexec cat\n").unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    program
+}
+
+async fn start(folder: &Path, free_ports: bool) -> anyhow::Result<LocalCluster> {
+    let options = LocalOptions {
+        data: folder.join("data"),
+        free_ports,
+        program: stand_in(folder),
+        on_death: tell_nobody(),
+    };
+    LocalCluster::start(&demo(), options, &Seams::system()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_started_again_is_the_same_one_at_the_same_ports() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = start(folder.path(), true).await.unwrap();
+    first.supervisor().wait_all_ready(PATIENCE).await.unwrap();
+    assert_eq!(first.supervisor().states().len(), 8);
+    let addresses = first.plan().addresses(RoleName::Coordinator, PortName::Client);
+    let uid = first.folder().identity.uid.clone();
+    std::fs::write(folder.path().join("data/demo-data/row"), "kept").unwrap();
+    first.supervisor().stop(PATIENCE).await;
+    drop(first);
+
+    let again = start(folder.path(), false).await.unwrap();
+    again.supervisor().wait_all_ready(PATIENCE).await.unwrap();
+    assert_eq!(again.plan().addresses(RoleName::Coordinator, PortName::Client), addresses);
+    assert_eq!(again.folder().identity.uid, uid);
+    assert!(folder.path().join("data/demo-data/row").exists());
+    let log = std::fs::read_to_string(again.log("regionserver-2")).unwrap();
+    assert!(log.starts_with("regionserver --config "), "{log}");
+    assert_eq!(log.lines().count(), 2, "one line for each life: {log}");
+    again.supervisor().stop(PATIENCE).await;
+    let states = again.supervisor().states();
+    assert!(states.values().all(|state| *state == ProcessState::Stopped), "{states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_named_with_its_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = start(folder.path(), true).await.unwrap();
+    let address = first.plan().addresses(RoleName::Master, PortName::Rpc)[1].clone();
+    first.supervisor().stop(PATIENCE).await;
+    drop(first);
+    let _other = Seams::system().network.listen(address.parse().unwrap()).await.unwrap();
+    let error = start(folder.path(), false).await.unwrap_err().to_string();
+    let port = address.rsplit_once(':').unwrap().1;
+    assert!(error.starts_with(&format!("port {port}, for the rpc port of master-1")), "{error}");
+    assert!(error.contains("--free-ports"), "{error}");
+}
+
+#[test]
+fn a_manifest_that_cannot_be_run_is_refused_with_all_its_problems() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.yaml");
+    let text = include_str!("../../examples/cluster.yaml")
+        .replace("masters: { replicas: 2 }", "masters: { replicas: 20 }")
+        .replace("regionReplicas: 1", "regionReplicas: 3");
+    std::fs::write(&file, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_basalt"))
+        .args(["local", "-f"])
+        .arg(&file)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
+    for part in ["cluster.yaml cannot be run", "spec.masters.replicas", "spec.regionReplicas"] {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+    assert!(!folder.path().join("basalt-data").exists(), "nothing was made");
+}

@@ -1,0 +1,62 @@
+//! The frame of a role: how a process ends, and what it says to a wrong file.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by it")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+fn spawn(folder: &Path, supervised: bool) -> Child {
+    let config = folder.join("idle.json");
+    let text = format!(
+        r#"{{ "role": "idle", "cluster": "c", "clusterUid": "u", "process": "idle-0",
+              "logLevel": "info", "supervised": {supervised}, "failover": {{}}, "settings": {{}} }}"#
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_basalt"))
+        .args(["idle", "--config"])
+        .arg(config)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    child
+}
+
+/// What the kernel does to the pipe when `basalt local` is killed with SIGKILL.
+#[test]
+fn a_supervised_process_ends_when_its_supervisor_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = spawn(folder.path(), true);
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_process_that_is_asked_to_stop_ends_cleanly() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = spawn(folder.path(), false);
+    drop(child.stdin.take());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_wrong_file_is_named_with_the_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("master.json");
+    std::fs::write(&config, r#"{ "role": "master", "cluster": 3 }"#).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_basalt"))
+        .args(["master", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("master.json") && message.contains("cluster"), "{message}");
+}

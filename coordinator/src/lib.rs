@@ -1,1 +1,36 @@
-//! The coordinator: a replicated tree of small nodes that speaks the ZooKeeper protocol.
+//! The coordinator: 1, 3 or 5 members that keep one tree of small nodes, for clients that speak
+//! the ZooKeeper protocol. It knows nothing of who its clients are.
+//!
+//! The way of a write reads straight down: `connection` → `request` → `proposals` (in order, to
+//! the leader) → `raft` (synced on a majority of the disks) → `replica` → `tree` (pure apply) →
+//! events to the watchers, then the answer to the client. Reads are answered from this member's
+//! copy, after all earlier writes of their session.
+//!
+//! A session lives while the leader hears of it (`vitality`, `expiry`); its end is a command like
+//! any other.
+
+mod config;
+mod connection;
+mod error;
+mod expiry;
+mod four_letter;
+mod handshake;
+mod identity;
+mod member;
+mod outgoing;
+mod proposals;
+mod raft;
+mod replica;
+mod request;
+mod server;
+mod session;
+mod tree;
+mod vitality;
+mod watch;
+mod wire;
+
+pub use config::{BoundAddresses, Config, Limits, Member, Timers};
+pub use error::Error;
+pub use raft::StoreError;
+pub use raft::log::LogError;
+pub use server::run;

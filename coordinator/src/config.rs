@@ -1,0 +1,231 @@
+//! What a member is told when it starts.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+
+/// The configuration of one member.
+#[derive(Debug)]
+pub struct Config {
+    /// The cluster that the member belongs to. Its data folder and its peers must agree.
+    pub cluster: String,
+    /// Which of `members` this one is.
+    pub member_id: u64,
+    /// All members: 1, 3 or 5.
+    pub members: BTreeMap<u64, Member>,
+    /// Where the other members reach this one; port 0 takes a free one.
+    pub peer_listen: SocketAddr,
+    /// Where clients reach this one; port 0 takes a free one.
+    pub client_listen: SocketAddr,
+    /// The folder of the log and the snapshots, within the file system that `run` is given.
+    pub data: PathBuf,
+    /// How long things take.
+    pub timers: Timers,
+    /// How much is kept.
+    pub limits: Limits,
+    /// Told the bound addresses once both are listened on.
+    pub ready: Option<oneshot::Sender<BoundAddresses>>,
+}
+
+/// Where a member is reached, as `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// By the other members.
+    pub peer_address: String,
+    /// By clients.
+    pub client_address: String,
+}
+
+/// Where a member listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundAddresses {
+    /// For the other members.
+    pub peer: SocketAddr,
+    /// For clients.
+    pub client: SocketAddr,
+}
+
+/// How long things take. The defaults are those of a failover target of three seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// Between two signs of life of the leader. Default: 50 ms.
+    pub heartbeat_interval: Duration,
+    /// The least silence of the leader after which a follower stands for election. Default: 320 ms.
+    pub election_timeout_min: Duration,
+    /// The most silence of the leader after which a follower stands for election. Default: 480 ms.
+    pub election_timeout_max: Duration,
+    /// The shortest session timeout that a client gets. Default: 500 ms.
+    pub session_timeout_min: Duration,
+    /// The longest session timeout that a client gets. Default: 40 s.
+    pub session_timeout_max: Duration,
+    /// How long a member without contact to a leader goes on serving its clients: longer than a
+    /// change of leader takes, else each change drops them all. Default: 1.2 s.
+    pub isolation_grace: Duration,
+    /// How long a client has for its first message, and a slow one for taking in a reply.
+    /// Default: 10 s.
+    pub client_io_timeout: Duration,
+}
+
+/// How much is kept and taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A snapshot is made after this many entries. Default: 10,000.
+    pub snapshot_entries: u64,
+    /// How many entries behind the snapshot stay, for followers that are a little late.
+    /// Default: 2,000.
+    pub snapshot_entries_kept: u64,
+    /// The longest frame that a client may send (`jute.maxbuffer`). Default: 1 MiB.
+    pub frame_bytes_max: usize,
+    /// How many clients may be connected. Default: 10,000.
+    pub connections_max: usize,
+}
+
+/// Members name themselves in the top byte of the sessions that they open, which must stay clear
+/// of the marks that ZooKeeper sets there.
+const MEMBER_ID_MAX: u64 = 100;
+
+// === impl Timers ===
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout_min: Duration::from_millis(320),
+            election_timeout_max: Duration::from_millis(480),
+            session_timeout_min: Duration::from_millis(500),
+            session_timeout_max: Duration::from_secs(40),
+            isolation_grace: Duration::from_millis(1200),
+            client_io_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Timers {
+    /// How often the leader hears which sessions live.
+    pub(crate) fn touch_interval(&self) -> Duration {
+        (self.session_timeout_min / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
+    }
+
+    /// How long a request to another member may take: as long as it takes to notice that it is
+    /// gone by other means.
+    pub(crate) fn peer_request_timeout(&self) -> Duration {
+        self.election_timeout_max
+    }
+
+    /// How long a leader's word holds after a majority last heard it. A follower stands for
+    /// election after this and a random wait, which together are the election timeout.
+    pub(crate) fn leader_lease(&self) -> Duration {
+        self.election_timeout_max / 2
+    }
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            snapshot_entries: 10_000,
+            snapshot_entries_kept: 2_000,
+            frame_bytes_max: basalt_zk::proto::frame::FRAME_BYTES_MAX,
+            connections_max: 10_000,
+        }
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Checks what can be wrong in a configuration.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let wrong = |problem: String| Err(Error::Config { problem });
+        if !matches!(self.members.len(), 1 | 3 | 5) {
+            return wrong(format!(
+                "{} members: a coordinator has 1, 3 or 5",
+                self.members.len()
+            ));
+        }
+        if !self.members.contains_key(&self.member_id) {
+            return wrong(format!(
+                "member {} is not among the members {:?}",
+                self.member_id,
+                self.members.keys()
+            ));
+        }
+        if let Some(member) = self
+            .members
+            .keys()
+            .find(|member| !(1..=MEMBER_ID_MAX).contains(member))
+        {
+            return wrong(format!("member id {member}: it must be 1 to {MEMBER_ID_MAX}"));
+        }
+        let timers = &self.timers;
+        if timers.election_timeout_min >= timers.election_timeout_max {
+            return wrong(format!(
+                "election_timeout_min {:?} must be below election_timeout_max {:?}",
+                timers.election_timeout_min, timers.election_timeout_max
+            ));
+        }
+        let shortest_wait = timers
+            .election_timeout_min
+            .saturating_sub(timers.leader_lease());
+        if timers.heartbeat_interval.is_zero() || timers.heartbeat_interval >= shortest_wait {
+            return wrong(format!(
+                "heartbeat_interval {:?} must be above 0 and below election_timeout_min - \
+                 election_timeout_max / 2, which is {shortest_wait:?}",
+                timers.heartbeat_interval
+            ));
+        }
+        if timers.session_timeout_min > timers.session_timeout_max {
+            return wrong(format!(
+                "session_timeout_min {:?} must not be above session_timeout_max {:?}",
+                timers.session_timeout_min, timers.session_timeout_max
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(members: u64) -> Config {
+        let member = Member {
+            peer_address: "localhost:1".to_owned(),
+            client_address: "localhost:2".to_owned(),
+        };
+        Config {
+            cluster: "test".to_owned(),
+            member_id: 1,
+            members: (1..=members).map(|id| (id, member.clone())).collect(),
+            peer_listen: "127.0.0.1:0".parse().unwrap(),
+            client_listen: "127.0.0.1:0".parse().unwrap(),
+            data: "/data".into(),
+            timers: Timers::default(),
+            limits: Limits::default(),
+            ready: None,
+        }
+    }
+
+    #[test]
+    fn the_defaults_pass() {
+        for members in [1, 3, 5] {
+            config(members).check().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let error = config(2).check().unwrap_err().to_string();
+        assert!(error.contains("1, 3 or 5"), "{error}");
+        let mut slow = config(3);
+        slow.timers.heartbeat_interval = Duration::from_millis(100);
+        let error = slow.check().unwrap_err().to_string();
+        assert!(error.contains("80ms"), "{error}");
+    }
+}

@@ -1,0 +1,72 @@
+//! Why a member cannot start or go on.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::raft::StoreError;
+use crate::raft::log::LogError;
+
+/// Why a member cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration contradicts itself.
+    #[error("the coordinator's configuration is wrong: {problem}")]
+    Config {
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// An address cannot be listened on.
+    #[error("{0}")]
+    Listen(#[source] io::Error),
+    /// The data folder belongs to somebody else.
+    #[error(
+        "{} holds the data of member {found_member} of coordinator {found_cluster:?}, but this is \
+         member {member} of {cluster:?}: give this member its own folder, or an empty one",
+        .path.display()
+    )]
+    ForeignFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        found_cluster: String,
+        /// Whose it is.
+        found_member: u64,
+        /// Who we are.
+        cluster: String,
+        /// Who we are.
+        member: u64,
+    },
+    /// The file that says whose folder it is says nothing of the kind.
+    #[error(
+        "{}: does not say which coordinator this folder belongs to. If the other members are \
+         well, move the folder away and start with an empty one", .path.display()
+    )]
+    Identity {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file system failed.
+    #[error(transparent)]
+    File(#[from] basalt_fs::Error),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The snapshot cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The snapshot was read, but makes no sense.
+    #[error("the newest snapshot makes no sense: {problem}")]
+    Snapshot {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Consensus has stopped: the disk failed, or an invariant broke. A new start recovers.
+    #[error("consensus has stopped: {problem}")]
+    Consensus {
+        /// What it says.
+        problem: String,
+    },
+    /// The service for the other members has stopped.
+    #[error("the service for the other members has stopped: {0}")]
+    PeerService(#[from] tonic::transport::Error),
+}

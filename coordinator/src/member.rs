@@ -1,0 +1,169 @@
+//! One running member: what its tasks share.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Duration;
+
+use basalt_runtime::Seams;
+use basalt_zk::proto::{SessionId, Zxid};
+use openraft::ReadPolicy;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::config::Config;
+use crate::expiry::Expiry;
+use crate::raft::{Peers, Raft};
+use crate::replica::Replica;
+use crate::tree::Command;
+
+/// What the tasks of a member share.
+pub(crate) struct Member {
+    pub(crate) config: Config,
+    pub(crate) seams: Seams,
+    pub(crate) raft: Raft,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) peers: Peers,
+    /// Who leads, as far as this member knows.
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) expiry: Expiry,
+    /// The sessions that have shown signs of life here since the leader was told.
+    pub(crate) touched: Mutex<BTreeSet<SessionId>>,
+    /// Whether clients are served: a leader was heard of lately.
+    pub(crate) serving: watch::Sender<bool>,
+    /// When a leader last confirmed that it leads.
+    pub(crate) contact: Mutex<Instant>,
+    pub(crate) connection_count: AtomicUsize,
+    pub(crate) latency: Latency,
+}
+
+/// Who leads, and since which term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leadership {
+    pub(crate) term: u64,
+    pub(crate) leader: Option<u64>,
+}
+
+/// How long writes have taken.
+#[derive(Debug, Default)]
+pub(crate) struct Latency {
+    pub(crate) count: AtomicU64,
+    pub(crate) total_us: AtomicU64,
+    pub(crate) max_us: AtomicU64,
+}
+
+/// How long a member waits before it asks again.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// A command that is not applied for so long is sent again, whatever else happened.
+const RESEND_AFTER: Duration = Duration::from_secs(1);
+
+// === impl Member ===
+
+impl Member {
+    /// Which member this is.
+    pub(crate) fn id(&self) -> u64 {
+        self.config.member_id
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.leadership.borrow().leader == Some(self.id())
+    }
+
+    /// The session has shown a sign of life.
+    pub(crate) fn touch(&self, session: SessionId) {
+        self.touched.lock().insert(session);
+    }
+
+    /// Sends this member's commands to the leader, in order, again where they may have been lost.
+    pub(crate) async fn propose_all(&self) {
+        let mut leadership = self.leadership.clone();
+        let proposals = &self.replica.proposals;
+        loop {
+            tokio::select! {
+                biased;
+                changed = leadership.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    proposals.rewind();
+                }
+                () = proposals.added() => {}
+                () = tokio::time::sleep(RESEND_AFTER) => {
+                    if proposals.oldest_age() > RESEND_AFTER {
+                        proposals.rewind();
+                    }
+                }
+            }
+            let Some(leader) = leadership.borrow_and_update().leader else {
+                continue;
+            };
+            while let Some(batch) = proposals.unsent() {
+                match self.propose_to(leader, batch.commands).await {
+                    Ok(()) => proposals.mark_sent(batch.last),
+                    Err(status) => {
+                        tracing::debug!(leader, %status, "commands were not taken");
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                }
+                // What was sent to a leader that leads no more is sent again above.
+                if leadership.has_changed().unwrap_or(true) {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn propose_to(&self, leader: u64, commands: Vec<Command>) -> Result<(), Status> {
+        if leader == self.id() {
+            return self.propose_as_leader(commands).await;
+        }
+        let commands = commands.into_iter().map(Into::into).collect();
+        self.peers.propose(leader, commands).await
+    }
+
+    /// Puts commands into the log, in order, if this member leads. That it does so is no promise:
+    /// their origin sends them again until it sees them applied.
+    pub(crate) async fn propose_as_leader(&self, commands: Vec<Command>) -> Result<(), Status> {
+        if !self.raft.is_leader() {
+            return Err(Status::failed_precondition("this member does not lead"));
+        }
+        let time_ms = self.seams.clock.wall_ms();
+        for command in commands {
+            let command = Command { time_ms, ..command };
+            self.raft
+                .client_write_ff(command, None)
+                .await
+                .map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// The index that a linearizable read has to wait for, if this member leads.
+    pub(crate) async fn read_index_as_leader(&self) -> Result<u64, Status> {
+        let read = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
+        let (read, _) = read.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(read.index())
+    }
+
+    /// Waits until this member has all that was committed anywhere when it was called.
+    pub(crate) async fn sync(&self) {
+        loop {
+            let leader = self.leadership.borrow().leader;
+            let index = match leader {
+                Some(leader) if leader == self.id() => self.read_index_as_leader().await,
+                Some(leader) => self.peers.read_index(leader).await,
+                None => Err(Status::unavailable("there is no leader")),
+            };
+            match index {
+                Ok(index) => {
+                    let wanted = Zxid(i64::try_from(index).unwrap_or(i64::MAX));
+                    return self.replica.wait_applied(wanted).await;
+                }
+                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+            }
+        }
+    }
+}

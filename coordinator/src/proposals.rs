@@ -1,0 +1,257 @@
+//! What this member's clients have asked for and what is not applied yet.
+//!
+//! All commands of a member go to the leader through one ordered pipeline: each gets the next
+//! number, and the state applies it if and only if its number is the next. So a command may be
+//! sent as often as needed: after a change of leader all that is not applied is sent again, in
+//! order, nothing is applied twice and no gap opens. A client's write thus survives the loss of
+//! the leader.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_zk::proto::Zxid;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::tree::{Change, Command, Origin, Verdict};
+
+/// The pipeline of one member in one life.
+pub(crate) struct Proposals {
+    member: u64,
+    life: u64,
+    queue: Mutex<Queue>,
+    /// Told when there is something to send.
+    added: Notify,
+    room: Arc<Semaphore>,
+}
+
+/// Invariant: the numbers of `pending` are consecutive and end below `next`.
+struct Queue {
+    next: u64,
+    /// Up to here the present leader has been sent everything.
+    sent: u64,
+    pending: VecDeque<Pending>,
+}
+
+struct Pending {
+    number: u64,
+    change: Change,
+    answer: Answer,
+    since: Instant,
+    /// Given back when the command is applied.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What is done with the outcome of a command, once it is applied here. Runs while the state is
+/// locked: it must not block, nor read the state.
+pub(crate) type Answer = Box<dyn FnOnce(Outcome) + Send>;
+
+/// What became of a command.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It was applied.
+    Applied { zxid: Zxid, verdict: Verdict },
+    /// It was applied, but the state came as a snapshot that does not tell what it did.
+    Unknown,
+}
+
+/// Commands to be sent together.
+pub(crate) struct Batch {
+    pub(crate) commands: Vec<Command>,
+    /// The number of the last one.
+    pub(crate) last: u64,
+}
+
+/// The unit in which the room for pending commands is counted.
+const ROOM_UNIT_BYTES: usize = 1024;
+/// The room for pending commands, in those units: 32 MiB, or 32,768 small commands.
+const ROOM_UNITS: usize = 32 << 10;
+/// How many bytes of commands are sent at once, at most (but always one command).
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+// === impl Proposals ===
+
+impl Proposals {
+    /// The empty pipeline of `member` in this `life`.
+    pub(crate) fn new(member: u64, life: u64) -> Self {
+        Self {
+            member,
+            life,
+            queue: Mutex::new(Queue {
+                next: 1,
+                sent: 0,
+                pending: VecDeque::new(),
+            }),
+            added: Notify::new(),
+            room: Arc::new(Semaphore::new(ROOM_UNITS)),
+        }
+    }
+
+    /// Adds a command at the end; waits while there is no room. Commands of one caller keep
+    /// their order.
+    pub(crate) async fn submit(&self, change: Change, answer: Answer) {
+        let units = (1 + change.size_bytes() / ROOM_UNIT_BYTES).min(ROOM_UNITS);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        // The semaphore is never closed, so there is always a permit.
+        let room = Arc::clone(&self.room).acquire_many_owned(units).await.ok();
+        let mut queue = self.queue.lock();
+        let number = queue.next;
+        queue.next += 1;
+        queue.pending.push_back(Pending {
+            number,
+            change,
+            answer,
+            since: Instant::now(),
+            _room: room,
+        });
+        drop(queue);
+        self.added.notify_one();
+    }
+
+    /// Waits until something was added.
+    pub(crate) async fn added(&self) {
+        self.added.notified().await;
+    }
+
+    /// What has to be sent to the present leader next.
+    pub(crate) fn unsent(&self) -> Option<Batch> {
+        let queue = self.queue.lock();
+        let first = queue.pending.front()?.number;
+        let skipped = (queue.sent + 1).saturating_sub(first);
+        let mut bytes = 0;
+        let mut last = 0;
+        let commands: Vec<Command> = queue
+            .pending
+            .iter()
+            .skip(usize::try_from(skipped).unwrap_or(usize::MAX))
+            .take_while(|pending| {
+                let is_first = bytes == 0;
+                bytes += pending.change.size_bytes();
+                is_first || bytes <= BATCH_BYTES_MAX
+            })
+            .map(|pending| {
+                last = pending.number;
+                self.command(pending)
+            })
+            .collect();
+        (!commands.is_empty()).then_some(Batch { commands, last })
+    }
+
+    fn command(&self, pending: &Pending) -> Command {
+        Command {
+            origin: Some(Origin {
+                member: self.member,
+                life: self.life,
+                number: pending.number,
+            }),
+            // The leader sets it.
+            time_ms: 0,
+            change: pending.change.clone(),
+        }
+    }
+
+    /// The present leader has been sent everything up to number `last`.
+    pub(crate) fn mark_sent(&self, last: u64) {
+        let mut queue = self.queue.lock();
+        queue.sent = queue.sent.max(last);
+    }
+
+    /// What was sent may have been lost: all that is not applied is sent again.
+    pub(crate) fn rewind(&self) {
+        self.queue.lock().sent = 0;
+        self.added.notify_one();
+    }
+
+    /// A command of ours was applied: gives what is to be done with its outcome.
+    pub(crate) fn settle(&self, origin: Origin) -> Option<Answer> {
+        if (origin.member, origin.life) != (self.member, self.life) {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        let settled = queue.pending.pop_front()?;
+        assert_eq!(
+            settled.number, origin.number,
+            "a member's commands are applied in order"
+        );
+        Some(settled.answer)
+    }
+
+    /// All commands of this life up to `number` were applied, but not here.
+    pub(crate) fn settle_unknown(&self, life: u64, number: u64) -> Vec<Answer> {
+        let mut queue = self.queue.lock();
+        let mut answers = Vec::new();
+        while life == self.life
+            && let Some(settled) = queue.pending.pop_front_if(|next| next.number <= number)
+        {
+            answers.push(settled.answer);
+        }
+        answers
+    }
+
+    /// How long the oldest command has been waiting.
+    pub(crate) fn oldest_age(&self) -> Duration {
+        let queue = self.queue.lock();
+        queue
+            .pending
+            .front()
+            .map_or(Duration::ZERO, |oldest| oldest.since.elapsed())
+    }
+
+    /// How many commands are waiting.
+    pub(crate) fn count(&self) -> usize {
+        self.queue.lock().pending.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use basalt_zk::proto::SessionId;
+
+    use super::*;
+
+    fn close(session: i64) -> Change {
+        Change::CloseSession {
+            session: SessionId(session),
+            attachment: 0,
+        }
+    }
+
+    fn numbers(batch: &Batch) -> Vec<u64> {
+        let numbers = batch.commands.iter().map(|command| command.origin);
+        numbers.map(|origin| origin.unwrap().number).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_not_applied_is_sent_again_in_order() {
+        let proposals = Proposals::new(1, 9);
+        for session in 0..3 {
+            proposals.submit(close(session), Box::new(|_| ())).await;
+        }
+        let batch = proposals.unsent().unwrap();
+        assert_eq!(numbers(&batch), [1, 2, 3]);
+        proposals.mark_sent(batch.last);
+        assert!(proposals.unsent().is_none());
+        let origin = batch.commands[0].origin.unwrap();
+        assert!(proposals.settle(origin).is_some());
+        proposals.submit(close(3), Box::new(|_| ())).await;
+        assert_eq!(numbers(&proposals.unsent().unwrap()), [4]);
+        proposals.rewind();
+        assert_eq!(numbers(&proposals.unsent().unwrap()), [2, 3, 4]);
+    }
+
+    #[tokio::test]
+    async fn commands_of_another_life_settle_nothing() {
+        let proposals = Proposals::new(1, 9);
+        proposals.submit(close(0), Box::new(|_| ())).await;
+        let other = Origin {
+            member: 1,
+            life: 8,
+            number: 1,
+        };
+        assert!(proposals.settle(other).is_none());
+        assert!(proposals.settle_unknown(8, 5).is_empty());
+        assert_eq!(proposals.settle_unknown(9, 5).len(), 1);
+    }
+}

@@ -1,0 +1,114 @@
+//! The log's contents, in memory.
+
+use std::collections::VecDeque;
+use std::ops::{Bound, RangeBounds};
+
+use crate::raft::types::{Entry, LogId, Payload, Vote};
+
+/// What the records so far amount to.
+///
+/// Invariant: the entries' indices are consecutive and begin right above `purged`.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    vote: Option<Vote>,
+    purged: Option<LogId>,
+    entries: VecDeque<Entry>,
+}
+
+// === impl Memory ===
+
+impl Memory {
+    pub(super) fn vote(&self) -> Option<Vote> {
+        self.vote
+    }
+
+    pub(super) fn set_vote(&mut self, vote: Vote) {
+        self.vote = Some(vote);
+    }
+
+    pub(super) fn purged(&self) -> Option<LogId> {
+        self.purged
+    }
+
+    /// The last entry's id, or the last purged one's.
+    pub(super) fn last(&self) -> Option<LogId> {
+        self.entries
+            .back()
+            .map_or(self.purged, |entry| Some(entry.log_id))
+    }
+
+    /// The index that the next entry has.
+    pub(super) fn next_index(&self) -> u64 {
+        self.last().map_or(0, |last| last.index + 1)
+    }
+
+    fn first_index(&self) -> u64 {
+        self.purged.map_or(0, |purged| purged.index + 1)
+    }
+
+    pub(super) fn append(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            assert_eq!(
+                entry.log_id.index,
+                self.next_index(),
+                "entries are appended without a gap"
+            );
+            self.entries.push_back(entry);
+        }
+    }
+
+    /// The entries of `range` that are there, up to `bytes_max` (but one at least).
+    pub(super) fn entries(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> Vec<Entry> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start + 1,
+            Bound::Unbounded => 0,
+        };
+        let skipped = start.saturating_sub(self.first_index());
+        let mut bytes = 0;
+        self.entries
+            .iter()
+            .skip(usize::try_from(skipped).unwrap_or(usize::MAX))
+            .take_while(|entry| {
+                let is_first = bytes == 0;
+                bytes += size_bytes(entry);
+                range.contains(&entry.log_id.index) && (is_first || bytes <= bytes_max)
+            })
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn truncate_after(&mut self, last: Option<&LogId>) {
+        let next = last.map_or(0, |last| last.index + 1);
+        let kept = next.saturating_sub(self.first_index());
+        self.entries
+            .truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+    }
+
+    pub(super) fn purge(&mut self, upto: LogId) {
+        if self.purged >= Some(upto) {
+            return;
+        }
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.log_id.index <= upto.index)
+        {
+            self.entries.pop_front();
+        }
+        self.purged = Some(upto);
+        // A snapshot that reaches beyond the log replaces all of it.
+        let is_consecutive = |entry: &Entry| entry.log_id.index == upto.index + 1;
+        if !self.entries.front().is_none_or(is_consecutive) {
+            self.entries.clear();
+        }
+    }
+}
+
+fn size_bytes(entry: &Entry) -> usize {
+    const FIXED_BYTES: usize = 64;
+    match &entry.payload {
+        Payload::Normal(command) => command.change.size_bytes(),
+        Payload::Blank | Payload::Membership(_) => FIXED_BYTES,
+    }
+}

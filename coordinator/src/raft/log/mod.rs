@@ -1,0 +1,193 @@
+//! The Raft log on disk: segments of frames, written by one task, synced in groups.
+//!
+//! ```text
+//! <folder>/log-00000000000000000007
+//! frame: | length u32 | crc32c u32 | offset u64 | records … |
+//! ```
+//!
+//! A frame holds what was written between two syncs; each record is a `LogRecord` message with
+//! its length before it. The length counts the records, the checksum covers offset and records,
+//! and the offset is where in the file the frame begins. Numbers are big endian.
+//!
+//! **A valid frame at offset n proves that everything below n was synced**, as nothing is written
+//! before the frame ahead of it is synced. So damage with a valid frame behind it is corruption,
+//! and refused; damage at the very end is a write that was cut off, and was never acknowledged.
+//! Each start opens a new segment, whose header says how much of the last one counts.
+//!
+//! All entries that are not in a snapshot (and some that are) stay in memory too: a coordinator's
+//! log is small, and its followers read it all the time.
+
+mod frame;
+mod memory;
+mod recovery;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::RangeBounds;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::raft::log::memory::Memory;
+use crate::raft::log::writer::{Completion, Write};
+use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
+use crate::wire::v1;
+
+pub(crate) use recovery::open;
+
+/// The log, as openraft uses it. Clones are the same log.
+#[derive(Clone)]
+pub(crate) struct Log {
+    memory: Arc<RwLock<Memory>>,
+    writes: mpsc::Sender<Write>,
+}
+
+/// Why the log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The file system failed.
+    #[error(transparent)]
+    File(#[from] basalt_fs::Error),
+    /// Bytes that had been synced are not what was written.
+    #[error(
+        "{}: damaged at byte {offset}, and what follows proves that those bytes had been synced: \
+         acknowledged changes may be lost. If the other members are well, stop this member, move \
+         its data folder away and let it start with an empty one", .path.display()
+    )]
+    Damaged {
+        /// The segment.
+        path: PathBuf,
+        /// Where the first bad frame begins.
+        offset: u64,
+    },
+    /// A segment is missing.
+    #[error(
+        "{}: the log goes on after it, but it is missing: restore it, or, if the other members are \
+         well, move this member's data folder away and let it start with an empty one",
+        .path.display()
+    )]
+    Missing {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// A frame is whole but makes no sense: another release wrote it, or it is a bug.
+    #[error("{}: the frame at byte {offset} holds {problem}", .path.display())]
+    Senseless {
+        /// The segment.
+        path: PathBuf,
+        /// Where the frame begins.
+        offset: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// How many bytes of entries one read gives at most (but always one entry).
+const READ_BYTES_MAX: usize = 4 << 20;
+
+// === impl Log ===
+
+impl Log {
+    /// Hands a record to the writer, and waits until it is synced.
+    async fn write_and_sync(&self, record: v1::log_record::Record) -> io::Result<()> {
+        let (sender, synced) = oneshot::channel();
+        self.write(vec![record], Completion::Wait(sender)).await?;
+        synced.await.unwrap_or_else(|_| Err(writer_gone()))
+    }
+
+    async fn write(
+        &self,
+        records: Vec<v1::log_record::Record>,
+        completion: Completion,
+    ) -> io::Result<()> {
+        let write = Write {
+            records,
+            completion,
+        };
+        self.writes.send(write).await.map_err(|_| writer_gone())
+    }
+}
+
+impl RaftLogReader<TypeConfig> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        Ok(self.memory.read().entries(range, usize::MAX))
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.memory.read().vote())
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        Ok(self.memory.read().entries(start..end, READ_BYTES_MAX))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let memory = self.memory.read();
+        Ok(LogState {
+            last_purged_log_id: memory.purged(),
+            last_log_id: memory.last(),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.memory.write().set_vote(*vote);
+        self.write_and_sync(v1::log_record::Record::Vote((*vote).into()))
+            .await
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let records = entries
+            .iter()
+            .map(|entry| v1::log_record::Record::Entry(entry.clone().into()))
+            .collect();
+        // Readable before it is durable: replication to followers does not wait for our disk.
+        self.memory.write().append(entries);
+        self.write(records, Completion::Raft(callback)).await
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        self.memory.write().truncate_after(last.as_ref());
+        let truncation = v1::Truncation {
+            keep: last.map(Into::into),
+        };
+        self.write_and_sync(v1::log_record::Record::Truncation(truncation))
+            .await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        self.memory.write().purge(upto);
+        self.write(
+            vec![v1::log_record::Record::Purge(upto.into())],
+            Completion::Nobody,
+        )
+        .await
+    }
+}
+
+fn writer_gone() -> io::Error {
+    io::Error::other("the log's writer has stopped")
+}

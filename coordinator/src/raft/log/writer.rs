@@ -1,0 +1,202 @@
+//! The task that writes the log: takes all that waits, writes it as one frame, syncs once.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use basalt_fs::{AppendFile, SharedFileSystem};
+use openraft::storage::IOFlushed;
+use prost::Message;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::raft::log::frame;
+use crate::raft::log::recovery::segment_path;
+use crate::raft::types::TypeConfig;
+use crate::wire::v1::{self, log_record::Record};
+
+/// Records to be written together.
+pub(super) struct Write {
+    pub(super) records: Vec<Record>,
+    pub(super) completion: Completion,
+}
+
+/// Who hears that records are synced.
+pub(super) enum Completion {
+    Raft(IOFlushed<TypeConfig>),
+    Wait(oneshot::Sender<io::Result<()>>),
+    Nobody,
+}
+
+/// A segment that is no longer written.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub(super) path: PathBuf,
+    /// The highest entry that it has.
+    pub(super) last_index: Option<u64>,
+}
+
+/// Writes the log. Ends when the log has been dropped, or at the first error of the disk: what is
+/// on it is unknown then, and only a new start finds out.
+pub(crate) struct Writer {
+    files: SharedFileSystem,
+    folder: PathBuf,
+    queue: mpsc::Receiver<Write>,
+    file: Box<dyn AppendFile>,
+    /// What the header of the next segment has to say.
+    header: v1::SegmentHeader,
+    last_index: Option<u64>,
+    closed: VecDeque<Closed>,
+}
+
+/// A segment is closed when it is longer than this.
+const SEGMENT_BYTES: u64 = 32 << 20;
+/// No more writes are taken into a frame that is longer than this.
+const FRAME_BYTES: usize = 4 << 20;
+
+// === impl Writer ===
+
+impl Writer {
+    /// Begins the segment of `header`.
+    pub(super) async fn begin(
+        files: SharedFileSystem,
+        folder: &Path,
+        header: v1::SegmentHeader,
+        closed: Vec<Closed>,
+        queue: mpsc::Receiver<Write>,
+    ) -> basalt_fs::Result<Self> {
+        let file = begin_segment(&files, folder, &header).await?;
+        Ok(Self {
+            files,
+            folder: folder.to_owned(),
+            queue,
+            file,
+            header,
+            last_index: None,
+            closed: closed.into(),
+        })
+    }
+
+    /// Writes until the log is dropped.
+    ///
+    /// # Errors
+    /// The disk failed; whoever waits has been told.
+    pub(crate) async fn run(mut self) -> basalt_fs::Result<()> {
+        let mut completions = Vec::new();
+        while let Some(first) = self.queue.recv().await {
+            let records = self.take_waiting(first, &mut completions);
+            let written = self.write(records).await;
+            let outcome = written.as_ref().map_err(ToString::to_string);
+            for completion in completions.drain(..) {
+                completion.complete(outcome.clone().map(|()| ()));
+            }
+            written?;
+            self.delete_purged().await?;
+        }
+        Ok(())
+    }
+
+    fn take_waiting(
+        &mut self,
+        first: Write,
+        completions: &mut Vec<Completion>,
+    ) -> Vec<v1::LogRecord> {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(write) = next {
+            for record in write.records {
+                self.note(&record);
+                let record = v1::LogRecord {
+                    record: Some(record),
+                };
+                bytes += record.encoded_len();
+                records.push(record);
+            }
+            completions.push(write.completion);
+            next = match bytes < FRAME_BYTES {
+                true => self.queue.try_recv().ok(),
+                false => None,
+            };
+        }
+        records
+    }
+
+    /// Remembers what a later header must repeat.
+    fn note(&mut self, record: &Record) {
+        match record {
+            Record::Vote(vote) => self.header.vote = Some(*vote),
+            Record::Purge(upto) => self.header.purged = Some(*upto),
+            Record::Entry(entry) => {
+                self.last_index = self.last_index.max(entry.id.as_ref().map(|id| id.index));
+            }
+            Record::Header(_) | Record::Truncation(_) => {}
+        }
+    }
+
+    async fn write(&mut self, records: Vec<v1::LogRecord>) -> basalt_fs::Result<()> {
+        let offset = self.file.length();
+        self.file.append(frame::encode(offset, &records)).await?;
+        self.file.sync().await?;
+        if self.file.length() > SEGMENT_BYTES {
+            self.roll().await?;
+        }
+        Ok(())
+    }
+
+    async fn roll(&mut self) -> basalt_fs::Result<()> {
+        self.closed.push_back(Closed {
+            path: segment_path(&self.folder, self.header.number),
+            last_index: self.last_index.take(),
+        });
+        self.header.number += 1;
+        self.header.previous_length = self.file.length();
+        self.file = begin_segment(&self.files, &self.folder, &self.header).await?;
+        Ok(())
+    }
+
+    /// Deletes the oldest segments of which every entry is in a snapshot. Their votes and purges
+    /// are repeated in the header of a later segment, which is durable.
+    async fn delete_purged(&mut self) -> basalt_fs::Result<()> {
+        let Some(purged) = self.header.purged else {
+            return Ok(());
+        };
+        while let Some(oldest) = self
+            .closed
+            .pop_front_if(|oldest| oldest.last_index.is_none_or(|last| last <= purged.index))
+        {
+            self.files.delete_file(&oldest.path).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn begin_segment(
+    files: &SharedFileSystem,
+    folder: &Path,
+    header: &v1::SegmentHeader,
+) -> basalt_fs::Result<Box<dyn AppendFile>> {
+    let mut file = files.create(&segment_path(folder, header.number)).await?;
+    let record = v1::LogRecord {
+        record: Some(Record::Header(*header)),
+    };
+    file.append(frame::encode(0, &[record])).await?;
+    file.sync().await?;
+    files.sync_directory(folder).await?;
+    Ok(file)
+}
+
+// === impl Completion ===
+
+impl Completion {
+    fn complete(self, outcome: Result<(), String>) {
+        let outcome = outcome.map_err(io::Error::other);
+        match self {
+            Self::Raft(callback) => callback.io_completed(outcome),
+            Self::Wait(waiter) => {
+                // Whoever waited may have given up.
+                let _given_up = waiter.send(outcome);
+            }
+            Self::Nobody => {}
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Snapshots on disk, each one file that is written whole.
+//!
+//! ```text
+//! <folder>/snapshot-<index>-<term>
+//! | crc32c of the rest u32 | SnapshotHeader with its length | the state's parts |
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use basalt_fs::SharedFileSystem;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use crate::raft::types::{LogId, SnapshotMeta, StoredSnapshot, term};
+use crate::wire::{log_id_of, stored_membership_of, v1};
+
+/// The snapshots in a folder; only the newest is kept.
+#[derive(Clone)]
+pub(crate) struct SnapshotStore {
+    files: SharedFileSystem,
+    folder: PathBuf,
+}
+
+/// Why a snapshot cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system failed.
+    #[error(transparent)]
+    File(#[from] basalt_fs::Error),
+    /// The file is not what was written.
+    #[error(
+        "{}: the snapshot is damaged: {problem}. If the other members are well, stop this member, \
+         move its data folder away and let it start with an empty one", .path.display()
+    )]
+    Damaged {
+        /// The snapshot.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// The longest snapshot that is read.
+const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
+
+// === impl SnapshotStore ===
+
+impl SnapshotStore {
+    /// The snapshots in `folder`, which exists.
+    pub(crate) fn new(files: SharedFileSystem, folder: &Path) -> Self {
+        Self {
+            files,
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Makes a snapshot durable, then deletes those before it.
+    pub(crate) async fn save(&self, meta: &SnapshotMeta, state: &Bytes) -> Result<(), StoreError> {
+        let path = self.path(meta.last_log_id.as_ref());
+        if !self.files.exists(&path).await? {
+            let contents = encode(meta, state).map_err(|error| StoreError::Damaged {
+                path: path.clone(),
+                problem: error.to_string(),
+            })?;
+            self.files.write_whole(&path, contents).await?;
+        }
+        for (_, older) in self.list().await? {
+            if older < path {
+                self.files.delete_file(&older).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest snapshot, if there is one.
+    pub(crate) async fn newest(&self) -> Result<Option<StoredSnapshot>, StoreError> {
+        let Some((_, path)) = self.list().await?.pop() else {
+            return Ok(None);
+        };
+        let contents = self.files.read_whole(&path, SNAPSHOT_BYTES_MAX).await?;
+        decode(contents)
+            .map(Some)
+            .map_err(|problem| StoreError::Damaged { path, problem })
+    }
+
+    fn path(&self, last: Option<&LogId>) -> PathBuf {
+        let (index, term) = last.map_or((0, 0), |last| (last.index, term(last)));
+        self.folder.join(format!("snapshot-{index:020}-{term:020}"))
+    }
+
+    /// The snapshots with their names, oldest first.
+    async fn list(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
+        let mut snapshots: Vec<_> = self
+            .files
+            .list(&self.folder)
+            .await?
+            .into_iter()
+            .filter(|entry| entry.name.starts_with("snapshot-"))
+            .map(|entry| (entry.name.clone(), self.folder.join(entry.name)))
+            .collect();
+        snapshots.sort();
+        Ok(snapshots)
+    }
+}
+
+fn encode(meta: &SnapshotMeta, state: &Bytes) -> Result<Bytes, prost::EncodeError> {
+    let header = v1::SnapshotHeader {
+        last: meta.last_log_id.map(Into::into),
+        membership: Some((&meta.last_membership).into()),
+    };
+    let mut output = BytesMut::with_capacity(state.len() + header.encoded_len() + 16);
+    output.put_u32(0);
+    header.encode_length_delimited(&mut output)?;
+    output.extend_from_slice(state);
+    const CHECKSUM_BYTES: usize = 4;
+    let checksum = crc32c::crc32c(output.get(CHECKSUM_BYTES..).unwrap_or_default());
+    if let Some(place) = output.first_chunk_mut::<CHECKSUM_BYTES>() {
+        *place = checksum.to_be_bytes();
+    }
+    Ok(output.freeze())
+}
+
+fn decode(mut contents: Bytes) -> Result<StoredSnapshot, String> {
+    let checksum = contents
+        .try_get_u32()
+        .map_err(|_| "it ends within its checksum".to_owned())?;
+    if crc32c::crc32c(&contents) != checksum {
+        return Err("its checksum is another".to_owned());
+    }
+    let header = v1::SnapshotHeader::decode_length_delimited(&mut contents)
+        .map_err(|error| error.to_string())?;
+    let last_membership =
+        stored_membership_of(header.membership).map_err(|error| error.to_string())?;
+    Ok(StoredSnapshot {
+        meta: SnapshotMeta {
+            last_log_id: log_id_of(header.last),
+            last_membership,
+        },
+        snapshot: contents,
+    })
+}

@@ -1,0 +1,99 @@
+//! The replica as openraft's state machine. The state is in memory: on disk are the log and,
+//! from time to time, a snapshot; what lies between is applied again after a start.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
+
+use crate::raft::snapshot_store::SnapshotStore;
+use crate::raft::types::{LogId, SnapshotMeta, StoredMembership, StoredSnapshot, TypeConfig};
+use crate::replica::Replica;
+use crate::tree::State;
+
+/// Applies what is committed, and makes snapshots of it.
+#[derive(Clone)]
+pub(crate) struct StateMachine {
+    replica: Arc<Replica>,
+    store: SnapshotStore,
+}
+
+// === impl StateMachine ===
+
+impl StateMachine {
+    /// The state machine of `replica`, with its snapshots in `store`.
+    pub(crate) fn new(replica: Arc<Replica>, store: SnapshotStore) -> Self {
+        Self { replica, store }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok(self.replica.applied_state())
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(entry) = entries.next().await {
+            let (entry, responder) = entry?;
+            self.replica.apply(entry);
+            if let Some(responder) = responder {
+                responder.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
+        let state = State::decode(snapshot.clone()).map_err(io::Error::other)?;
+        self.store
+            .save(meta, &snapshot)
+            .await
+            .map_err(io::Error::other)?;
+        self.replica
+            .install(state, meta.last_log_id, meta.last_membership.clone());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<StoredSnapshot>, io::Error> {
+        self.store.newest().await.map_err(io::Error::other)
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> Result<StoredSnapshot, io::Error> {
+        let (state, last_log_id, last_membership) = self.replica.freeze();
+        let mut encoded = BytesMut::new();
+        state.encode(&mut encoded).map_err(io::Error::other)?;
+        let meta = SnapshotMeta {
+            last_log_id,
+            last_membership,
+        };
+        let snapshot = encoded.freeze();
+        self.store
+            .save(&meta, &snapshot)
+            .await
+            .map_err(io::Error::other)?;
+        tracing::info!(
+            index = last_log_id.map(|last| last.index),
+            bytes = snapshot.len(),
+            nodes = state.node_count(),
+            "made a snapshot"
+        );
+        Ok(StoredSnapshot { meta, snapshot })
+    }
+}

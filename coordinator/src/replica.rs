@@ -1,0 +1,234 @@
+//! This member's copy of the state, and what hangs on it: watches, and the clients whose answers
+//! wait for it.
+//!
+//! Applying a command happens under one lock: first the events are queued to those who watch,
+//! then the answer to the one who asked. Whoever reads the new state queues its reply after them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use basalt_zk::proto::{SessionId, Zxid};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use crate::outgoing::Outgoing;
+use crate::proposals::{Outcome, Proposals};
+use crate::raft::types::{Entry, LogId, Payload, StoredMembership, term};
+use crate::tree::{Applied, Command, SessionChange, State};
+use crate::watch::Watches;
+
+/// This member's copy. Locks are taken in the order of the fields.
+pub(crate) struct Replica {
+    member: u64,
+    contents: RwLock<Contents>,
+    /// The watches of this member's clients.
+    pub(crate) watches: Mutex<Watches>,
+    clients: Mutex<Clients>,
+    /// What waits to be applied.
+    pub(crate) proposals: Proposals,
+    /// The last transaction that was applied.
+    applied: watch::Sender<Zxid>,
+}
+
+struct Contents {
+    state: State,
+    last: Option<LogId>,
+    membership: StoredMembership,
+}
+
+/// The sessions that are connected here.
+type Clients = BTreeMap<SessionId, Attached>;
+
+struct Attached {
+    attachment: u64,
+    outgoing: Arc<Outgoing>,
+}
+
+// === impl Replica ===
+
+impl Replica {
+    /// A copy that begins with `state`, as of `last`.
+    pub(crate) fn new(
+        member: u64,
+        proposals: Proposals,
+        state: State,
+        last: Option<LogId>,
+        membership: StoredMembership,
+    ) -> Self {
+        Self {
+            member,
+            contents: RwLock::new(Contents {
+                state,
+                last,
+                membership,
+            }),
+            watches: Mutex::default(),
+            clients: Mutex::default(),
+            proposals,
+            applied: watch::Sender::new(zxid(last)),
+        }
+    }
+
+    /// Looks at the state, with the last transaction that it has. What `look` queues to a client
+    /// comes after all events of that state and before all later ones.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&State, Zxid) -> T) -> T {
+        let contents = self.contents.read();
+        look(&contents.state, zxid(contents.last))
+    }
+
+    /// The last transaction that was applied.
+    pub(crate) fn applied(&self) -> Zxid {
+        *self.applied.borrow()
+    }
+
+    /// Waits until `wanted` is applied.
+    pub(crate) async fn wait_applied(&self, wanted: Zxid) {
+        let mut applied = self.applied.subscribe();
+        // The sender is ours: it does not go away.
+        let _applied = applied.wait_for(|applied| *applied >= wanted).await;
+    }
+
+    /// Applies one entry of the log.
+    pub(crate) fn apply(&self, entry: Entry) {
+        let id = entry.log_id;
+        let mut contents = self.contents.write();
+        assert!(contents.last < Some(id), "entries are applied in order");
+        match entry.payload {
+            Payload::Blank => {}
+            Payload::Membership(membership) => {
+                contents.membership = StoredMembership::new(Some(id), membership);
+            }
+            Payload::Normal(command) => {
+                let applied = contents.state.apply(id.index, term(&id), &command);
+                self.publish(zxid(Some(id)), &command, applied);
+            }
+        }
+        contents.last = Some(id);
+        drop(contents);
+        self.applied.send_replace(zxid(Some(id)));
+    }
+
+    /// Tells this member's clients what happened.
+    fn publish(&self, zxid: Zxid, command: &Command, applied: Applied) {
+        if !applied.events.is_empty() {
+            let mut watches = self.watches.lock();
+            for event in &applied.events {
+                watches.fire(event);
+            }
+        }
+        if let Some(verdict) = applied.verdict
+            && let Some(origin) = command.origin
+            && let Some(answer) = self.proposals.settle(origin)
+        {
+            answer(Outcome::Applied { zxid, verdict });
+        }
+        match applied.session {
+            Some(SessionChange::Attached {
+                session,
+                attachment,
+            }) => self.disconnect_unless(session, Some(attachment)),
+            Some(SessionChange::Closed { session }) => self.disconnect_unless(session, None),
+            None => {}
+        }
+    }
+
+    /// The state, for a snapshot. Cheap: nodes are shared until they change.
+    pub(crate) fn freeze(&self) -> (State, Option<LogId>, StoredMembership) {
+        let contents = self.contents.read();
+        (
+            contents.state.clone(),
+            contents.last,
+            contents.membership.clone(),
+        )
+    }
+
+    /// Replaces the state by a snapshot of the leader. Events were missed, so all clients are
+    /// disconnected: they come back and ask what they have missed.
+    pub(crate) fn install(
+        &self,
+        state: State,
+        last: Option<LogId>,
+        membership: StoredMembership,
+    ) {
+        let mut contents = self.contents.write();
+        let pipeline = state.pipeline(self.member);
+        *contents = Contents {
+            state,
+            last,
+            membership,
+        };
+        self.disconnect_all();
+        if let Some(pipeline) = pipeline {
+            for answer in self
+                .proposals
+                .settle_unknown(pipeline.life, pipeline.number)
+            {
+                answer(Outcome::Unknown);
+            }
+        }
+        drop(contents);
+        self.applied.send_replace(zxid(last));
+    }
+
+    /// What openraft asks for when it starts.
+    pub(crate) fn applied_state(&self) -> (Option<LogId>, StoredMembership) {
+        let contents = self.contents.read();
+        (contents.last, contents.membership.clone())
+    }
+
+    /// The session belongs to this connection now; one that it had here before is closed.
+    pub(crate) fn connect(&self, session: SessionId, attachment: u64, outgoing: &Arc<Outgoing>) {
+        let attached = Attached {
+            attachment,
+            outgoing: Arc::clone(outgoing),
+        };
+        if let Some(older) = self.clients.lock().insert(session, attached) {
+            older.outgoing.close();
+        }
+    }
+
+    /// The connection has gone.
+    pub(crate) fn disconnected(&self, session: SessionId, attachment: u64, connection: u64) {
+        self.watches.lock().remove_connection(connection);
+        let mut clients = self.clients.lock();
+        if clients
+            .get(&session)
+            .is_some_and(|attached| attached.attachment == attachment)
+        {
+            clients.remove(&session);
+        }
+    }
+
+    /// Closes the session's connection, once it has all that is queued, unless it is `attachment`.
+    fn disconnect_unless(&self, session: SessionId, attachment: Option<u64>) {
+        let mut clients = self.clients.lock();
+        if clients
+            .get(&session)
+            .is_some_and(|attached| Some(attached.attachment) != attachment)
+            && let Some(attached) = clients.remove(&session)
+        {
+            attached.outgoing.finish();
+        }
+    }
+
+    /// Closes all connections of clients.
+    pub(crate) fn disconnect_all(&self) {
+        for attached in std::mem::take(&mut *self.clients.lock()).into_values() {
+            attached.outgoing.close();
+        }
+    }
+
+    /// The connections of clients, by session.
+    pub(crate) fn connections(&self) -> Vec<(SessionId, Arc<Outgoing>)> {
+        let clients = self.clients.lock();
+        clients
+            .iter()
+            .map(|(session, attached)| (*session, Arc::clone(&attached.outgoing)))
+            .collect()
+    }
+}
+
+/// Transactions are numbered by their place in the log.
+fn zxid(last: Option<LogId>) -> Zxid {
+    Zxid(last.map_or(0, |last| i64::try_from(last.index).unwrap_or(i64::MAX)))
+}

@@ -1,0 +1,300 @@
+//! A member from start to stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use basalt_fs::SharedFileSystem;
+use basalt_runtime::{Listener, Seams, Shutdown, grpc};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::error::{InitializeError, RaftError};
+use openraft::{SnapshotPolicy, StepDownPolicy};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::config::{BoundAddresses, Config};
+use crate::error::Error;
+use crate::expiry::Expiry;
+use crate::member::{Latency, Leadership, Member};
+use crate::proposals::Proposals;
+use crate::raft::types::SnapshotMeta;
+use crate::raft::{
+    Peers, PeerService, Raft, RaftNetwork, SnapshotStore, StateMachine, log, with_random,
+};
+use crate::replica::Replica;
+use crate::tree::State;
+use crate::wire::v1::peer_server::PeerServer;
+use crate::{connection, identity, vitality, wire};
+
+/// How many entries are taken out of the log at once, at least.
+const PURGE_ENTRIES_MIN: u64 = 256;
+/// How long a snapshot may take to be sent and installed.
+const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Runs a member until `shutdown`, or until it cannot go on. A clean stop hands leadership over.
+///
+/// # Errors
+/// See [`Error`]; after any of them a new start is safe.
+pub async fn run(
+    config: Config,
+    seams: Seams,
+    files: SharedFileSystem,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let random = seams.random.clone();
+    Box::pin(with_random(random, serve(config, seams, files, shutdown))).await
+}
+
+async fn serve(
+    mut config: Config,
+    seams: Seams,
+    files: SharedFileSystem,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    config.check()?;
+    // Before the data is touched: a port in use is how a second start of a member shows.
+    let peer_listener = seams.network.listen(config.peer_listen).await;
+    let peer_listener = peer_listener.map_err(Error::Listen)?;
+    let client_listener = seams.network.listen(config.client_listen).await;
+    let client_listener = client_listener.map_err(Error::Listen)?;
+    let bound = BoundAddresses {
+        peer: peer_listener.local_address().map_err(Error::Listen)?,
+        client: client_listener.local_address().map_err(Error::Listen)?,
+    };
+    let ready = config.ready.take();
+    let mut tasks = JoinSet::new();
+    let member = start(config, seams, files, &mut tasks).await?;
+    tasks.spawn(serve_peers(Arc::clone(&member), peer_listener));
+    let mut clients = JoinSet::new();
+    clients.spawn(connection::accept_all(Arc::clone(&member), client_listener));
+    initialize(&member).await?;
+    tracing::info!(member = member.id(), peer = %bound.peer, client = %bound.client, "started");
+    if let Some(ready) = ready {
+        // Whoever asked may have gone.
+        let _gone = ready.send(bound);
+    }
+
+    let stopped = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(outcome) => outcome,
+            Err(error) => Err(stopped_by(format!("a task failed: {error}"))),
+        },
+    };
+    clients.shutdown().await;
+    if stopped.is_ok() {
+        hand_over(&member).await;
+    }
+    // Whatever it says, it has stopped.
+    let _stopped = member.raft.shutdown().await;
+    tracing::info!(member = member.id(), "stopped");
+    stopped
+}
+
+/// Reads what is on disk and starts the tasks that all else stands on.
+async fn start(
+    config: Config,
+    seams: Seams,
+    files: SharedFileSystem,
+    tasks: &mut JoinSet<Result<(), Error>>,
+) -> Result<Arc<Member>, Error> {
+    identity::claim(&files, &config.data, &config.cluster, config.member_id).await?;
+    let opened = log::open(Arc::clone(&files), &config.data, seams.clock.wall_ms()).await?;
+    let store = SnapshotStore::new(files, &config.data);
+    let (state, meta) = newest_state(&store).await?;
+    let replica = Arc::new(Replica::new(
+        config.member_id,
+        Proposals::new(config.member_id, opened.life),
+        state,
+        meta.last_log_id,
+        meta.last_membership,
+    ));
+    let peers = connect_peers(&config, &seams)?;
+    let writer = opened.writer;
+    tasks.spawn(async move { writer.run().await.map_err(Error::File) });
+    let raft = Raft::new(
+        config.member_id,
+        Arc::new(raft_config(&config)?),
+        RaftNetwork::new(peers.clone(), config.member_id),
+        opened.log,
+        StateMachine::new(Arc::clone(&replica), store),
+    );
+    let raft = raft.await.map_err(stopped_by)?;
+    let (leadership_sender, leadership) = watch::channel(Leadership::default());
+    let member = Arc::new(Member {
+        config,
+        seams,
+        raft,
+        replica,
+        peers,
+        leadership,
+        expiry: Expiry::default(),
+        touched: Mutex::default(),
+        serving: watch::Sender::new(false),
+        contact: Mutex::new(Instant::now()),
+        connection_count: AtomicUsize::new(0),
+        latency: Latency::default(),
+    });
+    tasks.spawn(follow_leadership(Arc::clone(&member), leadership_sender));
+    let shared = Arc::clone(&member);
+    tasks.spawn(async move {
+        shared.propose_all().await;
+        Ok(())
+    });
+    let shared = Arc::clone(&member);
+    tasks.spawn(async move {
+        vitality::run(&shared).await;
+        Ok(())
+    });
+    let shared = Arc::clone(&member);
+    tasks.spawn(async move {
+        shared.expiry.run(&shared).await;
+        Ok(())
+    });
+    Ok(member)
+}
+
+async fn newest_state(store: &SnapshotStore) -> Result<(State, SnapshotMeta), Error> {
+    let Some(snapshot) = store.newest().await? else {
+        return Ok((State::new(), SnapshotMeta::default()));
+    };
+    let state = State::decode(snapshot.snapshot).map_err(|error| Error::Snapshot {
+        problem: error.to_string(),
+    })?;
+    Ok((state, snapshot.meta))
+}
+
+fn connect_peers(config: &Config, seams: &Seams) -> Result<Peers, Error> {
+    let others: BTreeMap<u64, String> = config
+        .members
+        .iter()
+        .filter(|(member, _)| **member != config.member_id)
+        .map(|(member, addresses)| (*member, addresses.peer_address.clone()))
+        .collect();
+    let request_timeout = config.timers.peer_request_timeout();
+    Peers::new(&seams.network, &config.cluster, &others, request_timeout)
+        .map_err(|problem| Error::Config { problem })
+}
+
+/// openraft's election timeout counts from the end of the leader's lease, which is as long as its
+/// longest election timeout; ours counts from the leader's last sign of life.
+fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
+    let (timers, limits) = (&config.timers, &config.limits);
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let lease = timers.leader_lease();
+    let raft_config = openraft::Config {
+        cluster_name: config.cluster.clone(),
+        heartbeat_interval: millis(timers.heartbeat_interval),
+        election_timeout_min: millis(timers.election_timeout_min.saturating_sub(lease)),
+        election_timeout_max: millis(lease),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.snapshot_entries),
+        max_in_snapshot_log_to_keep: limits.snapshot_entries_kept,
+        replication_lag_threshold: limits.snapshot_entries.saturating_mul(2),
+        purge_batch_size: PURGE_ENTRIES_MIN,
+        install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),
+        backoff: "20ms 50ms 100ms ...200ms".to_owned(),
+        enable_pre_vote: Some(true),
+        // The state is in memory: a leader that has just started must first hear what is committed.
+        enable_leader_restore: Some(false),
+        // A follower's disk need not wait for ours.
+        broadcast_submitted_on_append: Some(true),
+        removed_leader_step_down: StepDownPolicy::Never,
+        ..openraft::Config::default()
+    };
+    raft_config.validate().map_err(|error| Error::Config {
+        problem: error.to_string(),
+    })
+}
+
+/// A member that has never been in a cluster begins one with all that are configured. All of them
+/// do, with the same first entry; the vote decides who leads.
+async fn initialize(member: &Member) -> Result<(), Error> {
+    if member.raft.is_initialized().await.map_err(stopped_by)? {
+        return Ok(());
+    }
+    let members = wire::nodes(member.config.members.keys().copied());
+    match member.raft.initialize(members).await {
+        Ok(()) => Ok(()),
+        // Another member was faster, and its entry came first.
+        Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+        Err(error) => Err(stopped_by(error)),
+    }
+}
+
+/// Keeps what the other tasks know of the leader up to date; ends when consensus does.
+async fn follow_leadership(
+    member: Arc<Member>,
+    leadership: watch::Sender<Leadership>,
+) -> Result<(), Error> {
+    let mut metrics = member.raft.metrics();
+    loop {
+        let (now, running) = {
+            let metrics = metrics.borrow_and_update();
+            let now = Leadership {
+                term: metrics.current_term,
+                leader: metrics.current_leader,
+            };
+            (now, metrics.running_state.clone())
+        };
+        running.map_err(stopped_by)?;
+        leadership.send_if_modified(|known| {
+            let is_new = *known != now;
+            if is_new {
+                tracing::info!(member = member.id(), term = now.term, leader = now.leader, "leader");
+            }
+            *known = now;
+            is_new
+        });
+        metrics.changed().await.map_err(stopped_by)?;
+    }
+}
+
+async fn serve_peers(member: Arc<Member>, listener: Box<dyn Listener>) -> Result<(), Error> {
+    let service = PeerServer::new(PeerService::new(member))
+        .max_decoding_message_size(grpc::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(grpc::MESSAGE_BYTES_MAX);
+    tonic::transport::Server::builder()
+        .add_service(service)
+        .serve_with_incoming(grpc::incoming(listener))
+        .await?;
+    Err(stopped_by("no more connections of members are accepted"))
+}
+
+/// Makes the member that has most of the log the leader, if this one leads.
+async fn hand_over(member: &Member) {
+    if !member.leads() {
+        return;
+    }
+    let successor = {
+        let metrics = member.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let others = metrics.replication.iter().flatten();
+        others
+            .filter(|(other, _)| **other != member.id())
+            .max_by_key(|(_, matched)| **matched)
+            .map(|(other, _)| *other)
+    };
+    let Some(successor) = successor else {
+        return;
+    };
+    if member.raft.trigger().transfer_leader(successor).await.is_err() {
+        return;
+    }
+    let mut leadership = member.leadership.clone();
+    let handed_over = leadership.wait_for(|now| now.leader.is_some_and(|l| l != member.id()));
+    let timeout = member.config.timers.election_timeout_max * 2;
+    match tokio::time::timeout(timeout, handed_over).await {
+        Ok(_) => tracing::info!(successor, "handed leadership over"),
+        Err(_) => tracing::warn!(successor, "leadership was not taken over: an election follows"),
+    }
+}
+
+fn stopped_by(problem: impl ToString) -> Error {
+    Error::Consensus {
+        problem: problem.to_string(),
+    }
+}

@@ -1,0 +1,157 @@
+//! The replicated state and what can be read of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use basalt_zk::proto::{Acl, SessionId, Zxid};
+use bytes::Bytes;
+
+use crate::tree::node::{Family, Node};
+
+/// The length of the key of the sessions' passwords.
+pub(crate) const SECRET_BYTES: usize = 32;
+
+/// All that the members agree on.
+///
+/// Invariants: every node but the root has its parent, which has its name; an ephemeral node has
+/// no children, its owner is a session, and `ephemerals` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(super) nodes: BTreeMap<Arc<str>, Arc<Node>>,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) ephemerals: BTreeMap<SessionId, BTreeSet<Arc<str>>>,
+    pub(super) pipelines: BTreeMap<u64, Pipeline>,
+    pub(super) secret: Option<[u8; SECRET_BYTES]>,
+}
+
+/// A session that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// How long the leader waits for a sign of life.
+    pub(crate) timeout_ms: u32,
+    /// The connection that it belongs to.
+    pub(crate) attachment: u64,
+}
+
+/// How far a member's commands have been applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pipeline {
+    pub(crate) life: u64,
+    pub(crate) number: u64,
+}
+
+/// The nodes that are there from the start and stay.
+pub(super) const FIXED_NODES: [&str; 4] =
+    ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"];
+
+// === impl State ===
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    /// What every cluster begins with.
+    pub(crate) fn new() -> Self {
+        let mut state = Self {
+            nodes: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            ephemerals: BTreeMap::new(),
+            pipelines: BTreeMap::new(),
+            secret: None,
+        };
+        for path in FIXED_NODES {
+            let node = Node {
+                // Not null: Curator takes the data of /zookeeper/config apart without a look.
+                data: Some(Bytes::new()),
+                acl: Acl::open().into(),
+                created_zxid: Zxid(0),
+                modified_zxid: Zxid(0),
+                created_ms: 0,
+                modified_ms: 0,
+                version: 0,
+                acl_version: 0,
+                owner: SessionId::NONE,
+                family: Family::default(),
+            };
+            if let Some((parent, name)) = split(path)
+                && let Some(parent) = state.node_mut(parent)
+            {
+                parent.family.names.insert(name.into());
+            }
+            state.nodes.insert(path.into(), Arc::new(node));
+        }
+        state
+    }
+
+    pub(crate) fn node(&self, path: &str) -> Option<&Node> {
+        self.nodes.get(path).map(Arc::as_ref)
+    }
+
+    pub(super) fn node_mut(&mut self, path: &str) -> Option<&mut Node> {
+        self.nodes.get_mut(path).map(Arc::make_mut)
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// How many nodes there are below `path`.
+    pub(crate) fn descendant_count(&self, path: &str) -> usize {
+        if path == "/" {
+            return self.nodes.len() - 1;
+        }
+        let first = format!("{path}/");
+        let range = (Bound::Included(first.as_str()), Bound::Unbounded);
+        self.nodes
+            .range::<str, _>(range)
+            .take_while(|(below, _)| below.starts_with(&first))
+            .count()
+    }
+
+    pub(crate) fn session(&self, session: SessionId) -> Option<Session> {
+        self.sessions.get(&session).copied()
+    }
+
+    /// All sessions, by id.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = (SessionId, Session)> + '_ {
+        self.sessions.iter().map(|(id, session)| (*id, *session))
+    }
+
+    /// The ephemeral nodes of `session`, sorted.
+    pub(crate) fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = &str> {
+        self.ephemerals
+            .get(&session)
+            .into_iter()
+            .flatten()
+            .map(Arc::as_ref)
+    }
+
+    /// How many ephemeral nodes there are.
+    pub(crate) fn ephemeral_count(&self) -> usize {
+        self.ephemerals.values().map(BTreeSet::len).sum()
+    }
+
+    /// The key of the sessions' passwords, once there is one.
+    pub(crate) fn secret(&self) -> Option<&[u8; SECRET_BYTES]> {
+        self.secret.as_ref()
+    }
+
+    /// How far the commands of `member` have been applied.
+    pub(crate) fn pipeline(&self, member: u64) -> Option<Pipeline> {
+        self.pipelines.get(&member).copied()
+    }
+}
+
+/// A path's parent and its own name; none of the root.
+pub(super) fn split(path: &str) -> Option<(&str, &str)> {
+    match path.rsplit_once('/')? {
+        (_, "") => None,
+        ("", name) => Some(("/", name)),
+        (parent, name) => Some((parent, name)),
+    }
+}

@@ -1,0 +1,94 @@
+//! Keeps this member in touch with the leader: tells it which sessions live, and learns by its
+//! answer that it leads. A member that has no such answer for too long stops serving its clients,
+//! so that they look for a better one.
+
+use std::time::Duration;
+
+use basalt_runtime::Random;
+use basalt_zk::proto::SessionId;
+use openraft::ReadPolicy;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::member::Member;
+use crate::tree::{Change, SECRET_BYTES};
+
+/// Keeps `member` in touch with the leader.
+pub(crate) async fn run(member: &Member) {
+    let timers = &member.config.timers;
+    let mut ticks = tokio::time::interval(timers.touch_interval());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut secret_proposed = false;
+    loop {
+        ticks.tick().await;
+        if is_led(member).await {
+            *member.contact.lock() = Instant::now();
+        }
+        let has_secret = member.replica.read(|state, _| state.secret().is_some());
+        if !has_secret && !secret_proposed && member.leads() {
+            secret_proposed = true;
+            propose_secret(member).await;
+        }
+        judge(member, has_secret, timers.isolation_grace);
+    }
+}
+
+/// Tells the leader of the sessions that live here; gives whether it confirmed that it leads.
+async fn is_led(member: &Member) -> bool {
+    let Some(leader) = member.leadership.borrow().leader else {
+        return false;
+    };
+    let sessions = std::mem::take(&mut *member.touched.lock());
+    let wire_sessions = sessions.iter().map(|session| session.0).collect();
+    let told = if leader == member.id() {
+        let confirmed = member.raft.get_read_linearizer(ReadPolicy::LeaseRead).await;
+        member.expiry.heard_of(wire_sessions);
+        confirmed.is_ok()
+    } else {
+        member.peers.touch(leader, wire_sessions).await.is_ok()
+    };
+    if !told {
+        member.touched.lock().extend::<Vec<SessionId>>(sessions.into_iter().collect());
+    }
+    told
+}
+
+/// Starts or stops serving clients.
+fn judge(member: &Member, has_secret: bool, grace: Duration) {
+    let silence = member.contact.lock().elapsed();
+    let waiting = member.replica.proposals.oldest_age();
+    let was_serving = *member.serving.borrow();
+    // To begin, the contact must be fresh; to go on, it must not be too old.
+    let is_fresh = silence <= if was_serving { grace } else { grace / 2 };
+    let serving = has_secret && is_fresh && waiting <= grace * 4;
+    if serving == was_serving {
+        return;
+    }
+    if serving {
+        tracing::info!("serving clients");
+    } else {
+        tracing::warn!(
+            ?silence,
+            ?waiting,
+            "disconnected all clients: no leader confirms that it leads, or writes are not applied"
+        );
+    }
+    member.serving.send_replace(serving);
+    if !serving {
+        member.replica.disconnect_all();
+    }
+}
+
+/// The first leader of a cluster draws the key of the sessions' passwords.
+async fn propose_secret(member: &Member) {
+    let secret = draw_secret(&member.seams.random);
+    let proposals = &member.replica.proposals;
+    proposals
+        .submit(Change::SetSecret(secret), Box::new(|_| ()))
+        .await;
+}
+
+fn draw_secret(random: &Random) -> [u8; SECRET_BYTES] {
+    let mut secret = [0; SECRET_BYTES];
+    random.fill(&mut secret);
+    secret
+}

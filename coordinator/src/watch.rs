@@ -1,0 +1,294 @@
+//! The watches that this member's clients have set.
+//!
+//! They are local: they go with their connection, and a client sets them again elsewhere. Setting
+//! one and looking at the node happen under one lock of the state, so no event falls between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use basalt_zk::proto::{
+    AddWatchMode, EventType, ReplyHeader, WatcherEvent, WatcherType, Xid, Zxid, frame, path,
+};
+use bytes::Bytes;
+
+use crate::outgoing::Outgoing;
+use crate::tree::Event;
+
+/// What a watch waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WatchKind {
+    /// The node's data or existence, once.
+    Data,
+    /// The node's children, once.
+    Child,
+    /// Everything about the node.
+    Persistent,
+    /// The node and all below it, but not that children have changed.
+    Recursive,
+}
+
+/// All watches of this member's clients.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    data: Paths,
+    child: Paths,
+    persistent: Paths,
+    recursive: Paths,
+    watchers: BTreeMap<u64, Watcher>,
+}
+
+/// The connections that watch a path.
+type Paths = BTreeMap<String, BTreeSet<u64>>;
+
+#[derive(Debug)]
+struct Watcher {
+    outgoing: Arc<Outgoing>,
+    /// So that a connection's watches are found when it goes.
+    watches: BTreeSet<(WatchKind, String)>,
+}
+
+/// A client has as many watches as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyWatches;
+
+/// How many watches there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WatchCounts {
+    pub(crate) connections: usize,
+    pub(crate) paths: usize,
+    pub(crate) watches: usize,
+}
+
+/// How many watches one connection may have.
+const WATCHES_MAX: usize = 100_000;
+
+// === impl WatchKind ===
+
+impl WatchKind {
+    const ALL: [Self; 4] = [Self::Data, Self::Child, Self::Persistent, Self::Recursive];
+
+    /// The kinds that a client means by `kind` when it asks for or takes away watches.
+    pub(crate) fn of(kind: WatcherType) -> &'static [Self] {
+        match kind {
+            WatcherType::Children => &[Self::Child],
+            WatcherType::Data => &[Self::Data],
+            WatcherType::Any => &Self::ALL,
+            WatcherType::Persistent => &[Self::Persistent],
+            WatcherType::PersistentRecursive => &[Self::Recursive],
+        }
+    }
+}
+
+impl From<AddWatchMode> for WatchKind {
+    fn from(mode: AddWatchMode) -> Self {
+        match mode {
+            AddWatchMode::Persistent => Self::Persistent,
+            AddWatchMode::PersistentRecursive => Self::Recursive,
+        }
+    }
+}
+
+// === impl Watches ===
+
+impl Watches {
+    /// Sets a watch; one that is there already stays.
+    pub(crate) fn add(
+        &mut self,
+        outgoing: &Arc<Outgoing>,
+        kind: WatchKind,
+        path: &str,
+    ) -> Result<(), TooManyWatches> {
+        let connection = outgoing.connection;
+        let watcher = self.watchers.entry(connection).or_insert_with(|| Watcher {
+            outgoing: Arc::clone(outgoing),
+            watches: BTreeSet::new(),
+        });
+        if watcher.watches.len() >= WATCHES_MAX {
+            return Err(TooManyWatches);
+        }
+        watcher.watches.insert((kind, path.to_owned()));
+        self.paths(kind)
+            .entry(path.to_owned())
+            .or_default()
+            .insert(connection);
+        Ok(())
+    }
+
+    /// Whether the connection has a watch of one of `kinds`.
+    pub(crate) fn has(&self, connection: u64, kinds: &[WatchKind], path: &str) -> bool {
+        self.watchers.get(&connection).is_some_and(|watcher| {
+            let watches = &watcher.watches;
+            kinds.iter().any(|kind| watches.contains(&(*kind, path.to_owned())))
+        })
+    }
+
+    /// Takes away the connection's watches of `kinds`.
+    pub(crate) fn remove(&mut self, connection: u64, kinds: &[WatchKind], path: &str) {
+        for kind in kinds {
+            self.forget(connection, *kind, path);
+        }
+    }
+
+    /// Takes away all watches of a connection that has gone.
+    pub(crate) fn remove_connection(&mut self, connection: u64) {
+        if let Some(watcher) = self.watchers.remove(&connection) {
+            for (kind, path) in watcher.watches {
+                self.forget(connection, kind, &path);
+            }
+        }
+    }
+
+    /// Queues `event` to each connection that watches for it, once.
+    pub(crate) fn fire(&mut self, event: &Event) {
+        let mut connections = BTreeSet::new();
+        let once: &[WatchKind] = match event.kind {
+            EventType::NodeCreated | EventType::NodeDataChanged => &[WatchKind::Data],
+            EventType::NodeDeleted => &[WatchKind::Data, WatchKind::Child],
+            EventType::NodeChildrenChanged => &[WatchKind::Child],
+            _ => return,
+        };
+        for kind in once {
+            for connection in self.paths(*kind).remove(&event.path).unwrap_or_default() {
+                if let Some(watcher) = self.watchers.get_mut(&connection) {
+                    watcher.watches.remove(&(*kind, event.path.clone()));
+                }
+                connections.insert(connection);
+            }
+        }
+        connections.extend(self.persistent.get(&event.path).into_iter().flatten());
+        if event.kind != EventType::NodeChildrenChanged && !self.recursive.is_empty() {
+            let mut above = Some(event.path.as_str());
+            while let Some(watched) = above {
+                connections.extend(self.recursive.get(watched).into_iter().flatten());
+                above = path::parent(watched);
+            }
+        }
+        if connections.is_empty() {
+            return;
+        }
+        let frame = event_frame(event.kind, &event.path);
+        for connection in connections {
+            if let Some(watcher) = self.watchers.get(&connection) {
+                watcher.outgoing.send(frame.clone());
+            }
+        }
+    }
+
+    pub(crate) fn counts(&self) -> WatchCounts {
+        let all = [&self.data, &self.child, &self.persistent, &self.recursive];
+        let of_watcher = |watcher: &Watcher| watcher.watches.len();
+        WatchCounts {
+            connections: self.watchers.values().filter(|w| of_watcher(w) > 0).count(),
+            paths: all.iter().map(|paths| paths.len()).sum(),
+            watches: self.watchers.values().map(of_watcher).sum(),
+        }
+    }
+
+    fn forget(&mut self, connection: u64, kind: WatchKind, path: &str) {
+        if let Some(watcher) = self.watchers.get_mut(&connection) {
+            watcher.watches.remove(&(kind, path.to_owned()));
+        }
+        let paths = self.paths(kind);
+        if let Some(connections) = paths.get_mut(path) {
+            connections.remove(&connection);
+            if connections.is_empty() {
+                paths.remove(path);
+            }
+        }
+    }
+
+    fn paths(&mut self, kind: WatchKind) -> &mut Paths {
+        match kind {
+            WatchKind::Data => &mut self.data,
+            WatchKind::Child => &mut self.child,
+            WatchKind::Persistent => &mut self.persistent,
+            WatchKind::Recursive => &mut self.recursive,
+        }
+    }
+}
+
+/// The frame that tells a client of an event.
+pub(crate) fn event_frame(kind: EventType, path: &str) -> Bytes {
+    let header = ReplyHeader {
+        xid: Xid::EVENT,
+        zxid: Zxid(-1),
+        error: None,
+    };
+    frame::encode(&[&header, &WatcherEvent::of(kind, path)])
+}
+
+#[cfg(test)]
+mod tests {
+    use basalt_runtime::Shutdown;
+
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    fn client(connection: u64) -> Arc<Outgoing> {
+        let peer = "127.0.0.1:1".parse().unwrap();
+        // The queue is kept, so that what is sent has a place to go.
+        let (outgoing, queue) = Outgoing::new(connection, peer, Shutdown::new());
+        std::mem::forget(queue);
+        outgoing
+    }
+
+    fn sent(outgoing: &Outgoing) -> u64 {
+        outgoing.sent.swap(0, Ordering::Relaxed)
+    }
+
+    fn event(kind: EventType, path: &str) -> Event {
+        Event {
+            kind,
+            path: path.to_owned(),
+        }
+    }
+
+    #[test]
+    fn one_shot_watches_fire_once_and_once_for_a_deletion() {
+        let (mut watches, client) = (Watches::default(), client(1));
+        watches.add(&client, WatchKind::Data, "/a").unwrap();
+        watches.add(&client, WatchKind::Child, "/a").unwrap();
+        watches.fire(&event(EventType::NodeDeleted, "/a"));
+        assert_eq!(sent(&client), 1);
+        watches.fire(&event(EventType::NodeCreated, "/a"));
+        assert_eq!(sent(&client), 0);
+        assert_eq!(watches.counts().watches, 0);
+        assert_eq!(watches.counts().paths, 0);
+    }
+
+    #[test]
+    fn a_recursive_watch_sees_nodes_below_but_no_change_of_children() {
+        let (mut watches, client) = (Watches::default(), client(1));
+        watches.add(&client, WatchKind::Recursive, "/a").unwrap();
+        watches.fire(&event(EventType::NodeCreated, "/a/b/c"));
+        watches.fire(&event(EventType::NodeDataChanged, "/a"));
+        assert_eq!(sent(&client), 2);
+        watches.fire(&event(EventType::NodeChildrenChanged, "/a/b"));
+        watches.fire(&event(EventType::NodeCreated, "/ab"));
+        assert_eq!(sent(&client), 0);
+    }
+
+    #[test]
+    fn a_persistent_watch_stays_until_it_is_removed() {
+        let (mut watches, client) = (Watches::default(), client(1));
+        watches.add(&client, WatchKind::Persistent, "/a").unwrap();
+        watches.fire(&event(EventType::NodeChildrenChanged, "/a"));
+        watches.fire(&event(EventType::NodeDataChanged, "/a"));
+        watches.fire(&event(EventType::NodeCreated, "/a/b"));
+        assert_eq!(sent(&client), 2);
+        assert!(watches.has(1, WatchKind::of(WatcherType::Any), "/a"));
+        watches.remove(1, WatchKind::of(WatcherType::Persistent), "/a");
+        watches.fire(&event(EventType::NodeDeleted, "/a"));
+        assert_eq!(sent(&client), 0);
+    }
+
+    #[test]
+    fn watches_go_with_their_connection() {
+        let (mut watches, first, second) = (Watches::default(), client(1), client(2));
+        watches.add(&first, WatchKind::Data, "/a").unwrap();
+        watches.add(&second, WatchKind::Data, "/a").unwrap();
+        watches.remove_connection(1);
+        watches.fire(&event(EventType::NodeDataChanged, "/a"));
+        assert_eq!((sent(&first), sent(&second)), (0, 1));
+    }
+}

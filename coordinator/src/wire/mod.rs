@@ -1,0 +1,30 @@
+//! The messages of members to each other and of the files on disk (`proto/peer.proto`), and how
+//! they become our types.
+
+pub(crate) mod command;
+mod raft;
+
+/// The generated messages and services.
+#[allow(clippy::all, missing_docs, unreachable_pub, unused_qualifications, reason = "generated")]
+pub(crate) mod v1 {
+    tonic::include_proto!("basalt.coordinator.v1");
+}
+
+pub(crate) use raft::{ballot_of, entry_of, log_id_of, nodes, stored_membership_of, vote_of};
+
+/// A message that decodes, but says what it may not say.
+#[expect(unreachable_pub, reason = "the error of conversions to openraft's public types")]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message of another member or of the log has {problem}")]
+pub struct Malformed {
+    /// What is wrong with it.
+    pub(crate) problem: &'static str,
+}
+
+// === impl Malformed ===
+
+impl Malformed {
+    pub(crate) fn new(problem: &'static str) -> Self {
+        Self { problem }
+    }
+}

@@ -1,1 +1,33 @@
 //! The master: decides where regions live and runs the durable procedures.
+//!
+//! The way of a failure reads straight down: [`liveness`] (a stream ended, or the coordinator has
+//! ended a session) → [`procedure::recover_server`](procedure) (detected → fenced → split →
+//! assigned → done) → orders to region servers. All state is in the coordinator: a master that
+//! takes charge goes on where the last one stopped.
+//!
+//! Decisions are pure functions of a [`view`]; a decision is committed on condition of the records
+//! it was made on, and of the epoch of the master that makes it (see [`ledger`]).
+
+mod balancer;
+mod bootstrap;
+mod client_nodes;
+mod config;
+mod election;
+mod error;
+mod housekeeping;
+mod ledger;
+mod liveness;
+mod orders;
+mod peer;
+mod procedure;
+mod reconcile;
+mod regions;
+mod rpc;
+mod run;
+mod term;
+mod view;
+mod views;
+
+pub use config::{BoundAddresses, Config, DeclaredTable, Timers};
+pub use error::{CommitError, Error, StepError};
+pub use run::run;

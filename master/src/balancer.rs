@@ -1,0 +1,196 @@
+//! Which server gets which region: pure decisions over a [`View`].
+//!
+//! By count, for now: every living server that is not being drained holds as many regions as any
+//! other, give or take one. Ties go by name, so that the same view gives the same plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
+
+use crate::view::View;
+
+/// How many regions each server that may be given some holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Loads(BTreeMap<ServerName, usize>);
+
+/// A region that is to go to another server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Move {
+    pub(crate) region: EncodedRegionName,
+    pub(crate) source: ServerName,
+    pub(crate) destination: ServerName,
+}
+
+// === impl Loads ===
+
+impl Loads {
+    /// The servers that regions may go to: the living ones, but those that are being drained only
+    /// if there is no other.
+    pub(crate) fn of(view: &View, draining: &BTreeSet<ServerName>) -> Self {
+        let is_draining = |name: &ServerName| {
+            draining.contains(name) || view.servers.get(name).is_some_and(|record| record.draining)
+        };
+        let mut loads: BTreeMap<ServerName, usize> =
+            view.servers.keys().filter(|name| !is_draining(name)).map(|n| (n.clone(), 0)).collect();
+        if loads.is_empty() {
+            loads = view.servers.keys().map(|name| (name.clone(), 0)).collect();
+        }
+        for region in view.regions.values() {
+            let owner = region.record.server.as_ref();
+            if region.record.state != RegionState::Closed
+                && let Some(load) = owner.and_then(|name| loads.get_mut(name))
+            {
+                *load += 1;
+            }
+        }
+        Self(loads)
+    }
+
+    /// Whether no server may be given a region.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Without `server`, if another is left.
+    pub(crate) fn avoiding(mut self, server: &ServerName) -> Self {
+        if self.0.len() > 1 {
+            self.0.remove(server);
+        }
+        self
+    }
+
+    /// The server with the fewest regions, which gets one more.
+    pub(crate) fn take_least(&mut self) -> Option<ServerName> {
+        let (server, load) = self.0.iter_mut().min_by_key(|(_, load)| **load)?;
+        *load += 1;
+        Some(server.clone())
+    }
+}
+
+/// The moves, at most `moves_max`, that take regions off the fullest servers onto the emptiest.
+/// Only open regions are moved. Of a full server's regions those of the table go first of which it
+/// holds the most more than the receiver does.
+pub(crate) fn even_out(
+    view: &View,
+    draining: &BTreeSet<ServerName>,
+    moves_max: usize,
+) -> Vec<Move> {
+    let mut loads = Loads::of(view, draining).0;
+    let mut placement = Placement::of(view);
+    let mut moves = Vec::new();
+    while moves.len() < moves_max {
+        let fullest = loads.iter().max_by_key(|(_, load)| **load);
+        let emptiest = loads.iter().min_by_key(|(_, load)| **load);
+        let (Some((source, most)), Some((destination, least))) = (fullest, emptiest) else { break };
+        if *most < *least + 2 {
+            break;
+        }
+        let (source, destination) = (source.clone(), destination.clone());
+        let Some(region) = placement.take(&source, &destination) else { break };
+        *loads.entry(source.clone()).or_default() -= 1;
+        *loads.entry(destination.clone()).or_default() += 1;
+        moves.push(Move { region, source, destination });
+    }
+    moves
+}
+
+/// The moves that take every open region off `source`.
+pub(crate) fn empty(
+    view: &View,
+    source: &ServerName,
+    draining: &BTreeSet<ServerName>,
+) -> Vec<Move> {
+    let mut loads = Loads::of(view, draining);
+    loads.0.remove(source);
+    let open = view.owned_by(source).filter(|region| region.record.state == RegionState::Open);
+    let moves = open.map_while(|region| {
+        let destination = loads.take_least()?;
+        Some(Move { region: region.record.encoded_name(), source: source.clone(), destination })
+    });
+    moves.collect()
+}
+
+/// Which open regions of which table lie where.
+struct Placement(BTreeMap<ServerName, BTreeMap<TableName, BTreeSet<EncodedRegionName>>>);
+
+// === impl Placement ===
+
+impl Placement {
+    fn of(view: &View) -> Self {
+        let mut placement: BTreeMap<_, BTreeMap<_, BTreeSet<_>>> = BTreeMap::new();
+        for (name, region) in &view.regions {
+            if let Some(server) = &region.record.server
+                && region.record.state == RegionState::Open
+            {
+                let tables = placement.entry(server.clone()).or_default();
+                tables.entry(region.record.info.table.clone()).or_default().insert(*name);
+            }
+        }
+        Self(placement)
+    }
+
+    /// Takes a region of `source` for `destination`. What was placed once is not placed again.
+    fn take(&mut self, source: &ServerName, destination: &ServerName) -> Option<EncodedRegionName> {
+        let held: BTreeMap<TableName, usize> =
+            self.0.get(destination).map_or_else(BTreeMap::new, |tables| {
+                tables.iter().map(|(table, regions)| (table.clone(), regions.len())).collect()
+            });
+        let tables = self.0.get_mut(source)?;
+        let surplus = |table: &TableName, regions: &BTreeSet<EncodedRegionName>| {
+            regions.len() as i64 - held.get(table).copied().unwrap_or(0) as i64
+        };
+        let (_, regions) = tables
+            .iter_mut()
+            .filter(|(_, regions)| !regions.is_empty())
+            .max_by_key(|(table, regions)| surplus(table, regions))?;
+        regions.pop_last()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::{server, view};
+
+    #[test]
+    fn a_new_server_gets_its_share() {
+        let mut view = view(&["a", "b"], 12);
+        view.servers.insert(server("c"), Default::default());
+        let moves = even_out(&view, &BTreeSet::new(), 100);
+        assert_eq!(moves.len(), 4);
+        assert!(moves.iter().all(|one| one.destination == server("c")));
+        assert_eq!(moves.iter().filter(|one| one.source == server("a")).count(), 2);
+        assert_eq!(even_out(&view, &BTreeSet::new(), 3).len(), 3);
+    }
+
+    #[test]
+    fn an_even_cluster_is_left_alone() {
+        assert_eq!(even_out(&view(&["a", "b", "c"], 11), &BTreeSet::new(), 100), []);
+        assert_eq!(even_out(&view(&[], 0), &BTreeSet::new(), 100), []);
+    }
+
+    #[test]
+    fn a_draining_server_gets_nothing_and_loses_all() {
+        let view = view(&["a", "b", "c"], 12);
+        let draining: BTreeSet<_> = [server("a")].into();
+        let moves = empty(&view, &server("a"), &draining);
+        assert_eq!(moves.len(), 4);
+        assert_eq!(moves.iter().filter(|one| one.destination == server("b")).count(), 2);
+        assert!(even_out(&view, &draining, 100).iter().all(|one| one.destination != server("a")));
+    }
+
+    #[test]
+    fn the_last_server_is_used_although_it_drains() {
+        let view = view(&["a"], 2);
+        let draining: BTreeSet<_> = [server("a")].into();
+        assert_eq!(Loads::of(&view, &draining).take_least(), Some(server("a")));
+        assert_eq!(empty(&view, &server("a"), &draining), []);
+    }
+
+    #[test]
+    fn regions_go_to_the_emptiest_in_turn() {
+        let mut loads = Loads::of(&view(&["a", "b", "c"], 4), &BTreeSet::new());
+        let taken: Vec<_> = (0..5).filter_map(|_| loads.take_least()).collect();
+        assert_eq!(taken, ["b", "c", "a", "b", "c"].map(server));
+    }
+}

@@ -1,0 +1,286 @@
+//! Makes what is missing, and makes sure that coordinator and storage root belong together.
+//!
+//! Every master does this before it stands for election; doing it twice, or at the same time,
+//! does no harm. The coordinator's record of the cluster is made before the root is marked, so
+//! that a root that knows a cluster always has a coordinator that knew it too.
+
+use std::path::PathBuf;
+
+use basalt_cluster::{Nodes, REGION_BUCKETS, pb};
+use basalt_fs::SharedFileSystem;
+use basalt_hbase_rpc::znode;
+use basalt_model::{MasterEpoch, paths};
+use basalt_runtime::Seams;
+use basalt_zk::proto::{CreateMode, ErrorCode};
+use basalt_zk::{Client, Op};
+use bytes::Bytes;
+use prost::Message;
+
+use crate::client_nodes::ClientNodes;
+use crate::error::Error;
+use crate::ledger;
+
+/// The namespaces that every cluster has.
+const NAMESPACES: [&str; 2] = ["default", "hbase"];
+/// The longest `/hbase.id` that is read.
+const ID_BYTES_MAX: u64 = 1_024;
+
+/// Makes the nodes and folders of the cluster where they are missing. Gives the cluster's id.
+///
+/// # Errors
+/// Coordinator and storage root do not belong together, or one of them cannot be reached.
+pub(crate) async fn prepare(
+    client: &Client,
+    nodes: &Nodes,
+    client_nodes: &ClientNodes,
+    files: &SharedFileSystem,
+    seams: &Seams,
+) -> Result<String, Error> {
+    let in_root = read_root_id(files).await?;
+    let in_coordinator = read_cluster_id(client, nodes).await?;
+    if let (Some(in_root), None) = (&in_root, &in_coordinator) {
+        return Err(Error::ForgottenCluster { in_root: in_root.clone() });
+    }
+    create_nodes(client, nodes, client_nodes).await?;
+    let in_coordinator = match in_coordinator {
+        Some(id) => id,
+        None => create_cluster(client, nodes, seams).await?,
+    };
+    let epoch = read_epoch(client, nodes).await?;
+    match in_root {
+        Some(in_root) if in_root != in_coordinator => {
+            return Err(Error::ForeignRoot { in_root, in_coordinator });
+        }
+        Some(_) => {}
+        // Some master was in charge, and none is before its root is marked.
+        None if epoch > MasterEpoch(0) => return Err(Error::MissingRoot { in_coordinator }),
+        None => mark_root(files, &in_coordinator).await?,
+    }
+    for folder in [PathBuf::from("/data"), PathBuf::from("/archive"), paths::logs(), epochs()] {
+        files.create_directories(&folder).await?;
+    }
+    files.sync_directory(&PathBuf::from("/")).await?;
+    check_epoch(files, epoch).await?;
+    Ok(in_coordinator)
+}
+
+/// Writes down in the storage root that `epoch` has begun.
+///
+/// # Errors
+/// The root has seen a higher epoch, or cannot be written.
+pub(crate) async fn record_epoch(
+    files: &SharedFileSystem,
+    epoch: MasterEpoch,
+) -> Result<(), Error> {
+    check_epoch(files, epoch).await?;
+    match files.write_whole(&epoch_file(epoch.0), Bytes::new()).await {
+        Err(error) if !error.is_already_exists() => return Err(error.into()),
+        _ => {}
+    }
+    for older in read_epochs(files).await?.into_iter().filter(|older| *older < epoch.0) {
+        match files.delete_file(&epoch_file(older)).await {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The epoch that is in force: the version of its node.
+///
+/// # Errors
+/// The coordinator cannot be read.
+pub(crate) async fn read_epoch(client: &Client, nodes: &Nodes) -> Result<MasterEpoch, Error> {
+    let (_, stat) = client.get_data(&nodes.master_epoch()).await?;
+    Ok(MasterEpoch(u64::try_from(stat.version).unwrap_or(0)))
+}
+
+async fn check_epoch(files: &SharedFileSystem, epoch: MasterEpoch) -> Result<(), Error> {
+    match read_epochs(files).await?.into_iter().max() {
+        Some(in_root) if in_root > epoch.0 => {
+            Err(Error::ForgottenEpochs { in_root, in_coordinator: epoch.0 })
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn read_epochs(files: &SharedFileSystem) -> Result<Vec<u64>, Error> {
+    let entries = files.list(&epochs()).await?;
+    Ok(entries.iter().filter_map(|entry| entry.name.parse().ok()).collect())
+}
+
+/// The folder whose one file is named by the highest epoch.
+fn epochs() -> PathBuf {
+    "/.master-epochs".into()
+}
+
+fn epoch_file(epoch: u64) -> PathBuf {
+    epochs().join(format!("{epoch:020}"))
+}
+
+async fn read_root_id(files: &SharedFileSystem) -> Result<Option<String>, Error> {
+    match files.read_whole(&paths::cluster_id(), ID_BYTES_MAX).await {
+        Ok(contents) => {
+            let id = znode::decode_cluster_id(contents).map_err(|_| Error::BadRootFile {
+                path: paths::cluster_id().display().to_string(),
+                reason: "it does not hold a cluster id as HBase writes it",
+            })?;
+            Ok(Some(id))
+        }
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn mark_root(files: &SharedFileSystem, cluster_id: &str) -> Result<(), Error> {
+    match files.write_whole(&paths::cluster_id(), znode::encode_cluster_id(cluster_id)).await {
+        // Another master of this cluster was faster, or it is a foreign one: the next look tells.
+        Err(error) if error.is_already_exists() => {}
+        written => written?,
+    }
+    match read_root_id(files).await? {
+        Some(in_root) if in_root != cluster_id => {
+            Err(Error::ForeignRoot { in_root, in_coordinator: cluster_id.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn read_cluster_id(client: &Client, nodes: &Nodes) -> Result<Option<String>, Error> {
+    match client.get_data(&nodes.cluster()).await {
+        Ok((data, _)) => {
+            let record = pb::ClusterRecord::decode(data).map_err(|error| {
+                basalt_cluster::Error::Undecodable { record: "cluster", reason: error.to_string() }
+            })?;
+            Ok(Some(record.cluster_id))
+        }
+        Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn create_cluster(client: &Client, nodes: &Nodes, seams: &Seams) -> Result<String, Error> {
+    let record =
+        pb::ClusterRecord { cluster_id: fresh_id(seams), created_ms: seams.clock.wall_ms() };
+    let data = record.encode_to_vec().into();
+    match client.create(&nodes.cluster(), data, CreateMode::Persistent).await {
+        Ok(_) => {
+            tracing::info!(cluster_id = record.cluster_id, "a new cluster");
+            Ok(record.cluster_id)
+        }
+        Err(error) if error.code() == Some(ErrorCode::NodeExists) => {
+            Ok(read_cluster_id(client, nodes).await?.unwrap_or_default())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A random UUID in text.
+fn fresh_id(seams: &Seams) -> String {
+    let mut bytes = [0; 16];
+    seams.random.fill(&mut bytes);
+    // Version 4, variant 1.
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let number = u128::from_be_bytes(bytes);
+    let digits = format!("{number:032x}");
+    let (a, rest) = digits.split_at(8);
+    let (b, rest) = rest.split_at(4);
+    let (c, rest) = rest.split_at(4);
+    let (d, e) = rest.split_at(4);
+    format!("{a}-{b}-{c}-{d}-{e}")
+}
+
+async fn create_nodes(
+    client: &Client,
+    nodes: &Nodes,
+    client_nodes: &ClientNodes,
+) -> Result<(), Error> {
+    create_path(client, nodes.parent()).await?;
+    create_path(client, client_nodes.parent()).await?;
+    let lists = [
+        nodes.master_epoch(),
+        nodes.masters(),
+        nodes.servers(),
+        nodes.tables(),
+        nodes.namespaces(),
+        nodes.regions(),
+        nodes.fenced(),
+        nodes.procedures(),
+        nodes.recoveries(),
+    ];
+    create_missing(client, nodes.parent(), lists.into()).await?;
+    let namespaces = NAMESPACES.iter().map(|name| nodes.namespace(name)).collect();
+    create_missing(client, &nodes.namespaces(), namespaces).await?;
+    let buckets = (0..REGION_BUCKETS).map(|bucket| nodes.region_bucket(bucket as u8)).collect();
+    create_missing(client, &nodes.regions(), buckets).await?;
+    let found_by_clients =
+        vec![client_nodes.cluster_id(), client_nodes.master(), client_nodes.meta_server()];
+    create_missing(client, client_nodes.parent(), found_by_clients).await
+}
+
+/// Creates `path` and all that lead to it.
+async fn create_path(client: &Client, path: &str) -> Result<(), Error> {
+    if !path.starts_with('/') || path.ends_with('/') {
+        return Err(Error::BadNodePath { path: path.to_owned() });
+    }
+    for (end, _) in path.match_indices('/').skip(1).chain([(path.len(), "")]) {
+        match client.create(&path[..end], Bytes::new(), CreateMode::Persistent).await {
+            Err(error) if error.code() != Some(ErrorCode::NodeExists) => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Creates those of `paths`, all children of `parent`, that are missing.
+async fn create_missing(client: &Client, parent: &str, paths: Vec<String>) -> Result<(), Error> {
+    loop {
+        let (children, _) = client.get_children(parent).await?;
+        let is_missing = |path: &&String| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            children.binary_search_by(|child| child.as_str().cmp(name)).is_err()
+        };
+        let missing: Vec<Op> = paths
+            .iter()
+            .filter(is_missing)
+            .map(|path| ledger::create(path.clone(), Bytes::new()))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        match client.multi(missing).await {
+            // Another master makes them too: see what is left.
+            Err(error) if error.code() != Some(ErrorCode::NodeExists) => return Err(error.into()),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_fs::MemoryFileSystem;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn the_root_remembers_the_highest_epoch() {
+        let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
+        files.create_directories(&epochs()).await.unwrap();
+        record_epoch(&files, MasterEpoch(3)).await.unwrap();
+        record_epoch(&files, MasterEpoch(5)).await.unwrap();
+        record_epoch(&files, MasterEpoch(5)).await.unwrap();
+        assert_eq!(read_epochs(&files).await.unwrap(), [5]);
+        let error = record_epoch(&files, MasterEpoch(4)).await.unwrap_err();
+        assert!(matches!(error, Error::ForgottenEpochs { in_root: 5, in_coordinator: 4 }));
+        assert!(error.to_string().contains("Restore"), "{error}");
+    }
+
+    #[test]
+    fn a_fresh_id_is_a_uuid() {
+        let id = fresh_id(&Seams::system());
+        let lengths: Vec<_> = id.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12]);
+        assert_eq!(id.as_bytes()[14], b'4');
+    }
+}

@@ -1,0 +1,158 @@
+//! Election by an ephemeral node: whoever makes it is in charge.
+//!
+//! The node's record names the epoch that its maker raised in the same multi. So a standby that
+//! takes a dead master's node away checks, by the epoch's version, that it is that very master's:
+//! of a newer one's node it keeps its hands off.
+
+use std::time::Duration;
+
+use basalt_cluster::pb::master_peer_client::MasterPeerClient;
+use basalt_cluster::{Nodes, pb};
+use basalt_model::{MasterEpoch, ServerName};
+use basalt_runtime::{Network, grpc};
+use basalt_zk::proto::{CreateMode, ErrorCode};
+use basalt_zk::{Client, Op};
+use bytes::Bytes;
+use prost::Message;
+use tonic::Status;
+
+use crate::bootstrap;
+use crate::error::Error;
+use crate::ledger;
+use crate::liveness::{Verdict, listen};
+
+/// The pause after the coordinator did not answer, or somebody else was faster.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A master that stands for election.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) server: ServerName,
+    pub(crate) peer_address: String,
+    pub(crate) info_port: u16,
+    pub(crate) client: Client,
+    pub(crate) nodes: Nodes,
+    pub(crate) network: Network,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// What happened while another was in charge.
+enum Change {
+    /// Its node changed.
+    Node,
+    /// It seems to have died.
+    Hint(&'static str),
+}
+
+/// Waits until this master is in charge. Gives the epoch that it has raised.
+///
+/// # Errors
+/// The session is over, or the coordinator holds what it must not.
+pub(crate) async fn campaign(candidate: &Candidate) -> Result<MasterEpoch, Error> {
+    loop {
+        match stand_once(candidate).await {
+            Ok(Some(epoch)) => return Ok(epoch),
+            Ok(None) => {}
+            Err(Error::Coordinator(error)) if !error.is_session_over() => {
+                tracing::warn!(%error, "election: trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn stand_once(candidate: &Candidate) -> Result<Option<MasterEpoch>, Error> {
+    let path = candidate.nodes.master();
+    let (data, stat, changed) = match candidate.client.get_data_watch(&path).await {
+        Ok(found) => found,
+        Err(error) if error.code() == Some(ErrorCode::NoNode) => {
+            let epoch = bootstrap::read_epoch(&candidate.client, &candidate.nodes).await?;
+            return take_seat(candidate, epoch, false).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let record = pb::MasterRecord::decode(data).map_err(|error| {
+        basalt_cluster::Error::Undecodable { record: "master", reason: error.to_string() }
+    })?;
+    if stat.ephemeral_owner == candidate.client.session_id().0 {
+        // An earlier try took effect although its answer was lost.
+        return Ok(Some(MasterEpoch(record.epoch)));
+    }
+    tracing::info!(active = record.server_name, epoch = record.epoch, "standing by");
+    let change = tokio::select! {
+        biased;
+        _ = changed => Change::Node,
+        cause = hint(candidate, &record) => Change::Hint(cause),
+    };
+    match change {
+        Change::Node => Ok(None),
+        Change::Hint(cause) => {
+            tracing::warn!(
+                active = record.server_name,
+                cause,
+                "the active master seems to have died"
+            );
+            take_seat(candidate, MasterEpoch(record.epoch), true).await
+        }
+    }
+}
+
+/// Takes the seat over from the master of `epoch`, raising the epoch in the same multi. `None` if
+/// somebody else has.
+async fn take_seat(
+    candidate: &Candidate,
+    epoch: MasterEpoch,
+    is_taken: bool,
+) -> Result<Option<MasterEpoch>, Error> {
+    let nodes = &candidate.nodes;
+    let record = pb::MasterRecord {
+        server_name: candidate.server.to_string(),
+        peer_address: candidate.peer_address.clone(),
+        epoch: epoch.next().0,
+        info_port: candidate.info_port.into(),
+    };
+    let name = Bytes::from(candidate.server.to_string());
+    let raise = ledger::replace(nodes.master_epoch(), name, epoch.0 as i32);
+    let seat = Op::Create {
+        path: nodes.master(),
+        data: record.encode_to_vec().into(),
+        mode: CreateMode::Ephemeral,
+    };
+    let mut writes = vec![raise];
+    if is_taken {
+        writes.push(ledger::delete(nodes.master()));
+    }
+    writes.push(seat);
+    match candidate.client.multi(writes).await {
+        Ok(_) => Ok(Some(epoch.next())),
+        Err(basalt_zk::Error::Multi { code, .. }) => {
+            tracing::debug!(%code, "the seat was not taken");
+            tokio::time::sleep(PAUSE).await;
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Holds a stream to the active master, again and again, until it seems to have died.
+async fn hint(candidate: &Candidate, active: &pb::MasterRecord) -> &'static str {
+    let Ok(server) = active.server_name.parse::<ServerName>() else {
+        return std::future::pending().await;
+    };
+    let address = active.peer_address.as_str();
+    loop {
+        let request = pb::LiveRequest { master_epoch: active.epoch };
+        let open = async {
+            let channel = grpc::channel(&candidate.network, address, candidate.connect_timeout)
+                .map_err(|error| Status::invalid_argument(error.to_string()))?;
+            MasterPeerClient::new(channel).live(request).await
+        };
+        let verdict =
+            listen(&candidate.network, address, &server, candidate.connect_timeout, open).await;
+        match verdict {
+            Verdict::Gone(cause) => return cause,
+            Verdict::Silent => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}

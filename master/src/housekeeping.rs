@@ -1,0 +1,138 @@
+//! Cleans up what nobody needs any more: the logs of fenced servers, old results and reports.
+//!
+//! The logs of a fenced server go when its recovery is done and no region record, read from the
+//! coordinator past every copy, names it: neither as one whose edits are not in store files yet,
+//! nor as owner. The folder goes before the record of the cuts: while that is there, a folder
+//! that is there too was cut.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::RegionRecord;
+use basalt_model::{RegionState, ServerName, paths};
+use basalt_zk::proto::ErrorCode;
+
+use crate::error::{CommitError, StepError};
+use crate::ledger;
+use crate::term::Term;
+use crate::view::View;
+
+/// The pause between two rounds.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How old a server must be, by its start code, before a log folder of it that nobody knows of is
+/// taken for a leftover: it makes its folder a moment before it registers.
+const STRANGER_AGE_MS: u64 = 60_000;
+/// What the folder of a fenced server ends with.
+const FENCED_SUFFIX: &str = "-splitting";
+
+/// Runs until the term is over.
+pub(crate) async fn run(term: Arc<Term>) {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        match clean(&term).await {
+            Ok(()) => {}
+            Err(error) if error.is_deposed() => return,
+            Err(error) => tracing::warn!(%error, "cleaning up: to be tried again"),
+        }
+    }
+}
+
+async fn clean(term: &Term) -> Result<(), StepError> {
+    let now_ms = term.clock.wall_ms();
+    term.journal.drop_old(&term.ledger, now_ms).await?;
+    let dropped = term.facts.lock().drop_old_recoveries();
+    for id in dropped {
+        let path = term.ledger.nodes().recovery(id);
+        ignore_refusal(term.ledger.commit(vec![ledger::delete(path)]).await)?;
+    }
+    let (fenced, _) = term.ledger.client().get_children(&term.ledger.nodes().fenced()).await?;
+    let mut leftovers: BTreeSet<ServerName> =
+        fenced.iter().filter_map(|name| name.parse().ok()).collect();
+    leftovers.extend(stranger_folders(term, now_ms).await?);
+    let view = term.views.now();
+    let recovering = term.journal.recovering();
+    leftovers.retain(|server| {
+        !view.lives(server)
+            && !recovering.contains_key(server)
+            && !is_needed(&records(&view), server)
+    });
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    let regions = term.read_all_regions().await?;
+    leftovers.retain(|server| !is_needed(&regions, server));
+    for server in leftovers {
+        forget_server(term, &server).await?;
+    }
+    Ok(())
+}
+
+fn records(view: &View) -> Vec<RegionRecord> {
+    view.regions.values().map(|region| region.record.clone()).collect()
+}
+
+/// Whether a region still needs the logs of `server`, or is still its.
+fn is_needed(regions: &[RegionRecord], server: &ServerName) -> bool {
+    regions.iter().any(|region| {
+        region.unflushed.contains(server)
+            || (region.state != RegionState::Closed && region.server.as_ref() == Some(server))
+    })
+}
+
+/// The servers that have a folder of logs, and whose start is long ago.
+async fn stranger_folders(term: &Term, now_ms: u64) -> Result<Vec<ServerName>, StepError> {
+    let entries = term.files.list(&paths::logs()).await?;
+    let names = entries.iter().filter(|entry| entry.is_directory).map(|entry| &entry.name);
+    let servers = names.filter_map(|name| {
+        let name = name.strip_suffix(FENCED_SUFFIX).unwrap_or(name);
+        name.parse::<ServerName>().ok()
+    });
+    Ok(servers.filter(|server| server.start_code + STRANGER_AGE_MS < now_ms).collect())
+}
+
+async fn forget_server(term: &Term, server: &ServerName) -> Result<(), StepError> {
+    // Renamed first: a server that wakes up finds itself fenced, not half deleted.
+    let (live, fenced) = (paths::server_logs(server), paths::fenced_logs(server));
+    match term.files.rename(&live, &fenced).await {
+        Err(error) if !error.is_not_found() && !error.is_already_exists() => {
+            return Err(error.into());
+        }
+        _ => {}
+    }
+    term.files.delete_directory(&fenced).await?;
+    let path = term.ledger.nodes().fenced_server(server);
+    ignore_refusal(term.ledger.commit(vec![ledger::delete(path)]).await)?;
+    let mut facts = term.facts.lock();
+    facts.deaths.remove(server);
+    facts.proved_dead.remove(server);
+    facts.seen.remove(server);
+    tracing::info!(%server, "the logs of a dead server are not needed any more");
+    Ok(())
+}
+
+/// What was to go is gone already.
+fn ignore_refusal<T>(outcome: Result<T, CommitError>) -> Result<(), CommitError> {
+    match outcome {
+        Err(CommitError::Refused { code: ErrorCode::NoNode, .. }) | Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::{region, server};
+
+    #[test]
+    fn logs_are_needed_while_a_region_names_their_server() {
+        let mut record = region("t", "a").assigned_to(server("b"));
+        assert!(is_needed(&[record.clone()], &server("b")));
+        assert!(!is_needed(&[record.clone()], &server("a")));
+        record.unflushed.push(server("a"));
+        assert!(is_needed(&[record.clone()], &server("a")));
+        record.state = RegionState::Closed;
+        assert!(is_needed(&[record.clone()], &server("a")));
+        assert!(!is_needed(&[record], &server("b")));
+    }
+}

@@ -1,0 +1,191 @@
+//! The only way in which the master in charge writes to the coordinator.
+//!
+//! Invariant: every multi that leaves here checks the version of the epoch's node. A master that
+//! was deposed without noticing writes nothing, and learns of it by the refusal; from then on the
+//! term is over, and with it every task that holds it.
+
+use basalt_cluster::Nodes;
+use basalt_model::MasterEpoch;
+use basalt_runtime::Shutdown;
+use basalt_zk::proto::{CreateMode, ErrorCode};
+use basalt_zk::{Client, Op, OpResult};
+use bytes::Bytes;
+
+use crate::error::CommitError;
+
+/// Writes under one epoch. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    client: Client,
+    nodes: Nodes,
+    epoch: MasterEpoch,
+    term: Shutdown,
+}
+
+/// How large a multi may be: half of what the ZooKeeper protocol takes by default.
+const BATCH_BYTES_MAX: usize = 512 << 10;
+/// What an operation takes besides its path and data: headers, version, access list. Rounded up.
+const OPERATION_BYTES: usize = 64;
+/// Kept free in each batch for the check of the epoch and of a few servers.
+const CHECKS_BYTES: usize = 32 << 10;
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// A ledger of the term that ends with `term`.
+    pub(crate) fn new(client: Client, nodes: Nodes, epoch: MasterEpoch, term: Shutdown) -> Self {
+        Self { client, nodes, epoch, term }
+    }
+
+    /// The session, for reads.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where the records lie.
+    pub(crate) fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// The epoch that every write checks.
+    pub(crate) fn epoch(&self) -> MasterEpoch {
+        self.epoch
+    }
+
+    /// Cancelled when this master is not in charge any more.
+    pub(crate) fn term(&self) -> &Shutdown {
+        &self.term
+    }
+
+    /// Does all of `writes`, or none.
+    ///
+    /// # Errors
+    /// [`CommitError`]; a refusal's index counts `writes` alone.
+    pub(crate) async fn commit(&self, writes: Vec<Op>) -> Result<Vec<OpResult>, CommitError> {
+        if self.term.is_cancelled() {
+            return Err(CommitError::Deposed);
+        }
+        let check =
+            Op::Check { path: self.nodes.master_epoch(), version: Some(self.epoch.0 as i32) };
+        let mut operations = Vec::with_capacity(writes.len() + 1);
+        operations.push(check);
+        operations.extend(writes);
+        match self.client.multi(operations).await {
+            Ok(mut results) => {
+                results.remove(0);
+                Ok(results)
+            }
+            Err(basalt_zk::Error::Multi { index: 0, code, .. }) => {
+                tracing::error!(epoch = %self.epoch, %code, "another master is in charge");
+                self.term.cancel();
+                Err(CommitError::Deposed)
+            }
+            Err(basalt_zk::Error::Multi { index, code, .. }) => {
+                Err(CommitError::Refused { index: index - 1, code })
+            }
+            Err(error) if error.is_session_over() => {
+                tracing::error!(epoch = %self.epoch, %error, "the term ends with the session");
+                self.term.cancel();
+                Err(CommitError::Deposed)
+            }
+            Err(error) => Err(CommitError::Unknown(error)),
+        }
+    }
+
+    /// Finds out whether this master is still in charge, after somebody said that it is not.
+    pub(crate) async fn verify(&self) {
+        let outcome = self.commit(Vec::new()).await;
+        tracing::debug!(?outcome, "epoch verified");
+    }
+}
+
+// === impl CommitError ===
+
+impl CommitError {
+    /// Whether write `index` was refused because of `code`.
+    pub(crate) fn is(&self, index: usize, code: ErrorCode) -> bool {
+        matches!(self, Self::Refused { index: i, code: c } if *i == index && *c == code)
+    }
+}
+
+/// Creates a lasting node.
+pub(crate) fn create(path: String, data: Bytes) -> Op {
+    Op::Create { path, data, mode: CreateMode::Persistent }
+}
+
+/// Replaces the data of a node that has `version`.
+pub(crate) fn replace(path: String, data: Bytes, version: i32) -> Op {
+    Op::SetData { path, data, version: Some(version) }
+}
+
+/// Replaces the data of a node, whatever it was.
+pub(crate) fn overwrite(path: String, data: Bytes) -> Op {
+    Op::SetData { path, data, version: None }
+}
+
+/// Deletes a node, whatever it holds.
+pub(crate) fn delete(path: String) -> Op {
+    Op::Delete { path, version: None }
+}
+
+/// Demands that a node is there.
+pub(crate) fn exists(path: String) -> Op {
+    Op::Check { path, version: None }
+}
+
+/// Cuts `writes` into batches that fit into a multi, in their order.
+pub(crate) fn batches<T>(writes: Vec<T>, bytes_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut batches: Vec<Vec<T>> = Vec::new();
+    let mut free = 0;
+    for write in writes {
+        let bytes = bytes_of(&write);
+        match batches.last_mut() {
+            Some(batch) if bytes <= free => {
+                free -= bytes;
+                batch.push(write);
+            }
+            _ => {
+                free = (BATCH_BYTES_MAX - CHECKS_BYTES).saturating_sub(bytes);
+                batches.push(vec![write]);
+            }
+        }
+    }
+    batches
+}
+
+/// How much of a multi `operation` takes, at most.
+pub(crate) fn operation_bytes(operation: &Op) -> usize {
+    let data = match operation {
+        Op::Create { data, .. } | Op::SetData { data, .. } => data.len(),
+        Op::Delete { .. } | Op::Check { .. } => 0,
+    };
+    OPERATION_BYTES + operation.path().len() + data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_stay_below_the_bound_and_keep_all_in_order() {
+        let writes: Vec<Op> = (0..1_000)
+            .map(|number| create(format!("/basalt/regions/{number}"), vec![7; 2_000].into()))
+            .collect();
+        let batches = batches(writes.clone(), operation_bytes);
+        assert!(batches.len() > 3, "{} batches", batches.len());
+        for batch in &batches {
+            let bytes: usize = batch.iter().map(operation_bytes).sum();
+            assert!(bytes <= BATCH_BYTES_MAX - CHECKS_BYTES);
+        }
+        assert_eq!(batches.concat(), writes);
+    }
+
+    #[test]
+    fn a_thousand_regions_of_a_usual_size_are_one_batch() {
+        let writes: Vec<Op> = (0..1_000)
+            .map(|n| replace(format!("/basalt/{n:050}"), vec![7; 250].into(), 1))
+            .collect();
+        assert_eq!(batches(writes, operation_bytes).len(), 1);
+        assert_eq!(batches(Vec::new(), operation_bytes).len(), 0);
+    }
+}

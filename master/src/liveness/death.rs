@@ -1,0 +1,107 @@
+//! Committing deaths.
+
+use std::sync::Arc;
+
+use basalt_model::ServerName;
+use basalt_zk::Op;
+use basalt_zk::proto::ErrorCode;
+
+use crate::client_nodes;
+use crate::error::CommitError;
+use crate::procedure::{Death, Work};
+use crate::term::Term;
+
+// === impl Term ===
+
+impl Term {
+    /// Commits the death of a region server together with its recovery: its node goes, its
+    /// renewals fail from then on. Does nothing if that is under way.
+    pub(crate) async fn declare_dead(
+        self: &Arc<Self>,
+        server: &ServerName,
+        cause: &'static str,
+        learnt_ms: u64,
+    ) {
+        if !self.facts.lock().dying.insert(server.clone()) {
+            return;
+        }
+        self.commit_death(server, cause, learnt_ms).await;
+        self.facts.lock().dying.remove(server);
+        self.wake.notify_one();
+    }
+
+    async fn commit_death(
+        self: &Arc<Self>,
+        server: &ServerName,
+        cause: &'static str,
+        learnt_ms: u64,
+    ) {
+        let registered = self.views.servers().remove(server);
+        let known = registered.clone().or_else(|| self.facts.lock().seen.get(server).cloned());
+        let known = known.unwrap_or_default();
+        let mut death = Death {
+            server: server.clone(),
+            boot_id: known.boot_id,
+            instance: known.instance,
+            cause,
+            learnt_ms,
+            is_registered: registered.is_some(),
+        };
+        let mut writes = self.meta_moves_from(server);
+        loop {
+            match self.recover_server(death.clone(), writes.clone()).await {
+                Ok(()) => break,
+                Err(CommitError::Deposed) => return,
+                // The session ended by itself.
+                Err(error) if death.is_registered && error.is(0, ErrorCode::NoNode) => {
+                    death.is_registered = false;
+                }
+                Err(error) => {
+                    tracing::warn!(%server, %error, "a death is committed without the meta node");
+                    writes.clear();
+                }
+            }
+        }
+        tracing::info!(%server, cause, "the death of a region server is committed");
+        self.views.bury(server.clone());
+        self.orders.forget(server);
+        let mut facts = self.facts.lock();
+        facts.draining.remove(server);
+        facts.newcomers.remove(server);
+    }
+
+    /// The write that sends clients to another server for the meta table, if they go to `dead`.
+    fn meta_moves_from(&self, dead: &ServerName) -> Vec<Op> {
+        let mut facts = self.facts.lock();
+        if facts.meta_server.as_ref() != Some(dead) {
+            return Vec::new();
+        }
+        let mut living = self.views.servers();
+        living.remove(dead);
+        let chosen = client_nodes::choose_meta_server(None, living.keys(), &self.server);
+        facts.meta_server = Some(chosen.clone());
+        vec![self.client_nodes.write_meta_server(&chosen)]
+    }
+
+    /// Takes in that a process has ended, as whoever started it has seen.
+    pub(crate) async fn process_ended(self: &Arc<Self>, instance: &str) {
+        let learnt_ms = self.clock.wall_ms();
+        let living = self.views.servers();
+        let registered = living.iter().find(|(_, record)| record.instance == instance);
+        if let Some((server, _)) = registered {
+            self.facts.lock().proved_dead.insert(server.clone());
+            tracing::info!(%server, instance, "the process of a region server has ended");
+            self.declare_dead(server, "process ended", learnt_ms).await;
+        } else {
+            let unfinished = self.journal.unfinished();
+            let dead = unfinished.iter().find_map(|(_, procedure)| match &procedure.work {
+                Work::RecoverServer(recovery) if recovery.instance == instance => {
+                    Some(recovery.server.clone())
+                }
+                _ => None,
+            });
+            self.facts.lock().proved_dead.extend(dead);
+        }
+        self.proved.notify_waiters();
+    }
+}

@@ -1,0 +1,85 @@
+//! Streams that are held for as long as both ends live.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::pb;
+use basalt_model::ServerName;
+use basalt_runtime::Network;
+use tokio::time::timeout;
+use tonic::{Response, Status, Streaming};
+
+use crate::orders;
+use crate::term::Term;
+
+/// The pause before a silent process is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the end of a stream tells.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// The process has very likely ended: a hint, with its reason.
+    Gone(&'static str),
+    /// Nothing: it may live.
+    Silent,
+}
+
+/// Holds a stream to a region server for as long as it is registered. A hint that it died is acted
+/// upon at once.
+pub(crate) async fn hold_stream(term: Arc<Term>, server: ServerName, record: pb::ServerRecord) {
+    let address = record.peer_address.as_str();
+    loop {
+        let request = pb::LiveRequest { master_epoch: term.ledger.epoch().0 };
+        let open = async {
+            let reply = term.orders.separate_client(address)?.live(request).await;
+            if reply.as_ref().is_err_and(orders::is_deposed) {
+                term.ledger.verify().await;
+            }
+            reply
+        };
+        let verdict = tokio::select! {
+            biased;
+            () = term.views.death_of(&server) => return,
+            verdict = listen(
+                &term.network, address, &server, term.timers.connect_timeout, open
+            ) => verdict,
+        };
+        if let Verdict::Gone(cause) = verdict {
+            let learnt_ms = term.clock.wall_ms();
+            tracing::warn!(%server, cause, "a region server seems to have died");
+            term.declare_dead(&server, cause, learnt_ms).await;
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Listens to the stream that `open` opens to the process at `address`, which should be `server`,
+/// until it ends; then looks whether anybody is there.
+pub(crate) async fn listen(
+    network: &Network,
+    address: &str,
+    server: &ServerName,
+    connect_timeout: Duration,
+    open: impl Future<Output = Result<Response<Streaming<pb::Alive>>, Status>>,
+) -> Verdict {
+    match timeout(connect_timeout * 2, open).await {
+        Ok(Ok(stream)) => {
+            let mut stream = stream.into_inner();
+            while let Ok(Some(alive)) = stream.message().await {
+                if alive.server_name != server.to_string() {
+                    return Verdict::Gone("another process answers");
+                }
+            }
+        }
+        Ok(Err(status)) => tracing::debug!(%server, %status, "no stream"),
+        Err(_) => return Verdict::Silent,
+    }
+    match timeout(connect_timeout, network.connect(address)).await {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Verdict::Gone("stream ended")
+        }
+        Ok(Ok(_)) | Ok(Err(_)) | Err(_) => Verdict::Silent,
+    }
+}

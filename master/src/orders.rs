@@ -1,0 +1,98 @@
+//! Orders to region servers, each under the epoch of this master.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use basalt_cluster::pb;
+use basalt_cluster::pb::region_server_orders_client::RegionServerOrdersClient;
+use basalt_model::ServerName;
+use basalt_runtime::{Network, grpc};
+use parking_lot::Mutex;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+/// Connections to region servers, opened when first used.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    network: Network,
+    connect_timeout: Duration,
+    channels: Mutex<BTreeMap<ServerName, Channel>>,
+}
+
+/// A client of one region server.
+pub(crate) type OrdersClient = RegionServerOrdersClient<Channel>;
+
+// === impl Orders ===
+
+impl Orders {
+    pub(crate) fn new(network: Network, connect_timeout: Duration) -> Self {
+        Self { network, connect_timeout, channels: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// A client of `server`, which listens at `address`.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub(crate) fn client(
+        &self,
+        server: &ServerName,
+        address: &str,
+    ) -> Result<OrdersClient, Status> {
+        let mut channels = self.channels.lock();
+        let channel = match channels.get(server) {
+            Some(channel) => channel.clone(),
+            None => {
+                let channel = self.channel(address)?;
+                channels.insert(server.clone(), channel.clone());
+                channel
+            }
+        };
+        Ok(client(channel))
+    }
+
+    /// A client on a connection of its own.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub(crate) fn separate_client(&self, address: &str) -> Result<OrdersClient, Status> {
+        self.channel(address).map(client)
+    }
+
+    /// Forgets a server that is dead.
+    pub(crate) fn forget(&self, server: &ServerName) {
+        self.channels.lock().remove(server);
+    }
+
+    fn channel(&self, address: &str) -> Result<Channel, Status> {
+        grpc::channel(&self.network, address, self.connect_timeout)
+            .map_err(|error| Status::invalid_argument(format!("{address}: {error}")))
+    }
+}
+
+/// Whether a region server refused because it knows a master of a higher epoch.
+pub(crate) fn is_deposed(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition
+}
+
+/// `request` with a deadline.
+pub(crate) fn within<T>(timeout: Duration, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+/// The failure that stands for an order of which nobody knows what became.
+pub(crate) fn lost(status: &Status) -> String {
+    format!("{}: {}", status.code(), status.message())
+}
+
+/// Whether `outcome` says that it is done.
+pub(crate) fn is_done(outcome: &pb::RegionOutcome) -> bool {
+    outcome.failure.is_empty()
+}
+
+fn client(channel: Channel) -> OrdersClient {
+    RegionServerOrdersClient::new(channel)
+        .max_decoding_message_size(grpc::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(grpc::MESSAGE_BYTES_MAX)
+}

@@ -1,0 +1,106 @@
+//! The gRPC services of a master: what standbys, region servers and starters of processes ask.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::pb;
+use basalt_cluster::pb::master_peer_server::MasterPeer;
+use basalt_model::ServerName;
+use futures::Stream;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use crate::procedure::Work;
+use crate::term::Term;
+
+/// Who answers: this process, and the term in which it is in charge, if it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) server: ServerName,
+    pub(crate) seat: watch::Receiver<Option<Arc<Term>>>,
+}
+
+type AliveStream = Pin<Box<dyn Stream<Item = Result<pb::Alive, Status>> + Send>>;
+
+/// How long one call of `Drain` waits; the caller asks again while regions are left.
+const DRAIN_WAIT: Duration = Duration::from_secs(10);
+
+// === impl Peer ===
+
+impl Peer {
+    fn term(&self) -> Result<Arc<Term>, Status> {
+        let term = self.seat.borrow().clone();
+        term.filter(|term| !term.ledger.term().is_cancelled())
+            .ok_or_else(|| Status::unavailable(format!("{} is not the active master", self.server)))
+    }
+}
+
+#[tonic::async_trait]
+impl MasterPeer for Peer {
+    type LiveStream = AliveStream;
+
+    async fn live(&self, _: Request<pb::LiveRequest>) -> Result<Response<AliveStream>, Status> {
+        let alive = pb::Alive { server_name: self.server.to_string() };
+        // Never ends by itself: it says that the process lives by being open.
+        let stream = futures::StreamExt::chain(
+            futures::stream::iter([Ok(alive)]),
+            futures::stream::pending(),
+        );
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn process_ended(
+        &self,
+        request: Request<pb::ProcessEndedRequest>,
+    ) -> Result<Response<pb::ProcessEndedReply>, Status> {
+        self.term()?.process_ended(&request.into_inner().instance).await;
+        Ok(Response::new(pb::ProcessEndedReply {}))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<pb::DrainRequest>,
+    ) -> Result<Response<pb::DrainReply>, Status> {
+        let term = self.term()?;
+        let server: ServerName =
+            request.into_inner().server_name.parse().map_err(|error: basalt_model::Error| {
+                Status::invalid_argument(error.to_string())
+            })?;
+        Ok(Response::new(pb::DrainReply { regions_left: term.drain(&server).await }))
+    }
+
+    async fn recoveries(
+        &self,
+        _: Request<pb::RecoveriesRequest>,
+    ) -> Result<Response<pb::RecoveriesReply>, Status> {
+        let term = self.term()?;
+        let mut recoveries: Vec<_> = term.facts.lock().recoveries.values().cloned().collect();
+        for (_, procedure) in term.journal.unfinished() {
+            if let Work::RecoverServer(recovery) = procedure.work {
+                recoveries.push(recovery.report(None));
+            }
+        }
+        Ok(Response::new(pb::RecoveriesReply { recoveries }))
+    }
+}
+
+// === impl Term ===
+
+impl Term {
+    /// Moves the regions of a server away that wants to stop. Gives how many are left.
+    async fn drain(&self, server: &ServerName) -> u32 {
+        if !self.views.servers().contains_key(server) {
+            return 0;
+        }
+        tracing::info!(%server, "a region server is to be drained");
+        self.facts.lock().draining.insert(server.clone());
+        self.wake.notify_one();
+        let left = || self.views.now().owned_by(server).count();
+        let others = self.views.servers().into_keys().any(|other| other != *server);
+        if others {
+            self.views.until(DRAIN_WAIT, |_| left() == 0).await;
+        }
+        u32::try_from(left()).unwrap_or(u32::MAX)
+    }
+}

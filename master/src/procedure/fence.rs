@@ -1,0 +1,201 @@
+//! Fences a dead server: takes its logs away from it, and commits where they end.
+//!
+//! The death is committed already. Renaming the folder keeps the server from making another log;
+//! then each log is sealed. A log whose lock is free ends where it ends. A log whose writer may
+//! still live ends where it is once the writer's lease is over: what is appended later is never
+//! acknowledged. The cuts are committed once, by making the node that holds them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use basalt_cluster::pb;
+use basalt_fs::Seal;
+use basalt_model::{ServerName, paths};
+use basalt_zk::proto::ErrorCode;
+use futures::{StreamExt, TryStreamExt};
+use prost::Message;
+use tokio::time::Instant;
+
+use super::record::Recovery;
+use crate::error::{CommitError, StepError};
+use crate::ledger;
+use crate::term::{Files, Term};
+
+/// How many logs are sealed at a time.
+const SEALS_AT_ONCE: usize = 16;
+/// The longest that waiting for a proof of death lasts before it is looked again.
+const PROOF_PAUSE: Duration = Duration::from_millis(20);
+
+/// Fences the server. Gives its sealed logs.
+///
+/// # Errors
+/// Files or the coordinator cannot be read or written.
+pub(super) async fn fence(
+    term: &Term,
+    recovery: &Recovery,
+) -> Result<Vec<pb::SealedLog>, StepError> {
+    if let Some(logs) = sealed_logs(term, &recovery.server).await? {
+        return Ok(logs);
+    }
+    take_folder_away(&term.files, &recovery.server).await?;
+    let folder = paths::fenced_logs(&recovery.server);
+    let deadline = lease_end(term, &recovery.server);
+    let logs = loop {
+        let seals = seal_all(&term.files, &folder, &recovery.boot_id).await?;
+        let is_proved = term.facts.lock().proved_dead.contains(&recovery.server);
+        if are_final(&seals, is_proved, Instant::now() >= deadline) {
+            break seals;
+        }
+        // Woken by a proof, or looks again: the process may end any moment.
+        let _ = tokio::time::timeout(PROOF_PAUSE, term.proved.notified()).await;
+    };
+    let logs = logs.into_iter().map(|(name, seal)| pb::SealedLog { name, cut: seal.length });
+    commit_cuts(term, &recovery.server, logs.collect()).await
+}
+
+/// The cuts that are committed already.
+pub(super) async fn sealed_logs(
+    term: &Term,
+    server: &ServerName,
+) -> Result<Option<Vec<pb::SealedLog>>, StepError> {
+    let path = term.ledger.nodes().fenced_server(server);
+    match term.ledger.client().get_data(&path).await {
+        Ok((data, _)) => {
+            let record = pb::FencedRecord::decode(data).map_err(|error| {
+                basalt_cluster::Error::Undecodable { record: "fenced", reason: error.to_string() }
+            })?;
+            Ok(Some(record.logs))
+        }
+        Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// When the server's lease is surely over: counted from when this master saw its death committed.
+fn lease_end(term: &Term, server: &ServerName) -> Instant {
+    let now = Instant::now();
+    let seen = *term.facts.lock().deaths.entry(server.clone()).or_insert(now);
+    seen + term.timers.lease_ends_after()
+}
+
+/// Whether the lengths can be relied on. Without any log nothing is proved by locks: a server that
+/// has acknowledged no write may still answer reads.
+fn are_final(seals: &[(String, Seal)], is_proved: bool, lease_is_over: bool) -> bool {
+    let locks_are_free = !seals.is_empty() && seals.iter().all(|(_, seal)| seal.writer_gone);
+    locks_are_free || is_proved || lease_is_over
+}
+
+async fn take_folder_away(files: &Files, server: &ServerName) -> Result<(), StepError> {
+    let (live, fenced) = (paths::server_logs(server), paths::fenced_logs(server));
+    match files.rename(&live, &fenced).await {
+        Ok(()) => {}
+        Err(error) if error.is_already_exists() => move_stragglers(files, &live, &fenced).await?,
+        // Renamed before, or never made: then the folder is the marker that blocks its making.
+        Err(error) if error.is_not_found() => files.create_directories(&fenced).await?,
+        Err(error) => return Err(error.into()),
+    }
+    Ok(files.sync_directory(&paths::logs()).await?)
+}
+
+/// Both folders are there: the server made its own while the marker was made.
+async fn move_stragglers(files: &Files, live: &Path, fenced: &Path) -> Result<(), StepError> {
+    let entries = match files.list(live).await {
+        Err(error) if error.is_not_found() => return Ok(()),
+        listed => listed?,
+    };
+    for entry in entries {
+        match files.rename(&live.join(&entry.name), &fenced.join(&entry.name)).await {
+            Err(error) if !error.is_not_found() && !error.is_already_exists() => {
+                return Err(error.into());
+            }
+            _ => {}
+        }
+    }
+    files.sync_directory(fenced).await?;
+    Ok(files.delete_directory(live).await?)
+}
+
+async fn seal_all(
+    files: &Files,
+    folder: &Path,
+    boot_id: &str,
+) -> Result<Vec<(String, Seal)>, StepError> {
+    let entries = files.list(folder).await?;
+    let logs = entries.into_iter().filter(|entry| !entry.is_directory).map(|entry| entry.name);
+    let seals = logs.map(|name| async move {
+        let seal = files.seal(&folder.join(&name), boot_id).await?;
+        Ok::<_, StepError>((name, seal))
+    });
+    let seals: Vec<_> = seals.collect();
+    futures::stream::iter(seals).buffered(SEALS_AT_ONCE).try_collect().await
+}
+
+/// Commits the cuts, unless an earlier try has: then those count.
+async fn commit_cuts(
+    term: &Term,
+    server: &ServerName,
+    logs: Vec<pb::SealedLog>,
+) -> Result<Vec<pb::SealedLog>, StepError> {
+    let record = pb::FencedRecord { logs: logs.clone() }.encode_to_vec();
+    let path = term.ledger.nodes().fenced_server(server);
+    match term.ledger.commit(vec![ledger::create(path, record.into())]).await {
+        Ok(_) => Ok(logs),
+        Err(error @ CommitError::Deposed) => Err(error.into()),
+        Err(error) => match sealed_logs(term, server).await? {
+            Some(committed) => Ok(committed),
+            None => Err(error.into()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::server;
+    use basalt_fs::MemoryFileSystem;
+    use std::sync::Arc;
+
+    fn seals(gone: &[bool]) -> Vec<(String, Seal)> {
+        gone.iter().map(|g| (String::new(), Seal { length: 1, writer_gone: *g })).collect()
+    }
+
+    #[test]
+    fn lengths_are_final_when_the_writer_is_proved_gone_or_its_lease_is_over() {
+        assert!(are_final(&seals(&[true, true]), false, false));
+        assert!(!are_final(&seals(&[true, false]), false, false));
+        assert!(!are_final(&seals(&[]), false, false));
+        assert!(are_final(&seals(&[false]), true, false));
+        assert!(are_final(&seals(&[false]), false, true));
+        assert!(are_final(&seals(&[]), false, true));
+    }
+
+    #[tokio::test]
+    async fn fencing_a_folder_again_changes_nothing() {
+        let files = Files(Arc::new(MemoryFileSystem::default()));
+        let name = server("a");
+        files.create_directories(&paths::server_logs(&name)).await.unwrap();
+        let mut log = files.create(&paths::server_logs(&name).join("log.1")).await.unwrap();
+        log.append("abc".into()).await.unwrap();
+        for _ in 0..2 {
+            take_folder_away(&files, &name).await.unwrap();
+            let entries = files.list(&paths::fenced_logs(&name)).await.unwrap();
+            assert_eq!(entries.len(), 1);
+            assert!(!files.exists(&paths::server_logs(&name)).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_without_a_folder_gets_a_marker() {
+        let files = Files(Arc::new(MemoryFileSystem::default()));
+        let name = server("a");
+        files.create_directories(&paths::logs()).await.unwrap();
+        take_folder_away(&files, &name).await.unwrap();
+        assert!(files.exists(&paths::fenced_logs(&name)).await.unwrap());
+        // The server looked for the marker before it was there.
+        files.create_directories(&paths::server_logs(&name)).await.unwrap();
+        drop(files.create(&paths::server_logs(&name).join("log.1")).await.unwrap());
+        take_folder_away(&files, &name).await.unwrap();
+        assert_eq!(files.list(&paths::fenced_logs(&name)).await.unwrap().len(), 1);
+        assert!(!files.exists(&paths::server_logs(&name)).await.unwrap());
+    }
+}

@@ -1,0 +1,29 @@
+//! Durable work: it survives the master that took it on.
+//!
+//! A procedure is a record in the coordinator and a function that takes it one step further. Each
+//! step may be done again, by this master or by the next, and does no harm then. [`execute`] calls
+//! the function until the procedure is finished.
+
+mod create_table;
+mod delete_table;
+mod execute;
+mod fence;
+mod journal;
+mod record;
+mod recover_server;
+mod serve_table;
+mod split;
+mod submit;
+mod take_over;
+
+/// The generated messages of `proto/procedure.proto`.
+mod pb {
+    #![expect(unreachable_pub, reason = "documented in proto/procedure.proto")]
+    #![allow(clippy::derive_partial_eq_without_eq, unused_qualifications)]
+    include!(concat!(env!("OUT_DIR"), "/basalt.master.v1.rs"));
+}
+
+pub(crate) use execute::execute;
+pub(crate) use journal::Journal;
+pub(crate) use record::{Nonce, Outcome, Procedure, Work};
+pub(crate) use submit::{Death, SubmitError};

@@ -1,0 +1,359 @@
+//! What is written down of a procedure, as values.
+
+use std::collections::BTreeSet;
+
+use basalt_cluster::pb as cluster;
+use basalt_model::{RegionInfo, ServerName, TableName};
+use bytes::Bytes;
+use prost::Message;
+
+use super::pb;
+
+/// A piece of work that survives the master which took it on.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Procedure {
+    pub(crate) submitted_ms: u64,
+    pub(crate) updated_ms: u64,
+    pub(crate) nonce: Option<Nonce>,
+    pub(crate) work: Work,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// By which a client names a request that it may send twice.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Nonce {
+    pub(crate) group: u64,
+    pub(crate) number: u64,
+}
+
+/// What there is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Work {
+    CreateTable { table: TableName, split_keys: Vec<Bytes>, region_id: u64 },
+    DeleteTable { table: TableName },
+    EnableTable { table: TableName },
+    DisableTable { table: TableName },
+    RecoverServer(Recovery),
+}
+
+/// How a procedure ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    Done,
+    Failed { exception: String, message: String },
+}
+
+/// How far the recovery of a dead server has come.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Recovery {
+    pub(crate) server: ServerName,
+    pub(crate) boot_id: String,
+    pub(crate) instance: String,
+    pub(crate) cause: String,
+    pub(crate) learnt_ms: u64,
+    pub(crate) step: RecoveryStep,
+    pub(crate) regions_with_edits: BTreeSet<[u8; 16]>,
+    pub(crate) regions: u32,
+    pub(crate) wal_bytes: u64,
+    pub(crate) detect_ms: u64,
+    pub(crate) fence_ms: u64,
+    pub(crate) split_ms: u64,
+    pub(crate) assign_ms: u64,
+}
+
+/// What has been reached.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum RecoveryStep {
+    /// The death is committed.
+    Detected,
+    /// The cuts are committed.
+    Fenced,
+    /// All logs are split.
+    Split,
+    /// Every region has another owner.
+    Assigned,
+}
+
+// === impl Procedure ===
+
+impl Procedure {
+    pub(crate) fn new(work: Work, nonce: Option<Nonce>, now_ms: u64) -> Self {
+        Self { submitted_ms: now_ms, updated_ms: now_ms, nonce, work, outcome: None }
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, basalt_cluster::Error> {
+        let record = pb::ProcedureRecord::decode(bytes).map_err(|error| undecodable(&error))?;
+        let nonce = Nonce { group: record.nonce_group, number: record.nonce };
+        let outcome = record.finished.then(|| match record.failure {
+            None => Outcome::Done,
+            Some(failure) => {
+                Outcome::Failed { exception: failure.exception, message: failure.message }
+            }
+        });
+        Ok(Self {
+            submitted_ms: record.submitted_ms,
+            updated_ms: record.updated_ms,
+            nonce: nonce.given(),
+            work: read_work(record.work.ok_or_else(|| undecodable(&"it names no work"))?)?,
+            outcome,
+        })
+    }
+
+    pub(crate) fn encode(&self) -> Bytes {
+        let failure = match &self.outcome {
+            Some(Outcome::Failed { exception, message }) => {
+                Some(pb::Failure { exception: exception.clone(), message: message.clone() })
+            }
+            Some(Outcome::Done) | None => None,
+        };
+        let record = pb::ProcedureRecord {
+            submitted_ms: self.submitted_ms,
+            updated_ms: self.updated_ms,
+            nonce_group: self.nonce.map_or(0, |nonce| nonce.group),
+            nonce: self.nonce.map_or(0, |nonce| nonce.number),
+            finished: self.is_finished(),
+            failure,
+            work: Some(write_work(&self.work)),
+        };
+        record.encode_to_vec().into()
+    }
+}
+
+// === impl Nonce ===
+
+impl Nonce {
+    /// The nonce, if the client gave one.
+    pub(crate) fn given(self) -> Option<Self> {
+        (self.group != 0 || self.number != 0).then_some(self)
+    }
+}
+
+// === impl Work ===
+
+impl Work {
+    /// The table it is about.
+    pub(crate) fn table(&self) -> Option<&TableName> {
+        match self {
+            Self::CreateTable { table, .. }
+            | Self::DeleteTable { table }
+            | Self::EnableTable { table }
+            | Self::DisableTable { table } => Some(table),
+            Self::RecoverServer(_) => None,
+        }
+    }
+
+    /// A few words for logs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::CreateTable { .. } => "create table",
+            Self::DeleteTable { .. } => "delete table",
+            Self::EnableTable { .. } => "enable table",
+            Self::DisableTable { .. } => "disable table",
+            Self::RecoverServer(_) => "recover server",
+        }
+    }
+}
+
+// === impl Recovery ===
+
+impl Recovery {
+    /// What is told of it, while it runs (`ended_ms` is `None`) and afterwards.
+    pub(crate) fn report(&self, ended: Option<(u64, u64)>) -> cluster::RecoveryRecord {
+        let (replay_ms, ended_ms) = ended.unwrap_or_default();
+        cluster::RecoveryRecord {
+            server_name: self.server.to_string(),
+            cause: self.cause.clone(),
+            learnt_ms: self.learnt_ms,
+            regions: self.regions,
+            wal_bytes: self.wal_bytes,
+            detect_ms: self.detect_ms,
+            fence_ms: self.fence_ms,
+            split_ms: self.split_ms,
+            assign_ms: self.assign_ms,
+            replay_ms,
+            total_ms: ended_ms.saturating_sub(self.learnt_ms),
+            done: ended.is_some(),
+        }
+    }
+}
+
+/// The regions of a table that is cut at `split_keys`, which ascend.
+pub(crate) fn regions_between(
+    table: &TableName,
+    split_keys: &[Bytes],
+    region_id: u64,
+) -> Vec<RegionInfo> {
+    let starts = std::iter::once(Bytes::new()).chain(split_keys.iter().cloned());
+    let ends = split_keys.iter().cloned().chain(std::iter::once(Bytes::new()));
+    let regions = starts
+        .zip(ends)
+        .map(|(start, end)| RegionInfo::primary(table.clone(), start, end, region_id));
+    regions.collect()
+}
+
+fn read_work(work: pb::procedure_record::Work) -> Result<Work, basalt_cluster::Error> {
+    use pb::procedure_record::Work as Record;
+    let table = |name: &str| name.parse::<TableName>().map_err(bad_word);
+    Ok(match work {
+        Record::CreateTable(create) => Work::CreateTable {
+            table: table(&create.table)?,
+            split_keys: create.split_keys.into_iter().map(Bytes::from).collect(),
+            region_id: create.region_id,
+        },
+        Record::DeleteTable(delete) => Work::DeleteTable { table: table(&delete.table)? },
+        Record::EnableTable(enable) => Work::EnableTable { table: table(&enable.table)? },
+        Record::DisableTable(disable) => Work::DisableTable { table: table(&disable.table)? },
+        Record::RecoverServer(recovery) => Work::RecoverServer(read_recovery(recovery)?),
+    })
+}
+
+fn read_recovery(record: pb::RecoverServer) -> Result<Recovery, basalt_cluster::Error> {
+    let step = match record.step() {
+        pb::RecoveryStep::Detected => RecoveryStep::Detected,
+        pb::RecoveryStep::Fenced => RecoveryStep::Fenced,
+        pb::RecoveryStep::Split => RecoveryStep::Split,
+        pb::RecoveryStep::Assigned => RecoveryStep::Assigned,
+    };
+    let digests = record.regions_with_edits.iter().map(|digest| {
+        <[u8; 16]>::try_from(&digest[..]).map_err(|_| undecodable(&"a digest is not 16 bytes long"))
+    });
+    Ok(Recovery {
+        server: record.server_name.parse().map_err(bad_word)?,
+        step,
+        regions_with_edits: digests.collect::<Result<_, _>>()?,
+        boot_id: record.boot_id,
+        instance: record.instance,
+        cause: record.cause,
+        learnt_ms: record.learnt_ms,
+        regions: record.regions,
+        wal_bytes: record.wal_bytes,
+        detect_ms: record.detect_ms,
+        fence_ms: record.fence_ms,
+        split_ms: record.split_ms,
+        assign_ms: record.assign_ms,
+    })
+}
+
+fn write_work(work: &Work) -> pb::procedure_record::Work {
+    use pb::procedure_record::Work as Record;
+    match work {
+        Work::CreateTable { table, split_keys, region_id } => {
+            Record::CreateTable(pb::CreateTable {
+                table: table.to_string(),
+                split_keys: split_keys.iter().map(|key| key.to_vec()).collect(),
+                region_id: *region_id,
+            })
+        }
+        Work::DeleteTable { table } => {
+            Record::DeleteTable(pb::DeleteTable { table: table.to_string() })
+        }
+        Work::EnableTable { table } => {
+            Record::EnableTable(pb::EnableTable { table: table.to_string() })
+        }
+        Work::DisableTable { table } => {
+            Record::DisableTable(pb::DisableTable { table: table.to_string() })
+        }
+        Work::RecoverServer(recovery) => Record::RecoverServer(write_recovery(recovery)),
+    }
+}
+
+fn write_recovery(recovery: &Recovery) -> pb::RecoverServer {
+    let step = match recovery.step {
+        RecoveryStep::Detected => pb::RecoveryStep::Detected,
+        RecoveryStep::Fenced => pb::RecoveryStep::Fenced,
+        RecoveryStep::Split => pb::RecoveryStep::Split,
+        RecoveryStep::Assigned => pb::RecoveryStep::Assigned,
+    };
+    pb::RecoverServer {
+        server_name: recovery.server.to_string(),
+        boot_id: recovery.boot_id.clone(),
+        instance: recovery.instance.clone(),
+        cause: recovery.cause.clone(),
+        learnt_ms: recovery.learnt_ms,
+        step: step.into(),
+        regions_with_edits: recovery.regions_with_edits.iter().map(|d| d.to_vec()).collect(),
+        regions: recovery.regions,
+        wal_bytes: recovery.wal_bytes,
+        detect_ms: recovery.detect_ms,
+        fence_ms: recovery.fence_ms,
+        split_ms: recovery.split_ms,
+        assign_ms: recovery.assign_ms,
+    }
+}
+
+fn undecodable(reason: &dyn std::fmt::Display) -> basalt_cluster::Error {
+    basalt_cluster::Error::Undecodable { record: "procedure", reason: reason.to_string() }
+}
+
+fn bad_word(source: basalt_model::Error) -> basalt_cluster::Error {
+    basalt_cluster::Error::BadWord { record: "procedure", source }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::view::testing::server;
+
+    pub(crate) fn recovery(name: &str) -> Recovery {
+        Recovery {
+            server: server(name),
+            boot_id: "boot".to_owned(),
+            instance: "i-1".to_owned(),
+            cause: "stream ended".to_owned(),
+            learnt_ms: 1_000,
+            step: RecoveryStep::Detected,
+            regions_with_edits: BTreeSet::new(),
+            regions: 0,
+            wal_bytes: 0,
+            detect_ms: 3,
+            fence_ms: 0,
+            split_ms: 0,
+            assign_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_procedure_reads_as_it_was_written() {
+        let table: TableName = "ns:t".parse().unwrap();
+        let mut dead = recovery("a");
+        dead.step = RecoveryStep::Split;
+        dead.regions_with_edits = [[7; 16], [9; 16]].into();
+        let works = [
+            Work::CreateTable {
+                table: table.clone(),
+                split_keys: vec![Bytes::from_static(b"m")],
+                region_id: 9,
+            },
+            Work::DeleteTable { table: table.clone() },
+            Work::EnableTable { table: table.clone() },
+            Work::DisableTable { table },
+            Work::RecoverServer(dead),
+        ];
+        for work in works {
+            let nonce = Nonce { group: 3, number: 4 }.given();
+            let mut procedure = Procedure::new(work, nonce, 5);
+            assert_eq!(Procedure::decode(&procedure.encode()).unwrap(), procedure);
+            procedure.outcome =
+                Some(Outcome::Failed { exception: "e".to_owned(), message: "m".to_owned() });
+            assert_eq!(Procedure::decode(&procedure.encode()).unwrap(), procedure);
+        }
+    }
+
+    #[test]
+    fn a_record_that_names_no_work_is_refused() {
+        assert!(Procedure::decode(&[]).is_err());
+        assert!(Procedure::decode(&[0xff; 7]).is_err());
+    }
+
+    #[test]
+    fn split_keys_cut_a_table_into_one_region_more() {
+        let keys = [Bytes::from_static(b"g"), Bytes::from_static(b"p")];
+        let regions = regions_between(&"t".parse().unwrap(), &keys, 1);
+        let ranges: Vec<_> = regions.iter().map(|r| (&r.start_key[..], &r.end_key[..])).collect();
+        assert_eq!(ranges, [(&b""[..], &b"g"[..]), (b"g", b"p"), (b"p", b"")]);
+    }
+}

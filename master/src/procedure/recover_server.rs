@@ -1,0 +1,179 @@
+//! Recovers the regions of a dead server: detected → fenced → split → assigned → done.
+//!
+//! What each step reached is written down before the next begins. A step that is done again finds
+//! what it did before: the committed cuts, the parts beside the logs, the regions that have
+//! another owner already.
+
+use std::time::Duration;
+
+use basalt_cluster::RegionRecord;
+use basalt_cluster::catalog::Versioned;
+use basalt_model::RegionState;
+use basalt_zk::Op;
+use prost::Message;
+
+use super::record::{Procedure, Recovery, RecoveryStep, Work};
+use super::{fence, split, take_over};
+use crate::balancer::Loads;
+use crate::error::StepError;
+use crate::ledger;
+use crate::term::Term;
+
+/// How long is waited for a region server before it is looked again.
+const SERVER_WAIT: Duration = Duration::from_millis(500);
+/// How long is waited for the regions of an earlier master's assignment to open.
+const OPEN_WAIT: Duration = Duration::from_secs(1);
+
+/// Takes recovery `id` to its end. Gives the write of its report.
+pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
+    loop {
+        let Some((procedure, mut recovery)) = read(term, id) else { return Ok(Vec::new()) };
+        // The clock of another master may have written the end of the last step.
+        let phase_ms = || term.clock.wall_ms().saturating_sub(procedure.updated_ms);
+        match recovery.step {
+            RecoveryStep::Detected => {
+                let logs = fence::fence(term, &recovery).await?;
+                recovery.wal_bytes = logs.iter().map(|log| log.cut).sum();
+                recovery.fence_ms = phase_ms();
+                recovery.step = RecoveryStep::Fenced;
+            }
+            RecoveryStep::Fenced => {
+                split_logs(term, &mut recovery).await?;
+                recovery.split_ms = phase_ms();
+                recovery.step = RecoveryStep::Split;
+            }
+            RecoveryStep::Split => {
+                let regions = assign(term, &recovery).await?;
+                recovery.regions += u32::try_from(regions.len()).unwrap_or(u32::MAX);
+                recovery.assign_ms = phase_ms();
+                recovery.step = RecoveryStep::Assigned;
+                log_step(&recovery);
+                // Written down while the regions open: they need not wait for it.
+                let saving = save(term, id, &procedure, recovery);
+                let (saved, opened) = tokio::join!(saving, term.open(regions));
+                saved?;
+                opened?;
+                continue;
+            }
+            RecoveryStep::Assigned => {
+                wait_until_settled(term, &recovery).await?;
+                return Ok(report(term, id, &recovery, phase_ms()));
+            }
+        }
+        log_step(&recovery);
+        save(term, id, &procedure, recovery).await?;
+    }
+}
+
+fn read(term: &Term, id: u64) -> Option<(Procedure, Recovery)> {
+    let procedure = term.journal.get(id)?;
+    match &procedure.work {
+        Work::RecoverServer(recovery) => Some((procedure.clone(), recovery.clone())),
+        _ => None,
+    }
+}
+
+async fn save(
+    term: &Term,
+    id: u64,
+    procedure: &Procedure,
+    recovery: Recovery,
+) -> Result<(), StepError> {
+    let next = Procedure {
+        updated_ms: term.clock.wall_ms(),
+        work: Work::RecoverServer(recovery),
+        ..procedure.clone()
+    };
+    Ok(term.journal.update(&term.ledger, id, next, Vec::new()).await?)
+}
+
+async fn split_logs(term: &Term, recovery: &mut Recovery) -> Result<(), StepError> {
+    let logs = fence::sealed_logs(term, &recovery.server).await?.unwrap_or_default();
+    let findings = split::split(term, &recovery.server, &logs).await?;
+    recovery.regions_with_edits = findings.regions;
+    Ok(())
+}
+
+/// Names another owner for each region of the dead server. Gives those that are to be opened.
+async fn assign(
+    term: &Term,
+    recovery: &Recovery,
+) -> Result<Vec<Versioned<RegionRecord>>, StepError> {
+    let mut given = Vec::new();
+    loop {
+        term.settle().await;
+        let view = term.views.now();
+        let loads = Loads::of(&view, &term.draining());
+        let plan = take_over::plan(&view, &recovery.server, &recovery.regions_with_edits, loads);
+        if plan.writes.is_empty() && plan.waiting == 0 {
+            return Ok(given);
+        }
+        if plan.writes.is_empty() {
+            tracing::warn!(
+                server = %recovery.server,
+                regions = plan.waiting,
+                "no region server lives to take over the regions"
+            );
+            term.views.until(SERVER_WAIT, |views| !views.servers().is_empty()).await;
+            continue;
+        }
+        let written = term.write_regions(plan.writes).await?;
+        let opening =
+            |region: &Versioned<RegionRecord>| region.record.state == RegionState::Opening;
+        given.extend(written.into_iter().filter(opening));
+    }
+}
+
+/// Waits until no region that needs the dead server's logs is on its way to being open. Those that
+/// their new owners lost again are their recoveries' to bring back.
+async fn wait_until_settled(term: &Term, recovery: &Recovery) -> Result<(), StepError> {
+    let opening = || {
+        let view = term.views.now();
+        let opening = view.regions.values().filter(|region| {
+            let record = &region.record;
+            record.state == RegionState::Opening
+                && record.unflushed.contains(&recovery.server)
+                && record.server.as_ref().is_some_and(|owner| view.lives(owner))
+        });
+        opening.count()
+    };
+    if term.views.until(OPEN_WAIT, |_| opening() == 0).await {
+        return Ok(());
+    }
+    Err(StepError::NotYet(format!("{} regions are to open", opening())))
+}
+
+fn log_step(recovery: &Recovery) {
+    tracing::info!(
+        server = %recovery.server,
+        step = ?recovery.step,
+        wal_bytes = recovery.wal_bytes,
+        fence_ms = recovery.fence_ms,
+        split_ms = recovery.split_ms,
+        "recovery"
+    );
+}
+
+/// The write that leaves the report of a recovery, if there was anything to recover.
+fn report(term: &Term, id: u64, recovery: &Recovery, replay_ms: u64) -> Vec<Op> {
+    let report = recovery.report(Some((replay_ms, term.clock.wall_ms())));
+    tracing::info!(
+        server = %recovery.server,
+        cause = recovery.cause,
+        regions = recovery.regions,
+        wal_bytes = recovery.wal_bytes,
+        detect_ms = recovery.detect_ms,
+        fence_ms = recovery.fence_ms,
+        split_ms = recovery.split_ms,
+        assign_ms = recovery.assign_ms,
+        replay_ms,
+        total_ms = report.total_ms,
+        "recovered"
+    );
+    term.facts.lock().remember(id, report.clone());
+    if recovery.regions == 0 {
+        return Vec::new();
+    }
+    let path = term.ledger.nodes().recovery(id);
+    vec![ledger::create(path, report.encode_to_vec().into())]
+}

@@ -1,0 +1,94 @@
+//! Enables and disables a table: has all its regions served, or none.
+
+use std::time::Duration;
+
+use basalt_cluster::TableRecord;
+use basalt_model::{EncodedRegionName, RegionState, TableName, TableState};
+use basalt_zk::Op;
+
+use crate::error::StepError;
+use crate::ledger;
+use crate::term::Term;
+use crate::view::View;
+
+/// How long is waited for region servers to write what they were ordered.
+const CHANGE_WAIT: Duration = Duration::from_millis(500);
+
+/// Enables a table.
+pub(super) async fn enable(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
+    serve_all(term, table).await?;
+    Ok(vec![write_state(term, table, TableState::Enabled)?])
+}
+
+/// Disables a table.
+pub(super) async fn disable(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
+    let not_closed = in_state(&term.views.now(), table, |state| state != RegionState::Closed);
+    if !not_closed.is_empty() {
+        term.close_for_good(not_closed).await?;
+    }
+    let left = in_state(&term.views.now(), table, |state| state != RegionState::Closed);
+    if !left.is_empty() {
+        return Err(StepError::NotYet(format!("{} regions of {table} are to close", left.len())));
+    }
+    Ok(vec![write_state(term, table, TableState::Disabled)?])
+}
+
+/// Has all regions of a table opened.
+///
+/// # Errors
+/// [`StepError::NotYet`] while some are not open.
+pub(super) async fn serve_all(term: &Term, table: &TableName) -> Result<(), StepError> {
+    let closed = in_state(&term.views.now(), table, |state| state == RegionState::Closed);
+    if !closed.is_empty() {
+        term.assign(&closed).await?;
+    }
+    let all_open =
+        |view: &View| in_state(view, table, |state| state != RegionState::Open).is_empty();
+    if term.views.until(CHANGE_WAIT, |views| all_open(&views.now())).await {
+        return Ok(());
+    }
+    let left = in_state(&term.views.now(), table, |state| state != RegionState::Open);
+    Err(StepError::NotYet(format!("{} regions of {table} are to open", left.len())))
+}
+
+/// The write that puts a table into `state`. Only masters write tables, so that it needs no more
+/// condition than the epoch.
+pub(super) fn write_state(
+    term: &Term,
+    table: &TableName,
+    state: TableState,
+) -> Result<Op, StepError> {
+    let Some(known) = term.views.catalog().table(table) else {
+        return Err(StepError::NotYet(format!("the record of {table} is not seen yet")));
+    };
+    let record = TableRecord { state, ..known.record };
+    Ok(ledger::overwrite(term.ledger.nodes().table(table), record.encode()))
+}
+
+/// The regions of `table` whose state `is_meant`.
+fn in_state(
+    view: &View,
+    table: &TableName,
+    is_meant: impl Fn(RegionState) -> bool,
+) -> Vec<EncodedRegionName> {
+    let regions = view.of_table(table).into_iter().filter(|region| is_meant(region.record.state));
+    regions.map(|region| region.record.encoded_name()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::view;
+
+    #[test]
+    fn regions_are_found_by_their_state() {
+        let mut view = view(&["a"], 3);
+        let table = "t".parse().unwrap();
+        let first = view.regions.values_mut().next().unwrap();
+        first.record.state = RegionState::Closing;
+        let name = first.record.encoded_name();
+        assert_eq!(in_state(&view, &table, |state| state != RegionState::Open), [name]);
+        assert_eq!(in_state(&view, &table, |state| state == RegionState::Open).len(), 2);
+        assert_eq!(in_state(&view, &"u".parse().unwrap(), |_| true), []);
+    }
+}

@@ -1,0 +1,238 @@
+//! Takes on what clients ask for, or says why not.
+//!
+//! A request is checked and taken on in one multi: the table's state goes with the procedure that
+//! will change it, so that of two requests which exclude each other one is refused. It follows
+//! that a table has at most one unfinished procedure.
+
+use std::sync::Arc;
+
+use basalt_cluster::TableRecord;
+use basalt_hbase_rpc::{Exception, ExceptionKind};
+use basalt_model::{ServerName, TableDescriptor, TableName, TableState};
+use basalt_zk::Op;
+use basalt_zk::proto::ErrorCode;
+use bytes::Bytes;
+
+use super::execute;
+use super::journal::UNFINISHED_MAX;
+use super::record::{Nonce, Procedure, Recovery, RecoveryStep, Work};
+use crate::error::CommitError;
+use crate::ledger;
+use crate::term::Term;
+
+/// Why a request was not taken on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubmitError {
+    /// For the client to see.
+    #[error("{0}")]
+    Refused(Exception),
+    /// This master is not in charge any more.
+    #[error("another master is in charge")]
+    Deposed,
+}
+
+/// How a server's death was learnt.
+#[derive(Clone, Debug)]
+pub(crate) struct Death {
+    pub(crate) server: ServerName,
+    /// From its record, as far as known.
+    pub(crate) boot_id: String,
+    pub(crate) instance: String,
+    pub(crate) cause: &'static str,
+    pub(crate) learnt_ms: u64,
+    /// Whether its node still has to go.
+    pub(crate) is_registered: bool,
+}
+
+// === impl Term ===
+
+impl Term {
+    /// Makes a table.
+    ///
+    /// # Errors
+    /// There is such a table, or no such namespace; too much is under way.
+    pub(crate) async fn create_table(
+        self: &Arc<Self>,
+        descriptor: TableDescriptor,
+        split_keys: Vec<Bytes>,
+        nonce: Option<Nonce>,
+    ) -> Result<u64, SubmitError> {
+        let _turn = self.submissions.lock().await;
+        if let Some(id) = self.known(nonce) {
+            return Ok(id);
+        }
+        self.check_room()?;
+        let table = descriptor.name.clone();
+        let nodes = self.ledger.nodes();
+        let record = TableRecord { descriptor, state: TableState::Enabling };
+        let writes = vec![
+            ledger::exists(nodes.namespace(table.namespace())),
+            ledger::create(nodes.table(&table), record.encode()),
+        ];
+        let now_ms = self.clock.wall_ms();
+        let work = Work::CreateTable { table: table.clone(), split_keys, region_id: now_ms };
+        match self.take_on(Procedure::new(work, nonce, now_ms), writes).await {
+            Err(error) if error.is(0, ErrorCode::NoNode) => {
+                let namespace = table.namespace();
+                Err(refused(ExceptionKind::NamespaceNotFound, namespace.to_owned()))
+            }
+            Err(error) if error.is(1, ErrorCode::NodeExists) => {
+                Err(refused(ExceptionKind::TableExists, table.to_string()))
+            }
+            outcome => outcome.map_err(not_taken_on),
+        }
+    }
+
+    /// Deletes a disabled table.
+    ///
+    /// # Errors
+    /// There is no such table, or it is not disabled; too much is under way.
+    pub(crate) async fn delete_table(
+        self: &Arc<Self>,
+        table: TableName,
+        nonce: Option<Nonce>,
+    ) -> Result<u64, SubmitError> {
+        let work = Work::DeleteTable { table: table.clone() };
+        // While it is deleted it must not be enabled.
+        let change = (TableState::Disabled, TableState::Disabling);
+        self.change_table(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
+    }
+
+    /// Has the regions of a disabled table served.
+    ///
+    /// # Errors
+    /// There is no such table, or it is not disabled; too much is under way.
+    pub(crate) async fn enable_table(
+        self: &Arc<Self>,
+        table: TableName,
+        nonce: Option<Nonce>,
+    ) -> Result<u64, SubmitError> {
+        let work = Work::EnableTable { table: table.clone() };
+        let change = (TableState::Disabled, TableState::Enabling);
+        self.change_table(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
+    }
+
+    /// Has the regions of an enabled table closed.
+    ///
+    /// # Errors
+    /// There is no such table, or it is not enabled; too much is under way.
+    pub(crate) async fn disable_table(
+        self: &Arc<Self>,
+        table: TableName,
+        nonce: Option<Nonce>,
+    ) -> Result<u64, SubmitError> {
+        let work = Work::DisableTable { table: table.clone() };
+        let change = (TableState::Enabled, TableState::Disabling);
+        self.change_table(table, change, ExceptionKind::TableNotEnabled, work, nonce).await
+    }
+
+    /// Commits the death of a server and takes on its recovery. Does nothing if it is under way.
+    ///
+    /// # Errors
+    /// A refusal: of write 0, the server's node is gone already. Or deposed.
+    pub(crate) async fn recover_server(
+        self: &Arc<Self>,
+        death: Death,
+        mut writes: Vec<Op>,
+    ) -> Result<(), CommitError> {
+        if self.journal.recovering().contains_key(&death.server) {
+            return Ok(());
+        }
+        if death.is_registered {
+            writes.insert(0, ledger::delete(self.ledger.nodes().server(&death.server)));
+        }
+        let now_ms = self.clock.wall_ms();
+        let recovery = Recovery {
+            server: death.server.clone(),
+            boot_id: death.boot_id,
+            instance: death.instance,
+            cause: death.cause.to_owned(),
+            learnt_ms: death.learnt_ms,
+            step: RecoveryStep::Detected,
+            regions_with_edits: Default::default(),
+            regions: 0,
+            wal_bytes: 0,
+            detect_ms: now_ms.saturating_sub(death.learnt_ms),
+            fence_ms: 0,
+            split_ms: 0,
+            assign_ms: 0,
+        };
+        let procedure = Procedure::new(Work::RecoverServer(recovery), None, now_ms);
+        self.take_on(procedure, writes).await?;
+        Ok(())
+    }
+
+    async fn change_table(
+        self: &Arc<Self>,
+        table: TableName,
+        (from, to): (TableState, TableState),
+        otherwise: ExceptionKind,
+        work: Work,
+        nonce: Option<Nonce>,
+    ) -> Result<u64, SubmitError> {
+        let _turn = self.submissions.lock().await;
+        if let Some(id) = self.known(nonce) {
+            return Ok(id);
+        }
+        self.check_room()?;
+        let path = self.ledger.nodes().table(&table);
+        // Read past the watched copy: the client may have just been told that it is so.
+        let (data, stat) = match self.ledger.client().get_data(&path).await {
+            Ok(read) => read,
+            Err(error) if error.code() == Some(ErrorCode::NoNode) => {
+                return Err(refused(ExceptionKind::TableNotFound, table.to_string()));
+            }
+            Err(error) => return Err(not_taken_on(CommitError::Unknown(error))),
+        };
+        let known = TableRecord::decode(&data)
+            .map_err(|error| refused(ExceptionKind::Other, error.to_string()))?;
+        if known.state != from || self.journal.is_busy(&table) {
+            return Err(refused(otherwise, table.to_string()));
+        }
+        let record = TableRecord { state: to, ..known };
+        let writes = vec![ledger::replace(path, record.encode(), stat.version)];
+        let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
+        match self.take_on(procedure, writes).await {
+            // Another request came first.
+            Err(CommitError::Refused { .. }) => Err(refused(otherwise, table.to_string())),
+            outcome => outcome.map_err(not_taken_on),
+        }
+    }
+
+    async fn take_on(
+        self: &Arc<Self>,
+        procedure: Procedure,
+        writes: Vec<Op>,
+    ) -> Result<u64, CommitError> {
+        let name = procedure.work.name();
+        let table = procedure.work.table().map(ToString::to_string);
+        let id = self.journal.submit(&self.ledger, procedure, writes).await?;
+        tracing::info!(id, name, table, "procedure taken on");
+        execute(self, id);
+        Ok(id)
+    }
+
+    fn known(&self, nonce: Option<Nonce>) -> Option<u64> {
+        self.journal.with_nonce(nonce?)
+    }
+
+    fn check_room(&self) -> Result<(), SubmitError> {
+        if self.journal.unfinished().len() < UNFINISHED_MAX {
+            return Ok(());
+        }
+        let message = format!("{UNFINISHED_MAX} procedures are under way");
+        Err(refused(ExceptionKind::CallQueueTooBig, message))
+    }
+}
+
+fn refused(kind: ExceptionKind, message: String) -> SubmitError {
+    SubmitError::Refused(Exception::new(kind, message))
+}
+
+fn not_taken_on(error: CommitError) -> SubmitError {
+    match error {
+        CommitError::Deposed => SubmitError::Deposed,
+        // Clients try again.
+        error => refused(ExceptionKind::PleaseHold, error.to_string()),
+    }
+}

@@ -1,0 +1,160 @@
+//! Who gets the regions of a dead server: pure.
+
+use std::collections::BTreeSet;
+
+use basalt_cluster::RegionRecord;
+use basalt_model::{RegionState, ServerName};
+
+use crate::balancer::Loads;
+use crate::view::{RegionWrite, View};
+
+/// The next records of a dead server's regions.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct TakeOver {
+    pub(super) writes: Vec<RegionWrite>,
+    /// Regions for which no server lives.
+    pub(super) waiting: usize,
+}
+
+/// Decides on every region that `dead` still owns. One whose table is to be served gets a living
+/// owner, any other is closed. Those that have edits in the dead server's logs name it among the
+/// servers whose logs they still need; what they needed before they still need.
+pub(super) fn plan(
+    view: &View,
+    dead: &ServerName,
+    regions_with_edits: &BTreeSet<[u8; 16]>,
+    mut loads: Loads,
+) -> TakeOver {
+    let mut plan = TakeOver::default();
+    let mut regions: Vec<_> = view.owned_by(dead).collect();
+    // Neighbours by key go to different servers.
+    regions.sort_by(|a, b| a.record.info.cmp(&b.record.info));
+    for region in regions {
+        let mut record = region.record.clone();
+        let has_edits = regions_with_edits.contains(record.encoded_name().digest());
+        if has_edits && !record.unflushed.contains(dead) {
+            record.unflushed.push(dead.clone());
+        }
+        let next = if view.is_to_be_served(&record.info.table) {
+            loads.take_least().map(|owner| record.assigned_to(owner))
+        } else {
+            Some(RegionRecord { state: RegionState::Closed, ..record })
+        };
+        match next {
+            Some(record) => plan.writes.push(RegionWrite::over(region, record)),
+            None => plan.waiting += 1,
+        }
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::{server, view};
+    use basalt_model::TableState;
+
+    fn edits_of_all(view: &View) -> BTreeSet<[u8; 16]> {
+        view.regions.keys().map(|name| *name.digest()).collect()
+    }
+
+    /// `a` is dead; `b` and `c` live.
+    fn after_a_death() -> (View, Loads) {
+        let mut view = view(&["a", "b", "c"], 12);
+        view.servers.remove(&server("a"));
+        let loads = Loads::of(&view, &BTreeSet::new());
+        (view, loads)
+    }
+
+    #[test]
+    fn every_region_gets_a_living_owner_under_a_higher_epoch() {
+        let (view, loads) = after_a_death();
+        let plan = plan(&view, &server("a"), &edits_of_all(&view), loads);
+        assert_eq!((plan.writes.len(), plan.waiting), (4, 0));
+        for write in &plan.writes {
+            let old = &view.regions[&write.name];
+            assert_eq!(write.record.epoch, old.record.epoch.next());
+            assert_eq!(write.over_version, old.version);
+            assert_eq!(write.record.state, RegionState::Opening);
+            assert_eq!(write.record.unflushed, [server("a")]);
+        }
+        let to_b = plan.writes.iter().filter(|w| w.record.server == Some(server("b"))).count();
+        assert_eq!(to_b, 2);
+    }
+
+    #[test]
+    fn logs_of_earlier_owners_are_still_needed() {
+        let (mut view, loads) = after_a_death();
+        for region in view.regions.values_mut() {
+            region.record.unflushed = vec![server("x")];
+        }
+        let name = *view.owned_by(&server("a")).next().unwrap().record.encoded_name().digest();
+        let plan = plan(&view, &server("a"), &[name].into(), loads);
+        for write in &plan.writes {
+            if write.name.digest() == &name {
+                assert_eq!(write.record.unflushed, [server("x"), server("a")]);
+            } else {
+                assert_eq!(write.record.unflushed, [server("x")]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_is_not_listed_twice() {
+        let (mut view, loads) = after_a_death();
+        for region in view.regions.values_mut() {
+            region.record.unflushed = vec![server("a")];
+        }
+        let plan = plan(&view, &server("a"), &edits_of_all(&view), loads);
+        assert!(plan.writes.iter().all(|write| write.record.unflushed == [server("a")]));
+    }
+
+    #[test]
+    fn regions_of_a_table_that_is_disabled_are_closed_and_keep_what_they_need() {
+        for state in [TableState::Disabling, TableState::Disabled] {
+            let (mut view, loads) = after_a_death();
+            view.tables.values_mut().for_each(|table| table.record.state = state);
+            let plan = plan(&view, &server("a"), &edits_of_all(&view), loads);
+            assert_eq!(plan.writes.len(), 4);
+            for write in &plan.writes {
+                assert_eq!(write.record.state, RegionState::Closed);
+                assert_eq!(write.record.unflushed, [server("a")]);
+                assert_eq!(write.record.epoch, view.regions[&write.name].record.epoch);
+            }
+        }
+    }
+
+    #[test]
+    fn opening_and_closing_regions_move_on_too() {
+        let (mut view, loads) = after_a_death();
+        let names: Vec<_> =
+            view.owned_by(&server("a")).map(|region| region.record.encoded_name()).collect();
+        view.regions.get_mut(&names[0]).unwrap().record.state = RegionState::Opening;
+        view.regions.get_mut(&names[1]).unwrap().record.state = RegionState::Closing;
+        view.regions.get_mut(&names[2]).unwrap().record.state = RegionState::Closed;
+        let plan = plan(&view, &server("a"), &BTreeSet::new(), loads);
+        assert_eq!(plan.writes.len(), 3);
+        assert!(plan.writes.iter().all(|write| write.record.state == RegionState::Opening));
+        assert!(plan.writes.iter().all(|write| write.record.unflushed.is_empty()));
+    }
+
+    #[test]
+    fn without_a_living_server_regions_wait() {
+        let (mut view, _) = after_a_death();
+        view.servers.clear();
+        let loads = Loads::of(&view, &BTreeSet::new());
+        let plan = plan(&view, &server("a"), &BTreeSet::new(), loads);
+        assert_eq!((plan.writes.len(), plan.waiting), (0, 4));
+    }
+
+    #[test]
+    fn what_is_taken_over_is_not_decided_again() {
+        let (mut view, loads) = after_a_death();
+        let first = plan(&view, &server("a"), &BTreeSet::new(), loads);
+        for write in first.writes {
+            view.regions.get_mut(&write.name).unwrap().record = write.record;
+        }
+        let loads = Loads::of(&view, &BTreeSet::new());
+        assert_eq!(plan(&view, &server("a"), &BTreeSet::new(), loads), TakeOver::default());
+    }
+}

@@ -1,0 +1,345 @@
+//! Compares what is with what should be, and sets to work: the decisions are pure.
+//!
+//! Looks at each change of the view and now and then besides. All that a master before this one
+//! left half done is found here too, since it shows in the records.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_model::{EncodedRegionName, RegionState, ServerName, TableState};
+use tokio::time::{Instant, timeout};
+
+use crate::balancer::{self, Loads, Move};
+use crate::client_nodes::choose_meta_server;
+use crate::error::StepError;
+use crate::liveness::hold_stream;
+use crate::term::Term;
+use crate::view::View;
+
+/// The least time between two looks: changes come in bursts.
+const LOOKS_APART: Duration = Duration::from_millis(5);
+/// A server that started this long ago is no newcomer, whoever sees it first.
+const NEWCOMER_MS: u64 = 2_000;
+/// How many regions the balancer moves at a time.
+const BALANCE_MOVES_MAX: usize = 8;
+
+/// What is known besides the view.
+#[derive(Debug, Default)]
+struct Known {
+    /// Servers that were alive once and are not accounted for.
+    seen: BTreeSet<ServerName>,
+    recovering: BTreeSet<ServerName>,
+    claimed: BTreeSet<EncodedRegionName>,
+    draining: BTreeSet<ServerName>,
+    may_balance: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Decisions {
+    /// Servers that are gone and own regions.
+    recover: Vec<ServerName>,
+    /// Servers that are gone and own nothing: they stopped cleanly.
+    left: Vec<ServerName>,
+    /// Closed regions that are to be served.
+    assign: Vec<EncodedRegionName>,
+    /// Regions whose living owner was not told, or did not hear, to open them.
+    open: Vec<EncodedRegionName>,
+    /// Regions that are to go elsewhere.
+    moves: Vec<Move>,
+}
+
+/// Runs until the term is over.
+pub(crate) async fn run(term: Arc<Term>) {
+    let mut changes = term.views.catalog().changes();
+    let mut streams = BTreeSet::new();
+    let mut balanced_at = Instant::now();
+    loop {
+        changes.borrow_and_update();
+        let view = term.views.now();
+        hold_streams(&term, &view, &mut streams);
+        let is_time = balanced_at.elapsed() >= term.timers.balance_interval;
+        let known = known(&term, is_time);
+        if is_time {
+            balanced_at = Instant::now();
+        }
+        act(&term, &view, decide(&view, &known));
+        place_meta(&term, &view).await;
+        tokio::time::sleep(LOOKS_APART).await;
+        let changed = async {
+            tokio::select! {
+                biased;
+                () = term.wake.notified() => {}
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        // The catalog ended with the session; so does the term, in a moment.
+                        std::future::pending::<()>().await;
+                    }
+                }
+            }
+        };
+        // Runs out where nothing has changed: then it looks again because of the time.
+        let _ = timeout(term.timers.reconcile_interval, changed).await;
+    }
+}
+
+/// Holds a stream to each living region server.
+fn hold_streams(term: &Arc<Term>, view: &View, streams: &mut BTreeSet<ServerName>) {
+    streams.retain(|server| view.lives(server));
+    let mut facts = term.facts.lock();
+    for (server, record) in &view.servers {
+        facts.seen.insert(server.clone(), record.clone());
+        if streams.insert(server.clone()) {
+            if server.start_code + NEWCOMER_MS > term.clock.wall_ms() {
+                facts.newcomers.insert(server.clone(), Instant::now());
+            }
+            tracing::info!(%server, "a region server lives");
+            term.spawn(hold_stream(Arc::clone(term), server.clone(), record.clone()));
+        }
+    }
+}
+
+fn known(term: &Term, is_time_to_balance: bool) -> Known {
+    let recovering: BTreeSet<ServerName> = term.journal.recovering().into_keys().collect();
+    let claimed = term.claims.all();
+    let facts = term.facts.lock();
+    Known {
+        may_balance: is_time_to_balance && recovering.is_empty() && !facts.balancer_off,
+        seen: facts.seen.keys().cloned().collect(),
+        recovering: recovering.into_iter().chain(facts.dying.iter().cloned()).collect(),
+        claimed,
+        draining: facts.draining.clone(),
+    }
+}
+
+/// Decides what is to be done.
+fn decide(view: &View, known: &Known) -> Decisions {
+    let mut decisions = Decisions::default();
+    let mut gone: BTreeMap<&ServerName, usize> =
+        known.seen.iter().filter(|server| !view.lives(server)).map(|server| (server, 0)).collect();
+    let mut loads = Loads::of(view, &known.draining);
+    for (name, region) in &view.regions {
+        let record = &region.record;
+        let owner = record.server.as_ref().filter(|_| record.state != RegionState::Closed);
+        let owner_lives = match owner {
+            Some(owner) if !view.lives(owner) => {
+                *gone.entry(owner).or_default() += 1;
+                continue;
+            }
+            Some(_) => true,
+            None => false,
+        };
+        let is_served = view.table_state(&record.info.table) == Some(TableState::Enabled);
+        if known.claimed.contains(name) || !is_served {
+            continue;
+        }
+        match record.state {
+            RegionState::Closed => decisions.assign.push(*name),
+            RegionState::Opening if owner_lives => decisions.open.push(*name),
+            RegionState::Closing if owner_lives => {
+                if let (Some(source), Some(destination)) = (owner, loads.take_least()) {
+                    let source = source.clone();
+                    decisions.moves.push(Move { region: *name, source, destination });
+                }
+            }
+            RegionState::Opening | RegionState::Open | RegionState::Closing => {}
+        }
+    }
+    for (server, regions) in gone {
+        match regions {
+            _ if known.recovering.contains(server) => {}
+            0 => decisions.left.push(server.clone()),
+            _ => decisions.recover.push(server.clone()),
+        }
+    }
+    for server in known.draining.iter().filter(|server| view.lives(server)) {
+        decisions.moves.extend(balancer::empty(view, server, &known.draining));
+    }
+    if known.may_balance && decisions.recover.is_empty() && decisions.moves.is_empty() {
+        decisions.moves = balancer::even_out(view, &known.draining, BALANCE_MOVES_MAX);
+    }
+    decisions.moves.retain(|one| !known.claimed.contains(&one.region));
+    decisions
+}
+
+/// Sets to work on what was decided. Regions are claimed before their task begins, so that the
+/// next look leaves them alone.
+fn act(term: &Arc<Term>, view: &View, decisions: Decisions) {
+    for server in decisions.left {
+        tracing::info!(%server, "a region server has left and owned nothing");
+        let mut facts = term.facts.lock();
+        facts.seen.remove(&server);
+        facts.draining.remove(&server);
+        facts.newcomers.remove(&server);
+        term.orders.forget(&server);
+    }
+    for server in decisions.recover {
+        let term = Arc::clone(term);
+        let learnt_ms = term.clock.wall_ms();
+        let was_seen = term.facts.lock().seen.contains_key(&server);
+        let cause = if was_seen { "session expired" } else { "found at start" };
+        Arc::clone(&term).spawn(async move {
+            term.declare_dead(&server, cause, learnt_ms).await;
+        });
+    }
+    if !decisions.assign.is_empty() {
+        let claim = term.claims.claim(decisions.assign.iter().copied());
+        spawn_step(term, "assign regions", async move |term: Arc<Term>| {
+            let _claim = claim;
+            term.assign(&decisions.assign).await
+        });
+    }
+    if !decisions.open.is_empty() {
+        let claim = term.claims.claim(decisions.open.iter().copied());
+        let regions = decisions.open.iter().filter_map(|name| view.regions.get(name)).cloned();
+        let regions: Vec<_> = regions.collect();
+        spawn_step(term, "open regions", async move |term: Arc<Term>| {
+            let _claim = claim;
+            term.open(regions).await
+        });
+    }
+    if !decisions.moves.is_empty() {
+        tracing::info!(regions = decisions.moves.len(), "regions are to move");
+        let claim = term.claims.claim(decisions.moves.iter().map(|one| one.region));
+        spawn_step(term, "move regions", async move |term: Arc<Term>| {
+            let _claim = claim;
+            term.move_regions(decisions.moves).await
+        });
+    }
+}
+
+// === impl Term ===
+
+impl Term {
+    /// Evens out the regions now, as far as the balancer may. Gives how many moves that takes, or
+    /// `None` if it may not.
+    pub(crate) fn balance(self: &Arc<Self>, is_dry_run: bool) -> Option<u32> {
+        let known = known(self, true);
+        if !known.may_balance {
+            return None;
+        }
+        let view = self.views.now();
+        let mut moves = balancer::even_out(&view, &known.draining, usize::MAX);
+        moves.retain(|one| !known.claimed.contains(&one.region));
+        let count = u32::try_from(moves.len()).unwrap_or(u32::MAX);
+        if !is_dry_run {
+            act(self, &view, Decisions { moves, ..Decisions::default() });
+        }
+        Some(count)
+    }
+}
+
+/// Runs work that the next look takes up again if it fails.
+fn spawn_step<F>(
+    term: &Arc<Term>,
+    name: &'static str,
+    work: impl FnOnce(Arc<Term>) -> F + Send + 'static,
+) where
+    F: Future<Output = Result<(), StepError>> + Send + 'static,
+{
+    let working = Arc::clone(term);
+    term.spawn(async move {
+        match work(Arc::clone(&working)).await {
+            Ok(()) => working.wake.notify_one(),
+            Err(error) if error.is_deposed() => {}
+            Err(error) => tracing::warn!(%error, "{name}: to be tried again"),
+        }
+    });
+}
+
+/// Sends clients that look for the meta table to a server that lives.
+async fn place_meta(term: &Arc<Term>, view: &View) {
+    let present = term.facts.lock().meta_server.clone();
+    let chosen = choose_meta_server(present.as_ref(), view.servers.keys(), &term.server);
+    if present.as_ref() == Some(&chosen) {
+        return;
+    }
+    match term.ledger.commit(vec![term.client_nodes.write_meta_server(&chosen)]).await {
+        Ok(_) => term.facts.lock().meta_server = Some(chosen),
+        Err(error) => tracing::warn!(%error, "the node of the meta server is not written"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::{server, view};
+
+    fn known(seen: &[&str]) -> Known {
+        Known { seen: seen.iter().map(|name| server(name)).collect(), ..Known::default() }
+    }
+
+    #[test]
+    fn a_quiet_cluster_is_left_alone() {
+        let mut known = known(&["a", "b"]);
+        known.may_balance = true;
+        assert_eq!(decide(&view(&["a", "b"], 7), &known), Decisions::default());
+    }
+
+    #[test]
+    fn a_server_that_is_gone_with_regions_is_recovered() {
+        let mut view = view(&["a", "b"], 4);
+        view.servers.remove(&server("a"));
+        assert_eq!(decide(&view, &known(&["a", "b"])).recover, [server("a")]);
+        // Also if this master never saw it alive.
+        assert_eq!(decide(&view, &known(&[])).recover, [server("a")]);
+        let mut known = known(&["a"]);
+        known.recovering.insert(server("a"));
+        known.may_balance = true;
+        assert_eq!(decide(&view, &known), Decisions::default());
+    }
+
+    #[test]
+    fn a_server_that_is_gone_without_regions_has_left() {
+        let decisions = decide(&view(&["b"], 4), &known(&["a", "b"]));
+        assert_eq!((decisions.left, decisions.recover), (vec![server("a")], vec![]));
+    }
+
+    #[test]
+    fn what_another_master_left_half_done_is_taken_up() {
+        let mut view = view(&["a", "b"], 3);
+        let names: Vec<_> = view.regions.keys().copied().collect();
+        let states = [RegionState::Closed, RegionState::Opening, RegionState::Closing];
+        for (name, state) in names.iter().zip(states) {
+            view.regions.get_mut(name).unwrap().record.state = state;
+        }
+        let mut known = known(&["a", "b"]);
+        let decisions = decide(&view, &known);
+        assert_eq!(decisions.assign, names[..1]);
+        assert_eq!(decisions.open, names[1..2]);
+        assert_eq!(decisions.moves[0].region, names[2]);
+        known.claimed = names.into_iter().collect();
+        assert_eq!(decide(&view, &known), Decisions::default());
+    }
+
+    #[test]
+    fn tables_that_a_procedure_is_at_work_on_are_left_to_it() {
+        for state in [TableState::Enabling, TableState::Disabling, TableState::Disabled] {
+            let mut view = view(&["a"], 2);
+            view.tables.values_mut().for_each(|table| table.record.state = state);
+            view.regions.values_mut().for_each(|r| r.record.state = RegionState::Closed);
+            assert_eq!(decide(&view, &known(&["a"])), Decisions::default());
+        }
+    }
+
+    #[test]
+    fn a_draining_server_is_emptied_and_not_filled_again() {
+        let mut known = known(&["a", "b"]);
+        known.draining.insert(server("a"));
+        known.may_balance = true;
+        let moves = decide(&view(&["a", "b"], 4), &known).moves;
+        assert_eq!(moves.len(), 2);
+        assert!(moves.iter().all(|one| one.destination == server("b")));
+    }
+
+    #[test]
+    fn nothing_is_balanced_while_a_server_is_to_be_recovered() {
+        let mut view = view(&["a", "b", "c"], 9);
+        view.servers.remove(&server("a"));
+        view.servers.insert(server("d"), Default::default());
+        let mut known = known(&[]);
+        known.may_balance = true;
+        assert_eq!(decide(&view, &known).moves, []);
+    }
+}

@@ -1,0 +1,235 @@
+//! Having regions closed, to move them or because their table is disabled.
+
+use std::collections::BTreeMap;
+
+use basalt_cluster::catalog::Versioned;
+use basalt_cluster::{RegionRecord, pb};
+use basalt_model::{EncodedRegionName, RegionState, ServerName};
+use futures::StreamExt;
+
+use crate::balancer::Move;
+use crate::error::StepError;
+use crate::orders;
+use crate::term::Term;
+use crate::view::{RegionWrite, View};
+
+/// How many regions one order names: each waits until all of its order are flushed and closed.
+const REGIONS_PER_ORDER: usize = 8;
+/// How many orders are under way at a time.
+const ORDERS_AT_ONCE: usize = 4;
+/// How often a closed region's record is written over what was read, before the reconciler is
+/// left to finish.
+const TRIES_MAX: u32 = 3;
+
+// === impl Term ===
+
+impl Term {
+    /// Moves regions: each is closed by its owner, then opened where it is to go. What cannot be
+    /// closed now is left closing, and the reconciler goes on with it.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) async fn move_regions(&self, moves: Vec<Move>) -> Result<(), StepError> {
+        let _claim = self.claims.claim(moves.iter().map(|one| one.region));
+        let chunks = moves.chunks(REGIONS_PER_ORDER);
+        let moving: Vec<_> = chunks.map(|chunk| self.move_chunk(chunk.to_vec())).collect();
+        let mut moving = futures::stream::iter(moving).buffer_unordered(ORDERS_AT_ONCE);
+        while let Some(moved) = moving.next().await {
+            moved?;
+        }
+        Ok(())
+    }
+
+    async fn move_chunk(&self, moves: Vec<Move>) -> Result<(), StepError> {
+        let destinations: BTreeMap<EncodedRegionName, ServerName> =
+            moves.into_iter().map(|one| (one.region, one.destination)).collect();
+        let closed = self.close_regions(&destinations, |record| {
+            let destination = destinations.get(&record.encoded_name())?;
+            Some(record.assigned_to(destination.clone()))
+        });
+        let assigned = closed.await?;
+        self.open(assigned).await
+    }
+
+    /// Has all of `names` closed and leaves them so. Those that could not be are to be tried again.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) async fn close_for_good(
+        &self,
+        names: Vec<EncodedRegionName>,
+    ) -> Result<(), StepError> {
+        let _claim = self.claims.claim(names.iter().copied());
+        let view = self.views.now();
+        self.write_regions(plan_closings(&view, names.iter().copied())).await?;
+        let chunks = names.chunks(REGIONS_PER_ORDER);
+        let closing: Vec<_> = chunks.map(|chunk| self.close_chunk(chunk.to_vec())).collect();
+        let mut closing = futures::stream::iter(closing).buffer_unordered(ORDERS_AT_ONCE * 4);
+        while let Some(closed) = closing.next().await {
+            closed?;
+        }
+        Ok(())
+    }
+
+    async fn close_chunk(&self, names: Vec<EncodedRegionName>) -> Result<(), StepError> {
+        let nowhere = names.into_iter().map(|name| (name, None)).collect();
+        self.close_and_write(&nowhere, |record| {
+            (record.state == RegionState::Closing)
+                .then(|| RegionRecord { state: RegionState::Closed, ..record.clone() })
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn close_regions(
+        &self,
+        destinations: &BTreeMap<EncodedRegionName, ServerName>,
+        next: impl Fn(&RegionRecord) -> Option<RegionRecord>,
+    ) -> Result<Vec<Versioned<RegionRecord>>, StepError> {
+        let view = self.views.now();
+        self.write_regions(plan_closings(&view, destinations.keys().copied())).await?;
+        let destinations =
+            destinations.iter().map(|(name, server)| (*name, Some(server.clone()))).collect();
+        self.close_and_write(&destinations, next).await
+    }
+
+    /// Orders the owners of closing regions to close them, and writes `next` over the records of
+    /// those that are closed.
+    async fn close_and_write(
+        &self,
+        destinations: &BTreeMap<EncodedRegionName, Option<ServerName>>,
+        next: impl Fn(&RegionRecord) -> Option<RegionRecord>,
+    ) -> Result<Vec<Versioned<RegionRecord>>, StepError> {
+        let mut closed = self.order_closes(destinations).await;
+        let mut written = Vec::new();
+        for _ in 0..TRIES_MAX {
+            if closed.is_empty() {
+                break;
+            }
+            // The owner may have written the record when it closed the region.
+            self.read_regions(closed.iter().copied()).await?;
+            let view = self.views.now();
+            let known: Vec<_> = closed
+                .iter()
+                .filter_map(|name| view.regions.get(name))
+                .filter(|region| is_let_go(&region.record))
+                .collect();
+            let writes: Vec<_> = known
+                .into_iter()
+                .filter_map(|region| Some(RegionWrite::over(region, next(&region.record)?)))
+                .collect();
+            closed = writes.iter().map(|write| write.name).collect();
+            let done = self.write_regions(writes).await?;
+            closed.retain(|name| done.iter().all(|region| region.record.encoded_name() != *name));
+            written.extend(done);
+        }
+        Ok(written)
+    }
+
+    /// Gives the regions that are closed now.
+    async fn order_closes(
+        &self,
+        destinations: &BTreeMap<EncodedRegionName, Option<ServerName>>,
+    ) -> Vec<EncodedRegionName> {
+        let view = self.views.now();
+        let mut by_owner: BTreeMap<&ServerName, Vec<pb::CloseRegion>> = BTreeMap::new();
+        for (name, destination) in destinations {
+            let Some(region) = view.regions.get(name) else { continue };
+            if region.record.state == RegionState::Closing
+                && let Some(owner) = &region.record.server
+            {
+                by_owner.entry(owner).or_default().push(pb::CloseRegion {
+                    encoded_name: name.to_string(),
+                    epoch: region.record.epoch.0,
+                    destination: destination.as_ref().map(ToString::to_string).unwrap_or_default(),
+                });
+            }
+        }
+        let orders = by_owner.into_iter().filter_map(|(owner, regions)| {
+            let address = &view.servers.get(owner)?.peer_address;
+            Some(self.order_close(owner, address, regions))
+        });
+        let orders: Vec<_> = orders.collect();
+        futures::future::join_all(orders).await.concat()
+    }
+
+    async fn order_close(
+        &self,
+        owner: &ServerName,
+        address: &str,
+        regions: Vec<pb::CloseRegion>,
+    ) -> Vec<EncodedRegionName> {
+        let request = pb::CloseRegionsRequest { master_epoch: self.ledger.epoch().0, regions };
+        let order = async {
+            let mut client = self.orders.client(owner, address)?;
+            client.close_regions(orders::within(self.timers.order_timeout, request)).await
+        };
+        let reply = tokio::select! {
+            biased;
+            reply = order => reply,
+            () = self.views.death_of(owner) => return Vec::new(),
+        };
+        let outcomes = match reply {
+            Ok(reply) => reply.into_inner().outcomes,
+            Err(status) => {
+                if orders::is_deposed(&status) {
+                    self.ledger.verify().await;
+                }
+                tracing::warn!(%owner, status = orders::lost(&status), "order to close lost");
+                return Vec::new();
+            }
+        };
+        let mut closed = Vec::new();
+        for outcome in outcomes {
+            match outcome.encoded_name.parse() {
+                Ok(name) if orders::is_done(&outcome) => closed.push(name),
+                _ => tracing::warn!(
+                    %owner,
+                    region = outcome.encoded_name,
+                    failure = outcome.failure,
+                    "did not close"
+                ),
+            }
+        }
+        closed
+    }
+}
+
+/// The records in which those of `names` that are open or opening are to be closed by their owner.
+fn plan_closings(
+    view: &View,
+    names: impl IntoIterator<Item = EncodedRegionName>,
+) -> Vec<RegionWrite> {
+    let regions = names.into_iter().filter_map(|name| view.regions.get(&name));
+    let served = regions
+        .filter(|region| matches!(region.record.state, RegionState::Open | RegionState::Opening));
+    let writes = served.map(|region| {
+        let closing = RegionRecord { state: RegionState::Closing, ..region.record.clone() };
+        RegionWrite::over(region, closing)
+    });
+    writes.collect()
+}
+
+/// Whether a region whose owner said that it is closed may be given to another.
+fn is_let_go(record: &RegionRecord) -> bool {
+    matches!(record.state, RegionState::Closing | RegionState::Closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::view;
+
+    #[test]
+    fn only_what_is_served_is_closed_and_keeps_its_epoch() {
+        let mut view = view(&["a"], 3);
+        let names: Vec<_> = view.regions.keys().copied().collect();
+        view.regions.get_mut(&names[0]).unwrap().record.state = RegionState::Closed;
+        view.regions.get_mut(&names[1]).unwrap().record.state = RegionState::Closing;
+        let writes = plan_closings(&view, names.iter().copied());
+        assert_eq!(writes.len(), 1);
+        assert_eq!(writes[0].name, names[2]);
+        assert_eq!(writes[0].record.state, RegionState::Closing);
+        assert_eq!(writes[0].record.epoch, view.regions[&names[2]].record.epoch);
+    }
+}

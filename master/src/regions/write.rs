@@ -1,0 +1,233 @@
+//! Writing region records: in bulk, each over the version it was decided on.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use basalt_cluster::RegionRecord;
+use basalt_cluster::catalog::Versioned;
+use basalt_model::{EncodedRegionName, RegionState, ServerName};
+use basalt_zk::proto::{ErrorCode, Stat};
+use basalt_zk::{Op, OpResult};
+use futures::StreamExt;
+
+use crate::error::{CommitError, StepError};
+use crate::ledger;
+use crate::term::Term;
+use crate::view::RegionWrite;
+
+/// How many records are read at a time.
+const READS_AT_ONCE: usize = 64;
+/// The pause after a batch of which nobody knows whether it took effect.
+const UNKNOWN_PAUSE: Duration = Duration::from_millis(50);
+
+// === impl Term ===
+
+impl Term {
+    /// Writes region records in as few multis as they fit into. A batch whose conditions do not
+    /// hold is left out, and its regions are read again, so that the next decision is better.
+    /// A new owner must be alive in the same multi that names it: what the death of a server is
+    /// committed after, its recovery sees. Gives what was written.
+    ///
+    /// # Errors
+    /// This master is not in charge any more, or the coordinator cannot be read.
+    pub(crate) async fn write_regions(
+        &self,
+        writes: Vec<RegionWrite>,
+    ) -> Result<Vec<Versioned<RegionRecord>>, StepError> {
+        let nodes = self.ledger.nodes();
+        let operations = writes.into_iter().map(|write| {
+            let path = nodes.region(write.name);
+            let operation = ledger::replace(path, write.record.encode(), write.over_version);
+            (write, operation)
+        });
+        let mut written = Vec::new();
+        for batch in ledger::batches(operations.collect(), |(_, op)| ledger::operation_bytes(op)) {
+            let (batch, replacements): (Vec<RegionWrite>, Vec<Op>) = batch.into_iter().unzip();
+            let owners: Vec<ServerName> = named_owners(&batch).into_iter().collect();
+            let mut operations: Vec<Op> =
+                owners.iter().map(|owner| ledger::exists(nodes.server(owner))).collect();
+            operations.extend(replacements);
+            match self.ledger.commit(operations).await {
+                Ok(results) => {
+                    let regions = committed(batch, &results[owners.len()..]);
+                    self.views.learn(regions.iter().cloned());
+                    written.extend(regions);
+                }
+                Err(CommitError::Refused { index, code }) => {
+                    tracing::debug!(index, %code, "a batch of region records was refused");
+                    match owners.get(index) {
+                        Some(owner) if code == ErrorCode::NoNode => self.views.bury(owner.clone()),
+                        _ => self.read_regions(batch.iter().map(|write| write.name)).await?,
+                    }
+                }
+                Err(CommitError::Unknown(error)) => {
+                    tracing::warn!(%error, "a batch of region records may be written or not");
+                    tokio::time::sleep(UNKNOWN_PAUSE).await;
+                    self.read_regions(batch.iter().map(|write| write.name)).await?;
+                }
+                Err(error @ CommitError::Deposed) => return Err(error.into()),
+            }
+        }
+        Ok(written)
+    }
+
+    /// Reads region records from the coordinator into the view.
+    ///
+    /// # Errors
+    /// The coordinator cannot be read.
+    pub(crate) async fn read_regions(
+        &self,
+        names: impl IntoIterator<Item = EncodedRegionName>,
+    ) -> Result<(), StepError> {
+        let nodes = self.ledger.nodes();
+        let client = self.ledger.client();
+        let reads: Vec<_> = names
+            .into_iter()
+            .map(|name| async move { (name, client.get_data(&nodes.region(name)).await) })
+            .collect();
+        let mut reads = futures::stream::iter(reads).buffer_unordered(READS_AT_ONCE);
+        while let Some((name, read)) = reads.next().await {
+            match read {
+                Ok((data, stat)) => {
+                    self.views.learn([versioned(RegionRecord::decode(&data)?, &stat)]);
+                }
+                Err(error) if error.code() == Some(ErrorCode::NoNode) => {
+                    self.views.forget(&[name]);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all region records from the coordinator, past every copy.
+    ///
+    /// # Errors
+    /// The coordinator cannot be read, or holds a record that is none.
+    pub(crate) async fn read_all_regions(&self) -> Result<Vec<RegionRecord>, StepError> {
+        let nodes = self.ledger.nodes();
+        let client = self.ledger.client();
+        client.sync(nodes.parent()).await?;
+        let buckets: Vec<_> =
+            (0..basalt_cluster::REGION_BUCKETS)
+                .map(|bucket| async move {
+                    client.get_children(&nodes.region_bucket(bucket as u8)).await
+                })
+                .collect();
+        let mut buckets = futures::stream::iter(buckets).buffered(READS_AT_ONCE);
+        let mut names: Vec<EncodedRegionName> = Vec::new();
+        while let Some(bucket) = buckets.next().await {
+            let (children, _) = bucket?;
+            names.extend(children.iter().filter_map(|name| name.parse::<EncodedRegionName>().ok()));
+        }
+        let reads: Vec<_> = names
+            .into_iter()
+            .map(|name| async move { client.get_data(&nodes.region(name)).await })
+            .collect();
+        let mut reads = futures::stream::iter(reads).buffered(READS_AT_ONCE);
+        let mut regions = Vec::new();
+        while let Some(read) = reads.next().await {
+            match read {
+                Ok((data, _)) => regions.push(RegionRecord::decode(&data)?),
+                Err(error) if error.code() == Some(ErrorCode::NoNode) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(regions)
+    }
+
+    /// Creates the records of regions that nobody has owned yet. Those that exist already are
+    /// left as they are.
+    ///
+    /// # Errors
+    /// This master is not in charge any more, or the coordinator does not answer.
+    pub(crate) async fn create_regions(&self, records: Vec<RegionRecord>) -> Result<(), StepError> {
+        let mut missing = records;
+        loop {
+            let known = self.views.now().regions;
+            missing.retain(|record| !known.contains_key(&record.encoded_name()));
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let operations = missing.iter().map(|record| {
+                let path = self.ledger.nodes().region(record.encoded_name());
+                ledger::create(path, record.encode())
+            });
+            let operations: Vec<Op> = operations.collect();
+            let mut done = 0;
+            for batch in ledger::batches(operations, ledger::operation_bytes) {
+                let records = missing[done..done + batch.len()].to_vec();
+                done += batch.len();
+                match self.ledger.commit(batch).await {
+                    Ok(results) => self.views.learn(created(records, &results)),
+                    Err(CommitError::Refused { code: ErrorCode::NodeExists, .. }) => {
+                        self.read_regions(records.iter().map(RegionRecord::encoded_name)).await?;
+                    }
+                    Err(CommitError::Unknown(error)) => {
+                        tracing::warn!(%error, "regions may be created or not");
+                        tokio::time::sleep(UNKNOWN_PAUSE).await;
+                        self.read_regions(records.iter().map(RegionRecord::encoded_name)).await?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+
+    /// Deletes the records of closed regions, whichever are still there.
+    ///
+    /// # Errors
+    /// This master is not in charge any more, or the coordinator does not answer.
+    pub(crate) async fn delete_regions(
+        &self,
+        names: Vec<EncodedRegionName>,
+    ) -> Result<(), StepError> {
+        let nodes = self.ledger.nodes();
+        let operations: Vec<(EncodedRegionName, Op)> =
+            names.into_iter().map(|name| (name, ledger::delete(nodes.region(name)))).collect();
+        let bytes_of = |(_, op): &(EncodedRegionName, Op)| ledger::operation_bytes(op);
+        for batch in ledger::batches(operations, bytes_of) {
+            let (names, operations): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+            match self.ledger.commit(operations.clone()).await {
+                Ok(_) => {}
+                Err(CommitError::Refused { code: ErrorCode::NoNode, .. }) => {
+                    for operation in operations {
+                        match self.ledger.commit(vec![operation]).await {
+                            Ok(_) | Err(CommitError::Refused { .. }) => {}
+                            Err(error) => return Err(error.into()),
+                        }
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.views.forget(&names);
+        }
+        Ok(())
+    }
+}
+
+/// The servers that a batch names as new owners.
+fn named_owners(batch: &[RegionWrite]) -> BTreeSet<ServerName> {
+    let opening = batch.iter().filter(|write| write.record.state == RegionState::Opening);
+    opening.filter_map(|write| write.record.server.clone()).collect()
+}
+
+fn committed(batch: Vec<RegionWrite>, results: &[OpResult]) -> Vec<Versioned<RegionRecord>> {
+    let regions = batch.into_iter().zip(results).filter_map(|(write, result)| match result {
+        OpResult::SetData(stat) => Some(versioned(write.record, stat)),
+        _ => None,
+    });
+    regions.collect()
+}
+
+fn created(records: Vec<RegionRecord>, results: &[OpResult]) -> Vec<Versioned<RegionRecord>> {
+    let regions = records.into_iter().zip(results).filter_map(|(record, result)| match result {
+        OpResult::Create { stat, .. } => Some(versioned(record, stat)),
+        _ => None,
+    });
+    regions.collect()
+}
+
+fn versioned(record: RegionRecord, stat: &Stat) -> Versioned<RegionRecord> {
+    Versioned { record, version: stat.version, zxid: stat.mzxid.0 }
+}

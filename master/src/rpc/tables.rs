@@ -1,0 +1,275 @@
+//! Tables: making, changing and listing them.
+
+use std::sync::Arc;
+
+use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, pb, schema};
+use basalt_model::{TableDescriptor, TableName, TableState};
+
+use super::{Answer, MasterRpc, nonce, read, sanity};
+use crate::procedure::{Outcome, Procedure};
+use crate::term::Term;
+
+/// The longest pattern that is taken.
+const PATTERN_BYTES_MAX: usize = 1_024;
+/// How large a compiled pattern may be, in bytes.
+const PATTERN_SIZE_MAX: usize = 1 << 20;
+
+/// Which tables a client asks for.
+#[derive(Debug, Default)]
+struct Selection {
+    /// These alone; all if there are none.
+    names: Vec<TableName>,
+    pattern: Option<regex::Regex>,
+    namespace: Option<String>,
+    is_enabled: Option<bool>,
+}
+
+// === impl MasterRpc ===
+
+impl MasterRpc {
+    pub(super) async fn tables(&self, term: &Arc<Term>, call: &Call) -> Answer {
+        match call.method.as_str() {
+            "CreateTable" => create(term, read(call)?).await,
+            "DeleteTable" => {
+                let request: pb::DeleteTableRequest = read(call)?;
+                let nonce = nonce(request.nonce_group, request.nonce);
+                let proc_id = Some(term.delete_table(name(&request.table_name)?, nonce).await?);
+                Ok(Reply::new(&pb::DeleteTableResponse { proc_id }))
+            }
+            "EnableTable" => {
+                let request: pb::EnableTableRequest = read(call)?;
+                let nonce = nonce(request.nonce_group, request.nonce);
+                let proc_id = Some(term.enable_table(name(&request.table_name)?, nonce).await?);
+                Ok(Reply::new(&pb::EnableTableResponse { proc_id }))
+            }
+            "DisableTable" => {
+                let request: pb::DisableTableRequest = read(call)?;
+                let nonce = nonce(request.nonce_group, request.nonce);
+                let proc_id = Some(term.disable_table(name(&request.table_name)?, nonce).await?);
+                Ok(Reply::new(&pb::DisableTableResponse { proc_id }))
+            }
+            "getProcedureResult" => {
+                let request: pb::GetProcedureResultRequest = read(call)?;
+                Ok(Reply::new(&procedure_result(term.journal.get(request.proc_id))))
+            }
+            "GetTableState" => {
+                let request: pb::GetTableStateRequest = read(call)?;
+                let table_state = schema::state_to_message(self.state(&request.table_name)?);
+                Ok(Reply::new(&pb::GetTableStateResponse { table_state }))
+            }
+            "GetSchemaAlterStatus" => {
+                let request: pb::GetSchemaAlterStatusRequest = read(call)?;
+                let table = name(&request.table_name)?;
+                let regions = self.catalog.regions_of(&table).len();
+                Ok(Reply::new(&pb::GetSchemaAlterStatusResponse {
+                    yet_to_update_regions: Some(0),
+                    total_regions: u32::try_from(regions).ok(),
+                }))
+            }
+            _ => self.list(call),
+        }
+    }
+
+    fn list(&self, call: &Call) -> Answer {
+        let selection = selection(call)?;
+        let tables = self.catalog.tables().into_values().map(|table| table.record);
+        let selected = tables.filter(|table| selection.contains(&table.descriptor, table.state));
+        let descriptors: Vec<TableDescriptor> = selected.map(|table| table.descriptor).collect();
+        let table_schema = descriptors.iter().map(schema::table_to_message);
+        let names = descriptors.iter().map(|table| schema::table_name_to_message(&table.name));
+        Ok(match call.method.as_str() {
+            "GetTableDescriptors" => {
+                let table_schema = table_schema.collect();
+                Reply::new(&pb::GetTableDescriptorsResponse { table_schema })
+            }
+            "ListTableDescriptorsByNamespace" => {
+                let table_schema = table_schema.collect();
+                Reply::new(&pb::ListTableDescriptorsByNamespaceResponse { table_schema })
+            }
+            "ListTableDescriptorsByState" => {
+                let table_schema = table_schema.collect();
+                Reply::new(&pb::ListTableDescriptorsByStateResponse { table_schema })
+            }
+            "ListTableNamesByNamespace" => {
+                let table_name = names.collect();
+                Reply::new(&pb::ListTableNamesByNamespaceResponse { table_name })
+            }
+            "ListTableNamesByState" => {
+                let table_names = names.collect();
+                Reply::new(&pb::ListTableNamesByStateResponse { table_names })
+            }
+            _ => Reply::new(&pb::GetTableNamesResponse { table_names: names.collect() }),
+        })
+    }
+
+    fn state(&self, table: &pb::TableName) -> Result<TableState, Exception> {
+        let table = name(table)?;
+        if table.is_system() {
+            return Ok(TableState::Enabled);
+        }
+        let known = self.catalog.table(&table).map(|known| known.record.state);
+        known.ok_or_else(|| Exception::new(ExceptionKind::TableNotFound, table.to_string()))
+    }
+}
+
+// === impl Selection ===
+
+impl Selection {
+    fn contains(&self, table: &TableDescriptor, state: TableState) -> bool {
+        let name = &table.name;
+        (self.names.is_empty() || self.names.contains(name))
+            && self.namespace.as_deref().is_none_or(|namespace| name.namespace() == namespace)
+            && self.pattern.as_ref().is_none_or(|pattern| {
+                // Java's client writes tables of the default namespace either way.
+                pattern.is_match(&name.to_string())
+                    || pattern.is_match(&format!("{}:{}", name.namespace(), name.qualifier()))
+            })
+            && self.is_enabled.is_none_or(|enabled| enabled == (state == TableState::Enabled))
+    }
+}
+
+async fn create(term: &Arc<Term>, request: pb::CreateTableRequest) -> Answer {
+    let descriptor =
+        schema::table_from_message(&request.table_schema).map_err(Exception::bad_request)?;
+    sanity::check_descriptor(&descriptor)?;
+    let split_keys = sanity::check_split_keys(request.split_keys)?;
+    let nonce = nonce(request.nonce_group, request.nonce);
+    let proc_id = Some(term.create_table(descriptor, split_keys, nonce).await?);
+    Ok(Reply::new(&pb::CreateTableResponse { proc_id }))
+}
+
+fn procedure_result(procedure: Option<Procedure>) -> pb::GetProcedureResultResponse {
+    use pb::get_procedure_result_response::State;
+    let Some(procedure) = procedure else {
+        let state = State::NotFound.into();
+        return pb::GetProcedureResultResponse { state, ..Default::default() };
+    };
+    let (state, exception) = match &procedure.outcome {
+        None => (State::Running, None),
+        Some(Outcome::Done) => (State::Finished, None),
+        Some(Outcome::Failed { exception, message }) => {
+            let generic_exception = Some(pb::GenericExceptionMessage {
+                class_name: Some(exception.clone()),
+                message: Some(message.clone()),
+                ..Default::default()
+            });
+            let foreign = pb::ForeignExceptionMessage { source: None, generic_exception };
+            (State::Finished, Some(foreign))
+        }
+    };
+    pb::GetProcedureResultResponse {
+        state: state.into(),
+        submitted_time: Some(procedure.submitted_ms),
+        last_update: Some(procedure.updated_ms),
+        result: None,
+        exception,
+    }
+}
+
+fn selection(call: &Call) -> Result<Selection, Exception> {
+    let of_namespace = |name: String| Selection { namespace: Some(name), ..Selection::default() };
+    let of_state = |enabled: bool| Selection { is_enabled: Some(enabled), ..Selection::default() };
+    Ok(match call.method.as_str() {
+        "GetTableDescriptors" => {
+            let request: pb::GetTableDescriptorsRequest = read(call)?;
+            let names = request.table_names.iter().map(name);
+            Selection {
+                names: names.collect::<Result<_, _>>()?,
+                pattern: request.regex.as_deref().map(pattern).transpose()?,
+                namespace: request.namespace.filter(|name| !name.is_empty()),
+                is_enabled: None,
+            }
+        }
+        "GetTableNames" => {
+            let request: pb::GetTableNamesRequest = read(call)?;
+            Selection {
+                pattern: request.regex.as_deref().map(pattern).transpose()?,
+                namespace: request.namespace.filter(|name| !name.is_empty()),
+                ..Selection::default()
+            }
+        }
+        "ListTableDescriptorsByNamespace" => {
+            let request: pb::ListTableDescriptorsByNamespaceRequest = read(call)?;
+            of_namespace(request.namespace_name)
+        }
+        "ListTableNamesByNamespace" => {
+            let request: pb::ListTableNamesByNamespaceRequest = read(call)?;
+            of_namespace(request.namespace_name)
+        }
+        "ListTableDescriptorsByState" => {
+            let request: pb::ListTableDescriptorsByStateRequest = read(call)?;
+            of_state(request.is_enabled)
+        }
+        "ListTableNamesByState" => {
+            let request: pb::ListTableNamesByStateRequest = read(call)?;
+            of_state(request.is_enabled)
+        }
+        method => return Err(Exception::unknown_method(method)),
+    })
+}
+
+/// A pattern that has to match a whole name, as in Java.
+fn pattern(text: &str) -> Result<regex::Regex, Exception> {
+    if text.len() > PATTERN_BYTES_MAX {
+        let message = format!("a pattern may be {PATTERN_BYTES_MAX} bytes long");
+        return Err(Exception::bad_request(message));
+    }
+    regex::RegexBuilder::new(&format!("^(?:{text})$"))
+        .size_limit(PATTERN_SIZE_MAX)
+        .build()
+        .map_err(|error| Exception::bad_request(format!("pattern {text:?}: {error}")))
+}
+
+fn name(table: &pb::TableName) -> Result<TableName, Exception> {
+    schema::table_name_from_message(table).map_err(Exception::bad_request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::table;
+
+    fn selects(selection: &Selection, name: &str) -> bool {
+        let table = table(name, TableState::Enabled).record;
+        selection.contains(&table.descriptor, table.state)
+    }
+
+    #[test]
+    fn a_pattern_matches_whole_names() {
+        let selection =
+            Selection { pattern: Some(pattern("user.*").unwrap()), ..Selection::default() };
+        assert!(selects(&selection, "usertable"));
+        assert!(!selects(&selection, "myusertable"));
+        let selection =
+            Selection { pattern: Some(pattern("default:u.*").unwrap()), ..Selection::default() };
+        assert!(selects(&selection, "usertable"));
+        assert!(pattern("(").is_err());
+    }
+
+    #[test]
+    fn tables_are_selected_by_name_namespace_and_state() {
+        assert!(selects(&Selection::default(), "ns:t"));
+        let by_name = Selection { names: vec!["t".parse().unwrap()], ..Selection::default() };
+        assert!(selects(&by_name, "t") && !selects(&by_name, "u"));
+        let by_namespace = Selection { namespace: Some("ns".to_owned()), ..Selection::default() };
+        assert!(selects(&by_namespace, "ns:t") && !selects(&by_namespace, "t"));
+        let disabled = Selection { is_enabled: Some(false), ..Selection::default() };
+        assert!(!selects(&disabled, "t"));
+    }
+
+    #[test]
+    fn a_procedure_is_told_with_its_exception() {
+        use crate::procedure::Work;
+        use pb::get_procedure_result_response::State;
+        assert_eq!(procedure_result(None).state(), State::NotFound);
+        let work = Work::EnableTable { table: "t".parse().unwrap() };
+        let mut procedure = Procedure::new(work, None, 1);
+        assert_eq!(procedure_result(Some(procedure.clone())).state(), State::Running);
+        procedure.outcome =
+            Some(Outcome::Failed { exception: "E".to_owned(), message: "m".to_owned() });
+        let result = procedure_result(Some(procedure));
+        assert_eq!(result.state(), State::Finished);
+        let exception = result.exception.unwrap().generic_exception.unwrap();
+        assert_eq!(exception.class_name(), "E");
+    }
+}

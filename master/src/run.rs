@@ -1,0 +1,373 @@
+//! The life of a master process: it stands for election, and is in charge until it is not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::pb::master_peer_server::MasterPeerServer;
+use basalt_cluster::{Catalog, Nodes, catalog, pb};
+use basalt_fs::SharedFileSystem;
+use basalt_hbase_rpc::znode;
+use basalt_model::{MasterEpoch, ServerName};
+use basalt_runtime::{Listener, Seams, Shutdown, grpc};
+use basalt_zk::proto::{CreateMode, ErrorCode};
+use basalt_zk::{Client, Options, State};
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::client_nodes::ClientNodes;
+use crate::config::{BoundAddresses, Config, DeclaredTable, Timers};
+use crate::election::{Candidate, campaign};
+use crate::error::{CommitError, Error, StepError};
+use crate::ledger::{self, Ledger};
+use crate::orders::Orders;
+use crate::peer::Peer;
+use crate::procedure::{self, Journal, SubmitError};
+use crate::regions::Claims;
+use crate::term::{Facts, Files, Term};
+use crate::views::Views;
+use crate::{bootstrap, housekeeping, reconcile, rpc};
+
+/// The pause before the coordinator is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long is waited for the catalog to show this master in charge: then it shows all that the
+/// masters before it wrote. Decisions are checked when they are committed, so it may be late.
+const CATALOG_WAIT: Duration = Duration::from_secs(1);
+/// How long tasks may take to end once the master stops.
+const STOP_WAIT: Duration = Duration::from_secs(2);
+
+/// What a master process holds, in charge or not.
+struct Master {
+    server: ServerName,
+    peer_address: String,
+    client: Client,
+    nodes: Nodes,
+    client_nodes: ClientNodes,
+    cluster_id: String,
+    catalog: Catalog,
+    files: SharedFileSystem,
+    seams: Seams,
+    info_port: u16,
+    timers: Timers,
+    declared_tables: Vec<DeclaredTable>,
+}
+
+/// Runs a master until `shutdown`, or until it cannot or must not go on: then its process is to be
+/// started again.
+///
+/// # Errors
+/// Why it stopped; see [`Error`].
+pub async fn run(
+    mut config: Config,
+    seams: Seams,
+    files: SharedFileSystem,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let rpc_listener = seams.network.listen(config.rpc_listen).await?;
+    let peer_listener = seams.network.listen(config.peer_listen).await?;
+    let addresses =
+        BoundAddresses { rpc: rpc_listener.local_address()?, peer: peer_listener.local_address()? };
+    let ready = config.ready.take();
+    let Some(client) = connect(&config, &seams, &shutdown).await else { return Ok(()) };
+    let starting = async {
+        let master = start(&config, &seams, files, &client, addresses).await?;
+        if let Some(ready) = ready {
+            // Nobody may be waiting any more.
+            let _ = ready.send(addresses);
+        }
+        serve(master, rpc_listener, peer_listener, &shutdown).await
+    };
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(()),
+        ended = starting => ended,
+    };
+    // Gives up the ephemeral nodes: a standby takes over at once.
+    client.close().await;
+    ended
+}
+
+/// Opens a session, however long the coordinator takes to come. `None` if told to stop meanwhile.
+async fn connect(config: &Config, seams: &Seams, shutdown: &Shutdown) -> Option<Client> {
+    loop {
+        let connecting = Client::connect(
+            seams,
+            &config.coordinators,
+            config.timers.session_timeout,
+            Options::default(),
+        );
+        let connected = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return None,
+            connected = connecting => connected,
+        };
+        match connected {
+            Ok(client) => return Some(client),
+            Err(error) => tracing::warn!(%error, "no coordinator yet"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Prepares what is missing and registers this master.
+async fn start(
+    config: &Config,
+    seams: &Seams,
+    files: SharedFileSystem,
+    client: &Client,
+    addresses: BoundAddresses,
+) -> Result<Master, Error> {
+    let server = ServerName {
+        host: config.advertised_host.clone(),
+        port: addresses.rpc.port(),
+        start_code: seams.clock.wall_ms(),
+    };
+    let peer_address = format!("{}:{}", config.advertised_host, addresses.peer.port());
+    let nodes = Nodes::below(&config.nodes_parent);
+    let client_nodes = ClientNodes::below(&config.client_parent);
+    let cluster_id = loop {
+        match bootstrap::prepare(client, &nodes, &client_nodes, &files, seams).await {
+            Err(Error::Coordinator(error)) if error.is_outcome_unknown() => {
+                tracing::warn!(%error, "preparing the cluster: trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            prepared => break prepared?,
+        }
+    };
+    let record = pb::ServerRecord {
+        peer_address: peer_address.clone(),
+        boot_id: files.boot_id().to_owned(),
+        instance: config.instance.clone(),
+        rack: config.rack.clone(),
+        info_port: config.info_port.into(),
+        draining: false,
+        load: None,
+    };
+    register(client, &nodes.standby(&server), &record).await?;
+    let catalog = catalog::follow(client.clone(), nodes.clone()).await?;
+    tracing::info!(%server, cluster = config.cluster_name, cluster_id, "master started");
+    Ok(Master {
+        server,
+        peer_address,
+        client: client.clone(),
+        nodes,
+        client_nodes,
+        cluster_id,
+        catalog,
+        files,
+        seams: seams.clone(),
+        info_port: config.info_port,
+        timers: config.timers,
+        declared_tables: config.declared_tables.clone(),
+    })
+}
+
+async fn register(client: &Client, path: &str, record: &pb::ServerRecord) -> Result<(), Error> {
+    loop {
+        let data = record.encode_to_vec().into();
+        match client.create(path, data, CreateMode::Ephemeral).await {
+            Ok(_) => return Ok(()),
+            // Ours: the name holds the moment of our start.
+            Err(error) if error.code() == Some(ErrorCode::NodeExists) => return Ok(()),
+            Err(error) if error.is_outcome_unknown() => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Answers on all ports, and stands for election until it must stop.
+async fn serve(
+    master: Master,
+    rpc_listener: Box<dyn Listener>,
+    peer_listener: Box<dyn Listener>,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
+    let (seat, seated) = watch::channel(None);
+    let stopping = shutdown.child_token();
+    let _stop_on_return = stopping.clone().drop_guard();
+    let answering = tokio::spawn(rpc::serve(
+        rpc_listener,
+        rpc::MasterRpc::new(
+            master.server.clone(),
+            master.client.clone(),
+            master.nodes.clone(),
+            master.catalog.clone(),
+            seated.clone(),
+        ),
+        stopping.clone(),
+    ));
+    let peer = Peer { server: master.server.clone(), seat: seated };
+    let peers = tonic::transport::Server::builder()
+        .add_service(MasterPeerServer::new(peer))
+        .serve_with_incoming_shutdown(grpc::incoming(peer_listener), stopping.cancelled_owned());
+    let ended = tokio::select! {
+        biased;
+        () = session_end(&master.client) => {
+            Err(Error::SessionLost { server: master.server.clone() })
+        }
+        ended = reign(&master, &seat) => ended,
+        ended = peers => ended.map_err(Error::Peer),
+        ended = answering => Err(Error::Rpc(format!("the server ended: {ended:?}"))),
+    };
+    let term = seat.borrow().clone();
+    if let Some(term) = term {
+        term.ledger.term().cancel();
+        term.tasks.close();
+        // What does not end in time ends with the process.
+        let _ = tokio::time::timeout(STOP_WAIT, term.tasks.wait()).await;
+    }
+    ended
+}
+
+/// Ends when the session does.
+async fn session_end(client: &Client) {
+    let mut state = client.state();
+    let is_over = |state: &State| matches!(state, State::Expired | State::Closed);
+    // An error says that the session's task has ended, which is the same.
+    let _ = state.wait_for(is_over).await;
+}
+
+/// Waits to be in charge, and is, until deposed.
+async fn reign(master: &Master, seat: &watch::Sender<Option<Arc<Term>>>) -> Result<(), Error> {
+    let candidate = Candidate {
+        server: master.server.clone(),
+        peer_address: master.peer_address.clone(),
+        info_port: master.info_port,
+        client: master.client.clone(),
+        nodes: master.nodes.clone(),
+        network: master.seams.network.clone(),
+        connect_timeout: master.timers.connect_timeout,
+    };
+    let epoch = campaign(&candidate).await?;
+    let deposed = || Error::Deposed { server: master.server.clone(), epoch };
+    tracing::info!(server = %master.server, %epoch, "in charge");
+    let term = loop {
+        match begin(master, epoch).await {
+            Ok(term) => break term,
+            Err(Beginning::Failed(error)) => return Err(error),
+            Err(Beginning::Step(error)) if error.is_deposed() => return Err(deposed()),
+            Err(Beginning::Step(error)) => {
+                tracing::warn!(%error, "taking charge: trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    };
+    for (id, _) in term.journal.unfinished() {
+        procedure::execute(&term, id);
+    }
+    term.spawn(reconcile::run(Arc::clone(&term)));
+    term.spawn(housekeeping::run(Arc::clone(&term)));
+    term.spawn(create_declared(Arc::clone(&term), master.declared_tables.clone()));
+    seat.send_replace(Some(Arc::clone(&term)));
+    tracing::info!(server = %master.server, %epoch, "ready to serve clients");
+    term.ledger.term().cancelled().await;
+    Err(deposed())
+}
+
+/// Why a term could not begin.
+enum Beginning {
+    /// For good.
+    Failed(Error),
+    /// For now.
+    Step(StepError),
+}
+
+impl<E: Into<StepError>> From<E> for Beginning {
+    fn from(error: E) -> Self {
+        Self::Step(error.into())
+    }
+}
+
+/// Begins a term: nothing is decided before the storage root knows its epoch and the catalog shows
+/// what the masters before left.
+async fn begin(master: &Master, epoch: MasterEpoch) -> Result<Arc<Term>, Beginning> {
+    bootstrap::record_epoch(&master.files, epoch).await.map_err(Beginning::Failed)?;
+    let ledger = Ledger::new(master.client.clone(), master.nodes.clone(), epoch, Shutdown::new());
+    let client_nodes = master.client_nodes.clone();
+    ledger
+        .commit(vec![
+            ledger::overwrite(
+                client_nodes.cluster_id(),
+                znode::encode_cluster_id(&master.cluster_id),
+            ),
+            client_nodes.write_master(&master.server, master.info_port),
+        ])
+        .await?;
+    let journal = Journal::load(&ledger).await?;
+    let recoveries = read_recoveries(&ledger).await?;
+    let views = Views::new(master.catalog.clone());
+    let in_charge =
+        |views: &Views| views.catalog().master().is_some_and(|record| record.epoch == epoch.0);
+    if !views.until(CATALOG_WAIT, in_charge).await {
+        tracing::warn!(%epoch, "the catalog is late");
+    }
+    Ok(Arc::new(Term {
+        server: master.server.clone(),
+        ledger,
+        views,
+        orders: Orders::new(master.seams.network.clone(), master.timers.connect_timeout),
+        journal,
+        claims: Claims::default(),
+        facts: Mutex::new(Facts { recoveries, ..Facts::default() }),
+        timers: master.timers,
+        files: Files(Arc::clone(&master.files)),
+        clock: master.seams.clock.clone(),
+        network: master.seams.network.clone(),
+        submissions: tokio::sync::Mutex::new(()),
+        client_nodes,
+        wake: Notify::new(),
+        proved: Notify::new(),
+        tasks: TaskTracker::new(),
+    }))
+}
+
+async fn read_recoveries(ledger: &Ledger) -> Result<BTreeMap<u64, pb::RecoveryRecord>, StepError> {
+    let nodes = ledger.nodes();
+    let (children, _) = ledger.client().get_children(&nodes.recoveries()).await?;
+    let mut recoveries = BTreeMap::new();
+    for id in children.iter().filter_map(|name| name.parse::<u64>().ok()) {
+        match ledger.client().get_data(&nodes.recovery(id)).await {
+            Ok((data, _)) => {
+                // A report that cannot be read is history, and stops nothing.
+                recoveries.insert(id, pb::RecoveryRecord::decode(data).unwrap_or_default());
+            }
+            Err(error) if error.code() == Some(ErrorCode::NoNode) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(recoveries)
+}
+
+/// Makes the tables of the manifest that are missing.
+async fn create_declared(term: Arc<Term>, tables: Vec<DeclaredTable>) {
+    for table in tables {
+        while let Err(error) = create_if_missing(&term, &table).await {
+            tracing::warn!(table = %table.descriptor.name, %error, "declared table: trying again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn create_if_missing(term: &Arc<Term>, table: &DeclaredTable) -> Result<(), SubmitError> {
+    let name = &table.descriptor.name;
+    if term.views.catalog().table(name).is_some() {
+        return Ok(());
+    }
+    let namespace = term.ledger.nodes().namespace(name.namespace());
+    match term.ledger.commit(vec![ledger::create(namespace, bytes::Bytes::new())]).await {
+        Err(CommitError::Deposed) => return Err(SubmitError::Deposed),
+        // It is there already, or the table will say that it is not.
+        _ => {}
+    }
+    let (descriptor, keys) = (table.descriptor.clone(), table.split_keys.clone());
+    match term.create_table(descriptor, keys, None).await {
+        Err(SubmitError::Refused(exception))
+            if exception.kind() == basalt_hbase_rpc::ExceptionKind::TableExists => {}
+        created => {
+            created?;
+        }
+    }
+    Ok(())
+}

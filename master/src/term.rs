@@ -1,0 +1,145 @@
+//! One term of being in charge: all that the work of an active master shares.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use basalt_cluster::pb;
+use basalt_fs::SharedFileSystem;
+use basalt_model::ServerName;
+use basalt_runtime::{Clock, Network};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::client_nodes::ClientNodes;
+use crate::config::Timers;
+use crate::ledger::Ledger;
+use crate::orders::Orders;
+use crate::procedure::Journal;
+use crate::regions::Claims;
+use crate::views::Views;
+
+/// See the module. Shared by all tasks of the term; they end when the ledger's term is over.
+#[derive(Debug)]
+pub(crate) struct Term {
+    /// This master.
+    pub(crate) server: ServerName,
+    pub(crate) ledger: Ledger,
+    pub(crate) views: Views,
+    pub(crate) orders: Orders,
+    pub(crate) journal: Journal,
+    pub(crate) claims: Claims,
+    pub(crate) facts: Mutex<Facts>,
+    pub(crate) timers: Timers,
+    pub(crate) files: Files,
+    pub(crate) clock: Clock,
+    pub(crate) network: Network,
+    /// Held while a client's request is taken on: one that is sent twice finds what the first did.
+    pub(crate) submissions: tokio::sync::Mutex<()>,
+    /// Where clients look for the cluster.
+    pub(crate) client_nodes: ClientNodes,
+    /// Wakes the reconciler.
+    pub(crate) wake: Notify,
+    /// Told when a death has been proved.
+    pub(crate) proved: Notify,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// The storage root.
+#[derive(Clone)]
+pub(crate) struct Files(pub(crate) SharedFileSystem);
+
+/// What this master alone knows; a later one finds it out again or does without.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// Servers that want to stop.
+    pub(crate) draining: BTreeSet<ServerName>,
+    /// Servers whose death is being committed.
+    pub(crate) dying: BTreeSet<ServerName>,
+    /// When this master saw the death of a server committed.
+    pub(crate) deaths: BTreeMap<ServerName, Instant>,
+    /// The last records of region servers that were seen alive and may still be recovered.
+    pub(crate) seen: BTreeMap<ServerName, pb::ServerRecord>,
+    /// Servers whose process is proved to have ended.
+    pub(crate) proved_dead: BTreeSet<ServerName>,
+    /// When region servers were first seen; none for those that were there at the beginning.
+    pub(crate) newcomers: BTreeMap<ServerName, Instant>,
+    /// Whether the balancer must not move regions.
+    pub(crate) balancer_off: bool,
+    /// Which server clients are sent to for the meta table, as this master wrote it last.
+    pub(crate) meta_server: Option<ServerName>,
+    /// The reports of the last recoveries, by the ids of their procedures.
+    pub(crate) recoveries: BTreeMap<u64, pb::RecoveryRecord>,
+}
+
+/// How many reports of recoveries are kept.
+pub(crate) const RECOVERIES_MAX: usize = 100;
+
+// === impl Term ===
+
+impl Term {
+    /// Runs `work` until it ends or the term does.
+    pub(crate) fn spawn(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        let over = self.ledger.term().clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = over.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// The servers that are to be given no regions.
+    pub(crate) fn draining(&self) -> BTreeSet<ServerName> {
+        self.facts.lock().draining.clone()
+    }
+
+    /// Waits a moment if region servers are only just coming, so that the first one is not given
+    /// all regions.
+    pub(crate) async fn settle(&self) {
+        let latest = self.facts.lock().newcomers.values().max().copied();
+        if let Some(latest) = latest {
+            tokio::time::sleep_until(latest + self.timers.settle).await;
+        }
+    }
+}
+
+// === impl Facts ===
+
+impl Facts {
+    /// Keeps the report of a recovery.
+    pub(crate) fn remember(&mut self, id: u64, report: pb::RecoveryRecord) {
+        if report.regions > 0 {
+            self.recoveries.insert(id, report);
+        }
+    }
+
+    /// Drops the oldest reports of those that are too many, and gives their ids.
+    pub(crate) fn drop_old_recoveries(&mut self) -> Vec<u64> {
+        let mut dropped = Vec::new();
+        while self.recoveries.len() > RECOVERIES_MAX
+            && let Some((id, _)) = self.recoveries.pop_first()
+        {
+            dropped.push(id);
+        }
+        dropped
+    }
+}
+
+// === impl Files ===
+
+impl std::fmt::Debug for Files {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Files")
+    }
+}
+
+impl std::ops::Deref for Files {
+    type Target = SharedFileSystem;
+
+    fn deref(&self) -> &SharedFileSystem {
+        &self.0
+    }
+}

@@ -1,0 +1,119 @@
+//! What the master knows of the cluster at one moment, as a value that decisions are made on.
+//!
+//! It may lag behind what region servers write, never behind what this master wrote itself; each
+//! decision is committed under the versions it was made on, so that a stale view costs a second
+//! try and nothing else.
+
+use std::collections::BTreeMap;
+
+use basalt_cluster::catalog::Versioned;
+use basalt_cluster::{RegionRecord, TableRecord, pb};
+use basalt_model::{EncodedRegionName, ServerName, TableName, TableState};
+
+/// The records of the cluster.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    pub(crate) tables: BTreeMap<TableName, Versioned<TableRecord>>,
+    pub(crate) regions: BTreeMap<EncodedRegionName, Versioned<RegionRecord>>,
+    pub(crate) servers: BTreeMap<ServerName, pb::ServerRecord>,
+}
+
+/// A region's next record, to be written over the version it was decided on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct RegionWrite {
+    pub(crate) name: EncodedRegionName,
+    pub(crate) over_version: i32,
+    pub(crate) record: RegionRecord,
+}
+
+// === impl RegionWrite ===
+
+impl RegionWrite {
+    /// The write that puts `record` in the place of `known`.
+    pub(crate) fn over(known: &Versioned<RegionRecord>, record: RegionRecord) -> Self {
+        Self { name: record.encoded_name(), over_version: known.version, record }
+    }
+}
+
+// === impl View ===
+
+impl View {
+    /// Whether a region server lives.
+    pub(crate) fn lives(&self, server: &ServerName) -> bool {
+        self.servers.contains_key(server)
+    }
+
+    /// The regions that `server` serves or is to serve.
+    pub(crate) fn owned_by<'a>(
+        &'a self,
+        server: &'a ServerName,
+    ) -> impl Iterator<Item = &'a Versioned<RegionRecord>> {
+        self.regions.values().filter(move |region| region.record.is_owned_by(server))
+    }
+
+    /// The regions of `table`, in the order of their keys.
+    pub(crate) fn of_table(&self, table: &TableName) -> Vec<&Versioned<RegionRecord>> {
+        let mut regions: Vec<_> =
+            self.regions.values().filter(|region| region.record.info.table == *table).collect();
+        regions.sort_by(|a, b| a.record.info.cmp(&b.record.info));
+        regions
+    }
+
+    /// Whether `table` may be used; `None` if there is none.
+    pub(crate) fn table_state(&self, table: &TableName) -> Option<TableState> {
+        self.tables.get(table).map(|entry| entry.record.state)
+    }
+
+    /// Whether the regions of `table` are to be served.
+    pub(crate) fn is_to_be_served(&self, table: &TableName) -> bool {
+        matches!(self.table_state(table), Some(TableState::Enabled | TableState::Enabling))
+    }
+}
+
+/// Words for tests of decisions.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use basalt_model::{FamilyDescriptor, RegionInfo, RegionState, TableDescriptor};
+
+    pub(crate) fn server(name: &str) -> ServerName {
+        format!("{name},16020,1").parse().unwrap()
+    }
+
+    pub(crate) fn region(table: &str, start: &str) -> RegionRecord {
+        RegionRecord::new(RegionInfo::primary(
+            table.parse().unwrap(),
+            start.to_owned().into(),
+            bytes::Bytes::new(),
+            7,
+        ))
+    }
+
+    /// `count` regions of an enabled table `t`, on `servers` in turn, open.
+    pub(crate) fn view(servers: &[&str], count: usize) -> View {
+        let mut view = View::default();
+        for name in servers {
+            view.servers.insert(server(name), pb::ServerRecord::default());
+        }
+        view.tables.insert("t".parse().unwrap(), table("t", TableState::Enabled));
+        for number in 0..count {
+            let mut record = region("t", &format!("{number:05}"));
+            if !servers.is_empty() {
+                record = record.assigned_to(server(servers[number % servers.len()]));
+                record.state = RegionState::Open;
+            }
+            view.regions.insert(record.encoded_name(), Versioned { record, version: 3, zxid: 3 });
+        }
+        view
+    }
+
+    pub(crate) fn table(name: &str, state: TableState) -> Versioned<TableRecord> {
+        let descriptor = TableDescriptor {
+            name: name.parse().unwrap(),
+            families: [("f".to_owned(), FamilyDescriptor::new("f"))].into(),
+            region_replication: 1,
+            settings: BTreeMap::new(),
+        };
+        Versioned { record: TableRecord { descriptor, state }, version: 0, zxid: 1 }
+    }
+}

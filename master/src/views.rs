@@ -1,0 +1,177 @@
+//! The newest [`View`] that can be had: the watched catalog, under what this master wrote itself.
+//!
+//! The catalog hears of a write by a watch, a moment after the write was acknowledged. What this
+//! master committed is therefore laid over it until the catalog has it too, so that no decision
+//! is made twice and no region is missed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use basalt_cluster::catalog::Versioned;
+use basalt_cluster::{Catalog, RegionRecord, pb};
+use basalt_model::{EncodedRegionName, ServerName};
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::view::View;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Views {
+    catalog: Catalog,
+    own: Mutex<Own>,
+}
+
+/// What this master wrote and the catalog may not have yet.
+#[derive(Debug, Default)]
+struct Own {
+    regions: BTreeMap<EncodedRegionName, Versioned<RegionRecord>>,
+    buried: BTreeSet<ServerName>,
+}
+
+// === impl Views ===
+
+impl Views {
+    pub(crate) fn new(catalog: Catalog) -> Self {
+        Self { catalog, own: Mutex::new(Own::default()) }
+    }
+
+    /// The watched copy itself.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// What is known now.
+    pub(crate) fn now(&self) -> View {
+        let mut view = View {
+            tables: self.catalog.tables(),
+            regions: self.catalog.regions(),
+            servers: self.catalog.servers(),
+        };
+        self.own.lock().lay_over(&mut view);
+        view
+    }
+
+    /// The living region servers.
+    pub(crate) fn servers(&self) -> BTreeMap<ServerName, pb::ServerRecord> {
+        let mut servers = self.catalog.servers();
+        let own = self.own.lock();
+        servers.retain(|server, _| !own.buried.contains(server));
+        servers
+    }
+
+    /// Takes in region records that this master has just written or read.
+    pub(crate) fn learn(&self, regions: impl IntoIterator<Item = Versioned<RegionRecord>>) {
+        let mut own = self.own.lock();
+        for region in regions {
+            let name = region.record.encoded_name();
+            if own.regions.get(&name).is_none_or(|known| known.zxid < region.zxid) {
+                own.regions.insert(name, region);
+            }
+        }
+    }
+
+    /// Forgets regions that this master has just deleted.
+    pub(crate) fn forget(&self, regions: &[EncodedRegionName]) {
+        let mut own = self.own.lock();
+        for name in regions {
+            own.regions.remove(name);
+        }
+    }
+
+    /// Takes in that `server` is dead; its name is never used again.
+    pub(crate) fn bury(&self, server: ServerName) {
+        self.own.lock().buried.insert(server);
+    }
+
+    /// Waits until `is_so` holds, looking at each change; at most `wait`. Gives whether it holds.
+    pub(crate) async fn until(&self, wait: Duration, is_so: impl Fn(&Self) -> bool) -> bool {
+        let mut changes = self.catalog.changes();
+        let deadline = Instant::now() + wait;
+        loop {
+            changes.borrow_and_update();
+            if is_so(self) {
+                return true;
+            }
+            match timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                // The catalog has ended with the session: nothing will change any more.
+                Ok(Err(_)) => {
+                    tokio::time::sleep_until(deadline).await;
+                    return is_so(self);
+                }
+                Err(_) => return is_so(self),
+            }
+        }
+    }
+
+    /// Waits until `server` is known to be dead.
+    pub(crate) async fn death_of(&self, server: &ServerName) {
+        while !self.until(DEATH_WAIT, |views| !views.lives(server)).await {}
+    }
+
+    fn lives(&self, server: &ServerName) -> bool {
+        self.servers().contains_key(server)
+    }
+}
+
+/// How long one wait for a death lasts before it is begun again.
+const DEATH_WAIT: Duration = Duration::from_secs(60);
+
+// === impl Own ===
+
+impl Own {
+    fn lay_over(&mut self, view: &mut View) {
+        self.regions.retain(|name, own| match view.regions.get(name) {
+            Some(watched) => watched.zxid < own.zxid,
+            None => true,
+        });
+        for (name, own) in &self.regions {
+            view.regions.insert(*name, own.clone());
+        }
+        self.buried.retain(|server| view.servers.contains_key(server));
+        for server in &self.buried {
+            view.servers.remove(server);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::{server, view};
+
+    #[test]
+    fn own_writes_are_seen_until_the_catalog_is_newer() {
+        let mut own = Own::default();
+        let watched = view(&["a"], 1);
+        let mut written = watched.regions.values().next().unwrap().clone();
+        let name = written.record.encoded_name();
+        written.record = written.record.assigned_to(server("b"));
+        written.zxid += 5;
+        own.regions.insert(name, written.clone());
+
+        let mut seen = watched.clone();
+        own.lay_over(&mut seen);
+        assert_eq!(seen.regions[&name], written);
+
+        let mut newer = watched;
+        newer.regions.get_mut(&name).unwrap().zxid += 6;
+        let mut seen = newer.clone();
+        own.lay_over(&mut seen);
+        assert_eq!(seen.regions, newer.regions);
+        assert!(own.regions.is_empty());
+    }
+
+    #[test]
+    fn a_buried_server_is_dead_before_the_catalog_knows() {
+        let mut own = Own::default();
+        own.buried.insert(server("a"));
+        let mut seen = view(&["a", "b"], 0);
+        own.lay_over(&mut seen);
+        assert!(!seen.lives(&server("a")) && seen.lives(&server("b")));
+        let mut seen = view(&["b"], 0);
+        own.lay_over(&mut seen);
+        assert!(own.buried.is_empty());
+    }
+}

@@ -88,20 +88,14 @@ async fn no_flipped_byte_gives_wrong_cells() {
             flipped[place] ^= 1 << (place % 8);
             let files = with_contents(flipped).await;
             let (cells, end) = read(&files).await;
-            assert!(
-                expected.starts_with(&cells),
-                "{compression:?}, byte {place}"
-            );
+            assert!(expected.starts_with(&cells), "{compression:?}, byte {place}");
             if end.is_ok() {
                 assert_eq!(cells.len(), expected.len(), "{compression:?}, byte {place}");
             }
             if let Ok(file) = open(&files).await {
                 for cell in &expected {
                     // A damaged filter must not hide a row.
-                    assert!(
-                        file.may_contain_row(cell.row()).await.unwrap(),
-                        "byte {place}"
-                    );
+                    assert!(file.may_contain_row(cell.row()).await.unwrap(), "byte {place}");
                 }
             }
         }
@@ -120,10 +114,7 @@ async fn no_truncated_file_opens() {
 #[tokio::test]
 async fn a_damaged_block_is_named_and_the_others_are_read() {
     let written = cells(300);
-    let options = StoreFileOptions {
-        block_bytes: 1000,
-        ..StoreFileOptions::default()
-    };
+    let options = StoreFileOptions { block_bytes: 1000, ..StoreFileOptions::default() };
     let mut contents = contents(options, &written).await.to_vec();
     let magic = b"DATABLK*";
     let found = |from: usize| {
@@ -144,20 +135,12 @@ async fn a_damaged_block_is_named_and_the_others_are_read() {
         }
     };
     let message = error.to_string();
-    let Error::Corrupt {
-        path,
-        offset,
-        damage,
-    } = error
-    else {
+    let Error::Corrupt { path, offset, damage } = error else {
         panic!("{message}");
     };
     assert_eq!((path.as_path(), offset), (Path::new(PATH), second as u64));
     assert!(matches!(damage, Damage::Checksum { .. }), "{message}");
-    assert!(
-        message.contains(PATH) && message.contains("checksum"),
-        "{message}"
-    );
+    assert!(message.contains(PATH) && message.contains("checksum"), "{message}");
     // It is still at the last cell that it could give, and gives the same error again.
     assert!(scanner.peek().is_some());
     assert!(scanner.next().await.is_err());
@@ -171,40 +154,27 @@ async fn a_damaged_block_is_named_and_the_others_are_read() {
 #[tokio::test]
 async fn a_damaged_bloom_filter_is_not_asked() {
     let written = cells(300);
-    let mut contents = contents(StoreFileOptions::default(), &written)
-        .await
-        .to_vec();
+    let mut contents = contents(StoreFileOptions::default(), &written).await.to_vec();
     let chunk = contents.windows(8).position(|window| window == b"BLMFBLK2");
     contents[chunk.unwrap() + 40] ^= 1;
     let files = with_contents(contents).await;
     let file = open(&files).await.unwrap();
     assert!(file.may_contain_row(b"row0100").await.unwrap());
     assert!(file.may_contain_row(b"row0100x").await.unwrap());
-    assert!(
-        !file.may_contain_row(b"s").await.unwrap(),
-        "outside the range of rows"
-    );
+    assert!(!file.may_contain_row(b"s").await.unwrap(), "outside the range of rows");
     assert_eq!(read_all(&file, true).await.len(), 300);
 }
 
 #[tokio::test]
 async fn an_encoding_that_is_not_read_is_named() {
-    let options = StoreFileOptions {
-        bloom_type: BloomType::None,
-        ..StoreFileOptions::default()
-    };
+    let options = StoreFileOptions { bloom_type: BloomType::None, ..StoreFileOptions::default() };
     let mut contents = contents(options, &cells(3)).await.to_vec();
     // The name of a fact is turned into that of the encoding, and the checksum made good again.
     let renamed = b"DELETE_FAMILY_COUNT";
-    let place = contents
-        .windows(renamed.len())
-        .position(|window| window == renamed);
+    let place = contents.windows(renamed.len()).position(|window| window == renamed);
     let place = place.unwrap();
     contents[place..place + 19].copy_from_slice(b"DATA_BLOCK_ENCODING");
-    let block = contents
-        .windows(8)
-        .position(|window| window == b"FILEINF2")
-        .unwrap();
+    let block = contents.windows(8).position(|window| window == b"FILEINF2").unwrap();
     let length = u32::from_be_bytes(contents[block + 29..block + 33].try_into().unwrap());
     let end = block + length as usize;
     let checksum = crc32c::crc32c(&contents[block..end]);

@@ -15,9 +15,7 @@ use super::write;
 fn cells(count: u64, value_length: usize) -> Vec<Cell> {
     let mut random = 1u64;
     let mut noise = move || {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         // Half of the bits, so that there is something to compress.
         ((random >> 33) as u8) & 0x0f | b'0'
     };
@@ -46,16 +44,11 @@ async fn scan(file: &StoreFile, cache_blocks: bool) -> u64 {
 async fn gets(file: &StoreFile, rows: u64, count: u64) {
     let mut random = 7u64;
     for _ in 0..count {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let row = format!("user{:012}", (random >> 20) % rows);
         assert!(file.may_contain_row(row.as_bytes()).await.unwrap());
         let mut scanner = file.scanner(ScannerOptions::default());
-        scanner
-            .seek(&CellKey::before_row(row.as_bytes()))
-            .await
-            .unwrap();
+        scanner.seek(&CellKey::before_row(row.as_bytes())).await.unwrap();
         assert_eq!(scanner.peek().unwrap().row(), row.as_bytes());
     }
 }
@@ -65,10 +58,7 @@ async fn measure(compression: Compression, count: u64, value_length: usize) {
     let files: SharedFileSystem = Arc::new(LocalFileSystem::open(folder.path()).unwrap());
     let cells = cells(count, value_length);
     let megabytes = cells.iter().map(|cell| cell.bytes().len()).sum::<usize>() as f64 / 1e6;
-    let options = StoreFileOptions {
-        compression,
-        ..StoreFileOptions::default()
-    };
+    let options = StoreFileOptions { compression, ..StoreFileOptions::default() };
     let path = Path::new("/file");
     let started = Instant::now();
     let summary = write(&files, path, options, &cells).await;

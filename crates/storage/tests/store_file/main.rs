@@ -18,10 +18,8 @@ use basalt_storage::store_file::{
     StoreFileWriter,
 };
 
-const META: StoreFileMeta = StoreFileMeta {
-    max_sequence_id: SequenceId(4711),
-    is_major_compaction: false,
-};
+const META: StoreFileMeta =
+    StoreFileMeta { max_sequence_id: SequenceId(4711), is_major_compaction: false };
 
 fn memory() -> SharedFileSystem {
     Arc::new(MemoryFileSystem::new())

@@ -102,10 +102,7 @@ async fn check_seeks(file: &StoreFile, cells: &BTreeSet<Cell>, sought: &[Cell]) 
 
         let row_before = cells.iter().rfind(|cell| cell.row() < key.row);
         let start = row_before.and_then(|last| cells.iter().find(|cell| cell.row() == last.row()));
-        assert_eq!(
-            scanner.seek_to_row_before(key.row).await.unwrap(),
-            start.is_some()
-        );
+        assert_eq!(scanner.seek_to_row_before(key.row).await.unwrap(), start.is_some());
         position(scanner.peek(), start, "seek_to_row_before");
     }
     scanner.seek_to_last_row().await.unwrap();
@@ -124,12 +121,7 @@ async fn check_blooms(file: &StoreFile, cells: &BTreeSet<Cell>) {
         }
     }
     assert!(!file.may_contain_row(b"\xff\xff\xff\xff\xff").await.unwrap());
-    assert!(
-        !file
-            .may_contain_row_column(b"\xff\xff\xff\xff\xff", b"q")
-            .await
-            .unwrap()
-    );
+    assert!(!file.may_contain_row_column(b"\xff\xff\xff\xff\xff", b"q").await.unwrap());
 }
 
 async fn check_file(options: StoreFileOptions, cells: &BTreeSet<Cell>, sought: &[Cell]) {
@@ -143,14 +135,8 @@ async fn check_file(options: StoreFileOptions, cells: &BTreeSet<Cell>, sought: &
     assert_eq!(file.cell_count(), cells.len() as u64);
     assert_eq!(file.length(), summary.length);
     assert_eq!(file.uncompressed_length(), summary.uncompressed_length);
-    assert_eq!(
-        file.first_key().map(|key| &key[..]),
-        cells.first().map(Cell::key_bytes)
-    );
-    assert_eq!(
-        file.last_key().map(|key| &key[..]),
-        cells.last().map(Cell::key_bytes)
-    );
+    assert_eq!(file.first_key().map(|key| &key[..]), cells.first().map(Cell::key_bytes));
+    assert_eq!(file.last_key().map(|key| &key[..]), cells.last().map(Cell::key_bytes));
     assert_eq!(file.first_key(), summary.first_key.as_ref());
     assert_eq!(file.last_key(), summary.last_key.as_ref());
     assert_eq!(file.time_range(), summary.time_range);
@@ -159,11 +145,7 @@ async fn check_file(options: StoreFileOptions, cells: &BTreeSet<Cell>, sought: &
     assert_eq!(file.created_ms(), options.created_ms);
     assert_eq!(file.compression(), options.compression);
     if let Some(range) = file.time_range() {
-        assert!(
-            cells
-                .iter()
-                .all(|cell| (range.min..=range.max).contains(&cell.timestamp()))
-        );
+        assert!(cells.iter().all(|cell| (range.min..=range.max).contains(&cell.timestamp())));
     }
     check_seeks(&file, cells, sought).await;
     check_blooms(&file, cells).await;
@@ -216,14 +198,10 @@ async fn a_file_without_cells_is_a_file() {
 #[tokio::test]
 async fn values_larger_than_a_block_are_kept() {
     let value = vec![7u8; 3 << 20];
-    let cells: BTreeSet<Cell> = (0..4u8)
-        .map(|number| Cell::put(&[b'r', number], b"f", b"q", 1, &value).unwrap())
-        .collect();
+    let cells: BTreeSet<Cell> =
+        (0..4u8).map(|number| Cell::put(&[b'r', number], b"f", b"q", 1, &value).unwrap()).collect();
     for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
-        let options = StoreFileOptions {
-            compression,
-            ..StoreFileOptions::default()
-        };
+        let options = StoreFileOptions { compression, ..StoreFileOptions::default() };
         let sought: Vec<Cell> = cells.iter().cloned().collect();
         check_file(options, &cells, &sought).await;
     }
@@ -234,9 +212,7 @@ async fn a_cell_out_of_order_is_refused_and_the_file_stays_good() {
     let files = memory();
     let options = StoreFileOptions::default();
     let path = Path::new(PATH);
-    let mut writer = StoreFileWriter::create(&files, path, options)
-        .await
-        .unwrap();
+    let mut writer = StoreFileWriter::create(&files, path, options).await.unwrap();
     let put = |row: &[u8], sequence_id| {
         let cell = Cell::put(row, b"f", b"q", 1, b"v").unwrap();
         cell.with_sequence_id(SequenceId(sequence_id))
@@ -262,10 +238,7 @@ async fn versions_of_one_key_stay_in_one_block() {
         })
         .chain(numbered(0..5))
         .collect();
-    let options = StoreFileOptions {
-        block_bytes: 16,
-        ..StoreFileOptions::default()
-    };
+    let options = StoreFileOptions { block_bytes: 16, ..StoreFileOptions::default() };
     let sought: Vec<Cell> = versions.iter().cloned().collect();
     check_file(options, &versions, &sought).await;
 }
@@ -298,18 +271,10 @@ async fn within_a_block_a_scan_waits_for_nothing() {
 #[tokio::test]
 async fn a_point_read_costs_one_bloom_chunk_and_one_data_block() {
     let files = memory();
-    write(
-        &files,
-        Path::new(PATH),
-        StoreFileOptions::default(),
-        &numbered(0..50_000),
-    )
-    .await;
+    write(&files, Path::new(PATH), StoreFileOptions::default(), &numbered(0..50_000)).await;
     let cache = Arc::new(BlockCache::new(64 << 20));
     let path = Path::new(PATH);
-    let file = StoreFile::open(&files, path, Arc::clone(&cache))
-        .await
-        .unwrap();
+    let file = StoreFile::open(&files, path, Arc::clone(&cache)).await.unwrap();
     assert_eq!(cache.statistics().misses, 0);
     let mut scanner = file.scanner(ScannerOptions::default());
     for (row, misses, hits) in [(b"row031000", 2, 0), (b"row031001", 2, 1)] {
@@ -330,9 +295,7 @@ async fn a_scan_may_leave_the_cache_alone() {
     write(&files, Path::new(PATH), StoreFileOptions::default(), &cells).await;
     let cache = Arc::new(BlockCache::new(64 << 20));
     let path = Path::new(PATH);
-    let file = StoreFile::open(&files, path, Arc::clone(&cache))
-        .await
-        .unwrap();
+    let file = StoreFile::open(&files, path, Arc::clone(&cache)).await.unwrap();
     assert_eq!(read_all(&file, false).await.len(), cells.len());
     assert_eq!(cache.statistics().blocks, 0);
     assert_eq!(read_all(&file, true).await.len(), cells.len());

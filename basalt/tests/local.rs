@@ -2,15 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by it")]
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use basalt::local::{LocalCluster, LocalOptions, PortName, ProcessState, tell_nobody};
 use basalt::role_config::RoleName;
 use basalt_api::{Manifests, ValidatedCluster, validate};
 use basalt_runtime::Seams;
+use rustix::process::{Pid, Signal, kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -24,7 +26,7 @@ fn demo() -> ValidatedCluster {
 /// A program in place of `basalt`; it ends when its standard input does.
 fn stand_in(folder: &Path) -> PathBuf {
     let program = folder.join("stand-in");
-    std::fs::write(&program, "#!/bin/sh\necho ready\necho \"$@\" >&2\nexec cat\n").unwrap();
+    std::fs::write(&program, "#!/bin/sh\necho \"$@\" >&2\necho ready\nexec cat\n").unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     program
 }
@@ -98,4 +100,74 @@ fn a_manifest_that_cannot_be_run_is_refused_with_all_its_problems() {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }
     assert!(!folder.path().join("basalt-data").exists(), "nothing was made");
+}
+
+/// `basalt local` with stand-ins, and the process ids of its eight children once all are ready.
+fn run_local(folder: &Path) -> (Child, Vec<u32>) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster.yaml");
+    let mut local = Command::new(env!("CARGO_BIN_EXE_basalt"))
+        .args(["local", "--free-ports", "--data"])
+        .arg(folder.join("data"))
+        .arg("--program")
+        .arg(stand_in(folder))
+        .arg("-f")
+        .arg(file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(local.stdout.as_mut().unwrap()).lines();
+    let mut pids = Vec::new();
+    for line in lines.by_ref().map(Result::unwrap) {
+        if let Some((_, pid)) = line.split_once("(pid ") {
+            pids.push(pid.trim_end_matches(')').parse().unwrap());
+        }
+        if line.starts_with("Ready after") && pids.len() == 8 {
+            break;
+        }
+    }
+    assert_eq!(pids.len(), 8);
+    (local, pids)
+}
+
+fn send(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// Whether a process runs no more; nobody may have reaped it.
+fn is_dead(pid: u32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')),
+        Err(_) => true,
+    }
+}
+
+fn wait_dead(pids: &[u32]) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !pids.iter().all(|pid| is_dead(*pid)) {
+        assert!(tokio::time::Instant::now() < deadline, "some of {pids:?} are alive");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn children_die_with_a_supervisor_that_is_killed_even_a_paused_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut local, pids) = run_local(folder.path());
+    send(pids[0], Signal::STOP);
+    local.kill().unwrap();
+    local.wait().unwrap();
+    wait_dead(&pids);
+}
+
+#[test]
+fn ctrl_c_stops_everything_and_ends_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut local, pids) = run_local(folder.path());
+    send(local.id(), Signal::INT);
+    let mut rest = String::new();
+    local.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert!(local.wait().unwrap().success());
+    assert!(rest.contains("Stopping") && rest.contains("Stopped after"), "{rest}");
+    wait_dead(&pids);
 }

@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// How long each process may take to stop before it is killed
     #[arg(long, value_name = "TIME", default_value = "10s")]
     grace: Timespan,
+    /// The binary that the processes run; tests put a stand-in here
+    #[arg(long, hide = true)]
+    program: Option<PathBuf>,
 }
 
 /// How long a cluster may take to start before it is told that something is slow.
@@ -63,16 +66,19 @@ async fn run_until_stopped(
     manifest: &ValidatedCluster,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
+    let program = match &arguments.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()?,
+    };
     let options = LocalOptions {
         data: arguments.data.clone().unwrap_or_else(|| default_data(manifest)),
         free_ports: arguments.free_ports,
-        program: std::env::current_exe()?,
+        program,
         on_death: tell_nobody(),
     };
     let cluster = LocalCluster::start(manifest, options, &Seams::system()).await?;
     print!("{}", terminal::opening(manifest, &cluster));
-    let watched = watch(&cluster, &mut signals);
-    watched.await;
+    watch(&cluster, &mut signals).await;
     stop(&cluster, &mut signals, arguments.grace.into()).await;
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! What `basalt local` says. For someone who sees it for the first time: what runs, how to reach
 //! it, where its data and logs are, and what happened.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 
 use basalt_api::{Timespan, ValidatedCluster};
@@ -10,6 +13,9 @@ use super::keeper::Event;
 use super::plan::Plan;
 use super::ports::PortName;
 use crate::role_config::RoleName;
+
+/// How much of a log's end is looked at, in bytes.
+const LAST_LINE_BYTES_MAX: u64 = 2048;
 
 /// What is started, and where.
 pub(super) fn opening(manifest: &ValidatedCluster, cluster: &LocalCluster) -> String {
@@ -59,10 +65,9 @@ pub(super) fn event(event: &Event, cluster: &LocalCluster) -> Option<String> {
                 Some(delay) => format!("; starting it again in {}", Timespan::from(*delay)),
                 None => String::new(),
             };
-            let log = if death.how.starts_with("failed") {
-                format!("\n{:<16} see {}", "", cluster.log(&death.process).display())
-            } else {
-                String::new()
+            let log = match last_line(&cluster.log(&death.process)) {
+                Some(line) if death.how.starts_with("failed") => format!("\n{:<16} {line}", ""),
+                _ => String::new(),
             };
             Some(format!("{:<16} {} (pid {}){next}{log}", death.process, death.how, death.pid))
         }
@@ -73,6 +78,19 @@ pub(super) fn event(event: &Event, cluster: &LocalCluster) -> Option<String> {
 /// A duration as people say it: `0.8 s`.
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// The last line of a log: most often the reason why its process ended.
+fn last_line(log: &Path) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    let from = length.saturating_sub(LAST_LINE_BYTES_MAX);
+    file.seek(SeekFrom::Start(from)).ok()?;
+    let mut tail = Vec::new();
+    file.take(LAST_LINE_BYTES_MAX).read_to_end(&mut tail).ok()?;
+    let tail = String::from_utf8_lossy(&tail);
+    let last = tail.lines().rev().find(|line| !line.trim().is_empty());
+    last.map(str::to_owned)
 }
 
 fn table(plan: &Plan) -> String {

@@ -1,1 +1,43 @@
-//! The HBase RPC: messages, frames, cell blocks and exceptions, for clients and for servers.
+//! The RPC of HBase: messages, frames, cell blocks and exceptions, for clients and for servers.
+//!
+//! - [`pb`] are the messages, as compiled from `proto/`;
+//! - [`CellBlockCodec`] and [`message_cells`] carry cells beside a message and inside one;
+//! - [`Exception`] is an error as it crosses the wire, under its exact Java name;
+//! - [`serve`] answers calls, [`Connection`] makes them; both over [`frame`]s;
+//! - [`meta`], [`schema`] and [`znode`] are what clients read to find tables and servers.
+//!
+//! What a call means is left to the roles. Decoders take any bytes: they never panic, and they
+//! check a length before they trust it.
+
+mod cell_block;
+mod client;
+mod error;
+mod exception;
+pub mod frame;
+pub mod message_cells;
+pub mod meta;
+mod outbox;
+pub mod schema;
+mod server;
+mod service;
+pub mod znode;
+
+pub use cell_block::CellBlockCodec;
+pub use client::{CallError, CallResult, Connection, ConnectionOptions, Response};
+pub use error::{Error, Result};
+pub use exception::{Exception, ExceptionKind, MovedRegion, Reaction};
+pub use server::{Call, Caller, Handler, Reply, ServerOptions, serve};
+pub use service::Service;
+
+/// The messages, one module as there is one protocol package; see `proto/`.
+#[expect(missing_docs, reason = "generated; the fields are documented by Apache HBase")]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated"
+)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/hbase.pb.rs"));
+}

@@ -1,0 +1,464 @@
+//! Frames: how calls and answers lie on a connection.
+//!
+//! ```text
+//! client: "HBas" 0 auth | i32 length, ConnectionHeader | call*
+//! call:   i32 length | varint, RequestHeader  | varint, message | cell block
+//! answer: i32 length | varint, ResponseHeader | varint, message | cell block
+//! ```
+//! Answers come in any order and are matched by their call id. An answer with an exception has no
+//! message. Instead of the first opening a client may ask `Regist` (which cluster is this) or
+//! `Securi` (who are you, before Kerberos).
+
+use basalt_model::Cell;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use crate::{CellBlockCodec, Error, Exception, Result, pb};
+
+/// The bytes of any opening.
+pub const PREAMBLE_BYTES: usize = 6;
+/// The call id of answers to special openings.
+pub const PREAMBLE_CALL_ID: u32 = u32::MAX;
+/// The largest frame that is taken unless told otherwise: HBase's own default.
+pub const FRAME_BYTES_MAX: usize = 256 << 20;
+/// The opening of a client that logs in by name alone.
+pub const SIMPLE_PREAMBLE: [u8; PREAMBLE_BYTES] = *b"HBas\x00\x50";
+
+/// Before every frame: its length.
+const LENGTH_BYTES: usize = 4;
+/// An empty buffer takes this much from the connection at once, in bytes.
+const READ_BYTES: usize = 64 << 10;
+
+/// How a connection is opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Preamble {
+    /// For calls, with the login by name.
+    Simple,
+    /// Asks which cluster this is; the answer ends the connection.
+    Registry,
+    /// Asks for the server's Kerberos name; the client then opens properly.
+    Security,
+    /// Another version of the protocol.
+    WrongVersion(u8),
+    /// A login that is not offered.
+    WrongLogin(u8),
+    /// Not this protocol.
+    Unknown,
+}
+
+/// A call, as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Tells the answers apart.
+    pub call_id: u32,
+    /// The method of the connection's service.
+    pub method: String,
+    /// The request message, not decoded yet.
+    pub message: Bytes,
+    /// The cells beside it; they share the memory of the frame.
+    pub cells: Vec<Cell>,
+    /// How long the client waits, in milliseconds; 0 if it does not say.
+    pub timeout_ms: u32,
+    /// 0 is normal, 200 high.
+    pub priority: u32,
+}
+
+/// An answer, as it came.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Which call it is for.
+    pub call_id: u32,
+    /// The response message, not decoded yet, and the cells beside it; or what went wrong.
+    pub result: std::result::Result<(Bytes, Vec<Cell>), Exception>,
+}
+
+/// Cuts a byte stream into frames.
+#[derive(Debug)]
+pub struct FrameBuffer {
+    buffer: BytesMut,
+    length_max: usize,
+}
+
+// === impl Preamble ===
+
+impl Preamble {
+    /// What these bytes ask for.
+    pub fn parse(bytes: [u8; PREAMBLE_BYTES]) -> Self {
+        match &bytes {
+            b"Regist" => Self::Registry,
+            b"Securi" => Self::Security,
+            [b'H', b'B', b'a', b's', 0, 0x50] => Self::Simple,
+            [b'H', b'B', b'a', b's', 0, login] => Self::WrongLogin(*login),
+            [b'H', b'B', b'a', b's', version, _] => Self::WrongVersion(*version),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+// === impl FrameBuffer ===
+
+impl FrameBuffer {
+    /// A buffer that refuses frames above `length_max` bytes.
+    pub fn new(length_max: usize) -> Self {
+        let buffer = BytesMut::new();
+        Self { buffer, length_max }
+    }
+
+    /// From now on refuses frames above `length_max` bytes.
+    pub fn set_length_max(&mut self, length_max: usize) {
+        self.length_max = length_max;
+    }
+
+    /// Where the next bytes of the stream are appended, with room in it.
+    pub fn space(&mut self) -> &mut BytesMut {
+        // Grows with what really came: the length that a peer announces is not trusted.
+        let wanted = self.announced().unwrap_or(0).saturating_sub(self.buffer.len());
+        let room = wanted.clamp(READ_BYTES / 4, self.buffer.len().max(READ_BYTES));
+        if self.buffer.capacity() - self.buffer.len() < room {
+            self.buffer.reserve(room.max(READ_BYTES));
+        }
+        &mut self.buffer
+    }
+
+    /// The next whole frame without its length, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::FrameTooLong`]; the frame's bytes stay in the buffer.
+    pub fn next_frame(&mut self) -> Result<Option<Bytes>> {
+        let Some(end) = self.announced() else {
+            return Ok(None);
+        };
+        let length = end - LENGTH_BYTES;
+        if length > self.length_max {
+            return Err(Error::FrameTooLong {
+                length: length as u64,
+                length_max: self.length_max as u64,
+            });
+        }
+        if self.buffer.len() < end {
+            return Ok(None);
+        }
+        let mut frame = self.buffer.split_to(end).freeze();
+        frame.advance(LENGTH_BYTES);
+        Ok(Some(frame))
+    }
+
+    /// The first `N` bytes, taken out, if they are there.
+    pub fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let bytes = *self.buffer.first_chunk::<N>()?;
+        self.buffer.advance(N);
+        Some(bytes)
+    }
+
+    /// Drops up to `length` bytes of what is there, and says how many.
+    pub fn discard(&mut self, length: usize) -> usize {
+        let length = length.min(self.buffer.len());
+        self.buffer.advance(length);
+        length
+    }
+
+    /// What has come and was not taken.
+    pub fn peek(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Where the frame at the front ends.
+    fn announced(&self) -> Option<usize> {
+        let length = u32::from_be_bytes(*self.buffer.first_chunk()?);
+        Some(LENGTH_BYTES + length as usize)
+    }
+}
+
+/// Appends the header of a connection, after [`SIMPLE_PREAMBLE`].
+pub fn encode_connection_header(header: &pb::ConnectionHeader, output: &mut BytesMut) {
+    output.put_u32(header.encoded_len() as u32);
+    encode(header, output);
+}
+
+/// Appends a call. Cells need a `codec`.
+pub fn encode_request(
+    header: &mut pb::RequestHeader,
+    message: &impl Message,
+    cells: &[Cell],
+    codec: CellBlockCodec,
+    output: &mut BytesMut,
+) {
+    header.request_param = Some(true);
+    header.cell_block_meta = block_meta(cells, codec);
+    let block = header.cell_block_meta.and_then(|meta| meta.length).unwrap_or(0);
+    let length = delimited(header.encoded_len()) + delimited(message.encoded_len());
+    output.reserve(LENGTH_BYTES + length + block as usize);
+    output.put_u32(length as u32 + block);
+    encode_delimited(header, output);
+    encode_delimited(message, output);
+    codec.encode(cells, output);
+}
+
+/// A call from its frame.
+///
+/// # Errors
+/// [`Error::BadFrame`], [`Error::BadMessage`], [`Error::BadCellBlock`] or [`Error::Model`];
+/// the call's id is [`peek_call_id`]'s.
+pub fn decode_request(mut frame: Bytes, codec: Option<CellBlockCodec>) -> Result<Request> {
+    let header = pb::RequestHeader::decode(split_delimited(&mut frame)?)
+        .map_err(bad_message("RequestHeader"))?;
+    if !header.request_param() {
+        return Err(Error::BadFrame { reason: "a call without a request message" });
+    }
+    let message = split_delimited(&mut frame)?;
+    let cells = decode_block(header.cell_block_meta, frame, codec)?;
+    Ok(Request {
+        call_id: header.call_id(),
+        message,
+        cells,
+        timeout_ms: header.timeout(),
+        priority: header.priority(),
+        method: header.method_name.unwrap_or_default(),
+    })
+}
+
+/// The call id of a request's frame, or of what is there of it.
+pub fn peek_call_id(frame: &[u8]) -> Option<u32> {
+    let mut rest = frame;
+    let length = prost::decode_length_delimiter(&mut rest).ok()?;
+    let header = rest.get(..length)?;
+    pb::RequestHeader::decode(header).ok()?.call_id
+}
+
+/// Appends an answer whose message is encoded already. Without a `codec` there must be no cells.
+pub fn encode_answer(
+    call_id: u32,
+    message: &[u8],
+    cells: &[Cell],
+    codec: Option<CellBlockCodec>,
+    output: &mut BytesMut,
+) {
+    let meta = codec.and_then(|codec| block_meta(cells, codec));
+    let block = meta.and_then(|meta| meta.length).unwrap_or(0);
+    let header =
+        pb::ResponseHeader { call_id: Some(call_id), exception: None, cell_block_meta: meta };
+    let length = delimited(header.encoded_len()) + delimited(message.len());
+    output.reserve(LENGTH_BYTES + length + block as usize);
+    output.put_u32(length as u32 + block);
+    encode_delimited(&header, output);
+    prost::encode_length_delimiter(message.len(), output).unwrap_or_default();
+    output.extend_from_slice(message);
+    if let Some(codec) = codec {
+        codec.encode(cells, output);
+    }
+}
+
+/// Appends an answer that is an exception.
+pub fn encode_exception(call_id: u32, exception: &Exception, output: &mut BytesMut) {
+    let header = pb::ResponseHeader {
+        call_id: Some(call_id),
+        exception: Some(exception.to_response()),
+        cell_block_meta: None,
+    };
+    output.put_u32(delimited(header.encoded_len()) as u32);
+    encode_delimited(&header, output);
+}
+
+/// An answer from its frame.
+///
+/// # Errors
+/// As [`decode_request`].
+pub fn decode_answer(mut frame: Bytes, codec: Option<CellBlockCodec>) -> Result<Answer> {
+    let header = pb::ResponseHeader::decode(split_delimited(&mut frame)?)
+        .map_err(bad_message("ResponseHeader"))?;
+    let call_id = header.call_id();
+    let result = match header.exception {
+        Some(exception) => Err(Exception::from_response(exception)),
+        None => {
+            let message = split_delimited(&mut frame)?;
+            Ok((message, decode_block(header.cell_block_meta, frame, codec)?))
+        }
+    };
+    Ok(Answer { call_id, result })
+}
+
+/// Decodes a message, with its name in the error.
+///
+/// # Errors
+/// [`Error::BadMessage`].
+pub fn decode_message<M: Message + Default>(message: Bytes, name: &'static str) -> Result<M> {
+    M::decode(message).map_err(bad_message(name))
+}
+
+fn bad_message(message: &'static str) -> impl Fn(prost::DecodeError) -> Error {
+    move |source| Error::BadMessage { message, source }
+}
+
+fn delimited(length: usize) -> usize {
+    prost::length_delimiter_len(length) + length
+}
+
+// Encoding fails only where the output has no room, and a `BytesMut` grows.
+fn encode(message: &impl Message, output: &mut BytesMut) {
+    message.encode(output).unwrap_or_default();
+}
+
+fn encode_delimited(message: &impl Message, output: &mut BytesMut) {
+    message.encode_length_delimited(output).unwrap_or_default();
+}
+
+fn split_delimited(frame: &mut Bytes) -> Result<Bytes> {
+    let length = prost::decode_length_delimiter(&mut *frame)
+        .map_err(|_| Error::BadFrame { reason: "the length of a message is cut off" })?;
+    if length > frame.len() {
+        return Err(Error::BadFrame { reason: "a message is cut off" });
+    }
+    Ok(frame.split_to(length))
+}
+
+fn block_meta(cells: &[Cell], codec: CellBlockCodec) -> Option<pb::CellBlockMeta> {
+    (!cells.is_empty())
+        .then(|| pb::CellBlockMeta { length: Some(codec.encoded_length(cells) as u32) })
+}
+
+fn decode_block(
+    meta: Option<pb::CellBlockMeta>,
+    mut rest: Bytes,
+    codec: Option<CellBlockCodec>,
+) -> Result<Vec<Cell>> {
+    let length = meta.map_or(0, |meta| meta.length()) as usize;
+    if length == 0 {
+        return Ok(Vec::new());
+    }
+    if length > rest.len() {
+        return Err(Error::BadCellBlock { reason: "the block is cut off" });
+    }
+    match codec {
+        Some(codec) => codec.decode(rest.split_to(length)),
+        None => Err(Error::BadCellBlock {
+            reason: "cells came on a connection that agreed on no codec",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const CODEC: CellBlockCodec = CellBlockCodec::KeyValue;
+
+    fn cells(count: usize) -> Vec<Cell> {
+        (0..count)
+            .map(|index| Cell::put(b"row", b"f", &[index as u8], 1, b"value").unwrap())
+            .collect()
+    }
+
+    fn a_request(cell_count: usize) -> Bytes {
+        let mut header = pb::RequestHeader {
+            call_id: Some(7),
+            method_name: Some("Get".to_owned()),
+            timeout: Some(250),
+            ..Default::default()
+        };
+        let message = pb::GetClusterIdResponse { cluster_id: Some("c".to_owned()) };
+        let mut output = BytesMut::new();
+        encode_request(&mut header, &message, &cells(cell_count), CODEC, &mut output);
+        output.freeze()
+    }
+
+    #[test]
+    fn a_request_is_what_java_writes() {
+        let mut header = pb::RequestHeader {
+            call_id: Some(1),
+            method_name: Some("Get".to_owned()),
+            ..Default::default()
+        };
+        let mut output = BytesMut::new();
+        let message = pb::GetClusterIdRequest {};
+        encode_request(&mut header, &message, &[], CODEC, &mut output);
+        // Written out by hand: field 1 = 1, field 3 = "Get", field 4 = true; an empty message.
+        let golden = b"\x00\x00\x00\x0b\x09\x08\x01\x1a\x03Get\x20\x01\x00";
+        assert_eq!(output[..], golden[..]);
+    }
+
+    #[test]
+    fn a_request_crosses_whole() {
+        let mut buffer = FrameBuffer::new(1 << 20);
+        let bytes = a_request(3);
+        for byte in &bytes {
+            assert_eq!(buffer.next_frame().unwrap(), None);
+            buffer.space().put_u8(*byte);
+        }
+        let frame = buffer.next_frame().unwrap().unwrap();
+        assert_eq!(peek_call_id(&frame), Some(7));
+        let request = decode_request(frame, Some(CODEC)).unwrap();
+        assert_eq!((request.call_id, request.timeout_ms), (7, 250));
+        assert_eq!(request.method, "Get");
+        assert_eq!(request.cells, cells(3));
+    }
+
+    #[test]
+    fn cells_need_a_codec() {
+        let frame = a_request(1).slice(4..);
+        assert!(decode_request(frame, None).is_err());
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_is_refused_by_its_length() {
+        let mut buffer = FrameBuffer::new(100);
+        buffer.space().put_u32(101);
+        assert!(matches!(buffer.next_frame(), Err(Error::FrameTooLong { length: 101, .. })));
+    }
+
+    #[test]
+    fn a_length_alone_takes_no_memory() {
+        let mut buffer = FrameBuffer::new(FRAME_BYTES_MAX);
+        buffer.space().put_u32(FRAME_BYTES_MAX as u32);
+        assert_eq!(buffer.next_frame().unwrap(), None);
+        assert!(buffer.space().capacity() <= 2 * READ_BYTES);
+    }
+
+    #[test]
+    fn answers_cross_whole() {
+        let mut output = BytesMut::new();
+        encode_answer(3, b"\x0a\x01c", &cells(2), Some(CODEC), &mut output);
+        encode_exception(4, &Exception::unknown_method("Nonsense"), &mut output);
+        let mut buffer = FrameBuffer::new(1 << 20);
+        buffer.space().extend_from_slice(&output);
+        let mut next =
+            || decode_answer(buffer.next_frame().unwrap().unwrap(), Some(CODEC)).unwrap();
+        let answer = next();
+        assert_eq!(answer.call_id, 3);
+        assert_eq!(answer.result.unwrap(), (Bytes::from("\x0a\x01c"), cells(2)));
+        let refusal = next();
+        assert_eq!(refusal.call_id, 4);
+        assert!(refusal.result.unwrap_err().do_not_retry());
+    }
+
+    #[test]
+    fn openings_are_told_apart() {
+        assert_eq!(Preamble::parse(SIMPLE_PREAMBLE), Preamble::Simple);
+        assert_eq!(Preamble::parse(*b"Regist"), Preamble::Registry);
+        assert_eq!(Preamble::parse(*b"Securi"), Preamble::Security);
+        assert_eq!(Preamble::parse(*b"HBas\x00\x51"), Preamble::WrongLogin(0x51));
+        assert_eq!(Preamble::parse(*b"HBas\x01\x50"), Preamble::WrongVersion(1));
+        assert_eq!(Preamble::parse(*b"GET / "), Preamble::Unknown);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes in vec(any::<u8>(), 0..200)) {
+            let bytes = Bytes::from(bytes);
+            let _ = decode_request(bytes.clone(), Some(CODEC));
+            let _ = decode_answer(bytes.clone(), Some(CODEC));
+            let _ = peek_call_id(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_request_is_decoded_or_refused(at in 4_usize..60, byte in any::<u8>()) {
+            let mut bytes = BytesMut::from(&a_request(2)[..]);
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+            let frame = bytes.freeze().slice(4..);
+            let _ = decode_request(frame, Some(CODEC));
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! One connection of a server, from its opening to its last answer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_model::Cell;
+use basalt_runtime::{Connection as Stream, Shutdown};
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::{Instant, timeout};
+
+use super::admission::{Admission, Admitted};
+use super::{Call, Caller, Handler, Reply, ServerOptions};
+use crate::frame::{self, FrameBuffer, PREAMBLE_BYTES, PREAMBLE_CALL_ID, Preamble};
+use crate::outbox::{Batch, Outbox};
+use crate::{CellBlockCodec, Error, Exception, ExceptionKind, pb};
+
+/// The largest introduction of a client, in bytes.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+/// A request above the bound is refused by its call id, which lies in this many first bytes.
+const REQUEST_HEADER_BYTES: usize = 4 << 10;
+/// The call id of an exception that is about the connection.
+const NO_CALL_ID: u32 = u32::MAX;
+
+/// What all connections of a server share.
+pub(super) struct Server<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) options: Arc<ServerOptions>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) shutdown: Shutdown,
+}
+
+/// Why a connection ended, other than by its client's wish.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EndReason {
+    #[error("it was lost: {0}")]
+    Lost(#[from] io::Error),
+    #[error("it said nothing for {0:?}")]
+    Silent(Duration),
+    #[error("it was refused: {0}")]
+    Refused(Exception),
+    #[error(transparent)]
+    Protocol(#[from] Error),
+}
+
+type Answers = Outbox<Option<Admitted>>;
+
+/// The reading side.
+struct Reader {
+    stream: ReadHalf<Stream>,
+    buffer: FrameBuffer,
+}
+
+/// The answer that a call owes. Dropped without one (the handler panicked), it sends an exception.
+struct Owed {
+    call_id: u32,
+    codec: Option<CellBlockCodec>,
+    admitted: Option<Admitted>,
+    answers: Arc<Answers>,
+}
+
+/// Serves one connection until it ends and all its calls are answered.
+pub(super) async fn run<H: Handler>(
+    stream: Stream,
+    peer: SocketAddr,
+    server: Server<H>,
+) -> Result<(), EndReason> {
+    let (read_half, write_half) = tokio::io::split(stream);
+    let mut reader = Reader { stream: read_half, buffer: FrameBuffer::new(HEADER_BYTES_MAX) };
+    let answers = Arc::new(Answers::new());
+    let writer = write_answers(write_half, answers.clone(), server.options.write_timeout);
+    let lost = Shutdown::new();
+    let writer = tokio::spawn({
+        let lost = lost.clone().drop_guard();
+        async move {
+            let _lost = lost;
+            writer.await
+        }
+    });
+    let own = Arc::new(Admission::new(
+        server.options.connection_calls_max,
+        server.options.calls_bytes_max,
+    ));
+    let ended = tokio::select! {
+        biased;
+        () = server.shutdown.cancelled() => Ok(()),
+        () = lost.cancelled() => Ok(()),
+        ended = read_calls(&mut reader, peer, &server, &answers, &own) => ended,
+    };
+    if let Err(EndReason::Refused(exception)) = &ended {
+        answers.push(None, |output| frame::encode_exception(NO_CALL_ID, exception, output));
+    }
+    // Calls under way still answer; the writer, when it ends first, has dropped their answers.
+    while !own.is_idle() && !lost.is_cancelled() {
+        tokio::select! {
+            biased;
+            () = lost.cancelled() => {}
+            () = own.idle.notified() => {}
+        }
+    }
+    answers.close();
+    if let Ok(Err(error)) = writer.await {
+        return Err(error.into());
+    }
+    ended
+}
+
+async fn read_calls<H: Handler>(
+    reader: &mut Reader,
+    peer: SocketAddr,
+    server: &Server<H>,
+    answers: &Arc<Answers>,
+    own: &Arc<Admission>,
+) -> Result<(), EndReason> {
+    let options = &server.options;
+    let opened = timeout(options.open_timeout, open(reader, peer, server, answers));
+    let Some(caller) = opened.await.map_err(|_| EndReason::Silent(options.open_timeout))?? else {
+        return Ok(());
+    };
+    let caller = Arc::new(caller);
+    reader.buffer.set_length_max(options.request_bytes_max);
+    loop {
+        let frame = match reader.buffer.next_frame() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => {
+                if !reader.fill(options.idle_timeout).await? {
+                    return Ok(());
+                }
+                continue;
+            }
+            Err(Error::FrameTooLong { length, length_max }) => {
+                refuse_long_request(reader, length, length_max, options, answers).await?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let call_id = frame::peek_call_id(&frame);
+        let Some(admitted) = Admitted::enter(&server.admission, own, frame.len()) else {
+            let call_id = call_id.unwrap_or(NO_CALL_ID);
+            refuse_for_load(answers, call_id, options).await;
+            continue;
+        };
+        let owed = Owed {
+            call_id: call_id.unwrap_or(NO_CALL_ID),
+            codec: caller.codec,
+            admitted: Some(admitted),
+            answers: answers.clone(),
+        };
+        match frame::decode_request(frame, caller.codec) {
+            Ok(request) => start(server.handler.clone(), caller.clone(), request, owed),
+            Err(error) => owed.pay(Err(Exception::bad_request(error))),
+        }
+    }
+}
+
+/// Reads how the connection is opened, and who is there. `None` if it was only asked something.
+async fn open<H: Handler>(
+    reader: &mut Reader,
+    peer: SocketAddr,
+    server: &Server<H>,
+    answers: &Answers,
+) -> Result<Option<Caller>, EndReason> {
+    loop {
+        let Some(preamble) = reader.preamble(server.options.open_timeout).await? else {
+            return Ok(None);
+        };
+        let refuse = |kind, message: String| Err(EndReason::Refused(Exception::new(kind, message)));
+        match Preamble::parse(preamble) {
+            Preamble::Simple => break,
+            Preamble::Registry => {
+                let Some(cluster_id) = server.handler.cluster_id() else {
+                    let message = "the cluster's id is not known yet".to_owned();
+                    return refuse(ExceptionKind::FatalConnection, message);
+                };
+                let response = pb::GetConnectionRegistryResponse { cluster_id };
+                answers.push(None, |output| {
+                    let message = response.encode_to_vec();
+                    frame::encode_answer(PREAMBLE_CALL_ID, &message, &[], None, output);
+                });
+                return Ok(None);
+            }
+            Preamble::Security => {
+                let kind = ExceptionKind::SecurityNotEnabled;
+                let exception = Exception::new(kind, "security is not enabled");
+                answers.push(None, |output| {
+                    frame::encode_exception(PREAMBLE_CALL_ID, &exception, output);
+                });
+            }
+            Preamble::WrongVersion(version) => {
+                let message = format!("version {version} of the RPC is not known; 0 is");
+                return refuse(ExceptionKind::WrongVersion, message);
+            }
+            Preamble::WrongLogin(login) => {
+                let message = format!("login by method {login} is not offered; 80 (SIMPLE) is");
+                return refuse(ExceptionKind::BadAuth, message);
+            }
+            Preamble::Unknown => {
+                let received = preamble.escape_ascii();
+                let message = format!("Expected HEADER=HBas but received HEADER={received}");
+                return refuse(ExceptionKind::FatalConnection, message);
+            }
+        }
+    }
+    let header = loop {
+        if let Some(header) = reader.buffer.next_frame()? {
+            break header;
+        }
+        if !reader.fill(server.options.open_timeout).await? {
+            return Ok(None);
+        }
+    };
+    let header = frame::decode_message(header, "ConnectionHeader")?;
+    introduce(peer, header, &server.options).map(Some).map_err(EndReason::Refused)
+}
+
+/// What a connection's header says, or why the connection cannot be.
+fn introduce(
+    address: SocketAddr,
+    header: pb::ConnectionHeader,
+    options: &ServerOptions,
+) -> Result<Caller, Exception> {
+    let name = header.service_name();
+    let service = name
+        .parse()
+        .ok()
+        .filter(|service| options.services.contains(service))
+        .ok_or_else(|| Exception::new(ExceptionKind::UnknownService, name))?;
+    let codec = match header.cell_block_codec_class.as_deref() {
+        None | Some("") => None,
+        Some(class_name) => Some(CellBlockCodec::from_class_name(class_name).map_err(|error| {
+            Exception::new(ExceptionKind::UnsupportedCellCodec, error.to_string())
+        })?),
+    };
+    match header.cell_block_compressor_class.as_deref() {
+        None | Some("") => {}
+        Some(class_name) => {
+            let message = format!("compressed cell blocks ({class_name}) are not offered");
+            return Err(Exception::new(ExceptionKind::UnsupportedCompressionCodec, message));
+        }
+    }
+    Ok(Caller {
+        address,
+        user: header.user_info.map_or_else(String::new, |user| user.effective_user),
+        service,
+        codec,
+        version: header.version_info.map(|version| version.version),
+    })
+}
+
+fn start<H: Handler>(handler: Arc<H>, caller: Arc<Caller>, request: frame::Request, owed: Owed) {
+    let wait = Duration::from_millis(request.timeout_ms.into());
+    let call = Call {
+        caller,
+        method: request.method,
+        message: request.message,
+        cells: request.cells,
+        deadline: (!wait.is_zero()).then(|| Instant::now() + wait),
+        priority: request.priority,
+    };
+    tokio::spawn(async move {
+        let reply = handler.handle(call).await;
+        owed.pay(reply);
+    });
+}
+
+/// Answers a call that is not admitted. Waits where even such answers would pile up.
+async fn refuse_for_load(answers: &Answers, call_id: u32, options: &ServerOptions) {
+    let exception = Exception::new(
+        ExceptionKind::CallQueueTooBig,
+        format!(
+            "{} calls of this connection or {} of all, or {} bytes, are under way",
+            options.connection_calls_max, options.calls_max, options.calls_bytes_max
+        ),
+    );
+    answers.push(None, |output| frame::encode_exception(call_id, &exception, output));
+    // A client that does not read its answers is not read either.
+    answers.drained(options.connection_calls_max).await;
+}
+
+/// Refuses a request above the bound and drops its bytes as they come.
+async fn refuse_long_request(
+    reader: &mut Reader,
+    length: u64,
+    length_max: u64,
+    options: &ServerOptions,
+    answers: &Arc<Answers>,
+) -> Result<(), EndReason> {
+    let wait = options.idle_timeout;
+    let mut rest = length + 4;
+    while (reader.buffer.peek().len() as u64) < rest.min(REQUEST_HEADER_BYTES as u64) {
+        if !reader.fill(wait).await? {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+    let call_id = reader.buffer.peek().get(4..).and_then(frame::peek_call_id);
+    let message = format!("a request of {length} bytes; at most {length_max} are taken");
+    let exception = Exception::new(ExceptionKind::RequestTooBig, message);
+    answers.push(None, |output| {
+        frame::encode_exception(call_id.unwrap_or(NO_CALL_ID), &exception, output);
+    });
+    loop {
+        rest -= reader.buffer.discard(usize::try_from(rest).unwrap_or(usize::MAX)) as u64;
+        if rest == 0 {
+            return Ok(());
+        }
+        if !reader.fill(wait).await? {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}
+
+async fn write_answers(
+    mut stream: WriteHalf<Stream>,
+    answers: Arc<Answers>,
+    write_timeout: Duration,
+) -> io::Result<()> {
+    let mut batch = Batch::new();
+    let ended = loop {
+        if !answers.next(&mut batch).await {
+            break Ok(());
+        }
+        let written = timeout(write_timeout, async {
+            stream.write_all(&batch.bytes).await?;
+            stream.flush().await
+        });
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => break Err(error),
+            Err(_) => break Err(io::ErrorKind::TimedOut.into()),
+        }
+    };
+    answers.close();
+    if ended.is_ok() {
+        // The peer may be gone already.
+        let _ = timeout(write_timeout, stream.shutdown()).await;
+    }
+    ended
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// Reads more. False at the end of the stream.
+    async fn fill(&mut self, wait: Duration) -> Result<bool, EndReason> {
+        let read = self.stream.read_buf(self.buffer.space());
+        let length = timeout(wait, read).await.map_err(|_| EndReason::Silent(wait))??;
+        Ok(length > 0)
+    }
+
+    async fn preamble(
+        &mut self,
+        wait: Duration,
+    ) -> Result<Option<[u8; PREAMBLE_BYTES]>, EndReason> {
+        loop {
+            if let Some(preamble) = self.buffer.take() {
+                return Ok(Some(preamble));
+            }
+            if !self.fill(wait).await? {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+// === impl Owed ===
+
+impl Owed {
+    /// Sends the answer.
+    fn pay(mut self, reply: Result<Reply, Exception>) {
+        self.send(reply);
+    }
+
+    fn send(&mut self, reply: Result<Reply, Exception>) {
+        let Some(mut admitted) = self.admitted.take() else {
+            return;
+        };
+        let (call_id, codec) = (self.call_id, self.codec);
+        admitted.hold(reply.as_ref().map_or(0, reply_bytes));
+        // If the connection is gone, so is the one who asked.
+        self.answers.push(Some(admitted), |output| match &reply {
+            Ok(reply) => {
+                debug_assert!(codec.is_some() || reply.cells.is_empty());
+                frame::encode_answer(call_id, &reply.message, &reply.cells, codec, output);
+            }
+            Err(exception) => frame::encode_exception(call_id, exception, output),
+        });
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if self.admitted.is_some() {
+            let message = "the server failed to answer this call";
+            self.send(Err(Exception::new(ExceptionKind::Other, message)));
+        }
+    }
+}
+
+fn reply_bytes(reply: &Reply) -> usize {
+    let cells: usize = reply.cells.iter().map(|cell: &Cell| cell.bytes().len()).sum();
+    reply.message.len() + cells
+}

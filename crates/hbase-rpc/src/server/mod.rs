@@ -1,0 +1,190 @@
+//! Answers calls: the accept loop, and what a role implements.
+//!
+//! Each connection has a task that reads, one that writes, and one for each call under way. Calls
+//! of one connection are answered as they finish, in any order.
+
+mod admission;
+mod connection;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_model::Cell;
+use basalt_runtime::{Listener, Shutdown};
+use bytes::Bytes;
+use prost::Message;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::frame::FRAME_BYTES_MAX;
+use crate::{CellBlockCodec, Exception, Service};
+
+use admission::Admission;
+
+/// What a role does with the calls that it gets.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one call. Runs in a task of its own and is never cancelled, also where the client
+    /// has gone.
+    fn handle(&self, call: Call) -> impl Future<Output = Result<Reply, Exception>> + Send;
+
+    /// The cluster's id, told to clients that open with `Regist`; `None` as long as it is unknown.
+    fn cluster_id(&self) -> Option<String>;
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who calls, and over what.
+    pub caller: Arc<Caller>,
+    /// The method, as the service's protocol spells it.
+    pub method: String,
+    /// The request message, not decoded yet. It and `cells` share the memory of everything that
+    /// was read with them: detach what is kept.
+    pub message: Bytes,
+    /// The cells beside the message.
+    pub cells: Vec<Cell>,
+    /// When the client stops waiting; `None` if it does not say.
+    pub deadline: Option<Instant>,
+    /// 0 is normal, 200 high.
+    pub priority: u32,
+}
+
+/// The other end of a connection, as it introduced itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Caller {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The user whose rights count.
+    pub user: String,
+    /// What the connection is for.
+    pub service: Service,
+    /// How cells are written beside messages; `None` if they must stand inside.
+    pub codec: Option<CellBlockCodec>,
+    /// The version of its HBase client, if it says.
+    pub version: Option<String>,
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    /// The response message, encoded.
+    pub message: Bytes,
+    /// The cells beside it; must be empty if the caller has no codec.
+    pub cells: Vec<Cell>,
+}
+
+/// The bounds of a server.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// The services that connections may be opened for.
+    pub services: Vec<Service>,
+    /// The largest request, in bytes. Default 256 MiB.
+    pub request_bytes_max: usize,
+    /// How many connections are open at once; more are closed at once. Default 4,096.
+    pub connections_max: usize,
+    /// How many calls of one connection are under way at once, their answers not yet written.
+    /// Default 2,048.
+    pub connection_calls_max: usize,
+    /// How many calls are under way at once in all. Default 16,384.
+    pub calls_max: usize,
+    /// How many bytes the requests and answers under way hold at most. Default 1 GiB.
+    pub calls_bytes_max: usize,
+    /// How long a client may take to introduce itself. Default 30 s.
+    pub open_timeout: Duration,
+    /// How long a connection may say nothing. Default 30 min.
+    pub idle_timeout: Duration,
+    /// How long a client may leave an answer unread. Default 60 s.
+    pub write_timeout: Duration,
+    /// How long calls under way may take to finish once the server stops. Default 5 s.
+    pub stop_timeout: Duration,
+}
+
+/// After an accept that failed (no file descriptors, say), wait this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// === impl ServerOptions ===
+
+impl ServerOptions {
+    /// The default bounds, for these services.
+    pub fn new(services: impl Into<Vec<Service>>) -> Self {
+        Self {
+            services: services.into(),
+            request_bytes_max: FRAME_BYTES_MAX,
+            connections_max: 4096,
+            connection_calls_max: 2048,
+            calls_max: 16_384,
+            calls_bytes_max: 1 << 30,
+            open_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(30 * 60),
+            write_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// An answer without cells beside it.
+    pub fn new(message: &impl Message) -> Self {
+        Self::with_cells(message, Vec::new())
+    }
+
+    /// An answer with cells beside it.
+    pub fn with_cells(message: &impl Message, cells: Vec<Cell>) -> Self {
+        let message = message.encode_to_vec().into();
+        Self { message, cells }
+    }
+}
+
+/// Answers the calls of all connections of `listener` until `shutdown`; then lets the calls under
+/// way finish, for at most [`ServerOptions::stop_timeout`].
+pub async fn serve<H: Handler>(
+    mut listener: Box<dyn Listener>,
+    handler: Arc<H>,
+    options: ServerOptions,
+    shutdown: Shutdown,
+) {
+    let stop_timeout = options.stop_timeout;
+    let admission = Arc::new(Admission::new(options.calls_max, options.calls_bytes_max));
+    let options = Arc::new(options);
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if connections.len() >= options.connections_max {
+            warn!(%peer, open = connections.len(), "too many connections: this one is closed");
+            continue;
+        }
+        let server = connection::Server {
+            handler: handler.clone(),
+            options: options.clone(),
+            admission: admission.clone(),
+            shutdown: shutdown.clone(),
+        };
+        connections.spawn(async move {
+            if let Err(reason) = connection::run(stream, peer, server).await {
+                debug!(%peer, %reason, "connection ended");
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(stop_timeout, connections.wait()).await.is_err() {
+        warn!(open = connections.len(), "connections are cut with calls under way");
+    }
+}

@@ -1,0 +1,174 @@
+//! What the znodes hold that clients read: a mark, then a message.
+//!
+//! ```text
+//! [ 0xFF | i32 length | writer's id ]    older HBase servers put this before it; it is skipped
+//! "PBUF" | message
+//! ```
+
+use basalt_model::ServerName;
+use bytes::{Buf, Bytes};
+use prost::Message;
+
+use crate::{Error, Result, frame, pb};
+
+/// The mark before a message.
+pub const MAGIC: &[u8; 4] = b"PBUF";
+/// Which cluster this is, below the cluster's root.
+pub const CLUSTER_ID: &str = "hbaseid";
+/// The active master, below the cluster's root.
+pub const MASTER: &str = "master";
+/// The server of the meta table, below the cluster's root; further ones end in `-1`, `-2`.
+pub const META_SERVER: &str = "meta-region-server";
+
+/// The version of the RPC that servers write beside their names.
+const RPC_VERSION: u32 = 0;
+/// The first byte of the writer's id.
+const WRITER_MAGIC: u8 = 0xff;
+
+/// The data of [`CLUSTER_ID`].
+pub fn encode_cluster_id(cluster_id: &str) -> Bytes {
+    let cluster_id = cluster_id.to_owned();
+    marked(&pb::ClusterId { cluster_id })
+}
+
+/// Reads what [`encode_cluster_id`] wrote.
+///
+/// # Errors
+/// [`Error::BadFrame`] without the mark; [`Error::BadMessage`].
+pub fn decode_cluster_id(data: Bytes) -> Result<String> {
+    let message: pb::ClusterId = unmarked(data, "ClusterId")?;
+    Ok(message.cluster_id)
+}
+
+/// The data of [`MASTER`].
+pub fn encode_master(server: &ServerName, web_port: Option<u16>) -> Bytes {
+    marked(&pb::Master {
+        master: server_to_message(server),
+        rpc_version: Some(RPC_VERSION),
+        info_port: web_port.map(u32::from),
+    })
+}
+
+/// Reads what [`encode_master`] wrote.
+///
+/// # Errors
+/// As [`decode_cluster_id`]; [`Error::BadField`] for a bad server name.
+pub fn decode_master(data: Bytes) -> Result<ServerName> {
+    let message: pb::Master = unmarked(data, "Master")?;
+    server_from_message(&message.master)
+}
+
+/// The data of [`META_SERVER`].
+pub fn encode_meta_server(server: &ServerName) -> Bytes {
+    marked(&pb::MetaRegionServer {
+        server: server_to_message(server),
+        rpc_version: Some(RPC_VERSION),
+        state: Some(pb::region_state::State::Open.into()),
+    })
+}
+
+/// Reads what [`encode_meta_server`] wrote. `None` if the meta table is not open there.
+///
+/// # Errors
+/// As [`decode_master`].
+pub fn decode_meta_server(data: Bytes) -> Result<Option<ServerName>> {
+    let message: pb::MetaRegionServer = unmarked(data, "MetaRegionServer")?;
+    let open = pb::region_state::State::Open;
+    if message.state.is_some_and(|state| state != open as i32) {
+        return Ok(None);
+    }
+    server_from_message(&message.server).map(Some)
+}
+
+/// A server's name as messages carry it.
+pub fn server_to_message(server: &ServerName) -> pb::ServerName {
+    pb::ServerName {
+        host_name: server.host.clone(),
+        port: Some(server.port.into()),
+        start_code: Some(server.start_code),
+    }
+}
+
+/// A server's name from a message.
+///
+/// # Errors
+/// [`Error::BadField`] without a host or with an impossible port.
+pub fn server_from_message(server: &pb::ServerName) -> Result<ServerName> {
+    if server.host_name.is_empty() {
+        return Err(Error::bad_field("ServerName.host_name", "it is empty"));
+    }
+    let port = u16::try_from(server.port()).map_err(|_| {
+        let reason = format!("{} is above 65535", server.port());
+        Error::bad_field("ServerName.port", reason)
+    })?;
+    Ok(ServerName { host: server.host_name.clone(), port, start_code: server.start_code() })
+}
+
+/// A message with the mark before it.
+pub(crate) fn marked(message: &impl Message) -> Bytes {
+    let mut data = MAGIC.to_vec();
+    data.extend(message.encode_to_vec());
+    data.into()
+}
+
+/// A message that has the mark before it.
+pub(crate) fn unmarked<M: Message + Default>(mut data: Bytes, name: &'static str) -> Result<M> {
+    const NO_MARK: Error = Error::BadFrame { reason: "data that does not begin with PBUF" };
+    if data.first() == Some(&WRITER_MAGIC) {
+        data.advance(1);
+        let length = data.try_get_u32().map_err(|_| NO_MARK)? as usize;
+        if length > data.len() {
+            return Err(NO_MARK);
+        }
+        data.advance(length);
+    }
+    if !data.starts_with(MAGIC) {
+        return Err(NO_MARK);
+    }
+    data.advance(MAGIC.len());
+    frame::decode_message(data, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn server() -> ServerName {
+        "rs-0,16020,1700000000000".parse().unwrap()
+    }
+
+    #[test]
+    fn data_reads_as_it_was_written() {
+        assert_eq!(decode_cluster_id(encode_cluster_id("c1")).unwrap(), "c1");
+        assert_eq!(decode_master(encode_master(&server(), Some(16010))).unwrap(), server());
+        assert_eq!(decode_meta_server(encode_meta_server(&server())).unwrap(), Some(server()));
+    }
+
+    #[test]
+    fn the_id_of_a_java_writer_is_skipped() {
+        let mut data = b"\xff\x00\x00\x00\x14master:16000".to_vec();
+        data.extend([0; 8]);
+        data.extend(b"PBUF\x0a\x02c1");
+        assert_eq!(decode_cluster_id(data.into()).unwrap(), "c1");
+    }
+
+    #[test]
+    fn a_meta_table_that_is_not_open_has_no_server() {
+        let mut message: pb::MetaRegionServer =
+            unmarked(encode_meta_server(&server()), "MetaRegionServer").unwrap();
+        message.state = Some(pb::region_state::State::Opening.into());
+        assert_eq!(decode_meta_server(marked(&message)).unwrap(), None);
+        message.state = None;
+        assert_eq!(decode_meta_server(marked(&message)).unwrap(), Some(server()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes in vec(any::<u8>(), 0..60)) {
+            let _ = decode_meta_server(Bytes::from(bytes.clone()));
+            let _ = decode_master(Bytes::from([b"PBUF", &bytes[..]].concat()));
+        }
+    }
+}

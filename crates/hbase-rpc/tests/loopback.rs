@@ -1,0 +1,310 @@
+//! Client and server over loopback.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use basalt_hbase_rpc::{
+    Call, CallError, CellBlockCodec, Connection, ConnectionOptions, Exception, ExceptionKind,
+    Handler, Reply, ServerOptions, Service, frame, pb, serve,
+};
+use basalt_model::Cell;
+use basalt_runtime::{Network, Shutdown, TcpNetwork};
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+/// Answers by method: `Echo` with message and cells, `Hold` once it is released, `Fail`, `Panic`.
+struct Echo {
+    holding: AtomicUsize,
+    release: Semaphore,
+}
+
+impl Handler for Echo {
+    async fn handle(&self, call: Call) -> Result<Reply, Exception> {
+        match call.method.as_str() {
+            "Echo" => {}
+            "Hold" => {
+                self.holding.fetch_add(1, Ordering::SeqCst);
+                self.release.acquire().await.unwrap().forget();
+            }
+            "Fail" => return Err(Exception::new(ExceptionKind::NotServingRegion, "elsewhere")),
+            "Panic" => panic!("a handler that panics, for the test"),
+            other => return Err(Exception::unknown_method(other)),
+        }
+        Ok(Reply { message: call.message, cells: call.cells })
+    }
+
+    fn cluster_id(&self) -> Option<String> {
+        Some("the-cluster".to_owned())
+    }
+}
+
+struct Rig {
+    network: Network,
+    address: SocketAddr,
+    handler: Arc<Echo>,
+    shutdown: Shutdown,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Rig {
+    async fn start(change: impl FnOnce(&mut ServerOptions)) -> Self {
+        let network = Network::new(TcpNetwork);
+        let listener = network.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_address().unwrap();
+        let handler = Arc::new(Echo { holding: AtomicUsize::new(0), release: Semaphore::new(0) });
+        let mut options = ServerOptions::new([Service::Client]);
+        change(&mut options);
+        let shutdown = Shutdown::new();
+        let server = tokio::spawn(serve(listener, handler.clone(), options, shutdown.clone()));
+        Self { network, address, handler, shutdown, server }
+    }
+
+    async fn connect(&self) -> Connection {
+        let options = ConnectionOptions::new(Service::Client, "me");
+        self.connect_with(&options).await
+    }
+
+    async fn connect_with(&self, options: &ConnectionOptions) -> Connection {
+        Connection::open(&self.network, &self.address.to_string(), options).await.unwrap()
+    }
+
+    async fn holding(&self, calls: usize) {
+        while self.handler.holding.load(Ordering::SeqCst) < calls {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn message(text: &str) -> pb::GetClusterIdResponse {
+    pb::GetClusterIdResponse { cluster_id: Some(text.to_owned()) }
+}
+
+fn cells() -> Vec<Cell> {
+    (0..5).map(|index| Cell::put(b"row", b"f", &[index], 1, &vec![index; 1000]).unwrap()).collect()
+}
+
+async fn echo(connection: &Connection, text: &str) -> Result<String, CallError> {
+    let (answer, _): (pb::GetClusterIdResponse, _) =
+        connection.call_decoded("Echo", &message(text), &[], WAIT).await?;
+    Ok(answer.cluster_id.unwrap())
+}
+
+#[tokio::test]
+async fn a_call_crosses_with_its_cells() {
+    let rig = Rig::start(|_| {}).await;
+    for codec in [CellBlockCodec::KeyValue, CellBlockCodec::KeyValueWithTags] {
+        let mut options = ConnectionOptions::new(Service::Client, "me");
+        options.codec = codec;
+        let connection = rig.connect_with(&options).await;
+        let (answer, found): (pb::GetClusterIdResponse, _) =
+            connection.call_decoded("Echo", &message("x"), &cells(), WAIT).await.unwrap();
+        assert_eq!(answer, message("x"));
+        assert_eq!(found, cells());
+    }
+}
+
+#[tokio::test]
+async fn exceptions_come_back_as_they_are() {
+    let rig = Rig::start(|_| {}).await;
+    let connection = rig.connect().await;
+    for (method, kind) in [
+        ("Fail", ExceptionKind::NotServingRegion),
+        ("Nonsense", ExceptionKind::DoNotRetry),
+        ("Panic", ExceptionKind::Other),
+    ] {
+        let error = connection.call(method, &message(""), &[], WAIT).await.unwrap_err();
+        assert_eq!(error.exception().unwrap().kind(), kind, "{method}");
+    }
+    assert_eq!(echo(&connection, "still there").await.unwrap(), "still there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_call_holds_up_no_other() {
+    let rig = Rig::start(|_| {}).await;
+    let connection = rig.connect().await;
+    let held = tokio::spawn({
+        let connection = connection.clone();
+        async move { connection.call("Hold", &message("held"), &[], WAIT).await }
+    });
+    rig.holding(1).await;
+    let others: Vec<_> = (0..500)
+        .map(|index| {
+            let connection = connection.clone();
+            tokio::spawn(async move {
+                let text = index.to_string();
+                assert_eq!(echo(&connection, &text).await.unwrap(), text);
+            })
+        })
+        .collect();
+    for other in others {
+        other.await.unwrap();
+    }
+    assert!(!held.is_finished());
+    rig.handler.release.add_permits(1);
+    held.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn calls_beyond_the_bound_are_refused_and_the_others_answered() {
+    let rig = Rig::start(|options| options.connection_calls_max = 2).await;
+    let connection = rig.connect().await;
+    let hold = || {
+        let connection = connection.clone();
+        tokio::spawn(async move { connection.call("Hold", &message(""), &[], WAIT).await })
+    };
+    let held = [hold(), hold()];
+    rig.holding(2).await;
+    let error = echo(&connection, "one too many").await.unwrap_err();
+    assert_eq!(error.exception().unwrap().kind(), ExceptionKind::CallQueueTooBig);
+    rig.handler.release.add_permits(2);
+    for held in held {
+        held.await.unwrap().unwrap();
+    }
+    assert_eq!(echo(&connection, "room again").await.unwrap(), "room again");
+}
+
+#[tokio::test]
+async fn a_request_above_the_bound_is_refused_and_the_connection_goes_on() {
+    let rig = Rig::start(|options| options.request_bytes_max = 100_000).await;
+    let connection = rig.connect().await;
+    let error = echo(&connection, &"x".repeat(300_000)).await.unwrap_err();
+    assert_eq!(error.exception().unwrap().kind(), ExceptionKind::RequestTooBig);
+    assert_eq!(echo(&connection, "small").await.unwrap(), "small");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_answers_what_it_has_begun() {
+    let rig = Rig::start(|_| {}).await;
+    let connection = rig.connect().await;
+    let held = tokio::spawn({
+        let connection = connection.clone();
+        async move { connection.call("Hold", &message(""), &[], WAIT).await }
+    });
+    rig.holding(1).await;
+    rig.shutdown.cancel();
+    rig.handler.release.add_permits(1);
+    held.await.unwrap().unwrap();
+    rig.server.await.unwrap();
+    let error = echo(&connection, "too late").await.unwrap_err();
+    assert!(error.exception().is_none(), "{error}");
+}
+
+#[tokio::test]
+async fn a_call_that_times_out_is_unknown_and_spoils_no_other() {
+    let rig = Rig::start(|_| {}).await;
+    let connection = rig.connect().await;
+    let wait = Duration::from_millis(20);
+    let error = connection.call("Hold", &message(""), &[], wait).await.unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { .. }) && !error.is_unsent(), "{error}");
+    rig.handler.release.add_permits(1);
+    assert_eq!(echo(&connection, "next").await.unwrap(), "next");
+}
+
+#[tokio::test]
+async fn all_calls_of_a_lost_connection_fail_at_once() {
+    let network = Network::new(TcpNetwork);
+    let mut listener = network.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_address().unwrap().to_string();
+    let options = ConnectionOptions::new(Service::Client, "me");
+    let connection = Connection::open(&network, &address, &options).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let call = tokio::spawn({
+        let connection = connection.clone();
+        async move { echo(&connection, "").await }
+    });
+    let mut stream = stream;
+    let mut some = [0; 50];
+    stream.read_exact(&mut some).await.unwrap();
+    drop(stream);
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::Lost { .. }), "{error}");
+    assert!(connection.is_failed());
+    assert!(echo(&connection, "").await.unwrap_err().is_unsent());
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_offered_is_refused_by_name() {
+    let rig = Rig::start(|_| {}).await;
+    let options = ConnectionOptions::new(Service::Master, "me");
+    let connection = rig.connect_with(&options).await;
+    let error = echo(&connection, "").await.unwrap_err().to_string();
+    assert!(error.contains("UnknownServiceException"), "{error}");
+}
+
+/// Sends `bytes` and gives what comes back until the server closes, or `length` bytes of it.
+async fn raw(rig: &Rig, bytes: &[u8], length: usize) -> Vec<u8> {
+    let mut stream = rig.network.connect(&rig.address.to_string()).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    stream.take(length as u64).read_to_end(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_registry_opening_tells_the_cluster_and_closes() {
+    let rig = Rig::start(|_| {}).await;
+    let answer = raw(&rig, b"Regist", 1000).await;
+    let mut buffer = frame::FrameBuffer::new(1000);
+    buffer.space().extend_from_slice(&answer);
+    let frame = buffer.next_frame().unwrap().unwrap();
+    let answer = frame::decode_answer(frame, None).unwrap();
+    assert_eq!(answer.call_id, frame::PREAMBLE_CALL_ID);
+    let (message, _) = answer.result.unwrap();
+    let response: pb::GetConnectionRegistryResponse =
+        frame::decode_message(message, "response").unwrap();
+    assert_eq!(response.cluster_id, "the-cluster");
+}
+
+#[tokio::test]
+async fn the_security_opening_falls_back_to_the_simple_one() {
+    let rig = Rig::start(|_| {}).await;
+    let header = pb::ConnectionHeader {
+        service_name: Some("ClientService".to_owned()),
+        ..Default::default()
+    };
+    let mut bytes = BytesMut::from(&b"Securi"[..]);
+    bytes.extend_from_slice(&frame::SIMPLE_PREAMBLE);
+    frame::encode_connection_header(&header, &mut bytes);
+    let mut request = pb::RequestHeader {
+        call_id: Some(5),
+        method_name: Some("Echo".to_owned()),
+        ..Default::default()
+    };
+    let codec = CellBlockCodec::KeyValue;
+    frame::encode_request(&mut request, &message("x"), &[], codec, &mut bytes);
+    let mut stream = rig.network.connect(&rig.address.to_string()).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    let mut buffer = frame::FrameBuffer::new(1000);
+    let mut answers = Vec::new();
+    while answers.len() < 2 {
+        assert!(stream.read_buf(buffer.space()).await.unwrap() > 0);
+        while let Some(frame) = buffer.next_frame().unwrap() {
+            answers.push(frame::decode_answer(frame, None).unwrap());
+        }
+    }
+    let refusal = answers[0].result.as_ref().unwrap_err();
+    assert_eq!(refusal.kind(), ExceptionKind::SecurityNotEnabled);
+    assert_eq!(answers[1].call_id, 5);
+}
+
+#[tokio::test]
+async fn other_protocols_are_told_what_is_expected() {
+    let rig = Rig::start(|_| {}).await;
+    let mut kerberos = BytesMut::new();
+    kerberos.put_slice(b"HBas\x00\x51");
+    for (opening, expected) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "FatalConnectionException"),
+        (&kerberos[..], "BadAuthException"),
+        (b"HBas\x07\x50", "WrongVersionException"),
+    ] {
+        let answer = raw(&rig, opening, 1000).await;
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        assert!(text.contains(expected), "{text}");
+    }
+}

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 /// The lease, shared by all that answer clients.
 #[derive(Clone, Debug)]
-pub struct ServingLease(Arc<Inner>);
+pub(crate) struct ServingLease(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -28,19 +28,19 @@ struct Inner {
 /// The lease is over: another server may own the regions by now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the serving lease is over")]
-pub struct LeaseOver;
+pub(crate) struct LeaseOver;
 
 // === impl ServingLease ===
 
 impl ServingLease {
     /// A lease that runs for `duration` from each renewal, and is over until the first.
-    pub fn new(clock: Clock, duration: Duration) -> Self {
+    pub(crate) fn new(clock: Clock, duration: Duration) -> Self {
         let ends_at_ns = AtomicU64::new(0);
         Self(Arc::new(Inner { clock, duration, ends_at_ns, renewed: Notify::new() }))
     }
 
     /// A renewal sent at `sent_at` (boot time) was committed.
-    pub fn renewed(&self, sent_at: Duration) {
+    pub(crate) fn renewed(&self, sent_at: Duration) {
         let ends_at = sent_at.saturating_add(self.0.duration);
         self.0.ends_at_ns.fetch_max(nanoseconds(ends_at), Ordering::Release);
         self.0.renewed.notify_waiters();
@@ -50,7 +50,7 @@ impl ServingLease {
     ///
     /// # Errors
     /// It does not.
-    pub fn check(&self) -> Result<(), LeaseOver> {
+    pub(crate) fn check(&self) -> Result<(), LeaseOver> {
         if nanoseconds(self.0.clock.boot_time()) < self.0.ends_at_ns.load(Ordering::Acquire) {
             Ok(())
         } else {
@@ -62,7 +62,7 @@ impl ServingLease {
     ///
     /// # Errors
     /// It does not run at the end of that time.
-    pub async fn check_patiently(&self, patience: Duration) -> Result<(), LeaseOver> {
+    pub(crate) async fn check_patiently(&self, patience: Duration) -> Result<(), LeaseOver> {
         if self.check().is_ok() {
             return Ok(());
         }

@@ -5,6 +5,7 @@
 //! (split, open) → `recovery/split` → `region/open` → `recovery/replay` → serving.
 
 mod config;
+mod filter;
 mod lease;
 mod liveness;
 mod orders;

@@ -85,7 +85,10 @@ impl RegionServerOrders for Orders {
         Ok(Response::new(pb::RegionsReply { outcomes }))
     }
 
-    async fn split_logs(&self, request: Request<pb::SplitLogsRequest>) -> Reply<pb::SplitLogsReply> {
+    async fn split_logs(
+        &self,
+        request: Request<pb::SplitLogsRequest>,
+    ) -> Reply<pb::SplitLogsReply> {
         let request = request.into_inner();
         self.check_master(request.master_epoch)?;
         let server: ServerName = request
@@ -98,10 +101,7 @@ impl RegionServerOrders for Orders {
     }
 }
 
-async fn open_regions(
-    server: Arc<Server>,
-    orders: Vec<pb::OpenRegion>,
-) -> Vec<pb::RegionOutcome> {
+async fn open_regions(server: Arc<Server>, orders: Vec<pb::OpenRegion>) -> Vec<pb::RegionOutcome> {
     let sealed = Arc::new(read_sealed_logs(&server, &orders).await);
     let opens = orders.into_iter().map(|order| {
         let (server, sealed) = (Arc::clone(&server), Arc::clone(&sealed));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use basalt_cluster::{Nodes, catalog, pb};
 use basalt_fs::SharedFileSystem;
-use basalt_hbase_rpc::ServerOptions;
+use basalt_hbase_rpc::{ServerOptions, Service};
 use basalt_model::ServerName;
 use basalt_runtime::{Listener, Seams, Shutdown, grpc};
 use basalt_storage::block_cache::BlockCache;
@@ -86,7 +86,8 @@ pub async fn run(
     let server = start(&config, &seams, files, name, client, nodes, &cluster_id, &abort).await?;
     let record = register(&server, &config, addresses.peer).await?;
     info!(server = %server.name, "registered");
-    let result = serve(&server, &config, listeners, record, config.ready.take(), &shutdown).await;
+    let ready = config.ready.take();
+    let result = serve(&server, &config, listeners, record, ready, &shutdown).await;
     abort.cancel();
     result
 }
@@ -195,22 +196,24 @@ async fn serve(
         wal_files_max: config.wal_files_max,
         memstores_bytes_max: config.memstores_bytes_max,
     };
-    let options = ServerOptions { calls_max: config.calls_max, ..ServerOptions::default() };
+    let options = ServerOptions {
+        calls_max: config.calls_max,
+        ..ServerOptions::new([Service::Client, Service::Admin, Service::ClientMeta])
+    };
     let handler = Arc::new(Rpc::new(Arc::clone(server)));
     tokio::spawn(basalt_hbase_rpc::serve(listeners.rpc, handler, options, abort.clone()));
     let orders = tonic::transport::Server::builder()
         .add_service(Orders::service(Arc::clone(server)))
-        .serve_with_incoming_shutdown(grpc::incoming(listeners.peer), abort.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            grpc::incoming(listeners.peer),
+            abort.clone().cancelled_owned(),
+        );
     tokio::spawn(orders);
     tokio::spawn(schedulers::flush_when_due(Arc::clone(server), limits, abort.clone()));
     tokio::spawn(schedulers::compact_when_due(Arc::clone(server), abort.clone()));
     let interval = config.renewal_interval;
-    let mut alive = tokio::spawn(liveness::keep_alive(
-        Arc::clone(server),
-        record,
-        interval,
-        abort.clone(),
-    ));
+    let mut alive =
+        tokio::spawn(liveness::keep_alive(Arc::clone(server), record, interval, abort.clone()));
     if let Some(ready) = ready {
         // Whoever waited for it may have gone.
         let _ = ready.send(listeners.addresses);

@@ -46,8 +46,9 @@ pub(crate) async fn hand_over(server: &Arc<Server>) {
 /// Asks the active master to move everything away.
 async fn drain(server: &Server) -> Result<(), String> {
     let master = server.catalog.master().ok_or("there is no active master")?;
-    let channel = grpc::channel(&server.shared.seams.network, &master.peer_address, CONNECT_TIMEOUT)
-        .map_err(|error| error.to_string())?;
+    let channel =
+        grpc::channel(&server.shared.seams.network, &master.peer_address, CONNECT_TIMEOUT)
+            .map_err(|error| error.to_string())?;
     let mut client = MasterPeerClient::new(channel);
     while !server.regions().is_empty() {
         let request = pb::DrainRequest { server_name: server.name.to_string() };
@@ -69,9 +70,11 @@ async fn leave(server: &Server) -> Result<(), String> {
     if still_here == 0 && closed.is_ok() {
         let path = server.nodes.regions();
         server.client.sync(&path).await.map_err(|error| error.to_string())?;
-        let named = server.catalog.regions().into_values().filter(|region| {
-            region.record.is_owned_by(&server.name)
-        });
+        let named = server
+            .catalog
+            .regions()
+            .into_values()
+            .filter(|region| region.record.is_owned_by(&server.name));
         match named.count() {
             0 => {
                 let folder = paths::server_logs(&server.name);

@@ -14,11 +14,7 @@ pub mod records;
 /// The generated messages and gRPC services of `proto/cluster.proto`.
 pub mod pb {
     #![expect(missing_docs, reason = "documented in proto/cluster.proto")]
-    #![allow(
-        clippy::doc_markdown,
-        clippy::derive_partial_eq_without_eq,
-        unused_qualifications
-    )]
+    #![allow(clippy::doc_markdown, clippy::derive_partial_eq_without_eq, unused_qualifications)]
     tonic::include_proto!("basalt.cluster.v1");
 }
 

@@ -19,9 +19,7 @@ pub const REGION_BUCKETS: u32 = 256;
 impl Nodes {
     /// The nodes below `parent`, which begins with `/` and does not end with one.
     pub fn below(parent: &str) -> Self {
-        Self {
-            parent: parent.trim_end_matches('/').to_owned(),
-        }
+        Self { parent: parent.trim_end_matches('/').to_owned() }
     }
 
     /// The parent itself.
@@ -71,12 +69,7 @@ impl Nodes {
 
     /// One table: a `TableRecord`.
     pub fn table(&self, table: &TableName) -> String {
-        format!(
-            "{}/{}:{}",
-            self.tables(),
-            table.namespace(),
-            table.qualifier()
-        )
+        format!("{}/{}:{}", self.tables(), table.namespace(), table.qualifier())
     }
 
     /// The namespaces, each an empty node.

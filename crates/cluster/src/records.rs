@@ -104,10 +104,7 @@ impl TryFrom<pb::RegionRecord> for RegionRecord {
                 });
             }
         };
-        let bad_word = |source| Error::BadWord {
-            record: "region",
-            source,
-        };
+        let bad_word = |source| Error::BadWord { record: "region", source };
         let info = RegionInfo {
             table: TableName::new(&record.namespace, &record.qualifier).map_err(bad_word)?,
             start_key: record.start_key.into(),
@@ -148,11 +145,7 @@ impl From<&RegionRecord> for pb::RegionRecord {
             replica: record.info.replica.0.into(),
             state: state.into(),
             epoch: record.epoch.0,
-            server_name: record
-                .server
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
+            server_name: record.server.as_ref().map(ToString::to_string).unwrap_or_default(),
             unflushed_servers: record.unflushed.iter().map(ToString::to_string).collect(),
             open_sequence_id: record.open_sequence_id.0,
         }
@@ -180,10 +173,7 @@ impl TableRecord {
                 });
             }
         };
-        Ok(Self {
-            descriptor: read_descriptor(record.descriptor.unwrap_or_default())?,
-            state,
-        })
+        Ok(Self { descriptor: read_descriptor(record.descriptor.unwrap_or_default())?, state })
     }
 
     /// The bytes that go into the coordinator.
@@ -195,12 +185,7 @@ impl TableRecord {
             TableState::Enabling => pb::TableStateRecord::TableStateEnabling,
         };
         let descriptor = Some(write_descriptor(&self.descriptor));
-        pb::TableRecord {
-            descriptor,
-            state: state.into(),
-        }
-        .encode_to_vec()
-        .into()
+        pb::TableRecord { descriptor, state: state.into() }.encode_to_vec().into()
     }
 }
 
@@ -209,10 +194,7 @@ impl TableRecord {
 /// # Errors
 /// A name or a setting that it must not have.
 pub fn read_descriptor(record: pb::TableDescriptorRecord) -> Result<TableDescriptor, Error> {
-    let bad_word = |source| Error::BadWord {
-        record: "table",
-        source,
-    };
+    let bad_word = |source| Error::BadWord { record: "table", source };
     let name = TableName::new(&record.namespace, &record.qualifier).map_err(bad_word)?;
     let families = record.families.into_iter().map(|family| {
         let family = read_family(family).map_err(bad_word)?;
@@ -268,10 +250,7 @@ fn write_family(family: &FamilyDescriptor) -> pb::FamilyRecord {
 }
 
 fn undecodable(record: &'static str, error: &prost::DecodeError) -> Error {
-    Error::Undecodable {
-        record,
-        reason: error.to_string(),
-    }
+    Error::Undecodable { record, reason: error.to_string() }
 }
 
 #[cfg(test)]
@@ -302,10 +281,7 @@ mod tests {
             region_replication: 1,
             settings: [("k".to_owned(), "v".to_owned())].into(),
         };
-        let record = TableRecord {
-            descriptor,
-            state: TableState::Disabling,
-        };
+        let record = TableRecord { descriptor, state: TableState::Disabling };
         assert_eq!(TableRecord::decode(&record.encode()).unwrap(), record);
     }
 

@@ -127,38 +127,14 @@ impl CellBuilder<'_> {
     /// # Errors
     /// [`Error::BadCell`] if a part is longer than its length field can say.
     pub fn build(&self) -> Result<Cell, Error> {
-        check_part(
-            self.row.len(),
-            ROW_BYTES_MAX,
-            "its row is longer than 32767 bytes",
-        )?;
-        check_part(
-            self.family.len(),
-            FAMILY_BYTES_MAX,
-            "its family is longer than 127 bytes",
-        )?;
-        check_part(
-            self.tags.len(),
-            u16::MAX.into(),
-            "its tags are longer than 65535 bytes",
-        )?;
+        check_part(self.row.len(), ROW_BYTES_MAX, "its row is longer than 32767 bytes")?;
+        check_part(self.family.len(), FAMILY_BYTES_MAX, "its family is longer than 127 bytes")?;
+        check_part(self.tags.len(), u16::MAX.into(), "its tags are longer than 65535 bytes")?;
         let key_length =
             KEY_FIXED_BYTES + self.row.len() + self.family.len() + self.qualifier.len();
-        check_part(
-            key_length,
-            i32::MAX as usize,
-            "its key is longer than 2 GiB",
-        )?;
-        check_part(
-            self.value.len(),
-            i32::MAX as usize,
-            "its value is longer than 2 GiB",
-        )?;
-        let tags_length = if self.tags.is_empty() {
-            0
-        } else {
-            2 + self.tags.len()
-        };
+        check_part(key_length, i32::MAX as usize, "its key is longer than 2 GiB")?;
+        check_part(self.value.len(), i32::MAX as usize, "its value is longer than 2 GiB")?;
+        let tags_length = if self.tags.is_empty() { 0 } else { 2 + self.tags.len() };
         let mut bytes =
             BytesMut::with_capacity(LENGTHS_BYTES + key_length + self.value.len() + tags_length);
         bytes.put_u32(key_length as u32);
@@ -175,10 +151,7 @@ impl CellBuilder<'_> {
             bytes.put_u16(self.tags.len() as u16);
             bytes.put_slice(self.tags);
         }
-        Ok(Cell {
-            bytes: bytes.freeze(),
-            sequence_id: SequenceId(0),
-        })
+        Ok(Cell { bytes: bytes.freeze(), sequence_id: SequenceId(0) })
     }
 }
 
@@ -197,16 +170,7 @@ impl Cell {
         value: &[u8],
     ) -> Result<Self, Error> {
         let cell_type = CellType::Put;
-        CellBuilder {
-            row,
-            family,
-            qualifier,
-            timestamp,
-            cell_type,
-            value,
-            tags: &[],
-        }
-        .build()
+        CellBuilder { row, family, qualifier, timestamp, cell_type, value, tags: &[] }.build()
     }
 
     /// Takes over serialized bytes (see the module's doc), with tags or without.
@@ -218,19 +182,13 @@ impl Cell {
         let untagged = LENGTHS_BYTES + key_length + value_length;
         let key = bytes
             .get(LENGTHS_BYTES..LENGTHS_BYTES + key_length)
-            .ok_or(Error::BadCell {
-                reason: "its key is cut off",
-            })?;
+            .ok_or(Error::BadCell { reason: "its key is cut off" })?;
         let key = CellKey::parse(key)?;
         if CellType::from_byte(key.type_byte).is_none() {
-            return Err(Error::BadCell {
-                reason: "its type is unknown",
-            });
+            return Err(Error::BadCell { reason: "its type is unknown" });
         }
         match bytes.get(untagged..) {
-            None => Err(Error::BadCell {
-                reason: "its value is cut off",
-            }),
+            None => Err(Error::BadCell { reason: "its value is cut off" }),
             Some([]) => Ok(Self { bytes, sequence_id }),
             Some([high, low, tags @ ..])
                 if !tags.is_empty()
@@ -238,9 +196,7 @@ impl Cell {
             {
                 Ok(Self { bytes, sequence_id })
             }
-            Some(_) => Err(Error::BadCell {
-                reason: "bytes follow it that are not its tags",
-            }),
+            Some(_) => Err(Error::BadCell { reason: "bytes follow it that are not its tags" }),
         }
     }
 
@@ -251,8 +207,7 @@ impl Cell {
 
     /// The serialized cell without tags: what HBase's `KeyValueCodec` sends.
     pub fn untagged_bytes(&self) -> Bytes {
-        self.bytes
-            .slice(..LENGTHS_BYTES + self.key_length() + self.value_length())
+        self.bytes.slice(..LENGTHS_BYTES + self.key_length() + self.value_length())
     }
 
     /// The serialized key; compare it by [`compare_keys`].
@@ -344,19 +299,13 @@ impl Cell {
         let mut bytes = BytesMut::from(&self.bytes[..]);
         let at = LENGTHS_BYTES + self.key_length() - 9;
         bytes[at..at + 8].copy_from_slice(&timestamp.to_be_bytes());
-        Self {
-            bytes: bytes.freeze(),
-            sequence_id: self.sequence_id,
-        }
+        Self { bytes: bytes.freeze(), sequence_id: self.sequence_id }
     }
 
     /// A copy in memory of its own, so that a small cell does not keep a large buffer alive.
     #[must_use]
     pub fn detached(&self) -> Self {
-        Self {
-            bytes: Bytes::copy_from_slice(&self.bytes),
-            sequence_id: self.sequence_id,
-        }
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), sequence_id: self.sequence_id }
     }
 
     fn key_length(&self) -> usize {
@@ -408,31 +357,19 @@ impl<'a> CellKey<'a> {
     /// # Errors
     /// [`Error::BadCell`] if a length does not fit the bytes.
     pub fn parse(key: &'a [u8]) -> Result<Self, Error> {
-        const CUT_OFF: Error = Error::BadCell {
-            reason: "its key is cut off",
-        };
+        const CUT_OFF: Error = Error::BadCell { reason: "its key is cut off" };
         let (row_length, rest) = key.split_first_chunk::<2>().ok_or(CUT_OFF)?;
         let row_length = usize::from(u16::from_be_bytes(*row_length));
         if row_length > ROW_BYTES_MAX {
-            return Err(Error::BadCell {
-                reason: "its row is longer than 32767 bytes",
-            });
+            return Err(Error::BadCell { reason: "its row is longer than 32767 bytes" });
         }
         let (row, rest) = rest.split_at_checked(row_length).ok_or(CUT_OFF)?;
         let (family_length, rest) = rest.split_first().ok_or(CUT_OFF)?;
-        let (family, rest) = rest
-            .split_at_checked((*family_length).into())
-            .ok_or(CUT_OFF)?;
+        let (family, rest) = rest.split_at_checked((*family_length).into()).ok_or(CUT_OFF)?;
         let (rest, type_byte) = rest.split_last_chunk::<1>().ok_or(CUT_OFF)?;
         let (qualifier, timestamp) = rest.split_last_chunk::<8>().ok_or(CUT_OFF)?;
         let timestamp = i64::from_be_bytes(*timestamp);
-        Ok(Self {
-            row,
-            family,
-            qualifier,
-            timestamp,
-            type_byte: type_byte[0],
-        })
+        Ok(Self { row, family, qualifier, timestamp, type_byte: type_byte[0] })
     }
 
     /// Serializes the key.
@@ -452,13 +389,7 @@ impl<'a> CellKey<'a> {
     /// The search key before every cell of `row`.
     pub fn before_row(row: &'a [u8]) -> Self {
         let type_byte = CellType::Maximum as u8;
-        Self {
-            row,
-            family: &[],
-            qualifier: &[],
-            timestamp: LATEST_TIMESTAMP,
-            type_byte,
-        }
+        Self { row, family: &[], qualifier: &[], timestamp: LATEST_TIMESTAMP, type_byte }
     }
 
     /// The order of cells; see the module's doc.
@@ -484,26 +415,18 @@ pub fn compare_keys(left: &[u8], right: &[u8]) -> Ordering {
 
 fn read_lengths(bytes: &[u8]) -> Result<(usize, usize), Error> {
     let Some((&[a, b, c, d, e, f, g, h], _)) = bytes.split_first_chunk::<LENGTHS_BYTES>() else {
-        return Err(Error::BadCell {
-            reason: "its lengths are cut off",
-        });
+        return Err(Error::BadCell { reason: "its lengths are cut off" });
     };
     let key_length = i32::from_be_bytes([a, b, c, d]);
     let value_length = i32::from_be_bytes([e, f, g, h]);
     match (usize::try_from(key_length), usize::try_from(value_length)) {
         (Ok(key_length), Ok(value_length)) => Ok((key_length, value_length)),
-        _ => Err(Error::BadCell {
-            reason: "a length is negative",
-        }),
+        _ => Err(Error::BadCell { reason: "a length is negative" }),
     }
 }
 
 fn check_part(length: usize, length_max: usize, reason: &'static str) -> Result<(), Error> {
-    if length > length_max {
-        Err(Error::BadCell { reason })
-    } else {
-        Ok(())
-    }
+    if length > length_max { Err(Error::BadCell { reason }) } else { Ok(()) }
 }
 
 #[cfg(test)]

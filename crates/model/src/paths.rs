@@ -22,9 +22,7 @@ pub fn cluster_id() -> PathBuf {
 
 /// The folder of a table.
 pub fn table(table: &TableName) -> PathBuf {
-    PathBuf::from("/data")
-        .join(table.namespace())
-        .join(table.qualifier())
+    PathBuf::from("/data").join(table.namespace()).join(table.qualifier())
 }
 
 /// The folder of a table's descriptors.

@@ -50,13 +50,7 @@ pub enum RegionState {
 impl RegionInfo {
     /// The primary of a range of `table`.
     pub fn primary(table: TableName, start_key: Bytes, end_key: Bytes, region_id: u64) -> Self {
-        Self {
-            table,
-            start_key,
-            end_key,
-            region_id,
-            replica: ReplicaId(0),
-        }
+        Self { table, start_key, end_key, region_id, replica: ReplicaId(0) }
     }
 
     /// Whether `row` belongs to it.
@@ -128,13 +122,9 @@ impl FromStr for EncodedRegionName {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        let bad = || Error::BadEncodedRegionName {
-            name: name.to_owned(),
-        };
+        let bad = || Error::BadEncodedRegionName { name: name.to_owned() };
         if name.len() != 32
-            || !name
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            || !name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         {
             return Err(bad());
         }
@@ -162,15 +152,8 @@ mod tests {
         let encoded = region(0).encoded_name().to_string();
         let name = format!("usertable,user5,1700000000000.{encoded}.");
         assert_eq!(region(0).name(), name.as_bytes());
-        assert_eq!(
-            encoded.parse::<EncodedRegionName>().unwrap(),
-            region(0).encoded_name()
-        );
-        assert!(
-            region(1)
-                .name()
-                .starts_with(b"usertable,user5,1700000000000_0001.")
-        );
+        assert_eq!(encoded.parse::<EncodedRegionName>().unwrap(), region(0).encoded_name());
+        assert!(region(1).name().starts_with(b"usertable,user5,1700000000000_0001."));
         assert_ne!(region(1).encoded_name(), region(0).encoded_name());
     }
 

@@ -41,15 +41,9 @@ impl FromStr for ServerName {
             let host = parts.next().filter(|host| !host.is_empty())?.to_owned();
             let port = parts.next()?.parse().ok()?;
             let start_code = parts.next()?.parse().ok()?;
-            parts.next().is_none().then_some(Self {
-                host,
-                port,
-                start_code,
-            })
+            parts.next().is_none().then_some(Self { host, port, start_code })
         };
-        parse().ok_or_else(|| Error::BadServerName {
-            name: name.to_owned(),
-        })
+        parse().ok_or_else(|| Error::BadServerName { name: name.to_owned() })
     }
 }
 
@@ -62,15 +56,7 @@ mod tests {
         let name: ServerName = "rs-0.demo,16020,1700000000000".parse().unwrap();
         assert_eq!(name.address(), "rs-0.demo:16020");
         assert_eq!(name.to_string(), "rs-0.demo,16020,1700000000000");
-        for bad in [
-            "",
-            "host",
-            "host,1",
-            "host,1,2,3",
-            ",1,2",
-            "host,x,2",
-            "host,99999,2",
-        ] {
+        for bad in ["", "host", "host,1", "host,1,2,3", ",1,2", "host,x,2", "host,99999,2"] {
             assert!(bad.parse::<ServerName>().is_err(), "{bad} was taken");
         }
     }

@@ -116,30 +116,23 @@ impl TableName {
     /// # Errors
     /// [`Error::BadName`] if HBase would refuse one of the names.
     pub fn new(namespace: &str, qualifier: &str) -> Result<Self, Error> {
-        let bad = |name: &str, reason| Error::BadName {
-            name: name.to_owned(),
-            reason,
-        };
+        let bad = |name: &str, reason| Error::BadName { name: name.to_owned(), reason };
         let letter = |c: char| c.is_alphanumeric() || c == '_';
         if namespace.is_empty() || !namespace.chars().all(letter) {
-            return Err(bad(
-                namespace,
-                "a namespace is made of letters, digits and '_'",
-            ));
+            return Err(bad(namespace, "a namespace is made of letters, digits and '_'"));
         }
         if qualifier.is_empty() || !qualifier.chars().all(|c| letter(c) || c == '-' || c == '.') {
-            return Err(bad(
-                qualifier,
-                "a table is made of letters, digits, '_', '-' and '.'",
-            ));
+            return Err(bad(qualifier, "a table is made of letters, digits, '_', '-' and '.'"));
         }
         if qualifier.starts_with(['-', '.']) {
             return Err(bad(qualifier, "a table must not begin with '-' or '.'"));
         }
-        Ok(Self {
-            namespace: namespace.to_owned(),
-            qualifier: qualifier.to_owned(),
-        })
+        Ok(Self { namespace: namespace.to_owned(), qualifier: qualifier.to_owned() })
+    }
+
+    /// HBase's table of regions.
+    pub fn meta() -> Self {
+        Self { namespace: "hbase".to_owned(), qualifier: "meta".to_owned() }
     }
 
     /// The namespace.
@@ -232,20 +225,8 @@ named_setting!(
     Lz4 = "LZ4",
     Zstd = "ZSTD"
 );
-named_setting!(
-    BloomType,
-    "BLOOMFILTER",
-    None = "NONE",
-    Row = "ROW",
-    RowCol = "ROWCOL"
-);
-named_setting!(
-    KeepDeletedCells,
-    "KEEP_DELETED_CELLS",
-    False = "FALSE",
-    True = "TRUE",
-    Ttl = "TTL"
-);
+named_setting!(BloomType, "BLOOMFILTER", None = "NONE", Row = "ROW", RowCol = "ROWCOL");
+named_setting!(KeepDeletedCells, "KEEP_DELETED_CELLS", False = "FALSE", True = "TRUE", Ttl = "TTL");
 
 #[cfg(test)]
 mod tests {
@@ -254,10 +235,7 @@ mod tests {
     #[test]
     fn a_table_of_the_default_namespace_goes_by_its_qualifier() {
         let table: TableName = "usertable".parse().unwrap();
-        assert_eq!(
-            (table.namespace(), table.qualifier()),
-            ("default", "usertable")
-        );
+        assert_eq!((table.namespace(), table.qualifier()), ("default", "usertable"));
         assert_eq!(table.to_string(), "usertable");
         let meta: TableName = "hbase:meta".parse().unwrap();
         assert!(meta.is_system());
@@ -266,17 +244,7 @@ mod tests {
 
     #[test]
     fn bad_names_are_refused() {
-        for bad in [
-            "",
-            ":t",
-            "ns:",
-            "-t",
-            ".t",
-            "a/b",
-            "n-s:t",
-            "t t",
-            "../../etc",
-        ] {
+        for bad in ["", ":t", "ns:", "-t", ".t", "a/b", "n-s:t", "t t", "../../etc"] {
             assert!(bad.parse::<TableName>().is_err(), "{bad:?} was taken");
         }
     }
@@ -285,9 +253,6 @@ mod tests {
     fn a_wrong_setting_says_what_it_may_be() {
         assert_eq!("zstd".parse::<Compression>().unwrap(), Compression::Zstd);
         let error = "lzo".parse::<Compression>().unwrap_err().to_string();
-        assert!(
-            error.contains("COMPRESSION") && error.contains("SNAPPY"),
-            "{error}"
-        );
+        assert!(error.contains("COMPRESSION") && error.contains("SNAPPY"), "{error}");
     }
 }

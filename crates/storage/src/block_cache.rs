@@ -123,11 +123,7 @@ impl BlockCache {
     /// The block if it is there.
     pub(crate) fn get(&self, key: BlockKey) -> Option<CachedBlock> {
         let block = self.blocks.get(&key);
-        let counter = if block.is_some() {
-            &self.hits
-        } else {
-            &self.misses
-        };
+        let counter = if block.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         block
     }
@@ -192,10 +188,7 @@ mod tests {
     use super::*;
 
     fn key(cache: &BlockCache) -> BlockKey {
-        BlockKey {
-            file: cache.next_file_id(),
-            offset: 0,
-        }
+        BlockKey { file: cache.next_file_id(), offset: 0 }
     }
 
     fn block(length: usize) -> CachedBlock {

@@ -243,12 +243,8 @@ mod tests {
     use std::sync::Arc;
 
     fn manifest(epoch: u64, number: u64) -> Manifest {
-        let file = FileEntry {
-            name: "0123".into(),
-            length: 99,
-            highest: SequenceId(7),
-            major: epoch > 1,
-        };
+        let file =
+            FileEntry { name: "0123".into(), length: 99, highest: SequenceId(7), major: epoch > 1 };
         Manifest {
             epoch: RegionEpoch(epoch),
             number,

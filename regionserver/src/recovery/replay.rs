@@ -29,8 +29,7 @@ impl SealedLogs {
         nodes: &Nodes,
         server: &ServerName,
     ) -> Result<Self> {
-        let unreadable =
-            |reason: String| Error::Replay { server: server.to_string(), reason };
+        let unreadable = |reason: String| Error::Replay { server: server.to_string(), reason };
         let (data, _) = client
             .get_data(&nodes.fenced_server(server))
             .await

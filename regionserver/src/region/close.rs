@@ -15,11 +15,6 @@ impl Region {
         self.order.lock().closing = false;
     }
 
-    /// Whether a close has begun.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.order.lock().closing
-    }
-
     /// Flushes the last edits; [`Region::begin_close`] comes first. A flush taken up from before
     /// leaves what was written after it, hence the second one.
     pub(crate) async fn finish_close(&self) -> Result<()> {

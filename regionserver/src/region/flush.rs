@@ -13,9 +13,7 @@ use basalt_model::{FamilyDescriptor, SequenceId, paths};
 use basalt_storage::manifest::{FileEntry, Manifest};
 use basalt_storage::memstore::Memstore;
 use basalt_storage::read::{MergeCursor, ReadRules, Visibility};
-use basalt_storage::store_file::{
-    StoreFile, StoreFileMeta, StoreFileOptions, StoreFileWriter,
-};
+use basalt_storage::store_file::{StoreFile, StoreFileMeta, StoreFileOptions, StoreFileWriter};
 use bytes::Bytes;
 use tracing::info;
 

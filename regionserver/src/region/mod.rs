@@ -38,7 +38,7 @@ use crate::lease::ServingLease;
 use row_locks::RowLocks;
 
 pub(crate) use error::{Error, Result};
-pub(crate) use open::{OpenRegion, Opened, open};
+pub(crate) use open::{OpenRegion, open, sealed_logs_of};
 pub(crate) use read::RowRead;
 pub(crate) use scanner::{RegionScanner, ScanRange};
 pub(crate) use state::RegionState;

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use basalt_cluster::RegionRecord;
-use basalt_fs::FileSystem as _;
 use basalt_model::{SequenceId, TableDescriptor, paths};
 use basalt_storage::manifest::{FileEntry, Manifest};
 use basalt_storage::nonces::Nonces;
@@ -163,7 +162,7 @@ async fn make_folders(shared: &Shared, request: &OpenRegion) -> Result<()> {
 
 /// `.regioninfo` as HBase writes it: `PBUF`, then a delimited `RegionInfo` message.
 fn region_info_file(info: &basalt_model::RegionInfo) -> Bytes {
-    let message = basalt_hbase_rpc::meta::region_info_message(info);
+    let message = basalt_hbase_rpc::schema::region_to_message(info);
     let mut bytes = BytesMut::from(&b"PBUF"[..]);
     bytes.extend_from_slice(&message.encode_length_delimited_to_vec());
     bytes.freeze()

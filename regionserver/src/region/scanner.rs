@@ -60,7 +60,13 @@ impl ScanRange {
     /// One row.
     pub(crate) fn of_row(row: &[u8]) -> Self {
         let row = Bytes::copy_from_slice(row);
-        Self { start: row.clone(), include_start: true, stop: row, include_stop: true, reversed: false }
+        Self {
+            start: row.clone(),
+            include_start: true,
+            stop: row,
+            include_stop: true,
+            reversed: false,
+        }
     }
 
     /// The part of the range that lies in `region`.

@@ -244,8 +244,7 @@ impl Region {
     /// Gives the edit its sequence id and puts it into the log and the memstore, in one step.
     async fn log(&self, draft: Draft) -> Result<Logged> {
         let Draft { cells, result, timestamp_ms, nonce } = draft;
-        let edit =
-            EncodedEdit::new(self.encoded_name, self.epoch, timestamp_ms, nonce, &cells)?;
+        let edit = EncodedEdit::new(self.encoded_name, self.epoch, timestamp_ms, nonce, &cells)?;
         let permit = self.shared.wal.reserve(edit.record_bytes()).await?;
         let mut order = self.order.lock();
         if order.closing {

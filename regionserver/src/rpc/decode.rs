@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use basalt_hbase_rpc::{Exception, message_cells, pb};
+use basalt_hbase_rpc::message_cells::{self, CellsBeside};
+use basalt_hbase_rpc::{Exception, pb};
 use basalt_model::{Cell, EncodedRegionName};
 use basalt_storage::read::{Columns, TimeRange};
 use basalt_storage::wal::Nonce;
@@ -32,28 +33,6 @@ pub(super) struct RowUpdate {
     pub(super) time_range: TimeRange,
     pub(super) nonce: Option<u64>,
     pub(super) return_results: bool,
-}
-
-/// The cells that came beside a request, in the order in which its messages refer to them.
-pub(super) struct CellsBeside(std::vec::IntoIter<Cell>);
-
-// === impl CellsBeside ===
-
-impl CellsBeside {
-    pub(super) fn new(cells: Vec<Cell>) -> Self {
-        Self(cells.into_iter())
-    }
-
-    fn take(&mut self, count: i32) -> Result<Vec<Cell>> {
-        let count = usize::try_from(count)
-            .map_err(|_| Exception::bad_request(format!("{count} cells are said to follow")))?;
-        if count > self.0.len() {
-            let left = self.0.len();
-            let message = format!("{count} cells are said to follow, but only {left} do");
-            return Err(Exception::bad_request(message));
-        }
-        Ok(self.0.by_ref().take(count).collect())
-    }
 }
 
 /// The encoded name in a region specifier, which may hold the whole name.
@@ -121,8 +100,7 @@ fn families(columns: &[pb::Column]) -> Option<BTreeMap<Bytes, Columns>> {
     let mut families = BTreeMap::new();
     for column in columns {
         let qualifiers: BTreeSet<Bytes> = column.qualifier.iter().cloned().collect();
-        let wanted =
-            if qualifiers.is_empty() { Columns::All } else { Columns::Some(qualifiers) };
+        let wanted = if qualifiers.is_empty() { Columns::All } else { Columns::Some(qualifiers) };
         families.insert(column.family.clone(), wanted);
     }
     Some(families)
@@ -139,10 +117,7 @@ pub(super) fn time_range(range: Option<&pb::TimeRange>) -> TimeRange {
 
 /// One mutation with its cells, from inside the message or from beside it.
 pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> Result<Decoded> {
-    let cells = match proto.associated_cell_count {
-        Some(count) if count > 0 => beside.take(count)?,
-        _ => message_cells::mutation_cells(proto).map_err(Exception::bad_request)?,
-    };
+    let cells = message_cells::mutated_cells(proto, beside).map_err(Exception::bad_request)?;
     let row = proto.row.clone().or_else(|| cells.first().map(Cell::row_bytes)).unwrap_or_default();
     let update = match proto.mutate_type() {
         pb::mutation_proto::MutationType::Put | pb::mutation_proto::MutationType::Delete => {

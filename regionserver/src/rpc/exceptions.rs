@@ -15,10 +15,9 @@ impl From<Error> for Exception {
             // Whether the edit took effect is unknown; its nonce tells a retry apart.
             Error::LeaseOver(_) => ExceptionKind::NotServingRegion,
             Error::Wal(_) => ExceptionKind::RegionServerAborted,
-            Error::StoreFile(_)
-            | Error::Manifest(_)
-            | Error::Files(_)
-            | Error::Replay { .. } => ExceptionKind::Other,
+            Error::StoreFile(_) | Error::Manifest(_) | Error::Files(_) | Error::Replay { .. } => {
+                ExceptionKind::Other
+            }
         };
         Self::new(kind, error.to_string())
     }

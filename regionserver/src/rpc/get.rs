@@ -44,7 +44,7 @@ pub(super) async fn cells(served: &Served, get: &pb::Get) -> Result<Vec<Cell>> {
         None => Ok(cells),
         Some(filter) => {
             let mut filter = crate::filter::decode(filter)?;
-            Ok(crate::filter::filter_row(filter.as_mut(), &get.row, cells).unwrap_or_default())
+            Ok(filter.filter_row(&get.row, cells).unwrap_or_default())
         }
     }
 }

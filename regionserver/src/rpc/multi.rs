@@ -7,11 +7,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use basalt_hbase_rpc::message_cells::CellsBeside;
 use basalt_hbase_rpc::{Call, Exception, Reply, pb};
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::decode::{CellsBeside, Decoded};
+use super::decode::Decoded;
 use super::mutate::{self, RowMutations};
 use super::results::Results;
 use super::{Result, Rpc, decode, get, request};
@@ -66,13 +67,14 @@ type Outcomes = Vec<(Option<u32>, Done)>;
 impl Rpc {
     pub(super) async fn multi(&self, mut call: Call) -> Result<Reply> {
         let request: pb::MultiRequest = request(&call)?;
-        let mut beside = CellsBeside::new(std::mem::take(&mut call.cells));
+        let mut beside = std::mem::take(&mut call.cells).into_iter();
         let group = request.nonce_group;
         let work = request.region_action.into_iter().map(|action| {
+            let atomic = action.atomic();
             let condition = action.condition.or_else(|| request.condition.clone());
             RegionWork {
                 served: self.region(&action.region),
-                atomic: action.atomic(),
+                atomic,
                 condition,
                 actions: action.action.into_iter().map(|a| take_action(a, &mut beside)).collect(),
             }
@@ -177,8 +179,7 @@ async fn run_atomic(
         None => {
             let nonce = decode::nonce(group, row.nonce);
             let (mutations, updates) = (&row.mutations, &row.updates);
-            let cells =
-                served.region.mutate_row(&first_row, mutations, updates, nonce).await?;
+            let cells = served.region.mutate_row(&first_row, mutations, updates, nonce).await?;
             (true, cells)
         }
     };

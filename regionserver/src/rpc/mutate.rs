@@ -3,7 +3,7 @@
 use basalt_hbase_rpc::{Call, Exception, Reply, pb};
 use basalt_model::Cell;
 
-use super::decode::{CellsBeside, Decoded};
+use super::decode::Decoded;
 use super::results::Results;
 use super::{Result, Rpc, decode, request};
 use crate::filter;
@@ -24,7 +24,7 @@ impl Rpc {
     pub(super) async fn mutate(&self, mut call: Call) -> Result<Reply> {
         let request: pb::MutateRequest = request(&call)?;
         let served = self.region(&request.region)?;
-        let mut beside = CellsBeside::new(std::mem::take(&mut call.cells));
+        let mut beside = std::mem::take(&mut call.cells).into_iter();
         let decoded = decode::mutation(&request.mutation, &mut beside)?;
         let mut results = Results::of(&call);
         let group = request.nonce_group;
@@ -108,10 +108,9 @@ pub(super) fn condition_of(condition: &pb::Condition) -> Result<Condition> {
         drop(filter::decode(proto)?);
         let (proto, row_of_filter) = (proto.clone(), row.clone());
         let holds = move |cells: &[Cell]| match filter::decode(&proto) {
-            Ok(mut filter) => {
-                filter::filter_row(filter.as_mut(), &row_of_filter, cells.to_vec())
-                    .is_some_and(|cells| !cells.is_empty())
-            }
+            Ok(mut filter) => filter
+                .filter_row(&row_of_filter, cells.to_vec())
+                .is_some_and(|cells| !cells.is_empty()),
             Err(_) => false,
         };
         let read = RowRead { time_range, ..RowRead::all() };

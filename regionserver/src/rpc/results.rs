@@ -24,13 +24,7 @@ impl Results {
 
     /// A result that holds `cells`.
     pub(super) fn add(&mut self, cells: Vec<Cell>) -> pb::Result {
-        if self.inside {
-            let cell = cells.iter().map(message_cells::to_message).collect();
-            return pb::Result { cell, ..pb::Result::default() };
-        }
-        let associated_cell_count = i32::try_from(cells.len()).ok();
-        self.cells.extend(cells);
-        pb::Result { associated_cell_count, ..pb::Result::default() }
+        message_cells::result_of(cells, (!self.inside).then_some(&mut self.cells))
     }
 
     /// Adds cells that the message counts by itself.

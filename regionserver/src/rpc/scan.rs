@@ -128,7 +128,10 @@ impl Rpc {
             filter,
             batch: scan.batch_size.filter(|size| *size > 0).map(|size| size as usize),
             rows_left: Some(u64::from(request.limit_of_rows())).filter(|limit| *limit > 0),
-            result_bytes_max: scan.max_result_size.unwrap_or(REPLY_BYTES_MAX).clamp(1, REPLY_BYTES_MAX),
+            result_bytes_max: scan
+                .max_result_size
+                .unwrap_or(REPLY_BYTES_MAX)
+                .clamp(1, REPLY_BYTES_MAX),
             next_call: 0,
             inside_row: false,
             partials: request.client_handles_partials() && !whole_rows,
@@ -248,7 +251,7 @@ impl OpenScanner {
             match (&mut self.filter, row) {
                 (Some(filter), Some(row)) => {
                     let cells = collect_row(&mut self.scanner).await?;
-                    if let Some(cells) = filter::filter_row(filter.as_mut(), &row, cells) {
+                    if let Some(cells) = filter.filter_row(&row, cells) {
                         self.add_row(cells, gathered);
                     }
                 }
@@ -325,10 +328,7 @@ async fn collect_row(scanner: &mut RegionScanner) -> Result<Vec<Cell>> {
 // === impl Scanners ===
 
 impl Scanners {
-    fn open(
-        &self,
-        scanner: OpenScanner,
-    ) -> Result<(u64, Arc<tokio::sync::Mutex<OpenScanner>>)> {
+    fn open(&self, scanner: OpenScanner) -> Result<(u64, Arc<tokio::sync::Mutex<OpenScanner>>)> {
         let mut table = self.open.lock();
         let now = Instant::now();
         // A scanner that was left behind keeps memstores and files alive.

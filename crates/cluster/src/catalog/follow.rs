@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_model::{EncodedRegionName, ServerName};
+use basalt_model::{EncodedRegionName, ServerName, TableName};
 use basalt_zk::proto::{AddWatchMode, ErrorCode, EventType};
 use basalt_zk::{Client, WatchedEvent};
 use bytes::Bytes;
@@ -46,30 +46,13 @@ pub async fn follow(client: Client, nodes: Nodes) -> Result<Catalog, Error> {
     let state = Arc::new(RwLock::new(CatalogState::default()));
     let (changes, changed) = watch::channel(0);
     let events = [
-        client
-            .add_watch(&nodes.regions(), AddWatchMode::PersistentRecursive)
-            .await?,
-        client
-            .add_watch(&nodes.tables(), AddWatchMode::PersistentRecursive)
-            .await?,
-        client
-            .add_watch(&nodes.servers(), AddWatchMode::Persistent)
-            .await?,
-        client
-            .add_watch(&nodes.master(), AddWatchMode::Persistent)
-            .await?,
+        client.add_watch(&nodes.regions(), AddWatchMode::PersistentRecursive).await?,
+        client.add_watch(&nodes.tables(), AddWatchMode::PersistentRecursive).await?,
+        client.add_watch(&nodes.servers(), AddWatchMode::Persistent).await?,
+        client.add_watch(&nodes.master(), AddWatchMode::Persistent).await?,
     ];
-    let catalog = Catalog {
-        state: Arc::clone(&state),
-        changes: changed,
-    };
-    let follower = Follower {
-        client,
-        nodes,
-        state,
-        changes,
-        events,
-    };
+    let catalog = Catalog { state: Arc::clone(&state), changes: changed };
+    let follower = Follower { client, nodes, state, changes, events };
     follower.read_everything().await?;
     tokio::spawn(follower.run());
     Ok(catalog)
@@ -117,9 +100,7 @@ impl Follower {
     }
 
     fn waiting_event(&mut self) -> Option<WatchedEvent> {
-        self.events
-            .iter_mut()
-            .find_map(|events| events.try_recv().ok())
+        self.events.iter_mut().find_map(|events| events.try_recv().ok())
     }
 
     fn note(&self, event: WatchedEvent, dirty: &mut BTreeSet<Dirty>) {
@@ -154,10 +135,8 @@ impl Follower {
 
     async fn read_everything(&self) -> Result<(), Error> {
         let (cluster, _) = self.client.get_data(&self.nodes.cluster()).await?;
-        let cluster = pb::ClusterRecord::decode(cluster).map_err(|e| Error::Undecodable {
-            record: "cluster",
-            reason: e.to_string(),
-        })?;
+        let cluster = pb::ClusterRecord::decode(cluster)
+            .map_err(|e| Error::Undecodable { record: "cluster", reason: e.to_string() })?;
         self.state.write().cluster_id = cluster.cluster_id;
         self.read_servers().await?;
         let mut paths = vec![self.nodes.master()];
@@ -195,9 +174,7 @@ impl Follower {
             .filter(|name| is_gone(self.nodes.region(*name)))
             .collect();
         gone.into_iter().for_each(|name| state.remove_region(name));
-        state
-            .tables
-            .retain(|name, _| paths.contains(self.nodes.table(name).as_str()));
+        state.remove_tables(|name| !paths.contains(self.nodes.table(name).as_str()));
     }
 
     async fn read_servers(&self) -> Result<(), Error> {
@@ -205,18 +182,13 @@ impl Follower {
         let living: BTreeSet<ServerName> =
             names.iter().filter_map(|name| name.parse().ok()).collect();
         let known: BTreeSet<ServerName> = self.state.read().servers.keys().cloned().collect();
-        self.state
-            .write()
-            .servers
-            .retain(|server, _| living.contains(server));
+        self.state.write().servers.retain(|server, _| living.contains(server));
         for server in living.difference(&known) {
             match self.client.get_data(&self.nodes.server(server)).await {
                 Ok((data, _)) => {
-                    let record =
-                        pb::ServerRecord::decode(data).map_err(|e| Error::Undecodable {
-                            record: "server",
-                            reason: e.to_string(),
-                        })?;
+                    let record = pb::ServerRecord::decode(data).map_err(|e| {
+                        Error::Undecodable { record: "server", reason: e.to_string() }
+                    })?;
                     self.state.write().servers.insert(server.clone(), record);
                 }
                 Err(error) if error.code() == Some(ErrorCode::NoNode) => {}
@@ -251,36 +223,36 @@ impl Follower {
         if path == self.nodes.master() {
             let decode = |(data, ..): (Bytes, i32, i64)| pb::MasterRecord::decode(data);
             let record = found.map(decode).transpose();
-            self.state.write().master = record.map_err(|e| Error::Undecodable {
-                record: "master",
-                reason: e.to_string(),
-            })?;
+            self.state.write().master = record
+                .map_err(|e| Error::Undecodable { record: "master", reason: e.to_string() })?;
         } else if path.starts_with(&self.nodes.tables()) {
             match found {
                 Some((data, version, zxid)) => {
                     let record = TableRecord::decode(&data)?;
-                    self.state.write().put_table(Versioned {
-                        record,
-                        version,
-                        zxid,
-                    });
+                    self.state.write().put_table(Versioned { record, version, zxid });
                 }
-                None => self
-                    .state
-                    .write()
-                    .tables
-                    .retain(|table, _| self.nodes.table(table) != path),
+                None => {
+                    self.state.write().tables.retain(|table, _| self.nodes.table(table) != path)
+                }
             }
         } else if let Ok(region) = name.parse::<EncodedRegionName>() {
             match found {
                 Some((data, version, zxid)) => {
                     let record = RegionRecord::decode(&data)?;
                     debug!(%region, state = ?record.state, epoch = %record.epoch, "region record");
-                    self.state.write().put_region(Versioned {
-                        record,
-                        version,
-                        zxid,
-                    });
+                    self.state.write().put_region(Versioned { record, version, zxid });
+                }
+                None => {
+                    let is_it = |table: &TableName| self.nodes.table(table) == path;
+                    self.state.write().remove_tables(is_it);
+                }
+            }
+        } else if let Ok(region) = name.parse::<EncodedRegionName>() {
+            match found {
+                Some((data, version, zxid)) => {
+                    let record = RegionRecord::decode(&data)?;
+                    debug!(%region, state = ?record.state, epoch = %record.epoch, "region record");
+                    self.state.write().put_region(Versioned { record, version, zxid });
                 }
                 None => self.state.write().remove_region(region),
             }

@@ -8,9 +8,10 @@ mod follow;
 mod state;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
-use basalt_model::{EncodedRegionName, RegionInfo, ServerName, TableName};
+use basalt_model::{EncodedRegionName, ServerName, TableName};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
@@ -19,6 +20,7 @@ use crate::{RegionRecord, TableRecord, pb};
 pub use follow::follow;
 use state::CatalogState;
 pub use state::Versioned;
+pub(crate) use state::{MetaRow, MetaSubject};
 
 /// The copy; a cheap handle.
 #[derive(Clone, Debug)]
@@ -51,16 +53,6 @@ impl Catalog {
         self.state.read().regions_of(table)
     }
 
-    /// The regions, of all tables, in the order of `hbase:meta`, from the one after `after` on;
-    /// at most `count`.
-    pub fn regions_after(
-        &self,
-        after: Option<&RegionInfo>,
-        count: usize,
-    ) -> Vec<Versioned<RegionRecord>> {
-        self.state.read().regions_after(after, count)
-    }
-
     /// The primary region of `table` that `row` belongs to.
     pub fn region_of(&self, table: &TableName, row: &[u8]) -> Option<Versioned<RegionRecord>> {
         self.state.read().region_of(table, row)
@@ -86,8 +78,36 @@ impl Catalog {
         self.state.read().master.clone()
     }
 
+    /// Up to `count` rows of `hbase:meta` between two bounds, in their order or in reverse.
+    pub(crate) fn meta_rows(
+        &self,
+        from: Bound<MetaRow>,
+        to: Bound<MetaRow>,
+        reversed: bool,
+        count: usize,
+    ) -> Vec<(MetaRow, MetaSubject)> {
+        if is_empty(&from, &to) {
+            return Vec::new();
+        }
+        let state = self.state.read();
+        let rows = state.rows.range((from, to)).map(|(row, of)| (row.clone(), of.clone()));
+        if reversed { rows.rev().take(count).collect() } else { rows.take(count).collect() }
+    }
+
     /// The cluster's id.
     pub fn cluster_id(&self) -> String {
         self.state.read().cluster_id.clone()
+    }
+}
+
+/// Whether nothing can lie between two bounds.
+fn is_empty(from: &Bound<MetaRow>, to: &Bound<MetaRow>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (
+            Bound::Included(from) | Bound::Excluded(from),
+            Bound::Included(to) | Bound::Excluded(to),
+        ) => from >= to,
     }
 }

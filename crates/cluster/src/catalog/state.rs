@@ -1,9 +1,11 @@
 //! The copy itself: pure.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use basalt_model::{EncodedRegionName, RegionInfo, ReplicaId, ServerName, TableName};
+use basalt_hbase_rpc::meta;
+use basalt_model::{EncodedRegionName, ReplicaId, ServerName, TableName};
 use bytes::Bytes;
 
 use crate::{RegionRecord, TableRecord, pb};
@@ -19,14 +21,24 @@ pub struct Versioned<T> {
     pub zxid: i64,
 }
 
-/// Where a region stands in `hbase:meta`: by table, first row, id and replica.
-type MetaKey = (TableName, Bytes, u64, ReplicaId);
+/// A row of `hbase:meta`, in that table's own order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct MetaRow(pub(crate) Bytes);
+
+/// What a row of `hbase:meta` tells of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum MetaSubject {
+    /// Where a region is.
+    Region(EncodedRegionName),
+    /// In what state a table is.
+    Table(TableName),
+}
 
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct CatalogState {
     pub(super) regions: BTreeMap<EncodedRegionName, Versioned<RegionRecord>>,
-    in_meta_order: BTreeMap<MetaKey, EncodedRegionName>,
+    pub(super) rows: BTreeMap<MetaRow, MetaSubject>,
     pub(super) tables: BTreeMap<TableName, Versioned<TableRecord>>,
     pub(super) servers: BTreeMap<ServerName, pb::ServerRecord>,
     pub(super) master: Option<pb::MasterRecord>,
@@ -39,60 +51,43 @@ impl CatalogState {
     /// Takes a record in, unless a newer one is here already.
     pub(super) fn put_region(&mut self, record: Versioned<RegionRecord>) {
         let name = record.record.encoded_name();
-        if self
-            .regions
-            .get(&name)
-            .is_some_and(|known| known.zxid > record.zxid)
-        {
+        if self.regions.get(&name).is_some_and(|known| known.zxid > record.zxid) {
             return;
         }
-        self.in_meta_order
-            .insert(meta_key(&record.record.info), name);
+        let info = &record.record.info;
+        if info.replica == ReplicaId(0) {
+            self.rows.insert(MetaRow(info.name()), MetaSubject::Region(name));
+        }
         self.regions.insert(name, record);
     }
 
     pub(super) fn remove_region(&mut self, name: EncodedRegionName) {
         if let Some(removed) = self.regions.remove(&name) {
-            self.in_meta_order.remove(&meta_key(&removed.record.info));
+            self.rows.remove(&MetaRow(removed.record.info.name()));
         }
     }
 
     pub(super) fn put_table(&mut self, record: Versioned<TableRecord>) {
         let name = record.record.descriptor.name.clone();
-        if self
-            .tables
-            .get(&name)
-            .is_none_or(|known| known.zxid <= record.zxid)
-        {
+        if self.tables.get(&name).is_none_or(|known| known.zxid <= record.zxid) {
+            self.rows.insert(table_row(&name), MetaSubject::Table(name.clone()));
             self.tables.insert(name, record);
         }
     }
 
-    pub(super) fn regions_of(&self, table: &TableName) -> Vec<Versioned<RegionRecord>> {
-        let first = (table.clone(), Bytes::new(), 0, ReplicaId(0));
-        let from_first = self.in_meta_order.range(first..);
-        let names = from_first
-            .take_while(|(key, _)| key.0 == *table)
-            .map(|(_, name)| name);
-        names
-            .filter_map(|name| self.regions.get(name).cloned())
-            .collect()
+    /// Forgets the tables that `is_gone` picks.
+    pub(super) fn remove_tables(&mut self, is_gone: impl Fn(&TableName) -> bool) {
+        let gone: Vec<TableName> =
+            self.tables.keys().filter(|name| is_gone(name)).cloned().collect();
+        for name in gone {
+            self.rows.remove(&table_row(&name));
+            self.tables.remove(&name);
+        }
     }
 
-    pub(super) fn regions_after(
-        &self,
-        after: Option<&RegionInfo>,
-        count: usize,
-    ) -> Vec<Versioned<RegionRecord>> {
-        let from = after.map_or(Bound::Unbounded, |info| Bound::Excluded(meta_key(info)));
-        let names = self
-            .in_meta_order
-            .range((from, Bound::Unbounded))
-            .map(|(_, name)| name);
-        names
-            .take(count)
-            .filter_map(|name| self.regions.get(name).cloned())
-            .collect()
+    pub(super) fn regions_of(&self, table: &TableName) -> Vec<Versioned<RegionRecord>> {
+        let rows = MetaRow(meta::first_row(table))..MetaRow(meta::end_row(table));
+        self.rows.range(rows).filter_map(|(_, subject)| self.region(subject)).cloned().collect()
     }
 
     pub(super) fn region_of(
@@ -100,44 +95,49 @@ impl CatalogState {
         table: &TableName,
         row: &[u8],
     ) -> Option<Versioned<RegionRecord>> {
-        let last = (
-            table.clone(),
-            Bytes::copy_from_slice(row),
-            u64::MAX,
-            ReplicaId(u16::MAX),
-        );
-        let up_to_last = self.in_meta_order.range(..=last).rev();
-        let mut of_table = up_to_last.take_while(|(key, _)| key.0 == *table);
-        let (_, name) = of_table.find(|(key, _)| key.3 == ReplicaId(0))?;
-        self.regions
-            .get(name)
-            .filter(|region| region.record.info.contains(row))
-            .cloned()
+        let last = MetaRow(meta::search_row(table, row));
+        let mut before = self.rows.range((Bound::Unbounded, Bound::Included(last))).rev();
+        let region = self.region(before.next()?.1)?;
+        let info = &region.record.info;
+        (info.table == *table && info.contains(row)).then(|| region.clone())
+    }
+
+    fn region(&self, subject: &MetaSubject) -> Option<&Versioned<RegionRecord>> {
+        match subject {
+            MetaSubject::Region(name) => self.regions.get(name),
+            MetaSubject::Table(_) => None,
+        }
     }
 }
 
-fn meta_key(info: &RegionInfo) -> MetaKey {
-    (
-        info.table.clone(),
-        info.start_key.clone(),
-        info.region_id,
-        info.replica,
-    )
+// === impl MetaRow ===
+
+impl Ord for MetaRow {
+    fn cmp(&self, other: &Self) -> Ordering {
+        meta::compare_rows(&self.0, &other.0).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for MetaRow {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+fn table_row(table: &TableName) -> MetaRow {
+    MetaRow(table.to_string().into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use basalt_model::RegionInfo;
 
     fn record(start: &str, end: &str, zxid: i64) -> Versioned<RegionRecord> {
         let table = "t".parse().unwrap();
         let (start, end) = (Bytes::from(start.to_owned()), Bytes::from(end.to_owned()));
         let record = RegionRecord::new(RegionInfo::primary(table, start, end, 7));
-        Versioned {
-            record,
-            version: 0,
-            zxid,
-        }
+        Versioned { record, version: 0, zxid }
     }
 
     fn state() -> CatalogState {
@@ -151,14 +151,8 @@ mod tests {
     #[test]
     fn a_row_is_found_in_its_region() {
         let table: TableName = "t".parse().unwrap();
-        for (row, start) in [
-            ("", ""),
-            ("a", ""),
-            ("b", "b"),
-            ("lzz", "b"),
-            ("m", "m"),
-            ("z", "m"),
-        ] {
+        for (row, start) in [("", ""), ("a", ""), ("b", "b"), ("lzz", "b"), ("m", "m"), ("z", "m")]
+        {
             let region = state().region_of(&table, row.as_bytes()).unwrap();
             assert_eq!(region.record.info.start_key, start, "row {row}");
         }
@@ -173,12 +167,5 @@ mod tests {
         state.put_region(newer.clone());
         state.put_region(record("b", "m", 8));
         assert_eq!(state.regions_of(&"t".parse().unwrap())[1], newer);
-    }
-
-    #[test]
-    fn regions_are_listed_from_one_on() {
-        let all = state().regions_after(None, 10);
-        let rest = state().regions_after(Some(&all[0].record.info), 1);
-        assert_eq!(rest, all[1..2]);
     }
 }

@@ -150,10 +150,7 @@ impl BlockSink {
         }
         self.pending.put_slice(&checksums);
         self.uncompressed_bytes += (HEADER_BYTES + payload.len()) as u64;
-        Ok(BlockPointer {
-            offset,
-            length: length as u32,
-        })
+        Ok(BlockPointer { offset, length: length as u32 })
     }
 }
 
@@ -232,11 +229,7 @@ fn verify_checksums(
         let stored = checksums.u32()?;
         if stored != computed {
             let start = number * chunk_bytes;
-            return Err(Damage::Checksum {
-                start,
-                stored,
-                computed,
-            });
+            return Err(Damage::Checksum { start, stored, computed });
         }
     }
     Ok(())
@@ -291,10 +284,7 @@ mod tests {
         let mut bytes = block(b"some payload", Compression::None).to_vec();
         bytes[HEADER_BYTES] ^= 1;
         let read = read_block(bytes.into(), BlockType::LeafIndex, Compression::None);
-        let Err(Damage::Checksum {
-            stored, computed, ..
-        }) = read
-        else {
+        let Err(Damage::Checksum { stored, computed, .. }) = read else {
             panic!("{read:?}");
         };
         assert_ne!(stored, computed);

@@ -189,11 +189,7 @@ impl ChunkShape {
         // Put right for the rounded count of hashes.
         let keys_max =
             (-bits / hash_count * (1.0 - (error_rate.ln() / hash_count).exp()).ln()).floor();
-        Self {
-            bytes,
-            keys_max: keys_max as u64,
-            hash_count: hash_count as u32,
-        }
+        Self { bytes, keys_max: keys_max as u64, hash_count: hash_count as u32 }
     }
 }
 
@@ -230,18 +226,10 @@ impl BloomFilter {
         let by_column = bloom_type == BloomType::RowCol;
         let mut fields = Fields::new(payload, "the bloom filter's meta block");
         let version = fields.i32()?.into();
-        Damage::check(
-            "version of the bloom filter",
-            version,
-            (VERSION.into(), VERSION.into()),
-        )?;
+        Damage::check("version of the bloom filter", version, (VERSION.into(), VERSION.into()))?;
         let _chunk_bytes = fields.i64()?;
         let hash_count = fields.i32()?;
-        Damage::check(
-            "hash count of the bloom filter",
-            hash_count.into(),
-            (1, HASHES_MAX),
-        )?;
+        Damage::check("hash count of the bloom filter", hash_count.into(), (1, HASHES_MAX))?;
         let hash_type = fields.i32()?;
         let (_keys, _keys_max) = (fields.i64()?, fields.i64()?);
         let chunks = fields.length(payload.len())?;
@@ -266,8 +254,7 @@ impl BloomFilter {
             let key = CellKey::parse(key).ok()?;
             self.index.find(|found| index::compare(found, &key))
         } else {
-            self.index
-                .find(|found: &[u8]| -> Ordering { found.cmp(key) })
+            self.index.find(|found: &[u8]| -> Ordering { found.cmp(key) })
         };
         entry.map(|entry| self.index.pointer(entry))
     }
@@ -276,11 +263,7 @@ impl BloomFilter {
     pub(super) fn may_contain(&self, chunk: &[u8], key: &[u8]) -> bool {
         Hashes::of(key)
             .bits(self.hash_count, chunk.len())
-            .all(|bit| {
-                chunk
-                    .get(bit / 8)
-                    .is_some_and(|byte| byte & (1 << (bit % 8)) != 0)
-            })
+            .all(|bit| chunk.get(bit / 8).is_some_and(|byte| byte & (1 << (bit % 8)) != 0))
     }
 }
 
@@ -319,10 +302,7 @@ fn murmur(key: &[u8], seed: u32) -> u32 {
     let mut hash = seed ^ key.len() as u32;
     let mut words = key.chunks_exact(4);
     for word in words.by_ref() {
-        let word = word
-            .iter()
-            .rev()
-            .fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+        let word = word.iter().rev().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
         let mut mixed = word.wrapping_mul(MIX);
         mixed = (mixed ^ mixed >> 24).wrapping_mul(MIX);
         hash = hash.wrapping_mul(MIX) ^ mixed;
@@ -385,10 +365,7 @@ mod tests {
                 asks(&filter, &key)
             });
             let mistaken = mistaken.count() as f64 / f64::from(rows);
-            assert!(
-                mistaken < 0.03,
-                "{mistaken} of {rows} in chunks of {chunk_bytes}"
-            );
+            assert!(mistaken < 0.03, "{mistaken} of {rows} in chunks of {chunk_bytes}");
         }
     }
 

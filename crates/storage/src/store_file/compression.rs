@@ -42,15 +42,9 @@ pub(super) fn codec_number(compression: Compression) -> u32 {
 
 /// The codec of this number, if Basalt has it.
 pub(super) fn from_codec_number(number: u32) -> Option<Compression> {
-    [
-        Compression::Gz,
-        Compression::None,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ]
-    .into_iter()
-    .find(|known| codec_number(*known) == number)
+    [Compression::Gz, Compression::None, Compression::Snappy, Compression::Lz4, Compression::Zstd]
+        .into_iter()
+        .find(|known| codec_number(*known) == number)
 }
 
 /// The codec's name in messages.
@@ -68,12 +62,7 @@ pub(super) fn codec_name(compression: Compression) -> &'static str {
 
 impl Compressor {
     pub(super) fn new(compression: Compression) -> Self {
-        Self {
-            compression,
-            snappy: snap::raw::Encoder::new(),
-            zstd: None,
-            piece: Vec::new(),
-        }
+        Self { compression, snappy: snap::raw::Encoder::new(), zstd: None, piece: Vec::new() }
     }
 
     pub(super) fn compression(&self) -> Compression {
@@ -129,8 +118,7 @@ impl Compressor {
                         none.insert(zstd.map_err(|e| e.to_string())?)
                     }
                 };
-                zstd.compress_to_buffer(raw, piece)
-                    .map_err(|e| e.to_string())
+                zstd.compress_to_buffer(raw, piece).map_err(|e| e.to_string())
             }
         }
     }
@@ -202,16 +190,13 @@ fn decompress_piece(
     out: &mut [u8],
 ) -> Result<usize, Damage> {
     let decompressed = match compression {
-        Compression::Snappy => snap::raw::Decoder::new()
-            .decompress(piece, out)
-            .map_err(|e| e.to_string()),
+        Compression::Snappy => {
+            snap::raw::Decoder::new().decompress(piece, out).map_err(|e| e.to_string())
+        }
         Compression::Lz4 => lz4_flex::block::decompress_into(piece, out).map_err(|e| e.to_string()),
         _ => zstd::bulk::decompress_to_buffer(piece, out).map_err(|e| e.to_string()),
     };
-    decompressed.map_err(|reason| Damage::Compression {
-        codec: codec_name(compression),
-        reason,
-    })
+    decompressed.map_err(|reason| Damage::Compression { codec: codec_name(compression), reason })
 }
 
 #[cfg(test)]
@@ -228,21 +213,14 @@ mod tests {
 
     fn compressed(compression: Compression, raw: &[u8]) -> Bytes {
         let mut out = BytesMut::new();
-        Compressor::new(compression)
-            .compress(raw, &mut out)
-            .unwrap();
+        Compressor::new(compression).compress(raw, &mut out).unwrap();
         out.freeze()
     }
 
     #[test]
     fn every_codec_gives_back_what_it_took() {
         let long: Vec<u8> = (0..400_000u32).map(|i| (i % 251 * i % 13) as u8).collect();
-        for raw in [
-            &b""[..],
-            b"a",
-            b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
-            &long,
-        ] {
+        for raw in [&b""[..], b"a", b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", &long] {
             for compression in ALL {
                 let packed = compressed(compression, raw);
                 let unpacked = decompress(compression, &packed, raw.len()).unwrap();
@@ -256,14 +234,8 @@ mod tests {
         let raw = [7u8; 1000];
         for compression in ALL {
             let packed = compressed(compression, &raw);
-            assert!(
-                decompress(compression, &packed, 999).is_err(),
-                "{compression:?}"
-            );
-            assert!(
-                decompress(compression, &packed, 1001).is_err(),
-                "{compression:?}"
-            );
+            assert!(decompress(compression, &packed, 999).is_err(), "{compression:?}");
+            assert!(decompress(compression, &packed, 1001).is_err(), "{compression:?}");
             for length in 0..packed.len() {
                 let cut = decompress(compression, &packed.slice(..length), 1000);
                 assert!(cut.is_err(), "{compression:?} cut to {length}");
@@ -275,10 +247,7 @@ mod tests {
     fn a_bare_zstd_frame_is_read() {
         let raw = [7u8; 1000];
         let frame = Bytes::from(zstd::bulk::compress(&raw, 1).unwrap());
-        assert_eq!(
-            decompress(Compression::Zstd, &frame, 1000).unwrap(),
-            &raw[..]
-        );
+        assert_eq!(decompress(Compression::Zstd, &frame, 1000).unwrap(), &raw[..]);
     }
 
     #[test]

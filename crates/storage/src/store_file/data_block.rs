@@ -60,17 +60,11 @@ impl DataBlock {
     /// Walks all cells once.
     pub(super) fn parse(bytes: Bytes, layout: CellLayout) -> Result<Self, Damage> {
         if bytes.is_empty() {
-            return Err(Damage::CutOff {
-                what: "a data block's first cell",
-            });
+            return Err(Damage::CutOff { what: "a data block's first cell" });
         }
         let mut marks = Vec::with_capacity(bytes.len() / (CELLS_A_MARK * 32) + 1);
         let (mut position, mut number) = (0, 0usize);
-        let mut block = Self {
-            bytes,
-            layout,
-            marks: Box::default(),
-        };
+        let mut block = Self { bytes, layout, marks: Box::default() };
         while position < block.end() {
             if number.is_multiple_of(CELLS_A_MARK) {
                 marks.push(position as u32);
@@ -95,13 +89,8 @@ impl DataBlock {
     /// The cell at `position`, and the position after it.
     #[inline]
     pub(super) fn cell_at(&self, position: usize) -> Result<(Cell, usize), Damage> {
-        let bad = |reason: &str| Damage::Cell {
-            position,
-            reason: reason.to_owned(),
-        };
-        let span = self
-            .span(position)
-            .ok_or_else(|| bad("a length does not fit the block"))?;
+        let bad = |reason: &str| Damage::Cell { position, reason: reason.to_owned() };
+        let span = self.span(position).ok_or_else(|| bad("a length does not fit the block"))?;
         let sequence_id =
             u64::try_from(span.sequence_id).map_err(|_| bad("its sequence id is negative"))?;
         let bytes = self.bytes.slice(position..span.cell_end);
@@ -129,9 +118,7 @@ impl DataBlock {
 
     /// The position of the last cell before `key`, if there is one.
     pub(super) fn seek_before(&self, key: &CellKey<'_>) -> Option<usize> {
-        let before = self
-            .marks
-            .partition_point(|mark| self.is_before(*mark as usize, key));
+        let before = self.marks.partition_point(|mark| self.is_before(*mark as usize, key));
         let mut position = *self.marks.get(before.checked_sub(1)?)? as usize;
         loop {
             let next = self.next(position);
@@ -203,10 +190,7 @@ mod tests {
     use super::*;
     use basalt_model::{CellBuilder, CellType};
 
-    const LAYOUT: CellLayout = CellLayout {
-        tags: true,
-        sequence_ids: true,
-    };
+    const LAYOUT: CellLayout = CellLayout { tags: true, sequence_ids: true };
 
     fn cells() -> Vec<Cell> {
         (0..100u64)
@@ -282,18 +266,12 @@ mod tests {
         put_cell(&mut bytes, &cells()[3]);
         let whole = Bytes::from(bytes);
         for length in 0..whole.len() {
-            assert!(
-                DataBlock::parse(whole.slice(..length), LAYOUT).is_err(),
-                "{length}"
-            );
+            assert!(DataBlock::parse(whole.slice(..length), LAYOUT).is_err(), "{length}");
         }
         for position in 0..8 {
             let mut broken = whole.to_vec();
             broken[position] = 0xff;
-            assert!(
-                DataBlock::parse(broken.into(), LAYOUT).is_err(),
-                "{position}"
-            );
+            assert!(DataBlock::parse(broken.into(), LAYOUT).is_err(), "{position}");
         }
     }
 }

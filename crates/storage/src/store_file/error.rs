@@ -158,11 +158,6 @@ impl Damage {
         if (min..=max).contains(&found) {
             return Ok(());
         }
-        Err(Self::OutOfBounds {
-            what,
-            found,
-            min,
-            max,
-        })
+        Err(Self::OutOfBounds { what, found, min, max })
     }
 }

@@ -20,19 +20,15 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Damage> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(Damage::CutOff { what: self.what })?;
+        let (taken, rest) =
+            self.rest.split_at_checked(length).ok_or(Damage::CutOff { what: self.what })?;
         self.rest = rest;
         Ok(taken)
     }
 
     fn array<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], Damage> {
-        let (taken, rest) = self
-            .rest
-            .split_first_chunk::<LENGTH>()
-            .ok_or(Damage::CutOff { what: self.what })?;
+        let (taken, rest) =
+            self.rest.split_first_chunk::<LENGTH>().ok_or(Damage::CutOff { what: self.what })?;
         self.rest = rest;
         Ok(*taken)
     }
@@ -69,9 +65,7 @@ impl<'a> Fields<'a> {
             _ => (true, -(i32::from(first) + 120)),
         };
         let bytes = self.take(length as usize)?;
-        let value = bytes
-            .iter()
-            .fold(0u64, |value, byte| value << 8 | u64::from(*byte)) as i64;
+        let value = bytes.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte)) as i64;
         Ok(if negative { !value } else { value })
     }
 
@@ -90,10 +84,7 @@ impl<'a> Fields<'a> {
     pub(super) fn finish(self) -> Result<(), Damage> {
         match self.rest.len() {
             0 => Ok(()),
-            length => Err(Damage::Trailing {
-                what: self.what,
-                length,
-            }),
+            length => Err(Damage::Trailing { what: self.what, length }),
         }
     }
 }
@@ -104,11 +95,7 @@ pub(super) fn put_variable(out: &mut Vec<u8>, value: i64) {
         out.put_i8(value as i8);
         return;
     }
-    let (magnitude, base) = if value < 0 {
-        (!value, -120)
-    } else {
-        (value, -112)
-    };
+    let (magnitude, base) = if value < 0 { (!value, -120) } else { (value, -112) };
     let length = 8 - magnitude.leading_zeros() as usize / 8;
     out.put_i8(base - length as i8);
     out.put_uint(magnitude as u64, length);

@@ -87,14 +87,10 @@ impl FileInfo {
             });
         }
         let message = FileInfoMessage::decode_length_delimited(payload.slice(MAGIC.len()..));
-        let message = message.map_err(|error| Damage::Message {
-            what: WHAT,
-            reason: error.to_string(),
-        })?;
+        let message =
+            message.map_err(|error| Damage::Message { what: WHAT, reason: error.to_string() })?;
         let entries = message.entries.into_iter();
-        Ok(Self(
-            entries.map(|entry| (entry.name, entry.value)).collect(),
-        ))
+        Ok(Self(entries.map(|entry| (entry.name, entry.value)).collect()))
     }
 
     pub(super) fn to_payload(&self) -> Vec<u8> {
@@ -102,10 +98,7 @@ impl FileInfo {
             entries: self
                 .0
                 .iter()
-                .map(|(name, value)| EntryMessage {
-                    name: name.clone(),
-                    value: value.clone(),
-                })
+                .map(|(name, value)| EntryMessage { name: name.clone(), value: value.clone() })
                 .collect(),
         };
         let mut payload = MAGIC.to_vec();
@@ -127,9 +120,7 @@ impl FileInfo {
     }
 
     pub(super) fn bool(&self, name: &str) -> bool {
-        self.get(name)
-            .and_then(|value| value.first())
-            .is_some_and(|byte| *byte != 0)
+        self.get(name).and_then(|value| value.first()).is_some_and(|byte| *byte != 0)
     }
 
     pub(super) fn time_range(&self) -> Option<TimeRange> {
@@ -149,8 +140,7 @@ impl FileInfo {
     }
 
     pub(super) fn put(&mut self, name: &'static str, value: impl Into<Bytes>) {
-        self.0
-            .insert(Bytes::from_static(name.as_bytes()), value.into());
+        self.0.insert(Bytes::from_static(name.as_bytes()), value.into());
     }
 
     pub(super) fn put_i64(&mut self, name: &'static str, value: i64) {
@@ -167,10 +157,7 @@ impl FileInfo {
 
     /// Without a range the file has no cells, and HBase's own "nothing yet" is written.
     pub(super) fn put_time_range(&mut self, range: Option<TimeRange>) {
-        let range = range.unwrap_or(TimeRange {
-            min: i64::MAX,
-            max: -1,
-        });
+        let range = range.unwrap_or(TimeRange { min: i64::MAX, max: -1 });
         let value = [range.min.to_be_bytes(), range.max.to_be_bytes()].concat();
         self.put(TIME_RANGE, value);
     }
@@ -182,14 +169,8 @@ impl TimeRange {
     /// The smallest range that holds `range` and `timestamp`.
     pub(super) fn including(range: Option<Self>, timestamp: i64) -> Option<Self> {
         Some(match range {
-            None => Self {
-                min: timestamp,
-                max: timestamp,
-            },
-            Some(range) => Self {
-                min: range.min.min(timestamp),
-                max: range.max.max(timestamp),
-            },
+            None => Self { min: timestamp, max: timestamp },
+            Some(range) => Self { min: range.min.min(timestamp), max: range.max.max(timestamp) },
         })
     }
 }
@@ -215,10 +196,7 @@ mod tests {
 
     #[test]
     fn the_older_form_of_a_time_range_is_read() {
-        let message = TimeRangeMessage {
-            from: Some(3),
-            to: Some(9),
-        };
+        let message = TimeRangeMessage { from: Some(3), to: Some(9) };
         let mut info = FileInfo::default();
         info.put(TIME_RANGE, [MAGIC, &message.encode_to_vec()].concat());
         assert_eq!(info.time_range(), Some(TimeRange { min: 3, max: 9 }));
@@ -237,10 +215,7 @@ mod tests {
         info.put_i64(SEQUENCE_ID_MAX, 77);
         let payload = Bytes::from(info.to_payload());
         for length in 0..payload.len() {
-            assert!(
-                FileInfo::parse(&payload.slice(..length)).is_err(),
-                "{length}"
-            );
+            assert!(FileInfo::parse(&payload.slice(..length)).is_err(), "{length}");
         }
     }
 }

@@ -77,11 +77,7 @@ impl IndexBlock {
             Damage::check("offset of an index entry", next, bounds)?;
             last = next;
         }
-        Damage::check(
-            "length of the index entries",
-            last,
-            (entries_length, entries_length),
-        )?;
+        Damage::check("length of the index entries", last, (entries_length, entries_length))?;
         Ok(Self { bytes, count })
     }
 
@@ -94,10 +90,7 @@ impl IndexBlock {
             Damage::check("offset in the index", offset, (0, i64::MAX))?;
             Damage::check("length in the index", length.into(), (0, i32::MAX.into()))?;
             let key = Bytes::copy_from_slice(fields.byte_array()?);
-            let pointer = BlockPointer {
-                offset: offset as u64,
-                length: length as u32,
-            };
+            let pointer = BlockPointer { offset: offset as u64, length: length as u32 };
             entries.push(key, pointer);
         }
         Self::parse(entries.to_block().into())
@@ -114,9 +107,7 @@ impl IndexBlock {
 
     /// The key of an entry; empty if there is no such entry.
     pub(super) fn key(&self, entry: usize) -> &[u8] {
-        self.entry(entry)
-            .and_then(|bytes| bytes.get(POINTER_BYTES..))
-            .unwrap_or_default()
+        self.entry(entry).and_then(|bytes| bytes.get(POINTER_BYTES..)).unwrap_or_default()
     }
 
     /// The key of an entry as shared bytes.
@@ -126,9 +117,8 @@ impl IndexBlock {
 
     /// The block that an entry names. Whether it lies within the file is for the reader to check.
     pub(super) fn pointer(&self, entry: usize) -> BlockPointer {
-        let Some((&[a, b, c, d, e, f, g, h, i, j, k, l], _)) = self
-            .entry(entry)
-            .and_then(|bytes| bytes.split_first_chunk::<POINTER_BYTES>())
+        let Some((&[a, b, c, d, e, f, g, h, i, j, k, l], _)) =
+            self.entry(entry).and_then(|bytes| bytes.split_first_chunk::<POINTER_BYTES>())
         else {
             return BlockPointer::default();
         };
@@ -188,10 +178,7 @@ impl IndexEntries {
     }
 
     fn first_key(&self) -> Bytes {
-        self.entries
-            .first()
-            .map(|(key, _)| key.clone())
-            .unwrap_or_default()
+        self.entries.first().map(|(key, _)| key.clone()).unwrap_or_default()
     }
 
     /// The length as a block; as a root it is about that, too.
@@ -358,12 +345,7 @@ pub(super) fn separator(left: &CellKey<'_>, right: &CellKey<'_>) -> Bytes {
     if left.family == right.family && left.qualifier != right.qualifier {
         let qualifier = shortest_after(left.qualifier, right.qualifier);
         let first = CellKey::before_row(right.row);
-        return CellKey {
-            family: right.family,
-            qualifier: &qualifier,
-            ..first
-        }
-        .to_bytes();
+        return CellKey { family: right.family, qualifier: &qualifier, ..first }.to_bytes();
     }
     right.to_bytes()
 }
@@ -386,10 +368,7 @@ mod tests {
     use basalt_model::Compression;
 
     fn pointer(number: usize) -> BlockPointer {
-        BlockPointer {
-            offset: number as u64 * 100,
-            length: 100,
-        }
+        BlockPointer { offset: number as u64 * 100, length: 100 }
     }
 
     fn entries(count: usize) -> IndexEntries {
@@ -428,10 +407,7 @@ mod tests {
     fn damaged_index_blocks_are_refused_or_stay_in_bounds() {
         let bytes = entries(5).to_block();
         for length in 0..bytes.len() {
-            assert!(
-                IndexBlock::parse(bytes[..length].to_vec().into()).is_err(),
-                "{length}"
-            );
+            assert!(IndexBlock::parse(bytes[..length].to_vec().into()).is_err(), "{length}");
         }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
@@ -462,10 +438,7 @@ mod tests {
         for (number, left) in rows.iter().enumerate() {
             for right in &rows[number + 1..] {
                 let between = shortest_after(left, right);
-                assert!(
-                    *left < &between[..] && &between[..] <= *right,
-                    "{left:?} {right:?}"
-                );
+                assert!(*left < &between[..] && &between[..] <= *right, "{left:?} {right:?}");
                 assert!(between.len() <= right.len());
             }
         }

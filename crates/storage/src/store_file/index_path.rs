@@ -37,9 +37,7 @@ impl IndexPath {
             return Ok(None);
         }
         let entry = goal.entry(root);
-        let path = Self {
-            levels: vec![(Arc::clone(root), entry)],
-        };
+        let path = Self { levels: vec![(Arc::clone(root), entry)] };
         path.descend(file, goal).await.map(Some)
     }
 
@@ -60,10 +58,7 @@ impl IndexPath {
 
     /// The data block that the path leads to.
     pub(super) fn pointer(&self) -> BlockPointer {
-        self.levels
-            .last()
-            .map(|(block, entry)| block.pointer(*entry))
-            .unwrap_or_default()
+        self.levels.last().map(|(block, entry)| block.pointer(*entry)).unwrap_or_default()
     }
 
     /// Whether a search for `key` leads to the same block.
@@ -103,11 +98,8 @@ impl IndexPath {
     async fn descend(mut self, file: &StoreFile, goal: Goal<'_>) -> Result<Self> {
         while self.levels.len() < file.index_levels() {
             let is_leaf = self.levels.len() + 1 == file.index_levels();
-            let block_type = if is_leaf {
-                BlockType::LeafIndex
-            } else {
-                BlockType::IntermediateIndex
-            };
+            let block_type =
+                if is_leaf { BlockType::LeafIndex } else { BlockType::IntermediateIndex };
             let block = file.index_block(self.pointer(), block_type).await?;
             let entry = goal.entry(&block);
             self.levels.push((block, entry));

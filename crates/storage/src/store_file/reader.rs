@@ -81,11 +81,7 @@ impl StoreFile {
         let file = files.open(path).await?;
         let length = file.length();
         let trailer_offset = length.saturating_sub(TRAILER_BYTES as u64);
-        let corrupt = |offset, damage| Error::Corrupt {
-            path: path.to_owned(),
-            offset,
-            damage,
-        };
+        let corrupt = |offset, damage| Error::Corrupt { path: path.to_owned(), offset, damage };
         if length < TRAILER_BYTES as u64 {
             let what = "the trailer";
             return Err(corrupt(0, Damage::CutOff { what }));
@@ -96,33 +92,21 @@ impl StoreFile {
         let trailer_bytes = tail.slice(tail.len() - TRAILER_BYTES..);
         let trailer = Trailer::parse(&trailer_bytes, length).map_err(|error| match error {
             TrailerError::Damaged(damage) => corrupt(trailer_offset, damage),
-            TrailerError::Unsupported(what, found, supported) => Error::Unsupported {
-                path: path.to_owned(),
-                what,
-                found,
-                supported,
-            },
+            TrailerError::Unsupported(what, found, supported) => {
+                Error::Unsupported { path: path.to_owned(), what, found, supported }
+            }
         })?;
 
         let start = trailer.load_on_open_offset;
         let part_length = trailer_offset - start;
         let bounds = (0, LOAD_ON_OPEN_BYTES_MAX as i64);
-        Damage::check(
-            "length of the load-on-open part",
-            part_length as i64,
-            bounds,
-        )
-        .map_err(|damage| corrupt(trailer_offset, damage))?;
+        Damage::check("length of the load-on-open part", part_length as i64, bounds)
+            .map_err(|damage| corrupt(trailer_offset, damage))?;
         let part = match start.checked_sub(tail_offset) {
             Some(skipped) => tail.slice(skipped as usize..tail.len() - TRAILER_BYTES),
             None => file.read_at(start, part_length as usize).await?,
         };
-        let mut blocks = LoadOnOpen {
-            path,
-            offset: start,
-            part,
-            compression: trailer.compression,
-        };
+        let mut blocks = LoadOnOpen { path, offset: start, part, compression: trailer.compression };
         let shared = blocks.read(trailer, file, cache)?;
         Ok(Self(Arc::new(shared)))
     }
@@ -315,11 +299,7 @@ impl StoreFile {
     }
 
     pub(super) fn corrupt(&self, offset: u64, damage: Damage) -> Error {
-        Error::Corrupt {
-            path: self.0.path.clone(),
-            offset,
-            damage,
-        }
+        Error::Corrupt { path: self.0.path.clone(), offset, damage }
     }
 
     async fn bloom_chunk(&self, pointer: BlockPointer) -> Result<Bytes> {
@@ -401,10 +381,7 @@ impl StoreFile {
     }
 
     fn key(&self, pointer: BlockPointer) -> BlockKey {
-        BlockKey {
-            file: self.0.id,
-            offset: pointer.offset,
-        }
+        BlockKey { file: self.0.id, offset: pointer.offset }
     }
 
     /// An index entry names a block that was found to be of another kind.
@@ -488,11 +465,7 @@ impl LoadOnOpen<'_> {
         let info = self.next(BlockType::FileInfo)?;
         let info = FileInfo::parse(&info).map_err(|damage| self.corrupt(info_offset, damage))?;
         self.check_encoding(&info, file_info::DATA_BLOCK_ENCODING, "data block encoding")?;
-        self.check_encoding(
-            &info,
-            file_info::INDEX_BLOCK_ENCODING,
-            "index block encoding",
-        )?;
+        self.check_encoding(&info, file_info::INDEX_BLOCK_ENCODING, "index block encoding")?;
 
         let first_key = (root.count() > 0).then(|| root.key_bytes(0));
         let last_key = info.get(file_info::LAST_KEY).cloned();
@@ -576,11 +549,7 @@ impl LoadOnOpen<'_> {
     }
 
     fn corrupt(&self, offset: u64, damage: Damage) -> Error {
-        Error::Corrupt {
-            path: self.path.to_owned(),
-            offset,
-            damage,
-        }
+        Error::Corrupt { path: self.path.to_owned(), offset, damage }
     }
 }
 

@@ -66,12 +66,7 @@ impl Default for ScannerOptions {
 
 impl StoreFileScanner {
     pub(super) fn new(file: StoreFile, options: ScannerOptions) -> Self {
-        Self {
-            file,
-            options,
-            place: None,
-            readahead: Readahead::default(),
-        }
+        Self { file, options, place: None, readahead: Readahead::default() }
     }
 
     /// Goes to the first cell at or after `key`, or to the end. Cheap if that is in the same block.
@@ -248,13 +243,7 @@ impl StoreFileScanner {
             (path, position) = (next, 0);
         }
         match block.cell_at(position) {
-            Ok((cell, next)) => Ok(Some(Place {
-                path,
-                block,
-                position,
-                next,
-                cell,
-            })),
+            Ok((cell, next)) => Ok(Some(Place { path, block, position, next, cell })),
             Err(damage) => Err(self.file.corrupt(path.pointer().offset, damage)),
         }
     }

@@ -99,11 +99,7 @@ impl Trailer {
         let [minor, _, _, major] = *version;
         if major != VERSION_MAJOR || minor > VERSION_MINOR_MAX || version[1..3] != [0, 0] {
             let found = format!("{major}.{minor}");
-            return Err(TrailerError::Unsupported(
-                "format version",
-                found,
-                "3.0 to 3.3",
-            ));
+            return Err(TrailerError::Unsupported("format version", found, "3.0 to 3.3"));
         }
         let message = TrailerMessage::decode_length_delimited(rest).map_err(|error| {
             TrailerError::Damaged(Damage::Message {
@@ -122,11 +118,7 @@ impl Trailer {
         }
         if message.encryption_key.is_some() {
             let found = "a key".to_owned();
-            return Err(TrailerError::Unsupported(
-                "encryption",
-                found,
-                "no encryption",
-            ));
+            return Err(TrailerError::Unsupported("encryption", found, "no encryption"));
         }
         let codec = message.codec.unwrap_or(codec_number(Compression::None));
         let compression = from_codec_number(codec).ok_or_else(|| {
@@ -137,19 +129,9 @@ impl Trailer {
         check("levels of the index", levels.into(), 1, LEVELS_MAX.into())?;
         let load_on_open_offset = message.load_on_open_offset.unwrap_or_default();
         let end = file_length.saturating_sub(TRAILER_BYTES as u64);
-        check(
-            "offset of the load-on-open part",
-            load_on_open_offset,
-            0,
-            end,
-        )?;
+        check("offset of the load-on-open part", load_on_open_offset, 0, end)?;
         let file_info_offset = message.file_info_offset.unwrap_or_default();
-        check(
-            "offset of the file info",
-            file_info_offset,
-            load_on_open_offset,
-            end,
-        )?;
+        check("offset of the file info", file_info_offset, load_on_open_offset, end)?;
         let data_offset = |offset: Option<u64>| offset.filter(|offset| *offset != u64::MAX);
         Ok(Self {
             file_info_offset,
@@ -192,9 +174,7 @@ impl Trailer {
     }
 }
 
-const CUT_OFF: TrailerError = TrailerError::Damaged(Damage::CutOff {
-    what: "the trailer",
-});
+const CUT_OFF: TrailerError = TrailerError::Damaged(Damage::CutOff { what: "the trailer" });
 
 fn check(what: &'static str, found: u64, min: u64, max: u64) -> Result<(), TrailerError> {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

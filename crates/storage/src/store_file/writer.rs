@@ -295,11 +295,7 @@ impl StoreFileWriter {
         let length = self.block.len() + cell.bytes().len() + 64;
         let length_max = BLOCK_BYTES_MAX / 2;
         if length > length_max {
-            return Err(Error::BlockTooLong {
-                path: self.path.clone(),
-                length,
-                length_max,
-            });
+            return Err(Error::BlockTooLong { path: self.path.clone(), length, length_max });
         }
         Ok(())
     }
@@ -345,9 +341,7 @@ impl StoreFileWriter {
 
     /// The file is put back only if nothing went wrong with it.
     fn take_file(&mut self) -> Result<Box<dyn AppendFile>> {
-        self.file.take().ok_or_else(|| Error::Abandoned {
-            path: self.path.clone(),
-        })
+        self.file.take().ok_or_else(|| Error::Abandoned { path: self.path.clone() })
     }
 
     fn file_info(&self, meta: &StoreFileMeta, last_bloom_key: Option<&[u8]>) -> FileInfo {
@@ -416,21 +410,12 @@ impl Statistics {
         // The presence of this one says that every cell has a length of tags, be it 0.
         info.put_i32(file_info::TAGS_LENGTH_MAX, self.tags_length_max as i32);
         info.put_bool(file_info::TAGS_COMPRESSED, false);
-        info.put_i64(
-            file_info::CELL_SEQUENCE_ID_MAX,
-            self.sequence_id_max.0 as i64,
-        );
+        info.put_i64(file_info::CELL_SEQUENCE_ID_MAX, self.sequence_id_max.0 as i64);
         let version = file_info::CELL_VERSION_WITH_SEQUENCE_ID;
         info.put_i32(file_info::CELL_VERSION, version);
         info.put_time_range(self.time_range);
-        info.put_i64(
-            file_info::EARLIEST_PUT,
-            self.earliest_put.unwrap_or(i64::MAX),
-        );
-        info.put_i64(
-            file_info::DELETE_FAMILY_COUNT,
-            self.delete_family_count as i64,
-        );
+        info.put_i64(file_info::EARLIEST_PUT, self.earliest_put.unwrap_or(i64::MAX));
+        info.put_i64(file_info::DELETE_FAMILY_COUNT, self.delete_family_count as i64);
     }
 }
 
@@ -448,9 +433,5 @@ fn compress_error<T>(
     codec: &'static str,
     result: std::result::Result<T, String>,
 ) -> Result<T> {
-    result.map_err(|reason| Error::Compress {
-        path: path.to_owned(),
-        codec,
-        reason,
-    })
+    result.map_err(|reason| Error::Compress { path: path.to_owned(), codec, reason })
 }

@@ -113,11 +113,7 @@ impl EncodedEdit {
         }
         let length = (body.len() + SEQUENCE_ID_BYTES) as u32;
         let checksum = crc32c_append(crc32c(&length.to_be_bytes()), &body);
-        Ok(Self {
-            region,
-            body: body.freeze(),
-            checksum,
-        })
+        Ok(Self { region, body: body.freeze(), checksum })
     }
 
     /// How many bytes it takes in the log.
@@ -146,46 +142,31 @@ impl EncodedEdit {
 impl Edit {
     /// Takes the body of a record apart. The cells share its memory.
     pub(super) fn decode(body: &Bytes) -> Result<Self, Defect> {
-        let RecordIdentity {
-            region,
-            epoch,
-            sequence_id,
-        } = RecordIdentity::decode(body)?;
+        let RecordIdentity { region, epoch, sequence_id } = RecordIdentity::decode(body)?;
         let mut rest = body.slice(16 + 8..body.len() - SEQUENCE_ID_BYTES);
         let write_time_ms = rest.get_u64();
         let nonce = match rest.get_u8() {
             0 => None,
-            HAS_NONCE if rest.len() >= 16 => Some(Nonce {
-                group: rest.get_u64(),
-                nonce: rest.get_u64(),
-            }),
+            HAS_NONCE if rest.len() >= 16 => {
+                Some(Nonce { group: rest.get_u64(), nonce: rest.get_u64() })
+            }
             HAS_NONCE => return Err(cut_off("nonce", 16, rest.len())),
             flags => return Err(Defect::Flags { flags }),
         };
         let cells = decode_cells(rest, sequence_id)?;
-        Ok(Self {
-            region,
-            epoch,
-            sequence_id,
-            write_time_ms,
-            nonce,
-            cells,
-        })
+        Ok(Self { region, epoch, sequence_id, write_time_ms, nonce, cells })
     }
 }
 
 fn decode_cells(mut rest: Bytes, sequence_id: SequenceId) -> Result<Vec<Cell>, Defect> {
-    let count = rest
-        .try_get_u32()
-        .map_err(|_| cut_off("number of cells", 4, rest.len()))? as usize;
+    let count = rest.try_get_u32().map_err(|_| cut_off("number of cells", 4, rest.len()))? as usize;
     if count > rest.len() / CELL_BYTES_MIN {
         return Err(cut_off("list of cells", count * CELL_BYTES_MIN, rest.len()));
     }
     let mut cells = Vec::with_capacity(count);
     for _ in 0..count {
-        let length = rest
-            .try_get_u32()
-            .map_err(|_| cut_off("length of a cell", 4, rest.len()))? as usize;
+        let length =
+            rest.try_get_u32().map_err(|_| cut_off("length of a cell", 4, rest.len()))? as usize;
         if length > rest.len() {
             return Err(cut_off("cell", length, rest.len()));
         }
@@ -203,11 +184,7 @@ fn decode_cells(mut rest: Bytes, sequence_id: SequenceId) -> Result<Vec<Cell>, D
 }
 
 fn cut_off(part: &'static str, needed: usize, left: usize) -> Defect {
-    Defect::CutOff {
-        part,
-        needed: needed as u64,
-        left: left as u64,
-    }
+    Defect::CutOff { part, needed: needed as u64, left: left as u64 }
 }
 
 // === impl RecordIdentity ===
@@ -252,9 +229,5 @@ pub(super) fn check_record(prefix: &[u8; RECORD_PREFIX_BYTES], body: &[u8]) -> R
     if found == computed {
         return Ok(());
     }
-    Err(Defect::Checksum {
-        part: "record",
-        found,
-        computed,
-    })
+    Err(Defect::Checksum { part: "record", found, computed })
 }

@@ -61,11 +61,7 @@ pub async fn list(
     let entries = files.list(folder).await?;
     let log_file = |entry: basalt_fs::DirectoryEntry| {
         let number = entry.name.strip_prefix(&prefix)?.parse().ok()?;
-        Some(LogFile {
-            path: folder.join(&entry.name),
-            number,
-            length: entry.length,
-        })
+        Some(LogFile { path: folder.join(&entry.name), number, length: entry.length })
     };
     let mut logs: Vec<LogFile> = entries.into_iter().filter_map(log_file).collect();
     logs.sort_by_key(|log| log.number);

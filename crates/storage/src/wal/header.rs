@@ -96,16 +96,11 @@ impl FileHeader {
             needed: FILE_HEADER_BYTES as u64,
             left: bytes.len() as u64,
         })?;
-        let mut rest = bytes
-            .strip_prefix(&FILE_MAGIC)
-            .ok_or(Defect::Magic { part: "log" })?;
+        let mut rest = bytes.strip_prefix(&FILE_MAGIC).ok_or(Defect::Magic { part: "log" })?;
         let checksum = check_end("file header", 0, bytes)?;
         let version = rest.get_u16();
         if version != FILE_VERSION {
-            return Err(Defect::Version {
-                found: version,
-                known: FILE_VERSION,
-            });
+            return Err(Defect::Version { found: version, known: FILE_VERSION });
         }
         let number = rest.get_u64();
         let created_ms = rest.get_u64();
@@ -114,13 +109,7 @@ impl FileHeader {
         let boot_id = take_text(&mut rest, "boot id")?.to_owned();
         let part = "server name";
         let server = server.parse().map_err(|_| Defect::Text { part })?;
-        let header = Self {
-            cluster_id,
-            server,
-            boot_id,
-            number,
-            created_ms,
-        };
+        let header = Self { cluster_id, server, boot_id, number, created_ms };
         Ok((header, FileChecksum(checksum)))
     }
 }
@@ -128,9 +117,8 @@ impl FileHeader {
 fn take_text<'a>(rest: &mut &'a [u8], part: &'static str) -> Result<&'a str, Defect> {
     let not_one = Defect::Text { part };
     let (length, after) = rest.split_first_chunk::<2>().ok_or(not_one.clone())?;
-    let (text, after) = after
-        .split_at_checked(u16::from_be_bytes(*length).into())
-        .ok_or(not_one.clone())?;
+    let (text, after) =
+        after.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(not_one.clone())?;
     *rest = after;
     std::str::from_utf8(text).map_err(|_| not_one)
 }
@@ -160,9 +148,7 @@ impl BatchHeader {
             left: bytes.len() as u64,
         })?;
         let part = "batch header";
-        let mut rest = bytes
-            .strip_prefix(&BATCH_MAGIC)
-            .ok_or(Defect::Magic { part })?;
+        let mut rest = bytes.strip_prefix(&BATCH_MAGIC).ok_or(Defect::Magic { part })?;
         check_end(part, file.0, bytes)?;
         let header = Self {
             offset: rest.get_u64(),
@@ -190,21 +176,15 @@ impl BatchHeader {
 
 /// Checks bytes that end with their checksum, and returns it.
 pub(super) fn check_end(part: &'static str, seed: u32, bytes: &[u8]) -> Result<u32, Defect> {
-    let (covered, found) = bytes
-        .split_last_chunk::<CHECKSUM_BYTES>()
-        .ok_or(Defect::CutOff {
-            part,
-            needed: CHECKSUM_BYTES as u64,
-            left: bytes.len() as u64,
-        })?;
+    let (covered, found) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(Defect::CutOff {
+        part,
+        needed: CHECKSUM_BYTES as u64,
+        left: bytes.len() as u64,
+    })?;
     let found = u32::from_be_bytes(*found);
     let computed = crc32c_append(seed, covered);
     if found == computed {
         return Ok(found);
     }
-    Err(Defect::Checksum {
-        part,
-        found,
-        computed,
-    })
+    Err(Defect::Checksum { part, found, computed })
 }

@@ -15,10 +15,7 @@ pub(super) struct Latch<T> {
 
 impl<T> Default for Latch<T> {
     fn default() -> Self {
-        Self {
-            value: OnceLock::new(),
-            set: Notify::new(),
-        }
+        Self { value: OnceLock::new(), set: Notify::new() }
     }
 }
 

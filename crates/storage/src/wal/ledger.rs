@@ -50,12 +50,8 @@ impl Ledger {
     /// A new file, which is written from now on; the one before is closed.
     pub(super) fn open_file(&mut self, number: u64, path: PathBuf) {
         self.close_files();
-        let entry = FileEntry {
-            path,
-            bytes: 0,
-            state: FileState::Written,
-            unflushed: BTreeMap::new(),
-        };
+        let entry =
+            FileEntry { path, bytes: 0, state: FileState::Written, unflushed: BTreeMap::new() };
         self.files.insert(number, entry);
     }
 
@@ -138,10 +134,7 @@ impl Ledger {
     /// The bytes of edits in files which hold later edits of the same region that are not flushed:
     /// what a recovery would have to read at most.
     pub(super) fn unflushed_bytes(&self) -> u64 {
-        let regions = self
-            .files
-            .values()
-            .flat_map(|entry| entry.unflushed.values());
+        let regions = self.files.values().flat_map(|entry| entry.unflushed.values());
         regions.map(|unflushed| unflushed.bytes).sum()
     }
 }
@@ -155,11 +148,7 @@ mod tests {
     }
 
     fn edit(number: u8, sequence_id: u64) -> Touched {
-        Touched {
-            region: region(number),
-            sequence_id: SequenceId(sequence_id),
-            bytes: 100,
-        }
+        Touched { region: region(number), sequence_id: SequenceId(sequence_id), bytes: 100 }
     }
 
     fn obsolete(ledger: &mut Ledger) -> Option<u64> {

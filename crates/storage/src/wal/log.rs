@@ -123,11 +123,7 @@ impl Wal {
         });
         let writer = Writer::new(Arc::clone(&shared), maker, config, first);
         tokio::spawn(writer.run());
-        Ok(Self {
-            shared,
-            files,
-            folder,
-        })
+        Ok(Self { shared, files, folder })
     }
 
     /// Waits until there is room for `bytes` ([`super::EncodedEdit::record_bytes`]), in the order
@@ -226,11 +222,7 @@ impl Wal {
 
     fn or_fenced(&self, error: basalt_fs::Error) -> Error {
         let folder = self.folder.clone();
-        if error.is_not_found() {
-            Error::Fenced { folder }
-        } else {
-            error.into()
-        }
+        if error.is_not_found() { Error::Fenced { folder } } else { error.into() }
     }
 }
 

@@ -59,7 +59,7 @@ pub struct Permit<'a> {
 
 /// An edit on its way to the disk.
 #[must_use = "the edit is not durable before `synced` says so"]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ticket {
     outcome: Outcome,
 }
@@ -113,11 +113,7 @@ impl Queue {
         room.forget();
         batch.room_bytes += reserved + self.room.forget_permits(bytes.saturating_sub(reserved));
         edit.put(sequence_id, &mut batch.bytes);
-        batch.touched.push(Touched {
-            region: edit.region(),
-            sequence_id,
-            bytes: bytes as u64,
-        });
+        batch.touched.push(Touched { region: edit.region(), sequence_id, bytes: bytes as u64 });
         let first = batch.touched.len() == 1;
         let outcome = Arc::clone(&batch.outcome);
         drop(state);
@@ -171,11 +167,7 @@ impl Queue {
             let next = Batch::with_capacity(state.pending.bytes.len());
             std::mem::replace(&mut state.pending, next)
         });
-        Some(Work {
-            batch,
-            roll: state.roll.take(),
-            close: state.close,
-        })
+        Some(Work { batch, roll: state.roll.take(), close: state.close })
     }
 
     /// Tells all who wait for `batch` that it is durable.
@@ -218,12 +210,7 @@ impl Batch {
         let capacity = bytes.clamp(BATCH_HEADER_BYTES, CAPACITY_BYTES_MAX);
         let mut bytes = BytesMut::with_capacity(capacity);
         bytes.resize(BATCH_HEADER_BYTES, 0);
-        Self {
-            bytes,
-            touched: Vec::new(),
-            outcome: Outcome::default(),
-            room_bytes: 0,
-        }
+        Self { bytes, touched: Vec::new(), outcome: Outcome::default(), room_bytes: 0 }
     }
 }
 

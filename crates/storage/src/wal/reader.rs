@@ -89,9 +89,7 @@ impl WalReader {
             return Ok(None);
         };
         let edit = Edit::decode(&record.body);
-        Ok(Some(edit.map_err(|defect| {
-            self.records.corrupt(record.offset, defect)
-        })?))
+        Ok(Some(edit.map_err(|defect| self.records.corrupt(record.offset, defect))?))
     }
 
     /// Where the file ended; `None` before the end was reached.
@@ -142,11 +140,7 @@ impl RecordReader {
     }
 
     pub(super) fn corrupt(&self, offset: u64, defect: Defect) -> Error {
-        Error::Corrupt {
-            path: self.path.clone(),
-            offset,
-            defect,
-        }
+        Error::Corrupt { path: self.path.clone(), offset, defect }
     }
 
     /// The next record; `None` at the end.
@@ -181,16 +175,10 @@ impl RecordReader {
             return Err(Stop::Damaged(offset, defect));
         }
         if offset == self.cut {
-            self.finished = Some(Ok(Tail {
-                end: offset,
-                torn_bytes: 0,
-                defect: None,
-            }));
+            self.finished = Some(Ok(Tail { end: offset, torn_bytes: 0, defect: None }));
             return Ok(None);
         }
-        let bytes = self
-            .take("batch header", offset, BATCH_HEADER_BYTES)
-            .await?;
+        let bytes = self.take("batch header", offset, BATCH_HEADER_BYTES).await?;
         let header = BatchHeader::decode(&bytes, self.checksum, offset)
             .map_err(|defect| Stop::Damaged(offset, defect))?;
         self.batch_end = self.stream.position().saturating_add(header.records_bytes);
@@ -200,9 +188,11 @@ impl RecordReader {
 
     async fn read_record(&mut self, offset: u64) -> Result<Record, Stop> {
         let damaged = |defect| Stop::Damaged(offset, defect);
-        let bytes = self.take("record", offset, RECORD_PREFIX_BYTES).await?;
-        let mut prefix = [0; RECORD_PREFIX_BYTES];
-        prefix.copy_from_slice(&bytes);
+        let left = self.stream.left();
+        let prefix = self.stream.take_array::<RECORD_PREFIX_BYTES>().await;
+        let prefix = prefix
+            .map_err(Stop::Failed)?
+            .ok_or_else(|| damaged(cut_off("record", RECORD_PREFIX_BYTES, left)))?;
         let length = edit::body_length(&prefix).map_err(damaged)?;
         let body = self.take("record", offset, length).await?;
         edit::check_record(&prefix, &body).map_err(damaged)?;
@@ -212,14 +202,9 @@ impl RecordReader {
 
     async fn take(&mut self, part: &'static str, from: u64, length: usize) -> Result<Bytes, Stop> {
         let left = self.stream.left();
-        let cut_off = Defect::CutOff {
-            part,
-            needed: length as u64,
-            left,
-        };
         match self.stream.take(length).await {
             Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => Err(Stop::Damaged(from, cut_off)),
+            Ok(None) => Err(Stop::Damaged(from, cut_off(part, length, left))),
             Err(error) => Err(Stop::Failed(error)),
         }
     }
@@ -250,10 +235,10 @@ impl RecordReader {
     }
 
     fn torn(&self, end: u64, defect: Defect) -> Tail {
-        Tail {
-            end,
-            torn_bytes: self.cut - end,
-            defect: Some(defect),
-        }
+        Tail { end, torn_bytes: self.cut - end, defect: Some(defect) }
     }
+}
+
+fn cut_off(part: &'static str, needed: usize, left: u64) -> Defect {
+    Defect::CutOff { part, needed: needed as u64, left }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use basalt_fs::ReadFile;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{Error, Result};
@@ -53,14 +53,7 @@ impl<T: Send + 'static> ReadAhead<T> {
 impl Stream {
     /// Reads `file` from its beginning up to `end`, which it must reach.
     pub(super) fn new(file: Arc<dyn ReadFile>, end: u64) -> Self {
-        Self {
-            file,
-            end,
-            position: 0,
-            window: Bytes::new(),
-            ahead: None,
-            next_read: 0,
-        }
+        Self { file, end, position: 0, window: Bytes::new(), ahead: None, next_read: 0 }
     }
 
     /// Where the next bytes lie.
@@ -94,6 +87,17 @@ impl Stream {
             gathered.extend_from_slice(&self.window.split_to(part));
         }
         Ok(Some(gathered.freeze()))
+    }
+
+    /// The next few bytes, copied. `None` if there are fewer before the end.
+    pub(super) async fn take_array<const LENGTH: usize>(&mut self) -> Result<Option<[u8; LENGTH]>> {
+        if let Some(bytes) = self.window.first_chunk().copied() {
+            self.position += LENGTH as u64;
+            self.window.advance(LENGTH);
+            return Ok(Some(bytes));
+        }
+        let bytes = self.take(LENGTH).await?;
+        Ok(bytes.and_then(|bytes| bytes.first_chunk().copied()))
     }
 
     /// The next window; the one after it is under way then. Empty at the end.

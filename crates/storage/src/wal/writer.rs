@@ -47,6 +47,15 @@ pub(super) struct Writer {
     maker: FileMaker,
     config: WalConfig,
     current: OpenFile,
+    /// Last, so that the file is closed before anybody hears of the end.
+    end: End,
+}
+
+/// Tells of the writer's end, however it comes.
+struct End {
+    shared: Arc<Shared>,
+    /// All that was added is durable.
+    clean: bool,
 }
 
 /// The file that is written.
@@ -70,23 +79,19 @@ impl Writer {
         config: WalConfig,
         first: OpenFile,
     ) -> Self {
-        shared
-            .ledger
-            .lock()
-            .open_file(first.number, first.path.clone());
-        Self {
-            shared,
-            maker,
-            config,
-            current: first,
-        }
+        shared.ledger.lock().open_file(first.number, first.path.clone());
+        let end = End { shared: Arc::clone(&shared), clean: false };
+        Self { shared, maker, config, current: first, end }
     }
 
     /// Writes until the log is closed. After a failure it only waits for that: the file stays
     /// locked for as long as the server may still answer somebody.
     pub(super) async fn run(mut self) {
         match self.write_until_closed().await {
-            Ok(()) => self.shared.ledger.lock().close_files(),
+            Ok(()) => {
+                self.shared.ledger.lock().close_files();
+                self.end.clean = true;
+            }
             Err(error) => {
                 self.shared.queue.refuse(&error);
                 self.shared.queue.failure.set(error);
@@ -136,10 +141,7 @@ impl Writer {
         let number = self.current.number;
         let end = self.current.file.length() + length;
         // Before the write: nobody may flush an edit away that the ledger does not know yet.
-        self.shared
-            .ledger
-            .lock()
-            .record(number, end, &batch.touched);
+        self.shared.ledger.lock().record(number, end, &batch.touched);
         let started = self.maker.clock.boot_time();
         let path = self.current.path.clone();
         let write = self.current.append_batch(bytes, batch.touched.len());
@@ -147,13 +149,15 @@ impl Writer {
             .await
             .inspect_err(|error| batch.outcome.set(Err(error.clone())))?;
         let took = self.maker.clock.boot_time().saturating_sub(started);
+        {
+            let mut written = self.shared.written.lock();
+            written.batches += 1;
+            written.edits += batch.touched.len() as u64;
+            written.bytes += length;
+            written.sync_time += took;
+            written.sync_time_max = written.sync_time_max.max(took);
+        }
         self.shared.queue.settle(&batch);
-        let mut written = self.shared.written.lock();
-        written.batches += 1;
-        written.edits += batch.touched.len() as u64;
-        written.bytes += length;
-        written.sync_time += took;
-        written.sync_time_max = written.sync_time_max.max(took);
         Ok(())
     }
 
@@ -172,19 +176,21 @@ impl Writer {
         self.write_mark().await?;
         let number = self.current.number + 1;
         let next = self.maker.make(number).await?;
-        self.shared
-            .ledger
-            .lock()
-            .open_file(number, next.path.clone());
+        self.shared.ledger.lock().open_file(number, next.path.clone());
         self.current = next;
         Ok(())
     }
 }
 
-impl Drop for Writer {
-    /// However the task ends, nobody waits for it any more.
+// === impl End ===
+
+impl Drop for End {
     fn drop(&mut self) {
-        self.shared.queue.refuse(&self.shared.queue.refusal());
+        let queue = &self.shared.queue;
+        queue.refuse(&queue.refusal());
+        if !self.clean {
+            queue.failure.set(queue.refusal());
+        }
         self.shared.ended.set(());
     }
 }
@@ -210,23 +216,14 @@ impl FileMaker {
             self.files.sync_directory(&folder).await?;
             Ok(file)
         };
-        let file = within(self, &path, made)
-            .await
-            .map_err(|error| match error {
-                Error::Files(files) if files.is_not_found() => Error::Fenced {
-                    folder: paths::server_logs(&self.server),
-                },
-                other => other,
-            })?;
+        let file = within(self, &path, made).await.map_err(|error| match error {
+            Error::Files(files) if files.is_not_found() => {
+                Error::Fenced { folder: paths::server_logs(&self.server) }
+            }
+            other => other,
+        })?;
         let synced = file.length();
-        Ok(OpenFile {
-            file,
-            path,
-            number,
-            checksum,
-            synced,
-            marked: true,
-        })
+        Ok(OpenFile { file, path, number, checksum, synced, marked: true })
     }
 }
 
@@ -268,12 +265,8 @@ impl OpenFile {
     }
 
     fn header(&self, records_bytes: u64, records: u32) -> [u8; BATCH_HEADER_BYTES] {
-        let header = BatchHeader {
-            offset: self.file.length(),
-            synced: self.synced,
-            records_bytes,
-            records,
-        };
+        let header =
+            BatchHeader { offset: self.file.length(), synced: self.synced, records_bytes, records };
         header.encode(self.checksum)
     }
 }

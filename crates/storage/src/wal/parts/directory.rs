@@ -102,16 +102,11 @@ impl Directory {
     /// Without its entries, but with their number and checksum.
     fn decode_header(bytes: &[u8]) -> Result<(Self, u32, u32), Defect> {
         let part = "header of an index";
-        let mut rest = bytes
-            .strip_prefix(&MAGIC)
-            .ok_or(Defect::Magic { part: "index" })?;
+        let mut rest = bytes.strip_prefix(&MAGIC).ok_or(Defect::Magic { part: "index" })?;
         check_end(part, 0, bytes)?;
         let version = rest.get_u16();
         if version != VERSION {
-            return Err(Defect::Version {
-                found: version,
-                known: VERSION,
-            });
+            return Err(Defect::Version { found: version, known: VERSION });
         }
         let regions = rest.get_u32();
         if u64::from(regions) > REGIONS_MAX {
@@ -134,11 +129,7 @@ impl Directory {
     fn decode_entries(&mut self, bytes: Bytes, found: u32) -> Result<(), Defect> {
         let computed = crc32c(&bytes);
         if found != computed {
-            return Err(Defect::Checksum {
-                part: "directory",
-                found,
-                computed,
-            });
+            return Err(Defect::Checksum { part: "directory", found, computed });
         }
         let entries = bytes.chunks_exact(ENTRY_BYTES).filter_map(Entry::decode);
         self.entries = entries.collect();
@@ -147,9 +138,7 @@ impl Directory {
 
     /// What it says of a region.
     pub(super) fn find(&self, region: EncodedRegionName) -> Option<&Entry> {
-        let found = self
-            .entries
-            .binary_search_by_key(&region, |entry| entry.summary.region);
+        let found = self.entries.binary_search_by_key(&region, |entry| entry.summary.region);
         self.entries.get(found.ok()?)
     }
 
@@ -157,11 +146,7 @@ impl Directory {
         PartsSummary {
             cut: self.cut,
             end: self.end,
-            parts: self
-                .entries
-                .into_iter()
-                .map(|entry| entry.summary)
-                .collect(),
+            parts: self.entries.into_iter().map(|entry| entry.summary).collect(),
         }
     }
 }
@@ -170,13 +155,7 @@ impl Directory {
 
 impl Entry {
     fn put(&self, output: &mut BytesMut) {
-        let PartSummary {
-            region,
-            epochs,
-            sequence_ids,
-            edits,
-            bytes,
-        } = &self.summary;
+        let PartSummary { region, epochs, sequence_ids, edits, bytes } = &self.summary;
         output.put_slice(region.digest());
         output.put_u64(epochs.start().0);
         output.put_u64(epochs.end().0);
@@ -212,11 +191,7 @@ impl Entry {
         let section = read_part(file, part, self.section_offset, self.section_bytes).await?;
         let (found, computed) = (self.section_checksum, crc32c(&section));
         if found != computed {
-            return Err(Unreadable::Damaged(Defect::Checksum {
-                part,
-                found,
-                computed,
-            }));
+            return Err(Unreadable::Damaged(Defect::Checksum { part, found, computed }));
         }
         Ok(section)
     }
@@ -231,11 +206,7 @@ async fn read_part(
 ) -> Result<Bytes, Unreadable> {
     let left = file.length().saturating_sub(offset);
     if length > left {
-        return Err(Unreadable::Damaged(Defect::CutOff {
-            part,
-            needed: length,
-            left,
-        }));
+        return Err(Unreadable::Damaged(Defect::CutOff { part, needed: length, left }));
     }
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     Ok(file.read_at(offset, length).await?)

@@ -47,11 +47,7 @@ pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Resu
         Err(error) if error.is_already_exists() => {}
         written => written?,
     }
-    Ok(PartsSummary {
-        cut,
-        end,
-        parts: parts.into_iter().map(|(summary, _)| summary).collect(),
-    })
+    Ok(PartsSummary { cut, end, parts: parts.into_iter().map(|(summary, _)| summary).collect() })
 }
 
 /// The index that is there, if it is whole and made for this cut; another is deleted.
@@ -74,11 +70,7 @@ async fn read_existing(
             "an index was made for another cut of its log; it is made again"
         ),
         Err(Unreadable::Damaged(defect)) => {
-            let error = Error::Corrupt {
-                path: path.to_owned(),
-                offset: 0,
-                defect,
-            };
+            let error = Error::Corrupt { path: path.to_owned(), offset: 0, defect };
             tracing::warn!(%error, "the index of a log is damaged; it is made again");
         }
     }
@@ -107,13 +99,7 @@ impl PartBuilder {
 
     fn add(&mut self, identity: RecordIdentity, record: &Record) {
         let length = (RECORD_PREFIX_BYTES + record.body.len()) as u64;
-        let PartSummary {
-            epochs,
-            sequence_ids,
-            edits,
-            bytes,
-            ..
-        } = &mut self.summary;
+        let PartSummary { epochs, sequence_ids, edits, bytes, .. } = &mut self.summary;
         *epochs = *epochs.start().min(&identity.epoch)..=*epochs.end().max(&identity.epoch);
         let id = identity.sequence_id;
         *sequence_ids = *sequence_ids.start().min(&id)..=*sequence_ids.end().max(&id);

@@ -71,11 +71,7 @@ impl RangesBuilder {
 
 impl Ranges {
     pub(super) fn new(encoded: Bytes, end: u64) -> Self {
-        Self {
-            encoded,
-            previous_end: 0,
-            end,
-        }
+        Self { encoded, previous_end: 0, end }
     }
 
     /// The next range; `None` behind the last.
@@ -128,12 +124,7 @@ fn take_varint(input: &mut Bytes) -> Result<u64, Defect> {
             return Ok(number);
         }
     }
-    Err(Defect::Length {
-        part: "number of a range",
-        found: 11,
-        min: 1,
-        max: 10,
-    })
+    Err(Defect::Length { part: "number of a range", found: 11, min: 1, max: 10 })
 }
 
 #[cfg(test)]
@@ -159,11 +150,7 @@ mod tests {
     fn a_range_stays_short_enough_to_be_read_at_once() {
         let record = RANGE_BYTES_MAX / 2;
         let records: Vec<_> = (0..5).map(|i| i * record..(i + 1) * record).collect();
-        let expected = [
-            0..2 * record,
-            2 * record..4 * record,
-            4 * record..5 * record,
-        ];
+        let expected = [0..2 * record, 2 * record..4 * record, 4 * record..5 * record];
         assert_eq!(round_trip(&records), expected);
         let long = 5..5 + 3 * RANGE_BYTES_MAX;
         assert_eq!(round_trip(std::slice::from_ref(&long)), [long]);
@@ -176,10 +163,6 @@ mod tests {
         let encoded = Bytes::from(builder.finish());
         assert!(Ranges::new(encoded.clone(), 699).next().is_err());
         assert!(Ranges::new(encoded.slice(..2), 700).next().is_err());
-        assert!(
-            Ranges::new(Bytes::from_static(&[0xff; 32]), 700)
-                .next()
-                .is_err()
-        );
+        assert!(Ranges::new(Bytes::from_static(&[0xff; 32]), 700).next().is_err());
     }
 }

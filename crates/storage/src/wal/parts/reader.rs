@@ -71,11 +71,7 @@ pub async fn read_part(
     };
     read.await.map_err(|unreadable| match unreadable {
         Unreadable::Files(error) => error.into(),
-        Unreadable::Damaged(defect) => Error::Corrupt {
-            path,
-            offset: 0,
-            defect,
-        },
+        Unreadable::Damaged(defect) => Error::Corrupt { path, offset: 0, defect },
     })
 }
 
@@ -150,11 +146,7 @@ impl PartReader {
         let file = Arc::clone(&self.file);
         Ok(Some(ReadAhead::start(async move {
             let bytes = file.read_ranges(&ranges).await?;
-            Ok(Window {
-                ranges,
-                bytes,
-                taken: 0,
-            })
+            Ok(Window { ranges, bytes, taken: 0 })
         })))
     }
 
@@ -171,11 +163,7 @@ impl PartReader {
     }
 
     fn corrupt(&self, offset: u64, defect: Defect) -> Error {
-        Error::Corrupt {
-            path: self.part.log.clone(),
-            offset,
-            defect,
-        }
+        Error::Corrupt { path: self.part.log.clone(), offset, defect }
     }
 }
 
@@ -189,10 +177,8 @@ impl Window {
             needed: needed as u64,
             left: left as u64,
         };
-        let prefix = *self
-            .bytes
-            .first_chunk::<RECORD_PREFIX_BYTES>()
-            .ok_or(cut_off(RECORD_PREFIX_BYTES))?;
+        let prefix =
+            *self.bytes.first_chunk::<RECORD_PREFIX_BYTES>().ok_or(cut_off(RECORD_PREFIX_BYTES))?;
         let length = edit::body_length(&prefix)?;
         let end = RECORD_PREFIX_BYTES + length;
         if end > left {

@@ -38,11 +38,7 @@ async fn write_log() -> Written {
         }
     }
     let bytes = files.read_whole(&log(1), u64::MAX).await.unwrap();
-    Written {
-        bytes,
-        edits,
-        acked_at,
-    }
+    Written { bytes, edits, acked_at }
 }
 
 async fn read(bytes: &[u8], cut: u64) -> super::super::Result<(Vec<Edit>, Tail)> {
@@ -58,10 +54,7 @@ async fn every_prefix_holds_what_was_acknowledged_and_nothing_half() {
     for length in 0..=written.bytes.len() {
         let (edits, tail) = read(&written.bytes[..length], length as u64).await.unwrap();
         let acked = written.acked_at.iter().filter(|at| **at <= length).count();
-        assert!(
-            edits.len() >= acked,
-            "{length} bytes: an acknowledged edit is missing"
-        );
+        assert!(edits.len() >= acked, "{length} bytes: an acknowledged edit is missing");
         assert_eq!(edits, written.edits[..edits.len()]);
         assert_eq!(tail.end + tail.torn_bytes, length as u64);
     }
@@ -132,10 +125,7 @@ async fn a_mark_makes_damage_to_the_last_batch_corruption() {
     let error = read(&bytes, bytes.len() as u64).await.unwrap_err();
     assert!(error.is_corrupt());
     let text = error.to_string();
-    assert!(
-        text.starts_with("/log: corrupt at byte 548: the checksum of a record"),
-        "{text}"
-    );
+    assert!(text.starts_with("/log: corrupt at byte 548: the checksum of a record"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,10 +141,7 @@ async fn a_copy_of_a_log_inside_a_value_proves_nothing() {
     ];
     append_synced(&wal, &edit).await.unwrap();
     let bytes = files.read_whole(&log(1), u64::MAX).await.unwrap();
-    for damaged in [
-        FILE_HEADER_BYTES,
-        FILE_HEADER_BYTES + BATCH_HEADER_BYTES + 9,
-    ] {
+    for damaged in [FILE_HEADER_BYTES, FILE_HEADER_BYTES + BATCH_HEADER_BYTES + 9] {
         let mut bytes = bytes.to_vec();
         bytes[damaged] ^= 1;
         let (edits, tail) = read(&bytes, bytes.len() as u64).await.unwrap();
@@ -182,9 +169,6 @@ async fn what_a_crash_leaves_holds_every_acknowledged_edit() {
         assert!(read == edits[..2] || (read == edits && torn.len() == after.len()));
         assert!(wal.reserve(1).await.is_ok());
         let late = append(&wal, &edit(1, 3, 50)).await.unwrap();
-        assert!(
-            late.synced().await.is_err(),
-            "a crashed machine acknowledges nothing"
-        );
+        assert!(late.synced().await.is_err(), "a crashed machine acknowledges nothing");
     }
 }

@@ -38,10 +38,7 @@ impl FaultyFiles {
             failing: AtomicBool::new(false),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         };
-        Self {
-            disk: MemoryFileSystem::new(),
-            faults: Arc::new(faults),
-        }
+        Self { disk: MemoryFileSystem::new(), faults: Arc::new(faults) }
     }
 }
 

@@ -49,23 +49,14 @@ fn edit(number: u8, sequence_id: u64, value_bytes: usize) -> Edit {
         epoch: RegionEpoch(3 + sequence_id.0 / 10),
         sequence_id,
         write_time_ms: 1_700_000_000_000 + sequence_id.0,
-        nonce: (sequence_id.0 % 3 == 0).then_some(Nonce {
-            group: 1,
-            nonce: sequence_id.0,
-        }),
+        nonce: (sequence_id.0.is_multiple_of(3))
+            .then_some(Nonce { group: 1, nonce: sequence_id.0 }),
         cells: cells.collect(),
     }
 }
 
 fn encode(edit: &Edit) -> EncodedEdit {
-    EncodedEdit::new(
-        edit.region,
-        edit.epoch,
-        edit.write_time_ms,
-        edit.nonce,
-        &edit.cells,
-    )
-    .unwrap()
+    EncodedEdit::new(edit.region, edit.epoch, edit.write_time_ms, edit.nonce, &edit.cells).unwrap()
 }
 
 async fn append(wal: &Wal, edit: &Edit) -> super::Result<Ticket> {
@@ -91,9 +82,8 @@ async fn read_all(reader: &mut WalReader) -> super::Result<Vec<Edit>> {
 }
 
 async fn read_log(files: &SharedFileSystem, number: u64) -> Vec<Edit> {
-    let mut reader = WalReader::open(files, &log(number), length(files, &log(number)).await)
-        .await
-        .unwrap();
+    let mut reader =
+        WalReader::open(files, &log(number), length(files, &log(number)).await).await.unwrap();
     let edits = read_all(&mut reader).await.unwrap();
     assert_eq!(reader.tail().unwrap().torn_bytes, 0);
     edits

@@ -51,25 +51,15 @@ async fn check_against_reader(files: &SharedFileSystem, cut: u64) {
     let expected = by_region(&read_all(&mut reader).await.unwrap());
     let summary = index_parts(files, &log(1), cut).await.unwrap();
     assert_eq!(summary.end, reader.tail().unwrap().end);
-    assert_eq!(
-        index_parts(files, &log(1), cut).await.unwrap(),
-        summary,
-        "from the index"
-    );
+    assert_eq!(index_parts(files, &log(1), cut).await.unwrap(), summary, "from the index");
     assert_eq!(summary.parts.len(), expected.len());
     for (part, (region, edits)) in summary.parts.iter().zip(&expected) {
         let ids = edits.iter().map(|edit| edit.sequence_id);
         let epochs = edits.iter().map(|edit| edit.epoch);
         assert_eq!(part.region, *region);
         assert_eq!(part.edits, edits.len() as u64);
-        assert_eq!(
-            part.sequence_ids,
-            ids.clone().min().unwrap()..=ids.max().unwrap()
-        );
-        assert_eq!(
-            part.epochs,
-            epochs.clone().min().unwrap()..=epochs.max().unwrap()
-        );
+        assert_eq!(part.sequence_ids, ids.clone().min().unwrap()..=ids.max().unwrap());
+        assert_eq!(part.epochs, epochs.clone().min().unwrap()..=epochs.max().unwrap());
         let bytes: usize = edits.iter().map(|edit| encode(edit).record_bytes()).sum();
         assert_eq!(part.bytes, bytes as u64);
         let number = region.digest()[0];
@@ -79,11 +69,7 @@ async fn check_against_reader(files: &SharedFileSystem, cut: u64) {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
 proptest! {
@@ -104,9 +90,7 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn a_part_of_several_windows_is_read_whole() {
-    let edits: Vec<_> = (0..600)
-        .map(|i| ((i / 7 % 3) as u8, 9000, i % 50 == 0))
-        .collect();
+    let edits: Vec<_> = (0..600).map(|i| ((i / 7 % 3) as u8, 9000, i % 50 == 0)).collect();
     let (files, written) = write(&edits).await;
     let length = length(&files, &log(1)).await;
     assert!(length > 5 << 20);
@@ -131,20 +115,11 @@ async fn a_damaged_index_is_refused_and_made_again() {
     }
     for length in 0..index.len() {
         files.delete_file(&path).await.unwrap();
-        files
-            .write_whole(&path, index.slice(..length))
-            .await
-            .unwrap();
-        assert!(
-            read_region(&files, 2).await.is_err(),
-            "{length} bytes were taken"
-        );
+        files.write_whole(&path, index.slice(..length)).await.unwrap();
+        assert!(read_region(&files, 2).await.is_err(), "{length} bytes were taken");
     }
     files.delete_file(&path).await.unwrap();
-    files
-        .write_whole(&path, Bytes::from_static(b"garbage"))
-        .await
-        .unwrap();
+    files.write_whole(&path, Bytes::from_static(b"garbage")).await.unwrap();
     assert_eq!(index_parts(&files, &log(1), cut).await.unwrap(), summary);
     assert_eq!(files.read_whole(&path, u64::MAX).await.unwrap(), index);
     assert_eq!(read_region(&files, 2).await.unwrap(), written[1..2]);
@@ -154,9 +129,7 @@ async fn a_damaged_index_is_refused_and_made_again() {
 async fn damage_that_comes_after_the_index_is_found() {
     let (files, _) = write(&[(1, 10, true), (2, 10, false), (1, 10, true)]).await;
     let bytes = files.read_whole(&log(1), u64::MAX).await.unwrap();
-    index_parts(&files, &log(1), bytes.len() as u64)
-        .await
-        .unwrap();
+    index_parts(&files, &log(1), bytes.len() as u64).await.unwrap();
     files.delete_file(&log(1)).await.unwrap();
     let mut damaged = bytes.to_vec();
     damaged[560] ^= 1;

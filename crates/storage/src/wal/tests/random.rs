@@ -12,9 +12,7 @@ use crate::wal::header::{BatchHeader, FILE_HEADER_BYTES, FileChecksum, FileHeade
 use crate::wal::parts::{index_parts, index_path, read_part};
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
 fn file_header() -> (Vec<u8>, FileChecksum) {
@@ -109,8 +107,5 @@ fn an_edit_that_fits_in_no_record_is_refused() {
     let value = vec![0; crate::wal::RECORD_BYTES_MAX];
     let cell = Cell::put(b"row", b"f", b"q", 1, &value).unwrap();
     let encoded = EncodedEdit::new(region(1), RegionEpoch(1), 0, None, &[cell]);
-    assert!(matches!(
-        encoded,
-        Err(crate::wal::Error::EditTooLong { .. })
-    ));
+    assert!(matches!(encoded, Err(crate::wal::Error::EditTooLong { .. })));
 }

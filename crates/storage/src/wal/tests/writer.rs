@@ -88,25 +88,16 @@ async fn edits_are_read_back_in_the_order_of_the_calls() {
 #[tokio::test(start_paused = true)]
 async fn the_queue_takes_no_more_than_its_bound() {
     let (faulty, files) = faulty();
-    let config = WalConfig {
-        queue_bytes_max: 1000,
-        ..WalConfig::default()
-    };
+    let config = WalConfig { queue_bytes_max: 1000, ..WalConfig::default() };
     let wal = create(&files, config).await.unwrap();
     faulty.faults.hold_syncs();
     let first = append(&wal, &edit(1, 2, 600)).await.unwrap();
     settle().await;
-    assert!(
-        now_or_never(wal.reserve(600)).is_none(),
-        "600 of 1000 are taken"
-    );
+    assert!(now_or_never(wal.reserve(600)).is_none(), "600 of 1000 are taken");
     let dropped = now_or_never(wal.reserve(200)).unwrap().unwrap();
     assert!(now_or_never(wal.reserve(200)).is_none());
     drop(dropped);
-    assert!(
-        now_or_never(wal.reserve(200)).is_some(),
-        "an unused permit is given back"
-    );
+    assert!(now_or_never(wal.reserve(200)).is_some(), "an unused permit is given back");
     faulty.faults.let_syncs(1);
     first.synced().await.unwrap();
     let oversized = wal.reserve(5000).await.unwrap();
@@ -137,10 +128,7 @@ async fn after_a_failed_sync_everything_fails_for_good() {
     assert!(append(&wal, &edit(1, 5, 10)).await.is_err());
     assert!(wal.roll().await.is_err());
     let seal = files.seal(&log(1), files.boot_id()).await.unwrap();
-    assert!(
-        !seal.writer_gone,
-        "the lock is no proof while the server may answer"
-    );
+    assert!(!seal.writer_gone, "the lock is no proof while the server may answer");
     assert!(wal.close().await.is_err());
     let seal = files.seal(&log(1), files.boot_id()).await.unwrap();
     assert!(seal.writer_gone);
@@ -152,13 +140,28 @@ async fn a_write_that_hangs_has_failed() {
     let wal = create(&files, WalConfig::default()).await.unwrap();
     faulty.faults.hold_syncs();
     let result = append_synced(&wal, &edit(1, 1, 10)).await;
-    assert!(matches!(
-        result,
-        Err(Error::TimedOut {
-            limit_ms: 10_000,
-            ..
-        })
-    ));
+    assert!(matches!(result, Err(Error::TimedOut { limit_ms: 10_000, .. })));
+}
+
+#[test]
+fn a_writer_that_is_gone_has_failed() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (faulty, files) = faulty();
+    let first = runtime();
+    let (wal, ticket) = first.block_on(async {
+        let wal = create(&files, WalConfig::default()).await.unwrap();
+        faulty.faults.hold_syncs();
+        let ticket = append(&wal, &edit(1, 1, 10)).await.unwrap();
+        settle().await;
+        (wal, ticket)
+    });
+    drop(first);
+    runtime().block_on(async {
+        assert!(matches!(ticket.synced().await, Err(Error::Closed)));
+        assert!(matches!(wal.failed().await, Error::Closed));
+        assert!(wal.roll().await.is_err());
+        assert!(wal.close().await.is_err());
+    });
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,10 +185,7 @@ async fn a_closed_log_takes_nothing_and_has_not_failed() {
     let ticket = append(&wal, &edit(1, 1, 10)).await.unwrap();
     wal.close().await.unwrap();
     ticket.synced().await.unwrap();
-    assert!(matches!(
-        append(&wal, &edit(1, 2, 10)).await,
-        Err(Error::Closed)
-    ));
+    assert!(matches!(append(&wal, &edit(1, 2, 10)).await, Err(Error::Closed)));
     assert!(now_or_never(wal.failed()).is_none());
     wal.close().await.unwrap();
 }
@@ -193,19 +193,14 @@ async fn a_closed_log_takes_nothing_and_has_not_failed() {
 #[tokio::test(start_paused = true)]
 async fn a_full_file_is_followed_by_another() {
     let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
-    let config = WalConfig {
-        roll_bytes: 4000,
-        ..WalConfig::default()
-    };
+    let config = WalConfig { roll_bytes: 4000, ..WalConfig::default() };
     let wal = create(&files, config).await.unwrap();
     let edits: Vec<Edit> = (1..=30).map(|id| edit(1, id, 500)).collect();
     for edit in &edits {
         append_synced(&wal, edit).await.unwrap();
     }
     wal.roll().await.unwrap();
-    let logs = list(&files, &server(), &paths::server_logs(&server()))
-        .await
-        .unwrap();
+    let logs = list(&files, &server(), &paths::server_logs(&server())).await.unwrap();
     let numbers: Vec<u64> = logs.iter().map(|log| log.number).collect();
     assert!(numbers.len() > 5);
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
@@ -249,11 +244,7 @@ async fn a_server_whose_folder_was_renamed_knows_that_it_is_fenced() {
     append_synced(&wal, &edit(2, 1, 10)).await.unwrap();
     let logs = fence(&files, &server()).await.unwrap();
     assert_eq!(logs.len(), 2);
-    assert_eq!(
-        fence(&files, &server()).await.unwrap(),
-        logs,
-        "once is as good as twice"
-    );
+    assert_eq!(fence(&files, &server()).await.unwrap(), logs, "once is as good as twice");
     append_synced(&wal, &edit(1, 2, 10)).await.unwrap();
     wal.forget_region(region(1));
     wal.forget_region(region(2));
@@ -289,10 +280,7 @@ async fn an_idle_log_is_marked_once_without_a_sync() {
     let (syncs, before) = (faulty.faults.syncs(), length(&files, &log(1)).await);
     tokio::time::sleep(Duration::from_millis(100)).await;
     let after = length(&files, &log(1)).await;
-    assert_eq!(
-        after,
-        before + super::super::header::BATCH_HEADER_BYTES as u64
-    );
+    assert_eq!(after, before + super::super::header::BATCH_HEADER_BYTES as u64);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(length(&files, &log(1)).await, after);
     assert_eq!(faulty.faults.syncs(), syncs);

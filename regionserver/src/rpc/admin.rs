@@ -1,0 +1,65 @@
+//! `AdminService`: what clients and the shell ask of one region server about its regions.
+
+use basalt_hbase_rpc::{Call, Exception, Reply, pb, schema, znode};
+
+use super::{Result, Rpc, request};
+use crate::schedulers;
+
+// === impl Rpc ===
+
+impl Rpc {
+    pub(super) async fn admin_service(&self, call: Call) -> Result<Reply> {
+        match call.method.as_str() {
+            "GetRegionInfo" => self.get_region_info(&call),
+            "GetOnlineRegion" => {
+                let regions = self.server.regions();
+                let infos =
+                    regions.iter().map(|served| schema::region_to_message(&served.region.info));
+                Ok(Reply::new(&pb::GetOnlineRegionResponse { region_info: infos.collect() }))
+            }
+            "GetServerInfo" => Ok(Reply::new(&pb::GetServerInfoResponse {
+                server_info: pb::ServerInfo {
+                    server_name: znode::server_to_message(&self.server.name),
+                    webui_port: None,
+                },
+            })),
+            "FlushRegion" => self.flush_region(&call).await,
+            "CompactRegion" => self.compact_region(&call),
+            "RollWALWriter" => {
+                let rolled = self.server.shared.wal.roll().await;
+                rolled.map_err(|error| Exception::from(crate::region::Error::Wal(error)))?;
+                Ok(Reply::new(&pb::RollWalWriterResponse::default()))
+            }
+            method => Err(Exception::unknown_method(method)),
+        }
+    }
+
+    fn get_region_info(&self, call: &Call) -> Result<Reply> {
+        let request: pb::GetRegionInfoRequest = request(call)?;
+        let served = self.region(&request.region)?;
+        let region_info = schema::region_to_message(&served.region.info);
+        Ok(Reply::new(&pb::GetRegionInfoResponse { region_info, ..Default::default() }))
+    }
+
+    async fn flush_region(&self, call: &Call) -> Result<Reply> {
+        let request: pb::FlushRegionRequest = request(call)?;
+        let served = self.region(&request.region)?;
+        served.region.flush().await?;
+        // A region that was just recovered may now let go of the sealed logs as well.
+        schedulers::flush(&self.server, &served).await;
+        Ok(Reply::new(&pb::FlushRegionResponse { flushed: Some(true), ..Default::default() }))
+    }
+
+    fn compact_region(&self, call: &Call) -> Result<Reply> {
+        let request: pb::CompactRegionRequest = request(call)?;
+        let served = self.region(&request.region)?;
+        // Clients do not wait for a compaction: they ask for its state.
+        let all = request.major();
+        tokio::spawn(async move {
+            if let Err(error) = served.region.compact(&served.ownership, all).await {
+                tracing::error!(region = %served.region.info, %error, "compaction failed");
+            }
+        });
+        Ok(Reply::new(&pb::CompactRegionResponse::default()))
+    }
+}

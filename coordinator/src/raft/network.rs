@@ -23,7 +23,10 @@ use tonic::{Code, Request, Status};
 
 use crate::raft::types::{LogId, StoredSnapshot, TypeConfig, Vote};
 use crate::wire::v1::peer_client::PeerClient;
-use crate::wire::{ballot_of, log_id_of, v1, vote_of};
+use crate::wire::{
+    entry_to_wire, log_id_from_wire, log_id_to_wire, stored_membership_to_wire, v1, vote_from_wire,
+    vote_of, vote_to_wire,
+};
 
 /// Lazily connected channels to the other members.
 #[derive(Clone)]
@@ -219,10 +222,10 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let request = v1::AppendRequest {
-            vote: ballot_of(&rpc.vote),
-            previous: rpc.prev_log_id.map(Into::into),
-            entries: rpc.entries.into_iter().map(Into::into).collect(),
-            leader_commit: rpc.leader_commit.map(Into::into),
+            vote: Some(vote_to_wire(rpc.vote)),
+            previous: rpc.prev_log_id.map(log_id_to_wire),
+            entries: rpc.entries.into_iter().map(entry_to_wire).collect(),
+            leader_commit: rpc.leader_commit.map(log_id_to_wire),
         };
         let mut client = self.client()?;
         let response = within(self.request_timeout, client.append(request))
@@ -232,10 +235,10 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
         match response.into_inner().outcome {
             Some(Outcome::Success(_)) => Ok(AppendEntriesResponse::Success),
             Some(Outcome::Partial(partial)) => Ok(AppendEntriesResponse::PartialSuccess(
-                log_id_of(partial.upto),
+                partial.upto.map(log_id_from_wire),
             )),
             Some(Outcome::Conflict(_)) => Ok(AppendEntriesResponse::Conflict),
-            Some(Outcome::HigherVote(vote)) => Ok(AppendEntriesResponse::HigherVote(vote.into())),
+            Some(Outcome::HigherVote(vote)) => Ok(AppendEntriesResponse::HigherVote(vote_from_wire(vote))),
             None => {
                 let status = Status::internal("an append was answered with nothing");
                 Err(self.failed(RPCTypes::AppendEntries, status))
@@ -295,9 +298,9 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
         let expected_log = request.last_log_id().copied();
         let expected_vote = *request.from_leader();
         let request = v1::TransferLeaderRequest {
-            from: ballot_of(request.from_leader()),
+            from: Some(vote_to_wire(expected_vote)),
             to: *request.to_node_id(),
-            last: expected_log.map(Into::into),
+            last: expected_log.map(log_id_to_wire),
         };
         let mut client = self.client()?;
         let response = within(self.request_timeout, client.transfer_leader(request))
@@ -312,9 +315,11 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
             None => Ok(()),
             Some(Refusal::VoteChanged(actual)) => Err(TransferLeaderError::VoteChanged {
                 expected: expected_vote,
-                actual: actual.into(),
+                actual: vote_from_wire(actual),
             }),
-            Some(Refusal::NotFlushed(actual)) => Err(not_flushed(Some(actual.into()))),
+            Some(Refusal::NotFlushed(actual)) => {
+                Err(not_flushed(Some(log_id_from_wire(actual))))
+            }
             Some(Refusal::NothingFlushed(_)) => Err(not_flushed(None)),
         })
     }
@@ -322,8 +327,8 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
 
 fn vote_request(rpc: VoteRequest<TypeConfig>) -> v1::VoteRequest {
     v1::VoteRequest {
-        vote: ballot_of(&rpc.vote),
-        last: rpc.last_log_id.map(Into::into),
+        vote: Some(vote_to_wire(rpc.vote)),
+        last: rpc.last_log_id.map(log_id_to_wire),
         leadership_transfer: rpc.leadership_transfer,
     }
 }
@@ -333,16 +338,16 @@ fn vote_response(
 ) -> Result<VoteResponse<TypeConfig>, Status> {
     let response = response.into_inner();
     let vote = vote_of(response.vote).map_err(internal)?;
-    let last = log_id_of(response.last);
+    let last = response.last.map(log_id_from_wire);
     Ok(VoteResponse::new(vote, last, response.granted))
 }
 
 fn chunks(vote: Vote, snapshot: StoredSnapshot) -> impl Iterator<Item = v1::SnapshotChunk> {
     let state = snapshot.snapshot;
     let first = v1::SnapshotChunk {
-        vote: ballot_of(&vote),
-        last: snapshot.meta.last_log_id.map(Into::into),
-        membership: Some((&snapshot.meta.last_membership).into()),
+        vote: Some(vote_to_wire(vote)),
+        last: snapshot.meta.last_log_id.map(log_id_to_wire),
+        membership: Some(stored_membership_to_wire(&snapshot.meta.last_membership)),
         length: state.len() as u64,
         data: Bytes::new(),
     };

@@ -15,7 +15,10 @@ use crate::raft::network::{CLUSTER_KEY, MEMBER_KEY};
 use crate::raft::types::{Raft, SnapshotMeta, StoredSnapshot, TypeConfig};
 use crate::tree::Command;
 use crate::wire::v1::peer_server::Peer;
-use crate::wire::{ballot_of, entry_of, log_id_of, stored_membership_of, v1, vote_of};
+use crate::wire::{
+    entry_from_wire, log_id_from_wire, log_id_to_wire, stored_membership_from_wire, v1, vote_of,
+    vote_to_wire,
+};
 
 /// Answers the other members.
 pub(crate) struct PeerService {
@@ -71,22 +74,22 @@ impl Peer for PeerService {
     ) -> Result<Response<v1::AppendResponse>, Status> {
         self.check(&request)?;
         let request = request.into_inner();
-        let entries = request.entries.into_iter().map(entry_of);
+        let entries = request.entries.into_iter().map(entry_from_wire);
         let rpc = AppendEntriesRequest {
             vote: vote_of(request.vote).map_err(invalid)?,
-            prev_log_id: log_id_of(request.previous),
+            prev_log_id: request.previous.map(log_id_from_wire),
             entries: entries.collect::<Result<_, _>>().map_err(invalid)?,
-            leader_commit: log_id_of(request.leader_commit),
+            leader_commit: request.leader_commit.map(log_id_from_wire),
         };
         let response = self.raft().append_entries(rpc).await.map_err(unavailable)?;
         use v1::append_response::Outcome;
         let outcome = match response {
             AppendEntriesResponse::Success => Outcome::Success(true),
             AppendEntriesResponse::PartialSuccess(upto) => Outcome::Partial(v1::PartialSuccess {
-                upto: upto.map(Into::into),
+                upto: upto.map(log_id_to_wire),
             }),
             AppendEntriesResponse::Conflict => Outcome::Conflict(true),
-            AppendEntriesResponse::HigherVote(vote) => Outcome::HigherVote(vote.into()),
+            AppendEntriesResponse::HigherVote(vote) => Outcome::HigherVote(vote_to_wire(vote)),
         };
         Ok(Response::new(v1::AppendResponse {
             outcome: Some(outcome),
@@ -126,8 +129,8 @@ impl Peer for PeerService {
         }
         let vote = vote_of(first.vote).map_err(invalid)?;
         let meta = SnapshotMeta {
-            last_log_id: log_id_of(first.last),
-            last_membership: stored_membership_of(first.membership).map_err(invalid)?,
+            last_log_id: first.last.map(log_id_from_wire),
+            last_membership: stored_membership_from_wire(first.membership).map_err(invalid)?,
         };
         let mut state = BytesMut::from(first.data);
         while let Some(chunk) = chunks.message().await? {
@@ -150,7 +153,7 @@ impl Peer for PeerService {
         let installed = self.raft().install_full_snapshot(vote, snapshot).await;
         let response = installed.map_err(unavailable)?;
         Ok(Response::new(v1::SnapshotResponse {
-            vote: ballot_of(&response.vote),
+            vote: Some(vote_to_wire(response.vote)),
         }))
     }
 
@@ -163,17 +166,17 @@ impl Peer for PeerService {
         let rpc = TransferLeaderRequest::new(
             vote_of(request.from).map_err(invalid)?,
             request.to,
-            log_id_of(request.last),
+            request.last.map(log_id_from_wire),
         );
         let outcome = self.raft().handle_transfer_leader(rpc).await;
         use v1::transfer_leader_response::Refusal;
         let refusal = match outcome.map_err(unavailable)? {
             Ok(()) => None,
             Err(TransferLeaderError::VoteChanged { actual, .. }) => {
-                Some(Refusal::VoteChanged(actual.into()))
+                Some(Refusal::VoteChanged(vote_to_wire(actual)))
             }
             Err(TransferLeaderError::LogNotFlushed { actual, .. }) => Some(match actual {
-                Some(actual) => Refusal::NotFlushed(actual.into()),
+                Some(actual) => Refusal::NotFlushed(log_id_to_wire(actual)),
                 None => Refusal::NothingFlushed(true),
             }),
         };
@@ -223,15 +226,15 @@ impl Peer for PeerService {
 
 fn vote_request(request: v1::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
     let vote = vote_of(request.vote).map_err(invalid)?;
-    let mut rpc = VoteRequest::new(vote, log_id_of(request.last));
+    let mut rpc = VoteRequest::new(vote, request.last.map(log_id_from_wire));
     rpc.leadership_transfer = request.leadership_transfer;
     Ok(rpc)
 }
 
 fn vote_response(response: VoteResponse<TypeConfig>) -> Response<v1::VoteResponse> {
     Response::new(v1::VoteResponse {
-        vote: ballot_of(&response.vote),
-        last: response.last_log_id.map(Into::into),
+        vote: Some(vote_to_wire(response.vote)),
+        last: response.last_log_id.map(log_id_to_wire),
         granted: response.vote_granted,
     })
 }

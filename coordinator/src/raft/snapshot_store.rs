@@ -12,7 +12,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::raft::types::{LogId, SnapshotMeta, StoredSnapshot, term};
-use crate::wire::{log_id_of, stored_membership_of, v1};
+use crate::wire::{
+    log_id_from_wire, log_id_to_wire, stored_membership_from_wire, stored_membership_to_wire, v1,
+};
 
 /// The snapshots in a folder; only the newest is kept.
 #[derive(Clone)]
@@ -105,8 +107,8 @@ impl SnapshotStore {
 
 fn encode(meta: &SnapshotMeta, state: &Bytes) -> Result<Bytes, prost::EncodeError> {
     let header = v1::SnapshotHeader {
-        last: meta.last_log_id.map(Into::into),
-        membership: Some((&meta.last_membership).into()),
+        last: meta.last_log_id.map(log_id_to_wire),
+        membership: Some(stored_membership_to_wire(&meta.last_membership)),
     };
     let mut output = BytesMut::with_capacity(state.len() + header.encoded_len() + 16);
     output.put_u32(0);
@@ -130,10 +132,10 @@ fn decode(mut contents: Bytes) -> Result<StoredSnapshot, String> {
     let header = v1::SnapshotHeader::decode_length_delimited(&mut contents)
         .map_err(|error| error.to_string())?;
     let last_membership =
-        stored_membership_of(header.membership).map_err(|error| error.to_string())?;
+        stored_membership_from_wire(header.membership).map_err(|error| error.to_string())?;
     Ok(StoredSnapshot {
         meta: SnapshotMeta {
-            last_log_id: log_id_of(header.last),
+            last_log_id: header.last.map(log_id_from_wire),
             last_membership,
         },
         snapshot: contents,

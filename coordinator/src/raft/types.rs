@@ -12,8 +12,7 @@ use crate::tree::Command;
 openraft::declare_raft_types!(
     /// The coordinator's Raft: commands of the tree, members named by number alone (their
     /// addresses come from the configuration), at most one leader a term.
-    #[expect(unreachable_pub, reason = "a parameter of openraft's public types")]
-    pub TypeConfig:
+    pub(crate) TypeConfig:
         D = Command,
         R = (),
         NodeId = u64,

@@ -10,13 +10,15 @@ pub(crate) mod v1 {
     tonic::include_proto!("basalt.coordinator.v1");
 }
 
-pub(crate) use raft::{ballot_of, entry_of, log_id_of, nodes, stored_membership_of, vote_of};
+pub(crate) use raft::{
+    entry_from_wire, entry_to_wire, log_id_from_wire, log_id_to_wire, nodes,
+    stored_membership_from_wire, stored_membership_to_wire, vote_from_wire, vote_of, vote_to_wire,
+};
 
 /// A message that decodes, but says what it may not say.
-#[expect(unreachable_pub, reason = "the error of conversions to openraft's public types")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a message of another member or of the log has {problem}")]
-pub struct Malformed {
+pub(crate) struct Malformed {
     /// What is wrong with it.
     pub(crate) problem: &'static str,
 }

@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::raft::log::memory::Memory;
 use crate::raft::log::writer::{Completion, Write};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
-use crate::wire::v1;
+use crate::wire::{entry_to_wire, log_id_to_wire, v1, vote_to_wire};
 
 pub(crate) use recovery::open;
 
@@ -150,7 +150,7 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.memory.write().set_vote(*vote);
-        self.write_and_sync(v1::log_record::Record::Vote((*vote).into()))
+        self.write_and_sync(v1::log_record::Record::Vote(vote_to_wire(*vote)))
             .await
     }
 
@@ -162,7 +162,7 @@ impl RaftLogStorage<TypeConfig> for Log {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let records = entries
             .iter()
-            .map(|entry| v1::log_record::Record::Entry(entry.clone().into()))
+            .map(|entry| v1::log_record::Record::Entry(entry_to_wire(entry.clone())))
             .collect();
         // Readable before it is durable: replication to followers does not wait for our disk.
         self.memory.write().append(entries);
@@ -172,7 +172,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         self.memory.write().truncate_after(last.as_ref());
         let truncation = v1::Truncation {
-            keep: last.map(Into::into),
+            keep: last.map(log_id_to_wire),
         };
         self.write_and_sync(v1::log_record::Record::Truncation(truncation))
             .await
@@ -181,7 +181,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.memory.write().purge(upto);
         self.write(
-            vec![v1::log_record::Record::Purge(upto.into())],
+            vec![v1::log_record::Record::Purge(log_id_to_wire(upto))],
             Completion::Nobody,
         )
         .await

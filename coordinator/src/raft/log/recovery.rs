@@ -13,7 +13,9 @@ use crate::raft::log::memory::Memory;
 use crate::raft::log::writer::{Closed, Writer};
 use crate::raft::log::{Log, LogError};
 use crate::wire::v1::log_record::Record;
-use crate::wire::{entry_of, v1};
+use crate::wire::{
+    entry_from_wire, log_id_from_wire, log_id_to_wire, v1, vote_from_wire, vote_to_wire,
+};
 
 /// A log that was opened.
 pub(crate) struct Opened {
@@ -68,8 +70,8 @@ pub(crate) async fn open(
     let header = v1::SegmentHeader {
         number: last_number + 1,
         previous_length: last_length,
-        vote: replayed.memory.vote().map(Into::into),
-        purged: replayed.memory.purged().map(Into::into),
+        vote: replayed.memory.vote().map(vote_to_wire),
+        purged: replayed.memory.purged().map(log_id_to_wire),
         life,
     };
     let memory = Arc::new(RwLock::new(replayed.memory));
@@ -218,7 +220,7 @@ impl Replayed {
                     _ => None,
                 };
                 if let Some(purged) = purged {
-                    replayed.memory.purge(purged.into());
+                    replayed.memory.purge(log_id_from_wire(purged));
                 }
             }
         }
@@ -252,11 +254,11 @@ impl Replayed {
             Some(Record::Header(header)) => {
                 // What it repeats matters where the segments before it are gone.
                 if let Some(vote) = header.vote {
-                    self.memory.set_vote(vote.into());
+                    self.memory.set_vote(vote_from_wire(vote));
                 }
             }
             Some(Record::Entry(entry)) => {
-                let entry = entry_of(entry).map_err(|malformed| malformed.to_string())?;
+                let entry = entry_from_wire(entry).map_err(|malformed| malformed.to_string())?;
                 let (index, next) = (entry.log_id.index, self.memory.next_index());
                 if self.memory.purged().is_some_and(|purged| index <= purged.index) {
                     return Ok(Some(index));
@@ -267,9 +269,9 @@ impl Replayed {
                 self.memory.append(vec![entry]);
                 return Ok(Some(index));
             }
-            Some(Record::Vote(vote)) => self.memory.set_vote(vote.into()),
+            Some(Record::Vote(vote)) => self.memory.set_vote(vote_from_wire(vote)),
             Some(Record::Truncation(truncation)) => {
-                let keep = truncation.keep.map(Into::into);
+                let keep = truncation.keep.map(log_id_from_wire);
                 self.memory.truncate_after(keep.as_ref());
             }
             // Known already.

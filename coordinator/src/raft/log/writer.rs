@@ -135,8 +135,8 @@ impl Writer {
 
     async fn write(&mut self, records: Vec<v1::LogRecord>) -> basalt_fs::Result<()> {
         let offset = self.file.length();
-        self.file.append(frame::encode(offset, &records)).await?;
-        self.file.sync().await?;
+        let frame = frame::encode(offset, &records);
+        self.file.append_and_sync(frame).await?;
         if self.file.length() > SEGMENT_BYTES {
             self.roll().await?;
         }
@@ -179,8 +179,7 @@ async fn begin_segment(
     let record = v1::LogRecord {
         record: Some(Record::Header(*header)),
     };
-    file.append(frame::encode(0, &[record])).await?;
-    file.sync().await?;
+    file.append_and_sync(frame::encode(0, &[record])).await?;
     files.sync_directory(folder).await?;
     Ok(file)
 }

@@ -71,11 +71,7 @@ impl Error {
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound { path },
             io::ErrorKind::AlreadyExists => Self::AlreadyExists { path },
-            _ => Self::Io {
-                path,
-                operation,
-                source,
-            },
+            _ => Self::Io { path, operation, source },
         }
     }
 }

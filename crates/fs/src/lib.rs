@@ -133,14 +133,9 @@ pub trait FileSystem: Send + Sync + 'static {
         let file = self.open(path).await?;
         let length = file.length();
         if length > length_max {
-            return Err(Error::TooLong {
-                path: path.to_owned(),
-                length,
-                length_max,
-            });
+            return Err(Error::TooLong { path: path.to_owned(), length, length_max });
         }
-        file.read_at(0, usize::try_from(length).unwrap_or(usize::MAX))
-            .await
+        file.read_at(0, usize::try_from(length).unwrap_or(usize::MAX)).await
     }
 }
 

@@ -61,13 +61,8 @@ impl LocalFileSystem {
         fs::create_dir_all(root).map_err(|e| Error::from_io(root, "make the folder", e))?;
         rustix::fs::access(root, rustix::fs::Access::WRITE_OK)
             .map_err(|e| Error::from_io(root, "write to the folder", e.into()))?;
-        let root = root
-            .canonicalize()
-            .map_err(|e| Error::from_io(root, "resolve", e))?;
-        Ok(Self {
-            root,
-            boot_id: read_boot_id(),
-        })
+        let root = root.canonicalize().map_err(|e| Error::from_io(root, "resolve", e))?;
+        Ok(Self { root, boot_id: read_boot_id() })
     }
 
     fn resolve(&self, path: &Path) -> PathBuf {
@@ -85,14 +80,9 @@ impl FileSystem for LocalFileSystem {
                 .create_new(true)
                 .open(&path)
                 .map_err(|e| Error::from_io(&path, "create", e))?;
-            file.try_lock()
-                .map_err(|e| Error::from_io(&path, "lock", lock_error(e)))?;
-            Ok(Box::new(LocalAppendFile {
-                path,
-                file: Arc::new(file),
-                lost: false,
-                length: 0,
-            }) as Box<dyn AppendFile>)
+            file.try_lock().map_err(|e| Error::from_io(&path, "lock", lock_error(e)))?;
+            Ok(Box::new(LocalAppendFile { path, file: Arc::new(file), lost: false, length: 0 })
+                as Box<dyn AppendFile>)
         })
         .await
     }
@@ -101,15 +91,8 @@ impl FileSystem for LocalFileSystem {
         let path = self.resolve(path);
         on_disk(move || {
             let file = File::open(&path).map_err(|e| Error::from_io(&path, "open", e))?;
-            let length = file
-                .metadata()
-                .map_err(|e| Error::from_io(&path, "stat", e))?
-                .len();
-            Ok(Arc::new(LocalReadFile {
-                path,
-                file: Arc::new(file),
-                length,
-            }) as Arc<dyn ReadFile>)
+            let length = file.metadata().map_err(|e| Error::from_io(&path, "stat", e))?.len();
+            Ok(Arc::new(LocalReadFile { path, file: Arc::new(file), length }) as Arc<dyn ReadFile>)
         })
         .await
     }
@@ -141,11 +124,7 @@ impl FileSystem for LocalFileSystem {
 
     async fn exists(&self, path: &Path) -> Result<bool> {
         let path = self.resolve(path);
-        on_disk(move || {
-            path.try_exists()
-                .map_err(|e| Error::from_io(&path, "look for", e))
-        })
-        .await
+        on_disk(move || path.try_exists().map_err(|e| Error::from_io(&path, "look for", e))).await
     }
 
     async fn delete_file(&self, path: &Path) -> Result<()> {
@@ -169,9 +148,7 @@ impl FileSystem for LocalFileSystem {
         let path = self.resolve(path);
         on_disk(move || {
             let folder = File::open(&path).map_err(|e| Error::from_io(&path, "open", e))?;
-            folder
-                .sync_all()
-                .map_err(|e| Error::from_io(&path, "sync", e))
+            folder.sync_all().map_err(|e| Error::from_io(&path, "sync", e))
         })
         .await
     }
@@ -193,8 +170,7 @@ impl FileSystem for LocalFileSystem {
 impl AppendFile for LocalAppendFile {
     async fn append(&mut self, bytes: Bytes) -> Result<()> {
         let length = bytes.len() as u64;
-        self.with_file("append to", move |mut file| file.write_all(&bytes))
-            .await?;
+        self.with_file("append to", move |mut file| file.write_all(&bytes)).await?;
         self.length += length;
         Ok(())
     }
@@ -246,11 +222,7 @@ impl ReadFile for LocalReadFile {
     async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
         let end = offset.saturating_add(length as u64);
         if end > self.length {
-            return Err(Error::EndOfFile {
-                path: self.path.clone(),
-                offset,
-                length,
-            });
+            return Err(Error::EndOfFile { path: self.path.clone(), offset, length });
         }
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
         on_disk(move || {
@@ -258,11 +230,7 @@ impl ReadFile for LocalReadFile {
             match file.read_exact_at(&mut buffer, offset) {
                 Ok(()) => Ok(buffer.freeze()),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    Err(Error::EndOfFile {
-                        path,
-                        offset,
-                        length,
-                    })
+                    Err(Error::EndOfFile { path, offset, length })
                 }
                 Err(error) => Err(Error::from_io(&path, "read", error)),
             }
@@ -394,14 +362,8 @@ fn seal_file(path: &Path, same_kernel: bool) -> Result<Seal> {
     };
     let writer_gone = lock_free && same_kernel && is_local(&file, path)?;
     // The length is read after the lock was found free: before, it might still have grown.
-    let length = file
-        .metadata()
-        .map_err(|e| Error::from_io(path, "stat", e))?
-        .len();
-    Ok(Seal {
-        length,
-        writer_gone,
-    })
+    let length = file.metadata().map_err(|e| Error::from_io(path, "stat", e))?.len();
+    Ok(Seal { length, writer_gone })
 }
 
 fn is_local(file: &File, path: &Path) -> Result<bool> {
@@ -444,10 +406,7 @@ mod tests {
         assert_eq!(file.length(), 6);
         let reader = files.open(Path::new("/log")).await.unwrap();
         assert_eq!(&reader.read_at(2, 4).await.unwrap()[..], b"salt");
-        assert!(matches!(
-            reader.read_at(4, 4).await,
-            Err(Error::EndOfFile { .. })
-        ));
+        assert!(matches!(reader.read_at(4, 4).await, Err(Error::EndOfFile { .. })));
     }
 
     #[tokio::test]
@@ -458,14 +417,7 @@ mod tests {
         file.append_and_sync(contents.clone().into()).await.unwrap();
         assert_eq!(file.length(), 100_000);
         let reader = files.open(Path::new("/log")).await.unwrap();
-        let ranges = [
-            0..10,
-            10..20,
-            500..501,
-            9_000..9_000,
-            9_100..90_000,
-            99_990..100_000,
-        ];
+        let ranges = [0..10, 10..20, 500..501, 9_000..9_000, 9_100..90_000, 99_990..100_000];
         let expected: Vec<u8> = ranges
             .iter()
             .flat_map(|range| contents[range.start as usize..range.end as usize].to_vec())
@@ -480,28 +432,12 @@ mod tests {
     #[tokio::test]
     async fn neither_create_nor_rename_replaces_a_file() {
         let (_folder, files) = open();
-        files
-            .write_whole(Path::new("/a"), Bytes::from_static(b"1"))
-            .await
-            .unwrap();
-        files
-            .write_whole(Path::new("/b"), Bytes::from_static(b"2"))
-            .await
-            .unwrap();
-        assert!(
-            files
-                .create(Path::new("/a"))
-                .await
-                .err()
-                .unwrap()
-                .is_already_exists()
-        );
+        files.write_whole(Path::new("/a"), Bytes::from_static(b"1")).await.unwrap();
+        files.write_whole(Path::new("/b"), Bytes::from_static(b"2")).await.unwrap();
+        assert!(files.create(Path::new("/a")).await.err().unwrap().is_already_exists());
         let renamed = files.rename(Path::new("/a"), Path::new("/b")).await;
         assert!(renamed.unwrap_err().is_already_exists());
-        assert_eq!(
-            &files.read_whole(Path::new("/b"), 10).await.unwrap()[..],
-            b"2"
-        );
+        assert_eq!(&files.read_whole(Path::new("/b"), 10).await.unwrap()[..], b"2");
     }
 
     #[tokio::test]
@@ -509,28 +445,13 @@ mod tests {
         let (_folder, files) = open();
         let mut file = files.create(Path::new("/log")).await.unwrap();
         file.append(Bytes::from_static(b"abc")).await.unwrap();
-        let held = files
-            .seal(Path::new("/log"), files.boot_id())
-            .await
-            .unwrap();
+        let held = files.seal(Path::new("/log"), files.boot_id()).await.unwrap();
         assert!(!held.writer_gone);
         drop(file);
-        let free = files
-            .seal(Path::new("/log"), files.boot_id())
-            .await
-            .unwrap();
-        assert_eq!(
-            free,
-            Seal {
-                length: 3,
-                writer_gone: true
-            }
-        );
+        let free = files.seal(Path::new("/log"), files.boot_id()).await.unwrap();
+        assert_eq!(free, Seal { length: 3, writer_gone: true });
         let elsewhere = files.seal(Path::new("/log"), "another boot").await.unwrap();
-        assert!(
-            !elsewhere.writer_gone,
-            "a free lock proves nothing about another kernel"
-        );
+        assert!(!elsewhere.writer_gone, "a free lock proves nothing about another kernel");
     }
 
     #[tokio::test]

@@ -69,25 +69,15 @@ impl Default for MemoryFileSystem {
 impl MemoryFileSystem {
     /// An empty disk, seen by writer 0.
     pub fn new() -> Self {
-        let disk = Disk {
-            nodes: [(PathBuf::from("/"), Node::Directory)].into(),
-            ..Disk::default()
-        };
-        Self {
-            disk: Arc::new(Mutex::new(disk)),
-            writer: 0,
-            life: 0,
-        }
+        let disk =
+            Disk { nodes: [(PathBuf::from("/"), Node::Directory)].into(), ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(disk)), writer: 0, life: 0 }
     }
 
     /// The same disk as seen by `writer` in its present life.
     pub fn as_writer(&self, writer: u64) -> Self {
         let life = *self.disk.lock().lives.entry(writer).or_default();
-        Self {
-            disk: Arc::clone(&self.disk),
-            writer,
-            life,
-        }
+        Self { disk: Arc::clone(&self.disk), writer, life }
     }
 
     /// Ends the present life of `writer`. Of each file that it held open, `keep` is given the
@@ -100,9 +90,7 @@ impl MemoryFileSystem {
             if contents.holder.is_some_and(|(holder, _)| holder == writer) {
                 let unsynced = contents.bytes.len() - contents.synced;
                 let kept = usize::try_from(keep(unsynced as u64)).unwrap_or(unsynced);
-                contents
-                    .bytes
-                    .truncate(contents.synced + kept.min(unsynced));
+                contents.bytes.truncate(contents.synced + kept.min(unsynced));
                 contents.holder = None;
             }
         }
@@ -111,9 +99,7 @@ impl MemoryFileSystem {
     fn read(&self, path: &Path) -> Result<Bytes> {
         match self.disk.lock().nodes.get(path) {
             Some(Node::File(contents)) => Ok(contents.bytes.clone().freeze()),
-            _ => Err(Error::NotFound {
-                path: path.to_owned(),
-            }),
+            _ => Err(Error::NotFound { path: path.to_owned() }),
         }
     }
 
@@ -129,64 +115,36 @@ impl FileSystem for MemoryFileSystem {
         self.check_alive(path)?;
         let mut disk = self.disk.lock();
         if disk.nodes.contains_key(path) {
-            return Err(Error::AlreadyExists {
-                path: path.to_owned(),
-            });
+            return Err(Error::AlreadyExists { path: path.to_owned() });
         }
         disk.check_directory(path.parent().unwrap_or(Path::new("/")))?;
         disk.next_file += 1;
         let (file, holder) = (disk.next_file, (self.writer, self.life));
-        let contents = Contents {
-            file,
-            bytes: BytesMut::new(),
-            synced: 0,
-            holder: Some(holder),
-        };
+        let contents = Contents { file, bytes: BytesMut::new(), synced: 0, holder: Some(holder) };
         disk.nodes.insert(path.to_owned(), Node::File(contents));
         let disk = Arc::clone(&self.disk);
-        Ok(Box::new(MemoryAppendFile {
-            disk,
-            path: path.to_owned(),
-            file,
-            holder,
-            length: 0,
-        }))
+        Ok(Box::new(MemoryAppendFile { disk, path: path.to_owned(), file, holder, length: 0 }))
     }
 
     async fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>> {
-        Ok(Arc::new(MemoryReadFile {
-            path: path.to_owned(),
-            bytes: self.read(path)?,
-        }))
+        Ok(Arc::new(MemoryReadFile { path: path.to_owned(), bytes: self.read(path)? }))
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.check_alive(from)?;
         let mut disk = self.disk.lock();
         if disk.nodes.contains_key(to) {
-            return Err(Error::AlreadyExists {
-                path: to.to_owned(),
-            });
+            return Err(Error::AlreadyExists { path: to.to_owned() });
         }
         disk.check_directory(to.parent().unwrap_or(Path::new("/")))?;
         if !disk.nodes.contains_key(from) {
-            return Err(Error::NotFound {
-                path: from.to_owned(),
-            });
+            return Err(Error::NotFound { path: from.to_owned() });
         }
-        let moved: Vec<PathBuf> = disk
-            .nodes
-            .keys()
-            .filter(|path| path.starts_with(from))
-            .cloned()
-            .collect();
+        let moved: Vec<PathBuf> =
+            disk.nodes.keys().filter(|path| path.starts_with(from)).cloned().collect();
         for old in moved {
             let below = old.strip_prefix(from).unwrap_or(Path::new(""));
-            let new = if below.as_os_str().is_empty() {
-                to.to_owned()
-            } else {
-                to.join(below)
-            };
+            let new = if below.as_os_str().is_empty() { to.to_owned() } else { to.join(below) };
             if let Some(node) = disk.nodes.remove(&old) {
                 disk.nodes.insert(new, node);
             }
@@ -198,9 +156,7 @@ impl FileSystem for MemoryFileSystem {
         self.check_alive(path)?;
         let mut disk = self.disk.lock();
         for folder in path.ancestors() {
-            disk.nodes
-                .entry(folder.to_owned())
-                .or_insert(Node::Directory);
+            disk.nodes.entry(folder.to_owned()).or_insert(Node::Directory);
         }
         Ok(())
     }
@@ -208,17 +164,10 @@ impl FileSystem for MemoryFileSystem {
     async fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>> {
         let disk = self.disk.lock();
         disk.check_directory(path)?;
-        let below = disk
-            .nodes
-            .iter()
-            .filter(|(node, _)| node.parent() == Some(path));
+        let below = disk.nodes.iter().filter(|(node, _)| node.parent() == Some(path));
         Ok(below
             .map(|(node, contents)| DirectoryEntry {
-                name: node
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
+                name: node.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 is_directory: matches!(contents, Node::Directory),
                 length: match contents {
                     Node::Directory => 0,
@@ -240,18 +189,13 @@ impl FileSystem for MemoryFileSystem {
                 disk.nodes.remove(path);
                 Ok(())
             }
-            _ => Err(Error::NotFound {
-                path: path.to_owned(),
-            }),
+            _ => Err(Error::NotFound { path: path.to_owned() }),
         }
     }
 
     async fn delete_directory(&self, path: &Path) -> Result<()> {
         self.check_alive(path)?;
-        self.disk
-            .lock()
-            .nodes
-            .retain(|node, _| !node.starts_with(path));
+        self.disk.lock().nodes.retain(|node, _| !node.starts_with(path));
         Ok(())
     }
 
@@ -267,9 +211,7 @@ impl FileSystem for MemoryFileSystem {
                 length: contents.bytes.len() as u64,
                 writer_gone: contents.holder.is_none() && writer_boot_id == BOOT_ID,
             }),
-            _ => Err(Error::NotFound {
-                path: path.to_owned(),
-            }),
+            _ => Err(Error::NotFound { path: path.to_owned() }),
         }
     }
 
@@ -287,9 +229,7 @@ impl Disk {
     fn check_directory(&self, path: &Path) -> Result<()> {
         match self.nodes.get(path) {
             Some(Node::Directory) => Ok(()),
-            _ => Err(Error::NotFound {
-                path: path.to_owned(),
-            }),
+            _ => Err(Error::NotFound { path: path.to_owned() }),
         }
     }
 
@@ -298,11 +238,7 @@ impl Disk {
             return Ok(());
         }
         let source = std::io::Error::other("the simulated machine has crashed");
-        Err(Error::Io {
-            path: path.to_owned(),
-            operation: "write",
-            source,
-        })
+        Err(Error::Io { path: path.to_owned(), operation: "write", source })
     }
 
     /// Finds an open file under whatever name it has by now.
@@ -365,11 +301,7 @@ impl Drop for MemoryAppendFile {
 #[async_trait]
 impl ReadFile for MemoryReadFile {
     async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
-        let out_of_range = || Error::EndOfFile {
-            path: self.path.clone(),
-            offset,
-            length,
-        };
+        let out_of_range = || Error::EndOfFile { path: self.path.clone(), offset, length };
         let start = usize::try_from(offset).map_err(|_| out_of_range())?;
         let end = start.checked_add(length).ok_or_else(out_of_range)?;
         if end > self.bytes.len() {
@@ -397,16 +329,8 @@ mod tests {
         file.append(Bytes::from_static(b" lost")).await.unwrap();
         disk.crash(1, |_| 2);
         assert!(file.append(Bytes::from_static(b"zombie")).await.is_err());
-        assert_eq!(
-            &disk.read_whole(Path::new("/log"), 100).await.unwrap()[..],
-            b"durable l"
-        );
-        assert!(
-            disk.seal(Path::new("/log"), disk.boot_id())
-                .await
-                .unwrap()
-                .writer_gone
-        );
+        assert_eq!(&disk.read_whole(Path::new("/log"), 100).await.unwrap()[..], b"durable l");
+        assert!(disk.seal(Path::new("/log"), disk.boot_id()).await.unwrap().writer_gone);
     }
 
     #[tokio::test]
@@ -414,21 +338,10 @@ mod tests {
         let disk = MemoryFileSystem::new();
         disk.create_directories(Path::new("/wal")).await.unwrap();
         let mut file = disk.create(Path::new("/wal/1")).await.unwrap();
-        disk.rename(Path::new("/wal"), Path::new("/wal-splitting"))
-            .await
-            .unwrap();
+        disk.rename(Path::new("/wal"), Path::new("/wal-splitting")).await.unwrap();
         file.append(Bytes::from_static(b"late")).await.unwrap();
-        let renamed = disk
-            .read_whole(Path::new("/wal-splitting/1"), 10)
-            .await
-            .unwrap();
+        let renamed = disk.read_whole(Path::new("/wal-splitting/1"), 10).await.unwrap();
         assert_eq!(&renamed[..], b"late");
-        assert!(
-            disk.create(Path::new("/wal/2"))
-                .await
-                .err()
-                .unwrap()
-                .is_not_found()
-        );
+        assert!(disk.create(Path::new("/wal/2")).await.err().unwrap().is_not_found());
     }
 }

@@ -42,7 +42,8 @@ final class AsyncChecks {
   // === impl AsyncChecks ===
 
   void run() throws Exception {
-    try (AsyncConnection connection = wait(ConnectionFactory.createAsyncConnection(configuration))) {
+    try (AsyncConnection connection =
+        wait(ConnectionFactory.createAsyncConnection(configuration))) {
       AsyncTable<?> table = connection.getTable(name);
       checks.run("async: put, get, increment, checkAndMutate", () -> single(table));
       checks.run("async: batches and a scan over all regions", () -> bulk(table));

@@ -144,10 +144,7 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(), Error> {
         let wrong = |problem: String| Err(Error::Config { problem });
         if !matches!(self.members.len(), 1 | 3 | 5) {
-            return wrong(format!(
-                "{} members: a coordinator has 1, 3 or 5",
-                self.members.len()
-            ));
+            return wrong(format!("{} members: a coordinator has 1, 3 or 5", self.members.len()));
         }
         if !self.members.contains_key(&self.member_id) {
             return wrong(format!(
@@ -156,10 +153,8 @@ impl Config {
                 self.members.keys()
             ));
         }
-        if let Some(member) = self
-            .members
-            .keys()
-            .find(|member| !(1..=MEMBER_ID_MAX).contains(member))
+        if let Some(member) =
+            self.members.keys().find(|member| !(1..=MEMBER_ID_MAX).contains(member))
         {
             return wrong(format!("member id {member}: it must be 1 to {MEMBER_ID_MAX}"));
         }
@@ -170,9 +165,7 @@ impl Config {
                 timers.election_timeout_min, timers.election_timeout_max
             ));
         }
-        let shortest_wait = timers
-            .election_timeout_min
-            .saturating_sub(timers.leader_lease());
+        let shortest_wait = timers.election_timeout_min.saturating_sub(timers.leader_lease());
         if timers.heartbeat_interval.is_zero() || timers.heartbeat_interval >= shortest_wait {
             return wrong(format!(
                 "heartbeat_interval {:?} must be above 0 and below election_timeout_min - \

@@ -59,12 +59,8 @@ impl Expiry {
             if late > interval * STANDSTILL_INTERVALS {
                 self.forgive(late);
             }
-            let confirmed = leads
-                && member
-                    .raft
-                    .get_read_linearizer(ReadPolicy::LeaseRead)
-                    .await
-                    .is_ok();
+            let confirmed =
+                leads && member.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.is_ok();
             if !confirmed {
                 continue;
             }
@@ -73,10 +69,7 @@ impl Expiry {
                 let command = Command {
                     origin: None,
                     time_ms: member.seams.clock.wall_ms(),
-                    change: Change::ExpireSession {
-                        session,
-                        term: leadership.term,
-                    },
+                    change: Change::ExpireSession { session, term: leadership.term },
                 };
                 if member.raft.client_write_ff(command, None).await.is_err() {
                     return;

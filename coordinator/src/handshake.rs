@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use basalt_zk::proto::{
-    ConnectRequest, ConnectResponse, Decode, ErrorCode, SessionId, frame,
-};
+use basalt_zk::proto::{ConnectRequest, ConnectResponse, Decode, ErrorCode, SessionId, frame};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -49,11 +47,7 @@ pub(crate) async fn shake_hands(
         open(member, outgoing, timeout_ms).await
     } else if session::is_password(&secret, request.session_id, &request.password) {
         let attachment = member.seams.random.next_u64();
-        let change = Change::AttachSession {
-            session: request.session_id,
-            timeout_ms,
-            attachment,
-        };
+        let change = Change::AttachSession { session: request.session_id, timeout_ms, attachment };
         attach(member, outgoing, request.session_id, attachment, change).await
     } else {
         tracing::info!(session = %request.session_id, "wrong password");
@@ -86,11 +80,7 @@ async fn open(
     for _ in 0..ID_ATTEMPTS_MAX {
         let session = session::new_id(member.id(), &member.seams.random);
         let attachment = member.seams.random.next_u64();
-        let change = Change::CreateSession {
-            session,
-            timeout_ms,
-            attachment,
-        };
+        let change = Change::CreateSession { session, timeout_ms, attachment };
         match attach(member, outgoing, session, attachment, change).await {
             Err(ErrorCode::NodeExists) => {}
             outcome => return outcome,
@@ -111,10 +101,7 @@ async fn attach(
     let (replica, out) = (Arc::clone(&member.replica), Arc::clone(outgoing));
     let answer = move |outcome| {
         let outcome = match outcome {
-            Outcome::Applied {
-                verdict: Verdict::Done(_),
-                ..
-            } => {
+            Outcome::Applied { verdict: Verdict::Done(_), .. } => {
                 // Known from the very moment that it holds, so that no later change is missed.
                 replica.connect(session, attachment, &out);
                 Ok(())
@@ -128,11 +115,7 @@ async fn attach(
         // The connection may have been closed meanwhile.
         let _closed = sender.send(outcome);
     };
-    member
-        .replica
-        .proposals
-        .submit(change, Box::new(answer))
-        .await;
+    member.replica.proposals.submit(change, Box::new(answer)).await;
     attached.await.unwrap_or(Err(ErrorCode::ConnectionLoss))?;
     member.touch(session);
     Ok(Client {

@@ -72,10 +72,7 @@ impl Outgoing {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         });
-        let queue = OutgoingQueue {
-            messages,
-            outgoing: Arc::clone(&outgoing),
-        };
+        let queue = OutgoingQueue { messages, outgoing: Arc::clone(&outgoing) };
         (outgoing, queue)
     }
 
@@ -147,9 +144,7 @@ impl OutgoingQueue {
                 writer.flush().await
             });
             written.await??;
-            self.outgoing
-                .queued_bytes
-                .fetch_sub(buffer.len(), Ordering::Relaxed);
+            self.outgoing.queued_bytes.fetch_sub(buffer.len(), Ordering::Relaxed);
             self.outgoing.drained.notify_one();
             buffer.clear();
         }

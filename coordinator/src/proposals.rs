@@ -79,11 +79,7 @@ impl Proposals {
         Self {
             member,
             life,
-            queue: Mutex::new(Queue {
-                next: 1,
-                sent: 0,
-                pending: VecDeque::new(),
-            }),
+            queue: Mutex::new(Queue { next: 1, sent: 0, pending: VecDeque::new() }),
             added: Notify::new(),
             room: Arc::new(Semaphore::new(ROOM_UNITS)),
         }
@@ -141,11 +137,7 @@ impl Proposals {
 
     fn command(&self, pending: &Pending) -> Command {
         Command {
-            origin: Some(Origin {
-                member: self.member,
-                life: self.life,
-                number: pending.number,
-            }),
+            origin: Some(Origin { member: self.member, life: self.life, number: pending.number }),
             // The leader sets it.
             time_ms: 0,
             change: pending.change.clone(),
@@ -171,10 +163,7 @@ impl Proposals {
         }
         let mut queue = self.queue.lock();
         let settled = queue.pending.pop_front()?;
-        assert_eq!(
-            settled.number, origin.number,
-            "a member's commands are applied in order"
-        );
+        assert_eq!(settled.number, origin.number, "a member's commands are applied in order");
         Some(settled.answer)
     }
 
@@ -193,10 +182,7 @@ impl Proposals {
     /// How long the oldest command has been waiting.
     pub(crate) fn oldest_age(&self) -> Duration {
         let queue = self.queue.lock();
-        queue
-            .pending
-            .front()
-            .map_or(Duration::ZERO, |oldest| oldest.since.elapsed())
+        queue.pending.front().map_or(Duration::ZERO, |oldest| oldest.since.elapsed())
     }
 
     /// How many commands are waiting.
@@ -212,10 +198,7 @@ mod tests {
     use super::*;
 
     fn close(session: i64) -> Change {
-        Change::CloseSession {
-            session: SessionId(session),
-            attachment: 0,
-        }
+        Change::CloseSession { session: SessionId(session), attachment: 0 }
     }
 
     fn numbers(batch: &Batch) -> Vec<u64> {
@@ -245,11 +228,7 @@ mod tests {
     async fn commands_of_another_life_settle_nothing() {
         let proposals = Proposals::new(1, 9);
         proposals.submit(close(0), Box::new(|_| ())).await;
-        let other = Origin {
-            member: 1,
-            life: 8,
-            number: 1,
-        };
+        let other = Origin { member: 1, life: 8, number: 1 };
         assert!(proposals.settle(other).is_none());
         assert!(proposals.settle_unknown(8, 5).is_empty());
         assert_eq!(proposals.settle_unknown(9, 5).len(), 1);

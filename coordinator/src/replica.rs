@@ -57,11 +57,7 @@ impl Replica {
     ) -> Self {
         Self {
             member,
-            contents: RwLock::new(Contents {
-                state,
-                last,
-                membership,
-            }),
+            contents: RwLock::new(Contents { state, last, membership }),
             watches: Mutex::default(),
             clients: Mutex::default(),
             proposals,
@@ -123,10 +119,9 @@ impl Replica {
             answer(Outcome::Applied { zxid, verdict });
         }
         match applied.session {
-            Some(SessionChange::Attached {
-                session,
-                attachment,
-            }) => self.disconnect_unless(session, Some(attachment)),
+            Some(SessionChange::Attached { session, attachment }) => {
+                self.disconnect_unless(session, Some(attachment))
+            }
             Some(SessionChange::Closed { session }) => self.disconnect_unless(session, None),
             None => {}
         }
@@ -135,34 +130,18 @@ impl Replica {
     /// The state, for a snapshot. Cheap: nodes are shared until they change.
     pub(crate) fn freeze(&self) -> (State, Option<LogId>, StoredMembership) {
         let contents = self.contents.read();
-        (
-            contents.state.clone(),
-            contents.last,
-            contents.membership.clone(),
-        )
+        (contents.state.clone(), contents.last, contents.membership.clone())
     }
 
     /// Replaces the state by a snapshot of the leader. Events were missed, so all clients are
     /// disconnected: they come back and ask what they have missed.
-    pub(crate) fn install(
-        &self,
-        state: State,
-        last: Option<LogId>,
-        membership: StoredMembership,
-    ) {
+    pub(crate) fn install(&self, state: State, last: Option<LogId>, membership: StoredMembership) {
         let mut contents = self.contents.write();
         let pipeline = state.pipeline(self.member);
-        *contents = Contents {
-            state,
-            last,
-            membership,
-        };
+        *contents = Contents { state, last, membership };
         self.disconnect_all();
         if let Some(pipeline) = pipeline {
-            for answer in self
-                .proposals
-                .settle_unknown(pipeline.life, pipeline.number)
-            {
+            for answer in self.proposals.settle_unknown(pipeline.life, pipeline.number) {
                 answer(Outcome::Unknown);
             }
         }
@@ -178,10 +157,7 @@ impl Replica {
 
     /// The session belongs to this connection now; one that it had here before is closed.
     pub(crate) fn connect(&self, session: SessionId, attachment: u64, outgoing: &Arc<Outgoing>) {
-        let attached = Attached {
-            attachment,
-            outgoing: Arc::clone(outgoing),
-        };
+        let attached = Attached { attachment, outgoing: Arc::clone(outgoing) };
         if let Some(older) = self.clients.lock().insert(session, attached) {
             older.outgoing.close();
         }
@@ -191,10 +167,7 @@ impl Replica {
     pub(crate) fn disconnected(&self, session: SessionId, attachment: u64, connection: u64) {
         self.watches.lock().remove_connection(connection);
         let mut clients = self.clients.lock();
-        if clients
-            .get(&session)
-            .is_some_and(|attached| attached.attachment == attachment)
-        {
+        if clients.get(&session).is_some_and(|attached| attached.attachment == attachment) {
             clients.remove(&session);
         }
     }
@@ -202,9 +175,7 @@ impl Replica {
     /// Closes the session's connection, once it has all that is queued, unless it is `attachment`.
     fn disconnect_unless(&self, session: SessionId, attachment: Option<u64>) {
         let mut clients = self.clients.lock();
-        if clients
-            .get(&session)
-            .is_some_and(|attached| Some(attached.attachment) != attachment)
+        if clients.get(&session).is_some_and(|attached| Some(attached.attachment) != attachment)
             && let Some(attached) = clients.remove(&session)
         {
             attached.outgoing.finish();

@@ -22,7 +22,7 @@ use crate::member::{Latency, Leadership, Member};
 use crate::proposals::Proposals;
 use crate::raft::types::SnapshotMeta;
 use crate::raft::{
-    Peers, PeerService, Raft, RaftNetwork, SnapshotStore, StateMachine, log, with_random,
+    PeerService, Peers, Raft, RaftNetwork, SnapshotStore, StateMachine, log, with_random,
 };
 use crate::replica::Replica;
 use crate::tree::State;
@@ -91,6 +91,8 @@ async fn serve(
     }
     // Whatever it says, it has stopped.
     let _stopped = member.raft.shutdown().await;
+    // Who is told that this member has stopped may start it again: its ports are free by then.
+    tasks.shutdown().await;
     tracing::info!(member = member.id(), "stopped");
     stopped
 }
@@ -162,9 +164,8 @@ async fn newest_state(store: &SnapshotStore) -> Result<(State, SnapshotMeta), Er
     let Some(snapshot) = store.newest().await? else {
         return Ok((State::new(), SnapshotMeta::default()));
     };
-    let state = State::decode(snapshot.snapshot).map_err(|error| Error::Snapshot {
-        problem: error.to_string(),
-    })?;
+    let state = State::decode(snapshot.snapshot)
+        .map_err(|error| Error::Snapshot { problem: error.to_string() })?;
     Ok((state, snapshot.meta))
 }
 
@@ -205,9 +206,7 @@ fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
         removed_leader_step_down: StepDownPolicy::Never,
         ..openraft::Config::default()
     };
-    raft_config.validate().map_err(|error| Error::Config {
-        problem: error.to_string(),
-    })
+    raft_config.validate().map_err(|error| Error::Config { problem: error.to_string() })
 }
 
 /// A member that has never been in a cluster begins one with all that are configured. All of them
@@ -234,17 +233,19 @@ async fn follow_leadership(
     loop {
         let (now, running) = {
             let metrics = metrics.borrow_and_update();
-            let now = Leadership {
-                term: metrics.current_term,
-                leader: metrics.current_leader,
-            };
+            let now = Leadership { term: metrics.current_term, leader: metrics.current_leader };
             (now, metrics.running_state.clone())
         };
         running.map_err(stopped_by)?;
         leadership.send_if_modified(|known| {
             let is_new = *known != now;
             if is_new {
-                tracing::info!(member = member.id(), term = now.term, leader = now.leader, "leader");
+                tracing::info!(
+                    member = member.id(),
+                    term = now.term,
+                    leader = now.leader,
+                    "leader"
+                );
             }
             *known = now;
             is_new
@@ -294,7 +295,5 @@ async fn hand_over(member: &Member) {
 }
 
 fn stopped_by(problem: impl ToString) -> Error {
-    Error::Consensus {
-        problem: problem.to_string(),
-    }
+    Error::Consensus { problem: problem.to_string() }
 }

@@ -27,14 +27,9 @@ pub(crate) fn password(secret: &[u8; SECRET_BYTES], session: SessionId) -> Bytes
         }
         block
     };
-    let inner = Sha256::new()
-        .chain_update(padded(0x36))
-        .chain_update(session.0.to_be_bytes())
-        .finalize();
-    let code = Sha256::new()
-        .chain_update(padded(0x5c))
-        .chain_update(inner)
-        .finalize();
+    let inner =
+        Sha256::new().chain_update(padded(0x36)).chain_update(session.0.to_be_bytes()).finalize();
+    let code = Sha256::new().chain_update(padded(0x5c)).chain_update(inner).finalize();
     Bytes::copy_from_slice(code.get(..PASSWORD_BYTES).unwrap_or_default())
 }
 

@@ -82,9 +82,7 @@ fn judge(member: &Member, has_secret: bool, grace: Duration) {
 async fn propose_secret(member: &Member) {
     let secret = draw_secret(&member.seams.random);
     let proposals = &member.replica.proposals;
-    proposals
-        .submit(Change::SetSecret(secret), Box::new(|_| ()))
-        .await;
+    proposals.submit(Change::SetSecret(secret), Box::new(|_| ())).await;
 }
 
 fn draw_secret(random: &Random) -> [u8; SECRET_BYTES] {

@@ -107,10 +107,7 @@ impl Watches {
             return Err(TooManyWatches);
         }
         watcher.watches.insert((kind, path.to_owned()));
-        self.paths(kind)
-            .entry(path.to_owned())
-            .or_default()
-            .insert(connection);
+        self.paths(kind).entry(path.to_owned()).or_default().insert(connection);
         Ok(())
     }
 
@@ -209,11 +206,7 @@ impl Watches {
 
 /// The frame that tells a client of an event.
 pub(crate) fn event_frame(kind: EventType, path: &str) -> Bytes {
-    let header = ReplyHeader {
-        xid: Xid::EVENT,
-        zxid: Zxid(-1),
-        error: None,
-    };
+    let header = ReplyHeader { xid: Xid::EVENT, zxid: Zxid(-1), error: None };
     frame::encode(&[&header, &WatcherEvent::of(kind, path)])
 }
 
@@ -237,10 +230,7 @@ mod tests {
     }
 
     fn event(kind: EventType, path: &str) -> Event {
-        Event {
-            kind,
-            path: path.to_owned(),
-        }
+        Event { kind, path: path.to_owned() }
     }
 
     #[test]

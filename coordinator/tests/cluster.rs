@@ -39,14 +39,9 @@ async fn a_write_at_one_member_is_read_at_another_after_a_sync() {
     let cluster = Cluster::start(3);
     let leader = cluster.leader().await;
     let follower = leader % 3 + 1;
-    let (writer, reader) = (
-        cluster.connect_to(follower).await,
-        cluster.connect_to(leader % 3 + 1).await,
-    );
-    let (path, stat) = writer
-        .create("/a", data("1"), CreateMode::Persistent)
-        .await
-        .unwrap();
+    let (writer, reader) =
+        (cluster.connect_to(follower).await, cluster.connect_to(leader % 3 + 1).await);
+    let (path, stat) = writer.create("/a", data("1"), CreateMode::Persistent).await.unwrap();
     assert_eq!((path.as_str(), stat.version, stat.num_children), ("/a", 0, 0));
     // Its own writes are seen at once.
     assert_eq!(writer.get_data("/a").await.unwrap().0, data("1"));
@@ -68,21 +63,13 @@ async fn a_multi_is_all_or_nothing_and_sequences_count() {
     let client = cluster.connect().await;
     client.create("/q", Bytes::new(), CreateMode::Persistent).await.unwrap();
     for number in 0..3 {
-        let (path, _) = client
-            .create("/q/n-", Bytes::new(), CreateMode::PersistentSequential)
-            .await
-            .unwrap();
+        let (path, _) =
+            client.create("/q/n-", Bytes::new(), CreateMode::PersistentSequential).await.unwrap();
         assert_eq!(path, format!("/q/n-{number:010}"));
     }
-    let set = |version| Op::SetData {
-        path: "/q".to_owned(),
-        data: data("x"),
-        version: Some(version),
-    };
-    let remove = Op::Delete {
-        path: "/q/n-0000000001".to_owned(),
-        version: None,
-    };
+    let set =
+        |version| Op::SetData { path: "/q".to_owned(), data: data("x"), version: Some(version) };
+    let remove = Op::Delete { path: "/q/n-0000000001".to_owned(), version: None };
     let error = client.multi(vec![remove.clone(), set(7)]).await.unwrap_err();
     assert!(matches!(error, Error::Multi { index: 1, code: ErrorCode::BadVersion, .. }), "{error}");
     client.multi(vec![remove, set(0)]).await.unwrap();
@@ -104,10 +91,7 @@ async fn watches_fire_at_other_members() {
     writer.create("/w", data("1"), CreateMode::Persistent).await.unwrap();
     writer.create("/w/below", data("1"), CreateMode::Persistent).await.unwrap();
     writer.delete("/w/below", None).await.unwrap();
-    let node = |kind, path: &str| WatchedEvent::Node {
-        kind,
-        path: path.to_owned(),
-    };
+    let node = |kind, path: &str| WatchedEvent::Node { kind, path: path.to_owned() };
     let created = tokio::time::timeout(PATIENCE, created).await.unwrap().unwrap();
     assert_eq!(created, node(EventType::NodeCreated, "/w"));
     for expected in [
@@ -126,16 +110,9 @@ async fn an_event_comes_before_the_reply_that_shows_the_change() {
     cluster.leader().await;
     let mut client = RawClient::open(&cluster.server(1)).await;
     client.send(1, OpCode::Create.code(), &create("/e")).await;
-    let watch = GetDataRequest {
-        path: "/e".to_owned(),
-        watch: true,
-    };
+    let watch = GetDataRequest { path: "/e".to_owned(), watch: true };
     client.send(2, OpCode::GetData.code(), &watch).await;
-    let change = SetDataRequest {
-        path: "/e".to_owned(),
-        data: None,
-        version: -1,
-    };
+    let change = SetDataRequest { path: "/e".to_owned(), data: None, version: -1 };
     client.send(3, OpCode::SetData.code(), &change).await;
     client.send(4, OpCode::GetData.code(), &GetDataRequest { watch: false, ..watch }).await;
     let mut xids = Vec::new();
@@ -176,10 +153,7 @@ async fn a_silent_session_expires_everywhere_and_takes_its_nodes_along() {
     let observer = cluster.connect_to(leader).await;
     let mut silent = RawClient::open(&cluster.server(leader % 3 + 1)).await;
     assert_eq!(silent.timeout_ms, 500);
-    let ephemeral = CreateRequest {
-        flags: CreateMode::Ephemeral.flags(),
-        ..create("/mine")
-    };
+    let ephemeral = CreateRequest { flags: CreateMode::Ephemeral.flags(), ..create("/mine") };
     silent.send(1, OpCode::Create.code(), &ephemeral).await;
     assert_eq!(silent.receive().await.unwrap().0.error, None);
     observer.sync("/").await.unwrap();
@@ -203,24 +177,15 @@ async fn a_session_moves_to_its_newest_connection() {
     let cluster = Cluster::start(3);
     cluster.leader().await;
     let mut old = RawClient::open(&cluster.server(1)).await;
-    let again = ConnectRequest {
-        session_id: old.session,
-        password: old.password.clone(),
-        ..new_session()
-    };
+    let again =
+        ConnectRequest { session_id: old.session, password: old.password.clone(), ..new_session() };
     let new = RawClient::connect(&cluster.server(2), again.clone()).await.unwrap();
     assert_eq!(new.session, old.session);
     assert!(old.receive().await.is_none(), "the old connection is closed");
-    let forged = ConnectRequest {
-        password: Bytes::from_static(&[1; 16]),
-        ..again.clone()
-    };
+    let forged = ConnectRequest { password: Bytes::from_static(&[1; 16]), ..again.clone() };
     let refused = RawClient::connect(&cluster.server(2), forged).await.unwrap();
     assert_eq!(refused.session.0, 0);
-    let from_the_future = ConnectRequest {
-        last_zxid_seen: Zxid(1 << 40),
-        ..again
-    };
+    let from_the_future = ConnectRequest { last_zxid_seen: Zxid(1 << 40), ..again };
     assert!(RawClient::connect(&cluster.server(2), from_the_future).await.is_none());
 }
 
@@ -314,11 +279,7 @@ async fn everything_is_there_after_all_were_killed_at_once() {
 
 #[tokio::test]
 async fn a_member_that_is_far_behind_gets_a_snapshot() {
-    let limits = Limits {
-        snapshot_entries: 40,
-        snapshot_entries_kept: 5,
-        ..Limits::default()
-    };
+    let limits = Limits { snapshot_entries: 40, snapshot_entries_kept: 5, ..Limits::default() };
     let mut cluster = Cluster::start_with(3, limits);
     let leader = cluster.leader().await;
     let behind = leader % 3 + 1;

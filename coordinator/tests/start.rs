@@ -31,10 +31,7 @@ async fn the_folder_of_another_cluster_is_refused() {
     let mut cluster = Cluster::start(1);
     cluster.leader().await;
     cluster.stop(1).await;
-    let config = Config {
-        cluster: "another".to_owned(),
-        ..cluster.config(1)
-    };
+    let config = Config { cluster: "another".to_owned(), ..cluster.config(1) };
     let error = refusal(config, &cluster.folder(1)).await.to_string();
     assert!(error.contains("\"test\"") && error.contains("own folder"), "{error}");
 }

@@ -89,19 +89,13 @@ impl Peers {
         for (member, address) in addresses {
             let channel = grpc::channel(network, address, request_timeout)
                 .map_err(|error| format!("the peer address {address:?} is not one: {error}"))?;
-            let to = Address {
-                cluster: cluster.clone(),
-                member: MetadataValue::from(*member),
-            };
+            let to = Address { cluster: cluster.clone(), member: MetadataValue::from(*member) };
             let client = PeerClient::with_interceptor(channel, to)
                 .max_decoding_message_size(grpc::MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(grpc::MESSAGE_BYTES_MAX);
             clients.insert(*member, client);
         }
-        Ok(Self {
-            clients,
-            request_timeout,
-        })
+        Ok(Self { clients, request_timeout })
     }
 
     /// Hands commands to the leader, in their order.
@@ -234,11 +228,13 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
         use v1::append_response::Outcome;
         match response.into_inner().outcome {
             Some(Outcome::Success(_)) => Ok(AppendEntriesResponse::Success),
-            Some(Outcome::Partial(partial)) => Ok(AppendEntriesResponse::PartialSuccess(
-                partial.upto.map(log_id_from_wire),
-            )),
+            Some(Outcome::Partial(partial)) => {
+                Ok(AppendEntriesResponse::PartialSuccess(partial.upto.map(log_id_from_wire)))
+            }
             Some(Outcome::Conflict(_)) => Ok(AppendEntriesResponse::Conflict),
-            Some(Outcome::HigherVote(vote)) => Ok(AppendEntriesResponse::HigherVote(vote_from_wire(vote))),
+            Some(Outcome::HigherVote(vote)) => {
+                Ok(AppendEntriesResponse::HigherVote(vote_from_wire(vote)))
+            }
             None => {
                 let status = Status::internal("an append was answered with nothing");
                 Err(self.failed(RPCTypes::AppendEntries, status))
@@ -253,9 +249,7 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let mut client = self.client()?;
         let response = within(self.request_timeout, client.vote(vote_request(rpc))).await;
-        response
-            .and_then(vote_response)
-            .map_err(|status| self.failed(RPCTypes::Vote, status))
+        response.and_then(vote_response).map_err(|status| self.failed(RPCTypes::Vote, status))
     }
 
     async fn pre_vote(
@@ -265,9 +259,7 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let mut client = self.client()?;
         let response = within(self.request_timeout, client.pre_vote(vote_request(rpc))).await;
-        response
-            .and_then(vote_response)
-            .map_err(|status| self.failed(RPCTypes::Vote, status))
+        response.and_then(vote_response).map_err(|status| self.failed(RPCTypes::Vote, status))
     }
 
     async fn full_snapshot(
@@ -317,9 +309,7 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
                 expected: expected_vote,
                 actual: vote_from_wire(actual),
             }),
-            Some(Refusal::NotFlushed(actual)) => {
-                Err(not_flushed(Some(log_id_from_wire(actual))))
-            }
+            Some(Refusal::NotFlushed(actual)) => Err(not_flushed(Some(log_id_from_wire(actual)))),
             Some(Refusal::NothingFlushed(_)) => Err(not_flushed(None)),
         })
     }
@@ -354,10 +344,7 @@ fn chunks(vote: Vote, snapshot: StoredSnapshot) -> impl Iterator<Item = v1::Snap
     let rest = (0..state.len().div_ceil(CHUNK_BYTES)).map(move |number| {
         let start = number * CHUNK_BYTES;
         let end = (start + CHUNK_BYTES).min(state.len());
-        v1::SnapshotChunk {
-            data: state.slice(start..end),
-            ..v1::SnapshotChunk::default()
-        }
+        v1::SnapshotChunk { data: state.slice(start..end), ..v1::SnapshotChunk::default() }
     });
     std::iter::once(first).chain(rest)
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use openraft::ReadPolicy;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
     VoteRequest, VoteResponse,
 };
-use bytes::BytesMut;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::member::Member;
@@ -85,15 +85,13 @@ impl Peer for PeerService {
         use v1::append_response::Outcome;
         let outcome = match response {
             AppendEntriesResponse::Success => Outcome::Success(true),
-            AppendEntriesResponse::PartialSuccess(upto) => Outcome::Partial(v1::PartialSuccess {
-                upto: upto.map(log_id_to_wire),
-            }),
+            AppendEntriesResponse::PartialSuccess(upto) => {
+                Outcome::Partial(v1::PartialSuccess { upto: upto.map(log_id_to_wire) })
+            }
             AppendEntriesResponse::Conflict => Outcome::Conflict(true),
             AppendEntriesResponse::HigherVote(vote) => Outcome::HigherVote(vote_to_wire(vote)),
         };
-        Ok(Response::new(v1::AppendResponse {
-            outcome: Some(outcome),
-        }))
+        Ok(Response::new(v1::AppendResponse { outcome: Some(outcome) }))
     }
 
     async fn vote(
@@ -146,15 +144,10 @@ impl Peer for PeerService {
                 state.len()
             )));
         }
-        let snapshot = StoredSnapshot {
-            meta,
-            snapshot: state.freeze(),
-        };
+        let snapshot = StoredSnapshot { meta, snapshot: state.freeze() };
         let installed = self.raft().install_full_snapshot(vote, snapshot).await;
         let response = installed.map_err(unavailable)?;
-        Ok(Response::new(v1::SnapshotResponse {
-            vote: Some(vote_to_wire(response.vote)),
-        }))
+        Ok(Response::new(v1::SnapshotResponse { vote: Some(vote_to_wire(response.vote)) }))
     }
 
     async fn transfer_leader(
@@ -195,10 +188,7 @@ impl Peer for PeerService {
             .map(Command::try_from)
             .collect::<Result<Vec<_>, _>>()
             .map_err(invalid)?;
-        self.member
-            .propose_as_leader(commands)
-            .await
-            .map_err(unavailable)?;
+        self.member.propose_as_leader(commands).await.map_err(unavailable)?;
         Ok(Response::new(v1::ProposeResponse {}))
     }
 
@@ -208,9 +198,7 @@ impl Peer for PeerService {
     ) -> Result<Response<v1::ReadIndexResponse>, Status> {
         self.check(&request)?;
         let index = self.member.read_index_as_leader().await;
-        Ok(Response::new(v1::ReadIndexResponse {
-            index: index.map_err(unavailable)?,
-        }))
+        Ok(Response::new(v1::ReadIndexResponse { index: index.map_err(unavailable)? }))
     }
 
     async fn touch(

@@ -50,10 +50,7 @@ const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
 impl SnapshotStore {
     /// The snapshots in `folder`, which exists.
     pub(crate) fn new(files: SharedFileSystem, folder: &Path) -> Self {
-        Self {
-            files,
-            folder: folder.to_owned(),
-        }
+        Self { files, folder: folder.to_owned() }
     }
 
     /// Makes a snapshot durable, then deletes those before it.
@@ -80,9 +77,7 @@ impl SnapshotStore {
             return Ok(None);
         };
         let contents = self.files.read_whole(&path, SNAPSHOT_BYTES_MAX).await?;
-        decode(contents)
-            .map(Some)
-            .map_err(|problem| StoreError::Damaged { path, problem })
+        decode(contents).map(Some).map_err(|problem| StoreError::Damaged { path, problem })
     }
 
     fn path(&self, last: Option<&LogId>) -> PathBuf {
@@ -123,9 +118,7 @@ fn encode(meta: &SnapshotMeta, state: &Bytes) -> Result<Bytes, prost::EncodeErro
 }
 
 fn decode(mut contents: Bytes) -> Result<StoredSnapshot, String> {
-    let checksum = contents
-        .try_get_u32()
-        .map_err(|_| "it ends within its checksum".to_owned())?;
+    let checksum = contents.try_get_u32().map_err(|_| "it ends within its checksum".to_owned())?;
     if crc32c::crc32c(&contents) != checksum {
         return Err("its checksum is another".to_owned());
     }
@@ -134,10 +127,7 @@ fn decode(mut contents: Bytes) -> Result<StoredSnapshot, String> {
     let last_membership =
         stored_membership_from_wire(header.membership).map_err(|error| error.to_string())?;
     Ok(StoredSnapshot {
-        meta: SnapshotMeta {
-            last_log_id: header.last.map(log_id_from_wire),
-            last_membership,
-        },
+        meta: SnapshotMeta { last_log_id: header.last.map(log_id_from_wire), last_membership },
         snapshot: contents,
     })
 }

@@ -58,12 +58,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
         let state = State::decode(snapshot.clone()).map_err(io::Error::other)?;
-        self.store
-            .save(meta, &snapshot)
-            .await
-            .map_err(io::Error::other)?;
-        self.replica
-            .install(state, meta.last_log_id, meta.last_membership.clone());
+        self.store.save(meta, &snapshot).await.map_err(io::Error::other)?;
+        self.replica.install(state, meta.last_log_id, meta.last_membership.clone());
         Ok(())
     }
 
@@ -79,15 +75,9 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
         let (state, last_log_id, last_membership) = self.replica.freeze();
         let mut encoded = BytesMut::new();
         state.encode(&mut encoded).map_err(io::Error::other)?;
-        let meta = SnapshotMeta {
-            last_log_id,
-            last_membership,
-        };
+        let meta = SnapshotMeta { last_log_id, last_membership };
         let snapshot = encoded.freeze();
-        self.store
-            .save(&meta, &snapshot)
-            .await
-            .map_err(io::Error::other)?;
+        self.store.save(&meta, &snapshot).await.map_err(io::Error::other)?;
         tracing::info!(
             index = last_log_id.map(|last| last.index),
             bytes = snapshot.len(),

@@ -1,8 +1,8 @@
 //! openraft's type parameters, made concrete once.
 
 use bytes::Bytes;
-use openraft::type_config::alias;
 use openraft::impls::leader_id_std;
+use openraft::type_config::alias;
 use openraft::{EmptyNode, EntryPayload};
 
 use crate::raft::runtime::SeamRuntime;

@@ -10,20 +10,14 @@ pub(super) async fn get_acl(client: &Client, xid: Xid, request: GetAclRequest) {
     client
         .read(xid, |state| {
             let node = state.node(&request.path).ok_or(ErrorCode::NoNode)?;
-            Ok(GetAclResponse {
-                acl: node.acl.to_vec(),
-                stat: node.stat(),
-            })
+            Ok(GetAclResponse { acl: node.acl.to_vec(), stat: node.stat() })
         })
         .await;
 }
 
 pub(super) async fn set_acl(client: &Client, xid: Xid, request: SetAclRequest) {
-    let operation = Operation::SetAcl {
-        path: request.path,
-        acl: request.acl,
-        version: request.version,
-    };
+    let operation =
+        Operation::SetAcl { path: request.path, acl: request.acl, version: request.version };
     let reply = Reply::One { with_stat: false };
     client.write(xid, vec![operation], reply).await;
 }

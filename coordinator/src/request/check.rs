@@ -13,8 +13,5 @@ pub(super) async fn check(client: &Client, xid: Xid, request: CheckVersionReques
 }
 
 pub(super) fn operation(request: CheckVersionRequest) -> Operation {
-    Operation::Check {
-        path: request.path,
-        version: request.version,
-    }
+    Operation::Check { path: request.path, version: request.version }
 }

@@ -6,10 +6,7 @@ use crate::request::{Client, send_error, send_reply};
 use crate::tree::{Change, Verdict};
 
 pub(super) async fn close_session(client: &Client, xid: Xid) {
-    let change = Change::CloseSession {
-        session: client.session,
-        attachment: client.attachment,
-    };
+    let change = Change::CloseSession { session: client.session, attachment: client.attachment };
     client
         .submit(change, move |outgoing, zxid, verdict| match verdict {
             Verdict::Refused(error) | Verdict::Failed { error, .. } => {

@@ -12,8 +12,5 @@ pub(super) async fn delete(client: &Client, xid: Xid, request: DeleteRequest) {
 }
 
 pub(super) fn operation(request: DeleteRequest) -> Operation {
-    Operation::Delete {
-        path: request.path,
-        version: request.version,
-    }
+    Operation::Delete { path: request.path, version: request.version }
 }

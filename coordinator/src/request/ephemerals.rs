@@ -9,9 +9,7 @@ pub(super) async fn get_ephemerals(client: &Client, xid: Xid, request: GetEpheme
         .read(xid, |state| {
             let owned = state.ephemerals(client.session);
             let paths = owned.filter(|path| path.starts_with(&request.prefix));
-            Ok(GetEphemeralsResponse {
-                paths: paths.map(str::to_owned).collect(),
-            })
+            Ok(GetEphemeralsResponse { paths: paths.map(str::to_owned).collect() })
         })
         .await;
 }

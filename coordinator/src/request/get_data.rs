@@ -20,8 +20,5 @@ pub(super) async fn get_data(client: &Client, xid: Xid, request: GetDataRequest)
 
 pub(super) fn look(state: &State, path: &str) -> Result<GetDataResponse, ErrorCode> {
     let node = state.node(path).ok_or(ErrorCode::NoNode)?;
-    Ok(GetDataResponse {
-        data: node.data.clone(),
-        stat: node.stat(),
-    })
+    Ok(GetDataResponse { data: node.data.clone(), stat: node.stat() })
 }

@@ -64,7 +64,9 @@ pub(crate) async fn handle(client: &Client, frame: Bytes) -> Result<(), DecodeEr
         Ok(request) => client.dispatch(xid, request).await,
         Err(error) => {
             let code = match error.problem {
-                Problem::UnknownOp { code } if OpCode::from_wire(code) == Some(OpCode::Reconfig) => {
+                Problem::UnknownOp { code }
+                    if OpCode::from_wire(code) == Some(OpCode::Reconfig) =>
+                {
                     ErrorCode::ReconfigDisabled
                 }
                 Problem::UnknownOp { .. } | Problem::UnknownMultiOp { .. } => {
@@ -135,11 +137,7 @@ impl Client {
 
     /// Answers a read from this member's copy, after all writes so far. `look` gives the records
     /// of the reply; what watches it sets take effect with what it saw.
-    async fn read<R: Encode>(
-        &self,
-        xid: Xid,
-        look: impl FnOnce(&State) -> Result<R, ErrorCode>,
-    ) {
+    async fn read<R: Encode>(&self, xid: Xid, look: impl FnOnce(&State) -> Result<R, ErrorCode>) {
         self.settle().await;
         self.member.replica.read(|state, zxid| match look(state) {
             Ok(record) => self.reply(xid, zxid, &[&record]),
@@ -155,9 +153,7 @@ impl Client {
     /// Sets a watch; only to be called while reading.
     fn watch(&self, kind: WatchKind, path: &str) -> Result<(), ErrorCode> {
         let mut watches = self.member.replica.watches.lock();
-        watches
-            .add(&self.outgoing, kind, path)
-            .map_err(|TooManyWatches| ErrorCode::QuotaExceeded)
+        watches.add(&self.outgoing, kind, path).map_err(|TooManyWatches| ErrorCode::QuotaExceeded)
     }
 
     fn reply(&self, xid: Xid, zxid: Zxid, records: &[&dyn Encode]) {
@@ -170,21 +166,13 @@ impl Client {
 }
 
 fn send_reply(outgoing: &Outgoing, xid: Xid, zxid: Zxid, records: &[&dyn Encode]) {
-    let header = ReplyHeader {
-        xid,
-        zxid,
-        error: None,
-    };
+    let header = ReplyHeader { xid, zxid, error: None };
     let mut all: Vec<&dyn Encode> = vec![&header];
     all.extend_from_slice(records);
     outgoing.send(frame::encode(&all));
 }
 
 fn send_error(outgoing: &Outgoing, xid: Xid, zxid: Zxid, error: ErrorCode) {
-    let header = ReplyHeader {
-        xid,
-        zxid,
-        error: Some(error),
-    };
+    let header = ReplyHeader { xid, zxid, error: Some(error) };
     outgoing.send(frame::encode(&[&header]));
 }

@@ -7,11 +7,7 @@ use crate::request::{Client, check, create, delete, set_data};
 use crate::tree::Operation;
 
 pub(super) async fn multi(client: &Client, xid: Xid, request: MultiRequest) {
-    let with_stat = request
-        .ops
-        .iter()
-        .map(|op| matches!(op, MultiOp::Create2(_)))
-        .collect();
+    let with_stat = request.ops.iter().map(|op| matches!(op, MultiOp::Create2(_))).collect();
     let operations: Result<Vec<_>, _> = request.ops.into_iter().map(operation).collect();
     match operations {
         Ok(operations) => client.write(xid, operations, Reply::Multi { with_stat }).await,

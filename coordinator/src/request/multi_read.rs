@@ -22,11 +22,8 @@ pub(super) async fn multi_read(client: &Client, xid: Xid, request: MultiRequest)
 fn read_one(state: &State, op: &MultiOp) -> Result<MultiResult, ErrorCode> {
     let result = match op {
         MultiOp::GetData(request) => get_data::look(state, &request.path).map(MultiResult::GetData),
-        MultiOp::GetChildren(request) => {
-            get_children::look(state, &request.path).map(|(children, _)| {
-                MultiResult::GetChildren(GetChildrenResponse { children })
-            })
-        }
+        MultiOp::GetChildren(request) => get_children::look(state, &request.path)
+            .map(|(children, _)| MultiResult::GetChildren(GetChildrenResponse { children })),
         _ => return Err(ErrorCode::BadArguments),
     };
     Ok(result.unwrap_or_else(|error| MultiResult::Error(Some(error))))

@@ -25,9 +25,8 @@ fn find(
     client: &Client,
     request: &RemoveWatchesRequest,
 ) -> Result<&'static [WatchKind], ErrorCode> {
-    let kinds = WatcherType::from_wire(request.kind)
-        .map(WatchKind::of)
-        .ok_or(ErrorCode::BadArguments)?;
+    let kinds =
+        WatcherType::from_wire(request.kind).map(WatchKind::of).ok_or(ErrorCode::BadArguments)?;
     let watches = client.member.replica.watches.lock();
     match watches.has(client.outgoing.connection, kinds, &request.path) {
         true => Ok(kinds),

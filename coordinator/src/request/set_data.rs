@@ -12,9 +12,5 @@ pub(super) async fn set_data(client: &Client, xid: Xid, request: SetDataRequest)
 }
 
 pub(super) fn operation(request: SetDataRequest) -> Operation {
-    Operation::SetData {
-        path: request.path,
-        data: request.data,
-        version: request.version,
-    }
+    Operation::SetData { path: request.path, data: request.data, version: request.version }
 }

@@ -19,9 +19,7 @@ pub(super) async fn set_watches(client: &Client, xid: Xid, request: SetWatchesRe
 }
 
 pub(super) async fn set_watches2(client: &Client, xid: Xid, request: SetWatches2Request) {
-    client
-        .read(xid, |state| restore(client, state, &request))
-        .await;
+    client.read(xid, |state| restore(client, state, &request)).await;
 }
 
 fn restore(client: &Client, state: &State, request: &SetWatches2Request) -> Result<(), ErrorCode> {

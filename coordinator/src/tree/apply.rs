@@ -48,10 +48,7 @@ pub(crate) enum SessionChange {
 
 impl Event {
     pub(super) fn new(kind: EventType, path: &str) -> Self {
-        Self {
-            kind,
-            path: path.to_owned(),
-        }
+        Self { kind, path: path.to_owned() }
     }
 }
 
@@ -75,37 +72,25 @@ impl State {
                 self.secret.get_or_insert(*secret);
                 Applied::verdict(Verdict::Done(Vec::new()))
             }
-            Change::CreateSession {
-                session,
-                timeout_ms,
-                attachment,
-            } => {
+            Change::CreateSession { session, timeout_ms, attachment } => {
                 if self.sessions.contains_key(session) {
                     return Applied::verdict(Verdict::Refused(ErrorCode::NodeExists));
                 }
                 self.attach(*session, *timeout_ms, *attachment)
             }
-            Change::AttachSession {
-                session,
-                timeout_ms,
-                attachment,
-            } => {
+            Change::AttachSession { session, timeout_ms, attachment } => {
                 if !self.sessions.contains_key(session) {
                     return Applied::verdict(Verdict::Refused(ErrorCode::SessionExpired));
                 }
                 self.attach(*session, *timeout_ms, *attachment)
             }
-            Change::CloseSession {
-                session,
-                attachment,
-            } => match self.check_session(*session, *attachment) {
-                Ok(()) => self.close(moment(*session)),
-                Err(error) => Applied::verdict(Verdict::Refused(error)),
-            },
-            Change::ExpireSession {
-                session,
-                term: decided_in,
-            } => {
+            Change::CloseSession { session, attachment } => {
+                match self.check_session(*session, *attachment) {
+                    Ok(()) => self.close(moment(*session)),
+                    Err(error) => Applied::verdict(Verdict::Refused(error)),
+                }
+            }
+            Change::ExpireSession { session, term: decided_in } => {
                 if *decided_in != term || !self.sessions.contains_key(session) {
                     return Applied::verdict(Verdict::Refused(ErrorCode::SessionExpired));
                 }
@@ -117,10 +102,7 @@ impl State {
 
     /// Whether a command is the next of its member's pipeline; if so, it is taken.
     fn advance_pipeline(&mut self, origin: Origin) -> bool {
-        let next = Pipeline {
-            life: origin.life,
-            number: origin.number,
-        };
+        let next = Pipeline { life: origin.life, number: origin.number };
         let is_next = match self.pipelines.get(&origin.member) {
             Some(last) if last.life == next.life => next.number == last.number + 1,
             Some(last) => next.life > last.life && next.number == 1,
@@ -133,16 +115,10 @@ impl State {
     }
 
     fn attach(&mut self, session: SessionId, timeout_ms: u32, attachment: u64) -> Applied {
-        let attached = Session {
-            timeout_ms,
-            attachment,
-        };
+        let attached = Session { timeout_ms, attachment };
         self.sessions.insert(session, attached);
         Applied {
-            session: Some(SessionChange::Attached {
-                session,
-                attachment,
-            }),
+            session: Some(SessionChange::Attached { session, attachment }),
             ..Applied::verdict(Verdict::Done(Vec::new()))
         }
     }
@@ -158,10 +134,7 @@ impl State {
             self.delete_ephemeral(&path, moment, &mut applied.events);
         }
         self.sessions.remove(&session);
-        assert!(
-            !self.ephemerals.contains_key(&session),
-            "an ended session owns nothing"
-        );
+        assert!(!self.ephemerals.contains_key(&session), "an ended session owns nothing");
         applied
     }
 
@@ -174,10 +147,7 @@ impl State {
             Ok(outcomes) => Verdict::Done(outcomes),
             Err(Failure { at, error }) => Verdict::Failed { at, error },
         };
-        Applied {
-            events,
-            ..Applied::verdict(verdict)
-        }
+        Applied { events, ..Applied::verdict(verdict) }
     }
 
     fn check_session(&self, session: SessionId, attachment: u64) -> Result<(), ErrorCode> {
@@ -193,9 +163,6 @@ impl State {
 
 impl Applied {
     fn verdict(verdict: Verdict) -> Self {
-        Self {
-            verdict: Some(verdict),
-            ..Self::default()
-        }
+        Self { verdict: Some(verdict), ..Self::default() }
     }
 }

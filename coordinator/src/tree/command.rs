@@ -44,11 +44,7 @@ pub(crate) enum Change {
         attachment: u64,
     },
     /// Moves a session to another connection.
-    AttachSession {
-        session: SessionId,
-        timeout_ms: u32,
-        attachment: u64,
-    },
+    AttachSession { session: SessionId, timeout_ms: u32, attachment: u64 },
     /// Ends a session because its client says so.
     CloseSession { session: SessionId, attachment: u64 },
     /// Ends a session that the leader of `term` has not heard from. Void in another term: then
@@ -72,27 +68,13 @@ pub(crate) struct Write {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// Makes a node.
-    Create {
-        path: String,
-        data: Option<Bytes>,
-        acl: Vec<Acl>,
-        ephemeral: bool,
-        sequential: bool,
-    },
+    Create { path: String, data: Option<Bytes>, acl: Vec<Acl>, ephemeral: bool, sequential: bool },
     /// Removes a node without children.
     Delete { path: String, version: i32 },
     /// Replaces a node's data.
-    SetData {
-        path: String,
-        data: Option<Bytes>,
-        version: i32,
-    },
+    SetData { path: String, data: Option<Bytes>, version: i32 },
     /// Replaces a node's access list.
-    SetAcl {
-        path: String,
-        acl: Vec<Acl>,
-        version: i32,
-    },
+    SetAcl { path: String, acl: Vec<Acl>, version: i32 },
     /// Demands a version.
     Check { path: String, version: i32 },
 }
@@ -124,9 +106,9 @@ impl Operation {
         const FIXED_BYTES: usize = 64;
         FIXED_BYTES
             + match self {
-                Self::Create {
-                    path, data, acl, ..
-                } => path.len() + data_bytes(data) + acl_bytes(acl),
+                Self::Create { path, data, acl, .. } => {
+                    path.len() + data_bytes(data) + acl_bytes(acl)
+                }
                 Self::SetData { path, data, .. } => path.len() + data_bytes(data),
                 Self::SetAcl { path, acl, .. } => path.len() + acl_bytes(acl),
                 Self::Delete { path, .. } | Self::Check { path, .. } => path.len(),

@@ -82,11 +82,9 @@ impl State {
         match operation {
             Operation::Create { .. } => self.create(operation, moment, events),
             Operation::Delete { path, version } => self.delete(path, *version, moment, events),
-            Operation::SetData {
-                path,
-                data,
-                version,
-            } => self.set_data(path, data, *version, moment, events),
+            Operation::SetData { path, data, version } => {
+                self.set_data(path, data, *version, moment, events)
+            }
             Operation::SetAcl { path, acl, version } => self.set_acl(path, acl, *version),
             Operation::Check { path, version } => {
                 let node = self.node(path).ok_or(ErrorCode::NoNode)?;
@@ -97,14 +95,7 @@ impl State {
     }
 
     fn create(&mut self, operation: &Operation, moment: Moment, events: &mut Vec<Event>) -> Step {
-        let Operation::Create {
-            path: asked,
-            data,
-            acl,
-            ephemeral,
-            sequential,
-        } = operation
-        else {
+        let Operation::Create { path: asked, data, acl, ephemeral, sequential } = operation else {
             return Err(ErrorCode::SystemError);
         };
         path::validate_create(asked, *sequential).map_err(|_| ErrorCode::BadArguments)?;
@@ -140,20 +131,14 @@ impl State {
             version: 0,
             acl_version: 0,
             owner: if *ephemeral { moment.session } else { SessionId::NONE },
-            family: Family {
-                zxid: moment.zxid,
-                ..Family::default()
-            },
+            family: Family { zxid: moment.zxid, ..Family::default() },
         };
         let (stat, parent_zxid) = (node.stat(), parent.family.zxid);
         events.push(Event::new(EventType::NodeCreated, &full));
         events.push(Event::new(EventType::NodeChildrenChanged, parent_path));
         let key: Arc<str> = full.as_str().into();
         self.link(Arc::clone(&key), Arc::new(node), moment.zxid, 1);
-        let undo = Undo::Create {
-            path: key,
-            parent_zxid,
-        };
+        let undo = Undo::Create { path: key, parent_zxid };
         Ok((OperationOutcome::Created { path: full, stat }, undo))
     }
 
@@ -184,11 +169,7 @@ impl State {
         events.push(Event::new(EventType::NodeChildrenChanged, parent));
         match self.unlink(path, moment.zxid, 0) {
             Some((path, node)) => {
-                let undo = Undo::Delete {
-                    path,
-                    node,
-                    parent_zxid,
-                };
+                let undo = Undo::Delete { path, node, parent_zxid };
                 Ok((OperationOutcome::Deleted, undo))
             }
             None => Err(ErrorCode::NoNode),
@@ -248,10 +229,7 @@ impl State {
             parent.family.zxid = zxid;
         }
         if node.is_ephemeral() {
-            self.ephemerals
-                .entry(node.owner)
-                .or_default()
-                .insert(Arc::clone(&path));
+            self.ephemerals.entry(node.owner).or_default().insert(Arc::clone(&path));
         }
         self.nodes.insert(path, node);
     }
@@ -280,18 +258,8 @@ impl State {
             Undo::Create { path, parent_zxid } => {
                 self.unlink(&path, parent_zxid, 1);
             }
-            Undo::Delete {
-                path,
-                node,
-                parent_zxid,
-            } => self.link(path, node, parent_zxid, 0),
-            Undo::SetData {
-                path,
-                data,
-                version,
-                zxid,
-                modified_ms,
-            } => {
+            Undo::Delete { path, node, parent_zxid } => self.link(path, node, parent_zxid, 0),
+            Undo::SetData { path, data, version, zxid, modified_ms } => {
                 if let Some(node) = self.node_mut(&path) {
                     node.data = data;
                     node.version = version;
@@ -311,9 +279,5 @@ impl State {
 }
 
 fn check_version(wanted: i32, version: i32) -> Result<(), ErrorCode> {
-    if wanted == VERSION_ANY || wanted == version {
-        Ok(())
-    } else {
-        Err(ErrorCode::BadVersion)
-    }
+    if wanted == VERSION_ANY || wanted == version { Ok(()) } else { Err(ErrorCode::BadVersion) }
 }

@@ -84,17 +84,12 @@ impl State {
                     state.secret = Some(secret.map_err(|_| SnapshotError::Secret)?);
                 }
                 Part::Pipeline(pipeline) => {
-                    let place = Pipeline {
-                        life: pipeline.life,
-                        number: pipeline.number,
-                    };
+                    let place = Pipeline { life: pipeline.life, number: pipeline.number };
                     state.pipelines.insert(pipeline.member, place);
                 }
                 Part::Session(session) => {
-                    let held = Session {
-                        timeout_ms: session.timeout_ms,
-                        attachment: session.attachment,
-                    };
+                    let held =
+                        Session { timeout_ms: session.timeout_ms, attachment: session.attachment };
                     state.sessions.insert(SessionId(session.session), held);
                 }
                 Part::Node(node) => state.restore(node)?,
@@ -116,10 +111,7 @@ impl State {
         let path: Arc<str> = node.path.as_str().into();
         let node = node_from_wire(node);
         if node.is_ephemeral() {
-            self.ephemerals
-                .entry(node.owner)
-                .or_default()
-                .insert(Arc::clone(&path));
+            self.ephemerals.entry(node.owner).or_default().insert(Arc::clone(&path));
         }
         self.nodes.insert(path, Arc::new(node));
         Ok(())
@@ -160,10 +152,6 @@ fn node_from_wire(node: v1::Node) -> Node {
         version: node.version,
         acl_version: node.acl_version,
         owner: SessionId(node.owner),
-        family: Family {
-            zxid: Zxid(node.children_zxid),
-            births: node.births,
-            ..Family::default()
-        },
+        family: Family { zxid: Zxid(node.children_zxid), births: node.births, ..Family::default() },
     }
 }

@@ -107,10 +107,7 @@ impl State {
         }
         let first = format!("{path}/");
         let range = (Bound::Included(first.as_str()), Bound::Unbounded);
-        self.nodes
-            .range::<str, _>(range)
-            .take_while(|(below, _)| below.starts_with(&first))
-            .count()
+        self.nodes.range::<str, _>(range).take_while(|(below, _)| below.starts_with(&first)).count()
     }
 
     pub(crate) fn session(&self, session: SessionId) -> Option<Session> {
@@ -124,11 +121,7 @@ impl State {
 
     /// The ephemeral nodes of `session`, sorted.
     pub(crate) fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = &str> {
-        self.ephemerals
-            .get(&session)
-            .into_iter()
-            .flatten()
-            .map(Arc::as_ref)
+        self.ephemerals.get(&session).into_iter().flatten().map(Arc::as_ref)
     }
 
     /// How many ephemeral nodes there are.

@@ -11,11 +11,7 @@ use super::*;
 const ATTACHMENT: u64 = 5;
 
 fn command(change: Change) -> Command {
-    Command {
-        origin: None,
-        time_ms: 1000,
-        change,
-    }
+    Command { origin: None, time_ms: 1000, change }
 }
 
 /// A state with a session, and a counter of the log.
@@ -26,10 +22,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let mut fixture = Self {
-            state: State::new(),
-            index: 0,
-        };
+        let mut fixture = Self { state: State::new(), index: 0 };
         fixture.open(1);
         fixture
     }
@@ -85,25 +78,15 @@ fn create_as(path: &str, ephemeral: bool, sequential: bool) -> Operation {
 }
 
 fn delete(path: &str, version: i32) -> Operation {
-    Operation::Delete {
-        path: path.to_owned(),
-        version,
-    }
+    Operation::Delete { path: path.to_owned(), version }
 }
 
 fn set(path: &str, version: i32) -> Operation {
-    Operation::SetData {
-        path: path.to_owned(),
-        data: None,
-        version,
-    }
+    Operation::SetData { path: path.to_owned(), data: None, version }
 }
 
 fn check(path: &str, version: i32) -> Operation {
-    Operation::Check {
-        path: path.to_owned(),
-        version,
-    }
+    Operation::Check { path: path.to_owned(), version }
 }
 
 fn events(applied: &Applied) -> Vec<(EventType, &str)> {
@@ -194,19 +177,12 @@ fn a_multi_that_fails_leaves_no_trace() {
             set("/a", 0),
             delete("/a/e", 0),
             create("/a/e"),
-            Operation::SetAcl {
-                path: "/a".to_owned(),
-                acl: Acl::open(),
-                version: 0,
-            },
+            Operation::SetAcl { path: "/a".to_owned(), acl: Acl::open(), version: 0 },
             check("/missing", 0),
             create("/never"),
         ],
     );
-    let expected = Verdict::Failed {
-        at: 5,
-        error: ErrorCode::NoNode,
-    };
+    let expected = Verdict::Failed { at: 5, error: ErrorCode::NoNode };
     assert_eq!(applied.verdict, Some(expected));
     assert!(applied.events.is_empty());
     assert_eq!(fixture.state, before);
@@ -215,7 +191,8 @@ fn a_multi_that_fails_leaves_no_trace() {
 #[test]
 fn a_multi_sees_its_own_writes() {
     let mut fixture = Fixture::new();
-    let applied = fixture.write(1, vec![create("/a"), create("/a/b"), set("/a", 0), check("/a", 1)]);
+    let applied =
+        fixture.write(1, vec![create("/a"), create("/a/b"), set("/a", 0), check("/a", 1)]);
     assert!(matches!(applied.verdict, Some(Verdict::Done(outcomes)) if outcomes.len() == 4));
     assert_eq!(fixture.stat("/a").num_children, 1);
 }
@@ -227,17 +204,11 @@ fn the_end_of_a_session_deletes_what_it_owns() {
     fixture.one(create("/a")).unwrap();
     fixture.one(create_as("/a/mine", true, false)).unwrap();
     fixture.write(2, vec![create_as("/a/yours", true, false)]);
-    let close = Change::CloseSession {
-        session: SessionId(1),
-        attachment: ATTACHMENT,
-    };
+    let close = Change::CloseSession { session: SessionId(1), attachment: ATTACHMENT };
     let applied = fixture.apply(close);
     assert_eq!(
         events(&applied),
-        [
-            (EventType::NodeDeleted, "/a/mine"),
-            (EventType::NodeChildrenChanged, "/a")
-        ]
+        [(EventType::NodeDeleted, "/a/mine"), (EventType::NodeChildrenChanged, "/a")]
     );
     assert_eq!(fixture.one(create("/b")), Err(ErrorCode::SessionExpired));
     assert!(fixture.state.node("/a/yours").is_some());
@@ -246,25 +217,16 @@ fn the_end_of_a_session_deletes_what_it_owns() {
 #[test]
 fn a_session_that_has_moved_is_refused_on_its_old_connection() {
     let mut fixture = Fixture::new();
-    fixture.apply(Change::AttachSession {
-        session: SessionId(1),
-        timeout_ms: 1500,
-        attachment: 6,
-    });
+    fixture.apply(Change::AttachSession { session: SessionId(1), timeout_ms: 1500, attachment: 6 });
     assert_eq!(fixture.one(create("/a")), Err(ErrorCode::SessionMoved));
 }
 
 #[test]
 fn an_expiry_holds_only_in_its_term() {
     let mut fixture = Fixture::new();
-    let expire = |term| Change::ExpireSession {
-        session: SessionId(1),
-        term,
-    };
+    let expire = |term| Change::ExpireSession { session: SessionId(1), term };
     assert_eq!(fixture.apply(expire(2)).session, None);
-    let closed = SessionChange::Closed {
-        session: SessionId(1),
-    };
+    let closed = SessionChange::Closed { session: SessionId(1) };
     assert_eq!(fixture.apply(expire(1)).session, Some(closed));
 }
 
@@ -275,11 +237,7 @@ fn a_command_is_applied_once_and_in_its_order() {
     let mut apply = |life, number| {
         index += 1;
         let command = Command {
-            origin: Some(Origin {
-                member: 1,
-                life,
-                number,
-            }),
+            origin: Some(Origin { member: 1, life, number }),
             time_ms: 0,
             change: Change::SetSecret([1; SECRET_BYTES]),
         };
@@ -328,12 +286,7 @@ impl Model {
 
     fn one(&mut self, operation: &Operation, session: i64) -> Option<()> {
         match operation {
-            Operation::Create {
-                path,
-                ephemeral,
-                sequential,
-                ..
-            } => {
+            Operation::Create { path, ephemeral, sequential, .. } => {
                 let (parent, _) = path.rsplit_once('/')?;
                 if !parent.is_empty() && self.nodes.get(parent)?.1 != 0 {
                     return None;

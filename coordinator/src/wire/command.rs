@@ -45,38 +45,29 @@ impl TryFrom<v1::Command> for Command {
 impl From<Change> for v1::command::Change {
     fn from(change: Change) -> Self {
         match change {
-            Change::SetSecret(secret) => Self::SetSecret(v1::SetSecret {
-                secret: secret.to_vec().into(),
-            }),
-            Change::CreateSession {
-                session,
-                timeout_ms,
-                attachment,
-            } => Self::CreateSession(v1::CreateSession {
-                session: session.0,
-                timeout_ms,
-                attachment,
-            }),
-            Change::AttachSession {
-                session,
-                timeout_ms,
-                attachment,
-            } => Self::AttachSession(v1::AttachSession {
-                session: session.0,
-                timeout_ms,
-                attachment,
-            }),
-            Change::CloseSession {
-                session,
-                attachment,
-            } => Self::CloseSession(v1::CloseSession {
-                session: session.0,
-                attachment,
-            }),
-            Change::ExpireSession { session, term } => Self::ExpireSession(v1::ExpireSession {
-                session: session.0,
-                term,
-            }),
+            Change::SetSecret(secret) => {
+                Self::SetSecret(v1::SetSecret { secret: secret.to_vec().into() })
+            }
+            Change::CreateSession { session, timeout_ms, attachment } => {
+                Self::CreateSession(v1::CreateSession {
+                    session: session.0,
+                    timeout_ms,
+                    attachment,
+                })
+            }
+            Change::AttachSession { session, timeout_ms, attachment } => {
+                Self::AttachSession(v1::AttachSession {
+                    session: session.0,
+                    timeout_ms,
+                    attachment,
+                })
+            }
+            Change::CloseSession { session, attachment } => {
+                Self::CloseSession(v1::CloseSession { session: session.0, attachment })
+            }
+            Change::ExpireSession { session, term } => {
+                Self::ExpireSession(v1::ExpireSession { session: session.0, term })
+            }
             Change::Write(write) => Self::Write(v1::Write {
                 session: write.session.0,
                 attachment: write.attachment,
@@ -113,10 +104,9 @@ impl TryFrom<v1::command::Change> for Change {
                 session: SessionId(close.session),
                 attachment: close.attachment,
             },
-            Wire::ExpireSession(expire) => Self::ExpireSession {
-                session: SessionId(expire.session),
-                term: expire.term,
-            },
+            Wire::ExpireSession(expire) => {
+                Self::ExpireSession { session: SessionId(expire.session), term: expire.term }
+            }
             Wire::Write(write) => Self::Write(Write {
                 session: SessionId(write.session),
                 attachment: write.attachment,
@@ -137,39 +127,25 @@ impl From<Operation> for v1::Operation {
     fn from(operation: Operation) -> Self {
         use v1::operation::Operation as Wire;
         let operation = match operation {
-            Operation::Create {
-                path,
-                data,
-                acl,
-                ephemeral,
-                sequential,
-            } => Wire::Create(v1::Create {
-                path,
-                data,
-                acl: acl_to_wire(&acl),
-                ephemeral,
-                sequential,
-            }),
+            Operation::Create { path, data, acl, ephemeral, sequential } => {
+                Wire::Create(v1::Create {
+                    path,
+                    data,
+                    acl: acl_to_wire(&acl),
+                    ephemeral,
+                    sequential,
+                })
+            }
             Operation::Delete { path, version } => Wire::Delete(v1::Delete { path, version }),
-            Operation::SetData {
-                path,
-                data,
-                version,
-            } => Wire::SetData(v1::SetData {
-                path,
-                data,
-                version,
-            }),
-            Operation::SetAcl { path, acl, version } => Wire::SetAcl(v1::SetAcl {
-                path,
-                acl: acl_to_wire(&acl),
-                version,
-            }),
+            Operation::SetData { path, data, version } => {
+                Wire::SetData(v1::SetData { path, data, version })
+            }
+            Operation::SetAcl { path, acl, version } => {
+                Wire::SetAcl(v1::SetAcl { path, acl: acl_to_wire(&acl), version })
+            }
             Operation::Check { path, version } => Wire::Check(v1::Check { path, version }),
         };
-        Self {
-            operation: Some(operation),
-        }
+        Self { operation: Some(operation) }
     }
 }
 
@@ -189,24 +165,14 @@ impl TryFrom<v1::Operation> for Operation {
                 ephemeral: create.ephemeral,
                 sequential: create.sequential,
             },
-            Wire::Delete(delete) => Self::Delete {
-                path: delete.path,
-                version: delete.version,
-            },
-            Wire::SetData(set) => Self::SetData {
-                path: set.path,
-                data: set.data,
-                version: set.version,
-            },
-            Wire::SetAcl(set) => Self::SetAcl {
-                path: set.path,
-                acl: acl_from_wire(set.acl),
-                version: set.version,
-            },
-            Wire::Check(check) => Self::Check {
-                path: check.path,
-                version: check.version,
-            },
+            Wire::Delete(delete) => Self::Delete { path: delete.path, version: delete.version },
+            Wire::SetData(set) => {
+                Self::SetData { path: set.path, data: set.data, version: set.version }
+            }
+            Wire::SetAcl(set) => {
+                Self::SetAcl { path: set.path, acl: acl_from_wire(set.acl), version: set.version }
+            }
+            Wire::Check(check) => Self::Check { path: check.path, version: check.version },
         })
     }
 }
@@ -223,10 +189,6 @@ pub(crate) fn acl_to_wire(acl: &[Acl]) -> Vec<v1::Acl> {
 
 pub(crate) fn acl_from_wire(acl: Vec<v1::Acl>) -> Vec<Acl> {
     acl.into_iter()
-        .map(|entry| Acl {
-            permissions: entry.permissions,
-            scheme: entry.scheme,
-            id: entry.id,
-        })
+        .map(|entry| Acl { permissions: entry.permissions, scheme: entry.scheme, id: entry.id })
         .collect()
 }

@@ -11,17 +11,11 @@ use crate::raft::types::{
 use crate::wire::{Malformed, v1};
 
 pub(crate) fn log_id_to_wire(id: LogId) -> v1::LogId {
-    v1::LogId {
-        term: term(&id),
-        index: id.index,
-    }
+    v1::LogId { term: term(&id), index: id.index }
 }
 
 pub(crate) fn log_id_from_wire(id: v1::LogId) -> LogId {
-    LogId {
-        leader_id: alias::CommittedLeaderIdOf::<TypeConfig>::new(id.term),
-        index: id.index,
-    }
+    LogId { leader_id: alias::CommittedLeaderIdOf::<TypeConfig>::new(id.term), index: id.index }
 }
 
 pub(crate) fn vote_to_wire(vote: Vote) -> v1::Ballot {
@@ -44,29 +38,22 @@ pub(crate) fn vote_from_wire(ballot: v1::Ballot) -> Vote {
 
 /// A compulsory vote.
 pub(crate) fn vote_of(ballot: Option<v1::Ballot>) -> Result<Vote, Malformed> {
-    ballot
-        .map(vote_from_wire)
-        .ok_or(Malformed::new("no vote where one is needed"))
+    ballot.map(vote_from_wire).ok_or(Malformed::new("no vote where one is needed"))
 }
 
 fn membership_to_wire(membership: &Membership) -> v1::Membership {
     let configs = membership.get_joint_config().iter();
     v1::Membership {
         configs: configs
-            .map(|voters| v1::VoterSet {
-                members: voters.iter().copied().collect(),
-            })
+            .map(|voters| v1::VoterSet { members: voters.iter().copied().collect() })
             .collect(),
         members: membership.nodes().map(|(member, _)| *member).collect(),
     }
 }
 
 fn membership_from_wire(membership: v1::Membership) -> Result<Membership, Malformed> {
-    let configs: Vec<BTreeSet<u64>> = membership
-        .configs
-        .into_iter()
-        .map(|voters| voters.members.into_iter().collect())
-        .collect();
+    let configs: Vec<BTreeSet<u64>> =
+        membership.configs.into_iter().map(|voters| voters.members.into_iter().collect()).collect();
     let known: BTreeSet<u64> = membership.members.iter().copied().collect();
     if !configs.iter().flatten().all(|voter| known.contains(voter)) {
         return Err(Malformed::new("a voter that is no member"));
@@ -94,14 +81,11 @@ pub(crate) fn entry_to_wire(entry: Entry) -> v1::Entry {
     let payload = match entry.payload {
         Payload::Blank => None,
         Payload::Normal(command) => Some(v1::entry::Payload::Command(command.into())),
-        Payload::Membership(membership) => Some(v1::entry::Payload::Membership(
-            membership_to_wire(&membership),
-        )),
+        Payload::Membership(membership) => {
+            Some(v1::entry::Payload::Membership(membership_to_wire(&membership)))
+        }
     };
-    v1::Entry {
-        id: Some(log_id_to_wire(entry.log_id)),
-        payload,
-    }
+    v1::Entry { id: Some(log_id_to_wire(entry.log_id)), payload }
 }
 
 pub(crate) fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {

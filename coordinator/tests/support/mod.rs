@@ -57,10 +57,11 @@ impl Cluster {
 
     /// Starts a coordinator with other limits.
     pub(crate) fn start_with(count: u64, limits: Limits) -> Self {
+        // The first test that asks for a log (RUST_LOG) gets it for all.
+        let _started_already = basalt_runtime::init_telemetry("off");
         // All ports are held until all are known, so that no two are the same.
-        let held: Vec<TcpListener> = (0..count * 2)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
+        let held: Vec<TcpListener> =
+            (0..count * 2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let mut addresses = held.iter().map(|held| held.local_addr().unwrap().to_string());
         let members = (1..=count)
             .map(|id| {
@@ -93,7 +94,8 @@ impl Cluster {
             peer_listen: member.peer_address.parse().unwrap(),
             client_listen: member.client_address.parse().unwrap(),
             data: Path::new("/data").to_owned(),
-            timers: Timers::default(),
+            // The machine that runs the tests may be busy with other things.
+            timers: Timers { isolation_grace: Duration::from_secs(8), ..Timers::default() },
             limits: self.limits,
             ready: None,
         }
@@ -114,18 +116,16 @@ impl Cluster {
         let shutdown = Shutdown::new();
         let running = run(self.config(id), Seams::system(), files, shutdown.clone());
         let outcome = runtime.spawn(running);
-        let running = Running {
-            runtime,
-            shutdown,
-            outcome,
-        };
+        let running = Running { runtime, shutdown, outcome };
         assert!(self.running.insert(id, running).is_none(), "{id} runs already");
     }
 
-    /// Ends a member as `kill -9` does.
+    /// Ends a member as `kill -9` does; its sockets are closed when this returns.
     pub(crate) fn kill(&mut self, id: u64) {
         let running = self.running.remove(&id).unwrap();
-        running.runtime.shutdown_background();
+        // A runtime cannot be waited for from within another one's thread.
+        let ended = std::thread::spawn(move || running.runtime.shutdown_timeout(PATIENCE));
+        ended.join().unwrap();
     }
 
     /// Stops a member cleanly.
@@ -193,9 +193,7 @@ pub(crate) async fn connect_to(servers: &[String]) -> Client {
         request_timeout: Some(PATIENCE),
         ..Options::default()
     };
-    Client::connect(&Seams::system(), servers, Duration::from_millis(1500), options)
-        .await
-        .unwrap()
+    Client::connect(&Seams::system(), servers, Duration::from_secs(10), options).await.unwrap()
 }
 
 /// Asks a member; empty if it does not answer.

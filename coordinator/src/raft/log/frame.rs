@@ -80,10 +80,7 @@ pub(super) fn read(segment: &Bytes, offset: u64) -> Found {
     if crc32c::crc32c(&covered) != checksum || covered.get_u64() != offset {
         return Found::Damage;
     }
-    Found::Frame(Frame {
-        end: offset + (HEAD_BYTES + length) as u64,
-        records: covered,
-    })
+    Found::Frame(Frame { end: offset + (HEAD_BYTES + length) as u64, records: covered })
 }
 
 /// Whether there is a whole frame anywhere above `offset`: then what stands there was synced.

@@ -32,9 +32,7 @@ impl Memory {
 
     /// The last entry's id, or the last purged one's.
     pub(super) fn last(&self) -> Option<LogId> {
-        self.entries
-            .back()
-            .map_or(self.purged, |entry| Some(entry.log_id))
+        self.entries.back().map_or(self.purged, |entry| Some(entry.log_id))
     }
 
     /// The index that the next entry has.
@@ -48,11 +46,7 @@ impl Memory {
 
     pub(super) fn append(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            assert_eq!(
-                entry.log_id.index,
-                self.next_index(),
-                "entries are appended without a gap"
-            );
+            assert_eq!(entry.log_id.index, self.next_index(), "entries are appended without a gap");
             self.entries.push_back(entry);
         }
     }
@@ -81,19 +75,14 @@ impl Memory {
     pub(super) fn truncate_after(&mut self, last: Option<&LogId>) {
         let next = last.map_or(0, |last| last.index + 1);
         let kept = next.saturating_sub(self.first_index());
-        self.entries
-            .truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        self.entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
     }
 
     pub(super) fn purge(&mut self, upto: LogId) {
         if self.purged >= Some(upto) {
             return;
         }
-        while self
-            .entries
-            .front()
-            .is_some_and(|entry| entry.log_id.index <= upto.index)
-        {
+        while self.entries.front().is_some_and(|entry| entry.log_id.index <= upto.index) {
             self.entries.pop_front();
         }
         self.purged = Some(upto);

@@ -108,10 +108,7 @@ impl Log {
         records: Vec<v1::log_record::Record>,
         completion: Completion,
     ) -> io::Result<()> {
-        let write = Write {
-            records,
-            completion,
-        };
+        let write = Write { records, completion };
         self.writes.send(write).await.map_err(|_| writer_gone())
     }
 }
@@ -138,10 +135,7 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let memory = self.memory.read();
-        Ok(LogState {
-            last_purged_log_id: memory.purged(),
-            last_log_id: memory.last(),
-        })
+        Ok(LogState { last_purged_log_id: memory.purged(), last_log_id: memory.last() })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -150,8 +144,7 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.memory.write().set_vote(*vote);
-        self.write_and_sync(v1::log_record::Record::Vote(vote_to_wire(*vote)))
-            .await
+        self.write_and_sync(v1::log_record::Record::Vote(vote_to_wire(*vote))).await
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
@@ -171,20 +164,14 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         self.memory.write().truncate_after(last.as_ref());
-        let truncation = v1::Truncation {
-            keep: last.map(log_id_to_wire),
-        };
-        self.write_and_sync(v1::log_record::Record::Truncation(truncation))
-            .await
+        let truncation = v1::Truncation { keep: last.map(log_id_to_wire) };
+        self.write_and_sync(v1::log_record::Record::Truncation(truncation)).await
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.memory.write().purge(upto);
-        self.write(
-            vec![v1::log_record::Record::Purge(log_id_to_wire(upto))],
-            Completion::Nobody,
-        )
-        .await
+        self.write(vec![v1::log_record::Record::Purge(log_id_to_wire(upto))], Completion::Nobody)
+            .await
     }
 }
 

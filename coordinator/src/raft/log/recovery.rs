@@ -62,9 +62,8 @@ pub(crate) async fn open(
 ) -> Result<Opened, LogError> {
     files.create_directories(folder).await?;
     let segments = read_segments(&files, folder).await?;
-    let (last_number, last_length) = segments
-        .last()
-        .map_or((0, 0), |last| (last.number, last.length));
+    let (last_number, last_length) =
+        segments.last().map_or((0, 0), |last| (last.number, last.length));
     let replayed = Replayed::replay_all(&segments)?;
     let life = wall_ms.max(replayed.life + 1);
     let header = v1::SegmentHeader {
@@ -77,27 +76,18 @@ pub(crate) async fn open(
     let memory = Arc::new(RwLock::new(replayed.memory));
     let (writes, queue) = mpsc::channel(WRITES_WAITING_MAX);
     let writer = Writer::begin(files, folder, header, replayed.closed, queue).await?;
-    Ok(Opened {
-        log: Log { memory, writes },
-        writer,
-        life,
-    })
+    Ok(Opened { log: Log { memory, writes }, writer, life })
 }
 
 pub(super) fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("log-{number:020}"))
 }
 
-async fn read_segments(
-    files: &SharedFileSystem,
-    folder: &Path,
-) -> Result<Vec<Segment>, LogError> {
+async fn read_segments(files: &SharedFileSystem, folder: &Path) -> Result<Vec<Segment>, LogError> {
     let mut segments: Vec<Segment> = Vec::new();
     for entry in files.list(folder).await? {
-        let Some(number) = entry
-            .name
-            .strip_prefix("log-")
-            .and_then(|number| number.parse::<u64>().ok())
+        let Some(number) =
+            entry.name.strip_prefix("log-").and_then(|number| number.parse::<u64>().ok())
         else {
             continue;
         };
@@ -160,13 +150,7 @@ impl Segment {
             frames.push((length, records));
             length = found.end;
         }
-        Ok(Self {
-            number,
-            path,
-            bytes,
-            frames,
-            length,
-        })
+        Ok(Self { number, path, bytes, frames, length })
     }
 
     fn header(&self) -> Result<v1::SegmentHeader, LogError> {
@@ -175,19 +159,13 @@ impl Segment {
             Some(Record::Header(header)) if header.number == self.number => Ok(header.clone()),
             Some(_) => Err(senseless(&self.path, 0, "no header of this segment")),
             // Segments behind it exist: it cannot be one that was never used.
-            None => Err(LogError::Damaged {
-                path: self.path.clone(),
-                offset: 0,
-            }),
+            None => Err(LogError::Damaged { path: self.path.clone(), offset: 0 }),
         }
     }
 
     fn cut_to(&mut self, length: u64) -> Result<(), LogError> {
         if self.length < length {
-            return Err(LogError::Damaged {
-                path: self.path.clone(),
-                offset: self.length,
-            });
+            return Err(LogError::Damaged { path: self.path.clone(), offset: self.length });
         }
         self.frames.retain(|(offset, _)| *offset < length);
         self.length = length;
@@ -196,10 +174,7 @@ impl Segment {
 
     fn check_nothing_synced_above(&self) -> Result<(), LogError> {
         if frame::any_above(&self.bytes, self.length) {
-            return Err(LogError::Damaged {
-                path: self.path.clone(),
-                offset: self.length,
-            });
+            return Err(LogError::Damaged { path: self.path.clone(), offset: self.length });
         }
         Ok(())
     }
@@ -241,10 +216,7 @@ impl Replayed {
                 last_index = last_index.max(index);
             }
         }
-        self.closed.push(Closed {
-            path: segment.path.clone(),
-            last_index,
-        });
+        self.closed.push(Closed { path: segment.path.clone(), last_index });
         Ok(())
     }
 
@@ -283,9 +255,5 @@ impl Replayed {
 }
 
 fn senseless(path: &Path, offset: u64, problem: impl Into<String>) -> LogError {
-    LogError::Senseless {
-        path: path.to_owned(),
-        offset,
-        problem: problem.into(),
-    }
+    LogError::Senseless { path: path.to_owned(), offset, problem: problem.into() }
 }

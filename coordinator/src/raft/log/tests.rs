@@ -15,29 +15,16 @@ use crate::tree::{Change, Command};
 const FOLDER: &str = "/data";
 
 fn id(term: u64, index: u64) -> LogId {
-    LogId {
-        leader_id: alias::CommittedLeaderIdOf::<TypeConfig>::new(term),
-        index,
-    }
+    LogId { leader_id: alias::CommittedLeaderIdOf::<TypeConfig>::new(term), index }
 }
 
 fn vote(term: u64) -> Vote {
-    Vote {
-        leader_id: alias::LeaderIdOf::<TypeConfig> { term, voted_for: 1 },
-        committed: false,
-    }
+    Vote { leader_id: alias::LeaderIdOf::<TypeConfig> { term, voted_for: 1 }, committed: false }
 }
 
 fn entry(term: u64, index: u64) -> Entry {
-    let command = Command {
-        origin: None,
-        time_ms: index,
-        change: Change::SetSecret([7; 32]),
-    };
-    Entry {
-        log_id: id(term, index),
-        payload: Payload::Normal(command),
-    }
+    let command = Command { origin: None, time_ms: index, change: Change::SetSecret([7; 32]) };
+    Entry { log_id: id(term, index), payload: Payload::Normal(command) }
 }
 
 async fn reopen(files: &MemoryFileSystem) -> Result<Log, LogError> {

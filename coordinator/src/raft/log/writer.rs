@@ -106,9 +106,7 @@ impl Writer {
         while let Some(write) = next {
             for record in write.records {
                 self.note(&record);
-                let record = v1::LogRecord {
-                    record: Some(record),
-                };
+                let record = v1::LogRecord { record: Some(record) };
                 bytes += record.encoded_len();
                 records.push(record);
             }
@@ -176,9 +174,7 @@ async fn begin_segment(
     header: &v1::SegmentHeader,
 ) -> basalt_fs::Result<Box<dyn AppendFile>> {
     let mut file = files.create(&segment_path(folder, header.number)).await?;
-    let record = v1::LogRecord {
-        record: Some(Record::Header(*header)),
-    };
+    let record = v1::LogRecord { record: Some(Record::Header(*header)) };
     file.append_and_sync(frame::encode(0, &[record])).await?;
     files.sync_directory(folder).await?;
     Ok(file)

@@ -1,17 +1,56 @@
 //! `basalt master`: from the role's file to the role's `run`.
 
-use anyhow::bail;
+use std::sync::Arc;
 
-use crate::role::RoleContext;
-use crate::role_config::MasterSettings;
+use basalt_fs::LocalFileSystem;
+use basalt_master::{Config, DeclaredTable, Timers};
+use tokio::sync::oneshot;
+
+use crate::role::{self, RoleContext};
+use crate::role_config::{MasterSettings, RoleFile};
 
 /// Runs the role until it is told to stop.
 pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<()> {
-    let RoleContext { file, .. } = context;
-    let timers = file.timers()?;
-    bail!(
-        "{}: the role master is not built into this binary yet (session {:?})",
-        file.process,
-        timers.session_timeout,
-    )
+    let RoleContext { file, instance, seams, shutdown } = context;
+    let files = Arc::new(LocalFileSystem::open(&file.settings.server.storage)?);
+    let mut config = config(&file, instance)?;
+    let (ready, is_ready) = oneshot::channel();
+    config.ready = Some(ready);
+    tokio::spawn(async move {
+        if is_ready.await.is_ok() {
+            role::tell_ready();
+        }
+    });
+    Ok(basalt_master::run(config, seams, files, shutdown).await?)
+}
+
+fn config(file: &RoleFile<MasterSettings>, instance: String) -> anyhow::Result<Config> {
+    let server = &file.settings.server;
+    let derived = file.timers()?;
+    let tables = file
+        .settings
+        .validated_tables()?
+        .into_iter()
+        .map(|table| DeclaredTable { descriptor: table.descriptor, split_keys: table.split_keys });
+    Ok(Config {
+        cluster_name: file.cluster.clone(),
+        rpc_listen: server.rpc_listen,
+        advertised_host: server.host.clone(),
+        peer_listen: server.peer_listen,
+        info_port: server.web_listen.port(),
+        coordinators: server.coordinators.clone(),
+        nodes_parent: server.nodes_parent.clone(),
+        client_parent: server.client_parent.clone(),
+        timers: Timers {
+            session_timeout: derived.session_timeout,
+            lease: derived.serving_lease,
+            drift_margin: derived.drift_margin,
+            connect_timeout: derived.rpc_connect_timeout,
+            ..Timers::default()
+        },
+        declared_tables: tables.collect(),
+        rack: server.rack.clone(),
+        instance,
+        ready: None,
+    })
 }

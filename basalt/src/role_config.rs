@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use basalt_api::cluster::Failover;
-use basalt_api::{BasaltTableSpec, Timers, ValidatedTable, validate_table};
+use basalt_api::{BasaltTableSpec, RegionServerConfig, Timers, ValidatedTable, validate_table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +101,8 @@ pub struct MasterSettings {
 pub struct RegionServerSettings {
     /// What masters and region servers have in common.
     pub server: ServerSettings,
+    /// Its limits.
+    pub limits: RegionServerConfig,
 }
 
 /// What masters and region servers have in common.

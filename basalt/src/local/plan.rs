@@ -151,7 +151,9 @@ impl Planner<'_> {
             RoleName::Master => RolePlan::Master(self.file(name, role, self.master(index, name)?)),
             RoleName::RegionServer | RoleName::Idle => {
                 let server = self.server(index, name)?;
-                RolePlan::RegionServer(self.file(name, role, RegionServerSettings { server }))
+                let limits = self.cluster.region_server_config.clone();
+                let settings = RegionServerSettings { server, limits };
+                RolePlan::RegionServer(self.file(name, role, settings))
             }
         };
         Ok(ProcessPlan {

@@ -4,10 +4,7 @@
 //! `#[x_kube]` says here is checked by the API server; [`crate::validate()`] checks the same and
 //! what a schema cannot say.
 
-#![expect(
-    unreachable_pub,
-    reason = "KubeSchema repeats each type inside a function"
-)]
+#![expect(unreachable_pub, reason = "KubeSchema repeats each type inside a function")]
 
 use std::collections::BTreeMap;
 
@@ -344,10 +341,7 @@ pub struct Recovery {
 
 impl Default for Failover {
     fn default() -> Self {
-        Self {
-            target: TARGET_DEFAULT,
-            overrides: TimerOverrides::default(),
-        }
+        Self { target: TARGET_DEFAULT, overrides: TimerOverrides::default() }
     }
 }
 
@@ -388,10 +382,7 @@ impl Default for RegionServers {
 
 impl Default for Placement {
     fn default() -> Self {
-        Self {
-            rack_label: zone_label(),
-            local_racks: local_racks(),
-        }
+        Self { rack_label: zone_label(), local_racks: local_racks() }
     }
 }
 

@@ -53,18 +53,14 @@ pub struct PodTemplate(pub serde_json::Map<String, serde_json::Value>);
 pub struct NotYet(pub serde_json::Value);
 
 /// The suffixes that Kubernetes knows.
-const QUANTITY_SUFFIXES: [&str; 14] = [
-    "", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
-];
+const QUANTITY_SUFFIXES: [&str; 14] =
+    ["", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 // === impl MemberStorage ===
 
 impl Default for MemberStorage {
     fn default() -> Self {
-        Self {
-            size: member_storage_size(),
-            storage_class: None,
-        }
+        Self { size: member_storage_size(), storage_class: None }
     }
 }
 
@@ -161,9 +157,7 @@ mod tests {
             assert!(serde_yaml_ng::from_str::<Quantity>(good).is_ok(), "{good}");
         }
         for bad in ["1GB", "Gi", "''", "1 Gi", "lots", "1.2.3"] {
-            let error = serde_yaml_ng::from_str::<Quantity>(bad)
-                .unwrap_err()
-                .to_string();
+            let error = serde_yaml_ng::from_str::<Quantity>(bad).unwrap_err().to_string();
             assert!(error.contains("1Gi"), "{bad}: {error}");
         }
     }

@@ -76,10 +76,7 @@ mod tests {
         assert_eq!(families["x-kubernetes-list-map-keys"], json!(["name"]));
         for index in [0, 1] {
             let text = definition(index).to_string();
-            assert!(
-                text.contains(r#""x-kubernetes-list-map-keys":["type"]"#),
-                "conditions"
-            );
+            assert!(text.contains(r#""x-kubernetes-list-map-keys":["type"]"#), "conditions");
         }
     }
 
@@ -89,10 +86,7 @@ mod tests {
         let properties = &spec_of(&cluster)["properties"];
         assert_eq!(properties["failover"]["default"]["target"], "3s");
         assert_eq!(properties["coordinator"]["default"]["replicas"], 3);
-        assert_eq!(
-            properties["masters"]["properties"]["replicas"]["default"],
-            2
-        );
+        assert_eq!(properties["masters"]["properties"]["replicas"]["default"], 2);
         assert_eq!(spec_of(&cluster)["required"], json!(["storage"]));
     }
 
@@ -136,71 +130,20 @@ mod tests {
     fn the_api_server_refuses_what_is_out_of_range() {
         let [cluster, table] = examples();
         for (index, object, pointer, value, part) in [
-            (
-                0,
-                &cluster,
-                "/spec/coordinator/replicas",
-                json!(2),
-                "1, 3 or 5",
-            ),
-            (
-                0,
-                &cluster,
-                "/spec/masters/replicas",
-                json!(10),
-                "from 1 to 9",
-            ),
-            (
-                0,
-                &cluster,
-                "/spec/regionServers/replicas",
-                json!(0),
-                "from 1 to 1000",
-            ),
-            (
-                0,
-                &cluster,
-                "/spec/failover/target",
-                json!("500ms"),
-                "from 1s to 10m",
-            ),
+            (0, &cluster, "/spec/coordinator/replicas", json!(2), "1, 3 or 5"),
+            (0, &cluster, "/spec/masters/replicas", json!(10), "from 1 to 9"),
+            (0, &cluster, "/spec/regionServers/replicas", json!(0), "from 1 to 1000"),
+            (0, &cluster, "/spec/failover/target", json!("500ms"), "from 1s to 10m"),
             (0, &cluster, "/spec/storage", json!({}), "exactly one"),
             (0, &cluster, "/spec/tls", json!({}), "does not work yet"),
-            (
-                0,
-                &cluster,
-                "/metadata/name",
-                json!("n".repeat(41)),
-                "40 characters",
-            ),
+            (0, &cluster, "/metadata/name", json!("n".repeat(41)), "40 characters"),
             (1, &table, "/spec/regionReplicas", json!(2), "must be 1"),
-            (
-                1,
-                &table,
-                "/spec/regions",
-                json!({ "count": 5 }),
-                "split is needed",
-            ),
-            (
-                1,
-                &table,
-                "/spec/regions/split",
-                json!({ "prefix": "u" }),
-                "exactly one",
-            ),
-            (
-                1,
-                &table,
-                "/spec/families/0/versions",
-                json!(0),
-                "at least 1",
-            ),
+            (1, &table, "/spec/regions", json!({ "count": 5 }), "split is needed"),
+            (1, &table, "/spec/regions/split", json!({ "prefix": "u" }), "exactly one"),
+            (1, &table, "/spec/families/0/versions", json!(0), "at least 1"),
         ] {
             let errors = errors(index, &with(object, pointer, value), None);
-            assert!(
-                errors.iter().any(|e| e.contains(part)),
-                "{pointer}: {errors:?}"
-            );
+            assert!(errors.iter().any(|e| e.contains(part)), "{pointer}: {errors:?}");
         }
     }
 
@@ -210,55 +153,16 @@ mod tests {
         let external = json!({ "connect": "zk:2181", "znodeParent": "/b" });
         let hdfs = json!({ "hdfs": { "nameservice": "n", "configMap": "c", "root": "/r" } });
         for (index, object, pointer, value, part) in [
-            (
-                0,
-                &cluster,
-                "/spec/storage",
-                hdfs,
-                "kind of storage is immutable",
-            ),
-            (
-                0,
-                &cluster,
-                "/spec/storage/shared/claim",
-                json!("other"),
-                "claim is immutable",
-            ),
-            (
-                0,
-                &cluster,
-                "/spec/coordinator/external",
-                external,
-                "is immutable",
-            ),
-            (
-                1,
-                &table,
-                "/spec/clusterRef/name",
-                json!("b"),
-                "clusterRef is immutable",
-            ),
-            (
-                1,
-                &table,
-                "/spec/namespace",
-                json!("b"),
-                "namespace is immutable",
-            ),
+            (0, &cluster, "/spec/storage", hdfs, "kind of storage is immutable"),
+            (0, &cluster, "/spec/storage/shared/claim", json!("other"), "claim is immutable"),
+            (0, &cluster, "/spec/coordinator/external", external, "is immutable"),
+            (1, &table, "/spec/clusterRef/name", json!("b"), "clusterRef is immutable"),
+            (1, &table, "/spec/namespace", json!("b"), "namespace is immutable"),
             (1, &table, "/spec/tableName", json!("b"), "immutable"),
-            (
-                1,
-                &table,
-                "/spec/regions/count",
-                json!(13),
-                "regions is immutable",
-            ),
+            (1, &table, "/spec/regions/count", json!(13), "regions is immutable"),
         ] {
             let errors = errors(index, &with(object, pointer, value), Some(object));
-            assert!(
-                errors.iter().any(|e| e.contains(part)),
-                "{pointer}: {errors:?}"
-            );
+            assert!(errors.iter().any(|e| e.contains(part)), "{pointer}: {errors:?}");
         }
         let scaled = with(&cluster, "/spec/regionServers/replicas", json!(5));
         assert_eq!(errors(0, &scaled, Some(&cluster)), [""; 0]);

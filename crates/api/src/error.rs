@@ -40,9 +40,5 @@ pub enum Error {
 }
 
 fn of_kind(kind: &str) -> String {
-    if kind.is_empty() {
-        String::new()
-    } else {
-        format!(" ({kind})")
-    }
+    if kind.is_empty() { String::new() } else { format!(" ({kind})") }
 }

@@ -92,11 +92,7 @@ impl Manifests {
         let looks = serde_yaml_ng::Deserializer::from_str(text);
         let reads = serde_yaml_ng::Deserializer::from_str(text);
         for (index, (look, read)) in looks.zip(reads).enumerate().take(DOCUMENTS_MAX) {
-            let mut place = Place {
-                file,
-                document: index + 1,
-                kind: String::new(),
-            };
+            let mut place = Place { file, document: index + 1, kind: String::new() };
             let value: serde_yaml_ng::Value = deserialize(look, &place)?;
             if value.is_null() {
                 continue;
@@ -127,15 +123,9 @@ impl Manifests {
         mut self,
         file: &str,
     ) -> Result<(BasaltCluster, Vec<BasaltTable>), Error> {
-        let bad = |reason| Error::BadFile {
-            file: file.to_owned(),
-            reason,
-        };
+        let bad = |reason| Error::BadFile { file: file.to_owned(), reason };
         if self.clusters.len() > 1 {
-            let named = self
-                .clusters
-                .iter()
-                .map(|cluster| name_of(&cluster.metadata));
+            let named = self.clusters.iter().map(|cluster| name_of(&cluster.metadata));
             let names: Vec<_> = named.collect();
             return Err(bad(format!(
                 "declares {} clusters ({}); one is run at a time, each from a file of its own",
@@ -147,11 +137,7 @@ impl Manifests {
             return Err(bad("declares no BasaltCluster; one is needed".to_owned()));
         };
         let name = name_of(&cluster.metadata);
-        if let Some(stray) = self
-            .tables
-            .iter()
-            .find(|table| table.spec.cluster_ref.name != name)
-        {
+        if let Some(stray) = self.tables.iter().find(|table| table.spec.cluster_ref.name != name) {
             return Err(bad(format!(
                 "table {} belongs to cluster {:?} (spec.clusterRef.name), which the file does not \
                  declare; it declares {name:?}",
@@ -169,11 +155,7 @@ impl Manifests {
 /// [`Error::BadFile`] or [`Error::BadDocument`].
 pub fn document<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
     check_length(file, text)?;
-    let place = Place {
-        file,
-        document: 1,
-        kind: String::new(),
-    };
+    let place = Place { file, document: 1, kind: String::new() };
     deserialize(serde_yaml_ng::Deserializer::from_str(text), &place)
 }
 
@@ -200,10 +182,7 @@ fn check_length(file: &str, text: &str) -> Result<(), Error> {
     if text.len() > FILE_BYTES_MAX {
         return Err(Error::BadFile {
             file: file.to_owned(),
-            reason: format!(
-                "{} bytes long; at most {FILE_BYTES_MAX} are read",
-                text.len()
-            ),
+            reason: format!("{} bytes long; at most {FILE_BYTES_MAX} are read", text.len()),
         });
     }
     Ok(())
@@ -213,34 +192,18 @@ fn check_length(file: &str, text: &str) -> Result<(), Error> {
 /// name in `place`, for later messages.
 fn kind_of(value: &serde_yaml_ng::Value, place: &mut Place<'_>) -> Result<String, Error> {
     let text = |value: &serde_yaml_ng::Value, key: &str| {
-        value
-            .get(key)
-            .and_then(|field| field.as_str())
-            .map(str::to_owned)
+        value.get(key).and_then(|field| field.as_str()).map(str::to_owned)
     };
     let expect = |key: &str, allowed: &[String]| match text(value, key) {
         Some(found) if allowed.contains(&found) => Ok(found),
-        Some(found) => Err(place.error(
-            key,
-            format!(
-                "{found:?} is not known; it must be {}",
-                allowed.join(" or ")
-            ),
-        )),
+        Some(found) => Err(place
+            .error(key, format!("{found:?} is not known; it must be {}", allowed.join(" or ")))),
         None => Err(place.error(key, format!("missing; it must be {}", allowed.join(" or ")))),
     };
     expect("apiVersion", &[format!("{GROUP}/{VERSION}")])?;
-    let kind = expect(
-        "kind",
-        &["BasaltCluster".to_owned(), "BasaltTable".to_owned()],
-    )?;
-    let name = value
-        .get("metadata")
-        .and_then(|metadata| text(metadata, "name"));
-    place.kind = [kind.as_str(), name.as_deref().unwrap_or_default()]
-        .join(" ")
-        .trim()
-        .to_owned();
+    let kind = expect("kind", &["BasaltCluster".to_owned(), "BasaltTable".to_owned()])?;
+    let name = value.get("metadata").and_then(|metadata| text(metadata, "name"));
+    place.kind = [kind.as_str(), name.as_deref().unwrap_or_default()].join(" ").trim().to_owned();
     Ok(kind)
 }
 
@@ -250,10 +213,7 @@ fn deserialize<T: DeserializeOwned>(
 ) -> Result<T, Error> {
     serde_path_to_error::deserialize(document).map_err(|error| {
         let field = error.path().to_string();
-        place.error(
-            &field,
-            without_path(&error.into_inner().to_string(), &field),
-        )
+        place.error(&field, without_path(&error.into_inner().to_string(), &field))
     })
 }
 
@@ -276,12 +236,7 @@ impl Place<'_> {
             file: self.file.to_owned(),
             document: self.document,
             kind: self.kind.clone(),
-            field: if field == "." {
-                "the whole document"
-            } else {
-                field
-            }
-            .to_owned(),
+            field: if field == "." { "the whole document" } else { field }.to_owned(),
             reason,
         }
     }
@@ -298,9 +253,7 @@ mod tests {
     fn message(from: &str, to: &str) -> String {
         assert!(MINIMAL.contains(from), "{from:?}");
         let text = MINIMAL.replacen(from, to, 1);
-        Manifests::from_yaml("demo.yaml", &text)
-            .unwrap_err()
-            .to_string()
+        Manifests::from_yaml("demo.yaml", &text).unwrap_err().to_string()
     }
 
     #[track_caller]
@@ -321,13 +274,7 @@ mod tests {
 
     #[test]
     fn the_shortest_manifest_is_ten_lines_and_has_all_defaults() {
-        assert_eq!(
-            MINIMAL
-                .lines()
-                .filter(|line| !line.starts_with('#'))
-                .count(),
-            10
-        );
+        assert_eq!(MINIMAL.lines().filter(|line| !line.starts_with('#')).count(), 10);
         let manifests = Manifests::from_yaml("minimal.yaml", MINIMAL).unwrap();
         let cluster = &manifests.clusters[0].spec;
         assert_eq!(cluster.failover.target.as_ms(), 3_000);
@@ -335,10 +282,7 @@ mod tests {
         assert_eq!(cluster.masters.replicas, 2);
         assert_eq!(cluster.region_servers.replicas, 3);
         let table = &manifests.tables[0].spec;
-        assert_eq!(
-            (table.namespace.as_str(), table.region_replicas),
-            ("default", 1)
-        );
+        assert_eq!((table.namespace.as_str(), table.region_replicas), ("default", 1));
         assert_eq!(table.families[0].versions, 1);
     }
 
@@ -363,21 +307,14 @@ mod tests {
         let message = message("name: family }", "name: family, compresion: zstd }");
         assert_says(
             &message,
-            &[
-                "document 2 (BasaltTable usertable)",
-                "spec.families[0]",
-                "`compression`",
-            ],
+            &["document 2 (BasaltTable usertable)", "spec.families[0]", "`compression`"],
         );
     }
 
     #[test]
     fn a_wrong_value_says_what_is_allowed() {
         let compression = message("name: family }", "name: family, compression: lzo }");
-        assert_says(
-            &compression,
-            &["spec.families[0].compression", "`lzo`", "`zstd`"],
-        );
+        assert_says(&compression, &["spec.families[0].compression", "`lzo`", "`zstd`"]);
         let target = message("spec:\n", "spec:\n  failover: { target: 3 }\n");
         assert_says(&target, &["spec.failover.target", "with its unit", "500ms"]);
         let target = message("spec:\n", "spec:\n  failover: { target: soon }\n");
@@ -388,20 +325,14 @@ mod tests {
 
     #[test]
     fn a_missing_field_is_named() {
-        assert_says(
-            &message("metadata: { name: demo }", "metadata: {}"),
-            &["metadata", "`name`"],
-        );
+        assert_says(&message("metadata: { name: demo }", "metadata: {}"), &["metadata", "`name`"]);
         let nothing = message("storage: { shared: { claim: demo-data } }", "paused: true");
         assert_says(&nothing, &["spec", "`storage`"]);
     }
 
     #[test]
     fn what_stands_outside_the_spec_is_checked_too() {
-        assert_says(
-            &message("metadata:", "labels: {}\nmetadata:"),
-            &["unknown field `labels`"],
-        );
+        assert_says(&message("metadata:", "labels: {}\nmetadata:"), &["unknown field `labels`"]);
         let label = message("{ name: demo }", "{ name: demo, lables: {} }");
         assert_says(&label, &["metadata", "`lables`", "`labels`"]);
     }
@@ -410,52 +341,33 @@ mod tests {
     fn other_kinds_and_versions_are_refused_with_ours() {
         assert_says(
             &message("kind: BasaltCluster", "kind: HbaseCluster"),
-            &[
-                "document 1",
-                "kind",
-                "HbaseCluster",
-                "BasaltCluster or BasaltTable",
-            ],
+            &["document 1", "kind", "HbaseCluster", "BasaltCluster or BasaltTable"],
         );
-        assert_says(
-            &message("v1alpha1", "v1"),
-            &["apiVersion", "basalt.db/v1alpha1"],
-        );
+        assert_says(&message("v1alpha1", "v1"), &["apiVersion", "basalt.db/v1alpha1"]);
         assert_says(&message("kind: BasaltCluster\n", ""), &["kind", "missing"]);
     }
 
     #[test]
     fn broken_yaml_names_the_line() {
-        assert_says(
-            &message("{ name: demo }", "{ name: demo"),
-            &["demo.yaml", "line"],
-        );
+        assert_says(&message("{ name: demo }", "{ name: demo"), &["demo.yaml", "line"]);
     }
 
     #[test]
     fn a_table_of_another_cluster_is_named() {
         let text = MINIMAL.replace("clusterRef: { name: demo }", "clusterRef: { name: prod }");
         let manifests = Manifests::from_yaml("demo.yaml", &text).unwrap();
-        let error = manifests
-            .into_single_cluster("demo.yaml")
-            .unwrap_err()
-            .to_string();
+        let error = manifests.into_single_cluster("demo.yaml").unwrap_err().to_string();
         assert_says(&error, &["usertable", "\"prod\"", "\"demo\"", "clusterRef"]);
     }
 
     #[test]
     fn one_cluster_is_run_at_a_time() {
-        let twice = format!(
-            "{MINIMAL}---\n{}",
-            MINIMAL.replace("name: demo }\nspec", "name: b }\nspec")
-        );
+        let twice =
+            format!("{MINIMAL}---\n{}", MINIMAL.replace("name: demo }\nspec", "name: b }\nspec"));
         let manifests = Manifests::from_yaml("f", &twice).unwrap();
         let error = manifests.into_single_cluster("f").unwrap_err().to_string();
         assert_says(&error, &["2 clusters (demo, b)"]);
-        let error = Manifests::default()
-            .into_single_cluster("f")
-            .unwrap_err()
-            .to_string();
+        let error = Manifests::default().into_single_cluster("f").unwrap_err().to_string();
         assert_says(&error, &["no BasaltCluster"]);
     }
 }

@@ -85,9 +85,7 @@ mod tests {
 
     fn text(algorithm: SplitAlgorithm, count: u32, prefix: &str) -> Vec<String> {
         let keys = split_keys(algorithm, count, prefix).unwrap();
-        keys.iter()
-            .map(|key| String::from_utf8(key.to_vec()).unwrap())
-            .collect()
+        keys.iter().map(|key| String::from_utf8(key.to_vec()).unwrap()).collect()
     }
 
     /// What `org.apache.hadoop.hbase.util.RegionSplitter` gives, and its `TestRegionSplitter` expects.
@@ -97,26 +95,15 @@ mod tests {
         assert_eq!(text(HexString, 3, ""), ["55555555", "aaaaaaaa"]);
         assert_eq!(text(HexString, 4, ""), ["40000000", "80000000", "c0000000"]);
         assert_eq!(text(DecimalString, 3, ""), ["33333333", "66666666"]);
-        assert_eq!(
-            text(DecimalString, 4, ""),
-            ["25000000", "50000000", "75000000"]
-        );
-        assert_eq!(
-            split_keys(Uniform, 3, "").unwrap(),
-            [[0x55; 8].as_slice(), &[0xaa; 8]]
-        );
-        assert_eq!(
-            split_keys(Uniform, 2, "").unwrap(),
-            [[0x80, 0, 0, 0, 0, 0, 0, 0].as_slice()]
-        );
+        assert_eq!(text(DecimalString, 4, ""), ["25000000", "50000000", "75000000"]);
+        assert_eq!(split_keys(Uniform, 3, "").unwrap(), [[0x55; 8].as_slice(), &[0xaa; 8]]);
+        assert_eq!(split_keys(Uniform, 2, "").unwrap(), [[0x80, 0, 0, 0, 0, 0, 0, 0].as_slice()]);
     }
 
     #[test]
     fn sixteen_hexadecimal_regions_begin_with_each_digit() {
-        let digits: String = text(HexString, 16, "")
-            .iter()
-            .filter_map(|key| key.chars().next())
-            .collect();
+        let digits: String =
+            text(HexString, 16, "").iter().filter_map(|key| key.chars().next()).collect();
         assert_eq!(digits, "123456789abcdef");
     }
 

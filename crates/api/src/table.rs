@@ -1,9 +1,6 @@
 //! `BasaltTable`: one table of a cluster, its families, and how it is cut into regions.
 
-#![expect(
-    unreachable_pub,
-    reason = "KubeSchema repeats each type inside a function"
-)]
+#![expect(unreachable_pub, reason = "KubeSchema repeats each type inside a function")]
 #![expect(clippy::duplicated_attributes, reason = "columns of the same type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -28,23 +25,11 @@ use crate::split::SplitAlgorithm;
     status = "BasaltTableStatus",
     derive = "PartialEq",
     doc = "A table of a Basalt cluster.",
-    printcolumn(
-        name = "Cluster",
-        type_ = "string",
-        json_path = ".spec.clusterRef.name"
-    ),
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Regions", type_ = "integer", json_path = ".status.regions"),
-    printcolumn(
-        name = "Online",
-        type_ = "integer",
-        json_path = ".status.onlineRegions"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Online", type_ = "integer", json_path = ".status.onlineRegions"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(validation = Rule::new("has(self.tableName) == has(oldSelf.tableName)")
     .message("spec.tableName cannot be added or removed: it is immutable"))]

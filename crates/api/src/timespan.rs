@@ -18,13 +18,8 @@ use crate::Error;
 pub struct Timespan(u64);
 
 /// The units that may be written, in milliseconds, the largest first.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// As the API server checks it; [`Timespan::from_str`] takes the same.
 const PATTERN: &str = r"^[0-9]{1,10}(\.[0-9]{1,3})?(ms|s|m|h|d)$";
@@ -61,18 +56,11 @@ impl From<Duration> for Timespan {
 impl fmt::Display for Timespan {
     /// The shortest form that says exactly the same.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = UNITS
-            .into_iter()
-            .find(|(_, ms)| self.0 >= *ms && self.0.is_multiple_of(*ms));
+        let whole = UNITS.into_iter().find(|(_, ms)| self.0 >= *ms && self.0.is_multiple_of(*ms));
         match whole {
             Some(("ms", _)) if self.0 > 1_000 => {
                 let fraction = format!("{:03}", self.0 % 1_000);
-                write!(
-                    formatter,
-                    "{}.{}s",
-                    self.0 / 1_000,
-                    fraction.trim_end_matches('0')
-                )
+                write!(formatter, "{}.{}s", self.0 / 1_000, fraction.trim_end_matches('0'))
             }
             Some((unit, ms)) => write!(formatter, "{}{unit}", self.0 / ms),
             None => formatter.write_str("0s"),
@@ -87,9 +75,7 @@ impl FromStr for Timespan {
         parse_ms(text)
             .filter(|ms| *ms <= Self::MS_MAX)
             .map(Self)
-            .ok_or_else(|| Error::BadTimespan {
-                text: text.to_owned(),
-            })
+            .ok_or_else(|| Error::BadTimespan { text: text.to_owned() })
     }
 }
 
@@ -114,9 +100,7 @@ impl<'de> Deserialize<'de> for Timespan {
             }
         }
         // Not `deserialize_any`: a bare number has no unit, and says so.
-        deserializer
-            .deserialize_str(Visitor)
-            .map_err(D::Error::custom)
+        deserializer.deserialize_str(Visitor).map_err(D::Error::custom)
     }
 }
 
@@ -150,11 +134,7 @@ fn parse_ms(text: &str) -> Option<u64> {
     if !fraction_ms.is_multiple_of(1_000) {
         return None;
     }
-    whole
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(unit_ms)?
-        .checked_add(fraction_ms / 1_000)
+    whole.parse::<u64>().ok()?.checked_mul(unit_ms)?.checked_add(fraction_ms / 1_000)
 }
 
 #[cfg(test)]
@@ -182,9 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused_with_an_example() {
-        for text in [
-            "", "3", "s", "-1s", "1.s", ".5s", "1.2345s", "1.5ms", "3 s", "3S", "1h30m",
-        ] {
+        for text in ["", "3", "s", "-1s", "1.s", ".5s", "1.2345s", "1.5ms", "3 s", "3S", "1h30m"] {
             let error = text.parse::<Timespan>().unwrap_err().to_string();
             assert!(error.contains("500ms"), "{text:?}: {error}");
         }

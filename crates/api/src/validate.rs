@@ -14,7 +14,7 @@ use crate::cluster::{BasaltCluster, BasaltClusterSpec};
 use crate::load::name_of;
 use crate::split::{REGIONS_MAX, split_keys};
 use crate::table::{BasaltTable, BasaltTableSpec, Bloom, Compression, Family, KeepDeletedCells};
-use crate::{Timers, Timespan, table};
+use crate::{RegionServerConfig, Timers, Timespan, table};
 
 /// Something in a manifest that cannot be run.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,6 +40,8 @@ pub struct ValidatedCluster {
     pub masters: u32,
     /// How many region servers there are.
     pub region_servers: u32,
+    /// Their limits.
+    pub region_server_config: RegionServerConfig,
     /// The claim that holds the data.
     pub shared_claim: String,
     /// The racks that `basalt local` pretends to have; at least one.
@@ -90,11 +92,10 @@ pub fn validate(
     let spec = &cluster.spec;
     let mut problems = Problems::of(format!("BasaltCluster {name}"));
     check_name(&mut problems, &name);
-    let timers = problems.take(
-        "spec.failover",
-        Timers::derive(spec.failover.target, &spec.failover.overrides),
-    );
+    let timers = problems
+        .take("spec.failover", Timers::derive(spec.failover.target, &spec.failover.overrides));
     check_roles(&mut problems, spec);
+    let region_server_config = check_region_server_config(&mut problems, spec);
     let shared_claim = check_storage(&mut problems, spec);
     check_remainder(&mut problems, spec);
 
@@ -107,19 +108,22 @@ pub fn validate(
         }
     }
     found.extend(duplicates(&validated_tables));
-    match (timers, shared_claim) {
-        (Some(timers), Some(shared_claim)) if found.is_empty() => Ok(ValidatedCluster {
-            name,
-            timers,
-            coordinators: spec.coordinator.replicas,
-            masters: spec.masters.replicas,
-            region_servers: spec.region_servers.replicas,
-            shared_claim,
-            local_racks: spec.placement.local_racks.clone(),
-            log_level: spec.logging.level.clone(),
-            tables: validated_tables,
-            spec: spec.clone(),
-        }),
+    match (timers, shared_claim, region_server_config) {
+        (Some(timers), Some(shared_claim), Some(region_server_config)) if found.is_empty() => {
+            Ok(ValidatedCluster {
+                name,
+                timers,
+                coordinators: spec.coordinator.replicas,
+                masters: spec.masters.replicas,
+                region_servers: spec.region_servers.replicas,
+                region_server_config,
+                shared_claim,
+                local_racks: spec.placement.local_racks.clone(),
+                log_level: spec.logging.level.clone(),
+                tables: validated_tables,
+                spec: spec.clone(),
+            })
+        }
         _ => Err(found),
     }
 }
@@ -182,10 +186,7 @@ fn check_name(problems: &mut Problems, name: &str) {
 fn check_roles(problems: &mut Problems, spec: &BasaltClusterSpec) {
     let coordinators = spec.coordinator.replicas;
     if ![1, 3, 5].contains(&coordinators) {
-        problems.add(
-            "spec.coordinator.replicas",
-            format!("{coordinators}; it must be 1, 3 or 5"),
-        );
+        problems.add("spec.coordinator.replicas", format!("{coordinators}; it must be 1, 3 or 5"));
     }
     if spec.coordinator.external.is_some() {
         problems.add(
@@ -195,26 +196,34 @@ fn check_roles(problems: &mut Problems, spec: &BasaltClusterSpec) {
     }
     let masters = spec.masters.replicas;
     if !(1..=9).contains(&masters) {
-        problems.add(
-            "spec.masters.replicas",
-            format!("{masters}; it must be from 1 to 9"),
-        );
+        problems.add("spec.masters.replicas", format!("{masters}; it must be from 1 to 9"));
     }
     let servers = spec.region_servers.replicas;
     if !(1..=1000).contains(&servers) {
         let reason = format!("{servers}; it must be from 1 to 1000");
         problems.add("spec.regionServers.replicas", reason);
     }
-    for (role, config) in [
-        ("coordinator", &spec.coordinator.config),
-        ("masters", &spec.masters.config),
-        ("regionServers", &spec.region_servers.config),
-    ] {
+    for (role, config) in
+        [("coordinator", &spec.coordinator.config), ("masters", &spec.masters.config)]
+    {
         if let Some(setting) = config.keys().next() {
             problems.add(
                 &format!("spec.{role}.config.{setting}"),
-                "settings of a role do not work yet; leave config out",
+                "settings of this role do not work yet; leave config out",
             );
+        }
+    }
+}
+
+fn check_region_server_config(
+    problems: &mut Problems,
+    spec: &BasaltClusterSpec,
+) -> Option<RegionServerConfig> {
+    match RegionServerConfig::from_settings(&spec.region_servers.config) {
+        Ok(config) => Some(config),
+        Err(bad) => {
+            problems.add(&format!("spec.regionServers.config.{}", bad.name), bad.reason);
+            None
         }
     }
 }
@@ -233,10 +242,7 @@ fn check_storage(problems: &mut Problems, spec: &BasaltClusterSpec) -> Option<St
             ),
         ),
         (None, Some(_)) => {
-            problems.add(
-                "spec.storage.hdfs",
-                "does not work yet; use spec.storage.shared.claim",
-            );
+            problems.add("spec.storage.hdfs", "does not work yet; use spec.storage.shared.claim");
         }
         (None, None) => problems.add("spec.storage", "is empty; it takes shared: { claim: … }"),
         (Some(_), Some(_)) => {
@@ -248,16 +254,10 @@ fn check_storage(problems: &mut Problems, spec: &BasaltClusterSpec) -> Option<St
 
 fn check_remainder(problems: &mut Problems, spec: &BasaltClusterSpec) {
     if spec.placement.local_racks.is_empty() {
-        problems.add(
-            "spec.placement.localRacks",
-            "is empty; name at least one rack",
-        );
+        problems.add("spec.placement.localRacks", "is empty; name at least one rack");
     }
     if spec.logging.level.trim().is_empty() {
-        problems.add(
-            "spec.logging.level",
-            "is empty; error, warn, info, debug or trace",
-        );
+        problems.add("spec.logging.level", "is empty; error, warn, info, debug or trace");
     }
     for (field, value) in [("spec.tls", &spec.tls), ("spec.access", &spec.access)] {
         if value.is_some() {
@@ -284,10 +284,7 @@ fn check_families(
         }
         if family.min_versions > family.versions {
             let (least, most) = (family.min_versions, family.versions);
-            problems.add(
-                &field("minVersions"),
-                format!("{least} is more than versions: {most}"),
-            );
+            problems.add(&field("minVersions"), format!("{least} is more than versions: {most}"));
         }
         let time_to_live = family.time_to_live.map(Timespan::as_ms);
         if time_to_live.is_some_and(|ms| ms == 0 || ms % 1_000 != 0) {
@@ -295,20 +292,11 @@ fn check_families(
         }
         if !(1 << 10..=16 << 20).contains(&family.block_bytes) {
             let bytes = family.block_bytes;
-            problems.add(
-                &field("blockBytes"),
-                format!("{bytes}; from 1024 to 16777216"),
-            );
+            problems.add(&field("blockBytes"), format!("{bytes}; from 1024 to 16777216"));
         }
         let descriptor = family_descriptor(family);
-        if descriptors
-            .insert(family.name.clone(), descriptor)
-            .is_some()
-        {
-            problems.add(
-                &field("name"),
-                format!("{:?} is declared twice", family.name),
-            );
+        if descriptors.insert(family.name.clone(), descriptor).is_some() {
+            problems.add(&field("name"), format!("{:?} is declared twice", family.name));
         }
     }
     descriptors
@@ -383,10 +371,7 @@ fn check_regions(problems: &mut Problems, regions: &table::Regions) -> Vec<Bytes
             Vec::new()
         }
         (Some(_), Some(_)) => {
-            problems.add(
-                "spec.regions.split",
-                "takes one of algorithm and keys, not both",
-            );
+            problems.add("spec.regions.split", "takes one of algorithm and keys, not both");
             Vec::new()
         }
     }
@@ -399,10 +384,7 @@ fn check_keys(
     keys: &[String],
 ) -> Vec<Bytes> {
     if !prefix.is_empty() {
-        problems.add(
-            "spec.regions.split.prefix",
-            "goes with algorithm; write keys out whole",
-        );
+        problems.add("spec.regions.split.prefix", "goes with algorithm; write keys out whole");
     }
     let regions = keys.len() + 1;
     if regions > REGIONS_MAX as usize {
@@ -413,10 +395,7 @@ fn check_keys(
         let reason = format!("is not {regions}, which split.keys make; leave it out");
         problems.add("spec.regions.count", reason);
     }
-    if let Some(index) = keys
-        .iter()
-        .position(|key| key.is_empty() || key.len() > KEY_BYTES_MAX)
-    {
+    if let Some(index) = keys.iter().position(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
         let field = format!("spec.regions.split.keys[{index}]");
         problems.add(&field, format!("must be 1 to {KEY_BYTES_MAX} bytes long"));
     }
@@ -424,16 +403,12 @@ fn check_keys(
         let field = format!("spec.regions.split.keys[{}]", index + 1);
         problems.add(&field, "must come after the key before it: keys ascend");
     }
-    keys.iter()
-        .map(|key| Bytes::copy_from_slice(key.as_bytes()))
-        .collect()
+    keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes())).collect()
 }
 
 fn duplicates(tables: &[ValidatedTable]) -> Vec<Problem> {
     let mut seen = BTreeSet::new();
-    let repeated = tables
-        .iter()
-        .filter(|table| !seen.insert(table.descriptor.name.to_string()));
+    let repeated = tables.iter().filter(|table| !seen.insert(table.descriptor.name.to_string()));
     repeated
         .map(|table| Problem {
             resource: format!("BasaltTable {}", table.resource_name),
@@ -459,11 +434,7 @@ fn is_dns_name(name: &str, length_max: usize) -> bool {
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}: {}: {}",
-            self.resource, self.field, self.reason
-        )
+        write!(formatter, "{}: {}: {}", self.resource, self.field, self.reason)
     }
 }
 
@@ -471,10 +442,7 @@ impl fmt::Display for Problem {
 
 impl Problems {
     fn of(resource: String) -> Self {
-        Self {
-            resource,
-            found: Vec::new(),
-        }
+        Self { resource, found: Vec::new() }
     }
 
     fn add(&mut self, field: &str, reason: impl Into<String>) {

@@ -16,21 +16,14 @@ fn check(text: &str) -> Result<ValidatedCluster, Vec<String>> {
 /// Asserts that `line` added to the spec of the smallest cluster is refused with `parts`.
 #[track_caller]
 fn cluster_refused(line: &str, parts: &[&str]) {
-    refused(
-        &MINIMAL.replacen("spec:\n", &format!("spec:\n  {line}\n"), 1),
-        parts,
-    );
+    refused(&MINIMAL.replacen("spec:\n", &format!("spec:\n  {line}\n"), 1), parts);
 }
 
 /// Asserts that `field` added to the spec of the smallest table is refused with `parts`.
 #[track_caller]
 fn table_refused(field: &str, parts: &[&str]) {
     refused(
-        &MINIMAL.replacen(
-            "spec: { clusterRef",
-            &format!("spec: {{ {field}, clusterRef"),
-            1,
-        ),
+        &MINIMAL.replacen("spec: { clusterRef", &format!("spec: {{ {field}, clusterRef"), 1),
         parts,
     );
 }
@@ -41,11 +34,7 @@ fn refused(text: &str, parts: &[&str]) {
     let problems = check(text).unwrap_err();
     assert_eq!(problems.len(), 1, "{problems:#?}");
     for part in parts {
-        assert!(
-            problems[0].contains(part),
-            "{part:?} is not in: {}",
-            problems[0]
-        );
+        assert!(problems[0].contains(part), "{part:?} is not in: {}", problems[0]);
     }
 }
 
@@ -53,14 +42,7 @@ fn refused(text: &str, parts: &[&str]) {
 fn the_demo_is_what_it_says() {
     let cluster = check(DEMO).unwrap();
     assert_eq!(cluster.name, "demo");
-    assert_eq!(
-        (
-            cluster.coordinators,
-            cluster.masters,
-            cluster.region_servers
-        ),
-        (3, 2, 3)
-    );
+    assert_eq!((cluster.coordinators, cluster.masters, cluster.region_servers), (3, 2, 3));
     assert_eq!(cluster.shared_claim, "demo-data");
     assert_eq!(cluster.timers.session_timeout.as_millis(), 1_500);
     let table = &cluster.tables[0];
@@ -87,18 +69,12 @@ fn what_does_not_work_yet_is_refused_by_name() {
         &["spec.coordinator.external", "does not work yet"],
     );
     cluster_refused("tls: {}", &["spec.tls", "does not work yet"]);
-    cluster_refused(
-        "access: { users: [] }",
-        &["spec.access", "does not work yet"],
-    );
+    cluster_refused("access: { users: [] }", &["spec.access", "does not work yet"]);
     cluster_refused(
         "regionServers: { config: { a.b: c } }",
         &["spec.regionServers.config.a.b", "do not work yet"],
     );
-    table_refused(
-        "regionReplicas: 2",
-        &["spec.regionReplicas", "2 does not work yet"],
-    );
+    table_refused("regionReplicas: 2", &["spec.regionReplicas", "2 does not work yet"]);
     table_refused("access: {}", &["spec.access", "does not work yet"]);
     table_refused("namespace: prod", &["spec.namespace", "works yet"]);
     let hdfs = "hdfs: { nameservice: prod, configMap: c, root: /b }";
@@ -110,26 +86,11 @@ fn what_does_not_work_yet_is_refused_by_name() {
 
 #[test]
 fn numbers_out_of_range_say_the_range() {
-    cluster_refused(
-        "coordinator: { replicas: 2 }",
-        &["spec.coordinator.replicas", "1, 3 or 5"],
-    );
-    cluster_refused(
-        "masters: { replicas: 0 }",
-        &["spec.masters.replicas", "from 1 to 9"],
-    );
-    cluster_refused(
-        "regionServers: { replicas: 0 }",
-        &["spec.regionServers.replicas", "1000"],
-    );
-    cluster_refused(
-        "failover: { target: 500ms }",
-        &["spec.failover", "1s <= target"],
-    );
-    table_refused(
-        "regions: { count: 0, split: { algorithm: Uniform } }",
-        &["spec.regions.count"],
-    );
+    cluster_refused("coordinator: { replicas: 2 }", &["spec.coordinator.replicas", "1, 3 or 5"]);
+    cluster_refused("masters: { replicas: 0 }", &["spec.masters.replicas", "from 1 to 9"]);
+    cluster_refused("regionServers: { replicas: 0 }", &["spec.regionServers.replicas", "1000"]);
+    cluster_refused("failover: { target: 500ms }", &["spec.failover", "1s <= target"]);
+    table_refused("regions: { count: 0, split: { algorithm: Uniform } }", &["spec.regions.count"]);
 }
 
 #[test]
@@ -151,36 +112,18 @@ fn names_are_those_of_kubernetes_and_hbase() {
         &["spec.storage.shared.claim", "../etc"],
     );
     table_refused("tableName: 'a/b'", &["spec.tableName", "a/b"]);
-    refused(
-        &MINIMAL.replace("name: family }", "name: 'a:b' }"),
-        &["spec.families[0].name", "a:b"],
-    );
+    refused(&MINIMAL.replace("name: family }", "name: 'a:b' }"), &["spec.families[0].name", "a:b"]);
 }
 
 #[test]
 fn families_are_checked_one_by_one() {
     let with = |families: &str| MINIMAL.replace("[{ name: family }]", families);
     refused(&with("[]"), &["spec.families", "at least one"]);
-    refused(
-        &with("[{ name: a }, { name: a }]"),
-        &["spec.families[1].name", "twice"],
-    );
-    refused(
-        &with("[{ name: a, versions: 0 }]"),
-        &["spec.families[0].versions"],
-    );
-    refused(
-        &with("[{ name: a, minVersions: 2 }]"),
-        &["spec.families[0].minVersions"],
-    );
-    refused(
-        &with("[{ name: a, timeToLive: 500ms }]"),
-        &["timeToLive", "whole seconds"],
-    );
-    refused(
-        &with("[{ name: a, blockBytes: 1 }]"),
-        &["blockBytes", "1024"],
-    );
+    refused(&with("[{ name: a }, { name: a }]"), &["spec.families[1].name", "twice"]);
+    refused(&with("[{ name: a, versions: 0 }]"), &["spec.families[0].versions"]);
+    refused(&with("[{ name: a, minVersions: 2 }]"), &["spec.families[0].minVersions"]);
+    refused(&with("[{ name: a, timeToLive: 500ms }]"), &["timeToLive", "whole seconds"]);
+    refused(&with("[{ name: a, blockBytes: 1 }]"), &["blockBytes", "1024"]);
 }
 
 #[test]
@@ -188,35 +131,15 @@ fn regions_are_cut_by_an_algorithm_or_at_keys() {
     let with = |regions: &str| {
         check(&MINIMAL.replace("clusterRef", &format!("regions: {regions}, clusterRef")))
     };
-    let keys = with("{ split: { keys: [b, m] } }").unwrap().tables[0]
-        .split_keys
-        .clone();
+    let keys = with("{ split: { keys: [b, m] } }").unwrap().tables[0].split_keys.clone();
     assert_eq!(keys, ["b", "m"]);
-    assert_eq!(
-        with("{ count: 3, split: { keys: [b, m] } }")
-            .unwrap()
-            .tables
-            .len(),
-        1
-    );
+    assert_eq!(with("{ count: 3, split: { keys: [b, m] } }").unwrap().tables.len(), 1);
     for (regions, part) in [
         ("{ count: 3 }", "spec.regions.split: is missing"),
-        (
-            "{ count: 4, split: { keys: [b, m] } }",
-            "spec.regions.count: is not 3",
-        ),
-        (
-            "{ split: { keys: [m, b] } }",
-            "spec.regions.split.keys[1]: must come after",
-        ),
-        (
-            "{ split: { keys: [''] } }",
-            "spec.regions.split.keys[0]: must be 1 to",
-        ),
-        (
-            "{ split: { keys: [a], prefix: p } }",
-            "spec.regions.split.prefix",
-        ),
+        ("{ count: 4, split: { keys: [b, m] } }", "spec.regions.count: is not 3"),
+        ("{ split: { keys: [m, b] } }", "spec.regions.split.keys[1]: must come after"),
+        ("{ split: { keys: [''] } }", "spec.regions.split.keys[0]: must be 1 to"),
+        ("{ split: { keys: [a], prefix: p } }", "spec.regions.split.prefix"),
         ("{ split: {} }", "HexString, Uniform or DecimalString"),
         ("{ split: { keys: [a], algorithm: Uniform } }", "not both"),
     ] {
@@ -239,10 +162,7 @@ fn all_problems_are_told_at_once() {
 #[test]
 fn a_table_declared_twice_is_refused() {
     let tables = DEMO.split_once("---\n").unwrap().1;
-    let again = format!(
-        "{DEMO}---\n{}",
-        tables.replace("name: usertable }", "name: other }")
-    );
+    let again = format!("{DEMO}---\n{}", tables.replace("name: usertable }", "name: other }"));
     assert_eq!(check(&again).unwrap().tables.len(), 2);
     let again = format!("{DEMO}---\n{tables}");
     let problems = check(&again).unwrap_err();

@@ -65,6 +65,10 @@ pub const INEQUALITIES: &[Inequality] = &[
     LEASE_OUTLASTS_LEADER_CHANGE,
     LEASE_IS_RENEWED_IN_TIME,
     RENEWAL_IS_POSSIBLE,
+    ORDER_FAILS_BEFORE_SESSION,
+    CONNECT_BEFORE_RPC_TIMEOUT,
+    ISOLATION_OUTLASTS_LEADER_CHANGE,
+    ISOLATION_ENDS_BEFORE_SESSION,
     DRIFT_IS_COVERED,
     MASTER_LEASE_IN_SECONDS,
     MASTER_STEPS_DOWN_BEFORE_LEASE_ENDS,
@@ -72,8 +76,6 @@ pub const INEQUALITIES: &[Inequality] = &[
     MASTER_RETRY_IS_POSSIBLE,
     STALE_BEFORE_SESSION,
     HDFS_STALL_BEFORE_SESSION,
-    ORDER_FAILS_BEFORE_SESSION,
-    CONNECT_BEFORE_RPC_TIMEOUT,
     CLIENT_OUTLASTS_FAILURE,
     PROBES_IN_SECONDS,
     GRACE_OUTLASTS_FAILURE,
@@ -107,11 +109,12 @@ pub const HEARTBEAT_IS_POSSIBLE: Inequality = Inequality {
     right: |timers| timers.coordinator_heartbeat,
 };
 
-/// A lost heartbeat alone does not depose a leader.
+/// A lost heartbeat alone does not depose a leader. Half of the longest silence is trust in it;
+/// what is drawn by lot comes on top.
 pub const HEARTBEAT_BEFORE_ELECTION: Inequality = Inequality {
-    formula: "3 * coordinatorHeartbeat <= electionTimeoutMin",
+    formula: "3 * coordinatorHeartbeat + electionTimeoutMax / 2 <= electionTimeoutMin",
     why: "one or two late heartbeats would depose a living leader",
-    left: |timers| timers.coordinator_heartbeat * 3,
+    left: |timers| timers.coordinator_heartbeat * 3 + timers.election_timeout_max / 2,
     relation: Relation::AtMost,
     right: |timers| timers.election_timeout_min,
 };
@@ -186,6 +189,24 @@ pub const RENEWAL_IS_POSSIBLE: Inequality = Inequality {
     left: |timers| timers.coordinator_heartbeat,
     relation: Relation::AtMost,
     right: |timers| timers.lease_renewal,
+};
+
+/// A change of leader costs no client its connection.
+pub const ISOLATION_OUTLASTS_LEADER_CHANGE: Inequality = Inequality {
+    formula: "change of the coordinator's leader < isolationGrace",
+    why: "each change of the coordinator's leader would drop all its clients",
+    left: Timers::leader_change,
+    relation: Relation::Less,
+    right: |timers| timers.isolation_grace,
+};
+
+/// A client of a cut-off member moves on before its session ends.
+pub const ISOLATION_ENDS_BEFORE_SESSION: Inequality = Inequality {
+    formula: "isolationGrace + rpcConnectTimeout < sessionTimeout",
+    why: "servers connected to a cut-off member of the coordinator would lose their sessions",
+    left: |timers| timers.isolation_grace + timers.rpc_connect_timeout,
+    relation: Relation::Less,
+    right: |timers| timers.session_timeout,
 };
 
 /// A clock that is wrong by one part in a hundred breaks nothing.
@@ -357,71 +378,31 @@ mod tests {
     #[test]
     fn each_rule_refuses_the_override_that_breaks_it() {
         use serde_json::json;
-        breaks(
-            json!({ "coordinatorHeartbeat": "4ms" }),
-            &HEARTBEAT_IS_POSSIBLE,
-        );
-        breaks(
-            json!({ "coordinatorHeartbeat": "50ms" }),
-            &HEARTBEAT_BEFORE_ELECTION,
-        );
-        breaks(
-            json!({ "electionTimeoutMax": "150ms" }),
-            &ELECTION_TIMEOUTS_SPREAD,
-        );
+        breaks(json!({ "coordinatorHeartbeat": "4ms" }), &HEARTBEAT_IS_POSSIBLE);
+        breaks(json!({ "coordinatorHeartbeat": "50ms" }), &HEARTBEAT_BEFORE_ELECTION);
+        breaks(json!({ "electionTimeoutMax": "150ms" }), &ELECTION_TIMEOUTS_SPREAD);
         breaks(json!({ "sessionTimeoutMin": "2s" }), &SESSION_IS_GRANTED);
         breaks(json!({ "sessionTimeoutMax": "1s" }), &SESSION_IS_NOT_CUT);
         breaks(
-            json!({ "electionTimeoutMax": "600ms" }),
+            json!({ "electionTimeoutMin": "800ms", "electionTimeoutMax": "1200ms" }),
             &SESSION_OUTLASTS_LEADER_CHANGE,
         );
-        breaks(
-            json!({ "servingLease": "1450ms" }),
-            &LEASE_ENDS_BEFORE_SESSION,
-        );
-        breaks(
-            json!({ "servingLease": "600ms" }),
-            &LEASE_OUTLASTS_LEADER_CHANGE,
-        );
-        breaks(
-            json!({ "servingLease": "1s", "leaseRenewal": "500ms" }),
-            &LEASE_IS_RENEWED_IN_TIME,
-        );
+        breaks(json!({ "servingLease": "1450ms" }), &LEASE_ENDS_BEFORE_SESSION);
+        breaks(json!({ "servingLease": "600ms" }), &LEASE_OUTLASTS_LEADER_CHANGE);
+        breaks(json!({ "servingLease": "1s", "leaseRenewal": "500ms" }), &LEASE_IS_RENEWED_IN_TIME);
         breaks(json!({ "leaseRenewal": "20ms" }), &RENEWAL_IS_POSSIBLE);
+        breaks(json!({ "isolationGrace": "400ms" }), &ISOLATION_OUTLASTS_LEADER_CHANGE);
+        breaks(json!({ "isolationGrace": "1400ms" }), &ISOLATION_ENDS_BEFORE_SESSION);
         breaks(json!({ "driftMargin": "7ms" }), &DRIFT_IS_COVERED);
-        breaks(
-            json!({ "masterLeaseDuration": "2500ms" }),
-            &MASTER_LEASE_IN_SECONDS,
-        );
-        breaks(
-            json!({ "masterRenewDeadline": "2s" }),
-            &MASTER_STEPS_DOWN_BEFORE_LEASE_ENDS,
-        );
-        breaks(
-            json!({ "masterRetryPeriod": "600ms" }),
-            &MASTER_RETRIES_BEFORE_DEADLINE,
-        );
-        breaks(
-            json!({ "masterRetryPeriod": "50ms" }),
-            &MASTER_RETRY_IS_POSSIBLE,
-        );
-        breaks(
-            json!({ "hdfsStaleInterval": "1500ms" }),
-            &STALE_BEFORE_SESSION,
-        );
-        breaks(
-            json!({ "hdfsSocketTimeout": "2s" }),
-            &HDFS_STALL_BEFORE_SESSION,
-        );
+        breaks(json!({ "masterLeaseDuration": "2500ms" }), &MASTER_LEASE_IN_SECONDS);
+        breaks(json!({ "masterRenewDeadline": "2s" }), &MASTER_STEPS_DOWN_BEFORE_LEASE_ENDS);
+        breaks(json!({ "masterRetryPeriod": "600ms" }), &MASTER_RETRIES_BEFORE_DEADLINE);
+        breaks(json!({ "masterRetryPeriod": "50ms" }), &MASTER_RETRY_IS_POSSIBLE);
+        breaks(json!({ "hdfsStaleInterval": "1500ms" }), &STALE_BEFORE_SESSION);
+        breaks(json!({ "hdfsSocketTimeout": "2s" }), &HDFS_STALL_BEFORE_SESSION);
         breaks(json!({ "rpcTimeout": "2s" }), &ORDER_FAILS_BEFORE_SESSION);
-        breaks(
-            json!({ "rpcConnectTimeout": "1s" }),
-            &CONNECT_BEFORE_RPC_TIMEOUT,
-        );
-        breaks(
-            json!({ "clientOperationTimeout": "3s" }),
-            &CLIENT_OUTLASTS_FAILURE,
-        );
+        breaks(json!({ "rpcConnectTimeout": "1s" }), &CONNECT_BEFORE_RPC_TIMEOUT);
+        breaks(json!({ "clientOperationTimeout": "3s" }), &CLIENT_OUTLASTS_FAILURE);
         breaks(json!({ "probePeriod": "0s" }), &PROBES_IN_SECONDS);
         breaks(json!({ "terminationGrace": "3s" }), &GRACE_OUTLASTS_FAILURE);
         breaks(json!({ "sessionTimeout": "2s" }), &PHASES_WITHIN_TARGET);

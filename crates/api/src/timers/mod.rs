@@ -46,13 +46,15 @@ pub struct Timers {
 
     /// How often the coordinator's leader speaks to its followers.
     pub coordinator_heartbeat: Duration,
-    /// A follower that hears nothing for this long, and for [`Timers::election_timeout_max`]
-    /// before that, stands for election; drawn between minimum and maximum.
+    /// The least silence of the leader after which a follower stands for election. Half of
+    /// [`Timers::election_timeout_max`] of it is trust in the leader, the rest is drawn by lot.
     pub election_timeout_min: Duration,
-    /// See [`Timers::election_timeout_min`].
+    /// The most silence of the leader after which a follower stands for election.
     pub election_timeout_max: Duration,
     /// What one round of votes may take, its syncs included.
     pub vote_round: Duration,
+    /// How long a member of the coordinator without a leader goes on serving its clients.
+    pub isolation_grace: Duration,
     /// How often the coordinator's leader looks for sessions that are over.
     pub session_sweep: Duration,
 
@@ -112,6 +114,9 @@ pub struct TimerOverrides {
     /// The longest time without a leader after which a follower stands for election.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub election_timeout_max: Option<Timespan>,
+    /// How long a member of the coordinator without a leader goes on serving its clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation_grace: Option<Timespan>,
     /// Silence of a server that means its death.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_timeout: Option<Timespan>,
@@ -175,10 +180,7 @@ impl Timers {
     /// breaks a rule.
     pub fn derive(target: Timespan, overrides: &TimerOverrides) -> Result<Self, BrokenInequality> {
         let timers = Self::proportioned(target.into(), overrides);
-        match INEQUALITIES
-            .iter()
-            .find_map(|inequality| inequality.check(&timers))
-        {
+        match INEQUALITIES.iter().find_map(|inequality| inequality.check(&timers)) {
             Some(broken) => Err(broken),
             None => Ok(timers),
         }
@@ -197,9 +199,10 @@ impl Timers {
         Self {
             target,
             coordinator_heartbeat: or(overrides.coordinator_heartbeat, pace / 100),
-            election_timeout_min: or(overrides.election_timeout_min, pace / 25),
-            election_timeout_max: or(overrides.election_timeout_max, pace / 16),
+            election_timeout_min: or(overrides.election_timeout_min, pace / 10),
+            election_timeout_max: or(overrides.election_timeout_max, pace / 8),
             vote_round: whole_ms(pace / 50),
+            isolation_grace: or(overrides.isolation_grace, pace / 4),
             session_sweep: whole_ms(pace / 30),
             session_timeout,
             session_timeout_min: or(overrides.session_timeout_min, pace / 6),
@@ -231,10 +234,10 @@ impl Timers {
         }
     }
 
-    /// The longest that the coordinator may be without a leader after losing one: a follower's
-    /// lease for the old leader, its election timeout, the heartbeat by which it notices, a vote.
+    /// The longest that the coordinator may be without a leader after losing one: the silence that
+    /// a follower waits for, the heartbeat by which it notices, a vote.
     pub fn leader_change(&self) -> Duration {
-        self.election_timeout_max * 2 + self.coordinator_heartbeat + self.vote_round
+        self.election_timeout_max + self.coordinator_heartbeat + self.vote_round
     }
 
     /// The phases of the worst case that the promise covers.
@@ -248,6 +251,7 @@ impl Timers {
             ("coordinatorHeartbeat", self.coordinator_heartbeat),
             ("electionTimeoutMin", self.election_timeout_min),
             ("electionTimeoutMax", self.election_timeout_max),
+            ("isolationGrace", self.isolation_grace),
             ("sessionTimeout", self.session_timeout),
             ("sessionTimeoutMin", self.session_timeout_min),
             ("sessionTimeoutMax", self.session_timeout_max),
@@ -276,23 +280,14 @@ fn whole_ms(duration: Duration) -> Duration {
 
 /// Rounded up to whole seconds, at least one.
 fn whole_seconds(duration: Duration) -> Duration {
-    let seconds = duration
-        .as_millis()
-        .div_ceil(KUBERNETES_UNIT.as_millis())
-        .max(1);
+    let seconds = duration.as_millis().div_ceil(KUBERNETES_UNIT.as_millis()).max(1);
     Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX))
 }
 
 /// How many periods it takes to outlast `silence`.
 fn failures_beyond(silence: Duration, period: Duration) -> u32 {
-    let periods = silence
-        .as_millis()
-        .checked_div(period.as_millis())
-        .unwrap_or(0)
-        + 1;
-    u32::try_from(periods)
-        .unwrap_or(u32::MAX)
-        .max(LIVENESS_FAILURES_MIN)
+    let periods = silence.as_millis().checked_div(period.as_millis()).unwrap_or(0) + 1;
+    u32::try_from(periods).unwrap_or(u32::MAX).max(LIVENESS_FAILURES_MIN)
 }
 
 #[cfg(test)]
@@ -348,10 +343,7 @@ mod tests {
             let overrides: TimerOverrides =
                 serde_json::from_value(serde_json::json!({ name: changed })).unwrap();
             let taken = Timers::proportioned(timers.target, &overrides).named();
-            assert!(
-                taken.contains(&(name, changed.into())),
-                "{name} was not taken"
-            );
+            assert!(taken.contains(&(name, changed.into())), "{name} was not taken");
         }
     }
 

@@ -102,6 +102,7 @@ async fn serve_session(
     let stop = Shutdown::new();
     let (outgoing, queue) = Outgoing::new(number, peer, stop.clone());
     let mut write = pin!(queue.run(writer, timeout));
+    let mut serving = member.serving.subscribe();
     let mut client = None;
     let finished = {
         let read = async {
@@ -114,6 +115,8 @@ async fn serve_session(
         tokio::select! {
             biased;
             () = stop.cancelled() => false,
+            // Also one that is still shaking hands.
+            _ = serving.wait_for(|serving| !serving) => false,
             written = &mut write => {
                 if let Err(error) = written {
                     tracing::debug!(%peer, %error, "the connection was lost");

@@ -15,6 +15,7 @@ use tonic::Status;
 
 use crate::config::Config;
 use crate::expiry::Expiry;
+use crate::raft::log::Log;
 use crate::raft::{Peers, Raft};
 use crate::replica::Replica;
 use crate::tree::Command;
@@ -24,6 +25,8 @@ pub(crate) struct Member {
     pub(crate) config: Config,
     pub(crate) seams: Seams,
     pub(crate) raft: Raft,
+    /// The log that `raft` writes, for its size.
+    pub(crate) log: Log,
     pub(crate) replica: Arc<Replica>,
     pub(crate) peers: Peers,
     /// Who leads, as far as this member knows.
@@ -57,7 +60,7 @@ pub(crate) struct Latency {
 /// How long a member waits before it asks again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// A command that is not applied for so long is sent again, whatever else happened.
-const RESEND_AFTER: Duration = Duration::from_secs(1);
+const RESEND_AFTER: Duration = Duration::from_secs(2);
 
 // === impl Member ===
 

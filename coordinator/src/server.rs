@@ -31,6 +31,8 @@ use crate::{connection, identity, vitality, wire};
 
 /// How many entries are taken out of the log at once, at least.
 const PURGE_ENTRIES_MIN: u64 = 256;
+/// How many requests of one member may be under way.
+const PEER_REQUESTS_MAX: u32 = 256;
 /// How long a snapshot may take to be sent and installed.
 const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -118,11 +120,12 @@ async fn start(
     let peers = connect_peers(&config, &seams)?;
     let writer = opened.writer;
     tasks.spawn(async move { writer.run().await.map_err(Error::File) });
+    let log = opened.log;
     let raft = Raft::new(
         config.member_id,
         Arc::new(raft_config(&config)?),
         RaftNetwork::new(peers.clone(), config.member_id),
-        opened.log,
+        log.clone(),
         StateMachine::new(Arc::clone(&replica), store),
     );
     let raft = raft.await.map_err(stopped_by)?;
@@ -131,6 +134,7 @@ async fn start(
         config,
         seams,
         raft,
+        log,
         replica,
         peers,
         leadership,
@@ -259,6 +263,7 @@ async fn serve_peers(member: Arc<Member>, listener: Box<dyn Listener>) -> Result
         .max_decoding_message_size(grpc::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(grpc::MESSAGE_BYTES_MAX);
     tonic::transport::Server::builder()
+        .max_concurrent_streams(PEER_REQUESTS_MAX)
         .add_service(service)
         .serve_with_incoming(grpc::incoming(listener))
         .await?;

@@ -7,10 +7,16 @@ use std::time::Duration;
 use basalt_runtime::Random;
 use basalt_zk::proto::SessionId;
 use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::member::Member;
 use crate::tree::{Change, SECRET_BYTES};
+
+/// With more than this in the log, a snapshot is made however few entries there are.
+const LOG_BYTES_MAX: usize = 256 << 20;
+/// How often that is done at most.
+const SHORTEN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Keeps `member` in touch with the leader.
 pub(crate) async fn run(member: &Member) {
@@ -18,6 +24,7 @@ pub(crate) async fn run(member: &Member) {
     let mut ticks = tokio::time::interval(timers.touch_interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut secret_proposed = false;
+    let mut last_shortened = Instant::now();
     loop {
         ticks.tick().await;
         if is_led(member).await {
@@ -29,6 +36,10 @@ pub(crate) async fn run(member: &Member) {
             propose_secret(member).await;
         }
         judge(member, has_secret, timers.isolation_grace);
+        if last_shortened.elapsed() > SHORTEN_INTERVAL && member.log.bytes() > LOG_BYTES_MAX {
+            last_shortened = Instant::now();
+            shorten_log(member).await;
+        }
     }
 }
 
@@ -50,6 +61,20 @@ async fn is_led(member: &Member) -> bool {
         member.touched.lock().extend::<Vec<SessionId>>(sessions.into_iter().collect());
     }
     told
+}
+
+/// Has a snapshot made, and takes out of the log what the last one has.
+async fn shorten_log(member: &Member) {
+    let snapshot = member.raft.metrics().borrow_watched().snapshot;
+    let trigger = member.raft.trigger();
+    if let Some(snapshot) = snapshot
+        && let Err(error) = trigger.purge_log(snapshot.index).await
+    {
+        tracing::debug!(%error, "consensus is stopping");
+    }
+    if let Err(error) = trigger.snapshot().await {
+        tracing::debug!(%error, "consensus is stopping");
+    }
 }
 
 /// Starts or stops serving clients.

@@ -1,5 +1,7 @@
 //! What a member refuses to start with.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! A coordinator of real members over loopback. Each member has a runtime of its own, so that it
 //! can be killed as a process is: at once, with all its connections.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;

@@ -13,6 +13,8 @@ pub(super) struct Memory {
     vote: Option<Vote>,
     purged: Option<LogId>,
     entries: VecDeque<Entry>,
+    /// The sizes of the entries, added up.
+    bytes: usize,
 }
 
 // === impl Memory ===
@@ -35,6 +37,11 @@ impl Memory {
         self.entries.back().map_or(self.purged, |entry| Some(entry.log_id))
     }
 
+    /// About how many bytes the entries take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The index that the next entry has.
     pub(super) fn next_index(&self) -> u64 {
         self.last().map_or(0, |last| last.index + 1)
@@ -47,6 +54,7 @@ impl Memory {
     pub(super) fn append(&mut self, entries: Vec<Entry>) {
         for entry in entries {
             assert_eq!(entry.log_id.index, self.next_index(), "entries are appended without a gap");
+            self.bytes += size_bytes(&entry);
             self.entries.push_back(entry);
         }
     }
@@ -74,22 +82,25 @@ impl Memory {
 
     pub(super) fn truncate_after(&mut self, last: Option<&LogId>) {
         let next = last.map_or(0, |last| last.index + 1);
-        let kept = next.saturating_sub(self.first_index());
-        self.entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        while let Some(entry) = self.entries.pop_back_if(|entry| entry.log_id.index >= next) {
+            self.bytes -= size_bytes(&entry);
+        }
     }
 
     pub(super) fn purge(&mut self, upto: LogId) {
         if self.purged >= Some(upto) {
             return;
         }
-        while self.entries.front().is_some_and(|entry| entry.log_id.index <= upto.index) {
-            self.entries.pop_front();
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.log_id.index <= upto.index)
+        {
+            self.bytes -= size_bytes(&entry);
         }
         self.purged = Some(upto);
         // A snapshot that reaches beyond the log replaces all of it.
         let is_consecutive = |entry: &Entry| entry.log_id.index == upto.index + 1;
         if !self.entries.front().is_none_or(is_consecutive) {
             self.entries.clear();
+            self.bytes = 0;
         }
     }
 }

@@ -103,6 +103,11 @@ impl Log {
         synced.await.unwrap_or_else(|_| Err(writer_gone()))
     }
 
+    /// About how many bytes of entries are in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.memory.read().bytes()
+    }
+
     async fn write(
         &self,
         records: Vec<v1::log_record::Record>,

@@ -156,7 +156,7 @@ impl Segment {
     fn header(&self) -> Result<v1::SegmentHeader, LogError> {
         let first = self.frames.first().and_then(|(_, records)| records.first());
         match first.and_then(|record| record.record.as_ref()) {
-            Some(Record::Header(header)) if header.number == self.number => Ok(header.clone()),
+            Some(Record::Header(header)) if header.number == self.number => Ok(*header),
             Some(_) => Err(senseless(&self.path, 0, "no header of this segment")),
             // Segments behind it exist: it cannot be one that was never used.
             None => Err(LogError::Damaged { path: self.path.clone(), offset: 0 }),

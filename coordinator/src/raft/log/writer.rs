@@ -85,9 +85,9 @@ impl Writer {
         while let Some(first) = self.queue.recv().await {
             let records = self.take_waiting(first, &mut completions);
             let written = self.write(records).await;
-            let outcome = written.as_ref().map_err(ToString::to_string);
+            let failure = written.as_ref().err().map(ToString::to_string);
             for completion in completions.drain(..) {
-                completion.complete(outcome.clone().map(|()| ()));
+                completion.complete(failure.clone());
             }
             written?;
             self.delete_purged().await?;
@@ -183,8 +183,8 @@ async fn begin_segment(
 // === impl Completion ===
 
 impl Completion {
-    fn complete(self, outcome: Result<(), String>) {
-        let outcome = outcome.map_err(io::Error::other);
+    fn complete(self, failure: Option<String>) {
+        let outcome = failure.map_or(Ok(()), |failure| Err(io::Error::other(failure)));
         match self {
             Self::Raft(callback) => callback.io_completed(outcome),
             Self::Wait(waiter) => {

@@ -101,6 +101,9 @@ pub trait FileSystem: Send + Sync + 'static {
     /// a writer under another kernel, nor on a network file system.
     async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal>;
 
+    /// A text that no other call, by any process, has given: what files are written aside under.
+    fn writer_tag(&self) -> String;
+
     /// Identifies the running kernel; a writer publishes it so that others can call
     /// [`FileSystem::seal`].
     fn boot_id(&self) -> &str;
@@ -110,10 +113,7 @@ pub trait FileSystem: Send + Sync + 'static {
     /// # Errors
     /// [`Error::AlreadyExists`] if there is one.
     async fn write_whole(&self, path: &Path, contents: Bytes) -> Result<()> {
-        let aside = aside_path(path);
-        if self.exists(&aside).await? {
-            self.delete_file(&aside).await?;
-        }
+        let aside = aside_path(path, &self.writer_tag());
         let mut file = self.create(&aside).await?;
         file.append(contents).await?;
         file.sync().await?;
@@ -192,8 +192,8 @@ fn range_length(range: &Range<u64>) -> u64 {
 }
 
 /// Where [`FileSystem::write_whole`] writes before it renames.
-fn aside_path(path: &Path) -> std::path::PathBuf {
-    let mut name = std::ffi::OsString::from(".aside-");
+fn aside_path(path: &Path, tag: &str) -> std::path::PathBuf {
+    let mut name = std::ffi::OsString::from(format!(".aside-{tag}-"));
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
 }

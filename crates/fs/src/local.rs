@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -157,6 +158,12 @@ impl FileSystem for LocalFileSystem {
         let path = self.resolve(path);
         let same_kernel = !self.boot_id.is_empty() && writer_boot_id == self.boot_id;
         on_disk(move || seal_file(&path, same_kernel)).await
+    }
+
+    fn writer_tag(&self) -> String {
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{}-{call}", self.boot_id, std::process::id())
     }
 
     fn boot_id(&self) -> &str {
@@ -361,6 +368,8 @@ fn seal_file(path: &Path, same_kernel: bool) -> Result<Seal> {
         Err(TryLockError::Error(error)) => return Err(Error::from_io(path, "lock", error)),
     };
     let writer_gone = lock_free && same_kernel && is_local(&file, path)?;
+    // What is read up to a seal must not go again in a power cut that follows.
+    file.sync_all().map_err(|e| Error::from_io(path, "sync", e))?;
     // The length is read after the lock was found free: before, it might still have grown.
     let length = file.metadata().map_err(|e| Error::from_io(path, "stat", e))?.len();
     Ok(Seal { length, writer_gone })

@@ -215,6 +215,12 @@ impl FileSystem for MemoryFileSystem {
         }
     }
 
+    fn writer_tag(&self) -> String {
+        let mut disk = self.disk.lock();
+        disk.next_file += 1;
+        format!("{}-{}", self.writer, disk.next_file)
+    }
+
     fn boot_id(&self) -> &str {
         BOOT_ID
     }

@@ -108,6 +108,10 @@ impl FileSystem for FaultyFiles {
         self.disk.seal(path, writer_boot_id).await
     }
 
+    fn writer_tag(&self) -> String {
+        self.inner.writer_tag()
+    }
+
     fn boot_id(&self) -> &str {
         self.disk.boot_id()
     }

@@ -204,9 +204,10 @@ impl Keeper {
                 read = output.read_line(&mut line), if reading => {
                     reading = matches!(read, Ok(length) if length > 0);
                     if line.trim_end() == READY_LINE {
-                        self.state.send_replace(ProcessState::Ready { pid });
                         let process = self.launch.name.clone();
                         self.tell(Event::Ready { process, pid, after: started.elapsed() });
+                        // After the event, so that who waits for the state has it already.
+                        self.state.send_replace(ProcessState::Ready { pid });
                     }
                     line.clear();
                 }

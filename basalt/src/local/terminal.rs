@@ -94,13 +94,11 @@ fn last_line(log: &Path) -> Option<String> {
 }
 
 fn table(plan: &Plan) -> String {
-    let mut lines = vec![format!("{:<16} {:<22} {}", "process", "clients", "web")];
+    let mut lines = vec![format!("{:<16} clients connect to", "process")];
     for process in &plan.processes {
         let client = process.address(PortName::Client).or(process.address(PortName::Rpc));
         let client = client.map(|address| address.to_string()).unwrap_or_default();
-        let web = process.address(PortName::Web).map(|address| format!("http://{address}"));
-        let line = format!("{:<16} {client:<22} {}", process.name, web.unwrap_or_default());
-        lines.push(line.trim_end().to_owned());
+        lines.push(format!("{:<16} {client}", process.name));
     }
     lines.join("\n") + "\n\n"
 }

@@ -71,8 +71,8 @@ fn what_does_not_work_yet_is_refused_by_name() {
     cluster_refused("tls: {}", &["spec.tls", "does not work yet"]);
     cluster_refused("access: { users: [] }", &["spec.access", "does not work yet"]);
     cluster_refused(
-        "regionServers: { config: { a.b: c } }",
-        &["spec.regionServers.config.a.b", "do not work yet"],
+        "masters: { config: { a.b: c } }",
+        &["spec.masters.config.a.b", "do not work yet"],
     );
     table_refused("regionReplicas: 2", &["spec.regionReplicas", "2 does not work yet"]);
     table_refused("access: {}", &["spec.access", "does not work yet"]);
@@ -98,6 +98,14 @@ fn an_override_that_breaks_an_inequality_is_refused_with_it() {
     cluster_refused(
         "failover: { overrides: { sessionTimeout: 2s } }",
         &["spec.failover", "sum of the phases <= target", "3.4s <= 3s"],
+    );
+}
+
+#[test]
+fn an_unknown_setting_of_region_servers_is_refused_with_the_known_ones() {
+    cluster_refused(
+        "regionServers: { config: { a.b: c } }",
+        &["spec.regionServers.config.a.b", "unknown", "hbase.hregion.memstore.flush.size"],
     );
 }
 

@@ -109,7 +109,7 @@ impl FileSystem for FaultyFiles {
     }
 
     fn writer_tag(&self) -> String {
-        self.inner.writer_tag()
+        self.disk.writer_tag()
     }
 
     fn boot_id(&self) -> &str {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use basalt_cluster::{Nodes, REGION_BUCKETS, pb};
 use basalt_fs::SharedFileSystem;
 use basalt_hbase_rpc::znode;
-use basalt_model::{MasterEpoch, paths};
+use basalt_model::{MasterEpoch, ServerName, paths};
 use basalt_runtime::Seams;
 use basalt_zk::proto::{CreateMode, ErrorCode};
 use basalt_zk::{Client, Op};
@@ -35,6 +35,7 @@ pub(crate) async fn prepare(
     client_nodes: &ClientNodes,
     files: &SharedFileSystem,
     seams: &Seams,
+    server: &ServerName,
 ) -> Result<String, Error> {
     let in_root = read_root_id(files).await?;
     let in_coordinator = read_cluster_id(client, nodes).await?;
@@ -54,7 +55,7 @@ pub(crate) async fn prepare(
         Some(_) => {}
         // Some master was in charge, and none is before its root is marked.
         None if epoch > MasterEpoch(0) => return Err(Error::MissingRoot { in_coordinator }),
-        None => mark_root(files, &in_coordinator).await?,
+        None => mark_root(files, &in_coordinator, server).await?,
     }
     for folder in [PathBuf::from("/data"), PathBuf::from("/archive"), paths::logs(), epochs()] {
         files.create_directories(&folder).await?;
@@ -132,11 +133,18 @@ async fn read_root_id(files: &SharedFileSystem) -> Result<Option<String>, Error>
     }
 }
 
-async fn mark_root(files: &SharedFileSystem, cluster_id: &str) -> Result<(), Error> {
-    match files.write_whole(&paths::cluster_id(), znode::encode_cluster_id(cluster_id)).await {
-        // Another master of this cluster was faster, or it is a foreign one: the next look tells.
-        Err(error) if error.is_already_exists() => {}
-        written => written?,
+/// Writes the cluster's id into an unmarked root, as the first of all masters that try.
+async fn mark_root(
+    files: &SharedFileSystem,
+    cluster_id: &str,
+    server: &ServerName,
+) -> Result<(), Error> {
+    // Aside under a name of this process: several masters may do this at once.
+    let aside = PathBuf::from(format!("/.hbase.id-{server}"));
+    files.write_whole(&aside, znode::encode_cluster_id(cluster_id)).await?;
+    match files.rename(&aside, &paths::cluster_id()).await {
+        Err(error) if error.is_already_exists() => files.delete_file(&aside).await?,
+        renamed => renamed?,
     }
     match read_root_id(files).await? {
         Some(in_root) if in_root != cluster_id => {
@@ -260,6 +268,7 @@ async fn create_missing(client: &Client, parent: &str, paths: Vec<String>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::testing::server;
     use basalt_fs::MemoryFileSystem;
     use std::sync::Arc;
 
@@ -274,6 +283,18 @@ mod tests {
         let error = record_epoch(&files, MasterEpoch(4)).await.unwrap_err();
         assert!(matches!(error, Error::ForgottenEpochs { in_root: 5, in_coordinator: 4 }));
         assert!(error.to_string().contains("Restore"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_root_is_marked_by_one_cluster() {
+        let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
+        let (first, second) = (server("a"), server("b"));
+        mark_root(&files, "one", &first).await.unwrap();
+        mark_root(&files, "one", &second).await.unwrap();
+        assert_eq!(read_root_id(&files).await.unwrap().as_deref(), Some("one"));
+        let error = mark_root(&files, "two", &second).await.unwrap_err();
+        assert!(error.to_string().contains("one") && error.to_string().contains("two"), "{error}");
+        assert_eq!(files.list(&PathBuf::from("/")).await.unwrap().len(), 1);
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub(crate) async fn run(term: Arc<Term>) {
     let mut balanced_at = Instant::now();
     loop {
         changes.borrow_and_update();
+        if term.views.catalog().master().map(|master| master.epoch) != Some(term.ledger.epoch().0) {
+            // Somebody else may be in charge: a write tells for sure.
+            term.ledger.verify().await;
+        }
         let view = term.views.now();
         hold_streams(&term, &view, &mut streams);
         let is_time = balanced_at.elapsed() >= term.timers.balance_interval;

@@ -128,7 +128,7 @@ async fn start(
     let nodes = Nodes::below(&config.nodes_parent);
     let client_nodes = ClientNodes::below(&config.client_parent);
     let cluster_id = loop {
-        match bootstrap::prepare(client, &nodes, &client_nodes, &files, seams).await {
+        match bootstrap::prepare(client, &nodes, &client_nodes, &files, seams, &server).await {
             Err(Error::Coordinator(error)) if error.is_outcome_unknown() => {
                 tracing::warn!(%error, "preparing the cluster: trying again");
                 tokio::time::sleep(PAUSE).await;
@@ -201,13 +201,16 @@ async fn serve(
     let peer = Peer { server: master.server.clone(), seat: seated };
     let peers = tonic::transport::Server::builder()
         .add_service(MasterPeerServer::new(peer))
-        .serve_with_incoming_shutdown(grpc::incoming(peer_listener), stopping.cancelled_owned());
+        .serve_with_incoming_shutdown(
+            grpc::incoming(peer_listener),
+            stopping.clone().cancelled_owned(),
+        );
     let ended = tokio::select! {
         biased;
         () = session_end(&master.client) => {
             Err(Error::SessionLost { server: master.server.clone() })
         }
-        ended = reign(&master, &seat) => ended,
+        ended = reign(&master, &seat, &stopping) => ended,
         ended = peers => ended.map_err(Error::Peer),
         ended = answering => Err(Error::Rpc(format!("the server ended: {ended:?}"))),
     };
@@ -230,7 +233,11 @@ async fn session_end(client: &Client) {
 }
 
 /// Waits to be in charge, and is, until deposed.
-async fn reign(master: &Master, seat: &watch::Sender<Option<Arc<Term>>>) -> Result<(), Error> {
+async fn reign(
+    master: &Master,
+    seat: &watch::Sender<Option<Arc<Term>>>,
+    stopping: &Shutdown,
+) -> Result<(), Error> {
     let candidate = Candidate {
         server: master.server.clone(),
         peer_address: master.peer_address.clone(),
@@ -244,7 +251,7 @@ async fn reign(master: &Master, seat: &watch::Sender<Option<Arc<Term>>>) -> Resu
     let deposed = || Error::Deposed { server: master.server.clone(), epoch };
     tracing::info!(server = %master.server, %epoch, "in charge");
     let term = loop {
-        match begin(master, epoch).await {
+        match begin(master, epoch, stopping.child_token()).await {
             Ok(term) => break term,
             Err(Beginning::Failed(error)) => return Err(error),
             Err(Beginning::Step(error)) if error.is_deposed() => return Err(deposed()),
@@ -282,9 +289,13 @@ impl<E: Into<StepError>> From<E> for Beginning {
 
 /// Begins a term: nothing is decided before the storage root knows its epoch and the catalog shows
 /// what the masters before left.
-async fn begin(master: &Master, epoch: MasterEpoch) -> Result<Arc<Term>, Beginning> {
+async fn begin(
+    master: &Master,
+    epoch: MasterEpoch,
+    term: Shutdown,
+) -> Result<Arc<Term>, Beginning> {
     bootstrap::record_epoch(&master.files, epoch).await.map_err(Beginning::Failed)?;
-    let ledger = Ledger::new(master.client.clone(), master.nodes.clone(), epoch, Shutdown::new());
+    let ledger = Ledger::new(master.client.clone(), master.nodes.clone(), epoch, term);
     let client_nodes = master.client_nodes.clone();
     ledger
         .commit(vec![
@@ -326,9 +337,13 @@ async fn begin(master: &Master, epoch: MasterEpoch) -> Result<Arc<Term>, Beginni
 async fn read_recoveries(ledger: &Ledger) -> Result<BTreeMap<u64, pb::RecoveryRecord>, StepError> {
     let nodes = ledger.nodes();
     let (children, _) = ledger.client().get_children(&nodes.recoveries()).await?;
+    let ids = children.iter().filter_map(|name| name.parse::<u64>().ok());
+    let reads: Vec<_> = ids
+        .map(|id| async move { (id, ledger.client().get_data(&nodes.recovery(id)).await) })
+        .collect();
     let mut recoveries = BTreeMap::new();
-    for id in children.iter().filter_map(|name| name.parse::<u64>().ok()) {
-        match ledger.client().get_data(&nodes.recovery(id)).await {
+    for (id, read) in futures::future::join_all(reads).await {
+        match read {
             Ok((data, _)) => {
                 // A report that cannot be read is history, and stops nothing.
                 recoveries.insert(id, pb::RecoveryRecord::decode(data).unwrap_or_default());

@@ -52,6 +52,13 @@ impl Views {
         view
     }
 
+    /// What is known of one region now.
+    pub(crate) fn region(&self, name: EncodedRegionName) -> Option<Versioned<RegionRecord>> {
+        let watched = self.catalog.region(name);
+        let own = self.own.lock().regions.get(&name).cloned();
+        watched.into_iter().chain(own).max_by_key(|region| region.zxid)
+    }
+
     /// The living region servers.
     pub(crate) fn servers(&self) -> BTreeMap<ServerName, pb::ServerRecord> {
         let mut servers = self.catalog.servers();

@@ -43,6 +43,10 @@ pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
                 recovery.step = RecoveryStep::Split;
             }
             RecoveryStep::Split => {
+                // Claimed before they have an owner: the reconciler must not order them too.
+                let view = term.views.now();
+                let owned = view.owned_by(&recovery.server);
+                let _claim = term.claims.claim(owned.map(|region| region.record.encoded_name()));
                 let regions = assign(term, &recovery).await?;
                 recovery.regions += u32::try_from(regions.len()).unwrap_or(u32::MAX);
                 recovery.assign_ms = phase_ms();

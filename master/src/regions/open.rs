@@ -14,6 +14,7 @@ use crate::error::StepError;
 use crate::orders;
 use crate::term::Term;
 use crate::view::{RegionWrite, View};
+use crate::views::Views;
 
 /// How many regions one order names at most.
 const REGIONS_PER_ORDER: usize = 256;
@@ -22,6 +23,8 @@ const ORDERS_AT_ONCE: usize = 32;
 /// The pauses between orders for what did not open.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long is waited for the view to show that regions are open.
+const SEEN_WAIT: Duration = Duration::from_secs(1);
 /// After how many failures a region is left to the reconciler, which goes on trying.
 const FAILURES_MAX: u32 = 3;
 
@@ -58,13 +61,14 @@ impl Term {
             assigned.into_iter().map(|region| (region.record.encoded_name(), region)).collect();
         let _claim = self.claims.claim(pending.keys().copied());
         let mut failures: BTreeMap<EncodedRegionName, u32> = BTreeMap::new();
+        let mut opened = Vec::new();
         let mut pause = PAUSE_MIN;
         loop {
             let mut failed = Vec::new();
             for outcome in self.order_opens(&pending).await {
                 let Ok(name) = outcome.encoded_name.parse() else { continue };
                 if orders::is_done(&outcome) {
-                    pending.remove(&name);
+                    opened.extend(pending.remove(&name));
                 } else {
                     tracing::warn!(region = %name, failure = outcome.failure, "did not open");
                     failed.push(name);
@@ -81,7 +85,7 @@ impl Term {
                 }
             }
             if pending.is_empty() {
-                return Ok(());
+                break;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -91,6 +95,10 @@ impl Term {
                 pending.insert(region.record.encoded_name(), region);
             }
         }
+        // Claimed until the view has it too: else the reconciler would order it again.
+        let is_seen = |views: &Views| opened.iter().all(|region| is_past(views, &region.record));
+        self.views.until(SEEN_WAIT, is_seen).await;
+        Ok(())
     }
 
     async fn order_opens(
@@ -151,6 +159,13 @@ impl Term {
             }
         }
     }
+}
+
+/// Whether the view shows what came after `record`.
+fn is_past(views: &Views, record: &RegionRecord) -> bool {
+    views.region(record.encoded_name()).is_none_or(|known| {
+        known.record.epoch != record.epoch || known.record.state != RegionState::Opening
+    })
 }
 
 /// The records that give those of `names` to servers which are closed and to be served.

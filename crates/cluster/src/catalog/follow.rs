@@ -232,17 +232,6 @@ impl Follower {
                     self.state.write().put_table(Versioned { record, version, zxid });
                 }
                 None => {
-                    self.state.write().tables.retain(|table, _| self.nodes.table(table) != path)
-                }
-            }
-        } else if let Ok(region) = name.parse::<EncodedRegionName>() {
-            match found {
-                Some((data, version, zxid)) => {
-                    let record = RegionRecord::decode(&data)?;
-                    debug!(%region, state = ?record.state, epoch = %record.epoch, "region record");
-                    self.state.write().put_region(Versioned { record, version, zxid });
-                }
-                None => {
                     let is_it = |table: &TableName| self.nodes.table(table) == path;
                     self.state.write().remove_tables(is_it);
                 }

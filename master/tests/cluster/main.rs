@@ -1,0 +1,390 @@
+//! Masters with a real coordinator, and region servers that keep the protocol and no data.
+
+mod process;
+mod region_server;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::pb::master_peer_client::MasterPeerClient;
+use basalt_cluster::{Catalog, Nodes, catalog, pb as cluster};
+use basalt_fs::{FileSystem, MemoryFileSystem, SharedFileSystem};
+use basalt_hbase_rpc::{Connection, ConnectionOptions, Service, pb, schema};
+use basalt_master::{Config, Timers};
+use basalt_model::{FamilyDescriptor, RegionState, ServerName, TableDescriptor, TableName, paths};
+use basalt_runtime::{Seams, Shutdown, grpc};
+use basalt_zk::{Client, Options};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use process::{Process, free_port};
+use region_server::{FakeRegionServer, Opened};
+
+/// How long anything may take on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+const CALL: Duration = Duration::from_secs(10);
+
+struct Cluster {
+    coordinator: String,
+    disk: MemoryFileSystem,
+    opened: Opened,
+    client: Client,
+    catalog: Catalog,
+    masters: Vec<Process>,
+    servers: Vec<FakeRegionServer>,
+    _coordinator: Process,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    async fn start(masters: usize, servers: usize) -> Self {
+        let disk = MemoryFileSystem::new();
+        let (address, coordinator) = start_coordinator(disk.as_writer(1_000)).await;
+        let masters: Vec<_> =
+            (0..masters).map(|_| start_master(&address, disk.as_writer(2_000))).collect();
+        let seams = Seams::system();
+        let client = Client::connect(
+            &seams,
+            std::slice::from_ref(&address),
+            Duration::from_secs(30),
+            Options { connect_timeout: Some(PATIENCE), ..Options::default() },
+        );
+        let client = client.await.unwrap();
+        let nodes = Nodes::below("/basalt");
+        until("the cluster is prepared", async || {
+            client.exists(&nodes.master()).await.unwrap().is_some()
+        })
+        .await;
+        let catalog = catalog::follow(client.clone(), nodes).await.unwrap();
+        let mut cluster = Self {
+            coordinator: address,
+            disk,
+            opened: Opened::default(),
+            client,
+            catalog,
+            masters,
+            servers: Vec::new(),
+            _coordinator: coordinator,
+        };
+        for _ in 0..servers {
+            cluster.add_server().await;
+        }
+        cluster
+    }
+
+    async fn add_server(&mut self) {
+        let writer = self.servers.len() as u64 + 1;
+        let server = FakeRegionServer::start(
+            self.coordinator.clone(),
+            self.disk.as_writer(writer),
+            free_port(),
+            Arc::clone(&self.opened),
+        );
+        self.servers.push(server.await);
+    }
+
+    /// As `kill -9`: sockets close, locks are freed, the session stays.
+    fn kill_server(&mut self, index: usize) -> ServerName {
+        self.servers[index].process.kill();
+        self.disk.crash(index as u64 + 1, |unsynced| unsynced);
+        self.servers[index].name.clone()
+    }
+
+    fn active(&self) -> Option<cluster::MasterRecord> {
+        self.catalog.master()
+    }
+
+    /// Calls the active master; tries again while there is none.
+    async fn call<M: prost::Message + Default>(
+        &self,
+        method: &'static str,
+        request: &impl prost::Message,
+    ) -> M {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let outcome = self.call_once(method, request).await;
+            match outcome {
+                Ok(answer) => return answer,
+                Err(error) if Instant::now() > deadline => panic!("{method}: {error}"),
+                Err(error) => println!("{method}: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn call_once<M: prost::Message + Default>(
+        &self,
+        method: &'static str,
+        request: &impl prost::Message,
+    ) -> Result<M, String> {
+        let active = self.active().ok_or("no active master")?;
+        let server: ServerName = active.server_name.parse().unwrap();
+        let options = ConnectionOptions::new(Service::Master, "test");
+        let network = Seams::system().network;
+        let connection = Connection::open(&network, &server.address(), &options)
+            .await
+            .map_err(|error| error.to_string())?;
+        let answer = connection.call_decoded(method, request, &[], CALL).await;
+        answer.map(|(message, _)| message).map_err(|error| error.to_string())
+    }
+
+    async fn create_table(&self, name: &str, regions: u8, nonce: u64) -> u64 {
+        let request = pb::CreateTableRequest {
+            table_schema: schema::table_to_message(&descriptor(name)),
+            split_keys: (1..regions).map(|key| Bytes::from(vec![key])).collect(),
+            nonce_group: Some(7),
+            nonce: Some(nonce),
+        };
+        let created: pb::CreateTableResponse = self.call("CreateTable", &request).await;
+        created.proc_id()
+    }
+
+    async fn finished(&self, proc_id: u64) {
+        use pb::get_procedure_result_response::State;
+        let request = pb::GetProcedureResultRequest { proc_id };
+        until("the procedure is finished", async || {
+            let result: pb::GetProcedureResultResponse =
+                self.call("getProcedureResult", &request).await;
+            assert_ne!(result.state(), State::NotFound);
+            assert_eq!(result.exception, None);
+            result.state() == State::Finished
+        })
+        .await;
+    }
+
+    /// How many open regions each living server holds.
+    fn open_regions(&self) -> BTreeMap<ServerName, usize> {
+        let mut counts: BTreeMap<ServerName, usize> =
+            self.catalog.servers().into_keys().map(|server| (server, 0)).collect();
+        for region in self.catalog.regions().into_values() {
+            if region.record.state == RegionState::Open
+                && let Some(count) = region.record.server.and_then(|s| counts.get_mut(&s))
+            {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    async fn all_open(&self, count: usize) {
+        until("all regions are open on living servers", async || {
+            self.open_regions().values().sum::<usize>() == count
+        })
+        .await;
+    }
+
+    /// Waits until `dead` is known to be dead and all regions are open on the others.
+    async fn all_open_without(&self, dead: &ServerName, count: usize) {
+        until("all regions are open on the others", async || {
+            let open = self.open_regions();
+            !open.contains_key(dead) && open.values().sum::<usize>() == count
+        })
+        .await;
+    }
+
+    async fn peer(&self) -> MasterPeerClient<tonic::transport::Channel> {
+        let address = self.active().unwrap().peer_address;
+        let channel = grpc::channel(&Seams::system().network, &address, CALL).unwrap();
+        MasterPeerClient::new(channel)
+    }
+}
+
+async fn start_coordinator(files: MemoryFileSystem) -> (String, Process) {
+    let (client, peer) = (free_port(), free_port());
+    let member = basalt_coordinator::Member {
+        peer_address: format!("127.0.0.1:{peer}"),
+        client_address: format!("127.0.0.1:{client}"),
+    };
+    let config = basalt_coordinator::Config {
+        cluster: "test".to_owned(),
+        member_id: 1,
+        peer_listen: member.peer_address.parse().unwrap(),
+        client_listen: member.client_address.parse().unwrap(),
+        members: [(1, member)].into(),
+        data: "/coordinator".into(),
+        timers: basalt_coordinator::Timers::default(),
+        limits: basalt_coordinator::Limits::default(),
+        ready: None,
+    };
+    let files: SharedFileSystem = Arc::new(files);
+    let running = async move {
+        let ended = basalt_coordinator::run(config, Seams::system(), files, Shutdown::new()).await;
+        println!("the coordinator ended: {ended:?}");
+    };
+    (format!("127.0.0.1:{client}"), Process::start(running))
+}
+
+fn start_master(coordinator: &str, files: MemoryFileSystem) -> Process {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let config = Config {
+        cluster_name: "test".to_owned(),
+        rpc_listen: any,
+        advertised_host: "127.0.0.1".to_owned(),
+        peer_listen: any,
+        info_port: 0,
+        coordinators: vec![coordinator.to_owned()],
+        nodes_parent: "/basalt".to_owned(),
+        client_parent: "/hbase".to_owned(),
+        // No session ends by itself here: what is found is found by the streams.
+        timers: Timers { session_timeout: Duration::from_secs(30), ..Timers::default() },
+        declared_tables: Vec::new(),
+        rack: String::new(),
+        instance: "master".to_owned(),
+        ready: None,
+    };
+    Process::start(async move {
+        let files: SharedFileSystem = Arc::new(files);
+        let ended = basalt_master::run(config, Seams::system(), files, Shutdown::new()).await;
+        println!("a master ended: {ended:?}");
+    })
+}
+
+fn descriptor(name: &str) -> TableDescriptor {
+    TableDescriptor {
+        name: name.parse().unwrap(),
+        families: [("f".to_owned(), FamilyDescriptor::new("f"))].into(),
+        region_replication: 1,
+        settings: BTreeMap::new(),
+    }
+}
+
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_regions_of_a_killed_server_are_served_by_the_others() {
+    let mut cluster = Cluster::start(1, 3).await;
+    let created = cluster.create_table("t", 12, 1).await;
+    // The client did not hear the answer.
+    assert_eq!(cluster.create_table("t", 12, 1).await, created);
+    cluster.finished(created).await;
+    cluster.all_open(12).await;
+    assert!(cluster.open_regions().values().all(|count| *count == 4));
+
+    let killed_at = Instant::now();
+    let dead = cluster.kill_server(0);
+    cluster.all_open_without(&dead, 12).await;
+    println!("all regions open again after {:?}", killed_at.elapsed());
+    assert!(cluster.open_regions().values().all(|count| *count == 6));
+    let regions = cluster.catalog.regions();
+    let moved = regions.values().filter(|region| region.record.unflushed == [dead.clone()]);
+    assert_eq!(moved.count(), 4);
+    let nodes = Nodes::below("/basalt");
+    assert_eq!(cluster.client.exists(&nodes.server(&dead)).await.unwrap(), None);
+
+    let recovery = std::sync::Mutex::new(None);
+    until("the recovery is reported", async || {
+        let mut peer = cluster.peer().await;
+        let reply = peer.recoveries(cluster::RecoveriesRequest {}).await.unwrap().into_inner();
+        *recovery.lock().unwrap() = reply.recoveries.last().filter(|last| last.done).cloned();
+        recovery.lock().unwrap().is_some()
+    })
+    .await;
+    let recovery = recovery.into_inner().unwrap().unwrap();
+    println!("{recovery:?}");
+    assert_eq!((recovery.regions, recovery.wal_bytes), (4, 5));
+    assert_eq!(recovery.cause, "stream ended");
+
+    // The logs stay until every region has flushed what it had in them.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert!(cluster.disk.exists(&paths::fenced_logs(&dead)).await.unwrap());
+    for (name, region) in regions {
+        let mut flushed = region.record;
+        flushed.unflushed.clear();
+        let path = nodes.region(name);
+        cluster.client.set_data(&path, flushed.encode(), None).await.unwrap();
+    }
+    until("the logs are deleted", async || {
+        !cluster.disk.exists(&paths::fenced_logs(&dead)).await.unwrap()
+            && cluster.client.exists(&nodes.fenced_server(&dead)).await.unwrap().is_none()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_takes_over_from_a_killed_master_and_goes_on_with_its_work() {
+    let mut cluster = Cluster::start(1, 2).await;
+    cluster.finished(cluster.create_table("t", 4, 1).await).await;
+    let first = cluster.active().unwrap();
+    cluster.masters.push(start_master(&cluster.coordinator, cluster.disk.as_writer(2_001)));
+    let nodes = Nodes::below("/basalt");
+    until("the standby is registered", async || {
+        cluster.client.get_children(&nodes.masters()).await.unwrap().0.len() == 2
+    })
+    .await;
+    // It holds its stream a moment later.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    // A server dies, and the master that is to recover it dies with it.
+    let killed_at = Instant::now();
+    let dead = cluster.kill_server(0);
+    cluster.masters[0].kill();
+    until("another master is in charge", async || {
+        cluster.active().is_some_and(|active| active.epoch == first.epoch + 1)
+    })
+    .await;
+    println!("another master in charge after {:?}", killed_at.elapsed());
+    cluster.all_open_without(&dead, 4).await;
+    println!("all regions open again after {:?}", killed_at.elapsed());
+    assert_eq!(cluster.open_regions().into_values().collect::<Vec<_>>(), [4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_disabled_enabled_and_deleted() {
+    let mut cluster = Cluster::start(1, 1).await;
+    cluster.finished(cluster.create_table("t", 3, 1).await).await;
+    cluster.add_server().await;
+    let table: TableName = "t".parse().unwrap();
+    let table_name = schema::table_name_to_message(&table);
+
+    let request = pb::DeleteTableRequest { table_name: table_name.clone(), ..Default::default() };
+    let refusal = cluster.call_once::<pb::DeleteTableResponse>("DeleteTable", &request).await;
+    assert!(refusal.unwrap_err().contains("TableNotDisabledException"));
+
+    let disable = pb::DisableTableRequest { table_name: table_name.clone(), ..Default::default() };
+    let disabled: pb::DisableTableResponse = cluster.call("DisableTable", &disable).await;
+    cluster.finished(disabled.proc_id()).await;
+    until("all regions are closed", async || cluster.open_regions().values().sum::<usize>() == 0)
+        .await;
+
+    let enable = pb::EnableTableRequest { table_name: table_name.clone(), ..Default::default() };
+    let enabled: pb::EnableTableResponse = cluster.call("EnableTable", &enable).await;
+    cluster.finished(enabled.proc_id()).await;
+    cluster.all_open(3).await;
+
+    let disabled: pb::DisableTableResponse = cluster.call("DisableTable", &disable).await;
+    cluster.finished(disabled.proc_id()).await;
+    let deleted: pb::DeleteTableResponse = cluster.call("DeleteTable", &request).await;
+    cluster.finished(deleted.proc_id()).await;
+    until("nothing is left", async || {
+        cluster.catalog.regions().is_empty() && cluster.catalog.tables().is_empty()
+    })
+    .await;
+    assert!(!cluster.disk.exists(&paths::table(&table)).await.unwrap());
+    cluster.finished(cluster.create_table("t", 2, 2).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_drained_loses_its_regions_and_leaves_without_a_recovery() {
+    let mut cluster = Cluster::start(1, 2).await;
+    cluster.finished(cluster.create_table("t", 6, 1).await).await;
+    let leaving = cluster.servers[0].name.clone();
+    let request = cluster::DrainRequest { server_name: leaving.to_string() };
+    let reply = cluster.peer().await.drain(request).await.unwrap().into_inner();
+    assert_eq!(reply.regions_left, 0);
+    cluster.all_open(6).await;
+    let nodes = Nodes::below("/basalt");
+    cluster.client.delete(&nodes.server(&leaving), None).await.unwrap();
+    cluster.kill_server(0);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let recoveries = cluster.peer().await.recoveries(cluster::RecoveriesRequest {}).await;
+    assert_eq!(recoveries.unwrap().into_inner().recoveries, []);
+    assert_eq!(cluster.open_regions().into_values().collect::<Vec<_>>(), [6]);
+}

@@ -1,0 +1,181 @@
+//! A region server that keeps the protocol of its master and no data.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::pb::region_server_orders_server::{
+    RegionServerOrders, RegionServerOrdersServer,
+};
+use basalt_cluster::{Nodes, RegionRecord, pb};
+use basalt_fs::{FileSystem, MemoryFileSystem};
+use basalt_model::{EncodedRegionName, RegionState, ServerName, paths};
+use basalt_runtime::{Seams, grpc};
+use basalt_zk::proto::CreateMode;
+use basalt_zk::{Client, Options};
+use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use crate::process::Process;
+
+/// What all fake servers know: which regions were ever opened, so that each log "has edits" of all.
+pub(crate) type Opened = Arc<Mutex<BTreeSet<EncodedRegionName>>>;
+
+pub(crate) struct FakeRegionServer {
+    pub(crate) name: ServerName,
+    pub(crate) process: Process,
+}
+
+struct Orders {
+    name: ServerName,
+    client: Client,
+    nodes: Nodes,
+    opened: Opened,
+}
+
+// === impl FakeRegionServer ===
+
+impl FakeRegionServer {
+    /// Starts one whose files are those of `writer`. Its log is locked as long as `writer` lives.
+    pub(crate) async fn start(
+        coordinator: String,
+        files: MemoryFileSystem,
+        port: u16,
+        opened: Opened,
+    ) -> Self {
+        let name = ServerName {
+            host: "127.0.0.1".to_owned(),
+            port,
+            start_code: Seams::system().clock.wall_ms(),
+        };
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let running = run(name.clone(), coordinator, files, opened, ready);
+        let process = Process::start(running);
+        is_ready.await.unwrap();
+        Self { name, process }
+    }
+}
+
+async fn run(
+    name: ServerName,
+    coordinator: String,
+    files: MemoryFileSystem,
+    opened: Opened,
+    ready: tokio::sync::oneshot::Sender<()>,
+) {
+    let seams = Seams::system();
+    let session_timeout = Duration::from_secs(30);
+    let client =
+        Client::connect(&seams, &[coordinator], session_timeout, Options::default()).await.unwrap();
+    let folder = paths::server_logs(&name);
+    files.create_directories(&folder).await.unwrap();
+    let mut log = files.create(&folder.join(format!("{name}.1"))).await.unwrap();
+    log.append("edits".into()).await.unwrap();
+    log.sync().await.unwrap();
+    let listener = seams.network.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let record = pb::ServerRecord {
+        peer_address: listener.local_address().unwrap().to_string(),
+        boot_id: files.boot_id().to_owned(),
+        instance: format!("process of {name}"),
+        ..Default::default()
+    };
+    let nodes = Nodes::below("/basalt");
+    let orders =
+        Orders { name: name.clone(), client: client.clone(), nodes: nodes.clone(), opened };
+    let serving = tonic::transport::Server::builder()
+        .add_service(RegionServerOrdersServer::new(orders))
+        .serve_with_incoming(grpc::incoming(listener));
+    let serving = tokio::spawn(serving);
+    let data = record.encode_to_vec().into();
+    client.create(&nodes.server(&name), data, CreateMode::Ephemeral).await.unwrap();
+    ready.send(()).unwrap();
+    serving.await.unwrap().unwrap();
+    drop(log);
+}
+
+// === impl Orders ===
+
+impl Orders {
+    async fn change(
+        &self,
+        encoded_name: &str,
+        change: impl Fn(&mut RegionRecord),
+    ) -> Result<(), String> {
+        let path = self.nodes.region(encoded_name.parse().unwrap());
+        let (data, stat) = self.client.get_data(&path).await.map_err(|e| e.to_string())?;
+        let mut record = RegionRecord::decode(&data).map_err(|e| e.to_string())?;
+        if record.server.as_ref() != Some(&self.name) {
+            return Err("the region has another owner".to_owned());
+        }
+        change(&mut record);
+        let written = self.client.set_data(&path, record.encode(), Some(stat.version)).await;
+        written.map(|_| ()).map_err(|e| e.to_string())
+    }
+}
+
+#[tonic::async_trait]
+impl RegionServerOrders for Orders {
+    type LiveStream = Pin<Box<dyn Stream<Item = Result<pb::Alive, Status>> + Send>>;
+
+    async fn live(
+        &self,
+        _: Request<pb::LiveRequest>,
+    ) -> Result<Response<Self::LiveStream>, Status> {
+        let alive = pb::Alive { server_name: self.name.to_string() };
+        let stream = futures::stream::iter([Ok(alive)]).chain(futures::stream::pending());
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn open_regions(
+        &self,
+        request: Request<pb::OpenRegionsRequest>,
+    ) -> Result<Response<pb::RegionsReply>, Status> {
+        let mut outcomes = Vec::new();
+        for region in request.into_inner().regions {
+            let name = region.encoded_name;
+            let opened = self.change(&name, |record| {
+                assert_eq!(record.state, RegionState::Opening);
+                record.state = RegionState::Open;
+            });
+            let failure = opened.await.err().unwrap_or_default();
+            self.opened.lock().insert(name.parse().unwrap());
+            outcomes.push(pb::RegionOutcome { encoded_name: name, failure, ..Default::default() });
+        }
+        Ok(Response::new(pb::RegionsReply { outcomes }))
+    }
+
+    async fn close_regions(
+        &self,
+        request: Request<pb::CloseRegionsRequest>,
+    ) -> Result<Response<pb::RegionsReply>, Status> {
+        let mut outcomes = Vec::new();
+        for region in request.into_inner().regions {
+            let name = region.encoded_name;
+            let closed = self.change(&name, |record| {
+                record.state = RegionState::Closed;
+                record.unflushed.clear();
+            });
+            let failure = closed.await.err().unwrap_or_default();
+            outcomes.push(pb::RegionOutcome { encoded_name: name, failure, ..Default::default() });
+        }
+        Ok(Response::new(pb::RegionsReply { outcomes }))
+    }
+
+    async fn split_logs(
+        &self,
+        request: Request<pb::SplitLogsRequest>,
+    ) -> Result<Response<pb::SplitLogsReply>, Status> {
+        let regions: Vec<Vec<u8>> =
+            self.opened.lock().iter().map(|name| name.digest().to_vec()).collect();
+        let logs = request.into_inner().logs.into_iter().map(|log| pb::SplitLog {
+            name: log.name,
+            failure: String::new(),
+            bytes: log.cut,
+            regions: regions.clone(),
+        });
+        Ok(Response::new(pb::SplitLogsReply { logs: logs.collect() }))
+    }
+}

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use basalt_model::Cell;
@@ -73,6 +74,8 @@ pub enum CallError {
         address: Arc<str>,
         /// How long was waited.
         timeout: Duration,
+        /// Whether the server has answered nothing at all since the call was made.
+        silent: bool,
     },
     /// The connection failed while the call was under way. The server may have done it.
     #[error("connection to {address} lost: {reason}")]
@@ -109,6 +112,8 @@ struct Shared {
     codec: CellBlockCodec,
     requests: Outbox<()>,
     room: Semaphore,
+    /// How many answers have come.
+    answers: AtomicU64,
     calls: Mutex<Calls>,
 }
 
@@ -175,6 +180,7 @@ impl Connection {
             codec: options.codec,
             requests: Outbox::new(),
             room: Semaphore::new(options.calls_max),
+            answers: AtomicU64::new(0),
             calls: Mutex::new(Calls { next_id: 0, waiting: BTreeMap::new(), failed: None }),
         });
         let header = connection_header(options);
@@ -191,6 +197,11 @@ impl Connection {
     /// The server's address.
     pub fn address(&self) -> &str {
         &self.shared.address
+    }
+
+    /// Whether both are handles on the same connection.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Whether it has failed: all further calls will.
@@ -211,11 +222,15 @@ impl Connection {
         wait: Duration,
     ) -> CallResult<Response> {
         let shared = &*self.shared;
+        let answers = shared.answers.load(Ordering::Relaxed);
         match timeout(wait, shared.call(method, message, cells, wait)).await {
             Ok(answer) => answer,
-            Err(_) => {
-                Err(CallError::TimedOut { method, address: shared.address.clone(), timeout: wait })
-            }
+            Err(_) => Err(CallError::TimedOut {
+                method,
+                address: shared.address.clone(),
+                timeout: wait,
+                silent: answers == shared.answers.load(Ordering::Relaxed),
+            }),
         }
     }
 
@@ -324,6 +339,7 @@ impl Shared {
     }
 
     fn answer(&self, answer: frame::Answer) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
         let waiting = self.calls.lock().waiting.remove(&answer.call_id);
         let Some(waiting) = waiting else {
             return;

@@ -179,6 +179,22 @@ impl ExceptionKind {
         self.entry().2
     }
 
+    /// Whether a server that answers it has certainly not applied the write that it was asked for.
+    /// Basalt's servers keep to this: once a write is in the log, they answer none of these.
+    pub fn is_refusal(self) -> bool {
+        let reaction = self.reaction();
+        matches!(reaction, Reaction::FollowMove | Reaction::KeepLocation)
+            || matches!(
+                self,
+                Self::NotServingRegion
+                    | Self::ServerNotRunningYet
+                    | Self::PleaseHold
+                    | Self::MasterNotRunning
+                    | Self::WrongRegion
+            )
+            || (reaction == Reaction::DoNotRetry && self != Self::DoNotRetry)
+    }
+
     fn from_class_name(class_name: &str) -> Self {
         KINDS
             .iter()

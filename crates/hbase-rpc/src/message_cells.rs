@@ -73,6 +73,20 @@ pub fn cells_of(result: &pb::Result, beside: &mut CellsBeside) -> Result<Vec<Cel
     Ok(cells)
 }
 
+/// The cells of each result of a scan, beside its response or inside.
+///
+/// # Errors
+/// As [`cells_of`].
+pub fn scanned_results(response: &pb::ScanResponse, beside: Vec<Cell>) -> Result<Vec<Vec<Cell>>> {
+    let mut beside = beside.into_iter();
+    if response.cells_per_result.is_empty() {
+        let results = response.results.iter();
+        return results.map(|result| cells_of(result, &mut beside)).collect();
+    }
+    let counts = response.cells_per_result.iter();
+    counts.map(|count| take(i32::try_from(*count).unwrap_or(i32::MAX), &mut beside)).collect()
+}
+
 /// A mutation of `row` whose cells, `cell_count` of them, stand beside it.
 pub fn mutation(row: Bytes, kind: MutationType, cell_count: usize) -> pb::MutationProto {
     pb::MutationProto {

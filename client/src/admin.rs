@@ -1,0 +1,299 @@
+//! Tables and servers of a cluster, by way of its master.
+
+use std::time::Duration;
+
+use basalt_hbase_rpc::{Service, meta, pb, schema, znode};
+use basalt_model::{ServerName, TableDescriptor, TableName, TableState};
+use bytes::Bytes;
+use prost::Message;
+use tokio::time::Instant;
+
+use crate::connection::within;
+use crate::{Connection, Error, RegionLocation, Result};
+
+/// Makes, changes and lists tables; a cheap handle. Methods make attempts until the operation
+/// timeout, then wait as long again for the master's procedure.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    connection: Connection,
+}
+
+/// The servers of a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterOverview {
+    /// The active master.
+    pub master: Option<ServerName>,
+    /// The masters that wait.
+    pub backup_masters: Vec<ServerName>,
+    /// The region servers that live.
+    pub live_servers: Vec<ServerName>,
+    /// Those that are known to have died.
+    pub dead_servers: Vec<ServerName>,
+    /// The server's version of HBase.
+    pub version: Option<String>,
+}
+
+/// After this pause a procedure is first asked for; the pause grows by half each time.
+const POLL_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The longest pause between two questions.
+const POLL_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How many regions are read from the meta table at once.
+const REGIONS_PER_CALL: u32 = 1000;
+
+// === impl Admin ===
+
+impl Admin {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection }
+    }
+
+    /// Makes a table, cut at `split_keys`, and waits until its regions are served.
+    ///
+    /// # Errors
+    /// Any [`Error`]; the exception `TableExists` if it is there.
+    pub async fn create_table(&self, table: &TableDescriptor, split_keys: &[Bytes]) -> Result<()> {
+        let request = pb::CreateTableRequest {
+            table_schema: schema::table_to_message(table),
+            split_keys: split_keys.to_vec(),
+            nonce_group: Some(self.connection.shared.nonce_group),
+            nonce: Some(self.connection.shared.nonce()),
+        };
+        let response: pb::CreateTableResponse = self.ask("CreateTable", &request).await?;
+        self.finish(&table.name, response.proc_id).await
+    }
+
+    /// Deletes a table, which must be disabled.
+    ///
+    /// # Errors
+    /// Any [`Error`]; the exception `TableNotDisabled` if it is not.
+    pub async fn delete_table(&self, table: &TableName) -> Result<()> {
+        let request = pb::DeleteTableRequest {
+            table_name: schema::table_name_to_message(table),
+            nonce_group: Some(self.connection.shared.nonce_group),
+            nonce: Some(self.connection.shared.nonce()),
+        };
+        let response: pb::DeleteTableResponse = self.ask("DeleteTable", &request).await?;
+        self.finish(table, response.proc_id).await
+    }
+
+    /// Enables a table, and waits until its regions are served.
+    ///
+    /// # Errors
+    /// Any [`Error`]; the exception `TableNotDisabled` if it is enabled.
+    pub async fn enable_table(&self, table: &TableName) -> Result<()> {
+        let request = pb::EnableTableRequest {
+            table_name: schema::table_name_to_message(table),
+            nonce_group: Some(self.connection.shared.nonce_group),
+            nonce: Some(self.connection.shared.nonce()),
+        };
+        let response: pb::EnableTableResponse = self.ask("EnableTable", &request).await?;
+        self.finish(table, response.proc_id).await
+    }
+
+    /// Disables a table, and waits until none of its regions is served.
+    ///
+    /// # Errors
+    /// Any [`Error`]; the exception `TableNotEnabled` if it is disabled.
+    pub async fn disable_table(&self, table: &TableName) -> Result<()> {
+        let request = pb::DisableTableRequest {
+            table_name: schema::table_name_to_message(table),
+            nonce_group: Some(self.connection.shared.nonce_group),
+            nonce: Some(self.connection.shared.nonce()),
+        };
+        let response: pb::DisableTableResponse = self.ask("DisableTable", &request).await?;
+        self.finish(table, response.proc_id).await
+    }
+
+    /// The names of all tables but HBase's own.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn tables(&self) -> Result<Vec<TableName>> {
+        let request =
+            pb::GetTableNamesRequest { include_sys_tables: Some(false), ..Default::default() };
+        let response: pb::GetTableNamesResponse = self.ask("GetTableNames", &request).await?;
+        let names = response.table_names.iter();
+        names.map(|name| Ok(schema::table_name_from_message(name)?)).collect()
+    }
+
+    /// A table as it was declared.
+    ///
+    /// # Errors
+    /// [`Error::TableNotFound`], or any [`Error`].
+    pub async fn descriptor(&self, table: &TableName) -> Result<TableDescriptor> {
+        let request = pb::GetTableDescriptorsRequest {
+            table_names: vec![schema::table_name_to_message(table)],
+            include_sys_tables: Some(false),
+            ..Default::default()
+        };
+        let response: pb::GetTableDescriptorsResponse =
+            self.ask("GetTableDescriptors", &request).await?;
+        match response.table_schema.first() {
+            Some(found) => Ok(schema::table_from_message(found)?),
+            None => Err(Error::TableNotFound { table: table.clone() }),
+        }
+    }
+
+    /// The state of a table; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn table_state(&self, table: &TableName) -> Result<Option<TableState>> {
+        let shared = &self.connection.shared;
+        let row = Bytes::from(table.to_string());
+        let cells = shared
+            .retried("table state", |wait| {
+                let read = shared.get_meta(row.clone(), meta::TABLE_FAMILY);
+                within(wait, "the table's state", read)
+            })
+            .await?;
+        Ok(meta::parse_table_state(&cells)?)
+    }
+
+    /// Whether there is such a table.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn table_exists(&self, table: &TableName) -> Result<bool> {
+        Ok(self.table_state(table).await?.is_some())
+    }
+
+    /// Whether a table is enabled.
+    ///
+    /// # Errors
+    /// [`Error::TableNotFound`], or any [`Error`].
+    pub async fn is_enabled(&self, table: &TableName) -> Result<bool> {
+        match self.table_state(table).await? {
+            Some(state) => Ok(state == TableState::Enabled),
+            None => Err(Error::TableNotFound { table: table.clone() }),
+        }
+    }
+
+    /// The regions of a table that are at a server, in order.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn regions(&self, table: &TableName) -> Result<Vec<RegionLocation>> {
+        let shared = &self.connection.shared;
+        let mut regions: Vec<RegionLocation> = Vec::new();
+        let mut start = meta::first_row(table);
+        loop {
+            let page = shared
+                .retried("regions", |wait| {
+                    let read = shared.table_regions(table, &start, REGIONS_PER_CALL);
+                    within(wait, "the table's regions", read)
+                })
+                .await?;
+            let full = page.len() >= REGIONS_PER_CALL as usize;
+            regions.extend(page);
+            match regions.last() {
+                // The first row beyond the last one.
+                Some(last) if full => start = [&last.name[..], b"\0"].concat().into(),
+                _ => return Ok(regions),
+            }
+        }
+    }
+
+    /// The servers of the cluster.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn cluster(&self) -> Result<ClusterOverview> {
+        let options = [
+            pb::Option::Master,
+            pb::Option::BackupMasters,
+            pb::Option::LiveServers,
+            pb::Option::ServersName,
+            pb::Option::DeadServers,
+            pb::Option::HbaseVersion,
+        ];
+        let request = pb::GetClusterStatusRequest { options: options.map(i32::from).to_vec() };
+        let response: pb::GetClusterStatusResponse = self.ask("GetClusterStatus", &request).await?;
+        let status = response.cluster_status;
+        let names = |servers: &[pb::ServerName]| -> Result<Vec<ServerName>> {
+            servers.iter().map(|server| Ok(znode::server_from_message(server)?)).collect()
+        };
+        let live: Vec<_> = match &status.servers_name[..] {
+            [] => status.live_servers.into_iter().map(|live| live.server).collect(),
+            names => names.to_vec(),
+        };
+        Ok(ClusterOverview {
+            master: names(status.master.as_slice())?.pop(),
+            backup_masters: names(&status.backup_masters)?,
+            live_servers: names(&live)?,
+            dead_servers: names(&status.dead_servers)?,
+            version: status.hbase_version.map(|version| version.version),
+        })
+    }
+
+    /// Asks the active master, and whoever follows it.
+    async fn ask<M: Message + Default>(
+        &self,
+        method: &'static str,
+        request: &impl Message,
+    ) -> Result<M> {
+        let shared = &self.connection.shared;
+        let attempt = |wait| async move {
+            let deadline = Instant::now() + wait;
+            let lookup = wait.min(shared.config.lookup_timeout);
+            let find = async {
+                let master = shared.registry.active_master(&shared.pool, lookup).await?;
+                Ok(shared.pool.get(&master.address(), Service::Master).await?)
+            };
+            let master = within(wait, "the active master", find).await?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            match master.call_decoded(method, request, &[], left).await {
+                Ok((response, _)) => Ok(response),
+                Err(error) => {
+                    shared.pool.note_failure(&master, Service::Master, &error);
+                    Err(error.into())
+                }
+            }
+        };
+        shared.retried(method, attempt).await
+    }
+
+    /// Waits for a procedure of the master; what was known of the table is then forgotten.
+    async fn finish(&self, table: &TableName, procedure_id: Option<u64>) -> Result<()> {
+        use pb::get_procedure_result_response::State;
+        let shared = &self.connection.shared;
+        let waited = shared.config.retry.operation_timeout;
+        let deadline = Instant::now() + waited;
+        let mut pause = POLL_PAUSE_MIN;
+        while let Some(proc_id) = procedure_id {
+            let request = pb::GetProcedureResultRequest { proc_id };
+            let response: pb::GetProcedureResultResponse =
+                self.ask("getProcedureResult", &request).await?;
+            if let Some(failure) = &response.exception {
+                shared.locator.forget(table);
+                return Err(failed(proc_id, failure));
+            }
+            match response.state() {
+                State::Running => {}
+                State::Finished => break,
+                State::NotFound => {
+                    let reason = "the master does not know it (any more)".to_owned();
+                    return Err(Error::Procedure { procedure_id: proc_id, reason });
+                }
+            }
+            if Instant::now() + pause >= deadline {
+                let reason = format!("not finished within {waited:?}");
+                return Err(Error::Procedure { procedure_id: proc_id, reason });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(POLL_PAUSE_MAX);
+        }
+        shared.locator.forget(table);
+        Ok(())
+    }
+}
+
+fn failed(procedure_id: u64, failure: &pb::ForeignExceptionMessage) -> Error {
+    let generic = failure.generic_exception.clone().unwrap_or_default();
+    let reason = format!(
+        "{}: {}",
+        generic.class_name.unwrap_or_default(),
+        generic.message.unwrap_or_default()
+    );
+    Error::Procedure { procedure_id, reason }
+}

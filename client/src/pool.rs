@@ -1,0 +1,71 @@
+//! One connection a server and service, opened when it is first wanted, shared by all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use basalt_hbase_rpc::{CallError, CallResult, Connection, ConnectionOptions, Service};
+use basalt_runtime::Network;
+use parking_lot::Mutex;
+
+/// The connections of a client. Those that failed are opened again when they are next wanted.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    network: Network,
+    user: String,
+    servers: Mutex<BTreeMap<(String, Service), Arc<Slot>>>,
+}
+
+/// Whoever finds no connection opens one; others that want it wait for that.
+type Slot = tokio::sync::Mutex<Option<Connection>>;
+
+/// How many servers are remembered; beyond it those that nobody uses are forgotten.
+const SERVERS_MAX: usize = 4096;
+
+// === impl Pool ===
+
+impl Pool {
+    pub(crate) fn new(network: Network, user: String) -> Self {
+        Self { network, user, servers: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// The connection to `address`. Sets no timeout but that of connecting.
+    pub(crate) async fn get(&self, address: &str, service: Service) -> CallResult<Connection> {
+        let slot = self.slot(address, service);
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|open| !open.is_failed()) {
+            return Ok(connection.clone());
+        }
+        let options = ConnectionOptions::new(service, &self.user);
+        let connection = Connection::open(&self.network, address, &options).await?;
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// After `error` of a call on `connection`: where nothing comes back any more, the next call
+    /// gets a new connection.
+    pub(crate) fn note_failure(
+        &self,
+        connection: &Connection,
+        service: Service,
+        error: &CallError,
+    ) {
+        if !matches!(error, CallError::TimedOut { silent: true, .. }) {
+            return;
+        }
+        let slot = self.slot(connection.address(), service);
+        // Held by somebody who is connecting: then it is a new one already.
+        if let Ok(mut slot) = slot.try_lock()
+            && slot.as_ref().is_some_and(|open| open.is_same(connection))
+        {
+            *slot = None;
+        }
+    }
+
+    fn slot(&self, address: &str, service: Service) -> Arc<Slot> {
+        let mut servers = self.servers.lock();
+        if servers.len() >= SERVERS_MAX {
+            servers.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        servers.entry((address.to_owned(), service)).or_default().clone()
+    }
+}

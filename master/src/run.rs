@@ -327,6 +327,7 @@ async fn begin(
         clock: master.seams.clock.clone(),
         network: master.seams.network.clone(),
         submissions: tokio::sync::Mutex::new(()),
+        planning: tokio::sync::Mutex::new(()),
         client_nodes,
         wake: Notify::new(),
         proved: Notify::new(),
@@ -371,10 +372,10 @@ async fn create_if_missing(term: &Arc<Term>, table: &DeclaredTable) -> Result<()
         return Ok(());
     }
     let namespace = term.ledger.nodes().namespace(name.namespace());
-    match term.ledger.commit(vec![ledger::create(namespace, bytes::Bytes::new())]).await {
-        Err(CommitError::Deposed) => return Err(SubmitError::Deposed),
-        // It is there already, or the table will say that it is not.
-        _ => {}
+    // Other errors do not matter: it is there already, or the table will say that it is not.
+    let made = term.ledger.commit(vec![ledger::create(namespace, bytes::Bytes::new())]).await;
+    if matches!(made, Err(CommitError::Deposed)) {
+        return Err(SubmitError::Deposed);
     }
     let (descriptor, keys) = (table.descriptor.clone(), table.split_keys.clone());
     match term.create_table(descriptor, keys, None).await {

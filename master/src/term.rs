@@ -37,6 +37,8 @@ pub(crate) struct Term {
     pub(crate) network: Network,
     /// Held while a client's request is taken on: one that is sent twice finds what the first did.
     pub(crate) submissions: tokio::sync::Mutex<()>,
+    /// Held while regions are given to servers: two plans at once would both choose the emptiest.
+    pub(crate) planning: tokio::sync::Mutex<()>,
     /// Where clients look for the cluster.
     pub(crate) client_nodes: ClientNodes,
     /// Wakes the reconciler.

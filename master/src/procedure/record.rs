@@ -88,7 +88,7 @@ impl Procedure {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, basalt_cluster::Error> {
         let record = pb::ProcedureRecord::decode(bytes).map_err(|error| undecodable(&error))?;
         let nonce = Nonce { group: record.nonce_group, number: record.nonce };
-        let outcome = record.finished.then(|| match record.failure {
+        let outcome = record.finished.then_some(match record.failure {
             None => Outcome::Done,
             Some(failure) => {
                 Outcome::Failed { exception: failure.exception, message: failure.message }

@@ -106,6 +106,7 @@ async fn assign(
     let mut given = Vec::new();
     loop {
         term.settle().await;
+        let turn = term.planning.lock().await;
         let view = term.views.now();
         let loads = Loads::of(&view, &term.draining());
         let plan = take_over::plan(&view, &recovery.server, &recovery.regions_with_edits, loads);
@@ -113,6 +114,7 @@ async fn assign(
             return Ok(given);
         }
         if plan.writes.is_empty() {
+            drop(turn);
             tracing::warn!(
                 server = %recovery.server,
                 regions = plan.waiting,

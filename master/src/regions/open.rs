@@ -39,12 +39,14 @@ impl Term {
     pub(crate) async fn assign(&self, names: &[EncodedRegionName]) -> Result<(), StepError> {
         let _claim = self.claims.claim(names.iter().copied());
         self.settle().await;
+        let turn = self.planning.lock().await;
         let view = self.views.now();
         let mut loads = Loads::of(&view, &self.draining());
         if loads.is_empty() {
             return Err(StepError::NotYet("no region server lives".to_owned()));
         }
         let written = self.write_regions(plan_assignments(&view, names, &mut loads)).await?;
+        drop(turn);
         self.open(written).await
     }
 

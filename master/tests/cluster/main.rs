@@ -1,5 +1,7 @@
 //! Masters with a real coordinator, and region servers that keep the protocol and no data.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod process;
 mod region_server;
 
@@ -387,4 +389,32 @@ async fn a_server_that_is_drained_loses_its_regions_and_leaves_without_a_recover
     let recoveries = cluster.peer().await.recoveries(cluster::RecoveriesRequest {}).await;
     assert_eq!(recoveries.unwrap().into_inner().recoveries, []);
     assert_eq!(cluster.open_regions().into_values().collect::<Vec<_>>(), [6]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_processes_killed_at_once_serve_again_when_they_are_started() {
+    let mut cluster = Cluster::start(2, 2).await;
+    cluster.finished(cluster.create_table("t", 6, 1).await).await;
+    cluster.all_open(6).await;
+    let dead = [cluster.kill_server(0), cluster.kill_server(1)];
+    cluster.masters.iter_mut().for_each(Process::kill);
+
+    let started_at = Instant::now();
+    for writer in 2_002..2_004 {
+        let files = cluster.disk.as_writer(writer);
+        cluster.masters.push(start_master(&cluster.coordinator, files));
+    }
+    cluster.add_server().await;
+    cluster.add_server().await;
+    until("all regions are open on the new servers", async || {
+        let open = cluster.open_regions();
+        dead.iter().all(|server| !open.contains_key(server)) && open.values().sum::<usize>() == 6
+    })
+    .await;
+    println!("all regions open again after {:?}", started_at.elapsed());
+    // The balancer evens out what came too early for the last server.
+    until("the regions are spread evenly", async || {
+        cluster.open_regions().into_values().collect::<Vec<_>>() == [3, 3]
+    })
+    .await;
 }

@@ -20,6 +20,7 @@ mod member;
 mod outgoing;
 mod proposals;
 mod raft;
+mod rejoin;
 mod replica;
 mod request;
 mod server;

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::expiry::Expiry;
 use crate::raft::log::Log;
 use crate::raft::{Peers, Raft};
+use crate::rejoin::Rejoin;
 use crate::replica::Replica;
 use crate::tree::Command;
 
@@ -32,6 +33,7 @@ pub(crate) struct Member {
     /// Who leads, as far as this member knows.
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) expiry: Expiry,
+    pub(crate) rejoin: Arc<Rejoin>,
     /// The sessions that have shown signs of life here since the leader was told.
     pub(crate) touched: Mutex<BTreeSet<SessionId>>,
     /// Whether clients are served: a leader was heard of lately.

@@ -24,6 +24,7 @@ use crate::raft::types::SnapshotMeta;
 use crate::raft::{
     PeerService, Peers, Raft, RaftNetwork, SnapshotStore, StateMachine, log, with_random,
 };
+use crate::rejoin::Rejoin;
 use crate::replica::Replica;
 use crate::tree::State;
 use crate::wire::v1::peer_server::PeerServer;
@@ -108,6 +109,7 @@ async fn start(
 ) -> Result<Arc<Member>, Error> {
     identity::claim(&files, &config.data, &config.cluster, config.member_id).await?;
     let opened = log::open(Arc::clone(&files), &config.data, seams.clock.wall_ms()).await?;
+    let rejoin = Arc::new(Rejoin::open(Arc::clone(&files), &config.data).await?);
     let store = SnapshotStore::new(files, &config.data);
     let (state, meta) = newest_state(&store).await?;
     let replica = Arc::new(Replica::new(
@@ -124,7 +126,7 @@ async fn start(
     let raft = Raft::new(
         config.member_id,
         Arc::new(raft_config(&config)?),
-        RaftNetwork::new(peers.clone(), config.member_id),
+        RaftNetwork::new(peers.clone(), config.member_id, Arc::clone(&rejoin)),
         log.clone(),
         StateMachine::new(Arc::clone(&replica), store),
     );
@@ -139,6 +141,7 @@ async fn start(
         peers,
         leadership,
         expiry: Expiry::default(),
+        rejoin,
         touched: Mutex::default(),
         serving: watch::Sender::new(false),
         contact: Mutex::new(Instant::now()),
@@ -151,6 +154,8 @@ async fn start(
         shared.propose_all().await;
         Ok(())
     });
+    let shared = Arc::clone(&member);
+    tasks.spawn(async move { Ok(shared.rejoin.run(&shared.replica).await?) });
     let shared = Arc::clone(&member);
     tasks.spawn(async move {
         vitality::run(&shared).await;
@@ -205,6 +210,8 @@ fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
         enable_pre_vote: Some(true),
         // The state is in memory: a leader that has just started must first hear what is committed.
         enable_leader_restore: Some(false),
+        // A member that has lost its disk fills an empty one; see `rejoin` for why that is safe.
+        allow_log_reversion: Some(true),
         // A follower's disk need not wait for ours.
         broadcast_submitted_on_append: Some(true),
         removed_leader_step_down: StepDownPolicy::Never,

@@ -29,6 +29,11 @@ pub(crate) async fn run(member: &Member) {
         ticks.tick().await;
         if is_led(member).await {
             *member.contact.lock() = Instant::now();
+            if member.leads() {
+                // Whoever was elected has all that was ever committed.
+                let applied = member.replica.applied();
+                member.rejoin.heard_committed(u64::try_from(applied.0).unwrap_or(0));
+            }
         }
         let has_secret = member.replica.read(|state, _| state.secret().is_some());
         if !has_secret && !secret_proposed && member.leads() {

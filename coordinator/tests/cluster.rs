@@ -310,6 +310,37 @@ async fn a_member_that_is_far_behind_gets_a_snapshot() {
 }
 
 #[tokio::test]
+async fn a_member_that_has_lost_its_disk_is_filled_again() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader().await;
+    let emptied = leader % 3 + 1;
+    let client = cluster.connect_to(leader).await;
+    for number in 0..20 {
+        let path = format!("/n{number}");
+        client.create(&path, Bytes::new(), CreateMode::Persistent).await.unwrap();
+    }
+    cluster.kill(emptied);
+    std::fs::remove_dir_all(cluster.folder(emptied)).unwrap();
+    cluster.start_member(emptied);
+    let leader = cluster.leader().await;
+    let reader = cluster.connect_to(emptied).await;
+    reader.sync("/").await.unwrap();
+    assert_eq!(reader.get_children("/").await.unwrap().0.len(), 21);
+    let marker = cluster.folder(emptied).join("data/rejoining");
+    let caught_up = tokio::time::timeout(PATIENCE, async {
+        while marker.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    caught_up.await.unwrap();
+    // It counts again: with another member gone, there is a quorum.
+    if leader != emptied {
+        cluster.kill(leader);
+    }
+    reader.create("/more", Bytes::new(), CreateMode::Persistent).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_member_without_a_quorum_drops_its_clients() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader().await;

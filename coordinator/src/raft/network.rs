@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_runtime::{Network, grpc};
@@ -22,6 +23,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::raft::types::{LogId, StoredSnapshot, TypeConfig, Vote};
+use crate::rejoin::Rejoin;
 use crate::wire::v1::peer_client::PeerClient;
 use crate::wire::{
     entry_to_wire, log_id_from_wire, log_id_to_wire, stored_membership_to_wire, v1, vote_from_wire,
@@ -50,6 +52,7 @@ pub(crate) struct Address {
 pub(crate) struct RaftNetwork {
     peers: Peers,
     member: u64,
+    rejoin: Arc<Rejoin>,
 }
 
 /// openraft's connection to one member.
@@ -58,6 +61,7 @@ pub(crate) struct PeerConnection {
     from: u64,
     to: u64,
     request_timeout: Duration,
+    rejoin: Arc<Rejoin>,
 }
 
 /// The metadata that names the cluster.
@@ -164,8 +168,8 @@ impl Interceptor for Address {
 
 impl RaftNetwork {
     /// The network of `member`.
-    pub(crate) fn new(peers: Peers, member: u64) -> Self {
-        Self { peers, member }
+    pub(crate) fn new(peers: Peers, member: u64, rejoin: Arc<Rejoin>) -> Self {
+        Self { peers, member, rejoin }
     }
 }
 
@@ -178,6 +182,7 @@ impl RaftNetworkFactory<TypeConfig> for RaftNetwork {
             from: self.member,
             to,
             request_timeout: self.peers.request_timeout,
+            rejoin: Arc::clone(&self.rejoin),
         }
     }
 }
@@ -190,6 +195,15 @@ impl PeerConnection {
             let missing = AnyError::error(format!("no member {} in the configuration", self.to));
             RPCError::Unreachable(Unreachable::new(&missing))
         })
+    }
+
+    fn vote_request(&self, rpc: VoteRequest<TypeConfig>) -> v1::VoteRequest {
+        v1::VoteRequest {
+            vote: Some(vote_to_wire(rpc.vote)),
+            last: rpc.last_log_id.map(log_id_to_wire),
+            leadership_transfer: rpc.leadership_transfer,
+            is_new: self.rejoin.is_new(),
+        }
     }
 
     fn failed(&self, action: RPCTypes, status: Status) -> RPCError<TypeConfig> {
@@ -248,7 +262,7 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
         _: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let mut client = self.client()?;
-        let response = within(self.request_timeout, client.vote(vote_request(rpc))).await;
+        let response = within(self.request_timeout, client.vote(self.vote_request(rpc))).await;
         response.and_then(vote_response).map_err(|status| self.failed(RPCTypes::Vote, status))
     }
 
@@ -258,7 +272,7 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
         _: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let mut client = self.client()?;
-        let response = within(self.request_timeout, client.pre_vote(vote_request(rpc))).await;
+        let response = within(self.request_timeout, client.pre_vote(self.vote_request(rpc))).await;
         response.and_then(vote_response).map_err(|status| self.failed(RPCTypes::Vote, status))
     }
 
@@ -312,14 +326,6 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
             Some(Refusal::NotFlushed(actual)) => Err(not_flushed(Some(log_id_from_wire(actual)))),
             Some(Refusal::NothingFlushed(_)) => Err(not_flushed(None)),
         })
-    }
-}
-
-fn vote_request(rpc: VoteRequest<TypeConfig>) -> v1::VoteRequest {
-    v1::VoteRequest {
-        vote: Some(vote_to_wire(rpc.vote)),
-        last: rpc.last_log_id.map(log_id_to_wire),
-        leadership_transfer: rpc.leadership_transfer,
     }
 }
 

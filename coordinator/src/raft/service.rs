@@ -58,6 +58,15 @@ impl PeerService {
         Ok(())
     }
 
+    fn check_may_vote(&self, candidate_is_new: bool) -> Result<(), Status> {
+        match self.member.rejoin.may_vote(candidate_is_new) {
+            true => Ok(()),
+            false => Err(Status::failed_precondition(
+                "this member began with an empty folder and does not vote before it has caught up",
+            )),
+        }
+    }
+
     async fn check_leads(&self) -> Result<(), Status> {
         match self.raft().get_read_linearizer(ReadPolicy::LeaseRead).await {
             Ok(_) => Ok(()),
@@ -81,7 +90,12 @@ impl Peer for PeerService {
             entries: entries.collect::<Result<_, _>>().map_err(invalid)?,
             leader_commit: request.leader_commit.map(log_id_from_wire),
         };
+        let committed = rpc.leader_commit;
         let response = self.raft().append_entries(rpc).await.map_err(unavailable)?;
+        // Only now is it known that the sender leads.
+        if let (Some(committed), false) = (committed, is_higher_vote(&response)) {
+            self.member.rejoin.heard_committed(committed.index);
+        }
         use v1::append_response::Outcome;
         let outcome = match response {
             AppendEntriesResponse::Success => Outcome::Success(true),
@@ -99,7 +113,9 @@ impl Peer for PeerService {
         request: Request<v1::VoteRequest>,
     ) -> Result<Response<v1::VoteResponse>, Status> {
         self.check(&request)?;
-        let rpc = vote_request(request.into_inner())?;
+        let request = request.into_inner();
+        self.check_may_vote(request.is_new)?;
+        let rpc = vote_request(request)?;
         let response = self.raft().vote(rpc).await.map_err(unavailable)?;
         Ok(vote_response(response))
     }
@@ -109,7 +125,9 @@ impl Peer for PeerService {
         request: Request<v1::VoteRequest>,
     ) -> Result<Response<v1::VoteResponse>, Status> {
         self.check(&request)?;
-        let rpc = vote_request(request.into_inner())?;
+        let request = request.into_inner();
+        self.check_may_vote(request.is_new)?;
+        let rpc = vote_request(request)?;
         let response = self.raft().pre_vote(rpc).await.map_err(unavailable)?;
         Ok(vote_response(response))
     }
@@ -210,6 +228,10 @@ impl Peer for PeerService {
         self.member.expiry.heard_of(request.into_inner().sessions);
         Ok(Response::new(v1::TouchResponse {}))
     }
+}
+
+fn is_higher_vote(response: &AppendEntriesResponse<TypeConfig>) -> bool {
+    matches!(response, AppendEntriesResponse::HigherVote(_))
 }
 
 fn vote_request(request: v1::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {

@@ -159,8 +159,7 @@ impl Scanner {
         }
     }
 
-    /// The next row; `None` at the end. Cancel safe but for time: a call that is dropped is made
-    /// again.
+    /// The next row; `None` at the end. Cancel safe: a call that is dropped is made again.
     ///
     /// # Errors
     /// Any [`Error`]; afterwards the scan can go on where it was.
@@ -186,7 +185,6 @@ impl Scanner {
                 }
                 Err(error) => error,
             };
-            self.partial = None;
             if !error.is_retried() {
                 return Err(error);
             }
@@ -242,7 +240,6 @@ impl Scanner {
         let answer: Result<(pb::ScanResponse, _)> = called.await;
         if let Err(error) = answer {
             self.open = None;
-            self.partial = None;
             return Err(error);
         }
         Ok(())
@@ -250,7 +247,6 @@ impl Scanner {
 
     /// Closes the scanner at its server; [`Scanner::next`] would open it again.
     pub async fn close(&mut self) {
-        self.partial = None;
         if let Some(open) = self.open.take() {
             close(&self.table, open).await;
         }
@@ -266,7 +262,11 @@ impl Scanner {
         let deadline = Instant::now() + wait;
         let location = match &self.open {
             Some(open) => open.location.clone(),
-            None => self.locate(wait).await?,
+            None => {
+                // Its pieces went with the scanner that was lost.
+                self.partial = None;
+                self.locate(wait).await?
+            }
         };
         let request = self.request(&location);
         // Until the answer is there the scanner counts as lost.
@@ -280,7 +280,6 @@ impl Scanner {
                 if exception.reaction() == Reaction::ReopenScanner =>
             {
                 // Nothing is wrong with the server: at once, unless it was just opened.
-                self.partial = None;
                 return match open {
                     Some(_) => Ok(()),
                     None => Err(CallError::Remote(exception).into()),

@@ -336,3 +336,50 @@ async fn single_attempts_say_what_is_known() {
     })
     .await;
 }
+
+/// Writes to all regions while `BASALT_HBASE_FAULT` (a shell command: kill a server) is run, for
+/// `BASALT_HBASE_FAULT_SECONDS` (30). No error may reach the program, no acknowledged write may be
+/// lost, and each increment counts once.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster and a fault; see its doc"]
+async fn a_fault_is_felt_as_a_pause_only() {
+    let Ok(fault) = std::env::var("BASALT_HBASE_FAULT") else {
+        println!("BASALT_HBASE_FAULT is not set: nothing to do");
+        return;
+    };
+    let seconds =
+        std::env::var("BASALT_HBASE_FAULT_SECONDS").map_or(30, |text| text.parse().unwrap());
+    let fault = &fault;
+    with_table("fault", |_, table| async move {
+        let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
+        let streams: Vec<_> = (0..REGIONS)
+            .map(|region| tokio::spawn(write_until(table.clone(), region, end)))
+            .collect();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let status = std::process::Command::new("sh").args(["-c", fault]).status().unwrap();
+        assert!(status.success(), "{fault}");
+        for (region, stream) in (0..REGIONS).zip(streams) {
+            let (writes, longest) = stream.await.unwrap();
+            println!("region {region}: {writes} writes, the longest took {longest:?}");
+            let count = table.get(&Get::new(row(region)).column(F, b"n")).await.unwrap();
+            assert_eq!(count.value(F, b"n"), Some(&writes.to_be_bytes()[..]));
+        }
+    })
+    .await;
+}
+
+async fn write_until(table: Table, region: u32, end: tokio::time::Instant) -> (i64, Duration) {
+    let (mut writes, mut longest) = (0_i64, Duration::ZERO);
+    while tokio::time::Instant::now() < end {
+        let started = tokio::time::Instant::now();
+        let put = Put::new(row(region)).column(F, b"q", &writes.to_be_bytes());
+        table.put(&put).await.unwrap();
+        let read = table.get(&Get::new(row(region)).column(F, b"q")).await.unwrap();
+        assert_eq!(read.value(F, b"q"), Some(&writes.to_be_bytes()[..]));
+        table.increment(&Increment::new(row(region)).column(F, b"n", 1)).await.unwrap();
+        writes += 1;
+        longest = longest.max(started.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (writes, longest)
+}

@@ -308,3 +308,32 @@ async fn other_protocols_are_told_what_is_expected() {
         assert!(text.contains(expected), "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: run it in release, with --nocapture"]
+async fn calls_a_second() {
+    const CALLS: usize = 20_000;
+    let rig = Rig::start(|_| {}).await;
+    for streams in [1, 16, 64] {
+        let connection = rig.connect().await;
+        let started = tokio::time::Instant::now();
+        let streams: Vec<_> = (0..streams)
+            .map(|_| {
+                let connection = connection.clone();
+                tokio::spawn(async move {
+                    let message = message("x");
+                    let cells = &cells()[..1];
+                    for _ in 0..CALLS {
+                        connection.call("Echo", &message, cells, WAIT).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        let count = streams.len();
+        for stream in streams {
+            stream.await.unwrap();
+        }
+        let rate = (CALLS * count) as f64 / started.elapsed().as_secs_f64();
+        println!("{count} streams on one connection, 1 KB each way: {rate:.0} calls/s");
+    }
+}

@@ -136,21 +136,28 @@ async fn read_calls<H: Handler>(
             }
             Err(error) => return Err(error.into()),
         };
-        let call_id = frame::peek_call_id(&frame);
-        let Some(admitted) = Admitted::enter(&server.admission, own, frame.len()) else {
-            let call_id = call_id.unwrap_or(NO_CALL_ID);
-            refuse_for_load(answers, call_id, options).await;
-            continue;
+        let bytes = frame.len();
+        let request = match frame::decode_request(frame.clone(), caller.codec) {
+            Ok(request) => request,
+            Err(error) => {
+                let call_id = frame::peek_call_id(&frame).unwrap_or(NO_CALL_ID);
+                refuse(answers, call_id, &Exception::bad_request(error), options).await;
+                continue;
+            }
         };
-        let owed = Owed {
-            call_id: call_id.unwrap_or(NO_CALL_ID),
-            codec: caller.codec,
-            admitted: Some(admitted),
-            answers: answers.clone(),
-        };
-        match frame::decode_request(frame, caller.codec) {
-            Ok(request) => start(server.handler.clone(), caller.clone(), request, owed),
-            Err(error) => owed.pay(Err(Exception::bad_request(error))),
+        // The request's parts keep what they need of it.
+        drop(frame);
+        match Admitted::enter(&server.admission, own, bytes) {
+            Some(admitted) => {
+                let owed = Owed {
+                    call_id: request.call_id,
+                    codec: caller.codec,
+                    admitted: Some(admitted),
+                    answers: answers.clone(),
+                };
+                start(server.handler.clone(), caller.clone(), request, owed);
+            }
+            None => refuse(answers, request.call_id, &too_busy(options), options).await,
         }
     }
 }
@@ -265,18 +272,21 @@ fn start<H: Handler>(handler: Arc<H>, caller: Arc<Caller>, request: frame::Reque
     });
 }
 
-/// Answers a call that is not admitted. Waits where even such answers would pile up.
-async fn refuse_for_load(answers: &Answers, call_id: u32, options: &ServerOptions) {
-    let exception = Exception::new(
+/// Answers a call that is not begun. Waits where even such answers would pile up: a client that
+/// does not read its answers is not read either.
+async fn refuse(answers: &Answers, call_id: u32, exception: &Exception, options: &ServerOptions) {
+    answers.push(None, |output| frame::encode_exception(call_id, exception, output));
+    answers.drained(options.connection_calls_max).await;
+}
+
+fn too_busy(options: &ServerOptions) -> Exception {
+    Exception::new(
         ExceptionKind::CallQueueTooBig,
         format!(
             "{} calls of this connection or {} of all, or {} bytes, are under way",
             options.connection_calls_max, options.calls_max, options.calls_bytes_max
         ),
-    );
-    answers.push(None, |output| frame::encode_exception(call_id, &exception, output));
-    // A client that does not read its answers is not read either.
-    answers.drained(options.connection_calls_max).await;
+    )
 }
 
 /// Refuses a request above the bound and drops its bytes as they come.
@@ -285,7 +295,7 @@ async fn refuse_long_request(
     length: u64,
     length_max: u64,
     options: &ServerOptions,
-    answers: &Arc<Answers>,
+    answers: &Answers,
 ) -> Result<(), EndReason> {
     let wait = options.idle_timeout;
     let mut rest = length + 4;
@@ -297,9 +307,7 @@ async fn refuse_long_request(
     let call_id = reader.buffer.peek().get(4..).and_then(frame::peek_call_id);
     let message = format!("a request of {length} bytes; at most {length_max} are taken");
     let exception = Exception::new(ExceptionKind::RequestTooBig, message);
-    answers.push(None, |output| {
-        frame::encode_exception(call_id.unwrap_or(NO_CALL_ID), &exception, output);
-    });
+    refuse(answers, call_id.unwrap_or(NO_CALL_ID), &exception, options).await;
     loop {
         rest -= reader.buffer.discard(usize::try_from(rest).unwrap_or(usize::MAX)) as u64;
         if rest == 0 {

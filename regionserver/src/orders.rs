@@ -161,10 +161,12 @@ async fn open_region(
         return Err(format!("the record does not say that {} is to open it", server.name));
     }
     let done = pb::RegionOutcome { encoded_name: name.to_string(), ..Default::default() };
+    let Some(_turn) = server.begin_opening(name).await else {
+        return Err("it is still being opened by an earlier order".to_owned());
+    };
     if server.region(name).is_some_and(|served| served.region.epoch == record.epoch) {
         return Ok(done);
     }
-    let _turn = server.begin_opening(name, record.epoch)?;
     let sealed = region::sealed_logs_of(&record, known);
     if sealed.len() != record.unflushed.len() {
         return Err(format!("the cuts of {:?} are not all known", record.unflushed));

@@ -1,11 +1,12 @@
 //! The regions that this server serves, and what it knows of those that it does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use basalt_cluster::{Catalog, Nodes, pb};
-use basalt_model::{EncodedRegionName, MasterEpoch, RegionEpoch, RegionState, ServerName};
+use basalt_model::{EncodedRegionName, MasterEpoch, RegionState, ServerName};
 use basalt_runtime::Shutdown;
 use basalt_zk::Client;
 use parking_lot::{Mutex, RwLock};
@@ -13,6 +14,11 @@ use tokio::sync::Notify;
 
 use crate::ownership::Ownership;
 use crate::region::{Region, Shared};
+
+/// How long an order waits for an earlier one for the same region.
+const OPENING_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks.
+const OPENING_POLL: Duration = Duration::from_millis(10);
 
 /// A running region server.
 pub(crate) struct Server {
@@ -22,8 +28,8 @@ pub(crate) struct Server {
     pub(crate) nodes: Nodes,
     pub(crate) catalog: Catalog,
     regions: RwLock<BTreeMap<EncodedRegionName, Arc<Served>>>,
-    /// The regions that are being opened, and under which epoch.
-    opening: Mutex<BTreeMap<EncodedRegionName, RegionEpoch>>,
+    /// The regions that are being opened.
+    opening: Mutex<BTreeSet<EncodedRegionName>>,
     /// The highest epoch of a master that has given an order.
     master_epoch: AtomicU64,
     /// Wakes the scheduler.
@@ -113,18 +119,19 @@ impl Server {
         }
     }
 
-    /// Takes the turn to open a region; an order that is given twice is carried out once.
-    pub(crate) fn begin_opening(
+    /// Takes the turn to open a region, once an earlier order for it has been carried out. `None` if
+    /// that takes too long.
+    pub(crate) async fn begin_opening(
         self: &Arc<Self>,
         name: EncodedRegionName,
-        epoch: RegionEpoch,
-    ) -> Result<OpeningTurn, String> {
-        let mut opening = self.opening.lock();
-        if let Some(under_way) = opening.get(&name) {
-            return Err(format!("it is being opened under epoch {under_way} already"));
-        }
-        opening.insert(name, epoch);
-        Ok(OpeningTurn { server: Arc::clone(self), name })
+    ) -> Option<OpeningTurn> {
+        let turn = async {
+            while !self.opening.lock().insert(name) {
+                tokio::time::sleep(OPENING_POLL).await;
+            }
+        };
+        tokio::time::timeout(OPENING_PATIENCE, turn).await.ok()?;
+        Some(OpeningTurn { server: Arc::clone(self), name })
     }
 
     /// Where to send a client that asks for a region that is not here.

@@ -214,10 +214,22 @@ fn pattern(text: &str) -> Result<regex::Regex, Exception> {
         let message = format!("a pattern may be {PATTERN_BYTES_MAX} bytes long");
         return Err(Exception::bad_request(message));
     }
-    regex::RegexBuilder::new(&format!("^(?:{text})$"))
+    regex::RegexBuilder::new(&format!("^(?:{})$", unquoted(text)))
         .size_limit(PATTERN_SIZE_MAX)
         .build()
         .map_err(|error| Exception::bad_request(format!("pattern {text:?}: {error}")))
+}
+
+/// A Java pattern without its quotes: what stands between `\\Q` and `\\E` is meant to the letter.
+fn unquoted(text: &str) -> String {
+    let mut parts = text.split("\\Q");
+    let mut pattern = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (quoted, rest) = part.split_once("\\E").unwrap_or((part, ""));
+        pattern.push_str(&regex::escape(quoted));
+        pattern.push_str(rest);
+    }
+    pattern
 }
 
 fn name(table: &pb::TableName) -> Result<TableName, Exception> {
@@ -244,6 +256,8 @@ mod tests {
             Selection { pattern: Some(pattern("default:u.*").unwrap()), ..Selection::default() };
         assert!(selects(&selection, "usertable"));
         assert!(pattern("(").is_err());
+        let quoted = pattern("(default:)?\\Qa.b\\E").unwrap();
+        assert!(quoted.is_match("a.b") && !quoted.is_match("axb"));
     }
 
     #[test]

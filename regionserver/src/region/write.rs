@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering;
 
-use basalt_model::{Cell, CellType, LATEST_TIMESTAMP, SequenceId};
+use basalt_model::{Cell, CellBuilder, CellType, LATEST_TIMESTAMP, SequenceId};
 use basalt_storage::read::{Columns, TimeRange};
 use basalt_storage::wal::{EncodedEdit, Nonce, Ticket};
 use bytes::Bytes;
@@ -20,6 +20,8 @@ use super::{Error, Region, Result, RowRead};
 pub(crate) struct Mutation {
     pub(crate) row: Bytes,
     pub(crate) cells: Vec<Cell>,
+    /// Deletes all families up to this timestamp as well.
+    pub(crate) delete_row: Option<i64>,
 }
 
 /// One column of an increment or an append.
@@ -191,6 +193,14 @@ impl Region {
     ) -> Result<Draft> {
         let timestamp_ms = self.give_timestamp(locked);
         let mut cells = Vec::with_capacity(mutations.iter().map(|m| m.cells.len()).sum());
+        let whole_rows = mutations.iter().filter_map(|m| Some((m.delete_row?, &m.row)));
+        for (timestamp, row) in whole_rows {
+            let timestamp = match timestamp {
+                LATEST_TIMESTAMP => signed(timestamp_ms),
+                given => given,
+            };
+            cells.extend(self.row_deletes(row, timestamp)?);
+        }
         for cell in mutations.iter().flat_map(|mutation| &mutation.cells) {
             let cell = match (cell.timestamp(), cell.cell_type()) {
                 (LATEST_TIMESTAMP, CellType::Delete) => match self.latest_version(cell).await? {
@@ -203,6 +213,23 @@ impl Region {
             cells.push(cell);
         }
         Ok(Draft { cells, result: Vec::new(), timestamp_ms, nonce: None })
+    }
+
+    /// The marks that delete a row up to `timestamp`: one for each family.
+    fn row_deletes(&self, row: &[u8], timestamp: i64) -> Result<Vec<Cell>> {
+        let mark = |family: &Bytes| {
+            let cell = CellBuilder {
+                row,
+                family,
+                qualifier: &[],
+                timestamp,
+                cell_type: CellType::DeleteFamily,
+                value: &[],
+                tags: &[],
+            };
+            cell.build().map_err(|error| Error::BadRequest(error.to_string()))
+        };
+        self.state.load().families.keys().map(mark).collect()
     }
 
     /// The timestamp of the newest version of a cell's column: what "delete the latest version"

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use basalt_hbase_rpc::message_cells::{self, CellsBeside};
 use basalt_hbase_rpc::{Exception, pb};
-use basalt_model::{Cell, EncodedRegionName};
+use basalt_model::{Cell, EncodedRegionName, LATEST_TIMESTAMP};
 use basalt_storage::read::{Columns, TimeRange};
 use basalt_storage::wal::Nonce;
 use bytes::Bytes;
@@ -120,8 +120,14 @@ pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> R
     let cells = message_cells::mutated_cells(proto, beside).map_err(Exception::bad_request)?;
     let row = proto.row.clone().or_else(|| cells.first().map(Cell::row_bytes)).unwrap_or_default();
     let update = match proto.mutate_type() {
-        pb::mutation_proto::MutationType::Put | pb::mutation_proto::MutationType::Delete => {
-            return Ok(Decoded::Blind(Mutation { row, cells }));
+        pb::mutation_proto::MutationType::Put => {
+            return Ok(Decoded::Blind(Mutation { row, cells, delete_row: None }));
+        }
+        pb::mutation_proto::MutationType::Delete => {
+            // A delete that names nothing deletes the row.
+            let timestamp = proto.timestamp.map_or(LATEST_TIMESTAMP, u64::cast_signed);
+            let delete_row = cells.is_empty().then_some(timestamp);
+            return Ok(Decoded::Blind(Mutation { row, cells, delete_row }));
         }
         pb::mutation_proto::MutationType::Increment => Update::Increment,
         pb::mutation_proto::MutationType::Append => Update::Append,

@@ -155,7 +155,7 @@ async fn run_atomic(
     let mut row = RowMutations::default();
     let mut indexes = Vec::with_capacity(actions.len());
     let mut first_row = None;
-    for action in actions {
+    for (position, action) in (0..).zip(actions) {
         match action.step? {
             Step::Get(_) => {
                 return Err(Exception::bad_request("an atomic action cannot hold a get"));
@@ -163,7 +163,8 @@ async fn run_atomic(
             Step::Mutation(decoded) => {
                 first_row.get_or_insert_with(|| decoded.row().clone());
                 row.add(decoded);
-                indexes.push(action.index);
+                // The mutations of one row are told apart by their places.
+                indexes.push(action.index.or(Some(position)));
             }
         }
     }

@@ -65,14 +65,15 @@ impl Expiry {
                 continue;
             }
             for session in self.expired(member) {
-                tracing::info!(%session, "the session has expired");
                 let command = Command {
                     origin: None,
-                    time_ms: member.seams.clock.wall_ms(),
+                    time_ms: 0,
                     change: Change::ExpireSession { session, term: leadership.term },
                 };
-                if member.raft.client_write_ff(command, None).await.is_err() {
-                    return;
+                if member.propose_as_leader(vec![command]).await.is_ok() {
+                    tracing::info!(%session, "the session has expired");
+                    // Should its end not be committed, it is decided on after another timeout.
+                    self.heard_of([session.0]);
                 }
             }
         }
@@ -85,8 +86,7 @@ impl Expiry {
         }
     }
 
-    /// The sessions that have been silent for too long. Should their end not be committed, they
-    /// are decided on again after another timeout.
+    /// The sessions that have been silent for too long.
     fn expired(&self, member: &Member) -> Vec<SessionId> {
         let now = Instant::now();
         let mut heard = self.heard.lock();
@@ -97,7 +97,6 @@ impl Expiry {
                 let last = heard.entry(id).or_insert(now);
                 let timeout = Duration::from_millis(u64::from(session.timeout_ms));
                 if now.saturating_duration_since(*last) > timeout {
-                    *last = now;
                     expired.push(id);
                 }
             }

@@ -131,6 +131,8 @@ fn mntr(answer: &mut String, member: &Member) -> fmt::Result {
     writeln!(answer, "basalt_raft_term\t{}", leadership.term)?;
     writeln!(answer, "basalt_raft_leader\t{}", leadership.leader.unwrap_or_default())?;
     writeln!(answer, "basalt_raft_committed\t{committed}")?;
+    let purged = metrics.purged.map_or(0, |purged| purged.index);
+    writeln!(answer, "basalt_raft_log_purged\t{purged}")?;
     writeln!(answer, "basalt_raft_log_last\t{log_last}")?;
     writeln!(answer, "basalt_applied\t{}", member.replica.applied().0)
 }

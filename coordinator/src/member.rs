@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use basalt_runtime::Seams;
 use basalt_zk::proto::{SessionId, Zxid};
+use futures::{FutureExt, StreamExt};
 use openraft::ReadPolicy;
+use openraft::error::Fatal;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,6 +18,7 @@ use tonic::Status;
 use crate::config::Config;
 use crate::expiry::Expiry;
 use crate::raft::log::Log;
+use crate::raft::types::TypeConfig;
 use crate::raft::{Peers, Raft};
 use crate::rejoin::Rejoin;
 use crate::replica::Replica;
@@ -85,24 +88,30 @@ impl Member {
     /// Sends this member's commands to the leader, in order, again where they may have been lost.
     pub(crate) async fn propose_all(&self) {
         let mut leadership = self.leadership.clone();
+        let mut sent_under = Leadership::default();
         let proposals = &self.replica.proposals;
         loop {
             tokio::select! {
                 biased;
-                changed = leadership.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    proposals.rewind();
-                }
+                changed = leadership.changed() => if changed.is_err() {
+                    return;
+                },
                 () = proposals.added() => {}
                 () = tokio::time::sleep(RESEND_AFTER) => {
-                    if proposals.oldest_age() > RESEND_AFTER {
+                    let waiting = proposals.oldest_age();
+                    if waiting > RESEND_AFTER {
+                        tracing::warn!(?waiting, "commands are not applied: sent again");
                         proposals.rewind();
                     }
                 }
             }
-            let Some(leader) = leadership.borrow_and_update().leader else {
+            // Compared, not inferred from `changed`: a change may come at any point of this loop.
+            let now = *leadership.borrow_and_update();
+            if now != sent_under {
+                sent_under = now;
+                proposals.rewind();
+            }
+            let Some(leader) = now.leader else {
                 continue;
             };
             while let Some(batch) = proposals.unsent() {
@@ -129,21 +138,22 @@ impl Member {
         self.peers.propose(leader, commands).await
     }
 
-    /// Puts commands into the log, in order, if this member leads. That it does so is no promise:
-    /// their origin sends them again until it sees them applied.
+    /// Puts commands into the log, in order, all or none, if this member leads. Once taken, they are
+    /// lost only by a change of leader, after which their origin sends them again.
     pub(crate) async fn propose_as_leader(&self, commands: Vec<Command>) -> Result<(), Status> {
-        if !self.raft.is_leader() {
-            return Err(Status::failed_precondition("this member does not lead"));
-        }
+        let stopped = |fatal: Fatal<TypeConfig>| Status::unavailable(fatal.to_string());
         let time_ms = self.seams.clock.wall_ms();
-        for command in commands {
-            let command = Command { time_ms, ..command };
-            self.raft
-                .client_write_ff(command, None)
-                .await
-                .map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        let commands = commands.into_iter().map(|command| Command { time_ms, ..command });
+        let mut outcomes = self.raft.client_write_many(commands).await.map_err(stopped)?;
+        // Consensus may refuse while the term stays the same: a leader that was just elected, or
+        // has not been confirmed lately, takes no writes. It handles what it is sent in order, so
+        // once it has answered this, a refusal is there; what was taken is still under way.
+        self.raft.with_raft_state(|_| ()).await.map_err(stopped)?;
+        match outcomes.next().now_or_never() {
+            Some(Some(Ok(Err(refusal)))) => Err(Status::failed_precondition(refusal.to_string())),
+            Some(Some(Err(fatal))) => Err(stopped(fatal)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The index that a linearizable read has to wait for, if this member leads.

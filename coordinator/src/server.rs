@@ -30,8 +30,6 @@ use crate::tree::State;
 use crate::wire::v1::peer_server::PeerServer;
 use crate::{connection, identity, vitality, wire};
 
-/// How many entries are taken out of the log at once, at least.
-const PURGE_ENTRIES_MIN: u64 = 256;
 /// How many requests of one member may be under way.
 const PEER_REQUESTS_MAX: u32 = 256;
 /// How long a snapshot may take to be sent and installed.
@@ -204,7 +202,6 @@ fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
         snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.snapshot_entries),
         max_in_snapshot_log_to_keep: limits.snapshot_entries_kept,
         replication_lag_threshold: limits.snapshot_entries.saturating_mul(2),
-        purge_batch_size: PURGE_ENTRIES_MIN,
         install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),
         backoff: "20ms 50ms 100ms ...200ms".to_owned(),
         enable_pre_vote: Some(true),

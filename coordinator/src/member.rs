@@ -138,8 +138,8 @@ impl Member {
         self.peers.propose(leader, commands).await
     }
 
-    /// Puts commands into the log, in order, all or none, if this member leads. Once taken, they are
-    /// lost only by a change of leader, after which their origin sends them again.
+    /// Puts commands into the log, in order, all or none, if this member leads. Once taken, they
+    /// are lost only by a change of leader, after which their origin sends them again.
     pub(crate) async fn propose_as_leader(&self, commands: Vec<Command>) -> Result<(), Status> {
         let stopped = |fatal: Fatal<TypeConfig>| Status::unavailable(fatal.to_string());
         let time_ms = self.seams.clock.wall_ms();

@@ -12,8 +12,8 @@ impl From<Error> for Exception {
             Error::Closing { .. } => ExceptionKind::NotServingRegion,
             Error::TooBusy { .. } => ExceptionKind::RegionTooBusy,
             Error::BadRequest(_) => ExceptionKind::DoNotRetry,
-            // Whether the edit took effect is unknown; its nonce tells a retry apart.
-            Error::LeaseOver(_) => ExceptionKind::NotServingRegion,
+            // The edit may be in the log: clients must not take this for a refusal.
+            Error::LeaseOver(_) => ExceptionKind::RegionServerStopped,
             Error::Wal(_) => ExceptionKind::RegionServerAborted,
             Error::StoreFile(_) | Error::Manifest(_) | Error::Files(_) | Error::Replay { .. } => {
                 ExceptionKind::Other

@@ -1,1 +1,21 @@
 //! The whole cluster in one process under a seed.
+//!
+//! A scenario (`scenarios/`) starts a [`cluster`] of the roles' own `run` functions on a simulated
+//! network, lets a [`workload`] write and read, and does harm at moments that the seed chooses.
+//! `invariants/` say what must hold whatever was done. What happened is the [`trace`].
+//!
+//! Clock, randomness, network and files of a role are the four seams; nothing else reaches it.
+//! The libraries below ask the operating system all the same (the order in which tokio wakes the
+//! readers of a `watch`, the keys of a `HashMap`); the program `basalt-sim` puts that under the
+//! seed too, which can be done once in a process. So the same seed gives the same trace in two
+//! runs of the program, not in two runs within one process.
+
+pub mod clock;
+pub mod cluster;
+pub mod invariants;
+pub mod network;
+mod process;
+pub mod scenarios;
+pub mod seed;
+pub mod trace;
+pub mod workload;

@@ -1,0 +1,162 @@
+//! What happened, in order: events of the simulation, log lines of the roles, a digest of what
+//! went over the network. Two runs were the same if their traces are.
+
+use std::fmt::Arguments;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::seed::Digest;
+
+/// How many lines are kept; the digest goes on beyond.
+const LINES_MAX: usize = 1_000_000;
+
+/// The trace of one simulation; a cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct Trace(Arc<Mutex<Events>>);
+
+#[derive(Debug, Default)]
+struct Events {
+    lines: Vec<String>,
+    digest: Digest,
+    network_writes: u64,
+    network_digest: Digest,
+    /// The time of the last event, for those that come where time cannot be read.
+    last: Duration,
+}
+
+/// Takes one line of a log.
+#[derive(Debug)]
+pub struct LogLine(Trace);
+
+// === impl Trace ===
+
+impl Trace {
+    /// Adds an event, at the present simulated time.
+    pub fn record(&self, event: Arguments<'_>) {
+        let now = turmoil::sim_elapsed();
+        let mut events = self.0.lock();
+        events.last = now.unwrap_or(events.last);
+        let line = format!("{:10.6} {event}", events.last.as_secs_f64());
+        events.add(line);
+    }
+
+    /// Adds an event that happened outside of all processes, at `now`.
+    pub fn record_at(&self, now: Duration, event: Arguments<'_>) {
+        let mut events = self.0.lock();
+        events.last = now;
+        let line = format!("{:10.6} {event}", now.as_secs_f64());
+        events.add(line);
+    }
+
+    /// Adds `length` bytes that `from` wrote to `to`.
+    pub(crate) fn note_network_write(&self, from: &str, to: &str, length: usize) {
+        let now = turmoil::sim_elapsed().unwrap_or_default();
+        let mut events = self.0.lock();
+        events.network_writes += 1;
+        let digest = &mut events.network_digest;
+        digest.add(&now.as_nanos().to_le_bytes());
+        digest.add(from.as_bytes());
+        digest.add(to.as_bytes());
+        digest.add(&length.to_le_bytes());
+    }
+
+    /// Adds what went over the network so far, as one line.
+    pub(crate) fn record_network(&self, now: Duration) {
+        let (writes, digest) = {
+            let events = self.0.lock();
+            (events.network_writes, events.network_digest.0)
+        };
+        self.record_at(now, format_args!("network: {writes} writes, {digest:016x}"));
+    }
+
+    /// The digest of all lines.
+    pub fn digest(&self) -> Digest {
+        self.0.lock().digest
+    }
+
+    /// How much went over the network: writes, not packets.
+    pub fn network_writes(&self) -> u64 {
+        self.0.lock().network_writes
+    }
+
+    /// The lines, one event each.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().lines.clone()
+    }
+
+    /// Runs `simulation`, whose log becomes a part of the trace.
+    pub fn with_log<T>(&self, simulation: impl FnOnce() -> T) -> T {
+        // `turmoil` names the process that a line is of, and tells of bound ports.
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new("basalt=info,turmoil=info"))
+            .with_writer(self.clone())
+            .without_time()
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::with_default(subscriber, simulation)
+    }
+}
+
+impl<'a> MakeWriter<'a> for Trace {
+    type Writer = LogLine;
+
+    fn make_writer(&'a self) -> LogLine {
+        LogLine(self.clone())
+    }
+}
+
+// === impl Events ===
+
+impl Events {
+    fn add(&mut self, line: String) {
+        self.digest.add(line.as_bytes());
+        if self.lines.len() < LINES_MAX {
+            self.lines.push(line);
+        }
+    }
+}
+
+// === impl LogLine ===
+
+impl io::Write for LogLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        self.0.record(format_args!("{}", text.trim_end()));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_becomes_a_part_of_the_trace() {
+        let trace = Trace::default();
+        trace.record_at(Duration::from_millis(1_500), format_args!("a fault"));
+        trace.with_log(|| tracing::info!(target: "basalt_master", answer = 42, "in charge"));
+        let lines = trace.lines();
+        assert_eq!(lines[0], "  1.500000 a fault");
+        assert!(lines[1].contains("in charge answer=42"), "{lines:?}");
+    }
+
+    #[test]
+    fn traces_of_different_events_have_different_digests() {
+        let digest = |event: &str| {
+            let trace = Trace::default();
+            trace.record_at(Duration::ZERO, format_args!("{event}"));
+            trace.digest()
+        };
+        assert_eq!(digest("one"), digest("one"));
+        assert_ne!(digest("one"), digest("two"));
+    }
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use basalt_cluster::{Nodes, catalog, pb};
 use basalt_fs::SharedFileSystem;
 use basalt_hbase_rpc::{ServerOptions, Service};
-use basalt_model::ServerName;
+use basalt_model::{ServerName, paths};
 use basalt_runtime::{Listener, Seams, Shutdown, grpc};
 use basalt_storage::block_cache::BlockCache;
 use basalt_storage::wal::{self, Wal, WalConfig};
@@ -180,6 +180,11 @@ async fn register(
     let path = server.nodes.server(&server.name);
     let data = record.encode_to_vec();
     server.client.create(&path, data.into(), CreateMode::Ephemeral).await?;
+    // A master that had not heard of us for long may have taken the log for a stranger's.
+    let folder = paths::server_logs(&server.name);
+    if !server.shared.files.exists(&folder).await.map_err(wal::Error::from)? {
+        return Err(wal::Error::Fenced { folder }.into());
+    }
     Ok(record)
 }
 

@@ -41,9 +41,12 @@ pub(super) async fn fence(
     let folder = paths::fenced_logs(&recovery.server);
     let deadline = lease_end(term, &recovery.server);
     let logs = loop {
-        let seals = seal_all(&term.files, &folder, &recovery.boot_id).await?;
+        // Looked at before the lengths: what was acknowledged up to a proof, or up to the end of the
+        // lease, lies below lengths that are taken after it.
         let is_proved = term.facts.lock().proved_dead.contains(&recovery.server);
-        if are_final(&seals, is_proved, Instant::now() >= deadline) {
+        let lease_is_over = Instant::now() >= deadline;
+        let seals = seal_all(&term.files, &folder, &recovery.boot_id).await?;
+        if are_final(&seals, is_proved, lease_is_over) {
             break seals;
         }
         // Woken by a proof, or looks again: the process may end any moment.

@@ -1,0 +1,188 @@
+//! What a probe measured, whole: from this every report is made.
+
+use std::time::Duration;
+
+use crate::histogram::Histogram;
+use crate::outage::{Attribution, FaultWindow, RegionOutages, attribute};
+use crate::probe::Audit;
+use crate::timeline::Bucket;
+
+/// What a probe measured. Times are counted from its start.
+#[derive(Clone, Debug)]
+pub struct Measurement {
+    /// The cluster, in a few words.
+    pub cluster: String,
+    /// How long was measured.
+    pub length: Duration,
+    /// Throughput and latency over time.
+    pub buckets: Vec<Bucket>,
+    /// All writes.
+    pub writes: Totals,
+    /// All strong reads.
+    pub reads: Totals,
+    /// The outages of each region.
+    pub regions: Vec<RegionOutages>,
+    /// The faults, in order.
+    pub faults: Vec<Fault>,
+    /// What became of the writes.
+    pub audit: Audit,
+    /// Strong reads that missed what had been acknowledged before they began.
+    pub stale_reads: u64,
+}
+
+/// Requests of one kind.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// The latency of each attempt that succeeded.
+    pub latencies: Histogram,
+    /// Attempts that did not.
+    pub failed: u64,
+}
+
+/// Something that was done to the cluster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// What.
+    pub kind: FaultKind,
+    /// To which process.
+    pub victim: String,
+    /// When, to which regions, and until when it was felt.
+    pub window: FaultWindow,
+    /// The bytes of the victim's log at that time, where they are known.
+    pub wal_bytes: Option<u64>,
+    /// How the recovery went, where the cluster tells.
+    pub phases: Option<Phases>,
+}
+
+/// The kinds of fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FaultKind {
+    /// SIGKILL to a region server.
+    KillRegionServer,
+    /// SIGSTOP to a region server.
+    PauseRegionServer,
+    /// SIGTERM to a region server.
+    TermRegionServer,
+    /// SIGKILL to the active master.
+    KillMaster,
+    /// SIGKILL to the coordinator's leader.
+    KillCoordinatorLeader,
+    /// SIGKILL to every process at once.
+    KillAll,
+}
+
+/// How long each phase of a recovery took, one after the other, from the fault on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Phases {
+    /// Until the death was committed.
+    pub detect: Option<Duration>,
+    /// Until no late write of the victim could count.
+    pub fence: Option<Duration>,
+    /// Until its log was split.
+    pub split: Option<Duration>,
+    /// Until every region had a new owner.
+    pub assign: Option<Duration>,
+    /// Until the last region was open.
+    pub replay: Option<Duration>,
+    /// All of it; of other faults than a region server's, until another had taken over.
+    pub total: Option<Duration>,
+}
+
+// === impl Measurement ===
+
+impl Measurement {
+    /// What each fault cost, and all together.
+    pub fn attribution(&self) -> Attribution {
+        let windows: Vec<_> = self.faults.iter().map(|fault| fault.window.clone()).collect();
+        attribute(&windows, &self.regions)
+    }
+
+    /// What must not have happened and did, in words; empty if all is well.
+    pub fn violations(&self) -> Vec<String> {
+        let mut violations = Vec::new();
+        if self.audit.lost > 0 {
+            let Self { audit, .. } = self;
+            violations.push(format!(
+                "{} of {} acknowledged writes were lost",
+                audit.lost, audit.acked
+            ));
+        }
+        if self.stale_reads > 0 {
+            violations.push(format!(
+                "{} strong reads missed a write that had been acknowledged before they began",
+                self.stale_reads
+            ));
+        }
+        violations
+    }
+}
+
+// === impl Totals ===
+
+impl Totals {
+    /// How many succeeded in a second, over `length`.
+    pub fn per_second(&self, length: Duration) -> f64 {
+        if length.is_zero() {
+            return 0.0;
+        }
+        self.latencies.count() as f64 / length.as_secs_f64()
+    }
+}
+
+// === impl FaultKind ===
+
+impl FaultKind {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KillRegionServer => "kill-regionserver",
+            Self::PauseRegionServer => "pause-regionserver",
+            Self::TermRegionServer => "term-regionserver",
+            Self::KillMaster => "kill-master",
+            Self::KillCoordinatorLeader => "kill-coordinator-leader",
+            Self::KillAll => "kill-all",
+        }
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::KillRegionServer,
+        Self::PauseRegionServer,
+        Self::TermRegionServer,
+        Self::KillMaster,
+        Self::KillCoordinatorLeader,
+        Self::KillAll,
+    ];
+
+    /// The kind that is called `name`.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// What was done, for people.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::KillRegionServer => "region server killed (SIGKILL)",
+            Self::PauseRegionServer => "region server paused (SIGSTOP)",
+            Self::TermRegionServer => "region server stopped (SIGTERM)",
+            Self::KillMaster => "active master killed (SIGKILL)",
+            Self::KillCoordinatorLeader => "coordinator's leader killed (SIGKILL)",
+            Self::KillAll => "all processes killed (SIGKILL)",
+        }
+    }
+}
+
+// === impl Phases ===
+
+impl Phases {
+    /// The phases in order, with their names.
+    pub fn named(&self) -> [(&'static str, Option<Duration>); 5] {
+        [
+            ("detect", self.detect),
+            ("fence", self.fence),
+            ("split", self.split),
+            ("assign", self.assign),
+            ("replay", self.replay),
+        ]
+    }
+}

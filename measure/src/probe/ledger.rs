@@ -1,0 +1,136 @@
+//! What became of each attempt to write to one region, by its number: a bit for each.
+//!
+//! An attempt is acknowledged even if the answer came long after it was late: a server that wakes
+//! from a pause must not say yes to what it cannot keep. One that was neither acknowledged nor
+//! refused is unknown, never absent.
+
+/// The attempts of one region.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    acknowledged: Vec<u64>,
+    begun: u32,
+    refused: u64,
+    acknowledged_count: u64,
+    newest: Option<u32>,
+}
+
+/// What was found of a ledger when all rows were read back.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Audit {
+    /// Attempts that were acknowledged.
+    pub acked: u64,
+    /// Attempts of which that is not known.
+    pub unknown: u64,
+    /// Attempts that were acknowledged, and are not there or are damaged.
+    pub lost: u64,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Begins an attempt. `None` when the numbers are used up.
+    pub fn begin(&mut self) -> Option<u32> {
+        let number = self.begun;
+        self.begun = self.begun.checked_add(1)?;
+        if number % u64::BITS == 0 {
+            self.acknowledged.push(0);
+        }
+        Some(number)
+    }
+
+    /// Attempt `number` was acknowledged.
+    pub fn acknowledge(&mut self, number: u32) {
+        let Some(word) = self.acknowledged.get_mut((number / u64::BITS) as usize) else {
+            return;
+        };
+        *word |= 1 << (number % u64::BITS);
+        self.acknowledged_count += 1;
+        self.newest = self.newest.max(Some(number));
+    }
+
+    /// An attempt was refused.
+    pub fn refuse(&mut self) {
+        self.refused += 1;
+    }
+
+    /// Whether attempt `number` was acknowledged.
+    pub fn is_acknowledged(&self, number: u32) -> bool {
+        let word = self.acknowledged.get((number / u64::BITS) as usize);
+        word.is_some_and(|word| word & (1 << (number % u64::BITS)) != 0)
+    }
+
+    /// The newest attempt that was acknowledged.
+    pub fn newest(&self) -> Option<u32> {
+        self.newest
+    }
+
+    /// How many attempts were acknowledged.
+    pub fn acknowledged_count(&self) -> u64 {
+        self.acknowledged_count
+    }
+
+    /// Compares with the attempts that were read back whole, in any order, each once.
+    pub fn audit(&self, present: impl IntoIterator<Item = u32>) -> Audit {
+        let kept = present
+            .into_iter()
+            .filter(|number| self.is_acknowledged(*number))
+            .count() as u64;
+        let acked = self.acknowledged_count;
+        Audit {
+            acked,
+            unknown: u64::from(self.begun) - acked - self.refused,
+            lost: acked.saturating_sub(kept),
+        }
+    }
+}
+
+// === impl Audit ===
+
+impl Audit {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            acked: self.acked + other.acked,
+            unknown: self.unknown + other.unknown,
+            lost: self.lost + other.lost,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_acknowledged_and_is_missing_is_lost() {
+        let mut ledger = Ledger::default();
+        for number in 0..200 {
+            assert_eq!(ledger.begin(), Some(number));
+        }
+        (0..150).for_each(|number| ledger.acknowledge(number));
+        (150..160).for_each(|_| ledger.refuse());
+        let all_but_two = (0..200).filter(|number| ![3, 149].contains(number));
+        assert_eq!(
+            ledger.audit(all_but_two),
+            Audit {
+                acked: 150,
+                unknown: 40,
+                lost: 2
+            }
+        );
+        assert_eq!(ledger.audit(0..150).lost, 0);
+        assert_eq!(ledger.newest(), Some(149));
+    }
+
+    #[test]
+    fn a_late_acknowledgement_counts() {
+        let mut ledger = Ledger::default();
+        let late = ledger.begin().unwrap();
+        let next = ledger.begin().unwrap();
+        ledger.acknowledge(next);
+        assert_eq!(ledger.audit([next]).unknown, 1);
+        ledger.acknowledge(late);
+        assert_eq!(ledger.newest(), Some(next));
+        assert_eq!(ledger.audit([next]).lost, 1);
+    }
+}

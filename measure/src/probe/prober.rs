@@ -1,0 +1,354 @@
+//! The running probe: two streams for each region, which never wait for another region.
+//!
+//! An attempt that has no answer in time is counted as late, and the next one begins; but its
+//! request goes on, for a server that wakes from a pause may still say yes, and must then have
+//! kept it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use basalt_client::{Connection, Error, Get, Outcome as ClientOutcome, Put, Scan, Table};
+use basalt_model::{ServerName, TableName};
+use basalt_runtime::{Seams, Shutdown};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::task::TaskTracker;
+
+use super::{Audit, Ledger, RegionRows, RunId};
+use crate::measurement::{Fault, Measurement, Totals};
+use crate::outage::{Attempt, Outcome, OutageTracker, RegionOutages};
+use crate::timeline::{Kind, Timeline};
+
+/// How a probe works.
+#[derive(Clone, Debug)]
+pub struct ProbeConfig {
+    /// The table; its first family is written to.
+    pub table: TableName,
+    /// The family.
+    pub family: String,
+    /// How often each region gets a write and a read.
+    pub pace: Duration,
+    /// How long an attempt has.
+    pub attempt: Duration,
+    /// How long the values are, in bytes.
+    pub value_bytes: usize,
+}
+
+/// A probe at work.
+#[derive(Debug)]
+pub struct Probe {
+    shared: Arc<Shared>,
+    regions: Vec<Arc<RegionProbe>>,
+    tasks: TaskTracker,
+    stop: Shutdown,
+}
+
+#[derive(Debug)]
+struct Shared {
+    table: Table,
+    config: ProbeConfig,
+    begun: Instant,
+    timeline: Mutex<Timeline>,
+    writes: Mutex<Totals>,
+    reads: Mutex<Totals>,
+    stale_reads: AtomicU64,
+}
+
+/// What is known of one region.
+#[derive(Debug)]
+struct RegionProbe {
+    rows: RegionRows,
+    start_key: Bytes,
+    ledger: Mutex<Ledger>,
+    writes: Mutex<OutageTracker>,
+    reads: Mutex<OutageTracker>,
+}
+
+/// The fastest pace: each region gets 100 writes a second.
+const PACE_MIN: Duration = Duration::from_millis(10);
+/// With many regions, so many writes a second in all.
+const WRITES_PER_SECOND_MAX: u64 = 2_000;
+/// How long the answer to a late attempt is still waited for.
+const LATE_ANSWER: Duration = Duration::from_secs(30);
+/// The column that is written.
+const QUALIFIER: &[u8] = b"v";
+/// How often reading a region back is tried.
+const AUDIT_ATTEMPTS: usize = 5;
+
+// === impl ProbeConfig ===
+
+impl ProbeConfig {
+    /// The settings by which outages are measured: an attempt has 250 ms, and each region gets a
+    /// write every 10 ms, or 2,000 a second in all with more than 20 regions.
+    pub fn standard(table: TableName, family: &str, regions: usize) -> Self {
+        let shared = Duration::from_micros(regions as u64 * 1_000_000 / WRITES_PER_SECOND_MAX);
+        Self {
+            table,
+            family: family.to_owned(),
+            pace: PACE_MIN.max(shared),
+            attempt: Duration::from_millis(250),
+            value_bytes: 100,
+        }
+    }
+}
+
+// === impl Probe ===
+
+impl Probe {
+    /// Starts the streams of all regions of the table.
+    ///
+    /// # Errors
+    /// The regions cannot be found.
+    pub async fn start(
+        connection: &Connection,
+        seams: &Seams,
+        config: ProbeConfig,
+    ) -> Result<Self, Error> {
+        let run = RunId(seams.random.next_u64());
+        let locations = connection.admin().regions(&config.table).await?;
+        let regions = locations.iter().filter_map(|location| {
+            let (start, end) = (&location.region.start_key, &location.region.end_key);
+            let rows = RegionRows::new(start, end, run)?;
+            Some(Arc::new(RegionProbe {
+                rows,
+                start_key: start.clone(),
+                ledger: Mutex::default(),
+                writes: Mutex::default(),
+                reads: Mutex::default(),
+            }))
+        });
+        let regions: Vec<_> = regions.collect();
+        let shared = Arc::new(Shared {
+            table: connection.table(&config.table),
+            config,
+            begun: Instant::now(),
+            timeline: Mutex::default(),
+            writes: Mutex::default(),
+            reads: Mutex::default(),
+            stale_reads: AtomicU64::new(0),
+        });
+        let (tasks, stop) = (TaskTracker::new(), Shutdown::new());
+        for region in &regions {
+            // Spread over one pace, so that the streams do not beat together.
+            let delay = Duration::from_micros(
+                seams.random.in_range(0..shared.config.pace.as_micros().max(1) as u64),
+            );
+            let (one, other) = (Arc::clone(region), Arc::clone(region));
+            tasks.spawn(write_stream(Arc::clone(&shared), one, delay, tasks.clone(), stop.clone()));
+            tasks.spawn(read_stream(Arc::clone(&shared), other, delay, stop.clone()));
+        }
+        Ok(Self { shared, regions, tasks, stop })
+    }
+
+    /// The time since the start.
+    pub fn now(&self) -> Duration {
+        self.shared.begun.elapsed()
+    }
+
+    /// How many regions are probed.
+    pub fn regions(&self) -> usize {
+        self.regions.len()
+    }
+
+    /// The regions, by their numbers, that are on `server` now.
+    ///
+    /// # Errors
+    /// The regions cannot be found.
+    pub async fn regions_on(
+        &self,
+        connection: &Connection,
+        server: impl Fn(&ServerName) -> bool,
+    ) -> Result<BTreeSet<usize>, Error> {
+        let locations = connection.admin().regions(&self.shared.config.table).await?;
+        let on_server: BTreeSet<&Bytes> = locations
+            .iter()
+            .filter(|location| server(&location.server))
+            .map(|location| &location.region.start_key)
+            .collect();
+        let numbered = self.regions.iter().enumerate();
+        Ok(numbered
+            .filter(|(_, region)| on_server.contains(&region.start_key))
+            .map(|(number, _)| number)
+            .collect())
+    }
+
+    /// Whether all of `regions` have served a write and a read that began after `moment`.
+    pub fn serve_since(&self, regions: &BTreeSet<usize>, moment: Duration) -> bool {
+        regions.iter().filter_map(|number| self.regions.get(*number)).all(|region| {
+            region.writes.lock().serves_since(moment) && region.reads.lock().serves_since(moment)
+        })
+    }
+
+    /// The numbers of all regions.
+    pub fn all_regions(&self) -> BTreeSet<usize> {
+        (0..self.regions.len()).collect()
+    }
+
+    /// How many writes have been acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.regions.iter().map(|region| region.ledger.lock().acknowledged_count()).sum()
+    }
+
+    /// Stops the streams, waits for late answers, and reads everything back.
+    ///
+    /// # Errors
+    /// A region cannot be read although it was tried again and again.
+    pub async fn finish(self, cluster: &str, faults: Vec<Fault>) -> Result<Measurement, Error> {
+        let length = self.now();
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let mut audit = Audit::default();
+        let mut regions = Vec::with_capacity(self.regions.len());
+        for region in &self.regions {
+            let present = self.shared.read_back(region).await?;
+            audit = audit.plus(region.ledger.lock().audit(present));
+            let finished = |tracker: &Mutex<OutageTracker>| {
+                std::mem::take(&mut *tracker.lock()).finish(length)
+            };
+            regions.push(RegionOutages {
+                writes: finished(&region.writes),
+                reads: finished(&region.reads),
+                timeline: None,
+            });
+        }
+        let shared = &self.shared;
+        Ok(Measurement {
+            cluster: cluster.to_owned(),
+            length,
+            buckets: std::mem::take(&mut *shared.timeline.lock()).finish(),
+            writes: std::mem::take(&mut *shared.writes.lock()),
+            reads: std::mem::take(&mut *shared.reads.lock()),
+            regions,
+            faults,
+            audit,
+            stale_reads: shared.stale_reads.load(Ordering::Relaxed),
+        })
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn count(&self, kind: Kind, tracker: &Mutex<OutageTracker>, attempt: Attempt) {
+        let latency = attempt.end.saturating_sub(attempt.start);
+        let succeeded = attempt.outcome == Outcome::Succeeded;
+        let totals = if kind == Kind::Write { &self.writes } else { &self.reads };
+        if succeeded {
+            totals.lock().latencies.record(latency);
+        } else {
+            totals.lock().failed += 1;
+        }
+        self.timeline.lock().record(kind, attempt.end, succeeded.then_some(latency));
+        tracker.lock().record(attempt);
+    }
+
+    /// The attempts of a region whose rows are there and whole.
+    async fn read_back(&self, region: &RegionProbe) -> Result<Vec<u32>, Error> {
+        let mut attempts = 1;
+        loop {
+            match self.scan_back(region).await {
+                Ok(present) => return Ok(present),
+                Err(error) if attempts == AUDIT_ATTEMPTS => return Err(error),
+                Err(_) => attempts += 1,
+            }
+        }
+    }
+
+    async fn scan_back(&self, region: &RegionProbe) -> Result<Vec<u32>, Error> {
+        let scan = Scan::range(region.rows.start(), region.rows.end());
+        let mut scanner = self.table.scan(scan);
+        let mut present = Vec::new();
+        while let Some(result) = scanner.next().await? {
+            let Some(number) = result.row().and_then(|row| region.rows.number(row)) else {
+                continue;
+            };
+            let value = result.value(self.config.family.as_bytes(), QUALIFIER);
+            if value.is_some_and(|value| region.rows.is_value(number, value)) {
+                present.push(number);
+            }
+        }
+        Ok(present)
+    }
+}
+
+async fn write_stream(
+    shared: Arc<Shared>,
+    region: Arc<RegionProbe>,
+    delay: Duration,
+    tasks: TaskTracker,
+    stop: Shutdown,
+) {
+    let mut ticks = ticks(&shared, delay);
+    let family = shared.config.family.clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let Some(number) = region.ledger.lock().begin() else { return };
+        let value = region.rows.value(number, shared.config.value_bytes);
+        let put = Put::new(region.rows.row(number)).column(family.as_bytes(), QUALIFIER, &value);
+        let start = shared.begun.elapsed();
+        let (one, other) = (Arc::clone(&shared), Arc::clone(&region));
+        let answer = tasks.spawn(async move {
+            let outcome = one.table.try_put(&put, LATE_ANSWER).await;
+            match &outcome {
+                ClientOutcome::Acked(()) => other.ledger.lock().acknowledge(number),
+                ClientOutcome::Failed(_) => other.ledger.lock().refuse(),
+                ClientOutcome::Unknown(_) => {}
+            }
+            outcome.is_acked()
+        });
+        let outcome = match tokio::time::timeout(shared.config.attempt, answer).await {
+            Ok(Ok(true)) => Outcome::Succeeded,
+            Ok(_) => Outcome::Refused,
+            Err(_) => Outcome::Unknown,
+        };
+        let end = shared.begun.elapsed();
+        shared.count(Kind::Write, &region.writes, Attempt { start, end, outcome });
+    }
+}
+
+async fn read_stream(
+    shared: Arc<Shared>,
+    region: Arc<RegionProbe>,
+    delay: Duration,
+    stop: Shutdown,
+) {
+    let mut ticks = ticks(&shared, delay);
+    let family = shared.config.family.clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let Some(number) = region.ledger.lock().newest() else { continue };
+        let get = Get::new(region.rows.row(number)).column(family.as_bytes(), QUALIFIER);
+        let start = shared.begun.elapsed();
+        let outcome = match shared.table.try_get(&get, shared.config.attempt).await {
+            ClientOutcome::Acked(result) => {
+                let value = result.value(family.as_bytes(), QUALIFIER);
+                if !value.is_some_and(|value| region.rows.is_value(number, value)) {
+                    shared.stale_reads.fetch_add(1, Ordering::Relaxed);
+                }
+                Outcome::Succeeded
+            }
+            ClientOutcome::Failed(_) => Outcome::Refused,
+            ClientOutcome::Unknown(_) => Outcome::Unknown,
+        };
+        let end = shared.begun.elapsed();
+        shared.count(Kind::Read, &region.reads, Attempt { start, end, outcome });
+    }
+}
+
+fn ticks(shared: &Shared, delay: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval_at(Instant::now() + delay, shared.config.pace);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}

@@ -1,0 +1,185 @@
+//! The summary for the terminal: what was done, what it cost, and whether anything was lost.
+
+use std::time::Duration;
+
+use crate::measurement::{Fault, Measurement, Phases};
+use crate::outage::{Attribution, FaultCost, Spread};
+use crate::report::Latencies;
+
+/// All of `measurement` in words.
+pub fn summary(measurement: &Measurement) -> String {
+    let attribution = measurement.attribution();
+    let faults = measurement.faults.iter().zip(&attribution.faults);
+    let faults: Vec<_> = faults
+        .enumerate()
+        .map(|(index, (fault, cost))| fault_lines(index + 1, fault, cost))
+        .collect();
+    let Measurement {
+        length,
+        writes,
+        reads,
+        ..
+    } = measurement;
+    let rate = |name, totals: &crate::measurement::Totals| {
+        let latencies = Latencies::of(&totals.latencies);
+        format!(
+            "  {name:<7} {:>7} a second   p50 {} ms   p99 {} ms   max {} ms\n",
+            thousands(totals.per_second(*length).round() as u64),
+            latencies.p50,
+            latencies.p99,
+            latencies.max
+        )
+    };
+    format!(
+        "\n{}\n{} over {} regions\n{}{}\n{}\n{}",
+        measurement.cluster,
+        duration(*length),
+        measurement.regions.len(),
+        rate("writes", writes),
+        rate("reads", reads),
+        faults.join("\n"),
+        verdict(measurement, &attribution),
+    )
+}
+
+/// One fault in a few lines; `number` counts from 1.
+pub fn fault_lines(number: usize, fault: &Fault, cost: &FaultCost) -> String {
+    let regions = fault.window.affected.len();
+    let mut lines = format!(
+        "{number:>3}. {:>7}  {}: {}{}\n",
+        duration(fault.window.at),
+        fault.victim,
+        fault.kind.description(),
+        match regions {
+            0 => String::new(),
+            _ => format!(", {regions} regions{}", in_log(fault.wal_bytes)),
+        }
+    );
+    let whose = if regions == 0 { "any region" } else { "its regions" };
+    lines += &format!(
+        "              writes of {whose} out for {}; reads {}; failed elsewhere: {}\n",
+        spread(cost.writes),
+        spread(cost.reads),
+        cost.bystander_failures
+    );
+    if let Some(timeline) = cost.timeline {
+        lines += &format!("              timeline reads out for {}\n", spread(timeline));
+    }
+    if let Some(phases) = &fault.phases {
+        lines += &format!("              {}\n", phases_in_words(phases));
+    }
+    if fault.window.recovered_at.is_none() {
+        lines += "              NOT recovered\n";
+    }
+    lines
+}
+
+/// A duration as people say it.
+pub fn duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        ms @ 0..1000 => format!("{ms} ms"),
+        ms @ 1000..60_000 => format!("{:.2} s", ms as f64 / 1e3),
+        ms => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
+    }
+}
+
+/// A number with a comma at each thousand.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The phases of a recovery in a line.
+pub(super) fn phases_in_words(phases: &Phases) -> String {
+    let named = phases.named().into_iter();
+    let mut words: Vec<_> = named
+        .filter_map(|(name, length)| Some(format!("{name} {}", duration(length?))))
+        .collect();
+    match (phases.total, words.is_empty()) {
+        (Some(total), true) => words.push(format!("taken over after {}", duration(total))),
+        (Some(total), false) => words.push(format!("together {}", duration(total))),
+        (None, _) => {}
+    }
+    words.join(", ")
+}
+
+/// Bytes in the largest unit that fits.
+pub(super) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.0} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.0} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+/// The median and the longest.
+pub(super) fn spread(spread: Spread) -> String {
+    if spread.max.is_zero() {
+        return "no time".to_owned();
+    }
+    format!("{} (longest {})", duration(spread.p50), duration(spread.max))
+}
+
+fn in_log(wal_bytes: Option<u64>) -> String {
+    wal_bytes.map_or(String::new(), |count| format!(", {} of log", bytes(count)))
+}
+
+fn verdict(measurement: &Measurement, attribution: &Attribution) -> String {
+    let audit = measurement.audit;
+    let mut lines = format!(
+        "Region-server faults: writes out for {}; reads {}\n\
+         Failed requests in other regions: {}\n\
+         Writes: {} acknowledged, {} unknown, {} lost\n",
+        spread(attribution.writes),
+        spread(attribution.reads),
+        attribution.bystander_failures,
+        thousands(audit.acked),
+        thousands(audit.unknown),
+        thousands(audit.lost),
+    );
+    if measurement.faults.is_empty() {
+        lines = lines.replace("Region-server faults", "Outages seen");
+    }
+    for violation in measurement.violations() {
+        lines += &format!("BROKEN: {violation}\n");
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::made_up;
+
+    #[test]
+    fn a_newcomer_can_read_it() {
+        let text = summary(&made_up::small());
+        assert!(text.contains("regionserver-1: region server killed (SIGKILL), 1 regions"), "{text}");
+        assert!(text.contains("writes of its regions out for 250 ms"), "{text}");
+        assert!(text.contains("detect 40 ms, fence 10 ms"), "{text}");
+        assert!(text.contains("20 acknowledged, 1 unknown, 0 lost"), "{text}");
+    }
+
+    #[test]
+    fn a_loss_is_told_aloud() {
+        let mut measurement = made_up::small();
+        measurement.audit.lost = 3;
+        assert!(summary(&measurement).contains("BROKEN: 3 of 20 acknowledged writes were lost"));
+    }
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(duration(Duration::from_millis(1500)), "1.50 s");
+        assert_eq!(duration(Duration::from_secs(61)), "1 min 1 s");
+        assert_eq!(bytes(2 << 20), "2 MiB");
+    }
+}

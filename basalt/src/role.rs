@@ -128,6 +128,9 @@ async fn stop_on_signals(mut signals: Signals, shutdown: Shutdown) {
 /// Ends this process when standard input ends. A thread of its own: the runtime may be busy, and
 /// its threads for blocking work must not wait for this one.
 fn end_with_supervisor() -> anyhow::Result<()> {
+    // A stopped process reads nothing: the kernel ends it with whoever started it.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("cannot ask to end with the supervisor")?;
     let watch = || {
         let mut bytes = [0; 64];
         // What is read means nothing; only its end does. An error is an end as well.

@@ -105,7 +105,10 @@ fn a_manifest_that_cannot_be_run_is_refused_with_all_its_problems() {
 /// `basalt local` with stand-ins, and the process ids of its eight children once all are ready.
 fn run_local(folder: &Path) -> (Child, Vec<u32>) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster.yaml");
-    let mut local = Command::new(env!("CARGO_BIN_EXE_basalt"))
+    // In a session of its own, so that its children are orphans once it is gone, whoever adopts
+    // them: only of orphans does the kernel wake the stopped ones.
+    let mut local = Command::new("setsid")
+        .arg(env!("CARGO_BIN_EXE_basalt"))
         .args(["local", "--free-ports", "--data"])
         .arg(folder.join("data"))
         .arg("--program")

@@ -24,17 +24,14 @@ pub(crate) struct Move {
 // === impl Loads ===
 
 impl Loads {
-    /// The servers that regions may go to: the living ones, but those that are being drained only
-    /// if there is no other.
+    /// The servers that regions may go to: the living ones, without those that are being drained. A
+    /// region that went to one of these would only be closed again.
     pub(crate) fn of(view: &View, draining: &BTreeSet<ServerName>) -> Self {
         let is_draining = |name: &ServerName| {
             draining.contains(name) || view.servers.get(name).is_some_and(|record| record.draining)
         };
         let mut loads: BTreeMap<ServerName, usize> =
             view.servers.keys().filter(|name| !is_draining(name)).map(|n| (n.clone(), 0)).collect();
-        if loads.is_empty() {
-            loads = view.servers.keys().map(|name| (name.clone(), 0)).collect();
-        }
         for region in view.regions.values() {
             let owner = region.record.server.as_ref();
             if region.record.state != RegionState::Closed
@@ -180,10 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_server_is_used_although_it_drains() {
+    fn the_last_server_is_given_nothing_when_it_drains() {
         let view = view(&["a"], 2);
         let draining: BTreeSet<_> = [server("a")].into();
-        assert_eq!(Loads::of(&view, &draining).take_least(), Some(server("a")));
+        assert_eq!(Loads::of(&view, &draining).take_least(), None);
         assert_eq!(empty(&view, &server("a"), &draining), []);
     }
 

@@ -9,8 +9,10 @@ use basalt_cluster::pb::master_peer_server::MasterPeer;
 use basalt_model::ServerName;
 use futures::Stream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use crate::balancer::Loads;
 use crate::procedure::Work;
 use crate::term::Term;
 
@@ -24,7 +26,9 @@ pub(crate) struct Peer {
 type AliveStream = Pin<Box<dyn Stream<Item = Result<pb::Alive, Status>> + Send>>;
 
 /// How long one call of `Drain` waits; the caller asks again while regions are left.
-const DRAIN_WAIT: Duration = Duration::from_secs(10);
+const DRAIN_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether there is still a server that regions can go to.
+const DRAIN_LOOK: Duration = Duration::from_millis(200);
 
 // === impl Peer ===
 
@@ -88,7 +92,8 @@ impl MasterPeer for Peer {
 // === impl Term ===
 
 impl Term {
-    /// Moves the regions of a server away that wants to stop. Gives how many are left.
+    /// Moves the regions of a server away that wants to stop, for as long as another server takes
+    /// them. Gives how many are left.
     async fn drain(&self, server: &ServerName) -> u32 {
         if !self.views.servers().contains_key(server) {
             return 0;
@@ -97,9 +102,12 @@ impl Term {
         self.facts.lock().draining.insert(server.clone());
         self.wake.notify_one();
         let left = || self.views.now().owned_by(server).count();
-        let others = self.views.servers().into_keys().any(|other| other != *server);
-        if others {
-            self.views.until(DRAIN_WAIT, |_| left() == 0).await;
+        let has_taker = || !Loads::of(&self.views.now(), &self.draining()).is_empty();
+        let deadline = Instant::now() + DRAIN_WAIT;
+        while has_taker() && Instant::now() < deadline {
+            if self.views.until(DRAIN_LOOK, |_| left() == 0).await {
+                break;
+            }
         }
         u32::try_from(left()).unwrap_or(u32::MAX)
     }

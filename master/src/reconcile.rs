@@ -139,7 +139,7 @@ fn decide(view: &View, known: &Known) -> Decisions {
             continue;
         }
         match record.state {
-            RegionState::Closed => decisions.assign.push(*name),
+            RegionState::Closed if !loads.is_empty() => decisions.assign.push(*name),
             RegionState::Opening if owner_lives => decisions.open.push(*name),
             RegionState::Closing if owner_lives => {
                 if let (Some(source), Some(destination)) = (owner, loads.take_least()) {
@@ -147,7 +147,10 @@ fn decide(view: &View, known: &Known) -> Decisions {
                     decisions.moves.push(Move { region: *name, source, destination });
                 }
             }
-            RegionState::Opening | RegionState::Open | RegionState::Closing => {}
+            RegionState::Closed
+            | RegionState::Opening
+            | RegionState::Open
+            | RegionState::Closing => {}
         }
     }
     for (server, regions) in gone {

@@ -1,4 +1,4 @@
-//! A master's orders: open, close and split, over gRPC.
+//! A master's orders: open, close, flush and split, over gRPC.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -18,6 +18,7 @@ use crate::ownership::Ownership;
 use crate::recovery::replay::SealedLogs;
 use crate::recovery::split;
 use crate::region::{self, OpenRegion};
+use crate::schedulers;
 use crate::server::{Served, Server};
 
 /// How many regions are opened or closed at a time.
@@ -82,6 +83,21 @@ impl RegionServerOrders for Orders {
             futures::stream::iter(closes).buffer_unordered(REGIONS_AT_ONCE).collect().await
         });
         let outcomes = closed.await.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(pb::RegionsReply { outcomes }))
+    }
+
+    async fn flush_regions(
+        &self,
+        request: Request<pb::FlushRegionsRequest>,
+    ) -> Reply<pb::RegionsReply> {
+        let request = request.into_inner();
+        self.check_master(request.master_epoch)?;
+        let server = Arc::clone(&self.0);
+        let flushed = tokio::spawn(async move {
+            let flushes = request.encoded_names.into_iter().map(|name| flush_region(&server, name));
+            futures::stream::iter(flushes).buffer_unordered(REGIONS_AT_ONCE).collect().await
+        });
+        let outcomes = flushed.await.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(pb::RegionsReply { outcomes }))
     }
 
@@ -201,6 +217,20 @@ async fn close_region(server: &Arc<Server>, order: pb::CloseRegion) -> pb::Regio
                 Ok(()) => String::new(),
                 Err(error) => error,
             },
+        },
+        Err(error) => error.to_string(),
+    };
+    pb::RegionOutcome { encoded_name, failure, ..Default::default() }
+}
+
+async fn flush_region(server: &Arc<Server>, encoded_name: String) -> pb::RegionOutcome {
+    let failure = match encoded_name.parse::<EncodedRegionName>() {
+        Ok(name) => match server.region(name) {
+            None => "it is not served here".to_owned(),
+            Some(served) => {
+                let flushed = schedulers::flush(server, &served).await;
+                flushed.err().map(|error| error.to_string()).unwrap_or_default()
+            }
         },
         Err(error) => error.to_string(),
     };

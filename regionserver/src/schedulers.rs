@@ -9,6 +9,7 @@ use std::time::Duration;
 use basalt_runtime::Shutdown;
 use tracing::{error, warn};
 
+use crate::region;
 use crate::server::{Served, Server};
 
 /// How often the sizes are looked at.
@@ -36,7 +37,9 @@ pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown
             if shutdown.is_cancelled() {
                 return;
             }
-            flush(&server, &served).await;
+            if let Err(error) = flush(&server, &served).await {
+                error!(region = %served.region.info, %error, "flush failed; it will be tried again");
+            }
         }
         if let Err(error) = server.shared.wal.delete_obsolete().await {
             warn!(%error, "log files that are no longer needed were not deleted");
@@ -88,13 +91,10 @@ fn due(server: &Server, limits: Limits) -> Vec<Arc<Served>> {
 }
 
 /// Flushes a region, and puts on record that it no longer needs sealed logs.
-pub(crate) async fn flush(server: &Server, served: &Served) {
-    if let Err(error) = served.region.flush().await {
-        error!(region = %served.region.info, %error, "flush failed; it will be tried again");
-        return;
-    }
+pub(crate) async fn flush(server: &Server, served: &Served) -> region::Result<()> {
+    served.region.flush().await?;
     if !served.flush_due.load(Ordering::Relaxed) {
-        return;
+        return Ok(());
     }
     match served.ownership.flushed().await {
         Ok(()) => served.flush_due.store(false, Ordering::Relaxed),
@@ -103,4 +103,5 @@ pub(crate) async fn flush(server: &Server, served: &Served) {
         }
         Err(_) => {}
     }
+    Ok(())
 }

@@ -12,23 +12,43 @@ use basalt_cluster::pb::master_peer_client::MasterPeerClient;
 use basalt_model::paths;
 use basalt_runtime::grpc;
 use futures::StreamExt;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::orders;
 use crate::server::Server;
 
-/// How long a master may take to answer one call to drain.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a master may take to answer one call to drain; more than it waits itself.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long connecting to the master may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many regions are closed at a time.
 const REGIONS_AT_ONCE: usize = 8;
+/// How long we wait for regions that a master gave us before it knew that we stop.
+const LATE_REGIONS_WAIT: Duration = Duration::from_secs(3);
+/// How often we look for them.
+const LATE_REGIONS_POLL: Duration = Duration::from_millis(50);
 
 /// Hands all regions over and leaves the cluster.
 pub(crate) async fn hand_over(server: &Arc<Server>) {
     if let Err(error) = drain(server).await {
         info!(error, "no master moves the regions; closing them here");
     }
+    let deadline = Instant::now() + LATE_REGIONS_WAIT;
+    loop {
+        close_all(server).await;
+        let is_over = server.regions().is_empty() && on_record(server) == 0;
+        if is_over || Instant::now() >= deadline {
+            break;
+        }
+        tokio::time::sleep(LATE_REGIONS_POLL).await;
+    }
+    if let Err(error) = leave(server).await {
+        warn!(error, "the log stays, for the master to recover");
+    }
+}
+
+async fn close_all(server: &Arc<Server>) {
     let closes = server.regions().into_iter().map(|served| {
         let server = Arc::clone(server);
         async move {
@@ -38,26 +58,31 @@ pub(crate) async fn hand_over(server: &Arc<Server>) {
         }
     });
     futures::stream::iter(closes).for_each_concurrent(REGIONS_AT_ONCE, |close| close).await;
-    if let Err(error) = leave(server).await {
-        warn!(error, "the log stays, for the master to recover");
-    }
 }
 
-/// Asks the active master to move everything away.
+/// How many regions the coordinator names this server as the owner of.
+fn on_record(server: &Server) -> usize {
+    let regions = server.catalog.regions();
+    regions.values().filter(|region| region.record.is_owned_by(&server.name)).count()
+}
+
+/// Asks the active master to move everything away, for as long as it gets anywhere.
 async fn drain(server: &Server) -> Result<(), String> {
     let master = server.catalog.master().ok_or("there is no active master")?;
     let channel =
         grpc::channel(&server.shared.seams.network, &master.peer_address, CONNECT_TIMEOUT)
             .map_err(|error| error.to_string())?;
     let mut client = MasterPeerClient::new(channel);
+    let mut left_before = u32::MAX;
     while !server.regions().is_empty() {
         let request = pb::DrainRequest { server_name: server.name.to_string() };
         let answered = tokio::time::timeout(DRAIN_TIMEOUT, client.drain(request)).await;
         let reply = answered.map_err(|_| "the master does not answer")?;
         let left = reply.map_err(|status| status.to_string())?.into_inner().regions_left;
-        if left == 0 {
+        if left == 0 || left >= left_before {
             break;
         }
+        left_before = left;
     }
     Ok(())
 }
@@ -70,12 +95,7 @@ async fn leave(server: &Server) -> Result<(), String> {
     if still_here == 0 && closed.is_ok() {
         let path = server.nodes.regions();
         server.client.sync(&path).await.map_err(|error| error.to_string())?;
-        let named = server
-            .catalog
-            .regions()
-            .into_values()
-            .filter(|region| region.record.is_owned_by(&server.name));
-        match named.count() {
+        match on_record(server) {
             0 => {
                 let folder = paths::server_logs(&server.name);
                 let deleted = server.shared.files.delete_directory(&folder).await;

@@ -1,6 +1,7 @@
 //! Committing deaths.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use basalt_model::ServerName;
 use basalt_zk::Op;
@@ -10,6 +11,11 @@ use crate::client_nodes;
 use crate::error::CommitError;
 use crate::procedure::{Death, Work};
 use crate::term::Term;
+use crate::views::Views;
+
+/// How long the last words of a server that stopped may be under way: what it wrote before its
+/// stream ended.
+const LAST_WORD_WAIT: Duration = Duration::from_millis(200);
 
 // === impl Term ===
 
@@ -22,12 +28,20 @@ impl Term {
         cause: &'static str,
         learnt_ms: u64,
     ) {
-        if !self.facts.lock().dying.insert(server.clone()) {
+        if self.has_stopped(server).await || !self.facts.lock().dying.insert(server.clone()) {
             return;
         }
         self.commit_death(server, cause, learnt_ms).await;
         self.facts.lock().dying.remove(server);
         self.wake.notify_one();
+    }
+
+    /// Whether `server` was drained and owns nothing any more: it leaves by itself, and there is
+    /// nothing to recover.
+    async fn has_stopped(&self, server: &ServerName) -> bool {
+        let is_draining = self.facts.lock().draining.contains(server);
+        let owns_nothing = |views: &Views| views.now().owned_by(server).next().is_none();
+        is_draining && self.views.until(LAST_WORD_WAIT, owns_nothing).await
     }
 
     async fn commit_death(

@@ -8,6 +8,7 @@ mod create_table;
 mod delete_table;
 mod execute;
 mod fence;
+mod flush_table;
 mod journal;
 mod record;
 mod recover_server;

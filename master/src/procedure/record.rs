@@ -33,6 +33,7 @@ pub(crate) enum Work {
     DeleteTable { table: TableName },
     EnableTable { table: TableName },
     DisableTable { table: TableName },
+    FlushTable { table: TableName },
     RecoverServer(Recovery),
 }
 
@@ -135,14 +136,14 @@ impl Nonce {
 // === impl Work ===
 
 impl Work {
-    /// The table it is about.
+    /// The table that it changes.
     pub(crate) fn table(&self) -> Option<&TableName> {
         match self {
             Self::CreateTable { table, .. }
             | Self::DeleteTable { table }
             | Self::EnableTable { table }
             | Self::DisableTable { table } => Some(table),
-            Self::RecoverServer(_) => None,
+            Self::FlushTable { .. } | Self::RecoverServer(_) => None,
         }
     }
 
@@ -153,6 +154,7 @@ impl Work {
             Self::DeleteTable { .. } => "delete table",
             Self::EnableTable { .. } => "enable table",
             Self::DisableTable { .. } => "disable table",
+            Self::FlushTable { .. } => "flush table",
             Self::RecoverServer(_) => "recover server",
         }
     }
@@ -207,6 +209,7 @@ fn read_work(work: pb::procedure_record::Work) -> Result<Work, basalt_cluster::E
         Record::DeleteTable(delete) => Work::DeleteTable { table: table(&delete.table)? },
         Record::EnableTable(enable) => Work::EnableTable { table: table(&enable.table)? },
         Record::DisableTable(disable) => Work::DisableTable { table: table(&disable.table)? },
+        Record::FlushTable(flush) => Work::FlushTable { table: table(&flush.table)? },
         Record::RecoverServer(recovery) => Work::RecoverServer(read_recovery(recovery)?),
     })
 }
@@ -256,6 +259,9 @@ fn write_work(work: &Work) -> pb::procedure_record::Work {
         }
         Work::DisableTable { table } => {
             Record::DisableTable(pb::DisableTable { table: table.to_string() })
+        }
+        Work::FlushTable { table } => {
+            Record::FlushTable(pb::FlushTable { table: table.to_string() })
         }
         Work::RecoverServer(recovery) => Record::RecoverServer(write_recovery(recovery)),
     }
@@ -330,7 +336,8 @@ pub(crate) mod tests {
             },
             Work::DeleteTable { table: table.clone() },
             Work::EnableTable { table: table.clone() },
-            Work::DisableTable { table },
+            Work::DisableTable { table: table.clone() },
+            Work::FlushTable { table },
             Work::RecoverServer(dead),
         ];
         for work in works {

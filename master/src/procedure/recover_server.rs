@@ -18,6 +18,7 @@ use crate::balancer::Loads;
 use crate::error::StepError;
 use crate::ledger;
 use crate::term::Term;
+use crate::views::Views;
 
 /// How long is waited for a region server before it is looked again.
 const SERVER_WAIT: Duration = Duration::from_millis(500);
@@ -118,9 +119,10 @@ async fn assign(
             tracing::warn!(
                 server = %recovery.server,
                 regions = plan.waiting,
-                "no region server lives to take over the regions"
+                "no region server can take over the regions"
             );
-            term.views.until(SERVER_WAIT, |views| !views.servers().is_empty()).await;
+            let has_taker = |views: &Views| !Loads::of(&views.now(), &term.draining()).is_empty();
+            term.views.until(SERVER_WAIT, has_taker).await;
             continue;
         }
         let written = term.write_regions(plan.writes).await?;

@@ -126,6 +126,31 @@ impl Term {
         self.change_table(table, change, ExceptionKind::TableNotEnabled, work, nonce).await
     }
 
+    /// Has the regions of an enabled table flushed.
+    ///
+    /// # Errors
+    /// There is no such table, or it is not enabled; too much is under way.
+    pub(crate) async fn flush_table(
+        self: &Arc<Self>,
+        table: TableName,
+        nonce: Option<Nonce>,
+    ) -> Result<u64, SubmitError> {
+        let _turn = self.submissions.lock().await;
+        if let Some(id) = self.known(nonce) {
+            return Ok(id);
+        }
+        self.check_room()?;
+        match self.views.catalog().table(&table).map(|known| known.record.state) {
+            None => Err(refused(ExceptionKind::TableNotFound, table.to_string())),
+            Some(TableState::Enabled) => {
+                let work = Work::FlushTable { table };
+                let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
+                self.take_on(procedure, Vec::new()).await.map_err(not_taken_on)
+            }
+            Some(_) => Err(refused(ExceptionKind::TableNotEnabled, table.to_string())),
+        }
+    }
+
     /// Commits the death of a server and takes on its recovery. Does nothing if it is under way.
     ///
     /// # Errors

@@ -40,14 +40,21 @@ impl Term {
         Ok(())
     }
 
-    async fn move_chunk(&self, moves: Vec<Move>) -> Result<(), StepError> {
+    async fn move_chunk(&self, mut moves: Vec<Move>) -> Result<(), StepError> {
+        // Decided before the destination wanted to stop: the region stays where it is.
+        let draining = self.draining();
+        moves.retain(|one| !draining.contains(&one.destination));
         let destinations: BTreeMap<EncodedRegionName, ServerName> =
             moves.into_iter().map(|one| (one.region, one.destination)).collect();
         let closed = self.close_regions(&destinations, |record| {
             let destination = destinations.get(&record.encoded_name())?;
+            if self.draining().contains(destination) {
+                return Some(RegionRecord { state: RegionState::Closed, ..record.clone() });
+            }
             Some(record.assigned_to(destination.clone()))
         });
-        let assigned = closed.await?;
+        let mut assigned = closed.await?;
+        assigned.retain(|region| region.record.state == RegionState::Opening);
         self.open(assigned).await
     }
 

@@ -7,6 +7,7 @@
 
 mod claims;
 mod close;
+mod flush;
 mod open;
 mod write;
 

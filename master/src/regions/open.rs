@@ -35,7 +35,7 @@ impl Term {
     /// table is not to be served, are left alone.
     ///
     /// # Errors
-    /// [`StepError::NotYet`] without a living region server; and those of writing.
+    /// [`StepError::NotYet`] without a region server that may be given any; and those of writing.
     pub(crate) async fn assign(&self, names: &[EncodedRegionName]) -> Result<(), StepError> {
         let _claim = self.claims.claim(names.iter().copied());
         self.settle().await;
@@ -43,7 +43,7 @@ impl Term {
         let view = self.views.now();
         let mut loads = Loads::of(&view, &self.draining());
         if loads.is_empty() {
-            return Err(StepError::NotYet("no region server lives".to_owned()));
+            return Err(StepError::NotYet("no region server can take them".to_owned()));
         }
         let written = self.write_regions(plan_assignments(&view, names, &mut loads)).await?;
         drop(turn);

@@ -72,6 +72,7 @@ impl MasterRpc {
             | "DeleteTable"
             | "EnableTable"
             | "DisableTable"
+            | "FlushTable"
             | "getProcedureResult"
             | "GetSchemaAlterStatus"
             | "GetTableDescriptors"

@@ -48,6 +48,12 @@ impl MasterRpc {
                 let proc_id = Some(term.disable_table(name(&request.table_name)?, nonce).await?);
                 Ok(Reply::new(&pb::DisableTableResponse { proc_id }))
             }
+            "FlushTable" => {
+                let request: pb::FlushTableRequest = read(call)?;
+                let nonce = nonce(request.nonce_group, request.nonce);
+                let proc_id = Some(term.flush_table(name(&request.table_name)?, nonce).await?);
+                Ok(Reply::new(&pb::FlushTableResponse { proc_id }))
+            }
             "getProcedureResult" => {
                 let request: pb::GetProcedureResultRequest = read(call)?;
                 Ok(Reply::new(&procedure_result(term.journal.get(request.proc_id))))

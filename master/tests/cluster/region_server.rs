@@ -164,6 +164,19 @@ impl RegionServerOrders for Orders {
         Ok(Response::new(pb::RegionsReply { outcomes }))
     }
 
+    async fn flush_regions(
+        &self,
+        request: Request<pb::FlushRegionsRequest>,
+    ) -> Result<Response<pb::RegionsReply>, Status> {
+        let mut outcomes = Vec::new();
+        for name in request.into_inner().encoded_names {
+            let flushed = self.change(&name, |record| record.unflushed.clear());
+            let failure = flushed.await.err().unwrap_or_default();
+            outcomes.push(pb::RegionOutcome { encoded_name: name, failure, ..Default::default() });
+        }
+        Ok(Response::new(pb::RegionsReply { outcomes }))
+    }
+
     async fn split_logs(
         &self,
         request: Request<pb::SplitLogsRequest>,

@@ -44,9 +44,7 @@ impl Rpc {
     async fn flush_region(&self, call: &Call) -> Result<Reply> {
         let request: pb::FlushRegionRequest = request(call)?;
         let served = self.region(&request.region)?;
-        served.region.flush().await?;
-        // A region that was just recovered may now let go of the sealed logs as well.
-        schedulers::flush(&self.server, &served).await;
+        schedulers::flush(&self.server, &served).await?;
         Ok(Reply::new(&pb::FlushRegionResponse { flushed: Some(true), ..Default::default() }))
     }
 

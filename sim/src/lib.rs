@@ -12,8 +12,10 @@
 
 pub mod clock;
 pub mod cluster;
+pub mod disk;
 pub mod invariants;
 pub mod network;
+pub mod plan;
 mod process;
 pub mod scenarios;
 pub mod seed;

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use basalt_sim::disk::Syncs;
+use basalt_sim::plan::Layout;
 use basalt_sim::scenarios::{Outcome, region_server_crash};
 use basalt_sim::seed::Seed;
 use basalt_sim::trace::Trace;
@@ -24,6 +26,9 @@ struct Arguments {
     /// How long the load lasts, in simulated seconds
     #[arg(long, default_value_t = 4)]
     seconds: u64,
+    /// Let disks say that they have synced what they have not: writes must be found lost
+    #[arg(long)]
+    lying_disks: bool,
     /// Write the trace to this file, one event a line
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -38,12 +43,14 @@ fn main() -> anyhow::Result<ExitCode> {
     let (seed, load) = (Seed(arguments.seed), Duration::from_secs(arguments.seconds));
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed.0));
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
+    let syncs = if arguments.lying_disks { Syncs::Lying } else { Syncs::Honest };
+    let layout = Layout { syncs, ..Layout::default() };
     let trace = Trace::default();
     let simulated = trace.clone();
     // A thread of its own has asked for no randomness yet.
     let simulation = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
-        .spawn(move || region_server_crash(seed, load, &simulated))?;
+        .spawn(move || region_server_crash(seed, layout, load, &simulated))?;
     let outcome = simulation.join().map_err(|_| anyhow!("the simulation panicked"));
     if let Some(path) = &arguments.trace {
         let text = trace.lines().join("\n") + "\n";

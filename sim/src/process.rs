@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::clock::SimulatedClock;
+use crate::disk::{SimulatedDisk, Syncs};
 use crate::network::SimulatedNetwork;
 use crate::seed::Seed;
 use crate::trace::Trace;
@@ -39,12 +40,19 @@ pub(crate) enum State {
 pub(crate) struct Process {
     pub(crate) name: Arc<str>,
     seed: Seed,
-    /// The disk that it writes, and as whom.
-    disk: MemoryFileSystem,
-    writer: u64,
+    volume: Volume,
     lives: AtomicU64,
     processes: Processes,
     trace: Trace,
+}
+
+/// What a process keeps its files on.
+#[derive(Clone, Debug)]
+pub(crate) struct Volume {
+    pub(crate) files: MemoryFileSystem,
+    /// As whom it writes them.
+    pub(crate) writer: u64,
+    pub(crate) syncs: Syncs,
 }
 
 /// What one life of a process runs with.
@@ -96,12 +104,12 @@ impl Process {
     pub(crate) fn new(
         name: &str,
         seed: Seed,
-        (disk, writer): (MemoryFileSystem, u64),
+        volume: Volume,
         processes: Processes,
         trace: Trace,
     ) -> Self {
         let lives = AtomicU64::new(0);
-        Self { name: name.into(), seed, disk, writer, lives, processes, trace }
+        Self { name: name.into(), seed, volume, lives, processes, trace }
     }
 
     /// Lives once: runs `role` until that returns or the process is killed.
@@ -117,7 +125,7 @@ impl Process {
         self.processes.set(&self.name, State::Up);
         let life = Life {
             seams: seams(self.seed, &self.name, number, &self.processes, &self.trace),
-            files: Arc::new(self.disk.as_writer(self.writer)),
+            files: self.files(number),
             shutdown: Shutdown::new(),
             instance: format!("{}/{number}", self.name),
         };
@@ -131,7 +139,14 @@ impl Process {
     /// What a crash does to the disk: each file that was being written keeps what was synced, and
     /// of the rest as much as `random` says.
     pub(crate) fn crash_disk(&self, random: &Random) {
-        self.disk.crash(self.writer, |unsynced| random.in_range(0..unsynced + 1));
+        let Volume { files, writer, .. } = &self.volume;
+        files.crash(*writer, |unsynced| random.in_range(0..unsynced + 1));
+    }
+
+    fn files(&self, life: u64) -> SharedFileSystem {
+        let Volume { files, writer, syncs } = &self.volume;
+        let random = self.seed.random_for(&format!("{}'s disk", self.name), life);
+        Arc::new(SimulatedDisk::new(files.as_writer(*writer), random, *syncs))
     }
 }
 

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::cluster::{FAMILY, table_name};
 use crate::invariants::AcknowledgedWrites;
+use crate::plan::{FAMILY, table_name};
 use crate::trace::Trace;
 
 /// The column that is written.
@@ -55,6 +55,8 @@ pub struct Workload {
 pub struct Seen {
     /// When all regions had taken a first write.
     pub loading_since: Option<Duration>,
+    /// Which process had each region then.
+    pub servers: BTreeMap<u32, String>,
     /// Attempts to write that may have been applied.
     pub unknown: u64,
     /// Attempts to write that were certainly not applied.
@@ -101,23 +103,35 @@ impl Workload {
             })
             .collect();
         futures::future::try_join_all(writers.iter_mut().map(Writer::write)).await?;
-        self.trace.record(format_args!("client: all regions take writes"));
-        self.seen.lock().outages.clear();
-        self.seen.lock().loading_since = turmoil::sim_elapsed();
+        let mut servers = BTreeMap::new();
+        for writer in &writers {
+            let location = table.locate(&writer.row(0)).await?;
+            servers.insert(writer.region, location.server.host.clone());
+        }
+        self.begin_loading(servers);
         let end = Instant::now() + self.config.load;
         futures::future::try_join_all(writers.iter_mut().map(|writer| writer.write_until(end)))
             .await?;
         self.trace.record(format_args!("client: {} writes acknowledged", self.writes.count()));
-        let mut found = BTreeMap::new();
-        let rows = table.scan(Scan::default()).rows().await.context("reading all rows")?;
-        for row in &rows {
-            if let (Some(key), Some(value)) = (row.row(), row.value(FAMILY.as_bytes(), QUALIFIER)) {
-                found.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-            }
-        }
-        self.trace.record(format_args!("client: {} rows read", found.len()));
-        self.writes.check_all(&found);
+        self.writes.check_all(&self.read_all(&table).await?);
         Ok(())
+    }
+
+    /// From here on it counts.
+    fn begin_loading(&self, servers: BTreeMap<u32, String>) {
+        self.trace.record(format_args!("client: all regions take writes"));
+        let loading_since = turmoil::sim_elapsed();
+        *self.seen.lock() = Seen { loading_since, servers, ..Seen::default() };
+    }
+
+    async fn read_all(&self, table: &Table) -> anyhow::Result<BTreeMap<Bytes, Bytes>> {
+        let rows = table.scan(Scan::default()).rows().await.context("reading all rows")?;
+        self.trace.record(format_args!("client: {} rows read", rows.len()));
+        let found = rows.iter().filter_map(|row| {
+            let (key, value) = (row.row()?, row.value(FAMILY.as_bytes(), QUALIFIER)?);
+            Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)))
+        });
+        Ok(found.collect())
     }
 }
 
@@ -168,7 +182,8 @@ impl Writer {
         }
         self.next += 1;
         let workload = &self.workload;
-        workload.trace.record(format_args!("client: acknowledged {}", self.name(&row)));
+        let name = String::from_utf8_lossy(&row);
+        workload.trace.record(format_args!("client: acknowledged {name}"));
         workload.writes.acknowledge(row, value);
         let mut seen = workload.seen.lock();
         let outage = seen.outages.entry(self.region).or_default();
@@ -188,9 +203,5 @@ impl Writer {
 
     fn row(&self, number: u64) -> Bytes {
         Bytes::from(format!("{:02}-{number:08}", self.region))
-    }
-
-    fn name(&self, row: &Bytes) -> String {
-        String::from_utf8_lossy(row).into_owned()
     }
 }

@@ -1,4 +1,4 @@
-//! A region server is killed under load, and started again later.
+//! A region server that has regions is killed under load, and started again later.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,8 +7,9 @@ use std::time::Duration;
 use basalt_client::RegistryConfig;
 use basalt_runtime::Random;
 
-use crate::cluster::{Cluster, Layout, region_server};
+use crate::cluster::Cluster;
 use crate::invariants::Violation;
+use crate::plan::{CLIENT_PARENT, Layout};
 use crate::seed::Seed;
 use crate::trace::Trace;
 use crate::workload::{Workload, WorkloadConfig};
@@ -48,12 +49,16 @@ enum Fault {
 ///
 /// # Errors
 /// The cluster did not come to serve, or not again.
-pub fn region_server_crash(seed: Seed, load: Duration, trace: &Trace) -> anyhow::Result<Outcome> {
-    trace.with_log(|| run(seed, load, trace))
+pub fn region_server_crash(
+    seed: Seed,
+    layout: Layout,
+    load: Duration,
+    trace: &Trace,
+) -> anyhow::Result<Outcome> {
+    trace.with_log(|| run(seed, layout, load, trace))
 }
 
-fn run(seed: Seed, load: Duration, trace: &Trace) -> anyhow::Result<Outcome> {
-    let layout = Layout::default();
+fn run(seed: Seed, layout: Layout, load: Duration, trace: &Trace) -> anyhow::Result<Outcome> {
     let random = seed.random_for("scenario", 0);
     let mut cluster = Cluster::start(seed, layout, trace)?;
     let registry = registry(&cluster, &random);
@@ -61,15 +66,19 @@ fn run(seed: Seed, load: Duration, trace: &Trace) -> anyhow::Result<Outcome> {
     let workload = Arc::new(Workload::new(config, trace));
     cluster.client("client", |seams| Arc::clone(&workload).run(seams));
 
-    let victim = region_server(random.in_range(0..layout.region_servers));
+    let region = u32::try_from(random.in_range(0..u64::from(layout.regions)))?;
+    let mut victim = String::new();
     let mut faults = plan(&random);
     loop {
         let over = cluster.step()?;
-        let since = workload.seen().loading_since;
-        let loaded = since.map_or(Duration::ZERO, |since| cluster.elapsed() - since);
+        let seen = workload.seen();
+        let loaded = seen.loading_since.map_or(Duration::ZERO, |since| cluster.elapsed() - since);
         while let Some((_, fault)) = faults.pop_front_if(|(at, _)| *at <= loaded) {
             match fault {
-                Fault::Crash => cluster.crash(&victim)?,
+                Fault::Crash => {
+                    victim = seen.servers.get(&region).cloned().unwrap_or_default();
+                    cluster.crash(&victim)?;
+                }
                 Fault::Restart => cluster.restart(&victim),
             }
         }
@@ -93,10 +102,10 @@ fn run(seed: Seed, load: Duration, trace: &Trace) -> anyhow::Result<Outcome> {
 /// One of HBase's two registries.
 fn registry(cluster: &Cluster, random: &Random) -> RegistryConfig {
     if random.in_range(0..2) == 0 {
-        RegistryConfig::Bootstrap { servers: cluster.bootstrap_servers() }
+        RegistryConfig::Bootstrap { servers: cluster.plan().bootstrap_servers() }
     } else {
-        let servers = cluster.coordinators();
-        RegistryConfig::ZooKeeper { servers, root: cluster.client_root() }
+        let servers = cluster.plan().coordinators();
+        RegistryConfig::ZooKeeper { servers, root: CLIENT_PARENT.to_owned() }
     }
 }
 

@@ -1,0 +1,232 @@
+//! What a simulated cluster consists of, and the configuration of each process: as the manifest's
+//! defaults would give it, but for limits that are small.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use basalt_api::timers::TARGET_DEFAULT;
+use basalt_api::{RegionServerConfig, TimerOverrides, Timers};
+use basalt_master::DeclaredTable;
+use basalt_model::{FamilyDescriptor, TableDescriptor, TableName};
+use bytes::Bytes;
+
+use crate::disk::Syncs;
+
+/// The column family of the table.
+pub const FAMILY: &str = "family";
+/// Where clients look for the cluster in the coordinator.
+pub const CLIENT_PARENT: &str = "/hbase";
+
+/// Where the records of the cluster are.
+const NODES_PARENT: &str = "/basalt";
+/// Where coordinators listen for clients.
+const CLIENT_PORT: u16 = 2181;
+/// Where coordinators listen for each other.
+const COORDINATOR_PEER_PORT: u16 = 2888;
+/// Where masters listen for HBase clients.
+const MASTER_PORT: u16 = 16_000;
+/// Where region servers listen for HBase clients.
+const REGION_SERVER_PORT: u16 = 16_020;
+/// Where masters and region servers listen for each other.
+const PEER_PORT: u16 = 16_040;
+
+/// How large the cluster is, and on what it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Members of the coordinator.
+    pub coordinators: u64,
+    /// Masters, one of them in charge.
+    pub masters: u64,
+    /// Region servers.
+    pub region_servers: u64,
+    /// Regions of the one table.
+    pub regions: u32,
+    /// The disks.
+    pub syncs: Syncs,
+}
+
+/// What the configurations of all processes are made from.
+#[derive(Debug)]
+pub struct Plan {
+    layout: Layout,
+    timers: Timers,
+    limits: RegionServerConfig,
+    table: DeclaredTable,
+}
+
+// === impl Layout ===
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { coordinators: 3, masters: 2, region_servers: 3, regions: 6, syncs: Syncs::Honest }
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    pub(crate) fn new(layout: Layout) -> anyhow::Result<Self> {
+        let timers = Timers::derive(TARGET_DEFAULT, &TimerOverrides::default())?;
+        Ok(Self { layout, timers, limits: limits(), table: table(layout.regions)? })
+    }
+
+    /// How large the cluster is.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The names of all processes.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let coordinators = (1..=self.layout.coordinators).map(coordinator);
+        let masters = (0..self.layout.masters).map(master);
+        let region_servers = (0..self.layout.region_servers).map(region_server);
+        coordinators.chain(masters).chain(region_servers).collect()
+    }
+
+    /// The coordinator's members, as clients and roles are given them.
+    pub fn coordinators(&self) -> Vec<String> {
+        let ids = 1..=self.layout.coordinators;
+        ids.map(|id| format!("{}:{CLIENT_PORT}", coordinator(id))).collect()
+    }
+
+    /// The masters, as clients are given them that do not ask the coordinator.
+    pub fn bootstrap_servers(&self) -> Vec<String> {
+        let numbers = 0..self.layout.masters;
+        numbers.map(|number| format!("{}:{MASTER_PORT}", master(number))).collect()
+    }
+
+    pub(crate) fn coordinator(&self, id: u64) -> basalt_coordinator::Config {
+        let timers = &self.timers;
+        let members = (1..=self.layout.coordinators).map(|id| {
+            let host = coordinator(id);
+            let member = basalt_coordinator::Member {
+                peer_address: format!("{host}:{COORDINATOR_PEER_PORT}"),
+                client_address: format!("{host}:{CLIENT_PORT}"),
+            };
+            (id, member)
+        });
+        basalt_coordinator::Config {
+            cluster: "simulated".to_owned(),
+            member_id: id,
+            members: members.collect(),
+            peer_listen: any(COORDINATOR_PEER_PORT),
+            client_listen: any(CLIENT_PORT),
+            data: "/".into(),
+            timers: basalt_coordinator::Timers {
+                heartbeat_interval: timers.coordinator_heartbeat,
+                election_timeout_min: timers.election_timeout_min,
+                election_timeout_max: timers.election_timeout_max,
+                session_timeout_min: timers.session_timeout_min,
+                session_timeout_max: timers.session_timeout_max,
+                isolation_grace: timers.isolation_grace,
+                ..Default::default()
+            },
+            limits: basalt_coordinator::Limits::default(),
+            ready: None,
+        }
+    }
+
+    pub(crate) fn master(&self, number: u64, instance: String) -> basalt_master::Config {
+        let timers = &self.timers;
+        basalt_master::Config {
+            cluster_name: "simulated".to_owned(),
+            rpc_listen: any(MASTER_PORT),
+            advertised_host: master(number),
+            peer_listen: any(PEER_PORT),
+            info_port: 0,
+            coordinators: self.coordinators(),
+            nodes_parent: NODES_PARENT.to_owned(),
+            client_parent: CLIENT_PARENT.to_owned(),
+            timers: basalt_master::Timers {
+                session_timeout: timers.session_timeout,
+                lease: timers.serving_lease,
+                drift_margin: timers.drift_margin,
+                connect_timeout: timers.rpc_connect_timeout,
+                ..Default::default()
+            },
+            declared_tables: vec![self.table.clone()],
+            rack: String::new(),
+            instance,
+            ready: None,
+        }
+    }
+
+    pub(crate) fn region_server(
+        &self,
+        number: u64,
+        instance: String,
+    ) -> basalt_regionserver::Config {
+        let (timers, limits) = (&self.timers, &self.limits);
+        let count = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+        basalt_regionserver::Config {
+            host: region_server(number),
+            rpc_listen: any(REGION_SERVER_PORT),
+            peer_listen: any(PEER_PORT),
+            coordinators: self.coordinators(),
+            nodes_parent: NODES_PARENT.to_owned(),
+            instance,
+            rack: String::new(),
+            session_timeout: timers.session_timeout,
+            lease: timers.serving_lease,
+            renewal_interval: timers.lease_renewal,
+            stop_timeout: timers.termination_grace,
+            region: basalt_regionserver::RegionConfig {
+                flush_bytes: limits.flush_bytes,
+                memstore_bytes_max: limits.flush_bytes.saturating_mul(limits.block_multiplier),
+                lease_patience: timers.session_timeout,
+                compaction_files_min: count(limits.compaction_files_min),
+            },
+            wal_roll_bytes: limits.wal_roll_bytes,
+            wal_files_max: count(limits.wal_files_max),
+            memstores_bytes_max: limits.memstores_bytes_max,
+            block_cache_bytes: limits.block_cache_bytes,
+            calls_max: 1_024,
+            ready: None,
+        }
+    }
+}
+
+/// The name of the table that the cluster declares.
+pub(crate) fn table_name() -> anyhow::Result<TableName> {
+    Ok(TableName::new("default", "usertable")?)
+}
+
+pub(crate) fn coordinator(id: u64) -> String {
+    format!("coordinator-{id}")
+}
+
+pub(crate) fn master(number: u64) -> String {
+    format!("master-{number}")
+}
+
+pub(crate) fn region_server(number: u64) -> String {
+    format!("regionserver-{number}")
+}
+
+/// A table whose region `n` begins at `n` in two digits.
+fn table(regions: u32) -> anyhow::Result<DeclaredTable> {
+    let family = FamilyDescriptor::new(FAMILY);
+    Ok(DeclaredTable {
+        descriptor: TableDescriptor {
+            name: table_name()?,
+            families: [(family.name.clone(), family)].into(),
+            region_replication: 1,
+            settings: BTreeMap::new(),
+        },
+        split_keys: (1..regions).map(|region| Bytes::from(format!("{region:02}"))).collect(),
+    })
+}
+
+/// Small, so that seconds of load are enough for flushes, compactions and new log files.
+fn limits() -> RegionServerConfig {
+    RegionServerConfig {
+        flush_bytes: 8 << 10,
+        wal_roll_bytes: 16 << 10,
+        block_cache_bytes: 1 << 20,
+        ..RegionServerConfig::default()
+    }
+}
+
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+}

@@ -36,7 +36,8 @@ pub struct Config {
     pub wal_roll_bytes: u64,
     /// How many log files may be alive before regions are flushed to let the oldest go.
     pub wal_files_max: usize,
-    /// All memstores together, in bytes; the largest are flushed beyond.
+    /// All memstores together, in bytes; the largest are flushed beyond, and beyond twice
+    /// as many no edits are taken.
     pub memstores_bytes_max: u64,
     /// The block cache, in bytes.
     pub block_cache_bytes: u64,

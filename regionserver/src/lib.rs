@@ -4,6 +4,7 @@
 //! memstore → acknowledged; later `flush` → store file → manifest. The way of a failure: `orders`
 //! (split, open) → `recovery/split` → `region/open` → `recovery/replay` → serving.
 
+mod backoff;
 mod config;
 mod filter;
 mod lease;

@@ -23,7 +23,7 @@ use crate::config::{Addresses, Config};
 use crate::lease::ServingLease;
 use crate::liveness::{self, Dead};
 use crate::orders::Orders;
-use crate::region::Shared;
+use crate::region::{MemstoresTotal, Shared};
 use crate::rpc::Rpc;
 use crate::schedulers::{self, Limits};
 use crate::server::Server;
@@ -159,6 +159,7 @@ async fn start(
         wal: Arc::new(wal),
         blocks: Arc::new(BlockCache::new(config.block_cache_bytes)),
         lease: ServingLease::new(seams.clock.clone(), config.lease),
+        memstores: Arc::new(MemstoresTotal::new(config.memstores_bytes_max.saturating_mul(2))),
         config: config.region.clone(),
     };
     Ok(Arc::new(Server::new(name, shared, client, nodes, catalog, abort.clone())))

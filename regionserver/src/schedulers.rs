@@ -9,6 +9,7 @@ use std::time::Duration;
 use basalt_runtime::Shutdown;
 use tracing::{error, warn};
 
+use crate::backoff::Backoff;
 use crate::region;
 use crate::server::{Served, Server};
 
@@ -26,6 +27,7 @@ pub(crate) struct Limits {
 
 /// Flushes what is due until told to stop.
 pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown: Shutdown) {
+    let mut backoff = Backoff::default();
     loop {
         tokio::select! {
             biased;
@@ -33,13 +35,18 @@ pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown
             () = server.work.notified() => {}
             () = tokio::time::sleep(INTERVAL) => {}
         }
-        for served in due(&server, limits) {
+        backoff.keep(|name| server.region(name).is_some());
+        for served in due(&server, limits, &backoff) {
             if shutdown.is_cancelled() {
                 return;
             }
-            if let Err(error) = flush(&server, &served).await {
+            let result = flush(&server, &served).await;
+            if let Err(error) = &result {
                 error!(region = %served.region.info, %error, "flush failed; it will be tried again");
             }
+            let done = result.is_ok() && !served.flush_due.load(Ordering::Relaxed);
+            backoff.ended(served.region.encoded_name, done);
+            measure(&server);
         }
         if let Err(error) = server.shared.wal.delete_obsolete().await {
             warn!(%error, "log files that are no longer needed were not deleted");
@@ -49,31 +56,44 @@ pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown
 
 /// Compacts what is due until told to stop.
 pub(crate) async fn compact_when_due(server: Arc<Server>, shutdown: Shutdown) {
+    let mut backoff = Backoff::default();
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(INTERVAL) => {}
         }
+        backoff.keep(|name| server.region(name).is_some());
         for served in server.regions() {
             if shutdown.is_cancelled() {
                 return;
             }
-            if !served.region.needs_compaction() {
+            let name = served.region.encoded_name;
+            if !backoff.allows(name) || !served.region.needs_compaction() {
                 continue;
             }
-            if let Err(error) = served.region.compact(&served.ownership, false).await {
+            let result = served.region.compact(&served.ownership, false).await;
+            if let Err(error) = &result {
                 error!(region = %served.region.info, %error, "compaction failed");
             }
+            backoff.ended(name, result.is_ok());
         }
     }
 }
 
+/// Tells the regions how much all memstores hold; returns it.
+fn measure(server: &Server) -> u64 {
+    let total = server.regions().iter().map(|served| served.region.memstore_bytes()).sum();
+    server.shared.memstores.measured(total);
+    total
+}
+
 /// The regions to flush now, each once.
-fn due(server: &Server, limits: Limits) -> Vec<Arc<Served>> {
+fn due(server: &Server, limits: Limits, backoff: &Backoff) -> Vec<Arc<Served>> {
     let mut regions = server.regions();
     let holding_old_logs = server.shared.wal.oldest_needing_flush(limits.wal_files_max);
-    let mut total: u64 = regions.iter().map(|served| served.region.memstore_bytes()).sum();
+    let mut total = measure(server);
+    regions.retain(|served| backoff.allows(served.region.encoded_name));
     // The largest first, so that few flushes bring the total below its limit.
     regions.sort_by_key(|served| std::cmp::Reverse(served.region.memstore_bytes()));
     regions.retain(|served| {

@@ -37,7 +37,8 @@ impl Region {
             };
             if let Some(choice) = self.choose(&files, all) {
                 let inputs = files.get(choice.first..choice.end).unwrap_or_default();
-                self.merge(ownership, &family, inputs, choice.all_files).await?;
+                self.merge(&family, inputs, choice.all_files).await?;
+                self.archive(ownership, &family, inputs).await;
             }
         }
         Ok(())
@@ -55,9 +56,9 @@ impl Region {
         CompactionPolicy { files_min, ..CompactionPolicy::default() }.choose(&lengths)
     }
 
-    async fn merge(
+    /// Puts one file, or none if nothing is left, in the place of `inputs`, which stay where they are.
+    pub(super) async fn merge(
         &self,
-        ownership: &Ownership,
         family: &Bytes,
         inputs: &[Arc<StoreFile>],
         all_files: bool,
@@ -83,13 +84,12 @@ impl Region {
         self.swap(|state| state.with_compaction_done(family, inputs, merged));
         drop(manifest);
         info!(region = %self.encoded_name, files = inputs.len(), bytes, all_files, "compacted");
-        self.archive(ownership, &descriptor.name, &names).await;
         Ok(())
     }
 
     /// Moves files that no manifest names any more out of the way. What fails here is left for the
     /// next owner to find unnamed.
-    async fn archive(&self, ownership: &Ownership, family: &str, names: &[String]) {
+    async fn archive(&self, ownership: &Ownership, family: &Bytes, merged: &[Arc<StoreFile>]) {
         match ownership.is_still_ours().await {
             Ok(true) => {}
             Ok(false) => return,
@@ -98,13 +98,14 @@ impl Region {
                 return;
             }
         }
-        let folder = paths::family(&self.info.table, self.encoded_name, family);
+        let family = String::from_utf8_lossy(family);
+        let folder = paths::family(&self.info.table, self.encoded_name, &family);
         let archive = paths::archived(&folder);
         let files = &self.shared.files;
-        for name in names {
+        for name in merged.iter().map(|file| file_name(file)) {
             let moved = async {
                 files.create_directories(&archive).await?;
-                files.rename(&folder.join(name), &archive.join(name)).await
+                files.rename(&folder.join(&name), &archive.join(&name)).await
             };
             if let Err(error) = moved.await {
                 warn!(%error, region = %self.encoded_name, "a merged file is not archived");

@@ -18,6 +18,10 @@ pub(crate) enum Error {
     Closing { region: String },
     #[error("region {region} holds {bytes} unflushed bytes, more than the limit of {bytes_max}")]
     TooBusy { region: String, bytes: u64, bytes_max: u64 },
+    #[error(
+        "the server's regions hold {bytes} unflushed bytes, more than the limit of {bytes_max}"
+    )]
+    ServerTooBusy { bytes: u64, bytes_max: u64 },
     #[error("{0}")]
     BadRequest(String),
     #[error(transparent)]
@@ -39,6 +43,12 @@ pub(crate) enum Error {
 impl Error {
     /// Whether it is the fault of a single mutation, so that others of a batch can still be made.
     pub(crate) fn concerns_one_mutation(&self) -> bool {
-        matches!(self, Self::WrongRegion { .. } | Self::NoSuchFamily { .. } | Self::BadRequest(_))
+        matches!(
+            self,
+            Self::WrongRegion { .. }
+                | Self::NoSuchFamily { .. }
+                | Self::BadRequest(_)
+                | Self::Wal(wal::Error::EditTooLong { .. })
+        )
     }
 }

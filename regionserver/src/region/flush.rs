@@ -6,21 +6,23 @@
 //! taken up again by the next one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use basalt_model::{FamilyDescriptor, SequenceId, paths};
+use basalt_model::{CellKey, FamilyDescriptor, RegionEpoch, SequenceId, paths};
 use basalt_storage::manifest::{FileEntry, Manifest};
 use basalt_storage::memstore::Memstore;
-use basalt_storage::read::{MergeCursor, ReadRules, Visibility};
+use basalt_storage::read::{Decision, MergeCursor, ReadRules, Visibility};
 use basalt_storage::store_file::{StoreFile, StoreFileMeta, StoreFileOptions, StoreFileWriter};
 use bytes::Bytes;
 use tracing::info;
 
 use super::state::RegionState;
 use super::{Region, Result};
-use basalt_model::CellKey;
-use basalt_storage::read::Decision;
+
+/// Where store files are written before they are put in their place, as `<epoch>-<name>`.
+pub(super) const TMP_FOLDER: &str = ".tmp";
 
 /// A store file that is whole and in its place.
 pub(super) struct NewFile {
@@ -118,13 +120,45 @@ impl Region {
     pub(super) async fn write_file(
         &self,
         family: &FamilyDescriptor,
-        mut cursor: MergeCursor,
+        cursor: MergeCursor,
         rules: ReadRules,
         meta: StoreFileMeta,
     ) -> Result<Option<NewFile>> {
         let name = self.new_file_name();
         let files = &self.shared.files;
-        let aside = paths::region(&self.info.table, self.encoded_name).join(".tmp").join(&name);
+        let region = paths::region(&self.info.table, self.encoded_name);
+        let aside = region.join(TMP_FOLDER).join(aside_name(self.epoch, &name));
+        let length = match self.write_aside(&aside, family, cursor, rules, meta).await {
+            Ok(Some(length)) => length,
+            Ok(None) => {
+                files.delete_file(&aside).await?;
+                return Ok(None);
+            }
+            Err(error) => {
+                // What stays behind if this fails too is removed by the next owner.
+                let _ = files.delete_file(&aside).await;
+                return Err(error);
+            }
+        };
+        let folder = region.join(&family.name);
+        let path = folder.join(&name);
+        files.rename(&aside, &path).await?;
+        files.sync_directory(&folder).await?;
+        let file = StoreFile::open(files, &path, Arc::clone(&self.shared.blocks)).await?;
+        let (highest, major) = (meta.max_sequence_id, meta.is_major_compaction);
+        let entry = FileEntry { name, length, highest, major };
+        Ok(Some(NewFile { file: Arc::new(file), entry }))
+    }
+
+    /// Returns the length of the file; `None` if it got no cell and was not finished.
+    async fn write_aside(
+        &self,
+        aside: &Path,
+        family: &FamilyDescriptor,
+        mut cursor: MergeCursor,
+        rules: ReadRules,
+        meta: StoreFileMeta,
+    ) -> Result<Option<u64>> {
         let options = StoreFileOptions {
             compression: family.compression,
             bloom_type: family.bloom,
@@ -132,7 +166,7 @@ impl Region {
             created_ms: self.now_ms(),
             ..StoreFileOptions::default()
         };
-        let mut writer = StoreFileWriter::create(files, &aside, options).await?;
+        let mut writer = StoreFileWriter::create(&self.shared.files, aside, options).await?;
         let mut visibility = Visibility::new(rules);
         let mut row = Bytes::new();
         cursor.seek(&CellKey::before_row(b"")).await?;
@@ -149,23 +183,9 @@ impl Region {
             cursor.advance().await?;
         }
         if writer.cell_count() == 0 {
-            drop(writer);
-            files.delete_file(&aside).await?;
             return Ok(None);
         }
-        let summary = writer.finish(meta).await?;
-        let folder = paths::family(&self.info.table, self.encoded_name, &family.name);
-        let path = folder.join(&name);
-        files.rename(&aside, &path).await?;
-        files.sync_directory(&folder).await?;
-        let file = StoreFile::open(files, &path, Arc::clone(&self.shared.blocks)).await?;
-        let entry = FileEntry {
-            name,
-            length: summary.length,
-            highest: meta.max_sequence_id,
-            major: meta.is_major_compaction,
-        };
-        Ok(Some(NewFile { file: Arc::new(file), entry }))
+        Ok(Some(writer.finish(meta).await?.length))
     }
 
     pub(super) fn descriptor(&self, family: &Bytes) -> Option<&FamilyDescriptor> {
@@ -193,4 +213,14 @@ impl Region {
     pub(super) fn active(&self, family: &[u8]) -> Option<Arc<Memstore>> {
         self.state.load().families.get(family).map(|family| Arc::clone(&family.active))
     }
+}
+
+/// What a file is called while it is written aside.
+fn aside_name(epoch: RegionEpoch, name: &str) -> String {
+    format!("{}-{name}", epoch.0)
+}
+
+/// Under which ownership a file was written aside.
+pub(super) fn epoch_of_aside(name: &str) -> Option<RegionEpoch> {
+    name.split_once('-')?.0.parse().ok().map(RegionEpoch)
 }

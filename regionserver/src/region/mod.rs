@@ -15,10 +15,16 @@ mod flush;
 mod nonce;
 mod open;
 mod read;
+mod room;
 mod row_locks;
 mod scanner;
 mod state;
 mod write;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +46,7 @@ use row_locks::RowLocks;
 pub(crate) use error::{Error, Result};
 pub(crate) use open::{OpenRegion, open, sealed_logs_of};
 pub(crate) use read::RowRead;
+pub(crate) use room::MemstoresTotal;
 pub(crate) use scanner::{RegionScanner, ScanRange};
 pub(crate) use state::RegionState;
 pub(crate) use write::{Change, Condition, Mutation, Outcome, Update};
@@ -52,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) wal: Arc<Wal>,
     pub(crate) blocks: Arc<BlockCache>,
     pub(crate) lease: ServingLease,
+    pub(crate) memstores: Arc<MemstoresTotal>,
     pub(crate) config: RegionConfig,
 }
 

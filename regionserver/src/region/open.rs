@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::Instant;
 
+use super::flush::{TMP_FOLDER, epoch_of_aside};
 use super::row_locks::RowLocks;
 use super::state::RegionState;
 use super::{Region, Result, Shared, WriteOrder};
@@ -52,6 +53,9 @@ pub(crate) async fn open(shared: Shared, request: OpenRegion) -> Result<Opened> 
     let replay_time = begun.elapsed();
     let last = region.order.lock().last;
     region.read_point.store(last.0, Ordering::Release);
+    // Rows may have got the highest timestamp already, from an owner whose clock was ahead; what they
+    // get from us must be above, or a delete of theirs would hide it.
+    region.timestamp_floor_ms.fetch_add(1, Ordering::Relaxed);
     let region = Arc::new(region);
     Ok(Opened { region, open_sequence_id: last.next(), replay_time, replayed_bytes })
 }
@@ -69,6 +73,7 @@ impl Region {
         // From here on, what an earlier owner still writes is not seen.
         let manifest = Manifest { epoch: request.record.epoch, number: 0, ..found };
         let manifest = write_first(&shared, request, manifest).await?;
+        remove_leftovers(&shared, request).await?;
         let mut state = RegionState::empty(&request.table);
         for (name, family) in &mut state.families {
             let name = String::from_utf8_lossy(name);
@@ -134,11 +139,9 @@ async fn make_folders(shared: &Shared, request: &OpenRegion) -> Result<()> {
     let info = &request.record.info;
     let region = paths::region(&info.table, info.encoded_name());
     let files = &shared.files;
-    let tmp = region.join(".tmp");
+    let tmp = region.join(TMP_FOLDER);
     let described = region.join(".regioninfo");
     if files.exists(&described).await? {
-        // What an owner before us wrote and never put in its place.
-        files.delete_directory(&tmp).await?;
         files.create_directories(&tmp).await?;
         for family in request.table.families.keys() {
             files.create_directories(&region.join(family)).await?;
@@ -182,6 +185,22 @@ async fn write_first(
     }
     manifest.write(&shared.files, &info.table, info.encoded_name()).await?;
     Ok(manifest)
+}
+
+/// Removes what owners before us wrote aside and never put in its place: files of lower epochs only, as
+/// this order may be late and the region another's by now.
+async fn remove_leftovers(shared: &Shared, request: &OpenRegion) -> Result<()> {
+    let info = &request.record.info;
+    let tmp = paths::region(&info.table, info.encoded_name()).join(TMP_FOLDER);
+    for entry in shared.files.list(&tmp).await? {
+        if epoch_of_aside(&entry.name).is_some_and(|epoch| epoch < request.record.epoch) {
+            match shared.files.delete_file(&tmp.join(&entry.name)).await {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens a store file where it should be, or in the archive, where an owner that had been passed over

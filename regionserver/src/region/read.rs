@@ -20,6 +20,8 @@ pub(crate) struct RowRead {
     pub(crate) families: Option<BTreeMap<Bytes, Columns>>,
     pub(crate) versions: u32,
     pub(crate) time_range: TimeRange,
+    /// The families that have a time range of their own.
+    pub(crate) family_time_ranges: BTreeMap<Bytes, TimeRange>,
     /// Everything as it lies there, deleted or not.
     pub(crate) raw: bool,
     /// Whether blocks that are read stay in the cache.
@@ -38,6 +40,7 @@ impl RowRead {
             families: None,
             versions: 1,
             time_range: TimeRange::ALL,
+            family_time_ranges: BTreeMap::new(),
             raw: false,
             cache_blocks: true,
             family_offset: 0,
@@ -140,7 +143,8 @@ impl Region {
             else {
                 continue;
             };
-            let (versions, time_range) = (read.versions, read.time_range);
+            let time_range = read.family_time_ranges.get(name).unwrap_or(&read.time_range);
+            let (versions, time_range) = (read.versions, *time_range);
             let rules = if read.raw {
                 ReadRules::raw(columns, versions, time_range)
             } else {

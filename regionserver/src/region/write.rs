@@ -281,6 +281,7 @@ impl Region {
         let ticket = permit.append(&edit, sequence_id);
         order.last = sequence_id;
         order.last_ticket = Some(ticket.clone());
+        self.shared.memstores.add(edit.record_bytes() as u64);
         self.timestamp_floor_ms.fetch_max(timestamp_ms, Ordering::Relaxed);
         let state = self.state.load();
         for cell in cells {
@@ -328,16 +329,6 @@ impl Region {
         }
         let family = Bytes::copy_from_slice(family);
         Err(Error::NoSuchFamily { family, region: self.info.to_string() })
-    }
-
-    /// Back-pressure: a region whose flushes cannot keep up takes no more edits.
-    fn check_room(&self) -> Result<()> {
-        let bytes = self.memstore_bytes();
-        let bytes_max = self.shared.config.memstore_bytes_max;
-        if bytes <= bytes_max {
-            return Ok(());
-        }
-        Err(Error::TooBusy { region: self.info.to_string(), bytes, bytes_max })
     }
 }
 

@@ -14,6 +14,8 @@ use crate::region::{Change, Mutation, RowRead, ScanRange, Update};
 
 /// The attribute by which a client says whether it wants the new values.
 const RETURN_RESULTS: &str = "_rr_";
+/// The attribute by which a client gives the cells of a mutation a time to live of their own.
+const CELL_TTL: &str = "_ttl";
 
 /// One mutation of a request.
 #[derive(Debug)]
@@ -58,6 +60,7 @@ pub(super) fn get(get: &pb::Get) -> Result<RowRead> {
         families: families(&get.column),
         versions: get.max_versions(),
         time_range: time_range(get.time_range.as_ref()),
+        family_time_ranges: family_time_ranges(&get.cf_time_range),
         cache_blocks: get.cache_blocks(),
         family_offset: get.store_offset(),
         family_limit: get.store_limit,
@@ -71,6 +74,7 @@ pub(super) fn scan_read(scan: &pb::Scan) -> RowRead {
         families: families(&scan.column),
         versions: scan.max_versions(),
         time_range: time_range(scan.time_range.as_ref()),
+        family_time_ranges: family_time_ranges(&scan.cf_time_range),
         raw: scan.attribute.iter().any(|a| a.name == "_raw_" && is_true(a.value.as_deref())),
         cache_blocks: scan.cache_blocks(),
         family_offset: scan.store_offset(),
@@ -106,6 +110,13 @@ fn families(columns: &[pb::Column]) -> Option<BTreeMap<Bytes, Columns>> {
     Some(families)
 }
 
+fn family_time_ranges(ranges: &[pb::ColumnFamilyTimeRange]) -> BTreeMap<Bytes, TimeRange> {
+    let range = |range: &pb::ColumnFamilyTimeRange| {
+        (range.column_family.clone(), time_range(Some(&range.time_range)))
+    };
+    ranges.iter().map(range).collect()
+}
+
 /// The time range of a message; absent bounds are the ends of time.
 pub(super) fn time_range(range: Option<&pb::TimeRange>) -> TimeRange {
     let bound = |time: Option<u64>, end| time.map_or(end, |t| i64::try_from(t).unwrap_or(i64::MAX));
@@ -117,7 +128,12 @@ pub(super) fn time_range(range: Option<&pb::TimeRange>) -> TimeRange {
 
 /// One mutation with its cells, from inside the message or from beside it.
 pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> Result<Decoded> {
+    // Taken before anything is refused: those of the next mutation follow them.
     let cells = message_cells::mutated_cells(proto, beside).map_err(Exception::bad_request)?;
+    if proto.attribute.iter().any(|attribute| attribute.name == CELL_TTL) {
+        let message = format!("the attribute {CELL_TTL} (Mutation.setTTL) is not offered yet");
+        return Err(Exception::bad_request(message));
+    }
     let row = proto.row.clone().or_else(|| cells.first().map(Cell::row_bytes)).unwrap_or_default();
     let update = match proto.mutate_type() {
         pb::mutation_proto::MutationType::Put => {

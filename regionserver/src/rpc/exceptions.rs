@@ -1,6 +1,7 @@
 //! How clients are told why a region did not do what it was asked to.
 
 use basalt_hbase_rpc::{Exception, ExceptionKind};
+use basalt_storage::wal;
 
 use crate::region::Error;
 
@@ -10,8 +11,10 @@ impl From<Error> for Exception {
             Error::WrongRegion { .. } => ExceptionKind::WrongRegion,
             Error::NoSuchFamily { .. } => ExceptionKind::NoSuchColumnFamily,
             Error::Closing { .. } => ExceptionKind::NotServingRegion,
-            Error::TooBusy { .. } => ExceptionKind::RegionTooBusy,
-            Error::BadRequest(_) => ExceptionKind::DoNotRetry,
+            Error::TooBusy { .. } | Error::ServerTooBusy { .. } => ExceptionKind::RegionTooBusy,
+            Error::BadRequest(_) | Error::Wal(wal::Error::EditTooLong { .. }) => {
+                ExceptionKind::DoNotRetry
+            }
             // The edit may be in the log: clients must not take this for a refusal.
             Error::LeaseOver(_) => ExceptionKind::RegionServerStopped,
             Error::Wal(_) => ExceptionKind::RegionServerAborted,

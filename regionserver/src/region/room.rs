@@ -1,0 +1,55 @@
+//! Back-pressure: how much may lie in memstores before edits are refused.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Error, Region, Result};
+
+/// The memstores of all regions of a server, in bytes.
+///
+/// Edits add to it as they are made, and the scheduler sets it right with what it measures: between
+/// two measurements it is too high rather than too low.
+#[derive(Debug)]
+pub(crate) struct MemstoresTotal {
+    bytes: AtomicU64,
+    bytes_max: u64,
+}
+
+// === impl MemstoresTotal ===
+
+impl MemstoresTotal {
+    /// Nothing yet; beyond `bytes_max` no region takes edits.
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self { bytes: AtomicU64::new(0), bytes_max }
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// All memstores together were found to have `bytes`.
+    pub(crate) fn measured(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<()> {
+        let (bytes, bytes_max) = (self.bytes.load(Ordering::Relaxed), self.bytes_max);
+        if bytes <= bytes_max {
+            return Ok(());
+        }
+        Err(Error::ServerTooBusy { bytes, bytes_max })
+    }
+}
+
+// === impl Region ===
+
+impl Region {
+    /// Refuses edits while flushes cannot keep up, of this region or of the whole server.
+    pub(super) fn check_room(&self) -> Result<()> {
+        let bytes = self.memstore_bytes();
+        let bytes_max = self.shared.config.memstore_bytes_max;
+        if bytes > bytes_max {
+            return Err(Error::TooBusy { region: self.info.to_string(), bytes, bytes_max });
+        }
+        self.shared.memstores.check()
+    }
+}

@@ -1,0 +1,112 @@
+//! Flushes, compactions and opening again.
+
+use std::path::PathBuf;
+
+use basalt_fs::{FileSystem, MemoryFileSystem};
+use basalt_model::{CellType, RegionEpoch, SequenceId, paths};
+use bytes::Bytes;
+
+use crate::region::Error;
+use crate::region::testing::{TestServer, cell, info, mutation, put, row_of};
+
+fn folder() -> PathBuf {
+    paths::region(&info().table, info().encoded_name())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_moves_everything_into_files_that_the_next_opening_finds() {
+    let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
+    let region = server.region(1).await;
+    put(&region, "a", "f:q", "1").await.unwrap();
+    put(&region, "b", "g:q", "2").await.unwrap();
+    assert!(region.flush().await.unwrap() > 0);
+    assert_eq!(region.memstore_bytes(), 0);
+    assert_eq!(region.flush().await.unwrap(), 0, "nothing is left to flush");
+    assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
+    let opened = server.open(2, Vec::new()).await;
+    assert_eq!(opened.open_sequence_id, SequenceId(3));
+    assert_eq!(row_of(&opened.region, "a").await, ["f:q=1"]);
+    assert_eq!(row_of(&opened.region, "b").await, ["g:q=2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_fails_loses_nothing_and_is_taken_up_again() {
+    let disk = MemoryFileSystem::new();
+    let server = TestServer::start(&disk, 1).await;
+    let region = server.region(1).await;
+    put(&region, "a", "f:q", "1").await.unwrap();
+    disk.delete_directory(&folder().join(".tmp")).await.unwrap();
+    region.flush().await.unwrap_err();
+    put(&region, "b", "f:q", "2").await.unwrap();
+    for row in [("a", "f:q=1"), ("b", "f:q=2")] {
+        assert_eq!(row_of(&region, row.0).await, [row.1]);
+    }
+    disk.create_directories(&folder().join(".tmp")).await.unwrap();
+    region.flush().await.unwrap();
+    assert!(region.memstore_bytes() > 0, "what came after the first attempt waits for the next");
+    region.flush().await.unwrap();
+    assert_eq!(region.memstore_bytes(), 0);
+    let region = server.region(2).await;
+    for row in [("a", "f:q=1"), ("b", "f:q=2")] {
+        assert_eq!(row_of(&region, row.0).await, [row.1]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_whose_manifest_is_not_written_shows_each_cell_once() {
+    let disk = MemoryFileSystem::new();
+    let server = TestServer::start(&disk, 1).await;
+    let region = server.region(1).await;
+    put(&region, "a", "f:q", "1").await.unwrap();
+    let in_the_way = paths::manifest(&info().table, info().encoded_name(), RegionEpoch(1), 1);
+    disk.write_whole(&in_the_way, Bytes::from_static(b"another's")).await.unwrap();
+    let error = region.flush().await.unwrap_err();
+    assert!(matches!(error, Error::Manifest(_)), "{error}");
+    assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
+    disk.delete_file(&in_the_way).await.unwrap();
+    region.flush().await.unwrap();
+    assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
+    assert_eq!(region.state.load().families[&b"f"[..]].files.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn merging_all_files_drops_what_is_deleted_and_keeps_the_rest() {
+    let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
+    let region = server.region(1).await;
+    for (row, value) in [("a", "1"), ("b", "2")] {
+        put(&region, row, "f:q", value).await.unwrap();
+        region.flush().await.unwrap();
+    }
+    let gone = cell("a", "f:q", CellType::DeleteColumn, i64::MAX, "");
+    region.mutate(&[mutation("a", vec![gone])]).await.unwrap();
+    region.flush().await.unwrap();
+    let family = Bytes::from_static(b"f");
+    let inputs = region.state.load().families[&family].files.clone();
+    assert_eq!(inputs.len(), 3);
+    region.merge(&family, &inputs, true).await.unwrap();
+    let merged = region.state.load().families[&family].files.clone();
+    assert_eq!(merged.len(), 1);
+    let region = server.region(2).await;
+    assert_eq!(row_of(&region, "a").await, [""; 0]);
+    assert_eq!(row_of(&region, "b").await, ["f:q=2"]);
+    assert_eq!(region.state.load().families[&family].files[0].path(), merged[0].path());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_leftovers_of_lower_epochs_are_removed() {
+    let disk = MemoryFileSystem::new();
+    let server = TestServer::start(&disk, 1).await;
+    server.region(1).await;
+    for name in ["1-aa", "4-bb"] {
+        let path = folder().join(".tmp").join(name);
+        disk.write_whole(&path, Bytes::from_static(b"half")).await.unwrap();
+    }
+    let left = async || {
+        let entries = disk.list(&folder().join(".tmp")).await.unwrap();
+        entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+    };
+    server.region(3).await;
+    assert_eq!(left().await, ["4-bb"], "a late order spares what a later owner writes");
+    server.region(5).await;
+    assert_eq!(left().await, [""; 0]);
+}

@@ -1,0 +1,6 @@
+//! Tests of a region as a whole, over a log and files in memory.
+
+mod edits;
+mod files;
+mod ownership;
+mod recovery;

@@ -40,11 +40,14 @@ pub(crate) enum Update {
     Append,
 }
 
+/// Decides by the cells that were read.
+type Predicate = Box<dyn Fn(&[Cell]) -> bool + Send + Sync>;
+
 /// When a conditional mutation is made.
 pub(crate) struct Condition {
     pub(crate) row: Bytes,
     pub(crate) read: RowRead,
-    pub(crate) holds: Box<dyn Fn(&[Cell]) -> bool + Send + Sync>,
+    pub(crate) holds: Predicate,
 }
 
 /// What a conditional mutation did.

@@ -185,3 +185,80 @@ impl Decoded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_model::RegionInfo;
+    use pb::region_specifier::RegionSpecifierType;
+
+    fn specifier(kind: RegionSpecifierType, value: &[u8]) -> pb::RegionSpecifier {
+        pb::RegionSpecifier { r#type: kind as i32, value: Bytes::copy_from_slice(value) }
+    }
+
+    #[test]
+    fn a_region_is_found_by_either_name_whatever_its_start_key() {
+        for start in [&b""[..], b"a", b",", b".", b"a.b,c.", b"\xff\x00,\n.", &[b'.'; 200]] {
+            let start = Bytes::copy_from_slice(start);
+            let info = RegionInfo::primary("n:t".parse().unwrap(), start, Bytes::new(), 17);
+            let encoded = info.encoded_name();
+            let name = specifier(RegionSpecifierType::RegionName, &info.name());
+            assert_eq!(region_name(&name).unwrap(), encoded);
+            let text = encoded.to_string();
+            let name = specifier(RegionSpecifierType::EncodedRegionName, text.as_bytes());
+            assert_eq!(region_name(&name).unwrap(), encoded);
+        }
+    }
+
+    #[test]
+    fn what_names_no_region_is_refused() {
+        let kinds = [RegionSpecifierType::RegionName, RegionSpecifierType::EncodedRegionName];
+        for value in [&b""[..], b".", b"t,,1.", b"t,,1.0123.", &[0xff; 33], &[b'g'; 33]] {
+            for kind in kinds {
+                assert!(region_name(&specifier(kind, value)).is_err(), "{}", value.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_family_has_its_own_time_range_or_that_of_all() {
+        let range = |from, to| pb::TimeRange { from: Some(from), to: Some(to) };
+        let of_family = pb::ColumnFamilyTimeRange {
+            column_family: Bytes::from_static(b"f"),
+            time_range: range(3, 4),
+        };
+        let message = pb::Get {
+            time_range: Some(range(1, 2)),
+            cf_time_range: vec![of_family.clone()],
+            ..pb::Get::default()
+        };
+        let expected = [(Bytes::from_static(b"f"), TimeRange { from: 3, to: 4 })].into();
+        let read = get(&message).unwrap();
+        assert_eq!(read.time_range, TimeRange { from: 1, to: 2 });
+        assert_eq!(read.family_time_ranges, expected);
+        let message = pb::Scan { cf_time_range: vec![of_family], ..pb::Scan::default() };
+        assert_eq!(scan_read(&message).family_time_ranges, expected);
+    }
+
+    #[test]
+    fn a_time_to_live_of_cells_is_refused_by_name() {
+        let attribute = pb::NameBytesPair { name: CELL_TTL.to_owned(), value: None };
+        let message = pb::MutationProto {
+            row: Some(Bytes::from_static(b"r")),
+            mutate_type: Some(pb::mutation_proto::MutationType::Put as i32),
+            attribute: vec![attribute],
+            ..pb::MutationProto::default()
+        };
+        let exception = mutation(&message, &mut Vec::new().into_iter()).unwrap_err();
+        assert!(format!("{exception:?}").contains(CELL_TTL), "{exception:?}");
+    }
+
+    #[test]
+    fn a_scan_whose_bounds_are_one_row_covers_it() {
+        let row = Some(Bytes::from_static(b"r"));
+        let message = pb::Scan { start_row: row.clone(), stop_row: row, ..pb::Scan::default() };
+        assert!(scan_range(&message).include_stop);
+        let message = pb::Scan { start_row: message.start_row, ..pb::Scan::default() };
+        assert!(!scan_range(&message).include_stop);
+    }
+}

@@ -6,6 +6,7 @@ mod exceptions;
 mod get;
 mod multi;
 mod mutate;
+mod paging;
 mod results;
 mod scan;
 

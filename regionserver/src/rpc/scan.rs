@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, pb};
-use basalt_model::Cell;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::paging::{End, Gathered, Limits, Paging};
 use super::results::Results;
 use super::{Result, Rpc, decode, request};
-use crate::filter::{self, Filter};
-use crate::region::RegionScanner;
+use crate::filter;
 use crate::server::Served;
 
 /// How long a scanner is kept without a call. HBase's default.
@@ -43,46 +42,9 @@ struct Table {
 /// A scan under way.
 struct OpenScanner {
     served: Arc<Served>,
-    scanner: RegionScanner,
-    filter: Option<Box<dyn Filter>>,
-    /// How many cells a result holds at most; a wider row is cut into several.
-    batch: Option<usize>,
-    /// How many rows the whole scan returns at most.
-    rows_left: Option<u64>,
+    rows: Paging,
     result_bytes_max: u64,
     next_call: u64,
-    /// The row that was cut, if one was.
-    inside_row: bool,
-    /// Whether the client can stitch rows that were cut.
-    partials: bool,
-}
-
-/// Why a reply was closed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum End {
-    /// The limits of this call are reached.
-    Call,
-    /// The time is over.
-    Time,
-    /// There are no more rows in the region.
-    Region,
-    /// The scan wants no more rows, of any region.
-    Scan,
-}
-
-/// What a call has gathered.
-#[derive(Default)]
-struct Gathered {
-    results: Vec<(Vec<Cell>, bool)>,
-    rows: u64,
-    bytes: u64,
-}
-
-/// The limits of one call.
-struct Limits {
-    rows: u64,
-    bytes: u64,
-    until: Option<Instant>,
 }
 
 // === impl Rpc ===
@@ -122,19 +84,22 @@ impl Rpc {
         let scanner = served.region.scan(&read, decode::scan_range(scan)).await?;
         let filter = scan.filter.as_ref().map(filter::decode).transpose()?;
         let whole_rows = filter.is_some();
-        self.scanners.open(OpenScanner {
-            served,
+        let rows = Paging {
             scanner,
             filter,
             batch: scan.batch_size.filter(|size| *size > 0).map(|size| size as usize),
             rows_left: Some(u64::from(request.limit_of_rows())).filter(|limit| *limit > 0),
+            inside_row: false,
+            partials: request.client_handles_partials() && !whole_rows,
+        };
+        self.scanners.open(OpenScanner {
+            served,
+            rows,
             result_bytes_max: scan
                 .max_result_size
                 .unwrap_or(REPLY_BYTES_MAX)
                 .clamp(1, REPLY_BYTES_MAX),
             next_call: 0,
-            inside_row: false,
-            partials: request.client_handles_partials() && !whole_rows,
         })
     }
 
@@ -156,7 +121,7 @@ impl Rpc {
         let end = if limits.rows == 0 && request.scanner_id.is_none() {
             End::Call
         } else {
-            scanner.gather(&limits, &mut gathered).await?
+            scanner.rows.gather(&limits, &mut gathered).await?
         };
         // Rows are answered only while the server may act as the owner.
         let region = &scanner.served.region;
@@ -164,7 +129,7 @@ impl Rpc {
         self.check_served(scanner)?;
         let mut response = response(id, scanner);
         if request.scanner_id.is_none() {
-            response.mvcc_read_point = Some(scanner.scanner.read_point().0);
+            response.mvcc_read_point = Some(scanner.rows.scanner.read_point().0);
         }
         response.more_results = Some(end != End::Scan);
         response.more_results_in_region = Some(!matches!(end, End::Region | End::Scan));
@@ -225,104 +190,6 @@ impl OpenScanner {
         self.next_call += u64::from(request.scanner_id.is_some());
         Ok(())
     }
-
-    /// Gathers results until a limit is reached.
-    async fn gather(&mut self, limits: &Limits, gathered: &mut Gathered) -> Result<End> {
-        loop {
-            if gathered.rows >= limits.rows || gathered.bytes >= limits.bytes {
-                return Ok(End::Call);
-            }
-            if limits.until.is_some_and(|until| Instant::now() >= until) {
-                return Ok(End::Time);
-            }
-            if self.rows_left == Some(0)
-                || self.filter.as_ref().is_some_and(|filter| filter.is_done())
-            {
-                return Ok(End::Scan);
-            }
-            let row = if std::mem::take(&mut self.inside_row) {
-                None
-            } else {
-                match self.scanner.next_row().await? {
-                    Some(row) => Some(row),
-                    None => return Ok(End::Region),
-                }
-            };
-            match (&mut self.filter, row) {
-                (Some(filter), Some(row)) => {
-                    let cells = collect_row(&mut self.scanner).await?;
-                    if let Some(cells) = filter.filter_row(&row, cells) {
-                        self.add_row(cells, gathered);
-                    }
-                }
-                _ => {
-                    if self.gather_row(limits, gathered).await? {
-                        self.inside_row = true;
-                        return Ok(End::Call);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Gathers the rest of the present row. Returns whether it was cut by the limit of bytes.
-    async fn gather_row(&mut self, limits: &Limits, gathered: &mut Gathered) -> Result<bool> {
-        let mut cells = Vec::new();
-        let mut any = false;
-        // One cell is read ahead, so that a result that ends the row is not marked as a part of it.
-        let mut next = self.scanner.next_cell().await?;
-        while let Some(cell) = next {
-            gathered.bytes += cell.bytes().len() as u64;
-            cells.push(cell);
-            any = true;
-            next = self.scanner.next_cell().await?;
-            let batch_full = self.batch.is_some_and(|batch| cells.len() >= batch);
-            if batch_full && next.is_some() {
-                gathered.results.push((std::mem::take(&mut cells), true));
-            }
-            if self.partials && gathered.bytes >= limits.bytes && next.is_some() {
-                if !cells.is_empty() {
-                    gathered.results.push((cells, true));
-                }
-                self.scanner.push_back(next);
-                return Ok(true);
-            }
-        }
-        if any {
-            if !cells.is_empty() {
-                gathered.results.push((cells, false));
-            }
-            self.count_row(gathered);
-        }
-        Ok(false)
-    }
-
-    fn add_row(&mut self, cells: Vec<Cell>, gathered: &mut Gathered) {
-        if cells.is_empty() {
-            return;
-        }
-        gathered.bytes += cells.iter().map(|cell| cell.bytes().len() as u64).sum::<u64>();
-        let size = self.batch.unwrap_or(cells.len());
-        let parts = cells.chunks(size.max(1)).collect::<Vec<_>>();
-        let last = parts.len() - 1;
-        for (index, part) in parts.into_iter().enumerate() {
-            gathered.results.push((part.to_vec(), index < last));
-        }
-        self.count_row(gathered);
-    }
-
-    fn count_row(&mut self, gathered: &mut Gathered) {
-        gathered.rows += 1;
-        self.rows_left = self.rows_left.map(|left| left.saturating_sub(1));
-    }
-}
-
-async fn collect_row(scanner: &mut RegionScanner) -> Result<Vec<Cell>> {
-    let mut cells = Vec::new();
-    while let Some(cell) = scanner.next_cell().await? {
-        cells.push(cell);
-    }
-    Ok(cells)
 }
 
 // === impl Scanners ===

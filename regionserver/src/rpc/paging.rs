@@ -1,0 +1,262 @@
+//! One call of a scan: gathering rows until a limit of the call is reached.
+
+use basalt_model::Cell;
+use tokio::time::Instant;
+
+use super::Result;
+use crate::filter::Filter;
+use crate::region::RegionScanner;
+
+/// The rows that a scan has left.
+pub(super) struct Paging {
+    pub(super) scanner: RegionScanner,
+    pub(super) filter: Option<Box<dyn Filter>>,
+    /// How many cells a result holds at most; a wider row is cut into several.
+    pub(super) batch: Option<usize>,
+    /// How many rows the whole scan returns at most.
+    pub(super) rows_left: Option<u64>,
+    /// The row that was cut, if one was.
+    pub(super) inside_row: bool,
+    /// Whether the client can stitch rows that were cut.
+    pub(super) partials: bool,
+}
+
+/// Why a reply was closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// The limits of this call are reached.
+    Call,
+    /// The time is over.
+    Time,
+    /// There are no more rows in the region.
+    Region,
+    /// The scan wants no more rows, of any region.
+    Scan,
+}
+
+/// What a call has gathered.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) results: Vec<(Vec<Cell>, bool)>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+/// The limits of one call.
+pub(super) struct Limits {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) until: Option<Instant>,
+}
+
+// === impl Paging ===
+
+impl Paging {
+    /// Gathers results until a limit is reached.
+    pub(super) async fn gather(&mut self, limits: &Limits, gathered: &mut Gathered) -> Result<End> {
+        loop {
+            if gathered.rows >= limits.rows || gathered.bytes >= limits.bytes {
+                return Ok(End::Call);
+            }
+            if limits.until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(End::Time);
+            }
+            if self.rows_left == Some(0)
+                || self.filter.as_ref().is_some_and(|filter| filter.is_done())
+            {
+                return Ok(End::Scan);
+            }
+            let row = if std::mem::take(&mut self.inside_row) {
+                None
+            } else {
+                match self.scanner.next_row().await? {
+                    Some(row) => Some(row),
+                    None => return Ok(End::Region),
+                }
+            };
+            match (&mut self.filter, row) {
+                (Some(filter), Some(row)) => {
+                    let cells = collect_row(&mut self.scanner).await?;
+                    if let Some(cells) = filter.filter_row(&row, cells) {
+                        self.add_row(cells, gathered);
+                    }
+                }
+                _ => {
+                    if self.gather_row(limits, gathered).await? {
+                        self.inside_row = true;
+                        return Ok(End::Call);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gathers the rest of the present row. Returns whether it was cut by the limit of bytes.
+    async fn gather_row(&mut self, limits: &Limits, gathered: &mut Gathered) -> Result<bool> {
+        let mut cells = Vec::new();
+        let mut any = false;
+        // One cell is read ahead, so that a result that ends the row is not marked as a part of it.
+        let mut next = self.scanner.next_cell().await?;
+        while let Some(cell) = next {
+            gathered.bytes += cell.bytes().len() as u64;
+            cells.push(cell);
+            any = true;
+            next = self.scanner.next_cell().await?;
+            let batch_full = self.batch.is_some_and(|batch| cells.len() >= batch);
+            if batch_full && next.is_some() {
+                gathered.results.push((std::mem::take(&mut cells), true));
+            }
+            if self.partials && gathered.bytes >= limits.bytes && next.is_some() {
+                if !cells.is_empty() {
+                    gathered.results.push((cells, true));
+                }
+                self.scanner.push_back(next);
+                return Ok(true);
+            }
+        }
+        if any {
+            if !cells.is_empty() {
+                gathered.results.push((cells, false));
+            }
+            self.count_row(gathered);
+        }
+        Ok(false)
+    }
+
+    fn add_row(&mut self, cells: Vec<Cell>, gathered: &mut Gathered) {
+        if cells.is_empty() {
+            return;
+        }
+        gathered.bytes += cells.iter().map(|cell| cell.bytes().len() as u64).sum::<u64>();
+        let size = self.batch.unwrap_or(cells.len());
+        let parts = cells.chunks(size.max(1)).collect::<Vec<_>>();
+        let last = parts.len() - 1;
+        for (index, part) in parts.into_iter().enumerate() {
+            gathered.results.push((part.to_vec(), index < last));
+        }
+        self.count_row(gathered);
+    }
+
+    fn count_row(&mut self, gathered: &mut Gathered) {
+        gathered.rows += 1;
+        self.rows_left = self.rows_left.map(|left| left.saturating_sub(1));
+    }
+}
+
+async fn collect_row(scanner: &mut RegionScanner) -> Result<Vec<Cell>> {
+    let mut cells = Vec::new();
+    while let Some(cell) = scanner.next_cell().await? {
+        cells.push(cell);
+    }
+    Ok(cells)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::testing::{TestServer, put, range, shown};
+    use crate::region::{Region, RowRead};
+    use basalt_fs::MemoryFileSystem;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const ALL: Limits = Limits { rows: u64::MAX, bytes: u64::MAX, until: None };
+
+    /// Rows `a` to `c` of three columns each.
+    async fn region() -> Arc<Region> {
+        let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
+        let region = server.region(1).await;
+        for row in ["a", "b", "c"] {
+            for column in ["f:1", "f:2", "g:3"] {
+                put(&region, row, column, row).await.unwrap();
+            }
+        }
+        region
+    }
+
+    async fn paging(region: &Region) -> Paging {
+        Paging {
+            scanner: region.scan(&RowRead::all(), range("", false)).await.unwrap(),
+            filter: None,
+            batch: None,
+            rows_left: None,
+            inside_row: false,
+            partials: true,
+        }
+    }
+
+    /// What one call answers: the results, those that are parts with a `+`, and why it ended.
+    async fn call(paging: &mut Paging, limits: Limits) -> (Vec<String>, End) {
+        let mut gathered = Gathered::default();
+        let end = paging.gather(&limits, &mut gathered).await.unwrap();
+        let results = gathered.results.into_iter().map(|(cells, partial)| {
+            let cells: Vec<String> = cells.iter().map(shown).collect();
+            cells.join(" ") + if partial { " +" } else { "" }
+        });
+        (results.collect(), end)
+    }
+
+    fn owned(results: &[&str]) -> Vec<String> {
+        results.iter().map(|result| (*result).to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_at_its_rows_and_the_next_goes_on() {
+        let region = region().await;
+        let mut paging = paging(&region).await;
+        let (results, end) = call(&mut paging, Limits { rows: 2, ..ALL }).await;
+        assert_eq!(results, owned(&["f:1=a f:2=a g:3=a", "f:1=b f:2=b g:3=b"]));
+        assert_eq!(end, End::Call);
+        let (results, end) = call(&mut paging, Limits { rows: 2, ..ALL }).await;
+        assert_eq!((results, end), (owned(&["f:1=c f:2=c g:3=c"]), End::Region));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_of_the_whole_scan_ends_it() {
+        let region = region().await;
+        let mut paging = Paging { rows_left: Some(1), ..paging(&region).await };
+        let (results, end) = call(&mut paging, ALL).await;
+        assert_eq!((results.len(), end), (1, End::Scan));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_that_does_not_fit_is_cut_and_loses_no_cell() {
+        let region = region().await;
+        let mut paging = paging(&region).await;
+        let small = || Limits { bytes: 1, ..ALL };
+        for expected in ["f:1=a +", "f:2=a +", "g:3=a", "f:1=b +"] {
+            let (results, end) = call(&mut paging, small()).await;
+            assert_eq!((results, end), (owned(&[expected]), End::Call));
+        }
+        let (results, end) = call(&mut paging, ALL).await;
+        assert_eq!(results, owned(&["f:2=b g:3=b", "f:1=c f:2=c g:3=c"]));
+        assert_eq!(end, End::Region);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_cannot_stitch_get_whole_rows() {
+        let region = region().await;
+        let mut paging = Paging { partials: false, ..paging(&region).await };
+        let (results, end) = call(&mut paging, Limits { bytes: 1, ..ALL }).await;
+        assert_eq!((results, end), (owned(&["f:1=a f:2=a g:3=a"]), End::Call));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_cuts_rows_into_results() {
+        let region = region().await;
+        let mut paging = Paging { batch: Some(2), ..paging(&region).await };
+        let (results, end) = call(&mut paging, Limits { rows: 1, ..ALL }).await;
+        assert_eq!((results, end), (owned(&["f:1=a f:2=a +", "g:3=a"]), End::Call));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_whose_time_is_over_returns_without_rows_and_loses_none() {
+        let region = region().await;
+        let mut paging = paging(&region).await;
+        let over = Instant::now() + Duration::from_millis(1);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let (results, end) = call(&mut paging, Limits { until: Some(over), ..ALL }).await;
+        assert_eq!((results.len(), end), (0, End::Time));
+        assert_eq!(call(&mut paging, ALL).await.0.len(), 3);
+    }
+}

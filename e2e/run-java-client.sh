@@ -1,15 +1,18 @@
 #!/bin/bash
 # run-java-client.sh: the stock Apache HBase client and store-file tool against a cluster.
 #   TARGET=hbase       (default) Apache HBase itself, started and stopped here: proves the programs
+#   TARGET=basalt      a cluster of `basalt local`, started and stopped here; BASALT names the binary
+#                      (default: release/basalt in $CARGO_TARGET_DIR or the repository's target)
 #   TARGET=endpoints   a cluster that runs already, named by
 #     ZK_QUORUM, ZK_PORT, ZNODE_PARENT   for the zk registry
 #     BOOTSTRAP_SERVERS                  for the rpc registry
 #     KILL_COMMAND       kills one region server (kill -9) that serves regions; required
 #     RESTART_COMMAND    brings it back, and returns when it serves; required with two registries
-#     STORE_FILES        a folder; each file below it named like a store file (32 hex digits) is
-#                        read by HFilePrettyPrinter after a flush, and there must be at least one
+#     STORE_FILES        the folder `data/default` of the storage root: after a flush the store files
+#                        of TABLE, and of a table of each compression, are read by HFilePrettyPrinter
+#     STORE_FILES_PRINTED  how many of TABLE, the largest first (8)
 #     ACROSS_KILL_OPTIONS  more options of that scenario (`--empty-repeats 1` for Apache HBase)
-# Further: REGISTRIES ("zk rpc"), TABLE (e2e), SECONDS_UNDER_LOAD (30), CLIENT_SETTINGS (-Dx=y …),
+# Further: REGISTRIES ("zk rpc"), TABLE (e2e), SECONDS_UNDER_LOAD (15), CLIENT_SETTINGS (-Dx=y …),
 # RESULTS (a folder for logs and JSON, default: a new one under /tmp).
 # Exit code 0 only if everything ran and was right.
 set -euo pipefail
@@ -17,7 +20,8 @@ E2E=$(dirname "$(readlink -f "$0")")
 TARGET=${TARGET:-hbase}
 REGISTRIES=${REGISTRIES:-zk rpc}
 TABLE=${TABLE:-e2e}
-SECONDS_UNDER_LOAD=${SECONDS_UNDER_LOAD:-30}
+SECONDS_UNDER_LOAD=${SECONDS_UNDER_LOAD:-15}
+STORE_FILES_PRINTED=${STORE_FILES_PRINTED:-8}
 CLIENT_SETTINGS=${CLIENT_SETTINGS:-}
 RESULTS=${RESULTS:-$(mktemp -d /tmp/basalt-java-client.XXXXXX)}
 mkdir -p "$RESULTS"
@@ -54,6 +58,43 @@ start_apache_hbase() {
   ACROSS_KILL_OPTIONS="--empty-repeats 1"
 }
 
+start_basalt() {
+  BASALT=${BASALT:-${CARGO_TARGET_DIR:-$E2E/../target}/release/basalt}
+  [ -x "$BASALT" ] || die "no program $BASALT (cargo build --release -p basalt)"
+  local out=$RESULTS/basalt.log
+  setsid "$BASALT" local -f "$E2E/../examples/cluster.yaml" --data "$RESULTS/data" --free-ports \
+    >"$out" 2>&1 </dev/null &
+  BASALT_PID=$!
+  trap 'kill -TERM "$BASALT_PID" 2>/dev/null || true' EXIT
+  local try
+  for try in $(seq 300); do
+    grep -q '^Ctrl-C stops the cluster' "$out" && break
+    kill -0 "$BASALT_PID" 2>/dev/null && [ "$try" -lt 300 ] || die "basalt local: $out"
+    sleep 0.2
+  done
+  ZK_QUORUM=127.0.0.1 ZNODE_PARENT=/hbase STORE_FILES=$RESULTS/data/demo-data/data/default
+  ZK_PORT=$(sed -nE 's/^ *hbase\.zookeeper\.quorum = [^:]*:([0-9]+).*/\1/p' "$out")
+  BOOTSTRAP_SERVERS=$(sed -nE 's/^ *hbase\.masters = //p' "$out")
+  # `basalt local` starts what died again by itself.
+  local pids="sed -nE 's/^regionserver-1 .*ready after .*\(pid ([0-9]+)\)\$/\1/p' '$out'"
+  KILL_COMMAND="$pids | wc -l >'$RESULTS/starts'; kill -9 \$($pids | tail -1)"
+  RESTART_COMMAND="for try in \$(seq 150); do
+      [ \$($pids | wc -l) -gt \$(cat '$RESULTS/starts') ] && exit 0; sleep 0.2
+    done; exit 1"
+}
+
+# Ctrl-C ends the cluster, and nothing of it is left.
+stop_basalt() {
+  local child left=0 children; children=$(pgrep -P "$BASALT_PID")
+  kill -INT "$BASALT_PID"
+  timeout 30 tail --pid="$BASALT_PID" -f /dev/null || { echo "does not stop"; return 1; }
+  for child in $children; do
+    if kill -0 "$child" 2>/dev/null; then echo "process $child is left"; left=1; fi
+  done
+  tail -1 "$RESULTS/basalt.log"
+  return "$left"
+}
+
 client() { # client REGISTRY OPTION... SCENARIO
   local registry=$1; shift
   local where
@@ -77,14 +118,35 @@ store_file() {
   grep -qx "Scanned kv count -> $printed" "$RESULTS/print.txt"
 }
 
+store_files() { # store_files TABLE: its store files, the largest first
+  find "$STORE_FILES/$1" -type f -printf '%s %p\n' | grep -E '/[0-9a-f]{32}$' | sort -rn |
+    cut -d' ' -f2-
+}
+
+printed_cells() { awk '{ sum += $1 } END { print sum + 0 }' "$RESULTS/printed-cells"; }
+
+# The table of a compression: all that was written is in its store files, compressed that way.
+compressed_table() { # compressed_table COMPRESSION CELLS
+  local file
+  : >"$RESULTS/printed-cells"
+  for file in $(store_files "${TABLE}_$1"); do
+    store_file "$file" || return 1
+    grep -qi "^ *compressionCodec=$1," "$RESULTS/print.txt" ||
+      { echo "$file is not compressed by $1"; return 1; }
+  done
+  echo "$(printed_cells) cells printed, $2 written"
+  [ "$(printed_cells)" = "$2" ]
+}
+
 for registry in $REGISTRIES; do
   case $registry in zk|rpc) ;; *) die "REGISTRIES: $registry (allowed: zk, rpc)" ;; esac
 done
 "$E2E/java/build.sh" >"$RESULTS/build.log" 2>&1 || die "build: $RESULTS/build.log"
 case $TARGET in
   hbase) start_apache_hbase ;;
+  basalt) start_basalt ;;
   endpoints) ;;
-  *) die "TARGET=$TARGET (allowed: hbase, endpoints)" ;;
+  *) die "TARGET=$TARGET (allowed: hbase, basalt, endpoints)" ;;
 esac
 case " $REGISTRIES " in *" zk "*) need ZK_QUORUM; need ZK_PORT ;; esac
 case " $REGISTRIES " in *" rpc "*) need BOOTSTRAP_SERVERS ;; esac
@@ -107,15 +169,18 @@ for file in "$E2E"/../crates/storage/tests/golden/*.hfile; do
 done
 if [ -n "${STORE_FILES:-}" ]; then
   step flush client "${REGISTRIES%% *}" flush
-  rm -f "$RESULTS/printed-cells"
-  while read -r file; do
+  : >"$RESULTS/printed-cells"
+  for file in $(store_files "$TABLE" | sed -n "1,${STORE_FILES_PRINTED}p"); do
     step "print-$(basename "$file")" store_file "$file"
-  done < <(find "$STORE_FILES" -type f | grep -E '/[0-9a-f]{32}$' | LC_ALL=C sort)
-  if ! grep -qs '^[1-9]' "$RESULTS/printed-cells"; then
-    failures=$((failures + 1))
-    say "FAILED  no store file with cells below $STORE_FILES"
-  fi
+  done
+  step "printed-cells" test "$(printed_cells)" -gt 0
+  step compressions client "${REGISTRIES%% *}" --json "$RESULTS/compressions.json" compressions
+  cells=$(grep -o '"cells": *[0-9]*' "$RESULTS/compressions.json" | grep -o '[0-9]*$')
+  for compression in none gz snappy lz4 zstd; do
+    step "print-$compression" compressed_table "$compression" "$cells"
+  done
 fi
+[ "$TARGET" != basalt ] || step stop stop_basalt
 
 say "$failures failed"
 [ "$failures" = 0 ]

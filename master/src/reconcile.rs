@@ -341,6 +341,15 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_given_to_servers_that_all_stop() {
+        let mut view = view(&["a", "b"], 4);
+        view.regions.values_mut().next().unwrap().record.state = RegionState::Closed;
+        let mut known = known(&["a", "b"]);
+        known.draining = view.servers.keys().cloned().collect();
+        assert_eq!(decide(&view, &known), Decisions::default());
+    }
+
+    #[test]
     fn nothing_is_balanced_while_a_server_is_to_be_recovered() {
         let mut view = view(&["a", "b", "c"], 9);
         view.servers.remove(&server("a"));

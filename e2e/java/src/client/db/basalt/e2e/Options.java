@@ -13,11 +13,12 @@ import org.apache.hadoop.hbase.TableName;
 record Options(String scenario, Map<String, String> named, Map<String, String> settings) {
   static final String USAGE = """
       usage: StockClient OPTION... SCENARIO
-      scenarios: create, crud, filters, admin, flush, across-kill
+      scenarios: create, crud, filters, admin, compressions, flush, across-kill
         --registry zk|rpc          how the client finds the cluster
         --zk-quorum HOST[,HOST]    with --zk-port PORT and --znode-parent /PATH (default /hbase)
         --bootstrap HOST:PORT,...  masters or region servers
-        --table NAME               made afresh by create, crud, filters, admin and across-kill
+        --table NAME               made afresh by create, crud, filters, admin and across-kill;
+                                   compressions appends the name of each compression
         --json FILE                the summary goes there too
         -DNAME=VALUE               a setting of the HBase client
       of across-kill:

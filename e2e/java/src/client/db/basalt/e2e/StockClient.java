@@ -60,6 +60,9 @@ public final class StockClient {
         new FilterChecks(connection, options.table(), checks).run();
       }
       case "admin" -> new AdminChecks(connection, options.table(), checks).run();
+      case "compressions" -> {
+        return new CompressionChecks(connection, options.table(), checks).run();
+      }
       case "flush" -> Tables.flush(connection, options.table());
       case "across-kill" -> {
         Tables.createFresh(connection, options.table());

@@ -11,11 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use basalt_fs::MemoryFileSystem;
 use basalt_runtime::{Random, Seams};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use turmoil::Sim;
 
 use crate::plan::{self, Layout, Plan};
-use crate::process::{Life, Process, Processes, State, Volume, boxed, seams};
+use crate::process::{Life, Process, Processes, State, Volume, seams};
 use crate::seed::Seed;
 use crate::trace::Trace;
 
@@ -72,7 +73,7 @@ impl Cluster {
         let plan = Arc::clone(&self.plan);
         self.host(&plan::coordinator(id), MemoryFileSystem::new(), 1, move |life| {
             let config = plan.coordinator(id);
-            boxed(basalt_coordinator::run(config, life.seams, life.files, life.shutdown))
+            basalt_coordinator::run(config, life.seams, life.files, life.shutdown).boxed()
         });
     }
 
@@ -82,7 +83,7 @@ impl Cluster {
         let plan = Arc::clone(&self.plan);
         self.host(&plan::master(number), shared.clone(), 1 + number, move |life| {
             let config = plan.master(number, life.instance);
-            boxed(basalt_master::run(config, life.seams, life.files, life.shutdown))
+            basalt_master::run(config, life.seams, life.files, life.shutdown).boxed()
         });
     }
 
@@ -90,7 +91,7 @@ impl Cluster {
         let plan = Arc::clone(&self.plan);
         self.host(&plan::region_server(number), shared.clone(), 101 + number, move |life| {
             let config = plan.region_server(number, life.instance);
-            boxed(basalt_regionserver::run(config, life.seams, life.files, life.shutdown))
+            basalt_regionserver::run(config, life.seams, life.files, life.shutdown).boxed()
         });
     }
 

@@ -9,6 +9,10 @@
 //! readers of a `watch`, the keys of a `HashMap`); the program `basalt-sim` puts that under the
 //! seed too, which can be done once in a process. So the same seed gives the same trace in two
 //! runs of the program, not in two runs within one process.
+//!
+//! ```text
+//! cargo run -p basalt-sim -- --seed 7 --seconds 10 --trace trace.txt
+//! ```
 
 pub mod clock;
 pub mod cluster;

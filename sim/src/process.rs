@@ -1,7 +1,6 @@
 //! Simulated processes: which are up, and how one lives.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -167,11 +166,4 @@ pub(crate) fn seams(
             trace.clone(),
         )),
     }
-}
-
-/// The future of a role on the heap: they are large.
-pub(crate) fn boxed<E: 'static>(
-    role: impl Future<Output = Result<(), E>> + Send + 'static,
-) -> BoxFuture<'static, Result<(), E>> {
-    Box::pin(role)
 }

@@ -149,6 +149,14 @@ impl Table {
         Outcome::of(self.write_once(&write, wait).await.map(|_| ()))
     }
 
+    /// Looks up again where `row` is before the next attempt: for a caller that gives up waiting
+    /// sooner than the attempt itself.
+    pub fn doubt(&self, row: &[u8]) {
+        if let Some(location) = self.regions.fresh(Place::Of(row)) {
+            self.connection.shared.deny(&self.regions, &location);
+        }
+    }
+
     /// One attempt to read a row, within `wait`. As [`Table::try_put`].
     pub async fn try_get(&self, get: &Get, wait: Duration) -> Outcome<RowResult> {
         Outcome::of(self.get_once(get, wait).await)

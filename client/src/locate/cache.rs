@@ -60,7 +60,7 @@ impl TableRegions {
     }
 
     /// The location at `place`, if it is known and was not denied.
-    pub(super) fn fresh(&self, place: Place<'_>) -> Option<Arc<RegionLocation>> {
+    pub(crate) fn fresh(&self, place: Place<'_>) -> Option<Arc<RegionLocation>> {
         let slots = self.slots.read();
         let slot = find(&slots, place)?;
         (!slot.stale).then(|| slot.location.clone())

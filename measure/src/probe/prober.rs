@@ -14,12 +14,12 @@ use basalt_model::{ServerName, TableName};
 use basalt_runtime::{Seams, Shutdown};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::{Audit, Ledger, RegionRows, RunId};
 use crate::measurement::{Fault, Measurement, Totals};
-use crate::outage::{Attempt, Outcome, OutageTracker, RegionOutages};
+use crate::outage::{ATTEMPT_PATIENCE, Attempt, OutageTracker, Outcome, RegionOutages};
 use crate::timeline::{Kind, Timeline};
 
 /// How a probe works.
@@ -31,8 +31,6 @@ pub struct ProbeConfig {
     pub family: String,
     /// How often each region gets a write and a read.
     pub pace: Duration,
-    /// How long an attempt has.
-    pub attempt: Duration,
     /// How long the values are, in bytes.
     pub value_bytes: usize,
 }
@@ -67,12 +65,26 @@ struct RegionProbe {
     reads: Mutex<OutageTracker>,
 }
 
+/// When a stream makes its next attempt.
+struct Pace {
+    next: Instant,
+    every: Duration,
+    /// The pause after an attempt that was refused.
+    repeat: Duration,
+}
+
 /// The fastest pace: each region gets 100 writes a second.
 const PACE_MIN: Duration = Duration::from_millis(10);
 /// With many regions, so many writes a second in all.
 const WRITES_PER_SECOND_MAX: u64 = 2_000;
 /// How long the answer to a late attempt is still waited for.
 const LATE_ANSWER: Duration = Duration::from_secs(30);
+/// How soon an attempt that was refused is repeated. With many regions a little later: attempts of
+/// hundreds of regions that are all out would take the machine from the servers.
+const REPEAT_MIN: Duration = Duration::from_millis(10);
+const REPEAT_MAX: Duration = Duration::from_millis(50);
+/// How far behind its pace a stream may be and still catch up.
+const CATCH_UP_MAX: Duration = Duration::from_millis(100);
 /// The column that is written.
 const QUALIFIER: &[u8] = b"v";
 /// How often reading a region back is tried.
@@ -81,15 +93,14 @@ const AUDIT_ATTEMPTS: usize = 5;
 // === impl ProbeConfig ===
 
 impl ProbeConfig {
-    /// The settings by which outages are measured: an attempt has 250 ms, and each region gets a
-    /// write every 10 ms, or 2,000 a second in all with more than 20 regions.
+    /// The settings by which outages are measured: each region gets a write every 10 ms, or 2,000
+    /// a second in all with more than 20 regions.
     pub fn standard(table: TableName, family: &str, regions: usize) -> Self {
         let shared = Duration::from_micros(regions as u64 * 1_000_000 / WRITES_PER_SECOND_MAX);
         Self {
             table,
             family: family.to_owned(),
             pace: PACE_MIN.max(shared),
-            attempt: Duration::from_millis(250),
             value_bytes: 100,
         }
     }
@@ -138,6 +149,7 @@ impl Probe {
             );
             let (one, other) = (Arc::clone(region), Arc::clone(region));
             tasks.spawn(write_stream(Arc::clone(&shared), one, delay, tasks.clone(), stop.clone()));
+            let delay = delay + shared.config.pace / 2;
             tasks.spawn(read_stream(Arc::clone(&shared), other, delay, stop.clone()));
         }
         Ok(Self { shared, regions, tasks, stop })
@@ -253,8 +265,9 @@ impl Shared {
             match self.scan_back(region).await {
                 Ok(present) => return Ok(present),
                 Err(error) if attempts == AUDIT_ATTEMPTS => return Err(error),
-                Err(_) => attempts += 1,
+                Err(error) => tracing::warn!("cannot read back, trying again: {error}"),
             }
+            attempts += 1;
         }
     }
 
@@ -275,6 +288,7 @@ impl Shared {
     }
 }
 
+/// Writes to one region until it is told to stop.
 async fn write_stream(
     shared: Arc<Shared>,
     region: Arc<RegionProbe>,
@@ -282,73 +296,121 @@ async fn write_stream(
     tasks: TaskTracker,
     stop: Shutdown,
 ) {
-    let mut ticks = ticks(&shared, delay);
-    let family = shared.config.family.clone();
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+    let mut pace = Pace::new(shared.config.pace, delay);
+    while pace.wait(&stop).await {
         let Some(number) = region.ledger.lock().begin() else { return };
-        let value = region.rows.value(number, shared.config.value_bytes);
-        let put = Put::new(region.rows.row(number)).column(family.as_bytes(), QUALIFIER, &value);
         let start = shared.begun.elapsed();
-        let (one, other) = (Arc::clone(&shared), Arc::clone(&region));
-        let answer = tasks.spawn(async move {
-            let outcome = one.table.try_put(&put, LATE_ANSWER).await;
-            match &outcome {
-                ClientOutcome::Acked(()) => other.ledger.lock().acknowledge(number),
-                ClientOutcome::Failed(_) => other.ledger.lock().refuse(),
-                ClientOutcome::Unknown(_) => {}
+        let answer = tasks.spawn(write_once(Arc::clone(&shared), Arc::clone(&region), number));
+        let outcome = match timeout(ATTEMPT_PATIENCE, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Outcome::Unknown,
+            Err(_) => {
+                shared.table.doubt(&region.rows.row(number));
+                Outcome::Unknown
             }
-            outcome.is_acked()
-        });
-        let outcome = match tokio::time::timeout(shared.config.attempt, answer).await {
-            Ok(Ok(true)) => Outcome::Succeeded,
-            Ok(_) => Outcome::Refused,
-            Err(_) => Outcome::Unknown,
         };
         let end = shared.begun.elapsed();
         shared.count(Kind::Write, &region.writes, Attempt { start, end, outcome });
+        pace.after(outcome);
     }
 }
 
+/// One write; its answer is noted however late it comes.
+async fn write_once(shared: Arc<Shared>, region: Arc<RegionProbe>, number: u32) -> Outcome {
+    let row = region.rows.row(number);
+    // What could not even be sent in time is not sent any more.
+    let located = timeout(ATTEMPT_PATIENCE, shared.table.locate(&row)).await;
+    if !matches!(located, Ok(Ok(_))) {
+        region.ledger.lock().refuse();
+        return Outcome::Refused;
+    }
+    let value = region.rows.value(number, shared.config.value_bytes);
+    let put = Put::new(row).column(shared.config.family.as_bytes(), QUALIFIER, &value);
+    match shared.table.try_put(&put, LATE_ANSWER).await {
+        ClientOutcome::Acked(()) => {
+            region.ledger.lock().acknowledge(number);
+            Outcome::Succeeded
+        }
+        ClientOutcome::Failed(error) => {
+            tracing::debug!(number, "write refused: {error}");
+            region.ledger.lock().refuse();
+            Outcome::Refused
+        }
+        ClientOutcome::Unknown(error) => {
+            tracing::debug!(number, "write unknown: {error}");
+            Outcome::Unknown
+        }
+    }
+}
+
+/// Reads the newest acknowledged row of one region until it is told to stop.
 async fn read_stream(
     shared: Arc<Shared>,
     region: Arc<RegionProbe>,
     delay: Duration,
     stop: Shutdown,
 ) {
-    let mut ticks = ticks(&shared, delay);
-    let family = shared.config.family.clone();
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let Some(number) = region.ledger.lock().newest() else { continue };
-        let get = Get::new(region.rows.row(number)).column(family.as_bytes(), QUALIFIER);
-        let start = shared.begun.elapsed();
-        let outcome = match shared.table.try_get(&get, shared.config.attempt).await {
-            ClientOutcome::Acked(result) => {
-                let value = result.value(family.as_bytes(), QUALIFIER);
-                if !value.is_some_and(|value| region.rows.is_value(number, value)) {
-                    shared.stale_reads.fetch_add(1, Ordering::Relaxed);
-                }
-                Outcome::Succeeded
-            }
-            ClientOutcome::Failed(_) => Outcome::Refused,
-            ClientOutcome::Unknown(_) => Outcome::Unknown,
+    let mut pace = Pace::new(shared.config.pace, delay);
+    while pace.wait(&stop).await {
+        let Some(number) = region.ledger.lock().newest() else {
+            pace.after(Outcome::Refused);
+            continue;
         };
+        let start = shared.begun.elapsed();
+        let outcome = read_once(&shared, &region, number).await;
         let end = shared.begun.elapsed();
         shared.count(Kind::Read, &region.reads, Attempt { start, end, outcome });
+        pace.after(outcome);
     }
 }
 
-fn ticks(shared: &Shared, delay: Duration) -> tokio::time::Interval {
-    let mut ticks = tokio::time::interval_at(Instant::now() + delay, shared.config.pace);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
+/// One strong read of what attempt `number` wrote, which was acknowledged.
+async fn read_once(shared: &Shared, region: &RegionProbe, number: u32) -> Outcome {
+    let family = shared.config.family.as_bytes();
+    let get = Get::new(region.rows.row(number)).column(family, QUALIFIER);
+    let attempt = shared.table.try_get(&get, ATTEMPT_PATIENCE);
+    match timeout(ATTEMPT_PATIENCE, attempt).await {
+        Ok(ClientOutcome::Acked(result)) => {
+            let value = result.value(family, QUALIFIER);
+            if !value.is_some_and(|value| region.rows.is_value(number, value)) {
+                tracing::warn!(number, "a strong read missed an acknowledged write");
+                shared.stale_reads.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Succeeded
+        }
+        Ok(ClientOutcome::Failed(_)) => Outcome::Refused,
+        Ok(ClientOutcome::Unknown(_)) | Err(_) => Outcome::Unknown,
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    fn new(every: Duration, delay: Duration) -> Self {
+        Self {
+            next: Instant::now() + delay,
+            every,
+            repeat: (every / 10).clamp(REPEAT_MIN, REPEAT_MAX),
+        }
+    }
+
+    /// Waits until it is time; `false` when it is time to stop.
+    async fn wait(&self, stop: &Shutdown) -> bool {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => false,
+            () = tokio::time::sleep_until(self.next) => true,
+        }
+    }
+
+    /// Sets the time of the next attempt. What took longer than the pace is caught up with, but no
+    /// outage is.
+    fn after(&mut self, outcome: Outcome) {
+        let now = Instant::now();
+        self.next = match outcome {
+            Outcome::Succeeded => (self.next + self.every).max(now - CATCH_UP_MAX),
+            Outcome::Refused => now + self.repeat,
+            Outcome::Unknown => now,
+        };
+    }
 }

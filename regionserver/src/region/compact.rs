@@ -56,7 +56,7 @@ impl Region {
         CompactionPolicy { files_min, ..CompactionPolicy::default() }.choose(&lengths)
     }
 
-    /// Puts one file, or none if nothing is left, in the place of `inputs`, which stay where they are.
+    /// Puts one file, or none if nothing is left, in the place of `inputs`, which stay on disk.
     pub(super) async fn merge(
         &self,
         family: &Bytes,

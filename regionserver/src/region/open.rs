@@ -53,8 +53,8 @@ pub(crate) async fn open(shared: Shared, request: OpenRegion) -> Result<Opened> 
     let replay_time = begun.elapsed();
     let last = region.order.lock().last;
     region.read_point.store(last.0, Ordering::Release);
-    // Rows may have got the highest timestamp already, from an owner whose clock was ahead; what they
-    // get from us must be above, or a delete of theirs would hide it.
+    // Rows may have got the highest timestamp already, from an owner whose clock was ahead; what
+    // they get from us must be above, or a delete of theirs would hide it.
     region.timestamp_floor_ms.fetch_add(1, Ordering::Relaxed);
     let region = Arc::new(region);
     Ok(Opened { region, open_sequence_id: last.next(), replay_time, replayed_bytes })
@@ -187,8 +187,8 @@ async fn write_first(
     Ok(manifest)
 }
 
-/// Removes what owners before us wrote aside and never put in its place: files of lower epochs only, as
-/// this order may be late and the region another's by now.
+/// Removes what owners before us wrote aside and never put in its place: files of lower epochs
+/// only, as this order may be late and the region another's by now.
 async fn remove_leftovers(shared: &Shared, request: &OpenRegion) -> Result<()> {
     let info = &request.record.info;
     let tmp = paths::region(&info.table, info.encoded_name()).join(TMP_FOLDER);

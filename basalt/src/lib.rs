@@ -4,12 +4,16 @@
 //! [`role`]: telemetry, signals, seams. [`local`] runs a whole cluster as child processes. Each
 //! subcommand is a file of its own with its arguments and a `run`.
 
+mod bench;
 mod coordinator;
 mod crds;
+mod demo;
 mod idle;
 pub mod local;
 mod manifest;
 mod master;
+mod probe;
+mod progress;
 mod regionserver;
 pub mod role;
 pub mod role_config;
@@ -31,6 +35,12 @@ struct Arguments {
 enum Command {
     /// Run a whole cluster on this machine, as the manifest declares it
     Local(local::Arguments),
+    /// Start a cluster, kill its servers under load, and show how it recovers
+    Demo(demo::Arguments),
+    /// Write and read every region of a cluster, and tell what faults cost
+    Probe(probe::Arguments),
+    /// Run YCSB's workloads against clusters, and compare them
+    Bench(bench::Arguments),
     /// Run one member of the coordinator
     Coordinator(role::Arguments),
     /// Run one master
@@ -52,6 +62,9 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Local(arguments) => local::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Coordinator(arguments) => role::run(&arguments, coordinator::run),
         Command::Master(arguments) => role::run(&arguments, master::run),
         Command::Regionserver(arguments) => role::run(&arguments, regionserver::run),

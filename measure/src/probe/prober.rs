@@ -4,7 +4,7 @@
 //! request goes on, for a server that wakes from a pause may still say yes, and must then have
 //! kept it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -192,6 +192,25 @@ impl Probe {
         regions.iter().filter_map(|number| self.regions.get(*number)).all(|region| {
             region.writes.lock().serves_since(moment) && region.reads.lock().serves_since(moment)
         })
+    }
+
+    /// The server with most regions of the table, as `host:port`.
+    ///
+    /// # Errors
+    /// The regions cannot be found.
+    pub async fn busiest_server(&self, connection: &Connection) -> Result<String, Error> {
+        let mut counts = BTreeMap::<String, usize>::new();
+        for location in connection.admin().regions(&self.shared.config.table).await? {
+            *counts.entry(location.server.address()).or_default() += 1;
+        }
+        let busiest = counts.into_iter().max_by_key(|(_, count)| *count);
+        Ok(busiest.map(|(server, _)| server).unwrap_or_default())
+    }
+
+    /// How many regions do not take writes at this moment.
+    pub fn regions_out(&self) -> usize {
+        let regions = self.regions.iter();
+        regions.filter(|region| region.writes.lock().out_since().is_some()).count()
     }
 
     /// The numbers of all regions.

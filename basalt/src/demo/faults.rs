@@ -1,0 +1,236 @@
+//! The faults, one after the other: each is done, waited out and undone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use basalt_client::Connection;
+use basalt_measure::outage::FaultWindow;
+use basalt_measure::probe::Probe;
+use basalt_measure::report::duration;
+use basalt_measure::{Fault, FaultKind, Phases};
+use tokio::time::Instant;
+
+use super::observer::{self, Observer};
+use super::{Arguments, Strike};
+use crate::local::{LocalCluster, PortName, RolePlan};
+use crate::role_config::RoleName;
+
+/// Does things to a cluster that is being probed.
+pub(super) struct Injector<'a> {
+    strike: Strike,
+    local: &'a LocalCluster,
+    connection: &'a Connection,
+    probe: &'a Probe,
+    observer: Observer,
+}
+
+/// How long a fault may be felt before the demo gives up.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
+/// How often is looked whether it still is.
+const POLL: Duration = Duration::from_millis(10);
+/// How long a paused server sleeps on after its regions are served elsewhere.
+const PAUSE_GOES_ON: Duration = Duration::from_secs(2);
+/// How long a process may take to be back, and regions to be spread over all servers again.
+const RETURN_PATIENCE: Duration = Duration::from_secs(30);
+
+// === impl Injector ===
+
+impl<'a> Injector<'a> {
+    pub(super) fn new(
+        arguments: &Arguments,
+        local: &'a LocalCluster,
+        connection: &'a Connection,
+        probe: &'a Probe,
+        observer: Observer,
+    ) -> Self {
+        Self { strike: arguments.fault, local, connection, probe, observer }
+    }
+
+    /// Strikes the next region server, and brings it back.
+    pub(super) async fn strike_region_server(&mut self, number: u32) -> anyhow::Result<Fault> {
+        let names = self.names(RoleName::RegionServer);
+        let victim = names[number as usize % names.len()].clone();
+        let port = self.port(&victim)?;
+        let affected = self.probe.regions_on(self.connection, |server| server.port == port).await?;
+        let wal_bytes = self.wal_bytes(port);
+        let supervisor = self.local.supervisor();
+        supervisor.hold(&victim).await?;
+        let (at, wall_ms) = (self.probe.now(), wall_ms());
+        match self.strike {
+            Strike::Kill => supervisor.kill(&victim).await?,
+            Strike::Pause => supervisor.pause(&victim).await?,
+            Strike::Term => supervisor.terminate(&victim).await?,
+        }
+        let recovered_at = self.wait_served(&affected, at).await?;
+        let record = self.observer.recovery(port).await.filter(|record| record.learnt_ms >= wall_ms);
+        let phases = record.map(|record| {
+            let learnt_after = Duration::from_millis(record.learnt_ms - wall_ms);
+            observer::phases(&record, learnt_after)
+        });
+        if self.strike == Strike::Pause {
+            // It wakes as a zombie, must see that it has been passed over, and leave.
+            tokio::time::sleep(PAUSE_GOES_ON).await;
+            supervisor.resume(&victim).await?;
+        }
+        let kind = self.strike.kind();
+        self.tell(kind, &victim, affected.len(), recovered_at.saturating_sub(at));
+        supervisor.release(&victim).await?;
+        self.wait_returned(&victim, port).await?;
+        let window = FaultWindow { at, recovered_at: Some(recovered_at), affected };
+        Ok(Fault { kind, victim, window, wal_bytes, phases })
+    }
+
+    /// Kills the active master.
+    pub(super) async fn kill_master(&mut self) -> anyhow::Result<Fault> {
+        let active = self.observer.active_master().await.context("there is no active master")?;
+        let names = self.names(RoleName::Master);
+        let is_active = |name: &&String| {
+            self.port(name).is_ok_and(|port| active.contains(&format!(",{port},")))
+        };
+        let victim = names.iter().find(is_active).context("the master is none of ours")?.clone();
+        let at = self.probe.now();
+        self.local.supervisor().kill(&victim).await?;
+        let deadline = Instant::now() + RECOVERY_PATIENCE;
+        while self.observer.active_master().await.is_none_or(|name| name == active) {
+            if Instant::now() > deadline {
+                bail!("no other master is active {RECOVERY_PATIENCE:?} after {victim} was killed");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.end(FaultKind::KillMaster, victim, at).await
+    }
+
+    /// Kills the coordinator's leader.
+    pub(super) async fn kill_coordinator_leader(&mut self) -> anyhow::Result<Fault> {
+        let victim = self.observer.coordinator_leader(self.local).await?;
+        let at = self.probe.now();
+        self.local.supervisor().kill(&victim).await?;
+        let deadline = Instant::now() + RECOVERY_PATIENCE;
+        while self.observer.coordinator_leader(self.local).await.is_err() {
+            if Instant::now() > deadline {
+                bail!("the coordinator has no leader {RECOVERY_PATIENCE:?} after {victim} was killed");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.end(FaultKind::KillCoordinatorLeader, victim, at).await
+    }
+
+    /// Kills every process at once, and starts them again.
+    pub(super) async fn kill_all(&mut self) -> anyhow::Result<Fault> {
+        let supervisor = self.local.supervisor();
+        let names: Vec<String> =
+            self.local.plan().processes.iter().map(|process| process.name.clone()).collect();
+        for name in &names {
+            supervisor.hold(name).await?;
+        }
+        let affected = self.probe.all_regions();
+        let at = self.probe.now();
+        let kills = names.iter().map(|name| supervisor.kill(name));
+        for killed in futures::future::join_all(kills).await {
+            killed?;
+        }
+        for name in &names {
+            supervisor.release(name).await?;
+        }
+        let recovered_at = self.wait_served(&affected, at).await?;
+        let felt = recovered_at.saturating_sub(at);
+        self.tell(FaultKind::KillAll, "all processes", affected.len(), felt);
+        let phases = Some(Phases { total: Some(felt), ..Phases::default() });
+        let window = FaultWindow { at, recovered_at: Some(recovered_at), affected };
+        let victim = "all".to_owned();
+        Ok(Fault { kind: FaultKind::KillAll, victim, window, wal_bytes: None, phases })
+    }
+
+    /// Ends a fault that concerns no region by itself.
+    async fn end(&self, kind: FaultKind, victim: String, at: Duration) -> anyhow::Result<Fault> {
+        let took_over = self.probe.now();
+        let recovered_at = self.wait_served(&self.probe.all_regions(), took_over).await?;
+        self.tell(kind, &victim, 0, took_over.saturating_sub(at));
+        self.local.supervisor().wait_ready(&victim, RETURN_PATIENCE).await?;
+        let total = Some(took_over.saturating_sub(at));
+        let window =
+            FaultWindow { at, recovered_at: Some(recovered_at), affected: BTreeSet::new() };
+        let phases = Some(Phases { total, ..Phases::default() });
+        Ok(Fault { kind, victim, window, wal_bytes: None, phases })
+    }
+
+    async fn wait_served(
+        &self,
+        regions: &BTreeSet<usize>,
+        since: Duration,
+    ) -> anyhow::Result<Duration> {
+        let deadline = Instant::now() + RECOVERY_PATIENCE;
+        while !self.probe.serve_since(regions, since) {
+            if Instant::now() > deadline {
+                bail!("not all regions are served {RECOVERY_PATIENCE:?} after the fault");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(self.probe.now())
+    }
+
+    /// Waits until the victim runs and has regions again.
+    async fn wait_returned(&self, victim: &str, port: u16) -> anyhow::Result<()> {
+        self.local.supervisor().wait_ready(victim, RETURN_PATIENCE).await?;
+        let deadline = Instant::now() + RETURN_PATIENCE;
+        let fair = self.probe.regions() / self.names(RoleName::RegionServer).len();
+        loop {
+            let on_victim = self.probe.regions_on(self.connection, |server| server.port == port);
+            if on_victim.await.is_ok_and(|regions| regions.len() + 1 >= fair) {
+                break;
+            }
+            if Instant::now() > deadline {
+                println!("     {victim} has got few regions back; going on");
+                break;
+            }
+            tokio::time::sleep(POLL * 10).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    }
+
+    fn names(&self, role: RoleName) -> Vec<String> {
+        let processes = self.local.plan().processes.iter();
+        processes.filter(|p| p.role == role).map(|p| p.name.clone()).collect()
+    }
+
+    fn port(&self, name: &str) -> anyhow::Result<u16> {
+        let processes = &self.local.plan().processes;
+        let process = processes.iter().find(|process| process.name == name);
+        let address = process.and_then(|process| process.address(PortName::Rpc));
+        Ok(address.with_context(|| format!("{name} has no port for clients"))?.port())
+    }
+
+    /// The length of the logs of the server at `port`, in bytes.
+    fn wal_bytes(&self, port: u16) -> Option<u64> {
+        let storage = self.local.plan().processes.iter().find_map(|process| match &process.file {
+            RolePlan::RegionServer(file) => Some(file.settings.server.storage.clone()),
+            _ => None,
+        })?;
+        let logs = storage.join("WALs");
+        let server = format!(",{port},");
+        let mut bytes = 0;
+        for folder in std::fs::read_dir(logs).ok()?.flatten() {
+            let name = folder.file_name().to_string_lossy().into_owned();
+            if !name.contains(&server) || name.ends_with("-splitting") {
+                continue;
+            }
+            for file in std::fs::read_dir(folder.path()).ok()?.flatten() {
+                bytes += file.metadata().ok()?.len();
+            }
+        }
+        Some(bytes)
+    }
+
+    fn tell(&self, kind: FaultKind, victim: &str, regions: usize, felt: Duration) {
+        let at = duration(self.probe.now());
+        let on = if regions == 0 { String::new() } else { format!(" ({regions} regions)") };
+        println!("{at:>8}  {} {victim}{on}: over after {}", kind.name(), duration(felt));
+    }
+}
+
+/// Milliseconds since 1970, as the servers of this machine see it.
+fn wall_ms() -> u64 {
+    basalt_runtime::Seams::system().clock.wall_ms()
+}

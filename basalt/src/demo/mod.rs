@@ -1,0 +1,204 @@
+//! `basalt demo`: a cluster on this machine, killed again and again under load.
+//!
+//! It starts the declared cluster on a folder of its own, probes every region, and does one fault
+//! after the other: to the region servers, to the active master, to the coordinator's leader. It
+//! ends well only if nothing that was acknowledged is missing.
+
+mod faults;
+mod load;
+mod observer;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use basalt_api::{Manifests, ValidatedCluster, validate};
+use basalt_measure::probe::{Probe, ProbeConfig};
+use basalt_measure::report::{Report, page, picture, summary};
+use basalt_measure::{Fault, FaultKind, Measurement, Target, wait_online};
+use basalt_runtime::Seams;
+
+use crate::local::{LocalCluster, LocalOptions, PortName, tell_nobody};
+use crate::role::Signals;
+use crate::role_config::RoleName;
+use faults::Injector;
+use observer::Observer;
+
+/// What `basalt demo` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The manifest; without it, the example with 3 region servers and 12 regions
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// How many times a region server is struck
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    kills: u32,
+    /// What is done to region servers: SIGKILL, SIGSTOP or SIGTERM
+    #[arg(long, value_enum, default_value = "kill")]
+    fault: Strike,
+    /// How much data the log holds unflushed before each strike
+    #[arg(long, value_name = "MB", default_value_t = 0)]
+    unflushed_mb: u64,
+    /// How many regions the table has, instead of what the manifest says
+    #[arg(long, value_name = "N")]
+    regions: Option<u32>,
+    /// Kill all processes at once, and start them again, instead of one after the other
+    #[arg(long)]
+    all_at_once: bool,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a page with the timeline
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write a picture of the first recovery, as SVG
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+    /// The folder for all data, which stays; without it, a temporary one
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// What is done to a region server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Strike {
+    Kill,
+    Pause,
+    Term,
+}
+
+/// The manifest of a demo that names none.
+const EXAMPLE: &str = include_str!("../../../examples/cluster.yaml");
+/// How long the processes and the table may take to be there.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the load runs undisturbed before the first fault and after the last.
+const CALM: Duration = Duration::from_secs(3);
+/// How long each process may take to stop at the end.
+const GRACE: Duration = Duration::from_secs(2);
+
+// === impl Strike ===
+
+impl Strike {
+    fn kind(self) -> FaultKind {
+        match self {
+            Self::Kill => FaultKind::KillRegionServer,
+            Self::Pause => FaultKind::PauseRegionServer,
+            Self::Term => FaultKind::TermRegionServer,
+        }
+    }
+}
+
+/// Runs the demo.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let cluster = read_manifest(arguments)?;
+    let temporary = tempfile::Builder::new().prefix("basalt-demo-").tempdir()?;
+    let data = arguments.data.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let measurement = runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            biased;
+            () = signals.next() => bail!("interrupted; the cluster was stopped"),
+            measurement = demonstrate(arguments, &cluster, data) => measurement,
+        }
+    })?;
+    write_reports(arguments, &measurement)?;
+    println!("{}", summary(&measurement));
+    match measurement.violations().as_slice() {
+        [] => Ok(()),
+        violations => bail!("{}", violations.join("; ")),
+    }
+}
+
+fn read_manifest(arguments: &Arguments) -> anyhow::Result<ValidatedCluster> {
+    let (file, text) = match &arguments.file {
+        Some(path) => {
+            let file = path.display().to_string();
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
+            (file, text)
+        }
+        None => ("examples/cluster.yaml".to_owned(), EXAMPLE.to_owned()),
+    };
+    let (mut cluster, mut tables) =
+        Manifests::from_yaml(&file, &text)?.into_single_cluster(&file)?;
+    if let Some(regions) = arguments.regions {
+        let Some(table) = tables.first_mut() else { bail!("{file} declares no table") };
+        table.spec.regions.count = Some(regions);
+    }
+    if arguments.unflushed_mb > 0 {
+        let config = &mut cluster.spec.region_servers.config;
+        load::keep_unflushed(config, arguments.unflushed_mb);
+    }
+    validate(&cluster, &tables).map_err(|problems| {
+        let lines: Vec<_> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+        anyhow::anyhow!("{file} cannot be run as it is:{}", lines.concat())
+    })
+}
+
+async fn demonstrate(
+    arguments: &Arguments,
+    cluster: &ValidatedCluster,
+    data: PathBuf,
+) -> anyhow::Result<Measurement> {
+    let seams = Seams::system();
+    let table = cluster.tables.first().context("the manifest declares no table to write to")?;
+    let family = table.descriptor.families.keys().next().context("the table has no family")?;
+    let options = LocalOptions {
+        data,
+        free_ports: true,
+        program: std::env::current_exe()?,
+        on_death: tell_nobody(),
+    };
+    println!("starting cluster {} ...", cluster.name);
+    let local = LocalCluster::start(cluster, options, &seams).await?;
+    local.supervisor().wait_all_ready(START_PATIENCE).await?;
+    let servers = local.plan().addresses(RoleName::Coordinator, PortName::Client);
+    let root = basalt_measure::DEFAULT_ROOT.to_owned();
+    let connection = Target::ZooKeeper { servers, root }.connect(&seams);
+    let name = &table.descriptor.name;
+    wait_online(&connection, name).await?;
+    let regions = connection.admin().regions(name).await?.len();
+    println!("{} processes run, table {name} has {regions} regions", local.plan().processes.len());
+    let config = ProbeConfig::standard(name.clone(), family, regions);
+    let probe = Probe::start(&connection, &seams, config).await?;
+    let observer = Observer::connect(&seams, &local).await?;
+    let mut injector = Injector::new(arguments, &local, &connection, &probe, observer);
+    tokio::time::sleep(CALM).await;
+    let mut faults: Vec<Fault> = Vec::new();
+    if arguments.all_at_once {
+        faults.push(injector.kill_all().await?);
+    } else {
+        for number in 0..arguments.kills {
+            if arguments.unflushed_mb > 0 {
+                let mebibytes = arguments.unflushed_mb;
+                load::write_unflushed(&connection, name, family, mebibytes, number).await?;
+            }
+            faults.push(injector.strike_region_server(number).await?);
+        }
+        faults.push(injector.kill_master().await?);
+        faults.push(injector.kill_coordinator_leader().await?);
+    }
+    tokio::time::sleep(CALM).await;
+    println!("reading back {} acknowledged writes ...", probe.acknowledged());
+    let title = format!("Basalt {}, cluster {}", env!("CARGO_PKG_VERSION"), cluster.name);
+    let measurement = probe.finish(&title, faults).await?;
+    local.supervisor().stop(GRACE).await;
+    Ok(measurement)
+}
+
+fn write_reports(arguments: &Arguments, measurement: &Measurement) -> anyhow::Result<()> {
+    let write = |path: &PathBuf, text: String| {
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    if let Some(path) = &arguments.json {
+        write(path, serde_json::to_string_pretty(&Report::of(measurement))? + "\n")?;
+    }
+    if let Some(path) = &arguments.report {
+        write(path, page(measurement))?;
+    }
+    if let Some(path) = &arguments.picture {
+        write(path, picture(measurement, 0).context("there was no fault to draw")?)?;
+    }
+    Ok(())
+}

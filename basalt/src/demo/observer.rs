@@ -1,0 +1,96 @@
+//! What the demo reads of the cluster's own records: who is the active master, how a recovery went,
+//! who leads the coordinator.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use basalt_cluster::{Nodes, pb};
+use basalt_measure::Phases;
+use basalt_runtime::Seams;
+use basalt_zk::{Client, Options};
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::local::{LocalCluster, PortName};
+use crate::role_config::RoleName;
+
+/// The node below which the records lie.
+const NODES_PARENT: &str = "/basalt";
+/// The observer's session must outlive all that is done to the coordinator.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a member may take to say whether it leads.
+const WORD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Reads the records of the cluster.
+pub(super) struct Observer {
+    seams: Seams,
+    client: Client,
+    nodes: Nodes,
+}
+
+// === impl Observer ===
+
+impl Observer {
+    pub(super) async fn connect(seams: &Seams, local: &LocalCluster) -> anyhow::Result<Self> {
+        let servers = local.plan().addresses(RoleName::Coordinator, PortName::Client);
+        let options = Options { silence_max: Some(WORD_TIMEOUT), ..Options::default() };
+        let client = Client::connect(seams, &servers, SESSION_TIMEOUT, options).await?;
+        Ok(Self { seams: seams.clone(), client, nodes: Nodes::below(NODES_PARENT) })
+    }
+
+    /// The name of the active master; `None` while there is none.
+    pub(super) async fn active_master(&self) -> Option<String> {
+        let (data, _) = self.client.get_data(&self.nodes.master()).await.ok()?;
+        Some(pb::MasterRecord::decode(data).ok()?.server_name)
+    }
+
+    /// The newest recovery of a server at `port` that has ended.
+    pub(super) async fn recovery(&self, port: u16) -> Option<pb::RecoveryRecord> {
+        let (mut names, _) = self.client.get_children(&self.nodes.recoveries()).await.ok()?;
+        names.sort();
+        for name in names.iter().rev() {
+            let path = format!("{}/{name}", self.nodes.recoveries());
+            let (data, _) = self.client.get_data(&path).await.ok()?;
+            let record = pb::RecoveryRecord::decode(data).ok()?;
+            let server = record.server_name.parse::<basalt_model::ServerName>().ok()?;
+            if server.port == port && record.done {
+                return Some(record);
+            }
+        }
+        None
+    }
+
+    /// The process that leads the coordinator.
+    pub(super) async fn coordinator_leader(&self, local: &LocalCluster) -> anyhow::Result<String> {
+        for process in &local.plan().processes {
+            let Some(address) = process.address(PortName::Client) else { continue };
+            let says = tokio::time::timeout(WORD_TIMEOUT, self.ask(&address.to_string())).await;
+            if matches!(says, Ok(Ok(text)) if text.contains("Mode: leader")) {
+                return Ok(process.name.clone());
+            }
+        }
+        Err(anyhow::anyhow!("no member of the coordinator says that it leads"))
+            .context("asked with srvr")
+    }
+
+    async fn ask(&self, address: &str) -> std::io::Result<String> {
+        let mut connection = self.seams.network.connect(address).await?;
+        connection.write_all(b"srvr").await?;
+        let mut answer = Vec::new();
+        connection.take(1 << 16).read_to_end(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+}
+
+/// The phases of a recovery, of which `detected_after` passed before the master learnt of the death.
+pub(super) fn phases(record: &pb::RecoveryRecord, detected_after: Duration) -> Phases {
+    let milliseconds = |number| Some(Duration::from_millis(number));
+    Phases {
+        detect: Some(detected_after + Duration::from_millis(record.detect_ms)),
+        fence: milliseconds(record.fence_ms),
+        split: milliseconds(record.split_ms),
+        assign: milliseconds(record.assign_ms),
+        replay: milliseconds(record.replay_ms),
+        total: Some(detected_after + Duration::from_millis(record.total_ms)),
+    }
+}

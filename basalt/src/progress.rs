@@ -1,0 +1,63 @@
+//! One line that tells how far something is: rewritten in place on a terminal, and elsewhere a line
+//! now and then.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
+
+/// The line.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    /// What was told last, and when, where there is no terminal.
+    stage: String,
+    told_at: Option<Instant>,
+}
+
+/// How often a line is printed where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+// === impl Progress ===
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            bar.set_style(style);
+        }
+        Self { bar, stage: String::new(), told_at: None }
+    }
+
+    /// Tells that `stage` is as far as `text` says.
+    pub(crate) fn tell(&mut self, stage: &str, text: &str) {
+        if !self.bar.is_hidden() {
+            if self.stage != stage && !self.stage.is_empty() {
+                // The line of the stage before stays.
+                self.bar.suspend(|| eprintln!("  {}", self.bar.message()));
+            }
+            self.bar.set_message(text.to_owned());
+            self.bar.tick();
+        } else if self.stage != stage
+            || self.told_at.is_none_or(|told_at| told_at.elapsed() >= LINE_INTERVAL)
+        {
+            eprintln!("{text}");
+            self.told_at = Some(Instant::now());
+        }
+        stage.clone_into(&mut self.stage);
+    }
+
+    /// Prints a line that stays.
+    pub(crate) fn line(&self, text: &str) {
+        if self.bar.is_hidden() {
+            eprintln!("{text}");
+        } else {
+            self.bar.suspend(|| eprintln!("{text}"));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

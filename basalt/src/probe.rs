@@ -13,9 +13,7 @@ use basalt_client::Connection;
 use basalt_measure::outage::FaultWindow;
 use basalt_measure::probe::{Probe, ProbeConfig};
 use basalt_measure::report::{Report, duration, page, picture, summary, thousands};
-use basalt_measure::{
-    DEFAULT_ROOT, Fault, FaultKind, Measurement, Target, describe, ensure_table,
-};
+use basalt_measure::{DEFAULT_ROOT, Fault, FaultKind, Measurement, Target, describe, ensure_table};
 use basalt_model::TableName;
 use basalt_runtime::Seams;
 use tokio::process::Command;
@@ -116,7 +114,10 @@ async fn measure(arguments: &Arguments, target: &Target) -> anyhow::Result<Measu
     let regions = connection.admin().regions(table).await?.len();
     let mut signals = Signals::listen()?;
     let config = ProbeConfig::standard(table.clone(), &family, regions);
-    println!("{name}\ntable {table}, {regions} regions, each written and read every {:?}", config.pace);
+    println!(
+        "{name}\ntable {table}, {regions} regions, each written and read every {:?}",
+        config.pace
+    );
     let probe = Probe::start(&connection, &seams, config).await?;
     let mut faults = Vec::new();
     tokio::select! {
@@ -199,7 +200,9 @@ impl FaultArguments {
     ) -> anyhow::Result<Fault> {
         let of_region_server = matches!(
             self.fault_kind,
-            FaultKind::KillRegionServer | FaultKind::PauseRegionServer | FaultKind::TermRegionServer
+            FaultKind::KillRegionServer
+                | FaultKind::PauseRegionServer
+                | FaultKind::TermRegionServer
         );
         let victim = match self.victims.as_slice() {
             [] if of_region_server => probe.busiest_server(connection).await?,

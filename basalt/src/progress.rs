@@ -45,15 +45,6 @@ impl Progress {
         }
         stage.clone_into(&mut self.stage);
     }
-
-    /// Prints a line that stays.
-    pub(crate) fn line(&self, text: &str) {
-        if self.bar.is_hidden() {
-            eprintln!("{text}");
-        } else {
-            self.bar.suspend(|| eprintln!("{text}"));
-        }
-    }
 }
 
 impl Drop for Progress {

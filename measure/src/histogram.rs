@@ -23,9 +23,7 @@ const MAX_US: u64 = 3_600_000_000;
 impl Histogram {
     /// Counts one latency.
     pub fn record(&mut self, latency: Duration) {
-        let us = u64::try_from(latency.as_micros())
-            .unwrap_or(MAX_US)
-            .min(MAX_US);
+        let us = u64::try_from(latency.as_micros()).unwrap_or(MAX_US).min(MAX_US);
         let index = bucket_of(us);
         if index >= self.counts.len() {
             self.counts.resize(index + 1, 0);

@@ -102,10 +102,8 @@ impl Measurement {
         let mut violations = Vec::new();
         if self.audit.lost > 0 {
             let Self { audit, .. } = self;
-            violations.push(format!(
-                "{} of {} acknowledged writes were lost",
-                audit.lost, audit.acked
-            ));
+            violations
+                .push(format!("{} of {} acknowledged writes were lost", audit.lost, audit.acked));
         }
         if self.stale_reads > 0 {
             violations.push(format!(

@@ -146,10 +146,7 @@ impl OutageTracker {
         }
         self.last_success = Some(attempt.start);
         let start = self.out_since.take()?;
-        let outage = Outage {
-            start,
-            end: attempt.end,
-        };
+        let outage = Outage { start, end: attempt.end };
         self.keep(outage);
         Some(outage)
     }
@@ -216,9 +213,7 @@ pub fn attribute(faults: &[FaultWindow], regions: &[RegionOutages]) -> Attributi
     let mut failures = costs.iter().map(|cost| cost.bystander_failures).sum();
     // What failed before the first fault, nobody is to blame for but the cluster itself.
     let first_at = faults.first().map(|fault| begins(fault.at));
-    failures += count_failures(regions, |_, outage| {
-        first_at.is_none_or(|at| outage.start < at)
-    });
+    failures += count_failures(regions, |_, outage| first_at.is_none_or(|at| outage.start < at));
     if faults.is_empty() {
         together = all_lengths(regions);
     }
@@ -257,11 +252,7 @@ fn begins(at: Duration) -> Duration {
 }
 
 /// How long each region that the fault is judged by was out because of it.
-fn lengths_in(
-    fault: &FaultWindow,
-    next_at: Option<Duration>,
-    regions: &[RegionOutages],
-) -> Kinds {
+fn lengths_in(fault: &FaultWindow, next_at: Option<Duration>, regions: &[RegionOutages]) -> Kinds {
     let until = match (fault.recovered_at, next_at) {
         (Some(recovered), _) => recovered,
         (None, Some(next)) => begins(next),
@@ -285,9 +276,7 @@ fn lengths_in(
 
 /// From the start of the first outage that begins in `window` to the end of the last one.
 fn length_within(outages: &[Outage], window: &std::ops::Range<Duration>) -> Duration {
-    let mut within = outages
-        .iter()
-        .filter(|outage| window.contains(&outage.start));
+    let mut within = outages.iter().filter(|outage| window.contains(&outage.start));
     let Some(first) = within.next() else {
         return Duration::ZERO;
     };
@@ -304,9 +293,7 @@ fn bystander_failures(
     let until = next_at.map_or(Duration::MAX, begins);
     count_failures(regions, |index, outage| {
         let excused = fault.affected.contains(&index)
-            && fault
-                .recovered_at
-                .is_none_or(|recovered| outage.start < recovered);
+            && fault.recovered_at.is_none_or(|recovered| outage.start < recovered);
         (begins(fault.at)..until).contains(&outage.start) && !excused
     })
 }
@@ -343,27 +330,16 @@ mod tests {
     }
 
     fn attempt(start: u64, end: u64, outcome: Outcome) -> Attempt {
-        Attempt {
-            start: ms(start),
-            end: ms(end),
-            outcome,
-        }
+        Attempt { start: ms(start), end: ms(end), outcome }
     }
 
     fn outage(start: u64, end: u64) -> Outage {
-        Outage {
-            start: ms(start),
-            end: ms(end),
-        }
+        Outage { start: ms(start), end: ms(end) }
     }
 
     fn region(writes: &[(u64, u64)], reads: &[(u64, u64)]) -> RegionOutages {
         let outages = |list: &[(u64, u64)]| list.iter().map(|&(s, e)| outage(s, e)).collect();
-        RegionOutages {
-            writes: outages(writes),
-            reads: outages(reads),
-            timeline: None,
-        }
+        RegionOutages { writes: outages(writes), reads: outages(reads), timeline: None }
     }
 
     fn fault(at: u64, recovered: Option<u64>, affected: &[usize]) -> FaultWindow {
@@ -455,10 +431,7 @@ mod tests {
             // Affected, back, and out again for long before the next fault.
             region(&[(1000, 1200), (6000, 9000)], &[]),
         ];
-        let faults = [
-            fault(1000, Some(4100), &[0, 2]),
-            fault(20_000, Some(20_500), &[1]),
-        ];
+        let faults = [fault(1000, Some(4100), &[0, 2]), fault(20_000, Some(20_500), &[1])];
         let found = attribute(&faults, &regions);
         assert_eq!(found.faults[0].bystander_failures, 2);
         assert_eq!(found.faults[1].bystander_failures, 0);

@@ -42,13 +42,13 @@ impl Usage {
 }
 
 /// The bytes of memory of this machine.
-pub fn machine_memory_bytes() -> u64 {
+pub(crate) fn machine_memory_bytes() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     kilobytes(&text, "MemTotal:").unwrap_or(0)
 }
 
 /// The name of this machine's processor.
-pub fn processor_name() -> String {
+pub(crate) fn processor_name() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("model name"));
     let name = line.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim());

@@ -97,10 +97,7 @@ impl Timeline {
         // Buckets in which nothing ended are empty ones.
         let index = usize::try_from(index).unwrap_or(BUCKETS_MAX);
         self.folded.resize(index, Bucket::default());
-        self.folded.push(Bucket {
-            writes: writes.fold(),
-            reads: reads.fold(),
-        });
+        self.folded.push(Bucket { writes: writes.fold(), reads: reads.fold() });
     }
 }
 

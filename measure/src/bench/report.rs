@@ -219,9 +219,8 @@ impl BenchReport {
             "mix", "other", "ops/s", "ops/cpu s", "RSS"
         );
         for ratio in &self.ratios {
-            let number = |value: Option<f64>| {
-                value.map_or("–".to_owned(), |value| format!("{value:.2}"))
-            };
+            let number =
+                |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.2}"));
             text += &format!(
                 "{:<5} {:<12} {:>9} {:>10} {:>7}\n",
                 ratio.mix,

@@ -259,7 +259,11 @@ impl Tally {
 // === impl Work ===
 
 impl Work {
-    async fn perform(&self, operation: Operation, random: &Random) -> std::result::Result<(), String> {
+    async fn perform(
+        &self,
+        operation: Operation,
+        random: &Random,
+    ) -> std::result::Result<(), String> {
         let done = match operation {
             Operation::Read(row) => self.read(row).await,
             Operation::Update(row) => self.update(row, random).await,
@@ -269,9 +273,8 @@ impl Work {
             },
             Operation::Insert => {
                 let row = self.next_insert.fetch_add(1, Ordering::Relaxed);
-                let put = (0..FIELDS).fold(Put::new(key(row)), |put, field| {
-                    self.set(put, field, random)
-                });
+                let put =
+                    (0..FIELDS).fold(Put::new(key(row)), |put, field| self.set(put, field, random));
                 self.table.put(&put).await.map_err(|error| error.to_string())
             }
             Operation::Scan(row, length) => {

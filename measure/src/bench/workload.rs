@@ -49,9 +49,9 @@ pub struct Zipfian {
 }
 
 /// Fields of a row.
-pub const FIELDS: usize = 10;
+pub(super) const FIELDS: usize = 10;
 /// The length of each.
-pub const FIELD_BYTES: usize = 100;
+pub(super) const FIELD_BYTES: usize = 100;
 const THETA: f64 = 0.99;
 const SCAN_ROWS_MAX: u64 = 100;
 /// Scrambled zipfian draws from so many items, whatever the table's size, as YCSB does ...
@@ -132,7 +132,7 @@ impl Zipfian {
 }
 
 /// The key of row `number`: `user` and its hash, in decimal.
-pub fn key(number: u64) -> Bytes {
+pub(super) fn key(number: u64) -> Bytes {
     format!("user{}", fnv(number)).into()
 }
 

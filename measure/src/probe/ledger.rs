@@ -71,10 +71,8 @@ impl Ledger {
 
     /// Compares with the attempts that were read back whole, in any order, each once.
     pub fn audit(&self, present: impl IntoIterator<Item = u32>) -> Audit {
-        let kept = present
-            .into_iter()
-            .filter(|number| self.is_acknowledged(*number))
-            .count() as u64;
+        let kept =
+            present.into_iter().filter(|number| self.is_acknowledged(*number)).count() as u64;
         let acked = self.acknowledged_count;
         Audit {
             acked,
@@ -110,14 +108,7 @@ mod tests {
         (0..150).for_each(|number| ledger.acknowledge(number));
         (150..160).for_each(|_| ledger.refuse());
         let all_but_two = (0..200).filter(|number| ![3, 149].contains(number));
-        assert_eq!(
-            ledger.audit(all_but_two),
-            Audit {
-                acked: 150,
-                unknown: 40,
-                lost: 2
-            }
-        );
+        assert_eq!(ledger.audit(all_but_two), Audit { acked: 150, unknown: 40, lost: 2 });
         assert_eq!(ledger.audit(0..150).lost, 0);
         assert_eq!(ledger.newest(), Some(149));
     }

@@ -97,12 +97,7 @@ impl ProbeConfig {
     /// a second in all with more than 20 regions.
     pub fn standard(table: TableName, family: &str, regions: usize) -> Self {
         let shared = Duration::from_micros(regions as u64 * 1_000_000 / WRITES_PER_SECOND_MAX);
-        Self {
-            table,
-            family: family.to_owned(),
-            pace: PACE_MIN.max(shared),
-            value_bytes: 100,
-        }
+        Self { table, family: family.to_owned(), pace: PACE_MIN.max(shared), value_bytes: 100 }
     }
 }
 

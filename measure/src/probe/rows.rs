@@ -62,9 +62,7 @@ impl RegionRows {
     pub fn number(&self, row: &[u8]) -> Option<u32> {
         let digits = row.strip_prefix(self.prefix.as_ref())?;
         let digits = std::str::from_utf8(digits).ok()?;
-        (digits.len() == DIGITS)
-            .then(|| digits.parse().ok())
-            .flatten()
+        (digits.len() == DIGITS).then(|| digits.parse().ok()).flatten()
     }
 
     /// The value of attempt `number`: the run and the number again, filled up to `length`.
@@ -100,7 +98,9 @@ mod tests {
 
     #[test]
     fn rows_lie_in_their_region() {
-        for (start, end) in [("", ""), ("", "user1"), ("user1", "user15"), ("user9", ""), ("a", "a!")] {
+        for (start, end) in
+            [("", ""), ("", "user1"), ("user1", "user15"), ("user9", ""), ("a", "a!")]
+        {
             let rows = rows(start, end).unwrap();
             for row in [rows.row(0), rows.row(u32::MAX)] {
                 assert!(row.as_ref() >= start.as_bytes());

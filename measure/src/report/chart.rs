@@ -19,6 +19,8 @@ pub(super) struct Figure {
     pub(super) markers: Vec<Marker>,
     /// What is told where the pointer is.
     pub(super) hovers: Vec<Hover>,
+    /// What the colours of the bands mean: class and text.
+    pub(super) key: Vec<(&'static str, String)>,
 }
 
 /// One panel.
@@ -99,6 +101,7 @@ const TOP: f64 = 26.0;
 const HEADING: f64 = 24.0;
 const GAP: f64 = 14.0;
 const BOTTOM: f64 = 26.0;
+const KEY: f64 = 24.0;
 /// About how wide a character is.
 const CHARACTER: f64 = 6.4;
 
@@ -129,6 +132,7 @@ impl Figure {
                 (self.time_axis(bottom))
                 (self.markers(bottom))
                 @for hover in &self.hovers { (self.hover(hover, bottom)) }
+                (self.key(bottom + BOTTOM + 14.0))
             }
         }
     }
@@ -136,7 +140,8 @@ impl Figure {
     fn height(&self) -> f64 {
         let panels = self.panels.iter();
         let panels: f64 = panels.map(|panel| HEADING + panel.height + GAP).sum();
-        TOP + panels - GAP + BOTTOM
+        let key = if self.key.is_empty() { 0.0 } else { KEY };
+        TOP + panels - GAP + BOTTOM + key
     }
 
     fn x(&self, seconds: f64) -> f64 {
@@ -177,9 +182,8 @@ impl Figure {
                 @if line.area {
                     path class={ "area " (line.class) }
                         d=(self.path(line, &y, Some(top + height))) {}
-                } @else {
-                    path class=(line.class) d=(self.path(line, &y, None)) {}
                 }
+                path class=(line.class) d=(self.path(line, &y, None)) {}
             }
         }
     }
@@ -283,6 +287,19 @@ impl Figure {
         }
     }
 
+    /// Swatches of the bands with what they mean, in a row.
+    fn key(&self, y: f64) -> Markup {
+        let mut x = LEFT;
+        html! {
+            @for (class, text) in &self.key {
+                rect class={ "band " (class) } x=(short(x)) y=(y - 10.0) width="12" height="12"
+                    rx="2" style="fill-opacity:.6" {}
+                text x=(short(x + 18.0)) y=(y) { (text) }
+                @let _ = x += 42.0 + text.chars().count() as f64 * CHARACTER;
+            }
+        }
+    }
+
     fn time_axis(&self, bottom: f64) -> Markup {
         let step = nice_step((self.to_s - self.from_s) / 10.0);
         let first = (self.from_s / step).ceil() as i64;
@@ -336,9 +353,7 @@ impl Axis {
                     scale,
                     low,
                     high,
-                    ticks: (low as i32..=high as i32)
-                        .map(|power| 10_f64.powi(power))
-                        .collect(),
+                    ticks: (low as i32..=high as i32).map(|power| 10_f64.powi(power)).collect(),
                 }
             }
         }
@@ -427,6 +442,7 @@ mod tests {
             bands: Vec::new(),
             markers: Vec::new(),
             hovers: Vec::new(),
+            key: Vec::new(),
         };
         let line = Line {
             name: "writes",

@@ -122,13 +122,7 @@ impl Report {
     pub fn of(measurement: &Measurement) -> Self {
         let attribution = measurement.attribution();
         let faults = measurement.faults.iter().zip(&attribution.faults);
-        let Measurement {
-            length,
-            writes,
-            reads,
-            audit,
-            ..
-        } = measurement;
+        let Measurement { length, writes, reads, audit, .. } = measurement;
         Self {
             cluster: measurement.cluster.clone(),
             ops: Operations {
@@ -137,9 +131,7 @@ impl Report {
                 write_ms: Latencies::of(&writes.latencies),
                 read_ms: Latencies::of(&reads.latencies),
             },
-            faults: faults
-                .map(|(fault, cost)| FaultReport::of(fault, cost))
-                .collect(),
+            faults: faults.map(|(fault, cost)| FaultReport::of(fault, cost)).collect(),
             summary: Summary {
                 write_outage_ms: attribution.writes.into(),
                 read_outage_ms: attribution.reads.into(),
@@ -205,10 +197,7 @@ impl From<Phases> for PhasesMs {
 
 impl From<Spread> for SpreadMs {
     fn from(spread: Spread) -> Self {
-        Self {
-            p50: ms(spread.p50),
-            max: ms(spread.max),
-        }
+        Self { p50: ms(spread.p50), max: ms(spread.max) }
     }
 }
 

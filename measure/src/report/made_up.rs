@@ -25,11 +25,7 @@ pub(crate) fn small() -> Measurement {
             fault(FaultKind::KillRegionServer, "regionserver-1", 1000, Some(1300), &[0]),
             fault(FaultKind::KillMaster, "master-0", 3000, Some(3700), &[]),
         ],
-        audit: Audit {
-            acked: 20,
-            unknown: 1,
-            lost: 0,
-        },
+        audit: Audit { acked: 20, unknown: 1, lost: 0 },
         stale_reads: 0,
     };
     measurement.faults[0].wal_bytes = Some(4096);
@@ -69,10 +65,7 @@ pub(crate) fn large() -> Measurement {
         (FaultKind::KillCoordinatorLeader, "coordinator-1", 53_000),
     ] {
         let mut fault = fault(kind, victim, at, Some(at + 420), &[]);
-        fault.phases = Some(Phases {
-            total: Some(ms(417)),
-            ..Phases::default()
-        });
+        fault.phases = Some(Phases { total: Some(ms(417)), ..Phases::default() });
         measurement.faults.push(fault);
     }
     measurement.buckets = (0..measurement.length.as_millis() as u64 / BUCKET_MS)
@@ -97,10 +90,7 @@ fn bucket(index: u64, measurement: &Measurement) -> Bucket {
         p50_us: p50 + 90 * u32::try_from(noise).unwrap() + 700 * out,
         p99_us: p50 * 3 + 700 * u32::try_from(noise).unwrap() + 9_000 * out,
     };
-    Bucket {
-        writes: tally(2_100),
-        reads: tally(450),
-    }
+    Bucket { writes: tally(2_100), reads: tally(450) }
 }
 
 fn fault(
@@ -135,8 +125,5 @@ fn phases([detect, fence, split, assign, replay]: [u64; 5]) -> Phases {
 }
 
 fn outage(start: u64, end: u64) -> Outage {
-    Outage {
-        start: ms(start),
-        end: ms(end),
-    }
+    Outage { start: ms(start), end: ms(end) }
 }

@@ -23,12 +23,7 @@ font-variant-numeric:tabular-nums;line-height:1.3}.tile span{color:var(--soft);f
 .card{padding:14px 14px 8px;overflow-x:auto}table{border-collapse:collapse;width:100%;\
 font-size:14px;font-variant-numeric:tabular-nums}th{color:var(--soft);font-weight:500;\
 text-align:left;vertical-align:bottom}th,td{padding:6px 10px;border-bottom:1px solid var(--line)}\
-tr:last-child td{border-bottom:0}td.n,th.n{text-align:right}td small{color:var(--soft)}\
-.phases{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:13px;color:var(--soft);\
-margin:2px 0 8px 4px}.phases i{display:inline-block;width:12px;height:12px;border-radius:2px;\
-margin-right:6px;vertical-align:-1px;opacity:.75}.phases .detect{background:var(--detect)}\
-.phases .fence{background:var(--fence)}.phases .split{background:var(--split)}\
-.phases .assign{background:var(--assign)}.phases .replay{background:var(--replay)}\
+tr:last-child td{border-bottom:0}td.n,th.n{text-align:right}td.n{white-space:nowrap}td small{color:var(--soft)}\
 details{margin-top:12px}summary{cursor:pointer;font-weight:600;padding-bottom:8px}\
 summary span{font-weight:400;color:var(--soft);margin-left:8px}\
 .broken{border:1px solid var(--failed);color:var(--failed);border-radius:8px;\
@@ -65,7 +60,6 @@ pub fn page(measurement: &Measurement) -> String {
                 }
                 h2 { "The whole run" }
                 div class="card" {
-                    (legend(&measurement.faults))
                     (whole(measurement).draw(None))
                 }
                 @if !measurement.faults.is_empty() {
@@ -167,22 +161,6 @@ fn recovery_in_words(fault: &Fault) -> String {
     }
 }
 
-/// The colours of the phases, if any recovery tells of them.
-fn legend(faults: &[Fault]) -> Markup {
-    let phased = faults.iter().filter_map(|fault| fault.phases);
-    let Some(phases) = phased.into_iter().find(|phases| phases.detect.is_some()) else {
-        return html! {};
-    };
-    html! {
-        div class="phases" {
-            span { "Phases of a recovery:" }
-            @for (name, _) in phases.named() {
-                span { i class=(name) {} (name) }
-            }
-        }
-    }
-}
-
 fn close_by(measurement: &Measurement, fault: &Fault, cost: &FaultCost, index: usize) -> Markup {
     html! {
         details open[index < 3] {
@@ -194,7 +172,6 @@ fn close_by(measurement: &Measurement, fault: &Fault, cost: &FaultCost, index: u
                 }
             }
             div class="card" {
-                (legend(std::slice::from_ref(fault)))
                 (recovery(measurement, fault).draw(None))
             }
         }

@@ -21,9 +21,8 @@ Roboto,'Helvetica Neue',Arial,sans-serif}\
 .figure .thin{stroke-width:1.1;stroke-dasharray:3 2.5}\
 .figure .writes{stroke:var(--writes)}.figure .reads{stroke:var(--reads)}\
 .figure .failed{stroke:var(--failed)}\
-.figure path.area.writes{fill:var(--writes);fill-opacity:.1}\
-.figure path.area.reads{fill:var(--reads);fill-opacity:.1}\
-.figure path.area.failed{fill:var(--failed);fill-opacity:.3;stroke-width:1}\
+.figure path.area{stroke:none}.figure path.area.writes{fill:var(--writes);fill-opacity:.1}\
+.figure path.area.failed{fill:var(--failed);fill-opacity:.25}\
 .figure .marker{stroke:var(--failed);stroke-width:1.5}\
 .figure text.mark{fill:var(--failed);font-weight:600}\
 .figure .band{fill-opacity:.2}.figure .swatch{stroke-width:3}\

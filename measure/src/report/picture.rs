@@ -35,6 +35,7 @@ pub(super) fn whole(measurement: &Measurement) -> Figure {
         bands: measurement.faults.iter().flat_map(|f| bands(f, 0.0)).collect(),
         markers: measurement.faults.iter().map(|f| marker(f, 0.0)).collect(),
         hovers: window.hovers(),
+        key: key(&measurement.faults, false),
         from_s: 0.0,
         to_s: length,
     }
@@ -55,6 +56,7 @@ pub(super) fn recovery(measurement: &Measurement, fault: &Fault) -> Figure {
         bands: bands(fault, at),
         markers: vec![marker(fault, at)],
         hovers: window.hovers(),
+        key: key(std::slice::from_ref(fault), true),
         from_s: from,
         to_s: to.max(0.1),
     }
@@ -106,13 +108,7 @@ impl<'a> Window<'a> {
                 reads: Merged::of(buckets, |bucket| bucket.reads),
             }
         });
-        Self {
-            measurement,
-            columns: columns.collect(),
-            from_s,
-            to_s,
-            origin_s,
-        }
+        Self { measurement, columns: columns.collect(), from_s, to_s, origin_s }
     }
 
     fn panels(&self, close_by: bool) -> Vec<Panel> {
@@ -127,9 +123,7 @@ impl<'a> Window<'a> {
 
     fn throughput(&self) -> Panel {
         let rate = |count: u64, column: &Column| count as f64 / (column.to_s - column.from_s);
-        let ok = |kind| {
-            self.line(move |column| Some(rate(column.of(kind).succeeded, column)))
-        };
+        let ok = |kind| self.line(move |column| Some(rate(column.of(kind).succeeded, column)));
         let failed = self.line(|column| {
             let failed = column.writes.failed + column.reads.failed;
             (failed > 0).then(|| rate(failed, column))
@@ -212,11 +206,7 @@ impl<'a> Window<'a> {
     fn hovers(&self) -> Vec<Hover> {
         let columns = self.columns.iter();
         columns
-            .map(|column| Hover {
-                from_s: column.from_s,
-                to_s: column.to_s,
-                tip: column.tip(),
-            })
+            .map(|column| Hover { from_s: column.from_s, to_s: column.to_s, tip: column.tip() })
             .collect()
     }
 }
@@ -275,11 +265,7 @@ impl Merged {
 }
 
 fn panel(heading: &str, height: f64, scale: Scale, lines: Vec<Line>) -> Panel {
-    Panel {
-        heading: heading.to_owned(),
-        height,
-        content: Content::Lines { scale, lines },
-    }
+    Panel { heading: heading.to_owned(), height, content: Content::Lines { scale, lines } }
 }
 
 fn line(
@@ -288,12 +274,7 @@ fn line(
     area: bool,
     points: Vec<(f64, Option<f64>)>,
 ) -> Line {
-    Line {
-        name,
-        class,
-        area,
-        points,
-    }
+    Line { name, class, area, points }
 }
 
 fn marker(fault: &Fault, origin_s: f64) -> Marker {
@@ -302,6 +283,23 @@ fn marker(fault: &Fault, origin_s: f64) -> Marker {
         label: fault.victim.clone(),
         tip: format!("{}: {}", fault.victim, fault.kind.description()),
     }
+}
+
+/// The colours of the phases, if any recovery tells of them; of a single one how long each took.
+fn key(faults: &[Fault], with_lengths: bool) -> Vec<(&'static str, String)> {
+    let mut phased = faults.iter().filter_map(|fault| fault.phases);
+    let Some(phases) = phased.find(|phases| phases.detect.is_some()) else {
+        return Vec::new();
+    };
+    let named = phases.named().into_iter();
+    named
+        .filter_map(|(name, length)| {
+            let length = length?;
+            let text =
+                if with_lengths { format!("{name} {}", duration(length)) } else { name.to_owned() };
+            Some((name, text))
+        })
+        .collect()
 }
 
 /// The phases of the recovery from `fault`, one after the other.

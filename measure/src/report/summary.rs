@@ -14,12 +14,7 @@ pub fn summary(measurement: &Measurement) -> String {
         .enumerate()
         .map(|(index, (fault, cost))| fault_lines(index + 1, fault, cost))
         .collect();
-    let Measurement {
-        length,
-        writes,
-        reads,
-        ..
-    } = measurement;
+    let Measurement { length, writes, reads, .. } = measurement;
     let rate = |name, totals: &crate::measurement::Totals| {
         let latencies = Latencies::of(&totals.latencies);
         format!(
@@ -99,9 +94,8 @@ pub fn thousands(number: u64) -> String {
 /// The phases of a recovery in a line.
 pub(super) fn phases_in_words(phases: &Phases) -> String {
     let named = phases.named().into_iter();
-    let mut words: Vec<_> = named
-        .filter_map(|(name, length)| Some(format!("{name} {}", duration(length?))))
-        .collect();
+    let mut words: Vec<_> =
+        named.filter_map(|(name, length)| Some(format!("{name} {}", duration(length?)))).collect();
     match (phases.total, words.is_empty()) {
         (Some(total), true) => words.push(format!("taken over after {}", duration(total))),
         (Some(total), false) => words.push(format!("together {}", duration(total))),
@@ -161,7 +155,10 @@ mod tests {
     #[test]
     fn a_newcomer_can_read_it() {
         let text = summary(&made_up::small());
-        assert!(text.contains("regionserver-1: region server killed (SIGKILL), 1 regions"), "{text}");
+        assert!(
+            text.contains("regionserver-1: region server killed (SIGKILL), 1 regions"),
+            "{text}"
+        );
         assert!(text.contains("writes of its regions out for 250 ms"), "{text}");
         assert!(text.contains("detect 40 ms, fence 10 ms"), "{text}");
         assert!(text.contains("20 acknowledged, 1 unknown, 0 lost"), "{text}");

@@ -63,7 +63,8 @@ impl<'a> Injector<'a> {
             Strike::Term => supervisor.terminate(&victim).await?,
         }
         let recovered_at = self.wait_served(&affected, at).await?;
-        let record = self.observer.recovery(port).await.filter(|record| record.learnt_ms >= wall_ms);
+        let record =
+            self.observer.recovery(port).await.filter(|record| record.learnt_ms >= wall_ms);
         let phases = record.map(|record| {
             let learnt_after = Duration::from_millis(record.learnt_ms - wall_ms);
             observer::phases(&record, learnt_after)
@@ -109,7 +110,9 @@ impl<'a> Injector<'a> {
         let deadline = Instant::now() + RECOVERY_PATIENCE;
         while self.observer.coordinator_leader(self.local).await.is_err() {
             if Instant::now() > deadline {
-                bail!("the coordinator has no leader {RECOVERY_PATIENCE:?} after {victim} was killed");
+                bail!(
+                    "the coordinator has no leader {RECOVERY_PATIENCE:?} after {victim} was killed"
+                );
             }
             tokio::time::sleep(POLL).await;
         }
@@ -204,10 +207,11 @@ impl<'a> Injector<'a> {
 
     /// The length of the logs of the server at `port`, in bytes.
     fn wal_bytes(&self, port: u16) -> Option<u64> {
-        let storage = self.local.plan().processes.iter().find_map(|process| match &process.file {
-            RolePlan::RegionServer(file) => Some(file.settings.server.storage.clone()),
-            _ => None,
-        })?;
+        let storage =
+            self.local.plan().processes.iter().find_map(|process| match &process.file {
+                RolePlan::RegionServer(file) => Some(file.settings.server.storage.clone()),
+                _ => None,
+            })?;
         let logs = storage.join("WALs");
         let server = format!(",{port},");
         let mut bytes = 0;

@@ -49,10 +49,7 @@ pub fn channel(
 pub fn incoming(listener: Box<dyn Listener>) -> impl AsyncStream<Item = io::Result<Accepted>> {
     futures::stream::unfold(listener, |mut listener| async move {
         let accepted = listener.accept().await;
-        Some((
-            accepted.map(|(connection, peer)| Accepted { connection, peer }),
-            listener,
-        ))
+        Some((accepted.map(|(connection, peer)| Accepted { connection, peer }), listener))
     })
 }
 

@@ -96,19 +96,13 @@ impl NetworkSource for TcpNetwork {
 
     async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
         use socket2::{Domain, Protocol, Socket, Type};
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A server that was killed a moment ago leaves its port in TIME_WAIT.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(ACCEPT_BACKLOG)?;
-        Ok(Box::new(TcpListener(tokio::net::TcpListener::from_std(
-            socket.into(),
-        )?)))
+        Ok(Box::new(TcpListener(tokio::net::TcpListener::from_std(socket.into())?)))
     }
 }
 
@@ -135,10 +129,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_cross_a_connection() {
         let network = Network::new(TcpNetwork);
-        let mut listener = network
-            .listen("127.0.0.1:0".parse().unwrap())
-            .await
-            .unwrap();
+        let mut listener = network.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_address().unwrap().to_string();
         let mut client = network.connect(&address).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
@@ -151,10 +142,7 @@ mod tests {
     #[tokio::test]
     async fn a_port_in_use_is_named() {
         let network = Network::new(TcpNetwork);
-        let listener = network
-            .listen("127.0.0.1:0".parse().unwrap())
-            .await
-            .unwrap();
+        let listener = network.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_address().unwrap();
         let error = network.listen(address).await.err().unwrap();
         assert!(error.to_string().contains(&address.to_string()), "{error}");

@@ -239,7 +239,7 @@ fn decode_family(family: pb::Family) -> (String, Vec<FileEntry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use basalt_fs::{FileSystem, MemoryFileSystem};
+    use basalt_fs::MemoryFileSystem;
     use std::sync::Arc;
 
     fn manifest(epoch: u64, number: u64) -> Manifest {

@@ -3,10 +3,7 @@
 //! `BASALT_ZOOKEEPER=127.0.0.1:2181 cargo test -p basalt-zk --test real_zookeeper -- --ignored`,
 //! with a server that has a `tickTime` of at most 500 and `extendedTypesEnabled=true`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the helpers of tests may panic as tests may"
-)]
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests may")]
 
 use std::time::Duration;
 
@@ -29,24 +26,14 @@ fn server() -> String {
 
 async fn client_at(address: &str) -> Client {
     let servers = [address.to_owned()];
-    Client::connect(
-        &Seams::system(),
-        &servers,
-        SESSION_TIMEOUT,
-        Options::default(),
-    )
-    .await
-    .unwrap()
+    Client::connect(&Seams::system(), &servers, SESSION_TIMEOUT, Options::default()).await.unwrap()
 }
 
 /// A node of the test's own, of which nothing is left from earlier runs.
 async fn root(client: &Client, name: &str) -> String {
     let path = format!("/basalt-{name}");
     delete_all(client, &path).await;
-    client
-        .create(&path, Bytes::new(), CreateMode::Persistent)
-        .await
-        .unwrap();
+    client.create(&path, Bytes::new(), CreateMode::Persistent).await.unwrap();
     path
 }
 
@@ -92,11 +79,7 @@ async fn way() -> Way {
             });
         }
     }));
-    Way {
-        address,
-        open,
-        _stop: guard,
-    }
+    Way { address, open, _stop: guard }
 }
 
 async fn next(events: &mut tokio::sync::mpsc::Receiver<WatchedEvent>) -> WatchedEvent {
@@ -104,10 +87,7 @@ async fn next(events: &mut tokio::sync::mpsc::Receiver<WatchedEvent>) -> Watched
 }
 
 fn node(kind: EventType, path: &str) -> WatchedEvent {
-    WatchedEvent::Node {
-        kind,
-        path: path.to_owned(),
-    }
+    WatchedEvent::Node { kind, path: path.to_owned() }
 }
 
 #[tokio::test]
@@ -117,14 +97,9 @@ async fn nodes_are_created_read_written_and_deleted() {
     let root = root(&client, "nodes").await;
     let a = format!("{root}/a");
     let data = Bytes::from_static(b"one");
-    let (path, stat) = client
-        .create(&a, data.clone(), CreateMode::Persistent)
-        .await
-        .unwrap();
+    let (path, stat) = client.create(&a, data.clone(), CreateMode::Persistent).await.unwrap();
     assert_eq!((path.as_str(), stat.data_length), (a.as_str(), 3));
-    let again = client
-        .create(&a, data.clone(), CreateMode::Persistent)
-        .await;
+    let again = client.create(&a, data.clone(), CreateMode::Persistent).await;
     assert_eq!(again.unwrap_err().code(), Some(ErrorCode::NodeExists));
     assert_eq!(client.get_data(&a).await.unwrap(), (data, stat));
     assert_eq!(client.exists(&a).await.unwrap(), Some(stat));
@@ -139,20 +114,13 @@ async fn nodes_are_created_read_written_and_deleted() {
 
     for number in 0..2 {
         let (path, _) = client
-            .create(
-                &format!("{root}/s-"),
-                Bytes::new(),
-                CreateMode::PersistentSequential,
-            )
+            .create(&format!("{root}/s-"), Bytes::new(), CreateMode::PersistentSequential)
             .await
             .unwrap();
         // The parent has had one child before.
         assert_eq!(path, format!("{root}/s-{:010}", number + 1));
     }
-    client
-        .create(&format!("{root}/c"), Bytes::new(), CreateMode::Container)
-        .await
-        .unwrap();
+    client.create(&format!("{root}/c"), Bytes::new(), CreateMode::Container).await.unwrap();
     client.sync(&root).await.unwrap();
     let (children, stat) = client.get_children(&root).await.unwrap();
     assert_eq!(children, ["a", "c", "s-0000000001", "s-0000000002"]);
@@ -181,21 +149,11 @@ async fn a_multi_does_all_or_nothing() {
     };
     let results = client
         .multi(vec![
-            Op::Check {
-                path: root.clone(),
-                version: Some(0),
-            },
+            Op::Check { path: root.clone(), version: Some(0) },
             create(&a),
-            Op::SetData {
-                path: a.clone(),
-                data: Bytes::from_static(b"y"),
-                version: Some(0),
-            },
+            Op::SetData { path: a.clone(), data: Bytes::from_static(b"y"), version: Some(0) },
             create(&format!("{root}/b")),
-            Op::Delete {
-                path: format!("{root}/b"),
-                version: None,
-            },
+            Op::Delete { path: format!("{root}/b"), version: None },
         ])
         .await
         .unwrap();
@@ -204,15 +162,8 @@ async fn a_multi_does_all_or_nothing() {
     assert!(matches!(&results[2], OpResult::SetData(stat) if stat.version == 1));
     assert_eq!(results[4], OpResult::Delete);
 
-    let refused = client
-        .multi(vec![create(&format!("{root}/c")), create(&a)])
-        .await
-        .unwrap_err();
-    let expected = Error::Multi {
-        index: 1,
-        path: a,
-        code: ErrorCode::NodeExists,
-    };
+    let refused = client.multi(vec![create(&format!("{root}/c")), create(&a)]).await.unwrap_err();
+    let expected = Error::Multi { index: 1, path: a, code: ErrorCode::NodeExists };
     assert_eq!(refused, expected);
     assert_eq!(client.exists(&format!("{root}/c")).await.unwrap(), None);
     assert_eq!(client.multi(Vec::new()).await.unwrap(), []);
@@ -242,10 +193,7 @@ async fn watches_tell_of_changes_in_their_order() {
         node(EventType::NodeCreated, &a)
     );
     let children_changed = node(EventType::NodeChildrenChanged, &root);
-    assert_eq!(
-        timeout(PATIENCE, grown).await.unwrap().unwrap(),
-        children_changed
-    );
+    assert_eq!(timeout(PATIENCE, grown).await.unwrap().unwrap(), children_changed);
     let (_, _, changed) = third.get_data_watch(&a).await.unwrap();
     for _ in 0..3 {
         other.set_data(&a, Bytes::new(), None).await.unwrap();
@@ -288,16 +236,10 @@ async fn ephemeral_nodes_go_with_their_session() {
     let (_, stat) = owner.create(&e, Bytes::new(), mode).await.unwrap();
     assert_eq!(stat.ephemeral_owner, owner.session_id().0);
     let below = owner.create(&format!("{e}/x"), Bytes::new(), mode).await;
-    assert_eq!(
-        below.unwrap_err().code(),
-        Some(ErrorCode::NoChildrenForEphemerals)
-    );
+    assert_eq!(below.unwrap_err().code(), Some(ErrorCode::NoChildrenForEphemerals));
     let (_, gone) = client.exists_watch(&e).await.unwrap();
     owner.close().await;
-    assert_eq!(
-        timeout(PATIENCE, gone).await.unwrap().unwrap(),
-        node(EventType::NodeDeleted, &e)
-    );
+    assert_eq!(timeout(PATIENCE, gone).await.unwrap().unwrap(), node(EventType::NodeDeleted, &e));
     delete_all(&client, &root).await;
     client.close().await;
 }
@@ -396,11 +338,7 @@ impl Raw {
         assert_eq!(answer.read_only, None);
         assert_eq!(answer.timeout_ms, 2000);
         assert_eq!(answer.password.len(), PASSWORD_BYTES);
-        Self {
-            reader,
-            writer,
-            last_xid: 0,
-        }
+        Self { reader, writer, last_xid: 0 }
     }
 
     async fn ask<T: Decode>(&mut self, request: Request) -> Result<T, ErrorCode> {
@@ -435,12 +373,7 @@ impl Raw {
 }
 
 fn create(path: &str, mode: CreateMode) -> CreateRequest {
-    CreateRequest {
-        path: path.to_owned(),
-        data: None,
-        acl: Acl::open(),
-        flags: mode.flags(),
-    }
+    CreateRequest { path: path.to_owned(), data: None, acl: Acl::open(), flags: mode.flags() }
 }
 
 /// What [`Client`] does not ask for, but servers must answer.
@@ -460,18 +393,12 @@ async fn the_other_requests_are_understood() {
     };
     let _: () = raw.ask(Request::Auth(auth)).await.unwrap();
     let me: WhoAmIResponse = raw.ask(Request::WhoAmI).await.unwrap();
-    assert!(
-        me.clients.iter().any(|client| client.user == "user"),
-        "{me:?}"
-    );
+    assert!(me.clients.iter().any(|client| client.user == "user"), "{me:?}");
 
     let request = Request::Create(create(&a, CreateMode::Persistent));
     let created: CreateResponse = raw.ask(request).await.unwrap();
     assert_eq!(created.path, a);
-    let request = GetDataRequest {
-        path: path(),
-        watch: true,
-    };
+    let request = GetDataRequest { path: path(), watch: true };
     let read: GetDataResponse = raw.ask(Request::GetData(request)).await.unwrap();
     assert_eq!(read.data, None, "null data stays null");
     let request = Request::Create2(create(&e, CreateMode::Ephemeral));
@@ -488,10 +415,7 @@ async fn the_other_requests_are_understood() {
         ttl_ms: 60_000,
     };
     let created: Create2Response = raw.ask(Request::CreateTtl(ttl)).await.unwrap();
-    assert_eq!(
-        created.stat.ephemeral_owner, 0,
-        "only sessions are told as owners"
-    );
+    assert_eq!(created.stat.ephemeral_owner, 0, "only sessions are told as owners");
     let request = Request::CreateContainer(create(&format!("{root}/c"), CreateMode::Container));
     let created: Create2Response = raw.ask(request).await.unwrap();
     assert_eq!(created.stat.ephemeral_owner, 0);
@@ -503,27 +427,17 @@ async fn the_other_requests_are_understood() {
     let request = GetAclRequest { path: path() };
     let list: GetAclResponse = raw.ask(Request::GetAcl(request)).await.unwrap();
     assert_eq!(list.acl, Acl::open());
-    let request = SetAclRequest {
-        path: path(),
-        acl: Acl::open(),
-        version: 0,
-    };
+    let request = SetAclRequest { path: path(), acl: Acl::open(), version: 0 };
     let set: StatResponse = raw.ask(Request::SetAcl(request)).await.unwrap();
     assert_eq!(set.stat.aversion, 1);
 
     watch_requests(&mut raw, &a).await;
-    let request = Request::GetChildren(GetChildrenRequest {
-        path: path(),
-        watch: false,
-    });
+    let request = Request::GetChildren(GetChildrenRequest { path: path(), watch: false });
     let children: GetChildrenResponse = raw.ask(request).await.unwrap();
     assert!(children.children.is_empty());
     let request = MultiRequest {
         ops: vec![
-            MultiOp::GetData(GetDataRequest {
-                path: path(),
-                watch: false,
-            }),
+            MultiOp::GetData(GetDataRequest { path: path(), watch: false }),
             MultiOp::GetChildren(GetChildrenRequest {
                 path: "/basalt-absent".to_owned(),
                 watch: false,
@@ -541,18 +455,12 @@ async fn the_other_requests_are_understood() {
 
 async fn watch_requests(raw: &mut Raw, path: &str) {
     let path = || path.to_owned();
-    let data = RemoveWatchesRequest {
-        path: path(),
-        kind: WatcherType::Data.code(),
-    };
+    let data = RemoveWatchesRequest { path: path(), kind: WatcherType::Data.code() };
     let _: () = raw.ask(Request::CheckWatches(data.clone())).await.unwrap();
     let _: () = raw.ask(Request::RemoveWatches(data.clone())).await.unwrap();
     let gone: Result<(), ErrorCode> = raw.ask(Request::CheckWatches(data)).await;
     assert_eq!(gone, Err(ErrorCode::NoWatcher));
-    let request = AddWatchRequest {
-        path: path(),
-        mode: AddWatchMode::PersistentRecursive.code(),
-    };
+    let request = AddWatchRequest { path: path(), mode: AddWatchMode::PersistentRecursive.code() };
     let _: AddWatchResponse = raw.ask(Request::AddWatch(request)).await.unwrap();
     let again = SetWatchesRequest {
         relative_zxid: Zxid(0),
@@ -561,9 +469,7 @@ async fn watch_requests(raw: &mut Raw, path: &str) {
         child: vec![path()],
     };
     let _: () = raw.ask(Request::SetWatches(again)).await.unwrap();
-    let again = SetWatches2Request {
-        persistent_recursive: vec![path()],
-        ..SetWatches2Request::default()
-    };
+    let again =
+        SetWatches2Request { persistent_recursive: vec![path()], ..SetWatches2Request::default() };
     let _: () = raw.ask(Request::SetWatches2(again)).await.unwrap();
 }

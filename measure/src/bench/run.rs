@@ -221,7 +221,7 @@ async fn run_mix(
         seconds: elapsed.as_secs_f64(),
         operations_per_s: count as f64 / elapsed.as_secs_f64(),
         latency_ms: Latencies::of(&total.latencies),
-        cpu_seconds: watched.then(|| cpu.as_secs_f64()),
+        cpu_seconds: watched.then_some(cpu.as_secs_f64()),
         operations_per_cpu_s: watched.then(|| count as f64 / cpu.as_secs_f64().max(0.01)),
         resident_bytes: watched.then_some(resident_bytes),
     })
@@ -264,7 +264,7 @@ impl Work {
         operation: Operation,
         random: &Random,
     ) -> std::result::Result<(), String> {
-        let done = match operation {
+        match operation {
             Operation::Read(row) => self.read(row).await,
             Operation::Update(row) => self.update(row, random).await,
             Operation::ReadModifyWrite(row) => match self.read(row).await {
@@ -282,8 +282,7 @@ impl Work {
                 let rows = self.table.scan(scan).rows().await;
                 rows.map(|_| ()).map_err(|error| error.to_string())
             }
-        };
-        done
+        }
     }
 
     async fn read(&self, row: u64) -> std::result::Result<(), String> {

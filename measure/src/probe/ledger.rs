@@ -32,7 +32,7 @@ impl Ledger {
     pub fn begin(&mut self) -> Option<u32> {
         let number = self.begun;
         self.begun = self.begun.checked_add(1)?;
-        if number % u64::BITS == 0 {
+        if number.is_multiple_of(u64::BITS) {
             self.acknowledged.push(0);
         }
         Some(number)

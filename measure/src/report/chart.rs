@@ -1,5 +1,7 @@
 //! Figures: panels above each other over one axis of time, as SVG that needs nothing else.
 
+#![expect(clippy::let_unit_value, reason = "maud runs statements only after `@let`")]
+
 use maud::{Markup, PreEscaped, html};
 
 /// A figure.

@@ -73,12 +73,8 @@ impl Client {
         }
         let waited = options.connect_timeout.unwrap_or(session_timeout);
         let deadline = Instant::now() + waited;
-        let mut session = Session::new(
-            seams.clone(),
-            servers.to_vec(),
-            session_timeout,
-            options.silence_max,
-        );
+        let mut session =
+            Session::new(seams.clone(), servers.to_vec(), session_timeout, options.silence_max);
         let mut last_attempt = "no server has answered yet".to_owned();
         let link = loop {
             match timeout_at(deadline, session.attempt()).await {
@@ -107,24 +103,16 @@ impl Client {
             }),
             request_timeout: options.request_timeout.unwrap_or(session_timeout),
         };
-        tokio::spawn(session.run(
-            link,
-            Channels {
-                requests: requests_end,
-                state: state_end,
-                closing,
-            },
-        ));
+        tokio::spawn(
+            session.run(link, Channels { requests: requests_end, state: state_end, closing }),
+        );
         Ok(client)
     }
 
     /// A handle on the same session whose requests may take `request_timeout`.
     #[must_use]
     pub fn with_request_timeout(&self, request_timeout: Duration) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            request_timeout,
-        }
+        Self { shared: self.shared.clone(), request_timeout }
     }
 
     /// The session's identity, which is the owner of its ephemeral nodes.
@@ -177,10 +165,8 @@ impl Client {
     /// NoNode, BadVersion, NotEmpty, and those of the session.
     pub async fn delete(&self, path: &str, version: Option<i32>) -> Result<()> {
         validate(path)?;
-        let request = DeleteRequest {
-            path: path.to_owned(),
-            version: version.unwrap_or(VERSION_ANY),
-        };
+        let request =
+            DeleteRequest { path: path.to_owned(), version: version.unwrap_or(VERSION_ANY) };
         let Timed { value: (), .. } = self.ask(OpCode::Delete, path, &request).await?;
         Ok(())
     }
@@ -247,10 +233,7 @@ impl Client {
             version: version.unwrap_or(VERSION_ANY),
         };
         let written: Timed<StatResponse> = self.ask(OpCode::SetData, path, &request).await?;
-        Ok(Timed {
-            value: written.value.stat,
-            sent_at: written.sent_at,
-        })
+        Ok(Timed { value: written.value.stat, sent_at: written.sent_at })
     }
 
     /// The names of a node's children, sorted, and the node's state.
@@ -280,9 +263,7 @@ impl Client {
     /// Those of the session.
     pub async fn sync(&self, path: &str) -> Result<()> {
         validate(path)?;
-        let request = SyncRequest {
-            path: path.to_owned(),
-        };
+        let request = SyncRequest { path: path.to_owned() };
         let Timed { value: (), .. } = self.ask(OpCode::Sync, path, &request).await?;
         Ok(())
     }
@@ -303,10 +284,7 @@ impl Client {
         let request = multi::request(&ops)?;
         let path = ops.first().map_or("/", Op::path);
         let answer: Timed<MultiResponse> = self.ask(OpCode::Multi, path, &request).await?;
-        Ok(Timed {
-            value: multi::results(&ops, answer.value)?,
-            sent_at: answer.sent_at,
-        })
+        Ok(Timed { value: multi::results(&ops, answer.value)?, sent_at: answer.sent_at })
     }
 
     /// Watches a node, or it and all below it, until the receiver is dropped or the session ends;
@@ -325,23 +303,16 @@ impl Client {
         mode: AddWatchMode,
     ) -> Result<mpsc::Receiver<WatchedEvent>> {
         validate(path)?;
-        let request = AddWatchRequest {
-            path: path.to_owned(),
-            mode: mode.code(),
-        };
+        let request = AddWatchRequest { path: path.to_owned(), mode: mode.code() };
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         let interest = Some(Interest::Lasting(mode, sender));
-        self.request(OpCode::AddWatch, path, &request, interest)
-            .await?;
+        self.request(OpCode::AddWatch, path, &request, interest).await?;
         Ok(receiver)
     }
 
     async fn exists_as(&self, path: &str, interest: Option<Interest>) -> Result<Option<Stat>> {
         validate(path)?;
-        let request = ExistsRequest {
-            path: path.to_owned(),
-            watch: interest.is_some(),
-        };
+        let request = ExistsRequest { path: path.to_owned(), watch: interest.is_some() };
         let reply = self.request(OpCode::Exists, path, &request, interest).await;
         match reply {
             Ok(reply) => {
@@ -356,10 +327,7 @@ impl Client {
     async fn get_data_as(&self, path: &str, interest: Option<Interest>) -> Result<(Bytes, Stat)> {
         validate(path)?;
         let op = OpCode::GetData;
-        let request = GetDataRequest {
-            path: path.to_owned(),
-            watch: interest.is_some(),
-        };
+        let request = GetDataRequest { path: path.to_owned(), watch: interest.is_some() };
         let reply = self.request(op, path, &request, interest).await?;
         let found: GetDataResponse = read(op, path, reply)?.value;
         Ok((found.data.unwrap_or_default(), found.stat))
@@ -372,10 +340,7 @@ impl Client {
     ) -> Result<(Vec<String>, Stat)> {
         validate(path)?;
         let op = OpCode::GetChildren2;
-        let request = GetChildrenRequest {
-            path: path.to_owned(),
-            watch: interest.is_some(),
-        };
+        let request = GetChildrenRequest { path: path.to_owned(), watch: interest.is_some() };
         let reply = self.request(op, path, &request, interest).await?;
         let mut found: GetChildren2Response = read(op, path, reply)?.value;
         found.children.sort_unstable();
@@ -411,13 +376,7 @@ impl Client {
             });
         }
         let (reply, answer) = oneshot::channel();
-        let outgoing = Outgoing {
-            op,
-            path: path.to_owned(),
-            body: body.freeze(),
-            interest,
-            reply,
-        };
+        let outgoing = Outgoing { op, path: path.to_owned(), body: body.freeze(), interest, reply };
         let answered = async {
             let sent = self.shared.requests.send(outgoing).await;
             // Without an answer, the task has ended.
@@ -428,11 +387,7 @@ impl Client {
         };
         let deadline = Instant::now() + self.request_timeout;
         timeout_at(deadline, answered).await.unwrap_or_else(|_| {
-            Err(Error::Timeout {
-                op,
-                path: path.to_owned(),
-                waited: self.request_timeout,
-            })
+            Err(Error::Timeout { op, path: path.to_owned(), waited: self.request_timeout })
         })
     }
 
@@ -447,14 +402,7 @@ impl Client {
 
 fn read<T: Decode>(op: OpCode, path: &str, mut reply: Reply) -> Result<Timed<T>> {
     match T::decode(&mut reply.body) {
-        Ok(value) => Ok(Timed {
-            value,
-            sent_at: reply.sent_at,
-        }),
-        Err(error) => Err(Error::BadReply {
-            op,
-            path: path.to_owned(),
-            error,
-        }),
+        Ok(value) => Ok(Timed { value, sent_at: reply.sent_at }),
+        Err(error) => Err(Error::BadReply { op, path: path.to_owned(), error }),
     }
 }

@@ -63,13 +63,8 @@ impl Link {
         let answer = answer.ok_or_else(|| io::Error::other("closed without an answer"))?;
         let response = ConnectResponse::from_message(answer).map_err(io::Error::other)?;
         let now = Instant::now();
-        let link = Self {
-            reader,
-            writer,
-            output: BytesMut::new(),
-            last_sent: now,
-            last_received: now,
-        };
+        let link =
+            Self { reader, writer, output: BytesMut::new(), last_sent: now, last_received: now };
         Ok((link, response))
     }
 

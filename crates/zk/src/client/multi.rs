@@ -97,11 +97,7 @@ impl Op {
                 path: path.clone(),
                 version: version.unwrap_or(VERSION_ANY),
             }),
-            Self::SetData {
-                path,
-                data,
-                version,
-            } => MultiOp::SetData(SetDataRequest {
+            Self::SetData { path, data, version } => MultiOp::SetData(SetDataRequest {
                 path: path.clone(),
                 data: Some(data.clone()),
                 version: version.unwrap_or(VERSION_ANY),
@@ -117,9 +113,7 @@ impl Op {
 /// The request that asks for `ops`.
 pub(super) fn request(ops: &[Op]) -> Result<MultiRequest> {
     ops.iter().try_for_each(Op::validate)?;
-    Ok(MultiRequest {
-        ops: ops.iter().map(Op::to_wire).collect(),
-    })
+    Ok(MultiRequest { ops: ops.iter().map(Op::to_wire).collect() })
 }
 
 /// The results of `ops`, or the one that made the server refuse them all.
@@ -128,14 +122,12 @@ pub(super) fn results(ops: &[Op], response: MultiResponse) -> Result<Vec<OpResul
     // Of a refused multi, the operations before the refused one have the error "none".
     for (index, result) in response.results.into_iter().enumerate() {
         match result {
-            MultiResult::Create2(created) => results.push(OpResult::Create {
-                path: created.path,
-                stat: created.stat,
-            }),
-            MultiResult::Create(created) => results.push(OpResult::Create {
-                path: created.path,
-                stat: Stat::default(),
-            }),
+            MultiResult::Create2(created) => {
+                results.push(OpResult::Create { path: created.path, stat: created.stat })
+            }
+            MultiResult::Create(created) => {
+                results.push(OpResult::Create { path: created.path, stat: Stat::default() })
+            }
             MultiResult::Delete => results.push(OpResult::Delete),
             MultiResult::SetData(written) => results.push(OpResult::SetData(written.stat)),
             MultiResult::Check => results.push(OpResult::Check),
@@ -152,9 +144,5 @@ pub(super) fn results(ops: &[Op], response: MultiResponse) -> Result<Vec<OpResul
 }
 
 fn refused(ops: &[Op], index: usize, code: ErrorCode) -> Error {
-    Error::Multi {
-        index,
-        path: ops.get(index).map_or("", Op::path).to_owned(),
-        code,
-    }
+    Error::Multi { index, path: ops.get(index).map_or("", Op::path).to_owned(), code }
 }

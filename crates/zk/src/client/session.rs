@@ -130,10 +130,7 @@ impl Session {
 
     /// The state of a session that has just been connected.
     pub(super) fn connected_state(&self) -> State {
-        State::Connected {
-            session_id: self.session_id,
-            negotiated_timeout: self.timeout,
-        }
+        State::Connected { session_id: self.session_id, negotiated_timeout: self.timeout }
     }
 
     /// The session's identity, once there is one.
@@ -224,10 +221,7 @@ impl Session {
     /// again now does so behind the watches: requests keep their order.
     fn resume(&mut self, mut link: Box<Link>, channels: &Channels) -> Box<Link> {
         for request in self.watches.set_again(self.last_zxid) {
-            let header = RequestHeader {
-                xid: Xid::SET_WATCHES,
-                op: request.op_code().code(),
-            };
+            let header = RequestHeader { xid: Xid::SET_WATCHES, op: request.op_code().code() };
             link.send(&[&header, &request]);
         }
         channels.state.send_replace(self.connected_state());
@@ -240,10 +234,7 @@ impl Session {
         loop {
             let ping_due = link.last_sent + self.silence() / 2;
             if Instant::now() >= ping_due {
-                link.send(&[&RequestHeader {
-                    xid: Xid::PING,
-                    op: OpCode::Ping.code(),
-                }]);
+                link.send(&[&RequestHeader { xid: Xid::PING, op: OpCode::Ping.code() }]);
                 continue;
             }
             let silent_since = match self.in_flight.front() {
@@ -293,21 +284,14 @@ impl Session {
         }
         if outgoing.interest.is_some() && self.watches.is_full() {
             let watches_max = WATCHES_MAX;
-            let _ = outgoing
-                .reply
-                .send(Err(Error::TooManyWatches { watches_max }));
+            let _ = outgoing.reply.send(Err(Error::TooManyWatches { watches_max }));
             return;
         }
         let xid = self.next_xid();
         let op = outgoing.op.code();
         let sent_at = self.seams.clock.boot_time();
         link.send(&[&RequestHeader { xid, op }, &Raw(&outgoing.body)]);
-        self.in_flight.push_back(InFlight {
-            xid,
-            outgoing,
-            sent: link.last_sent,
-            sent_at,
-        });
+        self.in_flight.push_back(InFlight { xid, outgoing, sent: link.last_sent, sent_at });
     }
 
     fn receive(&mut self, progress: Progress) -> io::Result<()> {
@@ -336,19 +320,14 @@ impl Session {
     /// Hands an answer to whoever waits for it.
     fn answer(&mut self, header: ReplyHeader, body: Decoder) -> io::Result<()> {
         let expected = self.in_flight.front().map(|oldest| oldest.xid);
-        let Some(answered) = self
-            .in_flight
-            .pop_front_if(|oldest| oldest.xid == header.xid)
-        else {
+        let Some(answered) = self.in_flight.pop_front_if(|oldest| oldest.xid == header.xid) else {
             return Err(io::Error::other(format!(
                 "an answer to request {:?} came where {expected:?} was due",
                 header.xid
             )));
         };
         self.last_zxid = self.last_zxid.max(header.zxid);
-        let InFlight {
-            outgoing, sent_at, ..
-        } = answered;
+        let InFlight { outgoing, sent_at, .. } = answered;
         let is_absent = header.error == Some(ErrorCode::NoNode);
         match outgoing.interest {
             Some(interest) if header.error.is_none() => {
@@ -362,11 +341,7 @@ impl Session {
         // Who has stopped waiting needs no answer.
         let _ = outgoing.reply.send(match header.error {
             None => Ok(Reply { body, sent_at }),
-            Some(code) => Err(Error::Server {
-                op: outgoing.op,
-                path: outgoing.path,
-                code,
-            }),
+            Some(code) => Err(Error::Server { op: outgoing.op, path: outgoing.path, code }),
         });
         Ok(())
     }
@@ -376,10 +351,7 @@ impl Session {
     async fn say_goodbye(&mut self, link: &mut Link) {
         let patience = self.timeout;
         let goodbye = self.next_xid();
-        link.send(&[&RequestHeader {
-            xid: goodbye,
-            op: OpCode::CloseSession.code(),
-        }]);
+        link.send(&[&RequestHeader { xid: goodbye, op: OpCode::CloseSession.code() }]);
         let answered = async {
             loop {
                 let progress = link.step().await?;
@@ -399,10 +371,9 @@ impl Session {
     /// What was under way on a lost connection has an unknown outcome.
     fn lose_requests(&mut self) {
         for InFlight { outgoing, .. } in self.in_flight.drain(..) {
-            let _ = outgoing.reply.send(Err(Error::ConnectionLoss {
-                op: outgoing.op,
-                path: outgoing.path,
-            }));
+            let _ = outgoing
+                .reply
+                .send(Err(Error::ConnectionLoss { op: outgoing.op, path: outgoing.path }));
         }
     }
 
@@ -426,8 +397,7 @@ impl Session {
     /// How long a server may be silent.
     fn silence(&self) -> Duration {
         let of_session = self.timeout * 2 / 3;
-        self.silence_max
-            .map_or(of_session, |wished| wished.min(of_session))
+        self.silence_max.map_or(of_session, |wished| wished.min(of_session))
     }
 
     /// How long to wait when no server was found.

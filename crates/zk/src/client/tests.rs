@@ -70,11 +70,7 @@ impl Servers {
         let accepted = timeout(PATIENCE, self.0.recv()).await;
         let (address, stream) = accepted.expect("no connection came").unwrap();
         let (reader, writer) = tokio::io::split(stream);
-        Peer {
-            address,
-            reader: FrameReader::new(reader, FRAME_BYTES_MAX),
-            writer,
-        }
+        Peer { address, reader: FrameReader::new(reader, FRAME_BYTES_MAX), writer }
     }
 
     /// Accepts a connection and grants the session; gives what the client has shown.
@@ -121,11 +117,7 @@ impl Peer {
     }
 
     async fn reply(&mut self, xid: Xid, zxid: i64, record: &dyn Encode) {
-        let header = ReplyHeader {
-            xid,
-            zxid: Zxid(zxid),
-            error: None,
-        };
+        let header = ReplyHeader { xid, zxid: Zxid(zxid), error: None };
         self.send(&[&header, record]).await;
     }
 
@@ -136,8 +128,7 @@ impl Peer {
     }
 
     async fn event(&mut self, kind: EventType, path: &str) {
-        self.reply(Xid::EVENT, -1, &WatcherEvent::of(kind, path))
-            .await;
+        self.reply(Xid::EVENT, -1, &WatcherEvent::of(kind, path)).await;
     }
 
     async fn send(&mut self, records: &[&dyn Encode]) {
@@ -163,10 +154,8 @@ fn addresses(names: &[&str]) -> Vec<String> {
 async fn connected_with(options: Options) -> (Client, Peer, Servers) {
     let (seams, mut servers) = network();
     let names = addresses(&["one:2181", "two:2181"]);
-    let (client, (peer, request)) = tokio::join!(
-        Client::connect(&seams, &names, SESSION_TIMEOUT, options),
-        servers.welcome()
-    );
+    let (client, (peer, request)) =
+        tokio::join!(Client::connect(&seams, &names, SESSION_TIMEOUT, options), servers.welcome());
     assert_eq!(request.session_id, SessionId::NONE);
     assert_eq!(request.timeout_ms, 3000);
     (client.unwrap(), peer, servers)
@@ -262,14 +251,8 @@ async fn all_watches_are_set_again_at_a_reconnect() {
     peer.event(EventType::NodeCreated, "/absent").await;
     peer.event(EventType::NodeDeleted, "/child").await;
     peer.reply(Xid::SET_WATCHES, 8, &()).await;
-    assert_eq!(
-        changed.await.unwrap(),
-        node(EventType::NodeDataChanged, "/data")
-    );
-    assert_eq!(
-        created.await.unwrap(),
-        node(EventType::NodeCreated, "/absent")
-    );
+    assert_eq!(changed.await.unwrap(), node(EventType::NodeDataChanged, "/data"));
+    assert_eq!(created.await.unwrap(), node(EventType::NodeCreated, "/absent"));
     assert_eq!(grown.await.unwrap(), node(EventType::NodeDeleted, "/child"));
 }
 
@@ -286,12 +269,7 @@ async fn a_client_without_watches_sets_none_at_a_reconnect() {
 async fn an_expired_session_is_final() {
     let (client, mut peer, mut servers) = connected().await;
     let added = &AddWatchResponse::default();
-    let mut events = answered!(
-        peer,
-        1,
-        added,
-        client.add_watch("/a", AddWatchMode::Persistent)
-    );
+    let mut events = answered!(peer, 1, added, client.add_watch("/a", AddWatchMode::Persistent));
     let data = &GetDataResponse::default();
     let (_, _, changed) = answered!(peer, 1, data, client.get_data_watch("/a"));
     drop(peer);
@@ -301,9 +279,7 @@ async fn an_expired_session_is_final() {
         peer.greeting().await;
         peer.send(&[&ConnectResponse::expired(Some(false))]).await;
     });
-    let expired = Error::SessionExpired {
-        session_id: SESSION,
-    };
+    let expired = Error::SessionExpired { session_id: SESSION };
     assert_eq!(waited.unwrap_err(), expired);
     assert_eq!(client.sync("/").await.unwrap_err(), expired);
     assert_eq!(*client.state().borrow(), State::Expired);
@@ -324,19 +300,13 @@ async fn a_silent_server_is_pinged_at_a_third_and_left_at_two_thirds_of_the_time
     assert_eq!(start.elapsed().as_millis(), 2000);
     assert_ne!(next.address, peer.address);
     let mut state = client.state();
-    let connected = State::Connected {
-        session_id: SESSION,
-        negotiated_timeout: SESSION_TIMEOUT,
-    };
+    let connected = State::Connected { session_id: SESSION, negotiated_timeout: SESSION_TIMEOUT };
     state.wait_for(|now| *now == connected).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_answers_pings_but_not_requests_is_left() {
-    let options = Options {
-        silence_max: Some(Duration::from_millis(300)),
-        ..Options::default()
-    };
+    let options = Options { silence_max: Some(Duration::from_millis(300)), ..Options::default() };
     let (client, mut peer, mut servers) = connected_with(options).await;
     let start = Instant::now();
     let write = client.set_data("/lease", Bytes::new(), None);
@@ -369,9 +339,8 @@ async fn no_session_in_time_is_an_error_that_names_the_servers() {
     let (seams, _servers) = network();
     let names = addresses(&["down:1", "down:2"]);
     let start = Instant::now();
-    let error = Client::connect(&seams, &names, SESSION_TIMEOUT, Options::default())
-        .await
-        .unwrap_err();
+    let error =
+        Client::connect(&seams, &names, SESSION_TIMEOUT, Options::default()).await.unwrap_err();
     assert_eq!(start.elapsed(), SESSION_TIMEOUT);
     let message = error.to_string();
     assert!(message.contains("down:1,down:2"), "{message}");
@@ -442,9 +411,7 @@ async fn closing_ends_the_session_at_the_server() {
 async fn dropping_the_last_handle_ends_the_session_at_the_server() {
     let (client, mut peer, _servers) = connected().await;
     drop(client.clone());
-    let _ = timeout(Duration::from_millis(10), peer.any_request())
-        .await
-        .unwrap_err();
+    let _ = timeout(Duration::from_millis(10), peer.any_request()).await.unwrap_err();
     drop(client);
     let (_, request) = peer.request().await;
     assert_eq!(request, Request::CloseSession);
@@ -481,10 +448,7 @@ async fn a_timed_write_tells_when_it_was_sent() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_multi_names_the_operation() {
     let (client, mut peer, _servers) = connected().await;
-    let op = |path: &str| Op::Check {
-        path: path.to_owned(),
-        version: Some(1),
-    };
+    let op = |path: &str| Op::Check { path: path.to_owned(), version: Some(1) };
     let inconsistent = Some(ErrorCode::RuntimeInconsistency);
     let refusal = MultiResponse {
         results: vec![
@@ -500,11 +464,7 @@ async fn a_refused_multi_names_the_operation() {
     });
     assert_eq!(
         refused.unwrap_err(),
-        Error::Multi {
-            index: 1,
-            path: "/b".to_owned(),
-            code: ErrorCode::BadVersion,
-        }
+        Error::Multi { index: 1, path: "/b".to_owned(), code: ErrorCode::BadVersion }
     );
 }
 

@@ -84,10 +84,7 @@ impl Watches {
                 by_path
                     .entry(path.to_owned())
                     .or_default()
-                    .push(Subscriber {
-                        events,
-                        is_lagging: false,
-                    });
+                    .push(Subscriber { events, is_lagging: false });
             }
         }
         self.count += 1;
@@ -99,10 +96,7 @@ impl Watches {
             return false;
         };
         let path = event.path.as_str();
-        let told = WatchedEvent::Node {
-            kind,
-            path: event.path.clone(),
-        };
+        let told = WatchedEvent::Node { kind, path: event.path.clone() };
         let fired: &mut [&mut Once] = match kind {
             EventType::NodeCreated | EventType::NodeDataChanged => {
                 &mut [&mut self.data, &mut self.exist]
@@ -152,10 +146,7 @@ impl Watches {
     /// The requests that set all watches again on a new connection.
     pub(super) fn set_again(&mut self, relative_zxid: Zxid) -> Vec<Request> {
         self.prune();
-        let mut batch = SetWatches2Request {
-            relative_zxid,
-            ..SetWatches2Request::default()
-        };
+        let mut batch = SetWatches2Request { relative_zxid, ..SetWatches2Request::default() };
         let empty = batch.clone();
         let (mut requests, mut batch_bytes) = (Vec::new(), 0);
         let paths = (self.data.keys().map(|path| (0, path)))
@@ -260,10 +251,7 @@ mod tests {
     }
 
     fn node(kind: EventType, path: &str) -> WatchedEvent {
-        WatchedEvent::Node {
-            kind,
-            path: path.to_owned(),
-        }
+        WatchedEvent::Node { kind, path: path.to_owned() }
     }
 
     #[test]
@@ -282,15 +270,9 @@ mod tests {
         assert_eq!(seen(&mut below_a), [node(EventType::NodeCreated, "/a/b")]);
         assert_eq!(
             seen(&mut below_root),
-            [
-                node(EventType::NodeCreated, "/a/b"),
-                node(EventType::NodeCreated, "/ab")
-            ]
+            [node(EventType::NodeCreated, "/a/b"), node(EventType::NodeCreated, "/ab")]
         );
-        assert_eq!(
-            seen(&mut at_a),
-            [node(EventType::NodeChildrenChanged, "/a")]
-        );
+        assert_eq!(seen(&mut at_a), [node(EventType::NodeChildrenChanged, "/a")]);
     }
 
     #[test]

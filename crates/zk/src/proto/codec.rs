@@ -140,10 +140,7 @@ impl Decoder {
     fn take(&mut self, needed_bytes: usize) -> Result<Bytes, DecodeError> {
         let left_bytes = self.0.len();
         if needed_bytes > left_bytes {
-            return Err(DecodeError::of(Problem::Truncated {
-                needed_bytes,
-                left_bytes,
-            }));
+            return Err(DecodeError::of(Problem::Truncated { needed_bytes, left_bytes }));
         }
         Ok(self.0.split_to(needed_bytes))
     }
@@ -169,19 +166,12 @@ const NO_PLACE: &str = "message";
 
 impl DecodeError {
     pub(crate) fn of(problem: Problem) -> Self {
-        Self {
-            place: NO_PLACE,
-            problem,
-        }
+        Self { place: NO_PLACE, problem }
     }
 
     /// The same error at `place`, unless something inside of `place` has claimed it.
     pub(crate) fn within(self, place: &'static str) -> Self {
-        if self.place == NO_PLACE {
-            Self { place, ..self }
-        } else {
-            self
-        }
+        if self.place == NO_PLACE { Self { place, ..self } } else { self }
     }
 }
 

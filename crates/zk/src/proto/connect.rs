@@ -102,11 +102,7 @@ impl Decode for ConnectRequest {
 impl ConnectResponse {
     /// What says that the session has expired, or that its password is wrong.
     pub fn expired(read_only: Option<bool>) -> Self {
-        Self {
-            password: Bytes::from_static(&[0; PASSWORD_BYTES]),
-            read_only,
-            ..Self::default()
-        }
+        Self { password: Bytes::from_static(&[0; PASSWORD_BYTES]), read_only, ..Self::default() }
     }
 
     /// Whether this says that the session has expired.

@@ -73,9 +73,6 @@ impl CreateMode {
 
     /// Whether the node has a time to live.
     pub fn is_ttl(self) -> bool {
-        matches!(
-            self,
-            Self::PersistentWithTtl | Self::PersistentSequentialWithTtl
-        )
+        matches!(self, Self::PersistentWithTtl | Self::PersistentSequentialWithTtl)
     }
 }

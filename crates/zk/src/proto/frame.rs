@@ -47,11 +47,7 @@ pub enum FrameError {
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `reader` frames of at most `bytes_max`.
     pub fn new(reader: R, bytes_max: usize) -> Self {
-        Self {
-            reader: BufReader::new(reader),
-            bytes_max,
-            partial: BytesMut::new(),
-        }
+        Self { reader: BufReader::new(reader), bytes_max, partial: BytesMut::new() }
     }
 
     /// The next frame without its prefix, or `None` where the peer closed between frames.
@@ -88,10 +84,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let length = i32::from_be_bytes(*prefix);
         match usize::try_from(length) {
             Ok(fitting) if fitting <= self.bytes_max => Ok(Some(fitting)),
-            _ => Err(FrameError::Length {
-                length,
-                bytes_max: self.bytes_max,
-            }),
+            _ => Err(FrameError::Length { length, bytes_max: self.bytes_max }),
         }
     }
 }
@@ -136,10 +129,7 @@ mod tests {
         let mut both = encode(&[&7i32, &true]).to_vec();
         both.extend_from_slice(&encode(&[]));
         let mut reader = reader(&both);
-        assert_eq!(
-            reader.next().await.unwrap().unwrap().as_ref(),
-            [0, 0, 0, 7, 1]
-        );
+        assert_eq!(reader.next().await.unwrap().unwrap().as_ref(), [0, 0, 0, 7, 1]);
         assert_eq!(reader.next().await.unwrap().unwrap().as_ref(), [0u8; 0]);
         assert!(reader.next().await.unwrap().is_none());
     }

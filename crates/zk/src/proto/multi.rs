@@ -88,11 +88,7 @@ const ERROR_KIND: i32 = -1;
 
 impl MultiHeader {
     fn last() -> Self {
-        Self {
-            kind: ERROR_KIND,
-            done: true,
-            error: -1,
-        }
+        Self { kind: ERROR_KIND, done: true, error: -1 }
     }
 }
 
@@ -101,12 +97,7 @@ impl MultiHeader {
 impl Encode for MultiRequest {
     fn encode(&self, output: &mut BytesMut) {
         for op in &self.ops {
-            MultiHeader {
-                kind: op.op_code().code(),
-                done: false,
-                error: -1,
-            }
-            .encode(output);
+            MultiHeader { kind: op.op_code().code(), done: false, error: -1 }.encode(output);
             op.encode(output);
         }
         MultiHeader::last().encode(output);
@@ -215,11 +206,7 @@ impl MultiResult {
             Self::GetData(_) => (OpCode::GetData.code(), 0),
             Self::Error(error) => (ERROR_KIND, ErrorCode::to_wire(*error)),
         };
-        MultiHeader {
-            kind,
-            done: false,
-            error,
-        }
+        MultiHeader { kind, done: false, error }
     }
 
     fn encode(&self, output: &mut BytesMut) {

@@ -18,10 +18,7 @@ pub struct PathError {
 pub fn validate(path: &str) -> Result<(), PathError> {
     match problem_of(path) {
         None => Ok(()),
-        Some(problem) => Err(PathError {
-            path: path.to_owned(),
-            problem,
-        }),
+        Some(problem) => Err(PathError { path: path.to_owned(), problem }),
     }
 }
 
@@ -30,11 +27,7 @@ pub fn validate(path: &str) -> Result<(), PathError> {
 /// # Errors
 /// As of [`validate`].
 pub fn validate_create(path: &str, is_sequential: bool) -> Result<(), PathError> {
-    if is_sequential {
-        validate(&format!("{path}1"))
-    } else {
-        validate(path)
-    }
+    if is_sequential { validate(&format!("{path}1")) } else { validate(path) }
 }
 
 /// The parent of a valid path; none of the root.

@@ -296,10 +296,7 @@ fn a_connect_request_of_an_old_client_has_no_last_byte() {
     };
     let wire = frame::encode(&[&old]);
     assert_eq!(wire.len(), 4 + 44);
-    assert_eq!(
-        ConnectRequest::from_message(wire.slice(4..)),
-        Ok(old.clone())
-    );
+    assert_eq!(ConnectRequest::from_message(wire.slice(4..)), Ok(old.clone()));
     old.read_only = Some(true);
     assert_eq!(frame::encode(&[&old]).len(), 4 + 45);
 }
@@ -308,9 +305,7 @@ fn a_connect_request_of_an_old_client_has_no_last_byte() {
 fn dump(hexadecimal: &str) -> Bytes {
     let digits: Vec<u8> = hexadecimal.bytes().filter(u8::is_ascii_hexdigit).collect();
     let pairs = digits.chunks(2);
-    pairs
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
 /// `records` are the frame of `hexadecimal`, which Java's client or server 3.8.6 has sent.
@@ -319,18 +314,11 @@ fn is_on_the_wire(records: &[&dyn Encode], hexadecimal: &str) {
 }
 
 fn request_header(xid: i32, op: OpCode) -> RequestHeader {
-    RequestHeader {
-        xid: Xid(xid),
-        op: op.code(),
-    }
+    RequestHeader { xid: Xid(xid), op: op.code() }
 }
 
 fn reply_header(xid: i32, zxid: i64, error: Option<ErrorCode>) -> ReplyHeader {
-    ReplyHeader {
-        xid: Xid(xid),
-        zxid: Zxid(zxid),
-        error,
-    }
+    ReplyHeader { xid: Xid(xid), zxid: Zxid(zxid), error }
 }
 
 #[test]
@@ -373,9 +361,7 @@ fn a_create_has_the_bytes_of_java() {
         "00000033 00000003 00000001 00000004 2f636170 ffffffff 00000001 0000001f
          00000005 776f726c64 00000006 616e796f6e65 00000000",
     );
-    let response = CreateResponse {
-        path: "/cap".to_owned(),
-    };
+    let response = CreateResponse { path: "/cap".to_owned() };
     is_on_the_wire(
         &[&reply_header(3, 4, None), &response],
         "00000018 00000003 0000000000000004 00000000 00000004 2f636170",
@@ -384,10 +370,8 @@ fn a_create_has_the_bytes_of_java() {
 
 #[test]
 fn a_persistent_watch_and_its_event_have_the_bytes_of_java() {
-    let request = AddWatchRequest {
-        path: "/cap".to_owned(),
-        mode: AddWatchMode::PersistentRecursive.code(),
-    };
+    let request =
+        AddWatchRequest { path: "/cap".to_owned(), mode: AddWatchMode::PersistentRecursive.code() };
     is_on_the_wire(
         &[&request_header(4, OpCode::AddWatch), &request],
         "00000014 00000004 0000006a 00000004 2f636170 00000001",
@@ -438,14 +422,8 @@ fn a_refused_multi_has_the_bytes_of_java() {
                 acl: Acl::open(),
                 flags: 0,
             }),
-            MultiOp::Check(CheckVersionRequest {
-                path: "/cap".to_owned(),
-                version: 9,
-            }),
-            MultiOp::Delete(DeleteRequest {
-                path: path(),
-                version: VERSION_ANY,
-            }),
+            MultiOp::Check(CheckVersionRequest { path: "/cap".to_owned(), version: 9 }),
+            MultiOp::Delete(DeleteRequest { path: path(), version: VERSION_ANY }),
             MultiOp::SetData(SetDataRequest {
                 path: "/cap".to_owned(),
                 data: Some(Bytes::from_static(&[7])),
@@ -492,8 +470,5 @@ fn an_error_names_the_field_and_what_is_wrong() {
     let null = GetDataRequest::from_message(Bytes::from_static(b"\xff\xff\xff\xff\0"));
     assert_eq!(null.unwrap_err().problem, Problem::NullString);
     let unknown = Request::decode(77, &mut Decoder::new(Bytes::new()));
-    assert_eq!(
-        unknown.unwrap_err().problem,
-        Problem::UnknownOp { code: 77 }
-    );
+    assert_eq!(unknown.unwrap_err().problem, Problem::UnknownOp { code: 77 });
 }

@@ -175,10 +175,6 @@ record! {
 impl WatcherEvent {
     /// The event that a server sends: of `kind`, at `path`.
     pub fn of(kind: EventType, path: impl Into<String>) -> Self {
-        Self {
-            kind: kind.code(),
-            state: KeeperState::SyncConnected.code(),
-            path: path.into(),
-        }
+        Self { kind: kind.code(), state: KeeperState::SyncConnected.code(), path: path.into() }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::observer::{self, Observer};
 use super::{Arguments, Strike};
-use crate::local::{LocalCluster, PortName, RolePlan};
+use crate::local::{LocalCluster, PortName, ProcessState, RolePlan};
 use crate::role_config::RoleName;
 
 /// Does things to a cluster that is being probed.
@@ -29,6 +29,12 @@ pub(super) struct Injector<'a> {
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
 /// How often is looked whether it still is.
 const POLL: Duration = Duration::from_millis(10);
+/// What was sent before a signal took effect may still have been served.
+const SIGNAL_TAKES: Duration = Duration::from_millis(20);
+/// How long the load runs undisturbed between two faults.
+const CALM: Duration = Duration::from_secs(1);
+/// How long a server that was passed over may take to notice and leave.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a paused server sleeps on after its regions are served elsewhere.
 const PAUSE_GOES_ON: Duration = Duration::from_secs(2);
 /// How long a process may take to be back, and regions to be spread over all servers again.
@@ -62,7 +68,7 @@ impl<'a> Injector<'a> {
             Strike::Pause => supervisor.pause(&victim).await?,
             Strike::Term => supervisor.terminate(&victim).await?,
         }
-        let recovered_at = self.wait_served(&affected, at).await?;
+        let recovered_at = self.wait_served(&affected, at + SIGNAL_TAKES).await?;
         let record =
             self.observer.recovery(port).await.filter(|record| record.learnt_ms >= wall_ms);
         let phases = record.map(|record| {
@@ -73,6 +79,7 @@ impl<'a> Injector<'a> {
             // It wakes as a zombie, must see that it has been passed over, and leave.
             tokio::time::sleep(PAUSE_GOES_ON).await;
             supervisor.resume(&victim).await?;
+            self.wait_left(&victim).await?;
         }
         let kind = self.strike.kind();
         self.tell(kind, &victim, affected.len(), recovered_at.saturating_sub(at));
@@ -136,7 +143,7 @@ impl<'a> Injector<'a> {
         for name in &names {
             supervisor.release(name).await?;
         }
-        let recovered_at = self.wait_served(&affected, at).await?;
+        let recovered_at = self.wait_served(&affected, at + SIGNAL_TAKES).await?;
         let felt = recovered_at.saturating_sub(at);
         self.tell(FaultKind::KillAll, "all processes", affected.len(), felt);
         let phases = Some(Phases { total: Some(felt), ..Phases::default() });
@@ -151,6 +158,7 @@ impl<'a> Injector<'a> {
         let recovered_at = self.wait_served(&self.probe.all_regions(), took_over).await?;
         self.tell(kind, &victim, 0, took_over.saturating_sub(at));
         self.local.supervisor().wait_ready(&victim, RETURN_PATIENCE).await?;
+        tokio::time::sleep(CALM).await;
         let total = Some(took_over.saturating_sub(at));
         let window =
             FaultWindow { at, recovered_at: Some(recovered_at), affected: BTreeSet::new() };
@@ -189,7 +197,19 @@ impl<'a> Injector<'a> {
             }
             tokio::time::sleep(POLL * 10).await;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(CALM).await;
+        Ok(())
+    }
+
+    /// Waits until a server that woke has ended itself; it is held down then.
+    async fn wait_left(&self, victim: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + LEAVE_PATIENCE;
+        while self.local.supervisor().state(victim)? != ProcessState::Held {
+            if Instant::now() > deadline {
+                bail!("{victim} woke after its regions were served elsewhere, and did not leave");
+            }
+            tokio::time::sleep(POLL).await;
+        }
         Ok(())
     }
 

@@ -13,9 +13,9 @@ use crate::timeline::{BUCKET_MS, Bucket, Kind, Tally};
 const COLUMNS_MAX: usize = 450;
 /// Regions that are drawn one by one.
 const ROWS_MAX: usize = 60;
-/// What is shown before a fault and after the recovery, at least, in seconds.
-const BEFORE_S: f64 = 0.5;
-const AFTER_S: f64 = 0.7;
+/// What is shown before a fault, and after the recovery: as long as that took, within these.
+const AROUND_S_MIN: f64 = 0.15;
+const AROUND_S_MAX: f64 = 0.8;
 
 /// An SVG of fault number `index` and the recovery from it, that needs nothing around it.
 /// `None` if there is no such fault.
@@ -47,9 +47,10 @@ pub(super) fn recovery(measurement: &Measurement, fault: &Fault) -> Figure {
     let until = fault.window.recovered_at.unwrap_or(measurement.length);
     let phases_end = bands(fault, at).last().map_or(0.0, |band| band.to_s);
     let felt = (until.as_secs_f64() - at).max(phases_end);
-    let from = -BEFORE_S.min(at);
-    let to = (felt + AFTER_S.max(felt * 0.3)).min(measurement.length.as_secs_f64() - at);
-    let window = Window::new(measurement, from, to.max(0.1), at);
+    let around = felt.clamp(AROUND_S_MIN, AROUND_S_MAX);
+    let from = -around.min(at);
+    let to = (felt + around).min(measurement.length.as_secs_f64() - at).max(AROUND_S_MIN);
+    let window = Window::new(measurement, from, to, at);
     Figure {
         title: format!("{}: {}", fault.victim, fault.kind.description()),
         panels: window.panels(true),
@@ -58,7 +59,7 @@ pub(super) fn recovery(measurement: &Measurement, fault: &Fault) -> Figure {
         hovers: window.hovers(),
         key: key(std::slice::from_ref(fault), true),
         from_s: from,
-        to_s: to.max(0.1),
+        to_s: to,
     }
 }
 
@@ -94,7 +95,7 @@ impl<'a> Window<'a> {
     fn new(measurement: &'a Measurement, from_s: f64, to_s: f64, origin_s: f64) -> Self {
         let bucket_s = BUCKET_MS as f64 / 1e3;
         let index = |seconds: f64| ((seconds + origin_s).max(0.0) / bucket_s).floor() as usize;
-        let last = index(to_s).min(measurement.buckets.len());
+        let last = (index(to_s) + 1).min(measurement.buckets.len());
         let first = index(from_s).min(last);
         let buckets = &measurement.buckets[first..last];
         let merge = buckets.len().div_ceil(COLUMNS_MAX).max(1);
@@ -198,7 +199,7 @@ impl<'a> Window<'a> {
         let columns = self.columns.iter();
         let mut points: Vec<_> = columns.map(|c| (c.from_s.max(self.from_s), value(c))).collect();
         if let Some(last) = self.columns.last() {
-            points.push((last.to_s, None));
+            points.push((last.to_s.min(self.to_s), None));
         }
         points
     }

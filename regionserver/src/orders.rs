@@ -77,6 +77,10 @@ impl RegionServerOrders for Orders {
     ) -> Reply<pb::RegionsReply> {
         let request = request.into_inner();
         self.check_master(request.master_epoch)?;
+        if request.server_name != self.0.name.to_string() {
+            let message = format!("for {}, but this is {}", request.server_name, self.0.name);
+            return Err(Status::not_found(message));
+        }
         let server = Arc::clone(&self.0);
         let closed = tokio::spawn(async move {
             let closes = request.regions.into_iter().map(|order| close_region(&server, order));

@@ -166,7 +166,8 @@ impl Term {
         address: &str,
         regions: Vec<pb::CloseRegion>,
     ) -> Vec<EncodedRegionName> {
-        let request = pb::CloseRegionsRequest { master_epoch: self.ledger.epoch().0, regions };
+        let (master_epoch, server_name) = (self.ledger.epoch().0, owner.to_string());
+        let request = pb::CloseRegionsRequest { master_epoch, regions, server_name };
         let order = async {
             let mut client = self.orders.client(owner, address)?;
             client.close_regions(orders::within(self.timers.order_timeout, request)).await

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use basalt::local::{LocalCluster, LocalOptions, PortName, ProcessState, tell_nobody};
+use basalt::local::{LocalCluster, LocalOptions, PortName, ProcessState};
 use basalt::role_config::RoleName;
 use basalt_api::{Manifests, ValidatedCluster, validate};
 use basalt_runtime::Seams;
@@ -36,7 +36,6 @@ async fn start(folder: &Path, free_ports: bool) -> anyhow::Result<LocalCluster> 
         data: folder.join("data"),
         free_ports,
         program: stand_in(folder),
-        on_death: tell_nobody(),
     };
     LocalCluster::start(&demo(), options, &Seams::system()).await
 }

@@ -18,7 +18,7 @@ use basalt_measure::report::{Report, page, picture, summary};
 use basalt_measure::{Fault, FaultKind, Measurement, Target, wait_online};
 use basalt_runtime::Seams;
 
-use crate::local::{LocalCluster, LocalOptions, PortName, tell_nobody};
+use crate::local::{LocalCluster, LocalOptions, PortName};
 use crate::role::Signals;
 use crate::role_config::RoleName;
 use faults::Injector;
@@ -148,7 +148,6 @@ async fn demonstrate(
         data,
         free_ports: true,
         program: std::env::current_exe()?,
-        on_death: tell_nobody(),
     };
     println!("starting cluster {} ...", cluster.name);
     let local = LocalCluster::start(cluster, options, &seams).await?;

@@ -8,10 +8,12 @@ use basalt_api::ValidatedCluster;
 use basalt_runtime::{Network, Seams};
 
 use super::folder::{DataFolder, write_json};
-use super::keeper::{DeathHook, Launch};
+use super::keeper::Launch;
 use super::plan::{CONFIG_FOLDER, LOGS_FOLDER, Plan, ProcessPlan, plan, process_names};
 use super::ports::{PortName, Ports};
+use super::reaped::tell_masters;
 use super::supervisor::Supervisor;
+use crate::role_config::RoleName;
 
 /// How a cluster is run.
 pub struct LocalOptions {
@@ -21,8 +23,6 @@ pub struct LocalOptions {
     pub free_ports: bool,
     /// The `basalt` binary.
     pub program: PathBuf,
-    /// Told of each death, once the process has been reaped.
-    pub on_death: DeathHook,
 }
 
 /// A running cluster. Dropping it kills its processes.
@@ -62,7 +62,9 @@ impl LocalCluster {
         prepare(&plan, &folder.path)?;
         let launches = plan.processes.iter();
         let launches = launches.map(|process| launch(process, &options.program, &folder.path));
-        let supervisor = Supervisor::start(launches.collect(), &seams.clock, &options.on_death);
+        let masters = plan.addresses(RoleName::Master, PortName::Peer);
+        let on_death = tell_masters(seams.network.clone(), masters);
+        let supervisor = Supervisor::start(launches.collect(), &seams.clock, &on_death);
         Ok(Self { supervisor, plan, folder })
     }
 

@@ -10,6 +10,7 @@ mod folder;
 mod keeper;
 mod plan;
 mod ports;
+mod reaped;
 mod supervisor;
 mod terminal;
 
@@ -74,7 +75,6 @@ async fn run_until_stopped(
         data: arguments.data.clone().unwrap_or_else(|| default_data(manifest)),
         free_ports: arguments.free_ports,
         program,
-        on_death: tell_nobody(),
     };
     let cluster = LocalCluster::start(manifest, options, &Seams::system()).await?;
     print!("{}", terminal::opening(manifest, &cluster));

@@ -15,6 +15,11 @@ use crate::term::Term;
 
 /// The pause before a silent process is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The first pause between looks at a process whose stream ended; each is twice the one before.
+/// A dying process's sockets close one after the other, so the first look may still be answered.
+const LOOK_PAUSE_MIN: Duration = Duration::from_millis(1);
+/// The longest of them.
+const LOOK_PAUSE_MAX: Duration = Duration::from_millis(64);
 
 /// What the end of a stream tells.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,10 +81,16 @@ pub(crate) async fn listen(
         Ok(Err(status)) => tracing::debug!(%server, %status, "no stream"),
         Err(_) => return Verdict::Silent,
     }
-    match timeout(connect_timeout, network.connect(address)).await {
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            Verdict::Gone("stream ended")
+    let mut pause = LOOK_PAUSE_MIN;
+    while pause <= LOOK_PAUSE_MAX {
+        match timeout(connect_timeout, network.connect(address)).await {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Verdict::Gone("stream ended");
+            }
+            Ok(_) => tokio::time::sleep(pause).await,
+            Err(_) => break,
         }
-        Ok(Ok(_)) | Ok(Err(_)) | Err(_) => Verdict::Silent,
+        pause *= 2;
     }
+    Verdict::Silent
 }

@@ -23,7 +23,8 @@ pub struct ConnectionConfig {
     pub retry: RetryConfig,
     /// How long one question to the registry or the meta table may take. Default 1 s.
     pub lookup_timeout: Duration,
-    /// How many regions a first lookup in a table reads. Default 100.
+    /// How many regions the lookup of a region that was not known reads: itself and those before
+    /// it. Default 100.
     pub prefetch_regions: u32,
     /// How long a timeline read waits for the primary before it asks the replicas too.
     /// Default 10 ms.

@@ -38,24 +38,13 @@ const FIND: &str = "a server of the meta table";
 // === impl Shared ===
 
 impl Shared {
-    /// The region at `place`; with others that begin the table where `prefetch` is above 1.
+    /// The region at `place`, and up to `count - 1` of those before it.
     pub(super) async fn look_up(
         &self,
         table: &TableName,
         place: Place<'_>,
-        prefetch: u32,
+        count: u32,
     ) -> Result<Vec<RegionLocation>> {
-        let mut found = Vec::new();
-        if prefetch > 1 {
-            found = self.table_regions(table, &meta::first_row(table), prefetch).await?;
-            let wanted = |location: &RegionLocation| match place {
-                Place::Of(row) => location.region.contains(row),
-                Place::Before(_) => false,
-            };
-            if found.iter().any(wanted) {
-                return Ok(found);
-            }
-        }
         let start = match place {
             Place::Of(row) => meta::search_row(table, row),
             Place::Before([]) => meta::end_row(table),
@@ -66,7 +55,7 @@ impl Shared {
             stop: meta::first_row(table),
             include_stop: true,
             reversed: true,
-            rows_max: 1,
+            rows_max: count,
         };
         let rows = self.scan_meta(&range).await?;
         let no_region = |reason| Error::NoRegion {
@@ -74,16 +63,15 @@ impl Shared {
             row: place.row().escape_ascii().to_string(),
             reason,
         };
-        match rows.into_iter().next() {
+        match rows.first() {
             Some(row) if row.split => return Err(no_region("it is being split")),
-            Some(row) if row.region.table == *table => {
-                found.push(location_of(row).ok_or_else(|| no_region("it has no server"))?);
-            }
-            _ => {
-                let table = table.clone();
-                return Err(Error::TableNotFound { table });
-            }
+            Some(row) if row.region.table == *table => {}
+            _ => return Err(Error::TableNotFound { table: table.clone() }),
         }
+        let mut rows = rows.into_iter();
+        let wanted = rows.next().and_then(location_of);
+        let mut found = vec![wanted.ok_or_else(|| no_region("it has no server"))?];
+        found.extend(locations(table, rows));
         Ok(found)
     }
 
@@ -102,8 +90,7 @@ impl Shared {
             rows_max,
         };
         let rows = self.scan_meta(&range).await?;
-        let here = |row: &RegionRow| row.region.table == *table && !row.split;
-        Ok(rows.into_iter().filter(here).filter_map(location_of).collect())
+        Ok(locations(table, rows).collect())
     }
 
     /// The regions in `range`.
@@ -225,6 +212,15 @@ fn parse_rows(
         rows.extend(meta::parse_region_row(&result)?);
     }
     Ok(rows)
+}
+
+/// Where those regions of `table` are that are served.
+fn locations(
+    table: &TableName,
+    rows: impl IntoIterator<Item = RegionRow>,
+) -> impl Iterator<Item = RegionLocation> {
+    let here = move |row: &RegionRow| row.region.table == *table && !row.split;
+    rows.into_iter().filter(here).filter_map(location_of)
 }
 
 fn location_of(row: RegionRow) -> Option<RegionLocation> {

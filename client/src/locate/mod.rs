@@ -97,8 +97,8 @@ impl Shared {
             if let Some(location) = regions.fresh(place) {
                 return Ok(location);
             }
-            let prefetch = if known { 1 } else { self.config.prefetch_regions };
-            let found = self.look_up(regions.table(), place, prefetch).await?;
+            let count = if known { 1 } else { self.config.prefetch_regions };
+            let found = self.look_up(regions.table(), place, count).await?;
             regions.learn(found);
             regions.fresh(place).ok_or_else(|| Error::NoRegion {
                 table: regions.table().clone(),

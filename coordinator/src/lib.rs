@@ -14,6 +14,8 @@ mod connection;
 mod error;
 mod expiry;
 mod four_letter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handshake;
 mod identity;
 mod member;

@@ -14,6 +14,8 @@ mod client_nodes;
 mod config;
 mod election;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod housekeeping;
 mod ledger;
 mod liveness;

@@ -1,7 +1,6 @@
 //! One term of being in charge: all that the work of an active master shares.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use basalt_cluster::pb;
 use basalt_fs::SharedFileSystem;
@@ -82,7 +81,7 @@ pub(crate) const RECOVERIES_MAX: usize = 100;
 
 impl Term {
     /// Runs `work` until it ends or the term does.
-    pub(crate) fn spawn(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let over = self.ledger.term().clone();
         self.tasks.spawn(async move {
             tokio::select! {

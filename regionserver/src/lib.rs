@@ -7,6 +7,8 @@
 mod backoff;
 mod config;
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lease;
 mod liveness;
 mod orders;

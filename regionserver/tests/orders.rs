@@ -51,7 +51,8 @@ impl Running {
     }
 
     async fn close(&mut self, server: &ServerName, epoch: u64) -> Result<String, Code> {
-        let region = pb::CloseRegion { encoded_name: "0".repeat(32), epoch: 1, ..Default::default() };
+        let region =
+            pb::CloseRegion { encoded_name: "0".repeat(32), epoch: 1, ..Default::default() };
         let request = pb::CloseRegionsRequest {
             master_epoch: epoch,
             regions: vec![region],
@@ -72,7 +73,8 @@ async fn start_coordinator(disk: &MemoryFileSystem, seams: &Seams, stop: &Shutdo
     let (ready, is_ready) = oneshot::channel();
     let ports = [free_port(), free_port()];
     let [client_address, peer_address] = ports.map(|port| format!("127.0.0.1:{port}"));
-    let member = basalt_coordinator::Member { peer_address, client_address: client_address.clone() };
+    let member =
+        basalt_coordinator::Member { peer_address, client_address: client_address.clone() };
     let config = basalt_coordinator::Config {
         cluster: "test".to_owned(),
         member_id: 1,

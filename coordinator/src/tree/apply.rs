@@ -104,7 +104,7 @@ impl State {
     fn advance_pipeline(&mut self, origin: Origin) -> bool {
         let next = Pipeline { life: origin.life, number: origin.number };
         let is_next = match self.pipelines.get(&origin.member) {
-            Some(last) if last.life == next.life => next.number == last.number + 1,
+            Some(last) if last.life == next.life => Some(next.number) == last.number.checked_add(1),
             Some(last) => next.life > last.life && next.number == 1,
             None => next.number == 1,
         };

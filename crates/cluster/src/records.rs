@@ -110,7 +110,7 @@ impl TryFrom<pb::RegionRecord> for RegionRecord {
             start_key: record.start_key.into(),
             end_key: record.end_key.into(),
             region_id: record.region_id,
-            replica: ReplicaId(record.replica as u16),
+            replica: ReplicaId(small("region", "replica", record.replica)?),
         };
         let server = match record.server_name.as_str() {
             "" => None,
@@ -203,7 +203,7 @@ pub fn read_descriptor(record: pb::TableDescriptorRecord) -> Result<TableDescrip
     Ok(TableDescriptor {
         name,
         families: families.collect::<Result<_, Error>>()?,
-        region_replication: record.region_replication.max(1) as u16,
+        region_replication: small("table", "region replication", record.region_replication)?.max(1),
         settings: record.settings.into_iter().collect(),
     })
 }
@@ -249,6 +249,14 @@ fn write_family(family: &FamilyDescriptor) -> pb::FamilyRecord {
     }
 }
 
+/// A number that has 16 bits, though messages have none so small.
+fn small(record: &'static str, field: &str, number: u32) -> Result<u16, Error> {
+    u16::try_from(number).map_err(|_| Error::Undecodable {
+        record,
+        reason: format!("{field} {number} is above {}", u16::MAX),
+    })
+}
+
 fn undecodable(record: &'static str, error: &prost::DecodeError) -> Error {
     Error::Undecodable { record, reason: error.to_string() }
 }
@@ -283,6 +291,15 @@ mod tests {
         };
         let record = TableRecord { descriptor, state: TableState::Disabling };
         assert_eq!(TableRecord::decode(&record.encode()).unwrap(), record);
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_refused_not_cut() {
+        let info = RegionInfo::primary("t".parse().unwrap(), Bytes::new(), Bytes::new(), 1);
+        let mut record = pb::RegionRecord::from(&RegionRecord::new(info));
+        record.replica = 0x1_0001;
+        let error = RegionRecord::decode(&record.encode_to_vec()).unwrap_err().to_string();
+        assert!(error.contains("replica 65537 is above 65535"), "{error}");
     }
 
     #[test]

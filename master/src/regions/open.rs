@@ -27,6 +27,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const SEEN_WAIT: Duration = Duration::from_secs(1);
 /// After how many failures a region is left to the reconciler, which goes on trying.
 const FAILURES_MAX: u32 = 3;
+/// How long such a region is let alone before.
+const REST: Duration = Duration::from_secs(1);
 
 // === impl Term ===
 
@@ -82,8 +84,8 @@ impl Term {
             for name in &failed {
                 let count = failures.entry(*name).or_default();
                 *count += 1;
-                if *count >= FAILURES_MAX {
-                    pending.remove(name);
+                if *count >= FAILURES_MAX && pending.remove(name).is_some() {
+                    self.let_rest(*name);
                 }
             }
             if pending.is_empty() {
@@ -101,6 +103,17 @@ impl Term {
         let is_seen = |views: &Views| opened.iter().all(|region| is_past(views, &region.record));
         self.views.until(SEEN_WAIT, is_seen).await;
         Ok(())
+    }
+
+    /// Keeps the reconciler away from a region for a while: each try leaves its traces in the
+    /// coordinator and on the disk.
+    fn let_rest(&self, name: EncodedRegionName) {
+        tracing::error!(region = %name, "down: it does not open, as told above; tried again later");
+        let claim = self.claims.claim([name]);
+        self.spawn(async move {
+            let _claim = claim;
+            tokio::time::sleep(REST).await;
+        });
     }
 
     async fn order_opens(

@@ -59,12 +59,23 @@ struct SingleColumnValueFilter {
 }
 
 const PACKAGE: &str = "org.apache.hadoop.hbase.filter.";
+/// How many lists may stand inside one another. Each is a message in a message's bytes, so that the
+/// bound of the protocol's decoder does not hold for them.
+const NESTED_MAX: usize = 32;
 
 /// The filter of a message.
 ///
 /// # Errors
 /// It cannot be decoded, or is one that is not offered yet.
 pub(crate) fn decode(filter: &pb::Filter) -> Result<Box<dyn Filter>, Exception> {
+    decode_nested(filter, 0)
+}
+
+fn decode_nested(filter: &pb::Filter, depth: usize) -> Result<Box<dyn Filter>, Exception> {
+    if depth > NESTED_MAX {
+        let message = format!("more than {NESTED_MAX} FilterLists inside one another");
+        return Err(Exception::bad_request(message));
+    }
     let bytes = filter.serialized_filter.clone().unwrap_or_default();
     let bad = |error: prost::DecodeError| {
         Exception::bad_request(format!("{} cannot be decoded: {error}", filter.name))
@@ -96,7 +107,8 @@ pub(crate) fn decode(filter: &pb::Filter) -> Result<Box<dyn Filter>, Exception> 
             if list.operator() != pb::filter_list::Operator::MustPassAll {
                 return Err(not_offered("FilterList of MUST_PASS_ONE"));
             }
-            Box::new(AllOf(list.filters.iter().map(decode).collect::<Result<_, _>>()?))
+            let inner = list.filters.iter().map(|filter| decode_nested(filter, depth + 1));
+            Box::new(AllOf(inner.collect::<Result<_, _>>()?))
         }
         "SingleColumnValueFilter" => {
             let filter = pb::SingleColumnValueFilter::decode(bytes).map_err(bad)?;
@@ -236,6 +248,22 @@ mod tests {
         assert!(prefix.filter_row(b"bb", row("bb")).is_some());
         assert!(prefix.filter_row(b"c", row("c")).is_none());
         assert!(prefix.is_done());
+    }
+
+    #[test]
+    fn lists_inside_lists_end_somewhere() {
+        let nested = |depth: usize| {
+            let first = pb::Filter { name: "FirstKeyOnlyFilter".into(), serialized_filter: None };
+            (0..depth).fold(first, |inner, _| {
+                let list = pb::FilterList { operator: 1, filters: vec![inner] };
+                let serialized_filter = Some(list.encode_to_vec().into());
+                pb::Filter { name: "FilterList".into(), serialized_filter }
+            })
+        };
+        assert!(decode(&nested(NESTED_MAX)).is_ok());
+        // Without the bound this would take more stack than any thread has.
+        let error = decode(&nested(5_000)).err().unwrap();
+        assert!(error.message().contains("inside one another"), "{error:?}");
     }
 
     #[test]

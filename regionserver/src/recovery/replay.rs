@@ -58,6 +58,7 @@ pub(crate) async fn replay(region: &Region, sealed: &SealedLogs) -> Result<u64> 
         let Some(part) = parts::read_part(region.files(), &path, region.encoded_name).await? else {
             continue;
         };
+        part.check_whole_after(flushed)?;
         if *part.summary.sequence_ids.end() <= flushed {
             continue;
         }

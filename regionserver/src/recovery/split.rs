@@ -7,7 +7,7 @@ use basalt_fs::SharedFileSystem;
 use basalt_model::ServerName;
 use basalt_storage::wal::parts;
 use futures::StreamExt;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::replay::SealedLogs;
 
@@ -36,6 +36,12 @@ async fn split_one(
     match parts::index_parts(files, &path, log.cut).await {
         Ok(summary) => {
             info!(log = log.name, cut = log.cut, regions = summary.parts.len(), "split");
+            for part in &summary.parts {
+                if let Some(damage) = part.damage {
+                    let (region, offset) = (part.region, damage.offset);
+                    warn!(log = log.name, %region, offset, "an edit in a log is damaged");
+                }
+            }
             pb::SplitLog {
                 name: log.name.clone(),
                 failure: String::new(),

@@ -44,7 +44,15 @@ pub(crate) struct Opened {
 
 /// Opens a region up to where only its record has to be changed.
 pub(crate) async fn open(shared: Shared, request: OpenRegion) -> Result<Opened> {
-    let region = Region::from_files(shared, &request).await?;
+    let opened = try_open(shared.clone(), &request).await;
+    if opened.is_err() {
+        remove_older_manifests(&shared, &request.record).await;
+    }
+    opened
+}
+
+async fn try_open(shared: Shared, request: &OpenRegion) -> Result<Opened> {
+    let region = Region::from_files(shared, request).await?;
     let begun = Instant::now();
     let mut replayed_bytes = 0;
     for sealed in &request.sealed {
@@ -185,6 +193,20 @@ async fn write_first(
     }
     manifest.write(&shared.files, &info.table, info.encoded_name()).await?;
     Ok(manifest)
+}
+
+/// Each try to open a region writes a manifest: of those that failed, only the last are kept. What
+/// they say is in ours too, if that was written.
+async fn remove_older_manifests(shared: &Shared, record: &RegionRecord) {
+    let (info, name) = (&record.info, record.encoded_name());
+    let own = Manifest { epoch: record.epoch, ..Manifest::default() };
+    let path = paths::manifest(&info.table, name, own.epoch, own.number);
+    if !matches!(shared.files.exists(&path).await, Ok(true)) {
+        return;
+    }
+    if let Err(error) = own.remove_older(&shared.files, &info.table, name).await {
+        tracing::warn!(region = %info, %error, "older manifests are still there");
+    }
 }
 
 /// Removes what owners before us wrote aside and never put in its place: files of lower epochs

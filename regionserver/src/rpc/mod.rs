@@ -3,6 +3,8 @@
 mod admin;
 mod decode;
 mod exceptions;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod get;
 mod multi;
 mod mutate;

@@ -44,11 +44,11 @@ impl Memory {
 
     /// The index that the next entry has.
     pub(super) fn next_index(&self) -> u64 {
-        self.last().map_or(0, |last| last.index + 1)
+        self.last().map_or(0, |last| last.index.saturating_add(1))
     }
 
     fn first_index(&self) -> u64 {
-        self.purged.map_or(0, |purged| purged.index + 1)
+        self.purged.map_or(0, |purged| purged.index.saturating_add(1))
     }
 
     pub(super) fn append(&mut self, entries: Vec<Entry>) {
@@ -81,7 +81,7 @@ impl Memory {
     }
 
     pub(super) fn truncate_after(&mut self, last: Option<&LogId>) {
-        let next = last.map_or(0, |last| last.index + 1);
+        let next = last.map_or(0, |last| last.index.saturating_add(1));
         while let Some(entry) = self.entries.pop_back_if(|entry| entry.log_id.index >= next) {
             self.bytes -= size_bytes(&entry);
         }
@@ -97,7 +97,8 @@ impl Memory {
         }
         self.purged = Some(upto);
         // A snapshot that reaches beyond the log replaces all of it.
-        let is_consecutive = |entry: &Entry| entry.log_id.index == upto.index + 1;
+        let next = upto.index.saturating_add(1);
+        let is_consecutive = |entry: &Entry| entry.log_id.index == next;
         if !self.entries.front().is_none_or(is_consecutive) {
             self.entries.clear();
             self.bytes = 0;

@@ -65,7 +65,7 @@ pub(crate) async fn open(
     let (last_number, last_length) =
         segments.last().map_or((0, 0), |last| (last.number, last.length));
     let replayed = Replayed::replay_all(&segments)?;
-    let life = wall_ms.max(replayed.life + 1);
+    let life = wall_ms.max(replayed.life.saturating_add(1));
     let header = v1::SegmentHeader {
         number: last_number + 1,
         previous_length: last_length,

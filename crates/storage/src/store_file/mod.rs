@@ -22,6 +22,8 @@ mod data_block;
 mod error;
 mod fields;
 mod file_info;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod index;
 mod index_path;
 mod reader;

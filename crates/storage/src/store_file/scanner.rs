@@ -10,7 +10,7 @@ use std::sync::Arc;
 use basalt_model::{Cell, CellKey};
 
 use super::data_block::DataBlock;
-use super::error::Result;
+use super::error::{Damage, Result};
 use super::index_path::{Goal, IndexPath};
 use super::reader::{Readahead, StoreFile};
 
@@ -125,7 +125,7 @@ impl StoreFileScanner {
                 self.place = self.place_at(here, block, position).await?;
                 return Ok(true);
             }
-            path = here.previous(&self.file).await?;
+            path = self.previous(&here).await?;
         }
         self.place = None;
         Ok(false)
@@ -200,7 +200,7 @@ impl StoreFileScanner {
             Step::NeedBlock => {}
         }
         let following = match &self.place {
-            Some(place) => place.path.next(&self.file).await?,
+            Some(place) => self.following(&place.path).await?,
             None => None,
         };
         let following = match following {
@@ -236,7 +236,7 @@ impl StoreFileScanner {
     ) -> Result<Option<Place>> {
         let (mut path, mut block, mut position) = (path, block, position);
         while position >= block.end() {
-            let Some(next) = path.next(&self.file).await? else {
+            let Some(next) = self.following(&path).await? else {
                 return Ok(None);
             };
             block = self.load(&next).await?;
@@ -246,6 +246,28 @@ impl StoreFileScanner {
             Ok((cell, next)) => Ok(Some(Place { path, block, position, next, cell })),
             Err(damage) => Err(self.file.corrupt(path.pointer().offset, damage)),
         }
+    }
+
+    /// The path to the next block, which lies behind this one: an index that leads back would never
+    /// end.
+    async fn following(&self, path: &IndexPath) -> Result<Option<IndexPath>> {
+        let behind = path.pointer().offset as i64 + 1;
+        self.checked(path.next(&self.file).await?, (behind, i64::MAX))
+    }
+
+    /// The path to the block before, which lies before this one.
+    async fn previous(&self, path: &IndexPath) -> Result<Option<IndexPath>> {
+        let before = path.pointer().offset as i64 - 1;
+        self.checked(path.previous(&self.file).await?, (0, before))
+    }
+
+    fn checked(&self, path: Option<IndexPath>, bounds: (i64, i64)) -> Result<Option<IndexPath>> {
+        if let Some(path) = &path {
+            let offset = path.pointer().offset;
+            Damage::check("offset of the next data block", offset as i64, bounds)
+                .map_err(|damage| self.file.corrupt(offset, damage))?;
+        }
+        Ok(path)
     }
 
     async fn load(&self, path: &IndexPath) -> Result<Arc<DataBlock>> {

@@ -137,6 +137,12 @@ pub enum Defect {
     /// A cell that is not one.
     #[error(transparent)]
     Cell(#[from] basalt_model::Error),
+    /// A damaged record that names this region, among whole ones of others.
+    #[error(
+        "an edit of this region, which had been durable, is damaged; the edits of other regions are \
+         whole"
+    )]
+    LostEdit,
     /// A record of another region, where only one region's should be.
     #[error("a record of region {found} among those of another")]
     Region {

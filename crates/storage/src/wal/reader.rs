@@ -47,17 +47,28 @@ pub(super) struct RecordReader {
     finished: Option<Result<Tail>>,
 }
 
-/// A record whose checksum is right.
+/// A record, as its length bounds it.
 pub(super) struct Record {
     /// Where it lies, prefix included.
     pub(super) offset: u64,
     pub(super) body: Bytes,
 }
 
+/// What stands at a place where a record should be.
+pub(super) enum Found {
+    /// A record whose checksum is right.
+    Record(Record),
+    /// One that had been durable and whose checksum is wrong, and how that is told. Its length, and
+    /// with it what follows, is right only if the batch ends where it should.
+    Damaged(Record, Error),
+}
+
 /// Why a record could not be read.
 enum Stop {
     /// The bytes from an offset on are not what they should be.
     Damaged(u64, Defect),
+    /// The checksum of a record is not that of its bytes.
+    BadRecord(Record, Defect),
     Failed(Error),
 }
 
@@ -145,14 +156,34 @@ impl RecordReader {
 
     /// The next record; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Record>> {
+        match self.next_found().await? {
+            None => Ok(None),
+            Some(Found::Record(record)) => Ok(Some(record)),
+            Some(Found::Damaged(_, error)) => {
+                self.finished = Some(Err(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// The next record, also one that is damaged; `None` at the end.
+    pub(super) async fn next_found(&mut self) -> Result<Option<Found>> {
         loop {
             if let Some(finished) = &self.finished {
                 return finished.clone().map(|_| None);
             }
             match self.read_on().await {
-                Ok(Some(record)) => return Ok(Some(record)),
+                Ok(Some(record)) => return Ok(Some(Found::Record(record))),
                 Ok(None) => {}
                 Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::BadRecord(record, defect)) => {
+                    match self.judge(record.offset, defect).await {
+                        Err(error) if error.is_corrupt() => {
+                            return Ok(Some(Found::Damaged(record, error)));
+                        }
+                        tail => self.finished = Some(tail),
+                    }
+                }
                 Err(Stop::Damaged(offset, defect)) => {
                     self.finished = Some(self.judge(offset, defect).await);
                 }
@@ -195,9 +226,12 @@ impl RecordReader {
             .ok_or_else(|| damaged(cut_off("record", RECORD_PREFIX_BYTES, left)))?;
         let length = edit::body_length(&prefix).map_err(damaged)?;
         let body = self.take("record", offset, length).await?;
-        edit::check_record(&prefix, &body).map_err(damaged)?;
         self.batch_records -= 1;
-        Ok(Record { offset, body })
+        let record = Record { offset, body };
+        match edit::check_record(&prefix, &record.body) {
+            Ok(()) => Ok(record),
+            Err(defect) => Err(Stop::BadRecord(record, defect)),
+        }
     }
 
     async fn take(&mut self, part: &'static str, from: u64, length: usize) -> Result<Bytes, Stop> {

@@ -185,3 +185,23 @@ async fn an_encoding_that_is_not_read_is_named() {
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     assert!(error.to_string().contains("data block encoding"), "{error}");
 }
+
+/// An index, whole by its checksum, that leads to a block twice, and so could lead on for ever.
+#[tokio::test]
+async fn an_index_that_leads_back_is_refused() {
+    let options = StoreFileOptions { block_bytes: 100, ..StoreFileOptions::default() };
+    let mut contents = contents(options, &cells(10)).await.to_vec();
+    let root = contents.windows(8).position(|magic| magic == b"IDXROOT2").unwrap();
+    let entries = root + 33;
+    let key_length = usize::from(contents[entries + 12]);
+    let second = entries + 13 + key_length;
+    contents.copy_within(entries..entries + 12, second);
+    let length = |at: usize| u32::from_be_bytes(*contents[at..].first_chunk().unwrap()) as usize;
+    let data_end = root + length(root + 29);
+    let sum = crc32c::crc32c(&contents[root..data_end]);
+    contents[data_end..data_end + 4].copy_from_slice(&sum.to_be_bytes());
+    let (cells, end) = read(&with_contents(contents).await).await;
+    let error = end.unwrap_err().to_string();
+    assert!(error.contains("offset of the next data block"), "{error}");
+    assert!(cells.len() < 10);
+}

@@ -6,8 +6,8 @@ use basalt_fs::{FileSystem, MemoryFileSystem};
 use basalt_model::{CellType, RegionEpoch, SequenceId, paths};
 use bytes::Bytes;
 
-use crate::region::Error;
 use crate::region::testing::{TestServer, cell, info, mutation, put, row_of};
+use crate::region::{Error, RowRead};
 
 fn folder() -> PathBuf {
     paths::region(&info().table, info().encoded_name())
@@ -109,4 +109,43 @@ async fn only_leftovers_of_lower_epochs_are_removed() {
     assert_eq!(left().await, ["4-bb"], "a late order spares what a later owner writes");
     server.region(5).await;
     assert_eq!(left().await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_block_fails_a_merge_and_costs_only_its_own_rows() {
+    let disk = MemoryFileSystem::new();
+    let server = TestServer::start(&disk, 1).await;
+    let region = server.region(1).await;
+    for row in ["a", "b", "c"] {
+        put(&region, row, "f:q", "1").await.unwrap();
+        region.flush().await.unwrap();
+    }
+    let family = Bytes::from_static(b"f");
+    let victim = region.state.load().families[&family].files[1].path().to_owned();
+    let whole = disk.read_whole(&victim, u64::MAX).await.unwrap();
+    let replace = async |contents: Bytes| {
+        disk.delete_file(&victim).await.unwrap();
+        disk.write_whole(&victim, contents).await.unwrap();
+    };
+    let mut damaged = whole.to_vec();
+    damaged[40] ^= 1;
+    replace(damaged.into()).await;
+
+    let region = server.region(2).await;
+    let inputs = region.state.load().families[&family].files.clone();
+    let error = region.merge(&family, &inputs, true).await.unwrap_err().to_string();
+    assert!(error.contains(&*victim.to_string_lossy()) && error.contains("at 0"), "{error}");
+    assert_eq!(region.state.load().families[&family].files.len(), 3);
+    assert!(region.get(b"b", &RowRead::all()).await.is_err(), "not absent: unreadable");
+    for row in ["a", "c"] {
+        assert_eq!(row_of(&region, row).await, ["f:q=1"]);
+    }
+    put(&region, "a", "f:q", "2").await.unwrap();
+    region.flush().await.unwrap();
+
+    replace(whole).await;
+    let region = server.region(3).await;
+    for (row, value) in [("a", "f:q=2"), ("b", "f:q=1"), ("c", "f:q=1")] {
+        assert_eq!(row_of(&region, row).await[0], value);
+    }
 }

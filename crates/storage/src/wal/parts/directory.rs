@@ -4,24 +4,28 @@
 //! header │ magic 8 │ u16 version │ u32 regions │ u64 cut │ u64 end │ u32 crc32c of the log's header │
 //!        │ u32 crc32c of the directory │ u32 crc32c of all before │               42 bytes
 //! entry  │ region 16 │ u64 lowest, u64 highest epoch │ u64 lowest, u64 highest sequence id │
-//!        │ u64 edits │ u64 bytes │ u64 offset, u64 length, u32 crc32c of the section │   84 bytes
+//!        │ u64 edits │ u64 bytes │ u64 damaged at, u64 sequence id behind that │
+//!        │ u64 offset, u64 length, u32 crc32c of the section │                        100 bytes
 //! file   │ header │ entry… sorted by region │ section… │
 //! ```
-//! All numbers are big endian. A section holds the ranges of one region.
+//! All numbers are big endian. A section holds the ranges of one region. Without damage it is at 0;
+//! with nothing behind it, the sequence id is the highest there is.
 
 use basalt_fs::ReadFile;
 use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc32c::crc32c;
 
-use super::{PartSummary, PartsSummary};
+use super::{PartDamage, PartSummary, PartsSummary};
 use crate::wal::error::Defect;
 use crate::wal::header::{FileChecksum, check_end};
 
 const MAGIC: [u8; 8] = *b"BsltPRT\n";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 8 + 2 + 4 + 8 + 8 + 4 + 4 + 4;
-const ENTRY_BYTES: usize = 16 + 8 * 8 + 4;
+const ENTRY_BYTES: usize = 16 + 10 * 8 + 4;
+/// Stands for no sequence id behind damage.
+const NOTHING_BEHIND: u64 = u64::MAX;
 /// More regions than a server can hold.
 const REGIONS_MAX: u64 = 1 << 20;
 
@@ -155,7 +159,7 @@ impl Directory {
 
 impl Entry {
     fn put(&self, output: &mut BytesMut) {
-        let PartSummary { region, epochs, sequence_ids, edits, bytes } = &self.summary;
+        let PartSummary { region, epochs, sequence_ids, edits, bytes, damage } = &self.summary;
         output.put_slice(region.digest());
         output.put_u64(epochs.start().0);
         output.put_u64(epochs.end().0);
@@ -163,6 +167,9 @@ impl Entry {
         output.put_u64(sequence_ids.end().0);
         output.put_u64(*edits);
         output.put_u64(*bytes);
+        let behind = damage.and_then(|damage| damage.before);
+        output.put_u64(damage.map_or(0, |damage| damage.offset));
+        output.put_u64(behind.map_or(NOTHING_BEHIND, |behind| behind.0));
         output.put_u64(self.section_offset);
         output.put_u64(self.section_bytes);
         output.put_u32(self.section_checksum);
@@ -178,6 +185,13 @@ impl Entry {
                 sequence_ids: SequenceId(rest.get_u64())..=SequenceId(rest.get_u64()),
                 edits: rest.get_u64(),
                 bytes: rest.get_u64(),
+                damage: match (rest.get_u64(), rest.get_u64()) {
+                    (0, _) => None,
+                    (offset, NOTHING_BEHIND) => Some(PartDamage { offset, before: None }),
+                    (offset, behind) => {
+                        Some(PartDamage { offset, before: Some(SequenceId(behind)) })
+                    }
+                },
             },
             section_offset: rest.get_u64(),
             section_bytes: rest.get_u64(),

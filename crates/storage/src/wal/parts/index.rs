@@ -8,10 +8,10 @@ use basalt_model::EncodedRegionName;
 
 use super::directory::{Directory, Unreadable};
 use super::ranges::RangesBuilder;
-use super::{PartSummary, PartsSummary, index_path};
+use super::{PartDamage, PartSummary, PartsSummary, index_path};
 use crate::wal::edit::{RECORD_PREFIX_BYTES, RecordIdentity};
 use crate::wal::error::{Error, Result};
-use crate::wal::reader::{Record, RecordReader};
+use crate::wal::reader::{Found, Record, RecordReader};
 
 /// What is gathered of one region; a few bytes for each of its edits.
 struct PartBuilder {
@@ -23,22 +23,15 @@ struct PartBuilder {
 /// one for this cut, nothing is done but to read its front; a damaged one is made again.
 ///
 /// # Errors
-/// [`Error::Corrupt`] if bytes of the log that had been durable are damaged.
+/// [`Error::Corrupt`] if bytes of the log that had been durable are damaged, and it cannot be told
+/// whose they are; see [`PartSummary::damage`] if it can.
 pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Result<PartsSummary> {
     let path = index_path(log);
-    if let Some(directory) = read_existing(files, &path, cut).await? {
+    if let Some(directory) = read_existing(files, log, cut).await? {
         return Ok(directory.into_summary());
     }
     let mut reader = RecordReader::open(files, log, cut).await?;
-    let mut builders = BTreeMap::new();
-    while let Some(record) = reader.next().await? {
-        let identity = RecordIdentity::decode(&record.body)
-            .map_err(|defect| reader.corrupt(record.offset, defect))?;
-        builders
-            .entry(identity.region)
-            .or_insert_with(|| PartBuilder::new(identity))
-            .add(identity, &record);
-    }
+    let builders = gather(&mut reader).await?;
     let end = reader.tail().map_or(cut, |tail| tail.end);
     let parts: Vec<_> = builders.into_values().map(PartBuilder::finish).collect();
     let index = Directory::encode((cut, end, reader.file_checksum()), &parts);
@@ -50,25 +43,75 @@ pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Resu
     Ok(PartsSummary { cut, end, parts: parts.into_iter().map(|(summary, _)| summary).collect() })
 }
 
-/// The index that is there, if it is whole and made for this cut; another is deleted.
+/// Reads all records to the end.
+async fn gather(reader: &mut RecordReader) -> Result<BTreeMap<EncodedRegionName, PartBuilder>> {
+    let mut builders: BTreeMap<EncodedRegionName, PartBuilder> = BTreeMap::new();
+    let mut damaged: BTreeMap<EncodedRegionName, PartDamage> = BTreeMap::new();
+    let mut first_error = None;
+    loop {
+        match reader.next_found().await {
+            Ok(None) => break,
+            Ok(Some(Found::Record(record))) => {
+                let identity = RecordIdentity::decode(&record.body)
+                    .map_err(|defect| reader.corrupt(record.offset, defect))?;
+                builders
+                    .entry(identity.region)
+                    .or_insert_with(|| PartBuilder::new(identity))
+                    .add(identity, &record);
+                if let Some(damage) = damaged.get_mut(&identity.region) {
+                    damage.before.get_or_insert(identity.sequence_id);
+                }
+            }
+            Ok(Some(Found::Damaged(record, error))) => {
+                let Ok(identity) = RecordIdentity::decode(&record.body) else {
+                    return Err(first_error.unwrap_or(error));
+                };
+                let new = PartDamage { offset: record.offset, before: None };
+                damaged.entry(identity.region).or_insert(new).before = None;
+                first_error.get_or_insert(error);
+            }
+            // Everything before the first damage can be read for sure.
+            Err(error) if error.is_corrupt() => return Err(first_error.unwrap_or(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    for (region, damage) in damaged {
+        match (builders.get_mut(&region), &first_error) {
+            (Some(part), _) => part.summary.damage = Some(damage),
+            (None, Some(error)) => return Err(error.clone()),
+            (None, None) => {}
+        }
+    }
+    Ok(builders)
+}
+
+/// The index that is there, if it is whole and made for this cut of the file as it is; another is
+/// deleted.
 async fn read_existing(
     files: &SharedFileSystem,
-    path: &Path,
+    log: &Path,
     cut: u64,
 ) -> Result<Option<Directory>> {
+    let path = &index_path(log);
     let file = match files.open(path).await {
         Err(error) if error.is_not_found() => return Ok(None),
         opened => opened?,
     };
     match Directory::read(&*file).await {
-        Ok(directory) if directory.cut == cut => return Ok(Some(directory)),
         Err(Unreadable::Files(error)) => return Err(error.into()),
-        Ok(directory) => tracing::warn!(
-            path = %path.display(),
-            found = directory.cut,
-            expected = cut,
-            "an index was made for another cut of its log; it is made again"
-        ),
+        Ok(directory) => {
+            let length = files.open(log).await?.length();
+            if directory.cut == cut && directory.end <= length {
+                return Ok(Some(directory));
+            }
+            tracing::warn!(
+                path = %path.display(),
+                found = directory.cut,
+                expected = cut,
+                length,
+                "an index was made for another cut or length of its log; it is made again"
+            );
+        }
         Err(Unreadable::Damaged(defect)) => {
             let error = Error::Corrupt { path: path.to_owned(), offset: 0, defect };
             tracing::warn!(%error, "the index of a log is damaged; it is made again");
@@ -92,6 +135,7 @@ impl PartBuilder {
                 sequence_ids: first.sequence_id..=first.sequence_id,
                 edits: 0,
                 bytes: 0,
+                damage: None,
             },
             ranges: RangesBuilder::default(),
         }

@@ -5,6 +5,11 @@
 //! reads its own part and nothing else: [`read_part`], [`PartReader`].
 //! Invariant: an index depends on nothing but the file and its cut, so that whoever makes it, and
 //! however often, the same bytes result.
+//!
+//! A damaged record that had been durable costs its own region alone, if it can be told whose it
+//! is: everything around it is whole, and the region that it names has other records in the file. A
+//! name of 16 bytes does not become another region's by accident. Any other damage is nobody's, and
+//! there is no index.
 
 mod directory;
 mod index;
@@ -44,6 +49,26 @@ pub struct PartSummary {
     pub edits: u64,
     /// Their length in the file in bytes.
     pub bytes: u64,
+    /// The damage to edits of this region, if there is any: then these are not all of them.
+    pub damage: Option<PartDamage>,
+}
+
+/// Edits of a region that had been durable and cannot be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PartDamage {
+    /// Where the first of them lies.
+    pub offset: u64,
+    /// The first edit behind the last of them, before which they were; `None` if there is none.
+    pub before: Option<SequenceId>,
+}
+
+// === impl PartDamage ===
+
+impl PartDamage {
+    /// Whether everything that was damaged is in the store files, as all edits up to `flushed` are.
+    pub fn is_flushed(&self, flushed: SequenceId) -> bool {
+        self.before.is_some_and(|before| before <= flushed.next())
+    }
 }
 
 /// Where the index of a file lies.

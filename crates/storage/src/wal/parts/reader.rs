@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use basalt_fs::{ReadFile, SharedFileSystem};
-use basalt_model::EncodedRegionName;
+use basalt_model::{EncodedRegionName, SequenceId};
 use bytes::Bytes;
 
 use super::directory::{Directory, Unreadable};
@@ -75,10 +75,31 @@ pub async fn read_part(
     })
 }
 
+// === impl Part ===
+
+impl Part {
+    /// Checks that it holds all that is not in the store files yet, which have everything up to
+    /// `flushed`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it had more: acknowledged edits may be lost.
+    pub fn check_whole_after(&self, flushed: SequenceId) -> Result<()> {
+        match self.summary.damage {
+            Some(damage) if !damage.is_flushed(flushed) => Err(Error::Corrupt {
+                path: self.log.clone(),
+                offset: damage.offset,
+                defect: Defect::LostEdit,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 // === impl PartReader ===
 
 impl PartReader {
-    /// Opens the log that `part` was found in.
+    /// Opens the log that `part` was found in. Whether the part is all that there was of its region
+    /// is for [`Part::check_whole_after`] to say.
     ///
     /// # Errors
     /// The log is gone.

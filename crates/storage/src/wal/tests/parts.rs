@@ -150,3 +150,86 @@ async fn a_corrupt_log_is_not_indexed() {
     assert!(result.unwrap_err().is_corrupt());
     assert!(!files.exists(&index_path(&log(1))).await.unwrap());
 }
+
+/// A log in batches of two, closed with a mark: all of it had been durable.
+async fn write_batches() -> (Vec<u8>, BTreeMap<EncodedRegionName, Vec<Edit>>) {
+    let edits: Vec<_> = (0..12).map(|index| (1 + index % 3, 20, index % 2 == 1)).collect();
+    let (files, written) = write(&edits).await;
+    let bytes = files.read_whole(&log(1), u64::MAX).await.unwrap();
+    (bytes.to_vec(), by_region(&written))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_edit_costs_its_own_region() {
+    let (mut bytes, written) = write_batches().await;
+    let value = |edit: &Edit| edit.cells[0].value().to_vec();
+    // The third of the first region's four edits.
+    let victim = &written[&region(1)][2];
+    let needle = value(victim);
+    let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
+    bytes[at] ^= 4;
+    let files = disk_with(&bytes).await;
+    let path = Path::new("/log");
+    let summary = index_parts(&files, path, bytes.len() as u64).await.unwrap();
+    assert_eq!(index_parts(&files, path, bytes.len() as u64).await.unwrap(), summary);
+    let before = Some(written[&region(1)][3].sequence_id);
+    let damage = summary.parts[0].damage.unwrap();
+    assert_eq!(damage.before, before);
+    assert!(damage.offset < at as u64 && at as u64 - damage.offset < 200);
+    for number in [2, 3] {
+        let part = read_part(&files, path, region(number)).await.unwrap().unwrap();
+        part.check_whole_after(SequenceId(0)).unwrap();
+        let mut reader = PartReader::open(&files, part).await.unwrap();
+        for edit in &written[&region(number)] {
+            assert_eq!(reader.next().await.unwrap().as_ref(), Some(edit));
+        }
+        assert!(reader.next().await.unwrap().is_none());
+    }
+    let part = read_part(&files, path, region(1)).await.unwrap().unwrap();
+    let error = part.check_whole_after(SequenceId(victim.sequence_id.0 - 1)).unwrap_err();
+    assert!(
+        error.is_corrupt() && error.to_string().starts_with("/log: corrupt at byte"),
+        "{error}"
+    );
+    let flushed = SequenceId(before.unwrap().0 - 1);
+    part.check_whole_after(flushed).unwrap();
+}
+
+/// Whatever bit is flipped: a region that is said to be whole has all its edits.
+#[tokio::test(start_paused = true)]
+async fn no_flipped_bit_loses_an_edit_silently() {
+    let (bytes, written) = write_batches().await;
+    let path = Path::new("/log");
+    let last_mark = bytes.len() - crate::wal::header::BATCH_HEADER_BYTES;
+    let mut confined = 0;
+    for bit in 0..last_mark * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let files = disk_with(&damaged).await;
+        let Ok(summary) = index_parts(&files, path, bytes.len() as u64).await else {
+            continue;
+        };
+        confined += 1;
+        assert_eq!(summary.parts.iter().filter(|part| part.damage.is_some()).count(), 1);
+        for (part, edits) in summary.parts.iter().zip(written.values()) {
+            let short = usize::from(part.damage.is_some());
+            assert_eq!(part.edits as usize + short, edits.len(), "bit {bit}");
+        }
+    }
+    assert!(confined > last_mark * 4, "most damage can be confined: {confined}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_of_a_log_that_was_cut_off_since_is_made_again() {
+    let (bytes, written) = write_batches().await;
+    let path = Path::new("/log");
+    let cut = bytes.len() as u64;
+    let files = disk_with(&bytes).await;
+    let whole = index_parts(&files, path, cut).await.unwrap();
+    files.delete_file(path).await.unwrap();
+    let half = &bytes[..bytes.len() / 2];
+    files.write_whole(path, Bytes::copy_from_slice(half)).await.unwrap();
+    let shorter = index_parts(&files, path, cut).await.unwrap();
+    assert!(shorter.end <= half.len() as u64 && shorter.end < whole.end);
+    assert!(shorter.parts[0].edits < written[&region(1)].len() as u64);
+}

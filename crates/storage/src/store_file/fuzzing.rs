@@ -1,0 +1,86 @@
+//! The parts of a store file, for the fuzz targets: `--cfg fuzzing` alone compiles this.
+
+use basalt_model::{BloomType, CellKey, Compression};
+use bytes::Bytes;
+
+use super::block::{BlockType, read_block, stated_length};
+use super::bloom::BloomFilter;
+use super::compression::decompress;
+use super::data_block::{CellLayout, DataBlock};
+use super::fields::Fields;
+use super::file_info::FileInfo;
+use super::index::IndexBlock;
+use super::trailer::{TRAILER_BYTES, Trailer};
+
+/// How long a block of the target says to be when it is decompressed, at most.
+const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Hands `bytes` to the decoder of one part, as `kind` says, and uses what comes out.
+pub fn decode_part(kind: u8, bytes: Bytes) {
+    match kind % 8 {
+        0 => data_block(bytes, kind),
+        1 => drop(IndexBlock::parse(bytes).map(|block| walk_index(&block))),
+        2 => {
+            let count = usize::from(kind) >> 3;
+            let mut fields = Fields::new(&bytes, "root");
+            drop(IndexBlock::from_root(&mut fields, count).map(|block| walk_index(&block)));
+        }
+        3 => bloom_filter(&bytes, kind),
+        4 => drop(FileInfo::parse(&bytes).map(|info| info.time_range())),
+        5 => drop(Trailer::parse(&bytes, (bytes.len() + TRAILER_BYTES) as u64)),
+        6 => {
+            let length = PAYLOAD_BYTES_MAX.min(bytes.len() * (usize::from(kind >> 3) + 1));
+            drop(decompress(compression(kind), &bytes, length));
+        }
+        _ => {
+            drop(stated_length(&bytes));
+            drop(read_block(bytes, BlockType::Data, compression(kind)));
+        }
+    }
+}
+
+fn compression(kind: u8) -> Compression {
+    match (kind >> 3) % 5 {
+        0 => Compression::None,
+        1 => Compression::Gz,
+        2 => Compression::Snappy,
+        3 => Compression::Lz4,
+        _ => Compression::Zstd,
+    }
+}
+
+fn data_block(bytes: Bytes, kind: u8) {
+    let layout = CellLayout { tags: kind & 8 != 0, sequence_ids: kind & 16 != 0 };
+    let Ok(block) = DataBlock::parse(bytes, layout) else {
+        return;
+    };
+    let mut position = 0;
+    while position < block.end() {
+        let Ok((cell, next)) = block.cell_at(position) else {
+            panic!("a block that was walked has a cell at {position}");
+        };
+        assert!(next > position);
+        assert!(block.seek(&cell.key(), 0) <= block.end());
+        assert!(block.seek_before(&cell.key()).is_none_or(|before| before < block.end()));
+        position = next;
+    }
+    assert!(block.last() < block.end());
+}
+
+fn walk_index(block: &IndexBlock) {
+    for entry in 0..block.count() {
+        let _ = block.pointer(entry);
+        if let Ok(key) = CellKey::parse(block.key(entry)) {
+            assert!(block.find_key(&key).is_none_or(|found| found < block.count()));
+        }
+    }
+}
+
+fn bloom_filter(bytes: &[u8], kind: u8) {
+    let bloom_type = if kind & 8 == 0 { BloomType::Row } else { BloomType::RowCol };
+    if let Ok(Some(filter)) = BloomFilter::parse(bytes, bloom_type) {
+        let _ = filter.chunk_for(bytes);
+        let _ = filter.may_contain(&bytes[..bytes.len().min(100)], bytes);
+        let _ = filter.may_contain(&[], bytes);
+    }
+}

@@ -1,0 +1,33 @@
+//! What a region server reads from clients, for the fuzz targets: `--cfg fuzzing` alone compiles
+//! this.
+
+use basalt_hbase_rpc::pb;
+use basalt_model::Cell;
+use prost::Message;
+
+use crate::filter;
+use crate::rpc::fuzzing as rpc;
+
+/// Reads a request of `ClientService`, as `kind` says, with `cells` beside it.
+pub fn decode_request(kind: u8, message: &[u8], cells: Vec<Cell>) {
+    match kind % 4 {
+        0 => drop(pb::GetRequest::decode(message).map(|request| rpc::get(&request))),
+        1 => drop(pb::ScanRequest::decode(message).map(|request| rpc::scan(&request))),
+        2 => drop(pb::MutateRequest::decode(message).map(|request| rpc::mutate(&request, cells))),
+        _ => drop(pb::MultiRequest::decode(message).map(|request| rpc::multi(request, cells))),
+    }
+}
+
+/// Reads a filter and lets it look at rows.
+pub fn apply_filter(message: &[u8], rows: &[Vec<Cell>]) {
+    let Ok(message) = pb::Filter::decode(message) else {
+        return;
+    };
+    if let Ok(mut filter) = filter::decode(&message) {
+        for row in rows {
+            let name = row.first().map(Cell::row).unwrap_or_default();
+            let _ = filter.filter_row(name, row.clone());
+            let _ = filter.is_done();
+        }
+    }
+}

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Cells are many small allocations, made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     basalt::main()
 }

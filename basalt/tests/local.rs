@@ -32,11 +32,7 @@ fn stand_in(folder: &Path) -> PathBuf {
 }
 
 async fn start(folder: &Path, free_ports: bool) -> anyhow::Result<LocalCluster> {
-    let options = LocalOptions {
-        data: folder.join("data"),
-        free_ports,
-        program: stand_in(folder),
-    };
+    let options = LocalOptions { data: folder.join("data"), free_ports, program: stand_in(folder) };
     LocalCluster::start(&demo(), options, &Seams::system()).await
 }
 

@@ -89,7 +89,7 @@ impl Default for Timers {
             connect_timeout: Duration::from_millis(500),
             order_timeout: Duration::from_secs(20),
             reconcile_interval: Duration::from_millis(500),
-            balance_interval: Duration::from_secs(5),
+            balance_interval: Duration::from_secs(2),
             settle: Duration::from_millis(150),
         }
     }

@@ -22,7 +22,7 @@ const LOOKS_APART: Duration = Duration::from_millis(5);
 /// A server that started this long ago is no newcomer, whoever sees it first.
 const NEWCOMER_MS: u64 = 2_000;
 /// How many regions the balancer moves at a time.
-const BALANCE_MOVES_MAX: usize = 8;
+const BALANCE_MOVES_MAX: usize = 64;
 
 /// What is known besides the view.
 #[derive(Debug, Default)]

@@ -13,6 +13,7 @@ mod lease;
 mod liveness;
 mod orders;
 mod ownership;
+mod record_writer;
 mod recovery;
 mod region;
 mod rpc;

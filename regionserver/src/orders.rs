@@ -21,8 +21,11 @@ use crate::region::{self, OpenRegion};
 use crate::schedulers;
 use crate::server::{Served, Server};
 
-/// How many regions are opened or closed at a time.
+/// How many regions are closed or flushed at a time.
 const REGIONS_AT_ONCE: usize = 16;
+/// How many regions are opened at a time: most of it is waiting for syncs, which the disk does
+/// together.
+const OPENINGS_AT_ONCE: usize = 64;
 
 /// The service.
 pub(crate) struct Orders(Arc<Server>);
@@ -143,7 +146,7 @@ async fn open_regions(server: Arc<Server>, orders: Vec<pb::OpenRegion>) -> Vec<p
             })
         }
     });
-    futures::stream::iter(opens).buffer_unordered(REGIONS_AT_ONCE).collect().await
+    futures::stream::iter(opens).buffer_unordered(OPENINGS_AT_ONCE).collect().await
 }
 
 /// The sealed logs that any of the regions needs. One that cannot be read is missing, and the regions
@@ -195,8 +198,7 @@ async fn open_region(
     let table = Arc::new(records::read_descriptor(table).map_err(|error| error.to_string())?);
     let unflushed = !record.unflushed.is_empty();
     let version = order.record_version;
-    let ownership =
-        Ownership::new(server.client.clone(), server.nodes.clone(), record.clone(), version);
+    let ownership = Ownership::new(server, record.clone(), version);
     let opened = region::open(server.shared.clone(), OpenRegion { record, table, sealed })
         .await
         .map_err(|error| error.to_string())?;
@@ -204,9 +206,6 @@ async fn open_region(
     let replay_ms = u64::try_from(opened.replay_time.as_millis()).unwrap_or(u64::MAX);
     info!(region = %opened.region.info, replay_ms, bytes = opened.replayed_bytes, "open");
     server.begin_serving(Served { region: opened.region, ownership, flush_due: unflushed.into() });
-    if unflushed {
-        server.work.notify_one();
-    }
     Ok(pb::RegionOutcome { replay_ms, replayed_bytes: opened.replayed_bytes, ..done })
 }
 

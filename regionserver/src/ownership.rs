@@ -8,8 +8,12 @@ use basalt_model::{RegionState, SequenceId};
 use basalt_zk::Client;
 use basalt_zk::proto::ErrorCode;
 
+use crate::record_writer::RecordWriter;
+use crate::server::Server;
+
 /// The record of a region that this server owns or is to open.
 pub(crate) struct Ownership {
+    writer: RecordWriter,
     client: Client,
     nodes: Nodes,
     known: tokio::sync::Mutex<Known>,
@@ -38,8 +42,13 @@ pub(crate) enum Error {
 
 impl Ownership {
     /// The ownership that `record` gives us.
-    pub(crate) fn new(client: Client, nodes: Nodes, record: RegionRecord, version: i32) -> Self {
-        Self { client, nodes, known: tokio::sync::Mutex::new(Known { record, version }) }
+    pub(crate) fn new(server: &Server, record: RegionRecord, version: i32) -> Self {
+        Self {
+            writer: server.records.clone(),
+            client: server.client.clone(),
+            nodes: server.nodes.clone(),
+            known: tokio::sync::Mutex::new(Known { record, version }),
+        }
     }
 
     /// OPENING becomes OPEN.
@@ -96,7 +105,7 @@ impl Ownership {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let Some(next) = change(&known.record) else { return Err(Error::PassedOver) };
-            match self.client.set_data(&path, next.encode(), Some(known.version)).await {
+            match self.writer.set_data(&path, next.encode(), known.version).await {
                 Ok(stat) => {
                     *known = Known { record: next, version: stat.version };
                     return Ok(());

@@ -93,6 +93,9 @@ fn due(server: &Server, limits: Limits, backoff: &Backoff) -> Vec<Arc<Served>> {
     let mut regions = server.regions();
     let holding_old_logs = server.shared.wal.oldest_needing_flush(limits.wal_files_max);
     let mut total = measure(server);
+    // What was replayed is safe in the sealed logs: it does not take the disk from regions that are
+    // not in service yet.
+    let is_calm = !server.is_opening();
     regions.retain(|served| backoff.allows(served.region.encoded_name));
     // The largest first, so that few flushes bring the total below its limit.
     regions.sort_by_key(|served| std::cmp::Reverse(served.region.memstore_bytes()));
@@ -100,7 +103,7 @@ fn due(server: &Server, limits: Limits, backoff: &Backoff) -> Vec<Arc<Served>> {
         let over = total > limits.memstores_bytes_max;
         let is_due = over
             || served.region.needs_flush()
-            || served.flush_due.load(Ordering::Relaxed)
+            || is_calm && served.flush_due.load(Ordering::Relaxed)
             || holding_old_logs.contains(&served.region.encoded_name);
         if is_due {
             total = total.saturating_sub(served.region.memstore_bytes());

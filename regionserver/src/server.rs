@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::ownership::Ownership;
+use crate::record_writer::RecordWriter;
 use crate::region::{Region, Shared};
 
 /// How long an order waits for an earlier one for the same region.
@@ -25,6 +26,7 @@ pub(crate) struct Server {
     pub(crate) name: ServerName,
     pub(crate) shared: Shared,
     pub(crate) client: Client,
+    pub(crate) records: RecordWriter,
     pub(crate) nodes: Nodes,
     pub(crate) catalog: Catalog,
     regions: RwLock<BTreeMap<EncodedRegionName, Arc<Served>>>,
@@ -84,6 +86,7 @@ impl Server {
         Self {
             name,
             shared,
+            records: RecordWriter::start(client.clone()),
             client,
             nodes,
             catalog,
@@ -117,6 +120,11 @@ impl Server {
         if regions.get(&name).is_some_and(|present| Arc::ptr_eq(present, served)) {
             regions.remove(&name);
         }
+    }
+
+    /// Whether regions are being opened.
+    pub(crate) fn is_opening(&self) -> bool {
+        !self.opening.lock().is_empty()
     }
 
     /// Takes the turn to open a region, once an earlier order for it has been carried out. `None` if
@@ -178,6 +186,11 @@ impl Server {
 
 impl Drop for OpeningTurn {
     fn drop(&mut self) {
-        self.server.opening.lock().remove(&self.name);
+        let mut opening = self.server.opening.lock();
+        opening.remove(&self.name);
+        if opening.is_empty() {
+            // What was replayed may be flushed now.
+            self.server.work.notify_one();
+        }
     }
 }

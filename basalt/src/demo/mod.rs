@@ -144,11 +144,7 @@ async fn demonstrate(
     let seams = Seams::system();
     let table = cluster.tables.first().context("the manifest declares no table to write to")?;
     let family = table.descriptor.families.keys().next().context("the table has no family")?;
-    let options = LocalOptions {
-        data,
-        free_ports: true,
-        program: std::env::current_exe()?,
-    };
+    let options = LocalOptions { data, free_ports: true, program: std::env::current_exe()? };
     println!("starting cluster {} ...", cluster.name);
     let local = LocalCluster::start(cluster, options, &seams).await?;
     local.supervisor().wait_all_ready(START_PATIENCE).await?;

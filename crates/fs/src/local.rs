@@ -6,7 +6,7 @@
 //! child keeps it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -100,14 +100,7 @@ impl FileSystem for LocalFileSystem {
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let (from, to) = (self.resolve(from), self.resolve(to));
-        on_disk(move || {
-            match rustix::fs::renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
-                Ok(()) => Ok(()),
-                Err(rustix::io::Errno::EXIST) => Err(Error::AlreadyExists { path: to }),
-                Err(errno) => Err(Error::from_io(&from, "rename", errno.into())),
-            }
-        })
-        .await
+        on_disk(move || rename_file(&from, &to)).await
     }
 
     async fn create_directories(&self, path: &Path) -> Result<()> {
@@ -147,17 +140,24 @@ impl FileSystem for LocalFileSystem {
 
     async fn sync_directory(&self, path: &Path) -> Result<()> {
         let path = self.resolve(path);
-        on_disk(move || {
-            let folder = File::open(&path).map_err(|e| Error::from_io(&path, "open", e))?;
-            folder.sync_all().map_err(|e| Error::from_io(&path, "sync", e))
-        })
-        .await
+        on_disk(move || sync_folder(&path)).await
     }
 
     async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal> {
         let path = self.resolve(path);
         let same_kernel = !self.boot_id.is_empty() && writer_boot_id == self.boot_id;
         on_disk(move || seal_file(&path, same_kernel)).await
+    }
+
+    async fn write_whole(&self, path: &Path, contents: Bytes) -> Result<()> {
+        let aside = self.resolve(&crate::aside_path(path, &self.writer_tag()));
+        let path = self.resolve(path);
+        on_disk(move || write_file_whole(&aside, &path, &contents)).await
+    }
+
+    async fn read_whole(&self, path: &Path, length_max: u64) -> Result<Bytes> {
+        let path = self.resolve(path);
+        on_disk(move || read_file_whole(path, length_max)).await
     }
 
     fn writer_tag(&self) -> String {
@@ -333,6 +333,44 @@ async fn on_disk<T: Send + 'static>(
             }),
         },
     }
+}
+
+/// As [`FileSystem::write_whole`] says, in one trip to a blocking thread.
+fn write_file_whole(aside: &Path, path: &Path, contents: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(aside)
+        .map_err(|e| Error::from_io(aside, "create", e))?;
+    file.write_all(contents).map_err(|e| Error::from_io(aside, "append to", e))?;
+    file.sync_data().map_err(|e| Error::from_io(aside, "sync", e))?;
+    drop(file);
+    rename_file(aside, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+fn read_file_whole(path: PathBuf, length_max: u64) -> Result<Bytes> {
+    let mut file = File::open(&path).map_err(|e| Error::from_io(&path, "open", e))?;
+    let length = file.metadata().map_err(|e| Error::from_io(&path, "stat", e))?.len();
+    if length > length_max {
+        return Err(Error::TooLong { path, length, length_max });
+    }
+    let mut contents = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_exact(&mut contents).map_err(|e| Error::from_io(&path, "read", e))?;
+    Ok(contents.into())
+}
+
+fn rename_file(from: &Path, to: &Path) -> Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::EXIST) => Err(Error::AlreadyExists { path: to.to_owned() }),
+        Err(errno) => Err(Error::from_io(from, "rename", errno.into())),
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<()> {
+    let folder = File::open(path).map_err(|e| Error::from_io(path, "open", e))?;
+    folder.sync_all().map_err(|e| Error::from_io(path, "sync", e))
 }
 
 fn list_directory(path: &Path) -> Result<Vec<DirectoryEntry>> {

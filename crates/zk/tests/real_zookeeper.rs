@@ -173,6 +173,25 @@ async fn a_multi_does_all_or_nothing() {
 
 #[tokio::test]
 #[ignore = "needs a real ZooKeeper: set BASALT_ZOOKEEPER to its host:port"]
+async fn many_nodes_are_read_at_once() {
+    let client = client_at(&server()).await;
+    let root = root(&client, "many").await;
+    let paths: Vec<String> = (0..300).map(|number| format!("{root}/{number}")).collect();
+    for (number, path) in paths.iter().enumerate().filter(|(number, _)| number % 3 != 0) {
+        let data = Bytes::from(number.to_string());
+        client.create(path, data, CreateMode::Persistent).await.unwrap();
+    }
+    let found = client.get_data_of_all(&paths).await.unwrap();
+    assert_eq!(found.len(), paths.len());
+    for (number, found) in found.into_iter().enumerate() {
+        let expected = (number % 3 != 0).then(|| Bytes::from(number.to_string()));
+        assert_eq!(found.map(|(data, _)| data), expected, "node {number}");
+    }
+    delete_all(&client, &root).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a real ZooKeeper: set BASALT_ZOOKEEPER to its host:port"]
 async fn watches_tell_of_changes_in_their_order() {
     // Servers before 3.9 keep one kind of watch for a node and session: three kinds, three sessions.
     let (client, other) = (client_at(&server()).await, client_at(&server()).await);

@@ -5,24 +5,35 @@
 //! needed, and the region's record goes on naming them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use basalt_cluster::{Nodes, pb};
+use basalt_fs::SharedFileSystem;
 use basalt_model::{ServerName, paths};
-use basalt_storage::wal::parts::{self, PartReader};
+use basalt_storage::wal;
+use basalt_storage::wal::parts::{self, LogIndex, PartReader};
 use prost::Message;
+use tokio::sync::OnceCell;
 
 use crate::region::{Error, Region, Result};
 
 /// The sealed logs of a dead server, oldest first.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct SealedLogs {
     pub(crate) server: ServerName,
-    pub(crate) logs: Vec<pb::SealedLog>,
+    logs: Vec<pb::SealedLog>,
+    /// Opened for the first region that is replayed from them, and used for the others too.
+    indexes: Arc<OnceCell<Vec<LogIndex>>>,
 }
 
 // === impl SealedLogs ===
 
 impl SealedLogs {
+    pub(crate) fn new(server: ServerName, mut logs: Vec<pb::SealedLog>) -> Self {
+        logs.sort_by_key(|log| log_number(&log.name));
+        Self { server, logs, indexes: Arc::default() }
+    }
+
     /// Reads where the logs of `server` were cut.
     pub(crate) async fn read(
         client: &basalt_zk::Client,
@@ -36,14 +47,26 @@ impl SealedLogs {
             .map_err(|error| unreadable(error.to_string()))?;
         let record =
             pb::FencedRecord::decode(data).map_err(|error| unreadable(error.to_string()))?;
-        let mut logs = record.logs;
-        logs.sort_by_key(|log| log_number(&log.name));
-        Ok(Self { server: server.clone(), logs })
+        Ok(Self::new(server.clone(), record.logs))
     }
 
     /// Where a log lies.
     pub(crate) fn path(server: &ServerName, name: &str) -> PathBuf {
         paths::fenced_logs(server).join(name)
+    }
+
+    async fn indexes(&self, files: &SharedFileSystem) -> wal::Result<&[LogIndex]> {
+        let open = async || {
+            let mut indexes = Vec::with_capacity(self.logs.len());
+            for log in &self.logs {
+                let path = Self::path(&self.server, &log.name);
+                // The index is made by the split; a log whose split was lost is read now.
+                parts::index_parts(files, &path, log.cut).await?;
+                indexes.push(LogIndex::open(files, &path).await?);
+            }
+            Ok(indexes)
+        };
+        self.indexes.get_or_try_init(open).await.map(Vec::as_slice)
     }
 }
 
@@ -51,19 +74,14 @@ impl SealedLogs {
 pub(crate) async fn replay(region: &Region, sealed: &SealedLogs) -> Result<u64> {
     let flushed = region.flushed().await;
     let mut bytes = 0;
-    for log in &sealed.logs {
-        let path = SealedLogs::path(&sealed.server, &log.name);
-        // The index is made by the split; a log whose split was lost is read now.
-        parts::index_parts(region.files(), &path, log.cut).await?;
-        let Some(part) = parts::read_part(region.files(), &path, region.encoded_name).await? else {
-            continue;
-        };
+    for index in sealed.indexes(region.files()).await? {
+        let Some(part) = index.part(region.encoded_name).await? else { continue };
         part.check_whole_after(flushed)?;
         if *part.summary.sequence_ids.end() <= flushed {
             continue;
         }
         bytes += part.summary.bytes;
-        let mut reader = PartReader::open(region.files(), part).await?;
+        let mut reader = PartReader::new(part);
         while let Some(edit) = reader.next().await? {
             region.replay_edit(edit, flushed);
         }

@@ -4,7 +4,7 @@
 //! the record names → OPENING becomes OPEN on condition of the record's version. A late order
 //! therefore opens nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -79,8 +79,11 @@ impl Region {
         let mut nonces = Nonces::default();
         found.nonces.iter().cloned().for_each(|entry| nonces.insert(entry));
         // From here on, what an earlier owner still writes is not seen.
-        let manifest = Manifest { epoch: request.record.epoch, number: 0, ..found };
-        let manifest = write_first(&shared, request, manifest).await?;
+        // One of the same epoch is ours, of an attempt to open that failed half-way.
+        let is_ours = found.epoch == request.record.epoch;
+        let number = if is_ours { found.number + 1 } else { 0 };
+        let manifest = Manifest { epoch: request.record.epoch, number, ..found };
+        manifest.write(&shared.files, &info.table, encoded_name).await?;
         remove_leftovers(&shared, request).await?;
         let mut state = RegionState::empty(&request.table);
         for (name, family) in &mut state.families {
@@ -144,28 +147,28 @@ impl Region {
 }
 
 async fn make_folders(shared: &Shared, request: &OpenRegion) -> Result<()> {
+    const DESCRIBED: &str = ".regioninfo";
     let info = &request.record.info;
     let region = paths::region(&info.table, info.encoded_name());
     let files = &shared.files;
-    let tmp = region.join(TMP_FOLDER);
-    let described = region.join(".regioninfo");
-    if files.exists(&described).await? {
-        files.create_directories(&tmp).await?;
-        for family in request.table.families.keys() {
-            files.create_directories(&region.join(family)).await?;
-        }
-        return Ok(());
+    let present = match files.list(&region).await {
+        Ok(entries) => entries.into_iter().map(|entry| entry.name).collect(),
+        Err(error) if error.is_not_found() => BTreeSet::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let families = request.table.families.keys().map(String::as_str);
+    let folders = families.chain([TMP_FOLDER, ".manifest"]);
+    for folder in folders.filter(|folder| !present.contains(*folder)) {
+        files.create_directories(&region.join(folder)).await?;
     }
-    files.create_directories(&tmp).await?;
-    files.create_directories(&region.join(".manifest")).await?;
-    for family in request.table.families.keys() {
-        files.create_directories(&region.join(family)).await?;
+    if present.contains(DESCRIBED) {
+        return Ok(());
     }
     files.sync_directory(&region).await?;
     for folder in region.ancestors().skip(1).take(3) {
         files.sync_directory(folder).await?;
     }
-    match files.write_whole(&described, region_info_file(info)).await {
+    match files.write_whole(&region.join(DESCRIBED), region_info_file(info)).await {
         Err(error) if !error.is_already_exists() => Err(error.into()),
         _ => Ok(()),
     }
@@ -177,22 +180,6 @@ fn region_info_file(info: &basalt_model::RegionInfo) -> Bytes {
     let mut bytes = BytesMut::from(&b"PBUF"[..]);
     bytes.extend_from_slice(&message.encode_length_delimited_to_vec());
     bytes.freeze()
-}
-
-/// Writes the first manifest of this ownership. One of the same epoch may be there already: ours, of an
-/// attempt to open that failed half-way; then the numbers go on.
-async fn write_first(
-    shared: &Shared,
-    request: &OpenRegion,
-    mut manifest: Manifest,
-) -> Result<Manifest> {
-    let info = &request.record.info;
-    let newest = Manifest::newest(&shared.files, &info.table, info.encoded_name()).await?;
-    if newest.epoch == request.record.epoch {
-        manifest.number = newest.number + 1;
-    }
-    manifest.write(&shared.files, &info.table, info.encoded_name()).await?;
-    Ok(manifest)
 }
 
 /// Each try to open a region writes a manifest: of those that failed, only the last are kept. What

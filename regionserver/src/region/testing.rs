@@ -110,7 +110,7 @@ impl TestServer {
             let name = log.path.file_name().unwrap().to_string_lossy().into_owned();
             logs.push(pb::SealedLog { name, cut: seal.length });
         }
-        SealedLogs { server: self.name, logs }
+        SealedLogs::new(self.name, logs)
     }
 }
 

@@ -199,17 +199,9 @@ impl Follower {
     }
 
     async fn read_nodes(&self, paths: Vec<String>) -> Result<(), Error> {
-        let reads = paths.into_iter().map(|path| async {
-            let read = self.client.get_data(&path).await;
-            (path, read)
-        });
-        let mut reads = futures::stream::iter(reads).buffer_unordered(READS_AT_ONCE);
-        while let Some((path, read)) = reads.next().await {
-            let found = match read {
-                Ok((data, stat)) => Some((data, stat.version, stat.mzxid.0)),
-                Err(error) if error.code() == Some(ErrorCode::NoNode) => None,
-                Err(error) => return Err(error.into()),
-            };
+        let found = self.client.get_data_of_all(&paths).await?;
+        for (path, found) in paths.into_iter().zip(found) {
+            let found = found.map(|(data, stat)| (data, stat.version, stat.mzxid.0));
             if let Err(error) = self.take_in(&path, found) {
                 // One bad record must not hide all others.
                 warn!(%error, path, "a record cannot be understood and is left out");

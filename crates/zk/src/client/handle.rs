@@ -197,6 +197,22 @@ impl Client {
         self.get_data_as(path, None).await
     }
 
+    /// The data and state of many nodes as they were at one moment, in few requests; `None` for
+    /// those that do not exist. Needs a ZooKeeper of 3.6 or later.
+    ///
+    /// # Errors
+    /// Those of the session.
+    pub async fn get_data_of_all(&self, paths: &[String]) -> Result<Vec<Option<(Bytes, Stat)>>> {
+        let mut all = Vec::with_capacity(paths.len());
+        for paths in paths.chunks(multi::READS_MAX) {
+            let request = multi::read_request(paths)?;
+            let path = paths.first().map_or("/", String::as_str);
+            let answer: Timed<MultiResponse> = self.ask(OpCode::MultiRead, path, &request).await?;
+            all.extend(multi::read_results(paths, answer.value)?);
+        }
+        Ok(all)
+    }
+
     /// [`Client::get_data`], and a watch for the node's change or deletion.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::proto::path;
 use crate::proto::{
-    Acl, CheckVersionRequest, CreateMode, CreateRequest, DeleteRequest, ErrorCode, MultiOp,
-    MultiRequest, MultiResponse, MultiResult, SetDataRequest, Stat, VERSION_ANY,
+    Acl, CheckVersionRequest, CreateMode, CreateRequest, DeleteRequest, ErrorCode, GetDataRequest,
+    MultiOp, MultiRequest, MultiResponse, MultiResult, SetDataRequest, Stat, VERSION_ANY,
 };
 
 /// One write of a multi. A version of `None` means any.
@@ -114,6 +114,39 @@ impl Op {
 pub(super) fn request(ops: &[Op]) -> Result<MultiRequest> {
     ops.iter().try_for_each(Op::validate)?;
     Ok(MultiRequest { ops: ops.iter().map(Op::to_wire).collect() })
+}
+
+/// How many nodes one request reads: with records of up to a few KB their answers stay within a
+/// frame.
+pub(super) const READS_MAX: usize = 128;
+
+/// The request that reads the nodes at `paths`.
+pub(super) fn read_request(paths: &[String]) -> Result<MultiRequest> {
+    paths.iter().try_for_each(|path| path::validate(path))?;
+    let read =
+        |path: &String| MultiOp::GetData(GetDataRequest { path: path.clone(), watch: false });
+    Ok(MultiRequest { ops: paths.iter().map(read).collect() })
+}
+
+/// What was read of `paths`.
+pub(super) fn read_results(
+    paths: &[String],
+    response: MultiResponse,
+) -> Result<Vec<Option<(Bytes, Stat)>>> {
+    let refused = |index: usize, code| {
+        let path = paths.get(index).cloned().unwrap_or_default();
+        Error::Multi { index, path, code }
+    };
+    if response.results.len() != paths.len() {
+        return Err(refused(response.results.len(), ErrorCode::MarshallingError));
+    }
+    let results = response.results.into_iter().enumerate().map(|(index, result)| match result {
+        MultiResult::GetData(found) => Ok(Some((found.data.unwrap_or_default(), found.stat))),
+        MultiResult::Error(Some(ErrorCode::NoNode)) => Ok(None),
+        MultiResult::Error(Some(code)) => Err(refused(index, code)),
+        _ => Err(refused(index, ErrorCode::MarshallingError)),
+    });
+    results.collect()
 }
 
 /// The results of `ops`, or the one that made the server refuse them all.

@@ -11,13 +11,15 @@
 //! All numbers are big endian. A section holds the ranges of one region. Without damage it is at 0;
 //! with nothing behind it, the sequence id is the highest there is.
 
+use std::path::Path;
+
 use basalt_fs::ReadFile;
 use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc32c::crc32c;
 
 use super::{PartDamage, PartSummary, PartsSummary};
-use crate::wal::error::Defect;
+use crate::wal::error::{Defect, Error};
 use crate::wal::header::{FileChecksum, check_end};
 
 const MAGIC: [u8; 8] = *b"BsltPRT\n";
@@ -227,6 +229,16 @@ async fn read_part(
 }
 
 // === impl Unreadable ===
+
+impl Unreadable {
+    /// As an error of the index at `path`.
+    pub(super) fn into_error(self, path: &Path) -> Error {
+        match self {
+            Self::Files(error) => error.into(),
+            Self::Damaged(defect) => Error::Corrupt { path: path.to_owned(), offset: 0, defect },
+        }
+    }
+}
 
 impl From<Defect> for Unreadable {
     fn from(defect: Defect) -> Self {

@@ -2,7 +2,7 @@
 //! edits of each region lie.
 //!
 //! [`index_parts`] reads a sealed file once and checks every byte. The opener of a region then
-//! reads its own part and nothing else: [`read_part`], [`PartReader`].
+//! reads its own part and nothing else: [`LogIndex`], [`PartReader`].
 //! Invariant: an index depends on nothing but the file and its cut, so that whoever makes it, and
 //! however often, the same bytes result.
 //!
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId};
 
 pub use index::index_parts;
-pub use reader::{Part, PartReader, read_part};
+pub use reader::{LogIndex, Part, PartReader};
 
 /// What a file of a log holds, by region.
 #[derive(Clone, Debug, Eq, PartialEq)]

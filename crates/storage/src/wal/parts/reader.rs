@@ -8,19 +8,29 @@ use basalt_fs::{ReadFile, SharedFileSystem};
 use basalt_model::{EncodedRegionName, SequenceId};
 use bytes::Bytes;
 
-use super::directory::{Directory, Unreadable};
+use super::directory::Directory;
 use super::ranges::Ranges;
 use super::{PartSummary, index_path};
 use crate::wal::edit::{self, Edit, RECORD_PREFIX_BYTES, RecordIdentity};
 use crate::wal::error::{Defect, Error, Result};
 use crate::wal::stream::{ReadAhead, WINDOW_BYTES};
 
+/// A sealed file with its index, opened once for all the regions that read their parts.
+#[derive(Clone)]
+pub struct LogIndex {
+    directory: Arc<Directory>,
+    index: Arc<dyn ReadFile>,
+    log: Arc<dyn ReadFile>,
+    path: PathBuf,
+}
+
 /// Where the edits of one region lie in a file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Part {
     /// What they are.
     pub summary: PartSummary,
-    log: PathBuf,
+    log: Arc<dyn ReadFile>,
+    path: PathBuf,
     /// Where the readable part of the log ends.
     end: u64,
     ranges: Bytes,
@@ -30,7 +40,6 @@ pub struct Part {
 /// in memory at a time.
 pub struct PartReader {
     part: Part,
-    file: Arc<dyn ReadFile>,
     ranges: Ranges,
     window: Window,
     ahead: Option<ReadAhead<Window>>,
@@ -45,34 +54,42 @@ struct Window {
     taken: u64,
 }
 
-/// Finds the edits of `region` in the file `log`, which has been indexed; `None` if it has none.
-///
-/// # Errors
-/// [`Error::Corrupt`] if the index is damaged: [`super::index_parts`] makes it again.
-pub async fn read_part(
-    files: &SharedFileSystem,
-    log: &Path,
-    region: EncodedRegionName,
-) -> Result<Option<Part>> {
-    let path = index_path(log);
-    let file = files.open(&path).await?;
-    let read = async {
-        let directory = Directory::read(&*file).await?;
-        let Some(entry) = directory.find(region) else {
+// === impl LogIndex ===
+
+impl LogIndex {
+    /// Opens the file `log`, which has been indexed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the index is damaged: [`super::index_parts`] makes it again.
+    pub async fn open(files: &SharedFileSystem, log: &Path) -> Result<Self> {
+        let path = index_path(log);
+        let index = files.open(&path).await?;
+        let directory = Directory::read(&*index).await.map_err(|error| error.into_error(&path))?;
+        Ok(Self {
+            directory: Arc::new(directory),
+            index,
+            log: files.open(log).await?,
+            path: log.to_owned(),
+        })
+    }
+
+    /// Finds the edits of `region`; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] as of [`LogIndex::open`].
+    pub async fn part(&self, region: EncodedRegionName) -> Result<Option<Part>> {
+        let Some(entry) = self.directory.find(region) else {
             return Ok(None);
         };
-        let part = Part {
+        let ranges = entry.read_section(&*self.index).await;
+        Ok(Some(Part {
             summary: entry.summary.clone(),
-            log: log.to_owned(),
-            end: directory.end,
-            ranges: entry.read_section(&*file).await?,
-        };
-        Ok(Some(part))
-    };
-    read.await.map_err(|unreadable| match unreadable {
-        Unreadable::Files(error) => error.into(),
-        Unreadable::Damaged(defect) => Error::Corrupt { path, offset: 0, defect },
-    })
+            log: Arc::clone(&self.log),
+            path: self.path.clone(),
+            end: self.directory.end,
+            ranges: ranges.map_err(|error| error.into_error(&index_path(&self.path)))?,
+        }))
+    }
 }
 
 // === impl Part ===
@@ -86,7 +103,7 @@ impl Part {
     pub fn check_whole_after(&self, flushed: SequenceId) -> Result<()> {
         match self.summary.damage {
             Some(damage) if !damage.is_flushed(flushed) => Err(Error::Corrupt {
-                path: self.log.clone(),
+                path: self.path.clone(),
                 offset: damage.offset,
                 defect: Defect::LostEdit,
             }),
@@ -98,21 +115,15 @@ impl Part {
 // === impl PartReader ===
 
 impl PartReader {
-    /// Opens the log that `part` was found in. Whether the part is all that there was of its region
-    /// is for [`Part::check_whole_after`] to say.
-    ///
-    /// # Errors
-    /// The log is gone.
-    pub async fn open(files: &SharedFileSystem, part: Part) -> Result<Self> {
-        let file = files.open(&part.log).await?;
-        Ok(Self {
+    /// Reads `part` from its beginning.
+    pub fn new(part: Part) -> Self {
+        Self {
             ranges: Ranges::new(part.ranges.clone(), part.end),
             part,
-            file,
             window: Window::default(),
             ahead: None,
             edits_read: 0,
-        })
+        }
     }
 
     /// The next edit; `None` behind the last. The cells share the memory of a window, which holds
@@ -164,7 +175,7 @@ impl PartReader {
         if ranges.is_empty() {
             return Ok(None);
         }
-        let file = Arc::clone(&self.file);
+        let file = Arc::clone(&self.part.log);
         Ok(Some(ReadAhead::start(async move {
             let bytes = file.read_ranges(&ranges).await?;
             Ok(Window { ranges, bytes, taken: 0 })
@@ -184,7 +195,7 @@ impl PartReader {
     }
 
     fn corrupt(&self, offset: u64, defect: Defect) -> Error {
-        Error::Corrupt { path: self.part.log.clone(), offset, defect }
+        Error::Corrupt { path: self.part.path.clone(), offset, defect }
     }
 }
 

@@ -8,7 +8,7 @@ use basalt_fs::{LocalFileSystem, SharedFileSystem};
 use basalt_runtime::{Clock, SystemClock};
 
 use super::*;
-use crate::wal::parts::{PartReader, index_parts, read_part};
+use crate::wal::parts::{LogIndex, PartReader, index_parts};
 
 const REGIONS: u8 = 12;
 
@@ -64,8 +64,9 @@ async fn fill(files: &SharedFileSystem, total_bytes: u64, value_bytes: usize) {
 }
 
 async fn replay(files: &SharedFileSystem, number: u8) -> u64 {
-    let part = read_part(files, &log(1), region(number)).await.unwrap();
-    let mut reader = PartReader::open(files, part.unwrap()).await.unwrap();
+    let index = LogIndex::open(files, &log(1)).await.unwrap();
+    let part = index.part(region(number)).await.unwrap();
+    let mut reader = PartReader::new(part.unwrap());
     let mut cells = 0;
     while let Some(edit) = reader.next().await.unwrap() {
         cells += edit.cells.len() as u64;

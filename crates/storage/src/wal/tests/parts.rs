@@ -8,13 +8,14 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wal::parts::{PartReader, index_parts, index_path, read_part};
+use crate::wal::parts::{LogIndex, PartReader, index_parts, index_path};
 
 async fn read_region(files: &SharedFileSystem, number: u8) -> super::super::Result<Vec<Edit>> {
-    let Some(part) = read_part(files, &log(1), region(number)).await? else {
+    let index = LogIndex::open(files, &log(1)).await?;
+    let Some(part) = index.part(region(number)).await? else {
         return Ok(Vec::new());
     };
-    let mut reader = PartReader::open(files, part).await?;
+    let mut reader = PartReader::new(part);
     let mut edits = Vec::new();
     while let Some(edit) = reader.next().await? {
         edits.push(edit);

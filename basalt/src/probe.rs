@@ -92,6 +92,9 @@ pub(crate) struct ReportArguments {
     picture: Option<PathBuf>,
 }
 
+/// How long what a command did may take to be felt: a large process that was killed answers a
+/// moment longer.
+const TAKES_EFFECT: Duration = Duration::from_millis(500);
 /// How often is looked how things stand.
 const POLL: Duration = Duration::from_millis(20);
 /// How often progress is told.
@@ -218,7 +221,7 @@ impl FaultArguments {
         }
         let at = probe.now();
         shell(command, &victim, number).await?;
-        let recovered_at = self.wait_served(probe, at).await;
+        let recovered_at = self.wait_served(probe, probe.now() + TAKES_EFFECT).await;
         if let Some(repair) = &self.repair_command {
             shell(repair, &victim, number).await?;
         }

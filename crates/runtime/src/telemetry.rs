@@ -2,6 +2,10 @@
 
 use tracing_subscriber::EnvFilter;
 
+/// What the consensus library tells of its own doings is for its authors, and it warns of each
+/// answer that nobody waits for. The coordinator tells who leads.
+const QUIET: &str = "openraft=warn,openraft::raft::responder=error";
+
 /// Starts logging to standard error. `level` is a filter as `RUST_LOG` takes it (`info`,
 /// `basalt_master=debug,info`); the environment's `RUST_LOG` wins where it is set.
 ///
@@ -10,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 pub fn init_telemetry(level: &str) -> Result<(), String> {
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(from_environment) => from_environment,
-        Err(_) => level.to_owned(),
+        Err(_) => format!("{QUIET},{level}"),
     };
     let filter = EnvFilter::try_new(&filter)
         .map_err(|error| format!("log level {filter:?} is not a filter: {error}"))?;

@@ -8,6 +8,7 @@ mod bench;
 mod coordinator;
 mod crds;
 mod demo;
+mod health;
 mod idle;
 pub mod local;
 mod manifest;

@@ -24,10 +24,15 @@ e2e:
     cargo build --release
     TARGET=basalt e2e/run-java-client.sh
 
+# A real Kubernetes on this machine: install, kill, roll, scale (root; Go for the first time)
+e2e-kube:
+    e2e/kube/run.sh
+
 # Write the custom resource definitions and check them for drift
 crds:
     cargo run -- crds --write crds
-    git diff --exit-code crds
+    cp crds/*.yaml charts/basalt-operator/files/crds/
+    git diff --exit-code crds charts
 
 # YCSB's mixes
 bench *arguments:

@@ -8,10 +8,12 @@ mod bench;
 mod coordinator;
 mod crds;
 mod demo;
+mod health;
 mod idle;
 pub mod local;
 mod manifest;
 mod master;
+mod operator;
 mod probe;
 mod progress;
 mod regionserver;
@@ -47,6 +49,8 @@ enum Command {
     Master(role::Arguments),
     /// Run one region server
     Regionserver(role::Arguments),
+    /// Run the Kubernetes operator
+    Operator(operator::Arguments),
     /// Print the Kubernetes custom resource definitions
     Crds(crds::Arguments),
     /// Print the timers that follow from a manifest
@@ -68,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Coordinator(arguments) => role::run(&arguments, coordinator::run),
         Command::Master(arguments) => role::run(&arguments, master::run),
         Command::Regionserver(arguments) => role::run(&arguments, regionserver::run),
+        Command::Operator(arguments) => operator::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Timers(arguments) => timers::run(&arguments),
         Command::Version => {

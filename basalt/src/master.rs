@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use basalt_api::Problem;
 use basalt_fs::LocalFileSystem;
 use basalt_master::{Config, DeclaredTable, Timers};
 use tokio::sync::oneshot;
@@ -29,7 +30,8 @@ fn config(file: &RoleFile<MasterSettings>, instance: String) -> anyhow::Result<C
     let derived = file.timers()?;
     let tables = file
         .settings
-        .validated_tables()?
+        .validated_tables()
+        .map_err(problems)?
         .into_iter()
         .map(|table| DeclaredTable { descriptor: table.descriptor, split_keys: table.split_keys });
     Ok(Config {
@@ -53,4 +55,9 @@ fn config(file: &RoleFile<MasterSettings>, instance: String) -> anyhow::Result<C
         instance,
         ready: None,
     })
+}
+
+fn problems(problems: Vec<Problem>) -> anyhow::Error {
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("{}", lines.join("; "))
 }

@@ -3,9 +3,14 @@
 //! SIGTERM and Ctrl-C ask it to stop; a second one ends it at once. A supervised process also ends
 //! at once when its standard input does: whoever started it holds the other end, and is gone. So
 //! no child outlives `basalt local`, however that died.
+//!
+//! On Kubernetes each start of a container is a life of its own: it adds something to its instance
+//! that no other one has, and leaves the whole in the termination log. The kubelet quotes that when
+//! it reports that this very container has ended (docs/decisions/0008).
 
 use std::future::Future;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
 
@@ -13,7 +18,8 @@ use anyhow::Context;
 use basalt_runtime::{Seams, Shutdown, init_telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::role_config::{RoleFile, Settings};
+use crate::health;
+use crate::role_config::{self, RoleFile, Settings};
 
 /// What a role's subcommand takes.
 #[derive(clap::Args)]
@@ -24,6 +30,12 @@ pub(crate) struct Arguments {
     /// Which life of the process this is, to whoever started it
     #[arg(long, value_name = "NAME", default_value = "")]
     instance: String,
+    /// Write the instance, made unique, to this file: what Kubernetes quotes once it has ended
+    #[arg(long, value_name = "FILE", requires = "instance")]
+    termination_log: Option<PathBuf>,
+    /// Answer /livez and /readyz at this address
+    #[arg(long, value_name = "ADDRESS")]
+    health: Option<SocketAddr>,
 }
 
 /// What a role gets to run with.
@@ -53,7 +65,7 @@ where
     S: Settings,
     F: Future<Output = anyhow::Result<()>>,
 {
-    let file = RoleFile::<S>::read(&arguments.config)?;
+    let file: RoleFile<S> = role_config::read(&arguments.config)?;
     init_telemetry(&file.log_level).map_err(anyhow::Error::msg)?;
     if file.supervised {
         end_with_supervisor()?;
@@ -61,15 +73,15 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = Shutdown::new();
-        tokio::spawn(stop_on_signals(Signals::listen()?, shutdown.clone()));
+        stop_on_signals(&shutdown)?;
+        let seams = Seams::system();
         let process = file.process.clone();
-        tracing::info!(process, instance = arguments.instance, "starting");
-        let ended = role(RoleContext {
-            file,
-            instance: arguments.instance.clone(),
-            seams: Seams::system(),
-            shutdown,
-        });
+        let instance = arguments.instance(&seams)?;
+        tracing::info!(process, instance, "starting");
+        if let Some(address) = arguments.health {
+            health::serve(&seams.network, address).await?;
+        }
+        let ended = role(RoleContext { file, instance, seams, shutdown });
         match ended.await {
             Ok(()) => {
                 tracing::info!(process, "stopped");
@@ -86,12 +98,26 @@ where
 /// Tells whoever started the process that it serves.
 pub fn tell_ready() {
     println!("{READY_LINE}");
+    health::now_ready();
 }
 
 /// The signals that ask a process to stop.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+}
+
+// === impl Arguments ===
+
+impl Arguments {
+    /// Which life of the process this is.
+    fn instance(&self, seams: &Seams) -> anyhow::Result<String> {
+        let Some(log) = &self.termination_log else { return Ok(self.instance.clone()) };
+        let instance = format!("{}/{:016x}", self.instance, seams.random.next_u64());
+        std::fs::write(log, &instance)
+            .with_context(|| format!("cannot write to {}", log.display()))?;
+        Ok(instance)
+    }
 }
 
 // === impl Signals ===
@@ -116,13 +142,19 @@ impl Signals {
     }
 }
 
-async fn stop_on_signals(mut signals: Signals, shutdown: Shutdown) {
-    signals.next().await;
-    tracing::info!("asked to stop");
-    shutdown.cancel();
-    signals.next().await;
-    tracing::warn!("asked to stop again: ending at once");
-    process::exit(ENDED_AT_ONCE);
+/// From now on a signal cancels `shutdown`, and a second one ends the process.
+pub(crate) fn stop_on_signals(shutdown: &Shutdown) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        signals.next().await;
+        tracing::info!("asked to stop");
+        shutdown.cancel();
+        signals.next().await;
+        tracing::warn!("asked to stop again: ending at once");
+        process::exit(ENDED_AT_ONCE);
+    });
+    Ok(())
 }
 
 /// Ends this process when standard input ends. A thread of its own: the runtime may be busy, and

@@ -1,5 +1,20 @@
 //! The Kubernetes operator: reconciles `BasaltCluster` and `BasaltTable`.
 //!
-//! What comes here: `cluster/` (observe, validate, build, apply, status) and `table/`, driven by
-//! kube's controllers. The resources themselves, their validation, their timers and their
-//! definitions for the API server live in `basalt_api`, which `basalt local` shares.
+//! [`cluster`] makes a cluster run as it is written and says how it is; [`table`] makes its tables;
+//! [`run()`] drives both by kube's controllers, while this process holds the Lease. The resources
+//! themselves, their validation, their timers and their definitions for the API server live in
+//! `basalt_api`, which `basalt local` shares.
+//!
+//! The data plane does not need the operator: while it is down, nothing changes but what people
+//! write. What it tells the master (that a container has ended) only makes a recovery earlier.
+
+mod cluster;
+mod context;
+mod error;
+mod lease;
+mod names;
+mod run;
+mod table;
+
+pub use error::Error;
+pub use run::{Options, run};

@@ -240,6 +240,7 @@ impl Planner<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::role_config;
 
     fn planned(manifest: &str) -> anyhow::Result<Plan> {
         let manifests = basalt_api::Manifests::from_yaml("m.yaml", manifest)?;
@@ -313,9 +314,9 @@ mod tests {
             let path = folder.path().join(&process.name);
             std::fs::write(&path, serde_json::to_string_pretty(&process.file).unwrap()).unwrap();
             match process.file {
-                RolePlan::Coordinator(file) => assert_eq!(RoleFile::read(&path).unwrap(), file),
-                RolePlan::Master(file) => assert_eq!(RoleFile::read(&path).unwrap(), file),
-                RolePlan::RegionServer(file) => assert_eq!(RoleFile::read(&path).unwrap(), file),
+                RolePlan::Coordinator(file) => assert_eq!(role_config::read(&path).unwrap(), file),
+                RolePlan::Master(file) => assert_eq!(role_config::read(&path).unwrap(), file),
+                RolePlan::RegionServer(file) => assert_eq!(role_config::read(&path).unwrap(), file),
             }
         }
     }

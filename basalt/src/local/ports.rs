@@ -8,41 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::role_config::RoleName;
+pub use basalt_api::role_file::PortName;
 
-/// What a port is for.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PortName {
-    /// ZooKeeper clients, at a coordinator.
-    Client,
-    /// HBase clients, at a master or a region server.
-    Rpc,
-    /// Pages and metrics.
-    Web,
-    /// Other processes of the cluster.
-    Peer,
-}
+use crate::role_config::RoleName;
 
 /// The ports of all processes, by the names of the processes.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Ports(pub BTreeMap<String, BTreeMap<PortName, u16>>);
-
-// === impl PortName ===
-
-impl PortName {
-    /// The ports that a process of `role` needs, each with its default.
-    pub fn of_role(role: RoleName) -> &'static [(Self, u16)] {
-        match role {
-            RoleName::Coordinator => &[(Self::Client, 2181), (Self::Peer, 2888)],
-            RoleName::Master => &[(Self::Rpc, 16000), (Self::Web, 16010), (Self::Peer, 16100)],
-            RoleName::RegionServer => {
-                &[(Self::Rpc, 16020), (Self::Web, 16030), (Self::Peer, 16200)]
-            }
-            RoleName::Idle => &[],
-        }
-    }
-}
 
 // === impl Ports ===
 

@@ -287,7 +287,8 @@ pub struct Metrics {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BasaltClusterStatus {
-    /// One word for people: `Starting`, `Ready`, `Recovering`, `Degraded`, `Paused`, `Invalid`.
+    /// One word for people: `Starting`, `Ready`, `Recovering`, `Updating`, `Degraded`, `Paused`,
+    /// `Invalid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// The generation of the spec that this status is about.
@@ -309,6 +310,25 @@ pub struct BasaltClusterStatus {
     /// The last recoveries, the newest first.
     #[serde(default)]
     pub recoveries: Vec<Recovery>,
+    /// The timers that follow from the promise, and what they add up to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverStatus>,
+}
+
+/// What follows from `spec.failover`.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverStatus {
+    /// The promise.
+    pub target: String,
+    /// What the phases of the worst case add up to.
+    pub worst_case: String,
+    /// The phases of the worst case.
+    #[serde(default)]
+    pub phases: BTreeMap<String, String>,
+    /// Every timer.
+    #[serde(default)]
+    pub timers: BTreeMap<String, String>,
 }
 
 /// One recovery of a region server's regions.
@@ -317,8 +337,11 @@ pub struct BasaltClusterStatus {
 pub struct Recovery {
     /// The server that was lost, as `host,port,startcode`.
     pub server: String,
-    /// When its death was committed, in RFC 3339.
+    /// When the master learnt of its death, in RFC 3339.
     pub at: String,
+    /// What told the master.
+    #[serde(default)]
+    pub cause: String,
     /// How many regions it served.
     pub regions: u32,
     /// How much WAL there was to replay, in bytes.

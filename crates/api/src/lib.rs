@@ -12,6 +12,7 @@ pub mod crds;
 mod error;
 pub mod load;
 mod region_server_config;
+pub mod role_file;
 pub mod split;
 pub mod table;
 pub mod timers;

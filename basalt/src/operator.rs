@@ -1,0 +1,52 @@
+//! `basalt operator`: reconciles the manifests of a Kubernetes cluster.
+
+use std::net::SocketAddr;
+
+use basalt_operator::Options;
+use basalt_runtime::{Seams, Shutdown, init_telemetry};
+
+use crate::{health, role};
+
+/// What `basalt operator` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Its own namespace, where its Lease lies
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    namespace: String,
+    /// Who holds the Lease: the name of its pod
+    #[arg(long, env = "POD_NAME", default_value = "basalt-operator")]
+    identity: String,
+    /// Look at this namespace only
+    #[arg(long, value_name = "NAMESPACE")]
+    watch_namespace: Option<String>,
+    /// The tag of the image where a cluster names none
+    #[arg(long, value_name = "TAG", default_value = env!("CARGO_PKG_VERSION"))]
+    default_tag: String,
+    /// Answer /livez and /readyz at this address
+    #[arg(long, value_name = "ADDRESS")]
+    health: Option<SocketAddr>,
+    /// What is logged
+    #[arg(long, default_value = "info")]
+    log_level: String,
+}
+
+/// Runs the operator until SIGTERM or Ctrl-C.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    init_telemetry(&arguments.log_level).map_err(anyhow::Error::msg)?;
+    let options = Options {
+        namespace: arguments.namespace.clone(),
+        identity: arguments.identity.clone(),
+        watch_namespace: arguments.watch_namespace.clone().filter(|name| !name.is_empty()),
+        default_tag: arguments.default_tag.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        role::stop_on_signals(&shutdown)?;
+        let seams = Seams::system();
+        if let Some(address) = arguments.health {
+            health::serve(&seams.network, address).await?;
+        }
+        Ok(basalt_operator::run(options, seams, shutdown, health::now_ready).await?)
+    })
+}

@@ -1,0 +1,10 @@
+//! Bad input, with real processes: each gives a clear error or a documented recovery, and no other
+//! data suffers. `docs/operations.md` says what one sees and what to do.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by it")]
+
+mod cluster;
+mod coordinator;
+mod refusals;
+mod store_file;
+mod wal;

@@ -1,0 +1,112 @@
+#!/bin/bash
+# bad-manifests.sh: wrong manifests, each refused at apply, or shown as a condition; either names the
+# field. The running cluster is not touched: its pods are the same before and after.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")"
+. ./lib.sh
+wrong=0
+count=0
+
+# cluster PATCH: a BasaltCluster named `bad` with the spec PATCH laid over a good one.
+cluster() {
+  python3 - "$1" <<'P'
+import json, sys
+spec = {"storage": {"shared": {"claim": "bad-data"}}}
+spec.update(json.loads(sys.argv[1]))
+print(json.dumps({"apiVersion": "basalt.db/v1alpha1", "kind": "BasaltCluster",
+                  "metadata": {"name": spec.pop("_name", "bad")}, "spec": spec}))
+P
+}
+table() {
+  python3 - "$1" <<'P'
+import json, sys
+spec = {"clusterRef": {"name": "demo"}, "families": [{"name": "f"}]}
+spec.update(json.loads(sys.argv[1]))
+print(json.dumps({"apiVersion": "basalt.db/v1alpha1", "kind": "BasaltTable",
+                  "metadata": {"name": spec.pop("_name", "bad")}, "spec": spec}))
+P
+}
+
+# refused WHAT WORD KIND PATCH: the API server refuses it, and says WORD.
+refused() {
+  local what=$1 word=$2 answer; count=$((count + 1))
+  if answer=$("$3" "$4" | k apply -f - 2>&1); then
+    say "  $what was taken"; wrong=$((wrong + 1))
+    "$3" "$4" | k delete --wait=false -f - >/dev/null
+  elif ! grep -qF "$word" <<<"$answer"; then
+    say "  $what: no \"$word\" in: $answer"; wrong=$((wrong + 1))
+  fi
+}
+
+# shown WHAT WORD KIND PATCH: it is taken, and a condition says WORD.
+shown() {
+  local what=$1 word=$2 resource=basaltcluster name=bad; count=$((count + 1))
+  [ "$3" = cluster ] || resource=basalttable
+  "$3" "$4" | k apply -f - >/dev/null
+  says() { k get "$resource" "$name" -o jsonpath='{.status.conditions[*].message}' | grep -qF "$word"; }
+  until_true 15 says || { say "  $what: $(k get $resource $name -o jsonpath='{.status}')"; wrong=$((wrong + 1)); }
+  k delete "$resource" "$name" --wait=true --timeout=30s >/dev/null
+}
+
+# forbidden WHAT WORD RESOURCE PATCH: a change of what runs is refused.
+forbidden() {
+  local what=$1 word=$2 answer; count=$((count + 1))
+  if answer=$(k patch "$3" --type merge -p "$4" 2>&1); then
+    say "  $what was taken"; wrong=$((wrong + 1))
+  elif ! grep -qF "$word" <<<"$answer"; then
+    say "  $what: no \"$word\" in: $answer"; wrong=$((wrong + 1))
+  fi
+}
+
+before=$(k get pods -o jsonpath='{.items[*].metadata.uid}')
+
+refused "two coordinators" "1, 3 or 5" cluster '{"coordinator":{"replicas":2}}'
+refused "no masters" "from 1 to 9" cluster '{"masters":{"replicas":0}}'
+refused "ten masters" "from 1 to 9" cluster '{"masters":{"replicas":10}}'
+refused "no region servers" "from 1 to 1000" cluster '{"regionServers":{"replicas":0}}'
+refused "too many region servers" "from 1 to 1000" cluster '{"regionServers":{"replicas":1001}}'
+refused "a target of half a second" "from 1s to 10m" cluster '{"failover":{"target":"500ms"}}'
+refused "a target of an hour" "from 1s to 10m" cluster '{"failover":{"target":"1h"}}'
+refused "no storage kind" "exactly one" cluster '{"storage":{}}'
+refused "two storage kinds" "exactly one" cluster '{"storage":{"shared":{"claim":"a"},"hdfs":{"nameservice":"n","configMap":"c","root":"/r"}}}'
+refused "TLS" "spec.tls does not work yet" cluster '{"tls":{"on":true}}'
+refused "access" "spec.access does not work yet" cluster '{"access":{"on":true}}'
+refused "a long name" "at most 40" cluster '{"_name":"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"}'
+refused "an unknown field" "regionservers" cluster '{"regionservers":{"replicas":3}}'
+refused "text for a number" "replicas" cluster '{"masters":{"replicas":"two"}}'
+refused "an unknown deletion policy" "deletionPolicy" cluster '{"deletionPolicy":"Shred"}'
+refused "an unknown pull policy" "pullPolicy" cluster '{"image":{"pullPolicy":"Sometimes"}}'
+shown "HDFS" "spec.storage.hdfs" cluster '{"storage":{"hdfs":{"nameservice":"n","configMap":"c","root":"/r"}}}'
+shown "a foreign ZooKeeper" "spec.coordinator.external" cluster '{"coordinator":{"external":{"connect":"zk:2181","znodeParent":"/b"}}}'
+shown "a lease longer than the session" "failover" cluster '{"failover":{"overrides":{"servingLease":"2s"}}}'
+shown "a heartbeat longer than the election" "failover" cluster '{"failover":{"overrides":{"coordinatorHeartbeat":"2s"}}}'
+shown "an unknown setting" "spec.regionServers.config.hbase.no.such" cluster '{"regionServers":{"config":{"hbase.no.such":"1"}}}'
+shown "a setting out of range" "hbase.regionserver.maxlogs" cluster '{"regionServers":{"config":{"hbase.regionserver.maxlogs":"1"}}}'
+shown "settings of the masters" "spec.masters.config" cluster '{"masters":{"config":{"a":"b"}}}'
+shown "a pod monitor" "spec.metrics.podMonitor" cluster '{"metrics":{"podMonitor":true}}'
+shown "no local racks" "spec.placement.localRacks" cluster '{"placement":{"localRacks":[]}}'
+shown "an empty log level" "spec.logging.level" cluster '{"logging":{"level":""}}'
+shown "the claim of another cluster" "spec.storage.shared.claim" cluster '{"storage":{"shared":{"claim":"demo-data"}}}'
+shown "a bad name of a claim" "spec.storage.shared.claim" cluster '{"storage":{"shared":{"claim":"Bad_Claim"}}}'
+shown "a cluster without its claim" "spec.storage.shared.claim" cluster '{}'
+refused "two replicas of regions" "must be 1" table '{"regionReplicas":2}'
+refused "many regions without a split" "split is needed" table '{"regions":{"count":5}}'
+refused "a split of nothing" "exactly one" table '{"regions":{"count":5,"split":{}}}'
+refused "no families" "families" table '{"families":[]}'
+refused "a family twice" "Duplicate" table '{"families":[{"name":"f"},{"name":"f"}]}'
+refused "no versions" "at least 1" table '{"families":[{"name":"f","versions":0}]}'
+refused "an unknown compression" "compression" table '{"families":[{"name":"f","compression":"rar"}]}'
+shown "a table of no cluster" "spec.clusterRef.name" table '{"clusterRef":{"name":"nobody"}}'
+shown "a table that is there already" "spec.tableName" table '{"tableName":"usertable"}'
+shown "another namespace" "spec.namespace" table '{"namespace":"other"}'
+shown "descending split keys" "spec.regions.split.keys" table '{"regions":{"split":{"keys":["b","a"]}}}'
+forbidden "another claim" "claim is immutable" basaltcluster/demo '{"spec":{"storage":{"shared":{"claim":"other"}}}}'
+forbidden "another kind of storage" "immutable" basaltcluster/demo '{"spec":{"storage":{"shared":null,"hdfs":{"nameservice":"n","configMap":"c","root":"/r"}}}}'
+forbidden "another number of regions" "spec.regions is immutable" basalttable/usertable '{"spec":{"regions":{"count":13}}}'
+forbidden "another cluster of a table" "clusterRef is immutable" basalttable/usertable '{"spec":{"clusterRef":{"name":"b"}}}'
+forbidden "another name of a table" "immutable" basalttable/usertable '{"spec":{"tableName":"b"}}'
+
+after=$(k get pods -o jsonpath='{.items[*].metadata.uid}')
+[ "$before" = "$after" ] || { say "  the running cluster was touched"; wrong=$((wrong + 1)); }
+say "  $count bad manifests, $wrong not told as they should be"
+[ "$wrong" -eq 0 ]

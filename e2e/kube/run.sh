@@ -1,0 +1,205 @@
+#!/bin/bash
+# run.sh: Basalt on a real Kubernetes, from `helm install` to what a lost server costs.
+#
+# Without KUBECONFIG the lab of this folder is built (once) and started: 3 nodes in 3 zones. With it,
+# that cluster is used; its pods must be reachable from here, the image must be there, and a claim
+# demo-data (ReadWriteMany) in $NAMESPACE. kill -9 needs the lab, whose processes are on this machine.
+#   BASALT     a static `basalt`; without it one is built (target x86_64-unknown-linux-musl)
+#   KILLS      how often each fault is done, default 3 (9 for the published figures)
+#   STEPS      which steps, default all; see below
+#   KEEP=1     leave everything running
+#   RESULTS    reports and logs, default a new folder under /tmp
+# Prints "[kube] ok STEP" or "[kube] FAILED STEP"; exit code 0 only if every step is ok.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")"
+. ./lib.sh
+
+STEPS=${STEPS:-install available table probe force-delete kill kill-master scale roll bad hygiene}
+KILLS=${KILLS:-3}
+RESULTS=${RESULTS:-$(mktemp -d /tmp/basalt-kube.XXXXXX)}
+IMAGE=${IMAGE:-basalt:0.1.0}
+ROOT=$(cd ../.. && pwd)
+mkdir -p "$RESULTS"
+export RESULTS NAMESPACE
+uses_lab=$([ -z "${KUBECONFIG:-}" ] && echo 1 || true)
+failed=0
+
+# --- the ground ------------------------------------------------------------------------------------
+
+need_packages() {
+  local package missing=()
+  for package in containerd runc containernetworking-plugins conntrack nftables iproute2 openssl bc curl; do
+    dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] || DEBIAN_FRONTEND=noninteractive apt-get install -q -y "${missing[@]}"
+}
+
+need_basalt() {
+  local target=x86_64-unknown-linux-musl
+  if [ -z "${BASALT:-}" ]; then
+    (cd "$ROOT" && cargo build --release --target $target -p basalt)
+    BASALT=${CARGO_TARGET_DIR:-$ROOT/target}/$target/release/basalt
+  fi
+  mkdir -p "$RESULTS/bin"
+  ln -sfn "$(readlink -f "$BASALT")" "$RESULTS/bin/basalt"
+  PATH=$RESULTS/bin:$PATH
+}
+
+start_lab() {
+  need_packages
+  [ -x "$W/bin/helm" ] || ./build.sh
+  export KUBECONFIG=$W/run/admin.conf
+  # A restarted container is a part of what is measured, the kubelet's back-off is not.
+  if ! kubectl get nodes >/dev/null 2>&1; then CRASHMAX=${CRASHMAX:-2s} ./up.sh 3; fi
+  ./image.sh "$BASALT" "$IMAGE"
+  local volume
+  rm -rf "$W/volumes"
+  for volume in demo-data member-0 member-1 member-2; do
+    mkdir -p "$W/volumes/$volume"
+    chown 65532:65532 "$W/volumes/$volume"
+  done
+}
+
+prepare_namespaces() {
+  local namespace
+  for namespace in basalt-system "$NAMESPACE"; do
+    kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+    kubectl label --overwrite namespace "$namespace" pod-security.kubernetes.io/enforce=restricted >/dev/null
+  done
+  [ -z "$uses_lab" ] ||
+    sed "s#NAMESPACE#$NAMESPACE#; s#VOLUMES#$W/volumes#" volumes.yaml | kubectl apply -f - >/dev/null
+}
+
+finish() {
+  local code=$?
+  [ "$code" -eq 0 ] || story >"$RESULTS/story.log" 2>&1 || true
+  if [ -z "${KEEP:-}" ]; then
+    if [ -n "$uses_lab" ]; then ./down.sh; else
+      k delete basalttable,basaltcluster --all --wait=true --timeout=60s || true
+      helm uninstall -n basalt-system basalt-operator || true
+    fi
+  fi
+  say "results: $RESULTS"
+}
+
+# What there is to know when something failed.
+story() {
+  k get basalt,sts,pods,pvc,events -o wide
+  k describe basaltcluster
+  kubectl -n basalt-system logs deploy/basalt-operator --tail=200
+  local pod
+  for pod in $(k get pods -o name); do echo "== $pod"; k logs "$pod" --tail=60; k logs "$pod" -p --tail=60; done
+}
+
+# --- the steps -------------------------------------------------------------------------------------
+
+step_install() {
+  helm upgrade --install basalt-operator "$ROOT/charts/basalt-operator" -n basalt-system \
+    --set image.repository="${IMAGE%:*}" --set image.tag="${IMAGE##*:}" --wait --timeout 60s >/dev/null
+}
+
+# From `helm install` and `kubectl apply` on: at most 60 s, images present.
+step_available() {
+  k apply -f "$ROOT/examples/cluster.yaml" >/dev/null
+  until_true 60 is "basaltcluster/$CLUSTER" Available
+  say "  available $(($(now_ms) - began)) ms after helm install began"
+  until_true 60 is_phase Ready
+}
+
+step_table() {
+  until_true 60 is basalttable/usertable Ready
+  [ "$(k get basalttable usertable -o jsonpath='{.status.regions}')" = 12 ]
+}
+
+step_probe() { probe probe --duration 10s; }
+
+step_force_delete() {
+  probe force-delete --faults "$KILLS" --calm 8s --fault-kind kill-regionserver \
+    --fault-command "$PWD/fault.sh force-delete regionserver" \
+    --repair-command "$PWD/fault.sh wait-ready regionserver"
+}
+
+# The process itself, as when it crashes: the container ends, the pod stays.
+step_kill() {
+  probe kill --faults "$KILLS" --calm 8s --fault-kind kill-regionserver \
+    --fault-command "$PWD/fault.sh kill regionserver" \
+    --repair-command "$PWD/fault.sh wait-ready regionserver"
+  k get basaltcluster "$CLUSTER" -o jsonpath='{range .status.recoveries[*]}[kube]   {.server} {.cause} total {.totalMs} ms{"\n"}{end}'
+  [ "$(recoveries)" -ge 1 ]
+}
+
+step_kill_master() {
+  local active victim
+  active=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')
+  probe kill-master --faults "$KILLS" --calm 6s --fault-kind kill-master \
+    --fault-command "VICTIM=\$(kubectl -n $NAMESPACE get pod -l basalt.db/active-master=true -o jsonpath='{.items[0].status.podIP}'):0 $PWD/fault.sh kill master" \
+    --repair-command "$PWD/fault.sh wait-ready master"
+  say "  active before $active, after $(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')"
+}
+
+# planned NAME CHANGE...: does it under load; nothing may be lost, and nothing recovered.
+planned() {
+  local name=$1 before after pid; shift
+  before=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.recoveries[0].at}')
+  probe "$name" --duration 3h & pid=$!
+  sleep 5
+  "$@"
+  sleep 3
+  # The probe itself, not the shell around it: it then reads everything back.
+  pkill -INT -P "$pid" basalt || kill -INT "$pid"
+  wait "$pid"
+  after=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.recoveries[0].at}')
+  [ "$before" = "$after" ] || { say "  a recovery was recorded at $after"; return 1; }
+}
+
+ready_with() { [ "$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.phase} {.status.readyMembers} {.status.observedGeneration}')" = "Ready $1/$1 $(k get basaltcluster "$CLUSTER" -o jsonpath='{.metadata.generation}')" ]; }
+scale_to() { k patch basaltcluster "$CLUSTER" --type merge -p "{\"spec\":{\"regionServers\":{\"replicas\":$1}}}" >/dev/null; until_true 120 ready_with $((5 + $1)); }
+scale_out_and_in() { scale_to 5; sleep 8; scale_to 3; }
+step_scale() { planned scale scale_out_and_in; }
+
+# A changed log level is a changed file of every role: all 8 pods are replaced, one by one.
+roll() {
+  local pods_before
+  pods_before=$(k get pods -o jsonpath='{.items[*].metadata.uid}')
+  k patch basaltcluster "$CLUSTER" --type merge -p '{"spec":{"logging":{"level":"info,basalt_master=debug"}}}' >/dev/null
+  until_true 300 ready_with 8
+  local uid
+  for uid in $(k get pods -o jsonpath='{.items[*].metadata.uid}'); do
+    case " $pods_before " in *" $uid "*) say "  a pod was not replaced"; return 1 ;; esac
+  done
+}
+step_roll() { planned roll roll; }
+
+step_bad() { ./bad-manifests.sh; }
+
+# Restricted namespaces are enforced all along; the charts and what they make are checked here.
+step_hygiene() {
+  helm lint --strict "$ROOT/charts/basalt-operator" "$ROOT/charts/basalt-mttr" >/dev/null
+  helm template basalt-operator "$ROOT/charts/basalt-operator" -n basalt-system |
+    kubectl apply --dry-run=server -f - >/dev/null
+  if [ -n "${CHAOS_MESH_CRDS:-}" ]; then
+    kubectl apply --server-side -f "$CHAOS_MESH_CRDS" >/dev/null
+    until_true 10 kubectl get podchaos -A
+    helm template mttr "$ROOT/charts/basalt-mttr" -n "$NAMESPACE" |
+      kubectl apply --dry-run=server --validate=strict -f - >/dev/null
+  fi
+}
+
+# --- all of it -------------------------------------------------------------------------------------
+
+trap finish EXIT
+need_basalt
+[ -z "$uses_lab" ] || start_lab
+prepare_namespaces
+began=$(now_ms)
+for step in $STEPS; do
+  from=$(now_ms)
+  if "step_${step//-/_}"; then
+    say "ok $step ($(($(now_ms) - from)) ms)"
+  else
+    say "FAILED $step ($(($(now_ms) - from)) ms)"
+    failed=$((failed + 1))
+    case $step in install|available) break ;; esac
+  fi
+done
+[ "$failed" -eq 0 ]

@@ -1,0 +1,70 @@
+//! A region's manifest, with the nonces in it; what was read is the same written and read again.
+//!
+//! Input: a byte that chooses, then the file. With an odd choice its checksum is made right.
+
+#![no_main]
+
+use std::sync::Arc;
+
+use basalt_fs::{MemoryFileSystem, SharedFileSystem};
+use basalt_fuzz::{block_on, checksums, choice, ok, put, seed};
+use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, TableName, paths};
+use basalt_storage::manifest::{FileEntry, Manifest};
+use basalt_storage::nonces::{NonceEntry, Nonces};
+use basalt_storage::wal::Nonce;
+use libfuzzer_sys::fuzz_target;
+
+fn place() -> (TableName, EncodedRegionName) {
+    (ok("t".parse()), EncodedRegionName::from_digest([1; 16]))
+}
+
+fuzz_target!(init: seed(seeds), |input: &[u8]| {
+    let (choice, file) = choice(input);
+    let mut file = file.to_vec();
+    if choice & 1 != 0 {
+        checksums::mend_manifest(&mut file);
+    }
+    let (table, region) = place();
+    let first = paths::manifest(&table, region, RegionEpoch(0), 0);
+    block_on(async {
+        let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
+        put(&files, &first, &file).await;
+        let Ok(manifest) = Manifest::newest(&files, &table, region).await else {
+            return;
+        };
+        let mut nonces = Nonces::default();
+        manifest.nonces.iter().for_each(|entry| nonces.insert(entry.clone()));
+        ok(files.delete_file(&first).await);
+        ok(manifest.write(&files, &table, region).await);
+        assert_eq!(ok(Manifest::newest(&files, &table, region).await), manifest);
+    });
+});
+
+fn seeds() -> Vec<Vec<u8>> {
+    let name = "0123456789abcdef".to_owned();
+    let file = FileEntry { name, length: 99, highest: SequenceId(7), major: true };
+    let nonce = NonceEntry {
+        nonce: Nonce { group: 1, nonce: 2 },
+        sequence_id: SequenceId(7),
+        at_ms: 12,
+        result: vec![ok(Cell::put(b"r", b"f", b"q", 1, b"v"))],
+    };
+    let manifest = Manifest {
+        epoch: RegionEpoch(2),
+        number: 3,
+        families: [("f".to_owned(), vec![file])].into(),
+        flushed: SequenceId(7),
+        highest: SequenceId(9),
+        highest_timestamp_ms: 12,
+        nonces: vec![nonce],
+    };
+    let (table, region) = place();
+    let file = block_on(async {
+        let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
+        ok(files.create_directories(&paths::manifests(&table, region)).await);
+        ok(manifest.write(&files, &table, region).await);
+        let path = paths::manifest(&table, region, manifest.epoch, manifest.number);
+        ok(files.read_whole(&path, 1 << 20).await)
+    });
+    vec![[&[1], &file[..]].concat(), [&[1], &file[..12]].concat()]
+}

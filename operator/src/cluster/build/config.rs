@@ -1,0 +1,152 @@
+//! The ConfigMaps: the file of each role, and what clients need.
+//!
+//! A role's file is the one that `basalt local` writes, too. What only the pod knows stands in it
+//! as a variable that the process fills in: its address and its name.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use basalt_api::role_file::{
+    CoordinatorMember, CoordinatorSettings, MasterSettings, PortName, RegionServerSettings,
+    RoleFile, RoleName, ServerSettings,
+};
+use md5::{Digest, Md5};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{Object, Plan};
+use crate::names::{self, port};
+
+/// Where the shared volume is mounted.
+pub(super) const SHARED_PATH: &str = "/data/shared";
+/// Where the volume of a coordinator's member is mounted.
+pub(super) const MEMBER_PATH: &str = "/data/member";
+/// The node below which the cluster's records lie.
+const NODES_PARENT: &str = "/basalt";
+/// The node below which stock clients look, without being told.
+const CLIENT_PARENT: &str = "/hbase";
+
+/// The ConfigMap of a role.
+pub(super) struct RoleConfig {
+    pub(super) object: Object,
+    /// Changes when the files do.
+    pub(super) hash: String,
+}
+
+/// The Services whose addresses [`Plan::coordinator_addresses`] are, in order.
+pub(crate) fn coordinator_service_names(cluster: &str, coordinators: u32) -> Vec<String> {
+    (0..coordinators).map(|index| names::pod(cluster, RoleName::Coordinator, index)).collect()
+}
+
+/// The name of the file that a pod of `role` reads, with Kubernetes' own variables.
+pub(super) fn file_of(role: RoleName) -> String {
+    match role {
+        RoleName::Coordinator => "$(POD_NAME).json".to_owned(),
+        role => format!("{role}.json"),
+    }
+}
+
+pub(super) fn config_map(plan: &Plan<'_>, role: RoleName) -> RoleConfig {
+    let mut files = Map::new();
+    match role {
+        RoleName::Coordinator => {
+            for index in 0..plan.cluster.coordinators {
+                let name = names::pod(&plan.cluster.name, role, index);
+                let file = file(plan, role, &name, coordinator(plan, index));
+                files.insert(format!("{name}.json"), file);
+            }
+        }
+        RoleName::Master => {
+            let settings = MasterSettings { server: server(plan, role), tables: Vec::new() };
+            files.insert(file_of(role), file(plan, role, "${POD_NAME}", settings));
+        }
+        RoleName::RegionServer | RoleName::Idle => {
+            let limits = plan.cluster.region_server_config.clone();
+            let settings = RegionServerSettings { server: server(plan, role), limits };
+            files.insert(file_of(role), file(plan, role, "${POD_NAME}", settings));
+        }
+    }
+    let hash = format!("{:x}", Md5::digest(Value::Object(files.clone()).to_string()));
+    let object = plan.role_object("v1", "ConfigMap", role, json!({ "data": files }));
+    RoleConfig { object, hash }
+}
+
+/// What clients need: `hbase-site.xml`.
+pub(super) fn hbase_site(plan: &Plan<'_>) -> Object {
+    let name = &plan.cluster.name;
+    let port = port(RoleName::Coordinator, PortName::Client);
+    let timers = &plan.cluster.timers;
+    let properties = [
+        ("hbase.zookeeper.quorum", format!("{name}.{}.svc", plan.namespace)),
+        ("hbase.zookeeper.property.clientPort", port.to_string()),
+        ("zookeeper.znode.parent", CLIENT_PARENT.to_owned()),
+        ("hbase.client.pause", timers.client_pause.as_millis().to_string()),
+        (
+            "hbase.client.operation.timeout",
+            timers.client_operation_timeout.as_millis().to_string(),
+        ),
+    ];
+    let properties = properties.map(|(name, value)| {
+        format!("  <property><name>{name}</name><value>{value}</value></property>\n")
+    });
+    let site = format!("<configuration>\n{}</configuration>\n", properties.concat());
+    let body = json!({ "data": { "hbase-site.xml": site } });
+    plan.object("v1", "ConfigMap", &format!("{name}-client"), body)
+}
+
+fn file<S: Serialize>(plan: &Plan<'_>, role: RoleName, process: &str, settings: S) -> Value {
+    let file = RoleFile {
+        role,
+        cluster: plan.cluster.name.clone(),
+        // Not the resource's uid: volumes that were kept are taken again by a cluster of this name.
+        cluster_uid: format!("{}/{}", plan.namespace, plan.cluster.name),
+        process: process.to_owned(),
+        log_level: plan.cluster.log_level.clone(),
+        supervised: false,
+        failover: plan.cluster.spec.failover.clone(),
+        settings,
+    };
+    let text = serde_json::to_string_pretty(&file);
+    // Structs of strings and numbers: there is nothing in them that JSON cannot say.
+    Value::String(text.unwrap_or_default())
+}
+
+fn coordinator(plan: &Plan<'_>, index: u32) -> CoordinatorSettings {
+    let address = |address: &IpAddr, port_name| {
+        SocketAddr::new(*address, port(RoleName::Coordinator, port_name)).to_string()
+    };
+    let members = plan.coordinator_addresses.iter().zip(1..).map(|(ip, id)| CoordinatorMember {
+        id,
+        client: address(ip, PortName::Client),
+        peer: address(ip, PortName::Peer),
+    });
+    CoordinatorSettings {
+        member: u64::from(index) + 1,
+        client_listen: listen(RoleName::Coordinator, PortName::Client),
+        peer_listen: listen(RoleName::Coordinator, PortName::Peer),
+        members: members.collect(),
+        data: PathBuf::from(MEMBER_PATH),
+    }
+}
+
+fn server(plan: &Plan<'_>, role: RoleName) -> ServerSettings {
+    let client_port = port(RoleName::Coordinator, PortName::Client);
+    let coordinators = plan.coordinator_addresses.iter();
+    ServerSettings {
+        host: "${POD_IP}".to_owned(),
+        rpc_listen: listen(role, PortName::Rpc),
+        peer_listen: listen(role, PortName::Peer),
+        web_listen: listen(role, PortName::Web),
+        coordinators: coordinators
+            .map(|ip| SocketAddr::new(*ip, client_port).to_string())
+            .collect(),
+        nodes_parent: NODES_PARENT.to_owned(),
+        client_parent: CLIENT_PARENT.to_owned(),
+        storage: PathBuf::from(SHARED_PATH),
+        rack: String::new(),
+    }
+}
+
+fn listen(role: RoleName, name: PortName) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port(role, name))
+}

@@ -1,0 +1,148 @@
+//! Every object of a cluster, made from what was validated: pure.
+//!
+//! Objects are JSON, as people know them from manifests; a `podTemplate` is merged over what is
+//! built. The tests read each one back as the type that Kubernetes has for it, so that no field is
+//! misspelt, and compare all of `examples/cluster.yaml` with a committed file.
+
+mod access;
+mod budget;
+mod config;
+mod merge;
+mod network;
+mod pod;
+mod service;
+mod stateful_set;
+
+use std::net::IpAddr;
+
+use basalt_api::role_file::RoleName;
+use basalt_api::{GROUP, VERSION, ValidatedCluster};
+use md5::{Digest, Md5};
+use serde_json::{Value, json};
+
+use crate::names;
+
+pub(crate) use config::coordinator_service_names;
+
+/// What the objects of a cluster are built from.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan<'a> {
+    /// The cluster.
+    pub(crate) cluster: &'a ValidatedCluster,
+    /// Its Kubernetes namespace.
+    pub(crate) namespace: &'a str,
+    /// The `metadata.uid` of its resource, which owns the objects.
+    pub(crate) uid: &'a str,
+    /// The tag of the image where the cluster names none: the operator's own.
+    pub(crate) default_tag: &'a str,
+    /// The address of each coordinator's own Service, by its number; as many as there are members,
+    /// once the API server has given them out.
+    pub(crate) coordinator_addresses: &'a [IpAddr],
+}
+
+/// One object to be applied.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Object(pub(crate) Value);
+
+/// The objects that the addresses come from: applied first.
+pub(crate) fn services(plan: &Plan<'_>) -> Vec<Object> {
+    service::all(plan)
+}
+
+/// All other objects, in the order in which they are applied: what pods need comes before them.
+pub(crate) fn objects(plan: &Plan<'_>) -> Vec<Object> {
+    let mut objects = access::service_accounts(plan);
+    objects.extend(network::policies(plan));
+    objects.extend(budget::all(plan));
+    objects.push(config::hbase_site(plan));
+    for role in names::ROLES {
+        let config::RoleConfig { object, hash } = config::config_map(plan, role);
+        objects.push(object);
+        objects.push(stateful_set::stateful_set(plan, role, &hash));
+    }
+    objects
+}
+
+/// What tells these objects from others.
+pub(crate) fn fingerprint(objects: &[Object]) -> String {
+    let mut digest = Md5::new();
+    for object in objects {
+        digest.update(object.0.to_string());
+    }
+    format!("{:x}", digest.finalize())
+}
+
+// === impl Object ===
+
+impl Object {
+    /// Its kind.
+    pub(crate) fn kind(&self) -> &str {
+        self.0["kind"].as_str().unwrap_or_default()
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        self.0["metadata"]["name"].as_str().unwrap_or_default()
+    }
+}
+
+// === impl Plan ===
+
+impl Plan<'_> {
+    /// An object of the whole cluster, with the fields of `body` beside its metadata.
+    fn object(&self, api_version: &str, kind: &str, name: &str, body: Value) -> Object {
+        self.labelled(api_version, kind, name, body, names::cluster_labels(&self.cluster.name))
+    }
+
+    /// An object of one role.
+    fn role_object(&self, api_version: &str, kind: &str, role: RoleName, body: Value) -> Object {
+        let name = names::of_role(&self.cluster.name, role);
+        let labels = names::role_labels(&self.cluster.name, role);
+        self.labelled(api_version, kind, &name, body, labels)
+    }
+
+    fn labelled(
+        &self,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+        body: Value,
+        labels: std::collections::BTreeMap<String, String>,
+    ) -> Object {
+        let mut object = json!({
+            "apiVersion": api_version,
+            "kind": kind,
+            "metadata": {
+                "name": name,
+                "namespace": self.namespace,
+                "labels": labels,
+                "ownerReferences": [{
+                    "apiVersion": format!("{GROUP}/{VERSION}"),
+                    "kind": "BasaltCluster",
+                    "name": self.cluster.name,
+                    "uid": self.uid,
+                    "controller": true,
+                    "blockOwnerDeletion": true,
+                }],
+            },
+        });
+        merge::merge(&mut object, &body);
+        Object(object)
+    }
+
+    fn selector(&self, role: RoleName) -> Value {
+        json!({ "matchLabels": names::role_labels(&self.cluster.name, role) })
+    }
+
+    fn replicas(&self, role: RoleName) -> u32 {
+        match role {
+            RoleName::Coordinator => self.cluster.coordinators,
+            RoleName::Master => self.cluster.masters,
+            RoleName::RegionServer => self.cluster.region_servers,
+            RoleName::Idle => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! The objects of `examples/cluster.yaml`, as a committed file and as Kubernetes' own types.
+
+use std::net::Ipv4Addr;
+
+use basalt_api::Manifests;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../../examples/cluster.yaml");
+
+fn built(manifest: &str) -> Vec<Object> {
+    let manifests = Manifests::from_yaml("m.yaml", manifest).unwrap();
+    let (cluster, tables) = manifests.into_single_cluster("m.yaml").unwrap();
+    let cluster = basalt_api::validate(&cluster, &tables).unwrap();
+    let addresses: Vec<IpAddr> =
+        (1..=3).map(|last| IpAddr::V4(Ipv4Addr::new(10, 96, 0, last))).collect();
+    let plan = Plan {
+        cluster: &cluster,
+        namespace: "prod",
+        uid: "0a1b",
+        default_tag: "1.2.3",
+        coordinator_addresses: &addresses,
+    };
+    [services(&plan), objects(&plan)].concat()
+}
+
+fn find<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Value {
+    &objects.iter().find(|o| o.kind() == kind && o.name() == name).unwrap().0
+}
+
+/// Reads `object` as a `T` and back: what the type does not know is lost on the way.
+fn read_back<T: DeserializeOwned + Serialize>(object: &Object) -> Value {
+    let typed: T = serde_json::from_value(object.0.clone()).unwrap();
+    serde_json::to_value(typed).unwrap()
+}
+
+#[test]
+fn every_field_is_one_that_kubernetes_knows() {
+    for object in built(EXAMPLE) {
+        let known = match object.kind() {
+            "StatefulSet" => read_back::<StatefulSet>(&object),
+            "Service" => read_back::<Service>(&object),
+            "ServiceAccount" => read_back::<ServiceAccount>(&object),
+            "ConfigMap" => read_back::<ConfigMap>(&object),
+            "PodDisruptionBudget" => read_back::<PodDisruptionBudget>(&object),
+            "NetworkPolicy" => read_back::<NetworkPolicy>(&object),
+            other => panic!("{other} is not checked"),
+        };
+        assert_eq!(known, object.0, "{} {}", object.kind(), object.name());
+    }
+}
+
+/// `UPDATE_GOLDEN=1 cargo test -p basalt-operator` writes the file anew.
+#[test]
+fn the_example_is_built_as_it_was() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/cluster.yaml");
+    let documents: Vec<String> = built(EXAMPLE)
+        .iter()
+        .map(|object| format!("---\n{}", serde_yaml_ng::to_string(&object.0).unwrap()))
+        .collect();
+    let text = documents.concat();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).unwrap();
+        std::fs::write(path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(golden == text, "{path} differs: look at the change, then run with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn a_role_reads_the_file_that_is_built_for_it() {
+    use basalt_api::role_file::{CoordinatorSettings, RegionServerSettings, RoleFile};
+    let objects = built(EXAMPLE);
+    let variable = |name: &str| match name {
+        "POD_NAME" => Some("demo-regionserver-1".to_owned()),
+        "POD_IP" => Some("10.244.1.9".to_owned()),
+        _ => None,
+    };
+    let data = &find(&objects, "ConfigMap", "demo-regionserver")["data"];
+    let text = data["regionserver.json"].as_str().unwrap();
+    let file = RoleFile::<RegionServerSettings>::parse("f", text, variable).unwrap();
+    assert_eq!(file.process, "demo-regionserver-1");
+    assert_eq!(file.settings.server.host, "10.244.1.9");
+    assert_eq!(file.settings.server.coordinators[2], "10.96.0.3:2181");
+    let data = &find(&objects, "ConfigMap", "demo-coordinator")["data"];
+    let text = data["demo-coordinator-2.json"].as_str().unwrap();
+    let file = RoleFile::<CoordinatorSettings>::parse("f", text, variable).unwrap();
+    assert_eq!(file.settings.member, 3);
+    assert_eq!(file.settings.members[0].peer, "10.96.0.1:2888");
+}
+
+#[test]
+fn a_changed_setting_changes_the_pods_of_its_role_alone() {
+    let before = built(EXAMPLE);
+    let after = built(&EXAMPLE.replace(
+        "regionServers: { replicas: 3 }",
+        "regionServers: { replicas: 5, config: { hbase.regionserver.maxlogs: '9' } }",
+    ));
+    let template = |objects: &[Object], name: &str| {
+        find(objects, "StatefulSet", name)["spec"]["template"].clone()
+    };
+    assert_ne!(template(&before, "demo-regionserver"), template(&after, "demo-regionserver"));
+    assert_eq!(template(&before, "demo-master"), template(&after, "demo-master"));
+    let scaled = built(&EXAMPLE.replace("replicas: 3 }\n  storage", "replicas: 5 }\n  storage"));
+    assert_eq!(template(&before, "demo-regionserver"), template(&scaled, "demo-regionserver"));
+}
+
+#[test]
+fn a_pod_template_is_laid_over_what_is_built() {
+    let objects = built(&EXAMPLE.replace(
+        "masters: { replicas: 2 }",
+        "masters: { replicas: 2, podTemplate: { spec: { priorityClassName: high, \
+         containers: [{ name: basalt, env: [{ name: RUST_LOG, value: debug }] }] } } }",
+    ));
+    let spec = &find(&objects, "StatefulSet", "demo-master")["spec"]["template"]["spec"];
+    assert_eq!(spec["priorityClassName"], "high");
+    let env = spec["containers"][0]["env"].as_array().unwrap();
+    assert!(env.iter().any(|v| v["name"] == "POD_IP") && env.iter().any(|v| v["name"] == "RUST_LOG"));
+}
+
+#[test]
+fn data_is_kept_unless_the_policy_says_otherwise() {
+    let policy = |manifest: &str| {
+        let objects = built(manifest);
+        let spec = &find(&objects, "StatefulSet", "demo-coordinator")["spec"];
+        spec["persistentVolumeClaimRetentionPolicy"]["whenDeleted"].clone()
+    };
+    assert_eq!(policy(EXAMPLE), "Retain");
+    let deleting = EXAMPLE.replace("  storage:", "  deletionPolicy: Delete\n  storage:");
+    assert_eq!(policy(&deleting), "Delete");
+}

@@ -1,0 +1,252 @@
+//! What the kubelets know: that a container of a region server has ended. The master is told at
+//! once, beside all reconciling.
+//!
+//! Each start of a container writes its instance into the termination log, and the kubelet quotes
+//! it when that container has ended: so it is sure which life of the process is over, although the
+//! process cannot know the id of its container (docs/decisions/0008). Neither a request to delete a
+//! pod nor a node that is silent says anything; a pod that is gone without a word neither.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use basalt_api::role_file::RoleName;
+use basalt_cluster::pb;
+use basalt_runtime::{Network, Shutdown};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::observe;
+use crate::names;
+
+/// How long a master may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause before the masters are told again.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How often they are told: an election may be under way.
+const ATTEMPTS_MAX: u32 = 50;
+/// How many deaths are told at a time; one that is not told costs the time that the stream's end
+/// or the session takes.
+const TELLERS_MAX: usize = 256;
+/// The longest instance that is believed.
+const INSTANCE_BYTES_MAX: usize = 256;
+
+/// What is known of all pods.
+#[derive(Debug, Default)]
+struct Pods {
+    /// Where the masters of each cluster are, by namespace and cluster, then by pod.
+    masters: BTreeMap<(String, String), BTreeMap<String, String>>,
+    /// The instances that were told of, by the uid of their pod.
+    told: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A process that has ended, and the masters to tell.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Ended {
+    pod: String,
+    instance: String,
+    exit_code: i32,
+    cluster: (String, String),
+}
+
+/// Watches the pods of `api` and tells the masters, until told to stop.
+pub(crate) async fn watch(client: Client, namespace: Option<String>, network: Network, stop: Shutdown) {
+    let api: Api<Pod> = match &namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    let config = watcher::Config::default().labels(names::PODS_SELECTOR);
+    let mut events = watcher(api, config).default_backoff().boxed();
+    let mut pods = Pods::default();
+    let mut tellers = JoinSet::new();
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            Some(_) = tellers.join_next() => continue,
+            event = events.try_next() => event,
+        };
+        let ended = match event {
+            Ok(Some(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => {
+                pods.see(&pod)
+            }
+            Ok(Some(watcher::Event::Delete(pod))) => pods.see_last(&pod),
+            Ok(Some(_)) => Vec::new(),
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "watching pods: trying again");
+                Vec::new()
+            }
+        };
+        for ended in ended {
+            tracing::info!(
+                pod = ended.pod,
+                instance = ended.instance,
+                exit_code = ended.exit_code,
+                "the kubelet reports that a region server's process has ended"
+            );
+            let masters = pods.masters.get(&ended.cluster).cloned().unwrap_or_default();
+            if tellers.len() < TELLERS_MAX {
+                let addresses = masters.into_values().collect();
+                tellers.spawn(tell(network.clone(), addresses, ended.instance));
+            }
+        }
+    }
+}
+
+/// Tells whichever of the masters is active.
+async fn tell(network: Network, masters: Vec<String>, instance: String) {
+    for _ in 0..ATTEMPTS_MAX {
+        for address in &masters {
+            let Some(mut client) = observe::master(&network, address) else { continue };
+            let request = pb::ProcessEndedRequest { instance: instance.clone() };
+            if let Ok(Ok(_)) = timeout(ANSWER_TIMEOUT, client.process_ended(request)).await {
+                return;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    tracing::warn!(instance, "no active master could be told");
+}
+
+// === impl Pods ===
+
+impl Pods {
+    /// Takes a pod in as it is now. Gives the processes of it that have ended since.
+    fn see(&mut self, pod: &Pod) -> Vec<Ended> {
+        let labels = pod.labels();
+        let cluster = labels.get(names::INSTANCE_LABEL).cloned().unwrap_or_default();
+        let cluster = (pod.namespace().unwrap_or_default(), cluster);
+        let role = labels.get(names::COMPONENT_LABEL).map(String::as_str);
+        if role == Some(RoleName::Master.subcommand()) {
+            let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+            let masters = self.masters.entry(cluster).or_default();
+            match address {
+                Some(address) => masters.insert(pod.name_any(), address),
+                None => masters.remove(&pod.name_any()),
+            };
+            return Vec::new();
+        }
+        if role != Some(RoleName::RegionServer.subcommand()) {
+            return Vec::new();
+        }
+        let uid = pod.uid().unwrap_or_default();
+        let current = terminated(pod);
+        let told = self.told.entry(uid.clone()).or_default();
+        // What the kubelet no longer quotes, it never will again.
+        told.retain(|instance| current.iter().any(|(known, _)| known == instance));
+        let fresh = current.into_iter().filter(|(instance, _)| {
+            // Only a process of this very pod may be told of: the text is the container's own.
+            instance.strip_prefix(&uid).is_some_and(|rest| rest.starts_with('/'))
+                && told.insert(instance.clone())
+        });
+        let ended = |(instance, exit_code)| Ended {
+            pod: pod.name_any(),
+            instance,
+            exit_code,
+            cluster: cluster.clone(),
+        };
+        fresh.map(ended).collect()
+    }
+
+    /// Takes a pod in that is gone.
+    fn see_last(&mut self, pod: &Pod) -> Vec<Ended> {
+        let ended = self.see(pod);
+        self.told.remove(&pod.uid().unwrap_or_default());
+        for masters in self.masters.values_mut() {
+            if pod.labels().get(names::COMPONENT_LABEL).is_some_and(|r| r == "master") {
+                masters.remove(&pod.name_any());
+            }
+        }
+        self.masters.retain(|_, masters| !masters.is_empty());
+        ended
+    }
+}
+
+/// The instances of a pod's container that the kubelet reports as ended, with their exit codes.
+fn terminated(pod: &Pod) -> Vec<(String, i32)> {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let states = statuses.filter(|status| status.name == names::CONTAINER).flat_map(|status| {
+        [status.last_state.as_ref(), status.state.as_ref()].into_iter().flatten()
+    });
+    let ended = states.filter_map(|state| state.terminated.as_ref());
+    let instance = |ended: &ContainerStateTerminated| {
+        let message = ended.message.as_deref()?.trim();
+        let fits = !message.is_empty() && message.len() <= INSTANCE_BYTES_MAX;
+        // Without a container id there was no container: nothing ran.
+        (fits && ended.container_id.is_some()).then(|| (message.to_owned(), ended.exit_code))
+    };
+    ended.filter_map(instance).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(state: Value, last_state: Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "demo-regionserver-0", "namespace": "prod", "uid": "u1",
+                "labels": {
+                    "app.kubernetes.io/instance": "demo",
+                    "app.kubernetes.io/component": "regionserver",
+                },
+            },
+            "status": { "containerStatuses": [{
+                "name": "basalt", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state, "lastState": last_state,
+            }] },
+        }))
+        .unwrap()
+    }
+
+    fn terminated(instance: &str) -> Value {
+        let ended = json!({ "exitCode": 137, "containerID": "c://1", "message": instance });
+        json!({ "terminated": ended })
+    }
+
+    fn instances(ended: Vec<Ended>) -> Vec<String> {
+        ended.into_iter().map(|ended| ended.instance).collect()
+    }
+
+    #[test]
+    fn an_ended_container_is_told_of_once_wherever_it_is_quoted() {
+        let mut pods = Pods::default();
+        let running = json!({ "running": {} });
+        assert!(pods.see(&pod(running.clone(), json!({}))).is_empty());
+        assert_eq!(instances(pods.see(&pod(terminated("u1/a"), json!({})))), ["u1/a"]);
+        // Started again: the kubelet now quotes it as the last state.
+        assert!(pods.see(&pod(running, terminated("u1/a"))).is_empty());
+        let both = pod(terminated("u1/b"), terminated("u1/a"));
+        assert_eq!(instances(pods.see(&both)), ["u1/b"]);
+        assert_eq!(pods.told["u1"].len(), 2);
+        let gone = pod(terminated("u1/c"), terminated("u1/b"));
+        assert_eq!(instances(pods.see_last(&gone)), ["u1/c"]);
+        assert!(pods.told.is_empty());
+    }
+
+    #[test]
+    fn a_deletion_request_and_a_waiting_container_say_nothing() {
+        let mut pods = Pods::default();
+        let mut leaving = pod(json!({ "running": {} }), json!({}));
+        leaving.metadata.deletion_timestamp = Some(serde_json::from_value(json!(
+            "2026-01-01T00:00:00Z"
+        ))
+        .unwrap());
+        assert!(pods.see(&leaving).is_empty());
+        assert!(pods.see(&pod(json!({ "waiting": {} }), json!({}))).is_empty());
+    }
+
+    #[test]
+    fn no_container_speaks_for_another_pod() {
+        let mut pods = Pods::default();
+        assert!(pods.see(&pod(terminated("u2/a"), json!({}))).is_empty());
+        assert!(pods.see(&pod(terminated("u11/a"), json!({}))).is_empty());
+        assert!(pods.see(&pod(terminated(""), json!({}))).is_empty());
+    }
+}

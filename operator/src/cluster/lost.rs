@@ -1,0 +1,76 @@
+//! Which pods on lost nodes may be taken out of the way: pure.
+//!
+//! When a node is lost, Kubernetes asks its pods to go, and nobody answers: a StatefulSet makes no
+//! new pod while the old one may run. The operator takes it away by force once it can do no harm:
+//! a region server that has been fenced, and a master, whose every write is checked. A member of
+//! the coordinator never: two with the same name would be two votes.
+
+use basalt_api::role_file::RoleName;
+use basalt_cluster::pb;
+use basalt_model::ServerName;
+
+use super::observe::{Member, Observed};
+
+/// The pods that may be deleted by force: name and uid.
+pub(super) fn harmless(observed: &Observed) -> Vec<(String, String)> {
+    let stuck = observed.members.iter().filter(|(_, m)| m.is_leaving && m.is_evicted);
+    let harmless = stuck.filter(|(_, member)| match member.role {
+        Some(RoleName::Master) => true,
+        Some(RoleName::RegionServer) => is_fenced(member, &observed.recoveries),
+        _ => false,
+    });
+    harmless.map(|(name, member)| (name.clone(), member.uid.clone())).collect()
+}
+
+/// Whether the regions of the server in this pod have been recovered, which begins with its fence.
+fn is_fenced(member: &Member, recoveries: &[pb::RecoveryRecord]) -> bool {
+    recoveries.iter().filter(|recovery| recovery.done).any(|recovery| {
+        recovery.server_name.parse::<ServerName>().is_ok_and(|server| {
+            Some(&server.host) == member.address.as_ref() && server.start_code >= member.started_ms
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed(role: RoleName, is_evicted: bool, done: bool, start_code: u64) -> Observed {
+        let member = Member {
+            role: Some(role),
+            uid: "u1".to_owned(),
+            address: Some("10.244.1.9".to_owned()),
+            started_ms: 5_000,
+            is_leaving: true,
+            is_evicted,
+            ..Member::default()
+        };
+        let recovery = pb::RecoveryRecord {
+            server_name: format!("10.244.1.9,16020,{start_code}"),
+            done,
+            ..Default::default()
+        };
+        Observed {
+            members: [("pod".to_owned(), member)].into(),
+            recoveries: vec![recovery],
+            ..Observed::default()
+        }
+    }
+
+    #[test]
+    fn a_region_server_goes_once_it_is_fenced() {
+        let may_go = |evicted, done, start_code| {
+            !harmless(&observed(RoleName::RegionServer, evicted, done, start_code)).is_empty()
+        };
+        assert!(may_go(true, true, 6_000));
+        assert!(!may_go(true, false, 6_000), "it is not fenced yet");
+        assert!(!may_go(false, true, 6_000), "its node answers");
+        assert!(!may_go(true, true, 4_000), "the recovery is of another at the same address");
+    }
+
+    #[test]
+    fn a_master_goes_at_once_and_a_member_of_the_coordinator_never() {
+        assert_eq!(harmless(&observed(RoleName::Master, true, false, 0)).len(), 1);
+        assert!(harmless(&observed(RoleName::Coordinator, true, true, 6_000)).is_empty());
+    }
+}

@@ -1,0 +1,321 @@
+//! All that is decided upon, read at once: the objects of a cluster, its pods, and what its
+//! processes say of themselves.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use basalt_api::BasaltCluster;
+use basalt_api::role_file::{PortName, RoleName};
+use basalt_cluster::pb;
+use basalt_cluster::pb::master_peer_client::MasterPeerClient;
+use basalt_runtime::{Network, grpc};
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::build::coordinator_service_names;
+use crate::error::{Asked, Error};
+use crate::names::{self, host_port, port};
+
+/// How long a process may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest answer of a coordinator's member.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
+
+/// What was seen of one cluster.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed {
+    /// Its pods, by name.
+    pub(crate) members: BTreeMap<String, Member>,
+    /// How many pods each StatefulSet has been told to have.
+    replicas: BTreeMap<RoleName, u32>,
+    /// Whether Kubernetes' controllers have seen every StatefulSet as it is written now.
+    pub(crate) is_settled: bool,
+    /// The addresses of the coordinator's Services, as far as they have been given out, in order.
+    pub(crate) coordinator_addresses: Vec<IpAddr>,
+    /// Whether the claim of the data is there.
+    pub(crate) has_claim: bool,
+    /// An older cluster that stores in the same claim.
+    pub(crate) claim_taken_by: Option<String>,
+    /// The recoveries that the active master knows of, the newest last.
+    pub(crate) recoveries: Vec<pb::RecoveryRecord>,
+}
+
+/// One pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Member {
+    pub(crate) role: Option<RoleName>,
+    pub(crate) uid: String,
+    pub(crate) address: Option<String>,
+    pub(crate) node: Option<String>,
+    /// The kubelet says that it serves.
+    pub(crate) is_ready: bool,
+    /// It was asked to go.
+    pub(crate) is_leaving: bool,
+    /// Kubernetes asked it to go because its node is lost.
+    pub(crate) is_evicted: bool,
+    /// When it was taken up by its node, by the clock of that node.
+    pub(crate) started_ms: u64,
+    /// It is what its StatefulSet would make now.
+    pub(crate) is_current: bool,
+    /// A coordinator's member says that it serves; of others as `is_ready`.
+    pub(crate) serves: bool,
+    /// It leads the coordinator, or is the active master.
+    pub(crate) leads: bool,
+    /// It is labelled as the active master.
+    pub(crate) is_labelled: bool,
+}
+
+// === impl Observed ===
+
+impl Observed {
+    /// How many pods the StatefulSet of `role` has been told to have, if it is there.
+    pub(crate) fn replicas(&self, role: RoleName) -> Option<u32> {
+        self.replicas.get(&role).copied()
+    }
+
+    /// The pods of `role`, by name.
+    pub(crate) fn of_role(&self, role: RoleName) -> impl Iterator<Item = (&String, &Member)> {
+        self.members.iter().filter(move |(_, member)| member.role == Some(role))
+    }
+
+    /// The active master's pod.
+    pub(crate) fn active_master(&self) -> Option<&str> {
+        let mut masters = self.of_role(RoleName::Master);
+        masters.find(|(_, member)| member.leads).map(|(name, _)| name.as_str())
+    }
+}
+
+/// Reads everything of `cluster`.
+///
+/// # Errors
+/// The API server did not answer. That processes do not is an observation.
+pub(crate) async fn observe(
+    client: &Client,
+    network: &Network,
+    cluster: &BasaltCluster,
+) -> Result<Observed, Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let name = cluster.name_any();
+    let ours = ListParams::default().labels(&format!(
+        "{},{}={name}",
+        names::PODS_SELECTOR,
+        names::INSTANCE_LABEL
+    ));
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+    let clusters: Api<BasaltCluster> = Api::namespaced(client.clone(), &namespace);
+    let sets = sets.list(&ours).await.asked(|| "listing StatefulSets".to_owned())?.items;
+    let pods = pods.list(&ours).await.asked(|| "listing pods".to_owned())?.items;
+    let services = services.list(&ours).await.asked(|| "listing Services".to_owned())?.items;
+    let siblings = clusters.list(&ListParams::default()).await;
+    let siblings = siblings.asked(|| "listing clusters".to_owned())?.items;
+    let claim = cluster.spec.storage.shared.as_ref().map(|shared| shared.claim.as_str());
+    let has_claim = match claim {
+        Some(claim) => {
+            claims.get_opt(claim).await.asked(|| format!("reading claim {claim}"))?.is_some()
+        }
+        None => false,
+    };
+    let mut observed = Observed {
+        members: pods.iter().map(|pod| (pod.name_any(), member(pod, &sets))).collect(),
+        replicas: sets.iter().filter_map(replicas_of).collect(),
+        is_settled: sets.len() == names::ROLES.len() && sets.iter().all(is_settled),
+        coordinator_addresses: addresses(cluster, &services),
+        has_claim,
+        claim_taken_by: taken_by(cluster, &siblings),
+        recoveries: Vec::new(),
+    };
+    ask_members(network, &mut observed).await;
+    Ok(observed)
+}
+
+fn replicas_of(set: &StatefulSet) -> Option<(RoleName, u32)> {
+    let role = role_of(set.labels().get(names::COMPONENT_LABEL)?)?;
+    Some((role, u32::try_from(set.spec.as_ref()?.replicas?).ok()?))
+}
+
+fn role_of(component: &str) -> Option<RoleName> {
+    names::ROLES.into_iter().find(|role| role.subcommand() == component)
+}
+
+fn member(pod: &Pod, sets: &[StatefulSet]) -> Member {
+    let status = pod.status.clone().unwrap_or_default();
+    let role = pod.labels().get(names::COMPONENT_LABEL).and_then(|component| role_of(component));
+    let set = sets.iter().find(|set| {
+        set.labels().get(names::COMPONENT_LABEL) == pod.labels().get(names::COMPONENT_LABEL)
+    });
+    let newest = set.and_then(|set| set.status.as_ref()?.update_revision.as_deref());
+    let own = pod.labels().get("controller-revision-hash").map(String::as_str);
+    let conditions = status.conditions.unwrap_or_default();
+    let is_ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    Member {
+        role,
+        uid: pod.uid().unwrap_or_default(),
+        address: status.pod_ip,
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        is_ready,
+        is_leaving: pod.metadata.deletion_timestamp.is_some(),
+        is_evicted: conditions.iter().any(|condition| {
+            condition.type_ == "DisruptionTarget"
+                && condition.status == "True"
+                && condition.reason.as_deref() == Some("DeletionByTaintManager")
+        }),
+        started_ms: status
+            .start_time
+            .and_then(|time| u64::try_from(time.0.as_millisecond()).ok())
+            .unwrap_or(u64::MAX),
+        is_current: set.is_some_and(is_settled) && newest.is_some() && newest == own,
+        serves: is_ready,
+        leads: false,
+        is_labelled: pod.labels().contains_key(names::ACTIVE_LABEL),
+    }
+}
+
+/// Whether the controller of StatefulSets has seen the set as it is written now: else the revision
+/// in its status is of the one before.
+fn is_settled(set: &StatefulSet) -> bool {
+    let seen = set.status.as_ref().and_then(|status| status.observed_generation);
+    seen.is_some() && seen == set.metadata.generation
+}
+
+fn addresses(cluster: &BasaltCluster, services: &[Service]) -> Vec<IpAddr> {
+    let wanted = coordinator_service_names(&cluster.name_any(), cluster.spec.coordinator.replicas);
+    let address = |name: &String| {
+        let service = services.iter().find(|service| service.name_any() == *name)?;
+        service.spec.as_ref()?.cluster_ip.as_deref()?.parse().ok()
+    };
+    wanted.iter().map_while(address).collect()
+}
+
+/// The cluster that was first of those that store in the claim of `cluster`, if that is another.
+fn taken_by(cluster: &BasaltCluster, siblings: &[BasaltCluster]) -> Option<String> {
+    let claim = |cluster: &BasaltCluster| {
+        cluster.spec.storage.shared.as_ref().map(|shared| shared.claim.clone())
+    };
+    let age = |cluster: &BasaltCluster| {
+        (cluster.creation_timestamp().map(|time| time.0), cluster.name_any())
+    };
+    let sharing = siblings.iter().filter(|other| {
+        claim(other).is_some() && claim(other) == claim(cluster) && age(other) < age(cluster)
+    });
+    sharing.min_by_key(|other| age(other)).map(ResourceExt::name_any)
+}
+
+// ---- What processes say of themselves -----------------------------------------------------------
+
+async fn ask_members(network: &Network, observed: &mut Observed) {
+    let asked = observed.members.iter().map(|(name, member)| {
+        let (name, address) = (name.clone(), member.address.clone());
+        let role = member.role;
+        async move {
+            let address = address?;
+            match role? {
+                RoleName::Coordinator => {
+                    let state = coordinator_state(network, &address).await;
+                    let leads = state.as_deref().is_some_and(|s| s != "follower");
+                    Some((name, state.is_some(), leads, None))
+                }
+                RoleName::Master => {
+                    let recoveries = recoveries(network, &address).await?;
+                    Some((name, true, true, Some(recoveries)))
+                }
+                _ => None,
+            }
+        }
+    });
+    let answers: Vec<_> = join_all(asked).await;
+    for member in observed.members.values_mut() {
+        member.serves = member.is_ready && member.role != Some(RoleName::Coordinator);
+    }
+    for (name, serves, leads, recoveries) in answers.into_iter().flatten() {
+        if let Some(member) = observed.members.get_mut(&name) {
+            member.serves = serves;
+            member.leads = leads;
+        }
+        observed.recoveries.extend(recoveries.into_iter().flatten());
+    }
+}
+
+/// What a member of the coordinator says that it is: `leader`, `follower` or `standalone`; none if
+/// it serves nobody.
+async fn coordinator_state(network: &Network, address: &str) -> Option<String> {
+    let port = port(RoleName::Coordinator, PortName::Client);
+    let ask = async {
+        let mut connection = network.connect(&host_port(address, port)).await.ok()?;
+        connection.write_all(b"mntr").await.ok()?;
+        let mut answer = String::new();
+        connection.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await.ok()?;
+        let state = answer.lines().find_map(|line| line.strip_prefix("zk_server_state\t"));
+        state.map(|state| state.trim().to_owned())
+    };
+    timeout(ANSWER_TIMEOUT, ask).await.ok().flatten()
+}
+
+/// The recoveries that the master at `address` knows of; none if it is not the active one.
+async fn recoveries(network: &Network, address: &str) -> Option<Vec<pb::RecoveryRecord>> {
+    let mut client = master(network, address)?;
+    let reply = timeout(ANSWER_TIMEOUT, client.recoveries(pb::RecoveriesRequest {})).await;
+    Some(reply.ok()?.ok()?.into_inner().recoveries)
+}
+
+/// A client of the master at `address`.
+pub(crate) fn master(
+    network: &Network,
+    address: &str,
+) -> Option<MasterPeerClient<tonic::transport::Channel>> {
+    let address = host_port(address, port(RoleName::Master, PortName::Peer));
+    grpc::channel(network, &address, ANSWER_TIMEOUT).ok().map(MasterPeerClient::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+
+    fn cluster(name: &str, claim: &str, born_s: i64) -> BasaltCluster {
+        let text = include_str!("../../../examples/minimal.yaml");
+        let manifests = basalt_api::Manifests::from_yaml("m", text).unwrap();
+        let mut cluster = manifests.clusters[0].clone();
+        cluster.metadata.name = Some(name.to_owned());
+        cluster.metadata.creation_timestamp =
+            Some(Time(Timestamp::from_second(born_s).unwrap()));
+        cluster.spec.storage.shared.as_mut().unwrap().claim = claim.to_owned();
+        cluster
+    }
+
+    #[test]
+    fn the_older_of_two_clusters_has_the_claim() {
+        let (old, young) = (cluster("old", "data", 1), cluster("young", "data", 2));
+        let other = cluster("other", "elsewhere", 0);
+        let all = [young.clone(), old.clone(), other.clone()];
+        assert_eq!(taken_by(&young, &all).as_deref(), Some("old"));
+        assert_eq!(taken_by(&old, &all), None);
+        assert_eq!(taken_by(&other, &all), None);
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_members_in_order_and_none_without_the_first() {
+        let cluster = cluster("demo", "data", 1);
+        let service = |index: u32, ip: &str| {
+            serde_json::from_value::<Service>(serde_json::json!({
+                "metadata": { "name": format!("demo-coordinator-{index}") },
+                "spec": { "clusterIP": ip },
+            }))
+            .unwrap()
+        };
+        let all = [service(2, "10.0.0.3"), service(0, "10.0.0.1"), service(1, "10.0.0.2")];
+        let found: Vec<String> = addresses(&cluster, &all).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        assert!(addresses(&cluster, &all[..1]).is_empty());
+    }
+}

@@ -1,0 +1,49 @@
+//! What only Kubernetes can know to be wrong with a cluster, besides what is wrong everywhere.
+
+use basalt_api::cluster::BasaltCluster;
+use basalt_api::role_file::RoleName;
+use basalt_api::{Problem, ValidatedCluster};
+
+use super::observe::Observed;
+
+/// The proof that `cluster` can be run, or all that is wrong with it.
+pub(super) fn validate(
+    cluster: &BasaltCluster,
+    observed: &Observed,
+) -> Result<ValidatedCluster, Vec<Problem>> {
+    let (validated, mut problems) = match basalt_api::validate(cluster, &[]) {
+        Ok(validated) => (Some(validated), Vec::new()),
+        Err(problems) => (None, problems),
+    };
+    let name = cluster.metadata.name.clone().unwrap_or_default();
+    let mut add = |field: &str, reason: String| {
+        let resource = format!("BasaltCluster {name}");
+        problems.push(Problem { resource, field: field.to_owned(), reason });
+    };
+    let spec = &cluster.spec;
+    if let Some(running) = observed.replicas(RoleName::Coordinator)
+        && running != spec.coordinator.replicas
+    {
+        add(
+            "spec.coordinator.replicas",
+            format!(
+                "{}; the cluster was made with {running} members, and changing their number does \
+                 not work yet: write {running}",
+                spec.coordinator.replicas
+            ),
+        );
+    }
+    if let Some(owner) = &observed.claim_taken_by {
+        add(
+            "spec.storage.shared.claim",
+            format!("BasaltCluster {owner} stores there, and was there first; name another claim"),
+        );
+    }
+    if spec.metrics.pod_monitor {
+        add("spec.metrics.podMonitor", "does not work yet; write false or leave it out".to_owned());
+    }
+    match validated {
+        Some(validated) if problems.is_empty() => Ok(validated),
+        _ => Err(problems),
+    }
+}

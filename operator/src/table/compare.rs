@@ -1,0 +1,75 @@
+//! In what a table differs from what is written: pure.
+
+use basalt_model::{FamilyDescriptor, TableDescriptor};
+
+/// The differences, in words; none if there are none. Settings that only clients read do not count.
+pub(super) fn differences(written: &TableDescriptor, found: &TableDescriptor) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (name, family) in &written.families {
+        match found.families.get(name) {
+            Some(found) => differences.extend(of_family(family, found)),
+            None => differences.push(format!("family {name} is written and missing")),
+        }
+    }
+    let unwritten = found.families.keys().filter(|name| !written.families.contains_key(*name));
+    differences.extend(unwritten.map(|name| format!("family {name} is there and not written")));
+    differences
+}
+
+fn of_family(written: &FamilyDescriptor, found: &FamilyDescriptor) -> Vec<String> {
+    let name = &written.name;
+    let mut differences = Vec::new();
+    let mut compare = |field: &str, written: String, found: String| {
+        if written != found {
+            differences.push(format!("{name}.{field} is {found}, written is {written}"));
+        }
+    };
+    compare("versions", written.versions_max.to_string(), found.versions_max.to_string());
+    compare("minVersions", written.versions_min.to_string(), found.versions_min.to_string());
+    let time_to_live = |seconds: Option<u32>| {
+        seconds.map_or_else(|| "for ever".to_owned(), |seconds| format!("{seconds}s"))
+    };
+    compare(
+        "timeToLive",
+        time_to_live(written.time_to_live_s),
+        time_to_live(found.time_to_live_s),
+    );
+    compare("compression", format!("{:?}", written.compression), format!("{:?}", found.compression));
+    compare("bloom", format!("{:?}", written.bloom), format!("{:?}", found.bloom));
+    compare("blockBytes", written.block_bytes.to_string(), found.block_bytes.to_string());
+    compare("blockCache", written.block_cache.to_string(), found.block_cache.to_string());
+    compare(
+        "keepDeletedCells",
+        format!("{:?}", written.keep_deleted_cells),
+        format!("{:?}", found.keep_deleted_cells),
+    );
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(families: &str) -> TableDescriptor {
+        let text = include_str!("../../../examples/minimal.yaml")
+            .replace("families: [{ name: family }]", families);
+        let manifests = basalt_api::Manifests::from_yaml("m", &text).unwrap();
+        basalt_api::validate_table("usertable", &manifests.tables[0].spec).unwrap().descriptor
+    }
+
+    #[test]
+    fn what_differs_is_named_and_what_is_the_same_is_not() {
+        let written = table("families: [{ name: a, versions: 3 }, { name: b }]");
+        assert_eq!(differences(&written, &written), [""; 0]);
+        let found = table("families: [{ name: a, compression: zstd }, { name: c }]");
+        assert_eq!(
+            differences(&written, &found),
+            [
+                "a.versions is 1, written is 3",
+                "a.compression is Zstd, written is None",
+                "family b is written and missing",
+                "family c is there and not written",
+            ]
+        );
+    }
+}

@@ -1,0 +1,228 @@
+//! One round over one table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_api::common::DeletionPolicy;
+use basalt_api::role_file::{PortName, RoleName};
+use basalt_api::{BasaltCluster, BasaltTable, ValidatedTable, validate_table};
+use basalt_client::{Admin, Connection, ConnectionConfig, RegistryConfig, RetryConfig};
+use basalt_model::{TableName, TableState};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::runtime::finalizer::{Event as Finalizer, finalizer};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+
+use super::compare::differences;
+use super::status::{Finding, status};
+use crate::context::Context;
+use crate::error::{Asked, Error};
+use crate::names::{
+    COMPONENT_LABEL, FIELD_MANAGER, FINALIZER, INSTANCE_LABEL, host_port, port,
+};
+
+/// The pause before a table is looked at again that is on its way.
+const SOON: Duration = Duration::from_secs(2);
+/// The pause before a table is looked at again of which nothing was heard.
+const LATER: Duration = Duration::from_mins(1);
+/// How long a master may take to do one thing.
+const MASTER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Brings `table` one round closer to what it should be.
+///
+/// # Errors
+/// The API server or the master refused or did not answer; the next round tries again.
+pub(crate) async fn reconcile(
+    table: Arc<BasaltTable>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let namespace = table.namespace().unwrap_or_default();
+    let api: Api<BasaltTable> = Api::namespaced(context.client.clone(), &namespace);
+    let round = finalizer(&api, FINALIZER, table, |event| async {
+        match event {
+            Finalizer::Apply(table) => round(&table, &context).await,
+            Finalizer::Cleanup(table) => clean_up(&table, &context).await,
+        }
+    });
+    round.await.map_err(|error| match error {
+        kube::runtime::finalizer::Error::ApplyFailed(error)
+        | kube::runtime::finalizer::Error::CleanupFailed(error) => error,
+        other => Error::Finalizer { reason: other.to_string() },
+    })
+}
+
+/// What is done when a round failed.
+pub(crate) fn on_error(table: Arc<BasaltTable>, error: &Error, _: Arc<Context>) -> Action {
+    tracing::warn!(table = table.name_any(), %error, "this round failed");
+    Action::requeue(SOON)
+}
+
+async fn round(table: &BasaltTable, context: &Context) -> Result<Action, Error> {
+    let finding = look(table, context).await?;
+    let settled = matches!(finding, Finding::Found { regions, online, .. } if regions == online);
+    let before = table.status.clone().unwrap_or_default();
+    let ms = i64::try_from(context.seams.clock.wall_ms()).unwrap_or(i64::MAX);
+    let now = Timestamp::from_second(ms / 1000).unwrap_or(Timestamp::UNIX_EPOCH);
+    let after = status(finding, &before, table.metadata.generation, now);
+    if before != after {
+        let namespace = table.namespace().unwrap_or_default();
+        let api: Api<BasaltTable> = Api::namespaced(context.client.clone(), &namespace);
+        let name = table.name_any();
+        let patch = json!({
+            "apiVersion": BasaltTable::api_version(&()),
+            "kind": BasaltTable::kind(&()),
+            "status": after,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let patched = api.patch_status(&name, &params, &Patch::Apply(&patch)).await;
+        patched.asked(|| format!("writing the status of table {name}"))?;
+    }
+    Ok(Action::requeue(if settled { LATER } else { SOON }))
+}
+
+async fn look(table: &BasaltTable, context: &Context) -> Result<Finding, Error> {
+    let validated = match validate_table(&table.name_any(), &table.spec) {
+        Ok(validated) => validated,
+        Err(problems) => {
+            let lines: Vec<String> =
+                problems.iter().map(|p| format!("{}: {}", p.field, p.reason)).collect();
+            return Ok(Finding::Invalid(lines.join("; ")));
+        }
+    };
+    if let Some(owner) = declared_by(table, &validated, context).await? {
+        return Ok(Finding::Invalid(format!(
+            "spec.tableName: BasaltTable {owner} declares table {} of this cluster, and was there \
+             first; name another table",
+            validated.descriptor.name
+        )));
+    }
+    match admin(table, context).await? {
+        Ok(admin) => make(&admin, &validated).await,
+        Err(reason) => Ok(Finding::Waiting(reason)),
+    }
+}
+
+/// Makes the table if it is missing, and looks at it.
+async fn make(admin: &Admin, validated: &ValidatedTable) -> Result<Finding, Error> {
+    let name = &validated.descriptor.name;
+    let asked = |what: &str, source| Error::Database {
+        what: format!("{what} table {name}"),
+        source: Box::new(source),
+    };
+    let found = match admin.descriptor(name).await {
+        Ok(found) => found,
+        Err(basalt_client::Error::TableNotFound { .. }) => {
+            tracing::info!(table = %name, "making a table");
+            let made = admin.create_table(&validated.descriptor, &validated.split_keys).await;
+            made.map_err(|error| asked("making", error))?;
+            admin.descriptor(name).await.map_err(|error| asked("reading", error))?
+        }
+        Err(error) => return Err(asked("reading", error)),
+    };
+    let regions = match admin.regions(name).await {
+        Ok(regions) => u32::try_from(regions.len()).unwrap_or(u32::MAX),
+        Err(error) => return Err(asked("reading the regions of", error)),
+    };
+    let enabled = admin.is_enabled(name).await.map_err(|error| asked("reading", error))?;
+    Ok(Finding::Found {
+        differences: differences(&validated.descriptor, &found),
+        regions,
+        online: if enabled { regions } else { 0 },
+    })
+}
+
+/// The older resource that declares the same table of the same cluster.
+async fn declared_by(
+    table: &BasaltTable,
+    validated: &ValidatedTable,
+    context: &Context,
+) -> Result<Option<String>, Error> {
+    let namespace = table.namespace().unwrap_or_default();
+    let api: Api<BasaltTable> = Api::namespaced(context.client.clone(), &namespace);
+    let all = api.list(&ListParams::default()).await.asked(|| "listing tables".to_owned())?;
+    let age = |table: &BasaltTable| {
+        (table.creation_timestamp().map(|time| time.0), table.name_any())
+    };
+    let same = all.items.iter().filter(|other| {
+        let other_name = validate_table(&other.name_any(), &other.spec).map(|o| o.descriptor.name);
+        other.spec.cluster_ref == table.spec.cluster_ref
+            && other_name.is_ok_and(|name| name == validated.descriptor.name)
+            && age(other) < age(table)
+    });
+    Ok(same.min_by_key(|other| age(other)).map(ResourceExt::name_any))
+}
+
+/// A way to the masters of the table's cluster, or why there is none.
+async fn admin(table: &BasaltTable, context: &Context) -> Result<Result<Admin, String>, Error> {
+    let namespace = table.namespace().unwrap_or_default();
+    let cluster = &table.spec.cluster_ref.name;
+    let clusters: Api<BasaltCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let found = clusters.get_opt(cluster).await.asked(|| format!("reading cluster {cluster}"))?;
+    let Some(found) = found else {
+        return Ok(Err(format!(
+            "spec.clusterRef.name: there is no BasaltCluster {cluster} in this namespace"
+        )));
+    };
+    let status = found.status.unwrap_or_default();
+    if !status.conditions.iter().any(|c| c.type_ == "Available" && c.status == "True") {
+        return Ok(Err(format!("BasaltCluster {cluster} does not serve yet")));
+    }
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let selector =
+        format!("{INSTANCE_LABEL}={cluster},{COMPONENT_LABEL}={}", RoleName::Master);
+    let pods = pods.list(&ListParams::default().labels(&selector)).await;
+    let pods = pods.asked(|| "listing masters".to_owned())?.items;
+    let rpc = port(RoleName::Master, PortName::Rpc);
+    let addresses = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.clone());
+    let servers: Vec<String> = addresses.map(|address| host_port(&address, rpc)).collect();
+    if servers.is_empty() {
+        return Ok(Err(format!("BasaltCluster {cluster} has no masters")));
+    }
+    let mut config = ConnectionConfig::new(RegistryConfig::Bootstrap { servers });
+    config.retry = RetryConfig { operation_timeout: MASTER_TIMEOUT, ..RetryConfig::default() };
+    Ok(Ok(Connection::new(&context.seams, config).admin()))
+}
+
+/// Deletes the table if the policy says so and there is still a cluster that has it.
+async fn clean_up(table: &BasaltTable, context: &Context) -> Result<Action, Error> {
+    let validated = validate_table(&table.name_any(), &table.spec);
+    let (DeletionPolicy::Delete, Ok(validated)) = (table.spec.deletion_policy, validated) else {
+        return Ok(Action::await_change());
+    };
+    if declared_by(table, &validated, context).await?.is_some() {
+        return Ok(Action::await_change());
+    }
+    let namespace = table.namespace().unwrap_or_default();
+    let clusters: Api<BasaltCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let cluster = &table.spec.cluster_ref.name;
+    let found = clusters.get_opt(cluster).await.asked(|| format!("reading cluster {cluster}"))?;
+    // With the cluster its tables go, or stay.
+    if !found.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_none()) {
+        return Ok(Action::await_change());
+    }
+    let name = &validated.descriptor.name;
+    match admin(table, context).await? {
+        Ok(admin) => delete(&admin, name).await?,
+        Err(reason) => {
+            tracing::info!(table = %name, reason, "a table is to be deleted: waiting");
+            return Err(Error::Finalizer { reason });
+        }
+    }
+    Ok(Action::await_change())
+}
+
+async fn delete(admin: &Admin, name: &TableName) -> Result<(), Error> {
+    let asked = |source| Error::Database {
+        what: format!("deleting table {name}"),
+        source: Box::new(source),
+    };
+    let Some(state) = admin.table_state(name).await.map_err(asked)? else { return Ok(()) };
+    if state != TableState::Disabled {
+        admin.disable_table(name).await.map_err(asked)?;
+    }
+    tracing::info!(table = %name, "deleting a table");
+    admin.delete_table(name).await.map_err(asked)
+}

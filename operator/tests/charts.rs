@@ -1,0 +1,13 @@
+//! What the charts hold in copy is what it is copied from.
+
+use std::path::Path;
+
+#[test]
+fn the_chart_has_the_definitions_as_they_are_generated() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/basalt-operator/files/crds");
+    for file in basalt_api::crds::files().unwrap() {
+        let path = folder.join(file.name);
+        let copy = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(copy == file.yaml, "{} is out of date: run `just crds`", path.display());
+    }
+}

@@ -28,12 +28,10 @@ pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<
 fn config(file: &RoleFile<MasterSettings>, instance: String) -> anyhow::Result<Config> {
     let server = &file.settings.server;
     let derived = file.timers()?;
-    let tables = file
-        .settings
-        .validated_tables()
-        .map_err(problems)?
-        .into_iter()
-        .map(|table| DeclaredTable { descriptor: table.descriptor, split_keys: table.split_keys });
+    let tables =
+        file.settings.validated_tables().map_err(problems)?.into_iter().map(|table| {
+            DeclaredTable { descriptor: table.descriptor, split_keys: table.split_keys }
+        });
     Ok(Config {
         cluster_name: file.cluster.clone(),
         rpc_listen: server.rpc_listen,

@@ -13,7 +13,7 @@ use basalt_fs::{MemoryFileSystem, SharedFileSystem};
 use basalt_fuzz::{block_on, checksums, choice, disk_with, ok, seed};
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, ServerName, paths};
 use basalt_runtime::{Clock, SystemClock};
-use basalt_storage::wal::parts::{PartReader, PartsSummary, index_parts, read_part};
+use basalt_storage::wal::parts::{LogIndex, PartReader, PartsSummary, index_parts};
 use basalt_storage::wal::{EncodedEdit, Nonce, Wal, WalConfig, WalReader};
 use libfuzzer_sys::fuzz_target;
 
@@ -55,12 +55,13 @@ async fn read_whole(files: &SharedFileSystem, path: &Path, cut: u64) -> Option<C
 }
 
 async fn read_parts(files: &SharedFileSystem, path: &Path, index: &PartsSummary) {
+    let parts = ok(LogIndex::open(files, path).await);
     for summary in &index.parts {
-        let part = ok(read_part(files, path, summary.region).await);
+        let part = ok(parts.part(summary.region).await);
         let Some(part) = part else {
             panic!("the part of {} is not found", summary.region);
         };
-        let mut reader = ok(PartReader::open(files, part).await);
+        let mut reader = PartReader::new(part);
         while ok(reader.next().await).is_some() {}
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use basalt_fuzz::{block_on, checksums, choice, disk_with, join_parts, put, seed, two_parts};
 use basalt_model::EncodedRegionName;
-use basalt_storage::wal::parts::{PartReader, index_parts, index_path, read_part};
+use basalt_storage::wal::parts::{LogIndex, PartReader, index_parts, index_path};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(init: seed(seeds), |input: &[u8]| {
@@ -27,11 +27,11 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
         for digest in index.get(42..).unwrap_or_default().chunks(100).take(4) {
             let Some(digest) = digest.first_chunk() else { continue };
             let region = EncodedRegionName::from_digest(*digest);
-            let Ok(Some(part)) = read_part(&files, path, region).await else { continue };
-            if let Ok(mut reader) = PartReader::open(&files, part).await {
-                while let Ok(Some(edit)) = reader.next().await {
-                    assert_eq!(edit.region, region);
-                }
+            let Ok(parts) = LogIndex::open(&files, path).await else { continue };
+            let Ok(Some(part)) = parts.part(region).await else { continue };
+            let mut reader = PartReader::new(part);
+            while let Ok(Some(edit)) = reader.next().await {
+                assert_eq!(edit.region, region);
             }
         }
         let _ = index_parts(&files, path, cut).await;

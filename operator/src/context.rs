@@ -45,9 +45,9 @@ impl Applied {
     /// Whether objects with this fingerprint were applied lately for the cluster with this uid.
     pub(crate) fn is_fresh(&self, uid: &str, fingerprint: &str) -> bool {
         let applied = self.0.lock();
-        applied.get(uid).is_some_and(|(known, since)| {
-            known == fingerprint && since.elapsed() < APPLIED_AGE_MAX
-        })
+        applied
+            .get(uid)
+            .is_some_and(|(known, since)| known == fingerprint && since.elapsed() < APPLIED_AGE_MAX)
     }
 
     /// They have just been applied.

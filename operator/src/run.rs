@@ -114,11 +114,13 @@ async fn run_clusters(options: &Options, context: Arc<Context>, stop: Shutdown) 
 }
 
 async fn run_tables(options: &Options, context: Arc<Context>, stop: Shutdown) {
-    let rounds =
-        Controller::new(api::<BasaltTable>(options, context.client.clone()), watcher::Config::default())
-            .with_config(config())
-            .graceful_shutdown_on(stop.cancelled_owned())
-            .run(table::reconcile, table::on_error, context);
+    let rounds = Controller::new(
+        api::<BasaltTable>(options, context.client.clone()),
+        watcher::Config::default(),
+    )
+    .with_config(config())
+    .graceful_shutdown_on(stop.cancelled_owned())
+    .run(table::reconcile, table::on_error, context);
     rounds.for_each(|_| async {}).await;
 }
 

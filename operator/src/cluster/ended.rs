@@ -53,7 +53,12 @@ struct Ended {
 }
 
 /// Watches the pods of `api` and tells the masters, until told to stop.
-pub(crate) async fn watch(client: Client, namespace: Option<String>, network: Network, stop: Shutdown) {
+pub(crate) async fn watch(
+    client: Client,
+    namespace: Option<String>,
+    network: Network,
+    stop: Shutdown,
+) {
     let api: Api<Pod> = match &namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
@@ -70,9 +75,7 @@ pub(crate) async fn watch(client: Client, namespace: Option<String>, network: Ne
             event = events.try_next() => event,
         };
         let ended = match event {
-            Ok(Some(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => {
-                pods.see(&pod)
-            }
+            Ok(Some(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => pods.see(&pod),
             Ok(Some(watcher::Event::Delete(pod))) => pods.see_last(&pod),
             Ok(Some(_)) => Vec::new(),
             Ok(None) => return,
@@ -234,10 +237,8 @@ mod tests {
     fn a_deletion_request_and_a_waiting_container_say_nothing() {
         let mut pods = Pods::default();
         let mut leaving = pod(json!({ "running": {} }), json!({}));
-        leaving.metadata.deletion_timestamp = Some(serde_json::from_value(json!(
-            "2026-01-01T00:00:00Z"
-        ))
-        .unwrap());
+        leaving.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         assert!(pods.see(&leaving).is_empty());
         assert!(pods.see(&pod(json!({ "waiting": {} }), json!({}))).is_empty());
     }

@@ -25,7 +25,9 @@ pub(super) fn between(before: &BasaltClusterStatus, after: &BasaltClusterStatus)
     if old != new && new == Some("Ready") {
         events.push(event(EventType::Normal, "Ready", &message(after, "Ready")));
     }
-    if let Some(master) = after.active_master.as_ref().filter(|m| Some(*m) != before.active_master.as_ref()) {
+    if let Some(master) =
+        after.active_master.as_ref().filter(|m| Some(*m) != before.active_master.as_ref())
+    {
         events.push(event(EventType::Normal, "MasterActive", &format!("{master} is in charge")));
     }
     let known: BTreeSet<_> = before.recoveries.iter().map(|r| (&r.server, &r.at)).collect();

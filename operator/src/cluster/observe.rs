@@ -33,7 +33,7 @@ pub(crate) struct Observed {
     /// Its pods, by name.
     pub(crate) members: BTreeMap<String, Member>,
     /// How many pods each StatefulSet has been told to have.
-    replicas: BTreeMap<RoleName, u32>,
+    pub(crate) replicas: BTreeMap<RoleName, u32>,
     /// Whether Kubernetes' controllers have seen every StatefulSet as it is written now.
     pub(crate) is_settled: bool,
     /// The addresses of the coordinator's Services, as far as they have been given out, in order.
@@ -287,8 +287,7 @@ mod tests {
         let manifests = basalt_api::Manifests::from_yaml("m", text).unwrap();
         let mut cluster = manifests.clusters[0].clone();
         cluster.metadata.name = Some(name.to_owned());
-        cluster.metadata.creation_timestamp =
-            Some(Time(Timestamp::from_second(born_s).unwrap()));
+        cluster.metadata.creation_timestamp = Some(Time(Timestamp::from_second(born_s).unwrap()));
         cluster.spec.storage.shared.as_mut().unwrap().claim = claim.to_owned();
         cluster
     }
@@ -314,7 +313,8 @@ mod tests {
             .unwrap()
         };
         let all = [service(2, "10.0.0.3"), service(0, "10.0.0.1"), service(1, "10.0.0.2")];
-        let found: Vec<String> = addresses(&cluster, &all).iter().map(ToString::to_string).collect();
+        let found: Vec<String> =
+            addresses(&cluster, &all).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
         assert!(addresses(&cluster, &all[..1]).is_empty());
     }

@@ -63,9 +63,7 @@ fn next_of_role(observed: &Observed, role: RoleName, declared: u32) -> Step {
     let stale = members.iter().filter(|(_, member)| !member.is_current);
     // The highest first, as Kubernetes does it; whoever leads comes last.
     match stale.max_by_key(|(name, member)| (!member.leads, name.len(), name.as_str())) {
-        Some((name, member)) => {
-            Step::Replace { pod: (*name).clone(), uid: member.uid.clone() }
-        }
+        Some((name, member)) => Step::Replace { pod: (*name).clone(), uid: member.uid.clone() },
         None => Step::Done,
     }
 }

@@ -118,12 +118,8 @@ pub(super) fn of_running(
 pub(super) fn of_invalid(facts: &Facts<'_>, problems: &[Problem]) -> BasaltClusterStatus {
     let lines: Vec<String> =
         problems.iter().map(|problem| format!("{}: {}", problem.field, problem.reason)).collect();
-    let finding = |kind, holds| Finding {
-        kind,
-        holds,
-        reason: "Invalid",
-        message: lines.join("; "),
-    };
+    let finding =
+        |kind, holds| Finding { kind, holds, reason: "Invalid", message: lines.join("; ") };
     let mut findings = vec![finding("Ready", false), finding("Degraded", true)];
     findings.push(finding("Progressing", false));
     if !still_serves(facts) {
@@ -268,7 +264,8 @@ fn conditions(facts: &Facts<'_>, findings: impl IntoIterator<Item = Finding>) ->
         let status = if finding.holds { "True" } else { "False" };
         let before = conditions.iter().position(|condition| condition.type_ == finding.kind);
         let unchanged = before.and_then(|at| conditions.get(at)).filter(|c| c.status == status);
-        let since = unchanged.map_or(Time(facts.now), |condition| condition.last_transition_time.clone());
+        let since =
+            unchanged.map_or(Time(facts.now), |condition| condition.last_transition_time.clone());
         let condition = Condition {
             type_: finding.kind.to_owned(),
             status: status.to_owned(),
@@ -337,7 +334,11 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn status_of(observed: &Observed, before: &BasaltClusterStatus, now: i64) -> BasaltClusterStatus {
+    fn status_of(
+        observed: &Observed,
+        before: &BasaltClusterStatus,
+        now: i64,
+    ) -> BasaltClusterStatus {
         let facts = Facts { observed, generation: Some(7), before, now: at(now) };
         of_running(&facts, &validated(), &Step::Done)
     }
@@ -357,7 +358,10 @@ mod tests {
             assert_eq!(condition(&status, kind).status, holds, "{kind}");
         }
         let failover = status.failover.unwrap();
-        assert_eq!((failover.target.as_str(), failover.timers["servingLease"].as_str()), ("3s", "750ms"));
+        assert_eq!(
+            (failover.target.as_str(), failover.timers["servingLease"].as_str()),
+            ("3s", "750ms")
+        );
     }
 
     #[test]
@@ -411,7 +415,12 @@ mod tests {
     fn the_newest_recoveries_come_first_and_stay_while_no_master_answers() {
         let mut observed = observed();
         observed.recoveries = (1..=12)
-            .map(|n| pb::RecoveryRecord { learnt_ms: n * 1000, total_ms: n, done: true, ..Default::default() })
+            .map(|n| pb::RecoveryRecord {
+                learnt_ms: n * 1000,
+                total_ms: n,
+                done: true,
+                ..Default::default()
+            })
             .collect();
         let status = status_of(&observed, &BasaltClusterStatus::default(), 1);
         assert_eq!(status.last_recovery.as_deref(), Some("12ms"));

@@ -29,12 +29,12 @@ fn of_family(written: &FamilyDescriptor, found: &FamilyDescriptor) -> Vec<String
     let time_to_live = |seconds: Option<u32>| {
         seconds.map_or_else(|| "for ever".to_owned(), |seconds| format!("{seconds}s"))
     };
+    compare("timeToLive", time_to_live(written.time_to_live_s), time_to_live(found.time_to_live_s));
     compare(
-        "timeToLive",
-        time_to_live(written.time_to_live_s),
-        time_to_live(found.time_to_live_s),
+        "compression",
+        format!("{:?}", written.compression),
+        format!("{:?}", found.compression),
     );
-    compare("compression", format!("{:?}", written.compression), format!("{:?}", found.compression));
     compare("bloom", format!("{:?}", written.bloom), format!("{:?}", found.bloom));
     compare("blockBytes", written.block_bytes.to_string(), found.block_bytes.to_string());
     compare("blockCache", written.block_cache.to_string(), found.block_cache.to_string());

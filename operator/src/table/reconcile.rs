@@ -20,9 +20,7 @@ use super::compare::differences;
 use super::status::{Finding, status};
 use crate::context::Context;
 use crate::error::{Asked, Error};
-use crate::names::{
-    COMPONENT_LABEL, FIELD_MANAGER, FINALIZER, INSTANCE_LABEL, host_port, port,
-};
+use crate::names::{COMPONENT_LABEL, FIELD_MANAGER, FINALIZER, INSTANCE_LABEL, host_port, port};
 
 /// The pause before a table is looked at again that is on its way.
 const SOON: Duration = Duration::from_secs(2);
@@ -143,9 +141,8 @@ async fn declared_by(
     let namespace = table.namespace().unwrap_or_default();
     let api: Api<BasaltTable> = Api::namespaced(context.client.clone(), &namespace);
     let all = api.list(&ListParams::default()).await.asked(|| "listing tables".to_owned())?;
-    let age = |table: &BasaltTable| {
-        (table.creation_timestamp().map(|time| time.0), table.name_any())
-    };
+    let age =
+        |table: &BasaltTable| (table.creation_timestamp().map(|time| time.0), table.name_any());
     let same = all.items.iter().filter(|other| {
         let other_name = validate_table(&other.name_any(), &other.spec).map(|o| o.descriptor.name);
         other.spec.cluster_ref == table.spec.cluster_ref
@@ -171,8 +168,7 @@ async fn admin(table: &BasaltTable, context: &Context) -> Result<Result<Admin, S
         return Ok(Err(format!("BasaltCluster {cluster} does not serve yet")));
     }
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
-    let selector =
-        format!("{INSTANCE_LABEL}={cluster},{COMPONENT_LABEL}={}", RoleName::Master);
+    let selector = format!("{INSTANCE_LABEL}={cluster},{COMPONENT_LABEL}={}", RoleName::Master);
     let pods = pods.list(&ListParams::default().labels(&selector)).await;
     let pods = pods.asked(|| "listing masters".to_owned())?.items;
     let rpc = port(RoleName::Master, PortName::Rpc);

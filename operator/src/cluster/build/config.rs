@@ -81,10 +81,7 @@ pub(super) fn hbase_site(plan: &Plan<'_>) -> Object {
         ("hbase.zookeeper.property.clientPort", port.to_string()),
         ("zookeeper.znode.parent", CLIENT_PARENT.to_owned()),
         ("hbase.client.pause", timers.client_pause.as_millis().to_string()),
-        (
-            "hbase.client.operation.timeout",
-            timers.client_operation_timeout.as_millis().to_string(),
-        ),
+        ("hbase.client.operation.timeout", timers.client_operation_timeout.as_millis().to_string()),
     ];
     let properties = properties.map(|(name, value)| {
         format!("  <property><name>{name}</name><value>{value}</value></property>\n")

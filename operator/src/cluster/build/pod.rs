@@ -64,7 +64,8 @@ pub(super) fn template(plan: &Plan<'_>, role: RoleName, config_hash: &str) -> Va
             json!([toleration("not-ready"), toleration("unreachable")]);
     }
     if !image.pull_secrets.is_empty() {
-        let secrets: Vec<_> = image.pull_secrets.iter().map(|name| json!({ "name": name })).collect();
+        let secrets: Vec<_> =
+            image.pull_secrets.iter().map(|name| json!({ "name": name })).collect();
         template["spec"]["imagePullSecrets"] = json!(secrets);
     }
     if let Some(PodTemplate(over)) = written_template(plan, role) {

@@ -121,7 +121,9 @@ fn a_pod_template_is_laid_over_what_is_built() {
     let spec = &find(&objects, "StatefulSet", "demo-master")["spec"]["template"]["spec"];
     assert_eq!(spec["priorityClassName"], "high");
     let env = spec["containers"][0]["env"].as_array().unwrap();
-    assert!(env.iter().any(|v| v["name"] == "POD_IP") && env.iter().any(|v| v["name"] == "RUST_LOG"));
+    assert!(
+        env.iter().any(|v| v["name"] == "POD_IP") && env.iter().any(|v| v["name"] == "RUST_LOG")
+    );
 }
 
 #[test]

@@ -178,15 +178,17 @@ async fn a_damaged_edit_costs_its_own_region() {
     assert_eq!(damage.before, before);
     assert!(damage.offset < at as u64 && at as u64 - damage.offset < 200);
     for number in [2, 3] {
-        let part = read_part(&files, path, region(number)).await.unwrap().unwrap();
+        let part = LogIndex::open(&files, path).await.unwrap().part(region(number)).await;
+        let part = part.unwrap().unwrap();
         part.check_whole_after(SequenceId(0)).unwrap();
-        let mut reader = PartReader::open(&files, part).await.unwrap();
+        let mut reader = PartReader::new(part);
         for edit in &written[&region(number)] {
             assert_eq!(reader.next().await.unwrap().as_ref(), Some(edit));
         }
         assert!(reader.next().await.unwrap().is_none());
     }
-    let part = read_part(&files, path, region(1)).await.unwrap().unwrap();
+    let part = LogIndex::open(&files, path).await.unwrap().part(region(1)).await;
+    let part = part.unwrap().unwrap();
     let error = part.check_whole_after(SequenceId(victim.sequence_id.0 - 1)).unwrap_err();
     assert!(
         error.is_corrupt() && error.to_string().starts_with("/log: corrupt at byte"),

@@ -35,9 +35,9 @@ impl RecordWriter {
         let (waiting, mut writes) = mpsc::channel(WAITING_MAX);
         let session_id = client.session_id();
         tokio::spawn(async move {
-            let mut batch = Vec::with_capacity(BATCH_MAX);
+            let mut batch = Vec::new();
             while writes.recv_many(&mut batch, BATCH_MAX).await > 0 {
-                write(&client, batch.drain(..).collect()).await;
+                write(&client, std::mem::take(&mut batch)).await;
             }
         });
         Self { waiting, session_id }

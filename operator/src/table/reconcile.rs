@@ -196,7 +196,7 @@ async fn clean_up(table: &BasaltTable, context: &Context) -> Result<Action, Erro
     let cluster = &table.spec.cluster_ref.name;
     let found = clusters.get_opt(cluster).await.asked(|| format!("reading cluster {cluster}"))?;
     // With the cluster its tables go, or stay.
-    if !found.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_none()) {
+    if found.is_none_or(|cluster| cluster.metadata.deletion_timestamp.is_some()) {
         return Ok(Action::await_change());
     }
     let name = &validated.descriptor.name;

@@ -48,10 +48,15 @@ process_at() {
 # probe NAME ARGUMENTS...: measures, leaves RESULTS/NAME.json, prints the figures that matter.
 probe() {
   local name=$1; shift
-  basalt probe --zk "$(endpoints coordinator 2181)" --table "${TABLE:-basalt_probe}" \
+  basalt probe --patience 1m --zk "$(endpoints coordinator 2181)" --table "${TABLE:-basalt_probe}" \
     --json "$RESULTS/$name.json" --report "$RESULTS/$name.html" "$@" >"$RESULTS/$name.log" 2>&1 ||
     { tail -n 20 "$RESULTS/$name.log"; return 1; }
-  python3 - "$RESULTS/$name.json" <<'P'
+  figures "$RESULTS/$name.json"
+}
+
+# figures FILE: what matters of a probe's report.
+figures() {
+  python3 - "$1" <<'P'
 import json, sys
 r = json.load(open(sys.argv[1]))
 s = r["summary"]

@@ -2,8 +2,8 @@
 # run.sh: Basalt on a real Kubernetes, from `helm install` to what a lost server costs.
 #
 # Without KUBECONFIG the lab of this folder is built (once) and started: 3 nodes in 3 zones. With it,
-# that cluster is used; its pods must be reachable from here, the image must be there, and a claim
-# demo-data (ReadWriteMany) in $NAMESPACE. kill -9 needs the lab, whose processes are on this machine.
+# that cluster is used; its pods must be reachable from here, the image must be there, and the claims
+# demo-data (ReadWriteMany) and report in $NAMESPACE. kill -9 needs the lab, whose processes are on this machine.
 #   BASALT     a static `basalt`; without it one is built (target x86_64-unknown-linux-musl)
 #   KILLS      how often each fault is done, default 3 (9 for the published figures)
 #   STEPS      which steps, default all; see below
@@ -50,11 +50,14 @@ start_lab() {
   [ -x "$W/bin/helm" ] || ./build.sh
   export KUBECONFIG=$W/run/admin.conf
   # A restarted container is a part of what is measured, the kubelet's back-off is not.
-  if ! kubectl get nodes >/dev/null 2>&1; then CRASHMAX=${CRASHMAX:-2s} ./up.sh 3; fi
-  ./image.sh "$BASALT" "$IMAGE"
   local volume
-  rm -rf "$W/volumes"
-  for volume in demo-data member-0 member-1 member-2; do
+  if ! kubectl get nodes >/dev/null 2>&1; then
+    # Data of a cluster whose API server is gone is nobody's.
+    rm -rf "$W/volumes"
+    CRASHMAX=${CRASHMAX:-2s} ./up.sh 3
+  fi
+  ./image.sh "$BASALT" "$IMAGE"
+  for volume in demo-data member-0 member-1 member-2 report; do
     mkdir -p "$W/volumes/$volume"
     chown 65532:65532 "$W/volumes/$volume"
   done
@@ -137,17 +140,27 @@ step_kill_master() {
   say "  active before $active, after $(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')"
 }
 
-# planned NAME CHANGE...: does it under load; nothing may be lost, and nothing recovered.
+# planned NAME SECONDS CHANGE...: does it while a probe runs in the cluster, which finds the members of
+# the coordinator by their Service: all of them get new addresses. Nothing may be lost, nothing recovered.
 planned() {
-  local name=$1 before after pid; shift
+  local name=$1 seconds=$2 before after; shift 2
   before=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.recoveries[0].at}')
-  probe "$name" --duration 3h & pid=$!
+  k delete job probe-probe --ignore-not-found >/dev/null
+  rm -f "$W/volumes/report/report.json"
+  helm template probe "$ROOT/charts/basalt-mttr" -n "$NAMESPACE" -s templates/probe.yaml \
+    --set cluster="$CLUSTER",image.repository="${IMAGE%:*}",image.tag="${IMAGE##*:}" \
+    --set probe.duration="${seconds}s",report.claim=report | k apply -f - >/dev/null
   sleep 5
   "$@"
-  sleep 3
-  # The probe itself, not the shell around it: it then reads everything back.
-  pkill -INT -P "$pid" basalt || kill -INT "$pid"
-  wait "$pid"
+  say "  $name done after $(($(now_ms) - from)) ms"
+  k wait --for=condition=Complete job/probe-probe --timeout="$((seconds + 60))s" >/dev/null ||
+    { k logs job/probe-probe --tail=20; return 1; }
+  if [ -n "$uses_lab" ]; then
+    cp "$W/volumes/report/report.json" "$RESULTS/$name.json"
+    figures "$RESULTS/$name.json"
+  else
+    k logs job/probe-probe --tail=12
+  fi
   after=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.recoveries[0].at}')
   [ "$before" = "$after" ] || { say "  a recovery was recorded at $after"; return 1; }
 }
@@ -155,20 +168,20 @@ planned() {
 ready_with() { [ "$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.phase} {.status.readyMembers} {.status.observedGeneration}')" = "Ready $1/$1 $(k get basaltcluster "$CLUSTER" -o jsonpath='{.metadata.generation}')" ]; }
 scale_to() { k patch basaltcluster "$CLUSTER" --type merge -p "{\"spec\":{\"regionServers\":{\"replicas\":$1}}}" >/dev/null; until_true 120 ready_with $((5 + $1)); }
 scale_out_and_in() { scale_to 5; sleep 8; scale_to 3; }
-step_scale() { planned scale scale_out_and_in; }
+step_scale() { planned scale 60 scale_out_and_in; }
 
 # A changed log level is a changed file of every role: all 8 pods are replaced, one by one.
 roll() {
   local pods_before
-  pods_before=$(k get pods -o jsonpath='{.items[*].metadata.uid}')
-  k patch basaltcluster "$CLUSTER" --type merge -p '{"spec":{"logging":{"level":"info,basalt_master=debug"}}}' >/dev/null
+  pods_before=$(k get pods -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{.items[*].metadata.uid}')
+  k patch basaltcluster "$CLUSTER" --type merge -p "{\"spec\":{\"logging\":{\"level\":\"info,e2e_$began=debug\"}}}" >/dev/null
   until_true 300 ready_with 8
   local uid
-  for uid in $(k get pods -o jsonpath='{.items[*].metadata.uid}'); do
+  for uid in $(k get pods -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{.items[*].metadata.uid}'); do
     case " $pods_before " in *" $uid "*) say "  a pod was not replaced"; return 1 ;; esac
   done
 }
-step_roll() { planned roll roll; }
+step_roll() { planned roll 75 roll; }
 
 step_bad() { ./bad-manifests.sh; }
 
@@ -176,7 +189,7 @@ step_bad() { ./bad-manifests.sh; }
 step_hygiene() {
   helm lint --strict "$ROOT/charts/basalt-operator" "$ROOT/charts/basalt-mttr" >/dev/null
   helm template basalt-operator "$ROOT/charts/basalt-operator" -n basalt-system |
-    kubectl apply --dry-run=server -f - >/dev/null
+    kubectl apply --dry-run=server -f - >/dev/null 2>&1
   if [ -n "${CHAOS_MESH_CRDS:-}" ]; then
     kubectl apply --server-side -f "$CHAOS_MESH_CRDS" >/dev/null
     until_true 10 kubectl get podchaos -A
@@ -194,7 +207,12 @@ prepare_namespaces
 began=$(now_ms)
 for step in $STEPS; do
   from=$(now_ms)
-  if "step_${step//-/_}"; then
+  # A subshell of its own, and no condition: else a command that fails in the step would not end it.
+  set +e
+  (set -e; "step_${step//-/_}")
+  code=$?
+  set -e
+  if [ "$code" -eq 0 ]; then
     say "ok $step ($(($(now_ms) - from)) ms)"
   else
     say "FAILED $step ($(($(now_ms) - from)) ms)"

@@ -154,3 +154,26 @@ async fn a_missing_segment_is_named() {
     let error = reopen(&files).await.err().unwrap().to_string();
     assert!(error.contains("log-00000000000000000002"), "{error}");
 }
+
+/// Numbers at their end neither wrap nor panic, and no entry is taken behind the last index.
+#[tokio::test]
+async fn the_highest_numbers_there_are_do_not_wrap() {
+    use v1::log_record::Record;
+    let highest = log_id_to_wire(id(1, u64::MAX));
+    let header = v1::SegmentHeader { number: 1, life: u64::MAX, ..Default::default() };
+    let blank = v1::Entry { id: Some(log_id_to_wire(id(1, 0))), payload: None };
+    let truncation = v1::Truncation { keep: Some(highest) };
+    let records = [
+        Record::Header(header),
+        Record::Purge(highest),
+        Record::Entry(blank),
+        Record::Truncation(truncation),
+    ];
+    let records = records.map(|record| v1::LogRecord { record: Some(record) });
+    let files = folder_with(frame::encode(0, &records)).await;
+    let shared: SharedFileSystem = Arc::new(files);
+    let opened = open(shared, Path::new(FOLDER), 1).await.unwrap();
+    assert_eq!(opened.life, u64::MAX);
+    assert_eq!(opened.log.memory.read().next_index(), u64::MAX);
+    assert_eq!(indices(&opened.log), [0; 0]);
+}

@@ -173,9 +173,9 @@ async fn a_damaged_edit_costs_its_own_region() {
     let path = Path::new("/log");
     let summary = index_parts(&files, path, bytes.len() as u64).await.unwrap();
     assert_eq!(index_parts(&files, path, bytes.len() as u64).await.unwrap(), summary);
-    let before = Some(written[&region(1)][3].sequence_id);
+    let before = written[&region(1)][3].sequence_id;
     let damage = summary.parts[0].damage.unwrap();
-    assert_eq!(damage.before, before);
+    assert_eq!(damage.before, Some(before));
     assert!(damage.offset < at as u64 && at as u64 - damage.offset < 200);
     for number in [2, 3] {
         let part = LogIndex::open(&files, path).await.unwrap().part(region(number)).await;
@@ -194,7 +194,7 @@ async fn a_damaged_edit_costs_its_own_region() {
         error.is_corrupt() && error.to_string().starts_with("/log: corrupt at byte"),
         "{error}"
     );
-    let flushed = SequenceId(before.unwrap().0 - 1);
+    let flushed = SequenceId(before.0 - 1);
     part.check_whole_after(flushed).unwrap();
 }
 

@@ -5,6 +5,7 @@
 //! is made twice and no region is missed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_cluster::catalog::Versioned;
@@ -20,6 +21,15 @@ use crate::view::View;
 pub(crate) struct Views {
     catalog: Catalog,
     own: Mutex<Own>,
+    newest: Mutex<Newest>,
+}
+
+/// The last view that was made, and of what.
+#[derive(Debug, Default)]
+struct Newest {
+    catalog_change: u64,
+    own_change: u64,
+    view: Arc<View>,
 }
 
 /// What this master wrote and the catalog may not have yet.
@@ -27,13 +37,17 @@ pub(crate) struct Views {
 struct Own {
     regions: BTreeMap<EncodedRegionName, Versioned<RegionRecord>>,
     buried: BTreeSet<ServerName>,
+    /// Counts what was taken in; 0 before anything.
+    changes: u64,
 }
 
 // === impl Views ===
 
 impl Views {
     pub(crate) fn new(catalog: Catalog) -> Self {
-        Self { catalog, own: Mutex::new(Own::default()) }
+        // Nothing is as old as this: the first view is always made.
+        let newest = Newest { own_change: u64::MAX, ..Newest::default() };
+        Self { catalog, own: Mutex::default(), newest: Mutex::new(newest) }
     }
 
     /// The watched copy itself.
@@ -41,15 +55,23 @@ impl Views {
         &self.catalog
     }
 
-    /// What is known now.
-    pub(crate) fn now(&self) -> View {
-        let mut view = View {
-            tables: self.catalog.tables(),
-            regions: self.catalog.regions(),
-            servers: self.catalog.servers(),
-        };
-        self.own.lock().lay_over(&mut view);
-        view
+    /// What is known now. It is copied once for each change: while hundreds of regions open, many
+    /// ask.
+    pub(crate) fn now(&self) -> Arc<View> {
+        let mut newest = self.newest.lock();
+        let catalog_change = *self.catalog.changes().borrow();
+        let mut own = self.own.lock();
+        if (newest.catalog_change, newest.own_change) != (catalog_change, own.changes) {
+            let mut view = View {
+                tables: self.catalog.tables(),
+                regions: self.catalog.regions(),
+                servers: self.catalog.servers(),
+            };
+            own.lay_over(&mut view);
+            let view = Arc::new(view);
+            *newest = Newest { catalog_change, own_change: own.changes, view };
+        }
+        Arc::clone(&newest.view)
     }
 
     /// What is known of one region now.
@@ -74,6 +96,7 @@ impl Views {
             let name = region.record.encoded_name();
             if own.regions.get(&name).is_none_or(|known| known.zxid < region.zxid) {
                 own.regions.insert(name, region);
+                own.changes += 1;
             }
         }
     }
@@ -84,11 +107,14 @@ impl Views {
         for name in regions {
             own.regions.remove(name);
         }
+        own.changes += 1;
     }
 
     /// Takes in that `server` is dead; its name is never used again.
     pub(crate) fn bury(&self, server: ServerName) {
-        self.own.lock().buried.insert(server);
+        let mut own = self.own.lock();
+        own.buried.insert(server);
+        own.changes += 1;
     }
 
     /// Waits until `is_so` holds, looking at each change; at most `wait`. Gives whether it holds.

@@ -144,8 +144,8 @@ impl Term {
     pub(crate) async fn create_regions(&self, records: Vec<RegionRecord>) -> Result<(), StepError> {
         let mut missing = records;
         loop {
-            let known = self.views.now().regions;
-            missing.retain(|record| !known.contains_key(&record.encoded_name()));
+            let known = self.views.now();
+            missing.retain(|record| !known.regions.contains_key(&record.encoded_name()));
             if missing.is_empty() {
                 return Ok(());
             }

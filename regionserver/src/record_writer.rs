@@ -89,3 +89,74 @@ impl Write {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_fs::{MemoryFileSystem, SharedFileSystem};
+    use basalt_runtime::{Seams, Shutdown};
+    use basalt_zk::Options;
+    use basalt_zk::proto::{CreateMode, ErrorCode};
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A client of a coordinator of one member, which ends with the guard.
+    async fn client() -> (Client, tokio_util::sync::DropGuard) {
+        let free_port = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            format!("127.0.0.1:{}", listener.local_addr().unwrap().port())
+        };
+        let member =
+            basalt_coordinator::Member { peer_address: free_port(), client_address: free_port() };
+        let address = member.client_address.clone();
+        let config = basalt_coordinator::Config {
+            cluster: "test".to_owned(),
+            member_id: 1,
+            peer_listen: member.peer_address.parse().unwrap(),
+            client_listen: address.parse().unwrap(),
+            members: [(1, member)].into(),
+            data: "/coordinator".into(),
+            timers: basalt_coordinator::Timers::default(),
+            limits: basalt_coordinator::Limits::default(),
+            ready: None,
+        };
+        let (seams, stop) = (Seams::system(), Shutdown::new());
+        let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
+        tokio::spawn(basalt_coordinator::run(config, seams.clone(), files, stop.clone()));
+        let options = Options { connect_timeout: Some(PATIENCE), ..Options::default() };
+        let client = Client::connect(&seams, &[address], PATIENCE, options).await.unwrap();
+        (client, stop.drop_guard())
+    }
+
+    #[tokio::test]
+    async fn many_records_are_written_together_and_only_the_outdated_one_is_refused() {
+        let (client, _stop) = client().await;
+        let paths: Vec<String> = (0..50).map(|number| format!("/record-{number}")).collect();
+        for path in &paths {
+            client.create(path, Bytes::new(), CreateMode::Persistent).await.unwrap();
+        }
+        let writer = RecordWriter::start(client.clone());
+        let write = async |outdated: Option<usize>, version| {
+            let writes = paths.iter().enumerate().map(|(number, path)| {
+                let version = if outdated == Some(number) { version + 7 } else { version };
+                writer.set_data(path, Bytes::from_static(b"new"), version)
+            });
+            futures::future::join_all(writes).await
+        };
+        let together = write(None, 0).await;
+        let transactions: BTreeSet<_> =
+            together.iter().map(|written| written.as_ref().unwrap().mzxid).collect();
+        assert!(transactions.len() < paths.len(), "{} transactions", transactions.len());
+        for (number, written) in write(Some(20), 1).await.into_iter().enumerate() {
+            match written {
+                Ok(stat) => assert_eq!((stat.version, number == 20), (2, false)),
+                Err(error) => {
+                    assert_eq!((error.code(), number), (Some(ErrorCode::BadVersion), 20));
+                }
+            }
+        }
+    }
+}

@@ -132,12 +132,15 @@ fn send(pid: u32, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
+/// The state of a process as `proc(5)` has it; `None` if there is none.
+fn process_state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Whether a process runs no more; nobody may have reaped it.
 fn is_dead(pid: u32) -> bool {
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')),
-        Err(_) => true,
-    }
+    matches!(process_state(pid), None | Some('Z' | 'X'))
 }
 
 fn wait_dead(pids: &[u32]) {
@@ -153,6 +156,12 @@ fn children_die_with_a_supervisor_that_is_killed_even_a_paused_one() {
     let folder = tempfile::tempdir().unwrap();
     let (mut local, pids) = run_local(folder.path());
     send(pids[0], Signal::STOP);
+    // Not before it stands still: the kernel wakes orphans that have stopped, not those about to.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while process_state(pids[0]) != Some('T') {
+        assert!(tokio::time::Instant::now() < deadline, "{} does not stop", pids[0]);
+        std::thread::sleep(Duration::from_millis(1));
+    }
     local.kill().unwrap();
     local.wait().unwrap();
     wait_dead(&pids);

@@ -114,12 +114,14 @@ fn run_local(folder: &Path) -> (Child, Vec<u32>) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(local.stdout.as_mut().unwrap()).lines();
-    let mut pids = Vec::new();
+    let (mut pids, mut is_ready) = (Vec::new(), false);
     for line in lines.by_ref().map(Result::unwrap) {
         if let Some((_, pid)) = line.split_once("(pid ") {
             pids.push(pid.trim_end_matches(')').parse().unwrap());
         }
-        if line.starts_with("Ready after") && pids.len() == 8 {
+        // It may be said a moment before the last process is told of.
+        is_ready |= line.starts_with("Ready after");
+        if is_ready && pids.len() == 8 {
             break;
         }
     }

@@ -114,16 +114,12 @@ fn run_local(folder: &Path) -> (Child, Vec<u32>) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(local.stdout.as_mut().unwrap()).lines();
-    let (mut pids, mut is_ready) = (Vec::new(), false);
-    for line in lines.by_ref().map(Result::unwrap) {
-        if let Some((_, pid)) = line.split_once("(pid ") {
-            pids.push(pid.trim_end_matches(')').parse().unwrap());
-        }
-        // It may be said a moment before the last process is told of.
-        is_ready |= line.starts_with("Ready after");
-        if is_ready && pids.len() == 8 {
-            break;
-        }
+    let mut is_ready = lines.by_ref().map(Result::unwrap);
+    assert!(is_ready.any(|line| line.starts_with("Ready after")));
+    let mut pids = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{}/task", local.id())).unwrap() {
+        let children = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+        pids.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
     }
     assert_eq!(pids.len(), 8);
     (local, pids)

@@ -5,6 +5,7 @@
 //! can still take their regions; then masters; then the coordinator that both need.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use basalt_runtime::Clock;
@@ -21,6 +22,8 @@ use crate::role_config::RoleName;
 pub struct Supervisor {
     processes: BTreeMap<String, Process>,
     events: broadcast::Sender<Event>,
+    /// For the first listener: it hears of what happened before it listened too.
+    first: Mutex<Option<broadcast::Receiver<Event>>>,
     keepers: JoinSet<()>,
 }
 
@@ -73,7 +76,7 @@ const REAP_TIMEOUT: Duration = Duration::from_secs(5);
 impl Supervisor {
     /// Starts all processes at once; `on_death` is told of each death. Within a tokio runtime.
     pub fn start(launches: Vec<Launch>, clock: &Clock, on_death: &DeathHook) -> Self {
-        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (events, first) = broadcast::channel(EVENTS_MAX);
         let mut keepers = JoinSet::new();
         let mut processes = BTreeMap::new();
         for launch in launches {
@@ -93,12 +96,13 @@ impl Supervisor {
             };
             keepers.spawn(keeper.run());
         }
-        Self { processes, events, keepers }
+        Self { processes, events, first: Mutex::new(Some(first)), keepers }
     }
 
-    /// What happens from now on.
+    /// What happens from now on; for who asks first, all that happened.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        let first = self.first.lock().ok().and_then(|mut first| first.take());
+        first.unwrap_or_else(|| self.events.subscribe())
     }
 
     /// What each process is doing, by name.

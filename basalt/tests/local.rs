@@ -24,6 +24,9 @@ fn demo() -> ValidatedCluster {
 }
 
 /// A program in place of `basalt`; it ends when its standard input does.
+/// Tests that take free ports take turns: one could get those that another gave back for a moment.
+static PORTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn stand_in(folder: &Path) -> PathBuf {
     let program = folder.join("stand-in");
     // It asks to die with its parent, as the roles do.
@@ -41,6 +44,7 @@ async fn start(folder: &Path, free_ports: bool) -> anyhow::Result<LocalCluster> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_started_again_is_the_same_one_at_the_same_ports() {
+    let _turn = PORTS.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let first = start(folder.path(), true).await.unwrap();
     first.supervisor().wait_all_ready(PATIENCE).await.unwrap();
@@ -66,6 +70,7 @@ async fn a_cluster_started_again_is_the_same_one_at_the_same_ports() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_named_with_its_process() {
+    let _turn = PORTS.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let first = start(folder.path(), true).await.unwrap();
     let address = first.plan().addresses(RoleName::Master, PortName::Rpc)[1].clone();
@@ -152,6 +157,7 @@ fn wait_dead(pids: &[u32]) {
 
 #[test]
 fn children_die_with_a_supervisor_that_is_killed_even_a_paused_one() {
+    let _turn = PORTS.blocking_lock();
     let folder = tempfile::tempdir().unwrap();
     let (mut local, pids) = run_local(folder.path());
     send(pids[0], Signal::STOP);
@@ -162,6 +168,7 @@ fn children_die_with_a_supervisor_that_is_killed_even_a_paused_one() {
 
 #[test]
 fn ctrl_c_stops_everything_and_ends_well() {
+    let _turn = PORTS.blocking_lock();
     let folder = tempfile::tempdir().unwrap();
     let (mut local, pids) = run_local(folder.path());
     send(local.id(), Signal::INT);

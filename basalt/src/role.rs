@@ -13,6 +13,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
+use std::time::Duration;
 
 use anyhow::Context;
 use basalt_runtime::{Seams, Shutdown, init_telemetry};
@@ -55,6 +56,11 @@ pub const READY_LINE: &str = "ready";
 
 /// How a process ends that was told twice to stop, or whose supervisor is gone.
 const ENDED_AT_ONCE: i32 = 130;
+/// How many threads may wait for the disk; a killed process lets go of its files and connections
+/// only when the last of its threads has ended.
+const BLOCKING_THREADS_MAX: usize = 128;
+/// How long such a thread waits for more work.
+const BLOCKING_THREADS_KEPT: Duration = Duration::from_secs(1);
 
 /// Runs `role` with the file that `arguments` name, until it ends.
 pub(crate) fn run<S, F>(
@@ -70,7 +76,11 @@ where
     if file.supervised {
         end_with_supervisor()?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(BLOCKING_THREADS_KEPT)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let shutdown = Shutdown::new();
         stop_on_signals(&shutdown)?;

@@ -25,18 +25,21 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
         checksums::mend_manifest(&mut file);
     }
     let (table, region) = place();
-    let first = paths::manifest(&table, region, RegionEpoch(0), 0);
+    let epoch = RegionEpoch(1);
+    let first = paths::manifest(&table, region, epoch, 0);
     block_on(async {
         let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
         put(&files, &first, &file).await;
-        let Ok(manifest) = Manifest::newest(&files, &table, region).await else {
+        let Ok(manifest) = Manifest::take_over(&files, &table, region, epoch).await else {
             return;
         };
+        let manifest = manifest.unwrap_or_default();
         let mut nonces = Nonces::default();
         manifest.nonces.iter().for_each(|entry| nonces.insert(entry.clone()));
         ok(files.delete_file(&first).await);
         ok(manifest.write(&files, &table, region).await);
-        assert_eq!(ok(Manifest::newest(&files, &table, region).await), manifest);
+        let again = ok(Manifest::take_over(&files, &table, region, epoch).await);
+        assert_eq!(again, Some(manifest));
     });
 });
 

@@ -271,7 +271,7 @@ async fn place_meta(term: &Arc<Term>, view: &View) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::testing::{server, view};
+    use crate::view::testing::{record_in, record_of, server, view};
 
     fn known(seen: &[&str]) -> Known {
         Known { seen: seen.iter().map(|name| server(name)).collect(), ..Known::default() }
@@ -309,7 +309,7 @@ mod tests {
         let names: Vec<_> = view.regions.keys().copied().collect();
         let states = [RegionState::Closed, RegionState::Opening, RegionState::Closing];
         for (name, state) in names.iter().zip(states) {
-            view.regions.get_mut(name).unwrap().record.state = state;
+            record_of(&mut view, name).state = state;
         }
         let mut known = known(&["a", "b"]);
         let decisions = decide(&view, &known);
@@ -325,7 +325,7 @@ mod tests {
         for state in [TableState::Enabling, TableState::Disabling, TableState::Disabled] {
             let mut view = view(&["a"], 2);
             view.tables.values_mut().for_each(|table| table.record.state = state);
-            view.regions.values_mut().for_each(|r| r.record.state = RegionState::Closed);
+            view.regions.values_mut().for_each(|r| record_in(r).state = RegionState::Closed);
             assert_eq!(decide(&view, &known(&["a"])), Decisions::default());
         }
     }
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn nothing_is_given_to_servers_that_all_stop() {
         let mut view = view(&["a", "b"], 4);
-        view.regions.values_mut().next().unwrap().record.state = RegionState::Closed;
+        record_in(view.regions.values_mut().next().unwrap()).state = RegionState::Closed;
         let mut known = known(&["a", "b"]);
         known.draining = view.servers.keys().cloned().collect();
         assert_eq!(decide(&view, &known), Decisions::default());

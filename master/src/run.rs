@@ -15,6 +15,7 @@ use basalt_zk::{Client, Options, State};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::client_nodes::ClientNodes;
@@ -35,6 +36,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long is waited for the catalog to show this master in charge: then it shows all that the
 /// masters before it wrote. Decisions are checked when they are committed, so it may be late.
 const CATALOG_WAIT: Duration = Duration::from_secs(1);
+/// Region servers that start together come this close after one another.
+const SERVERS_QUIET: Duration = Duration::from_millis(500);
+/// How long is waited for region servers before tables are made, at most.
+const SERVERS_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long tasks may take to end once the master stops.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
@@ -358,11 +363,29 @@ async fn read_recoveries(ledger: &Ledger) -> Result<BTreeMap<u64, pb::RecoveryRe
 
 /// Makes the tables of the manifest that are missing.
 async fn create_declared(term: Arc<Term>, tables: Vec<DeclaredTable>) {
+    let is_missing =
+        |table: &DeclaredTable| term.views.catalog().table(&table.descriptor.name).is_none();
+    if tables.iter().any(is_missing) {
+        wait_for_servers(&term).await;
+    }
     for table in tables {
         while let Err(error) = create_if_missing(&term, &table).await {
             tracing::warn!(table = %table.descriptor.name, %error, "declared table: trying again");
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+/// Waits until no further region server has come for a while: the first one would get all regions.
+async fn wait_for_servers(term: &Term) {
+    let deadline = Instant::now() + SERVERS_WAIT_MAX;
+    let mut known = term.views.servers().len();
+    while Instant::now() < deadline {
+        let has_changed = |views: &Views| views.servers().len() != known;
+        if !term.views.until(SERVERS_QUIET, has_changed).await && known > 0 {
+            return;
+        }
+        known = term.views.servers().len();
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use basalt_cluster::catalog::Versioned;
+use basalt_cluster::catalog::{SharedRegion, Versioned};
 use basalt_cluster::{RegionRecord, TableRecord, pb};
 use basalt_model::{EncodedRegionName, ServerName, TableName, TableState};
 
@@ -14,7 +14,7 @@ use basalt_model::{EncodedRegionName, ServerName, TableName, TableState};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) tables: BTreeMap<TableName, Versioned<TableRecord>>,
-    pub(crate) regions: BTreeMap<EncodedRegionName, Versioned<RegionRecord>>,
+    pub(crate) regions: BTreeMap<EncodedRegionName, SharedRegion>,
     pub(crate) servers: BTreeMap<ServerName, pb::ServerRecord>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct RegionWrite {
 
 impl RegionWrite {
     /// The write that puts `record` in the place of `known`.
-    pub(crate) fn over(known: &Versioned<RegionRecord>, record: RegionRecord) -> Self {
+    pub(crate) fn over(known: &SharedRegion, record: RegionRecord) -> Self {
         Self { name: record.encoded_name(), over_version: known.version, record }
     }
 }
@@ -47,12 +47,12 @@ impl View {
     pub(crate) fn owned_by<'a>(
         &'a self,
         server: &'a ServerName,
-    ) -> impl Iterator<Item = &'a Versioned<RegionRecord>> {
+    ) -> impl Iterator<Item = &'a SharedRegion> {
         self.regions.values().filter(move |region| region.record.is_owned_by(server))
     }
 
     /// The regions of `table`, in the order of their keys.
-    pub(crate) fn of_table(&self, table: &TableName) -> Vec<&Versioned<RegionRecord>> {
+    pub(crate) fn of_table(&self, table: &TableName) -> Vec<&SharedRegion> {
         let mut regions: Vec<_> =
             self.regions.values().filter(|region| region.record.info.table == *table).collect();
         regions.sort_by(|a, b| a.record.info.cmp(&b.record.info));
@@ -75,6 +75,7 @@ impl View {
 pub(crate) mod testing {
     use super::*;
     use basalt_model::{FamilyDescriptor, RegionInfo, RegionState, TableDescriptor};
+    use std::sync::Arc;
 
     pub(crate) fn server(name: &str) -> ServerName {
         format!("{name},16020,1").parse().unwrap()
@@ -102,9 +103,23 @@ pub(crate) mod testing {
                 record = record.assigned_to(server(servers[number % servers.len()]));
                 record.state = RegionState::Open;
             }
-            view.regions.insert(record.encoded_name(), Versioned { record, version: 3, zxid: 3 });
+            view.regions
+                .insert(record.encoded_name(), Arc::new(Versioned { record, version: 3, zxid: 3 }));
         }
         view
+    }
+
+    /// The record of one region, to be changed.
+    pub(crate) fn record_of<'a>(
+        view: &'a mut View,
+        name: &EncodedRegionName,
+    ) -> &'a mut RegionRecord {
+        record_in(view.regions.get_mut(name).unwrap())
+    }
+
+    /// The record in an entry of a view, to be changed.
+    pub(crate) fn record_in(region: &mut SharedRegion) -> &mut RegionRecord {
+        &mut Arc::make_mut(region).record
     }
 
     pub(crate) fn table(name: &str, state: TableState) -> Versioned<TableRecord> {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_cluster::catalog::Versioned;
-use basalt_cluster::{Catalog, RegionRecord, pb};
+use basalt_cluster::catalog::SharedRegion;
+use basalt_cluster::{Catalog, pb};
 use basalt_model::{EncodedRegionName, ServerName};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -35,7 +35,7 @@ struct Newest {
 /// What this master wrote and the catalog may not have yet.
 #[derive(Debug, Default)]
 struct Own {
-    regions: BTreeMap<EncodedRegionName, Versioned<RegionRecord>>,
+    regions: BTreeMap<EncodedRegionName, SharedRegion>,
     buried: BTreeSet<ServerName>,
     /// Counts what was taken in; 0 before anything.
     changes: u64,
@@ -75,7 +75,7 @@ impl Views {
     }
 
     /// What is known of one region now.
-    pub(crate) fn region(&self, name: EncodedRegionName) -> Option<Versioned<RegionRecord>> {
+    pub(crate) fn region(&self, name: EncodedRegionName) -> Option<SharedRegion> {
         let watched = self.catalog.region(name);
         let own = self.own.lock().regions.get(&name).cloned();
         watched.into_iter().chain(own).max_by_key(|region| region.zxid)
@@ -90,7 +90,7 @@ impl Views {
     }
 
     /// Takes in region records that this master has just written or read.
-    pub(crate) fn learn(&self, regions: impl IntoIterator<Item = Versioned<RegionRecord>>) {
+    pub(crate) fn learn(&self, regions: impl IntoIterator<Item = SharedRegion>) {
         let mut own = self.own.lock();
         for region in regions {
             let name = region.record.encoded_name();
@@ -178,18 +178,19 @@ mod tests {
     fn own_writes_are_seen_until_the_catalog_is_newer() {
         let mut own = Own::default();
         let watched = view(&["a"], 1);
-        let mut written = watched.regions.values().next().unwrap().clone();
+        let mut shared = Arc::clone(watched.regions.values().next().unwrap());
+        let written = Arc::make_mut(&mut shared);
         let name = written.record.encoded_name();
         written.record = written.record.assigned_to(server("b"));
         written.zxid += 5;
-        own.regions.insert(name, written.clone());
+        own.regions.insert(name, Arc::clone(&shared));
 
         let mut seen = watched.clone();
         own.lay_over(&mut seen);
-        assert_eq!(seen.regions[&name], written);
+        assert_eq!(seen.regions[&name], shared);
 
         let mut newer = watched;
-        newer.regions.get_mut(&name).unwrap().zxid += 6;
+        Arc::make_mut(newer.regions.get_mut(&name).unwrap()).zxid += 6;
         let mut seen = newer.clone();
         own.lay_over(&mut seen);
         assert_eq!(seen.regions, newer.regions);

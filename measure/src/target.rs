@@ -4,10 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use basalt_client::{Connection, ConnectionConfig, Error as ClientError, RegistryConfig};
+use basalt_client::{Connection, ConnectionConfig, Error as ClientError, Get, RegistryConfig};
 use basalt_model::{FamilyDescriptor, TableDescriptor, TableName};
 use basalt_runtime::Seams;
 use bytes::Bytes;
+use futures::StreamExt as _;
 
 use crate::{Error, Result};
 
@@ -36,6 +37,8 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_millis(200);
 const ONLINE_POLL: Duration = Duration::from_millis(100);
 /// How long they may take.
 const ONLINE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How many regions are read at a time.
+const READS_AT_ONCE: usize = 64;
 /// The keys of a table that is made: YCSB's, `user` and digits.
 const KEY_PREFIX: &str = "user";
 
@@ -118,7 +121,7 @@ pub async fn ensure_table(
     first.ok_or_else(|| Error::NoFamily { table: table.clone() })
 }
 
-/// Waits until every region of `table` is at a server.
+/// Waits until every region of `table` is at a server and answers.
 ///
 /// # Errors
 /// They are not in time.
@@ -160,7 +163,7 @@ pub async fn describe(connection: &Connection) -> Result<String> {
     Ok(format!("{version}, {} region servers", cluster.live_servers.len()))
 }
 
-/// Whether the regions at servers follow each other without a gap, from end to end.
+/// Whether the regions at servers follow each other without a gap, from end to end, and answer.
 async fn is_whole(connection: &Connection, table: &TableName) -> bool {
     let Ok::<_, ClientError>(regions) = connection.admin().regions(table).await else {
         return false;
@@ -172,7 +175,17 @@ async fn is_whole(connection: &Connection, table: &TableName) -> bool {
         }
         next = location.region.end_key.clone();
     }
-    !regions.is_empty() && next.is_empty()
+    if regions.is_empty() || !next.is_empty() {
+        return false;
+    }
+    let table = connection.table(table);
+    let reads = regions.iter().map(|location| async {
+        // No row is empty.
+        let first = [&location.region.start_key[..], b"\0"].concat();
+        table.get(&Get::new(first)).await.is_ok()
+    });
+    let reads: Vec<_> = reads.collect();
+    futures::stream::iter(reads).buffer_unordered(READS_AT_ONCE).all(std::future::ready).await
 }
 
 fn split_keys(regions: u32) -> Vec<Bytes> {

@@ -11,6 +11,7 @@ use basalt_cluster::{RegionRecord, pb, records};
 use basalt_model::{EncodedRegionName, MasterEpoch, RegionEpoch, RegionState, ServerName};
 use basalt_runtime::grpc::MESSAGE_BYTES_MAX;
 use futures::{Stream, StreamExt};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
@@ -146,7 +147,12 @@ async fn open_regions(server: Arc<Server>, orders: Vec<pb::OpenRegion>) -> Vec<p
             })
         }
     });
-    futures::stream::iter(opens).buffer_unordered(OPENINGS_AT_ONCE).collect().await
+    futures::stream::iter(opens)
+        .buffer_unordered(
+            std::env::var("OPENINGS").map_or(OPENINGS_AT_ONCE, |o| o.parse().unwrap()),
+        )
+        .collect()
+        .await
 }
 
 /// The sealed logs that any of the regions needs. One that cannot be read is missing, and the regions
@@ -205,7 +211,12 @@ async fn open_region(
     ownership.opened(opened.open_sequence_id).await.map_err(|error| error.to_string())?;
     let replay_ms = u64::try_from(opened.replay_time.as_millis()).unwrap_or(u64::MAX);
     info!(region = %opened.region.info, replay_ms, bytes = opened.replayed_bytes, "open");
-    server.begin_serving(Served { region: opened.region, ownership, flush_due: unflushed.into() });
+    server.begin_serving(Served {
+        region: opened.region,
+        ownership,
+        flush_due: unflushed.into(),
+        since: Instant::now(),
+    });
     Ok(pb::RegionOutcome { replay_ms, replayed_bytes: opened.replayed_bytes, ..done })
 }
 

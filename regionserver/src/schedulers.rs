@@ -16,6 +16,9 @@ use crate::server::{Served, Server};
 /// How often the sizes are looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+/// How long a region that was replayed waits for its flush.
+const REPLAYED_REST: Duration = Duration::from_secs(1);
+
 /// The limits that flushes keep.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -94,8 +97,13 @@ fn due(server: &Server, limits: Limits, backoff: &Backoff) -> Vec<Arc<Served>> {
     let holding_old_logs = server.shared.wal.oldest_needing_flush(limits.wal_files_max);
     let mut total = measure(server);
     // What was replayed is safe in the sealed logs: it does not take the disk from regions that are
-    // not in service yet.
+    // not in service yet, here or at another server.
     let is_calm = !server.is_opening();
+    let is_replay_due = |served: &Served| {
+        is_calm
+            && served.since.elapsed() >= REPLAYED_REST
+            && served.flush_due.load(Ordering::Relaxed)
+    };
     regions.retain(|served| backoff.allows(served.region.encoded_name));
     // The largest first, so that few flushes bring the total below its limit.
     regions.sort_by_key(|served| std::cmp::Reverse(served.region.memstore_bytes()));
@@ -103,7 +111,7 @@ fn due(server: &Server, limits: Limits, backoff: &Backoff) -> Vec<Arc<Served>> {
         let over = total > limits.memstores_bytes_max;
         let is_due = over
             || served.region.needs_flush()
-            || is_calm && served.flush_due.load(Ordering::Relaxed)
+            || is_replay_due(served)
             || holding_old_logs.contains(&served.region.encoded_name);
         if is_due {
             total = total.saturating_sub(served.region.memstore_bytes());

@@ -11,6 +11,7 @@ use basalt_runtime::Shutdown;
 use basalt_zk::Client;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::ownership::Ownership;
 use crate::record_writer::RecordWriter;
@@ -46,6 +47,8 @@ pub(crate) struct Served {
     pub(crate) ownership: Ownership,
     /// What it replayed is still in sealed logs only.
     pub(crate) flush_due: AtomicBool,
+    /// When it began to be served.
+    pub(crate) since: Instant,
 }
 
 /// The right to open a region, held by one task at a time.
@@ -145,12 +148,13 @@ impl Server {
     /// Where to send a client that asks for a region that is not here.
     pub(crate) fn elsewhere(&self, name: EncodedRegionName) -> Elsewhere {
         let Some(known) = self.catalog.region(name) else { return Elsewhere::Unknown };
-        let record = known.record;
-        match (record.state, record.server) {
-            (RegionState::Open, Some(server)) if server != self.name => {
-                Elsewhere::Moved { server, open_sequence_id: record.open_sequence_id.0 }
-            }
-            (RegionState::Opening, Some(server)) if server == self.name => Elsewhere::Opening,
+        let record = &known.record;
+        match (record.state, &record.server) {
+            (RegionState::Open, Some(server)) if *server != self.name => Elsewhere::Moved {
+                server: server.clone(),
+                open_sequence_id: record.open_sequence_id.0,
+            },
+            (RegionState::Opening, Some(server)) if *server == self.name => Elsewhere::Opening,
             _ => Elsewhere::Unknown,
         }
     }

@@ -1,15 +1,17 @@
 //! Which store files a region consists of, and up to where its edits are in them.
 //!
 //! A manifest is written whole under the name `<region epoch>-<number>` and never replaced; the one
-//! with the highest name counts. An opener writes its first one under its own epoch before it
-//! serves, so whatever an earlier owner still flushes or compacts is never seen.
+//! with the highest name counts. An opener puts the newest one under its own epoch before it serves,
+//! so whatever an earlier owner still flushes or compacts is never seen. It does so by renaming: a
+//! server that takes over hundreds of regions makes no files for it, and of two openers only one
+//! finds the file.
 //!
 //! ```text
 //! magic "BASALTM1" | crc32c of the rest | protobuf message Manifest
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use basalt_fs::SharedFileSystem;
 use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId, TableName, paths};
@@ -63,6 +65,22 @@ pub enum Error {
     /// The file system refused.
     #[error(transparent)]
     Files(#[from] basalt_fs::Error),
+    /// A later owner has taken the region over.
+    #[error("the region was taken over under epoch {}, later than {}", .found.0, .own.0)]
+    TakenOver {
+        /// The epoch of the newest manifest.
+        found: RegionEpoch,
+        /// The epoch of who wanted to open the region.
+        own: RegionEpoch,
+    },
+    /// Again and again the newest manifest was replaced before it could be taken over.
+    #[error("{}: its newest manifest changed {attempts} times while it was taken over", .folder.display())]
+    Unsteady {
+        /// The folder of the manifests.
+        folder: PathBuf,
+        /// How many times.
+        attempts: usize,
+    },
     /// The newest manifest is not what was written.
     #[error("{}: not a manifest: {reason}", .path.display())]
     Damaged {
@@ -77,10 +95,7 @@ pub enum Error {
 mod pb {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Manifest {
-        #[prost(uint64, tag = "1")]
-        pub(super) epoch: u64,
-        #[prost(uint64, tag = "2")]
-        pub(super) number: u64,
+        // Tags 1 and 2 were the epoch and the number, which are the file's name.
         #[prost(message, repeated, tag = "3")]
         pub(super) families: Vec<Family>,
         #[prost(uint64, tag = "4")]
@@ -117,27 +132,44 @@ mod pb {
 // === impl Manifest ===
 
 impl Manifest {
-    /// Reads the newest manifest of a region; an empty one if it never had any.
+    /// Puts the newest manifest of a region under `own` epoch, durably, and reads it. `None` if the
+    /// region never had one.
     ///
     /// # Errors
-    /// The newest one is damaged: nothing is guessed from older ones, which may lack store files.
-    pub async fn newest(
+    /// [`Error::TakenOver`]; or the newest one is damaged: nothing is guessed from older ones, which
+    /// may lack store files.
+    pub async fn take_over(
         files: &SharedFileSystem,
         table: &TableName,
         region: EncodedRegionName,
-    ) -> Result<Self, Error> {
+        own: RegionEpoch,
+    ) -> Result<Option<Self>, Error> {
+        /// An owner that was passed over replaces its manifest with each flush that it finishes.
+        const ATTEMPTS: usize = 8;
         let folder = paths::manifests(table, region);
-        let entries = match files.list(&folder).await {
-            Ok(entries) => entries,
-            Err(error) if error.is_not_found() => return Ok(Self::default()),
-            Err(error) => return Err(error.into()),
-        };
-        let Some(newest) = entries.iter().rev().find(|entry| !entry.name.starts_with('.')) else {
-            return Ok(Self::default());
-        };
-        let path = folder.join(&newest.name);
-        let contents = files.read_whole(&path, LENGTH_MAX).await?;
-        Self::decode(&contents).map_err(|reason| Error::Damaged { path, reason })
+        for _ in 0..ATTEMPTS {
+            let Some((epoch, number, name)) = newest(files, &folder).await? else {
+                return Ok(None);
+            };
+            if epoch > own {
+                return Err(Error::TakenOver { found: epoch, own });
+            }
+            let number = if epoch == own { number } else { 0 };
+            let path = paths::manifest(table, region, own, number);
+            if epoch < own {
+                match files.rename(&folder.join(name), &path).await {
+                    Err(error) if error.is_not_found() => continue,
+                    renamed => renamed?,
+                }
+            }
+            let durable = files.sync_directory(&folder);
+            let (contents, durable) =
+                futures::future::join(files.read_whole(&path, LENGTH_MAX), durable).await;
+            durable?;
+            let manifest = Self::decode(&contents?, own, number);
+            return manifest.map(Some).map_err(|reason| Error::Damaged { path, reason });
+        }
+        Err(Error::Unsteady { folder, attempts: ATTEMPTS })
     }
 
     /// Writes it. What it names must be whole and durable already.
@@ -172,15 +204,17 @@ impl Manifest {
         let entries = files.list(&folder).await?;
         let older = entries.iter().filter(|entry| entry.name < own && !entry.name.starts_with('.'));
         for entry in older.rev().skip(KEPT_BEHIND) {
-            files.delete_file(&folder.join(&entry.name)).await?;
+            match files.delete_file(&folder.join(&entry.name)).await {
+                // A later owner has taken it over.
+                Err(error) if error.is_not_found() => {}
+                deleted => deleted?,
+            }
         }
         Ok(())
     }
 
     fn encode(&self) -> Bytes {
         let message = pb::Manifest {
-            epoch: self.epoch.0,
-            number: self.number,
             families: self.families.iter().map(encode_family).collect(),
             flushed: self.flushed.0,
             highest: self.highest.0,
@@ -195,7 +229,7 @@ impl Manifest {
         bytes.freeze()
     }
 
-    fn decode(contents: &[u8]) -> Result<Self, String> {
+    fn decode(contents: &[u8], epoch: RegionEpoch, number: u64) -> Result<Self, String> {
         let rest = contents.strip_prefix(MAGIC).ok_or("it does not begin with BASALTM1")?;
         let (crc, message) = rest.split_first_chunk::<4>().ok_or("it is cut off")?;
         let (stored, computed) = (u32::from_be_bytes(*crc), crc32c::crc32c(message));
@@ -205,14 +239,40 @@ impl Manifest {
         let message = pb::Manifest::decode(message).map_err(|error| error.to_string())?;
         let nonces = message.nonces.into_iter().map(NonceEntry::try_from);
         Ok(Self {
-            epoch: RegionEpoch(message.epoch),
-            number: message.number,
+            epoch,
+            number,
             families: message.families.into_iter().map(decode_family).collect(),
             flushed: SequenceId(message.flushed),
             highest: SequenceId(message.highest),
             highest_timestamp_ms: message.highest_timestamp_ms,
             nonces: nonces.collect::<Result<_, _>>().map_err(|error| error.to_string())?,
         })
+    }
+}
+
+/// The epoch, the number and the name of the newest manifest in `folder`.
+async fn newest(
+    files: &SharedFileSystem,
+    folder: &Path,
+) -> Result<Option<(RegionEpoch, u64, String)>, Error> {
+    let entries = match files.list(folder).await {
+        Ok(entries) => entries,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(newest) = entries.into_iter().rfind(|entry| !entry.name.starts_with('.')) else {
+        return Ok(None);
+    };
+    let parsed = newest
+        .name
+        .split_once('-')
+        .and_then(|(epoch, number)| Some((RegionEpoch(epoch.parse().ok()?), number.parse().ok()?)));
+    match parsed {
+        Some((epoch, number)) => Ok(Some((epoch, number, newest.name))),
+        None => Err(Error::Damaged {
+            path: folder.join(newest.name),
+            reason: "its name is not <region epoch>-<number>".to_owned(),
+        }),
     }
 }
 
@@ -267,14 +327,38 @@ mod tests {
         manifest.write(files, &table, region).await
     }
 
+    async fn take_over(files: &SharedFileSystem, own: u64) -> Result<Option<Manifest>, Error> {
+        let (_, table, region) = region();
+        Manifest::take_over(files, &table, region, RegionEpoch(own)).await
+    }
+
     #[tokio::test]
     async fn the_highest_epoch_wins_over_a_zombies_later_number() {
-        let (files, table, region) = region();
-        assert_eq!(Manifest::newest(&files, &table, region).await.unwrap(), Manifest::default());
-        for written in [manifest(1, 0), manifest(2, 0), manifest(1, 17)] {
+        let (files, ..) = region();
+        assert_eq!(take_over(&files, 3).await.unwrap(), None);
+        for written in [manifest(1, 0), manifest(2, 4), manifest(1, 17)] {
             write(&files, &written).await.unwrap();
         }
-        assert_eq!(Manifest::newest(&files, &table, region).await.unwrap(), manifest(2, 0));
+        let own = Manifest { epoch: RegionEpoch(3), number: 0, ..manifest(2, 4) };
+        assert_eq!(take_over(&files, 3).await.unwrap(), Some(own.clone()));
+        write(&files, &manifest(2, 5)).await.unwrap();
+        assert_eq!(take_over(&files, 3).await.unwrap(), Some(own));
+    }
+
+    #[tokio::test]
+    async fn who_has_been_passed_over_takes_nothing_over() {
+        let (files, ..) = region();
+        write(&files, &manifest(1, 3)).await.unwrap();
+        take_over(&files, 3).await.unwrap();
+        let error = take_over(&files, 2).await.unwrap_err();
+        assert!(matches!(error, Error::TakenOver { found: RegionEpoch(3), .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_of_its_own_epoch_is_kept_as_it_is() {
+        let (files, ..) = region();
+        write(&files, &manifest(4, 6)).await.unwrap();
+        assert_eq!(take_over(&files, 4).await.unwrap(), Some(manifest(4, 6)));
     }
 
     #[tokio::test]
@@ -294,18 +378,19 @@ mod tests {
         manifest(1, 5).remove_older(&files, &table, region).await.unwrap();
         let left = files.list(&paths::manifests(&table, region)).await.unwrap();
         assert_eq!(left.len(), 4, "{left:?}");
-        assert_eq!(Manifest::newest(&files, &table, region).await.unwrap(), manifest(2, 0));
+        assert_eq!(take_over(&files, 2).await.unwrap(), Some(manifest(2, 0)));
     }
 
     #[test]
     fn every_flipped_bit_and_every_truncation_is_noticed() {
         let whole = manifest(3, 1).encode();
-        assert_eq!(Manifest::decode(&whole).unwrap(), manifest(3, 1));
+        let decode = |contents: &[u8]| Manifest::decode(contents, RegionEpoch(3), 1);
+        assert_eq!(decode(&whole).unwrap(), manifest(3, 1));
         for at in 0..whole.len() {
-            assert!(Manifest::decode(&whole[..at]).is_err(), "cut at {at}");
+            assert!(decode(&whole[..at]).is_err(), "cut at {at}");
             let mut flipped = whole.to_vec();
             flipped[at] ^= 1;
-            assert!(Manifest::decode(&flipped).is_err(), "flipped at {at}");
+            assert!(decode(&flipped).is_err(), "flipped at {at}");
         }
     }
 }

@@ -1,7 +1,5 @@
 //! What is written down of a procedure, as values.
 
-use std::collections::BTreeSet;
-
 use basalt_cluster::pb as cluster;
 use basalt_model::{RegionInfo, ServerName, TableName};
 use bytes::Bytes;
@@ -53,7 +51,6 @@ pub(crate) struct Recovery {
     pub(crate) cause: String,
     pub(crate) learnt_ms: u64,
     pub(crate) step: RecoveryStep,
-    pub(crate) regions_with_edits: BTreeSet<[u8; 16]>,
     pub(crate) regions: u32,
     pub(crate) wal_bytes: u64,
     pub(crate) detect_ms: u64,
@@ -67,10 +64,6 @@ pub(crate) struct Recovery {
 pub(crate) enum RecoveryStep {
     /// The death is committed.
     Detected,
-    /// The cuts are committed.
-    Fenced,
-    /// All logs are split.
-    Split,
     /// Every region has another owner.
     Assigned,
 }
@@ -217,17 +210,11 @@ fn read_work(work: pb::procedure_record::Work) -> Result<Work, basalt_cluster::E
 fn read_recovery(record: pb::RecoverServer) -> Result<Recovery, basalt_cluster::Error> {
     let step = match record.step() {
         pb::RecoveryStep::Detected => RecoveryStep::Detected,
-        pb::RecoveryStep::Fenced => RecoveryStep::Fenced,
-        pb::RecoveryStep::Split => RecoveryStep::Split,
         pb::RecoveryStep::Assigned => RecoveryStep::Assigned,
     };
-    let digests = record.regions_with_edits.iter().map(|digest| {
-        <[u8; 16]>::try_from(&digest[..]).map_err(|_| undecodable(&"a digest is not 16 bytes long"))
-    });
     Ok(Recovery {
         server: record.server_name.parse().map_err(bad_word)?,
         step,
-        regions_with_edits: digests.collect::<Result<_, _>>()?,
         boot_id: record.boot_id,
         instance: record.instance,
         cause: record.cause,
@@ -270,8 +257,6 @@ fn write_work(work: &Work) -> pb::procedure_record::Work {
 fn write_recovery(recovery: &Recovery) -> pb::RecoverServer {
     let step = match recovery.step {
         RecoveryStep::Detected => pb::RecoveryStep::Detected,
-        RecoveryStep::Fenced => pb::RecoveryStep::Fenced,
-        RecoveryStep::Split => pb::RecoveryStep::Split,
         RecoveryStep::Assigned => pb::RecoveryStep::Assigned,
     };
     pb::RecoverServer {
@@ -281,7 +266,6 @@ fn write_recovery(recovery: &Recovery) -> pb::RecoverServer {
         cause: recovery.cause.clone(),
         learnt_ms: recovery.learnt_ms,
         step: step.into(),
-        regions_with_edits: recovery.regions_with_edits.iter().map(|d| d.to_vec()).collect(),
         regions: recovery.regions,
         wal_bytes: recovery.wal_bytes,
         detect_ms: recovery.detect_ms,
@@ -312,7 +296,6 @@ pub(crate) mod tests {
             cause: "stream ended".to_owned(),
             learnt_ms: 1_000,
             step: RecoveryStep::Detected,
-            regions_with_edits: BTreeSet::new(),
             regions: 0,
             wal_bytes: 0,
             detect_ms: 3,
@@ -326,8 +309,7 @@ pub(crate) mod tests {
     fn a_procedure_reads_as_it_was_written() {
         let table: TableName = "ns:t".parse().unwrap();
         let mut dead = recovery("a");
-        dead.step = RecoveryStep::Split;
-        dead.regions_with_edits = [[7; 16], [9; 16]].into();
+        dead.step = RecoveryStep::Assigned;
         let works = [
             Work::CreateTable {
                 table: table.clone(),

@@ -1,14 +1,15 @@
-//! Recovers the regions of a dead server: detected → fenced → split → assigned → done.
+//! Recovers the regions of a dead server: fence → split → assign → open.
 //!
-//! What each step reached is written down before the next begins. A step that is done again finds
-//! what it did before: the committed cuts, the parts beside the logs, the regions that have
-//! another owner already.
+//! Until the regions have their next owners, nothing of it is written down but the cuts: a master
+//! that takes over begins again, and finds what was done before: the committed cuts, the parts
+//! beside the logs, the regions that have another owner already. Each write in between would be
+//! waited for while the regions are down.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use basalt_cluster::RegionRecord;
-use basalt_cluster::catalog::Versioned;
-use basalt_model::RegionState;
+use basalt_cluster::catalog::SharedRegion;
+use basalt_model::{RegionState, ServerName};
 use basalt_zk::Op;
 use prost::Message;
 
@@ -27,47 +28,57 @@ const OPEN_WAIT: Duration = Duration::from_secs(1);
 
 /// Takes recovery `id` to its end. Gives the write of its report.
 pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
-    loop {
-        let Some((procedure, mut recovery)) = read(term, id) else { return Ok(Vec::new()) };
-        // The clock of another master may have written the end of the last step.
-        let phase_ms = || term.clock.wall_ms().saturating_sub(procedure.updated_ms);
-        match recovery.step {
-            RecoveryStep::Detected => {
-                let logs = fence::fence(term, &recovery).await?;
-                recovery.wal_bytes = logs.iter().map(|log| log.cut).sum();
-                recovery.fence_ms = phase_ms();
-                recovery.step = RecoveryStep::Fenced;
-            }
-            RecoveryStep::Fenced => {
-                split_logs(term, &mut recovery).await?;
-                recovery.split_ms = phase_ms();
-                recovery.step = RecoveryStep::Split;
-            }
-            RecoveryStep::Split => {
-                // Claimed before they have an owner: the reconciler must not order them too.
-                let view = term.views.now();
-                let owned = view.owned_by(&recovery.server);
-                let _claim = term.claims.claim(owned.map(|region| region.record.encoded_name()));
-                let regions = assign(term, &recovery).await?;
-                recovery.regions += u32::try_from(regions.len()).unwrap_or(u32::MAX);
-                recovery.assign_ms = phase_ms();
-                recovery.step = RecoveryStep::Assigned;
-                log_step(&recovery);
-                // Written down while the regions open: they need not wait for it.
-                let saving = save(term, id, &procedure, recovery);
-                let (saved, opened) = tokio::join!(saving, term.open(regions));
-                saved?;
-                opened?;
-                continue;
-            }
-            RecoveryStep::Assigned => {
-                wait_until_settled(term, &recovery).await?;
-                return Ok(report(term, id, &recovery, phase_ms()));
-            }
-        }
-        log_step(&recovery);
-        save(term, id, &procedure, recovery).await?;
+    let Some((procedure, mut recovery)) = read(term, id) else { return Ok(Vec::new()) };
+    let mut assigned_ms = procedure.updated_ms;
+    if recovery.step == RecoveryStep::Detected {
+        // Claimed before they have an owner: the reconciler must not order them too.
+        let view = term.views.now();
+        let owned = view.owned_by(&recovery.server);
+        let _claim = term.claims.claim(owned.map(|region| region.record.encoded_name()));
+        let regions = recover(term, procedure.updated_ms, &mut recovery).await?;
+        assigned_ms = term.clock.wall_ms();
+        let next = Procedure {
+            updated_ms: assigned_ms,
+            work: Work::RecoverServer(recovery.clone()),
+            ..procedure
+        };
+        // Written down while the regions open: they need not wait for it.
+        let saved = term.journal.update(&term.ledger, id, next, Vec::new());
+        let (saved, opened) = tokio::join!(saved, term.open(regions));
+        saved?;
+        opened?;
     }
+    wait_until_settled(term, &recovery).await?;
+    let replay_ms = term.clock.wall_ms().saturating_sub(assigned_ms);
+    Ok(report(term, id, &recovery, replay_ms))
+}
+
+/// Fences the server, has its logs split, and names other owners. Gives the regions that these are
+/// to open.
+async fn recover(
+    term: &Term,
+    detected_ms: u64,
+    recovery: &mut Recovery,
+) -> Result<Vec<SharedRegion>, StepError> {
+    // The clock of another master may have written when it was detected.
+    let mut phase_began_ms = detected_ms;
+    let mut phase_ms = || {
+        let now_ms = term.clock.wall_ms();
+        now_ms.saturating_sub(std::mem::replace(&mut phase_began_ms, now_ms))
+    };
+    let logs = fence::fence(term, recovery).await?;
+    recovery.wal_bytes = logs.iter().map(|log| log.cut).sum();
+    recovery.fence_ms = phase_ms();
+    tell(recovery, "fenced");
+    let findings = split::split(term, &recovery.server, &logs).await?;
+    recovery.split_ms = phase_ms();
+    tell(recovery, "split");
+    let regions = assign(term, &recovery.server, &findings.regions).await?;
+    recovery.regions = u32::try_from(regions.len()).unwrap_or(u32::MAX);
+    recovery.assign_ms = phase_ms();
+    recovery.step = RecoveryStep::Assigned;
+    tell(recovery, "assigned");
+    Ok(regions)
 }
 
 fn read(term: &Term, id: u64) -> Option<(Procedure, Recovery)> {
@@ -78,46 +89,26 @@ fn read(term: &Term, id: u64) -> Option<(Procedure, Recovery)> {
     }
 }
 
-async fn save(
-    term: &Term,
-    id: u64,
-    procedure: &Procedure,
-    recovery: Recovery,
-) -> Result<(), StepError> {
-    let next = Procedure {
-        updated_ms: term.clock.wall_ms(),
-        work: Work::RecoverServer(recovery),
-        ..procedure.clone()
-    };
-    Ok(term.journal.update(&term.ledger, id, next, Vec::new()).await?)
-}
-
-async fn split_logs(term: &Term, recovery: &mut Recovery) -> Result<(), StepError> {
-    let logs = fence::sealed_logs(term, &recovery.server).await?.unwrap_or_default();
-    let findings = split::split(term, &recovery.server, &logs).await?;
-    recovery.regions_with_edits = findings.regions;
-    Ok(())
-}
-
 /// Names another owner for each region of the dead server. Gives those that are to be opened.
 async fn assign(
     term: &Term,
-    recovery: &Recovery,
-) -> Result<Vec<Versioned<RegionRecord>>, StepError> {
+    dead: &ServerName,
+    regions_with_edits: &BTreeSet<[u8; 16]>,
+) -> Result<Vec<SharedRegion>, StepError> {
     let mut given = Vec::new();
     loop {
         term.settle().await;
         let turn = term.planning.lock().await;
         let view = term.views.now();
         let loads = Loads::of(&view, &term.draining());
-        let plan = take_over::plan(&view, &recovery.server, &recovery.regions_with_edits, loads);
+        let plan = take_over::plan(&view, dead, regions_with_edits, loads);
         if plan.writes.is_empty() && plan.waiting == 0 {
             return Ok(given);
         }
         if plan.writes.is_empty() {
             drop(turn);
             tracing::warn!(
-                server = %recovery.server,
+                server = %dead,
                 regions = plan.waiting,
                 "no region server can take over the regions"
             );
@@ -126,8 +117,7 @@ async fn assign(
             continue;
         }
         let written = term.write_regions(plan.writes).await?;
-        let opening =
-            |region: &Versioned<RegionRecord>| region.record.state == RegionState::Opening;
+        let opening = |region: &SharedRegion| region.record.state == RegionState::Opening;
         given.extend(written.into_iter().filter(opening));
     }
 }
@@ -151,13 +141,14 @@ async fn wait_until_settled(term: &Term, recovery: &Recovery) -> Result<(), Step
     Err(StepError::NotYet(format!("{} regions are to open", opening())))
 }
 
-fn log_step(recovery: &Recovery) {
+fn tell(recovery: &Recovery, step: &'static str) {
     tracing::info!(
         server = %recovery.server,
-        step = ?recovery.step,
+        step,
         wal_bytes = recovery.wal_bytes,
         fence_ms = recovery.fence_ms,
         split_ms = recovery.split_ms,
+        assign_ms = recovery.assign_ms,
         "recovery"
     );
 }

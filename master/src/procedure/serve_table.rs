@@ -78,14 +78,14 @@ fn in_state(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::testing::view;
+    use crate::view::testing::{record_in, view};
 
     #[test]
     fn regions_are_found_by_their_state() {
         let mut view = view(&["a"], 3);
         let table = "t".parse().unwrap();
         let first = view.regions.values_mut().next().unwrap();
-        first.record.state = RegionState::Closing;
+        record_in(first).state = RegionState::Closing;
         let name = first.record.encoded_name();
         assert_eq!(in_state(&view, &table, |state| state != RegionState::Open), [name]);
         assert_eq!(in_state(&view, &table, |state| state == RegionState::Open).len(), 2);

@@ -174,7 +174,6 @@ impl Term {
             cause: death.cause.to_owned(),
             learnt_ms: death.learnt_ms,
             step: RecoveryStep::Detected,
-            regions_with_edits: Default::default(),
             regions: 0,
             wal_bytes: 0,
             detect_ms: now_ms.saturating_sub(death.learnt_ms),

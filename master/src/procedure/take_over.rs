@@ -51,7 +51,7 @@ pub(super) fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::testing::{server, view};
+    use crate::view::testing::{record_in, record_of, server, view};
     use basalt_model::TableState;
 
     fn edits_of_all(view: &View) -> BTreeSet<[u8; 16]> {
@@ -86,7 +86,7 @@ mod tests {
     fn logs_of_earlier_owners_are_still_needed() {
         let (mut view, loads) = after_a_death();
         for region in view.regions.values_mut() {
-            region.record.unflushed = vec![server("x")];
+            record_in(region).unflushed = vec![server("x")];
         }
         let name = *view.owned_by(&server("a")).next().unwrap().record.encoded_name().digest();
         let plan = plan(&view, &server("a"), &[name].into(), loads);
@@ -103,7 +103,7 @@ mod tests {
     fn a_name_is_not_listed_twice() {
         let (mut view, loads) = after_a_death();
         for region in view.regions.values_mut() {
-            region.record.unflushed = vec![server("a")];
+            record_in(region).unflushed = vec![server("a")];
         }
         let plan = plan(&view, &server("a"), &edits_of_all(&view), loads);
         assert!(plan.writes.iter().all(|write| write.record.unflushed == [server("a")]));
@@ -129,9 +129,9 @@ mod tests {
         let (mut view, loads) = after_a_death();
         let names: Vec<_> =
             view.owned_by(&server("a")).map(|region| region.record.encoded_name()).collect();
-        view.regions.get_mut(&names[0]).unwrap().record.state = RegionState::Opening;
-        view.regions.get_mut(&names[1]).unwrap().record.state = RegionState::Closing;
-        view.regions.get_mut(&names[2]).unwrap().record.state = RegionState::Closed;
+        record_of(&mut view, &names[0]).state = RegionState::Opening;
+        record_of(&mut view, &names[1]).state = RegionState::Closing;
+        record_of(&mut view, &names[2]).state = RegionState::Closed;
         let plan = plan(&view, &server("a"), &BTreeSet::new(), loads);
         assert_eq!(plan.writes.len(), 3);
         assert!(plan.writes.iter().all(|write| write.record.state == RegionState::Opening));
@@ -152,7 +152,7 @@ mod tests {
         let (mut view, loads) = after_a_death();
         let first = plan(&view, &server("a"), &BTreeSet::new(), loads);
         for write in first.writes {
-            view.regions.get_mut(&write.name).unwrap().record = write.record;
+            *record_of(&mut view, &write.name) = write.record;
         }
         let loads = Loads::of(&view, &BTreeSet::new());
         assert_eq!(plan(&view, &server("a"), &BTreeSet::new(), loads), TakeOver::default());

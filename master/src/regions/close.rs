@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use basalt_cluster::catalog::Versioned;
+use basalt_cluster::catalog::SharedRegion;
 use basalt_cluster::{RegionRecord, pb};
 use basalt_model::{EncodedRegionName, RegionState, ServerName};
 use futures::StreamExt;
@@ -92,7 +92,7 @@ impl Term {
         &self,
         destinations: &BTreeMap<EncodedRegionName, ServerName>,
         next: impl Fn(&RegionRecord) -> Option<RegionRecord>,
-    ) -> Result<Vec<Versioned<RegionRecord>>, StepError> {
+    ) -> Result<Vec<SharedRegion>, StepError> {
         let view = self.views.now();
         self.write_regions(plan_closings(&view, destinations.keys().copied())).await?;
         let destinations =
@@ -106,7 +106,7 @@ impl Term {
         &self,
         destinations: &BTreeMap<EncodedRegionName, Option<ServerName>>,
         next: impl Fn(&RegionRecord) -> Option<RegionRecord>,
-    ) -> Result<Vec<Versioned<RegionRecord>>, StepError> {
+    ) -> Result<Vec<SharedRegion>, StepError> {
         let mut closed = self.order_closes(destinations).await;
         let mut written = Vec::new();
         for _ in 0..TRIES_MAX {
@@ -226,14 +226,14 @@ fn is_let_go(record: &RegionRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::testing::view;
+    use crate::view::testing::{record_of, view};
 
     #[test]
     fn only_what_is_served_is_closed_and_keeps_its_epoch() {
         let mut view = view(&["a"], 3);
         let names: Vec<_> = view.regions.keys().copied().collect();
-        view.regions.get_mut(&names[0]).unwrap().record.state = RegionState::Closed;
-        view.regions.get_mut(&names[1]).unwrap().record.state = RegionState::Closing;
+        record_of(&mut view, &names[0]).state = RegionState::Closed;
+        record_of(&mut view, &names[1]).state = RegionState::Closing;
         let writes = plan_closings(&view, names.iter().copied());
         assert_eq!(writes.len(), 1);
         assert_eq!(writes[0].name, names[2]);

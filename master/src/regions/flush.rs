@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use basalt_cluster::catalog::Versioned;
-use basalt_cluster::{RegionRecord, pb};
+use basalt_cluster::catalog::SharedRegion;
+use basalt_cluster::pb;
 use basalt_model::{RegionState, ServerName};
 use futures::StreamExt;
 
@@ -21,7 +21,7 @@ impl Term {
     pub(crate) async fn flush_regions<'a>(
         &self,
         view: &'a View,
-        regions: impl Iterator<Item = &'a Versioned<RegionRecord>>,
+        regions: impl Iterator<Item = &'a SharedRegion>,
     ) -> usize {
         let mut left = 0;
         let mut by_owner: BTreeMap<&ServerName, Vec<String>> = BTreeMap::new();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use basalt_cluster::catalog::Versioned;
+use basalt_cluster::catalog::SharedRegion;
 use basalt_cluster::records::write_descriptor;
 use basalt_cluster::{RegionRecord, pb};
 use basalt_model::{EncodedRegionName, RegionState, ServerName};
@@ -57,11 +57,8 @@ impl Term {
     ///
     /// # Errors
     /// Those of writing.
-    pub(crate) async fn open(
-        &self,
-        assigned: Vec<Versioned<RegionRecord>>,
-    ) -> Result<(), StepError> {
-        let mut pending: BTreeMap<EncodedRegionName, Versioned<RegionRecord>> =
+    pub(crate) async fn open(&self, assigned: Vec<SharedRegion>) -> Result<(), StepError> {
+        let mut pending: BTreeMap<EncodedRegionName, SharedRegion> =
             assigned.into_iter().map(|region| (region.record.encoded_name(), region)).collect();
         let _claim = self.claims.claim(pending.keys().copied());
         let mut failures: BTreeMap<EncodedRegionName, u32> = BTreeMap::new();
@@ -118,7 +115,7 @@ impl Term {
 
     async fn order_opens(
         &self,
-        pending: &BTreeMap<EncodedRegionName, Versioned<RegionRecord>>,
+        pending: &BTreeMap<EncodedRegionName, SharedRegion>,
     ) -> Vec<pb::RegionOutcome> {
         let view = self.views.now();
         let mut by_owner: BTreeMap<&ServerName, Vec<pb::OpenRegion>> = BTreeMap::new();
@@ -207,7 +204,7 @@ fn plan_assignments(
 fn plan_elsewhere(
     view: &View,
     failed: &[EncodedRegionName],
-    pending: &BTreeMap<EncodedRegionName, Versioned<RegionRecord>>,
+    pending: &BTreeMap<EncodedRegionName, SharedRegion>,
     draining: &BTreeSet<ServerName>,
 ) -> Vec<RegionWrite> {
     let writes = failed.iter().filter_map(|name| pending.get(name)).filter_map(|region| {
@@ -235,12 +232,12 @@ fn is_still_to_open(view: &View, record: &RegionRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::testing::{server, view};
+    use crate::view::testing::{record_in, record_of, server, view};
     use basalt_model::TableState;
 
     fn closed(mut view: View) -> View {
         for region in view.regions.values_mut() {
-            region.record.state = RegionState::Closed;
+            record_in(region).state = RegionState::Closed;
         }
         view
     }
@@ -279,14 +276,14 @@ mod tests {
         let mut view = view(&["a", "b"], 2);
         let region = view.regions.values_mut().find(|r| r.record.server == Some(server("a")));
         let region = region.unwrap();
-        region.record.state = RegionState::Opening;
+        record_in(region).state = RegionState::Opening;
         let region = region.clone();
         let name = region.record.encoded_name();
         let pending = [(name, region.clone())].into();
         let writes = plan_elsewhere(&view, &[name], &pending, &BTreeSet::new());
         assert_eq!(writes[0].record.server, Some(server("b")));
         assert_eq!(writes[0].record.epoch, region.record.epoch.next());
-        view.regions.get_mut(&name).unwrap().record.state = RegionState::Open;
+        record_of(&mut view, &name).state = RegionState::Open;
         assert_eq!(plan_elsewhere(&view, &[name], &pending, &BTreeSet::new()), []);
     }
 }

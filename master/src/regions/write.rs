@@ -1,10 +1,11 @@
 //! Writing region records: in bulk, each over the version it was decided on.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_cluster::RegionRecord;
-use basalt_cluster::catalog::Versioned;
+use basalt_cluster::catalog::{SharedRegion, Versioned};
 use basalt_model::{EncodedRegionName, RegionState, ServerName};
 use basalt_zk::proto::{ErrorCode, Stat};
 use basalt_zk::{Op, OpResult};
@@ -33,7 +34,7 @@ impl Term {
     pub(crate) async fn write_regions(
         &self,
         writes: Vec<RegionWrite>,
-    ) -> Result<Vec<Versioned<RegionRecord>>, StepError> {
+    ) -> Result<Vec<SharedRegion>, StepError> {
         let nodes = self.ledger.nodes();
         let operations = writes.into_iter().map(|write| {
             let path = nodes.region(write.name);
@@ -212,7 +213,7 @@ fn named_owners(batch: &[RegionWrite]) -> BTreeSet<ServerName> {
     opening.filter_map(|write| write.record.server.clone()).collect()
 }
 
-fn committed(batch: Vec<RegionWrite>, results: &[OpResult]) -> Vec<Versioned<RegionRecord>> {
+fn committed(batch: Vec<RegionWrite>, results: &[OpResult]) -> Vec<SharedRegion> {
     let regions = batch.into_iter().zip(results).filter_map(|(write, result)| match result {
         OpResult::SetData(stat) => Some(versioned(write.record, stat)),
         _ => None,
@@ -220,7 +221,7 @@ fn committed(batch: Vec<RegionWrite>, results: &[OpResult]) -> Vec<Versioned<Reg
     regions.collect()
 }
 
-fn created(records: Vec<RegionRecord>, results: &[OpResult]) -> Vec<Versioned<RegionRecord>> {
+fn created(records: Vec<RegionRecord>, results: &[OpResult]) -> Vec<SharedRegion> {
     let regions = records.into_iter().zip(results).filter_map(|(record, result)| match result {
         OpResult::Create { stat, .. } => Some(versioned(record, stat)),
         _ => None,
@@ -228,6 +229,6 @@ fn created(records: Vec<RegionRecord>, results: &[OpResult]) -> Vec<Versioned<Re
     regions.collect()
 }
 
-fn versioned(record: RegionRecord, stat: &Stat) -> Versioned<RegionRecord> {
-    Versioned { record, version: stat.version, zxid: stat.mzxid.0 }
+fn versioned(record: RegionRecord, stat: &Stat) -> SharedRegion {
+    Arc::new(Versioned { record, version: stat.version, zxid: stat.mzxid.0 })
 }

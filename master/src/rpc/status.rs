@@ -161,12 +161,12 @@ fn region_counts(view: &View) -> Vec<pb::TableRegionStatesCount> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::testing::view;
+    use crate::view::testing::{record_in, view};
 
     #[test]
     fn regions_are_counted_by_state() {
         let mut view = view(&["a"], 3);
-        view.regions.values_mut().next().unwrap().record.state = RegionState::Opening;
+        record_in(view.regions.values_mut().next().unwrap()).state = RegionState::Opening;
         let counts = region_counts(&view);
         assert_eq!(counts.len(), 1);
         assert_eq!(counts[0].region_states_count.open_regions, 2);

@@ -162,7 +162,7 @@ impl Cluster {
             self.catalog.servers().into_keys().map(|server| (server, 0)).collect();
         for region in self.catalog.regions().into_values() {
             if region.record.state == RegionState::Open
-                && let Some(count) = region.record.server.and_then(|s| counts.get_mut(&s))
+                && let Some(count) = region.record.server.as_ref().and_then(|s| counts.get_mut(s))
             {
                 *count += 1;
             }
@@ -298,7 +298,7 @@ async fn the_regions_of_a_killed_server_are_served_by_the_others() {
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert!(cluster.disk.exists(&paths::fenced_logs(&dead)).await.unwrap());
     for (name, region) in regions {
-        let mut flushed = region.record;
+        let mut flushed = region.record.clone();
         flushed.unflushed.clear();
         let path = nodes.region(name);
         cluster.client.set_data(&path, flushed.encode(), None).await.unwrap();

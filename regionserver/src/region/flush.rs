@@ -24,6 +24,13 @@ use super::{Region, Result};
 /// Where store files are written before they are put in their place, as `<epoch>-<name>`.
 pub(super) const TMP_FOLDER: &str = ".tmp";
 
+/// Who holds it may flush.
+#[derive(Default)]
+pub(super) struct FlushTurn {
+    /// What owners before us left behind has been removed.
+    has_tidied: bool,
+}
+
 /// A store file that is whole and in its place.
 pub(super) struct NewFile {
     pub(super) file: Arc<StoreFile>,
@@ -35,8 +42,12 @@ pub(super) struct NewFile {
 impl Region {
     /// Flushes all edits made so far. Returns how many bytes of store files that made.
     pub(crate) async fn flush(&self) -> Result<u64> {
-        let _turn = self.flush_turn.lock().await;
+        let mut turn = self.flush_turn.lock().await;
         let Some(flushed) = self.begin_flush() else { return Ok(0) };
+        if !turn.has_tidied {
+            self.remove_leftovers().await?;
+            turn.has_tidied = true;
+        }
         self.settle().await?;
         let state = self.state.load_full();
         let mut files = BTreeMap::new();
@@ -59,6 +70,23 @@ impl Region {
         self.commit_flush(flushed, &files, entries).await?;
         info!(region = %self.encoded_name, up_to = %flushed, files = files.len(), bytes, "flushed");
         Ok(bytes)
+    }
+
+    /// Removes what owners before us wrote aside and never put in its place: files of lower epochs
+    /// only, as the region may be another's by now. Not while the region is opened: that has no
+    /// time for it.
+    async fn remove_leftovers(&self) -> Result<()> {
+        let files = &self.shared.files;
+        let tmp = paths::region(&self.info.table, self.encoded_name).join(TMP_FOLDER);
+        for entry in files.list(&tmp).await? {
+            if epoch_of_aside(&entry.name).is_some_and(|epoch| epoch < self.epoch) {
+                match files.delete_file(&tmp.join(&entry.name)).await {
+                    Err(error) if !error.is_not_found() => return Err(error.into()),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Swaps the memstores, if there is anything in them. Returns up to where they go.
@@ -221,6 +249,6 @@ fn aside_name(epoch: RegionEpoch, name: &str) -> String {
 }
 
 /// Under which ownership a file was written aside.
-pub(super) fn epoch_of_aside(name: &str) -> Option<RegionEpoch> {
+fn epoch_of_aside(name: &str) -> Option<RegionEpoch> {
     name.split_once('-')?.0.parse().ok().map(RegionEpoch)
 }

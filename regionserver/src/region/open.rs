@@ -1,6 +1,6 @@
 //! Opening a region: for the first time, after a move, and after the death of its owner, all alike.
 //!
-//! newest manifest → own manifest under the new epoch → store files → replay of the sealed logs that
+//! newest manifest, put under the new epoch → store files → replay of the sealed logs that
 //! the record names → OPENING becomes OPEN on condition of the record's version. A late order
 //! therefore opens nothing.
 
@@ -14,13 +14,13 @@ use basalt_cluster::RegionRecord;
 use basalt_model::{SequenceId, TableDescriptor, paths};
 use basalt_storage::manifest::{FileEntry, Manifest};
 use basalt_storage::nonces::Nonces;
-use basalt_storage::store_file::StoreFile;
+use basalt_storage::store_file::{self, StoreFile};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::flush::{TMP_FOLDER, epoch_of_aside};
+use super::flush::TMP_FOLDER;
 use super::row_locks::RowLocks;
 use super::state::RegionState;
 use super::{Region, Result, Shared, WriteOrder};
@@ -44,15 +44,7 @@ pub(crate) struct Opened {
 
 /// Opens a region up to where only its record has to be changed.
 pub(crate) async fn open(shared: Shared, request: OpenRegion) -> Result<Opened> {
-    let opened = try_open(shared.clone(), &request).await;
-    if opened.is_err() {
-        remove_older_manifests(&shared, &request.record).await;
-    }
-    opened
-}
-
-async fn try_open(shared: Shared, request: &OpenRegion) -> Result<Opened> {
-    let region = Region::from_files(shared, request).await?;
+    let region = Region::from_files(shared, &request).await?;
     let begun = Instant::now();
     let mut replayed_bytes = 0;
     for sealed in &request.sealed {
@@ -74,17 +66,10 @@ impl Region {
     async fn from_files(shared: Shared, request: &OpenRegion) -> Result<Self> {
         let info = request.record.info.clone();
         let encoded_name = info.encoded_name();
-        make_folders(&shared, request).await?;
-        let found = Manifest::newest(&shared.files, &info.table, encoded_name).await?;
-        let mut nonces = Nonces::default();
-        found.nonces.iter().cloned().for_each(|entry| nonces.insert(entry));
         // From here on, what an earlier owner still writes is not seen.
-        // One of the same epoch is ours, of an attempt to open that failed half-way.
-        let is_ours = found.epoch == request.record.epoch;
-        let number = if is_ours { found.number + 1 } else { 0 };
-        let manifest = Manifest { epoch: request.record.epoch, number, ..found };
-        manifest.write(&shared.files, &info.table, encoded_name).await?;
-        remove_leftovers(&shared, request).await?;
+        let manifest = take_over(&shared, request).await?;
+        let mut nonces = Nonces::default();
+        manifest.nonces.iter().cloned().for_each(|entry| nonces.insert(entry));
         let mut state = RegionState::empty(&request.table);
         for (name, family) in &mut state.families {
             let name = String::from_utf8_lossy(name);
@@ -146,6 +131,27 @@ impl Region {
     }
 }
 
+/// The region's newest manifest, under our epoch; the first one if there was none.
+async fn take_over(shared: &Shared, request: &OpenRegion) -> Result<Manifest> {
+    let (info, epoch) = (&request.record.info, request.record.epoch);
+    let (files, name) = (&shared.files, info.encoded_name());
+    let found = Manifest::take_over(files, &info.table, name, epoch).await?;
+    let is_first = found.is_none();
+    let mut manifest = found.unwrap_or_else(|| Manifest { epoch, ..Manifest::default() });
+    let known = manifest.families.len();
+    // A manifest lists the families that have a folder, with files or without.
+    for family in request.table.families.keys() {
+        manifest.families.entry(family.clone()).or_default();
+    }
+    if manifest.families.len() > known {
+        make_folders(shared, request).await?;
+    }
+    if is_first {
+        manifest.write(files, &info.table, name).await?;
+    }
+    Ok(manifest)
+}
+
 async fn make_folders(shared: &Shared, request: &OpenRegion) -> Result<()> {
     const DESCRIBED: &str = ".regioninfo";
     let info = &request.record.info;
@@ -182,36 +188,6 @@ fn region_info_file(info: &basalt_model::RegionInfo) -> Bytes {
     bytes.freeze()
 }
 
-/// Each try to open a region writes a manifest: of those that failed, only the last are kept. What
-/// they say is in ours too, if that was written.
-async fn remove_older_manifests(shared: &Shared, record: &RegionRecord) {
-    let (info, name) = (&record.info, record.encoded_name());
-    let own = Manifest { epoch: record.epoch, ..Manifest::default() };
-    let path = paths::manifest(&info.table, name, own.epoch, own.number);
-    if !matches!(shared.files.exists(&path).await, Ok(true)) {
-        return;
-    }
-    if let Err(error) = own.remove_older(&shared.files, &info.table, name).await {
-        tracing::warn!(region = %info, %error, "older manifests are still there");
-    }
-}
-
-/// Removes what owners before us wrote aside and never put in its place: files of lower epochs
-/// only, as this order may be late and the region another's by now.
-async fn remove_leftovers(shared: &Shared, request: &OpenRegion) -> Result<()> {
-    let info = &request.record.info;
-    let tmp = paths::region(&info.table, info.encoded_name()).join(TMP_FOLDER);
-    for entry in shared.files.list(&tmp).await? {
-        if epoch_of_aside(&entry.name).is_some_and(|epoch| epoch < request.record.epoch) {
-            match shared.files.delete_file(&tmp.join(&entry.name)).await {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Opens a store file where it should be, or in the archive, where an owner that had been passed over
 /// may have put it; then it is put back.
 async fn open_file(
@@ -222,14 +198,17 @@ async fn open_file(
 ) -> Result<Arc<StoreFile>> {
     let info = &request.record.info;
     let path = paths::family(&info.table, info.encoded_name(), family).join(&entry.name);
-    if !shared.files.exists(&path).await? {
-        let archived = paths::archived(&path);
-        if shared.files.exists(&archived).await? {
-            shared.files.rename(&archived, &path).await?;
+    let open = async || StoreFile::open(&shared.files, &path, Arc::clone(&shared.blocks)).await;
+    let opened = match open().await {
+        Err(store_file::Error::File(error)) if error.is_not_found() => {
+            match shared.files.rename(&paths::archived(&path), &path).await {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => open().await,
+            }
         }
-    }
-    let blocks = Arc::clone(&shared.blocks);
-    Ok(Arc::new(StoreFile::open(&shared.files, &path, blocks).await?))
+        opened => opened,
+    };
+    Ok(Arc::new(opened?))
 }
 
 /// The sealed logs that a record needs, for each of its unflushed servers, out of `known`.

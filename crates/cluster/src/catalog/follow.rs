@@ -233,7 +233,7 @@ impl Follower {
                 Some((data, version, zxid)) => {
                     let record = RegionRecord::decode(&data)?;
                     debug!(%region, state = ?record.state, epoch = %record.epoch, "region record");
-                    self.state.write().put_region(Versioned { record, version, zxid });
+                    self.state.write().put_region(region, Versioned { record, version, zxid });
                 }
                 None => self.state.write().remove_region(region),
             }

@@ -15,12 +15,12 @@ use basalt_model::{EncodedRegionName, ServerName, TableName};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::{RegionRecord, TableRecord, pb};
+use crate::{TableRecord, pb};
 
 pub use follow::follow;
 use state::CatalogState;
-pub use state::Versioned;
 pub(crate) use state::{MetaRow, MetaSubject};
+pub use state::{SharedRegion, Versioned};
 
 /// The copy; a cheap handle.
 #[derive(Clone, Debug)]
@@ -39,22 +39,22 @@ impl Catalog {
     }
 
     /// The region of this name.
-    pub fn region(&self, region: EncodedRegionName) -> Option<Versioned<RegionRecord>> {
+    pub fn region(&self, region: EncodedRegionName) -> Option<SharedRegion> {
         self.state.read().regions.get(&region).cloned()
     }
 
     /// All regions.
-    pub fn regions(&self) -> BTreeMap<EncodedRegionName, Versioned<RegionRecord>> {
+    pub fn regions(&self) -> BTreeMap<EncodedRegionName, SharedRegion> {
         self.state.read().regions.clone()
     }
 
     /// The regions of a table in the order of their rows.
-    pub fn regions_of(&self, table: &TableName) -> Vec<Versioned<RegionRecord>> {
+    pub fn regions_of(&self, table: &TableName) -> Vec<SharedRegion> {
         self.state.read().regions_of(table)
     }
 
     /// The primary region of `table` that `row` belongs to.
-    pub fn region_of(&self, table: &TableName, row: &[u8]) -> Option<Versioned<RegionRecord>> {
+    pub fn region_of(&self, table: &TableName, row: &[u8]) -> Option<SharedRegion> {
         self.state.read().region_of(table, row)
     }
 

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use basalt_hbase_rpc::meta;
 use basalt_model::{EncodedRegionName, ReplicaId, ServerName, TableName};
@@ -21,6 +22,9 @@ pub struct Versioned<T> {
     pub zxid: i64,
 }
 
+/// A region's record as everybody who looks at it shares it.
+pub type SharedRegion = Arc<Versioned<RegionRecord>>;
+
 /// A row of `hbase:meta`, in that table's own order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct MetaRow(pub(crate) Bytes);
@@ -37,7 +41,7 @@ pub(crate) enum MetaSubject {
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct CatalogState {
-    pub(super) regions: BTreeMap<EncodedRegionName, Versioned<RegionRecord>>,
+    pub(super) regions: BTreeMap<EncodedRegionName, SharedRegion>,
     pub(super) rows: BTreeMap<MetaRow, MetaSubject>,
     pub(super) tables: BTreeMap<TableName, Versioned<TableRecord>>,
     pub(super) servers: BTreeMap<ServerName, pb::ServerRecord>,
@@ -49,16 +53,16 @@ pub(super) struct CatalogState {
 
 impl CatalogState {
     /// Takes a record in, unless a newer one is here already.
-    pub(super) fn put_region(&mut self, record: Versioned<RegionRecord>) {
-        let name = record.record.encoded_name();
-        if self.regions.get(&name).is_some_and(|known| known.zxid > record.zxid) {
+    pub(super) fn put_region(&mut self, name: EncodedRegionName, record: Versioned<RegionRecord>) {
+        let known = self.regions.get(&name);
+        if known.is_some_and(|known| known.zxid > record.zxid) {
             return;
         }
         let info = &record.record.info;
-        if info.replica == ReplicaId(0) {
+        if known.is_none() && info.replica == ReplicaId(0) {
             self.rows.insert(MetaRow(info.name()), MetaSubject::Region(name));
         }
-        self.regions.insert(name, record);
+        self.regions.insert(name, Arc::new(record));
     }
 
     pub(super) fn remove_region(&mut self, name: EncodedRegionName) {
@@ -85,24 +89,20 @@ impl CatalogState {
         }
     }
 
-    pub(super) fn regions_of(&self, table: &TableName) -> Vec<Versioned<RegionRecord>> {
+    pub(super) fn regions_of(&self, table: &TableName) -> Vec<SharedRegion> {
         let rows = MetaRow(meta::first_row(table))..MetaRow(meta::end_row(table));
         self.rows.range(rows).filter_map(|(_, subject)| self.region(subject)).cloned().collect()
     }
 
-    pub(super) fn region_of(
-        &self,
-        table: &TableName,
-        row: &[u8],
-    ) -> Option<Versioned<RegionRecord>> {
+    pub(super) fn region_of(&self, table: &TableName, row: &[u8]) -> Option<SharedRegion> {
         let last = MetaRow(meta::search_row(table, row));
         let mut before = self.rows.range((Bound::Unbounded, Bound::Included(last))).rev();
         let region = self.region(before.next()?.1)?;
         let info = &region.record.info;
-        (info.table == *table && info.contains(row)).then(|| region.clone())
+        (info.table == *table && info.contains(row)).then(|| Arc::clone(region))
     }
 
-    fn region(&self, subject: &MetaSubject) -> Option<&Versioned<RegionRecord>> {
+    fn region(&self, subject: &MetaSubject) -> Option<&SharedRegion> {
         match subject {
             MetaSubject::Region(name) => self.regions.get(name),
             MetaSubject::Table(_) => None,
@@ -140,10 +140,14 @@ mod tests {
         Versioned { record, version: 0, zxid }
     }
 
+    fn put(state: &mut CatalogState, record: Versioned<RegionRecord>) {
+        state.put_region(record.record.encoded_name(), record);
+    }
+
     fn state() -> CatalogState {
         let mut state = CatalogState::default();
         for (start, end) in [("", "b"), ("b", "m"), ("m", "")] {
-            state.put_region(record(start, end, 5));
+            put(&mut state, record(start, end, 5));
         }
         state
     }
@@ -164,8 +168,8 @@ mod tests {
         let mut state = state();
         let mut newer = record("b", "m", 9);
         newer.version = 3;
-        state.put_region(newer.clone());
-        state.put_region(record("b", "m", 8));
-        assert_eq!(state.regions_of(&"t".parse().unwrap())[1], newer);
+        put(&mut state, newer.clone());
+        put(&mut state, record("b", "m", 8));
+        assert_eq!(*state.regions_of(&"t".parse().unwrap())[1], newer);
     }
 }

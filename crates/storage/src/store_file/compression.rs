@@ -4,6 +4,7 @@
 //! `u32 raw length (u32 compressed length | compressed bytes)+`, repeated. Of zstd, the bare frame
 //! that Hadoop's native codec writes is read too.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 
 use basalt_model::Compression;
@@ -194,9 +195,21 @@ fn decompress_piece(
             snap::raw::Decoder::new().decompress(piece, out).map_err(|e| e.to_string())
         }
         Compression::Lz4 => lz4_flex::block::decompress_into(piece, out).map_err(|e| e.to_string()),
-        _ => zstd::bulk::decompress_to_buffer(piece, out).map_err(|e| e.to_string()),
+        _ => unzstd(piece, out).map_err(|e| e.to_string()),
     };
     decompressed.map_err(|reason| Damage::Compression { codec: codec_name(compression), reason })
+}
+
+fn unzstd(piece: &[u8], out: &mut [u8]) -> std::io::Result<usize> {
+    thread_local! {
+        /// Its tables are 100 KB: making them anew costs more than most blocks.
+        static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
+            const { RefCell::new(None) };
+    }
+    DECOMPRESSOR.with_borrow_mut(|decompressor| match decompressor {
+        Some(decompressor) => decompressor.decompress_to_buffer(piece, out),
+        none => none.insert(zstd::bulk::Decompressor::new()?).decompress_to_buffer(piece, out),
+    })
 }
 
 #[cfg(test)]

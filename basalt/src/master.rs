@@ -7,6 +7,7 @@ use basalt_fs::LocalFileSystem;
 use basalt_master::{Config, DeclaredTable, Timers};
 use tokio::sync::oneshot;
 
+use crate::health;
 use crate::role::{self, RoleContext};
 use crate::role_config::{MasterSettings, RoleFile};
 
@@ -14,6 +15,7 @@ use crate::role_config::{MasterSettings, RoleFile};
 pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<()> {
     let RoleContext { file, instance, seams, shutdown } = context;
     let files = Arc::new(LocalFileSystem::open(&file.settings.server.storage)?);
+    health::serve(&seams.network, file.settings.server.web_listen).await?;
     let mut config = config(&file, instance)?;
     let (ready, is_ready) = oneshot::channel();
     config.ready = Some(ready);

@@ -6,6 +6,7 @@ use basalt_fs::LocalFileSystem;
 use basalt_regionserver::{Config, RegionConfig};
 use tokio::sync::oneshot;
 
+use crate::health;
 use crate::role::{self, RoleContext};
 use crate::role_config::{RegionServerSettings, RoleFile};
 
@@ -16,6 +17,7 @@ const CALLS_MAX: usize = 16_384;
 pub(crate) async fn run(context: RoleContext<RegionServerSettings>) -> anyhow::Result<()> {
     let RoleContext { file, instance, seams, shutdown } = context;
     let files = Arc::new(LocalFileSystem::open(&file.settings.server.storage)?);
+    health::serve(&seams.network, file.settings.server.web_listen).await?;
     let mut config = config(&file, instance)?;
     let (ready, is_ready) = oneshot::channel();
     config.ready = Some(ready);

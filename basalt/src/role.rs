@@ -88,6 +88,7 @@ where
         let process = file.process.clone();
         let instance = arguments.instance(&seams)?;
         tracing::info!(process, instance, "starting");
+        health::record_metrics()?;
         if let Some(address) = arguments.health {
             health::serve(&seams.network, address).await?;
         }

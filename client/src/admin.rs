@@ -104,6 +104,22 @@ impl Admin {
         self.finish(table, response.proc_id).await
     }
 
+    /// Gives a table another descriptor, and waits until its regions are served by it.
+    ///
+    /// # Errors
+    /// Any [`Error`]; the exception `TableNotFound` if there is no such table.
+    pub async fn modify_table(&self, table: &TableDescriptor) -> Result<()> {
+        let request = pb::ModifyTableRequest {
+            table_name: schema::table_name_to_message(&table.name),
+            table_schema: schema::table_to_message(table),
+            nonce_group: Some(self.connection.shared.nonce_group),
+            nonce: Some(self.connection.shared.nonce()),
+            reopen_regions: Some(true),
+        };
+        let response: pb::ModifyTableResponse = self.ask("ModifyTable", &request).await?;
+        self.finish(&table.name, response.proc_id).await
+    }
+
     /// The names of all tables but HBase's own.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod handshake;
 mod identity;
 mod member;
+mod metrics;
 mod outgoing;
 mod proposals;
 mod raft;

@@ -19,6 +19,7 @@ use crate::config::{BoundAddresses, Config};
 use crate::error::Error;
 use crate::expiry::Expiry;
 use crate::member::{Latency, Leadership, Member};
+use crate::metrics;
 use crate::proposals::Proposals;
 use crate::raft::types::SnapshotMeta;
 use crate::raft::{
@@ -147,6 +148,11 @@ async fn start(
         latency: Latency::default(),
     });
     tasks.spawn(follow_leadership(Arc::clone(&member), leadership_sender));
+    let shared = Arc::clone(&member);
+    tasks.spawn(async move {
+        metrics::report(shared).await;
+        Ok(())
+    });
     let shared = Arc::clone(&member);
     tasks.spawn(async move {
         shared.propose_all().await;

@@ -1,13 +1,32 @@
 #!/bin/bash
-# fault.sh force-delete|kill|wait-ready ROLE: what the probe runs as a fault or a repair; $VICTIM is the
-# host:port of the server that is concerned.
+# fault.sh force-delete|kill|lose-node|cut-node|wait-ready|wait-replaced ROLE: what the probe runs as a
+# fault or a repair; $VICTIM is the host:port of the server that is concerned.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+cd "$(dirname "$(readlink -f "$0")")"
+. ./lib.sh
 role=$2
+another_uid() { [ "$(k get pod "$1" -o jsonpath='{.metadata.uid}')" != "$2" ]; }
 case $1 in
 # What chaos-mesh's pod-kill does.
 force-delete) k delete pod "$(pod_at "$VICTIM")" --grace-period=0 --force >/dev/null 2>&1 ;;
 kill) kill -9 "$(process_at "$VICTIM" "$role")" ;;
+# All of a node of the lab at once, or its link alone. The pod that was on it is remembered.
+lose-node|cut-node)
+  pod=$(pod_at "$VICTIM")
+  node=$(k get pod "$pod" -o jsonpath='{.spec.nodeName}')
+  echo "$pod $(k get pod "$pod" -o jsonpath='{.metadata.uid}') $node" >"$RESULTS/lost"
+  case $1 in lose-node) ./node.sh kill "${node#n}" ;; cut-node) ./node.sh cut "${node#n}" ;; esac
+  echo "[kube]   $pod was on $node" >&2 ;;
+# The stuck pod gives way to another one while the node is still away; then the node comes back.
+wait-replaced)
+  read -r pod uid node <"$RESULTS/lost"
+  from=$(now_ms)
+  until_true 120 another_uid "$pod" "$uid"
+  echo "[kube]   $pod was replaced after $(($(now_ms) - from)) ms more" >&2
+  if [ -e "/sys/fs/cgroup/freezer/kn${node#n}/cgroup.procs" ] && kill -0 "$(cat "$W/run/$node.pid")" 2>/dev/null
+  then ./node.sh join "${node#n}"; else ./node.sh start "${node#n}"; fi
+  kubectl wait --for=condition=Ready "node/$node" --timeout=90s >/dev/null
+  until_true 180 is_phase Ready ;;
 # The cluster as it was, and some seconds for the kubelet's back-off not to add up.
 wait-ready) until_true 120 is_phase Ready ;;
 *) echo "no such fault: $1" >&2; exit 2 ;;

@@ -14,7 +14,8 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 . ./lib.sh
 
-STEPS=${STEPS:-install available table probe force-delete kill kill-master scale roll bad hygiene}
+STEPS=${STEPS:-install available table probe force-delete kill kill-master scale roll api-away
+  lost-node cut-node bad hygiene}
 KILLS=${KILLS:-3}
 RESULTS=${RESULTS:-$(mktemp -d /tmp/basalt-kube.XXXXXX)}
 IMAGE=${IMAGE:-basalt:0.1.0}
@@ -140,6 +141,12 @@ step_kill_master() {
   say "  active before $active, after $(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')"
 }
 
+# none_failed NAME: no request to a region that was not on a victim failed.
+none_failed() {
+  python3 -c 'import json, sys; sys.exit(json.load(open(sys.argv[1]))["summary"]["bystander_failures"] > 0)' \
+    "$RESULTS/$1.json" || { say "  requests failed in regions that no fault concerned"; return 1; }
+}
+
 # planned NAME SECONDS CHANGE...: does it while a probe runs in the cluster, which finds the members of
 # the coordinator by their Service: all of them get new addresses. Nothing may be lost, nothing recovered.
 planned() {
@@ -181,7 +188,56 @@ roll() {
     case " $pods_before " in *" $uid "*) say "  a pod was not replaced"; return 1 ;; esac
   done
 }
+# The operator is killed three times meanwhile; the next one waits for its lease.
+kill_operator() {
+  local time
+  for time in 1 2 3; do
+    sleep 6
+    kubectl -n basalt-system delete pod -l app.kubernetes.io/name=basalt-operator \
+      --grace-period=0 --force >/dev/null 2>&1
+  done
+}
+roll_while_the_operator_dies() {
+  kill_operator &
+  roll
+  wait
+}
 step_roll() { planned roll 75 roll; }
+step_roll_operator() { planned roll-operator 150 roll_while_the_operator_dies; }
+
+# The stock Java client, within the network of a node: there the members' Services have addresses.
+step_roll_java() {
+  local quorum
+  quorum=$(k get service -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{range .items[*]}{.metadata.name} {.spec.clusterIP}{"\n"}{end}' |
+    awk '$1 ~ /-coordinator-[0-9]+$/ { print $2 }' | paste -sd,)
+  ../java/build.sh >"$RESULTS/java-build.log" 2>&1
+  nsenter --net=/run/netns/kn1 ../java/stock-client.sh --registry zk --zk-quorum "$quorum" --zk-port 2181 \
+    --znode-parent /hbase --table e2e --json "$RESULTS/roll-java.json" --seconds 90 \
+    --kill "KEEP=1 BASALT=$BASALT STEPS=roll-alone $PWD/run.sh" across-kill >"$RESULTS/roll-java.log" 2>&1 ||
+    { tail -n 20 "$RESULTS/roll-java.log"; return 1; }
+  tail -n 4 "$RESULTS/roll-java.log"
+}
+step_roll_alone() { roll; }
+
+# The API server stands still for two minutes, and a region server dies meanwhile.
+step_api_away() {
+  local api; api=$(cat "$W/run/apiserver.pid")
+  (sleep 3; kill -STOP "$api"; sleep 120; kill -CONT "$api") &
+  probe api-away --faults 1 --calm 55s --fault-kind kill-regionserver \
+    --fault-command "$PWD/fault.sh kill regionserver" --repair-command true || { kill -CONT "$api"; return 1; }
+  wait
+  none_failed api-away
+  until_true 120 is_phase Ready
+}
+
+# A whole node with all that is on it: its power, and another time its link alone.
+step_lost_node() { lost_node lose-node; }
+step_cut_node() { lost_node cut-node; }
+lost_node() {
+  probe "$1" --faults 1 --calm 5s --fault-kind kill-regionserver --fault-command "$PWD/fault.sh $1 regionserver" \
+    --repair-command "$PWD/fault.sh wait-replaced regionserver"
+  grep '^\[kube\]' "$RESULTS/$1.log" || true
+}
 
 step_bad() { ./bad-manifests.sh; }
 

@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod housekeeping;
 mod ledger;
 mod liveness;
+mod metrics;
 mod orders;
 mod peer;
 mod procedure;

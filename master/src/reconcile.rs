@@ -14,6 +14,7 @@ use crate::balancer::{self, Loads, Move};
 use crate::client_nodes::choose_meta_server;
 use crate::error::StepError;
 use crate::liveness::hold_stream;
+use crate::metrics;
 use crate::term::Term;
 use crate::view::View;
 
@@ -55,6 +56,7 @@ pub(crate) async fn run(term: Arc<Term>) {
     let mut changes = term.views.catalog().changes();
     let mut streams = BTreeSet::new();
     let mut balanced_at = Instant::now();
+    let _in_charge = metrics::InCharge::begin(term.ledger.epoch().0);
     loop {
         changes.borrow_and_update();
         if term.views.catalog().master().map(|master| master.epoch) != Some(term.ledger.epoch().0) {
@@ -65,6 +67,7 @@ pub(crate) async fn run(term: Arc<Term>) {
         hold_streams(&term, &view, &mut streams);
         let is_time = balanced_at.elapsed() >= term.timers.balance_interval;
         let known = known(&term, is_time);
+        metrics::tell(&view, known.recovering.len());
         if is_time {
             balanced_at = Instant::now();
         }

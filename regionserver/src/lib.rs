@@ -11,6 +11,7 @@ mod filter;
 pub mod fuzzing;
 mod lease;
 mod liveness;
+mod metrics;
 mod orders;
 mod ownership;
 mod record_writer;

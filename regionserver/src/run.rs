@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use crate::config::{Addresses, Config};
 use crate::lease::ServingLease;
 use crate::liveness::{self, Dead};
+use crate::metrics;
 use crate::orders::Orders;
 use crate::region::{MemstoresTotal, Shared};
 use crate::rpc::Rpc;
@@ -216,6 +217,7 @@ async fn serve(
         );
     tokio::spawn(orders);
     tokio::spawn(schedulers::flush_when_due(Arc::clone(server), limits, abort.clone()));
+    tokio::spawn(metrics::report(Arc::clone(server)));
     tokio::spawn(schedulers::compact_when_due(Arc::clone(server), abort.clone()));
     let interval = config.renewal_interval;
     let mut alive =

@@ -361,11 +361,34 @@ fn read_file_whole(path: PathBuf, length_max: u64) -> Result<Bytes> {
 }
 
 fn rename_file(from: &Path, to: &Path) -> Result<()> {
+    use rustix::io::Errno;
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
-        Err(rustix::io::Errno::EXIST) => Err(Error::AlreadyExists { path: to.to_owned() }),
+        Err(Errno::EXIST) => Err(Error::AlreadyExists { path: to.to_owned() }),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rename_by_link(from, to),
         Err(errno) => Err(Error::from_io(from, "rename", errno.into())),
     }
+}
+
+/// For file systems without `RENAME_NOREPLACE`, such as NFS: a link never replaces anything either.
+/// After a crash in between the file has both names. Folders cannot be linked; renaming one replaces
+/// an empty folder at most.
+fn rename_by_link(from: &Path, to: &Path) -> Result<()> {
+    let failed = |e: io::Error| match e.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
+            Error::AlreadyExists { path: to.to_owned() }
+        }
+        _ => Error::from_io(from, "rename", e),
+    };
+    let is_folder = fs::symlink_metadata(from).map_err(failed)?.is_dir();
+    if !is_folder {
+        fs::hard_link(from, to).map_err(failed)?;
+        return fs::remove_file(from).map_err(failed);
+    }
+    if to.try_exists().map_err(failed)? {
+        return Err(Error::AlreadyExists { path: to.to_owned() });
+    }
+    fs::rename(from, to).map_err(failed)
 }
 
 fn sync_folder(path: &Path) -> Result<()> {
@@ -474,6 +497,26 @@ mod tests {
             reader.read_ranges(&[0..1, 99_999..100_001]).await,
             Err(Error::EndOfFile { .. })
         ));
+    }
+
+    #[test]
+    fn without_a_sparing_rename_a_link_spares_what_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["a", "b"] {
+            fs::write(path(name), name).unwrap();
+            fs::create_dir(path(&format!("{name}-folder"))).unwrap();
+        }
+        let taken = |from: &str, to: &str| {
+            let renamed = rename_by_link(&path(from), &path(to));
+            matches!(renamed, Err(Error::AlreadyExists { .. }))
+        };
+        assert!(taken("a", "b") && taken("a-folder", "b-folder") && taken("a-folder", "b"));
+        assert!(rename_by_link(&path("gone"), &path("c")).unwrap_err().is_not_found());
+        rename_by_link(&path("a"), &path("c")).unwrap();
+        rename_by_link(&path("a-folder"), &path("c-folder")).unwrap();
+        assert_eq!(fs::read(path("c")).unwrap(), b"a");
+        assert!(path("c-folder").is_dir() && !path("a").exists() && !path("a-folder").exists());
     }
 
     #[tokio::test]

@@ -10,8 +10,9 @@ use super::serve_table;
 use crate::error::StepError;
 use crate::term::{Files, Term};
 
-/// The first file of a table's descriptor, named as HBase names it.
-const FIRST_DESCRIPTOR: &str = ".tableinfo.0000000001";
+/// How the files of a table's descriptor are named, as HBase names them: with ten digits behind,
+/// the highest of which count.
+const DESCRIPTOR_PREFIX: &str = ".tableinfo.";
 
 pub(super) async fn run(
     term: &Term,
@@ -29,13 +30,36 @@ pub(super) async fn run(
     Ok(vec![serve_table::write_state(term, table, TableState::Enabled)?])
 }
 
-/// Leaves the descriptor where HBase's tools look for it.
-async fn write_descriptor(files: &Files, descriptor: &TableDescriptor) -> Result<(), StepError> {
+/// Leaves the descriptor where HBase's tools look for it, unless it is there.
+pub(super) async fn write_descriptor(
+    files: &Files,
+    descriptor: &TableDescriptor,
+) -> Result<(), StepError> {
     let folder = paths::table_descriptors(&descriptor.name);
     files.create_directories(&folder).await?;
     let contents = crate::rpc::descriptor_file(descriptor);
-    match files.write_whole(&folder.join(FIRST_DESCRIPTOR), contents).await {
-        Err(error) if !error.is_already_exists() => Err(error.into()),
-        _ => Ok(()),
+    let entries = files.list(&folder).await?;
+    let number = |name: &str| name.strip_prefix(DESCRIPTOR_PREFIX)?.parse::<u64>().ok();
+    let newest = entries.iter().filter_map(|entry| Some((number(&entry.name)?, entry)));
+    let newest = newest.max_by_key(|(number, _)| *number);
+    let mut next = 1;
+    if let Some((number, entry)) = newest {
+        let known = files.read_whole(&folder.join(&entry.name), entry.length).await?;
+        if known == contents {
+            return Ok(());
+        }
+        next = number + 1;
     }
+    let path = folder.join(format!("{DESCRIPTOR_PREFIX}{next:010}"));
+    match files.write_whole(&path, contents).await {
+        Err(error) if !error.is_already_exists() => return Err(error.into()),
+        _ => {}
+    }
+    for entry in entries.iter().filter(|entry| number(&entry.name).is_some()) {
+        match files.delete_file(&folder.join(&entry.name)).await {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use basalt_zk::Op;
 
 use super::record::{Outcome, Procedure, Work};
-use super::{create_table, delete_table, flush_table, recover_server, serve_table};
+use super::{create_table, delete_table, flush_table, modify_table, recover_server, serve_table};
 use crate::error::StepError;
 use crate::term::Term;
 
@@ -57,6 +57,7 @@ async fn advance(term: &Term, id: u64, work: &Work) -> Result<Vec<Op>, StepError
         Work::EnableTable { table } => serve_table::enable(term, table).await,
         Work::DisableTable { table } => serve_table::disable(term, table).await,
         Work::FlushTable { table } => flush_table::run(term, table).await,
+        Work::ModifyTable { table } => modify_table::run(term, table).await,
         Work::RecoverServer(_) => recover_server::run(term, id).await,
     }
 }

@@ -10,6 +10,7 @@ mod execute;
 mod fence;
 mod flush_table;
 mod journal;
+mod modify_table;
 mod record;
 mod recover_server;
 mod serve_table;

@@ -32,6 +32,7 @@ pub(crate) enum Work {
     EnableTable { table: TableName },
     DisableTable { table: TableName },
     FlushTable { table: TableName },
+    ModifyTable { table: TableName },
     RecoverServer(Recovery),
 }
 
@@ -135,7 +136,8 @@ impl Work {
             Self::CreateTable { table, .. }
             | Self::DeleteTable { table }
             | Self::EnableTable { table }
-            | Self::DisableTable { table } => Some(table),
+            | Self::DisableTable { table }
+            | Self::ModifyTable { table } => Some(table),
             Self::FlushTable { .. } | Self::RecoverServer(_) => None,
         }
     }
@@ -148,6 +150,7 @@ impl Work {
             Self::EnableTable { .. } => "enable table",
             Self::DisableTable { .. } => "disable table",
             Self::FlushTable { .. } => "flush table",
+            Self::ModifyTable { .. } => "modify table",
             Self::RecoverServer(_) => "recover server",
         }
     }
@@ -203,6 +206,7 @@ fn read_work(work: pb::procedure_record::Work) -> Result<Work, basalt_cluster::E
         Record::EnableTable(enable) => Work::EnableTable { table: table(&enable.table)? },
         Record::DisableTable(disable) => Work::DisableTable { table: table(&disable.table)? },
         Record::FlushTable(flush) => Work::FlushTable { table: table(&flush.table)? },
+        Record::ModifyTable(modify) => Work::ModifyTable { table: table(&modify.table)? },
         Record::RecoverServer(recovery) => Work::RecoverServer(read_recovery(recovery)?),
     })
 }
@@ -249,6 +253,9 @@ fn write_work(work: &Work) -> pb::procedure_record::Work {
         }
         Work::FlushTable { table } => {
             Record::FlushTable(pb::FlushTable { table: table.to_string() })
+        }
+        Work::ModifyTable { table } => {
+            Record::ModifyTable(pb::ModifyTable { table: table.to_string() })
         }
         Work::RecoverServer(recovery) => Record::RecoverServer(write_recovery(recovery)),
     }
@@ -319,7 +326,8 @@ pub(crate) mod tests {
             Work::DeleteTable { table: table.clone() },
             Work::EnableTable { table: table.clone() },
             Work::DisableTable { table: table.clone() },
-            Work::FlushTable { table },
+            Work::FlushTable { table: table.clone() },
+            Work::ModifyTable { table },
             Work::RecoverServer(dead),
         ];
         for work in works {

@@ -17,9 +17,9 @@ use super::record::{Procedure, Recovery, RecoveryStep, Work};
 use super::{fence, split, take_over};
 use crate::balancer::Loads;
 use crate::error::StepError;
-use crate::ledger;
 use crate::term::Term;
 use crate::views::Views;
+use crate::{ledger, metrics};
 
 /// How long is waited for a region server before it is looked again.
 const SERVER_WAIT: Duration = Duration::from_millis(500);
@@ -169,6 +169,7 @@ fn report(term: &Term, id: u64, recovery: &Recovery, replay_ms: u64) -> Vec<Op> 
         total_ms = report.total_ms,
         "recovered"
     );
+    metrics::recovered(&report);
     term.facts.lock().remember(id, report.clone());
     if recovery.regions == 0 {
         return Vec::new();

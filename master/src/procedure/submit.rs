@@ -126,6 +126,38 @@ impl Term {
         self.change_table(table, change, ExceptionKind::TableNotEnabled, work, nonce).await
     }
 
+    /// Gives a table the descriptor that `change` makes of its present one. The regions of an
+    /// enabled table are opened anew with it.
+    ///
+    /// # Errors
+    /// There is no such table; `change` refuses; something else is being done to the table, or too
+    /// much is under way.
+    pub(crate) async fn modify_table(
+        self: &Arc<Self>,
+        table: TableName,
+        change: impl FnOnce(TableDescriptor) -> Result<TableDescriptor, Exception>,
+        nonce: Option<Nonce>,
+    ) -> Result<u64, SubmitError> {
+        let _turn = self.submissions.lock().await;
+        if let Some(id) = self.known(nonce) {
+            return Ok(id);
+        }
+        self.check_room()?;
+        let (known, version) = self.read_table(&table).await?;
+        let is_settled = matches!(known.state, TableState::Enabled | TableState::Disabled);
+        if !is_settled || self.journal.is_busy(&table) {
+            let message = format!("{table} is being changed");
+            return Err(refused(ExceptionKind::PleaseHold, message));
+        }
+        let descriptor = change(known.descriptor).map_err(SubmitError::Refused)?;
+        let record = TableRecord { descriptor, state: known.state };
+        let path = self.ledger.nodes().table(&table);
+        let writes = vec![ledger::replace(path, record.encode(), version)];
+        let work = Work::ModifyTable { table };
+        let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
+        self.take_on(procedure, writes).await.map_err(not_taken_on)
+    }
+
     /// Has the regions of an enabled table flushed.
     ///
     /// # Errors
@@ -199,8 +231,25 @@ impl Term {
             return Ok(id);
         }
         self.check_room()?;
+        let (known, version) = self.read_table(&table).await?;
+        if known.state != from || self.journal.is_busy(&table) {
+            return Err(refused(otherwise, table.to_string()));
+        }
+        let record = TableRecord { state: to, ..known };
         let path = self.ledger.nodes().table(&table);
-        // Read past the watched copy: the client may have just been told that it is so.
+        let writes = vec![ledger::replace(path, record.encode(), version)];
+        let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
+        match self.take_on(procedure, writes).await {
+            // Another request came first.
+            Err(CommitError::Refused { .. }) => Err(refused(otherwise, table.to_string())),
+            outcome => outcome.map_err(not_taken_on),
+        }
+    }
+
+    /// The record of a table and its version, read past the watched copy: the client may have just
+    /// been told that it is so.
+    async fn read_table(&self, table: &TableName) -> Result<(TableRecord, i32), SubmitError> {
+        let path = self.ledger.nodes().table(table);
         let (data, stat) = match self.ledger.client().get_data(&path).await {
             Ok(read) => read,
             Err(error) if error.code() == Some(ErrorCode::NoNode) => {
@@ -210,17 +259,7 @@ impl Term {
         };
         let known = TableRecord::decode(&data)
             .map_err(|error| refused(ExceptionKind::Other, error.to_string()))?;
-        if known.state != from || self.journal.is_busy(&table) {
-            return Err(refused(otherwise, table.to_string()));
-        }
-        let record = TableRecord { state: to, ..known };
-        let writes = vec![ledger::replace(path, record.encode(), stat.version)];
-        let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
-        match self.take_on(procedure, writes).await {
-            // Another request came first.
-            Err(CommitError::Refused { .. }) => Err(refused(otherwise, table.to_string())),
-            outcome => outcome.map_err(not_taken_on),
-        }
+        Ok((known, stat.version))
     }
 
     async fn take_on(

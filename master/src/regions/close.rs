@@ -13,10 +13,13 @@ use crate::orders;
 use crate::term::Term;
 use crate::view::{RegionWrite, View};
 
-/// How many regions one order names: each waits until all of its order are flushed and closed.
+/// How many regions are on their way to another server at a time. Each is out only for as long as
+/// its own move takes, and the fewer there are the shorter that is.
+const MOVES_AT_ONCE: usize = 4;
+/// How many regions one order to close for good names.
 const REGIONS_PER_ORDER: usize = 8;
-/// How many orders are under way at a time.
-const ORDERS_AT_ONCE: usize = 4;
+/// How many such orders are under way at a time.
+const ORDERS_AT_ONCE: usize = 16;
 /// How often a closed region's record is written over what was read, before the reconciler is
 /// left to finish.
 const TRIES_MAX: u32 = 3;
@@ -31,27 +34,27 @@ impl Term {
     /// Those of writing.
     pub(crate) async fn move_regions(&self, moves: Vec<Move>) -> Result<(), StepError> {
         let _claim = self.claims.claim(moves.iter().map(|one| one.region));
-        let chunks = moves.chunks(REGIONS_PER_ORDER);
-        let moving: Vec<_> = chunks.map(|chunk| self.move_chunk(chunk.to_vec())).collect();
-        let mut moving = futures::stream::iter(moving).buffer_unordered(ORDERS_AT_ONCE);
+        let moving: Vec<_> = moves.into_iter().map(|one| self.move_region(one)).collect();
+        let mut moving = futures::stream::iter(moving).buffer_unordered(MOVES_AT_ONCE);
         while let Some(moved) = moving.next().await {
             moved?;
         }
         Ok(())
     }
 
-    async fn move_chunk(&self, mut moves: Vec<Move>) -> Result<(), StepError> {
+    async fn move_region(&self, one: Move) -> Result<(), StepError> {
         // Decided before the destination wanted to stop: the region stays where it is.
-        let draining = self.draining();
-        moves.retain(|one| !draining.contains(&one.destination));
-        let destinations: BTreeMap<EncodedRegionName, ServerName> =
-            moves.into_iter().map(|one| (one.region, one.destination)).collect();
-        let closed = self.close_regions(&destinations, |record| {
-            let destination = destinations.get(&record.encoded_name())?;
-            if self.draining().contains(destination) {
-                return Some(RegionRecord { state: RegionState::Closed, ..record.clone() });
-            }
-            Some(record.assigned_to(destination.clone()))
+        if self.draining().contains(&one.destination) {
+            return Ok(());
+        }
+        let view = self.views.now();
+        self.write_regions(plan_closings(&view, [one.region])).await?;
+        let destination = [(one.region, Some(one.destination.clone()))].into();
+        let closed = self.close_and_write(&destination, |record| {
+            Some(match self.draining().contains(&one.destination) {
+                true => RegionRecord { state: RegionState::Closed, ..record.clone() },
+                false => record.assigned_to(one.destination.clone()),
+            })
         });
         let mut assigned = closed.await?;
         assigned.retain(|region| region.record.state == RegionState::Opening);
@@ -71,7 +74,7 @@ impl Term {
         self.write_regions(plan_closings(&view, names.iter().copied())).await?;
         let chunks = names.chunks(REGIONS_PER_ORDER);
         let closing: Vec<_> = chunks.map(|chunk| self.close_chunk(chunk.to_vec())).collect();
-        let mut closing = futures::stream::iter(closing).buffer_unordered(ORDERS_AT_ONCE * 4);
+        let mut closing = futures::stream::iter(closing).buffer_unordered(ORDERS_AT_ONCE);
         while let Some(closed) = closing.next().await {
             closed?;
         }
@@ -86,18 +89,6 @@ impl Term {
         })
         .await?;
         Ok(())
-    }
-
-    async fn close_regions(
-        &self,
-        destinations: &BTreeMap<EncodedRegionName, ServerName>,
-        next: impl Fn(&RegionRecord) -> Option<RegionRecord>,
-    ) -> Result<Vec<SharedRegion>, StepError> {
-        let view = self.views.now();
-        self.write_regions(plan_closings(&view, destinations.keys().copied())).await?;
-        let destinations =
-            destinations.iter().map(|(name, server)| (*name, Some(server.clone()))).collect();
-        self.close_and_write(&destinations, next).await
     }
 
     /// Orders the owners of closing regions to close them, and writes `next` over the records of

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, pb, schema};
-use basalt_model::{TableDescriptor, TableName, TableState};
+use basalt_model::{FamilyDescriptor, TableDescriptor, TableName, TableState};
 
 use super::{Answer, MasterRpc, nonce, read, sanity};
 use crate::procedure::{Outcome, Procedure};
@@ -53,6 +53,9 @@ impl MasterRpc {
                 let nonce = nonce(request.nonce_group, request.nonce);
                 let proc_id = Some(term.flush_table(name(&request.table_name)?, nonce).await?);
                 Ok(Reply::new(&pb::FlushTableResponse { proc_id }))
+            }
+            "ModifyTable" | "AddColumn" | "ModifyColumn" | "DeleteColumn" => {
+                alter(term, call).await
             }
             "getProcedureResult" => {
                 let request: pb::GetProcedureResultRequest = read(call)?;
@@ -142,6 +145,88 @@ async fn create(term: &Arc<Term>, request: pb::CreateTableRequest) -> Answer {
     let nonce = nonce(request.nonce_group, request.nonce);
     let proc_id = Some(term.create_table(descriptor, split_keys, nonce).await?);
     Ok(Reply::new(&pb::CreateTableResponse { proc_id }))
+}
+
+/// Alters a table: as a whole, or one of its families.
+async fn alter(term: &Arc<Term>, call: &Call) -> Answer {
+    let family = |message: &pb::ColumnFamilySchema| {
+        schema::family_from_message(message).map_err(Exception::bad_request)
+    };
+    let (table, nonce, change) = match call.method.as_str() {
+        "ModifyTable" => {
+            let request: pb::ModifyTableRequest = read(call)?;
+            let descriptor = schema::table_from_message(&request.table_schema);
+            let change = Alteration::Table(descriptor.map_err(Exception::bad_request)?);
+            (request.table_name, nonce(request.nonce_group, request.nonce), change)
+        }
+        "AddColumn" => {
+            let request: pb::AddColumnRequest = read(call)?;
+            let change = Alteration::AddFamily(family(&request.column_families)?);
+            (request.table_name, nonce(request.nonce_group, request.nonce), change)
+        }
+        "ModifyColumn" => {
+            let request: pb::ModifyColumnRequest = read(call)?;
+            let change = Alteration::ModifyFamily(family(&request.column_families)?);
+            (request.table_name, nonce(request.nonce_group, request.nonce), change)
+        }
+        _ => {
+            let request: pb::DeleteColumnRequest = read(call)?;
+            let name = String::from_utf8_lossy(&request.column_name).into_owned();
+            let change = Alteration::DeleteFamily(name);
+            (request.table_name, nonce(request.nonce_group, request.nonce), change)
+        }
+    };
+    let change = |descriptor| {
+        let altered = change.apply(descriptor)?;
+        sanity::check_descriptor(&altered)?;
+        Ok(altered)
+    };
+    let proc_id = Some(term.modify_table(name(&table)?, change, nonce).await?);
+    // All four answers are the same message.
+    Ok(Reply::new(&pb::ModifyTableResponse { proc_id }))
+}
+
+/// A change of a table's descriptor.
+enum Alteration {
+    Table(TableDescriptor),
+    AddFamily(FamilyDescriptor),
+    ModifyFamily(FamilyDescriptor),
+    DeleteFamily(String),
+}
+
+// === impl Alteration ===
+
+impl Alteration {
+    fn apply(self, mut table: TableDescriptor) -> Result<TableDescriptor, Exception> {
+        let refused =
+            |message: String| Err(Exception::new(ExceptionKind::InvalidFamilyOperation, message));
+        let of = table.name.clone();
+        match self {
+            Self::Table(altered) if altered.name != table.name => {
+                let message = format!("the descriptor is of {}, not of {of}", altered.name);
+                return Err(Exception::bad_request(message));
+            }
+            Self::Table(altered) => table = altered,
+            Self::AddFamily(family) if table.families.contains_key(&family.name) => {
+                return refused(format!("{of} has a family {:?} already", family.name));
+            }
+            Self::ModifyFamily(family) if !table.families.contains_key(&family.name) => {
+                return refused(format!("{of} has no family {:?}", family.name));
+            }
+            Self::AddFamily(family) | Self::ModifyFamily(family) => {
+                table.families.insert(family.name.clone(), family);
+            }
+            Self::DeleteFamily(name) => {
+                if table.families.remove(&name).is_none() {
+                    return refused(format!("{of} has no family {name:?}"));
+                }
+                if table.families.is_empty() {
+                    return refused(format!("{name:?} is the only family of {of}"));
+                }
+            }
+        }
+        Ok(table)
+    }
 }
 
 fn procedure_result(procedure: Option<Procedure>) -> pb::GetProcedureResultResponse {
@@ -275,6 +360,22 @@ mod tests {
         assert!(selects(&by_namespace, "ns:t") && !selects(&by_namespace, "t"));
         let disabled = Selection { is_enabled: Some(false), ..Selection::default() };
         assert!(!selects(&disabled, "t"));
+    }
+
+    #[test]
+    fn a_family_is_added_once_and_the_last_one_stays() {
+        let table = table("t", TableState::Enabled).record.descriptor;
+        let add = |name: &str| Alteration::AddFamily(FamilyDescriptor::new(name));
+        let both = add("g").apply(table.clone()).unwrap();
+        assert_eq!(both.families.len(), 2);
+        let kind =
+            |result: Result<_, Exception>| result.map(|_: TableDescriptor| ()).unwrap_err().kind();
+        assert_eq!(kind(add("g").apply(both.clone())), ExceptionKind::InvalidFamilyOperation);
+        let delete = |name: &str| Alteration::DeleteFamily(name.to_owned());
+        assert_eq!(kind(delete("x").apply(both.clone())), ExceptionKind::InvalidFamilyOperation);
+        let one = delete("g").apply(both).unwrap();
+        assert_eq!(one, table);
+        assert_eq!(kind(delete("f").apply(one)), ExceptionKind::InvalidFamilyOperation);
     }
 
     #[test]

@@ -14,7 +14,9 @@ use basalt_cluster::{Catalog, Nodes, catalog, pb as cluster};
 use basalt_fs::{FileSystem, MemoryFileSystem, SharedFileSystem};
 use basalt_hbase_rpc::{Connection, ConnectionOptions, Service, pb, schema};
 use basalt_master::{Config, Timers};
-use basalt_model::{FamilyDescriptor, RegionState, ServerName, TableDescriptor, TableName, paths};
+use basalt_model::{
+    FamilyDescriptor, RegionState, ServerName, TableDescriptor, TableName, TableState, paths,
+};
 use basalt_runtime::{Seams, Shutdown, grpc};
 use basalt_zk::{Client, Options};
 use bytes::Bytes;
@@ -371,6 +373,37 @@ async fn a_table_is_disabled_enabled_and_deleted() {
     .await;
     assert!(!cluster.disk.exists(&paths::table(&table)).await.unwrap());
     cluster.finished(cluster.create_table("t", 2, 2).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_regions_of_an_altered_table_are_opened_anew_where_they_are() {
+    let cluster = Cluster::start(1, 2).await;
+    cluster.finished(cluster.create_table("t", 6, 1).await).await;
+    cluster.all_open(6).await;
+    let owners = || -> BTreeMap<_, _> {
+        let regions = cluster.catalog.regions().into_iter();
+        regions.map(|(name, r)| (name, (r.record.server.clone(), r.record.epoch))).collect()
+    };
+    let before = owners();
+    let table: TableName = "t".parse().unwrap();
+    let request = |family: &str| pb::AddColumnRequest {
+        table_name: schema::table_name_to_message(&table),
+        column_families: schema::family_to_message(&FamilyDescriptor::new(family)),
+        ..Default::default()
+    };
+    let added: pb::AddColumnResponse = cluster.call("AddColumn", &request("added")).await;
+    cluster.finished(added.proc_id()).await;
+    cluster.all_open(6).await;
+    for (name, (server, epoch)) in owners() {
+        let (server_before, epoch_before) = &before[&name];
+        assert_eq!(&server, server_before);
+        assert!(epoch > *epoch_before, "{name} was not opened anew");
+    }
+    let found = cluster.catalog.table(&table).unwrap().record;
+    assert_eq!(found.descriptor.families.len(), 2);
+    assert_eq!(found.state, TableState::Enabled);
+    let again = cluster.call_once::<pb::AddColumnResponse>("AddColumn", &request("added")).await;
+    assert!(again.unwrap_err().contains("InvalidFamilyOperationException"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,8 +69,9 @@ struct RegionProbe {
 struct Pace {
     next: Instant,
     every: Duration,
-    /// The pause after an attempt that was refused.
+    /// The pause after the next attempt that is refused, and the longest.
     repeat: Duration,
+    repeat_max: Duration,
 }
 
 /// The fastest pace: each region gets 100 writes a second.
@@ -79,8 +80,8 @@ const PACE_MIN: Duration = Duration::from_millis(10);
 const WRITES_PER_SECOND_MAX: u64 = 2_000;
 /// How long the answer to a late attempt is still waited for.
 const LATE_ANSWER: Duration = Duration::from_secs(30);
-/// How soon an attempt that was refused is repeated. With many regions a little later: attempts of
-/// hundreds of regions that are all out would take the machine from the servers.
+/// How soon an attempt that was refused is repeated. With many regions each next one a little later:
+/// attempts of hundreds of regions that are all out would take the machine from the servers.
 const REPEAT_MIN: Duration = Duration::from_millis(10);
 const REPEAT_MAX: Duration = Duration::from_millis(50);
 /// How far behind its pace a stream may be and still catch up.
@@ -401,11 +402,8 @@ async fn read_once(shared: &Shared, region: &RegionProbe, number: u32) -> Outcom
 
 impl Pace {
     fn new(every: Duration, delay: Duration) -> Self {
-        Self {
-            next: Instant::now() + delay,
-            every,
-            repeat: (every / 10).clamp(REPEAT_MIN, REPEAT_MAX),
-        }
+        let repeat_max = (every / 10).clamp(REPEAT_MIN, REPEAT_MAX);
+        Self { next: Instant::now() + delay, every, repeat: REPEAT_MIN, repeat_max }
     }
 
     /// Waits until it is time; `false` when it is time to stop.
@@ -425,6 +423,10 @@ impl Pace {
             Outcome::Succeeded => (self.next + self.every).max(now - CATCH_UP_MAX),
             Outcome::Refused => now + self.repeat,
             Outcome::Unknown => now,
+        };
+        self.repeat = match outcome {
+            Outcome::Refused => (self.repeat * 2).min(self.repeat_max),
+            Outcome::Succeeded | Outcome::Unknown => REPEAT_MIN,
         };
     }
 }

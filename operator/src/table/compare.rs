@@ -1,4 +1,4 @@
-//! In what a table differs from what is written: pure.
+//! In what a table differs from what is written, and what it is altered to: pure.
 
 use basalt_model::{FamilyDescriptor, TableDescriptor};
 
@@ -14,6 +14,18 @@ pub(super) fn differences(written: &TableDescriptor, found: &TableDescriptor) ->
     let unwritten = found.families.keys().filter(|name| !written.families.contains_key(*name));
     differences.extend(unwritten.map(|name| format!("family {name} is there and not written")));
     differences
+}
+
+/// What a table that is there becomes when its manifest is changed: its families are as written. One
+/// that is not written stays, and all that is in it; so do settings that only clients read.
+pub(super) fn altered(written: &TableDescriptor, found: &TableDescriptor) -> TableDescriptor {
+    let mut altered = found.clone();
+    for (name, family) in &written.families {
+        let settings = found.families.get(name).map_or(&family.settings, |found| &found.settings);
+        let family = FamilyDescriptor { settings: settings.clone(), ..family.clone() };
+        altered.families.insert(name.clone(), family);
+    }
+    altered
 }
 
 fn of_family(written: &FamilyDescriptor, found: &FamilyDescriptor) -> Vec<String> {
@@ -55,6 +67,18 @@ mod tests {
             .replace("families: [{ name: family }]", families);
         let manifests = basalt_api::Manifests::from_yaml("m", &text).unwrap();
         basalt_api::validate_table("usertable", &manifests.tables[0].spec).unwrap().descriptor
+    }
+
+    #[test]
+    fn a_changed_manifest_alters_families_and_deletes_none() {
+        let written = table("families: [{ name: a, versions: 3 }, { name: b }]");
+        let mut found = table("families: [{ name: a }, { name: c }]");
+        let kept = [("OWNER".to_owned(), "shell".to_owned())].into();
+        found.families.get_mut("a").unwrap().settings = kept;
+        let altered = altered(&written, &found);
+        assert_eq!(differences(&written, &altered), ["family c is there and not written"]);
+        assert_eq!(altered.families["a"].settings, found.families["a"].settings);
+        assert_eq!(altered.families["c"], found.families["c"]);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use kube::runtime::finalizer::{Event as Finalizer, finalizer};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
-use super::compare::differences;
-use super::status::{Finding, status};
+use super::compare::{altered, differences};
+use super::status::{Finding, has_manifest_changed, status};
 use crate::context::Context;
 use crate::error::{Asked, Error};
 use crate::names::{COMPONENT_LABEL, FIELD_MANAGER, FINALIZER, INSTANCE_LABEL, host_port, port};
@@ -98,19 +98,27 @@ async fn look(table: &BasaltTable, context: &Context) -> Result<Finding, Error> 
         )));
     }
     match admin(table, context).await? {
-        Ok(admin) => make(&admin, &validated).await,
+        Ok(admin) => {
+            let before = table.status.clone().unwrap_or_default();
+            let has_changed = has_manifest_changed(&before, table.metadata.generation);
+            make(&admin, &validated, has_changed).await
+        }
         Err(reason) => Ok(Finding::Waiting(reason)),
     }
 }
 
-/// Makes the table if it is missing, and looks at it.
-async fn make(admin: &Admin, validated: &ValidatedTable) -> Result<Finding, Error> {
+/// Makes the table if it is missing, alters it if its manifest has changed, and looks at it.
+async fn make(
+    admin: &Admin,
+    validated: &ValidatedTable,
+    has_changed: bool,
+) -> Result<Finding, Error> {
     let name = &validated.descriptor.name;
     let asked = |what: &str, source| Error::Database {
         what: format!("{what} table {name}"),
         source: Box::new(source),
     };
-    let found = match admin.descriptor(name).await {
+    let mut found = match admin.descriptor(name).await {
         Ok(found) => found,
         Err(basalt_client::Error::TableNotFound { .. }) => {
             tracing::info!(table = %name, "making a table");
@@ -120,6 +128,12 @@ async fn make(admin: &Admin, validated: &ValidatedTable) -> Result<Finding, Erro
         }
         Err(error) => return Err(asked("reading", error)),
     };
+    let wanted = altered(&validated.descriptor, &found);
+    if has_changed && wanted != found {
+        tracing::info!(table = %name, "altering a table");
+        admin.modify_table(&wanted).await.map_err(|error| asked("altering", error))?;
+        found = admin.descriptor(name).await.map_err(|error| asked("reading", error))?;
+    }
     let regions = match admin.regions(name).await {
         Ok(regions) => u32::try_from(regions.len()).unwrap_or(u32::MAX),
         Err(error) => return Err(asked("reading the regions of", error)),

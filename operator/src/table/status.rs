@@ -21,6 +21,13 @@ pub(super) enum Finding {
     },
 }
 
+/// Whether the manifest has been changed since the table was last as the manifest was then, or was
+/// found to differ from it: then the table is altered. What the shell changed is shown, not undone.
+pub(super) fn has_manifest_changed(before: &BasaltTableStatus, generation: Option<i64>) -> bool {
+    let synced = before.conditions.iter().find(|condition| condition.type_ == "Synced");
+    synced.is_some_and(|synced| synced.observed_generation < generation)
+}
+
 pub(super) fn status(
     finding: Finding,
     before: &BasaltTableStatus,
@@ -70,7 +77,10 @@ pub(super) fn status(
             let message = if synced {
                 "the table is as it is written".to_owned()
             } else {
-                format!("{}; a table that is there is not altered", differences.join("; "))
+                format!(
+                    "{}; a change of the manifest alters the table, and deletes no family",
+                    differences.join("; ")
+                )
             };
             set("Synced", synced, if synced { "AsWritten" } else { "Differs" }, message);
             status.regions = Some(regions);
@@ -102,6 +112,9 @@ mod tests {
         assert_eq!(found(&[], 11).phase.as_deref(), Some("Degraded"));
         let drifted = found(&["a.versions is 1, written is 3"], 12);
         assert_eq!(drifted.phase.as_deref(), Some("Differs"));
+        assert!(!has_manifest_changed(&drifted, Some(1)), "the shell changed the table");
+        assert!(has_manifest_changed(&drifted, Some(2)));
+        assert!(!has_manifest_changed(&BasaltTableStatus::default(), Some(2)), "it is just met");
         let synced = drifted.conditions.iter().find(|c| c.type_ == "Synced").unwrap();
         assert!(synced.status == "False" && synced.message.contains("a.versions"));
     }

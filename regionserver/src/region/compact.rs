@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use super::{Region, Result};
+use crate::metrics;
 use crate::ownership::Ownership;
 
 // === impl Region ===
@@ -84,6 +85,7 @@ impl Region {
         self.swap(|state| state.with_compaction_done(family, inputs, merged));
         drop(manifest);
         info!(region = %self.encoded_name, files = inputs.len(), bytes, all_files, "compacted");
+        metrics::files_written("compaction", bytes);
         Ok(())
     }
 

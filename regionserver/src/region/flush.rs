@@ -20,6 +20,7 @@ use tracing::info;
 
 use super::state::RegionState;
 use super::{Region, Result};
+use crate::metrics;
 
 /// Where store files are written before they are put in their place, as `<epoch>-<name>`.
 pub(super) const TMP_FOLDER: &str = ".tmp";
@@ -69,6 +70,7 @@ impl Region {
         let bytes = entries.values().map(|entry| entry.length).sum();
         self.commit_flush(flushed, &files, entries).await?;
         info!(region = %self.encoded_name, up_to = %flushed, files = files.len(), bytes, "flushed");
+        metrics::files_written("flush", bytes);
         Ok(bytes)
     }
 

@@ -138,6 +138,8 @@ async fn take_over(shared: &Shared, request: &OpenRegion) -> Result<Manifest> {
     let found = Manifest::take_over(files, &info.table, name, epoch).await?;
     let is_first = found.is_none();
     let mut manifest = found.unwrap_or_else(|| Manifest { epoch, ..Manifest::default() });
+    let listed = manifest.families.len();
+    manifest.families.retain(|family, _| request.table.families.contains_key(family));
     let known = manifest.families.len();
     // A manifest lists the families that have a folder, with files or without.
     for family in request.table.families.keys() {
@@ -146,7 +148,12 @@ async fn take_over(shared: &Shared, request: &OpenRegion) -> Result<Manifest> {
     if manifest.families.len() > known {
         make_folders(shared, request).await?;
     }
-    if is_first {
+    if known < listed {
+        // Written down before the region is served: a family of the same name that is added later
+        // must begin empty.
+        manifest.number += 1;
+    }
+    if is_first || known < listed {
         manifest.write(files, &info.table, name).await?;
     }
     Ok(manifest)

@@ -19,7 +19,9 @@ use basalt_cluster::meta::{self, MetaReader};
 use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Handler, MovedRegion, Reply, Service, pb};
 use basalt_model::EncodedRegionName;
 use prost::Message;
+use tokio::time::Instant;
 
+use crate::metrics::{RequestTimes, request_failed};
 use crate::server::{Elsewhere, Served, Server};
 use scan::Scanners;
 
@@ -28,6 +30,7 @@ pub(crate) struct Rpc {
     server: Arc<Server>,
     scanners: Scanners,
     meta: MetaReader,
+    times: RequestTimes,
 }
 
 type Result<T> = std::result::Result<T, Exception>;
@@ -37,7 +40,7 @@ type Result<T> = std::result::Result<T, Exception>;
 impl Rpc {
     pub(crate) fn new(server: Arc<Server>) -> Self {
         let meta = MetaReader::new(server.catalog.clone());
-        Self { server, scanners: Scanners::default(), meta }
+        Self { server, scanners: Scanners::default(), meta, times: RequestTimes::default() }
     }
 
     async fn client_service(&self, call: Call) -> Result<Reply> {
@@ -88,7 +91,13 @@ impl Handler for Rpc {
     async fn handle(&self, call: Call) -> Result<Reply> {
         match call.caller.service {
             Service::Client if meta::is_for_meta(&call) => self.meta.client_service(&call),
-            Service::Client => self.client_service(call).await,
+            Service::Client => {
+                let began = Instant::now();
+                let time = self.times.of(&call.method);
+                let answer = self.client_service(call).await;
+                time.record(began.elapsed().as_secs_f64());
+                answer.inspect_err(|exception| request_failed(exception.class_name()))
+            }
             Service::ClientMeta => self.meta.client_meta_service(&call),
             Service::Admin => self.admin_service(call).await,
             service => Err(Exception::new(

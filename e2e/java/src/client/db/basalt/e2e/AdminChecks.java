@@ -11,6 +11,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.regex.Pattern;
 import org.apache.hadoop.hbase.HRegionLocation;
+import org.apache.hadoop.hbase.InvalidFamilyOperationException;
 import org.apache.hadoop.hbase.NamespaceDescriptor;
 import org.apache.hadoop.hbase.NamespaceNotFoundException;
 import org.apache.hadoop.hbase.TableExistsException;
@@ -19,15 +20,19 @@ import org.apache.hadoop.hbase.TableNotDisabledException;
 import org.apache.hadoop.hbase.TableNotEnabledException;
 import org.apache.hadoop.hbase.TableNotFoundException;
 import org.apache.hadoop.hbase.client.Admin;
+import org.apache.hadoop.hbase.client.ColumnFamilyDescriptorBuilder;
 import org.apache.hadoop.hbase.client.Connection;
 import org.apache.hadoop.hbase.client.Get;
+import org.apache.hadoop.hbase.client.Put;
 import org.apache.hadoop.hbase.client.RegionInfo;
 import org.apache.hadoop.hbase.client.RegionLocator;
 import org.apache.hadoop.hbase.client.Table;
 import org.apache.hadoop.hbase.client.TableDescriptor;
+import org.apache.hadoop.hbase.client.TableDescriptorBuilder;
+import org.apache.hadoop.hbase.regionserver.NoSuchColumnFamilyException;
 import org.apache.hadoop.hbase.util.Bytes;
 
-/** The life of a table, in order: absent, created, disabled, enabled, deleted. */
+/** The life of a table, in order: absent, created, disabled, enabled, altered, deleted. */
 final class AdminChecks {
   private final Connection connection;
   private final TableName name;
@@ -55,6 +60,7 @@ final class AdminChecks {
               && admin.getClusterMetrics().getMasterName() != null));
       checks.run("disable", () -> disable(admin));
       checks.run("enable", () -> enable(admin));
+      checks.run("alter", () -> alter(admin));
       checks.run("delete", () -> delete(admin));
       checks.run("create again under the same name", () -> {
         create(admin);
@@ -157,6 +163,32 @@ final class AdminChecks {
     try (Table table = connection.getTable(name)) {
       equal("data", "x", Tables.value(table.get(new Get(Tables.row(3, "kept"))), "q"));
       table.put(Tables.put(toBytes("zz"), "q", "y"));
+    }
+  }
+
+  private void alter(Admin admin) throws IOException {
+    byte[] added = toBytes("added");
+    admin.addColumnFamily(name, ColumnFamilyDescriptorBuilder.of(added));
+    throwsException("add it again", InvalidFamilyOperationException.class,
+        () -> admin.addColumnFamily(name, ColumnFamilyDescriptorBuilder.of(added)));
+    byte[] row = Tables.row(3, "kept");
+    try (Table table = connection.getTable(name)) {
+      table.put(new Put(row).addColumn(added, toBytes("q"), toBytes("new")));
+      equal("in the new family", "new", Bytes.toString(table.get(new Get(row)).getValue(added, toBytes("q"))));
+      equal("in the old one", "x", Tables.value(table.get(new Get(row)), "q"));
+      admin.modifyColumnFamily(name,
+          ColumnFamilyDescriptorBuilder.newBuilder(added).setMaxVersions(5).build());
+      equal("versions", 5, admin.getDescriptor(name).getColumnFamily(added).getMaxVersions());
+      admin.modifyTable(TableDescriptorBuilder.newBuilder(admin.getDescriptor(name))
+          .setValue("OWNER", "e2e").build());
+      equal("a value of the table", "e2e", admin.getDescriptor(name).getValue("OWNER"));
+      admin.deleteColumnFamily(name, added);
+      throwsException("put into the deleted one", NoSuchColumnFamilyException.class,
+          () -> table.put(new Put(row).addColumn(added, toBytes("q"), toBytes("late"))));
+      admin.addColumnFamily(name, ColumnFamilyDescriptorBuilder.of(added));
+      equal("a family of the same name", null,
+          table.get(new Get(row)).getValue(added, toBytes("q")));
+      equal("what was there", "x", Tables.value(table.get(new Get(row)), "q"));
     }
   }
 

@@ -1,0 +1,42 @@
+//! What a member counts and measures; `docs/metrics.md` lists it. The same figures as `mntr`. Where
+//! nobody records, as in tests and in the simulation, all of it goes nowhere.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+
+use crate::member::Member;
+
+/// How often it is told.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tells what the member holds and has done, until it is dropped.
+pub(crate) async fn report(member: Arc<Member>) {
+    loop {
+        tell(&member);
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn tell(member: &Member) {
+    let (nodes, ephemerals, sessions) = member
+        .replica
+        .read(|state, _| (state.node_count(), state.ephemeral_count(), state.sessions().count()));
+    gauge!("basalt_coordinator_nodes").set(nodes as f64);
+    gauge!("basalt_coordinator_ephemerals").set(ephemerals as f64);
+    gauge!("basalt_coordinator_sessions").set(sessions as f64);
+    gauge!("basalt_coordinator_watches").set(member.replica.watches.lock().counts().watches as f64);
+    let connections = member.connection_count.load(Ordering::Relaxed);
+    gauge!("basalt_coordinator_connections").set(connections as f64);
+    gauge!("basalt_coordinator_outstanding").set(member.replica.proposals.count() as f64);
+    gauge!("basalt_coordinator_leader").set(f64::from(u8::from(member.leads())));
+    gauge!("basalt_coordinator_serving").set(f64::from(u8::from(*member.serving.borrow())));
+    gauge!("basalt_coordinator_term").set(member.leadership.borrow().term as f64);
+    gauge!("basalt_coordinator_applied").set(member.replica.applied().0 as f64);
+    let latency = &member.latency;
+    counter!("basalt_coordinator_writes_total").absolute(latency.count.load(Ordering::Relaxed));
+    let seconds = latency.total_us.load(Ordering::Relaxed) as f64 / 1_000_000.0;
+    gauge!("basalt_coordinator_write_seconds_total").set(seconds);
+}

@@ -1,0 +1,68 @@
+//! What a master counts and measures; `docs/metrics.md` lists it. Where nobody records, as in tests
+//! and in the simulation, all of it goes nowhere.
+
+use std::collections::BTreeMap;
+
+use basalt_cluster::pb;
+use basalt_model::RegionState;
+use metrics::{counter, gauge, histogram};
+
+use crate::view::View;
+
+/// Says that this master is in charge, until it is dropped.
+pub(crate) struct InCharge;
+
+// === impl InCharge ===
+
+impl InCharge {
+    pub(crate) fn begin(epoch: u64) -> Self {
+        gauge!("basalt_master_active").set(1.0);
+        gauge!("basalt_master_epoch").set(epoch as f64);
+        Self
+    }
+}
+
+impl Drop for InCharge {
+    fn drop(&mut self) {
+        gauge!("basalt_master_active").set(0.0);
+    }
+}
+
+/// Tells what the active master sees.
+pub(crate) fn tell(view: &View, recovering: usize) {
+    let states = [
+        (RegionState::Closed, "closed"),
+        (RegionState::Opening, "opening"),
+        (RegionState::Open, "open"),
+        (RegionState::Closing, "closing"),
+    ];
+    let mut counts = BTreeMap::new();
+    for region in view.regions.values() {
+        *counts.entry(region.record.state).or_insert(0_u32) += 1;
+    }
+    for (state, name) in states {
+        let count = counts.get(&state).copied().unwrap_or_default();
+        gauge!("basalt_master_regions", "state" => name).set(count);
+    }
+    gauge!("basalt_master_region_servers").set(view.servers.len() as f64);
+    gauge!("basalt_master_tables").set(view.tables.len() as f64);
+    gauge!("basalt_master_recoveries_under_way").set(recovering as f64);
+}
+
+/// A recovery has ended.
+pub(crate) fn recovered(report: &pb::RecoveryRecord) {
+    let seconds = |ms: u64| ms as f64 / 1000.0;
+    let phases = [
+        ("detect", report.detect_ms),
+        ("fence", report.fence_ms),
+        ("split", report.split_ms),
+        ("assign", report.assign_ms),
+        ("replay", report.replay_ms),
+        ("total", report.total_ms),
+    ];
+    for (phase, ms) in phases {
+        histogram!("basalt_recovery_seconds", "phase" => phase).record(seconds(ms));
+    }
+    counter!("basalt_recovery_regions_total").increment(u64::from(report.regions));
+    counter!("basalt_recovery_wal_bytes_total").increment(report.wal_bytes);
+}

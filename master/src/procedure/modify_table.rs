@@ -1,0 +1,126 @@
+//! Alters a table. Its record has the new descriptor already; what is left is to open its regions
+//! anew, each on the server where it is, so that it is served by it.
+//!
+//! A region that is opened for any other reason meanwhile need not be: orders to open carry the
+//! descriptor that the record has. Done again, it opens all regions once more, which does no harm.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use basalt_cluster::TableRecord;
+use basalt_model::{EncodedRegionName, RegionEpoch, RegionState, TableName};
+use basalt_zk::Op;
+
+use super::create_table::write_descriptor;
+use crate::balancer::Move;
+use crate::error::StepError;
+use crate::term::Term;
+use crate::view::View;
+
+/// How long is waited for the catalog to show the new descriptor.
+const CATALOG_WAIT: Duration = Duration::from_secs(1);
+/// The pause before regions that are on their way are looked at again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
+    let path = term.ledger.nodes().table(table);
+    let (data, stat) = term.ledger.client().get_data(&path).await?;
+    let record = TableRecord::decode(&data)?;
+    write_descriptor(&term.files, &record.descriptor).await?;
+    // From here on, orders to open carry the new descriptor.
+    let zxid = stat.mzxid.0;
+    let is_seen = |view: &View| view.tables.get(table).is_some_and(|known| known.zxid >= zxid);
+    if !term.views.until(CATALOG_WAIT, |views| is_seen(&views.now())).await {
+        return Err(StepError::NotYet(format!("the new record of {table} is not seen yet")));
+    }
+    let before = epochs(&term.views.now(), table);
+    loop {
+        let view = term.views.now();
+        let stale = plan_reopening(&view, table, &before);
+        if stale.waiting == 0 && stale.moves.is_empty() {
+            return Ok(Vec::new());
+        }
+        term.move_regions(stale.moves).await?;
+        if !plan_reopening(&term.views.now(), table, &before).is_done() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// What is still served by the old descriptor.
+#[derive(Debug, Default, PartialEq)]
+struct Reopening {
+    moves: Vec<Move>,
+    /// Regions that are on their way, and are to be opened anew once they have arrived.
+    waiting: usize,
+}
+
+// === impl Reopening ===
+
+impl Reopening {
+    fn is_done(&self) -> bool {
+        self.moves.is_empty() && self.waiting == 0
+    }
+}
+
+fn epochs(view: &View, table: &TableName) -> BTreeMap<EncodedRegionName, RegionEpoch> {
+    let regions = view.of_table(table).into_iter();
+    regions.map(|region| (region.record.encoded_name(), region.record.epoch)).collect()
+}
+
+/// Each region that has been open since `before`, to be moved to where it is. One whose server is
+/// dead is its recovery's, which opens it under another epoch.
+fn plan_reopening(
+    view: &View,
+    table: &TableName,
+    before: &BTreeMap<EncodedRegionName, RegionEpoch>,
+) -> Reopening {
+    let mut plan = Reopening::default();
+    for region in view.of_table(table) {
+        let (record, name) = (&region.record, region.record.encoded_name());
+        if before.get(&name) != Some(&record.epoch) || record.state == RegionState::Closed {
+            continue;
+        }
+        match &record.server {
+            Some(server) if record.state == RegionState::Open && view.lives(server) => {
+                let (source, destination) = (server.clone(), server.clone());
+                plan.moves.push(Move { region: name, source, destination });
+            }
+            _ => plan.waiting += 1,
+        }
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::{record_of, server, view};
+
+    #[test]
+    fn each_region_is_opened_anew_where_it_is_and_only_once() {
+        let mut view = view(&["a", "b"], 4);
+        let table: TableName = "t".parse().unwrap();
+        let before = epochs(&view, &table);
+        let names: Vec<_> = before.keys().copied().collect();
+        record_of(&mut view, &names[0]).state = RegionState::Closed;
+        record_of(&mut view, &names[1]).state = RegionState::Opening;
+        let plan = plan_reopening(&view, &table, &before);
+        assert_eq!((plan.moves.len(), plan.waiting), (2, 1));
+        assert!(plan.moves.iter().all(|one| one.source == one.destination));
+        for name in &names[1..] {
+            let record = record_of(&mut view, name);
+            *record = record.assigned_to(server("b"));
+        }
+        assert!(plan_reopening(&view, &table, &before).is_done());
+    }
+
+    #[test]
+    fn a_region_of_a_dead_server_is_waited_for() {
+        let mut view = view(&["a"], 1);
+        let table: TableName = "t".parse().unwrap();
+        let before = epochs(&view, &table);
+        view.servers.clear();
+        assert_eq!(plan_reopening(&view, &table, &before).waiting, 1);
+    }
+}

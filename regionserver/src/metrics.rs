@@ -1,0 +1,87 @@
+//! What a region server counts and measures; `docs/metrics.md` lists it. Where nobody records, as in
+//! tests and in the simulation, all of it goes nowhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Histogram, counter, gauge, histogram};
+
+use crate::server::Server;
+
+/// How often what the server holds is told.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The methods that clients call all the time; others are counted together.
+const METHODS: [&str; 4] = ["Get", "Multi", "Mutate", "Scan"];
+
+/// How long requests take, by method.
+pub(crate) struct RequestTimes {
+    by_method: BTreeMap<&'static str, Histogram>,
+    other: Histogram,
+}
+
+// === impl RequestTimes ===
+
+impl Default for RequestTimes {
+    fn default() -> Self {
+        let times = |method| histogram!("basalt_request_seconds", "method" => method);
+        Self {
+            by_method: METHODS.into_iter().map(|method| (method, times(method))).collect(),
+            other: times("other"),
+        }
+    }
+}
+
+impl RequestTimes {
+    /// The times of `method`.
+    pub(crate) fn of(&self, method: &str) -> &Histogram {
+        self.by_method.get(method).unwrap_or(&self.other)
+    }
+}
+
+/// A request was answered by an exception.
+pub(crate) fn request_failed(exception: &str) {
+    counter!("basalt_request_exceptions_total", "exception" => exception.to_owned()).increment(1);
+}
+
+/// A flush, or a compaction, has written so many bytes.
+pub(crate) fn files_written(by: &'static str, bytes: u64) {
+    counter!("basalt_store_file_writes_total", "by" => by).increment(1);
+    counter!("basalt_store_file_written_bytes_total", "by" => by).increment(bytes);
+}
+
+/// Tells what the server holds and has done, for as long as it runs.
+pub(crate) async fn report(server: Arc<Server>) {
+    loop {
+        tell(&server);
+        tokio::select! {
+            biased;
+            () = server.abort.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+fn tell(server: &Server) {
+    let regions = server.regions();
+    let sum = |of: fn(&crate::region::Region) -> u64| {
+        regions.iter().map(|served| of(&served.region)).sum::<u64>() as f64
+    };
+    gauge!("basalt_regions").set(regions.len() as f64);
+    gauge!("basalt_memstore_bytes").set(sum(crate::region::Region::memstore_bytes));
+    gauge!("basalt_store_file_bytes").set(sum(crate::region::Region::store_file_bytes));
+    let wal = server.shared.wal.stats();
+    counter!("basalt_wal_syncs_total").absolute(wal.batches);
+    counter!("basalt_wal_edits_total").absolute(wal.edits);
+    counter!("basalt_wal_written_bytes_total").absolute(wal.bytes);
+    gauge!("basalt_wal_sync_seconds_total").set(wal.sync_time.as_secs_f64());
+    gauge!("basalt_wal_sync_seconds_max").set(wal.sync_time_max.as_secs_f64());
+    gauge!("basalt_wal_queued_bytes").set(wal.queued_bytes as f64);
+    gauge!("basalt_wal_files").set(wal.live_files as f64);
+    gauge!("basalt_wal_unflushed_bytes").set(wal.unflushed_bytes as f64);
+    let cache = server.shared.blocks.statistics();
+    counter!("basalt_block_cache_hits_total").absolute(cache.hits);
+    counter!("basalt_block_cache_misses_total").absolute(cache.misses);
+    gauge!("basalt_block_cache_bytes").set(cache.weight_bytes as f64);
+    gauge!("basalt_block_cache_capacity_bytes").set(cache.capacity_bytes as f64);
+}

@@ -138,6 +138,15 @@ step_kill_master() {
     --fault-command "VICTIM=\$(kubectl -n $NAMESPACE get pod -l basalt.db/active-master=true -o jsonpath='{.items[0].status.podIP}'):0 $PWD/fault.sh kill master" \
     --repair-command "$PWD/fault.sh wait-ready master"
   say "  active before $active, after $(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')"
+  # The Lease names the pod in charge.
+  until_true 30 holds_lease
+}
+
+holds_lease() {
+  local active holder
+  active=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')
+  holder=$(k get lease "$CLUSTER-master" -o jsonpath='{.spec.holderIdentity}')
+  [ -n "$active" ] && [ "${holder%_*}" = "$active" ]
 }
 
 # planned NAME SECONDS CHANGE...: does it while a probe runs in the cluster, which finds the members of

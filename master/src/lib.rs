@@ -31,5 +31,6 @@ mod view;
 mod views;
 
 pub use config::{BoundAddresses, Config, DeclaredTable, Timers};
+pub use election::{Gate, GateKeeper, LeaseState, Seat};
 pub use error::{CommitError, Error, StepError};
 pub use run::run;

@@ -21,8 +21,7 @@ pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<
     let RoleContext { file, instance, seams, shutdown } = context;
     let files = Arc::new(LocalFileSystem::open(&file.settings.server.storage)?);
     let lease = file.settings.lease.as_ref();
-    let (gate, keeping) =
-        master_lease::keep(lease, &file.process, &file.timers()?, &seams).await;
+    let (gate, keeping) = master_lease::keep(lease, &file.process, &file.timers()?, &seams).await;
     let mut config = config(&file, instance, gate)?;
     let (ready, is_ready) = oneshot::channel();
     config.ready = Some(ready);
@@ -39,11 +38,7 @@ pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<
     Ok(ended?)
 }
 
-fn config(
-    file: &RoleFile<MasterSettings>,
-    instance: String,
-    gate: Gate,
-) -> anyhow::Result<Config> {
+fn config(file: &RoleFile<MasterSettings>, instance: String, gate: Gate) -> anyhow::Result<Config> {
     let server = &file.settings.server;
     let derived = file.timers()?;
     let tables =

@@ -142,10 +142,11 @@ impl Keeper {
             }
             let is_answered = self.round().await;
             self.tell();
+            let pause = self.pause(is_answered);
             tokio::select! {
                 biased;
                 changed = self.gate.seat.changed() => if changed.is_err() { break },
-                () = tokio::time::sleep(self.pause(is_answered)) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         // It sits no more: what it holds is given back. If that fails, the Lease lapses.
@@ -315,5 +316,7 @@ impl Record {
     }
 }
 
+#[cfg(test)]
+mod failover_tests;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::*;
 
-const PACE: Pace = Pace {
+pub(super) const PACE: Pace = Pace {
     duration: Duration::from_secs(2),
     renew_deadline: Duration::from_millis(1_333),
     retry_period: Duration::from_millis(400),
@@ -30,7 +30,7 @@ struct Store {
 
 /// An API server with one Lease.
 #[derive(Clone, Default)]
-struct Server(Arc<Mutex<Store>>);
+pub(super) struct Server(Arc<Mutex<Store>>);
 
 /// A keeper, and the master's end of its gate.
 struct Master {
@@ -71,7 +71,7 @@ impl Server {
         Response::new(Body::from(serde_json::to_vec(&store.lease).unwrap()))
     }
 
-    fn holder(&self) -> String {
+    pub(super) fn holder(&self) -> String {
         Record::of(&self.0.lock().lease).holder
     }
 
@@ -79,32 +79,35 @@ impl Server {
         self.0.lock().writes
     }
 
-    fn go_away(&self, is_away: bool) {
+    pub(super) fn go_away(&self, is_away: bool) {
         self.0.lock().is_away = is_away;
     }
 
     /// Another process writes the Lease.
-    fn written_by(&self, holder: &str) {
+    pub(super) fn written_by(&self, holder: &str) {
         let mut store = self.0.lock();
         let mut lease = store.lease.clone();
         lease.spec.get_or_insert_default().holder_identity = Some(holder.to_owned());
         store.put(lease);
     }
 
-    fn with_lease_of(holder: &str) -> Self {
+    pub(super) fn with_lease_of(holder: &str) -> Self {
         let server = Self::default();
         server.written_by(holder);
         server
     }
 
-    fn master(&self, identity: &str) -> Master {
-        let (gate, keeper) = Gate::new(identity.to_owned());
-        let lease = keeper.lease.subscribe();
+    pub(super) fn keeper(&self, identity: &str, pace: Pace, gate: GateKeeper) -> Keeper {
         let settings =
             LeaseSettings { namespace: "prod".to_owned(), name: "demo-master".to_owned() };
         let clock = Seams::system().clock;
-        let keeper =
-            Keeper::new(self.client(), &settings, identity.to_owned(), PACE, clock, keeper);
+        Keeper::new(self.client(), &settings, identity.to_owned(), pace, clock, gate)
+    }
+
+    fn master(&self, identity: &str) -> Master {
+        let (gate, keeper) = Gate::new(identity.to_owned());
+        let lease = keeper.lease.subscribe();
+        let keeper = self.keeper(identity, PACE, keeper);
         Master { gate, keeping: tokio::spawn(keeper.run()), lease }
     }
 }

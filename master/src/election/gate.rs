@@ -80,7 +80,7 @@ impl Gate {
     }
 
     /// Tells the keeper who sits.
-    pub(crate) fn report(&self, seat: Seat) {
+    pub fn report(&self, seat: Seat) {
         self.seat.send_if_modified(|known| {
             let is_new = *known != seat;
             *known = seat;

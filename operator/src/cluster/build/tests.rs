@@ -121,8 +121,10 @@ fn only_masters_have_a_token_and_it_is_good_for_their_lease_alone() {
     let rules = all[0].0["rules"].as_array().unwrap();
     assert_eq!(rules.len(), 1);
     assert_eq!(rules[0]["resources"], json!(["leases"]));
-    assert_eq!(rules[0]["resourceNames"], json!([find(&objects, "Lease", "demo-master")
-        ["metadata"]["name"]]));
+    assert_eq!(
+        rules[0]["resourceNames"],
+        json!([find(&objects, "Lease", "demo-master")["metadata"]["name"]])
+    );
 }
 
 #[test]

@@ -111,9 +111,7 @@ impl Drop for Process {
 }
 
 fn start_coordinator(files: MemoryFileSystem) -> String {
-    let free = || -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-    };
+    let free = || -> SocketAddr { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
     let (client_listen, peer_listen) = (free(), free());
     let member = basalt_coordinator::Member {
         peer_address: peer_listen.to_string(),

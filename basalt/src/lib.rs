@@ -13,6 +13,7 @@ mod idle;
 pub mod local;
 mod manifest;
 mod master;
+mod master_lease;
 mod operator;
 mod probe;
 mod progress;

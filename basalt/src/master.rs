@@ -1,22 +1,30 @@
 //! `basalt master`: from the role's file to the role's `run`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use basalt_api::Problem;
 use basalt_fs::LocalFileSystem;
-use basalt_master::{Config, DeclaredTable, Timers};
+use basalt_master::{Config, DeclaredTable, Gate, Timers};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::health;
+use crate::master_lease;
 use crate::role::{self, RoleContext};
 use crate::role_config::{MasterSettings, RoleFile};
 
-/// Runs the role until it is told to stop.
+/// How long the end of the process waits for the Lease to be given back.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs the role until it is told to stop. The seat is given up first, then the Lease.
 pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<()> {
     let RoleContext { file, instance, seams, shutdown } = context;
     let files = Arc::new(LocalFileSystem::open(&file.settings.server.storage)?);
     health::serve(&seams.network, file.settings.server.web_listen).await?;
-    let mut config = config(&file, instance)?;
+    let lease = file.settings.lease.as_ref();
+    let (gate, keeping) = master_lease::keep(lease, &file.process, &file.timers()?, &seams).await;
+    let mut config = config(&file, instance, gate)?;
     let (ready, is_ready) = oneshot::channel();
     config.ready = Some(ready);
     tokio::spawn(async move {
@@ -24,10 +32,15 @@ pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<
             role::tell_ready();
         }
     });
-    Ok(basalt_master::run(config, seams, files, shutdown).await?)
+    let ended = basalt_master::run(config, seams, files, shutdown).await;
+    if let Some(keeping) = keeping {
+        // If it takes longer the Lease lapses by itself.
+        let _ = timeout(GIVE_BACK_TIMEOUT, keeping).await;
+    }
+    Ok(ended?)
 }
 
-fn config(file: &RoleFile<MasterSettings>, instance: String) -> anyhow::Result<Config> {
+fn config(file: &RoleFile<MasterSettings>, instance: String, gate: Gate) -> anyhow::Result<Config> {
     let server = &file.settings.server;
     let derived = file.timers()?;
     let tables =
@@ -53,6 +66,7 @@ fn config(file: &RoleFile<MasterSettings>, instance: String) -> anyhow::Result<C
         declared_tables: tables.collect(),
         rack: server.rack.clone(),
         instance,
+        gate,
         ready: None,
     })
 }

@@ -139,6 +139,15 @@ step_kill_master() {
     --fault-command "VICTIM=\$(kubectl -n $NAMESPACE get pod -l basalt.db/active-master=true -o jsonpath='{.items[0].status.podIP}'):0 $PWD/fault.sh kill master" \
     --repair-command "$PWD/fault.sh wait-ready master"
   say "  active before $active, after $(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')"
+  # The Lease names the pod in charge.
+  until_true 30 holds_lease
+}
+
+holds_lease() {
+  local active holder
+  active=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')
+  holder=$(k get lease "$CLUSTER-master" -o jsonpath='{.spec.holderIdentity}')
+  [ -n "$active" ] && [ "${holder%_*}" = "$active" ]
 }
 
 # none_failed NAME: no request to a region that was not on a victim failed.

@@ -7,6 +7,8 @@ use basalt_model::TableDescriptor;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::election::Gate;
+
 /// The settings of one master process.
 #[derive(Debug)]
 pub struct Config {
@@ -34,6 +36,8 @@ pub struct Config {
     pub rack: String,
     /// Which process this is to the one who started it.
     pub instance: String,
+    /// Opens when this master may campaign: with the Lease, or always.
+    pub gate: Gate,
     /// Told the addresses once they are bound.
     pub ready: Option<oneshot::Sender<BoundAddresses>>,
 }

@@ -78,6 +78,16 @@ pub enum Error {
         /// The epoch in which it was in charge.
         epoch: MasterEpoch,
     },
+    /// Another master has taken the Lease.
+    #[error("{server} gives up the seat of epoch {epoch}: {holder} has taken the Lease")]
+    LeaseLost {
+        /// This master.
+        server: ServerName,
+        /// The epoch in which it was in charge.
+        epoch: MasterEpoch,
+        /// Who holds it.
+        holder: String,
+    },
     /// The coordinator has ended this master's session.
     #[error("{server} has lost its session with the coordinator")]
     SessionLost {

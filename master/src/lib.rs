@@ -32,5 +32,6 @@ mod view;
 mod views;
 
 pub use config::{BoundAddresses, Config, DeclaredTable, Timers};
+pub use election::{Gate, GateKeeper, LeaseState, Seat};
 pub use error::{CommitError, Error, StepError};
 pub use run::run;

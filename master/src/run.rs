@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client_nodes::ClientNodes;
 use crate::config::{BoundAddresses, Config, DeclaredTable, Timers};
-use crate::election::{Candidate, campaign};
+use crate::election::{Candidate, Gate, campaign};
 use crate::error::{CommitError, Error, StepError};
 use crate::ledger::{self, Ledger};
 use crate::orders::Orders;
@@ -57,6 +57,7 @@ struct Master {
     info_port: u16,
     timers: Timers,
     declared_tables: Vec<DeclaredTable>,
+    gate: Gate,
 }
 
 /// Runs a master until `shutdown`, or until it cannot or must not go on: then its process is to be
@@ -166,6 +167,7 @@ async fn start(
         info_port: config.info_port,
         timers: config.timers,
         declared_tables: config.declared_tables.clone(),
+        gate: config.gate.clone(),
     })
 }
 
@@ -251,6 +253,7 @@ async fn reign(
         nodes: master.nodes.clone(),
         network: master.seams.network.clone(),
         connect_timeout: master.timers.connect_timeout,
+        gate: master.gate.clone(),
     };
     let epoch = campaign(&candidate).await?;
     let deposed = || Error::Deposed { server: master.server.clone(), epoch };
@@ -274,8 +277,13 @@ async fn reign(
     term.spawn(create_declared(Arc::clone(&term), master.declared_tables.clone()));
     seat.send_replace(Some(Arc::clone(&term)));
     tracing::info!(server = %master.server, %epoch, "ready to serve clients");
-    term.ledger.term().cancelled().await;
-    Err(deposed())
+    tokio::select! {
+        biased;
+        () = term.ledger.term().cancelled() => Err(deposed()),
+        holder = master.gate.lost() => {
+            Err(Error::LeaseLost { server: master.server.clone(), epoch, holder })
+        }
+    }
 }
 
 /// Why a term could not begin.

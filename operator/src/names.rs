@@ -34,6 +34,11 @@ pub(crate) fn of_role(cluster: &str, role: RoleName) -> String {
     format!("{cluster}-{role}")
 }
 
+/// The name of the Lease that the masters hold.
+pub(crate) fn lease(cluster: &str) -> String {
+    of_role(cluster, RoleName::Master)
+}
+
 /// The name of one pod.
 pub(crate) fn pod(cluster: &str, role: RoleName, index: u32) -> String {
     format!("{cluster}-{role}-{index}")

@@ -147,12 +147,7 @@ async fn open_regions(server: Arc<Server>, orders: Vec<pb::OpenRegion>) -> Vec<p
             })
         }
     });
-    futures::stream::iter(opens)
-        .buffer_unordered(
-            std::env::var("OPENINGS").map_or(OPENINGS_AT_ONCE, |o| o.parse().unwrap()),
-        )
-        .collect()
-        .await
+    futures::stream::iter(opens).buffer_unordered(OPENINGS_AT_ONCE).collect().await
 }
 
 /// The sealed logs that any of the regions needs. One that cannot be read is missing, and the regions

@@ -107,6 +107,7 @@ fn start_master(disk: &MemoryFileSystem, seams: &Seams, stop: &Shutdown, coordin
         declared_tables: Vec::new(),
         rack: String::new(),
         instance: "master".to_owned(),
+        gate: basalt_master::Gate::open(),
         ready: None,
     };
     let files: SharedFileSystem = Arc::new(disk.as_writer(2));

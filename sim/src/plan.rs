@@ -147,6 +147,7 @@ impl Plan {
             declared_tables: vec![self.table.clone()],
             rack: String::new(),
             instance,
+            gate: basalt_master::Gate::open(),
             ready: None,
         }
     }

@@ -200,7 +200,8 @@ impl Planner<'_> {
             name: table.resource_name.clone(),
             spec: table.spec.clone(),
         });
-        Ok(MasterSettings { server: self.server(index, name)?, tables: tables.collect() })
+        let server = self.server(index, name)?;
+        Ok(MasterSettings { server, tables: tables.collect(), lease: None })
     }
 
     fn server(&self, index: usize, name: &str) -> anyhow::Result<ServerSettings> {

@@ -110,6 +110,19 @@ pub struct MasterSettings {
     pub server: ServerSettings,
     /// The tables that are made if they are missing.
     pub tables: Vec<DeclaredTable>,
+    /// The Lease that elects; without one the coordinator does so alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseSettings>,
+}
+
+/// A Kubernetes Lease, by its place. How long it lasts follows from the promise.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LeaseSettings {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// The settings of a region server.

@@ -17,6 +17,7 @@ use prost::Message;
 use tonic::Status;
 
 use crate::bootstrap;
+use crate::election::gate::{Gate, Seat};
 use crate::error::Error;
 use crate::ledger;
 use crate::liveness::{Verdict, listen};
@@ -34,6 +35,8 @@ pub(crate) struct Candidate {
     pub(crate) nodes: Nodes,
     pub(crate) network: Network,
     pub(crate) connect_timeout: Duration,
+    /// Opens when this master may campaign.
+    pub(crate) gate: Gate,
 }
 
 /// What happened while another was in charge.
@@ -49,11 +52,16 @@ enum Change {
 /// # Errors
 /// The session is over, or the coordinator holds what it must not.
 pub(crate) async fn campaign(candidate: &Candidate) -> Result<MasterEpoch, Error> {
+    let mut last_holder = String::new();
     loop {
-        match stand_once(candidate).await {
-            Ok(Some(epoch)) => return Ok(epoch),
+        match stand_once(candidate, &mut last_holder).await {
+            Ok(Some(epoch)) => {
+                candidate.gate.report(Seat::Ours);
+                return Ok(epoch);
+            }
             Ok(None) => {}
             Err(Error::Coordinator(error)) if !error.is_session_over() => {
+                candidate.gate.report(Seat::Unknown);
                 tracing::warn!(%error, "election: trying again");
                 tokio::time::sleep(PAUSE).await;
             }
@@ -62,13 +70,17 @@ pub(crate) async fn campaign(candidate: &Candidate) -> Result<MasterEpoch, Error
     }
 }
 
-async fn stand_once(candidate: &Candidate) -> Result<Option<MasterEpoch>, Error> {
+/// Tries once, after whoever sits has gone. `last_holder` is as whom the last one that was seen to
+/// sit held the Lease.
+async fn stand_once(
+    candidate: &Candidate,
+    last_holder: &mut String,
+) -> Result<Option<MasterEpoch>, Error> {
     let path = candidate.nodes.master();
-    let (data, stat, changed) = match candidate.client.get_data_watch(&path).await {
+    let (data, stat, mut changed) = match candidate.client.get_data_watch(&path).await {
         Ok(found) => found,
         Err(error) if error.code() == Some(ErrorCode::NoNode) => {
-            let epoch = bootstrap::read_epoch(&candidate.client, &candidate.nodes).await?;
-            return take_seat(candidate, epoch, false).await;
+            return take_empty_seat(candidate, last_holder).await;
         }
         Err(error) => return Err(error.into()),
     };
@@ -79,10 +91,12 @@ async fn stand_once(candidate: &Candidate) -> Result<Option<MasterEpoch>, Error>
         // An earlier try took effect although its answer was lost.
         return Ok(Some(MasterEpoch(record.epoch)));
     }
+    candidate.gate.report(Seat::Taken);
+    last_holder.clone_from(&record.lease_holder);
     tracing::info!(active = record.server_name, epoch = record.epoch, "standing by");
     let change = tokio::select! {
         biased;
-        _ = changed => Change::Node,
+        _ = &mut changed => Change::Node,
         cause = hint(candidate, &record) => Change::Hint(cause),
     };
     match change {
@@ -93,9 +107,36 @@ async fn stand_once(candidate: &Candidate) -> Result<Option<MasterEpoch>, Error>
                 cause,
                 "the active master seems to have died"
             );
-            take_seat(candidate, MasterEpoch(record.epoch), true).await
+            candidate.gate.report(Seat::Vacant { last_holder: record.lease_holder.clone() });
+            tokio::select! {
+                biased;
+                // Its session is over, or somebody else was faster.
+                _ = changed => Ok(None),
+                () = candidate.gate.opened() => {
+                    take_seat(candidate, MasterEpoch(record.epoch), true).await
+                }
+            }
         }
     }
+}
+
+/// Takes the seat in which nobody sits, once the gate is open.
+async fn take_empty_seat(
+    candidate: &Candidate,
+    last_holder: &str,
+) -> Result<Option<MasterEpoch>, Error> {
+    candidate.gate.report(Seat::Vacant { last_holder: last_holder.to_owned() });
+    let (taken, changed) = candidate.client.exists_watch(&candidate.nodes.master()).await?;
+    if taken.is_some() {
+        return Ok(None);
+    }
+    tokio::select! {
+        biased;
+        _ = changed => return Ok(None),
+        () = candidate.gate.opened() => {}
+    }
+    let epoch = bootstrap::read_epoch(&candidate.client, &candidate.nodes).await?;
+    take_seat(candidate, epoch, false).await
 }
 
 /// Takes the seat over from the master of `epoch`, raising the epoch in the same multi. `None` if
@@ -111,6 +152,7 @@ async fn take_seat(
         peer_address: candidate.peer_address.clone(),
         epoch: epoch.next().0,
         info_port: candidate.info_port.into(),
+        lease_holder: candidate.gate.identity().to_owned(),
     };
     let name = Bytes::from(candidate.server.to_string());
     let raise = ledger::replace(nodes.master_epoch(), name, epoch.0 as i32);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod lease;
 mod process;
 mod region_server;
 
@@ -13,7 +14,7 @@ use basalt_cluster::pb::master_peer_client::MasterPeerClient;
 use basalt_cluster::{Catalog, Nodes, catalog, pb as cluster};
 use basalt_fs::{FileSystem, MemoryFileSystem, SharedFileSystem};
 use basalt_hbase_rpc::{Connection, ConnectionOptions, Service, pb, schema};
-use basalt_master::{Config, Timers};
+use basalt_master::{Config, Gate, Timers};
 use basalt_model::{
     FamilyDescriptor, RegionState, ServerName, TableDescriptor, TableName, TableState, paths,
 };
@@ -44,10 +45,15 @@ struct Cluster {
 
 impl Cluster {
     async fn start(masters: usize, servers: usize) -> Self {
+        Self::start_behind((0..masters).map(|_| Gate::open()), servers).await
+    }
+
+    /// With a master behind each of `gates`.
+    async fn start_behind(gates: impl Iterator<Item = Gate>, servers: usize) -> Self {
         let disk = MemoryFileSystem::new();
         let (address, coordinator) = start_coordinator(disk.as_writer(1_000)).await;
         let masters: Vec<_> =
-            (0..masters).map(|_| start_master(&address, disk.as_writer(2_000))).collect();
+            gates.map(|gate| start_master(&address, disk.as_writer(2_000), gate)).collect();
         let seams = Seams::system();
         let client = Client::connect(
             &seams,
@@ -76,6 +82,10 @@ impl Cluster {
             cluster.add_server().await;
         }
         cluster
+    }
+
+    fn add_master(&mut self, writer: u64, gate: Gate) {
+        self.masters.push(start_master(&self.coordinator, self.disk.as_writer(writer), gate));
     }
 
     async fn add_server(&mut self) {
@@ -220,7 +230,7 @@ async fn start_coordinator(files: MemoryFileSystem) -> (String, Process) {
     (format!("127.0.0.1:{client}"), Process::start(running))
 }
 
-fn start_master(coordinator: &str, files: MemoryFileSystem) -> Process {
+fn start_master(coordinator: &str, files: MemoryFileSystem, gate: Gate) -> Process {
     let any = "127.0.0.1:0".parse().unwrap();
     let config = Config {
         cluster_name: "test".to_owned(),
@@ -236,6 +246,7 @@ fn start_master(coordinator: &str, files: MemoryFileSystem) -> Process {
         declared_tables: Vec::new(),
         rack: String::new(),
         instance: "master".to_owned(),
+        gate,
         ready: None,
     };
     Process::start(async move {
@@ -317,7 +328,7 @@ async fn a_standby_takes_over_from_a_killed_master_and_goes_on_with_its_work() {
     let mut cluster = Cluster::start(1, 2).await;
     cluster.finished(cluster.create_table("t", 4, 1).await).await;
     let first = cluster.active().unwrap();
-    cluster.masters.push(start_master(&cluster.coordinator, cluster.disk.as_writer(2_001)));
+    cluster.add_master(2_001, Gate::open());
     let nodes = Nodes::below("/basalt");
     until("the standby is registered", async || {
         cluster.client.get_children(&nodes.masters()).await.unwrap().0.len() == 2
@@ -434,8 +445,7 @@ async fn all_processes_killed_at_once_serve_again_when_they_are_started() {
 
     let started_at = Instant::now();
     for writer in 2_002..2_004 {
-        let files = cluster.disk.as_writer(writer);
-        cluster.masters.push(start_master(&cluster.coordinator, files));
+        cluster.add_master(writer, Gate::open());
     }
     cluster.add_server().await;
     cluster.add_server().await;

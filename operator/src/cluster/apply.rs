@@ -1,9 +1,11 @@
 //! Server-side apply: the operator owns the fields that it writes, and no others.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 
@@ -39,8 +41,11 @@ pub(super) async fn apply(
 fn resource(kind: &str) -> Option<ApiResource> {
     Some(match kind {
         "ConfigMap" => ApiResource::erase::<ConfigMap>(&()),
+        "Lease" => ApiResource::erase::<Lease>(&()),
         "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
         "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
+        "Role" => ApiResource::erase::<Role>(&()),
+        "RoleBinding" => ApiResource::erase::<RoleBinding>(&()),
         "Service" => ApiResource::erase::<Service>(&()),
         "ServiceAccount" => ApiResource::erase::<ServiceAccount>(&()),
         "StatefulSet" => ApiResource::erase::<StatefulSet>(&()),

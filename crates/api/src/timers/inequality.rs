@@ -71,7 +71,7 @@ pub const INEQUALITIES: &[Inequality] = &[
     ISOLATION_ENDS_BEFORE_SESSION,
     DRIFT_IS_COVERED,
     MASTER_LEASE_IN_SECONDS,
-    MASTER_STEPS_DOWN_BEFORE_LEASE_ENDS,
+    MASTER_LETS_GO_BEFORE_LEASE_ENDS,
     MASTER_RETRIES_BEFORE_DEADLINE,
     MASTER_RETRY_IS_POSSIBLE,
     STALE_BEFORE_SESSION,
@@ -227,10 +227,10 @@ pub const MASTER_LEASE_IN_SECONDS: Inequality = Inequality {
     right: |_| KUBERNETES_UNIT,
 };
 
-/// The old master has stopped before the next may begin.
-pub const MASTER_STEPS_DOWN_BEFORE_LEASE_ENDS: Inequality = Inequality {
+/// A candidate whose Lease others may take does not campaign with it.
+pub const MASTER_LETS_GO_BEFORE_LEASE_ENDS: Inequality = Inequality {
     formula: "masterRenewDeadline < masterLeaseDuration",
-    why: "two masters would think themselves active (the epoch would stop one, rudely)",
+    why: "two masters would campaign at once (the epoch would stop one, rudely)",
     left: |timers| timers.master_renew_deadline,
     relation: Relation::Less,
     right: |timers| timers.master_lease_duration,
@@ -239,7 +239,7 @@ pub const MASTER_STEPS_DOWN_BEFORE_LEASE_ENDS: Inequality = Inequality {
 /// A failed renewal is tried again before the master gives up. The jitter is a fifth.
 pub const MASTER_RETRIES_BEFORE_DEADLINE: Inequality = Inequality {
     formula: "2.4 * masterRetryPeriod < masterRenewDeadline",
-    why: "one failed renewal would depose a living master",
+    why: "one failed renewal would let the Lease of a living master lapse",
     left: |timers| timers.master_retry_period * 12 / 5,
     relation: Relation::Less,
     right: |timers| timers.master_renew_deadline,
@@ -395,7 +395,7 @@ mod tests {
         breaks(json!({ "isolationGrace": "1400ms" }), &ISOLATION_ENDS_BEFORE_SESSION);
         breaks(json!({ "driftMargin": "7ms" }), &DRIFT_IS_COVERED);
         breaks(json!({ "masterLeaseDuration": "2500ms" }), &MASTER_LEASE_IN_SECONDS);
-        breaks(json!({ "masterRenewDeadline": "2s" }), &MASTER_STEPS_DOWN_BEFORE_LEASE_ENDS);
+        breaks(json!({ "masterRenewDeadline": "2s" }), &MASTER_LETS_GO_BEFORE_LEASE_ENDS);
         breaks(json!({ "masterRetryPeriod": "600ms" }), &MASTER_RETRIES_BEFORE_DEADLINE);
         breaks(json!({ "masterRetryPeriod": "50ms" }), &MASTER_RETRY_IS_POSSIBLE);
         breaks(json!({ "hdfsStaleInterval": "1500ms" }), &STALE_BEFORE_SESSION);

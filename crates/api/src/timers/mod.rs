@@ -74,7 +74,7 @@ pub struct Timers {
 
     /// `leaseDurationSeconds` of the masters' Kubernetes Lease: whole seconds.
     pub master_lease_duration: Duration,
-    /// A master that could not renew its Lease for this long steps down.
+    /// A master that could not renew its Lease for this long no longer counts on it.
     pub master_renew_deadline: Duration,
     /// How often masters try to take or renew the Lease.
     pub master_retry_period: Duration,
@@ -138,7 +138,7 @@ pub struct TimerOverrides {
     /// Duration of the masters' Kubernetes Lease, in whole seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master_lease_duration: Option<Timespan>,
-    /// A master that could not renew its Lease for this long steps down.
+    /// A master that could not renew its Lease for this long no longer counts on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master_renew_deadline: Option<Timespan>,
     /// How often masters try to take or renew the Lease.

@@ -1,14 +1,49 @@
-//! Who the pods are to the API server: an account a role, and none has a right or a token.
+//! Who the pods are to the API server: an account a role. Only the masters' has a right, and a
+//! token: to hold the Lease that elects among them. The operator makes the Lease, so that it goes
+//! with the cluster, and the masters need no right to make any.
 
+use basalt_api::role_file::RoleName;
 use serde_json::json;
 
 use super::{Object, Plan};
 use crate::names;
 
-pub(super) fn service_accounts(plan: &Plan<'_>) -> Vec<Object> {
+pub(super) fn all(plan: &Plan<'_>) -> Vec<Object> {
     let account = |role| {
         let body = json!({ "automountServiceAccountToken": false });
         plan.role_object("v1", "ServiceAccount", role, body)
     };
-    names::ROLES.into_iter().map(account).collect()
+    let mut objects: Vec<_> = names::ROLES.into_iter().map(account).collect();
+    objects.extend([lease(plan), role(plan), role_binding(plan)]);
+    objects
+}
+
+/// Whether the pods of `role` get a token.
+pub(super) fn has_token(role: RoleName) -> bool {
+    role == RoleName::Master
+}
+
+/// The Lease: what stands in it is the masters'.
+fn lease(plan: &Plan<'_>) -> Object {
+    plan.role_object("coordination.k8s.io/v1", "Lease", RoleName::Master, json!({}))
+}
+
+fn role(plan: &Plan<'_>) -> Object {
+    let rules = json!([{
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": [names::lease(&plan.cluster.name)],
+        "verbs": ["get", "update"],
+    }]);
+    let body = json!({ "rules": rules });
+    plan.role_object("rbac.authorization.k8s.io/v1", "Role", RoleName::Master, body)
+}
+
+fn role_binding(plan: &Plan<'_>) -> Object {
+    let name = names::of_role(&plan.cluster.name, RoleName::Master);
+    let body = json!({
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+        "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": plan.namespace }],
+    });
+    plan.role_object("rbac.authorization.k8s.io/v1", "RoleBinding", RoleName::Master, body)
 }

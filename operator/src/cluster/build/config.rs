@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use basalt_api::role_file::{
-    CoordinatorMember, CoordinatorSettings, MasterSettings, PortName, RegionServerSettings,
-    RoleFile, RoleName, ServerSettings,
+    CoordinatorMember, CoordinatorSettings, LeaseSettings, MasterSettings, PortName,
+    RegionServerSettings, RoleFile, RoleName, ServerSettings,
 };
 use md5::{Digest, Md5};
 use serde::Serialize;
@@ -57,7 +57,15 @@ pub(super) fn config_map(plan: &Plan<'_>, role: RoleName) -> RoleConfig {
             }
         }
         RoleName::Master => {
-            let settings = MasterSettings { server: server(plan, role), tables: Vec::new() };
+            let lease = LeaseSettings {
+                namespace: plan.namespace.to_owned(),
+                name: names::lease(&plan.cluster.name),
+            };
+            let settings = MasterSettings {
+                server: server(plan, role),
+                tables: Vec::new(),
+                lease: Some(lease),
+            };
             files.insert(file_of(role), file(plan, role, "${POD_NAME}", settings));
         }
         RoleName::RegionServer | RoleName::Idle => {

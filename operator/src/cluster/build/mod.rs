@@ -51,7 +51,7 @@ pub(crate) fn services(plan: &Plan<'_>) -> Vec<Object> {
 
 /// All other objects, in the order in which they are applied: what pods need comes before them.
 pub(crate) fn objects(plan: &Plan<'_>) -> Vec<Object> {
-    let mut objects = access::service_accounts(plan);
+    let mut objects = access::all(plan);
     objects.extend(network::policies(plan));
     objects.extend(budget::all(plan));
     objects.push(config::hbase_site(plan));

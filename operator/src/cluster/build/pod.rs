@@ -5,7 +5,7 @@ use basalt_api::role_file::{PortName, RoleName};
 use serde_json::{Value, json};
 
 use super::config::{MEMBER_PATH, SHARED_PATH, file_of};
-use super::{Plan, merge};
+use super::{Plan, access, merge};
 use crate::names;
 
 /// The volume claim of a coordinator's member.
@@ -29,7 +29,7 @@ pub(super) fn template(plan: &Plan<'_>, role: RoleName, config_hash: &str) -> Va
         },
         "spec": {
             "serviceAccountName": names::of_role(&plan.cluster.name, role),
-            "automountServiceAccountToken": false,
+            "automountServiceAccountToken": access::has_token(role),
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": grace_s(plan),
             "securityContext": {

@@ -4,9 +4,11 @@ use std::net::Ipv4Addr;
 
 use basalt_api::Manifests;
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -49,6 +51,9 @@ fn every_field_is_one_that_kubernetes_knows() {
             "ServiceAccount" => read_back::<ServiceAccount>(&object),
             "ConfigMap" => read_back::<ConfigMap>(&object),
             "PodDisruptionBudget" => read_back::<PodDisruptionBudget>(&object),
+            "Lease" => read_back::<Lease>(&object),
+            "Role" => read_back::<Role>(&object),
+            "RoleBinding" => read_back::<RoleBinding>(&object),
             "NetworkPolicy" => read_back::<NetworkPolicy>(&object),
             other => panic!("{other} is not checked"),
         };
@@ -75,7 +80,9 @@ fn the_example_is_built_as_it_was() {
 
 #[test]
 fn a_role_reads_the_file_that_is_built_for_it() {
-    use basalt_api::role_file::{CoordinatorSettings, RegionServerSettings, RoleFile};
+    use basalt_api::role_file::{
+        CoordinatorSettings, MasterSettings, RegionServerSettings, RoleFile,
+    };
     let objects = built(EXAMPLE);
     let variable = |name: &str| match name {
         "POD_NAME" => Some("demo-regionserver-1".to_owned()),
@@ -93,6 +100,31 @@ fn a_role_reads_the_file_that_is_built_for_it() {
     let file = RoleFile::<CoordinatorSettings>::parse("f", text, variable).unwrap();
     assert_eq!(file.settings.member, 3);
     assert_eq!(file.settings.members[0].peer, "10.96.0.1:2888");
+    let data = &find(&objects, "ConfigMap", "demo-master")["data"];
+    let text = data["master.json"].as_str().unwrap();
+    let file = RoleFile::<MasterSettings>::parse("f", text, variable).unwrap();
+    let lease = file.settings.lease.unwrap();
+    assert_eq!((lease.namespace.as_str(), lease.name.as_str()), ("prod", "demo-master"));
+}
+
+#[test]
+fn only_masters_have_a_token_and_it_is_good_for_their_lease_alone() {
+    let objects = built(EXAMPLE);
+    let has_token = |role: &str| {
+        let spec = &find(&objects, "StatefulSet", role)["spec"]["template"]["spec"];
+        spec["automountServiceAccountToken"].as_bool().unwrap()
+    };
+    let roles = ["demo-coordinator", "demo-master", "demo-regionserver"];
+    assert_eq!(roles.map(has_token), [false, true, false]);
+    let all: Vec<_> = objects.iter().filter(|object| object.kind() == "Role").collect();
+    assert_eq!(all.len(), 1);
+    let rules = all[0].0["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 1);
+    assert_eq!(rules[0]["resources"], json!(["leases"]));
+    assert_eq!(
+        rules[0]["resourceNames"],
+        json!([find(&objects, "Lease", "demo-master")["metadata"]["name"]])
+    );
 }
 
 #[test]

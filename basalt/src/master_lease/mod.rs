@@ -1,0 +1,322 @@
+//! The masters' Kubernetes Lease: the only file of a role that speaks to an API server.
+//!
+//! The Lease elects, the coordinator's epoch guards. The keeper of this process reads and writes
+//! the Lease, and opens the gate before the seat while this process holds it, or while the API
+//! server has not answered for longer than a Lease lasts. What is done with a Lease that was read
+//! is decided in [`decide`]. One round at a time: look (a holder knows how the Lease stands, and
+//! does not), decide, write on condition of the version that was seen, tell.
+//!
+//! The operator makes the Lease, so that it goes with the cluster; the masters need no right to.
+
+mod decide;
+
+use std::time::Duration;
+
+use basalt_api::Timers;
+use basalt_api::role_file::LeaseSettings;
+use basalt_master::{Gate, GateKeeper, LeaseState, Seat};
+use basalt_runtime::{Clock, Seams};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use decide::{Record, Seated, Seen, Step, decide};
+
+/// The field manager of what masters write.
+const FIELD_MANAGER: &str = "basalt-master";
+/// How often one round tries to write a Lease that others write at the same time.
+const TRIES_MAX: usize = 3;
+
+/// Keeps the Lease for the master of this process.
+struct Keeper {
+    api: Api<Lease>,
+    name: String,
+    identity: String,
+    clock: Clock,
+    pace: Pace,
+    gate: GateKeeper,
+    seated: Seated,
+    /// The Lease as it stands; none if that is not known.
+    found: Option<Lease>,
+    seen: Option<Seen>,
+    /// When the last renewal was sent that the API server took; none if another holds the Lease.
+    renewed: Option<Instant>,
+    /// When the API server last answered.
+    answered: Instant,
+    /// Who has taken the Lease from this process while it sat.
+    lost_to: Option<String>,
+}
+
+/// The timers of the Lease.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    duration: Duration,
+    renew_deadline: Duration,
+    retry_period: Duration,
+}
+
+/// Starts to keep the Lease that the role's file names, if it names one. Gives the gate, and the
+/// task that gives the Lease back and ends once the master has ended.
+pub(crate) async fn keep(
+    settings: Option<&LeaseSettings>,
+    process: &str,
+    timers: &Timers,
+    seams: &Seams,
+) -> (Gate, Option<JoinHandle<()>>) {
+    let Some(settings) = settings else { return (Gate::open(), None) };
+    let client = match Client::try_default().await {
+        Ok(client) => client,
+        Err(error) => {
+            // A pod that was made before there was a Lease has no token.
+            tracing::error!(%error, "no way to the API server: the coordinator elects alone");
+            return (Gate::open(), None);
+        }
+    };
+    // The pod's name alone would be that of its next life, too.
+    let identity = format!("{process}_{:016x}", seams.random.next_u64());
+    let (gate, keeper) = Gate::new(identity.clone());
+    let pace = Pace::of(timers);
+    let keeper = Keeper::new(client, settings, identity, pace, seams.clock.clone(), keeper);
+    (gate, Some(tokio::spawn(keeper.run())))
+}
+
+// === impl Pace ===
+
+impl Pace {
+    fn of(timers: &Timers) -> Self {
+        Self {
+            duration: timers.master_lease_duration,
+            renew_deadline: timers.master_renew_deadline,
+            retry_period: timers.master_retry_period,
+        }
+    }
+
+    /// After this time without an answer nobody can know whose the Lease is.
+    fn unreachable_after(&self) -> Duration {
+        self.duration + self.retry_period
+    }
+
+    /// How long one round may take: the next one comes before the deadline.
+    fn round_max(&self) -> Duration {
+        self.renew_deadline / 2
+    }
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    fn new(
+        client: Client,
+        settings: &LeaseSettings,
+        identity: String,
+        pace: Pace,
+        clock: Clock,
+        gate: GateKeeper,
+    ) -> Self {
+        Self {
+            api: Api::namespaced(client, &settings.namespace),
+            name: settings.name.clone(),
+            identity,
+            clock,
+            pace,
+            gate,
+            seated: Seated { seat: Seat::Unknown, since: Instant::now() },
+            found: None,
+            seen: None,
+            renewed: None,
+            answered: Instant::now(),
+            lost_to: None,
+        }
+    }
+
+    /// Keeps the Lease for as long as the master runs, then gives it back.
+    async fn run(mut self) {
+        loop {
+            let seat = self.gate.seat.borrow_and_update().clone();
+            if seat != self.seated.seat {
+                self.seated = Seated { seat, since: Instant::now() };
+            }
+            let is_answered = self.round().await;
+            self.tell();
+            let pause = self.pause(is_answered);
+            tokio::select! {
+                biased;
+                changed = self.gate.seat.changed() => if changed.is_err() { break },
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        // It sits no more: what it holds is given back. If that fails, the Lease lapses.
+        self.seated = Seated { seat: Seat::Taken, since: Instant::now() };
+        self.round().await;
+    }
+
+    /// One round, with an end. Gives whether the API server answered.
+    async fn round(&mut self) -> bool {
+        let limit = self.pace.round_max();
+        let failed = match timeout(limit, self.look_and_act()).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {limit:?}"),
+        };
+        // Whether a write took effect is not known.
+        self.found = None;
+        if self.answered.elapsed() < self.pace.unreachable_after() {
+            tracing::warn!(lease = self.name, failed, "the Lease was neither read nor written");
+        }
+        false
+    }
+
+    async fn look_and_act(&mut self) -> Result<(), kube::Error> {
+        let is_known = self.found.is_some() && self.is_holder();
+        if !is_known || self.seated.seat == Seat::Unknown {
+            self.look().await?;
+        }
+        for _ in 0..TRIES_MAX {
+            let Some(seen) = &self.seen else { return Ok(()) };
+            let now = Instant::now();
+            let step = decide(&self.identity, seen, &self.seated, self.pace.duration, now);
+            let holder = match step {
+                Step::Wait => return Ok(()),
+                Step::Yield(holder) => {
+                    tracing::warn!(holder, "another master has taken the Lease");
+                    self.lost_to = Some(holder);
+                    return Ok(());
+                }
+                Step::Hold if self.lost_to.is_some() => return Ok(()),
+                Step::Hold => self.identity.clone(),
+                Step::GiveBack => String::new(),
+            };
+            if self.write(holder).await? {
+                return Ok(());
+            }
+            self.look().await?;
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self) -> Result<(), kube::Error> {
+        let asked = Instant::now();
+        let found = self.api.get(&self.name).await?;
+        self.note(found, asked);
+        Ok(())
+    }
+
+    /// Makes `holder` the holder. Gives whether it did: else somebody else was first.
+    async fn write(&mut self, holder: String) -> Result<bool, kube::Error> {
+        let Some(mut lease) = self.found.take() else { return Ok(false) };
+        let was_holder = self.is_holder();
+        let is_ours = holder == self.identity;
+        lease.spec = Some(self.spec(lease.spec.unwrap_or_default(), holder));
+        let asked = Instant::now();
+        let params =
+            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.api.replace(&self.name, &params, &lease).await {
+            Ok(written) => self.note(written, asked),
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        self.renewed = is_ours.then_some(asked);
+        match (was_holder, is_ours) {
+            (false, true) => tracing::info!(lease = self.name, "the Lease is taken"),
+            (true, false) => tracing::info!(lease = self.name, "the Lease is given back"),
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// The API server, asked at `asked`, has said that the Lease stands like this.
+    fn note(&mut self, lease: Lease, asked: Instant) {
+        let answered = Instant::now();
+        let record = Record::of(&lease);
+        if record.holder != self.identity {
+            self.renewed = None;
+        }
+        self.seen = Some(match self.seen.take() {
+            Some(seen) => seen.then(record, asked, answered),
+            None => Seen::first(record, asked, answered),
+        });
+        self.found = Some(lease);
+        self.answered = answered;
+    }
+
+    fn is_holder(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.record.holder == self.identity)
+    }
+
+    fn spec(&self, before: LeaseSpec, holder: String) -> LeaseSpec {
+        let now = i64::try_from(self.clock.wall_ms()).ok();
+        let now = now.and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(MicroTime);
+        let is_taken = holder == self.identity && !self.is_holder();
+        let transitions = before.lease_transitions.unwrap_or(0);
+        LeaseSpec {
+            holder_identity: Some(holder),
+            lease_duration_seconds: i32::try_from(self.pace.duration.as_secs()).ok(),
+            renew_time: now.clone(),
+            acquire_time: if is_taken { now } else { before.acquire_time.clone() },
+            lease_transitions: Some(transitions.saturating_add(i32::from(is_taken))),
+            ..before
+        }
+    }
+
+    fn tell(&self) {
+        let state = self.state();
+        self.gate.lease.send_if_modified(|told| {
+            let is_new = *told != state;
+            if is_new && state == LeaseState::Unreachable {
+                let lease = self.name.as_str();
+                tracing::warn!(lease, "the API server is away: the coordinator elects alone");
+            }
+            *told = state;
+            is_new
+        });
+    }
+
+    fn state(&self) -> LeaseState {
+        if let Some(holder) = &self.lost_to {
+            LeaseState::Lost { holder: holder.clone() }
+        } else if self.renewed.is_some_and(|sent| sent.elapsed() < self.pace.renew_deadline) {
+            LeaseState::Held
+        } else if self.answered.elapsed() >= self.pace.unreachable_after() {
+            LeaseState::Unreachable
+        } else {
+            LeaseState::NotHeld
+        }
+    }
+
+    /// How long until the next round, if nobody sits down or gets up before.
+    fn pause(&self, is_answered: bool) -> Duration {
+        match self.seated.seat {
+            _ if !is_answered => self.pace.retry_period,
+            // Time for another try is left.
+            _ if self.renewed.is_some() => {
+                self.pace.renew_deadline.saturating_sub(self.pace.retry_period)
+            }
+            // There is nothing to take; this only finds out whether the API server is there.
+            Seat::Taken => self.pace.duration,
+            _ => self.pace.retry_period,
+        }
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    fn of(lease: &Lease) -> Self {
+        let spec = lease.spec.as_ref();
+        let seconds = spec.and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
+        Self {
+            holder: spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default(),
+            duration: seconds.map(Duration::from_secs),
+            version: lease.metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod failover_tests;
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,18 @@ pub(crate) struct MetaRange {
 
 const FIND: &str = "a server of the meta table";
 
+// === impl MetaServers ===
+
+impl MetaServers {
+    /// Asks `server` no more until the registry names it again. One that has gone without a word
+    /// costs the whole lookup's time, and a caller who has no more than that would never get to ask
+    /// the registry.
+    fn forget(&self, server: &ServerName) {
+        let mut known = self.known.lock();
+        *known = known.iter().filter(|one| *one != server).cloned().collect();
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
@@ -142,6 +154,7 @@ impl Shared {
                     Err(error) if error.is_retried() => last = Some(error),
                     Err(error) => return Err(error),
                 }
+                servers.forget(server);
                 servers.next.store(index.wrapping_add(1), Ordering::Relaxed);
             }
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use basalt_hbase_rpc::meta::{self, RegionRow};
@@ -15,12 +14,10 @@ use super::{Place, RegionLocation, region_specifier};
 use crate::connection::{Shared, within};
 use crate::{Error, Result};
 
-/// The servers that have the meta table, as the registry last said.
+/// The servers that have the meta table, as the registry last said, without those that failed.
 #[derive(Debug, Default)]
 pub(super) struct MetaServers {
     known: Mutex<Arc<[ServerName]>>,
-    /// Which one is asked first: not one that has just failed.
-    next: AtomicUsize,
 }
 
 /// Which rows of the meta table are wanted.
@@ -146,16 +143,13 @@ impl Shared {
             if is_fresh {
                 known = self.refresh_meta_servers().await?;
             }
-            for _ in 0..known.len() {
-                let index = servers.next.load(Ordering::Relaxed);
-                let server = &known[index % known.len()];
+            for server in known.iter() {
                 match self.ask_meta_server(server, method, request).await {
                     Ok((message, cells)) => return Ok((message, cells, server.clone())),
                     Err(error) if error.is_retried() => last = Some(error),
                     Err(error) => return Err(error),
                 }
                 servers.forget(server);
-                servers.next.store(index.wrapping_add(1), Ordering::Relaxed);
             }
         }
         let waited = self.config.lookup_timeout;

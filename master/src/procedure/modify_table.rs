@@ -19,8 +19,8 @@ use crate::view::View;
 
 /// How long is waited for the catalog to show the new descriptor.
 const CATALOG_WAIT: Duration = Duration::from_secs(1);
-/// The pause before regions that are on their way are looked at again.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long regions that are on their way are waited for before they are looked at again.
+const LOOK_WAIT: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
     let path = term.ledger.nodes().table(table);
@@ -35,15 +35,13 @@ pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepE
     }
     let before = epochs(&term.views.now(), table);
     loop {
-        let view = term.views.now();
-        let stale = plan_reopening(&view, table, &before);
-        if stale.waiting == 0 && stale.moves.is_empty() {
+        let stale = plan_reopening(&term.views.now(), table, &before);
+        if stale.is_done() {
             return Ok(Vec::new());
         }
         term.move_regions(stale.moves).await?;
-        if !plan_reopening(&term.views.now(), table, &before).is_done() {
-            tokio::time::sleep(PAUSE).await;
-        }
+        let is_done = |view: &View| plan_reopening(view, table, &before).is_done();
+        term.views.until(LOOK_WAIT, |views| is_done(&views.now())).await;
     }
 }
 

@@ -95,7 +95,7 @@ impl Term {
         let work = Work::DeleteTable { table: table.clone() };
         // While it is deleted it must not be enabled.
         let change = (TableState::Disabled, TableState::Disabling);
-        self.change_table(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
+        self.change_state(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
     }
 
     /// Has the regions of a disabled table served.
@@ -109,7 +109,7 @@ impl Term {
     ) -> Result<u64, SubmitError> {
         let work = Work::EnableTable { table: table.clone() };
         let change = (TableState::Disabled, TableState::Enabling);
-        self.change_table(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
+        self.change_state(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
     }
 
     /// Has the regions of an enabled table closed.
@@ -123,7 +123,7 @@ impl Term {
     ) -> Result<u64, SubmitError> {
         let work = Work::DisableTable { table: table.clone() };
         let change = (TableState::Enabled, TableState::Disabling);
-        self.change_table(table, change, ExceptionKind::TableNotEnabled, work, nonce).await
+        self.change_state(table, change, ExceptionKind::TableNotEnabled, work, nonce).await
     }
 
     /// Gives a table the descriptor that `change` makes of its present one. The regions of an
@@ -138,24 +138,16 @@ impl Term {
         change: impl FnOnce(TableDescriptor) -> Result<TableDescriptor, Exception>,
         nonce: Option<Nonce>,
     ) -> Result<u64, SubmitError> {
-        let _turn = self.submissions.lock().await;
-        if let Some(id) = self.known(nonce) {
-            return Ok(id);
-        }
-        self.check_room()?;
-        let (known, version) = self.read_table(&table).await?;
-        let is_settled = matches!(known.state, TableState::Enabled | TableState::Disabled);
-        if !is_settled || self.journal.is_busy(&table) {
-            let message = format!("{table} is being changed");
-            return Err(refused(ExceptionKind::PleaseHold, message));
-        }
-        let descriptor = change(known.descriptor).map_err(SubmitError::Refused)?;
-        let record = TableRecord { descriptor, state: known.state };
-        let path = self.ledger.nodes().table(&table);
-        let writes = vec![ledger::replace(path, record.encode(), version)];
-        let work = Work::ModifyTable { table };
-        let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
-        self.take_on(procedure, writes).await.map_err(not_taken_on)
+        let work = Work::ModifyTable { table: table.clone() };
+        let change = |known: TableRecord| match known.state {
+            TableState::Enabled | TableState::Disabled => {
+                let descriptor = change(known.descriptor)?;
+                Ok(Some(TableRecord { descriptor, ..known }))
+            }
+            TableState::Enabling | TableState::Disabling => Ok(None),
+        };
+        let otherwise = (ExceptionKind::PleaseHold, format!("{table} is being changed"));
+        self.change_table(table, change, otherwise, work, nonce).await
     }
 
     /// Has the regions of an enabled table flushed.
@@ -218,11 +210,29 @@ impl Term {
         Ok(())
     }
 
-    async fn change_table(
+    /// Takes on work on a table whose state is `from`, and which is `to` from then on.
+    async fn change_state(
         self: &Arc<Self>,
         table: TableName,
         (from, to): (TableState, TableState),
         otherwise: ExceptionKind,
+        work: Work,
+        nonce: Option<Nonce>,
+    ) -> Result<u64, SubmitError> {
+        let change = |known: TableRecord| {
+            Ok((known.state == from).then(|| TableRecord { state: to, ..known }))
+        };
+        let otherwise = (otherwise, table.to_string());
+        self.change_table(table, change, otherwise, work, nonce).await
+    }
+
+    /// Takes on work on a table, with the record that `change` makes of its present one. `otherwise`
+    /// is the refusal where that is none, or something else is being done to the table.
+    async fn change_table(
+        self: &Arc<Self>,
+        table: TableName,
+        change: impl FnOnce(TableRecord) -> Result<Option<TableRecord>, Exception>,
+        otherwise: (ExceptionKind, String),
         work: Work,
         nonce: Option<Nonce>,
     ) -> Result<u64, SubmitError> {
@@ -231,17 +241,19 @@ impl Term {
             return Ok(id);
         }
         self.check_room()?;
+        let otherwise = || refused(otherwise.0, otherwise.1.clone());
         let (known, version) = self.read_table(&table).await?;
-        if known.state != from || self.journal.is_busy(&table) {
-            return Err(refused(otherwise, table.to_string()));
+        if self.journal.is_busy(&table) {
+            return Err(otherwise());
         }
-        let record = TableRecord { state: to, ..known };
+        let changed = change(known).map_err(SubmitError::Refused)?;
+        let record = changed.ok_or_else(&otherwise)?;
         let path = self.ledger.nodes().table(&table);
         let writes = vec![ledger::replace(path, record.encode(), version)];
         let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
         match self.take_on(procedure, writes).await {
             // Another request came first.
-            Err(CommitError::Refused { .. }) => Err(refused(otherwise, table.to_string())),
+            Err(CommitError::Refused { .. }) => Err(otherwise()),
             outcome => outcome.map_err(not_taken_on),
         }
     }

@@ -138,8 +138,14 @@ async fn take_over(shared: &Shared, request: &OpenRegion) -> Result<Manifest> {
     let found = Manifest::take_over(files, &info.table, name, epoch).await?;
     let is_first = found.is_none();
     let mut manifest = found.unwrap_or_else(|| Manifest { epoch, ..Manifest::default() });
-    let listed = manifest.families.len();
-    manifest.families.retain(|family, _| request.table.families.contains_key(family));
+    let is_deleted = |family: &String| !request.table.families.contains_key(family);
+    let has_deleted = manifest.families.keys().any(is_deleted);
+    if has_deleted {
+        // Written down before the region is served: a family of the same name that is added later
+        // must begin empty.
+        manifest.families.retain(|family, _| !is_deleted(family));
+        manifest.number += 1;
+    }
     let known = manifest.families.len();
     // A manifest lists the families that have a folder, with files or without.
     for family in request.table.families.keys() {
@@ -148,12 +154,7 @@ async fn take_over(shared: &Shared, request: &OpenRegion) -> Result<Manifest> {
     if manifest.families.len() > known {
         make_folders(shared, request).await?;
     }
-    if known < listed {
-        // Written down before the region is served: a family of the same name that is added later
-        // must begin empty.
-        manifest.number += 1;
-    }
-    if is_first || known < listed {
+    if is_first || has_deleted {
         manifest.write(files, &info.table, name).await?;
     }
     Ok(manifest)

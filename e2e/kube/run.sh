@@ -156,11 +156,14 @@ none_failed() {
     "$RESULTS/$1.json" || { say "  requests failed in regions that no fault concerned"; return 1; }
 }
 
+# When the last recovery was; nothing before the first.
+last_recovery() { k get basaltcluster "$CLUSTER" -o jsonpath='{range .status.recoveries[*]}{.at}{"\n"}{end}' | head -n 1; }
+
 # planned NAME SECONDS CHANGE...: does it while a probe runs in the cluster, which finds the members of
 # the coordinator by their Service: all of them get new addresses. Nothing may be lost, nothing recovered.
 planned() {
   local name=$1 seconds=$2 before after; shift 2
-  before=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.recoveries[0].at}')
+  before=$(last_recovery)
   k delete job probe-probe --ignore-not-found >/dev/null
   rm -f "$W/volumes/report/report.json"
   helm template probe "$ROOT/charts/basalt-mttr" -n "$NAMESPACE" -s templates/probe.yaml \
@@ -177,7 +180,7 @@ planned() {
   else
     k logs job/probe-probe --tail=12
   fi
-  after=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.recoveries[0].at}')
+  after=$(last_recovery)
   [ "$before" = "$after" ] || { say "  a recovery was recorded at $after"; return 1; }
 }
 

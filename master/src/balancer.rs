@@ -1,17 +1,30 @@
 //! Which server gets which region: pure decisions over a [`View`].
 //!
 //! By count, for now: every living server that is not being drained holds as many regions as any
-//! other, give or take one. Ties go by name, so that the same view gives the same plan.
+//! other, give or take one. Of those that hold the fewest, one in the rack that holds the fewest
+//! gets the next; ties go by name, so that the same view gives the same plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use basalt_cluster::pb;
 use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
 
 use crate::view::View;
 
 /// How many regions each server that may be given some holds.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Loads {
+    servers: BTreeMap<ServerName, Load>,
+    /// How many regions the servers of each rack hold together.
+    racks: BTreeMap<String, usize>,
+}
+
+/// What one server holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Loads(BTreeMap<ServerName, usize>);
+struct Load {
+    regions: usize,
+    rack: String,
+}
 
 /// A region that is to go to another server.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,40 +40,48 @@ impl Loads {
     /// The servers that regions may go to: the living ones, without those that are being drained. A
     /// region that went to one of these would only be closed again.
     pub(crate) fn of(view: &View, draining: &BTreeSet<ServerName>) -> Self {
-        let is_draining = |name: &ServerName| {
-            draining.contains(name) || view.servers.get(name).is_some_and(|record| record.draining)
-        };
-        let mut loads: BTreeMap<ServerName, usize> =
-            view.servers.keys().filter(|name| !is_draining(name)).map(|n| (n.clone(), 0)).collect();
+        let takers = view.servers.iter().filter(|(name, _)| !draining.contains(name));
+        let unladen = |record: &pb::ServerRecord| Load { regions: 0, rack: record.rack.clone() };
+        let servers = takers.map(|(name, record)| (name.clone(), unladen(record))).collect();
+        let mut loads = Self { servers, ..Self::default() };
         for region in view.regions.values() {
-            let owner = region.record.server.as_ref();
             if region.record.state != RegionState::Closed
-                && let Some(load) = owner.and_then(|name| loads.get_mut(name))
+                && let Some(owner) = &region.record.server
             {
-                *load += 1;
+                loads.add(owner);
             }
         }
-        Self(loads)
+        loads
+    }
+
+    /// Counts one more region for `server`, if it is one of them.
+    fn add(&mut self, server: &ServerName) {
+        if let Some(load) = self.servers.get_mut(server) {
+            load.regions += 1;
+            *self.racks.entry(load.rack.clone()).or_default() += 1;
+        }
     }
 
     /// Whether no server may be given a region.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.servers.is_empty()
     }
 
     /// Without `server`, if another is left.
     pub(crate) fn avoiding(mut self, server: &ServerName) -> Self {
-        if self.0.len() > 1 {
-            self.0.remove(server);
+        if self.servers.len() > 1 {
+            self.servers.remove(server);
         }
         self
     }
 
     /// The server with the fewest regions, which gets one more.
     pub(crate) fn take_least(&mut self) -> Option<ServerName> {
-        let (server, load) = self.0.iter_mut().min_by_key(|(_, load)| **load)?;
-        *load += 1;
-        Some(server.clone())
+        let in_rack = |load: &Load| self.racks.get(&load.rack).copied().unwrap_or(0);
+        let least = self.servers.iter().min_by_key(|(_, load)| (load.regions, in_rack(load)));
+        let server = least.map(|(server, _)| server.clone())?;
+        self.add(&server);
+        Some(server)
     }
 }
 
@@ -72,7 +93,9 @@ pub(crate) fn even_out(
     draining: &BTreeSet<ServerName>,
     moves_max: usize,
 ) -> Vec<Move> {
-    let mut loads = Loads::of(view, draining).0;
+    let loads = Loads::of(view, draining).servers;
+    let mut loads: BTreeMap<ServerName, usize> =
+        loads.into_iter().map(|(server, load)| (server, load.regions)).collect();
     let mut placement = Placement::of(view);
     let mut moves = Vec::new();
     while moves.len() < moves_max {
@@ -98,7 +121,7 @@ pub(crate) fn empty(
     draining: &BTreeSet<ServerName>,
 ) -> Vec<Move> {
     let mut loads = Loads::of(view, draining);
-    loads.0.remove(source);
+    loads.servers.remove(source);
     let open = view.owned_by(source).filter(|region| region.record.state == RegionState::Open);
     let moves = open.map_while(|region| {
         let destination = loads.take_least()?;
@@ -189,5 +212,16 @@ mod tests {
         let mut loads = Loads::of(&view(&["a", "b", "c"], 4), &BTreeSet::new());
         let taken: Vec<_> = (0..5).filter_map(|_| loads.take_least()).collect();
         assert_eq!(taken, ["b", "c", "a", "b", "c"].map(server));
+    }
+
+    #[test]
+    fn of_servers_that_hold_as_many_the_one_in_the_emptier_rack_is_given_the_next() {
+        let mut view = view(&["a", "b", "c"], 0);
+        for (name, rack) in [("a", "r1"), ("b", "r1"), ("c", "r2")] {
+            view.servers.get_mut(&server(name)).unwrap().rack = rack.to_owned();
+        }
+        let mut loads = Loads::of(&view, &BTreeSet::new());
+        let taken: Vec<_> = (0..4).filter_map(|_| loads.take_least()).collect();
+        assert_eq!(taken, ["a", "c", "b", "c"].map(server));
     }
 }

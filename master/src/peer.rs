@@ -1,5 +1,6 @@
 //! The gRPC services of a master: what standbys, region servers and starters of processes ask.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::balancer::Loads;
 use crate::procedure::Work;
 use crate::term::Term;
+use crate::views::pod_uid;
 
 /// Who answers: this process, and the term in which it is in charge, if it is.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ type AliveStream = Pin<Box<dyn Stream<Item = Result<pb::Alive, Status>> + Send>>
 const DRAIN_WAIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether there is still a server that regions can go to.
 const DRAIN_LOOK: Duration = Duration::from_millis(200);
+/// How many pods one call of `Pods` may name.
+const PODS_MAX: usize = 10_000;
 
 // === impl Peer ===
 
@@ -74,6 +78,18 @@ impl MasterPeer for Peer {
         Ok(Response::new(pb::DrainReply { regions_left: term.drain(&server).await }))
     }
 
+    async fn pods(
+        &self,
+        request: Request<pb::PodsRequest>,
+    ) -> Result<Response<pb::PodsReply>, Status> {
+        let pods = request.into_inner().pods;
+        if pods.len() > PODS_MAX {
+            let reason = format!("{} pods; at most {PODS_MAX} can be told of", pods.len());
+            return Err(Status::invalid_argument(reason));
+        }
+        Ok(Response::new(self.term()?.learn_pods(pods)))
+    }
+
     async fn recoveries(
         &self,
         _: Request<pb::RecoveriesRequest>,
@@ -92,6 +108,23 @@ impl MasterPeer for Peer {
 // === impl Term ===
 
 impl Term {
+    /// Takes in what Kubernetes knows of the pods of region servers. Gives how many regions each
+    /// owns.
+    fn learn_pods(&self, pods: Vec<pb::Pod>) -> pb::PodsReply {
+        let pods: BTreeMap<String, pb::Pod> =
+            pods.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
+        let told: BTreeSet<String> = pods.keys().cloned().collect();
+        self.views.learn_pods(pods);
+        self.wake.notify_one();
+        let view = self.views.now();
+        let regions = view.servers.iter().filter_map(|(server, record)| {
+            let uid = pod_uid(&record.instance);
+            let count = u32::try_from(view.owned_by(server).count()).unwrap_or(u32::MAX);
+            told.contains(uid).then(|| (uid.to_owned(), count))
+        });
+        pb::PodsReply { regions: regions.collect() }
+    }
+
     /// Moves the regions of a server away that wants to stop, for as long as another server takes
     /// them. Gives how many are left.
     async fn drain(&self, server: &ServerName) -> u32 {

@@ -110,13 +110,14 @@ fn hold_streams(term: &Arc<Term>, view: &View, streams: &mut BTreeSet<ServerName
 fn known(term: &Term, is_time_to_balance: bool) -> Known {
     let recovering: BTreeSet<ServerName> = term.journal.recovering().into_keys().collect();
     let claimed = term.claims.all();
+    let draining = term.draining();
     let facts = term.facts.lock();
     Known {
         may_balance: is_time_to_balance && recovering.is_empty() && !facts.balancer_off,
         seen: facts.seen.keys().cloned().collect(),
         recovering: recovering.into_iter().chain(facts.dying.iter().cloned()).collect(),
         claimed,
-        draining: facts.draining.clone(),
+        draining,
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Files(pub(crate) SharedFileSystem);
 /// What this master alone knows; a later one finds it out again or does without.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
-    /// Servers that want to stop.
+    /// Servers that have asked for their regions to be moved, because they stop.
     pub(crate) draining: BTreeSet<ServerName>,
     /// Servers whose death is being committed.
     pub(crate) dying: BTreeSet<ServerName>,
@@ -92,9 +92,13 @@ impl Term {
         });
     }
 
-    /// The servers that are to be given no regions.
+    /// The servers that are to be given no regions: those that have asked, that say so in their
+    /// records, or that Kubernetes is to stop.
     pub(crate) fn draining(&self) -> BTreeSet<ServerName> {
-        self.facts.lock().draining.clone()
+        let view = self.views.now();
+        let on_record = view.servers.iter().filter(|(_, record)| record.draining);
+        let on_record = on_record.map(|(server, _)| server.clone());
+        self.facts.lock().draining.iter().cloned().chain(on_record).collect()
     }
 
     /// Waits a moment if region servers are only just coming, so that the first one is not given

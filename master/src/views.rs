@@ -37,6 +37,8 @@ struct Newest {
 struct Own {
     regions: BTreeMap<EncodedRegionName, SharedRegion>,
     buried: BTreeSet<ServerName>,
+    /// What Kubernetes knows of the pods that region servers run in, by uid.
+    pods: BTreeMap<String, pb::Pod>,
     /// Counts what was taken in; 0 before anything.
     changes: u64,
 }
@@ -117,6 +119,15 @@ impl Views {
         own.changes += 1;
     }
 
+    /// Takes in what Kubernetes knows of the pods of region servers: all of them.
+    pub(crate) fn learn_pods(&self, pods: BTreeMap<String, pb::Pod>) {
+        let mut own = self.own.lock();
+        if own.pods != pods {
+            own.pods = pods;
+            own.changes += 1;
+        }
+    }
+
     /// Waits until `is_so` holds, looking at each change; at most `wait`. Gives whether it holds.
     pub(crate) async fn until(&self, wait: Duration, is_so: impl Fn(&Self) -> bool) -> bool {
         let mut changes = self.catalog.changes();
@@ -151,6 +162,11 @@ impl Views {
 /// How long one wait for a death lasts before it is begun again.
 const DEATH_WAIT: Duration = Duration::from_secs(60);
 
+/// The uid of the pod that a process runs in; its whole instance where it runs in none.
+pub(crate) fn pod_uid(instance: &str) -> &str {
+    instance.split_once('/').map_or(instance, |(uid, _)| uid)
+}
+
 // === impl Own ===
 
 impl Own {
@@ -165,6 +181,14 @@ impl Own {
         self.buried.retain(|server| view.servers.contains_key(server));
         for server in &self.buried {
             view.servers.remove(server);
+        }
+        for record in view.servers.values_mut() {
+            if let Some(pod) = self.pods.get(pod_uid(&record.instance)) {
+                record.draining |= pod.draining;
+                if !pod.rack.is_empty() {
+                    record.rack.clone_from(&pod.rack);
+                }
+            }
         }
     }
 }
@@ -207,5 +231,32 @@ mod tests {
         let mut seen = view(&["b"], 0);
         own.lay_over(&mut seen);
         assert!(own.buried.is_empty());
+    }
+    #[test]
+    fn what_kubernetes_knows_of_a_pod_goes_before_what_its_process_says() {
+        let record = |instance: &str, rack: &str| pb::ServerRecord {
+            instance: instance.to_owned(),
+            rack: rack.to_owned(),
+            ..Default::default()
+        };
+        let pod = |uid: &str, rack: &str, draining| {
+            let (uid, rack) = (uid.to_owned(), rack.to_owned());
+            (uid.clone(), pb::Pod { uid, rack, draining })
+        };
+        let mut seen = view(&[], 0);
+        for (name, instance) in [("a", "u1/1-2"), ("b", "u2/1-2"), ("c", "u3/1-2")] {
+            seen.servers.insert(server(name), record(instance, "own"));
+        }
+        let own = &mut Own::default();
+        own.pods = [pod("u1", "z1", true), pod("u2", "", false)].into();
+        own.lay_over(&mut seen);
+        let told = |name: &str| {
+            let record = &seen.servers[&server(name)];
+            (record.rack.as_str(), record.draining)
+        };
+        assert_eq!(
+            [told("a"), told("b"), told("c")],
+            [("z1", true), ("own", false), ("own", false)]
+        );
     }
 }

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use basalt_runtime::Seams;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
+use basalt_runtime::{Seams, Shutdown};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use kube::core::PartialObjectMeta;
 use kube::runtime::events::{Event, Recorder};
+use kube::runtime::reflector::{self, ObjectRef, Store, reflector};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -18,7 +22,12 @@ pub(crate) struct Context {
     /// The tag of the image where a cluster names none.
     pub(crate) default_tag: String,
     pub(crate) applied: Applied,
+    pub(crate) nodes: Nodes,
 }
+
+/// The nodes, watched, for their racks. Empty where the operator has no right to see them.
+#[derive(Clone)]
+pub(crate) struct Nodes(pub(crate) Store<PartialObjectMeta<Node>>);
 
 /// What was applied for each cluster, so that it is not written again each time that it is looked
 /// at. What somebody changed or deleted by hand is mended when it has become old.
@@ -36,6 +45,41 @@ impl Context {
         if let Err(error) = self.recorder.publish(event, about).await {
             tracing::warn!(reason = event.reason, %error, "an Event was not published");
         }
+    }
+}
+
+// === impl Nodes ===
+
+impl Nodes {
+    /// Watches all nodes until `stop`.
+    pub(crate) fn watch(client: Client, stop: Shutdown) -> Self {
+        let (nodes, writer) = reflector::store();
+        let nodes_of_all = Api::<PartialObjectMeta<Node>>::all(client);
+        let events = watcher(nodes_of_all, watcher::Config::default());
+        let events = reflector(writer, events.default_backoff());
+        tokio::spawn(async move {
+            let seen = events.for_each(|event| async {
+                if let Err(error) = event {
+                    tracing::warn!(%error, "watching nodes: trying again");
+                }
+            });
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = seen => {}
+            }
+        });
+        Self(nodes)
+    }
+
+    /// None at all.
+    pub(crate) fn unseen() -> Self {
+        Self(reflector::store().0)
+    }
+
+    /// What `node` has under `label`.
+    pub(crate) fn rack(&self, node: &str, label: &str) -> Option<String> {
+        self.0.get(&ObjectRef::new(node))?.metadata.labels.as_ref()?.get(label).cloned()
     }
 }
 

@@ -44,6 +44,11 @@ pub(crate) fn pod(cluster: &str, role: RoleName, index: u32) -> String {
     format!("{cluster}-{role}-{index}")
 }
 
+/// The number of a pod within its role.
+pub(crate) fn index(pod: &str) -> Option<u32> {
+    pod.rsplit_once('-')?.1.parse().ok()
+}
+
 /// A port of a role. Each pod has an address of its own, so all of a role have HBase's defaults.
 pub(crate) fn port(role: RoleName, name: PortName) -> u16 {
     let mut ports = PortName::of_role(role).iter();

@@ -14,7 +14,7 @@ use kube::runtime::{Controller, controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use crate::cluster::{ended, reconcile};
-use crate::context::{Applied, Context};
+use crate::context::{Applied, Context, Nodes};
 use crate::error::{Asked, Error};
 use crate::lease::Election;
 use crate::{names, table};
@@ -62,14 +62,20 @@ pub async fn run(
         controller: names::FIELD_MANAGER.to_owned(),
         instance: Some(options.identity.clone()),
     };
+    let working = stop.child_token();
+    let nodes = match options.watch_namespace {
+        None => Nodes::watch(client.clone(), working.clone()),
+        // Nodes are in no namespace: there is no right to see them.
+        Some(_) => Nodes::unseen(),
+    };
     let context = Arc::new(Context {
         client: client.clone(),
         recorder: Recorder::new(client.clone(), reporter),
         default_tag: options.default_tag.clone(),
         applied: Applied::default(),
         seams: seams.clone(),
+        nodes,
     });
-    let working = stop.child_token();
     let watching = options.watch_namespace.clone();
     tokio::spawn(ended::watch(client, watching, seams.network, working.clone()));
     let clusters = run_clusters(&options, Arc::clone(&context), working.clone());

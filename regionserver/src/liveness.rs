@@ -26,12 +26,14 @@ pub(crate) enum Dead {
     SessionOver,
 }
 
-/// Renews the lease until the server is told to stop or finds itself dead.
+/// Renews the lease until `abort`, or until the server finds itself dead. From `stop` on it says
+/// that it is leaving, so that no master, however new, gives it regions.
 pub(crate) async fn keep_alive(
     server: Arc<Server>,
     mut record: pb::ServerRecord,
     interval: Duration,
-    shutdown: Shutdown,
+    stop: Shutdown,
+    abort: Shutdown,
 ) -> Result<(), Dead> {
     let path = server.nodes.server(&server.name);
     let mut ticks = tokio::time::interval(interval);
@@ -42,7 +44,8 @@ pub(crate) async fn keep_alive(
     loop {
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => return Ok(()),
+            () = abort.cancelled() => return Ok(()),
+            () = stop.cancelled(), if !record.draining => record.draining = true,
             _ = ticks.tick() => {}
         }
         record.load = Some(server.load(rate(&server, &mut requests)));

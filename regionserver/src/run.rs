@@ -220,8 +220,13 @@ async fn serve(
     tokio::spawn(metrics::report(Arc::clone(server)));
     tokio::spawn(schedulers::compact_when_due(Arc::clone(server), abort.clone()));
     let interval = config.renewal_interval;
-    let mut alive =
-        tokio::spawn(liveness::keep_alive(Arc::clone(server), record, interval, abort.clone()));
+    let mut alive = tokio::spawn(liveness::keep_alive(
+        Arc::clone(server),
+        record,
+        interval,
+        shutdown.clone(),
+        abort.clone(),
+    ));
     if let Some(ready) = ready {
         // Whoever waited for it may have gone.
         let _ = ready.send(listeners.addresses);

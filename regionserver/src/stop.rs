@@ -74,7 +74,8 @@ async fn drain(server: &Server) -> Result<(), String> {
             .map_err(|error| error.to_string())?;
     let mut client = MasterPeerClient::new(channel);
     let mut left_before = u32::MAX;
-    while !server.regions().is_empty() {
+    // At least once: the master is to know why our session ends.
+    loop {
         let request = pb::DrainRequest { server_name: server.name.to_string() };
         let answered = tokio::time::timeout(DRAIN_TIMEOUT, client.drain(request)).await;
         let reply = answered.map_err(|_| "the master does not answer")?;

@@ -64,17 +64,16 @@ impl ZooKeeperRegistry {
             let client = self.session().await?;
             client.get_data(&path).await
         });
-        match read.await {
-            Ok(Ok((data, _))) => Ok(data),
-            Ok(Err(error)) => {
-                if error.code().is_none() {
-                    // Not the server's answer: the session may be of no more use.
-                    *self.session.lock().await = None;
-                }
-                Err(self.error(error))
-            }
-            Err(_) => Err(self.error(format!("no answer about {path} in time"))),
+        let (error, is_answer) = match read.await {
+            Ok(Ok((data, _))) => return Ok(data),
+            Ok(Err(error)) => (self.error(&error), error.code().is_some()),
+            Err(_) => (self.error(format!("no answer about {path} in time")), false),
+        };
+        if !is_answer {
+            // The session may be of no more use; one that is opened now finds a server that lives.
+            *self.session.lock().await = None;
         }
+        Err(error)
     }
 
     async fn session(&self) -> basalt_zk::Result<Client> {

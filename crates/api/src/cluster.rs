@@ -174,6 +174,12 @@ pub struct RegionServers {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 1000")
         .message("spec.regionServers.replicas must be from 1 to 1000"))]
     pub replicas: u32,
+    /// How many of them, in one rack, are replaced at a time when they change: from 1 to 100. Read
+    /// on Kubernetes only.
+    #[serde(default = "one")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100")
+        .message("spec.regionServers.maxUnavailable must be from 1 to 100"))]
+    pub max_unavailable: u32,
     /// What the containers may use. Read on Kubernetes only.
     #[serde(default)]
     pub resources: Resources,
@@ -294,7 +300,7 @@ pub struct BasaltClusterStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Available`, `Progressing`, `Degraded`, `StorageTuned`.
+    /// `Ready`, `Available`, `Progressing`, `Degraded`, `Apart`, `StorageTuned`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -396,6 +402,7 @@ impl Default for RegionServers {
     fn default() -> Self {
         Self {
             replicas: three(),
+            max_unavailable: one(),
             resources: Resources::default(),
             config: BTreeMap::new(),
             pod_template: None,
@@ -428,6 +435,10 @@ impl Default for Logging {
 
 fn target_default() -> Timespan {
     TARGET_DEFAULT
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn two() -> u32 {

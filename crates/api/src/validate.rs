@@ -203,6 +203,11 @@ fn check_roles(problems: &mut Problems, spec: &BasaltClusterSpec) {
         let reason = format!("{servers}; it must be from 1 to 1000");
         problems.add("spec.regionServers.replicas", reason);
     }
+    let at_once = spec.region_servers.max_unavailable;
+    if !(1..=100).contains(&at_once) {
+        let reason = format!("{at_once}; it must be from 1 to 100");
+        problems.add("spec.regionServers.maxUnavailable", reason);
+    }
     for (role, config) in
         [("coordinator", &spec.coordinator.config), ("masters", &spec.masters.config)]
     {

@@ -39,7 +39,10 @@ impl Term {
     /// Whether `server` was drained and owns nothing any more: it leaves by itself, and there is
     /// nothing to recover.
     async fn has_stopped(&self, server: &ServerName) -> bool {
-        let is_draining = self.facts.lock().draining.contains(server);
+        let is_draining = {
+            let facts = self.facts.lock();
+            facts.draining.contains(server) || facts.seen.get(server).is_some_and(|r| r.draining)
+        };
         let owns_nothing = |views: &Views| views.now().owned_by(server).next().is_none();
         is_draining && self.views.until(LAST_WORD_WAIT, owns_nothing).await
     }

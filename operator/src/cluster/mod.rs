@@ -15,6 +15,7 @@ pub(crate) mod ended;
 mod events;
 mod lost;
 pub(crate) mod observe;
+mod pods;
 pub(crate) mod reconcile;
 pub(crate) mod rollout;
 mod status;

@@ -14,16 +14,17 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::build::coordinator_service_names;
+use crate::context::Context;
 use crate::error::{Asked, Error};
 use crate::names::{self, host_port, port};
 
 /// How long a process may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest answer of a coordinator's member.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
@@ -53,6 +54,8 @@ pub(crate) struct Member {
     pub(crate) uid: String,
     pub(crate) address: Option<String>,
     pub(crate) node: Option<String>,
+    /// The rack of its node, as that is labelled.
+    pub(crate) rack: Option<String>,
     /// The kubelet says that it serves.
     pub(crate) is_ready: bool,
     /// It was asked to go.
@@ -95,11 +98,8 @@ impl Observed {
 ///
 /// # Errors
 /// The API server did not answer. That processes do not is an observation.
-pub(crate) async fn observe(
-    client: &Client,
-    network: &Network,
-    cluster: &BasaltCluster,
-) -> Result<Observed, Error> {
+pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Result<Observed, Error> {
+    let client = &context.client;
     let namespace = cluster.namespace().unwrap_or_default();
     let name = cluster.name_any();
     let ours = ListParams::default().labels(&format!(
@@ -133,7 +133,12 @@ pub(crate) async fn observe(
         claim_taken_by: taken_by(cluster, &siblings),
         recoveries: Vec::new(),
     };
-    ask_members(network, &mut observed).await;
+    for member in observed.members.values_mut() {
+        let node = member.node.as_deref();
+        member.rack =
+            node.and_then(|node| context.nodes.rack(node, &cluster.spec.placement.rack_label));
+    }
+    ask_members(&context.seams.network, &mut observed).await;
     Ok(observed)
 }
 
@@ -161,6 +166,7 @@ fn member(pod: &Pod, sets: &[StatefulSet]) -> Member {
         uid: pod.uid().unwrap_or_default(),
         address: status.pod_ip,
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        rack: None,
         is_ready,
         is_leaving: pod.metadata.deletion_timestamp.is_some(),
         is_evicted: conditions.iter().any(|condition| {

@@ -19,7 +19,7 @@ use super::build::{self, Plan};
 use super::observe::{Observed, observe};
 use super::rollout::Step;
 use super::status::Facts;
-use super::{apply, events, lost, rollout, status, validate};
+use super::{apply, events, lost, pods, rollout, status, validate};
 use crate::context::Context;
 use crate::error::{Asked, Error};
 use crate::names::{ACTIVE_LABEL, FIELD_MANAGER, FINALIZER};
@@ -61,7 +61,7 @@ pub(crate) fn on_error(cluster: Arc<BasaltCluster>, error: &Error, _: Arc<Contex
 }
 
 async fn round(cluster: &BasaltCluster, context: &Context) -> Result<Action, Error> {
-    let observed = observe(&context.client, &context.seams.network, cluster).await?;
+    let observed = observe(context, cluster).await?;
     let before = cluster.status.clone().unwrap_or_default();
     let facts = Facts {
         observed: &observed,
@@ -92,8 +92,12 @@ async fn act(
 ) -> Result<Step, Error> {
     let namespace = cluster.namespace().unwrap_or_default();
     let uid = cluster.uid().unwrap_or_default();
+    let declared = validated.region_servers;
+    let regions = pods::tell(&context.seams.network, observed, declared).await;
+    let for_now = pods::for_now(observed, declared, regions.as_ref());
+    let running = ValidatedCluster { region_servers: for_now.region_servers, ..validated.clone() };
     let plan = Plan {
-        cluster: validated,
+        cluster: &running,
         namespace: &namespace,
         uid: &uid,
         default_tag: &context.default_tag,
@@ -120,7 +124,10 @@ async fn act(
         tracing::info!(pod, "on a lost node, and harmless: taken away");
         context.publish(&events::taken_away(&pod), &cluster.object_ref(&())).await;
     }
-    let step = rollout::next(observed, |role| status::declared(validated, role));
+    if let Some(reason) = for_now.waits_for {
+        return Ok(Step::Wait { reason });
+    }
+    let step = rollout::next(observed, &running);
     if let Step::Replace { pod, uid } = &step {
         delete(context, &namespace, pod, uid, DeleteParams::default()).await?;
         tracing::info!(pod, "replacing");

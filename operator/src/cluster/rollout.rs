@@ -1,14 +1,17 @@
 //! Which pod may be replaced next: pure.
 //!
 //! A pod is replaced by deleting it: its process hands over when it is asked to stop, and the
-//! StatefulSet makes it anew as it is written now. One pod at a time, and only while all others of
-//! the cluster serve. Roles go in order: the coordinator's members with the leader last, masters
-//! with the active one last, region servers. What is decided depends on nothing but what is
+//! StatefulSet makes it anew as it is written now. Roles go in order: the coordinator's members with
+//! the leader last, masters with the active one last, region servers rack by rack. One pod at a
+//! time, and only while all others of its role serve; of region servers as many as
+//! `maxUnavailable` says, if they stand in one rack. What is decided depends on nothing but what is
 //! observed, so whoever looks next goes on where the last one stopped.
 
+use basalt_api::ValidatedCluster;
 use basalt_api::role_file::RoleName;
 
 use super::observe::{Member, Observed};
+use super::status;
 use crate::names;
 
 /// What may be done now.
@@ -30,10 +33,10 @@ pub(crate) enum Step {
     },
 }
 
-/// Decides for a cluster of which `declared` says how many pods of each role there should be.
-pub(crate) fn next(observed: &Observed, declared: impl Fn(RoleName) -> u32) -> Step {
+/// Decides for a cluster that is to be as `cluster` says.
+pub(crate) fn next(observed: &Observed, cluster: &ValidatedCluster) -> Step {
     for role in names::ROLES {
-        let step = next_of_role(observed, role, declared(role));
+        let step = next_of_role(observed, role, cluster);
         if step != Step::Done {
             return step;
         }
@@ -41,30 +44,51 @@ pub(crate) fn next(observed: &Observed, declared: impl Fn(RoleName) -> u32) -> S
     Step::Done
 }
 
-fn next_of_role(observed: &Observed, role: RoleName, declared: u32) -> Step {
+fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster) -> Step {
     let members: Vec<(&String, &Member)> = observed.of_role(role).collect();
-    let wait = |reason: String| Step::Wait { reason };
-    if let Some((name, _)) = members.iter().find(|(_, member)| member.is_leaving) {
-        return wait(format!("{name} is leaving"));
+    let declared = status::declared(cluster, role);
+    let at_once = match role {
+        RoleName::RegionServer => cluster.spec.region_servers.max_unavailable as usize,
+        _ => 1,
+    };
+    let serves = |member: &Member| member.serves && member.is_ready && !member.is_leaving;
+    let out: Vec<_> = members.iter().filter(|(_, member)| !serves(member)).collect();
+    let wait_for = |(name, member): &&(&String, &Member)| {
+        let what = if member.is_leaving { "is leaving" } else { "does not serve yet" };
+        Step::Wait { reason: format!("{name} {what}") }
+    };
+    let replace = |(name, member): &(&String, &Member)| Step::Replace {
+        pod: (*name).clone(),
+        uid: member.uid.clone(),
+    };
+    if let Some(leaving) = out.iter().find(|(_, member)| member.is_leaving)
+        && out.len() >= at_once
+    {
+        return wait_for(leaving);
     }
     // One that does not serve anyway costs nothing, and its new form may be the mend.
-    let serves_nobody = |member: &Member| !member.serves && !member.is_ready;
+    let serves_nobody = |member: &Member| !member.serves && !member.is_ready && !member.is_leaving;
     let broken = members.iter().find(|(_, member)| !member.is_current && serves_nobody(member));
-    if let Some((name, member)) = broken {
-        return Step::Replace { pod: (*name).clone(), uid: member.uid.clone() };
+    if let Some(broken) = broken {
+        return replace(broken);
     }
     if members.len() != declared as usize {
-        return wait(format!("there are {} of {declared} pods of role {role}", members.len()));
+        let reason = format!("there are {} of {declared} pods of role {role}", members.len());
+        return Step::Wait { reason };
     }
-    let idle = members.iter().find(|(_, member)| !member.serves || !member.is_ready);
-    if let Some((name, _)) = idle {
-        return wait(format!("{name} does not serve yet"));
-    }
-    let stale = members.iter().filter(|(_, member)| !member.is_current);
-    // The highest first, as Kubernetes does it; whoever leads comes last.
-    match stale.max_by_key(|(name, member)| (!member.leads, name.len(), name.as_str())) {
-        Some((name, member)) => Step::Replace { pod: (*name).clone(), uid: member.uid.clone() },
-        None => Step::Done,
+    // Beside one that is out, only another one of its rack may go.
+    let rack = out.first().map(|(_, member)| &member.rack);
+    let may_go = |member: &Member| {
+        out.len() < at_once && serves(member) && rack.is_none_or(|rack| *rack == member.rack)
+    };
+    let stale = members.iter().filter(|(_, member)| !member.is_current && may_go(member));
+    // Rack by rack, in each the highest first, as Kubernetes does it; whoever leads comes last.
+    let order = |(name, member): &&(&String, &Member)| {
+        (!member.leads, member.rack.clone(), name.len(), (*name).clone())
+    };
+    match stale.max_by_key(order) {
+        Some(next) => replace(next),
+        None => out.first().map_or(Step::Done, wait_for),
     }
 }
 
@@ -94,8 +118,12 @@ mod tests {
         observed
     }
 
-    fn declared(role: RoleName) -> u32 {
-        if role == RoleName::Master { 2 } else { 3 }
+    fn declared(max_unavailable: u32) -> ValidatedCluster {
+        let text = include_str!("../../../examples/cluster.yaml");
+        let manifests = basalt_api::Manifests::from_yaml("m", text).unwrap();
+        let mut cluster = manifests.clusters[0].clone();
+        cluster.spec.region_servers.max_unavailable = max_unavailable;
+        basalt_api::validate(&cluster, &[]).unwrap()
     }
 
     fn set(observed: &mut Observed, change: impl Fn(&mut Member)) {
@@ -106,7 +134,7 @@ mod tests {
     fn roll(mut observed: Observed) -> Vec<String> {
         let mut order = Vec::new();
         loop {
-            match next(&observed, declared) {
+            match next(&observed, &declared(1)) {
                 Step::Done => return order,
                 Step::Wait { reason } => panic!("{reason}"),
                 Step::Replace { pod, .. } => {
@@ -120,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_cluster_as_it_is_written_is_left_alone() {
-        assert_eq!(next(&cluster(), declared), Step::Done);
+        assert_eq!(next(&cluster(), &declared(1)), Step::Done);
     }
 
     #[test]
@@ -151,7 +179,7 @@ mod tests {
         let one_of = |observed: &Observed, name: &str, change: fn(&mut Member)| {
             let mut changed = observed.clone();
             change(changed.members.get_mut(name).unwrap());
-            next(&changed, declared)
+            next(&changed, &declared(1))
         };
         let leaving = |m: &mut Member| m.is_leaving = true;
         assert!(matches!(one_of(&observed, "demo-coordinator-0", leaving), Step::Wait { .. }));
@@ -162,7 +190,7 @@ mod tests {
             assert!(matches!(one_of(&rolled, waiting, silent), Step::Wait { .. }), "{waiting}");
         }
         rolled.members.remove("demo-regionserver-1");
-        assert!(matches!(next(&rolled, declared), Step::Wait { .. }));
+        assert!(matches!(next(&rolled, &declared(1)), Step::Wait { .. }));
     }
 
     #[test]
@@ -170,7 +198,7 @@ mod tests {
         let mut observed = cluster();
         set(&mut observed, |member| member.is_current = false);
         observed.members.get_mut("demo-coordinator-2").unwrap().serves = false;
-        assert!(matches!(next(&observed, declared), Step::Wait { .. }));
+        assert!(matches!(next(&observed, &declared(1)), Step::Wait { .. }));
     }
 
     #[test]
@@ -178,7 +206,32 @@ mod tests {
         let mut observed = cluster();
         let member = observed.members.get_mut("demo-regionserver-0").unwrap();
         (member.is_current, member.is_ready, member.serves) = (false, false, false);
-        let step = next(&observed, declared);
+        let step = next(&observed, &declared(1));
         assert!(matches!(step, Step::Replace { pod, .. } if pod == "demo-regionserver-0"));
+    }
+
+    #[test]
+    fn as_many_region_servers_go_as_may_be_unavailable_if_they_stand_in_one_rack() {
+        let mut observed = cluster();
+        for (index, rack) in [(0, "z1"), (1, "z2"), (2, "z1")] {
+            let name = names::pod("demo", RoleName::RegionServer, index);
+            let member = observed.members.get_mut(&name).unwrap();
+            (member.is_current, member.rack) = (false, Some(rack.to_owned()));
+        }
+        let replaced = |observed: &Observed| match next(observed, &declared(2)) {
+            Step::Replace { pod, .. } => pod,
+            other => format!("{other:?}"),
+        };
+        assert_eq!(replaced(&observed), "demo-regionserver-1");
+        observed.members.get_mut("demo-regionserver-1").unwrap().is_leaving = true;
+        assert!(replaced(&observed).contains("regionserver-1 is leaving"), "another rack waits");
+
+        let member = observed.members.get_mut("demo-regionserver-1").unwrap();
+        (member.is_leaving, member.is_current) = (false, true);
+        assert_eq!(replaced(&observed), "demo-regionserver-2");
+        observed.members.get_mut("demo-regionserver-2").unwrap().is_leaving = true;
+        assert_eq!(replaced(&observed), "demo-regionserver-0");
+        observed.members.get_mut("demo-regionserver-0").unwrap().is_leaving = true;
+        assert!(replaced(&observed).contains("is leaving"));
     }
 }

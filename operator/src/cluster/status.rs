@@ -10,8 +10,9 @@ use basalt_cluster::pb;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::observe::Observed;
+use super::observe::{Member, Observed};
 use super::rollout::Step;
+use crate::names;
 
 /// How many recoveries a status keeps.
 const RECOVERIES_MAX: usize = 10;
@@ -48,11 +49,15 @@ pub(super) fn of_running(
         Step::Wait { reason } => Some(reason.clone()),
         Step::Replace { pod, .. } => Some(format!("{pod} is being replaced")),
     };
-    let is_rolling = observed.members.values().any(|member| !member.is_current);
     let was_available = is_true(facts.before, "Available");
     let available = missing.is_none();
     let all_ready = ready == declared as usize && observed.members.len() == declared as usize;
-    let together = placement(observed);
+    // From the change of the manifest until all is as it says.
+    let is_new = facts.before.observed_generation != facts.generation
+        || facts.before.phase.as_deref() == Some("Updating");
+    let is_rolling =
+        observed.members.values().any(|member| !member.is_current) || (is_new && !all_ready);
+    let apart = placement(observed);
     let degraded = missing.clone().filter(|_| was_available).or_else(|| {
         (!all_ready && !is_rolling && was_available)
             .then(|| format!("{ready} of {declared} members are ready"))
@@ -89,14 +94,11 @@ pub(super) fn of_running(
         },
         Finding {
             kind: "Degraded",
-            holds: degraded.is_some() || together.is_some(),
-            reason: match (&degraded, &together) {
-                (Some(_), _) => "MembersMissing",
-                (None, Some(_)) => "NotApart",
-                (None, None) => "AsDeclared",
-            },
-            message: degraded.or(together).unwrap_or_else(|| "nothing is missing".to_owned()),
+            holds: degraded.is_some(),
+            reason: if degraded.is_some() { "MembersMissing" } else { "AsDeclared" },
+            message: degraded.unwrap_or_else(|| "nothing is missing".to_owned()),
         },
+        apart,
         Finding {
             kind: "StorageTuned",
             holds: true,
@@ -174,23 +176,51 @@ fn missing(observed: &Observed, cluster: &ValidatedCluster) -> Option<String> {
     }
 }
 
-/// Which members share a node although losing it would lose too many of them.
-fn placement(observed: &Observed) -> Option<String> {
-    for (role, bound) in [(RoleName::Coordinator, "half"), (RoleName::Master, "all")] {
-        let mut by_node: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+/// Whether no node and no rack holds so many pods of a role that losing it would lose the role.
+fn placement(observed: &Observed) -> Finding {
+    let finding = |holds, reason, message| Finding { kind: "Apart", holds, reason, message };
+    if let Some(message) = together(observed, "node", |member| member.node.as_deref()) {
+        return finding(false, "NodeShared", message);
+    }
+    let on_nodes = |member: &&Member| member.node.is_some();
+    let unknown = observed.members.values().filter(on_nodes).find(|member| member.rack.is_none());
+    if let Some(Member { node: Some(node), .. }) = unknown {
+        let message = format!(
+            "the rack of node {node} is unknown: it lacks the label of spec.placement.rackLabel, or \
+             the operator may not read nodes, as where it watches one namespace only"
+        );
+        return finding(false, "RacksUnknown", message);
+    }
+    match together(observed, "rack", |member| member.rack.as_deref()) {
+        Some(message) => finding(false, "RackShared", message),
+        None => finding(true, "Apart", "no node and no rack holds too many of a role".to_owned()),
+    }
+}
+
+/// Which members share a place although losing it would lose too many of them: half of the
+/// coordinator, or all of another role.
+fn together<'a>(
+    observed: &'a Observed,
+    kind: &str,
+    place_of: impl Fn(&'a Member) -> Option<&'a str>,
+) -> Option<String> {
+    for role in names::ROLES {
+        let mut by_place: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         let members: Vec<_> = observed.of_role(role).collect();
         for (name, member) in &members {
-            if let Some(node) = &member.node {
-                by_node.entry(node).or_default().push(name);
+            if let Some(place) = place_of(member) {
+                by_place.entry(place).or_default().push(name);
             }
         }
-        let too_many = |count: usize| match role {
-            RoleName::Coordinator => members.len() > 1 && count * 2 > members.len(),
-            _ => members.len() > 1 && count == members.len(),
+        let (bound, too_many) = match role {
+            RoleName::Coordinator => ("half", members.len() / 2 + 1),
+            _ => ("all", members.len()),
         };
-        if let Some((node, names)) = by_node.iter().find(|(_, names)| too_many(names.len())) {
+        if let Some((place, names)) =
+            by_place.iter().find(|(_, names)| names.len() >= too_many.max(2))
+        {
             return Some(format!(
-                "{} stand on node {node}: with it {bound} of the pods of role {role} would be lost",
+                "{} stand on {kind} {place}: with it {bound} of the pods of role {role} would be lost",
                 names.join(" and ")
             ));
         }
@@ -299,9 +329,7 @@ pub(super) fn declared(cluster: &ValidatedCluster, role: RoleName) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::observe::Member;
     use super::*;
-    use crate::names;
 
     fn validated() -> ValidatedCluster {
         let text = include_str!("../../../examples/cluster.yaml");
@@ -318,6 +346,7 @@ mod tests {
                 let member = Member {
                     role: Some(role),
                     node: Some(format!("n{index}")),
+                    rack: Some(format!("z{index}")),
                     is_ready: true,
                     is_current: true,
                     serves: true,
@@ -387,12 +416,46 @@ mod tests {
 
     #[test]
     fn members_that_stand_together_are_named() {
-        let mut observed = observed();
-        observed.members.get_mut("demo-coordinator-2").unwrap().node = Some("n0".to_owned());
-        let status = status_of(&observed, &BasaltClusterStatus::default(), 1);
-        let degraded = condition(&status, "Degraded");
-        assert_eq!(degraded.status, "True");
-        assert!(degraded.message.contains("demo-coordinator-0 and demo-coordinator-2"));
+        let apart = |change: fn(&mut Observed)| {
+            let mut observed = observed();
+            change(&mut observed);
+            let status = status_of(&observed, &BasaltClusterStatus::default(), 1);
+            let Condition { status, reason, message, .. } = condition(&status, "Apart").clone();
+            (status, reason, message)
+        };
+        assert_eq!(apart(|_| {}).0, "True");
+        let (status, reason, message) = apart(|observed| {
+            observed.members.get_mut("demo-coordinator-2").unwrap().node = Some("n0".to_owned());
+        });
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "NodeShared"));
+        assert!(message.starts_with("demo-coordinator-0 and demo-coordinator-2 stand on node n0"));
+        let (_, reason, message) = apart(|observed| {
+            let masters =
+                observed.members.values_mut().filter(|m| m.role == Some(RoleName::Master));
+            masters.for_each(|member| member.rack = Some("z7".to_owned()));
+        });
+        assert_eq!(reason, "RackShared");
+        assert!(message.contains("rack z7: with it all of the pods of role master"), "{message}");
+        let (_, reason, message) = apart(|observed| {
+            observed.members.get_mut("demo-regionserver-1").unwrap().rack = None;
+        });
+        assert_eq!(reason, "RacksUnknown");
+        assert!(message.contains("node n1") && message.contains("spec.placement.rackLabel"));
+    }
+
+    #[test]
+    fn a_cluster_that_is_being_scaled_is_updating_and_one_that_has_lost_a_pod_degraded() {
+        let ready = status_of(&observed(), &BasaltClusterStatus::default(), 1);
+        let mut short = observed();
+        short.members.remove("demo-regionserver-2");
+        let lost = status_of(&short, &ready, 2);
+        assert_eq!(lost.phase.as_deref(), Some("Degraded"));
+        let older = BasaltClusterStatus { observed_generation: Some(6), ..ready };
+        let scaling = status_of(&short, &older, 2);
+        assert_eq!(scaling.phase.as_deref(), Some("Updating"));
+        assert_eq!(condition(&scaling, "Degraded").status, "False");
+        assert_eq!(status_of(&short, &scaling, 3).phase.as_deref(), Some("Updating"));
+        assert_eq!(status_of(&observed(), &scaling, 4).phase.as_deref(), Some("Ready"));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! minutes to recover has no reason to elect a coordinator's leader in minutes.
 //! `docs/timers.md` shows the values for 3 s.
 
+mod hdfs;
 pub mod inequality;
 mod worst_case;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timespan;
 
+pub use hdfs::HdfsSetting;
 pub use inequality::{BrokenInequality, INEQUALITIES, Inequality};
 pub use worst_case::WorstCase;
 

@@ -154,7 +154,9 @@ impl Session {
             password: self.password.clone(),
             read_only: Some(false),
         };
-        let patience = self.timeout / u32::try_from(count).unwrap_or(u32::MAX);
+        // A balancer in front of the servers may send us to one that is gone without a word.
+        let share = self.timeout / u32::try_from(count).unwrap_or(u32::MAX);
+        let patience = share.min(self.silence() / 2);
         let opened = Link::open(&self.seams.network, address, &request, patience).await;
         let server = address.to_owned();
         self.attempts += 1;

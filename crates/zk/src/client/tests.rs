@@ -325,6 +325,17 @@ async fn a_server_that_answers_pings_but_not_requests_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_greet_is_left_as_soon_as_one_that_falls_silent() {
+    let options = Options { silence_max: Some(Duration::from_millis(300)), ..Options::default() };
+    let (_client, first, mut servers) = connected_with(options).await;
+    drop(first);
+    let _mute = servers.accept().await;
+    let since = Instant::now();
+    servers.welcome().await;
+    assert!(since.elapsed() <= Duration::from_millis(300), "{:?}", since.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn servers_that_refuse_are_passed_over() {
     let (seams, mut servers) = network();
     let names = addresses(&["down:1", "down:2", "up:3"]);

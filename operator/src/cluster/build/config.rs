@@ -3,6 +3,7 @@
 //! A role's file is the one that `basalt local` writes, too. What only the pod knows stands in it
 //! as a variable that the process fills in: its address and its name.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -91,12 +92,31 @@ pub(super) fn hbase_site(plan: &Plan<'_>) -> Object {
         ("hbase.client.pause", timers.client_pause.as_millis().to_string()),
         ("hbase.client.operation.timeout", timers.client_operation_timeout.as_millis().to_string()),
     ];
-    let properties = properties.map(|(name, value)| {
-        format!("  <property><name>{name}</name><value>{value}</value></property>\n")
-    });
-    let site = format!("<configuration>\n{}</configuration>\n", properties.concat());
-    let body = json!({ "data": { "hbase-site.xml": site } });
+    let body = json!({ "data": { "hbase-site.xml": site(properties) } });
     plan.object("v1", "ConfigMap", &format!("{name}-client"), body)
+}
+
+/// What an HDFS should be set to for the promise to hold on it: `core-site.xml`, `hdfs-site.xml`.
+pub(super) fn hdfs_site(plan: &Plan<'_>) -> Object {
+    let settings = plan.cluster.timers.hdfs_settings();
+    let file = |name: &str| {
+        let of_file = settings.iter().filter(|setting| setting.file == name);
+        site(of_file.map(|setting| (setting.name, setting.value.clone())))
+    };
+    let files = ["core-site.xml", "hdfs-site.xml"].map(|name| (name, file(name)));
+    let body = json!({ "data": BTreeMap::from(files) });
+    plan.object("v1", "ConfigMap", &format!("{}-hdfs", plan.cluster.name), body)
+}
+
+/// A configuration file of Hadoop or HBase. No value has a character that XML would need escaped.
+fn site<'a>(properties: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let lines: String = properties
+        .into_iter()
+        .map(|(name, value)| {
+            format!("  <property><name>{name}</name><value>{value}</value></property>\n")
+        })
+        .collect();
+    format!("<configuration>\n{lines}</configuration>\n")
 }
 
 fn file<S: Serialize>(plan: &Plan<'_>, role: RoleName, process: &str, settings: S) -> Value {

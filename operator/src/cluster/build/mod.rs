@@ -54,7 +54,7 @@ pub(crate) fn objects(plan: &Plan<'_>) -> Vec<Object> {
     let mut objects = access::all(plan);
     objects.extend(network::policies(plan));
     objects.extend(budget::all(plan));
-    objects.push(config::hbase_site(plan));
+    objects.extend([config::hbase_site(plan), config::hdfs_site(plan)]);
     for role in names::ROLES {
         let config::RoleConfig { object, hash } = config::config_map(plan, role);
         objects.push(object);

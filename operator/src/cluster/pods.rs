@@ -1,0 +1,122 @@
+//! What the active master is told of the pods of region servers: in which rack each one stands, and
+//! which are to go. A scale-in waits for it: a pod goes only when no region is left on it.
+
+use std::collections::HashMap;
+
+use basalt_api::role_file::RoleName;
+use basalt_cluster::pb;
+use basalt_runtime::Network;
+use tokio::time::timeout;
+
+use super::observe::{self, ANSWER_TIMEOUT, Member, Observed};
+use crate::names;
+
+/// How many region servers there are to be for now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct ForNow {
+    pub(super) region_servers: u32,
+    /// What keeps it from being as many as declared.
+    pub(super) waits_for: Option<String>,
+}
+
+/// Tells the active master of all pods of region servers, of which `declared` are to stay. Gives
+/// how many regions each owns, by the uid of the pod; none if no master answers.
+pub(super) async fn tell(
+    network: &Network,
+    observed: &Observed,
+    declared: u32,
+) -> Option<HashMap<String, u32>> {
+    let (_, active) = observed.of_role(RoleName::Master).find(|(_, member)| member.leads)?;
+    let mut client = observe::master(network, active.address.as_deref()?)?;
+    let request = pb::PodsRequest { pods: known(observed, declared) };
+    let reply = timeout(ANSWER_TIMEOUT, client.pods(request)).await;
+    Some(reply.ok()?.ok()?.into_inner().regions)
+}
+
+/// What is known of the pods of region servers.
+fn known(observed: &Observed, declared: u32) -> Vec<pb::Pod> {
+    let pods = observed.of_role(RoleName::RegionServer).map(|(name, member)| pb::Pod {
+        uid: member.uid.clone(),
+        rack: member.rack.clone().unwrap_or_default(),
+        draining: is_surplus(name, declared),
+    });
+    pods.collect()
+}
+
+/// Decides how many region servers there are to be while `declared` of them are wanted and they
+/// own `regions`.
+pub(super) fn for_now(
+    observed: &Observed,
+    declared: u32,
+    regions: Option<&HashMap<String, u32>>,
+) -> ForNow {
+    let running = observed.replicas(RoleName::RegionServer).unwrap_or(declared);
+    let wait = |reason| ForNow { region_servers: running, waits_for: Some(reason) };
+    let as_declared = ForNow { region_servers: declared, waits_for: None };
+    if running <= declared {
+        return as_declared;
+    }
+    let Some(regions) = regions else {
+        return wait("no master is active that could move regions off surplus pods".to_owned());
+    };
+    let left = |member: &Member| regions.get(&member.uid).copied().unwrap_or(0);
+    let mut surplus =
+        observed.of_role(RoleName::RegionServer).filter(|(name, _)| is_surplus(name, declared));
+    match surplus.find(|(_, member)| left(member) > 0) {
+        Some((name, member)) => {
+            wait(format!("{name} is being drained: {} regions are left on it", left(member)))
+        }
+        None => as_declared,
+    }
+}
+
+fn is_surplus(pod: &str, declared: u32) -> bool {
+    names::index(pod).is_some_and(|index| index >= declared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed(running: u32) -> Observed {
+        let mut observed = Observed::default();
+        observed.replicas.insert(RoleName::RegionServer, running);
+        for index in 0..running {
+            let member = Member {
+                role: Some(RoleName::RegionServer),
+                uid: format!("u{index}"),
+                rack: (index > 0).then(|| "z1".to_owned()),
+                ..Member::default()
+            };
+            observed.members.insert(names::pod("demo", RoleName::RegionServer, index), member);
+        }
+        observed
+    }
+
+    fn regions(of: &[(&str, u32)]) -> HashMap<String, u32> {
+        of.iter().map(|(uid, count)| ((*uid).to_owned(), *count)).collect()
+    }
+
+    #[test]
+    fn surplus_pods_are_drained_and_go_only_when_they_are_empty() {
+        let drained = |count| for_now(&observed(5), 3, Some(&regions(&[("u0", 9), ("u4", count)])));
+        let waiting = drained(2);
+        assert_eq!(waiting.region_servers, 5);
+        let reason = waiting.waits_for.unwrap();
+        assert!(reason.starts_with("demo-regionserver-4") && reason.contains('2'), "{reason}");
+        assert_eq!(drained(0), ForNow { region_servers: 3, waits_for: None });
+    }
+
+    #[test]
+    fn nothing_goes_while_no_master_answers_and_scaling_out_waits_for_nobody() {
+        assert_eq!(for_now(&observed(5), 3, None).region_servers, 5);
+        assert_eq!(for_now(&observed(3), 5, None), ForNow { region_servers: 5, waits_for: None });
+    }
+
+    #[test]
+    fn the_master_is_told_of_racks_and_of_who_is_to_go() {
+        let told = known(&observed(3), 2);
+        let told: Vec<_> = told.iter().map(|pod| (pod.rack.as_str(), pod.draining)).collect();
+        assert_eq!(told, [("", false), ("z1", false), ("z1", true)]);
+    }
+}

@@ -13,7 +13,9 @@ use basalt_client::Connection;
 use basalt_measure::outage::FaultWindow;
 use basalt_measure::probe::{Probe, ProbeConfig};
 use basalt_measure::report::{Report, duration, page, picture, summary, thousands};
-use basalt_measure::{DEFAULT_ROOT, Fault, FaultKind, Measurement, Target, describe, ensure_table};
+use basalt_measure::{
+    DEFAULT_ROOT, Fault, FaultKind, Measurement, Phases, Target, describe, ensure_table,
+};
 use basalt_model::TableName;
 use basalt_runtime::Seams;
 use tokio::process::Command;
@@ -60,7 +62,7 @@ struct FaultArguments {
     #[arg(long, value_name = "COMMAND", requires = "fault_command")]
     repair_command: Option<String>,
     /// What the command does: kill-regionserver, pause-regionserver, term-regionserver,
-    /// kill-master, kill-coordinator-leader, kill-all
+    /// kill-master, term-master, kill-coordinator-leader, kill-all
     #[arg(long, value_name = "KIND", value_parser = kind, default_value = "kill-regionserver")]
     fault_kind: FaultKind,
     /// The region servers that it is done to, in turn; without any, each time to the one with most
@@ -97,6 +99,8 @@ pub(crate) struct ReportArguments {
 const TAKES_EFFECT: Duration = Duration::from_millis(500);
 /// How often is looked how things stand.
 const POLL: Duration = Duration::from_millis(20);
+/// How often is looked who the active master is.
+const MASTER_POLL: Duration = Duration::from_millis(5);
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -220,13 +224,46 @@ impl FaultArguments {
             bail!("{victim} has no region of the table: nothing would be measured");
         }
         let at = probe.now();
-        shell(command, &victim, number).await?;
+        let phases = match self.fault_kind {
+            FaultKind::KillMaster | FaultKind::TermMaster => {
+                let strike = shell(command, &victim, number);
+                Some(self.replace_master(connection, strike).await?)
+            }
+            _ => {
+                shell(command, &victim, number).await?;
+                None
+            }
+        };
         let recovered_at = self.wait_served(probe, probe.now() + TAKES_EFFECT).await;
         if let Some(repair) = &self.repair_command {
             shell(repair, &victim, number).await?;
         }
         let window = FaultWindow { at, recovered_at, affected };
-        Ok(Fault { kind: self.fault_kind, victim, window, wal_bytes: None, phases: None })
+        Ok(Fault { kind: self.fault_kind, victim, window, wal_bytes: None, phases })
+    }
+
+    /// Lets `strike` end the active master, and waits until another is on record: how long that
+    /// took from the end of the strike.
+    async fn replace_master(
+        &self,
+        connection: &Connection,
+        strike: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<Phases> {
+        let admin = connection.admin();
+        let before = admin.active_master().await.context("before the fault")?;
+        let replaced = async {
+            while admin.active_master().await.map_or(true, |now| now == before) {
+                tokio::time::sleep(MASTER_POLL).await;
+            }
+            Instant::now()
+        };
+        let struck = async { strike.await.map(|()| Instant::now()) };
+        let replaced = tokio::time::timeout(self.patience.into(), replaced);
+        let (struck, replaced) = tokio::join!(struck, replaced);
+        let replaced =
+            replaced.with_context(|| format!("{before} is still on record as the active master"))?;
+        let total = Some(replaced.saturating_duration_since(struck?));
+        Ok(Phases { total, ..Phases::default() })
     }
 
     /// When every region had served a write and a read that began after `since`.

@@ -242,6 +242,15 @@ impl Admin {
         })
     }
 
+    /// The master in charge, as the registry names it: one look, without asking it.
+    ///
+    /// # Errors
+    /// The registry does not answer, or knows of none.
+    pub async fn active_master(&self) -> Result<ServerName> {
+        let shared = &self.connection.shared;
+        shared.registry.active_master(&shared.pool, shared.config.lookup_timeout).await
+    }
+
     /// Asks the active master, and whoever follows it.
     async fn ask<M: Message + Default>(
         &self,

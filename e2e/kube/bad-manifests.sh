@@ -48,6 +48,16 @@ shown() {
   k delete "$resource" "$name" --wait=true --timeout=30s >/dev/null
 }
 
+# changed WHAT WORD PATCH BACK: a change of what runs is taken, a condition says WORD, and BACK undoes it.
+changed() {
+  local what=$1 word=$2; count=$((count + 1))
+  k patch basaltcluster demo --type merge -p "$3" >/dev/null
+  says() { k get basaltcluster demo -o jsonpath='{.status.conditions[*].message}' | grep -qF "$word"; }
+  until_true 15 says || { say "  $what: $(k get basaltcluster demo -o jsonpath='{.status}')"; wrong=$((wrong + 1)); }
+  k patch basaltcluster demo --type merge -p "$4" >/dev/null
+  until_true 30 is_phase Ready || { say "  $what could not be undone"; wrong=$((wrong + 1)); }
+}
+
 # forbidden WHAT WORD RESOURCE PATCH: a change of what runs is refused.
 forbidden() {
   local what=$1 word=$2 answer; count=$((count + 1))
@@ -100,6 +110,8 @@ shown "a table of no cluster" "spec.clusterRef.name" table '{"clusterRef":{"name
 shown "a table that is there already" "spec.tableName" table '{"tableName":"usertable"}'
 shown "another namespace" "spec.namespace" table '{"namespace":"other"}'
 shown "descending split keys" "spec.regions.split.keys" table '{"regions":{"split":{"keys":["b","a"]}}}'
+changed "five coordinators" "spec.coordinator.replicas" '{"spec":{"coordinator":{"replicas":5}}}' '{"spec":{"coordinator":{"replicas":3}}}'
+changed "a member's volume" "spec.coordinator.storage.size" '{"spec":{"coordinator":{"storage":{"size":"2Gi"}}}}' '{"spec":{"coordinator":{"storage":{"size":"1024Mi"}}}}'
 forbidden "another claim" "claim is immutable" basaltcluster/demo '{"spec":{"storage":{"shared":{"claim":"other"}}}}'
 forbidden "another kind of storage" "immutable" basaltcluster/demo '{"spec":{"storage":{"shared":null,"hdfs":{"nameservice":"n","configMap":"c","root":"/r"}}}}'
 forbidden "another number of regions" "spec.regions is immutable" basalttable/usertable '{"spec":{"regions":{"count":13}}}'

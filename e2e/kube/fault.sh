@@ -1,5 +1,5 @@
 #!/bin/bash
-# fault.sh force-delete|kill|lose-node|cut-node|wait-ready|wait-replaced ROLE: what the probe runs as a
+# fault.sh force-delete|delete|kill|lose-node|cut-node|wait-ready|wait-replaced ROLE: what the probe runs as a
 # fault or a repair; $VICTIM is the host:port of the server that is concerned.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
@@ -9,6 +9,8 @@ another_uid() { [ "$(k get pod "$1" -o jsonpath='{.metadata.uid}')" != "$2" ]; }
 case $1 in
 # What chaos-mesh's pod-kill does.
 force-delete) k delete pod "$(pod_at "$VICTIM")" --grace-period=0 --force >/dev/null 2>&1 ;;
+# As Kubernetes asks a pod to go.
+delete) k delete pod "$(pod_at "$VICTIM")" --wait=false >/dev/null ;;
 kill) kill -9 "$(process_at "$VICTIM" "$role")" ;;
 # All of a node of the lab at once, or its link alone. The pod that was on it is remembered.
 lose-node|cut-node)

@@ -63,6 +63,10 @@ s = r["summary"]
 print("[kube]   faults %d, write outage ms %s, read outage ms %s, bystander failures %s, acked %s, lost %s" % (
     len(r["faults"]), s.get("write_outage_ms"), s.get("read_outage_ms"),
     s.get("bystander_failures"), s.get("acked"), s.get("lost")))
+taken_over = sorted(f["phases_ms"]["total"] for f in r["faults"] if f["victim"].endswith("-master"))
+if taken_over:
+    print("[kube]   another master after ms: p50 %.0f, max %.0f" % (
+        taken_over[len(taken_over) // 2], taken_over[-1]))
 for fault in r["faults"]:
     print("[kube]   %(victim)s at %(at_ms).0f ms, %(regions)d regions: write %(write_outage_ms)s" % fault)
 P

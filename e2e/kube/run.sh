@@ -14,8 +14,8 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 . ./lib.sh
 
-STEPS=${STEPS:-install available table probe force-delete kill kill-master scale roll api-away
-  lost-node cut-node bad hygiene}
+STEPS=${STEPS:-install available table probe force-delete kill kill-master term-master scale roll
+  roll-operator upgrade roll-java api-away lost-node cut-node bad hygiene}
 KILLS=${KILLS:-3}
 RESULTS=${RESULTS:-$(mktemp -d /tmp/basalt-kube.XXXXXX)}
 IMAGE=${IMAGE:-basalt:0.1.0}
@@ -32,7 +32,9 @@ need_packages() {
   for package in containerd runc containernetworking-plugins conntrack nftables iproute2 openssl bc curl; do
     dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
   done
-  [ ${#missing[@]} -eq 0 ] || DEBIAN_FRONTEND=noninteractive apt-get install -q -y "${missing[@]}"
+  [ ${#missing[@]} -gt 0 ] || return 0
+  apt-get update -q
+  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
 }
 
 need_basalt() {
@@ -132,13 +134,16 @@ step_kill() {
   [ "$(recoveries)" -ge 1 ]
 }
 
-step_kill_master() {
-  local active victim
-  active=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')
-  probe kill-master --faults "$KILLS" --calm 6s --fault-kind kill-master \
-    --fault-command "VICTIM=\$(kubectl -n $NAMESPACE get pod -l basalt.db/active-master=true -o jsonpath='{.items[0].status.podIP}'):0 $PWD/fault.sh kill master" \
+step_kill_master() { end_master kill; }
+step_term_master() { end_master delete; }
+# end_master HOW: no request may fail.
+end_master() {
+  local kind=kill-master
+  [ "$1" = kill ] || kind=term-master
+  probe "$kind" --faults "$KILLS" --calm 6s --fault-kind "$kind" \
+    --fault-command "VICTIM=\$(kubectl -n $NAMESPACE get pod -l basalt.db/active-master=true -o jsonpath='{.items[0].status.podIP}'):0 $PWD/fault.sh $1 master" \
     --repair-command "$PWD/fault.sh wait-ready master"
-  say "  active before $active, after $(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')"
+  none_failed "$kind"
   # The Lease names the pod in charge.
   until_true 30 holds_lease
 }
@@ -159,11 +164,16 @@ none_failed() {
 # When the last recovery was; nothing before the first.
 last_recovery() { k get basaltcluster "$CLUSTER" -o jsonpath='{range .status.recoveries[*]}{.at}{"\n"}{end}' | head -n 1; }
 
+# available_since: when the cluster became available, with a quorum, a master and a region server.
+available_since() { k get basaltcluster "$CLUSTER" -o jsonpath='{.status.conditions[?(@.type=="Available")].lastTransitionTime}'; }
+
 # planned NAME SECONDS CHANGE...: does it while a probe runs in the cluster, which finds the members of
-# the coordinator by their Service: all of them get new addresses. Nothing may be lost, nothing recovered.
+# the coordinator by their Service: all of them get new addresses. No request may fail, nothing may be
+# lost or recovered; how long regions were away is printed.
 planned() {
-  local name=$1 seconds=$2 before after; shift 2
+  local name=$1 seconds=$2 before after since; shift 2
   before=$(last_recovery)
+  since=$(available_since)
   k delete job probe-probe --ignore-not-found >/dev/null
   rm -f "$W/volumes/report/report.json"
   helm template probe "$ROOT/charts/basalt-mttr" -n "$NAMESPACE" -s templates/probe.yaml \
@@ -182,6 +192,8 @@ planned() {
   fi
   after=$(last_recovery)
   [ "$before" = "$after" ] || { say "  a recovery was recorded at $after"; return 1; }
+  [ "$since" = "$(available_since)" ] || { say "  the cluster was not available for a while"; return 1; }
+  [ -z "$uses_lab" ] || none_failed "$name"
 }
 
 ready_with() { [ "$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.phase} {.status.readyMembers} {.status.observedGeneration}')" = "Ready $1/$1 $(k get basaltcluster "$CLUSTER" -o jsonpath='{.metadata.generation}')" ]; }
@@ -190,10 +202,13 @@ scale_out_and_in() { scale_to 5; sleep 8; scale_to 3; }
 step_scale() { planned scale 60 scale_out_and_in; }
 
 # A changed log level is a changed file of every role: all 8 pods are replaced, one by one.
-roll() {
+roll() { replace_all "{\"spec\":{\"logging\":{\"level\":\"info,e2e_$(now_ms)=debug\"}}}"; }
+# Another image, as in an upgrade.
+upgrade() { replace_all "{\"spec\":{\"image\":{\"tag\":\"$next_tag\"}}}"; }
+replace_all() {
   local pods_before
   pods_before=$(k get pods -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{.items[*].metadata.uid}')
-  k patch basaltcluster "$CLUSTER" --type merge -p "{\"spec\":{\"logging\":{\"level\":\"info,e2e_$began=debug\"}}}" >/dev/null
+  k patch basaltcluster "$CLUSTER" --type merge -p "$1" >/dev/null
   until_true 300 ready_with 8
   local uid
   for uid in $(k get pods -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{.items[*].metadata.uid}'); do
@@ -215,6 +230,13 @@ roll_while_the_operator_dies() {
   wait
 }
 step_roll() { planned roll 75 roll; }
+step_upgrade() {
+  next_tag=${IMAGE##*:}-next
+  [ -z "$uses_lab" ] || ./image.sh "$BASALT" "${IMAGE%:*}:$next_tag"
+  planned upgrade 75 upgrade
+  k get pods -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{.items[*].spec.containers[*].image}' |
+    tr ' ' '\n' | sort -u | grep -qx "${IMAGE%:*}:$next_tag"
+}
 step_roll_operator() { planned roll-operator 150 roll_while_the_operator_dies; }
 
 # The stock Java client, within the network of a node: there the members' Services have addresses.
@@ -253,11 +275,22 @@ lost_node() {
 
 step_bad() { ./bad-manifests.sh; }
 
+# kubectl prints objects one after the other.
+as_list() { python3 -c 'import json, sys; d = json.JSONDecoder(); t = sys.stdin.read().strip(); o = []
+while t:
+    one, end = d.raw_decode(t)
+    o += one["items"] if one["kind"] == "List" else [one]
+    t = t[end:].strip()
+print(json.dumps({"items": o}))'; }
+
 # Restricted namespaces are enforced all along; the charts and what they make are checked here.
 step_hygiene() {
   helm lint --strict "$ROOT/charts/basalt-operator" "$ROOT/charts/basalt-mttr" >/dev/null
   helm template basalt-operator "$ROOT/charts/basalt-operator" -n basalt-system |
     kubectl apply --dry-run=server -f - >/dev/null 2>&1
+  helm template basalt-operator "$ROOT/charts/basalt-operator" -n basalt-system |
+    kubectl create --dry-run=client -o json -f - | as_list | ./lint.py
+  k get sts,svc,sa,pdb,role,rolebinding,job -o json | ./lint.py
   if [ -n "${CHAOS_MESH_CRDS:-}" ]; then
     kubectl apply --server-side -f "$CHAOS_MESH_CRDS" >/dev/null
     until_true 10 kubectl get podchaos -A

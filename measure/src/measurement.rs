@@ -65,6 +65,8 @@ pub enum FaultKind {
     TermRegionServer,
     /// SIGKILL to the active master.
     KillMaster,
+    /// SIGTERM to the active master.
+    TermMaster,
     /// SIGKILL to the coordinator's leader.
     KillCoordinatorLeader,
     /// SIGKILL to every process at once.
@@ -137,17 +139,19 @@ impl FaultKind {
             Self::PauseRegionServer => "pause-regionserver",
             Self::TermRegionServer => "term-regionserver",
             Self::KillMaster => "kill-master",
+            Self::TermMaster => "term-master",
             Self::KillCoordinatorLeader => "kill-coordinator-leader",
             Self::KillAll => "kill-all",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::KillRegionServer,
         Self::PauseRegionServer,
         Self::TermRegionServer,
         Self::KillMaster,
+        Self::TermMaster,
         Self::KillCoordinatorLeader,
         Self::KillAll,
     ];
@@ -164,6 +168,7 @@ impl FaultKind {
             Self::PauseRegionServer => "region server paused (SIGSTOP)",
             Self::TermRegionServer => "region server stopped (SIGTERM)",
             Self::KillMaster => "active master killed (SIGKILL)",
+            Self::TermMaster => "active master stopped (SIGTERM)",
             Self::KillCoordinatorLeader => "coordinator's leader killed (SIGKILL)",
             Self::KillAll => "all processes killed (SIGKILL)",
         }

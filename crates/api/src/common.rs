@@ -52,9 +52,23 @@ pub struct PodTemplate(pub serde_json::Map<String, serde_json::Value>);
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct NotYet(pub serde_json::Value);
 
-/// The suffixes that Kubernetes knows.
-const QUANTITY_SUFFIXES: [&str; 14] =
-    ["", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+/// The suffixes that Kubernetes knows, and what they stand for.
+const QUANTITY_SUFFIXES: [(&str, f64); 14] = [
+    ("", 1.0),
+    ("m", 1e-3),
+    ("k", 1e3),
+    ("M", 1e6),
+    ("G", 1e9),
+    ("T", 1e12),
+    ("P", 1e15),
+    ("E", 1e18),
+    ("Ki", 1024.0),
+    ("Mi", 1_048_576.0),
+    ("Gi", 1_073_741_824.0),
+    ("Ti", 1_099_511_627_776.0),
+    ("Pi", 1_125_899_906_842_624.0),
+    ("Ei", 1_152_921_504_606_846_976.0),
+];
 
 // === impl MemberStorage ===
 
@@ -69,6 +83,19 @@ fn member_storage_size() -> Quantity {
 }
 
 // === impl Quantity ===
+
+impl Quantity {
+    /// How much it is: `1Gi` and `1024Mi` are the same. `None` if `text` is no amount.
+    pub fn amount(text: &str) -> Option<f64> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let suffix = &text[digits.len()..];
+        let is_number =
+            !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let number: f64 = digits.parse().ok().filter(|_| is_number)?;
+        let (_, unit) = QUANTITY_SUFFIXES.iter().find(|(known, _)| *known == suffix)?;
+        Some(number * unit)
+    }
+}
 
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -85,15 +112,9 @@ impl<'de> Deserialize<'de> for Quantity {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Quantity, E> {
-                let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-                let suffix = &text[digits.len()..];
-                let number = !digits.is_empty()
-                    && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-                    && digits.parse::<f64>().is_ok();
-                if number && QUANTITY_SUFFIXES.contains(&suffix) {
-                    Ok(Quantity(text.to_owned()))
-                } else {
-                    Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                match Quantity::amount(text) {
+                    Some(_) => Ok(Quantity(text.to_owned())),
+                    None => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
                 }
             }
         }
@@ -156,6 +177,8 @@ mod tests {
         for good in ["1Gi", "500m", "2", "1.5G"] {
             assert!(serde_yaml_ng::from_str::<Quantity>(good).is_ok(), "{good}");
         }
+        assert_eq!(Quantity::amount("1Gi"), Quantity::amount("1024Mi"));
+        assert!(Quantity::amount("1G") < Quantity::amount("1Gi"));
         for bad in ["1GB", "Gi", "''", "1 Gi", "lots", "1.2.3"] {
             let error = serde_yaml_ng::from_str::<Quantity>(bad).unwrap_err().to_string();
             assert!(error.contains("1Gi"), "{bad}: {error}");

@@ -6,10 +6,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 
-use super::build::Object;
+use super::build::{Object, pod_monitor};
 use crate::error::{Asked, Error};
 use crate::names::FIELD_MANAGER;
 
@@ -38,11 +38,30 @@ pub(super) async fn apply(
     Ok(is_seen)
 }
 
+/// Deletes the PodMonitor `name`, if there is one.
+///
+/// # Errors
+/// The API server refused.
+pub(super) async fn delete_pod_monitor(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Error> {
+    let resource = ApiResource::from_gvk(&pod_monitor::kind());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    match api.delete(name, &DeleteParams::default()).await {
+        // Neither it nor, perhaps, its kind.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        deleted => deleted.asked(|| format!("deleting PodMonitor {name}")).map(drop),
+    }
+}
+
 fn resource(kind: &str) -> Option<ApiResource> {
     Some(match kind {
         "ConfigMap" => ApiResource::erase::<ConfigMap>(&()),
         "Lease" => ApiResource::erase::<Lease>(&()),
         "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
+        "PodMonitor" => ApiResource::from_gvk(&pod_monitor::kind()),
         "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
         "Role" => ApiResource::erase::<Role>(&()),
         "RoleBinding" => ApiResource::erase::<RoleBinding>(&()),

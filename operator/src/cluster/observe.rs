@@ -18,7 +18,7 @@ use kube::{Api, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::build::coordinator_service_names;
+use super::build::{coordinator_service_names, pod_monitor};
 use crate::context::Context;
 use crate::error::{Asked, Error};
 use crate::names::{self, host_port, port};
@@ -35,12 +35,16 @@ pub(crate) struct Observed {
     pub(crate) members: BTreeMap<String, Member>,
     /// How many pods each StatefulSet has been told to have.
     pub(crate) replicas: BTreeMap<RoleName, u32>,
+    /// What the claims of the coordinator's members were made for.
+    pub(crate) member_size: Option<String>,
     /// Whether Kubernetes' controllers have seen every StatefulSet as it is written now.
     pub(crate) is_settled: bool,
     /// The addresses of the coordinator's Services, as far as they have been given out, in order.
     pub(crate) coordinator_addresses: Vec<IpAddr>,
     /// Whether the claim of the data is there.
     pub(crate) has_claim: bool,
+    /// Whether the API server knows PodMonitors; looked at where one is wanted.
+    pub(crate) has_pod_monitors: bool,
     /// An older cluster that stores in the same claim.
     pub(crate) claim_taken_by: Option<String>,
     /// The recoveries that the active master knows of, the newest last.
@@ -124,9 +128,13 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
         }
         None => false,
     };
+    let has_pod_monitors = cluster.spec.metrics.pod_monitor
+        && kube::discovery::pinned_kind(client, &pod_monitor::kind()).await.is_ok();
     let mut observed = Observed {
+        has_pod_monitors,
         members: pods.iter().map(|pod| (pod.name_any(), member(pod, &sets))).collect(),
         replicas: sets.iter().filter_map(replicas_of).collect(),
+        member_size: sets.iter().find_map(member_size),
         is_settled: sets.len() == names::ROLES.len() && sets.iter().all(is_settled),
         coordinator_addresses: addresses(cluster, &services),
         has_claim,
@@ -145,6 +153,13 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
 fn replicas_of(set: &StatefulSet) -> Option<(RoleName, u32)> {
     let role = role_of(set.labels().get(names::COMPONENT_LABEL)?)?;
     Some((role, u32::try_from(set.spec.as_ref()?.replicas?).ok()?))
+}
+
+/// The size in the claim template of a StatefulSet; only the coordinator's has one.
+fn member_size(set: &StatefulSet) -> Option<String> {
+    let claim = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?;
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    Some(requests.get("storage")?.0.clone())
 }
 
 fn role_of(component: &str) -> Option<RoleName> {

@@ -112,6 +112,9 @@ async fn act(
     let fingerprint = build::fingerprint(&objects);
     if !(observed.is_settled && context.applied.is_fresh(&uid, &fingerprint)) {
         let is_seen = apply::apply(&context.client, &namespace, &objects).await?;
+        if !validated.spec.metrics.pod_monitor {
+            apply::delete_pod_monitor(&context.client, &namespace, &validated.name).await?;
+        }
         context.applied.note(&uid, fingerprint);
         if !is_seen {
             return Ok(Step::Wait { reason: "the StatefulSets have just been written".to_owned() });

@@ -1,6 +1,7 @@
 //! What only Kubernetes can know to be wrong with a cluster, besides what is wrong everywhere.
 
 use basalt_api::cluster::BasaltCluster;
+use basalt_api::common::Quantity;
 use basalt_api::role_file::RoleName;
 use basalt_api::{Problem, ValidatedCluster};
 
@@ -33,14 +34,31 @@ pub(super) fn validate(
             ),
         );
     }
+    if let Some(made_for) = &observed.member_size
+        && Quantity::amount(made_for) != Quantity::amount(&spec.coordinator.storage.size.0)
+    {
+        add(
+            "spec.coordinator.storage.size",
+            format!(
+                "{}; the members' claims were made for {made_for}, and a StatefulSet's claims \
+                 cannot be changed: write {made_for}, and grow the claims themselves",
+                spec.coordinator.storage.size.0
+            ),
+        );
+    }
     if let Some(owner) = &observed.claim_taken_by {
         add(
             "spec.storage.shared.claim",
             format!("BasaltCluster {owner} stores there, and was there first; name another claim"),
         );
     }
-    if spec.metrics.pod_monitor {
-        add("spec.metrics.podMonitor", "does not work yet; write false or leave it out".to_owned());
+    if spec.metrics.pod_monitor && !observed.has_pod_monitors {
+        add(
+            "spec.metrics.podMonitor",
+            "this Kubernetes has no monitoring.coreos.com/v1 PodMonitor; install the Prometheus \
+             operator, or write false"
+                .to_owned(),
+        );
     }
     match validated {
         Some(validated) if problems.is_empty() => Ok(validated),

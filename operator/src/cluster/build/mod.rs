@@ -10,6 +10,7 @@ mod config;
 mod merge;
 mod network;
 mod pod;
+pub(crate) mod pod_monitor;
 mod service;
 mod stateful_set;
 
@@ -59,6 +60,9 @@ pub(crate) fn objects(plan: &Plan<'_>) -> Vec<Object> {
         let config::RoleConfig { object, hash } = config::config_map(plan, role);
         objects.push(object);
         objects.push(stateful_set::stateful_set(plan, role, &hash));
+    }
+    if plan.cluster.spec.metrics.pod_monitor {
+        objects.push(pod_monitor::pod_monitor(plan));
     }
     objects
 }

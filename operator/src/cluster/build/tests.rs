@@ -169,3 +169,18 @@ fn data_is_kept_unless_the_policy_says_otherwise() {
     let deleting = EXAMPLE.replace("  storage:", "  deletionPolicy: Delete\n  storage:");
     assert_eq!(policy(&deleting), "Delete");
 }
+
+#[test]
+fn a_pod_monitor_is_made_where_one_is_asked_for() {
+    let asking = EXAMPLE.replacen("spec:\n", "spec:\n  metrics: { podMonitor: true }\n", 1);
+    let objects = built(&asking);
+    let monitor = find(&objects, "PodMonitor", "demo");
+    assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], "health");
+    let labels = &monitor["spec"]["selector"]["matchLabels"];
+    let pods = find(&objects, "StatefulSet", "demo-regionserver");
+    let of_pods = &pods["spec"]["template"]["metadata"]["labels"];
+    for (name, value) in labels.as_object().unwrap() {
+        assert_eq!(&of_pods[name], value, "{name}");
+    }
+    assert!(built(EXAMPLE).iter().all(|object| object.kind() != "PodMonitor"));
+}

@@ -1,0 +1,37 @@
+#!/bin/bash
+# many-clusters.sh [CLUSTERS [PODS]]: what one operator costs with many clusters, 20 of 300 pods if
+# nothing is said. The lab's API server without nodes, the operator and one small `basalt local` as
+# processes of this machine; many-clusters.py says of every pod that it is ready. BASALT as of run.sh.
+# Needs the ports 2181, 16000 and so on. Takes 10 to 20 minutes with 6,000 pods.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")"
+. ./lib.sh
+: "${BASALT:?a program basalt}"
+RESULTS=${RESULTS:-$(mktemp -d /tmp/basalt-many.XXXXXX)}
+mkdir -p "$RESULTS"
+pids=()
+finish() {
+  [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
+  ./down.sh
+  say "results: $RESULTS"
+}
+trap finish EXIT
+QPS=300 DNS=0 ./up.sh 0
+export KUBECONFIG=$W/run/admin.conf
+cat >"$RESULTS/cluster.yaml" <<Y
+apiVersion: basalt.db/v1alpha1
+kind: BasaltCluster
+metadata: { name: answering }
+spec:
+  coordinator: { replicas: 1 }
+  masters: { replicas: 1 }
+  regionServers: { replicas: 1 }
+  storage: { shared: { claim: data } }
+Y
+"$BASALT" local -f "$RESULTS/cluster.yaml" --data "$RESULTS/data" >"$RESULTS/local.log" 2>&1 &
+pids+=($!)
+kubectl apply --server-side -f ../../crds/ >/dev/null
+kubectl create namespace basalt-system >/dev/null
+POD_NAMESPACE=basalt-system POD_NAME=operator "$BASALT" operator --default-tag=none >"$RESULTS/operator.log" 2>&1 &
+pids+=($!)
+OPERATOR=$! ./many-clusters.py "${1:-20}" "${2:-300}"

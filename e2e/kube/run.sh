@@ -15,14 +15,16 @@ cd "$(dirname "$(readlink -f "$0")")"
 . ./lib.sh
 
 STEPS=${STEPS:-install available table probe force-delete kill kill-master term-master scale roll
-  roll-operator upgrade roll-java api-away lost-node cut-node bad hygiene}
+  roll-operator upgrade java api-away lost-node cut-node bad hygiene}
 KILLS=${KILLS:-3}
 RESULTS=${RESULTS:-$(mktemp -d /tmp/basalt-kube.XXXXXX)}
 IMAGE=${IMAGE:-basalt:0.1.0}
 ROOT=$(cd ../.. && pwd)
 mkdir -p "$RESULTS"
-export RESULTS NAMESPACE
-uses_lab=$([ -z "${KUBECONFIG:-}" ] && echo 1 || true)
+export RESULTS NAMESPACE IMAGE
+# A run within a run is told.
+export USES_LAB=${USES_LAB-$([ -z "${KUBECONFIG:-}" ] && echo 1 || true)}
+uses_lab=$USES_LAB
 failed=0
 
 # --- the ground ------------------------------------------------------------------------------------
@@ -43,6 +45,7 @@ need_basalt() {
     (cd "$ROOT" && cargo build --release --target $target -p basalt)
     BASALT=${CARGO_TARGET_DIR:-$ROOT/target}/$target/release/basalt
   fi
+  export BASALT
   mkdir -p "$RESULTS/bin"
   ln -sfn "$(readlink -f "$BASALT")" "$RESULTS/bin/basalt"
   PATH=$RESULTS/bin:$PATH
@@ -197,14 +200,22 @@ planned() {
 }
 
 ready_with() { [ "$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.phase} {.status.readyMembers} {.status.observedGeneration}')" = "Ready $1/$1 $(k get basaltcluster "$CLUSTER" -o jsonpath='{.metadata.generation}')" ]; }
-scale_to() { k patch basaltcluster "$CLUSTER" --type merge -p "{\"spec\":{\"regionServers\":{\"replicas\":$1}}}" >/dev/null; until_true 120 ready_with $((5 + $1)); }
+scale_to() { k scale basaltcluster "$CLUSTER" --replicas="$1" >/dev/null; until_true 120 ready_with $((5 + $1)); }
 scale_out_and_in() { scale_to 5; sleep 8; scale_to 3; }
 step_scale() { planned scale 60 scale_out_and_in; }
 
 # A changed log level is a changed file of every role: all 8 pods are replaced, one by one.
 roll() { replace_all "{\"spec\":{\"logging\":{\"level\":\"info,e2e_$(now_ms)=debug\"}}}"; }
-# Another image, as in an upgrade.
-upgrade() { replace_all "{\"spec\":{\"image\":{\"tag\":\"$next_tag\"}}}"; }
+# Another image, as in an upgrade; the next time back to the first one.
+upgrade() {
+  local tag=${IMAGE##*:}-next running
+  running=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.spec.image.tag}')
+  [ "$running" != "$tag" ] || tag=${IMAGE##*:}
+  [ -z "$uses_lab" ] || ./image.sh "$BASALT" "${IMAGE%:*}:$tag" >/dev/null
+  replace_all "{\"spec\":{\"image\":{\"tag\":\"$tag\"}}}"
+  k get pods -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{.items[*].spec.containers[*].image}' |
+    tr ' ' '\n' | sort -u | grep -qx "${IMAGE%:*}:$tag"
+}
 replace_all() {
   local pods_before
   pods_before=$(k get pods -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{.items[*].metadata.uid}')
@@ -230,28 +241,36 @@ roll_while_the_operator_dies() {
   wait
 }
 step_roll() { planned roll 75 roll; }
-step_upgrade() {
-  next_tag=${IMAGE##*:}-next
-  [ -z "$uses_lab" ] || ./image.sh "$BASALT" "${IMAGE%:*}:$next_tag"
-  planned upgrade 75 upgrade
-  k get pods -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{.items[*].spec.containers[*].image}' |
-    tr ' ' '\n' | sort -u | grep -qx "${IMAGE%:*}:$next_tag"
-}
+step_upgrade() { planned upgrade 75 upgrade; }
 step_roll_operator() { planned roll-operator 150 roll_while_the_operator_dies; }
 
-# The stock Java client, within the network of a node: there the members' Services have addresses.
-step_roll_java() {
+# All of that under the stock Java client, within the network of a node: there the members' Services
+# have addresses. No request of it may fail, and nothing may be recovered.
+step_java() {
   local quorum
   quorum=$(k get service -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{range .items[*]}{.metadata.name} {.spec.clusterIP}{"\n"}{end}' |
     awk '$1 ~ /-coordinator-[0-9]+$/ { print $2 }' | paste -sd,)
   ../java/build.sh >"$RESULTS/java-build.log" 2>&1
+  before=$(last_recovery)
   nsenter --net=/run/netns/kn1 ../java/stock-client.sh --registry zk --zk-quorum "$quorum" --zk-port 2181 \
-    --znode-parent /hbase --table e2e --json "$RESULTS/roll-java.json" --seconds 90 \
-    --kill "KEEP=1 BASALT=$BASALT STEPS=roll-alone $PWD/run.sh" across-kill >"$RESULTS/roll-java.log" 2>&1 ||
-    { tail -n 20 "$RESULTS/roll-java.log"; return 1; }
-  tail -n 4 "$RESULTS/roll-java.log"
+    --znode-parent /hbase --table e2e --json "$RESULTS/java.json" --seconds 240 --kill-max-s 230 \
+    --kill "$PWD/run.sh changes" --kill-log "$RESULTS/java-changes.log" across-kill >"$RESULTS/java.log" 2>&1 || {
+    cat "$RESULTS/java-changes.log"
+    grep -m 3 '^FAILED' "$RESULTS/java.log" | cut -c1-300
+    return 1
+  }
+  grep '^\[kube\]' "$RESULTS/java-changes.log"
+  python3 -c 'import json, sys; r = json.load(open(sys.argv[1])); print("[kube]  ", {k: v for k, v in r.items() if not isinstance(v, (list, dict))}, r.get("result"))' "$RESULTS/java.json" | cut -c1-600
+  [ "$before" = "$(last_recovery)" ] || { say "  a recovery was recorded"; return 1; }
 }
-step_roll_alone() { roll; }
+changes() {
+  local change
+  for change in roll_while_the_operator_dies upgrade scale_out_and_in; do
+    from=$(now_ms)
+    "$change"
+    say "  $change: $(($(now_ms) - from)) ms"
+  done
+}
 
 # The API server stands still for two minutes, and a region server dies meanwhile.
 step_api_away() {
@@ -301,6 +320,11 @@ step_hygiene() {
 
 # --- all of it -------------------------------------------------------------------------------------
 
+if [ "${1:-}" = changes ]; then
+  # Of step java, from within the stock client's run.
+  changes
+  exit
+fi
 trap finish EXIT
 need_basalt
 [ -z "$uses_lab" ] || start_lab

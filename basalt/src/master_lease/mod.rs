@@ -7,8 +7,10 @@
 //! does not), decide, write on condition of the version that was seen, tell.
 //!
 //! The operator makes the Lease, so that it goes with the cluster; the masters need no right to.
+//! Beside it, [`label`] lets a Service find the pod of the one that sits.
 
 mod decide;
+mod label;
 
 use std::time::Duration;
 
@@ -80,6 +82,9 @@ pub(crate) async fn keep(
     let identity = format!("{process}_{:016x}", seams.random.next_u64());
     let (gate, keeper) = Gate::new(identity.clone());
     let pace = Pace::of(timers);
+    let pods = Api::namespaced(client.clone(), &settings.namespace);
+    let seat = keeper.seat.clone();
+    tokio::spawn(label::keep(pods, process.to_owned(), seat, pace.duration));
     let keeper = Keeper::new(client, settings, identity, pace, seams.clock.clone(), keeper);
     (gate, Some(tokio::spawn(keeper.run())))
 }

@@ -29,6 +29,11 @@ use crate::timers::{TARGET_DEFAULT, TimerOverrides};
     shortname = "basalt",
     category = "basalt",
     status = "BasaltClusterStatus",
+    scale(
+        spec_replicas_path = ".spec.regionServers.replicas",
+        status_replicas_path = ".status.regionServers",
+        label_selector_path = ".status.regionServerSelector"
+    ),
     derive = "PartialEq",
     doc = "A Basalt cluster: an HBase-style database that recovers from failures in seconds.",
     validation = Rule::new("self.metadata.name.size() <= 40")
@@ -307,6 +312,12 @@ pub struct BasaltClusterStatus {
     /// Ready members of all declared ones, as `8/8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_members: Option<String>,
+    /// How many pods of region servers there are: what `kubectl scale` and autoscalers look at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region_servers: Option<u32>,
+    /// The labels by which those are found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region_server_selector: Option<String>,
     /// The master in charge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_master: Option<String>,

@@ -74,8 +74,6 @@ pub(crate) struct Member {
     pub(crate) serves: bool,
     /// It leads the coordinator, or is the active master.
     pub(crate) leads: bool,
-    /// It is labelled as the active master.
-    pub(crate) is_labelled: bool,
 }
 
 // === impl Observed ===
@@ -196,7 +194,6 @@ fn member(pod: &Pod, sets: &[StatefulSet]) -> Member {
         is_current: set.is_some_and(is_settled) && newest.is_some() && newest == own,
         serves: is_ready,
         leads: false,
-        is_labelled: pod.labels().contains_key(names::ACTIVE_LABEL),
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use basalt_api::cluster::BasaltClusterStatus;
 use basalt_api::common::DeletionPolicy;
-use basalt_api::role_file::RoleName;
 use basalt_api::{BasaltCluster, ValidatedCluster};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
@@ -22,7 +21,7 @@ use super::status::Facts;
 use super::{apply, events, lost, pods, rollout, status, validate};
 use crate::context::Context;
 use crate::error::{Asked, Error};
-use crate::names::{ACTIVE_LABEL, FIELD_MANAGER, FINALIZER};
+use crate::names::{FIELD_MANAGER, FINALIZER};
 
 /// The pause before a cluster is looked at again that is on its way.
 const SOON: Duration = Duration::from_secs(1);
@@ -63,7 +62,9 @@ pub(crate) fn on_error(cluster: Arc<BasaltCluster>, error: &Error, _: Arc<Contex
 async fn round(cluster: &BasaltCluster, context: &Context) -> Result<Action, Error> {
     let observed = observe(context, cluster).await?;
     let before = cluster.status.clone().unwrap_or_default();
+    let name = cluster.name_any();
     let facts = Facts {
+        name: &name,
         observed: &observed,
         generation: cluster.metadata.generation,
         before: &before,
@@ -83,7 +84,7 @@ async fn round(cluster: &BasaltCluster, context: &Context) -> Result<Action, Err
     }
 }
 
-/// Applies everything, labels the active master, and replaces one pod if one may be replaced.
+/// Applies everything, and replaces one pod if one may be replaced.
 async fn act(
     cluster: &BasaltCluster,
     context: &Context,
@@ -120,7 +121,6 @@ async fn act(
             return Ok(Step::Wait { reason: "the StatefulSets have just been written".to_owned() });
         }
     }
-    label_active_master(context, &namespace, observed).await?;
     for (pod, uid) in lost::harmless(observed) {
         let by_force = DeleteParams::default().grace_period(0);
         delete(context, &namespace, &pod, &uid, by_force).await?;
@@ -153,31 +153,6 @@ async fn delete(
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
         deleted => deleted.asked(|| format!("deleting pod {pod}")).map(drop),
     }
-}
-
-/// Lets the Service of the active master find it.
-async fn label_active_master(
-    context: &Context,
-    namespace: &str,
-    observed: &Observed,
-) -> Result<(), Error> {
-    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    if observed.active_master().is_none() {
-        return Ok(());
-    }
-    for (name, member) in observed.of_role(RoleName::Master) {
-        if member.leads == member.is_labelled {
-            continue;
-        }
-        let value = member.leads.then_some("true");
-        let patch = json!({ "metadata": { "labels": { (ACTIVE_LABEL): value } } });
-        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        match patched {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            patched => drop(patched.asked(|| format!("labelling pod {name}"))?),
-        }
-    }
-    Ok(())
 }
 
 /// Writes the status if it says something new, and publishes what happened.

@@ -19,6 +19,8 @@ const RECOVERIES_MAX: usize = 10;
 
 /// What a status is made from.
 pub(super) struct Facts<'a> {
+    /// The name of the cluster.
+    pub(super) name: &'a str,
     pub(super) observed: &'a Observed,
     pub(super) generation: Option<i64>,
     pub(super) before: &'a BasaltClusterStatus,
@@ -240,7 +242,12 @@ fn told(facts: &Facts<'_>, timers: Option<&Timers>) -> BasaltClusterStatus {
     let recoveries = if knows { recoveries } else { before.recoveries.clone() };
     let ready = facts.observed.members.values().filter(|member| member.is_ready).count();
     let all = facts.observed.members.len();
+    let region_servers = facts.observed.of_role(RoleName::RegionServer).count();
+    let selector = names::role_labels(facts.name, RoleName::RegionServer);
+    let selector: Vec<_> = selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
     BasaltClusterStatus {
+        region_servers: u32::try_from(region_servers).ok(),
+        region_server_selector: Some(selector.join(",")),
         observed_generation: facts.generation,
         ready_members: Some(format!("{ready}/{all}")),
         active_master: facts.observed.active_master().map(str::to_owned),
@@ -368,7 +375,7 @@ mod tests {
         before: &BasaltClusterStatus,
         now: i64,
     ) -> BasaltClusterStatus {
-        let facts = Facts { observed, generation: Some(7), before, now: at(now) };
+        let facts = Facts { name: "demo", observed, generation: Some(7), before, now: at(now) };
         of_running(&facts, &validated(), &Step::Done)
     }
 
@@ -383,6 +390,9 @@ mod tests {
         assert_eq!(status.ready_members.as_deref(), Some("8/8"));
         assert_eq!(status.active_master.as_deref(), Some("demo-master-0"));
         assert_eq!(status.observed_generation, Some(7));
+        assert_eq!(status.region_servers, Some(3));
+        let selector = status.region_server_selector.as_deref().unwrap();
+        assert!(selector.contains("app.kubernetes.io/component=regionserver"), "{selector}");
         for (kind, holds) in [("Available", "True"), ("Ready", "True"), ("Degraded", "False")] {
             assert_eq!(condition(&status, kind).status, holds, "{kind}");
         }
@@ -462,7 +472,13 @@ mod tests {
     fn an_invalid_manifest_says_what_is_wrong_and_leaves_available_alone() {
         let before = status_of(&observed(), &BasaltClusterStatus::default(), 1);
         let observed = observed();
-        let facts = Facts { observed: &observed, generation: Some(8), before: &before, now: at(2) };
+        let facts = Facts {
+            name: "demo",
+            observed: &observed,
+            generation: Some(8),
+            before: &before,
+            now: at(2),
+        };
         let problem = Problem {
             resource: "BasaltCluster demo".to_owned(),
             field: "spec.failover".to_owned(),

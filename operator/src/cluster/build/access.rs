@@ -1,6 +1,7 @@
-//! Who the pods are to the API server: an account a role. Only the masters' has a right, and a
-//! token: to hold the Lease that elects among them. The operator makes the Lease, so that it goes
-//! with the cluster, and the masters need no right to make any.
+//! Who the pods are to the API server: an account a role. Only the masters' has rights, and a
+//! token: to hold the Lease that elects among them, and to label their own pods, so that a Service
+//! finds the one in charge. The operator makes the Lease, so that it goes with the cluster, and the
+//! masters need no right to make any.
 
 use basalt_api::role_file::RoleName;
 use serde_json::json;
@@ -29,12 +30,18 @@ fn lease(plan: &Plan<'_>) -> Object {
 }
 
 fn role(plan: &Plan<'_>) -> Object {
-    let rules = json!([{
-        "apiGroups": ["coordination.k8s.io"],
-        "resources": ["leases"],
-        "resourceNames": [names::lease(&plan.cluster.name)],
-        "verbs": ["get", "update"],
-    }]);
+    let masters = 0..plan.cluster.masters;
+    let pods: Vec<_> =
+        masters.map(|index| names::pod(&plan.cluster.name, RoleName::Master, index)).collect();
+    let rules = json!([
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": [names::lease(&plan.cluster.name)],
+            "verbs": ["get", "update"],
+        },
+        { "apiGroups": [""], "resources": ["pods"], "resourceNames": pods, "verbs": ["patch"] },
+    ]);
     let body = json!({ "rules": rules });
     plan.role_object("rbac.authorization.k8s.io/v1", "Role", RoleName::Master, body)
 }

@@ -108,7 +108,7 @@ fn a_role_reads_the_file_that_is_built_for_it() {
 }
 
 #[test]
-fn only_masters_have_a_token_and_it_is_good_for_their_lease_alone() {
+fn only_masters_have_a_token_and_it_is_good_for_their_lease_and_their_own_pods_alone() {
     let objects = built(EXAMPLE);
     let has_token = |role: &str| {
         let spec = &find(&objects, "StatefulSet", role)["spec"]["template"]["spec"];
@@ -119,7 +119,10 @@ fn only_masters_have_a_token_and_it_is_good_for_their_lease_alone() {
     let all: Vec<_> = objects.iter().filter(|object| object.kind() == "Role").collect();
     assert_eq!(all.len(), 1);
     let rules = all[0].0["rules"].as_array().unwrap();
-    assert_eq!(rules.len(), 1);
+    assert_eq!(rules.len(), 2);
+    assert_eq!(rules[1]["resources"], json!(["pods"]));
+    assert_eq!(rules[1]["resourceNames"], json!(["demo-master-0", "demo-master-1"]));
+    assert_eq!(rules[1]["verbs"], json!(["patch"]));
     assert_eq!(rules[0]["resources"], json!(["leases"]));
     assert_eq!(
         rules[0]["resourceNames"],

@@ -126,8 +126,11 @@ final class AcrossKill {
     Thread.sleep(TimeUnit.SECONDS.toMillis(options.number("--kill-after-s", 5)));
     timeline.kill();
     Process process = new ProcessBuilder("bash", "-c", command)
-        .redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD).start();
-    if (!process.waitFor(30, TimeUnit.SECONDS) || process.exitValue() != 0) {
+        .redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.to(
+            new java.io.File(options.named().getOrDefault("--kill-log", "/dev/null")))).start();
+    long limit = options.number("--kill-max-s", 30);
+    if (!process.waitFor(limit, TimeUnit.SECONDS) || process.exitValue() != 0) {
+      process.destroy();
       throw new IllegalStateException("the kill command failed: " + command);
     }
   }

@@ -25,13 +25,15 @@ record Options(String scenario, Map<String, String> named, Map<String, String> s
         --seconds N                how long the load runs (default 30)
         --kill COMMAND             what kills a region server, run by bash under load
         --kill-after-s N           when (default 5)
+        --kill-max-s N             how long it may take (default 30)
+        --kill-log FILE            what it prints (default: nowhere)
         --empty-repeats 1          accept an empty answer to a repeated increment or append (Apache
                                    HBase forgets the answer, not the effect, when it recovers)
         --drain-s N                how long an operation may still take at the end (default 300)
       """;
   private static final List<String> NAMES = List.of("--registry", "--zk-quorum", "--zk-port",
       "--znode-parent", "--bootstrap", "--table", "--json", "--seconds", "--kill",
-      "--kill-after-s", "--drain-s", "--empty-repeats");
+      "--kill-after-s", "--kill-max-s", "--kill-log", "--drain-s", "--empty-repeats");
 
   static Options parse(String[] arguments) {
     Map<String, String> named = new LinkedHashMap<>();

@@ -1,0 +1,124 @@
+//! The label by which a Service finds the active master. Each master writes it on its own pod, so
+//! that the Service follows the seat while the operator is away, too.
+
+use std::time::Duration;
+
+use basalt_master::Seat;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// The label; the operator's Service selects by it.
+const ACTIVE_LABEL: &str = "basalt.db/active-master";
+
+/// Labels `pod` while this master sits, until the master ends. What a former life of the container
+/// has left is taken away first. One try may take `patience`, and is made again after it.
+pub(super) async fn keep(
+    api: Api<Pod>,
+    pod: String,
+    mut seat: watch::Receiver<Seat>,
+    patience: Duration,
+) {
+    let mut written = None;
+    loop {
+        let sits = *seat.borrow_and_update() == Seat::Ours;
+        if written != Some(sits) {
+            let labels = json!({ (ACTIVE_LABEL): sits.then_some("true") });
+            let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
+            let params = PatchParams::default();
+            let failed = match timeout(patience, api.patch_metadata(&pod, &params, &patch)).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("no answer within {patience:?}")),
+            };
+            if let Some(failed) = &failed {
+                tracing::warn!(pod, sits, failed, "the pod is not labelled; trying again");
+            }
+            written = failed.is_none().then_some(sits);
+        }
+        let again = async {
+            match written {
+                Some(_) => std::future::pending().await,
+                None => tokio::time::sleep(patience).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = seat.changed() => if changed.is_err() { return },
+            () = again => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use http::{Request, Response, StatusCode};
+    use kube::Client;
+    use kube::client::Body;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// What an API server was asked to write as the label, and what it answers.
+    #[derive(Clone, Default)]
+    struct Server(Arc<Mutex<(Vec<serde_json::Value>, StatusCode)>>);
+
+    impl Server {
+        fn pods(&self) -> Api<Pod> {
+            let server = self.clone();
+            let answering = tower::service_fn(move |request: Request<Body>| {
+                let server = server.clone();
+                async move { Ok::<_, Infallible>(server.answer(request).await) }
+            });
+            Api::namespaced(Client::new(answering, "prod"), "prod")
+        }
+
+        async fn answer(&self, request: Request<Body>) -> Response<Body> {
+            assert!(request.uri().path().ends_with("/namespaces/prod/pods/demo-master-0"));
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let patch: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let (written, code) = &mut *self.0.lock();
+            written.push(patch["metadata"]["labels"][ACTIVE_LABEL].clone());
+            let pod = json!({ "metadata": { "name": "demo-master-0" } }).to_string();
+            Response::builder().status(*code).body(Body::from(pod.into_bytes())).unwrap()
+        }
+
+        fn written(&self) -> Vec<serde_json::Value> {
+            std::mem::take(&mut self.0.lock().0)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_label_follows_the_seat_and_is_tried_again_where_that_failed() {
+        let server = Server::default();
+        let (sits, seat) = watch::channel(Seat::Unknown);
+        let pod = "demo-master-0".to_owned();
+        let keeping = tokio::spawn(keep(server.pods(), pod, seat, PATIENCE));
+        let some_time = || tokio::time::sleep(PATIENCE / 2);
+        some_time().await;
+        assert_eq!(server.written(), [json!(null)], "what a former life has left goes");
+        sits.send_replace(Seat::Taken);
+        some_time().await;
+        assert!(server.written().is_empty());
+        server.0.lock().1 = StatusCode::SERVICE_UNAVAILABLE;
+        sits.send_replace(Seat::Ours);
+        some_time().await;
+        assert_eq!(server.written(), [json!("true")]);
+        server.0.lock().1 = StatusCode::OK;
+        some_time().await;
+        some_time().await;
+        assert_eq!(server.written(), [json!("true")]);
+        some_time().await;
+        assert!(server.written().is_empty());
+        drop(sits);
+        keeping.await.unwrap();
+    }
+}

@@ -260,8 +260,8 @@ impl FaultArguments {
         let struck = async { strike.await.map(|()| Instant::now()) };
         let replaced = tokio::time::timeout(self.patience.into(), replaced);
         let (struck, replaced) = tokio::join!(struck, replaced);
-        let replaced =
-            replaced.with_context(|| format!("{before} is still on record as the active master"))?;
+        let replaced = replaced
+            .with_context(|| format!("{before} is still on record as the active master"))?;
         let total = Some(replaced.saturating_duration_since(struck?));
         Ok(Phases { total, ..Phases::default() })
     }

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use basalt_cluster::{Catalog, Nodes, pb};
-use basalt_model::{EncodedRegionName, MasterEpoch, RegionState, ServerName};
+use basalt_model::{EncodedRegionName, MasterEpoch, RegionState, ServerName, TableState};
 use basalt_runtime::Shutdown;
 use basalt_zk::Client;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::ownership::Ownership;
@@ -31,6 +31,8 @@ pub(crate) struct Server {
     pub(crate) nodes: Nodes,
     pub(crate) catalog: Catalog,
     regions: RwLock<BTreeMap<EncodedRegionName, Arc<Served>>>,
+    /// Counts the changes of `regions`.
+    serving: watch::Sender<u64>,
     /// The regions that are being opened.
     opening: Mutex<BTreeSet<EncodedRegionName>>,
     /// The highest epoch of a master that has given an order.
@@ -94,6 +96,7 @@ impl Server {
             nodes,
             catalog,
             regions: RwLock::default(),
+            serving: watch::Sender::new(0),
             opening: Mutex::default(),
             master_epoch: AtomicU64::new(0),
             work: Notify::new(),
@@ -114,6 +117,7 @@ impl Server {
     /// Begins to serve a region. One of an older epoch that is still here is dropped.
     pub(crate) fn begin_serving(&self, served: Served) {
         self.regions.write().insert(served.region.encoded_name, Arc::new(served));
+        self.serving.send_modify(|changes| *changes += 1);
     }
 
     /// Ends the service of a region.
@@ -122,7 +126,13 @@ impl Server {
         let name = served.region.encoded_name;
         if regions.get(&name).is_some_and(|present| Arc::ptr_eq(present, served)) {
             regions.remove(&name);
+            self.serving.send_modify(|changes| *changes += 1);
         }
+    }
+
+    /// Becomes a higher number whenever this server begins or ends to serve a region.
+    pub(crate) fn serving(&self) -> watch::Receiver<u64> {
+        self.serving.subscribe()
     }
 
     /// Whether regions are being opened.
@@ -156,6 +166,21 @@ impl Server {
             },
             (RegionState::Opening, Some(server)) if *server == self.name => Elsewhere::Opening,
             _ => Elsewhere::Unknown,
+        }
+    }
+
+    /// Whether a region that is not here will soon be somewhere: it is between two owners, or it is
+    /// ours on record.
+    pub(crate) fn is_on_its_way(&self, name: EncodedRegionName) -> bool {
+        let Some(known) = self.catalog.region(name) else { return false };
+        let record = &known.record;
+        match record.state {
+            RegionState::Opening | RegionState::Closing => true,
+            RegionState::Open => record.is_owned_by(&self.name),
+            RegionState::Closed => {
+                let table = self.catalog.table(&record.info.table);
+                table.is_some_and(|table| table.record.state == TableState::Enabled)
+            }
         }
     }
 

@@ -5,13 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 use basalt_hbase_rpc::meta::{self, RegionRow, ReplicaRow};
 use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, message_cells, pb, schema, znode};
-use basalt_model::{Cell, RegionInfo, RegionState, ReplicaId, ServerName, TableState};
+use basalt_model::{
+    Cell, EncodedRegionName, RegionInfo, RegionState, ReplicaId, ServerName, TableState,
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::Catalog;
 use crate::catalog::{MetaRow, MetaSubject};
@@ -22,11 +27,16 @@ const SCANNER_IDS_FROM: u64 = 1 << 62;
 const SCANNERS_MAX: usize = 1000;
 /// How many rows a reply holds at most.
 const ROWS_MAX: u32 = 2000;
+/// How long the answer waits where a region's server is dead and no other has been named yet.
+const HEIR_PATIENCE: Duration = Duration::from_millis(500);
+/// How many answers wait for that at a time; others are given as things stand.
+const WAITING_MAX: usize = 512;
 
 /// Answers reads of `hbase:meta` and the calls of `ClientMetaService`.
 pub struct MetaReader {
     catalog: Catalog,
     scanners: Mutex<Scanners>,
+    waiting: Semaphore,
 }
 
 #[derive(Default)]
@@ -73,14 +83,19 @@ pub fn is_for_meta(call: &Call) -> bool {
 impl MetaReader {
     /// A reader of `catalog`.
     pub fn new(catalog: Catalog) -> Self {
-        Self { catalog, scanners: Mutex::default() }
+        Self { catalog, scanners: Mutex::default(), waiting: Semaphore::new(WAITING_MAX) }
     }
 
-    /// Answers a get or a scan of the meta table.
+    /// Answers a get or a scan of the meta table. Where that asks for a region whose server has just
+    /// died, the answer waits a moment for the next one to be named: a client that is sent to a dead
+    /// server comes back later each time.
     ///
     /// # Errors
     /// The request cannot be understood, or is not one that reads.
-    pub fn client_service(&self, call: &Call) -> Result<Reply, Exception> {
+    pub async fn client_service(&self, call: &Call) -> Result<Reply, Exception> {
+        if let (Some(row), Ok(_waiting)) = (self.wanted_row(call), self.waiting.try_acquire()) {
+            self.wait_for_heir(row).await;
+        }
         match call.method.as_str() {
             "Get" => self.get(call),
             "Scan" => self.scan(call),
@@ -126,6 +141,45 @@ impl MetaReader {
             }
             method => return Err(Exception::unknown_method(method)),
         })
+    }
+
+    /// The region that a client looks up: by its row, or by a scan back from where it may lie.
+    fn wanted_row(&self, call: &Call) -> Option<EncodedRegionName> {
+        let found = if call.method == "Get" {
+            let row = decode::<pb::GetRequest>(call).ok()?.get.row;
+            let row = || Bound::Included(MetaRow(row.clone()));
+            self.catalog.meta_rows(row(), row(), false, 1)
+        } else {
+            let request: pb::ScanRequest = decode(call).ok()?;
+            let scan = request.scan.filter(pb::Scan::reversed)?;
+            let MetaScan { from, to, .. } = MetaScan::new(scan, None);
+            self.catalog.meta_rows(from, to, true, 1)
+        };
+        match found.first() {
+            Some((_, MetaSubject::Region(name))) => Some(*name),
+            _ => None,
+        }
+    }
+
+    /// Waits while the server of a region is dead.
+    async fn wait_for_heir(&self, region: EncodedRegionName) {
+        let mut changes = self.catalog.changes();
+        let waiting = async {
+            loop {
+                changes.borrow_and_update();
+                let known = self.catalog.region(region);
+                let record = known.as_ref().map(|region| &region.record);
+                let record = record.filter(|record| record.state != RegionState::Closed);
+                let owner = record.and_then(|record| record.server.as_ref());
+                if owner.is_none_or(|owner| self.catalog.lives(owner))
+                    || changes.changed().await.is_err()
+                {
+                    return;
+                }
+            }
+        };
+        // What is known after that time is the answer.
+        let _ = timeout(HEIR_PATIENCE, waiting).await;
     }
 
     fn get(&self, call: &Call) -> Result<Reply, Exception> {

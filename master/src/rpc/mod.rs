@@ -101,7 +101,7 @@ impl Handler for MasterRpc {
         match call.caller.service {
             Service::Master => self.master_service(&call).await,
             Service::ClientMeta => self.meta.client_meta_service(&call),
-            Service::Client if meta::is_for_meta(&call) => self.meta.client_service(&call),
+            Service::Client if meta::is_for_meta(&call) => self.meta.client_service(&call).await,
             _ => Err(Exception::unknown_method(&call.method)),
         }
     }

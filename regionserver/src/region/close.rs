@@ -10,6 +10,11 @@ impl Region {
         self.order.lock().closing = true;
     }
 
+    /// Whether it takes no more edits.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.order.lock().closing
+    }
+
     /// Takes edits again: the close was given up.
     pub(crate) fn give_up_close(&self) {
         self.order.lock().closing = false;

@@ -2,7 +2,7 @@
 
 use basalt_hbase_rpc::{Call, Exception, Reply, pb, schema, znode};
 
-use super::{Result, Rpc, request};
+use super::{Purpose, Result, Rpc, request};
 use crate::schedulers;
 
 // === impl Rpc ===
@@ -10,7 +10,7 @@ use crate::schedulers;
 impl Rpc {
     pub(super) async fn admin_service(&self, call: Call) -> Result<Reply> {
         match call.method.as_str() {
-            "GetRegionInfo" => self.get_region_info(&call),
+            "GetRegionInfo" => self.get_region_info(&call).await,
             "GetOnlineRegion" => {
                 let regions = self.server.regions();
                 let infos =
@@ -24,7 +24,7 @@ impl Rpc {
                 },
             })),
             "FlushRegion" => self.flush_region(&call).await,
-            "CompactRegion" => self.compact_region(&call),
+            "CompactRegion" => self.compact_region(&call).await,
             "RollWALWriter" => {
                 let rolled = self.server.shared.wal.roll().await;
                 rolled.map_err(|error| Exception::from(crate::region::Error::Wal(error)))?;
@@ -34,23 +34,23 @@ impl Rpc {
         }
     }
 
-    fn get_region_info(&self, call: &Call) -> Result<Reply> {
+    async fn get_region_info(&self, call: &Call) -> Result<Reply> {
         let request: pb::GetRegionInfoRequest = request(call)?;
-        let served = self.region(&request.region)?;
+        let served = self.region(&request.region, Purpose::Read).await?;
         let region_info = schema::region_to_message(&served.region.info);
         Ok(Reply::new(&pb::GetRegionInfoResponse { region_info, ..Default::default() }))
     }
 
     async fn flush_region(&self, call: &Call) -> Result<Reply> {
         let request: pb::FlushRegionRequest = request(call)?;
-        let served = self.region(&request.region)?;
+        let served = self.region(&request.region, Purpose::Read).await?;
         schedulers::flush(&self.server, &served).await?;
         Ok(Reply::new(&pb::FlushRegionResponse { flushed: Some(true), ..Default::default() }))
     }
 
-    fn compact_region(&self, call: &Call) -> Result<Reply> {
+    async fn compact_region(&self, call: &Call) -> Result<Reply> {
         let request: pb::CompactRegionRequest = request(call)?;
-        let served = self.region(&request.region)?;
+        let served = self.region(&request.region, Purpose::Read).await?;
         // Clients do not wait for a compaction: they ask for its state.
         let all = request.major();
         tokio::spawn(async move {

@@ -4,7 +4,7 @@ use basalt_hbase_rpc::{Call, Exception, Reply, pb};
 use basalt_model::Cell;
 
 use super::results::Results;
-use super::{Result, Rpc, decode, request};
+use super::{Purpose, Result, Rpc, decode, request};
 use crate::server::Served;
 
 // === impl Rpc ===
@@ -12,7 +12,7 @@ use crate::server::Served;
 impl Rpc {
     pub(super) async fn get(&self, call: Call) -> Result<Reply> {
         let request: pb::GetRequest = request(&call)?;
-        let served = self.region(&request.region)?;
+        let served = self.region(&request.region, Purpose::Read).await?;
         let mut results = Results::of(&call);
         let result = read(&served, &request.get, &mut results).await?;
         let response = pb::GetResponse { result: Some(result) };

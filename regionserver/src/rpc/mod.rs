@@ -11,19 +11,20 @@ mod mutate;
 mod paging;
 mod results;
 mod scan;
+mod transit;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use basalt_cluster::meta::{self, MetaReader};
-use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Handler, MovedRegion, Reply, Service, pb};
-use basalt_model::EncodedRegionName;
+use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Handler, Reply, Service};
 use prost::Message;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::metrics::{RequestTimes, request_failed};
-use crate::server::{Elsewhere, Served, Server};
+use crate::server::Server;
 use scan::Scanners;
+use transit::Purpose;
 
 /// Answers the calls of clients.
 pub(crate) struct Rpc {
@@ -31,6 +32,8 @@ pub(crate) struct Rpc {
     scanners: Scanners,
     meta: MetaReader,
     times: RequestTimes,
+    /// The room for requests that wait for a region on its way.
+    waiting: Semaphore,
 }
 
 type Result<T> = std::result::Result<T, Exception>;
@@ -40,7 +43,13 @@ type Result<T> = std::result::Result<T, Exception>;
 impl Rpc {
     pub(crate) fn new(server: Arc<Server>) -> Self {
         let meta = MetaReader::new(server.catalog.clone());
-        Self { server, scanners: Scanners::default(), meta, times: RequestTimes::default() }
+        Self {
+            server,
+            scanners: Scanners::default(),
+            meta,
+            times: RequestTimes::default(),
+            waiting: Semaphore::new(transit::WAITING_MAX),
+        }
     }
 
     async fn client_service(&self, call: Call) -> Result<Reply> {
@@ -56,41 +65,12 @@ impl Rpc {
             method => Err(Exception::unknown_method(method)),
         }
     }
-
-    /// The region that a request is for, if it is served here.
-    fn region(&self, specifier: &pb::RegionSpecifier) -> Result<Arc<Served>> {
-        let name = decode::region_name(specifier)?;
-        match self.server.region(name) {
-            Some(served) => {
-                served.region.requests.fetch_add(1, Ordering::Relaxed);
-                Ok(served)
-            }
-            None => Err(self.not_here(name)),
-        }
-    }
-
-    fn not_here(&self, name: EncodedRegionName) -> Exception {
-        match self.server.elsewhere(name) {
-            Elsewhere::Moved { server, open_sequence_id } => {
-                let location_sequence_id = i64::try_from(open_sequence_id).unwrap_or(i64::MAX);
-                Exception::region_moved(MovedRegion { server, location_sequence_id })
-            }
-            Elsewhere::Opening => Exception::new(
-                ExceptionKind::RegionOpening,
-                format!("region {name} is being opened on {}", self.server.name),
-            ),
-            Elsewhere::Unknown => Exception::new(
-                ExceptionKind::NotServingRegion,
-                format!("region {name} is not served by {}", self.server.name),
-            ),
-        }
-    }
 }
 
 impl Handler for Rpc {
     async fn handle(&self, call: Call) -> Result<Reply> {
         match call.caller.service {
-            Service::Client if meta::is_for_meta(&call) => self.meta.client_service(&call),
+            Service::Client if meta::is_for_meta(&call) => self.meta.client_service(&call).await,
             Service::Client => {
                 let began = Instant::now();
                 let time = self.times.of(&call.method);

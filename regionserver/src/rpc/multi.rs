@@ -5,7 +5,6 @@
 //! edit, as long as no row comes twice.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use basalt_hbase_rpc::message_cells::CellsBeside;
 use basalt_hbase_rpc::{Call, Exception, Reply, pb};
@@ -15,7 +14,7 @@ use futures::StreamExt;
 use super::decode::Decoded;
 use super::mutate::{self, RowMutations};
 use super::results::Results;
-use super::{Result, Rpc, decode, get, request};
+use super::{Purpose, Result, Rpc, decode, get, request};
 use crate::region::Mutation;
 use crate::server::Served;
 
@@ -37,7 +36,7 @@ struct Action {
 
 /// The actions of one region.
 struct RegionWork {
-    served: Result<Arc<Served>>,
+    region: pb::RegionSpecifier,
     atomic: bool,
     condition: Option<pb::Condition>,
     actions: Vec<Action>,
@@ -73,7 +72,7 @@ impl Rpc {
             let atomic = action.atomic();
             let condition = action.condition.or_else(|| request.condition.clone());
             RegionWork {
-                served: self.region(&action.region),
+                region: action.region,
                 atomic,
                 condition,
                 actions: action.action.into_iter().map(|a| take_action(a, &mut beside)).collect(),
@@ -81,10 +80,11 @@ impl Rpc {
         });
         // All cells are taken in their order before anything is done.
         let work: Vec<RegionWork> = work.collect();
-        let done: Vec<_> = futures::stream::iter(work.into_iter().map(|work| work.run(group)))
-            .buffered(REGIONS_AT_ONCE)
-            .collect()
-            .await;
+        let done: Vec<_> =
+            futures::stream::iter(work.into_iter().map(|work| work.run(self, group)))
+                .buffered(REGIONS_AT_ONCE)
+                .collect()
+                .await;
         let mut results = Results::of(&call);
         let mut response = pb::MultiResponse::default();
         for region in done {
@@ -105,8 +105,13 @@ enum RegionDone {
 // === impl RegionWork ===
 
 impl RegionWork {
-    async fn run(self, group: Option<u64>) -> RegionDone {
-        let served = match self.served {
+    async fn run(self, rpc: &Rpc, group: Option<u64>) -> RegionDone {
+        let is_write = |action: &Action| matches!(action.step, Ok(Step::Mutation(_)));
+        let purpose = match self.actions.iter().any(is_write) {
+            true => Purpose::Write,
+            false => Purpose::Read,
+        };
+        let served = match rpc.region(&self.region, purpose).await {
             Ok(served) => served,
             Err(exception) => return RegionDone::Failed(exception),
         };

@@ -5,7 +5,7 @@ use basalt_model::Cell;
 
 use super::decode::Decoded;
 use super::results::Results;
-use super::{Result, Rpc, decode, request};
+use super::{Purpose, Result, Rpc, decode, request};
 use crate::filter;
 use crate::region::{Change, Condition, Mutation, Outcome, RowRead, Update};
 use crate::server::Served;
@@ -23,7 +23,7 @@ pub(super) struct RowMutations {
 impl Rpc {
     pub(super) async fn mutate(&self, mut call: Call) -> Result<Reply> {
         let request: pb::MutateRequest = request(&call)?;
-        let served = self.region(&request.region)?;
+        let served = self.region(&request.region, Purpose::Write).await?;
         let mut beside = std::mem::take(&mut call.cells).into_iter();
         let decoded = decode::mutation(&request.mutation, &mut beside)?;
         let mut results = Results::of(&call);

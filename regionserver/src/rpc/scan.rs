@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::paging::{End, Gathered, Limits, Paging};
 use super::results::Results;
-use super::{Result, Rpc, decode, request};
+use super::{Purpose, Result, Rpc, decode, request};
 use crate::filter;
 use crate::server::Served;
 
@@ -79,7 +79,7 @@ impl Rpc {
             let message = "a scan needs a scanner id, or a region and what to scan";
             return Err(Exception::bad_request(message));
         };
-        let served = self.region(region)?;
+        let served = self.region(region, Purpose::Read).await?;
         let read = decode::scan_read(scan);
         let scanner = served.region.scan(&read, decode::scan_range(scan)).await?;
         let filter = scan.filter.as_ref().map(filter::decode).transpose()?;

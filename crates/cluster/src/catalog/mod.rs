@@ -73,6 +73,11 @@ impl Catalog {
         self.state.read().servers.clone()
     }
 
+    /// Whether a region server lives.
+    pub fn lives(&self, server: &ServerName) -> bool {
+        self.state.read().servers.contains_key(server)
+    }
+
     /// The active master, if there is one.
     pub fn master(&self) -> Option<pb::MasterRecord> {
         self.state.read().master.clone()

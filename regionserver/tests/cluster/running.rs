@@ -1,6 +1,4 @@
-//! A region server with a real coordinator and master: which orders it takes.
-
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+//! A region server with a real coordinator and master, in this process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +12,18 @@ use basalt_runtime::{Seams, Shutdown, grpc};
 use basalt_zk::{Client, Options};
 use prost::Message as _;
 use tokio::sync::oneshot;
-use tonic::Code;
 
 /// How long anything may take on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Running {
-    name: ServerName,
-    orders: RegionServerOrdersClient<tonic::transport::Channel>,
-    master_epoch: u64,
+pub(crate) struct Running {
+    pub(crate) seams: Seams,
+    /// A client of the coordinator.
+    pub(crate) client: Client,
+    pub(crate) nodes: Nodes,
+    pub(crate) name: ServerName,
+    pub(crate) orders: RegionServerOrdersClient<tonic::transport::Channel>,
+    pub(crate) master_epoch: u64,
     stop: Shutdown,
 }
 
@@ -30,7 +31,7 @@ struct Running {
 
 impl Running {
     /// Starts a cluster of one process a role.
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let disk = MemoryFileSystem::new();
         let seams = Seams::system();
         let stop = Shutdown::new();
@@ -47,19 +48,8 @@ impl Running {
         let (master, _) = client.get_data(&nodes.master()).await.unwrap();
         let master_epoch = pb::MasterRecord::decode(master).unwrap().epoch;
         let channel = grpc::channel(&seams.network, &record.peer_address, PATIENCE).unwrap();
-        Self { name, orders: RegionServerOrdersClient::new(channel), master_epoch, stop }
-    }
-
-    async fn close(&mut self, server: &ServerName, epoch: u64) -> Result<String, Code> {
-        let region =
-            pb::CloseRegion { encoded_name: "0".repeat(32), epoch: 1, ..Default::default() };
-        let request = pb::CloseRegionsRequest {
-            master_epoch: epoch,
-            regions: vec![region],
-            server_name: server.to_string(),
-        };
-        let reply = self.orders.close_regions(request).await.map_err(|status| status.code())?;
-        Ok(reply.into_inner().outcomes.remove(0).failure)
+        let orders = RegionServerOrdersClient::new(channel);
+        Self { seams, client, nodes, name, orders, master_epoch, stop }
     }
 }
 
@@ -149,26 +139,4 @@ async fn start_region_server(
 
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A server was killed and started again at the same address, and a master that has not noticed
-/// orders the dead one to close a region. Were the new process to say "done" (it holds no such
-/// region), the next owner would never get the dead one's log.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_order_to_close_for_an_earlier_process_at_the_same_address_is_refused() {
-    let mut running = Running::start().await;
-    let epoch = running.master_epoch;
-    let mut earlier = running.name.clone();
-    earlier.start_code -= 1;
-    assert_eq!(running.close(&earlier, epoch).await, Err(Code::NotFound));
-    let own = running.name.clone();
-    assert_eq!(running.close(&own, epoch).await, Ok(String::new()));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_order_of_a_master_that_was_passed_over_is_refused() {
-    let mut running = Running::start().await;
-    let (own, epoch) = (running.name.clone(), running.master_epoch);
-    assert_eq!(running.close(&own, epoch + 1).await, Ok(String::new()));
-    assert_eq!(running.close(&own, epoch).await, Err(Code::FailedPrecondition));
 }

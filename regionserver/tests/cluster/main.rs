@@ -1,0 +1,7 @@
+//! A region server with a real coordinator and master: which orders it takes, and what it answers.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod orders;
+mod running;
+mod transit;

@@ -165,7 +165,7 @@ none_failed() {
 }
 
 # When the last recovery was; nothing before the first.
-last_recovery() { k get basaltcluster "$CLUSTER" -o jsonpath='{range .status.recoveries[*]}{.at}{"\n"}{end}' | head -n 1; }
+last_recovery() { k get basaltcluster "$CLUSTER" -o jsonpath='{range .status.recoveries[*]}{.at}{"\n"}{end}' | sed -n 1p; }
 
 # available_since: when the cluster became available, with a quorum, a master and a region server.
 available_since() { k get basaltcluster "$CLUSTER" -o jsonpath='{.status.conditions[?(@.type=="Available")].lastTransitionTime}'; }

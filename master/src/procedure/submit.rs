@@ -220,7 +220,7 @@ impl Term {
         nonce: Option<Nonce>,
     ) -> Result<u64, SubmitError> {
         let change = |known: TableRecord| {
-            Ok((known.state == from).then(|| TableRecord { state: to, ..known }))
+            Ok((known.state == from).then_some(TableRecord { state: to, ..known }))
         };
         let otherwise = (otherwise, table.to_string());
         self.change_table(table, change, otherwise, work, nonce).await

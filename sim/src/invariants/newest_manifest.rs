@@ -35,7 +35,8 @@ mod tests {
         let disk = MemoryFileSystem::new();
         let folder = Path::new("/data/default/usertable/r/.manifest");
         disk.create_directories(folder).now_or_never().unwrap().unwrap();
-        let file = disk.create(&folder.join("00000000000000000002-0000000007"));
+        let path = folder.join("00000000000000000002-0000000007");
+        let file = disk.create(&path);
         drop(file.now_or_never().unwrap().unwrap());
         assert_eq!(check_newest_manifest(&disk, "r", 2), None);
         assert!(check_newest_manifest(&disk, "r", 3).is_some());

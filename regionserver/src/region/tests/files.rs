@@ -83,7 +83,8 @@ async fn a_manifest_that_a_failed_flush_left_behind_is_in_nobodys_way() {
     let left = paths::manifest(&info().table, info().encoded_name(), RegionEpoch(1), 1);
     disk.write_whole(&left, Bytes::from_static(b"of the failed flush")).await.unwrap();
     region.flush().await.unwrap();
-    assert_eq!(row_of(&server.region(2).await, "a").await, ["f:q=1"]);
+    let region = server.region(2).await;
+    assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,9 +15,9 @@ fix:
     cargo fmt --all
     cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-# The whole cluster under a seed
+# The whole cluster under a seed: `just sim all --seeds 1..101`, `just sim planted --count`
 sim *arguments:
-    cargo test --release -p basalt-sim {{arguments}}
+    cargo run --release -p basalt-sim --features planted-bugs -- {{arguments}}
 
 # The stock Java client and Apache HBase's tools against a cluster (JDK 17 and mvn)
 e2e:

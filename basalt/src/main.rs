@@ -6,6 +6,9 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+// What serves people keeps every rule.
+const _: () = assert!(!basalt_planted::CAN_BE_PLANTED);
+
 fn main() -> ExitCode {
     basalt::main()
 }

@@ -22,8 +22,9 @@ use crate::{
 /// A handle on a table; cheap to clone. Methods that do not begin with `try` make attempts until
 /// the operation timeout.
 ///
-/// A retried [`Increment`] or [`Append`] is applied once: it carries a nonce. A retried
-/// [`CheckAndMutate`] may find its own earlier attempt, and then says that it was not done.
+/// A retried [`Increment`], [`Append`] or [`CheckAndMutate`] is applied once: it carries a nonce.
+/// Apache HBase takes no nonce with a [`CheckAndMutate`]: there, a retried one may find its own
+/// earlier attempt, and then says that it was not done.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub(crate) connection: Connection,
@@ -127,6 +128,8 @@ impl Table {
     pub async fn check_and_mutate(&self, check: &CheckAndMutate) -> Result<bool> {
         let (cells, kind) = check.mutation.row_cells();
         let mut write = RowWrite::new(cells, kind);
+        // Else an attempt whose answer was lost makes the next one find its own value, and say no.
+        write.nonce = self.connection.shared.nonce();
         write.condition = Some(check.condition());
         Ok(self.write("check and mutate", write).await?.1)
     }

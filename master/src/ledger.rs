@@ -6,10 +6,13 @@
 
 use basalt_cluster::Nodes;
 use basalt_model::MasterEpoch;
-use basalt_runtime::Shutdown;
+use basalt_planted::{Rule, is_off};
+use basalt_runtime::{Shutdown, WITNESS};
 use basalt_zk::proto::{CreateMode, ErrorCode};
 use basalt_zk::{Client, Op, OpResult};
 use bytes::Bytes;
+use tokio::time::Instant;
+use tracing::trace;
 
 use crate::error::CommitError;
 
@@ -65,13 +68,16 @@ impl Ledger {
         if self.term.is_cancelled() {
             return Err(CommitError::Deposed);
         }
-        let check =
-            Op::Check { path: self.nodes.master_epoch(), version: Some(self.epoch.0 as i32) };
+        let version = (!is_off(Rule::MasterEpoch)).then_some(self.epoch.0 as i32);
+        let check = Op::Check { path: self.nodes.master_epoch(), version };
         let mut operations = Vec::with_capacity(writes.len() + 1);
         operations.push(check);
         operations.extend(writes);
+        let began = Instant::now();
         match self.client.multi(operations).await {
             Ok(mut results) => {
+                let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                trace!(target: WITNESS, epoch = self.epoch.0, took_us, "committed");
                 results.remove(0);
                 Ok(results)
             }

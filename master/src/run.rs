@@ -9,7 +9,7 @@ use basalt_cluster::{Catalog, Nodes, catalog, pb};
 use basalt_fs::SharedFileSystem;
 use basalt_hbase_rpc::znode;
 use basalt_model::{MasterEpoch, ServerName};
-use basalt_runtime::{Listener, Seams, Shutdown, grpc};
+use basalt_runtime::{Listener, Seams, Shutdown, WITNESS, grpc};
 use basalt_zk::proto::{CreateMode, ErrorCode};
 use basalt_zk::{Client, Options, State};
 use parking_lot::Mutex;
@@ -257,6 +257,7 @@ async fn reign(
     };
     let epoch = campaign(&candidate).await?;
     let deposed = || Error::Deposed { server: master.server.clone(), epoch };
+    tracing::trace!(target: WITNESS, epoch = epoch.0, "in charge");
     tracing::info!(server = %master.server, %epoch, "in charge");
     let term = loop {
         match begin(master, epoch, stopping.child_token()).await {

@@ -9,11 +9,12 @@ use basalt_cluster::pb::region_server_orders_server::{
 };
 use basalt_cluster::{RegionRecord, pb, records};
 use basalt_model::{EncodedRegionName, MasterEpoch, RegionEpoch, RegionState, ServerName};
+use basalt_runtime::WITNESS;
 use basalt_runtime::grpc::MESSAGE_BYTES_MAX;
 use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
-use tracing::{info, warn};
+use tracing::{info, trace, warn};
 
 use crate::ownership::Ownership;
 use crate::recovery::replay::SealedLogs;
@@ -205,6 +206,7 @@ async fn open_region(
         .map_err(|error| error.to_string())?;
     ownership.opened(opened.open_sequence_id).await.map_err(|error| error.to_string())?;
     let replay_ms = u64::try_from(opened.replay_time.as_millis()).unwrap_or(u64::MAX);
+    trace!(target: WITNESS, region = %name, epoch = opened.region.epoch.0, "opened");
     info!(region = %opened.region.info, replay_ms, bytes = opened.replayed_bytes, "open");
     server.begin_serving(Served {
         region: opened.region,

@@ -1,9 +1,15 @@
 //! A cluster as one would run it: coordinators, masters and region servers, each a simulated
 //! process with the role's own `run` in it; one shared disk, and one of its own for each
 //! coordinator.
+//!
+//! A *paused* process cannot be kept from running its timers: turmoil ticks every machine. What is
+//! simulated instead is all that others see of it: nothing it sends arrives and nothing reaches it
+//! until it goes on, and each operation on its disk that it began waits until then and is done
+//! then. So what a frozen process would do on waking (append to a log that has been sealed, write
+//! a manifest, answer a client) does happen late.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{Arguments, Display};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +21,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use turmoil::Sim;
 
+use crate::clock::ClockError;
+use crate::disk::DiskFaults;
+use crate::faults::{Harm, Peers, Way};
+use crate::links::Links;
 use crate::plan::{self, Layout, Plan};
-use crate::process::{Life, Process, Processes, State, Volume, seams};
+use crate::process::{Life, Process, Processes, State, Volume, World};
 use crate::seed::Seed;
 use crate::trace::Trace;
 
@@ -25,14 +35,18 @@ const DURATION_MAX: Duration = Duration::from_mins(10);
 /// The time between two looks at the network in the trace.
 const NETWORK_LINE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long a message takes at most, and on slow links.
+const LATENCY_MAX: Duration = Duration::from_millis(4);
+const SLOW_LATENCY_MAX: Duration = Duration::from_millis(300);
+
 /// A running cluster.
 pub struct Cluster {
     sim: Sim<'static>,
-    seed: Seed,
-    processes: Processes,
+    world: World,
     members: BTreeMap<String, Arc<Process>>,
     faults: Random,
-    trace: Trace,
+    shared: MemoryFileSystem,
+    clients: Vec<String>,
     next_network_line: Duration,
     plan: Arc<Plan>,
 }
@@ -46,20 +60,26 @@ impl Cluster {
     /// The timers do not fit each other.
     pub fn start(seed: Seed, layout: Layout, trace: &Trace) -> anyhow::Result<Self> {
         let plan = Arc::new(Plan::new(layout)?);
-        let mut cluster = Self {
-            sim: simulation(seed),
+        let world = World {
             seed,
             processes: Processes::new(plan.processes()),
+            links: Links::default(),
+            trace: trace.clone(),
+        };
+        let shared = MemoryFileSystem::new();
+        let mut cluster = Self {
+            sim: simulation(seed),
+            world,
             plan,
             members: BTreeMap::new(),
             faults: seed.random_for("faults", 0),
-            trace: trace.clone(),
+            shared: shared.clone(),
+            clients: Vec::new(),
             next_network_line: Duration::ZERO,
         };
         for id in 1..=layout.coordinators {
             cluster.start_coordinator(id);
         }
-        let shared = MemoryFileSystem::new();
         for number in 0..layout.masters {
             cluster.start_master(number, &shared);
         }
@@ -103,9 +123,11 @@ impl Cluster {
         writer: u64,
         role: impl Fn(Life) -> BoxFuture<'static, Result<(), E>> + 'static,
     ) {
-        let volume = Volume { files, writer, syncs: self.plan.layout().syncs };
-        let (processes, trace) = (self.processes.clone(), self.trace.clone());
-        let process = Arc::new(Process::new(name, self.seed, volume, processes, trace));
+        let Layout { syncs, clock_drift_ppm, .. } = self.plan.layout();
+        let volume = Volume { files, writer, syncs, faults: DiskFaults::default() };
+        let drift = i64::try_from(self.faults.in_range(0..2 * clock_drift_ppm + 1)).unwrap_or(0);
+        let clock = ClockError::of_rate(drift - i64::try_from(clock_drift_ppm).unwrap_or(0));
+        let process = Arc::new(Process::new(name, volume, clock, self.world.clone()));
         self.members.insert(name.to_owned(), Arc::clone(&process));
         let role = Rc::new(role);
         self.sim.host(name, move || {
@@ -122,7 +144,8 @@ impl Cluster {
     where
         F: Future<Output = anyhow::Result<()>> + 'static,
     {
-        let seams = seams(self.seed, &name.into(), 1, &self.processes, &self.trace);
+        let seams = self.world.seams(&name.into(), 1, ClockError::default());
+        self.clients.push(name.to_owned());
         let client = client(seams);
         self.sim
             .client(name, async move { client.await.map_err(|error| format!("{error:#}").into()) });
@@ -144,40 +167,115 @@ impl Cluster {
     /// A client failed, or the simulation takes too long.
     pub fn step(&mut self) -> anyhow::Result<bool> {
         let over = self.sim.step().map_err(|error| anyhow!("{error}"))?;
-        for name in self.processes.ended() {
+        for name in self.world.processes.ended() {
             self.take_down(&name)?;
             // Its supervisor starts it again.
             self.sim.bounce(name);
         }
         let now = self.elapsed();
         if now >= self.next_network_line || over {
-            self.trace.record_network(now);
+            self.world.trace.record_network(now);
             self.next_network_line = now + NETWORK_LINE_INTERVAL;
         }
         Ok(over)
     }
 
-    /// Kills a process, as SIGKILL does on a machine that crashes with it: nothing of it goes on,
-    /// and of what it had not synced the seed says how much is left.
+    /// The processes that have an ephemeral node while they live: masters and region servers.
+    pub(crate) fn registering(&self) -> impl Iterator<Item = &str> {
+        let names = self.members.keys().map(String::as_str);
+        names.filter(|name| !Peers::Coordinators.include(name))
+    }
+
+    /// The disk that all region servers and masters share.
+    pub(crate) fn shared_disk(&self) -> &MemoryFileSystem {
+        &self.shared
+    }
+
+    /// Tells the trace what is done to the cluster.
+    pub(crate) fn tell(&self, event: Arguments<'_>) {
+        self.world.trace.record_at(self.elapsed(), event);
+    }
+
+    /// Does harm to a process.
     ///
     /// # Errors
     /// There is no such process.
-    pub fn crash(&mut self, name: &str) -> anyhow::Result<()> {
-        self.trace.record_at(self.elapsed(), format_args!("fault: {name} is killed"));
-        self.take_down(name)
+    pub fn harm(&mut self, name: &str, harm: Harm) -> anyhow::Result<()> {
+        self.tell(format_args!("fault: {name} is {harm}"));
+        let disk = self.process(name)?.disk().clone();
+        match harm {
+            Harm::Kill => self.take_down(name)?,
+            Harm::Pause => {
+                disk.freeze(true);
+                self.cut(name, Way::Both, Peers::All, Links::hold);
+            }
+            Harm::Cut(way, peers) => self.cut(name, way, peers, Links::hold),
+            Harm::Refuse(peers) => self.cut(name, Way::Out, peers, Links::refuse),
+            Harm::SlowLinks => self.latency(name, SLOW_LATENCY_MAX),
+            Harm::FreezeDisk => disk.freeze(true),
+            Harm::SlowDisk => disk.slow_down(true),
+            Harm::FullDisk => disk.fill_up(true),
+            Harm::FailSyncs(count) => disk.fail_syncs(count, false),
+            Harm::FailStoreSyncs(count) => disk.fail_syncs(count, true),
+            Harm::SetClock(ahead_ms) => self.process(name)?.clock.set_wall_ms(ahead_ms),
+        }
+        Ok(())
     }
 
-    /// Starts a process that was killed.
-    pub fn restart(&mut self, name: &str) {
-        self.trace.record_at(self.elapsed(), format_args!("fault over: {name} is started again"));
-        self.sim.bounce(name);
+    /// Takes back what [`Cluster::harm`] did, as far as it can be.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn heal(&mut self, name: &str, harm: Harm) -> anyhow::Result<()> {
+        self.tell(format_args!("fault over: {name} was {harm}"));
+        let disk = self.process(name)?.disk().clone();
+        match harm {
+            // Another fault may have had it started already.
+            Harm::Kill if self.sim.is_host_running(name) => {}
+            Harm::Kill => self.sim.bounce(name),
+            Harm::Pause => {
+                disk.freeze(false);
+                self.cut(name, Way::Both, Peers::All, Links::release);
+            }
+            Harm::Cut(way, peers) => self.cut(name, way, peers, Links::release),
+            Harm::Refuse(peers) => self.cut(name, Way::Out, peers, Links::accept),
+            Harm::SlowLinks => self.latency(name, LATENCY_MAX),
+            Harm::FreezeDisk => disk.freeze(false),
+            Harm::SlowDisk => disk.slow_down(false),
+            Harm::FullDisk => disk.fill_up(false),
+            Harm::FailSyncs(_) | Harm::FailStoreSyncs(_) => disk.fail_syncs(0, false),
+            Harm::SetClock(_) => self.process(name)?.clock.set_wall_ms(0),
+        }
+        Ok(())
+    }
+
+    fn process(&self, name: &str) -> anyhow::Result<&Process> {
+        Ok(self.members.get(name).with_context(|| format!("no process {name}"))?)
+    }
+
+    /// Does `change` to the links between `name` and `peers`.
+    fn cut(&self, name: &str, way: Way, peers: Peers, change: fn(&Links, &str, &str)) {
+        let others = self.members.keys().chain(&self.clients);
+        for other in others.filter(|other| *other != name && peers.include(other)) {
+            if way != Way::In {
+                change(&self.world.links, name, other);
+            }
+            if way != Way::Out {
+                change(&self.world.links, other, name);
+            }
+        }
+    }
+
+    fn latency(&self, name: &str, latency_max: Duration) {
+        for other in self.members.keys().chain(&self.clients).filter(|other| *other != name) {
+            self.sim.set_link_max_message_latency(name, other.as_str(), latency_max);
+        }
     }
 
     fn take_down(&mut self, name: &str) -> anyhow::Result<()> {
-        let process = self.members.get(name).with_context(|| format!("no process {name}"))?;
-        self.processes.set(name, State::Down);
+        self.world.processes.set(name, State::Down);
         // The disk first: what the dying tasks still do must not reach it.
-        process.crash_disk(&self.faults);
+        self.process(name)?.crash_disk(&self.faults);
         self.sim.crash(name);
         Ok(())
     }
@@ -190,7 +288,7 @@ fn simulation(seed: Seed) -> Sim<'static> {
         .simulation_duration(DURATION_MAX)
         .tick_duration(Duration::from_millis(1))
         .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(4))
+        .max_message_latency(LATENCY_MAX)
         .tcp_capacity(4_096)
         .enable_random_order()
         .build()

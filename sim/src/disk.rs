@@ -1,17 +1,25 @@
 //! The file seam: files in memory whose syncs take time, as those of a disk do. So a crash finds
-//! bytes that were appended and not yet synced.
+//! bytes that were appended and not yet synced. A disk may be frozen, slow or full, and a sync may
+//! fail; after that, as on Linux, further syncs of the file say yes and have written nothing.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use basalt_fs::{AppendFile, DirectoryEntry, FileSystem, MemoryFileSystem, ReadFile, Result, Seal};
+use basalt_fs::{
+    AppendFile, DirectoryEntry, Error, FileSystem, MemoryFileSystem, ReadFile, Result, Seal,
+};
+use basalt_model::paths;
 use basalt_runtime::Random;
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
-/// How long a sync takes.
+/// How long a sync takes, and how long on a slow disk.
 const SYNC_US: std::ops::Range<u64> = 0..4_000;
+const SLOW_SYNC_US: std::ops::Range<u64> = 50_000..400_000;
 
 /// Whether what a disk says to have synced is durable.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,68 +31,181 @@ pub enum Syncs {
     Lying,
 }
 
+/// What is wrong with a disk, as one process sees it; a cheap handle.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskFaults(Arc<Faults>);
+
+#[derive(Debug)]
+struct Faults {
+    frozen: watch::Sender<bool>,
+    other: Mutex<Other>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Other {
+    slow: bool,
+    full: bool,
+    /// How many of the next syncs fail.
+    failing_syncs: u32,
+    /// Syncs of logs do not.
+    spares_logs: bool,
+}
+
 /// One writer's view of a simulated disk.
 pub(crate) struct SimulatedDisk {
     files: MemoryFileSystem,
     random: Random,
     syncs: Syncs,
+    faults: DiskFaults,
 }
 
 struct SimulatedFile {
     file: Box<dyn AppendFile>,
+    path: PathBuf,
     random: Random,
     syncs: Syncs,
+    faults: DiskFaults,
+    /// A sync has failed: the kernel has forgotten what it could not write.
+    failed: bool,
+}
+
+// === impl DiskFaults ===
+
+impl Default for DiskFaults {
+    fn default() -> Self {
+        let frozen = watch::Sender::new(false);
+        Self(Arc::new(Faults { frozen, other: Mutex::default() }))
+    }
+}
+
+impl DiskFaults {
+    /// What is asked of a frozen disk is done once it thaws.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.0.frozen.send_replace(frozen);
+    }
+
+    pub(crate) fn slow_down(&self, slow: bool) {
+        self.0.other.lock().slow = slow;
+    }
+
+    pub(crate) fn fill_up(&self, full: bool) {
+        self.0.other.lock().full = full;
+    }
+
+    /// Lets the next `count` syncs fail, of logs too unless it `spares_logs`.
+    pub(crate) fn fail_syncs(&self, count: u32, spares_logs: bool) {
+        let mut other = self.0.other.lock();
+        (other.failing_syncs, other.spares_logs) = (count, spares_logs);
+    }
+
+    async fn thawed(&self) {
+        let mut frozen = self.0.frozen.subscribe();
+        // An error says that all is over.
+        let _over = frozen.wait_for(|frozen| !frozen).await;
+    }
+
+    fn check_room(&self, path: &Path) -> Result<()> {
+        if self.0.other.lock().full {
+            Err(broken(path, "write", io::ErrorKind::StorageFull))
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn sync_time(&self, random: &Random) {
+        let range = if self.0.other.lock().slow { SLOW_SYNC_US } else { SYNC_US };
+        tokio::time::sleep(Duration::from_micros(random.in_range(range))).await;
+        self.thawed().await;
+    }
+
+    /// Whether a sync that ends now fails.
+    fn fails_sync(&self, path: &Path) -> bool {
+        let mut other = self.0.other.lock();
+        let is_spared = other.spares_logs && path.starts_with(paths::logs());
+        let fails = other.failing_syncs > 0 && !is_spared;
+        other.failing_syncs -= u32::from(fails);
+        fails
+    }
+}
+
+fn broken(path: &Path, operation: &'static str, kind: io::ErrorKind) -> Error {
+    Error::Io { path: path.to_owned(), operation, source: kind.into() }
 }
 
 // === impl SimulatedDisk ===
 
 impl SimulatedDisk {
-    pub(crate) fn new(files: MemoryFileSystem, random: Random, syncs: Syncs) -> Self {
-        Self { files, random, syncs }
+    pub(crate) fn new(
+        files: MemoryFileSystem,
+        random: Random,
+        syncs: Syncs,
+        faults: DiskFaults,
+    ) -> Self {
+        Self { files, random, syncs, faults }
     }
 }
 
 #[async_trait]
 impl FileSystem for SimulatedDisk {
     async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
+        self.faults.thawed().await;
+        self.faults.check_room(path)?;
         let file = self.files.create(path).await?;
-        Ok(Box::new(SimulatedFile { file, random: self.random.clone(), syncs: self.syncs }))
+        Ok(Box::new(SimulatedFile {
+            file,
+            path: path.to_owned(),
+            random: self.random.clone(),
+            syncs: self.syncs,
+            faults: self.faults.clone(),
+            failed: false,
+        }))
     }
 
     async fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>> {
+        self.faults.thawed().await;
         self.files.open(path).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.faults.thawed().await;
         self.files.rename(from, to).await
     }
 
     async fn create_directories(&self, path: &Path) -> Result<()> {
+        self.faults.thawed().await;
         self.files.create_directories(path).await
     }
 
     async fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>> {
+        self.faults.thawed().await;
         self.files.list(path).await
     }
 
     async fn exists(&self, path: &Path) -> Result<bool> {
+        self.faults.thawed().await;
         self.files.exists(path).await
     }
 
     async fn delete_file(&self, path: &Path) -> Result<()> {
+        self.faults.thawed().await;
         self.files.delete_file(path).await
     }
 
     async fn delete_directory(&self, path: &Path) -> Result<()> {
+        self.faults.thawed().await;
         self.files.delete_directory(path).await
     }
 
     async fn sync_directory(&self, path: &Path) -> Result<()> {
-        sync_time(&self.random).await;
+        self.faults.sync_time(&self.random).await;
+        if self.faults.fails_sync(path) {
+            return Err(broken(path, "sync", io::ErrorKind::Other));
+        }
         self.files.sync_directory(path).await
     }
 
     async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal> {
+        self.faults.thawed().await;
         self.files.seal(path, writer_boot_id).await
     }
 
@@ -102,14 +223,20 @@ impl FileSystem for SimulatedDisk {
 #[async_trait]
 impl AppendFile for SimulatedFile {
     async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        self.faults.thawed().await;
+        self.faults.check_room(&self.path)?;
         self.file.append(bytes).await
     }
 
     async fn sync(&mut self) -> Result<()> {
-        sync_time(&self.random).await;
+        self.faults.sync_time(&self.random).await;
+        if self.faults.fails_sync(&self.path) {
+            self.failed = true;
+            return Err(broken(&self.path, "sync", io::ErrorKind::Other));
+        }
         match self.syncs {
-            Syncs::Honest => self.file.sync().await,
-            Syncs::Lying => Ok(()),
+            Syncs::Honest if !self.failed => self.file.sync().await,
+            _ => Ok(()),
         }
     }
 
@@ -118,18 +245,18 @@ impl AppendFile for SimulatedFile {
     }
 }
 
-async fn sync_time(random: &Random) {
-    tokio::time::sleep(Duration::from_micros(random.in_range(SYNC_US))).await;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn writer(disk: &MemoryFileSystem, syncs: Syncs, faults: &DiskFaults) -> SimulatedDisk {
+        SimulatedDisk::new(disk.as_writer(1), Random::from_seed(1), syncs, faults.clone())
+    }
+
     /// What is left of a synced file after its writer crashed.
     async fn left_after_a_crash(syncs: Syncs) -> Bytes {
         let disk = MemoryFileSystem::new();
-        let writer = SimulatedDisk::new(disk.as_writer(1), Random::from_seed(1), syncs);
+        let writer = writer(&disk, syncs, &DiskFaults::default());
         let mut file = writer.create(Path::new("/log")).await.unwrap();
         file.append_and_sync(Bytes::from_static(b"synced")).await.unwrap();
         file.append(Bytes::from_static(b" not")).await.unwrap();
@@ -141,5 +268,32 @@ mod tests {
     async fn a_crash_leaves_what_was_synced_unless_the_disk_lies() {
         assert_eq!(&left_after_a_crash(Syncs::Honest).await[..], b"synced");
         assert_eq!(&left_after_a_crash(Syncs::Lying).await[..], b"");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failed_sync_nothing_more_becomes_durable() {
+        let (disk, faults) = (MemoryFileSystem::new(), DiskFaults::default());
+        let writer = writer(&disk, Syncs::Honest, &faults);
+        let mut file = writer.create(Path::new("/log")).await.unwrap();
+        faults.fail_syncs(1, false);
+        assert!(file.append_and_sync(Bytes::from_static(b"a")).await.is_err());
+        assert!(file.append_and_sync(Bytes::from_static(b"b")).await.is_ok());
+        disk.crash(1, |_| 0);
+        assert_eq!(&disk.read_whole(Path::new("/log"), 100).await.unwrap()[..], b"");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_disk_takes_nothing_and_a_frozen_one_waits() {
+        let (disk, faults) = (MemoryFileSystem::new(), DiskFaults::default());
+        let writer = writer(&disk, Syncs::Honest, &faults);
+        faults.fill_up(true);
+        assert!(writer.create(Path::new("/log")).await.is_err());
+        faults.fill_up(false);
+        faults.freeze(true);
+        let mut waits = Box::pin(writer.create(Path::new("/log")));
+        assert!(tokio::time::timeout(Duration::from_secs(9), &mut waits).await.is_err());
+        assert!(!disk.exists(Path::new("/log")).await.unwrap());
+        faults.freeze(false);
+        assert!(waits.await.is_ok());
     }
 }

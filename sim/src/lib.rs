@@ -11,17 +11,25 @@
 //! runs of the program, not in two runs within one process.
 //!
 //! ```text
-//! cargo run -p basalt-sim -- --seed 7 --seconds 10 --trace trace.txt
+//! cargo run --release -p basalt-sim -- chaos --seed 7 --trace trace.txt
+//! cargo run --release -p basalt-sim -- all --seeds 1..101
 //! ```
 
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+pub mod faults;
 pub mod invariants;
+mod links;
 pub mod network;
 pub mod plan;
 mod process;
 pub mod scenarios;
 pub mod seed;
+mod simulate;
+pub mod sweep;
 pub mod trace;
+pub mod witness;
 pub mod workload;
+
+pub use simulate::{Outcome, simulate};

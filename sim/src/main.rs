@@ -3,32 +3,49 @@
 //! Its output, and its trace, are the same for the same seed. To that end the operating system's
 //! randomness and clocks are put under the seed as well, for the libraries that ask for them.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
+use basalt_planted::Rule;
 use basalt_sim::disk::Syncs;
-use basalt_sim::plan::Layout;
-use basalt_sim::scenarios::{Outcome, region_server_crash};
+use basalt_sim::scenarios::{self, SCENARIOS, Scenario};
 use basalt_sim::seed::Seed;
+use basalt_sim::sweep::Sweep;
 use basalt_sim::trace::Trace;
+use basalt_sim::{Outcome, simulate};
 use clap::Parser;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// Simulate a cluster that loses a region server under load
+/// Simulate a cluster to which harm is done
 #[derive(Debug, Parser)]
 struct Arguments {
+    /// A scenario; `all`, with --seeds; `list`; or `planted`: what each planted bug is found by
+    scenario: String,
     /// What everything follows from
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How long the load lasts, in simulated seconds
-    #[arg(long, default_value_t = 4)]
+    /// Many seeds, a process each: `1..101` is a hundred
+    #[arg(long, value_name = "FIRST..END", value_parser = seeds)]
+    seeds: Option<Range<u64>>,
+    /// How many processes run at a time
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// How long the load lasts at least, in simulated seconds
+    #[arg(long, default_value_t = 3)]
     seconds: u64,
     /// Let disks say that they have synced what they have not: writes must be found lost
     #[arg(long)]
     lying_disks: bool,
+    /// Turn a rule off (needs the feature `planted-bugs`)
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    plant: Option<Rule>,
+    /// With `planted`: run all seeds of each bug, to count those that find it
+    #[arg(long)]
+    count: bool,
     /// Write the trace to this file, one event a line
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -37,20 +54,63 @@ struct Arguments {
 /// Debug builds of all roles' state machines need room.
 const STACK_BYTES: usize = 64 << 20;
 
+/// Within so many seeds a planted bug must be found.
+const PLANTED_SEEDS: Range<u64> = 1..201;
+
+/// Where each rule alone protects.
+const PLANTED: [(Rule, &str); 10] = [
+    (Rule::SyncBeforeAck, "region-server-crash"),
+    (Rule::WalFence, "wrong-hint"),
+    (Rule::MasterEpoch, "deposed-master"),
+    (Rule::RegionEpochAtOpen, "late-open"),
+    (Rule::RegionEpochInManifest, "region-server-crash"),
+    (Rule::ServingLease, "unaware-region-server"),
+    (Rule::CommittedCut, "zombie-append"),
+    (Rule::ReplaySequence, "recoverer-crash"),
+    (Rule::NonceInWal, "region-server-crash"),
+    (Rule::WholeBeforeRename, "whole-cluster-crash"),
+];
+
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    match (arguments.scenario.as_str(), &arguments.seeds) {
+        ("list", _) => {
+            for Scenario { name, about, .. } in &SCENARIOS {
+                println!("{name:28} {about}");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        ("planted", _) => planted(&arguments),
+        ("all", Some(seeds)) => {
+            sweep(SCENARIOS.map(|scenario| scenario.name).to_vec(), seeds.clone(), &arguments)
+        }
+        (name, seeds) => {
+            let scenario = scenarios::find(name)
+                .with_context(|| format!("no scenario {name}; `list` names them"))?;
+            match seeds {
+                Some(seeds) => sweep(vec![scenario.name], seeds.clone(), &arguments),
+                None => one(scenario, &arguments),
+            }
+        }
+    }
+}
+
+/// One simulation, in this process.
+fn one(scenario: &'static Scenario, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     println!("seed {}", arguments.seed);
+    if let Some(rule) = arguments.plant {
+        plant(rule)?;
+    }
     let (seed, load) = (Seed(arguments.seed), Duration::from_secs(arguments.seconds));
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed.0));
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
     let syncs = if arguments.lying_disks { Syncs::Lying } else { Syncs::Honest };
-    let layout = Layout { syncs, ..Layout::default() };
     let trace = Trace::default();
     let simulated = trace.clone();
     // A thread of its own has asked for no randomness yet.
     let simulation = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
-        .spawn(move || region_server_crash(seed, layout, load, &simulated))?;
+        .spawn(move || simulate(seed, scenario, load, syncs, &simulated))?;
     let outcome = simulation.join().map_err(|_| anyhow!("the simulation panicked"));
     if let Some(path) = &arguments.trace {
         let text = trace.lines().join("\n") + "\n";
@@ -61,17 +121,117 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn report(outcome: &Outcome) -> ExitCode {
-    println!("killed {}", outcome.victim);
+    println!("faults {}", outcome.faults.len());
+    for fault in &outcome.faults {
+        println!("  fault {fault}");
+    }
     println!(
         "writes {} acknowledged, {} unknown and {} failed attempts",
         outcome.acknowledged, outcome.unknown, outcome.failed
     );
-    println!("reads {}", outcome.reads);
+    println!("reads {}, rows seen whole {}", outcome.reads, outcome.whole_rows);
+    println!("counted {} operations on counters", outcome.counted);
+    println!("told {} events of the roles", outcome.told);
     println!("write outage at most {} ms", outcome.write_outage_max.as_millis());
+    println!("back after {} ms", outcome.recovered_after.as_millis());
     println!("simulated {:.3} s", outcome.elapsed.as_secs_f64());
-    println!("lost {}", outcome.violations.len());
+    println!("broken {}", outcome.violations.len());
     for violation in &outcome.violations {
-        println!("  {violation}");
+        println!("  broken {violation}");
     }
     if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn sweep(
+    scenarios: Vec<&'static str>,
+    seeds: Range<u64>,
+    arguments: &Arguments,
+) -> anyhow::Result<ExitCode> {
+    let mut given = vec![format!("--seconds={}", arguments.seconds)];
+    given.extend(arguments.plant.map(|rule| format!("--plant={}", rule.name())));
+    let jobs = arguments.jobs;
+    let sweep = Sweep { scenarios, seeds, jobs, arguments: given, stop_at_first: false };
+    let tallies = sweep.run(|run| {
+        println!("{} --seed {}: {}", run.scenario, run.seed, run.broken().join("; "));
+    })?;
+    let mut wrong = 0;
+    for (scenario, tally) in &tallies {
+        wrong += tally.wrong.len();
+        println!(
+            "{scenario:28} seeds {:5} wrong {:4} simulated {:8.1} s faults {:5} writes {:8} \
+             outage at most {:5} ms back after at most {:5} ms",
+            tally.runs,
+            tally.wrong.len(),
+            tally.simulated.as_secs_f64(),
+            tally.faults,
+            tally.acknowledged,
+            tally.outage_ms_max,
+            tally.recovered_ms_max
+        );
+    }
+    let runs: u64 = tallies.values().map(|tally| tally.runs).sum();
+    let hours: f64 = tallies.values().map(|tally| tally.simulated.as_secs_f64() / 3_600.0).sum();
+    let faults: u64 = tallies.values().map(|tally| tally.faults).sum();
+    println!("all: {runs} runs, {wrong} wrong, {hours:.2} simulated hours, {faults} faults");
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Plants each bug, or the one that is named, and looks whether it is found.
+fn planted(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if !basalt_planted::CAN_BE_PLANTED {
+        bail!("rules cannot be turned off in this build: it lacks the feature planted-bugs");
+    }
+    let mut missed = 0;
+    let wanted = PLANTED.iter().filter(|(rule, _)| arguments.plant.is_none_or(|r| r == *rule));
+    for (rule, scenario) in wanted {
+        let sweep = Sweep {
+            scenarios: vec![scenario],
+            seeds: arguments.seeds.clone().unwrap_or(PLANTED_SEEDS),
+            jobs: arguments.jobs,
+            arguments: vec![format!("--plant={}", rule.name())],
+            stop_at_first: !arguments.count,
+        };
+        let mut found_by = Vec::new();
+        let tallies = sweep.run(|run| found_by.extend(run.broken()))?;
+        let tally = tallies.get(scenario).cloned().unwrap_or_default();
+        found_by.sort();
+        found_by.dedup();
+        let (runs, wrong) = (tally.runs, tally.wrong.len());
+        missed += usize::from(wrong == 0);
+        let first = tally.wrong.iter().min().map_or("none".to_owned(), u64::to_string);
+        println!(
+            "{:24} in {scenario}: {wrong} of {runs} seeds, first {first}: {}",
+            rule.name(),
+            found_by.join("; ")
+        );
+    }
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(feature = "planted-bugs")]
+fn plant(rule: Rule) -> anyhow::Result<()> {
+    basalt_planted::turn_off(rule);
+    println!("rule {} is off", rule.name());
+    Ok(())
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn plant(rule: Rule) -> anyhow::Result<()> {
+    bail!("{} cannot be turned off: this build lacks the feature planted-bugs", rule.name())
+}
+
+fn rule(name: &str) -> Result<Rule, String> {
+    let known = || Rule::ALL.map(Rule::name).join(", ");
+    Rule::ALL
+        .into_iter()
+        .find(|rule| rule.name() == name)
+        .ok_or_else(|| format!("one of {}", known()))
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let parsed = text.split_once("..").and_then(|(first, end)| {
+        let range = first.parse().ok()?..end.parse().ok()?;
+        (!range.is_empty()).then_some(range)
+    });
+    parsed.ok_or_else(|| "two numbers, the first one less: 1..101".to_owned())
 }

@@ -2,7 +2,8 @@
 //!
 //! turmoil takes down a whole machine: what is sent to it is not answered. Here it is a process
 //! that dies, and the machine's kernel refuses further connections at once; so this file looks
-//! whether the process is up. A silent machine is a matter of partitions.
+//! whether the process is up. turmoil's own partitions drop segments that no TCP sends again; so
+//! what is cut off is held back here, at the end that reads, see [`crate::links`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,44 +16,54 @@ use async_trait::async_trait;
 use basalt_runtime::{Connection, Listener, NetworkSource};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::links::{LinkedEnd, Links, Passage};
 use crate::process::Processes;
 use crate::trace::Trace;
 
 /// How long the answer takes that nobody listens.
 const REFUSAL_TIME: Duration = Duration::from_millis(1);
+/// For how long the kernel tries to connect to a machine that does not answer.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The network as one process sees it.
 pub struct SimulatedNetwork {
     process: Arc<str>,
     processes: Processes,
+    links: Links,
     trace: Trace,
 }
 
 struct SimulatedListener {
     listener: turmoil::net::TcpListener,
     process: Arc<str>,
+    links: Links,
     trace: Trace,
 }
 
-/// A stream whose writes are noted in the trace.
-struct TracedStream {
+/// A stream whose link may be held or refused, and whose writes are noted in the trace.
+struct LinkedStream {
     stream: turmoil::net::TcpStream,
     from: Arc<str>,
+    /// The address at the other end, as the trace names it.
     to: Arc<str>,
+    link: LinkedEnd,
     trace: Trace,
 }
 
 // === impl SimulatedNetwork ===
 
 impl SimulatedNetwork {
-    pub(crate) fn new(process: Arc<str>, processes: Processes, trace: Trace) -> Self {
-        Self { process, processes, trace }
+    pub(crate) fn new(process: Arc<str>, processes: Processes, links: Links, trace: Trace) -> Self {
+        Self { process, processes, links, trace }
     }
 
-    async fn open(&self, address: &str) -> io::Result<turmoil::net::TcpStream> {
+    async fn open(&self, host: &Arc<str>, address: &str) -> io::Result<turmoil::net::TcpStream> {
         let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, address.to_owned());
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        if !self.processes.is_up(host) {
+        let opened = self.links.open(&self.process, host);
+        if tokio::time::timeout(CONNECT_TIME_MAX, opened).await.is_err() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, address.to_owned()));
+        }
+        if !self.processes.is_up(host) || self.links.is_refused(&self.process, host) {
             tokio::time::sleep(REFUSAL_TIME).await;
             return Err(refused());
         }
@@ -67,13 +78,16 @@ impl SimulatedNetwork {
 #[async_trait]
 impl NetworkSource for SimulatedNetwork {
     async fn connect(&self, address: &str) -> io::Result<Connection> {
-        match self.open(address).await {
+        let host: Arc<str> = address.rsplit_once(':').map_or(address, |(host, _)| host).into();
+        let link = self.links.connection(&self.process, &host);
+        match self.open(&host, address).await {
             Ok(stream) => {
                 self.trace.record(format_args!("{}: connected to {address}", self.process));
-                Ok(Box::new(TracedStream {
+                Ok(Box::new(LinkedStream {
                     stream,
                     from: Arc::clone(&self.process),
                     to: address.into(),
+                    link,
                     trace: self.trace.clone(),
                 }))
             }
@@ -91,7 +105,7 @@ impl NetworkSource for SimulatedNetwork {
     async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
         let listener = turmoil::net::TcpListener::bind(address).await?;
         let (process, trace) = (Arc::clone(&self.process), self.trace.clone());
-        Ok(Box::new(SimulatedListener { listener, process, trace }))
+        Ok(Box::new(SimulatedListener { listener, process, links: self.links.clone(), trace }))
     }
 }
 
@@ -100,14 +114,17 @@ impl NetworkSource for SimulatedNetwork {
 #[async_trait]
 impl Listener for SimulatedListener {
     async fn accept(&mut self) -> io::Result<(Connection, SocketAddr)> {
-        let (stream, peer) = self.listener.accept().await?;
-        let traced = TracedStream {
+        let (stream, address) = self.listener.accept().await?;
+        let name = turmoil::reverse_lookup(address.ip());
+        let peer: Arc<str> = name.unwrap_or_else(|| address.ip().to_string()).into();
+        let linked = LinkedStream {
             stream,
             from: Arc::clone(&self.process),
-            to: peer.to_string().into(),
+            to: address.to_string().into(),
+            link: self.links.connection(&self.process, &peer),
             trace: self.trace.clone(),
         };
-        Ok((Box::new(traced), peer))
+        Ok((Box::new(linked), address))
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
@@ -115,31 +132,49 @@ impl Listener for SimulatedListener {
     }
 }
 
-// === impl TracedStream ===
+// === impl LinkedStream ===
 
-impl AsyncRead for TracedStream {
+impl LinkedStream {
+    /// While nothing arrives from the other end, no news of it does either.
+    fn unheard<T>(&self, result: io::Result<T>, otherwise: T) -> io::Result<T> {
+        match result {
+            Err(_) if self.link.is_unheard() => Ok(otherwise),
+            result => result,
+        }
+    }
+}
+
+impl AsyncRead for LinkedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        match ready!(self.link.poll_read(context)) {
+            Passage::Open => Pin::new(&mut self.stream).poll_read(context, buffer),
+            Passage::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
     }
 }
 
-impl AsyncWrite for TracedStream {
+impl AsyncWrite for LinkedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        if self.link.is_reset() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
+        let written = self.unheard(written, bytes.len())?;
         self.trace.note_network_write(&self.from, &self.to, written);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
+        Poll::Ready(self.unheard(flushed, ()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -12,13 +12,15 @@ use bytes::Bytes;
 
 use crate::disk::Syncs;
 
-/// The column family of the table.
+/// The column families of the table.
 pub const FAMILY: &str = "family";
+/// The other one: what is written to both at once must be seen in both.
+pub const FAMILY_SECOND: &str = "second";
 /// Where clients look for the cluster in the coordinator.
 pub const CLIENT_PARENT: &str = "/hbase";
 
 /// Where the records of the cluster are.
-const NODES_PARENT: &str = "/basalt";
+pub(crate) const NODES_PARENT: &str = "/basalt";
 /// Where coordinators listen for clients.
 const CLIENT_PORT: u16 = 2181;
 /// Where coordinators listen for each other.
@@ -43,6 +45,8 @@ pub struct Layout {
     pub regions: u32,
     /// The disks.
     pub syncs: Syncs,
+    /// By how many millionths a clock may run too fast or too slow.
+    pub clock_drift_ppm: u64,
 }
 
 /// What the configurations of all processes are made from.
@@ -56,10 +60,16 @@ pub struct Plan {
 
 // === impl Layout ===
 
-impl Default for Layout {
-    fn default() -> Self {
-        Self { coordinators: 3, masters: 2, region_servers: 3, regions: 6, syncs: Syncs::Honest }
-    }
+impl Layout {
+    /// Three members of the coordinator, two masters, three region servers, six regions.
+    pub const SMALL: Self = Self {
+        coordinators: 3,
+        masters: 2,
+        region_servers: 3,
+        regions: 6,
+        syncs: Syncs::Honest,
+        clock_drift_ppm: 0,
+    };
 }
 
 // === impl Plan ===
@@ -206,11 +216,11 @@ pub(crate) fn region_server(number: u64) -> String {
 
 /// A table whose region `n` begins at `n` in two digits.
 fn table(regions: u32) -> anyhow::Result<DeclaredTable> {
-    let family = FamilyDescriptor::new(FAMILY);
+    let families = [FAMILY, FAMILY_SECOND].map(FamilyDescriptor::new);
     Ok(DeclaredTable {
         descriptor: TableDescriptor {
             name: table_name()?,
-            families: [(family.name.clone(), family)].into(),
+            families: families.map(|family| (family.name.clone(), family)).into(),
             region_replication: 1,
             settings: BTreeMap::new(),
         },

@@ -10,8 +10,9 @@ use basalt_runtime::{Clock, Network, Random, Seams, Shutdown};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::clock::SimulatedClock;
-use crate::disk::{SimulatedDisk, Syncs};
+use crate::clock::{ClockError, SimulatedClock};
+use crate::disk::{DiskFaults, SimulatedDisk, Syncs};
+use crate::links::Links;
 use crate::network::SimulatedNetwork;
 use crate::seed::Seed;
 use crate::trace::Trace;
@@ -38,11 +39,19 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) name: Arc<str>,
-    seed: Seed,
     volume: Volume,
     lives: AtomicU64,
-    processes: Processes,
-    trace: Trace,
+    world: World,
+    pub(crate) clock: ClockError,
+}
+
+/// What all processes of a simulation share; a cheap handle.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) seed: Seed,
+    pub(crate) processes: Processes,
+    pub(crate) links: Links,
+    pub(crate) trace: Trace,
 }
 
 /// What a process keeps its files on.
@@ -52,6 +61,7 @@ pub(crate) struct Volume {
     /// As whom it writes them.
     pub(crate) writer: u64,
     pub(crate) syncs: Syncs,
+    pub(crate) faults: DiskFaults,
 }
 
 /// What one life of a process runs with.
@@ -100,15 +110,8 @@ impl Processes {
 // === impl Process ===
 
 impl Process {
-    pub(crate) fn new(
-        name: &str,
-        seed: Seed,
-        volume: Volume,
-        processes: Processes,
-        trace: Trace,
-    ) -> Self {
-        let lives = AtomicU64::new(0);
-        Self { name: name.into(), seed, volume, lives, processes, trace }
+    pub(crate) fn new(name: &str, volume: Volume, clock: ClockError, world: World) -> Self {
+        Self { name: name.into(), volume, lives: AtomicU64::new(0), world, clock }
     }
 
     /// Lives once: runs `role` until that returns or the process is killed.
@@ -116,23 +119,24 @@ impl Process {
         &self,
         role: impl FnOnce(Life) -> BoxFuture<'static, Result<(), E>>,
     ) {
+        let World { processes, trace, .. } = &self.world;
         let number = self.lives.fetch_add(1, Ordering::Relaxed) + 1;
         if number > 1 {
             tokio::time::sleep(RESTART_PAUSE).await;
         }
-        self.trace.record(format_args!("{}: life {number} begins", self.name));
-        self.processes.set(&self.name, State::Up);
+        trace.record(format_args!("{}: life {number} begins", self.name));
+        processes.set(&self.name, State::Up);
         let life = Life {
-            seams: seams(self.seed, &self.name, number, &self.processes, &self.trace),
+            seams: self.world.seams(&self.name, number, self.clock.clone()),
             files: self.files(number),
             shutdown: Shutdown::new(),
             instance: format!("{}/{number}", self.name),
         };
         match role(life).await {
-            Ok(()) => self.trace.record(format_args!("{}: ended", self.name)),
-            Err(error) => self.trace.record(format_args!("{}: ended: {error}", self.name)),
+            Ok(()) => trace.record(format_args!("{}: ended", self.name)),
+            Err(error) => trace.record(format_args!("{}: ended: {error}", self.name)),
         }
-        self.processes.set(&self.name, State::Ended);
+        processes.set(&self.name, State::Ended);
     }
 
     /// What a crash does to the disk: each file that was being written keeps what was synced, and
@@ -142,28 +146,29 @@ impl Process {
         files.crash(*writer, |unsynced| random.in_range(0..unsynced + 1));
     }
 
+    pub(crate) fn disk(&self) -> &DiskFaults {
+        &self.volume.faults
+    }
+
     fn files(&self, life: u64) -> SharedFileSystem {
-        let Volume { files, writer, syncs } = &self.volume;
-        let random = self.seed.random_for(&format!("{}'s disk", self.name), life);
-        Arc::new(SimulatedDisk::new(files.as_writer(*writer), random, *syncs))
+        let Volume { files, writer, syncs, faults } = &self.volume;
+        let random = self.world.seed.random_for(&format!("{}'s disk", self.name), life);
+        let files = files.as_writer(*writer);
+        Arc::new(SimulatedDisk::new(files, random, *syncs, faults.clone()))
     }
 }
 
-/// The seams of the `life`th life of a process.
-pub(crate) fn seams(
-    seed: Seed,
-    name: &Arc<str>,
-    life: u64,
-    processes: &Processes,
-    trace: &Trace,
-) -> Seams {
-    Seams {
-        clock: Clock::new(SimulatedClock::default()),
-        random: seed.random_for(name, life),
-        network: Network::new(SimulatedNetwork::new(
-            Arc::clone(name),
-            processes.clone(),
-            trace.clone(),
-        )),
+// === impl World ===
+
+impl World {
+    /// The seams of the `life`th life of a process.
+    pub(crate) fn seams(&self, name: &Arc<str>, life: u64, clock: ClockError) -> Seams {
+        let (processes, links) = (self.processes.clone(), self.links.clone());
+        let network = SimulatedNetwork::new(Arc::clone(name), processes, links, self.trace.clone());
+        Seams {
+            clock: Clock::new(SimulatedClock::new(clock)),
+            random: self.seed.random_for(name, life),
+            network: Network::new(network),
+        }
     }
 }

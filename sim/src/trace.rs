@@ -6,11 +6,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_runtime::WITNESS;
 use parking_lot::Mutex;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{Layer, prelude::*};
 
 use crate::seed::Digest;
+use crate::witness::Witness;
 
 /// How many lines are kept; the digest goes on beyond.
 const LINES_MAX: usize = 1_000_000;
@@ -89,15 +92,20 @@ impl Trace {
         self.0.lock().lines.clone()
     }
 
-    /// Runs `simulation`, whose log becomes a part of the trace.
-    pub fn with_log<T>(&self, simulation: impl FnOnce() -> T) -> T {
+    /// Runs `simulation`, whose log becomes a part of the trace, and what its roles tell the
+    /// business of `witness`.
+    pub fn with_log<T>(&self, witness: &Witness, simulation: impl FnOnce() -> T) -> T {
         // `turmoil` names the process that a line is of, and tells of bound ports.
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new("basalt=info,turmoil=info"))
+        let log = tracing_subscriber::fmt::layer()
             .with_writer(self.clone())
             .without_time()
             .with_ansi(false)
-            .finish();
+            .with_filter(EnvFilter::new("basalt=info,turmoil=info"));
+        let told = Targets::new()
+            .with_target(WITNESS, LevelFilter::TRACE)
+            .with_target("turmoil", LevelFilter::INFO);
+        let subscriber =
+            tracing_subscriber::registry().with(log).with(witness.clone().with_filter(told));
         tracing::subscriber::with_default(subscriber, simulation)
     }
 }
@@ -143,7 +151,10 @@ mod tests {
     fn the_log_becomes_a_part_of_the_trace() {
         let trace = Trace::default();
         trace.record_at(Duration::from_millis(1_500), format_args!("a fault"));
-        trace.with_log(|| tracing::info!(target: "basalt_master", answer = 42, "in charge"));
+        trace.with_log(
+            &Witness::default(),
+            || tracing::info!(target: "basalt_master", answer = 42, "in charge"),
+        );
         let lines = trace.lines();
         assert_eq!(lines[0], "  1.500000 a fault");
         assert!(lines[1].contains("in charge answer=42"), "{lines:?}");

@@ -3,6 +3,8 @@
 //! What a client's write waits for is the sync of its entry on a majority of the disks; the
 //! leader's own sync and those of its followers run at the same time.
 
+#[cfg(test)]
+mod crash_consistency;
 pub(crate) mod log;
 mod network;
 mod runtime;

@@ -8,22 +8,26 @@
 //! - [`FileSystem::seal`] says how long a file is and whether its writer is *proved* gone.
 //!
 //! [`LocalFileSystem`] is a folder, on this machine or shared; [`MemoryFileSystem`] keeps all in
-//! memory and can forget what was not synced, as a power cut does.
+//! memory and can forget what was not synced, as a power cut does; [`RecordingFileSystem`] shows the
+//! disk as a power cut after any step would leave it.
 
 mod error;
 mod local;
 mod memory;
+mod recording;
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use basalt_planted::{Rule, is_off};
 use bytes::{Bytes, BytesMut};
 
 pub use error::{Error, Result};
 pub use local::LocalFileSystem;
 pub use memory::MemoryFileSystem;
+pub use recording::{RecordingFileSystem, Step};
 
 /// A file system, shared by all tasks of a role.
 pub type SharedFileSystem = Arc<dyn FileSystem>;
@@ -113,6 +117,10 @@ pub trait FileSystem: Send + Sync + 'static {
     /// # Errors
     /// [`Error::AlreadyExists`] if there is one.
     async fn write_whole(&self, path: &Path, contents: Bytes) -> Result<()> {
+        if is_off(Rule::WholeBeforeRename) {
+            let mut file = self.create(path).await?;
+            return file.append_and_sync(contents).await;
+        }
         let aside = aside_path(path, &self.writer_tag());
         let mut file = self.create(&aside).await?;
         file.append(contents).await?;

@@ -96,6 +96,21 @@ impl MemoryFileSystem {
         }
     }
 
+    /// Puts a folder there, durably.
+    pub(crate) fn put_folder(&self, path: &Path) {
+        self.disk.lock().nodes.insert(path.to_owned(), Node::Directory);
+    }
+
+    /// Puts a file there, durably, in the place of any other.
+    pub(crate) fn put_file(&self, path: &Path, bytes: &[u8]) {
+        let mut disk = self.disk.lock();
+        disk.next_file += 1;
+        let (file, bytes) = (disk.next_file, BytesMut::from(bytes));
+        let synced = bytes.len();
+        let contents = Contents { file, bytes, synced, holder: None };
+        disk.nodes.insert(path.to_owned(), Node::File(contents));
+    }
+
     fn read(&self, path: &Path) -> Result<Bytes> {
         match self.disk.lock().nodes.get(path) {
             Some(Node::File(contents)) => Ok(contents.bytes.clone().freeze()),

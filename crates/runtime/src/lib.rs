@@ -10,6 +10,7 @@ pub mod grpc;
 mod network;
 mod random;
 mod telemetry;
+mod witness;
 
 pub use clock::{Clock, ClockSource, SystemClock};
 pub use network::{Connection, Listener, Network, NetworkSource, Stream, TcpNetwork};
@@ -17,6 +18,7 @@ pub use random::Random;
 pub use telemetry::init_telemetry;
 /// How a role is told to stop: cancelled once, seen by all its tasks.
 pub use tokio_util::sync::CancellationToken as Shutdown;
+pub use witness::WITNESS;
 
 /// Everything of the machine that a role may use, besides its file system.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use basalt_fs::SharedFileSystem;
 use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId, TableName, paths};
+use basalt_planted::{Rule, is_off};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
@@ -154,6 +155,7 @@ impl Manifest {
             if epoch > own {
                 return Err(Error::TakenOver { found: epoch, own });
             }
+            let own = if is_off(Rule::RegionEpochInManifest) { epoch } else { own };
             let number = if epoch == own { number } else { 0 };
             let path = paths::manifest(table, region, own, number);
             if epoch < own {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_runtime::WITNESS;
 use basalt_zk::Op;
 
 use super::record::{Outcome, Procedure, Work};
@@ -30,6 +31,7 @@ pub(crate) fn execute(term: &Arc<Term>, id: u64) {
             };
             match finished {
                 Ok(()) => {
+                    tracing::trace!(target: WITNESS, id, "finished");
                     tracing::info!(id, name, "procedure finished");
                     break;
                 }

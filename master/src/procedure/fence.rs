@@ -11,10 +11,13 @@ use std::time::Duration;
 use basalt_cluster::pb;
 use basalt_fs::Seal;
 use basalt_model::{ServerName, paths};
+use basalt_planted::{Rule, is_off};
+use basalt_runtime::WITNESS;
 use basalt_zk::proto::ErrorCode;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tokio::time::Instant;
+use tracing::trace;
 
 use super::record::Recovery;
 use crate::error::{CommitError, StepError};
@@ -35,6 +38,7 @@ pub(super) async fn fence(
     recovery: &Recovery,
 ) -> Result<Vec<pb::SealedLog>, StepError> {
     if let Some(logs) = sealed_logs(term, &recovery.server).await? {
+        tell(&recovery.server, &logs);
         return Ok(logs);
     }
     take_folder_away(&term.files, &recovery.server).await?;
@@ -53,7 +57,15 @@ pub(super) async fn fence(
         let _ = tokio::time::timeout(PROOF_PAUSE, term.proved.notified()).await;
     };
     let logs = logs.into_iter().map(|(name, seal)| pb::SealedLog { name, cut: seal.length });
-    commit_cuts(term, &recovery.server, logs.collect()).await
+    let logs = commit_cuts(term, &recovery.server, logs.collect()).await?;
+    tell(&recovery.server, &logs);
+    Ok(logs)
+}
+
+fn tell(server: &ServerName, logs: &[pb::SealedLog]) {
+    for log in logs {
+        trace!(target: WITNESS, %server, log = log.name, cut = log.cut, "cut");
+    }
 }
 
 /// The cuts that are committed already.
@@ -85,7 +97,7 @@ fn lease_end(term: &Term, server: &ServerName) -> Instant {
 /// has acknowledged no write may still answer reads.
 fn are_final(seals: &[(String, Seal)], is_proved: bool, lease_is_over: bool) -> bool {
     let locks_are_free = !seals.is_empty() && seals.iter().all(|(_, seal)| seal.writer_gone);
-    locks_are_free || is_proved || lease_is_over
+    locks_are_free || is_proved || lease_is_over || is_off(Rule::WalFence)
 }
 
 async fn take_folder_away(files: &Files, server: &ServerName) -> Result<(), StepError> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use basalt_cluster::{Nodes, pb};
 use basalt_fs::SharedFileSystem;
 use basalt_model::{ServerName, paths};
+use basalt_planted::{Rule, is_off};
 use basalt_storage::wal;
 use basalt_storage::wal::parts::{self, LogIndex, PartReader};
 use prost::Message;
@@ -77,7 +78,8 @@ pub(crate) async fn replay(region: &Region, sealed: &SealedLogs) -> Result<u64> 
     for index in sealed.indexes(region.files()).await? {
         let Some(part) = index.part(region.encoded_name).await? else { continue };
         part.check_whole_after(flushed)?;
-        if *part.summary.sequence_ids.end() <= flushed {
+        let is_in_files = *part.summary.sequence_ids.end() <= flushed;
+        if is_in_files && !is_off(Rule::ReplaySequence) {
             continue;
         }
         bytes += part.summary.bytes;

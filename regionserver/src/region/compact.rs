@@ -78,8 +78,7 @@ impl Region {
         let names: Vec<String> = inputs.iter().map(|file| file_name(file)).collect();
         let entries = next.families.entry(descriptor.name.clone()).or_default();
         replace(entries, &names, merged.as_ref().map(|merged| merged.entry.clone()));
-        next.write(&self.shared.files, &self.info.table, self.encoded_name).await?;
-        *manifest = next;
+        self.put_on_record(&mut manifest, next).await?;
         let bytes = merged.as_ref().map_or(0, |merged| merged.entry.length);
         let merged = merged.map(|merged| merged.file);
         self.swap(|state| state.with_compaction_done(family, inputs, merged));

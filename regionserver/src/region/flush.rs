@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use basalt_model::{CellKey, FamilyDescriptor, RegionEpoch, SequenceId, paths};
-use basalt_storage::manifest::{FileEntry, Manifest};
+use basalt_storage::manifest::{self, FileEntry, Manifest};
 use basalt_storage::memstore::Memstore;
 use basalt_storage::read::{Decision, MergeCursor, ReadRules, Visibility};
 use basalt_storage::store_file::{StoreFile, StoreFileMeta, StoreFileOptions, StoreFileWriter};
@@ -119,8 +119,7 @@ impl Region {
         for (family, entry) in entries {
             next.families.entry(family).or_default().push(entry);
         }
-        next.write(&self.shared.files, &self.info.table, self.encoded_name).await?;
-        *manifest = next;
+        self.put_on_record(&mut manifest, next).await?;
         self.swap(|state| state.with_flush_done(files));
         self.order.lock().flushing = None;
         self.shared.wal.flushed(self.encoded_name, flushed);
@@ -136,6 +135,28 @@ impl Region {
             highest_timestamp_ms: self.timestamp_floor_ms.load(Ordering::Relaxed),
             ..manifest.clone()
         }
+    }
+
+    /// Writes `next` in the place of `manifest`. An attempt that failed may have left its file
+    /// behind, whole or not, so the next one takes another number. Not where the name was taken
+    /// before: that is another process under our epoch.
+    pub(super) async fn put_on_record(
+        &self,
+        manifest: &mut Manifest,
+        next: Manifest,
+    ) -> Result<()> {
+        let files = &self.shared.files;
+        match next.write(files, &self.info.table, self.encoded_name).await {
+            Ok(()) => *manifest = next,
+            Err(manifest::Error::Files(error)) if error.is_already_exists() => {
+                return Err(manifest::Error::Files(error).into());
+            }
+            Err(error) => {
+                manifest.number = next.number;
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 
     /// Replaces the state by what `change` makes of it.

@@ -12,6 +12,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use basalt_cluster::RegionRecord;
 use basalt_model::{SequenceId, TableDescriptor, paths};
+use basalt_planted::{Rule, is_off};
+use basalt_runtime::WITNESS;
 use basalt_storage::manifest::{FileEntry, Manifest};
 use basalt_storage::nonces::Nonces;
 use basalt_storage::store_file::{self, StoreFile};
@@ -19,6 +21,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::Instant;
+use tracing::trace;
 
 use super::flush::TMP_FOLDER;
 use super::row_locks::RowLocks;
@@ -110,9 +113,11 @@ impl Region {
         if edit.nonce.is_some() {
             self.remember(edit.nonce, edit.sequence_id, edit.write_time_ms, &edit.cells);
         }
-        if edit.sequence_id <= flushed {
+        if edit.sequence_id <= flushed && !is_off(Rule::ReplaySequence) {
             return;
         }
+        let (region, epoch, sequence_id) = (edit.region, edit.epoch.0, edit.sequence_id.0);
+        trace!(target: WITNESS, %region, epoch, sequence_id, flushed = flushed.0, "replayed");
         for cell in edit.cells {
             if let Some(memstore) = self.active(cell.family()) {
                 // The cells of a log share large buffers; a memstore must not keep those.

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use basalt_model::{Cell, SequenceId};
+use basalt_runtime::WITNESS;
 use basalt_storage::read::{Columns, ReadRules, TimeRange};
 use basalt_storage::store_file::StoreFile;
 use bytes::Bytes;
+use tracing::trace;
 
 use super::scanner::{RegionScanner, ScanRange};
 use super::state::{FamilyState, RegionState};
@@ -87,7 +89,9 @@ impl Region {
 
     /// Whether this server may still answer as the owner; to be asked after reading.
     pub(crate) async fn check_lease(&self) -> Result<()> {
-        Ok(self.shared.lease.check_patiently(self.shared.config.lease_patience).await?)
+        self.shared.lease.check_patiently(self.shared.config.lease_patience).await?;
+        trace!(target: WITNESS, region = %self.encoded_name, epoch = self.epoch.0, "answers");
+        Ok(())
     }
 
     /// What is there of a row, edits included that are not durable yet: for whoever holds the row's

@@ -8,9 +8,11 @@
 use std::sync::atomic::Ordering;
 
 use basalt_model::{Cell, CellBuilder, CellType, LATEST_TIMESTAMP, SequenceId};
+use basalt_runtime::WITNESS;
 use basalt_storage::read::{Columns, TimeRange};
 use basalt_storage::wal::{EncodedEdit, Nonce, Ticket};
 use bytes::Bytes;
+use tracing::trace;
 
 use super::row_locks::LockedRows;
 use super::{Error, Region, Result, RowRead};
@@ -282,6 +284,8 @@ impl Region {
         }
         let sequence_id = order.last.next();
         let ticket = permit.append(&edit, sequence_id);
+        let (region, epoch) = (self.encoded_name, self.epoch.0);
+        trace!(target: WITNESS, %region, epoch, sequence_id = sequence_id.0, "given");
         order.last = sequence_id;
         order.last_ticket = Some(ticket.clone());
         self.shared.memstores.add(edit.record_bytes() as u64);
@@ -299,6 +303,9 @@ impl Region {
     async fn make_visible(&self, logged: Logged) -> Result<()> {
         logged.ticket.synced().await?;
         self.check_lease().await?;
+        let (region, epoch) = (self.encoded_name, self.epoch.0);
+        let sequence_id = logged.sequence_id.0;
+        trace!(target: WITNESS, %region, epoch, sequence_id, "acknowledged");
         self.read_point.fetch_max(logged.sequence_id.0, Ordering::AcqRel);
         Ok(())
     }

@@ -31,7 +31,9 @@ impl Rpc {
         let response = match &request.condition {
             Some(condition) => {
                 let condition = condition_of(condition)?;
-                let mut row = RowMutations::default();
+                // Of a put or a delete too: repeated, its condition would find what it did itself.
+                let nonce = request.mutation.nonce.filter(|nonce| *nonce != 0);
+                let mut row = RowMutations { nonce, ..RowMutations::default() };
                 row.add(decoded);
                 let outcome = check_and_mutate(&served, &condition, row, group).await?;
                 pb::MutateResponse {

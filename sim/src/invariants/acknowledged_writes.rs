@@ -1,12 +1,17 @@
 //! What was acknowledged is there: for each strong read that begins after the acknowledgement, and
 //! at the end.
 //!
-//! A row is written once, so a read cannot be right by chance.
+//! A row is written once, so a read cannot be right by chance; some rows are deleted later, and stay
+//! away from then on.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+
+use super::Violation;
+
+const INVARIANT: &str = "acknowledged writes are there";
 
 /// Every write that was acknowledged.
 #[derive(Debug, Default)]
@@ -14,20 +19,10 @@ pub struct AcknowledgedWrites(Mutex<Ledger>);
 
 #[derive(Debug, Default)]
 struct Ledger {
-    rows: BTreeMap<Bytes, Bytes>,
+    /// What each row must hold; `None` once it is deleted.
+    rows: BTreeMap<Bytes, Option<Bytes>>,
+    count: usize,
     violations: Vec<Violation>,
-}
-
-/// A row that is not what it must be.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("row {row}: {written} was acknowledged, but a read found {found}")]
-pub struct Violation {
-    /// The row.
-    pub row: String,
-    /// Its value.
-    pub written: String,
-    /// What was read instead.
-    pub found: String,
 }
 
 // === impl AcknowledgedWrites ===
@@ -35,21 +30,35 @@ pub struct Violation {
 impl AcknowledgedWrites {
     /// Takes in that the write of `value` to `row` was acknowledged.
     pub fn acknowledge(&self, row: Bytes, value: Bytes) {
-        self.0.lock().rows.insert(row, value);
+        let mut ledger = self.0.lock();
+        ledger.rows.insert(row, Some(value));
+        ledger.count += 1;
+    }
+
+    /// `row` is about to be deleted: until that is acknowledged nothing is known of it.
+    pub fn doubt(&self, row: &Bytes) {
+        self.0.lock().rows.remove(row);
+    }
+
+    /// Takes in that the deletion of `row` was acknowledged.
+    pub fn acknowledge_delete(&self, row: Bytes) {
+        let mut ledger = self.0.lock();
+        ledger.rows.insert(row, None);
+        ledger.count += 1;
     }
 
     /// Compares a strong read of `row`, begun after its acknowledgement, with what was written.
     pub fn check_read(&self, row: &Bytes, found: Option<&[u8]>) {
         let mut ledger = self.0.lock();
-        let written = ledger.rows.get(row).cloned();
-        let Some(written) = written else { return };
-        if found != Some(&written[..]) {
-            ledger.violations.push(Violation {
-                row: text(row),
-                written: text(&written),
-                found: found.map_or_else(|| "nothing".to_owned(), text),
-            });
+        let Some(written) = ledger.rows.get(row).cloned() else { return };
+        if found == written.as_deref() {
+            return;
         }
+        let written = written.map_or_else(|| "its deletion".to_owned(), |written| text(&written));
+        let found = found.map_or_else(|| "nothing".to_owned(), text);
+        let row = text(row);
+        let seen = format!("row {row}: {written} was acknowledged, but a read found {found}");
+        ledger.violations.push(Violation::new(INVARIANT, seen));
     }
 
     /// Compares all rows with what was read of the whole table.
@@ -62,7 +71,7 @@ impl AcknowledgedWrites {
 
     /// How many writes were acknowledged.
     pub fn count(&self) -> usize {
-        self.0.lock().rows.len()
+        self.0.lock().count
     }
 
     /// What was wrong.
@@ -80,17 +89,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_or_different_is_a_violation() {
+    fn what_is_missing_different_or_back_again_is_a_violation() {
         let writes = AcknowledgedWrites::default();
-        for row in ["a", "b", "c"] {
+        for row in ["a", "b", "c", "d"] {
             writes.acknowledge(row.into(), "1".into());
         }
-        let found = [("a", "1"), ("c", "2"), ("unacknowledged", "3")];
+        writes.doubt(&"d".into());
+        writes.acknowledge_delete("d".into());
+        let found = [("a", "1"), ("c", "2"), ("d", "1"), ("unacknowledged", "3")];
         writes.check_all(&found.map(|(row, value)| (row.into(), value.into())).into());
-        let violations = writes.violations();
-        assert_eq!(violations.len(), 2, "{violations:?}");
-        let texts: Vec<String> = violations.iter().map(ToString::to_string).collect();
-        assert_eq!(texts[0], "row b: 1 was acknowledged, but a read found nothing");
-        assert_eq!(texts[1], "row c: 1 was acknowledged, but a read found 2");
+        let seen: Vec<String> = writes.violations().into_iter().map(|found| found.seen).collect();
+        assert_eq!(
+            seen,
+            [
+                "row b: 1 was acknowledged, but a read found nothing",
+                "row c: 1 was acknowledged, but a read found 2",
+                "row d: its deletion was acknowledged, but a read found 1",
+            ]
+        );
     }
 }

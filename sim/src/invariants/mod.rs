@@ -1,5 +1,53 @@
 //! What must hold whatever was done to the cluster: one file for each.
+//!
+//! Some are seen from outside, by what clients were told; the others by what the roles tell of
+//! themselves ([`crate::witness`]).
 
 mod acknowledged_writes;
+mod below_the_cut;
+mod linearizable_rows;
+mod newest_manifest;
+mod one_master;
+mod one_owner;
+mod one_procedure_end;
+mod registered_servers;
+mod replay;
+mod sequence_ids;
+mod whole_rows;
 
-pub use acknowledged_writes::{AcknowledgedWrites, Violation};
+use std::fmt;
+
+pub use acknowledged_writes::AcknowledgedWrites;
+pub(crate) use below_the_cut::BelowTheCut;
+pub use linearizable_rows::{History, Operation, OperationId};
+pub(crate) use newest_manifest::check_newest_manifest;
+pub(crate) use one_master::OneMaster;
+pub(crate) use one_owner::OneOwner;
+pub(crate) use one_procedure_end::OneProcedureEnd;
+pub(crate) use registered_servers::check_registered;
+pub(crate) use replay::check_replay;
+pub(crate) use sequence_ids::SequenceIds;
+pub use whole_rows::WholeRows;
+
+/// Something that does not hold.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// What should hold.
+    pub invariant: &'static str,
+    /// What was seen instead.
+    pub seen: String,
+}
+
+// === impl Violation ===
+
+impl Violation {
+    pub(crate) fn new(invariant: &'static str, seen: impl Into<String>) -> Self {
+        Self { invariant, seen: seen.into() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.invariant, self.seen)
+    }
+}

@@ -1,5 +1,112 @@
-//! What is done to the cluster: one file for each.
+//! What is done to the cluster: one file for each kind of harm. Moments, victims and durations are
+//! the seed's choice.
 
-mod region_server_crash;
+mod chaos;
+mod clock_drift;
+mod coordinator;
+mod disk;
+mod late_open;
+mod master;
+mod partition;
+mod pause;
+mod region_server;
+mod slow_links;
+mod whole_cluster;
+mod wrong_hint;
+mod zombie_append;
 
-pub use region_server_crash::{Outcome, region_server_crash};
+use std::time::Duration;
+
+use basalt_runtime::Random;
+
+use crate::faults::{Fault, Harm, Victim};
+use crate::plan::Layout;
+
+/// A cluster, and what is done to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// As commands name it.
+    pub name: &'static str,
+    /// What happens, in a line.
+    pub about: &'static str,
+    /// The cluster.
+    pub layout: Layout,
+    /// What is done to it.
+    pub faults: fn(&Random, Layout) -> Vec<Fault>,
+}
+
+/// All of them.
+pub const SCENARIOS: [Scenario; 22] = [
+    region_server::CRASH,
+    region_server::TWO_CRASHES,
+    region_server::RECOVERER_CRASH,
+    master::CRASH,
+    master::DEPOSED,
+    coordinator::CRASH,
+    coordinator::ROLLING_CRASHES,
+    partition::REGION_SERVER,
+    partition::ISOLATED,
+    partition::MASTER,
+    partition::COORDINATOR,
+    pause::REGION_SERVER,
+    pause::MASTER,
+    slow_links::SLOW_LINKS,
+    disk::DISK_FAULTS,
+    clock_drift::CLOCK_DRIFT,
+    wrong_hint::WRONG_HINT,
+    wrong_hint::UNAWARE,
+    late_open::LATE_OPEN,
+    zombie_append::ZOMBIE_APPEND,
+    whole_cluster::CRASH,
+    chaos::CHAOS,
+];
+
+/// The scenario of this name.
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.name == name)
+}
+
+fn ms(random: &Random, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(random.in_range(range))
+}
+
+fn one_of<T: Copy>(random: &Random, choices: &[T]) -> Option<T> {
+    let place = random.in_range(0..choices.len() as u64);
+    choices.get(usize::try_from(place).ok()?).copied()
+}
+
+/// Whether something happens that does in `of_ten` of ten cases.
+fn happens(random: &Random, of_ten: u64) -> bool {
+    random.in_range(0..10) < of_ten
+}
+
+fn owner(random: &Random, layout: Layout) -> Victim {
+    let region = random.in_range(0..u64::from(layout.regions));
+    Victim::OwnerOf(u32::try_from(region).unwrap_or(0))
+}
+
+fn kill(victim: Victim, at: Duration, lasts: Duration) -> Fault {
+    Fault { at, lasts, victim, harm: Harm::Kill }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_scenario_has_a_name_of_its_own_and_does_something() {
+        let names: BTreeSet<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), SCENARIOS.len());
+        for scenario in &SCENARIOS {
+            for seed in 0..20 {
+                let random = Seed(seed).random_for("scenario", 0);
+                let faults = (scenario.faults)(&random, scenario.layout);
+                assert!(!faults.is_empty(), "{}", scenario.name);
+                let end = faults.iter().map(Fault::ends_at).max().unwrap_or_default();
+                assert!(end <= Duration::from_secs(20), "{}: {end:?}", scenario.name);
+            }
+        }
+    }
+}

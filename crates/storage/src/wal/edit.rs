@@ -10,6 +10,7 @@
 //! it under its lock, so that all else, most of the checksum included, is done before.
 
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId};
+use basalt_planted::{Rule, is_off};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc32c::{crc32c, crc32c_append};
 
@@ -88,6 +89,7 @@ impl EncodedEdit {
         nonce: Option<Nonce>,
         cells: &[Cell],
     ) -> Result<Self> {
+        let nonce = nonce.filter(|_| !is_off(Rule::NonceInWal));
         let cells_bytes: usize = cells.iter().map(|cell| 4 + cell.bytes().len()).sum();
         let nonce_bytes = if nonce.is_some() { 16 } else { 0 };
         let bytes = HEAD_BYTES + nonce_bytes + 4 + cells_bytes;

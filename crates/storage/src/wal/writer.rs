@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use basalt_fs::{AppendFile, SharedFileSystem};
 use basalt_model::{ServerName, paths};
-use basalt_runtime::Clock;
+use basalt_planted::{Rule, is_off};
+use basalt_runtime::{Clock, WITNESS};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::time::timeout;
+use tracing::trace;
 
 use super::error::{Error, Result};
 use super::folder::log_path;
@@ -157,6 +159,11 @@ impl Writer {
             written.sync_time += took;
             written.sync_time_max = written.sync_time_max.max(took);
         }
+        for touched in &batch.touched {
+            let (server, region, sequence_id) =
+                (&self.maker.server, touched.region, touched.sequence_id.0);
+            trace!(target: WITNESS, %server, log = number, end, %region, sequence_id, "durable");
+        }
         self.shared.queue.settle(&batch);
         Ok(())
     }
@@ -250,7 +257,11 @@ impl OpenFile {
         let records_bytes = (bytes.len() - BATCH_HEADER_BYTES) as u64;
         let header = self.header(records_bytes, records as u32);
         bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header);
-        self.file.append_and_sync(bytes.freeze()).await?;
+        if is_off(Rule::SyncBeforeAck) {
+            self.file.append(bytes.freeze()).await?;
+        } else {
+            self.file.append_and_sync(bytes.freeze()).await?;
+        }
         self.synced = self.file.length();
         self.marked = false;
         Ok(())

@@ -214,6 +214,20 @@ async fn a_conditional_mutation_is_made_only_if_its_condition_holds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_conditional_put_that_is_repeated_says_again_that_it_was_made() {
+    let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
+    let region = server.region(1).await;
+    put(&region, "r", "f:a", "1").await.unwrap();
+    let mutations = [put_of("r", "f:a", "2")];
+    let nonce = |nonce| Some(Nonce { group: 1, nonce });
+    for (number, processed) in [(5, true), (5, true), (6, false)] {
+        let made = region.check_and_mutate(&equals("1"), &mutations, &[], nonce(number)).await;
+        assert_eq!(made.unwrap().processed, processed, "nonce {number}");
+    }
+    assert_eq!(row_of(&region, "r").await, ["f:a=2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_mutations_of_a_row_in_one_millisecond_are_two_versions() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
     let region = server.region(1).await;

@@ -70,6 +70,24 @@ async fn a_flush_whose_manifest_is_not_written_shows_each_cell_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_manifest_that_a_failed_flush_left_behind_is_in_nobodys_way() {
+    let disk = MemoryFileSystem::new();
+    let server = TestServer::start(&disk, 1).await;
+    let region = server.region(1).await;
+    put(&region, "a", "f:q", "1").await.unwrap();
+    let manifests = folder().join(".manifest");
+    disk.delete_directory(&manifests).await.unwrap();
+    region.flush().await.unwrap_err();
+    disk.create_directories(&manifests).await.unwrap();
+    // As if only the sync of its name had failed.
+    let left = paths::manifest(&info().table, info().encoded_name(), RegionEpoch(1), 1);
+    disk.write_whole(&left, Bytes::from_static(b"of the failed flush")).await.unwrap();
+    region.flush().await.unwrap();
+    let region = server.region(2).await;
+    assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn merging_all_files_drops_what_is_deleted_and_keeps_the_rest() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
     let region = server.region(1).await;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use basalt_fs::SharedFileSystem;
 use basalt_model::EncodedRegionName;
+use basalt_planted::{Rule, is_off};
 
 use super::directory::{Directory, Unreadable};
 use super::ranges::RangesBuilder;
@@ -26,6 +27,10 @@ struct PartBuilder {
 /// [`Error::Corrupt`] if bytes of the log that had been durable are damaged, and it cannot be told
 /// whose they are; see [`PartSummary::damage`] if it can.
 pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Result<PartsSummary> {
+    let cut = match is_off(Rule::CommittedCut) {
+        true => files.open(log).await?.length(),
+        false => cut,
+    };
     let path = index_path(log);
     if let Some(directory) = read_existing(files, log, cut).await? {
         return Ok(directory.into_summary());

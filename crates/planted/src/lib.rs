@@ -1,0 +1,116 @@
+//! Planted bugs, for tests only: switches that turn off one rule each.
+//!
+//! A harness is believed once it has caught what was planted. The code that keeps a rule asks
+//! [`is_off`]; without the feature `planted-bugs` the answer is `false` at compile time, and
+//! nothing of it is left in a binary. With the feature, [`turn_off`] plants one bug in this
+//! process.
+
+/// A rule that keeps data safe, and that a test may turn off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum Rule {
+    /// A batch of the log is synced before its edits are acknowledged.
+    SyncBeforeAck,
+    /// The cut of a log is taken only once its writer is proved gone or its lease is over.
+    WalFence,
+    /// Each write and each order of a master checks that its epoch is the highest.
+    MasterEpoch,
+    /// OPENING becomes OPEN on condition that the record still names this ownership.
+    RegionEpochAtOpen,
+    /// An opener puts the region's manifest under its own epoch before it serves.
+    RegionEpochInManifest,
+    /// A server answers only while its serving lease runs.
+    ServingLease,
+    /// Nobody reads a sealed log beyond its cut.
+    CommittedCut,
+    /// Replay passes over what is in the store files already.
+    ReplaySequence,
+    /// The nonce of an operation is in its record in the log.
+    NonceInWal,
+    /// A small file appears under its name only once it is whole.
+    WholeBeforeRename,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::SyncBeforeAck,
+        Self::WalFence,
+        Self::MasterEpoch,
+        Self::RegionEpochAtOpen,
+        Self::RegionEpochInManifest,
+        Self::ServingLease,
+        Self::CommittedCut,
+        Self::ReplaySequence,
+        Self::NonceInWal,
+        Self::WholeBeforeRename,
+    ];
+
+    /// As commands name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SyncBeforeAck => "sync-before-ack",
+            Self::WalFence => "wal-fence",
+            Self::MasterEpoch => "master-epoch",
+            Self::RegionEpochAtOpen => "region-epoch-at-open",
+            Self::RegionEpochInManifest => "region-epoch-in-manifest",
+            Self::ServingLease => "serving-lease",
+            Self::CommittedCut => "committed-cut",
+            Self::ReplaySequence => "replay-sequence",
+            Self::NonceInWal => "nonce-in-wal",
+            Self::WholeBeforeRename => "whole-before-rename",
+        }
+    }
+}
+
+/// Whether rules can be turned off in this build.
+pub const CAN_BE_PLANTED: bool = cfg!(feature = "planted-bugs");
+
+#[cfg(feature = "planted-bugs")]
+mod switches {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::Rule;
+
+    static OFF: AtomicU32 = AtomicU32::new(0);
+
+    /// Turns `rule` off in this process, for good.
+    pub fn turn_off(rule: Rule) {
+        OFF.fetch_or(1 << rule as u32, Ordering::Relaxed);
+    }
+
+    /// Whether `rule` has been turned off.
+    pub fn is_off(rule: Rule) -> bool {
+        OFF.load(Ordering::Relaxed) & (1 << rule as u32) != 0
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+pub use switches::{is_off, turn_off};
+
+/// No rule can be turned off in this build.
+#[cfg(not(feature = "planted-bugs"))]
+#[inline(always)]
+pub const fn is_off(_rule: Rule) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(not(feature = "planted-bugs"))]
+    #[test]
+    fn without_the_feature_every_rule_holds() {
+        const { assert!(!CAN_BE_PLANTED) };
+        assert!(Rule::ALL.iter().all(|rule| !is_off(*rule)));
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    #[test]
+    fn one_rule_is_turned_off_and_no_other() {
+        turn_off(Rule::WalFence);
+        let off: Vec<Rule> = Rule::ALL.into_iter().filter(|rule| is_off(*rule)).collect();
+        assert_eq!(off, [Rule::WalFence]);
+    }
+}

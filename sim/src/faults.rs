@@ -1,0 +1,127 @@
+//! What is done to a cluster: each fault has a victim, begins at a moment after the load began, and
+//! is taken back after a while.
+
+use std::fmt;
+use std::time::Duration;
+
+/// One fault.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// When it begins, after all regions have taken a write.
+    pub at: Duration,
+    /// For how long it lasts.
+    pub lasts: Duration,
+    /// Whom it befalls.
+    pub victim: Victim,
+    /// What befalls it.
+    pub harm: Harm,
+}
+
+/// A process, chosen when the fault begins.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Victim {
+    /// By its name.
+    Named(String),
+    /// The region server that had a region when the load began.
+    OwnerOf(u32),
+    /// The region server that opened a region last.
+    LastOpener,
+    /// The master in charge.
+    ActiveMaster,
+}
+
+/// What befalls a process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Harm {
+    /// It is killed together with its machine, and started again when the fault is over.
+    Kill,
+    /// It is stopped as by SIGSTOP, and goes on when the fault is over; see the module `cluster`.
+    Pause,
+    /// What is sent between it and others does not arrive.
+    Cut(Way, Peers),
+    /// Its connections with others are reset and refused, while it goes on.
+    Refuse(Peers),
+    /// What is sent between it and others takes up to 300 ms.
+    SlowLinks,
+    /// Its disk answers nothing.
+    FreezeDisk,
+    /// Its syncs take up to 400 ms.
+    SlowDisk,
+    /// Its disk takes nothing more.
+    FullDisk,
+    /// So many of its next syncs fail.
+    FailSyncs(u32),
+    /// So many of its next syncs fail that are not of a log: those end no server.
+    FailStoreSyncs(u32),
+    /// Its calendar is set by so much.
+    SetClock(i64),
+}
+
+/// Which way is cut off, as the victim sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// To it and from it.
+    Both,
+    /// What it sends.
+    Out,
+    /// What is sent to it.
+    In,
+}
+
+/// Those that a victim is cut off from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Peers {
+    /// All others, clients included.
+    All,
+    /// The coordinator's members.
+    Coordinators,
+    /// The masters.
+    Masters,
+    /// The region servers.
+    RegionServers,
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// When it is over, after all regions have taken a write.
+    pub fn ends_at(&self) -> Duration {
+        self.at + self.lasts
+    }
+}
+
+// === impl Peers ===
+
+impl Peers {
+    /// Whether the process `name` is one of them.
+    pub(crate) fn include(self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Coordinators => name.starts_with("coordinator-"),
+            Self::Masters => name.starts_with("master-"),
+            Self::RegionServers => name.starts_with("regionserver-"),
+        }
+    }
+}
+
+// === impl Harm ===
+
+impl fmt::Display for Harm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill => formatter.write_str("killed"),
+            Self::Pause => formatter.write_str("paused"),
+            Self::Cut(way, peers) => write!(formatter, "cut off ({way:?}) from {peers:?}"),
+            Self::Refuse(peers) => write!(formatter, "refused by {peers:?}"),
+            Self::SlowLinks => formatter.write_str("on slow links"),
+            Self::FreezeDisk => formatter.write_str("on a frozen disk"),
+            Self::SlowDisk => formatter.write_str("on a slow disk"),
+            Self::FullDisk => formatter.write_str("on a full disk"),
+            Self::FailSyncs(count) => write!(formatter, "about to fail {count} syncs"),
+            Self::FailStoreSyncs(count) => {
+                write!(formatter, "about to fail {count} syncs that are not of a log")
+            }
+            Self::SetClock(ahead_ms) => write!(formatter, "set {ahead_ms} ms ahead"),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Replay takes in nothing that is in the store files already. Taking it in twice would change
+//! nothing as long as every later edit of the cell is taken in too; this rule does without that.
+
+use super::Violation;
+use crate::witness::Told;
+
+/// Looks at an edit that was replayed.
+pub(crate) fn check_replay(told: &Told) -> Option<Violation> {
+    let Told { region, sequence_id, flushed, .. } = told;
+    let is_wrong = told.what == "replayed" && sequence_id <= flushed;
+    let seen = || format!("region {region}: edit {sequence_id}, flushed up to {flushed}");
+    is_wrong.then(|| Violation::new("replay passes over what was flushed", seen()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flushed_edit_that_is_taken_in_is_a_violation() {
+        let told = |sequence_id| Told {
+            what: "replayed".to_owned(),
+            sequence_id,
+            flushed: 5,
+            ..Told::default()
+        };
+        assert_eq!(check_replay(&told(6)), None);
+        assert!(check_replay(&told(5)).is_some());
+    }
+}

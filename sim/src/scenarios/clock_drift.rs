@@ -1,0 +1,43 @@
+//! Clocks run too fast or too slow within the stated bound, and calendars are set.
+
+use basalt_runtime::Random;
+
+use super::{Scenario, happens, kill, ms, owner, partition, pause};
+use crate::faults::{Fault, Harm, Victim, Way};
+use crate::plan::Layout;
+
+/// Two clocks that are off by this much each drift apart by 47 ms in a lease of 750 ms and its
+/// margin; the margin is 50 ms.
+const DRIFT_PPM: u64 = 29_000;
+
+pub(super) const CLOCK_DRIFT: Scenario = Scenario {
+    name: "clock-drift",
+    about: "all clocks drift within the bound, calendars jump, and a region server falls silent",
+    layout: Layout { clock_drift_ppm: DRIFT_PPM, ..Layout::SMALL },
+    faults: clock_drift,
+};
+
+fn clock_drift(random: &Random, layout: Layout) -> Vec<Fault> {
+    let ahead_ms = i64::try_from(random.in_range(0..400)).unwrap_or(0) - 200;
+    let set = |victim: Victim| Fault {
+        at: ms(random, 0..900),
+        lasts: ms(random, 500..4_000),
+        victim,
+        harm: Harm::SetClock(ahead_ms),
+    };
+    let mut faults = vec![set(owner(random, layout)), set(Victim::ActiveMaster)];
+    faults.push(match random.in_range(0..3) {
+        0 => pause::pause(random, owner(random, layout)),
+        1 => {
+            let cut = partition::cut(random, owner(random, layout));
+            let harm = Harm::Cut(Way::Both, crate::faults::Peers::Coordinators);
+            Fault { harm, ..cut }
+        }
+        _ => kill(owner(random, layout), ms(random, 300..900), ms(random, 500..2_000)),
+    });
+    if happens(random, 3) {
+        let at = ms(random, 300..2_500);
+        faults.push(kill(Victim::ActiveMaster, at, ms(random, 500..2_000)));
+    }
+    faults
+}

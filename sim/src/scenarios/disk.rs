@@ -1,0 +1,41 @@
+//! Disks that are slow, frozen or full, and syncs that fail.
+
+use basalt_runtime::Random;
+
+use super::{Scenario, coordinator, happens, ms, one_of, owner};
+use crate::faults::{Fault, Harm, Victim};
+use crate::plan::Layout;
+
+pub(super) const DISK_FAULTS: Scenario = Scenario {
+    name: "disk-faults",
+    about: "one to three processes see their disk slow, frozen, full or failing to sync",
+    layout: Layout::SMALL,
+    faults: disk_faults,
+};
+
+pub(super) fn trouble(random: &Random, victim: Victim) -> Fault {
+    let failing = u32::try_from(random.in_range(1..4)).unwrap_or(1);
+    let choices = [
+        Harm::SlowDisk,
+        Harm::FreezeDisk,
+        Harm::FullDisk,
+        Harm::FailSyncs(failing),
+        Harm::FailStoreSyncs(failing),
+    ];
+    let harm = one_of(random, &choices).unwrap_or(Harm::SlowDisk);
+    Fault { at: ms(random, 300..2_000), lasts: ms(random, 200..3_000), victim, harm }
+}
+
+fn disk_faults(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mut faults = vec![trouble(random, owner(random, layout))];
+    if happens(random, 4) {
+        faults.push(trouble(random, owner(random, layout)));
+    }
+    if happens(random, 4) {
+        faults.push(trouble(random, coordinator::member(random, layout)));
+    }
+    if happens(random, 3) {
+        faults.push(trouble(random, Victim::ActiveMaster));
+    }
+    faults
+}

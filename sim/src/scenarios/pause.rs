@@ -1,0 +1,38 @@
+//! A process is stopped for a while, shorter or longer than its lease and its session, and goes on.
+
+use basalt_runtime::Random;
+
+use super::{Scenario, happens, kill, ms, owner};
+use crate::faults::{Fault, Harm, Victim};
+use crate::plan::Layout;
+
+pub(super) const REGION_SERVER: Scenario = Scenario {
+    name: "pause-region-server",
+    about: "a region server is paused, often past its lease, and woken again",
+    layout: Layout::SMALL,
+    faults: region_server,
+};
+
+pub(super) const MASTER: Scenario = Scenario {
+    name: "pause-master",
+    about: "the active master is paused and woken again, perhaps during a recovery",
+    layout: Layout::SMALL,
+    faults: master,
+};
+
+pub(super) fn pause(random: &Random, victim: Victim) -> Fault {
+    Fault { at: ms(random, 300..900), lasts: ms(random, 200..5_000), victim, harm: Harm::Pause }
+}
+
+fn region_server(random: &Random, layout: Layout) -> Vec<Fault> {
+    vec![pause(random, owner(random, layout))]
+}
+
+fn master(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mut faults = vec![pause(random, Victim::ActiveMaster)];
+    if happens(random, 7) {
+        let kill_at = ms(random, 200..1_500);
+        faults.push(kill(owner(random, layout), kill_at, ms(random, 500..3_000)));
+    }
+    faults
+}

@@ -1,0 +1,34 @@
+//! What is sent to a process and by it takes up to 300 ms, and comes in any order on the way.
+
+use basalt_runtime::Random;
+
+use super::{Scenario, coordinator, happens, kill, ms, owner};
+use crate::faults::{Fault, Harm, Victim};
+use crate::plan::Layout;
+
+pub(super) const SLOW_LINKS: Scenario = Scenario {
+    name: "slow-links",
+    about: "one or two processes are reached slowly, and perhaps a region server is killed",
+    layout: Layout::SMALL,
+    faults: slow_links,
+};
+
+pub(super) fn slow(random: &Random, victim: Victim) -> Fault {
+    let harm = Harm::SlowLinks;
+    Fault { at: ms(random, 300..900), lasts: ms(random, 500..5_000), victim, harm }
+}
+
+fn slow_links(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mut faults = vec![slow(random, owner(random, layout))];
+    if happens(random, 5) {
+        faults.push(slow(random, coordinator::member(random, layout)));
+    }
+    if happens(random, 3) {
+        faults.push(slow(random, Victim::ActiveMaster));
+    }
+    if happens(random, 5) {
+        let at = ms(random, 300..2_000);
+        faults.push(kill(owner(random, layout), at, ms(random, 500..2_000)));
+    }
+    faults
+}

@@ -1,0 +1,39 @@
+//! A region server is believed dead that lives: its connections to the masters are reset and
+//! refused, while clients, the coordinator and the disk still reach it.
+
+use basalt_runtime::Random;
+
+use super::{Scenario, ms, owner};
+use crate::faults::{Fault, Harm, Peers, Way};
+use crate::plan::Layout;
+
+pub(super) const WRONG_HINT: Scenario = Scenario {
+    name: "wrong-hint",
+    about: "a region server is declared dead while it serves with a running lease",
+    layout: Layout::SMALL,
+    faults: wrong_hint,
+};
+
+pub(super) const UNAWARE: Scenario = Scenario {
+    name: "unaware-region-server",
+    about: "the same, and it cannot hear of its death: it is cut off from the coordinator too",
+    layout: Layout::SMALL,
+    faults: unaware,
+};
+
+fn wrong_hint(random: &Random, layout: Layout) -> Vec<Fault> {
+    vec![Fault {
+        at: ms(random, 300..900),
+        lasts: ms(random, 200..3_000),
+        victim: owner(random, layout),
+        harm: Harm::Refuse(Peers::Masters),
+    }]
+}
+
+/// Nothing but the end of its lease keeps it from serving.
+fn unaware(random: &Random, layout: Layout) -> Vec<Fault> {
+    let (victim, at, lasts) =
+        (owner(random, layout), ms(random, 300..900), ms(random, 1_500..3_000));
+    let both = [Harm::Cut(Way::Both, Peers::Coordinators), Harm::Refuse(Peers::Masters)];
+    both.map(|harm| Fault { at, lasts, victim: victim.clone(), harm }).into()
+}

@@ -1,0 +1,33 @@
+//! A paused region server wakes after its regions have been taken over, and its last append reaches
+//! the sealed log; then the new owners die before they have flushed.
+
+use std::time::Duration;
+
+use basalt_runtime::Random;
+
+use super::{Scenario, kill, ms, owner};
+use crate::faults::{Fault, Harm, Victim};
+use crate::plan::{self, Layout};
+
+pub(super) const ZOMBIE_APPEND: Scenario = Scenario {
+    name: "zombie-append",
+    about: "a log grows beyond its cut when its writer wakes, and is then recovered once more",
+    layout: Layout::SMALL,
+    faults: zombie_append,
+};
+
+/// A pause of 2.4 s at least is past the session (1.5 s) and the lease (0.75 s and its margin) that
+/// is waited for after that.
+const PAUSE_MS: std::ops::Range<u64> = 2_400..3_200;
+
+fn zombie_append(random: &Random, layout: Layout) -> Vec<Fault> {
+    let (at, lasts) = (ms(random, 300..900), ms(random, PAUSE_MS));
+    let mut faults = vec![Fault { at, lasts, victim: owner(random, layout), harm: Harm::Pause }];
+    // All of them: whoever took over is among them.
+    let killed_at = at + lasts + Duration::from_millis(5) + ms(random, 0..600);
+    for number in 0..layout.region_servers {
+        let victim = Victim::Named(plan::region_server(number));
+        faults.push(kill(victim, killed_at, ms(random, 300..1_000)));
+    }
+    faults
+}

@@ -1,0 +1,178 @@
+//! Many simulations: a process for each, as the operating system's clocks and randomness can be put
+//! under a seed once in a process.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::Context;
+use parking_lot::Mutex;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// The scenarios, by name.
+    pub scenarios: Vec<&'static str>,
+    /// The seeds of each.
+    pub seeds: Range<u64>,
+    /// How many processes run at a time.
+    pub jobs: usize,
+    /// What each is given besides.
+    pub arguments: Vec<String>,
+    /// Whether the rest of a scenario's seeds is left out once one was found wrong.
+    pub stop_at_first: bool,
+}
+
+/// One simulation that is over.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The scenario.
+    pub scenario: &'static str,
+    /// The seed.
+    pub seed: u64,
+    /// Whether everything held.
+    pub held: bool,
+    /// What it printed.
+    pub printed: String,
+}
+
+/// What came of a scenario's seeds.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// How many seeds were run.
+    pub runs: u64,
+    /// Those that were found wrong.
+    pub wrong: Vec<u64>,
+    /// The simulated time of all.
+    pub simulated: Duration,
+    /// Faults that were done.
+    pub faults: u64,
+    /// Writes that were acknowledged.
+    pub acknowledged: u64,
+    /// The longest time that a cluster took to come back.
+    pub recovered_ms_max: u64,
+    /// The longest that a region took for a write.
+    pub outage_ms_max: u64,
+}
+
+// === impl Sweep ===
+
+impl Sweep {
+    /// Runs all, telling each that was found wrong to `tell`.
+    ///
+    /// # Errors
+    /// A simulation cannot be started.
+    pub fn run(&self, mut tell: impl FnMut(&Run)) -> anyhow::Result<BTreeMap<&'static str, Tally>> {
+        let program = std::env::current_exe().context("who runs this")?;
+        let mut work = VecDeque::new();
+        for seed in self.seeds.clone() {
+            work.extend(self.scenarios.iter().map(|scenario| (*scenario, seed)));
+        }
+        let work = Mutex::new(work);
+        let mut tallies: BTreeMap<&'static str, Tally> = BTreeMap::new();
+        let (done, runs) = mpsc::sync_channel::<anyhow::Result<Run>>(self.jobs);
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                let (done, work, program) = (done.clone(), &work, &program);
+                scope.spawn(move || {
+                    loop {
+                        let Some((scenario, seed)) = work.lock().pop_front() else { return };
+                        if done.send(self.run_one(program, scenario, seed)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(done);
+            for run in runs {
+                let run = run?;
+                tallies.entry(run.scenario).or_default().add(&run);
+                if !run.held {
+                    tell(&run);
+                    if self.stop_at_first {
+                        work.lock().retain(|(scenario, _)| *scenario != run.scenario);
+                    }
+                }
+            }
+            Ok(tallies)
+        })
+    }
+
+    fn run_one(&self, program: &PathBuf, scenario: &'static str, seed: u64) -> anyhow::Result<Run> {
+        let mut command = Command::new(program);
+        command.args([scenario, "--seed", &seed.to_string()]).args(&self.arguments);
+        let Output { status, stdout, stderr } = command.output().context("a simulation")?;
+        let mut printed = String::from_utf8_lossy(&stdout).into_owned();
+        printed.push_str(&String::from_utf8_lossy(&stderr));
+        Ok(Run { scenario, seed, held: status.success(), printed })
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    /// The number behind `word` at the beginning of a line.
+    pub fn figure(&self, word: &str) -> Option<f64> {
+        let line = self.printed.lines().find_map(|line| line.strip_prefix(word))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
+    /// The invariants that did not hold, each once; or that the simulation came to no end.
+    pub fn broken(&self) -> Vec<String> {
+        let violations = self.printed.lines().filter_map(|line| line.strip_prefix("  broken "));
+        let mut names: Vec<String> =
+            violations.map(|line| line.split(": ").next().unwrap_or(line).to_owned()).collect();
+        names.sort();
+        names.dedup();
+        if names.is_empty() && !self.held {
+            let last = self.printed.lines().rfind(|line| line.starts_with("Error:"));
+            names.push(last.unwrap_or("it came to no end").to_owned());
+        }
+        names
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn add(&mut self, run: &Run) {
+        let figure = |word| run.figure(word).unwrap_or_default();
+        self.runs += 1;
+        self.simulated += Duration::from_secs_f64(figure("simulated "));
+        self.faults += figure("faults ") as u64;
+        self.acknowledged += figure("writes ") as u64;
+        self.recovered_ms_max = self.recovered_ms_max.max(figure("back after ") as u64);
+        self.outage_ms_max = self.outage_ms_max.max(figure("write outage at most ") as u64);
+        if !run.held {
+            self.wrong.push(run.seed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(held: bool, printed: &str) -> Run {
+        Run { scenario: "chaos", seed: 7, held, printed: printed.to_owned() }
+    }
+
+    #[test]
+    fn a_tally_sums_what_the_runs_printed() {
+        let mut tally = Tally::default();
+        tally.add(&run(true, "faults 2\nsimulated 6.500 s\nback after 900 ms\n"));
+        tally.add(&run(false, "faults 1\nsimulated 5.500 s\nback after 300 ms\n"));
+        assert_eq!((tally.runs, tally.faults, tally.recovered_ms_max), (2, 3, 900));
+        assert_eq!((tally.simulated, &tally.wrong[..]), (Duration::from_secs(12), &[7][..]));
+    }
+
+    #[test]
+    fn what_broke_is_named_once_each() {
+        let printed = "broken 3\n  broken one owner: a\n  broken rows: b\n  broken one owner: c\n";
+        assert_eq!(run(false, printed).broken(), ["one owner", "rows"]);
+        assert_eq!(run(false, "Error: no region\n").broken(), ["Error: no region"]);
+    }
+}

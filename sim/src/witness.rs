@@ -1,0 +1,193 @@
+//! What the roles tell of themselves while they run: the events of target `witness`, handed to the
+//! invariants in the order in which they happen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::invariants::{
+    BelowTheCut, OneMaster, OneOwner, OneProcedureEnd, SequenceIds, Violation, check_replay,
+};
+
+/// Takes in what the roles tell; a cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct Witness(Arc<Mutex<Seen>>);
+
+/// What a role told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    /// Which process it was.
+    pub(crate) process: Arc<str>,
+    /// When.
+    pub(crate) at: Duration,
+    /// What.
+    pub(crate) what: String,
+    /// The region, the server and the log, where it is about one.
+    pub(crate) region: String,
+    pub(crate) server: String,
+    /// The log's number, as a name or as a number.
+    pub(crate) log: String,
+    pub(crate) epoch: u64,
+    pub(crate) sequence_id: u64,
+    pub(crate) flushed: u64,
+    pub(crate) end: u64,
+    pub(crate) cut: u64,
+    pub(crate) took: Duration,
+    pub(crate) id: u64,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    one_owner: OneOwner,
+    below_the_cut: BelowTheCut,
+    sequence_ids: SequenceIds,
+    one_master: OneMaster,
+    one_end: OneProcedureEnd,
+    violations: Vec<Violation>,
+    active_master: Option<Arc<str>>,
+    last_opener: Option<Arc<str>>,
+    /// Regions opened since they were last asked for, and under which epoch.
+    opened: Vec<(String, u64)>,
+    count: u64,
+}
+
+/// The name of the process that a span is of.
+struct ProcessName(Arc<str>);
+
+/// Most violations of one run are the same one again.
+const VIOLATIONS_MAX: usize = 50;
+
+// === impl Witness ===
+
+impl Witness {
+    /// What was wrong.
+    pub(crate) fn violations(&self) -> Vec<Violation> {
+        self.0.lock().violations.clone()
+    }
+
+    /// How many events there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.lock().count
+    }
+
+    /// The process that took charge as master last.
+    pub(crate) fn active_master(&self) -> Option<Arc<str>> {
+        self.0.lock().active_master.clone()
+    }
+
+    /// The process that opened a region last.
+    pub(crate) fn last_opener(&self) -> Option<Arc<str>> {
+        self.0.lock().last_opener.clone()
+    }
+
+    /// The regions that were opened since this was last asked.
+    pub(crate) fn take_opened(&self) -> Vec<(String, u64)> {
+        std::mem::take(&mut self.0.lock().opened)
+    }
+
+    fn take_in(&self, told: &Told) {
+        let mut seen = self.0.lock();
+        seen.count += 1;
+        match told.what.as_str() {
+            "in charge" => seen.active_master = Some(Arc::clone(&told.process)),
+            "opened" => {
+                seen.last_opener = Some(Arc::clone(&told.process));
+                seen.opened.push((told.region.clone(), told.epoch));
+            }
+            _ => {}
+        }
+        let found = [
+            seen.one_owner.check(told),
+            seen.below_the_cut.check(told),
+            seen.sequence_ids.check(told),
+            check_replay(told),
+            seen.one_master.check(told),
+            seen.one_end.check(told),
+        ];
+        let room = VIOLATIONS_MAX.saturating_sub(seen.violations.len());
+        seen.violations.extend(found.into_iter().flatten().take(room));
+    }
+}
+
+impl<S> Layer<S> for Witness
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut name = NodeName(None);
+        attributes.record(&mut name);
+        if let (Some(name), Some(span)) = (name.0, context.span(id)) {
+            span.extensions_mut().insert(ProcessName(name.into()));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut told = Told { at: turmoil::sim_elapsed().unwrap_or_default(), ..Told::default() };
+        let scope = context.event_scope(event).into_iter().flatten();
+        for span in scope {
+            if let Some(ProcessName(name)) = span.extensions().get::<ProcessName>() {
+                told.process = Arc::clone(name);
+            }
+        }
+        event.record(&mut told);
+        self.take_in(&told);
+    }
+}
+
+impl Visit for Told {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "epoch" => self.epoch = value,
+            "sequence_id" => self.sequence_id = value,
+            "flushed" => self.flushed = value,
+            "end" => self.end = value,
+            "cut" => self.cut = value,
+            "took_us" => self.took = Duration::from_micros(value),
+            "id" => self.id = value,
+            "log" => self.log = value.to_string(),
+            _ => {}
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => value.clone_into(&mut self.what),
+            // A log is called `<server>.<number>`.
+            "log" => value.rsplit('.').next().unwrap_or(value).clone_into(&mut self.log),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        match field.name() {
+            "message" => self.what = format!("{value:?}"),
+            "region" => self.region = format!("{value:?}"),
+            "server" => self.server = format!("{value:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// Reads the name out of the span that turmoil puts around each process.
+struct NodeName(Option<String>);
+
+impl Visit for NodeName {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "name" {
+            self.0 = Some(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "name" {
+            self.0 = Some(format!("{value:?}").trim_matches('"').to_owned());
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Clients that write and read all regions of the table, and remember what they were told.
+//!
+//! Each region has a writer of its own, which never waits for another region (`writer.rs`). Some
+//! clients contend for counters (`counters.rs`), one scans (`scanner.rs`). It goes on until the
+//! faults are over; then each region must take a write and answer a read within a stated time
+//! ([`CALM_TIME_MAX`]), and at the end everything is read.
+
+mod counters;
+mod scanner;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use basalt_client::{
+    Connection, ConnectionConfig, RegistryConfig, RetryConfig, RowResult, Scan, Table,
+};
+use basalt_runtime::{Random, Seams};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::invariants::{AcknowledgedWrites, History, Violation, WholeRows};
+use crate::plan::{FAMILY, FAMILY_SECOND, table_name};
+use crate::trace::Trace;
+use counters::Contender;
+use writer::Writer;
+
+/// Until then, counted from the end of the last fault, each region takes a write and answers.
+pub const CALM_TIME_MAX: Duration = Duration::from_secs(15);
+/// For how long the load goes on after the faults, so that what was replayed is flushed.
+const CALM_LOAD: Duration = Duration::from_millis(1_500);
+/// The column that is written, in both families.
+const QUALIFIER: &[u8] = b"value";
+/// How long one attempt may take.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long an operation is tried that retries by itself.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many clients contend for counters.
+const CONTENDERS: u64 = 3;
+/// Counters are above the rows of the writers.
+const COUNTER_PREFIX: &str = "counter";
+
+/// How much is done.
+#[derive(Clone, Debug)]
+pub struct WorkloadConfig {
+    /// How the cluster is found.
+    pub registry: RegistryConfig,
+    /// How many regions the table has.
+    pub regions: u32,
+}
+
+/// A workload, and what it has seen so far.
+#[derive(Debug)]
+pub struct Workload {
+    config: WorkloadConfig,
+    trace: Trace,
+    writes: AcknowledgedWrites,
+    history: History,
+    rows: WholeRows,
+    seen: Mutex<Seen>,
+}
+
+/// What was seen, besides the writes.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// When all regions had taken a first write.
+    pub loading_since: Option<Duration>,
+    /// When the last fault was over.
+    pub calm_since: Option<Duration>,
+    /// Which process had each region when the load began.
+    pub servers: BTreeMap<u32, String>,
+    /// Attempts to write that may have been applied.
+    pub unknown: u64,
+    /// Attempts to write that were certainly not applied.
+    pub failed: u64,
+    /// The longest that each region took from the start of a write to its acknowledgement.
+    pub outages: BTreeMap<u32, Duration>,
+    /// How long after the last fault each region had taken a write and answered a read.
+    pub recovered: BTreeMap<u32, Duration>,
+    /// How many rows were read back under load.
+    pub reads: u64,
+    /// Regions that did not come back.
+    pub violations: Vec<Violation>,
+}
+
+// === impl Workload ===
+
+impl Workload {
+    /// A workload that has not begun.
+    pub fn new(config: WorkloadConfig, trace: &Trace) -> Self {
+        Self {
+            config,
+            trace: trace.clone(),
+            writes: AcknowledgedWrites::default(),
+            history: History::default(),
+            rows: WholeRows::default(),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// What was acknowledged.
+    pub fn writes(&self) -> &AcknowledgedWrites {
+        &self.writes
+    }
+
+    /// What was done to the counters.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Which rows were looked at as a whole.
+    pub fn rows(&self) -> &WholeRows {
+        &self.rows
+    }
+
+    /// What else was seen.
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().clone()
+    }
+
+    /// When the load began; cheap.
+    pub fn loading_since(&self) -> Option<Duration> {
+        self.seen.lock().loading_since
+    }
+
+    /// The faults are over.
+    pub fn calm_down(&self, now: Duration) {
+        self.seen.lock().calm_since.get_or_insert(now);
+    }
+
+    /// Runs all clients until the faults are over and everything has been read.
+    ///
+    /// # Errors
+    /// The cluster did not come to serve, or the table cannot be read at the end.
+    pub async fn run(self: Arc<Self>, seams: Seams) -> anyhow::Result<()> {
+        let table = self.table(&seams)?;
+        let mut writers: Vec<Writer> = (0..self.config.regions)
+            .map(|region| Writer::new(&self, table.clone(), random(&seams), region))
+            .collect();
+        futures::future::join_all(writers.iter_mut().map(Writer::write)).await;
+        let mut servers = BTreeMap::new();
+        for writer in &writers {
+            let location = table.locate(&writer.row(0)).await?;
+            servers.insert(writer.region, location.server.host.clone());
+        }
+        self.begin_loading(servers);
+        let mut contenders = Vec::new();
+        for _ in 0..CONTENDERS {
+            // A client of its own each, with nonces of its own.
+            contenders.push(Contender::new(&self, self.table(&seams)?, random(&seams)));
+        }
+        let scans = scanner::scan(&self, self.table(&seams)?, random(&seams));
+        let writes = futures::future::join_all(writers.iter_mut().map(Writer::write_until_calm));
+        let contend = futures::future::join_all(contenders.iter_mut().map(Contender::contend));
+        futures::future::join3(writes, contend, scans).await;
+        self.trace.record(format_args!("client: {} writes acknowledged", self.writes.count()));
+        if self.seen.lock().violations.is_empty() {
+            self.writes.check_all(&self.read_all(&table).await?);
+        }
+        Ok(())
+    }
+
+    fn table(&self, seams: &Seams) -> anyhow::Result<Table> {
+        let config = ConnectionConfig {
+            retry: RetryConfig {
+                operation_timeout: OPERATION_TIMEOUT,
+                attempt_timeout: ATTEMPT_TIMEOUT,
+                ..RetryConfig::default()
+            },
+            ..ConnectionConfig::new(self.config.registry.clone())
+        };
+        Ok(Connection::new(seams, config).table(&table_name()?))
+    }
+
+    /// From here on it counts.
+    fn begin_loading(&self, servers: BTreeMap<u32, String>) {
+        self.trace.record(format_args!("client: all regions take writes"));
+        let loading_since = turmoil::sim_elapsed();
+        *self.seen.lock() = Seen { loading_since, servers, ..Seen::default() };
+    }
+
+    /// How long the faults have been over, if they are.
+    fn calm_for(&self) -> Option<Duration> {
+        let since = self.seen.lock().calm_since?;
+        Some(turmoil::sim_elapsed().unwrap_or(since).saturating_sub(since))
+    }
+
+    /// Whether the load is over.
+    fn is_over(&self) -> bool {
+        self.calm_for().is_some_and(|calm| calm >= CALM_LOAD)
+    }
+
+    /// Whether the time for coming back is over.
+    fn is_late(&self) -> bool {
+        self.calm_for().is_some_and(|calm| calm > CALM_TIME_MAX)
+    }
+
+    fn report(&self, violation: Violation) {
+        self.seen.lock().violations.push(violation);
+    }
+
+    async fn read_all(&self, table: &Table) -> anyhow::Result<BTreeMap<Bytes, Bytes>> {
+        // Region by region, as a scan of all would have to be done within one operation's time.
+        let mut found = BTreeMap::new();
+        for region in 0..self.config.regions {
+            let scan = Scan::range(format!("{region:02}-"), format!("{region:02}."));
+            let rows = table.scan(scan).rows().await.context("reading all rows")?;
+            for row in &rows {
+                self.check_row(row);
+                if let (Some(key), Some(value)) = (row.row(), value(row, FAMILY)) {
+                    found.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+                }
+            }
+        }
+        self.trace.record(format_args!("client: {} rows read", found.len()));
+        Ok(found)
+    }
+
+    /// Looks whether a row of a writer is whole.
+    fn check_row(&self, row: &RowResult) {
+        let key = row.row().unwrap_or_default();
+        let is_counter = String::from_utf8_lossy(key).contains(COUNTER_PREFIX);
+        if !is_counter && !row.is_empty() {
+            self.rows.check(key, [value(row, FAMILY), value(row, FAMILY_SECOND)]);
+        }
+    }
+}
+
+fn value<'a>(row: &'a RowResult, family: &str) -> Option<&'a [u8]> {
+    row.value(family.as_bytes(), QUALIFIER)
+}
+
+fn random(seams: &Seams) -> Random {
+    Random::from_seed(seams.random.next_u64())
+}

@@ -135,11 +135,17 @@ impl FileSystem for HdfsFileSystem {
 
     async fn rename(&self, from: &Path, to: &Path) -> basalt_fs::Result<()> {
         let (source, target) = (self.resolve_for(from, "rename")?, self.resolve_for(to, "rename")?);
-        let renamed = self.name_node.rename(&source, &target).await;
-        renamed.map_err(|error| {
-            let path = if error.is_exception("FileAlreadyExistsException") { to } else { from };
-            file_error(path, "rename", error)
-        })
+        let Err(error) = self.name_node.rename(&source, &target).await else {
+            return Ok(());
+        };
+        // A file and a folder in its place have an exception that says many things.
+        let is_there = error.is_exception("FileAlreadyExistsException")
+            || (error.is_exception("IOException")
+                && self.name_node.file_info(&target).await.is_ok_and(|info| info.is_some()));
+        if is_there {
+            return Err(basalt_fs::Error::AlreadyExists { path: to.to_owned() });
+        }
+        Err(file_error(from, "rename", error))
     }
 
     async fn create_directories(&self, path: &Path) -> basalt_fs::Result<()> {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use basalt_runtime::Network;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use futures::future::{Either, join_all, select};
+use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
 use parking_lot::RwLock;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::block::{BlockRange, BlockReads};
 use super::connections::IdleConnections;
@@ -102,31 +102,30 @@ impl Shared {
         Ok((blocks, length))
     }
 
-    /// The most bytes that a DataNode has of a block that is being written. Asks all at once, and
-    /// waits for the others no longer than a read would, once one has answered.
+    /// The most bytes that a DataNode has of a block that is being written. Asks all at once; once
+    /// one has answered the others are waited for a moment only.
     async fn visible_length(&self, last: &pb::LocatedBlock) -> Result<u64> {
-        let asking = last.locations.iter().map(|node| async move {
-            let patience = self.reads.config.fence_patience;
-            let call = self.calls.visible_length(node, &last.block);
-            match tokio::time::timeout(patience.max(self.reads.config.hedge_after), call).await {
-                Ok(result) => result,
-                Err(_) => Err(Error::TimedOut {
-                    server: crate::data_node::transfer_address(node),
-                    what: "getReplicaVisibleLength",
-                    limit: patience,
-                }),
-            }
-        });
+        let nodes = self.health.order(&last.locations);
+        let asking = |node: pb::DatanodeInfo| async move {
+            self.calls.visible_length(&node, &last.block).await
+        };
+        let mut asking: FuturesUnordered<_> = nodes.into_iter().map(asking).collect();
+        // Each has its own timeout: this one only grows shorter.
+        let mut deadline = Instant::now() + 2 * self.calls.timeout;
         let (mut length, mut failed) = (None, None);
-        for answer in join_all(asking).await {
-            match answer {
-                Ok(bytes) => length = length.max(Some(bytes)),
+        while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
+            length = match answer {
+                Ok(bytes) => length.max(Some(bytes)),
                 // The block was begun, but this node has not made its replica.
                 Err(error) if error.is_exception("ReplicaNotFoundException") => {
-                    length = length.max(Some(0));
+                    length.max(Some(0))
                 }
-                Err(error) => failed = Some(error),
-            }
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            deadline = deadline.min(Instant::now() + self.reads.config.hedge_after);
         }
         match (length, failed) {
             (Some(length), _) => Ok(length),
@@ -256,7 +255,6 @@ impl FileReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::Instant;
 
     fn failure() -> Error {
         Error::Unreachable { server: "dn:1".into(), reason: "refused".into() }

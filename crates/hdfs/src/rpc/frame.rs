@@ -138,8 +138,7 @@ fn request_header(call: CallId, client: &ClientId) -> pb::RpcRequestHeader {
     pb::RpcRequestHeader {
         rpc_kind: Some(RPC_KIND),
         rpc_op: Some(RPC_OPERATION),
-        // Java writes its negative ids as the unsigned number with the same bits.
-        call_id: call.id as u32,
+        call_id: call.id,
         client_id: Bytes::copy_from_slice(client),
         retry_count: Some(call.retry),
     }
@@ -181,9 +180,9 @@ mod tests {
     fn a_call_has_the_bytes_that_hadoop_expects() {
         let mut output = BytesMut::new();
         put_preamble(Protocol::Client, "me", &[7; 16], &mut output);
-        // Kind 2, operation 0, call id −3 as an unsigned number, client id, retry −1 in zigzag.
+        // Kind 2, operation 0, call id −3 and retry −1 in zigzag, client id between them.
         let header =
-            [&b"\x08\x02\x10\x00\x18\xfd\xff\xff\xff\x0f\x22\x10"[..], &[7; 16], b"\x28\x01"]
+            [&b"\x08\x02\x10\x00\x18\x05\x22\x10"[..], &[7; 16], b"\x28\x01"]
                 .concat();
         let protocol = b"org.apache.hadoop.hdfs.protocol.ClientProtocol";
         let context = [&b"\x12\x04\x0a\x02me\x1a\x2e"[..], protocol].concat();

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use basalt_runtime::{Network, Shutdown};
@@ -40,6 +41,8 @@ pub(super) struct BlockWriter {
 pub(super) struct Progress {
     nodes: Mutex<Vec<NodeProgress>>,
     state: watch::Sender<State>,
+    /// The number of packets in the block, once the last one was sent.
+    packets: AtomicI64,
     health: NodeHealth,
     ack_timeout: Duration,
     slow_ack: Duration,
@@ -126,8 +129,9 @@ impl BlockWriter {
             packets.push(sender);
             let (progress, config) = (Arc::clone(&progress), Arc::clone(config));
             let writing = async move {
-                let error = stream.run(index, receiver, &progress, &config).await;
-                progress.fail(index, error);
+                if let Err(error) = stream.run(index, receiver, &progress, &config).await {
+                    progress.fail(index, error);
+                }
             };
             let close = close.clone();
             tokio::spawn(async move {
@@ -200,6 +204,9 @@ impl BlockWriter {
         self.progress.check()?;
         self.progress.sent(Instant::now());
         self.next_sequence += 1;
+        if is_last {
+            self.progress.packets.store(self.next_sequence, Ordering::Release);
+        }
         for sender in &self.packets {
             // Only a task that has failed, and said so, has dropped its end.
             sender.send(packet.clone()).await.map_err(|_| self.progress.failure())?;
@@ -243,6 +250,7 @@ impl Progress {
         Self {
             nodes: Mutex::new(nodes.collect()),
             state: watch::Sender::new(State { acknowledged: 0, failed: None }),
+            packets: AtomicI64::new(i64::MAX),
             health,
             ack_timeout: config.ack_timeout,
             slow_ack: config.slow_ack,
@@ -261,6 +269,12 @@ impl Progress {
         let nodes = self.nodes.lock();
         let oldest = nodes.get(index).and_then(|node| node.sent.front());
         oldest.is_some_and(|sent| now.saturating_duration_since(*sent) > self.ack_timeout)
+    }
+
+    /// Whether the node has acknowledged the last packet of the block.
+    pub(super) fn is_done(&self, index: usize) -> bool {
+        let packets = self.packets.load(Ordering::Acquire);
+        self.nodes.lock().get(index).is_some_and(|node| node.next >= packets)
     }
 
     /// A node has acknowledged a packet.

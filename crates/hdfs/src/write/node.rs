@@ -82,20 +82,21 @@ impl NodeStream {
         Ok(Self { node: node.clone(), server, stream, input })
     }
 
-    /// Sends packets and takes acknowledgements until either fails.
+    /// Sends packets and takes acknowledgements until either fails, or the last one of the block
+    /// is acknowledged: the DataNode closes the connection then.
     pub(super) async fn run(
         self,
         index: usize,
         packets: mpsc::Receiver<Bytes>,
         progress: &Progress,
         config: &HdfsConfig,
-    ) -> Error {
+    ) -> Result<()> {
         let Self { server, stream, input, .. } = self;
         let (reader, writer) = tokio::io::split(stream);
         tokio::select! {
             biased;
-            error = read_acks(reader, input, index, &server, progress, config.ack_timeout) => error,
-            error = write_packets(writer, packets, &server, config) => error,
+            ended = read_acks(reader, input, index, &server, progress, config.ack_timeout) => ended,
+            error = write_packets(writer, packets, &server, config) => Err(error),
         }
     }
 }
@@ -135,32 +136,25 @@ async fn read_acks(
     server: &Arc<str>,
     progress: &Progress,
     limit: Duration,
-) -> Error {
+) -> Result<()> {
     let mut look = interval(limit / LOOKS_PER_TIMEOUT);
     loop {
-        loop {
-            match take_delimited("acknowledgement", ACK_BYTES_MAX, &mut input) {
-                Ok(None) => break,
-                Ok(Some(ack)) => {
-                    if let Err(error) = take_ack(&ack, index, server, progress) {
-                        return error;
-                    }
-                }
-                Err(defect) => return bad(server, defect),
-            }
+        while let Some(ack) = take_delimited("acknowledgement", ACK_BYTES_MAX, &mut input)
+            .map_err(|defect| bad(server, defect))?
+        {
+            take_ack(&ack, index, server, progress)?;
+        }
+        if progress.is_done(index) {
+            return Ok(());
         }
         tokio::select! {
             biased;
             // Reading is cancel safe: what was read is in `input`.
-            read = read_more(server, &mut stream, &mut input) => {
-                if let Err(error) = read {
-                    return error;
-                }
-            }
+            read = read_more(server, &mut stream, &mut input) => read?,
             _ = look.tick() => {
                 if progress.is_overdue(index, Instant::now()) {
                     let server = Arc::clone(server);
-                    return Error::TimedOut { server, what: "acknowledging a packet", limit };
+                    return Err(Error::TimedOut { server, what: "acknowledging a packet", limit });
                 }
             }
         }

@@ -1,6 +1,7 @@
 #!/bin/bash
 # node.sh kill|freeze|thaw|start I: what happens to DataNode I (nn: to the NameNode).
-#   kill: SIGKILL; freeze, thaw: SIGSTOP, SIGCONT; start: a new process on the same data.
+#   kill: SIGKILL; freeze, thaw: SIGSTOP, SIGCONT; start: a new process on the same data, once
+#   the old one is gone; returns when it listens.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 [ $# = 2 ] || fail "usage: node.sh kill|freeze|thaw|start I"
@@ -10,8 +11,14 @@ case $1 in
   freeze) send "$name" STOP ;;
   thaw) send "$name" CONT ;;
   start)
-    running "$name" && exit 0
+    for _ in $(seq 50); do running "$name" || break; sleep 0.2; done
     renice -n 10 -p $$ >/dev/null
-    if [ "$name" = nn ]; then start_name_node; else start_data_node "$2"; fi ;;
+    if [ "$name" = nn ]; then
+      start_name_node
+      wait_port nn "$NAME_NODE_PORT"
+    else
+      start_data_node "$2"
+      wait_port "$name" "$(data_node_ipc_port "$2")"
+    fi ;;
   *) fail "no such action: $1" ;;
 esac

@@ -4,26 +4,20 @@
 //! choose; a result under a wrong id is refused with the right one in the message. Both may be at
 //! it at once: a DataNode gives its replica to the first, and the second steps back.
 
-use futures::StreamExt;
 use futures::future::join_all;
-use futures::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::Fence;
-use super::cut::{Asked, Decision, Member, Stopped, decide};
+use super::cut::{Asked, Decision, Member, REPLICAS_TO_CLOSE, decide};
 use crate::error::{Error, Result};
 use crate::pb;
 
 /// Closing a file whose last block is known.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Closing<'a> {
     pub(super) fence: &'a Fence,
+    pub(super) path: &'a str,
     pub(super) last: &'a pb::LocatedBlock,
-    /// The DataNodes that were taken over; empty if that was not tried or not possible.
-    pub(super) stopped: &'a [Stopped],
-    /// The length that taking over found.
-    pub(super) cut: Option<u64>,
 }
 
 /// An id that no recovery has.
@@ -32,33 +26,13 @@ const NO_RECOVERY: u64 = u64::MAX;
 // === impl Closing ===
 
 impl Closing<'_> {
-    /// Closes the file. Gives the length of its last block.
+    /// The id that the NameNode has given to the recovery.
     ///
     /// # Errors
-    /// Somebody else recovers the block, or too few of its DataNodes can be reached.
-    pub(super) async fn run(&self, path: &str) -> Result<u64> {
-        let recovery_id = self.recovery_id(path).await?;
-        let (found, asked) = self.begin(recovery_id).await?;
-        match decide(found, asked, self.cut) {
-            Decision::Keep { members, length } => {
-                self.finish(path, recovery_id, members, length).await?;
-                Ok(length)
-            }
-            Decision::Delete => {
-                self.commit(recovery_id, 0, true, Vec::new()).await?;
-                Ok(0)
-            }
-            Decision::Wait { reason } => {
-                Err(Error::GivenUp { path: path.into(), reason: reason.into() })
-            }
-        }
-    }
-
-    /// The id that the NameNode has given to the recovery.
-    async fn recovery_id(&self, path: &str) -> Result<u64> {
-        let closed = || Error::GivenUp { path: path.into(), reason: "it is closed".into() };
+    /// There is none, or it is not told to the likes of us.
+    pub(super) async fn recovery_id(&self) -> Result<u64> {
         match self.commit(NO_RECOVERY, 0, false, Vec::new()).await {
-            Ok(()) => Err(closed()),
+            Ok(()) => Err(self.given_up("it is closed")),
             Err(error) => {
                 let exception = error.exception().map(|exception| exception.first_line());
                 exception.and_then(recovery_id_in).ok_or(error)
@@ -66,56 +40,32 @@ impl Closing<'_> {
         }
     }
 
-    /// Asks the DataNodes for their replicas: those that were taken over, for the others are dead
-    /// or hung; all of them if none was. One is asked alone, first: of two recoveries that run at
-    /// once, with the same id, only one then gets it.
-    async fn begin(&self, recovery_id: u64) -> Result<(Vec<Member>, Asked)> {
-        let nodes = match self.stopped {
-            [] => self.fence.nodes(self.last),
-            stopped => stopped.iter().map(|stopped| stopped.node.clone()).collect(),
-        };
-        let ask = |node: pb::DatanodeInfo| async move {
-            let answer = self.fence.calls.begin_recovery(&node, self.last, recovery_id).await;
-            (node, answer)
-        };
-        let mut answers = Vec::new();
-        let mut rest = nodes.into_iter();
-        if !self.stopped.is_empty()
-            && let Some(first) = rest.next()
-        {
-            answers.push(ask(first).await);
-            step_back(&answers)?;
-        }
-        let config = &self.fence.config;
-        let mut asking: FuturesUnordered<_> = rest.map(ask).collect();
-        let mut deadline = Instant::now() + 2 * config.fence_step_timeout;
-        while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
-            if answer.1.is_ok() {
-                deadline = deadline.min(Instant::now() + config.fence_patience);
+    /// Closes the file with the replicas that are ours to recover. Gives the length of its last
+    /// block. `cut` is what taking over found.
+    ///
+    /// # Errors
+    /// There are too few.
+    pub(super) async fn run(
+        &self,
+        recovery_id: u64,
+        (found, asked): (Vec<Member>, Asked),
+        cut: Option<u64>,
+    ) -> Result<u64> {
+        match decide(found, asked, cut) {
+            Decision::Keep { members, length } => {
+                self.finish(recovery_id, members, length).await?;
+                Ok(length)
             }
-            answers.push(answer);
+            Decision::Delete => {
+                self.commit(recovery_id, 0, true, Vec::new()).await?;
+                Ok(0)
+            }
+            Decision::Wait { reason } => Err(self.given_up(reason)),
         }
-        step_back(&answers)?;
-        let answered = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
-        let asked = Asked { listed: self.last.locations.len(), answered };
-        let generation_stamp = self.last.block.generation_stamp;
-        let members = answers.into_iter().filter_map(|(node, answer)| {
-            let answer = answer.inspect_err(|error| debug!(%error, "a replica is left out"));
-            let replica = answer.ok().flatten()?;
-            let is_current = replica.block.generation_stamp >= generation_stamp;
-            is_current.then_some(Member { node, replica })
-        });
-        Ok((members.collect(), asked))
     }
 
     /// Cuts the replicas and tells the NameNode of those that have done it.
-    async fn finish(
-        &self,
-        path: &str,
-        recovery_id: u64,
-        members: Vec<Member>,
-        length: u64,
-    ) -> Result<()> {
+    async fn finish(&self, recovery_id: u64, members: Vec<Member>, length: u64) -> Result<()> {
         let pool_id = &self.last.block.pool_id;
         let updating = members.iter().map(|Member { node, replica }| async move {
             let calls = &self.fence.calls;
@@ -129,9 +79,8 @@ impl Closing<'_> {
                 Err(error) => debug!(%error, "a replica is left out"),
             }
         }
-        if kept.len() < self.last.locations.len().min(2) {
-            let reason = "too few replicas were cut".into();
-            return Err(Error::GivenUp { path: path.into(), reason });
+        if kept.len() < self.last.locations.len().min(REPLICAS_TO_CLOSE) {
+            return Err(self.given_up("too few replicas were cut"));
         }
         self.commit(recovery_id, length, false, kept).await
     }
@@ -155,13 +104,10 @@ impl Closing<'_> {
         };
         self.fence.name_node.commit_block_synchronization(&request).await
     }
-}
 
-/// Fails if another recovery has one of the replicas.
-fn step_back<T>(answers: &[(pb::DatanodeInfo, Result<T>)]) -> Result<()> {
-    let taken = answers.iter().filter_map(|(_, answer)| answer.as_ref().err());
-    let mut taken = taken.filter(|error| error.is_exception("RecoveryInProgressException"));
-    taken.next().map_or(Ok(()), |error| Err(error.clone()))
+    fn given_up(&self, reason: &str) -> Error {
+        Error::GivenUp { path: self.path.into(), reason: reason.into() }
+    }
 }
 
 /// The id in "The recovery id … does not match current recovery id N for block …".

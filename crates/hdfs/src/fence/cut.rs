@@ -14,20 +14,13 @@ pub enum Way {
     /// Each DataNode is told of a new writer, which never writes. By client protocols alone, so
     /// it works with Kerberos too; the file is closed later.
     TakeOver,
-    /// The block's recovery, which stops the writer as well, and closes the file.
+    /// The block's recovery, which stops the writer as well, and closes the file; if it cannot, as
+    /// happens under a writer at full speed, taking over is tried too.
     Close,
     /// First taking over, then closing. The one to choose.
     TakeOverAndClose,
     /// The NameNode's own recovery: seconds, and minutes after the loss of a machine.
     LeaseRecovery,
-}
-
-/// A DataNode that has stopped the writer.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Stopped {
-    pub(super) node: pb::DatanodeInfo,
-    /// How many bytes of its replica were acknowledged.
-    pub(super) length: u64,
 }
 
 /// A replica that takes part in the recovery of a block.
@@ -55,12 +48,6 @@ pub(super) struct Asked {
     pub(super) listed: usize,
     /// How many gave an answer, be it that they have no replica.
     pub(super) answered: usize,
-}
-
-/// The block's length when its writer was stopped on these DataNodes: any one of them has all that
-/// was acknowledged, and what only the longer ones have was not.
-pub(super) fn of_taken_over(stopped: &[Stopped]) -> Option<u64> {
-    stopped.iter().map(|stopped| stopped.length).min()
 }
 
 /// Decides as the recovery of HDFS does, but for two rules of ours: a file is closed on two
@@ -105,7 +92,7 @@ pub(super) fn decide(found: Vec<Member>, asked: Asked, cut: Option<u64>) -> Deci
 }
 
 /// A file is closed on so many replicas at least.
-const REPLICAS_TO_CLOSE: usize = 2;
+pub(super) const REPLICAS_TO_CLOSE: usize = 2;
 
 /// How far a replica can be relied on, the best first; nothing for those that do not count.
 fn rank(state: pb::ReplicaState) -> Option<u8> {
@@ -139,13 +126,6 @@ mod tests {
             Decision::Delete => "delete".to_owned(),
             Decision::Wait { .. } => "wait".to_owned(),
         }
-    }
-
-    #[test]
-    fn the_cut_is_the_shortest_replica_that_was_reached() {
-        let stopped = |length| Stopped { node: pb::DatanodeInfo::default(), length };
-        assert_eq!(of_taken_over(&[stopped(7), stopped(5)]), Some(5));
-        assert_eq!(of_taken_over(&[]), None);
     }
 
     #[test]

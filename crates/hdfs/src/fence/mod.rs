@@ -7,18 +7,22 @@
 //! cut        │ the shortest of those replicas: all that was ever acknowledged lies below
 //! close      │ the block's recovery, by us instead of by a DataNode at its next heartbeat
 //! ```
+//! The last three are done on each DataNode without waiting for the others.
+//!
 //! Why this is safe is told in `docs/hdfs.md`. In short: an acknowledgement needs every DataNode of
 //! the frozen list, so stopping one stops all; and each DataNode counts bytes as acknowledged before
 //! it says so, so each has all that was. That needs a writer which never mends a pipeline in place,
 //! as ours.
 //!
 //! No step waits for a DataNode that is dead: once one has stopped the writer, the others have
-//! [`HdfsConfig::fence_patience`]. What cannot be closed at once is closed by the NameNode's own
-//! recovery, later; the cut is good before that.
+//! [`HdfsConfig::fence_patience`]. A file that could not be closed is closed by the NameNode's own
+//! recovery, later; the cut is good before that if *every* DataNode was reached. One that only hung
+//! may come back with a shorter replica, and that recovery would cut the file to it: then the end of
+//! the recovery is waited for.
 
+mod ask;
 mod close;
 mod cut;
-mod take_over;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +39,8 @@ use crate::error::{Error, Result};
 use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
+use ask::{Asking, Questions};
 use close::Closing;
-use take_over::TakingOver;
 
 /// Takes files away from their writers.
 #[derive(Clone, Debug)]
@@ -62,6 +66,17 @@ pub struct Fenced {
     pub stopped_after: Duration,
     /// From the first call until the end.
     pub took: Duration,
+}
+
+/// What became of a writer.
+#[derive(Clone, Copy, Debug)]
+struct Stopped {
+    /// The length of the last block, in bytes, if the writer was stopped anywhere.
+    cut: Option<u64>,
+    /// It was stopped on every DataNode of the list, so no recovery makes the block shorter.
+    is_everywhere: bool,
+    is_closed: bool,
+    at: Instant,
 }
 
 /// Between two questions whether an ordinary recovery has closed the file.
@@ -92,14 +107,15 @@ impl Fence {
     /// Fences the file by `way`. May be done again, by anybody, at any time.
     ///
     /// # Errors
-    /// The file is missing, no NameNode answers, or none of the DataNodes of its last block does.
+    /// The file is missing, no NameNode answers, or too few of its DataNodes do: then it may not
+    /// even be frozen, and this is to be done again.
     pub(crate) async fn fence(&self, path: &str, way: Way) -> Result<Fenced> {
         let started = Instant::now();
-        let fenced = |length, is_closed, way, stopped: Instant| Fenced {
+        let fenced = |length, is_closed, way, stopped_at: Instant| Fenced {
             length,
             is_closed,
             way,
-            stopped_after: stopped - started,
+            stopped_after: stopped_at - started,
             took: started.elapsed(),
         };
         if self.freeze(path).await? {
@@ -112,38 +128,67 @@ impl Fence {
             // Closed meanwhile, or without a block that could still grow.
             _ => return Ok(fenced(located.file_length, true, Way::Closed, Instant::now())),
         };
-        if way == Way::LeaseRecovery {
-            let length = self.wait_until_closed(path).await?;
-            return Ok(fenced(length, true, way, Instant::now()));
-        }
-        let taking = TakingOver { fence: self, last: &last };
-        let stopped = if way == Way::Close { Vec::new() } else { taking.run().await };
-        let mut cut = cut::of_taken_over(&stopped);
-        let mut stopped_at = Instant::now();
-        let mut is_closed = false;
-        if way != Way::TakeOver {
-            let closing = Closing { fence: self, last: &last, stopped: &stopped, cut };
-            match closing.run(path).await {
-                Ok(closed) => (cut, is_closed) = (Some(closed), true),
-                Err(error) => info!(path, %error, "a file was not closed at once"),
-            }
-            if stopped.is_empty() {
-                stopped_at = Instant::now();
-            }
-        }
-        if cut.is_none() {
-            // A recovery that was begun before, and has not ended, has stopped the writer too.
-            cut = taking.under_recovery().await;
-            stopped_at = Instant::now();
-        }
-        let Some(cut) = cut else {
-            let length = self.wait_until_closed(path).await?;
-            return Ok(fenced(length, true, Way::LeaseRecovery, Instant::now()));
+        let stopped = match way {
+            Way::TakeOver | Way::TakeOverAndClose => self.stop(path, &last, true, way).await,
+            Way::Close => match self.stop(path, &last, false, way).await {
+                stopped if stopped.is_closed => stopped,
+                _ => self.stop(path, &last, true, way).await,
+            },
+            Way::LeaseRecovery | Way::Closed => Stopped::nowhere(),
         };
-        if !is_closed {
-            self.close_later(path);
+        match stopped.cut {
+            Some(cut) if stopped.is_closed => Ok(fenced(last.offset + cut, true, way, stopped.at)),
+            Some(cut) if stopped.is_everywhere => {
+                self.close_later(path);
+                Ok(fenced(last.offset + cut, false, way, stopped.at))
+            }
+            _ => {
+                let length = self.wait_until_closed(path).await?;
+                Ok(fenced(length, true, Way::LeaseRecovery, Instant::now()))
+            }
         }
-        Ok(fenced(last.offset + cut, is_closed, way, stopped_at))
+    }
+
+    /// Stops the writer, and closes the file unless `way` is not to.
+    async fn stop(
+        &self,
+        path: &str,
+        last: &pb::LocatedBlock,
+        take_over: bool,
+        way: Way,
+    ) -> Stopped {
+        let (asking, closing) = (Asking { fence: self, last }, Closing { fence: self, path, last });
+        let recovery_id = match way {
+            Way::TakeOver => None,
+            _ => closing.recovery_id().await.inspect_err(|error| not_closed(path, error)).ok(),
+        };
+        let listed = last.locations.len();
+        let answers = asking.ask(Questions { take_over, recovery_id }).await;
+        let mut stopped = Stopped {
+            cut: answers.stopped().min(),
+            is_everywhere: answers.are_all_stopped(listed),
+            is_closed: false,
+            at: Instant::now(),
+        };
+        if let Some(recovery_id) = recovery_id {
+            let members = answers.into_members(last);
+            match closing.run(recovery_id, members, stopped.cut).await {
+                Ok(length) => {
+                    (stopped.cut, stopped.is_closed) = (Some(length), true);
+                    return stopped;
+                }
+                Err(error) => not_closed(path, &error),
+            }
+        }
+        if !stopped.is_everywhere && way != Way::TakeOver {
+            // A recovery that was begun before, by us or another one, has stopped the writer too.
+            let answers = asking.ask_under_recovery().await;
+            if answers.are_all_stopped(listed) {
+                stopped.cut = answers.stopped().min();
+                stopped.is_everywhere = true;
+            }
+        }
+        stopped
     }
 
     /// The NameNode lets nobody else change the file from now on. True: it is closed.
@@ -199,9 +244,16 @@ impl Fence {
             warn!(path, "a fenced file stays open");
         });
     }
+}
 
-    /// The DataNodes of a block, those in trouble last.
-    fn nodes(&self, last: &pb::LocatedBlock) -> Vec<pb::DatanodeInfo> {
-        self.health.order(&last.locations)
+// === impl Stopped ===
+
+impl Stopped {
+    fn nowhere() -> Self {
+        Self { cut: None, is_everywhere: false, is_closed: false, at: Instant::now() }
     }
+}
+
+fn not_closed(path: &str, error: &Error) {
+    info!(path, %error, "a file was not closed at once");
 }

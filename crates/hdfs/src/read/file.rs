@@ -117,9 +117,7 @@ impl Shared {
             length = match answer {
                 Ok(bytes) => length.max(Some(bytes)),
                 // The block was begun, but this node has not made its replica.
-                Err(error) if error.is_exception("ReplicaNotFoundException") => {
-                    length.max(Some(0))
-                }
+                Err(error) if error.is_exception("ReplicaNotFoundException") => length.max(Some(0)),
                 Err(error) => {
                     failed = Some(error);
                     continue;

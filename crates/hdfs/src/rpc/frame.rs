@@ -181,9 +181,7 @@ mod tests {
         let mut output = BytesMut::new();
         put_preamble(Protocol::Client, "me", &[7; 16], &mut output);
         // Kind 2, operation 0, call id −3 and retry −1 in zigzag, client id between them.
-        let header =
-            [&b"\x08\x02\x10\x00\x18\x05\x22\x10"[..], &[7; 16], b"\x28\x01"]
-                .concat();
+        let header = [&b"\x08\x02\x10\x00\x18\x05\x22\x10"[..], &[7; 16], b"\x28\x01"].concat();
         let protocol = b"org.apache.hadoop.hdfs.protocol.ClientProtocol";
         let context = [&b"\x12\x04\x0a\x02me\x1a\x2e"[..], protocol].concat();
         let (header_bytes, context_bytes) = ([header.len() as u8], [context.len() as u8]);

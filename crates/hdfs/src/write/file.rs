@@ -52,8 +52,8 @@ pub struct FileWriter {
     _open: OpenFileGuard,
 }
 
-/// How often a block is begun anew when some of its DataNodes cannot be reached.
-const SET_UPS_MAX: usize = 5;
+/// Before the NameNode is asked again for a block when it had too few DataNodes.
+const FEW_NODES_PAUSE: Duration = Duration::from_millis(200);
 /// The pauses between two questions whether the file is closed; they double.
 const CLOSE_PAUSE_MIN: Duration = Duration::from_millis(2);
 const CLOSE_PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -226,30 +226,49 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Begins the next block on DataNodes that can be reached.
+    /// Begins the next block on DataNodes that can be reached. Where the NameNode has too few at
+    /// the moment, as right after the loss of some, it is asked again until the deadline of a call.
     async fn begin_block(&mut self) -> Result<BlockWriter> {
         let Shared { seams, config, name_node, health, .. } = &*self.shared;
+        let deadline = Instant::now() + config.call_deadline;
         let mut failed: Vec<pb::DatanodeInfo> = Vec::new();
-        let mut last_error = None;
-        for _ in 0..SET_UPS_MAX {
-            let located = self.add_block(&failed).await?;
+        loop {
+            let located = match self.add_block(&failed).await {
+                Err(Error::TooFewNodes { .. }) if Instant::now() < deadline => {
+                    sleep(FEW_NODES_PAUSE).await;
+                    // They may be back.
+                    failed.clear();
+                    continue;
+                }
+                added => added?,
+            };
             let client_name = name_node.client_name();
-            match BlockWriter::open(&seams.network, config, health, client_name, &located).await {
+            let nodes = match BlockWriter::open(
+                &seams.network,
+                config,
+                health,
+                client_name,
+                &located,
+            )
+            .await
+            {
                 SetUp::Ready(block) => {
                     name_node.check_lease(&self.path, self.file_id).await?;
                     return Ok(block);
                 }
-                SetUp::Failed(nodes) => {
-                    for (node, error) in nodes {
-                        health.failed(&node, &error);
-                        failed.push(node);
-                        last_error = Some(error);
-                    }
-                }
+                SetUp::Failed(nodes) => nodes,
+            };
+            for (node, error) in &nodes {
+                health.failed(node, error);
+                failed.push(node.clone());
             }
             name_node.abandon_block(&self.path, self.file_id, located.block).await?;
+            if let Some((_, error)) = nodes.into_iter().next()
+                && Instant::now() >= deadline
+            {
+                return Err(error);
+            }
         }
-        Err(last_error.unwrap_or_else(|| self.too_few(0)))
     }
 
     /// Asks for a block: without the nodes in trouble if enough others are left, else without
@@ -273,7 +292,14 @@ impl FileWriter {
             }
         }
         let added = name_node.add_block(&self.path, self.file_id, previous(), failed.to_vec());
-        let located = added.await?;
+        let located = match added.await {
+            // "could only be written to 0 of the 1 minReplication nodes"
+            Err(error) if error.is_exception("IOException") => {
+                debug!(%error, "the NameNode has no DataNode for a block");
+                return Err(self.too_few(0));
+            }
+            added => added?,
+        };
         if located.locations.len() < config.replicas_min {
             let nodes = located.locations.len();
             name_node.abandon_block(&self.path, self.file_id, located.block).await?;

@@ -33,6 +33,10 @@ fn config() -> HdfsConfig {
 
 /// A file system below a folder that nothing is in yet.
 async fn files_with(config: HdfsConfig, name: &str) -> HdfsFileSystem {
+    if let Ok(level) = std::env::var("BASALT_LOG") {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| basalt_runtime::init_telemetry(&level).unwrap());
+    }
     let root = format!("/basalt-tests/{name}");
     let all = HdfsFileSystem::new(&Seams::system(), config.clone(), Path::new("/")).unwrap();
     all.delete_directory(Path::new(&root)).await.unwrap();

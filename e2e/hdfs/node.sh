@@ -1,12 +1,14 @@
 #!/bin/bash
-# node.sh kill|freeze|thaw|start I: what happens to DataNode I (nn: to the NameNode).
+# node.sh kill|freeze|thaw|start|ensure I: what happens to DataNode I (nn: to the NameNode).
 #   kill: SIGKILL; freeze, thaw: SIGSTOP, SIGCONT; start: a new process on the same data, once
-#   the old one is gone; returns when it listens.
+#   the old one is gone; returns when it listens; ensure: start unless it runs.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
-[ $# = 2 ] || fail "usage: node.sh kill|freeze|thaw|start I"
+[ $# = 2 ] || fail "usage: node.sh kill|freeze|thaw|start|ensure I"
 if [ "$2" = nn ]; then name=nn; else name=dn$2; fi
 case $1 in
+  ensure)
+    if running "$name"; then send "$name" CONT; else exec "$0" start "$2"; fi ;;
   kill) send "$name" KILL ;;
   freeze) send "$name" STOP ;;
   thaw) send "$name" CONT ;;

@@ -44,10 +44,11 @@ pub struct HdfsConfig {
     pub avoid_node_for: Duration,
     /// How often the lease of open files is renewed. Default 10 s; others may take it after 60 s.
     pub lease_renewal: Duration,
-    /// How long one DataNode may take for one step of fencing. Default 1 s.
+    /// How long one DataNode may take for one step of fencing. Default 2 s: one that has just
+    /// started takes nearly 1 s for its first.
     pub fence_step_timeout: Duration,
-    /// How long fencing waits for further DataNodes once one has stopped the writer.
-    /// Default 250 ms.
+    /// How long fencing waits for further DataNodes once there are enough to close the file.
+    /// Default 100 ms.
     pub fence_patience: Duration,
 }
 
@@ -77,8 +78,8 @@ impl HdfsConfig {
             hedge_after: Duration::from_millis(50),
             avoid_node_for: Duration::from_secs(60),
             lease_renewal: Duration::from_secs(10),
-            fence_step_timeout: Duration::from_secs(1),
-            fence_patience: Duration::from_millis(250),
+            fence_step_timeout: Duration::from_secs(2),
+            fence_patience: Duration::from_millis(100),
         }
     }
 

@@ -17,6 +17,8 @@ use crate::pb;
 #[derive(Clone, Debug)]
 pub(crate) struct NodeHealth {
     troubled: Arc<Mutex<BTreeMap<Arc<str>, Trouble>>>,
+    /// Until when a node is asked last because another one answered first.
+    outrun: Arc<Mutex<BTreeMap<Arc<str>, Instant>>>,
     avoid_for: Duration,
 }
 
@@ -28,13 +30,16 @@ struct Trouble {
 
 /// How many DataNodes are remembered.
 const TROUBLED_MAX: usize = 1024;
+/// How long a node that was outrun is asked last: a disk that was busy for a moment shall not make
+/// all reads go over the network.
+const OUTRUN_FOR: Duration = Duration::from_secs(5);
 
 // === impl NodeHealth ===
 
 impl NodeHealth {
     /// Nothing is known yet; what becomes known is forgotten after `avoid_for`.
     pub(crate) fn new(avoid_for: Duration) -> Self {
-        Self { troubled: Arc::default(), avoid_for }
+        Self { troubled: Arc::default(), outrun: Arc::default(), avoid_for }
     }
 
     /// The node did not do what it was asked.
@@ -51,6 +56,16 @@ impl NodeHealth {
         }
     }
 
+    /// The node had not answered a read when another one, asked later, had.
+    pub(crate) fn outrun(&self, node: &pb::DatanodeInfo) {
+        let mut outrun = self.outrun.lock();
+        let now = Instant::now();
+        if outrun.len() >= TROUBLED_MAX {
+            outrun.retain(|_, until| *until > now);
+        }
+        outrun.insert(transfer_address(node), now + OUTRUN_FOR);
+    }
+
     /// The nodes that are better left out of a new block.
     pub(crate) fn avoided(&self) -> Vec<pb::DatanodeInfo> {
         let now = Instant::now();
@@ -63,10 +78,13 @@ impl NodeHealth {
     /// trouble last.
     pub(crate) fn order(&self, nodes: &[pb::DatanodeInfo]) -> Vec<pb::DatanodeInfo> {
         let now = Instant::now();
-        let troubled = self.troubled.lock();
+        let (troubled, outrun) = (self.troubled.lock(), self.outrun.lock());
         let mut ordered = nodes.to_vec();
         ordered.sort_by_key(|node| {
-            troubled.get(&transfer_address(node)).is_some_and(|trouble| trouble.until > now)
+            let address = transfer_address(node);
+            let is_troubled = troubled.get(&address).is_some_and(|trouble| trouble.until > now);
+            let is_outrun = outrun.get(&address).is_some_and(|until| *until > now);
+            (is_troubled, is_outrun)
         });
         ordered
     }
@@ -105,6 +123,9 @@ mod tests {
         let ordered = health.order(&nodes);
         assert_eq!(ordered, [node(2), node(3), node(1)]);
         assert_eq!(health.avoided(), [node(1)]);
+        health.outrun(&nodes[1]);
+        assert_eq!(health.order(&nodes), [node(3), node(2), node(1)]);
+        assert_eq!(health.avoided(), [node(1)], "new blocks may use one that was outrun");
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(health.order(&nodes), nodes);
         assert_eq!(health.avoided(), []);

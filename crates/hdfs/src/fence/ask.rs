@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::Fence;
-use super::cut::{Asked, Member};
+use super::cut::{Asked, Member, REPLICAS_TO_CLOSE};
 use crate::data_node::{Replica, transfer_address};
 use crate::error::{Error, Result};
 use crate::pb;
@@ -60,17 +60,22 @@ pub(super) struct Answers(Vec<Answer>);
 // === impl Asking ===
 
 impl Asking<'_> {
-    /// Asks all DataNodes at once. Waits for the others no longer than the patience lasts once one
-    /// has stopped the writer.
+    /// Asks all DataNodes at once. Once enough replicas are ours to close the file, the others are
+    /// waited for no longer than the patience lasts. Before that each may take its time: a replica
+    /// that was given to us after we went on would be nobody's until the recovery is started anew.
     pub(super) async fn ask(&self, questions: Questions) -> Answers {
-        self.gather(|node| self.ask_one(node, questions)).await
+        let enough = match questions.recovery_id {
+            Some(_) => self.last.locations.len().min(REPLICAS_TO_CLOSE),
+            None => self.last.locations.len(),
+        };
+        self.gather(enough, |node| self.ask_one(node, questions)).await
     }
 
     /// Asks the DataNodes to begin a recovery with the id of the past, which they refuse; but they
     /// stop the writer, if there is one, before they look at the id. So replicas are found that a
     /// recovery has begun with and not ended.
     pub(super) async fn ask_under_recovery(&self) -> Answers {
-        self.gather(|node| async move {
+        self.gather(self.last.locations.len(), |node| async move {
             let past = self.last.block.generation_stamp;
             let calls = &self.fence.calls;
             let mut stopped = None;
@@ -148,6 +153,7 @@ impl Asking<'_> {
 
     async fn gather<F: Future<Output = Answer>>(
         &self,
+        enough: usize,
         ask: impl Fn(pb::DatanodeInfo) -> F,
     ) -> Answers {
         let config = &self.fence.config;
@@ -157,20 +163,13 @@ impl Asking<'_> {
         // Each call has its own timeout: this one only grows shorter.
         let mut deadline = Instant::now() + 4 * config.fence_step_timeout;
         while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
-            if answer.is_reached() {
-                deadline = deadline.min(Instant::now() + config.fence_patience);
-            }
             answers.0.push(answer);
+            let ours = answers.0.iter().filter(|answer| matches!(answer.replica, Some(Some(_))));
+            if ours.count() == enough {
+                deadline = Instant::now() + config.fence_patience;
+            }
         }
         answers
-    }
-}
-
-// === impl Answer ===
-
-impl Answer {
-    fn is_reached(&self) -> bool {
-        self.stopped.is_some() || self.replica.is_some()
     }
 }
 

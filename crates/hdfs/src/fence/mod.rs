@@ -14,8 +14,8 @@
 //! it says so, so each has all that was. That needs a writer which never mends a pipeline in place,
 //! as ours.
 //!
-//! No step waits for a DataNode that is dead: once one has stopped the writer, the others have
-//! [`HdfsConfig::fence_patience`]. A file that could not be closed is closed by the NameNode's own
+//! No step waits for a DataNode that is dead: once there are enough to close the file, the others
+//! have [`HdfsConfig::fence_patience`]. A file that could not be closed is closed by the NameNode's own
 //! recovery, later; the cut is good before that if *every* DataNode was reached. One that only hung
 //! may come back with a shorter replica, and that recovery would cut the file to it: then the end of
 //! the recovery is waited for.

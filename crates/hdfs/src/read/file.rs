@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use basalt_runtime::Network;
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
 use parking_lot::RwLock;
@@ -143,8 +143,11 @@ impl Shared {
             result
         };
         let pause = self.reads.config.hedge_after;
-        match first_ok(nodes.into_iter().map(attempt), pause).await {
-            Ok(bytes) => Ok(bytes),
+        match first_ok(nodes.iter().cloned().map(attempt), pause).await {
+            Ok((winner, bytes)) => {
+                nodes.iter().take(winner).for_each(|node| self.health.outrun(node));
+                Ok(bytes)
+            }
             Err(last) => Err(no_replica(
                 range.located,
                 last.unwrap_or_else(|| Error::Unreachable {
@@ -157,17 +160,17 @@ impl Shared {
 }
 
 /// Runs attempts, the next one whenever one failed or `pause` has gone by, until one succeeds.
-/// Gives the last error if none does, and nothing if there were none.
+/// Gives its number and what it gave; or the last error if none succeeds, nothing if there were none.
 async fn first_ok<T>(
     attempts: impl Iterator<Item = impl Future<Output = Result<T>>>,
     pause: Duration,
-) -> Result<T, Option<Error>> {
-    let mut attempts = attempts;
+) -> Result<(usize, T), Option<Error>> {
+    let mut attempts = attempts.enumerate();
     let mut running = FuturesUnordered::new();
     let mut last = None;
     loop {
         match attempts.next() {
-            Some(attempt) => running.push(attempt),
+            Some((number, attempt)) => running.push(attempt.map(move |result| (number, result))),
             None if running.is_empty() => return Err(last),
             None => {}
         }
@@ -181,8 +184,8 @@ async fn first_ok<T>(
             running.next().await
         };
         match answer {
-            Some(Ok(value)) => return Ok(value),
-            Some(Err(error)) => last = Some(error),
+            Some((number, Ok(value))) => return Ok((number, value)),
+            Some((_, Err(error))) => last = Some(error),
             None => {}
         }
     }
@@ -259,7 +262,7 @@ mod tests {
     }
 
     /// Each attempt takes so many milliseconds and succeeds or not.
-    async fn first_of(attempts: &[(u64, bool)]) -> (Result<usize, Option<Error>>, Duration) {
+    async fn first_of(attempts: &[(u64, bool)]) -> (Result<(usize, usize), Option<Error>>, Duration) {
         let started = Instant::now();
         let attempts = attempts.iter().enumerate().map(|(index, (ms, succeeds))| async move {
             sleep(Duration::from_millis(*ms)).await;
@@ -272,12 +275,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_node_costs_a_short_pause_and_a_refusing_one_nothing() {
         let (first, took) = first_of(&[(10, true), (0, true)]).await;
-        assert_eq!((first.unwrap(), took.as_millis()), (0, 10));
+        assert_eq!((first.unwrap(), took.as_millis()), ((0, 0), 10));
         let (second, took) = first_of(&[(10_000, true), (10, true)]).await;
-        assert_eq!(second.unwrap(), 1);
+        assert_eq!(second.unwrap(), (1, 1));
         assert!(took < Duration::from_millis(65), "{took:?}");
         let (second, took) = first_of(&[(1, false), (10, true)]).await;
-        assert_eq!(second.unwrap(), 1);
+        assert_eq!(second.unwrap(), (1, 1));
         assert!(took < Duration::from_millis(15), "{took:?}");
     }
 

@@ -56,6 +56,11 @@ fn node(action: &str, number: usize) {
     assert!(status.success(), "{action} of DataNode {number}");
 }
 
+/// Starts the DataNodes that a test before has killed and not started again.
+fn all_nodes_run() {
+    (1..=3).for_each(|number| node("ensure", number));
+}
+
 /// Waits until the NameNode sees all three DataNodes, with the one that came back.
 async fn all_nodes_live(files: &HdfsFileSystem) {
     let deadline = Instant::now() + PATIENCE;

@@ -19,6 +19,9 @@ async fn main() -> Result<()> {
         anyhow::bail!("usage: log_writer CONF_FOLDER PATH FLUSHES_AT_ONCE");
     };
     let config = HdfsConfig::from_folder(Path::new(folder))?;
+    // All DataNodes have the block, also when the NameNode thinks one too busy for the moment: the
+    // tests are about what happens to one of three.
+    let config = HdfsConfig { replicas_min: config.replication as usize, ..config };
     let files = HdfsFileSystem::new(&Seams::system(), config, Path::new("/"))?;
     let result = write(&files, path, at_once.parse().context("FLUSHES_AT_ONCE")?).await;
     let error = result.err().map(|error| error.to_string()).unwrap_or_default();

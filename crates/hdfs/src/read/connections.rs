@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 /// Connections that nobody uses at the moment.
 #[derive(Default)]
-pub(super) struct IdleConnections(Mutex<BTreeMap<Arc<str>, Vec<(Instant, Stream)>>>);
+pub(super) struct IdleConnections(Mutex<BTreeMap<Arc<str>, Vec<Idle>>>);
+
+/// A connection, and since when nobody uses it.
+type Idle = (Instant, Stream);
 
 /// How long a connection is kept: less than a DataNode waits.
 const IDLE_MAX: Duration = Duration::from_secs(2);

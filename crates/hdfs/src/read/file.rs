@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use basalt_runtime::Network;
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt, StreamExt};
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use parking_lot::RwLock;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -262,7 +262,9 @@ mod tests {
     }
 
     /// Each attempt takes so many milliseconds and succeeds or not.
-    async fn first_of(attempts: &[(u64, bool)]) -> (Result<(usize, usize), Option<Error>>, Duration) {
+    async fn first_of(
+        attempts: &[(u64, bool)],
+    ) -> (Result<(usize, usize), Option<Error>>, Duration) {
         let started = Instant::now();
         let attempts = attempts.iter().enumerate().map(|(index, (ms, succeeds))| async move {
             sleep(Duration::from_millis(*ms)).await;

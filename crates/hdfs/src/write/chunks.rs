@@ -99,7 +99,8 @@ mod tests {
                 }
                 for Cut { offset, data } in cuts {
                     let offset = offset as usize;
-                    prop_assert!(offset % CHUNK_BYTES == 0 && data.len() <= DATA_BYTES_MAX);
+                    prop_assert!(offset.is_multiple_of(CHUNK_BYTES));
+                    prop_assert!(data.len() <= DATA_BYTES_MAX);
                     prop_assert!(offset <= written.len(), "no gap");
                     prop_assert_eq!(&data[..written.len() - offset], &written[offset..]);
                     written.truncate(offset);

@@ -7,7 +7,8 @@
 //! cut        │ the shortest of those replicas: all that was ever acknowledged lies below
 //! close      │ the block's recovery, by us instead of by a DataNode at its next heartbeat
 //! ```
-//! The last three are done on each DataNode without waiting for the others.
+//! Taking over and the beginning of the recovery follow each other on each DataNode, without waiting
+//! for the others.
 //!
 //! Why this is safe is told in `docs/hdfs.md`. In short: an acknowledgement needs every DataNode of
 //! the frozen list, so stopping one stops all; and each DataNode counts bytes as acknowledged before
@@ -15,10 +16,10 @@
 //! as ours.
 //!
 //! No step waits for a DataNode that is dead: once there are enough to close the file, the others
-//! have [`HdfsConfig::fence_patience`]. A file that could not be closed is closed by the NameNode's own
-//! recovery, later; the cut is good before that if *every* DataNode was reached. One that only hung
-//! may come back with a shorter replica, and that recovery would cut the file to it: then the end of
-//! the recovery is waited for.
+//! have [`HdfsConfig::fence_patience`]. A file that could not be closed is closed by the NameNode's
+//! own recovery, later; the cut is good before that if *every* DataNode was reached. One that only
+//! hung may come back with a shorter replica, and that recovery would cut the file to it: then the
+//! end of the recovery is waited for.
 
 mod ask;
 mod close;

@@ -160,7 +160,8 @@ impl Shared {
 }
 
 /// Runs attempts, the next one whenever one failed or `pause` has gone by, until one succeeds.
-/// Gives its number and what it gave; or the last error if none succeeds, nothing if there were none.
+/// Gives its number and what it gave; or the last error if none succeeds, nothing if there were
+/// none.
 async fn first_ok<T>(
     attempts: impl Iterator<Item = impl Future<Output = Result<T>>>,
     pause: Duration,

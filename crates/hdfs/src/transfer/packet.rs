@@ -240,7 +240,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packets_come_back(data in prop::collection::vec(any::<u8>(), 0..3000), offset in 0..u64::MAX >> 1) {
+        fn packets_come_back(
+            data in prop::collection::vec(any::<u8>(), 0..3000),
+            offset in 0..u64::MAX >> 1,
+        ) {
             let header = PacketHeader { offset, sequence: 9, is_last: false, sync: true };
             let whole = encode_packet(header, &data);
             let mut input = BytesMut::from(&whole[..]);
@@ -253,7 +256,11 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_noticed(data in prop::collection::vec(any::<u8>(), 1..2000), at: usize, bit in 0..8_u8) {
+        fn a_flipped_bit_is_noticed(
+            data in prop::collection::vec(any::<u8>(), 1..2000),
+            at: usize,
+            bit in 0..8_u8,
+        ) {
             let mut whole = BytesMut::from(&encode_packet(header(0, 0), &data)[..]);
             let start = whole.len() - data.len();
             whole[start + at % data.len()] ^= 1 << bit;

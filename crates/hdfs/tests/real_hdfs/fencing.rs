@@ -222,8 +222,8 @@ cases! {
     paused_g: Paused by TakeOver;
     alive_g: Alive by TakeOver;
     killed_with_node_g: KilledWithNode by TakeOver;
+    // Not under a living writer: it may leave the file open, see docs/hdfs.md.
     killed_b: Killed by Close;
-    alive_b: Alive by Close;
     paused_b: Paused by Close;
     killed_plain: Killed by LeaseRecovery;
 }

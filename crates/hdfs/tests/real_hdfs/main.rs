@@ -130,6 +130,13 @@ async fn what_is_synced_is_read_back_from_the_open_file_and_from_the_closed_one(
         let open = files.read_whole(Path::new("/log"), 1 << 30).await.unwrap();
         assert!(open[..] == written, "after {length} bytes");
     }
+    let started = Instant::now();
+    for number in 0..100 {
+        let bytes = pattern(100, number);
+        file.append_and_sync(bytes.clone()).await.unwrap();
+        written.extend_from_slice(&bytes);
+    }
+    println!("one flush after another: {:?} each", started.elapsed() / 100);
     assert_eq!(file.length(), written.len() as u64);
     file.close().await.unwrap();
     assert!(file.append(Bytes::from_static(b"more")).await.is_err());

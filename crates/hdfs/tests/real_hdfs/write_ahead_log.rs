@@ -26,7 +26,7 @@ async fn a_log_is_fenced_under_its_server_and_has_every_acknowledged_edit() {
     let files: SharedFileSystem = Arc::new(files("wal").await);
     let server: ServerName = "rs-0.demo,16020,1700000000000".parse().unwrap();
     files.create_directories(&paths::logs()).await.unwrap();
-    let config = WalConfig { roll_bytes: 200_000, ..WalConfig::default() };
+    let config = WalConfig { roll_bytes: 10_000, ..WalConfig::default() };
     let clock = Clock::new(SystemClock);
     let wal = Wal::create(Arc::clone(&files), &server, "test", config, clock).await.unwrap();
     let writing = tokio::spawn(async move {

@@ -1,6 +1,7 @@
 #!/bin/bash
 # run.sh [TEST...]: the tests of crates/hdfs against a real HDFS, which is started for them and
-# stopped after them (KEEP=1: it stays). RUNS: how often each case of fencing is run (default 20).
+# stopped after them (KEEP=1: it stays). BASALT_HDFS_RUNS: how often each case of fencing is run
+# (default 3).
 # Fails when HDFS does not come up, and when no test ran.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"

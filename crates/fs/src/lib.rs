@@ -43,14 +43,16 @@ pub struct DirectoryEntry {
     pub length: u64,
 }
 
-/// What [`FileSystem::seal`] found.
+/// What [`FileSystem::seal`] found. A writer that is gone implies a length that is final.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Seal {
-    /// The length of the file in bytes, final if `writer_gone`.
+    /// The length of the file in bytes: everything that was acknowledged before lies below.
     pub length: u64,
+    /// The length will never change, for no later append can be acknowledged. Where this is false
+    /// the file may still grow, and its length counts only after the writer's serving lease has
+    /// ended. A length that is final says nothing of the process: it may still answer reads.
+    pub is_final: bool,
     /// The writer is proved gone: its lock is free, on the file system of the same running kernel.
-    /// Where this is false the file may still grow, and its length counts only after the
-    /// writer's serving lease has ended.
     pub writer_gone: bool,
 }
 
@@ -125,6 +127,7 @@ pub trait FileSystem: Send + Sync + 'static {
         let mut file = self.create(&aside).await?;
         file.append(contents).await?;
         file.sync().await?;
+        file.close().await?;
         drop(file);
         self.rename(&aside, path).await?;
         match path.parent() {
@@ -161,6 +164,15 @@ pub trait AppendFile: Send + 'static {
     async fn append_and_sync(&mut self, bytes: Bytes) -> Result<()> {
         self.append(bytes).await?;
         self.sync().await
+    }
+
+    /// Ends the file: others may rely on its length. Nothing is appended afterwards. A file that is
+    /// dropped without this is ended too, but nobody is told when.
+    ///
+    /// # Errors
+    /// The file must be given up, as after [`AppendFile::sync`].
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
     }
 
     /// How many bytes have been appended.

@@ -433,7 +433,7 @@ fn seal_file(path: &Path, same_kernel: bool) -> Result<Seal> {
     file.sync_all().map_err(|e| Error::from_io(path, "sync", e))?;
     // The length is read after the lock was found free: before, it might still have grown.
     let length = file.metadata().map_err(|e| Error::from_io(path, "stat", e))?.len();
-    Ok(Seal { length, writer_gone })
+    Ok(Seal { length, is_final: writer_gone, writer_gone })
 }
 
 fn is_local(file: &File, path: &Path) -> Result<bool> {
@@ -539,7 +539,7 @@ mod tests {
         assert!(!held.writer_gone);
         drop(file);
         let free = files.seal(Path::new("/log"), files.boot_id()).await.unwrap();
-        assert_eq!(free, Seal { length: 3, writer_gone: true });
+        assert_eq!(free, Seal { length: 3, is_final: true, writer_gone: true });
         let elsewhere = files.seal(Path::new("/log"), "another boot").await.unwrap();
         assert!(!elsewhere.writer_gone, "a free lock proves nothing about another kernel");
     }

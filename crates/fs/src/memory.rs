@@ -222,10 +222,11 @@ impl FileSystem for MemoryFileSystem {
     async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal> {
         let disk = self.disk.lock();
         match disk.nodes.get(path) {
-            Some(Node::File(contents)) => Ok(Seal {
-                length: contents.bytes.len() as u64,
-                writer_gone: contents.holder.is_none() && writer_boot_id == BOOT_ID,
-            }),
+            Some(Node::File(contents)) => {
+                let writer_gone = contents.holder.is_none() && writer_boot_id == BOOT_ID;
+                let length = contents.bytes.len() as u64;
+                Ok(Seal { length, is_final: writer_gone, writer_gone })
+            }
             _ => Err(Error::NotFound { path: path.to_owned() }),
         }
     }

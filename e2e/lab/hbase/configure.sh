@@ -1,6 +1,7 @@
 #!/bin/bash
 # configure.sh: write the instance's conf/ folders (zk, hdfs, hbase) from the settings of env.sh.
-# up.sh calls it. More HBase properties: put <property> elements into $LAB/conf/extra.xml.
+# up.sh calls it. More properties: put <property> elements into $LAB/conf/extra.xml (HBase) and
+# $LAB/conf/extra-hdfs.xml (HDFS).
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 mkdir -p "$LAB"/conf/{zk,hdfs,hbase} "$LAB/data"
@@ -46,6 +47,7 @@ hdfs_site() {
     property dfs.namenode.avoid.write.stale.datanode true
     property dfs.namenode.stale.datanode.interval 20000
   fi
+  if [ -f "$LAB/conf/extra-hdfs.xml" ]; then cat "$LAB/conf/extra-hdfs.xml"; fi
 }
 
 hbase_site() {

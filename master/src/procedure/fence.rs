@@ -3,7 +3,9 @@
 //! The death is committed already. Renaming the folder keeps the server from making another log;
 //! then each log is sealed. A log whose lock is free ends where it ends. A log whose writer may
 //! still live ends where it is once the writer's lease is over: what is appended later is never
-//! acknowledged. The cuts are committed once, by making the node that holds them.
+//! acknowledged. Where sealing itself keeps later appends from being acknowledged, as on HDFS, a
+//! log is sealed once; the lease is waited for all the same, for its server may still answer reads.
+//! The cuts are committed once, by making the node that holds them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -44,12 +46,13 @@ pub(super) async fn fence(
     take_folder_away(&term.files, &recovery.server).await?;
     let folder = paths::fenced_logs(&recovery.server);
     let deadline = lease_end(term, &recovery.server);
+    let mut seals = Vec::new();
     let logs = loop {
         // Looked at before the lengths: what was acknowledged up to a proof, or up to the end of the
         // lease, lies below lengths that are taken after it.
         let is_proved = term.facts.lock().proved_dead.contains(&recovery.server);
         let lease_is_over = Instant::now() >= deadline;
-        let seals = seal_all(&term.files, &folder, &recovery.boot_id).await?;
+        seals = seal_all(&term.files, &folder, &recovery.boot_id, &seals).await?;
         if are_final(&seals, is_proved, lease_is_over) {
             break seals;
         }
@@ -130,15 +133,21 @@ async fn move_stragglers(files: &Files, live: &Path, fenced: &Path) -> Result<()
     Ok(files.delete_directory(live).await?)
 }
 
+/// Seals all logs, but for those whose length was found to be final `earlier`.
 async fn seal_all(
     files: &Files,
     folder: &Path,
     boot_id: &str,
+    earlier: &[(String, Seal)],
 ) -> Result<Vec<(String, Seal)>, StepError> {
     let entries = files.list(folder).await?;
     let logs = entries.into_iter().filter(|entry| !entry.is_directory).map(|entry| entry.name);
     let seals = logs.map(|name| async move {
-        let seal = files.seal(&folder.join(&name), boot_id).await?;
+        let sealed = earlier.iter().find(|(sealed, seal)| *sealed == name && seal.is_final);
+        let seal = match sealed {
+            Some((_, seal)) => *seal,
+            None => files.seal(&folder.join(&name), boot_id).await?,
+        };
         Ok::<_, StepError>((name, seal))
     });
     let seals: Vec<_> = seals.collect();
@@ -171,7 +180,8 @@ mod tests {
     use std::sync::Arc;
 
     fn seals(gone: &[bool]) -> Vec<(String, Seal)> {
-        gone.iter().map(|g| (String::new(), Seal { length: 1, writer_gone: *g })).collect()
+        let seal = |gone: &bool| Seal { length: 1, is_final: *gone, writer_gone: *gone };
+        gone.iter().map(|gone| (String::new(), seal(gone))).collect()
     }
 
     #[test]
@@ -182,6 +192,9 @@ mod tests {
         assert!(are_final(&seals(&[false]), true, false));
         assert!(are_final(&seals(&[false]), false, true));
         assert!(are_final(&seals(&[]), false, true));
+        let on_hdfs = Seal { length: 1, is_final: true, writer_gone: false };
+        let sealed = [(String::new(), on_hdfs)];
+        assert!(!are_final(&sealed, false, false), "its server may still answer reads");
     }
 
     #[tokio::test]

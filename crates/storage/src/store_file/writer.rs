@@ -246,6 +246,7 @@ impl StoreFileWriter {
         self.sink.put_raw(&trailer.to_bytes());
         let mut file = self.take_file()?;
         file.append_and_sync(self.sink.take()).await?;
+        file.close().await?;
         let length = file.length();
 
         let statistics = self.statistics;

@@ -120,7 +120,9 @@ impl Writer {
                 roll.set(Ok(()));
             }
             if close {
-                return self.write_mark().await;
+                self.write_mark().await?;
+                let path = self.current.path.clone();
+                return within(&self.maker, &path, self.current.file.close()).await;
             }
         }
     }
@@ -184,6 +186,7 @@ impl Writer {
         let number = self.current.number + 1;
         let next = self.maker.make(number).await?;
         self.shared.ledger.lock().open_file(number, next.path.clone());
+        // The old file is dropped: all in it is durable, and no edit waits until it is closed.
         self.current = next;
         Ok(())
     }

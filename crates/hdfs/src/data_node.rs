@@ -1,0 +1,142 @@
+//! A DataNode: its addresses, and calls to its IPC port.
+//!
+//! Each call has a connection of its own: they are made when a file is taken from its writer, to
+//! nodes that nothing else was asked of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_runtime::Network;
+use tokio::time::{Instant, timeout};
+
+use crate::error::{Error, Result};
+use crate::pb;
+use crate::rpc::frame::{CallId, ClientId};
+use crate::rpc::{Connection, ConnectionOptions, Protocol};
+
+/// Makes calls to the IPC ports of DataNodes.
+#[derive(Clone, Debug)]
+pub(crate) struct DataNodeCalls {
+    pub(crate) network: Network,
+    pub(crate) user: Arc<str>,
+    /// How long connecting may take.
+    pub(crate) connect_timeout: Duration,
+    /// How long a call may take, connecting included.
+    pub(crate) timeout: Duration,
+}
+
+/// The replica that a DataNode has of a block under recovery.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Replica {
+    /// What was known of it before the recovery began.
+    pub(crate) state: pb::ReplicaState,
+    /// Its id, generation stamp and length.
+    pub(crate) block: pb::Block,
+}
+
+/// Where blocks are read and written, as `host:port`.
+pub(crate) fn transfer_address(node: &pb::DatanodeInfo) -> Arc<str> {
+    address(&node.id.ip_address, node.id.transfer_port)
+}
+
+/// Where calls are made, as `host:port`.
+fn ipc_address(node: &pb::DatanodeInfo) -> Arc<str> {
+    address(&node.id.ip_address, node.id.ipc_port)
+}
+
+fn address(host: &str, port: u32) -> Arc<str> {
+    let is_v6 = host.contains(':');
+    if is_v6 { format!("[{host}]:{port}").into() } else { format!("{host}:{port}").into() }
+}
+
+// === impl DataNodeCalls ===
+
+impl DataNodeCalls {
+    /// How many bytes of a replica its node has acknowledged. The node refuses a block with a
+    /// newer generation stamp than its own.
+    pub(crate) async fn visible_length(
+        &self,
+        node: &pb::DatanodeInfo,
+        block: &pb::ExtendedBlock,
+    ) -> Result<u64> {
+        let request = pb::GetReplicaVisibleLengthRequest { block: block.clone() };
+        let method = "getReplicaVisibleLength";
+        let response: pb::GetReplicaVisibleLengthResponse =
+            self.call(node, Protocol::ClientDataNode, method, &request).await?;
+        Ok(response.length)
+    }
+
+    /// Stops the writer of a replica and gives it to this recovery; nothing if there is none.
+    pub(crate) async fn begin_recovery(
+        &self,
+        node: &pb::DatanodeInfo,
+        block: &pb::LocatedBlock,
+        recovery_id: u64,
+    ) -> Result<Option<Replica>> {
+        // The tokens are for clients; between DataNodes this field is empty.
+        let block = pb::LocatedBlock { token: pb::Token::default(), ..block.clone() };
+        let recovering = pb::RecoveringBlock { new_generation_stamp: recovery_id, block };
+        let request = pb::InitReplicaRecoveryRequest { block: recovering };
+        let method = "initReplicaRecovery";
+        let response: pb::InitReplicaRecoveryResponse =
+            self.call(node, Protocol::InterDataNode, method, &request).await?;
+        let state = response.state();
+        let replica = response.block.map(|block| Replica { state, block });
+        Ok(replica.filter(|_| response.replica_found))
+    }
+
+    /// Ends the recovery of a replica: it has `length` bytes from now on, and is final. Gives the
+    /// storage that it lies in.
+    pub(crate) async fn finish_recovery(
+        &self,
+        node: &pb::DatanodeInfo,
+        pool_id: &str,
+        replica: &Replica,
+        recovery_id: u64,
+        length: u64,
+    ) -> Result<String> {
+        let block = pb::ExtendedBlock {
+            pool_id: pool_id.to_owned(),
+            block_id: replica.block.block_id,
+            generation_stamp: replica.block.generation_stamp,
+            bytes: Some(replica.block.bytes()),
+        };
+        let request = pb::UpdateReplicaUnderRecoveryRequest {
+            block,
+            recovery_id,
+            new_length: length,
+            new_block_id: Some(replica.block.block_id),
+        };
+        let method = "updateReplicaUnderRecovery";
+        let response: pb::UpdateReplicaUnderRecoveryResponse =
+            self.call(node, Protocol::InterDataNode, method, &request).await?;
+        Ok(response.storage_uuid().to_owned())
+    }
+
+    async fn call<M: prost::Message + Default>(
+        &self,
+        node: &pb::DatanodeInfo,
+        protocol: Protocol,
+        method: &'static str,
+        request: &impl prost::Message,
+    ) -> Result<M> {
+        let server = ipc_address(node);
+        let deadline = Instant::now() + self.timeout;
+        let options = ConnectionOptions {
+            protocol,
+            user: Arc::clone(&self.user),
+            client: ClientId::default(),
+            connect_timeout: self.connect_timeout.min(self.timeout),
+            write_timeout: self.timeout,
+        };
+        let connecting = Connection::open(&self.network, Arc::clone(&server), &options);
+        let connection = match timeout(self.timeout, connecting).await {
+            Ok(connection) => connection?,
+            Err(_) => {
+                return Err(Error::TimedOut { server, what: "connecting", limit: self.timeout });
+            }
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        connection.call(CallId { id: 0, retry: 0 }, method, request, left).await
+    }
+}

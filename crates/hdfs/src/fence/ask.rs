@@ -1,0 +1,227 @@
+//! Stops the writer of a block on each of its DataNodes.
+//!
+//! *Taking over*: the request of a client that mends its pipeline, under the generation stamp that
+//! the NameNode has already. The DataNode interrupts the writer and waits until it has ended, cuts
+//! the replica to what it acknowledged, and answers. The connection is closed then; the replica
+//! stays as it is.
+//!
+//! *Beginning a recovery*: the request of a DataNode that recovers the block. It stops a writer too,
+//! and gives the replica to this recovery alone. It follows at once on each DataNode that was taken
+//! over, for the NameNode gives the same recovery to a DataNode at its next heartbeat, and whoever
+//! asks first gets the replica.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::debug;
+
+use super::Fence;
+use super::cut::{Asked, Member, REPLICAS_TO_CLOSE};
+use crate::data_node::{Replica, transfer_address};
+use crate::error::{Error, Result};
+use crate::pb;
+use crate::rpc::connect;
+use crate::transfer::operation::{WriteBlock, lost, read_response};
+
+/// Asking the DataNodes of the last block of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking<'a> {
+    pub(super) fence: &'a Fence,
+    pub(super) last: &'a pb::LocatedBlock,
+}
+
+/// What a DataNode is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Questions {
+    /// To take the new writer.
+    pub(super) take_over: bool,
+    /// To begin the recovery with this id.
+    pub(super) recovery_id: Option<u64>,
+}
+
+/// What a DataNode did.
+#[derive(Debug)]
+pub(super) struct Answer {
+    node: pb::DatanodeInfo,
+    /// The writer is stopped, and so many bytes of the replica are acknowledged.
+    stopped: Option<u64>,
+    /// The replica is ours to recover; the inner nothing: there is none.
+    replica: Option<Option<Replica>>,
+}
+
+/// What all of them did.
+#[derive(Debug, Default)]
+pub(super) struct Answers(Vec<Answer>);
+
+// === impl Asking ===
+
+impl Asking<'_> {
+    /// Asks all DataNodes at once. Once enough replicas are ours to close the file, the others are
+    /// waited for no longer than the patience lasts. Before that each may take its time: a replica
+    /// that was given to us after we went on would be nobody's until the recovery is started anew.
+    pub(super) async fn ask(&self, questions: Questions) -> Answers {
+        let enough = match questions.recovery_id {
+            Some(_) => self.last.locations.len().min(REPLICAS_TO_CLOSE),
+            None => self.last.locations.len(),
+        };
+        self.gather(enough, |node| self.ask_one(node, questions)).await
+    }
+
+    /// Asks the DataNodes to begin a recovery with the id of the past, which they refuse; but they
+    /// stop the writer, if there is one, before they look at the id. So replicas are found that a
+    /// recovery has begun with and not ended.
+    pub(super) async fn ask_under_recovery(&self) -> Answers {
+        self.gather(self.last.locations.len(), |node| async move {
+            let past = self.last.block.generation_stamp;
+            let calls = &self.fence.calls;
+            let mut stopped = None;
+            if let Err(error) = calls.begin_recovery(&node, self.last, past).await {
+                debug!(node = %transfer_address(&node), %error, "asked with an id of the past");
+                if is_refused_after_stopping(&error) {
+                    stopped = calls.visible_length(&node, &self.last.block).await.ok();
+                }
+            }
+            Answer { node, stopped, replica: None }
+        })
+        .await
+    }
+
+    async fn ask_one(&self, node: pb::DatanodeInfo, questions: Questions) -> Answer {
+        let server = transfer_address(&node);
+        let failed = |error: &Error| debug!(node = %server, %error, "a DataNode refused a fence");
+        let stopped = match questions.take_over {
+            true => self.stop(&node).await.inspect_err(failed).ok(),
+            false => None,
+        };
+        let replica = match questions.recovery_id {
+            Some(id) => {
+                let begun = self.fence.calls.begin_recovery(&node, self.last, id).await;
+                begun.inspect_err(failed).ok()
+            }
+            None => None,
+        };
+        Answer { node, stopped, replica }
+    }
+
+    /// Stops the writer on one DataNode. Gives the number of bytes that it acknowledged.
+    async fn stop(&self, node: &pb::DatanodeInfo) -> Result<u64> {
+        match self.announce(node).await {
+            // Seen in the experiment, once, with a writer at full speed. It also is the answer of a
+            // DataNode whose replica has no writer any more.
+            Err(Error::Lost { .. }) => self.announce(node).await?,
+            result => result?,
+        }
+        self.fence.calls.visible_length(node, &self.last.block).await
+    }
+
+    async fn announce(&self, node: &pb::DatanodeInfo) -> Result<()> {
+        let server = transfer_address(node);
+        let limit = self.fence.config.fence_step_timeout;
+        let announcing = self.announce_to(&server, node);
+        let timed_out =
+            |_| Error::TimedOut { server: Arc::clone(&server), what: "taking a block over", limit };
+        timeout(limit, announcing).await.map_err(timed_out)?
+    }
+
+    async fn announce_to(&self, server: &Arc<str>, node: &pb::DatanodeInfo) -> Result<()> {
+        let Fence { network, config, name_node, .. } = self.fence;
+        let mut stream = connect(network, server, config.connect_timeout).await?;
+        let index = self.last.locations.iter().position(|other| other.id.uuid == node.id.uuid);
+        let storage_type = index.and_then(|index| self.last.storage_types.get(index));
+        // The DataNode sets this many bytes aside for the replica.
+        let bytes = Some(config.block_bytes);
+        let block = pb::ExtendedBlock { bytes, ..self.last.block.clone() };
+        let request = WriteBlock {
+            block: &block,
+            token: &self.last.token,
+            client_name: name_node.client_name(),
+            stage: pb::op_write_block::Stage::PipelineSetupStreamingRecovery,
+            bytes_received_max: i64::MAX as u64,
+            storage_type: storage_type.and_then(|kind| pb::StorageType::try_from(*kind).ok()),
+            storage_id: index.and_then(|index| self.last.storage_ids.get(index).cloned()),
+        };
+        let (mut output, mut input) = (BytesMut::new(), BytesMut::new());
+        request.put(&mut output);
+        stream.write_all(&output).await.map_err(|error| lost(server, error))?;
+        read_response(server, &mut stream, &mut input).await?;
+        Ok(())
+    }
+
+    async fn gather<F: Future<Output = Answer>>(
+        &self,
+        enough: usize,
+        ask: impl Fn(pb::DatanodeInfo) -> F,
+    ) -> Answers {
+        let config = &self.fence.config;
+        let nodes = self.fence.health.order(&self.last.locations);
+        let mut asking: FuturesUnordered<_> = nodes.into_iter().map(ask).collect();
+        let mut answers = Answers::default();
+        // Each call has its own timeout: this one only grows shorter.
+        let mut deadline = Instant::now() + 4 * config.fence_step_timeout;
+        while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
+            answers.0.push(answer);
+            let ours = answers.0.iter().filter(|answer| matches!(answer.replica, Some(Some(_))));
+            if ours.count() == enough {
+                deadline = Instant::now() + config.fence_patience;
+            }
+        }
+        answers
+    }
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// The lengths of the replicas whose writer is stopped.
+    pub(super) fn stopped(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().filter_map(|answer| answer.stopped)
+    }
+
+    /// Whether the writer is stopped on each of the `listed` DataNodes.
+    pub(super) fn are_all_stopped(&self, listed: usize) -> bool {
+        self.stopped().count() == listed
+    }
+
+    /// The replicas that are ours to recover, and how many DataNodes have answered that.
+    pub(super) fn into_members(self, last: &pb::LocatedBlock) -> (Vec<Member>, Asked) {
+        let answered = self.0.iter().filter(|answer| answer.replica.is_some()).count();
+        let members = self.0.into_iter().filter_map(|answer| {
+            let replica = answer.replica.flatten()?;
+            let is_current = replica.block.generation_stamp >= last.block.generation_stamp;
+            is_current.then_some(Member { node: answer.node, replica })
+        });
+        (members.collect(), Asked { listed: last.locations.len(), answered })
+    }
+}
+
+/// Whether a DataNode has refused a recovery for a reason that it looks at only after it has
+/// stopped the writer: not for want of rights, and not because the writer would not end.
+fn is_refused_after_stopping(error: &Error) -> bool {
+    error.is_exception("RecoveryInProgressException")
+        || error.exception().is_some_and(|exception| {
+            exception.is("IOException") && !exception.message.contains("Join on writer")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RemoteException;
+
+    #[test]
+    fn only_a_refusal_after_the_stop_proves_the_stop() {
+        let refused = |class: &str, message: &str| {
+            let exception = RemoteException { class: class.into(), message: message.into() };
+            let error = Error::Remote { server: "dn:1".into(), method: "x", exception };
+            is_refused_after_stopping(&error)
+        };
+        assert!(refused("java.io.IOException", "replica.getGenerationStamp() >= recoveryId = 7"));
+        assert!(refused("org.apache.hadoop.hdfs.protocol.RecoveryInProgressException", ""));
+        assert!(!refused("java.io.IOException", "Join on writer thread t timed out"));
+        assert!(!refused("org.apache.hadoop.security.authorize.AuthorizationException", ""));
+    }
+}

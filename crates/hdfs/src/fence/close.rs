@@ -1,0 +1,132 @@
+//! Closes a file by recovering its last block ourselves.
+//!
+//! The NameNode has given the recovery an id, which it tells nobody but the DataNode that it will
+//! choose; a result under a wrong id is refused with the right one in the message. Both may be at
+//! it at once: a DataNode gives its replica to the first, and the second steps back.
+
+use futures::future::join_all;
+use tracing::debug;
+
+use super::Fence;
+use super::cut::{Asked, Decision, Member, REPLICAS_TO_CLOSE, decide};
+use crate::error::{Error, Result};
+use crate::pb;
+
+/// Closing a file whose last block is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closing<'a> {
+    pub(super) fence: &'a Fence,
+    pub(super) path: &'a str,
+    pub(super) last: &'a pb::LocatedBlock,
+}
+
+/// An id that no recovery has.
+const NO_RECOVERY: u64 = u64::MAX;
+
+// === impl Closing ===
+
+impl Closing<'_> {
+    /// The id that the NameNode has given to the recovery.
+    ///
+    /// # Errors
+    /// There is none, or it is not told to the likes of us.
+    pub(super) async fn recovery_id(&self) -> Result<u64> {
+        match self.commit(NO_RECOVERY, 0, false, Vec::new()).await {
+            Ok(()) => Err(self.given_up("it is closed")),
+            Err(error) => {
+                let exception = error.exception().map(|exception| exception.first_line());
+                exception.and_then(recovery_id_in).ok_or(error)
+            }
+        }
+    }
+
+    /// Closes the file with the replicas that are ours to recover. Gives the length of its last
+    /// block. `cut` is what taking over found.
+    ///
+    /// # Errors
+    /// There are too few.
+    pub(super) async fn run(
+        &self,
+        recovery_id: u64,
+        (found, asked): (Vec<Member>, Asked),
+        cut: Option<u64>,
+    ) -> Result<u64> {
+        match decide(found, asked, cut) {
+            Decision::Keep { members, length } => {
+                self.finish(recovery_id, members, length).await?;
+                Ok(length)
+            }
+            Decision::Delete => {
+                self.commit(recovery_id, 0, true, Vec::new()).await?;
+                Ok(0)
+            }
+            Decision::Wait { reason } => Err(self.given_up(reason)),
+        }
+    }
+
+    /// Cuts the replicas and tells the NameNode of those that have done it.
+    async fn finish(&self, recovery_id: u64, members: Vec<Member>, length: u64) -> Result<()> {
+        let pool_id = &self.last.block.pool_id;
+        let updating = members.iter().map(|Member { node, replica }| async move {
+            let calls = &self.fence.calls;
+            let updated = calls.finish_recovery(node, pool_id, replica, recovery_id, length).await;
+            updated.map(|storage| (node.id.clone(), storage))
+        });
+        let mut kept = Vec::new();
+        for updated in join_all(updating).await {
+            match updated {
+                Ok(target) => kept.push(target),
+                Err(error) => debug!(%error, "a replica is left out"),
+            }
+        }
+        if kept.len() < self.last.locations.len().min(REPLICAS_TO_CLOSE) {
+            return Err(self.given_up("too few replicas were cut"));
+        }
+        self.commit(recovery_id, length, false, kept).await
+    }
+
+    async fn commit(
+        &self,
+        recovery_id: u64,
+        length: u64,
+        delete: bool,
+        kept: Vec<(pb::DatanodeId, String)>,
+    ) -> Result<()> {
+        let (new_targets, new_target_storages) = kept.into_iter().unzip();
+        let request = pb::CommitBlockSynchronizationRequest {
+            block: self.last.block.clone(),
+            new_generation_stamp: recovery_id,
+            new_length: length,
+            close_file: recovery_id != NO_RECOVERY,
+            delete_block: delete,
+            new_targets,
+            new_target_storages,
+        };
+        self.fence.name_node.commit_block_synchronization(&request).await
+    }
+
+    fn given_up(&self, reason: &str) -> Error {
+        Error::GivenUp { path: self.path.into(), reason: reason.into() }
+    }
+}
+
+/// The id in "The recovery id … does not match current recovery id N for block …".
+fn recovery_id_in(message: &str) -> Option<u64> {
+    let (_, after) = message.split_once("does not match current recovery id ")?;
+    let digits = after.split(|sign: char| !sign.is_ascii_digit()).next()?;
+    digits.parse().ok().filter(|id| *id != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recovery_id_is_in_the_refusal() {
+        let message = "The recovery id -1 does not match current recovery id 1230 for block BP-1:b";
+        assert_eq!(recovery_id_in(message), Some(1230));
+        assert_eq!(recovery_id_in("does not match current recovery id 0 for block"), None);
+        assert_eq!(recovery_id_in("does not match current recovery id -5"), None);
+        assert_eq!(recovery_id_in("Block not found"), None);
+    }
+}

@@ -1,0 +1,260 @@
+//! Takes a file away from its writer, in the time of a few calls.
+//!
+//! ```text
+//! freeze     │ recoverLease: the NameNode lets the writer begin, mend and close nothing more
+//! locate     │ the last block, its generation stamp and its DataNodes: final from now on
+//! take over  │ each DataNode at once: stops the writer, cuts the replica to what it acknowledged
+//! cut        │ the shortest of those replicas: all that was ever acknowledged lies below
+//! close      │ the block's recovery, by us instead of by a DataNode at its next heartbeat
+//! ```
+//! Taking over and the beginning of the recovery follow each other on each DataNode, without waiting
+//! for the others.
+//!
+//! Why this is safe is told in `docs/hdfs.md`. In short: an acknowledgement needs every DataNode of
+//! the frozen list, so stopping one stops all; and each DataNode counts bytes as acknowledged before
+//! it says so, so each has all that was. That needs a writer which never mends a pipeline in place,
+//! as ours.
+//!
+//! No step waits for a DataNode that is dead: once there are enough to close the file, the others
+//! have [`HdfsConfig::fence_patience`]. A file that could not be closed is closed by the NameNode's
+//! own recovery, later; the cut is good before that if *every* DataNode was reached. One that only
+//! hung may come back with a shorter replica, and that recovery would cut the file to it: then the
+//! end of the recovery is waited for.
+
+mod ask;
+mod close;
+mod cut;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_runtime::Network;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+pub use cut::Way;
+
+use crate::config::HdfsConfig;
+use crate::data_node::DataNodeCalls;
+use crate::error::{Error, Result};
+use crate::name_node::NameNode;
+use crate::node_health::NodeHealth;
+use crate::pb;
+use ask::{Asking, Questions};
+use close::Closing;
+
+/// Takes files away from their writers.
+#[derive(Clone, Debug)]
+pub(crate) struct Fence {
+    network: Network,
+    config: Arc<HdfsConfig>,
+    name_node: NameNode,
+    health: NodeHealth,
+    calls: DataNodeCalls,
+}
+
+/// A file whose writer can get nothing more acknowledged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Fenced {
+    /// Its length in bytes: everything that was acknowledged lies below. While the file is not
+    /// closed it may be longer; nobody is to read beyond this.
+    pub length: u64,
+    /// The NameNode says that the file is closed.
+    pub is_closed: bool,
+    /// What was done.
+    pub way: Way,
+    /// From the first call until the writer was stopped.
+    pub stopped_after: Duration,
+    /// From the first call until the end.
+    pub took: Duration,
+}
+
+/// What became of a writer.
+#[derive(Clone, Copy, Debug)]
+struct Stopped {
+    /// The length of the last block, in bytes, if the writer was stopped anywhere.
+    cut: Option<u64>,
+    /// It was stopped on every DataNode of the list, so no recovery makes the block shorter.
+    is_everywhere: bool,
+    is_closed: bool,
+    at: Instant,
+}
+
+/// Between two questions whether an ordinary recovery has closed the file.
+const POLL_PAUSE: Duration = Duration::from_millis(50);
+/// Between two calls of `recoverLease` for a file that stays open.
+const RECOVER_PAUSE: Duration = Duration::from_secs(1);
+/// How often a file that could not be closed at once is looked at again.
+const CLOSE_LATER_ATTEMPTS: u32 = 300;
+
+// === impl Fence ===
+
+impl Fence {
+    pub(crate) fn new(
+        network: &Network,
+        config: &Arc<HdfsConfig>,
+        name_node: NameNode,
+        health: NodeHealth,
+    ) -> Self {
+        let calls = DataNodeCalls {
+            network: network.clone(),
+            user: config.user.as_str().into(),
+            connect_timeout: config.connect_timeout,
+            timeout: config.fence_step_timeout,
+        };
+        Self { network: network.clone(), config: Arc::clone(config), name_node, health, calls }
+    }
+
+    /// Fences the file by `way`. May be done again, by anybody, at any time.
+    ///
+    /// # Errors
+    /// The file is missing, no NameNode answers, or too few of its DataNodes do: then it may not
+    /// even be frozen, and this is to be done again.
+    pub(crate) async fn fence(&self, path: &str, way: Way) -> Result<Fenced> {
+        let started = Instant::now();
+        let fenced = |length, is_closed, way, stopped_at: Instant| Fenced {
+            length,
+            is_closed,
+            way,
+            stopped_after: stopped_at - started,
+            took: started.elapsed(),
+        };
+        if self.freeze(path).await? {
+            let length = self.closed_length(path).await?;
+            return Ok(fenced(length, true, Way::Closed, Instant::now()));
+        }
+        let located = self.name_node.block_locations(path).await?;
+        let last = match located.last_block {
+            Some(last) if located.under_construction && !located.is_last_block_complete => last,
+            // Closed meanwhile, or without a block that could still grow.
+            _ => return Ok(fenced(located.file_length, true, Way::Closed, Instant::now())),
+        };
+        let stopped = match way {
+            Way::TakeOver | Way::TakeOverAndClose => self.stop(path, &last, true, way).await,
+            Way::Close => match self.stop(path, &last, false, way).await {
+                stopped if stopped.is_closed => stopped,
+                _ => self.stop(path, &last, true, way).await,
+            },
+            Way::LeaseRecovery | Way::Closed => Stopped::nowhere(),
+        };
+        match stopped.cut {
+            Some(cut) if stopped.is_closed => Ok(fenced(last.offset + cut, true, way, stopped.at)),
+            Some(cut) if stopped.is_everywhere => {
+                self.close_later(path);
+                Ok(fenced(last.offset + cut, false, way, stopped.at))
+            }
+            _ => {
+                let length = self.wait_until_closed(path).await?;
+                Ok(fenced(length, true, Way::LeaseRecovery, Instant::now()))
+            }
+        }
+    }
+
+    /// Stops the writer, and closes the file unless `way` is not to.
+    async fn stop(
+        &self,
+        path: &str,
+        last: &pb::LocatedBlock,
+        take_over: bool,
+        way: Way,
+    ) -> Stopped {
+        let (asking, closing) = (Asking { fence: self, last }, Closing { fence: self, path, last });
+        let recovery_id = match way {
+            Way::TakeOver => None,
+            _ => closing.recovery_id().await.inspect_err(|error| not_closed(path, error)).ok(),
+        };
+        let listed = last.locations.len();
+        let answers = asking.ask(Questions { take_over, recovery_id }).await;
+        let mut stopped = Stopped {
+            cut: answers.stopped().min(),
+            is_everywhere: answers.are_all_stopped(listed),
+            is_closed: false,
+            at: Instant::now(),
+        };
+        if let Some(recovery_id) = recovery_id {
+            let members = answers.into_members(last);
+            match closing.run(recovery_id, members, stopped.cut).await {
+                Ok(length) => {
+                    (stopped.cut, stopped.is_closed) = (Some(length), true);
+                    return stopped;
+                }
+                Err(error) => not_closed(path, &error),
+            }
+        }
+        if !stopped.is_everywhere && way != Way::TakeOver {
+            // A recovery that was begun before, by us or another one, has stopped the writer too.
+            let answers = asking.ask_under_recovery().await;
+            if answers.are_all_stopped(listed) {
+                stopped.cut = answers.stopped().min();
+                stopped.is_everywhere = true;
+            }
+        }
+        stopped
+    }
+
+    /// The NameNode lets nobody else change the file from now on. True: it is closed.
+    async fn freeze(&self, path: &str) -> Result<bool> {
+        let deadline = Instant::now() + self.config.call_deadline;
+        loop {
+            match self.name_node.recover_lease(path).await {
+                // Its last block is finished and only waits for the DataNodes to report it.
+                Err(error)
+                    if error.is_exception("AlreadyBeingCreatedException")
+                        && Instant::now() < deadline =>
+                {
+                    debug!(path, %error, "waiting for a file to be frozen");
+                    sleep(POLL_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn closed_length(&self, path: &str) -> Result<u64> {
+        Ok(self.name_node.block_locations(path).await?.file_length)
+    }
+
+    /// Waits for the NameNode's own recovery.
+    async fn wait_until_closed(&self, path: &str) -> Result<u64> {
+        let limit = self.config.call_deadline;
+        let deadline = Instant::now() + limit;
+        while !self.name_node.is_file_closed(path).await? {
+            if Instant::now() >= deadline {
+                return Err(Error::NotClosed { path: path.into(), limit });
+            }
+            sleep(POLL_PAUSE).await;
+        }
+        self.closed_length(path).await
+    }
+
+    /// Keeps asking the NameNode to recover the file until it is closed. The lease is ours: if we
+    /// die, the NameNode goes on when its limit is over.
+    fn close_later(&self, path: &str) {
+        let (name_node, path) = (self.name_node.clone(), path.to_owned());
+        tokio::spawn(async move {
+            for _ in 0..CLOSE_LATER_ATTEMPTS {
+                sleep(RECOVER_PAUSE).await;
+                match name_node.recover_lease(&path).await {
+                    Ok(true) => return info!(path, "a fenced file is closed"),
+                    Ok(false) => {}
+                    // Renamed, deleted, or its blocks are not reported yet.
+                    Err(error) if error.is_exception("FileNotFoundException") => return,
+                    Err(error) => debug!(path, %error, "a fenced file is not closed yet"),
+                }
+            }
+            warn!(path, "a fenced file stays open");
+        });
+    }
+}
+
+// === impl Stopped ===
+
+impl Stopped {
+    fn nowhere() -> Self {
+        Self { cut: None, is_everywhere: false, is_closed: false, at: Instant::now() }
+    }
+}
+
+fn not_closed(path: &str, error: &Error) {
+    info!(path, %error, "a file was not closed at once");
+}

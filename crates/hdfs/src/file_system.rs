@@ -1,0 +1,354 @@
+//! Basalt's file system on HDFS.
+//!
+//! How its promises are kept: names are durable when the NameNode has answered; a file that is open
+//! for appending is held by a lease, not by a lock; [`FileSystem::seal`] takes it away from its
+//! writer. That makes its length final, and proves nothing of the process: it may live on and
+//! answer reads until its serving lease is over.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use basalt_fs::{AppendFile, DirectoryEntry, FileSystem, ReadFile, Seal};
+use basalt_runtime::Seams;
+use bytes::Bytes;
+use tracing::{info, warn};
+
+use crate::config::HdfsConfig;
+use crate::error::{Error, Result};
+use crate::fence::{Fence, Fenced, Way};
+use crate::name_node::NameNode;
+use crate::node_health::NodeHealth;
+use crate::pb;
+use crate::read::{FileReader, Readers};
+use crate::write::{FileWriter, Writers};
+
+/// Files on an HDFS, below a root folder. Must be made within a tokio runtime.
+#[derive(Debug)]
+pub struct HdfsFileSystem {
+    root: PathBuf,
+    name_node: NameNode,
+    writers: Writers,
+    readers: Readers,
+    fence: Fence,
+    next_tag: AtomicU64,
+}
+
+/// A file open for appending. Dropped without [`AppendFile::close`], it is closed in the
+/// background, or given back to the NameNode if something failed.
+struct HdfsAppendFile {
+    path: PathBuf,
+    /// Nothing once it was closed or dropped.
+    writer: Option<FileWriter>,
+    length: u64,
+}
+
+struct HdfsReadFile {
+    path: PathBuf,
+    reader: FileReader,
+}
+
+/// There is no kernel whose locks would prove anything.
+const BOOT_ID: &str = "hdfs";
+
+// === impl HdfsFileSystem ===
+
+impl HdfsFileSystem {
+    /// The files below `root` on the HDFS that `config` names. Asks nobody yet.
+    ///
+    /// # Errors
+    /// [`Error::Settings`].
+    pub fn new(seams: &Seams, config: HdfsConfig, root: &Path) -> Result<Self> {
+        let config = Arc::new(config);
+        let name_node = NameNode::new(seams, &config)?;
+        let health = NodeHealth::new(config.avoid_node_for);
+        let writers =
+            Writers::new(seams.clone(), Arc::clone(&config), name_node.clone(), health.clone());
+        let network = &seams.network;
+        let readers = Readers::new(network, &config, name_node.clone(), health.clone());
+        let fence = Fence::new(network, &config, name_node.clone(), health);
+        let root = root.to_owned();
+        Ok(Self { root, name_node, writers, readers, fence, next_tag: AtomicU64::new(0) })
+    }
+
+    /// Makes a file as [`FileSystem::create`] does, for appending with several flushes under way.
+    ///
+    /// # Errors
+    /// Those of the NameNode: the file is there, or its folder is missing.
+    pub async fn create_file(&self, path: &Path) -> Result<FileWriter> {
+        self.writers.create(&self.resolve(path)?).await
+    }
+
+    /// Takes a file away from its writer by `way`; [`FileSystem::seal`] does it by
+    /// [`Way::TakeOverAndClose`].
+    ///
+    /// # Errors
+    /// The file is missing, or the NameNode or all DataNodes of its last block do not answer.
+    pub async fn fence(&self, path: &Path, way: Way) -> Result<Fenced> {
+        self.fence.fence(&self.resolve(path)?, way).await
+    }
+
+    /// The addresses, for blocks, of the DataNodes that the NameNode takes to be alive.
+    ///
+    /// # Errors
+    /// The NameNode does not answer.
+    pub async fn live_data_nodes(&self) -> Result<Vec<String>> {
+        let nodes = self.name_node.live_data_nodes().await?;
+        Ok(nodes.iter().map(|node| crate::data_node::transfer_address(node).to_string()).collect())
+    }
+
+    fn resolve(&self, path: &Path) -> Result<String> {
+        let whole = self.root.join(path.strip_prefix("/").unwrap_or(path));
+        whole.into_os_string().into_string().map_err(|path| Error::Settings {
+            reason: format!("{} is not UTF-8", Path::new(&path).display()),
+        })
+    }
+
+    fn resolve_for(&self, path: &Path, operation: &'static str) -> basalt_fs::Result<String> {
+        self.resolve(path).map_err(|error| file_error(path, operation, error))
+    }
+}
+
+#[async_trait]
+impl FileSystem for HdfsFileSystem {
+    async fn create(&self, path: &Path) -> basalt_fs::Result<Box<dyn AppendFile>> {
+        let whole = self.resolve_for(path, "create")?;
+        let created = self.writers.create(&whole).await;
+        let writer = created.map_err(|error| {
+            // Another client has made it, and writes it.
+            if error.is_exception("AlreadyBeingCreatedException") {
+                return basalt_fs::Error::AlreadyExists { path: path.to_owned() };
+            }
+            file_error(path, "create", error)
+        })?;
+        Ok(Box::new(HdfsAppendFile { path: path.to_owned(), writer: Some(writer), length: 0 }))
+    }
+
+    async fn open(&self, path: &Path) -> basalt_fs::Result<Arc<dyn ReadFile>> {
+        let whole = self.resolve_for(path, "open")?;
+        let opened = self.readers.open(&whole).await;
+        let reader = opened.map_err(|error| file_error(path, "open", error))?;
+        Ok(Arc::new(HdfsReadFile { path: path.to_owned(), reader }))
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> basalt_fs::Result<()> {
+        let (source, target) = (self.resolve_for(from, "rename")?, self.resolve_for(to, "rename")?);
+        let Err(error) = self.name_node.rename(&source, &target).await else {
+            return Ok(());
+        };
+        // A file and a folder in its place have an exception that says many things.
+        let is_there = error.is_exception("FileAlreadyExistsException")
+            || (error.is_exception("IOException")
+                && self.name_node.file_info(&target).await.is_ok_and(|info| info.is_some()));
+        if is_there {
+            return Err(basalt_fs::Error::AlreadyExists { path: to.to_owned() });
+        }
+        Err(file_error(from, "rename", error))
+    }
+
+    async fn create_directories(&self, path: &Path) -> basalt_fs::Result<()> {
+        let whole = self.resolve_for(path, "make the folder")?;
+        let made = self.name_node.make_directories(&whole).await;
+        made.map_err(|error| file_error(path, "make the folder", error))
+    }
+
+    async fn list(&self, path: &Path) -> basalt_fs::Result<Vec<DirectoryEntry>> {
+        let whole = self.resolve_for(path, "list")?;
+        let listed = self.name_node.list(&whole).await;
+        let entries = listed.map_err(|error| file_error(path, "list", error))?;
+        let entries =
+            entries.ok_or_else(|| basalt_fs::Error::NotFound { path: path.to_owned() })?;
+        let mut entries: Vec<DirectoryEntry> = entries.iter().map(directory_entry).collect();
+        // The NameNode sorts by bytes as well; nothing here shall depend on that.
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    async fn exists(&self, path: &Path) -> basalt_fs::Result<bool> {
+        let whole = self.resolve_for(path, "look for")?;
+        let info = self.name_node.file_info(&whole).await;
+        Ok(info.map_err(|error| file_error(path, "look for", error))?.is_some())
+    }
+
+    async fn delete_file(&self, path: &Path) -> basalt_fs::Result<()> {
+        let whole = self.resolve_for(path, "delete")?;
+        let deleted = self.name_node.delete(&whole, false).await;
+        match deleted.map_err(|error| file_error(path, "delete", error))? {
+            true => Ok(()),
+            false => Err(basalt_fs::Error::NotFound { path: path.to_owned() }),
+        }
+    }
+
+    async fn delete_directory(&self, path: &Path) -> basalt_fs::Result<()> {
+        let whole = self.resolve_for(path, "delete")?;
+        let deleted = self.name_node.delete(&whole, true).await;
+        deleted.map(|_| ()).map_err(|error| file_error(path, "delete", error))
+    }
+
+    async fn sync_directory(&self, _path: &Path) -> basalt_fs::Result<()> {
+        // The NameNode answers once its log of changes is durable.
+        Ok(())
+    }
+
+    async fn seal(&self, path: &Path, _writer_boot_id: &str) -> basalt_fs::Result<Seal> {
+        let fenced = self.fence(path, Way::TakeOverAndClose).await;
+        let fenced = fenced.map_err(|error| file_error(path, "seal", error))?;
+        info!(path = %path.display(), ?fenced, "a file is sealed");
+        Ok(Seal { length: fenced.length, is_final: true, writer_gone: false })
+    }
+
+    fn writer_tag(&self) -> String {
+        let number = self.next_tag.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number}", self.name_node.client_name())
+    }
+
+    fn boot_id(&self) -> &str {
+        BOOT_ID
+    }
+}
+
+fn directory_entry(status: &pb::FileStatus) -> DirectoryEntry {
+    let is_directory = status.file_type() == pb::file_status::FileType::Directory;
+    DirectoryEntry {
+        name: String::from_utf8_lossy(&status.path).into_owned(),
+        is_directory,
+        length: if is_directory { 0 } else { status.length },
+    }
+}
+
+/// The one place where errors of HDFS become those of the file system.
+fn file_error(path: &Path, operation: &'static str, error: Error) -> basalt_fs::Error {
+    let path = path.to_owned();
+    let is = |class: &str| error.is_exception(class);
+    if is("FileNotFoundException") || is("ParentNotDirectoryException") {
+        basalt_fs::Error::NotFound { path }
+    } else if is("FileAlreadyExistsException") {
+        basalt_fs::Error::AlreadyExists { path }
+    } else {
+        basalt_fs::Error::Io { path, operation, source: io::Error::other(error) }
+    }
+}
+
+// === impl HdfsAppendFile ===
+
+impl HdfsAppendFile {
+    fn writer(&mut self) -> basalt_fs::Result<&mut FileWriter> {
+        self.writer.as_mut().ok_or_else(|| basalt_fs::Error::Io {
+            path: self.path.clone(),
+            operation: "append to",
+            source: io::Error::other("it was closed"),
+        })
+    }
+}
+
+#[async_trait]
+impl AppendFile for HdfsAppendFile {
+    async fn append(&mut self, bytes: Bytes) -> basalt_fs::Result<()> {
+        let path = self.path.clone();
+        let writer = self.writer()?;
+        let appended = async {
+            writer.append(&bytes).await?;
+            // Sent at once: what is not synced is to be there when only this process dies.
+            writer.flush().await
+        };
+        appended.await.map_err(|error| file_error(&path, "append to", error))?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    async fn append_and_sync(&mut self, bytes: Bytes) -> basalt_fs::Result<()> {
+        let path = self.path.clone();
+        let writer = self.writer()?;
+        let appended = async {
+            writer.append(&bytes).await?;
+            writer.sync().await
+        };
+        appended.await.map_err(|error| file_error(&path, "append to and sync", error))?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    async fn sync(&mut self) -> basalt_fs::Result<()> {
+        let path = self.path.clone();
+        let synced = self.writer()?.sync().await;
+        synced.map_err(|error| file_error(&path, "sync", error))
+    }
+
+    async fn close(&mut self) -> basalt_fs::Result<()> {
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let closed = writer.close().await;
+        closed.map_err(|error| file_error(&self.path, "close", error))?;
+        self.writer = None;
+        Ok(())
+    }
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl Drop for HdfsAppendFile {
+    fn drop(&mut self) {
+        let Some(mut writer) = self.writer.take() else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let path = std::mem::take(&mut self.path);
+        runtime.spawn(async move {
+            if writer.is_given_up() {
+                return writer.abandon().await;
+            }
+            if let Err(error) = writer.close().await {
+                warn!(path = %path.display(), %error, "a file was not closed");
+                writer.abandon().await;
+            }
+        });
+    }
+}
+
+// === impl HdfsReadFile ===
+
+#[async_trait]
+impl ReadFile for HdfsReadFile {
+    async fn read_at(&self, offset: u64, length: usize) -> basalt_fs::Result<Bytes> {
+        let end = offset.checked_add(length as u64);
+        if end.is_none_or(|end| end > self.reader.length()) {
+            return Err(basalt_fs::Error::EndOfFile { path: self.path.clone(), offset, length });
+        }
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let read = self.reader.read_at(offset, length).await;
+        read.map_err(|error| file_error(&self.path, "read", error))
+    }
+
+    fn length(&self) -> u64 {
+        self.reader.length()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RemoteException;
+
+    #[test]
+    fn exceptions_become_the_errors_that_callers_ask_for() {
+        let error = |class: &str| {
+            let exception = RemoteException { class: class.into(), message: "why".into() };
+            let error = Error::Remote { server: "nn:1".into(), method: "create", exception };
+            file_error(Path::new("/a"), "create", error)
+        };
+        assert!(error("java.io.FileNotFoundException").is_not_found());
+        let exists = error("org.apache.hadoop.fs.FileAlreadyExistsException");
+        assert!(exists.is_already_exists());
+        let other = error("org.apache.hadoop.security.AccessControlException");
+        assert!(other.to_string().contains("nn:1") && other.to_string().contains("why"));
+    }
+}

@@ -1,0 +1,296 @@
+//! A file that is being read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_runtime::Network;
+use bytes::{Bytes, BytesMut};
+use futures::future::{Either, select};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use parking_lot::RwLock;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::block::{BlockRange, BlockReads};
+use super::connections::IdleConnections;
+use crate::config::HdfsConfig;
+use crate::data_node::DataNodeCalls;
+use crate::error::{Error, Result};
+use crate::name_node::NameNode;
+use crate::node_health::NodeHealth;
+use crate::pb;
+
+/// Opens files; clones share connections and what is known of DataNodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Readers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name_node: NameNode,
+    health: NodeHealth,
+    calls: DataNodeCalls,
+    reads: BlockReads,
+}
+
+/// A file open for reading, as long as it was then.
+#[derive(Debug)]
+pub(crate) struct FileReader {
+    shared: Arc<Shared>,
+    path: Arc<str>,
+    length: u64,
+    /// Sorted by offset, without gaps. Renewed when no DataNode of a block could serve it.
+    blocks: RwLock<Arc<[pb::LocatedBlock]>>,
+}
+
+// === impl Readers ===
+
+impl Readers {
+    pub(crate) fn new(
+        network: &Network,
+        config: &Arc<HdfsConfig>,
+        name_node: NameNode,
+        health: NodeHealth,
+    ) -> Self {
+        let reads = BlockReads {
+            network: network.clone(),
+            config: Arc::clone(config),
+            client_name: Arc::clone(name_node.client_name()),
+            idle: IdleConnections::default(),
+        };
+        let calls = DataNodeCalls {
+            network: network.clone(),
+            user: config.user.as_str().into(),
+            connect_timeout: config.connect_timeout,
+            timeout: config.read_timeout,
+        };
+        Self { shared: Arc::new(Shared { name_node, health, calls, reads }) }
+    }
+
+    /// Opens a file. If it is being written it ends where a DataNode says that its last block
+    /// ends: what is acknowledged lies before, and what lies before may not all be acknowledged.
+    ///
+    /// # Errors
+    /// The file is missing, or no DataNode knows its last block.
+    pub(crate) async fn open(&self, path: &str) -> Result<FileReader> {
+        let located = self.shared.name_node.block_locations(path).await?;
+        let (blocks, length) = self.shared.blocks(located).await?;
+        let blocks = RwLock::new(blocks.into());
+        Ok(FileReader { shared: Arc::clone(&self.shared), path: path.into(), length, blocks })
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// All blocks and the length of the file in bytes.
+    async fn blocks(&self, located: pb::LocatedBlocks) -> Result<(Vec<pb::LocatedBlock>, u64)> {
+        let mut blocks = located.blocks;
+        let mut length = located.file_length;
+        if let Some(last) = located.last_block
+            && !located.is_last_block_complete
+        {
+            let bytes = self.visible_length(&last).await?;
+            length = last.offset + bytes;
+            blocks.retain(|block| block.block.block_id != last.block.block_id);
+            if bytes > 0 {
+                let block = pb::ExtendedBlock { bytes: Some(bytes), ..last.block };
+                blocks.push(pb::LocatedBlock { block, ..last });
+            }
+        }
+        Ok((blocks, length))
+    }
+
+    /// The most bytes that a DataNode has of a block that is being written. Asks all at once; once
+    /// one has answered the others are waited for a moment only.
+    async fn visible_length(&self, last: &pb::LocatedBlock) -> Result<u64> {
+        let nodes = self.health.order(&last.locations);
+        let asking = |node: pb::DatanodeInfo| async move {
+            self.calls.visible_length(&node, &last.block).await
+        };
+        let mut asking: FuturesUnordered<_> = nodes.into_iter().map(asking).collect();
+        // Each has its own timeout: this one only grows shorter.
+        let mut deadline = Instant::now() + 2 * self.calls.timeout;
+        let (mut length, mut failed) = (None, None);
+        while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
+            length = match answer {
+                Ok(bytes) => length.max(Some(bytes)),
+                // The block was begun, but this node has not made its replica.
+                Err(error) if error.is_exception("ReplicaNotFoundException") => length.max(Some(0)),
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            deadline = deadline.min(Instant::now() + self.reads.config.hedge_after);
+        }
+        match (length, failed) {
+            (Some(length), _) => Ok(length),
+            (None, None) => Ok(0),
+            (None, Some(last_error)) => Err(no_replica(last, last_error)),
+        }
+    }
+
+    /// Reads a range of a block from the first DataNode that has it.
+    async fn read(&self, range: BlockRange<'_>) -> Result<Bytes> {
+        let nodes = self.health.order(&range.located.locations);
+        let attempt = |node: pb::DatanodeInfo| async move {
+            let result = self.reads.read(&node, range).await;
+            if let Err(error) = &result {
+                self.health.failed(&node, error);
+            }
+            result
+        };
+        let pause = self.reads.config.hedge_after;
+        match first_ok(nodes.iter().cloned().map(attempt), pause).await {
+            Ok((winner, bytes)) => {
+                nodes.iter().take(winner).for_each(|node| self.health.outrun(node));
+                Ok(bytes)
+            }
+            Err(last) => Err(no_replica(
+                range.located,
+                last.unwrap_or_else(|| Error::Unreachable {
+                    server: "any DataNode".into(),
+                    reason: "the NameNode knows no replica".into(),
+                }),
+            )),
+        }
+    }
+}
+
+/// Runs attempts, the next one whenever one failed or `pause` has gone by, until one succeeds.
+/// Gives its number and what it gave; or the last error if none succeeds, nothing if there were
+/// none.
+async fn first_ok<T>(
+    attempts: impl Iterator<Item = impl Future<Output = Result<T>>>,
+    pause: Duration,
+) -> Result<(usize, T), Option<Error>> {
+    let mut attempts = attempts.enumerate();
+    let mut running = FuturesUnordered::new();
+    let mut last = None;
+    loop {
+        match attempts.next() {
+            Some((number, attempt)) => running.push(attempt.map(move |result| (number, result))),
+            None if running.is_empty() => return Err(last),
+            None => {}
+        }
+        let has_more = attempts.size_hint().0 > 0;
+        let answer = if has_more {
+            match select(running.next(), Box::pin(sleep(pause))).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right(_) => continue,
+            }
+        } else {
+            running.next().await
+        };
+        match answer {
+            Some((number, Ok(value))) => return Ok((number, value)),
+            Some((_, Err(error))) => last = Some(error),
+            None => {}
+        }
+    }
+}
+
+fn no_replica(located: &pb::LocatedBlock, last: Error) -> Error {
+    Error::NoReplica {
+        block_id: located.block.block_id,
+        nodes: located.locations.len(),
+        last: Arc::new(last),
+    }
+}
+
+// === impl FileReader ===
+
+impl FileReader {
+    /// The length when the file was opened, in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Exactly `length` bytes from `offset`; the caller has checked that there are so many.
+    ///
+    /// # Errors
+    /// No DataNode could serve a block, also not after the NameNode was asked again where it is.
+    pub(crate) async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        match self.read_blocks(offset, length).await {
+            Err(Error::NoReplica { .. }) => {
+                let located = self.shared.name_node.block_locations(&self.path).await?;
+                let (blocks, _) = self.shared.blocks(located).await?;
+                *self.blocks.write() = blocks.into();
+                self.read_blocks(offset, length).await
+            }
+            result => result,
+        }
+    }
+
+    async fn read_blocks(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let blocks = Arc::clone(&*self.blocks.read());
+        let end = offset + length as u64;
+        let mut parts = Vec::new();
+        for located in &*blocks {
+            let block_end = located.offset + located.block.bytes();
+            let (from, to) = (offset.max(located.offset), end.min(block_end));
+            if from < to {
+                let length = usize::try_from(to - from).unwrap_or(usize::MAX);
+                let range = BlockRange { located, offset: from - located.offset, length };
+                parts.push(self.shared.read(range).await?);
+            }
+        }
+        let bytes = match <[Bytes; 1]>::try_from(parts) {
+            Ok([whole]) => whole,
+            Err(parts) => {
+                let mut bytes = BytesMut::with_capacity(length);
+                parts.iter().for_each(|part| bytes.extend_from_slice(part));
+                bytes.freeze()
+            }
+        };
+        if bytes.len() == length {
+            return Ok(bytes);
+        }
+        // The file became shorter: its recovery cut what was never acknowledged.
+        let reason = format!("it ends before {end}").into();
+        Err(Error::GivenUp { path: Arc::clone(&self.path), reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure() -> Error {
+        Error::Unreachable { server: "dn:1".into(), reason: "refused".into() }
+    }
+
+    /// Each attempt takes so many milliseconds and succeeds or not.
+    async fn first_of(
+        attempts: &[(u64, bool)],
+    ) -> (Result<(usize, usize), Option<Error>>, Duration) {
+        let started = Instant::now();
+        let attempts = attempts.iter().enumerate().map(|(index, (ms, succeeds))| async move {
+            sleep(Duration::from_millis(*ms)).await;
+            if *succeeds { Ok(index) } else { Err(failure()) }
+        });
+        let result = first_ok(attempts, Duration::from_millis(50)).await;
+        (result, started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_node_costs_a_short_pause_and_a_refusing_one_nothing() {
+        let (first, took) = first_of(&[(10, true), (0, true)]).await;
+        assert_eq!((first.unwrap(), took.as_millis()), ((0, 0), 10));
+        let (second, took) = first_of(&[(10_000, true), (10, true)]).await;
+        assert_eq!(second.unwrap(), (1, 1));
+        assert!(took < Duration::from_millis(65), "{took:?}");
+        let (second, took) = first_of(&[(1, false), (10, true)]).await;
+        assert_eq!(second.unwrap(), (1, 1));
+        assert!(took < Duration::from_millis(15), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_error_is_given_when_all_fail() {
+        let (none, _) = first_of(&[(1, false), (100, false), (1, false)]).await;
+        assert!(matches!(none, Err(Some(Error::Unreachable { .. }))));
+        assert!(matches!(first_of(&[]).await.0, Err(None)));
+    }
+}

@@ -1,0 +1,389 @@
+//! A block that is being written to all its DataNodes at once.
+//!
+//! Invariants: packet *n* is acknowledged when every DataNode has acknowledged it and all before
+//! it; after the first failure nothing more is acknowledged.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use basalt_runtime::{Network, Shutdown};
+use bytes::Bytes;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::chunks::{Chunks, Cut};
+use super::node::{NodeStream, Target};
+use crate::config::HdfsConfig;
+use crate::error::{Error, Result};
+use crate::node_health::NodeHealth;
+use crate::pb;
+use crate::transfer::packet::{PacketHeader, encode_packet};
+
+/// A block that is open for appending. Dropping it closes its connections; what was acknowledged
+/// stays on the DataNodes.
+#[derive(Debug)]
+pub(super) struct BlockWriter {
+    block: pb::ExtendedBlock,
+    packets: Vec<mpsc::Sender<Bytes>>,
+    chunks: Chunks,
+    next_sequence: i64,
+    sync: bool,
+    progress: Arc<Progress>,
+    _close: tokio_util::sync::DropGuard,
+}
+
+/// How far the DataNodes are.
+#[derive(Debug)]
+pub(super) struct Progress {
+    nodes: Mutex<Vec<NodeProgress>>,
+    state: watch::Sender<State>,
+    /// The number of packets in the block, once the last one was sent.
+    packets: AtomicI64,
+    health: NodeHealth,
+    ack_timeout: Duration,
+    slow_ack: Duration,
+}
+
+#[derive(Debug)]
+struct NodeProgress {
+    node: pb::DatanodeInfo,
+    /// The packet that it acknowledges next.
+    next: i64,
+    /// When the packets from `next` on were given to it.
+    sent: VecDeque<Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    /// All packets before this one are acknowledged by all.
+    acknowledged: i64,
+    failed: Option<Error>,
+}
+
+/// Waits for the acknowledgement of a packet; several may wait at once.
+#[derive(Debug)]
+pub struct Flushed {
+    /// The packet, or −1 if there is nothing to wait for.
+    sequence: i64,
+    state: watch::Receiver<State>,
+}
+
+/// How many packets may wait for a DataNode to take them: 8 MiB of data.
+const PACKETS_MAX: usize = 32;
+
+/// What happens when a block's DataNodes are asked to make replicas.
+pub(super) enum SetUp {
+    /// All are ready.
+    Ready(BlockWriter),
+    /// Some are not; the block is to be abandoned.
+    Failed(Vec<(pb::DatanodeInfo, Error)>),
+}
+
+// === impl BlockWriter ===
+
+impl BlockWriter {
+    /// Sets the replicas of a new block up, on all its DataNodes at once.
+    pub(super) async fn open(
+        network: &Network,
+        config: &Arc<HdfsConfig>,
+        health: &NodeHealth,
+        client_name: &str,
+        located: &pb::LocatedBlock,
+    ) -> SetUp {
+        let opening = located.locations.iter().enumerate().map(|(index, node)| {
+            let target = Target { located, index, client_name };
+            async move {
+                let opened = NodeStream::open(network, config, node, target).await;
+                opened.map_err(|error| (node.clone(), error))
+            }
+        });
+        let (mut streams, mut failed) = (Vec::new(), Vec::new());
+        for opened in join_all(opening).await {
+            match opened {
+                Ok(stream) => streams.push(stream),
+                Err(node) => failed.push(node),
+            }
+        }
+        if !failed.is_empty() {
+            return SetUp::Failed(failed);
+        }
+        SetUp::Ready(Self::start(config, health, located.block.clone(), streams))
+    }
+
+    fn start(
+        config: &Arc<HdfsConfig>,
+        health: &NodeHealth,
+        block: pb::ExtendedBlock,
+        streams: Vec<NodeStream>,
+    ) -> Self {
+        let nodes = streams.iter().map(|stream| stream.node.clone());
+        let progress = Arc::new(Progress::new(nodes, health.clone(), config));
+        let close = Shutdown::new();
+        let mut packets = Vec::with_capacity(streams.len());
+        for (index, stream) in streams.into_iter().enumerate() {
+            let (sender, receiver) = mpsc::channel(PACKETS_MAX);
+            packets.push(sender);
+            let (progress, config) = (Arc::clone(&progress), Arc::clone(config));
+            let writing = async move {
+                if let Err(error) = stream.run(index, receiver, &progress, &config).await {
+                    progress.fail(index, error);
+                }
+            };
+            let close = close.clone();
+            tokio::spawn(async move {
+                close.run_until_cancelled(writing).await;
+            });
+        }
+        Self {
+            block,
+            packets,
+            chunks: Chunks::default(),
+            next_sequence: 0,
+            sync: config.hsync,
+            progress,
+            _close: close.drop_guard(),
+        }
+    }
+
+    /// Its length with all that was appended, in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.chunks.length()
+    }
+
+    /// The block as the NameNode is told of it.
+    pub(super) fn block(&self) -> pb::ExtendedBlock {
+        pb::ExtendedBlock { bytes: Some(self.length()), ..self.block.clone() }
+    }
+
+    /// Adds bytes, and sends what fills packets. Waits while a DataNode has too many to take.
+    ///
+    /// # Errors
+    /// Whatever ended the block.
+    pub(super) async fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.chunks.append(bytes);
+        while let Some(cut) = self.chunks.take_full() {
+            self.send(&cut, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what was not sent. It is on all DataNodes when [`Flushed::wait`] has returned.
+    ///
+    /// # Errors
+    /// Whatever ended the block.
+    pub(super) async fn flush(&mut self) -> Result<Flushed> {
+        if let Some(cut) = self.chunks.take_rest() {
+            self.send(&cut, false).await?;
+        }
+        Ok(self.flushed())
+    }
+
+    /// Ends the block: its replicas are final when all have acknowledged that.
+    ///
+    /// # Errors
+    /// Whatever ended the block.
+    pub(super) async fn finish(&mut self) -> Result<()> {
+        self.flush().await?;
+        let nothing = Cut { offset: self.length(), data: Bytes::new() };
+        self.send(&nothing, true).await?;
+        self.flushed().wait().await
+    }
+
+    fn flushed(&self) -> Flushed {
+        Flushed { sequence: self.next_sequence - 1, state: self.progress.state.subscribe() }
+    }
+
+    async fn send(&mut self, cut: &Cut, is_last: bool) -> Result<()> {
+        let sequence = self.next_sequence;
+        let header = PacketHeader { offset: cut.offset, sequence, is_last, sync: self.sync };
+        let packet = encode_packet(header, &cut.data);
+        self.progress.check()?;
+        self.progress.sent(Instant::now());
+        self.next_sequence += 1;
+        if is_last {
+            self.progress.packets.store(self.next_sequence, Ordering::Release);
+        }
+        for sender in &self.packets {
+            // Only a task that has failed, and said so, has dropped its end.
+            sender.send(packet.clone()).await.map_err(|_| self.progress.failure())?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Flushed ===
+
+impl Flushed {
+    /// Returns when all DataNodes have all that was appended before the flush. Acknowledgements
+    /// have their timeouts, so this ends.
+    ///
+    /// # Errors
+    /// Whatever ended the block.
+    pub async fn wait(mut self) -> Result<()> {
+        let sequence = self.sequence;
+        let settled = |state: &State| state.acknowledged > sequence || state.failed.is_some();
+        let state = self.state.wait_for(settled).await.map_err(|_| closed())?;
+        match &state.failed {
+            Some(error) if state.acknowledged <= sequence => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::Lost { server: "all DataNodes".into(), reason: "the block was closed".into() }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    pub(super) fn new(
+        nodes: impl Iterator<Item = pb::DatanodeInfo>,
+        health: NodeHealth,
+        config: &HdfsConfig,
+    ) -> Self {
+        let nodes = nodes.map(|node| NodeProgress { node, next: 0, sent: VecDeque::new() });
+        Self {
+            nodes: Mutex::new(nodes.collect()),
+            state: watch::Sender::new(State { acknowledged: 0, failed: None }),
+            packets: AtomicI64::new(i64::MAX),
+            health,
+            ack_timeout: config.ack_timeout,
+            slow_ack: config.slow_ack,
+        }
+    }
+
+    /// The next packet is on its way to all.
+    pub(super) fn sent(&self, now: Instant) {
+        for node in &mut *self.nodes.lock() {
+            node.sent.push_back(now);
+        }
+    }
+
+    /// Whether the node owes an acknowledgement for longer than it may.
+    pub(super) fn is_overdue(&self, index: usize, now: Instant) -> bool {
+        let nodes = self.nodes.lock();
+        let oldest = nodes.get(index).and_then(|node| node.sent.front());
+        oldest.is_some_and(|sent| now.saturating_duration_since(*sent) > self.ack_timeout)
+    }
+
+    /// Whether the node has acknowledged the last packet of the block.
+    pub(super) fn is_done(&self, index: usize) -> bool {
+        let packets = self.packets.load(Ordering::Acquire);
+        self.nodes.lock().get(index).is_some_and(|node| node.next >= packets)
+    }
+
+    /// A node has acknowledged a packet.
+    ///
+    /// # Errors
+    /// The number of the packet that it should have acknowledged.
+    pub(super) fn acknowledged(&self, index: usize, sequence: i64) -> Result<(), i64> {
+        let mut nodes = self.nodes.lock();
+        let Some(node) = nodes.get_mut(index) else {
+            return Err(0);
+        };
+        let expected = node.next;
+        let sent = match node.sent.pop_front() {
+            Some(sent) if sequence == expected => sent,
+            _ => return Err(expected),
+        };
+        node.next += 1;
+        let took = Instant::now().saturating_duration_since(sent);
+        if took > self.slow_ack {
+            self.health.slow(&node.node, took);
+        }
+        let all = nodes.iter().map(|node| node.next).min().unwrap_or(0);
+        self.state.send_if_modified(|state| {
+            // After a failure the file is given up: what comes in later proves nothing.
+            let is_news = state.failed.is_none() && all > state.acknowledged;
+            if is_news {
+                state.acknowledged = all;
+            }
+            is_news
+        });
+        Ok(())
+    }
+
+    /// A node has failed, and the block with it.
+    pub(super) fn fail(&self, index: usize, error: Error) {
+        if let Some(node) = self.nodes.lock().get(index) {
+            self.health.failed(&node.node, &error);
+        }
+        self.state.send_if_modified(|state| {
+            let is_first = state.failed.is_none();
+            state.failed.get_or_insert(error);
+            is_first
+        });
+    }
+
+    fn check(&self) -> Result<()> {
+        self.state.borrow().failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn failure(&self) -> Error {
+        self.state.borrow().failed.clone().unwrap_or_else(closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(nodes: usize) -> Progress {
+        let config = HdfsConfig::new(vec!["nn:1".to_owned()]);
+        let nodes = std::iter::repeat_n(pb::DatanodeInfo::default(), nodes);
+        Progress::new(nodes, NodeHealth::new(Duration::from_secs(60)), &config)
+    }
+
+    fn flushed(progress: &Progress, sequence: i64) -> Option<Result<()>> {
+        let waiting = Flushed { sequence, state: progress.state.subscribe() }.wait();
+        futures::FutureExt::now_or_never(waiting)
+    }
+
+    #[tokio::test]
+    async fn a_packet_is_acknowledged_when_all_have_acknowledged_it() {
+        let progress = progress(3);
+        progress.sent(Instant::now());
+        progress.sent(Instant::now());
+        for node in [0, 1] {
+            progress.acknowledged(node, 0).unwrap();
+            progress.acknowledged(node, 1).unwrap();
+        }
+        assert!(flushed(&progress, 0).is_none(), "one is missing");
+        progress.acknowledged(2, 0).unwrap();
+        assert!(flushed(&progress, 0).unwrap().is_ok());
+        assert!(flushed(&progress, 1).is_none());
+        progress.acknowledged(2, 1).unwrap();
+        assert!(flushed(&progress, 1).unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_nothing_more_is_acknowledged() {
+        let progress = progress(2);
+        progress.sent(Instant::now());
+        progress.sent(Instant::now());
+        progress.acknowledged(0, 0).unwrap();
+        progress.acknowledged(1, 0).unwrap();
+        progress.fail(1, closed());
+        progress.acknowledged(0, 1).unwrap();
+        progress.acknowledged(1, 1).unwrap();
+        assert!(flushed(&progress, 0).unwrap().is_ok(), "it was acknowledged before");
+        assert!(flushed(&progress, 1).unwrap().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn acknowledgements_come_in_order_and_in_time() {
+        let progress = progress(1);
+        assert_eq!(progress.acknowledged(0, 0), Err(0), "nothing was sent");
+        progress.sent(Instant::now());
+        assert_eq!(progress.acknowledged(0, 1), Err(0));
+        progress.sent(Instant::now());
+        assert!(!progress.is_overdue(0, Instant::now()));
+        let later = Instant::now() + Duration::from_secs(2);
+        assert!(progress.is_overdue(0, later));
+    }
+}

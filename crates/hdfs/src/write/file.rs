@@ -1,0 +1,315 @@
+//! A file that is being written.
+//!
+//! The way of a new block: the NameNode lists its DataNodes, each makes an empty replica, and only
+//! then is the NameNode asked whether the file is still ours. Whoever takes the file away later
+//! finds the replicas and stops them; whoever did so before makes that question fail. Without it a
+//! writer that sleeps between the first two steps would write, and acknowledge, into replicas that
+//! nobody looked for.
+
+use std::sync::Arc;
+
+use basalt_runtime::{Seams, Shutdown};
+use tokio::time::{Duration, Instant, sleep};
+use tracing::{debug, info, warn};
+
+use super::block::{BlockWriter, Flushed, SetUp};
+use super::lease::{self, OpenFileGuard, OpenFiles};
+use crate::config::HdfsConfig;
+use crate::error::{Error, Result};
+use crate::name_node::NameNode;
+use crate::node_health::NodeHealth;
+use crate::pb;
+
+/// Makes files; clones share connections, lease and what is known of DataNodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Writers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    seams: Seams,
+    config: Arc<HdfsConfig>,
+    name_node: NameNode,
+    health: NodeHealth,
+    open: OpenFiles,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+/// A file open for appending. Once anything failed it takes nothing more; what of its last bytes
+/// is on the DataNodes is unknown then.
+#[derive(Debug)]
+pub struct FileWriter {
+    shared: Arc<Shared>,
+    path: Arc<str>,
+    file_id: u64,
+    /// The block before the open one.
+    previous: Option<pb::ExtendedBlock>,
+    block: Option<BlockWriter>,
+    /// The length of all blocks before the open one, in bytes.
+    finished_bytes: u64,
+    failed: Option<Error>,
+    _open: OpenFileGuard,
+}
+
+/// Before the NameNode is asked again for a block when it had too few DataNodes.
+const FEW_NODES_PAUSE: Duration = Duration::from_millis(200);
+/// The pauses between two questions whether the file is closed; they double.
+const CLOSE_PAUSE_MIN: Duration = Duration::from_millis(2);
+const CLOSE_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+// === impl Writers ===
+
+impl Writers {
+    /// Starts renewing the lease of what will be open.
+    pub(crate) fn new(
+        seams: Seams,
+        config: Arc<HdfsConfig>,
+        name_node: NameNode,
+        health: NodeHealth,
+    ) -> Self {
+        let (open, stop) = (OpenFiles::default(), Shutdown::new());
+        let renewing = lease::renew(name_node.clone(), open.clone(), config.lease_renewal);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(renewing));
+        let _stop = stop.drop_guard();
+        Self { shared: Arc::new(Shared { seams, config, name_node, health, open, _stop }) }
+    }
+
+    /// Makes a file that must not be there, in a folder that must be.
+    ///
+    /// # Errors
+    /// The NameNode refused.
+    pub(crate) async fn create(&self, path: &str) -> Result<FileWriter> {
+        let shared = Arc::clone(&self.shared);
+        let _open = shared.open.enter();
+        let config = &shared.config;
+        let created = shared.name_node.create(path, config.replication, config.block_bytes);
+        let file_id = created.await?;
+        Ok(FileWriter {
+            path: path.into(),
+            file_id,
+            previous: None,
+            block: None,
+            finished_bytes: 0,
+            failed: None,
+            _open,
+            shared,
+        })
+    }
+}
+
+// === impl FileWriter ===
+
+impl FileWriter {
+    /// How many bytes have been appended.
+    pub fn length(&self) -> u64 {
+        self.finished_bytes + self.block.as_ref().map_or(0, BlockWriter::length)
+    }
+
+    /// Adds bytes at the end.
+    ///
+    /// # Errors
+    /// The file is given up, now or before.
+    pub async fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.guarded(async |file| file.append_to_blocks(bytes).await).await
+    }
+
+    /// Sends all that was appended. It is on all DataNodes when [`Flushed::wait`] has returned;
+    /// meanwhile more may be appended and flushed. Nothing: there is nothing to wait for.
+    ///
+    /// # Errors
+    /// The file is given up, now or before.
+    pub async fn flush(&mut self) -> Result<Option<Flushed>> {
+        self.guarded(async |file| match &mut file.block {
+            Some(block) => block.flush().await.map(Some),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    /// Sends all that was appended, and waits until it is on all DataNodes.
+    ///
+    /// # Errors
+    /// The file is given up, now or before.
+    pub async fn sync(&mut self) -> Result<()> {
+        match self.flush().await? {
+            Some(flushed) => self.guarded(async |_| flushed.wait().await).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the file. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// The file is given up, now or before, or the NameNode does not close it in time.
+    pub async fn close(&mut self) -> Result<()> {
+        self.guarded(async |file| {
+            file.finish_block().await?;
+            file.complete().await
+        })
+        .await
+    }
+
+    /// Whether something failed.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Gives the file back to the NameNode, whose recovery closes it.
+    pub(crate) async fn abandon(&mut self) {
+        self.block = None;
+        match self.shared.name_node.recover_lease(&self.path).await {
+            Ok(closed) => info!(path = %self.path, closed, "a file was given up"),
+            // Whoever needs it fences it; else the NameNode's own limit ends it.
+            Err(error) => warn!(path = %self.path, %error, "a file that was given up stays open"),
+        }
+    }
+
+    /// Runs `operation`. Every later call fails if it fails, or if the caller gives up in between:
+    /// what was sent is unknown then.
+    async fn guarded<T>(
+        &mut self,
+        operation: impl AsyncFnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let path = Arc::clone(&self.path);
+        let given_up = |reason: Arc<str>| Error::GivenUp { path, reason };
+        if let Some(earlier) = &self.failed {
+            return Err(given_up(earlier.to_string().into()));
+        }
+        self.failed = Some(given_up("its caller did not wait".into()));
+        let result = operation(self).await;
+        self.failed = result.as_ref().err().cloned();
+        result
+    }
+
+    async fn append_to_blocks(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let block_bytes = self.shared.config.block_bytes;
+            if self.block.as_ref().is_some_and(|block| block.length() >= block_bytes) {
+                self.finish_block().await?;
+            }
+            if self.block.is_none() {
+                self.block = Some(self.begin_block().await?);
+            }
+            let Some(block) = &mut self.block else {
+                continue;
+            };
+            let room = usize::try_from(block_bytes - block.length()).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            block.append(now).await?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    async fn finish_block(&mut self) -> Result<()> {
+        if let Some(mut block) = self.block.take() {
+            block.finish().await?;
+            self.finished_bytes += block.length();
+            self.previous = Some(block.block());
+        }
+        Ok(())
+    }
+
+    async fn complete(&mut self) -> Result<()> {
+        let limit = self.shared.config.call_deadline;
+        let deadline = Instant::now() + limit;
+        let mut pause = CLOSE_PAUSE_MIN;
+        let name_node = &self.shared.name_node;
+        while !name_node.complete(&self.path, self.file_id, self.previous.clone()).await? {
+            if Instant::now() >= deadline {
+                return Err(Error::NotClosed { path: Arc::clone(&self.path), limit });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(CLOSE_PAUSE_MAX);
+        }
+        Ok(())
+    }
+
+    /// Begins the next block on DataNodes that can be reached. Where the NameNode has too few at
+    /// the moment, as right after the loss of some, it is asked again until the deadline of a call.
+    async fn begin_block(&mut self) -> Result<BlockWriter> {
+        let Shared { seams, config, name_node, health, .. } = &*self.shared;
+        let deadline = Instant::now() + config.call_deadline;
+        let mut failed: Vec<pb::DatanodeInfo> = Vec::new();
+        loop {
+            let located = match self.add_block(&failed).await {
+                Err(Error::TooFewNodes { .. }) if Instant::now() < deadline => {
+                    sleep(FEW_NODES_PAUSE).await;
+                    // They may be back.
+                    failed.clear();
+                    continue;
+                }
+                added => added?,
+            };
+            let client_name = name_node.client_name();
+            let nodes = match BlockWriter::open(
+                &seams.network,
+                config,
+                health,
+                client_name,
+                &located,
+            )
+            .await
+            {
+                SetUp::Ready(block) => {
+                    name_node.check_lease(&self.path, self.file_id).await?;
+                    return Ok(block);
+                }
+                SetUp::Failed(nodes) => nodes,
+            };
+            for (node, error) in &nodes {
+                health.failed(node, error);
+                failed.push(node.clone());
+            }
+            name_node.abandon_block(&self.path, self.file_id, located.block).await?;
+            if let Some((_, error)) = nodes.into_iter().next()
+                && Instant::now() >= deadline
+            {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Asks for a block: without the nodes in trouble if enough others are left, else without
+    /// those that have just failed only.
+    async fn add_block(&self, failed: &[pb::DatanodeInfo]) -> Result<pb::LocatedBlock> {
+        let Shared { config, name_node, health, .. } = &*self.shared;
+        let mut excluded = health.avoided();
+        excluded.retain(|node| !failed.iter().any(|failed| failed.id.uuid == node.id.uuid));
+        let avoids_more = !excluded.is_empty();
+        excluded.extend_from_slice(failed);
+        let previous = || self.previous.clone();
+        if avoids_more {
+            match name_node.add_block(&self.path, self.file_id, previous(), excluded).await {
+                Ok(located) if located.locations.len() >= config.replicas_min => {
+                    return Ok(located);
+                }
+                Ok(located) => {
+                    name_node.abandon_block(&self.path, self.file_id, located.block).await?;
+                }
+                Err(error) => debug!(%error, "no block without the DataNodes that are avoided"),
+            }
+        }
+        let added = name_node.add_block(&self.path, self.file_id, previous(), failed.to_vec());
+        let located = match added.await {
+            // "could only be written to 0 of the 1 minReplication nodes"
+            Err(error) if error.is_exception("IOException") => {
+                debug!(%error, "the NameNode has no DataNode for a block");
+                return Err(self.too_few(0));
+            }
+            added => added?,
+        };
+        if located.locations.len() < config.replicas_min {
+            let nodes = located.locations.len();
+            name_node.abandon_block(&self.path, self.file_id, located.block).await?;
+            return Err(self.too_few(nodes));
+        }
+        Ok(located)
+    }
+
+    fn too_few(&self, nodes: usize) -> Error {
+        let nodes_min = self.shared.config.replicas_min;
+        Error::TooFewNodes { path: Arc::clone(&self.path), nodes, nodes_min }
+    }
+}

@@ -1,0 +1,245 @@
+//! The file system against a real Apache Hadoop HDFS 3.4 with three DataNodes.
+//!
+//! `e2e/hdfs/run.sh` starts one and runs these. By hand: `BASALT_HDFS_CONF` names the folder of its
+//! settings, `BASALT_HDFS_NODES` a script that kills, freezes, thaws and starts its DataNodes, and
+//! `cargo test -p basalt-hdfs --test real_hdfs -- --ignored --test-threads=1` runs them. The tests
+//! of fencing want the example `log_writer` built.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests may")]
+
+mod fencing;
+mod write_ahead_log;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use basalt_fs::FileSystem;
+use basalt_hdfs::{HdfsConfig, HdfsFileSystem};
+use basalt_runtime::Seams;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+/// How long anything may take before a test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn settings() -> PathBuf {
+    let folder = std::env::var("BASALT_HDFS_CONF");
+    folder.expect("BASALT_HDFS_CONF names the folder of an HDFS's settings").into()
+}
+
+fn config() -> HdfsConfig {
+    HdfsConfig::from_folder(&settings()).unwrap()
+}
+
+/// A file system below a folder that nothing is in yet.
+async fn files_with(config: HdfsConfig, name: &str) -> HdfsFileSystem {
+    if let Ok(level) = std::env::var("BASALT_LOG") {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| basalt_runtime::init_telemetry(&level).unwrap());
+    }
+    let root = format!("/basalt-tests/{name}");
+    let all = HdfsFileSystem::new(&Seams::system(), config.clone(), Path::new("/")).unwrap();
+    all.delete_directory(Path::new(&root)).await.unwrap();
+    all.create_directories(Path::new(&root)).await.unwrap();
+    HdfsFileSystem::new(&Seams::system(), config, Path::new(&root)).unwrap()
+}
+
+async fn files(name: &str) -> HdfsFileSystem {
+    files_with(config(), name).await
+}
+
+/// Does something to a DataNode (1, 2, 3): kill, freeze, thaw, start.
+fn node(action: &str, number: usize) {
+    let script = std::env::var("BASALT_HDFS_NODES");
+    let script = script.expect("BASALT_HDFS_NODES names the script that kills DataNodes");
+    let status = Command::new(script).args([action, &number.to_string()]).status().unwrap();
+    assert!(status.success(), "{action} of DataNode {number}");
+}
+
+/// Starts the DataNodes that a test before has killed and not started again.
+fn all_nodes_run() {
+    (1..=3).for_each(|number| node("ensure", number));
+}
+
+/// Waits until the NameNode sees all three DataNodes, with the one that came back.
+async fn all_nodes_live(files: &HdfsFileSystem) {
+    let deadline = Instant::now() + PATIENCE;
+    while files.live_data_nodes().await.unwrap().len() < 3 {
+        assert!(Instant::now() < deadline, "a DataNode does not come back");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Bytes that differ everywhere.
+fn pattern(length: usize, seed: u32) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+    let bytes = (0..length).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    bytes.collect()
+}
+
+#[tokio::test]
+#[ignore = "needs a real HDFS"]
+async fn names_behave_as_the_trait_says() {
+    let files = files("names").await;
+    assert!(files.list(Path::new("/none")).await.unwrap_err().is_not_found());
+    assert!(files.open(Path::new("/none")).await.err().unwrap().is_not_found());
+    assert!(files.create(Path::new("/none/a")).await.err().unwrap().is_not_found());
+    assert!(files.delete_file(Path::new("/none")).await.unwrap_err().is_not_found());
+    files.delete_directory(Path::new("/none")).await.unwrap();
+    files.create_directories(Path::new("/x/y")).await.unwrap();
+    files.create_directories(Path::new("/x/y")).await.unwrap();
+    files.write_whole(Path::new("/x/a"), Bytes::from_static(b"one")).await.unwrap();
+    files.write_whole(Path::new("/x/b"), Bytes::new()).await.unwrap();
+    let again = files.write_whole(Path::new("/x/a"), Bytes::from_static(b"two")).await;
+    assert!(again.unwrap_err().is_already_exists());
+    assert!(files.create(Path::new("/x/a")).await.err().unwrap().is_already_exists());
+    assert!(
+        files.rename(Path::new("/x/b"), Path::new("/x/a")).await.unwrap_err().is_already_exists()
+    );
+    assert!(
+        files.rename(Path::new("/x/b"), Path::new("/x/y")).await.unwrap_err().is_already_exists()
+    );
+    assert!(files.rename(Path::new("/x/n"), Path::new("/x/m")).await.unwrap_err().is_not_found());
+    assert_eq!(&files.read_whole(Path::new("/x/a"), 10).await.unwrap()[..], b"one");
+    let entries = files.list(Path::new("/x")).await.unwrap();
+    let entries: Vec<_> = entries.iter().map(|e| (&*e.name, e.is_directory, e.length)).collect();
+    let leftover = entries.iter().find(|entry| entry.0.starts_with(".aside-"));
+    assert!(leftover.is_some(), "of the file that was there already");
+    let rest: Vec<_> = entries.into_iter().filter(|e| !e.0.starts_with(".aside-")).collect();
+    assert_eq!(rest, [("a", false, 3), ("b", false, 0), ("y", true, 0)]);
+    files.rename(Path::new("/x"), Path::new("/z")).await.unwrap();
+    assert!(files.exists(Path::new("/z/a")).await.unwrap());
+    files.delete_file(Path::new("/z/a")).await.unwrap();
+    assert!(!files.exists(Path::new("/z/a")).await.unwrap());
+}
+
+#[tokio::test]
+#[ignore = "needs a real HDFS"]
+async fn what_is_synced_is_read_back_from_the_open_file_and_from_the_closed_one() {
+    let files = files("write").await;
+    let mut file = files.create(Path::new("/log")).await.unwrap();
+    let mut written = Vec::new();
+    for (index, length) in [1, 511, 512, 513, 100, 70_000, 3, 1 << 20, 17].into_iter().enumerate() {
+        let bytes = pattern(length, index as u32);
+        file.append_and_sync(bytes.clone()).await.unwrap();
+        written.extend_from_slice(&bytes);
+        let open = files.read_whole(Path::new("/log"), 1 << 30).await.unwrap();
+        assert!(open[..] == written, "after {length} bytes");
+    }
+    let started = Instant::now();
+    for number in 0..100 {
+        let bytes = pattern(100, number);
+        file.append_and_sync(bytes.clone()).await.unwrap();
+        written.extend_from_slice(&bytes);
+    }
+    println!("one flush after another: {:?} each", started.elapsed() / 100);
+    assert_eq!(file.length(), written.len() as u64);
+    file.close().await.unwrap();
+    assert!(file.append(Bytes::from_static(b"more")).await.is_err());
+    let reader = files.open(Path::new("/log")).await.unwrap();
+    assert_eq!(reader.length(), written.len() as u64);
+    for (offset, length) in [(0, 1), (511, 2), (1000, 70_000), (written.len() - 5, 5)] {
+        let read = reader.read_at(offset as u64, length).await.unwrap();
+        assert!(read[..] == written[offset..offset + length], "{length} bytes at {offset}");
+    }
+    assert!(reader.read_at(written.len() as u64 - 1, 2).await.is_err());
+}
+
+#[tokio::test]
+#[ignore = "needs a real HDFS"]
+async fn a_file_of_several_blocks_is_read_across_them() {
+    let config = HdfsConfig { block_bytes: 1 << 20, ..config() };
+    let files = files_with(config, "blocks").await;
+    let bytes = pattern((3 << 20) + 777, 7);
+    files.write_whole(Path::new("/a"), bytes.clone()).await.unwrap();
+    let reader = files.open(Path::new("/a")).await.unwrap();
+    assert_eq!(reader.length(), bytes.len() as u64);
+    let across = reader.read_at((1 << 20) - 10, (1 << 20) + 20).await.unwrap();
+    assert!(across[..] == bytes[(1 << 20) - 10..(2 << 20) + 10]);
+    assert!(files.read_whole(Path::new("/a"), 1 << 30).await.unwrap() == bytes);
+}
+
+#[tokio::test]
+#[ignore = "needs a real HDFS"]
+async fn many_flushes_are_under_way_at_once() {
+    let files = files("flushes").await;
+    let mut file = files.create_file(Path::new("/log")).await.unwrap();
+    let mut waiting = Vec::new();
+    for number in 0..200 {
+        file.append(&pattern(100, number)).await.unwrap();
+        waiting.push(file.flush().await.unwrap().unwrap());
+    }
+    for flushed in waiting {
+        flushed.wait().await.unwrap();
+    }
+    file.close().await.unwrap();
+    let expected: Vec<u8> = (0..200).flat_map(|number| pattern(100, number)).collect();
+    assert!(files.read_whole(Path::new("/log"), 1 << 20).await.unwrap()[..] == expected);
+}
+
+/// The file fails, in time; a new one is begun on the others; what was acknowledged is there.
+#[tokio::test]
+#[ignore = "needs a real HDFS and its processes"]
+async fn a_data_node_that_is_killed_costs_the_file_and_no_acknowledged_byte() {
+    let files = files("killed").await;
+    all_nodes_live(&files).await;
+    let mut file = files.create(Path::new("/log.1")).await.unwrap();
+    let mut acknowledged = Vec::new();
+    let mut number = 0;
+    let failed_after = loop {
+        let bytes = pattern(1000, number);
+        let started = Instant::now();
+        if number == 50 {
+            node("kill", 1);
+        }
+        match file.append_and_sync(bytes.clone()).await {
+            Ok(()) => acknowledged.extend_from_slice(&bytes),
+            Err(_) => break started.elapsed(),
+        }
+        number += 1;
+        assert!(number < 5000, "the writer did not notice that a DataNode is gone");
+    };
+    assert!(failed_after < Duration::from_secs(3), "{failed_after:?}");
+    assert!(file.append(Bytes::from_static(b"x")).await.is_err(), "the file is given up");
+    let started = Instant::now();
+    let mut next = files.create(Path::new("/log.2")).await.unwrap();
+    next.append_and_sync(Bytes::from_static(b"again")).await.unwrap();
+    let rolled_after = started.elapsed();
+    let sealed = files.seal(Path::new("/log.1"), "").await.unwrap();
+    assert!(sealed.is_final && !sealed.writer_gone);
+    assert!(sealed.length >= acknowledged.len() as u64);
+    let reader = files.open(Path::new("/log.1")).await.unwrap();
+    let read = reader.read_at(0, acknowledged.len()).await.unwrap();
+    assert!(read[..] == acknowledged);
+    println!("noticed after {failed_after:?}, new file after {rolled_after:?}");
+    next.close().await.unwrap();
+    node("start", 1);
+    all_nodes_live(&files).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a real HDFS and its processes"]
+async fn reads_do_not_wait_for_a_data_node_that_hangs() {
+    let files = files("hung").await;
+    all_nodes_live(&files).await;
+    let bytes = pattern(1 << 20, 3);
+    files.write_whole(Path::new("/a"), bytes.clone()).await.unwrap();
+    let reader = files.open(Path::new("/a")).await.unwrap();
+    let mut slowest = Duration::ZERO;
+    for number in 1..=3 {
+        node("freeze", number);
+        for offset in (0..1 << 20).step_by(1 << 17) {
+            let started = Instant::now();
+            let read = reader.read_at(offset as u64, 1 << 16).await.unwrap();
+            assert!(read[..] == bytes[offset..offset + (1 << 16)]);
+            slowest = slowest.max(started.elapsed());
+        }
+        node("thaw", number);
+    }
+    println!("slowest read with a hung DataNode: {slowest:?}");
+    assert!(slowest < Duration::from_millis(900), "{slowest:?}: it waited for the read timeout");
+}

@@ -5,6 +5,11 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 . ./lib.sh
 role=$2
+# Faults of masters name nobody: the active one is meant, whose pod the Lease names.
+case ${VICTIM:-} in *-master)
+  holder=$(k get lease "$CLUSTER-master" -o jsonpath='{.spec.holderIdentity}')
+  VICTIM=$(k get pod "${holder%_*}" -o jsonpath='{.status.podIP}'):0 ;;
+esac
 another_uid() { [ "$(k get pod "$1" -o jsonpath='{.metadata.uid}')" != "$2" ]; }
 case $1 in
 # What chaos-mesh's pod-kill does.

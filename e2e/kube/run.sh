@@ -144,11 +144,12 @@ end_master() {
   local kind=kill-master
   [ "$1" = kill ] || kind=term-master
   probe "$kind" --faults "$KILLS" --calm 6s --fault-kind "$kind" \
-    --fault-command "VICTIM=\$(kubectl -n $NAMESPACE get pod -l basalt.db/active-master=true -o jsonpath='{.items[0].status.podIP}'):0 $PWD/fault.sh $1 master" \
+    --fault-command "$PWD/fault.sh $1 master" \
     --repair-command "$PWD/fault.sh wait-ready master"
   none_failed "$kind"
-  # The Lease names the pod in charge.
+  # The Lease names the pod in charge, and the Service leads to it alone.
   until_true 30 holds_lease
+  until_true 30 leads_to_active
 }
 
 holds_lease() {
@@ -156,6 +157,12 @@ holds_lease() {
   active=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')
   holder=$(k get lease "$CLUSTER-master" -o jsonpath='{.spec.holderIdentity}')
   [ -n "$active" ] && [ "${holder%_*}" = "$active" ]
+}
+
+leads_to_active() {
+  local active
+  active=$(k get pod "$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')" -o jsonpath='{.status.podIP}')
+  [ "$(k get endpoints "$CLUSTER-active-master" -o jsonpath='{.subsets[*].addresses[*].ip}')" = "$active" ]
 }
 
 # none_failed NAME: no request to a region that was not on a victim failed.

@@ -29,7 +29,8 @@ fn run(scenario: &str, seed: u64, folder: &Path, name: &str) -> Run {
 /// The number that follows `word` at the beginning of a line.
 fn figure(run: &Run, word: &str) -> u64 {
     let line = run.printed.lines().find_map(|line| line.strip_prefix(word)).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+    let number = line.split_whitespace().next().unwrap();
+    number.trim_end_matches(',').parse().unwrap()
 }
 
 #[test]

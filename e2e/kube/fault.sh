@@ -7,8 +7,7 @@ cd "$(dirname "$(readlink -f "$0")")"
 role=$2
 # Faults of masters name nobody: the active one is meant, whose pod the Lease names.
 case ${VICTIM:-} in *-master)
-  holder=$(k get lease "$CLUSTER-master" -o jsonpath='{.spec.holderIdentity}')
-  VICTIM=$(k get pod "${holder%_*}" -o jsonpath='{.status.podIP}'):0 ;;
+  VICTIM=$(k get pod "$(lease_holder)" -o jsonpath='{.status.podIP}'):0 ;;
 esac
 another_uid() { [ "$(k get pod "$1" -o jsonpath='{.metadata.uid}')" != "$2" ]; }
 case $1 in

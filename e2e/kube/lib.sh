@@ -37,6 +37,12 @@ pod_at() {
   k get pods -o jsonpath='{range .items[*]}{.status.podIP} {.metadata.name}{"\n"}{end}' |
     awk -v ip="${1%:*}" '$1 == ip { print $2 }'
 }
+# lease_holder: the pod of the master that holds the Lease.
+lease_holder() {
+  local holder
+  holder=$(k get lease "$CLUSTER-master" -o jsonpath='{.spec.holderIdentity}')
+  echo "${holder%_*}"
+}
 # process_at HOST:PORT ROLE: the process of that pod on this machine (the lab's nodes are namespaces).
 process_at() {
   local pid

@@ -153,10 +153,9 @@ end_master() {
 }
 
 holds_lease() {
-  local active holder
+  local active
   active=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.status.activeMaster}')
-  holder=$(k get lease "$CLUSTER-master" -o jsonpath='{.spec.holderIdentity}')
-  [ -n "$active" ] && [ "${holder%_*}" = "$active" ]
+  [ -n "$active" ] && [ "$(lease_holder)" = "$active" ]
 }
 
 leads_to_active() {

@@ -62,6 +62,11 @@ impl Loads {
         }
     }
 
+    /// How many regions each server holds.
+    pub(crate) fn regions(&self) -> BTreeMap<ServerName, usize> {
+        self.servers.iter().map(|(server, load)| (server.clone(), load.regions)).collect()
+    }
+
     /// Whether no server may be given a region.
     pub(crate) fn is_empty(&self) -> bool {
         self.servers.is_empty()
@@ -93,9 +98,7 @@ pub(crate) fn even_out(
     draining: &BTreeSet<ServerName>,
     moves_max: usize,
 ) -> Vec<Move> {
-    let loads = Loads::of(view, draining).servers;
-    let mut loads: BTreeMap<ServerName, usize> =
-        loads.into_iter().map(|(server, load)| (server, load.regions)).collect();
+    let mut loads = Loads::of(view, draining).regions();
     let mut placement = Placement::of(view);
     let mut moves = Vec::new();
     while moves.len() < moves_max {

@@ -117,9 +117,10 @@ impl Term {
         self.views.learn_pods(pods);
         self.wake.notify_one();
         let view = self.views.now();
-        let regions = view.servers.iter().filter_map(|(server, record)| {
-            let uid = pod_uid(&record.instance);
-            let count = u32::try_from(view.owned_by(server).count()).unwrap_or(u32::MAX);
+        let owned = Loads::of(&view, &BTreeSet::new()).regions();
+        let regions = owned.into_iter().filter_map(|(server, count)| {
+            let uid = pod_uid(&view.servers.get(&server)?.instance);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
             told.contains(uid).then(|| (uid.to_owned(), count))
         });
         pb::PodsReply { regions: regions.collect() }

@@ -13,8 +13,6 @@ pub(crate) const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 /// All pods of all clusters, and nobody else's.
 pub(crate) const PODS_SELECTOR: &str =
     "app.kubernetes.io/name=basalt,app.kubernetes.io/managed-by=basalt-operator";
-/// The active master puts it on its pod, so that a Service finds it.
-pub(crate) const ACTIVE_LABEL: &str = "basalt.db/active-master";
 /// Keeps a cluster or table until the operator has done what its deletion policy says.
 pub(crate) const FINALIZER: &str = "basalt.db/deletion-policy";
 /// What a pod was configured with; a pod with another value is out of date.

@@ -62,7 +62,7 @@ impl Cluster {
         let plan = Arc::new(Plan::new(layout)?);
         let world = World {
             seed,
-            processes: Processes::new(plan.processes()),
+            processes: Processes::new(plan.layout().processes()),
             links: Links::default(),
             trace: trace.clone(),
         };

@@ -70,6 +70,14 @@ impl Layout {
         syncs: Syncs::Honest,
         clock_drift_ppm: 0,
     };
+
+    /// The names of all processes.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let coordinators = (1..=self.coordinators).map(coordinator);
+        let masters = (0..self.masters).map(master);
+        let region_servers = (0..self.region_servers).map(region_server);
+        coordinators.chain(masters).chain(region_servers).collect()
+    }
 }
 
 // === impl Plan ===
@@ -83,14 +91,6 @@ impl Plan {
     /// How large the cluster is.
     pub fn layout(&self) -> Layout {
         self.layout
-    }
-
-    /// The names of all processes.
-    pub(crate) fn processes(&self) -> Vec<String> {
-        let coordinators = (1..=self.layout.coordinators).map(coordinator);
-        let masters = (0..self.layout.masters).map(master);
-        let region_servers = (0..self.layout.region_servers).map(region_server);
-        coordinators.chain(masters).chain(region_servers).collect()
     }
 
     /// The coordinator's members, as clients and roles are given them.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use basalt_api::role_file::ACTIVE_MASTER_LABEL;
 use basalt_master::Seat;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -10,9 +11,6 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::timeout;
-
-/// The label; the operator's Service selects by it.
-const ACTIVE_LABEL: &str = "basalt.db/active-master";
 
 /// Labels `pod` while this master sits, until the master ends. What a former life of the container
 /// has left is taken away first. One try may take `patience`, and is made again after it.
@@ -26,7 +24,7 @@ pub(super) async fn keep(
     loop {
         let sits = *seat.borrow_and_update() == Seat::Ours;
         if written != Some(sits) {
-            let labels = json!({ (ACTIVE_LABEL): sits.then_some("true") });
+            let labels = json!({ (ACTIVE_MASTER_LABEL): sits.then_some("true") });
             let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
             let params = PatchParams::default();
             let failed = match timeout(patience, api.patch_metadata(&pod, &params, &patch)).await {
@@ -86,7 +84,7 @@ mod tests {
             let body = request.into_body().collect_bytes().await.unwrap();
             let patch: serde_json::Value = serde_json::from_slice(&body).unwrap();
             let (written, code) = &mut *self.0.lock();
-            written.push(patch["metadata"]["labels"][ACTIVE_LABEL].clone());
+            written.push(patch["metadata"]["labels"][ACTIVE_MASTER_LABEL].clone());
             let pod = json!({ "metadata": { "name": "demo-master-0" } }).to_string();
             Response::builder().status(*code).body(Body::from(pod.into_bytes())).unwrap()
         }

@@ -115,6 +115,9 @@ pub struct MasterSettings {
     pub lease: Option<LeaseSettings>,
 }
 
+/// The label that the active master puts on its pod, and by which a Service finds it.
+pub const ACTIVE_MASTER_LABEL: &str = "basalt.db/active-master";
+
 /// A Kubernetes Lease, by its place. How long it lasts follows from the promise.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::cluster::{BasaltCluster, BasaltClusterSpec};
 use crate::load::name_of;
+use crate::role_file::RoleName;
 use crate::split::{REGIONS_MAX, split_keys};
 use crate::table::{BasaltTable, BasaltTableSpec, Bloom, Compression, Family, KeepDeletedCells};
 use crate::{RegionServerConfig, Timers, Timespan, table};
@@ -52,6 +53,18 @@ pub struct ValidatedCluster {
     pub tables: Vec<ValidatedTable>,
     /// The manifest, for what only Kubernetes reads.
     pub spec: BasaltClusterSpec,
+}
+
+impl ValidatedCluster {
+    /// How many processes of `role` there are to be.
+    pub fn replicas(&self, role: RoleName) -> u32 {
+        match role {
+            RoleName::Coordinator => self.coordinators,
+            RoleName::Master => self.masters,
+            RoleName::RegionServer => self.region_servers,
+            RoleName::Idle => 0,
+        }
+    }
 }
 
 /// A table that can be made as it is declared.

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use basalt_hbase_rpc::meta::{self, RegionRow, ReplicaRow};
 use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, message_cells, pb, schema, znode};
-use basalt_model::{
-    Cell, EncodedRegionName, RegionInfo, RegionState, ReplicaId, ServerName, TableState,
-};
+use basalt_model::{Cell, RegionInfo, RegionState, ReplicaId, ServerName, TableState};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
@@ -93,12 +91,9 @@ impl MetaReader {
     /// # Errors
     /// The request cannot be understood, or is not one that reads.
     pub async fn client_service(&self, call: &Call) -> Result<Reply, Exception> {
-        if let (Some(row), Ok(_waiting)) = (self.wanted_row(call), self.waiting.try_acquire()) {
-            self.wait_for_heir(row).await;
-        }
         match call.method.as_str() {
-            "Get" => self.get(call),
-            "Scan" => self.scan(call),
+            "Get" => self.get(call).await,
+            "Scan" => self.scan(call).await,
             method => Err(Exception::unknown_method(method)),
         }
     }
@@ -143,31 +138,18 @@ impl MetaReader {
         })
     }
 
-    /// The region that a client looks up: by its row, or by a scan back from where it may lie.
-    fn wanted_row(&self, call: &Call) -> Option<EncodedRegionName> {
-        let found = if call.method == "Get" {
-            let row = decode::<pb::GetRequest>(call).ok()?.get.row;
-            let row = || Bound::Included(MetaRow(row.clone()));
-            self.catalog.meta_rows(row(), row(), false, 1)
-        } else {
-            let request: pb::ScanRequest = decode(call).ok()?;
-            let scan = request.scan.filter(pb::Scan::reversed)?;
-            let MetaScan { from, to, .. } = MetaScan::new(scan, None);
-            self.catalog.meta_rows(from, to, true, 1)
+    /// Waits while the server of the region is dead whose row a client looks up first.
+    async fn wait_for_heir(&self, first: Option<&(MetaRow, MetaSubject)>) {
+        let (Some((_, MetaSubject::Region(region))), Ok(_waiting)) =
+            (first, self.waiting.try_acquire())
+        else {
+            return;
         };
-        match found.first() {
-            Some((_, MetaSubject::Region(name))) => Some(*name),
-            _ => None,
-        }
-    }
-
-    /// Waits while the server of a region is dead.
-    async fn wait_for_heir(&self, region: EncodedRegionName) {
         let mut changes = self.catalog.changes();
         let waiting = async {
             loop {
                 changes.borrow_and_update();
-                let known = self.catalog.region(region);
+                let known = self.catalog.region(*region);
                 let record = known.as_ref().map(|region| &region.record);
                 let record = record.filter(|record| record.state != RegionState::Closed);
                 let owner = record.and_then(|record| record.server.as_ref());
@@ -182,12 +164,13 @@ impl MetaReader {
         let _ = timeout(HEIR_PATIENCE, waiting).await;
     }
 
-    fn get(&self, call: &Call) -> Result<Reply, Exception> {
+    async fn get(&self, call: &Call) -> Result<Reply, Exception> {
         let request: pb::GetRequest = decode(call)?;
         let get = request.get;
         refuse_filter(get.filter.as_ref())?;
         let row = || Bound::Included(MetaRow(get.row.clone()));
         let found = self.catalog.meta_rows(row(), row(), false, 1);
+        self.wait_for_heir(found.first()).await;
         let cells = match found.first() {
             Some((_, subject)) => select(self.cells(subject)?, &get.column),
             None => Vec::new(),
@@ -202,9 +185,14 @@ impl MetaReader {
         Ok(Reply::with_cells(&pb::GetResponse { result: Some(result) }, beside))
     }
 
-    fn scan(&self, call: &Call) -> Result<Reply, Exception> {
+    async fn scan(&self, call: &Call) -> Result<Reply, Exception> {
         let request: pb::ScanRequest = decode(call)?;
         let (id, mut scan) = self.open_or_known(&request)?;
+        // A scan back from where a row may lie is how clients find its region.
+        if request.scanner_id.is_none() && scan.scan.reversed() {
+            let found = self.catalog.meta_rows(scan.from.clone(), scan.to.clone(), true, 1);
+            self.wait_for_heir(found.first()).await;
+        }
         let count = u64::from(request.number_of_rows.unwrap_or(ROWS_MAX).min(ROWS_MAX));
         let count = scan.rows_left.map_or(count, |left| left.min(count));
         let mut response = pb::ScanResponse { scanner_id: Some(id), ..Default::default() };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use basalt_runtime::Network;
 use tokio::time::{Instant, timeout};
 
+use crate::HdfsConfig;
 use crate::error::{Error, Result};
 use crate::pb;
 use crate::rpc::frame::{CallId, ClientId};
@@ -17,10 +18,10 @@ use crate::rpc::{Connection, ConnectionOptions, Protocol};
 /// Makes calls to the IPC ports of DataNodes.
 #[derive(Clone, Debug)]
 pub(crate) struct DataNodeCalls {
-    pub(crate) network: Network,
-    pub(crate) user: Arc<str>,
+    network: Network,
+    user: Arc<str>,
     /// How long connecting may take.
-    pub(crate) connect_timeout: Duration,
+    connect_timeout: Duration,
     /// How long a call may take, connecting included.
     pub(crate) timeout: Duration,
 }
@@ -52,6 +53,16 @@ fn address(host: &str, port: u32) -> Arc<str> {
 // === impl DataNodeCalls ===
 
 impl DataNodeCalls {
+    /// Calls that take at most `timeout` each.
+    pub(crate) fn new(network: &Network, config: &HdfsConfig, timeout: Duration) -> Self {
+        Self {
+            network: network.clone(),
+            user: config.user.as_str().into(),
+            connect_timeout: config.connect_timeout,
+            timeout,
+        }
+    }
+
     /// How many bytes of a replica its node has acknowledged. The node refuses a block with a
     /// newer generation stamp than its own.
     pub(crate) async fn visible_length(

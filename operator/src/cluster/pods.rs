@@ -26,7 +26,7 @@ pub(super) async fn tell(
     observed: &Observed,
     declared: u32,
 ) -> Option<HashMap<String, u32>> {
-    let (_, active) = observed.of_role(RoleName::Master).find(|(_, member)| member.leads)?;
+    let active = observed.members.get(observed.active_master()?)?;
     let mut client = observe::master(network, active.address.as_deref()?)?;
     let request = pb::PodsRequest { pods: known(observed, declared) };
     let reply = timeout(ANSWER_TIMEOUT, client.pods(request)).await;

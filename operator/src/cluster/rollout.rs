@@ -11,7 +11,6 @@ use basalt_api::ValidatedCluster;
 use basalt_api::role_file::RoleName;
 
 use super::observe::{Member, Observed};
-use super::status;
 use crate::names;
 
 /// What may be done now.
@@ -46,7 +45,7 @@ pub(crate) fn next(observed: &Observed, cluster: &ValidatedCluster) -> Step {
 
 fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster) -> Step {
     let members: Vec<(&String, &Member)> = observed.of_role(role).collect();
-    let declared = status::declared(cluster, role);
+    let declared = cluster.replicas(role);
     let at_once = match role {
         RoleName::RegionServer => cluster.spec.region_servers.max_unavailable as usize,
         _ => 1,
@@ -67,9 +66,10 @@ fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster)
         return wait_for(leaving);
     }
     // One that does not serve anyway costs nothing, and its new form may be the mend.
-    let serves_nobody = |member: &Member| !member.serves && !member.is_ready && !member.is_leaving;
-    let broken = members.iter().find(|(_, member)| !member.is_current && serves_nobody(member));
-    if let Some(broken) = broken {
+    let is_broken = |member: &Member| {
+        !member.is_current && !member.is_leaving && !member.serves && !member.is_ready
+    };
+    if let Some(broken) = out.iter().find(|(_, member)| is_broken(member)) {
         return replace(broken);
     }
     if members.len() != declared as usize {

@@ -324,16 +324,6 @@ pub(super) fn is_true(status: &BasaltClusterStatus, kind: &str) -> bool {
     status.conditions.iter().any(|c| c.type_ == kind && c.status == "True")
 }
 
-/// How many pods of a role are declared.
-pub(super) fn declared(cluster: &ValidatedCluster, role: RoleName) -> u32 {
-    match role {
-        RoleName::Coordinator => cluster.coordinators,
-        RoleName::Master => cluster.masters,
-        RoleName::RegionServer => cluster.region_servers,
-        RoleName::Idle => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

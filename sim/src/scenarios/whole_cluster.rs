@@ -4,7 +4,7 @@ use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms};
 use crate::faults::{Fault, Victim};
-use crate::plan::{self, Layout};
+use crate::plan::Layout;
 
 pub(super) const CRASH: Scenario = Scenario {
     name: "whole-cluster-crash",
@@ -15,9 +15,6 @@ pub(super) const CRASH: Scenario = Scenario {
 
 fn crash(random: &Random, layout: Layout) -> Vec<Fault> {
     let at = ms(random, 300..1_500);
-    let coordinators = (1..=layout.coordinators).map(plan::coordinator);
-    let masters = (0..layout.masters).map(plan::master);
-    let region_servers = (0..layout.region_servers).map(plan::region_server);
-    let all = coordinators.chain(masters).chain(region_servers);
+    let all = layout.processes().into_iter();
     all.map(|name| kill(Victim::Named(name), at, ms(random, 300..2_000))).collect()
 }

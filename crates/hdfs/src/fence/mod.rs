@@ -96,12 +96,7 @@ impl Fence {
         name_node: NameNode,
         health: NodeHealth,
     ) -> Self {
-        let calls = DataNodeCalls {
-            network: network.clone(),
-            user: config.user.as_str().into(),
-            connect_timeout: config.connect_timeout,
-            timeout: config.fence_step_timeout,
-        };
+        let calls = DataNodeCalls::new(network, config, config.fence_step_timeout);
         Self { network: network.clone(), config: Arc::clone(config), name_node, health, calls }
     }
 

@@ -59,12 +59,7 @@ impl Readers {
             client_name: Arc::clone(name_node.client_name()),
             idle: IdleConnections::default(),
         };
-        let calls = DataNodeCalls {
-            network: network.clone(),
-            user: config.user.as_str().into(),
-            connect_timeout: config.connect_timeout,
-            timeout: config.read_timeout,
-        };
+        let calls = DataNodeCalls::new(network, config, config.read_timeout);
         Self { shared: Arc::new(Shared { name_node, health, calls, reads }) }
     }
 

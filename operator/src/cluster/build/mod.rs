@@ -137,15 +137,6 @@ impl Plan<'_> {
     fn selector(&self, role: RoleName) -> Value {
         json!({ "matchLabels": names::role_labels(&self.cluster.name, role) })
     }
-
-    fn replicas(&self, role: RoleName) -> u32 {
-        match role {
-            RoleName::Coordinator => self.cluster.coordinators,
-            RoleName::Master => self.cluster.masters,
-            RoleName::RegionServer => self.cluster.region_servers,
-            RoleName::Idle => 0,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! when the pod moves, and nobody has to ask a name server for it: when a node is lost, the name
 //! server may be lost with it, at the very moment at which everybody looks for the new leader.
 
-use basalt_api::role_file::{PortName, RoleName};
+use basalt_api::role_file::{ACTIVE_MASTER_LABEL, PortName, RoleName};
 use serde_json::{Value, json};
 
 use super::{Object, Plan};
@@ -68,7 +68,7 @@ fn for_clients(plan: &Plan<'_>) -> Object {
 
 fn for_active_master(plan: &Plan<'_>) -> Object {
     let mut selector = names::role_labels(&plan.cluster.name, RoleName::Master);
-    selector.insert(names::ACTIVE_LABEL.to_owned(), "true".to_owned());
+    selector.insert(ACTIVE_MASTER_LABEL.to_owned(), "true".to_owned());
     let body = json!({ "spec": {
         "selector": selector,
         "ports": ports(RoleName::Master, |port| port == PortName::Rpc),

@@ -10,7 +10,7 @@ use crate::names;
 
 pub(super) fn stateful_set(plan: &Plan<'_>, role: RoleName, config_hash: &str) -> Object {
     let mut spec = json!({
-        "replicas": plan.replicas(role),
+        "replicas": plan.cluster.replicas(role),
         "serviceName": names::of_role(&plan.cluster.name, role),
         "podManagementPolicy": "Parallel",
         "updateStrategy": { "type": "OnDelete" },

@@ -51,6 +51,7 @@ fn config(file: &RoleFile<RegionServerSettings>, instance: String) -> anyhow::Re
             // A renewal may be late by a change of the coordinator's leader.
             lease_patience: derived.session_timeout,
             compaction_files_min: usize::try_from(limits.compaction_files_min)?,
+            ..RegionConfig::default()
         },
         wal_roll_bytes: limits.wal_roll_bytes,
         wal_files_max: usize::try_from(limits.wal_files_max)?,

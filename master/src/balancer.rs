@@ -34,16 +34,23 @@ pub(crate) struct Move {
     pub(crate) destination: ServerName,
 }
 
+/// The servers that regions may go to: the living ones, without those that are being drained. A
+/// region that went to one of these would only be closed again.
+pub(crate) fn takers<'a>(
+    view: &'a View,
+    draining: &BTreeSet<ServerName>,
+) -> impl Iterator<Item = (&'a ServerName, &'a pb::ServerRecord)> {
+    view.servers.iter().filter(|(name, _)| !draining.contains(name))
+}
+
 // === impl Loads ===
 
 impl Loads {
-    /// The servers that regions may go to: the living ones, without those that are being drained. A
-    /// region that went to one of these would only be closed again.
+    /// What the [`takers`] hold.
     pub(crate) fn of(view: &View, draining: &BTreeSet<ServerName>) -> Self {
-        let takers = view.servers.iter().filter(|(name, _)| !draining.contains(name));
         let unladen = |record: &pb::ServerRecord| Load { regions: 0, rack: record.rack.clone() };
-        let servers = takers.map(|(name, record)| (name.clone(), unladen(record))).collect();
-        let mut loads = Self { servers, ..Self::default() };
+        let servers = takers(view, draining).map(|(name, record)| (name.clone(), unladen(record)));
+        let mut loads = Self { servers: servers.collect(), ..Self::default() };
         for region in view.regions.values() {
             if region.record.state != RegionState::Closed
                 && let Some(owner) = &region.record.server

@@ -77,6 +77,9 @@ pub struct Timers {
     pub reconcile_interval: Duration,
     /// How often the balancer may move regions.
     pub balance_interval: Duration,
+    /// How long the balancer rests after a server has come, gone or begun to drain. In a roll the
+    /// next change comes within that time, and moves the regions anyway.
+    pub balance_rest: Duration,
     /// After the first region server came, how long the first assignments wait for others.
     pub settle: Duration,
 }
@@ -94,6 +97,7 @@ impl Default for Timers {
             order_timeout: Duration::from_secs(20),
             reconcile_interval: Duration::from_millis(500),
             balance_interval: Duration::from_secs(2),
+            balance_rest: Duration::from_secs(5),
             settle: Duration::from_millis(150),
         }
     }

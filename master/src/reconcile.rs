@@ -56,6 +56,7 @@ pub(crate) async fn run(term: Arc<Term>) {
     let mut changes = term.views.catalog().changes();
     let mut streams = BTreeSet::new();
     let mut balanced_at = Instant::now();
+    let (mut takers, mut takers_since) = (BTreeSet::new(), Instant::now());
     let _in_charge = metrics::InCharge::begin(term.ledger.epoch().0);
     loop {
         changes.borrow_and_update();
@@ -65,7 +66,13 @@ pub(crate) async fn run(term: Arc<Term>) {
         }
         let view = term.views.now();
         hold_streams(&term, &view, &mut streams);
-        let is_time = balanced_at.elapsed() >= term.timers.balance_interval;
+        let takers_now: BTreeSet<ServerName> =
+            balancer::takers(&view, &term.draining()).map(|(name, _)| name.clone()).collect();
+        if takers_now != takers {
+            (takers, takers_since) = (takers_now, Instant::now());
+        }
+        let is_time = balanced_at.elapsed() >= term.timers.balance_interval
+            && takers_since.elapsed() >= term.timers.balance_rest;
         let known = known(&term, is_time);
         metrics::tell(&view, known.recovering.len());
         if is_time {

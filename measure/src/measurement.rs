@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::histogram::Histogram;
-use crate::outage::{Attribution, FaultWindow, RegionOutages, attribute};
+use crate::outage::{Attribution, FaultWindow, Outage, RegionOutages, attribute};
 use crate::probe::Audit;
 use crate::timeline::Bucket;
 
@@ -97,6 +97,17 @@ impl Measurement {
     pub fn attribution(&self) -> Attribution {
         let windows: Vec<_> = self.faults.iter().map(|fault| fault.window.clone()).collect();
         attribute(&windows, &self.regions)
+    }
+
+    /// The longest outages of writes, at most `count`, the longest first, with the index of the region.
+    pub fn longest_write_outages(&self, count: usize) -> Vec<(usize, Outage)> {
+        let of_region = |(index, region): (usize, &RegionOutages)| {
+            region.writes.iter().map(|outage| (index, *outage)).collect::<Vec<_>>()
+        };
+        let mut outages: Vec<_> = self.regions.iter().enumerate().flat_map(of_region).collect();
+        outages.sort_by_key(|(index, outage)| (std::cmp::Reverse(outage.length()), *index));
+        outages.truncate(count);
+        outages
     }
 
     /// What must not have happened and did, in words; empty if all is well.

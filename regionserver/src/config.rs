@@ -58,6 +58,9 @@ pub struct RegionConfig {
     pub lease_patience: Duration,
     /// How many store files a family may have before it is compacted.
     pub compaction_files_min: usize,
+    /// How long a region that has come here is not compacted: others come with it, and it may be on
+    /// its way through.
+    pub compaction_rest: Duration,
 }
 
 /// The addresses that were bound.
@@ -78,6 +81,7 @@ impl Default for RegionConfig {
             memstore_bytes_max: 512 << 20,
             lease_patience: Duration::from_secs(1),
             compaction_files_min: 3,
+            compaction_rest: Duration::from_secs(10),
         }
     }
 }

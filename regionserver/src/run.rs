@@ -218,7 +218,7 @@ async fn serve(
     tokio::spawn(orders);
     tokio::spawn(schedulers::flush_when_due(Arc::clone(server), limits, abort.clone()));
     tokio::spawn(metrics::report(Arc::clone(server)));
-    tokio::spawn(schedulers::compact_when_due(Arc::clone(server), abort.clone()));
+    tokio::spawn(schedulers::compact_when_due(Arc::clone(server), shutdown.clone()));
     let interval = config.renewal_interval;
     let mut alive = tokio::spawn(liveness::keep_alive(
         Arc::clone(server),

@@ -59,6 +59,7 @@ pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown
 
 /// Compacts what is due until told to stop.
 pub(crate) async fn compact_when_due(server: Arc<Server>, shutdown: Shutdown) {
+    let rest = server.shared.config.compaction_rest;
     let mut backoff = Backoff::default();
     loop {
         tokio::select! {
@@ -72,7 +73,8 @@ pub(crate) async fn compact_when_due(server: Arc<Server>, shutdown: Shutdown) {
                 return;
             }
             let name = served.region.encoded_name;
-            if !backoff.allows(name) || !served.region.needs_compaction() {
+            let is_new = served.since.elapsed() < rest;
+            if is_new || !backoff.allows(name) || !served.region.needs_compaction() {
                 continue;
             }
             let result = served.region.compact(&served.ownership, false).await;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use basalt_api::timers::TARGET_DEFAULT;
 use basalt_api::{RegionServerConfig, TimerOverrides, Timers};
@@ -186,6 +187,8 @@ impl Plan {
                 memstore_bytes_max: limits.flush_bytes.saturating_mul(limits.block_multiplier),
                 lease_patience: timers.session_timeout,
                 compaction_files_min: count(limits.compaction_files_min),
+                // A run has few seconds.
+                compaction_rest: Duration::from_millis(300),
             },
             wal_roll_bytes: limits.wal_roll_bytes,
             wal_files_max: count(limits.wal_files_max),

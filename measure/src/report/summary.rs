@@ -6,6 +6,9 @@ use crate::measurement::{Fault, Measurement, Phases};
 use crate::outage::{Attribution, FaultCost, Spread};
 use crate::report::Latencies;
 
+/// How many of the longest outages are told one by one where no fault explains them.
+const LONGEST_TOLD: usize = 3;
+
 /// All of `measurement` in words.
 pub fn summary(measurement: &Measurement) -> String {
     let attribution = measurement.attribution();
@@ -140,6 +143,14 @@ fn verdict(measurement: &Measurement, attribution: &Attribution) -> String {
     );
     if measurement.faults.is_empty() {
         lines = lines.replace("Region-server faults", "Outages seen");
+        // Nothing else tells when to look into whose log.
+        for (region, outage) in measurement.longest_write_outages(LONGEST_TOLD) {
+            lines += &format!(
+                "  writes of region {region} at {} for {}\n",
+                duration(outage.start),
+                duration(outage.length())
+            );
+        }
     }
     for violation in measurement.violations() {
         lines += &format!("BROKEN: {violation}\n");
@@ -169,6 +180,16 @@ mod tests {
         let mut measurement = made_up::small();
         measurement.audit.lost = 3;
         assert!(summary(&measurement).contains("BROKEN: 3 of 20 acknowledged writes were lost"));
+    }
+
+    #[test]
+    fn without_faults_the_longest_outages_are_told_with_their_time() {
+        let mut measurement = made_up::small();
+        measurement.faults.clear();
+        let text = summary(&measurement);
+        let told: Vec<_> = text.lines().filter(|line| line.contains("writes of region")).collect();
+        assert_eq!(told.len(), LONGEST_TOLD.min(measurement.longest_write_outages(99).len()));
+        assert!(told[0].ends_with("for 250 ms"), "{text}");
     }
 
     #[test]

@@ -16,15 +16,20 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::build::{coordinator_service_names, pod_monitor};
+use super::status::is_true;
 use crate::context::Context;
 use crate::error::{Asked, Error};
 use crate::names::{self, host_port, port};
 
 /// How long a process may take to answer.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one master may be gone before the next one is there, and that be no news.
+const MASTER_CHANGE_MAX: Duration = Duration::from_secs(2);
+/// How often is looked for the next one.
+const MASTER_CHANGE_PAUSE: Duration = Duration::from_millis(100);
 /// The longest answer of a coordinator's member.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
@@ -145,6 +150,16 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
             node.and_then(|node| context.nodes.rack(node, &cluster.spec.placement.rack_label));
     }
     ask_members(&context.seams.network, &mut observed).await;
+    if is_true(&cluster.status.clone().unwrap_or_default(), "Available") {
+        let next_master = async {
+            while observed.active_master().is_none() {
+                sleep(MASTER_CHANGE_PAUSE).await;
+                ask_members(&context.seams.network, &mut observed).await;
+            }
+        };
+        // One that does not come in time is an observation.
+        let _ = timeout(MASTER_CHANGE_MAX, next_master).await;
+    }
     Ok(observed)
 }
 

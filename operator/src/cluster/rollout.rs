@@ -44,6 +44,10 @@ pub(crate) fn next(observed: &Observed, cluster: &ValidatedCluster) -> Step {
 }
 
 fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster) -> Step {
+    if role == RoleName::RegionServer && observed.active_master().is_none() {
+        // Without one nobody takes the regions off a server that stops.
+        return Step::Wait { reason: "no master is active".to_owned() };
+    }
     let members: Vec<(&String, &Member)> = observed.of_role(role).collect();
     let declared = cluster.replicas(role);
     let at_once = match role {
@@ -139,7 +143,13 @@ mod tests {
                 Step::Wait { reason } => panic!("{reason}"),
                 Step::Replace { pod, .. } => {
                     let member = observed.members.get_mut(&pod).unwrap();
+                    let (role, led) = (member.role, member.leads);
                     (member.is_current, member.leads) = (true, false);
+                    let mut others = observed.members.iter_mut();
+                    let next = others.find(|(name, other)| other.role == role && **name != pod);
+                    if led && let Some((_, next)) = next {
+                        next.leads = true;
+                    }
                     order.push(pod);
                 }
             }
@@ -191,6 +201,16 @@ mod tests {
         }
         rolled.members.remove("demo-regionserver-1");
         assert!(matches!(next(&rolled, &declared(1)), Step::Wait { .. }));
+    }
+
+    #[test]
+    fn without_an_active_master_no_region_server_is_replaced() {
+        let mut observed = cluster();
+        let of_role = |m: &Member| m.role == Some(RoleName::RegionServer);
+        set(&mut observed, |m| m.is_current = !of_role(m));
+        assert!(matches!(next(&observed, &declared(1)), Step::Replace { .. }));
+        set(&mut observed, |m| m.leads = false);
+        assert!(matches!(next(&observed, &declared(1)), Step::Wait { .. }));
     }
 
     #[test]

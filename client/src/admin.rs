@@ -120,6 +120,17 @@ impl Admin {
         self.finish(&table.name, response.proc_id).await
     }
 
+    /// Has the balancer even out the regions now. Returns whether it did: it does not while it is
+    /// switched off, nor while a dead server's regions are being recovered.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn balance(&self) -> Result<bool> {
+        let response: pb::BalanceResponse =
+            self.ask("Balance", &pb::BalanceRequest::default()).await?;
+        Ok(response.balancer_ran)
+    }
+
     /// The names of all tables but HBase's own.
     ///
     /// # Errors

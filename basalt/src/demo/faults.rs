@@ -187,6 +187,8 @@ impl<'a> Injector<'a> {
         let deadline = Instant::now() + RETURN_PATIENCE;
         let fair = self.probe.regions() / self.names(RoleName::RegionServer).len();
         loop {
+            // The master would leave the regions where they are for some seconds.
+            let _ = self.connection.admin().balance().await;
             let on_victim = self.probe.regions_on(self.connection, |server| server.port == port);
             if on_victim.await.is_ok_and(|regions| regions.len() + 1 >= fair) {
                 break;

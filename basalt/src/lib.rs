@@ -5,6 +5,7 @@
 //! subcommand is a file of its own with its arguments and a `run`.
 
 mod bench;
+mod chaos;
 mod coordinator;
 mod crds;
 mod demo;
@@ -40,6 +41,8 @@ enum Command {
     Local(local::Arguments),
     /// Start a cluster, kill its servers under load, and show how it recovers
     Demo(demo::Arguments),
+    /// Harm a cluster at random for a while, and look whether anything is lost
+    Chaos(chaos::Arguments),
     /// Write and read every region of a cluster, and tell what faults cost
     Probe(probe::Arguments),
     /// Run YCSB's workloads against clusters, and compare them
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Local(arguments) => local::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Coordinator(arguments) => role::run(&arguments, coordinator::run),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use basalt::local::{LocalCluster, LocalOptions, PortName, ProcessState};
+use basalt::local::{Hosts, LocalCluster, LocalOptions, PortName, ProcessState};
 use basalt::role_config::RoleName;
 use basalt_api::{Manifests, ValidatedCluster, validate};
 use basalt_runtime::Seams;
@@ -38,7 +38,12 @@ fn stand_in(folder: &Path) -> PathBuf {
 }
 
 async fn start(folder: &Path, free_ports: bool) -> anyhow::Result<LocalCluster> {
-    let options = LocalOptions { data: folder.join("data"), free_ports, program: stand_in(folder) };
+    let options = LocalOptions {
+        data: folder.join("data"),
+        free_ports,
+        program: stand_in(folder),
+        hosts: Hosts::default(),
+    };
     LocalCluster::start(&demo(), options, &Seams::system()).await
 }
 

@@ -9,6 +9,8 @@
 pub mod bench;
 mod error;
 mod histogram;
+pub mod history;
+pub mod linked_list;
 mod measurement;
 pub mod outage;
 pub mod probe;

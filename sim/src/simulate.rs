@@ -185,7 +185,8 @@ impl Simulation<'_> {
         let (workload, seen) = (&self.workload, self.workload.seen());
         let mut violations = self.violations;
         violations.extend(workload.writes().violations());
-        violations.extend(workload.history().violations());
+        let disorders = workload.history().violations().into_iter();
+        violations.extend(disorders.map(|seen| Violation::new("rows are linearizable", seen)));
         violations.extend(workload.rows().violations());
         violations.extend(self.witness.violations());
         violations.extend(seen.violations);

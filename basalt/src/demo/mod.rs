@@ -18,11 +18,11 @@ use basalt_measure::report::{Report, page, picture, summary};
 use basalt_measure::{Fault, FaultKind, Measurement, Target, wait_online};
 use basalt_runtime::Seams;
 
-use crate::local::{LocalCluster, LocalOptions, PortName};
+use crate::local::{Hosts, LocalCluster, LocalOptions, PortName};
 use crate::role::Signals;
 use crate::role_config::RoleName;
 use faults::Injector;
-use observer::Observer;
+pub(crate) use observer::Observer;
 
 /// What `basalt demo` takes.
 #[derive(clap::Args)]
@@ -144,7 +144,12 @@ async fn demonstrate(
     let seams = Seams::system();
     let table = cluster.tables.first().context("the manifest declares no table to write to")?;
     let family = table.descriptor.families.keys().next().context("the table has no family")?;
-    let options = LocalOptions { data, free_ports: true, program: std::env::current_exe()? };
+    let options = LocalOptions {
+        data,
+        free_ports: true,
+        program: std::env::current_exe()?,
+        hosts: Hosts::default(),
+    };
     println!("starting cluster {} ...", cluster.name);
     let local = LocalCluster::start(cluster, options, &seams).await?;
     local.supervisor().wait_all_ready(START_PATIENCE).await?;

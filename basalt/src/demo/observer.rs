@@ -22,7 +22,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 const WORD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads the records of the cluster.
-pub(super) struct Observer {
+pub(crate) struct Observer {
     seams: Seams,
     client: Client,
     nodes: Nodes,
@@ -31,7 +31,7 @@ pub(super) struct Observer {
 // === impl Observer ===
 
 impl Observer {
-    pub(super) async fn connect(seams: &Seams, local: &LocalCluster) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(seams: &Seams, local: &LocalCluster) -> anyhow::Result<Self> {
         let servers = local.plan().addresses(RoleName::Coordinator, PortName::Client);
         let options = Options { silence_max: Some(WORD_TIMEOUT), ..Options::default() };
         let client = Client::connect(seams, &servers, SESSION_TIMEOUT, options).await?;
@@ -39,13 +39,13 @@ impl Observer {
     }
 
     /// The name of the active master; `None` while there is none.
-    pub(super) async fn active_master(&self) -> Option<String> {
+    pub(crate) async fn active_master(&self) -> Option<String> {
         let (data, _) = self.client.get_data(&self.nodes.master()).await.ok()?;
         Some(pb::MasterRecord::decode(data).ok()?.server_name)
     }
 
     /// The newest recovery of a server at `port` that has ended.
-    pub(super) async fn recovery(&self, port: u16) -> Option<pb::RecoveryRecord> {
+    pub(crate) async fn recovery(&self, port: u16) -> Option<pb::RecoveryRecord> {
         let (mut names, _) = self.client.get_children(&self.nodes.recoveries()).await.ok()?;
         names.sort();
         for name in names.iter().rev() {
@@ -61,7 +61,7 @@ impl Observer {
     }
 
     /// The process that leads the coordinator.
-    pub(super) async fn coordinator_leader(&self, local: &LocalCluster) -> anyhow::Result<String> {
+    pub(crate) async fn coordinator_leader(&self, local: &LocalCluster) -> anyhow::Result<String> {
         for process in &local.plan().processes {
             let Some(address) = process.address(PortName::Client) else { continue };
             let says = tokio::time::timeout(WORD_TIMEOUT, self.ask(&address.to_string())).await;
@@ -83,7 +83,7 @@ impl Observer {
 }
 
 /// The phases of a recovery, of which `detected_after` passed before the master learnt of the death.
-pub(super) fn phases(record: &pb::RecoveryRecord, detected_after: Duration) -> Phases {
+pub(crate) fn phases(record: &pb::RecoveryRecord, detected_after: Duration) -> Phases {
     let milliseconds = |number| Some(Duration::from_millis(number));
     Phases {
         detect: Some(detected_after + Duration::from_millis(record.detect_ms)),

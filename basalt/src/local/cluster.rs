@@ -9,7 +9,7 @@ use basalt_runtime::{Network, Seams};
 
 use super::folder::{DataFolder, write_json};
 use super::keeper::Launch;
-use super::plan::{CONFIG_FOLDER, LOGS_FOLDER, Plan, ProcessPlan, plan, process_names};
+use super::plan::{CONFIG_FOLDER, Hosts, LOGS_FOLDER, Plan, ProcessPlan, plan, process_names};
 use super::ports::{PortName, Ports};
 use super::reaped::tell_masters;
 use super::supervisor::Supervisor;
@@ -23,6 +23,8 @@ pub struct LocalOptions {
     pub free_ports: bool,
     /// The `basalt` binary.
     pub program: PathBuf,
+    /// Where the processes run.
+    pub hosts: Hosts,
 }
 
 /// A running cluster. Dropping it kills its processes.
@@ -56,12 +58,12 @@ impl LocalCluster {
         } else {
             folder.ports()?.completed(&names)
         };
-        let plan = plan(manifest, &folder.identity, &folder.path, &ports)?;
-        check_ports(&seams.network, &plan).await?;
+        let plan = plan(manifest, &folder.identity, &folder.path, &ports, &options.hosts)?;
+        check_ports(&seams.network, &plan, &options.hosts).await?;
         folder.keep_ports(&ports)?;
         prepare(&plan, &folder.path)?;
         let launches = plan.processes.iter();
-        let launches = launches.map(|process| launch(process, &options.program, &folder.path));
+        let launches = launches.map(|process| launch(process, &options, &folder.path));
         let masters = plan.addresses(RoleName::Master, PortName::Peer);
         let on_death = tell_masters(seams.network.clone(), masters);
         let supervisor = Supervisor::start(launches.collect(), &seams.clock, &on_death);
@@ -102,13 +104,16 @@ fn config_path(data: &Path, process: &str) -> PathBuf {
     data.join(CONFIG_FOLDER).join(format!("{process}.json"))
 }
 
-fn launch(process: &ProcessPlan, program: &Path, data: &Path) -> Launch {
+fn launch(process: &ProcessPlan, options: &LocalOptions, data: &Path) -> Launch {
     let config = config_path(data, &process.name);
+    let mut command = options.hosts.enter(&process.name);
+    command.push(options.program.clone().into());
+    command.extend([process.role.subcommand().into(), "--config".into(), config.into()]);
     Launch {
         name: process.name.clone(),
         role: process.role,
-        program: program.to_owned(),
-        arguments: vec![process.role.subcommand().into(), "--config".into(), config.into()],
+        program: command.remove(0).into(),
+        arguments: command,
         log: log_path(data, &process.name),
     }
 }
@@ -129,9 +134,10 @@ fn prepare(plan: &Plan, data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that each planned port is free at this moment.
-async fn check_ports(network: &Network, plan: &Plan) -> anyhow::Result<()> {
-    for process in &plan.processes {
+/// Checks that each planned port of this machine is free at this moment.
+async fn check_ports(network: &Network, plan: &Plan, hosts: &Hosts) -> anyhow::Result<()> {
+    let elsewhere = |process: &&ProcessPlan| hosts.0.contains_key(&process.name);
+    for process in plan.processes.iter().filter(|process| !elsewhere(process)) {
         for (name, address) in &process.listens {
             match network.listen(*address).await {
                 Ok(_) => {}

@@ -27,7 +27,7 @@ use crate::role::Signals;
 pub use cluster::{LocalCluster, LocalOptions};
 pub use folder::{DataFolder, Identity};
 pub use keeper::{Death, DeathHook, Event, Launch, ProcessState, tell_nobody};
-pub use plan::{Plan, ProcessPlan, RolePlan, plan, process_names};
+pub use plan::{Host, Hosts, Plan, ProcessPlan, RolePlan, plan, process_names};
 pub use ports::{PortName, Ports};
 pub use supervisor::{Error, Supervisor};
 
@@ -75,6 +75,7 @@ async fn run_until_stopped(
         data: arguments.data.clone().unwrap_or_else(|| default_data(manifest)),
         free_ports: arguments.free_ports,
         program,
+        hosts: Hosts::default(),
     };
     let cluster = LocalCluster::start(manifest, options, &Seams::system()).await?;
     print!("{}", terminal::opening(manifest, &cluster));

@@ -7,6 +7,8 @@
 //! DATA/logs/             the log of each process
 //! ```
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -57,7 +59,20 @@ pub enum RolePlan {
     RegionServer(RoleFile<RegionServerSettings>),
 }
 
-/// Everything runs on this machine, and is reached from it alone.
+/// Where processes run that do not run on this machine's loopback, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts(pub BTreeMap<String, Host>);
+
+/// Where a process runs.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Where it listens.
+    pub address: IpAddr,
+    /// What runs the command after it there.
+    pub enter: Vec<OsString>,
+}
+
+/// Everything else runs on this machine, and is reached from it alone.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The folder of the processes' files.
 pub(super) const CONFIG_FOLDER: &str = "config";
@@ -88,6 +103,7 @@ pub fn plan(
     identity: &Identity,
     data: &Path,
     ports: &Ports,
+    hosts: &Hosts,
 ) -> anyhow::Result<Plan> {
     let names = process_names(cluster);
     let claim = &cluster.shared_claim;
@@ -98,7 +114,7 @@ pub fn plan(
             "spec.storage.shared.claim: {claim:?} is a folder of `basalt local`; name it otherwise"
         );
     }
-    let planner = Planner { cluster, identity, data, ports };
+    let planner = Planner { cluster, identity, data, ports, hosts };
     let processes = names.iter().enumerate();
     let processes = processes.map(|(index, (name, role))| planner.process(index, name, *role));
     let mut folders = vec![data.join(CONFIG_FOLDER), data.join(LOGS_FOLDER), data.join(claim)];
@@ -117,6 +133,20 @@ struct Planner<'a> {
     identity: &'a Identity,
     data: &'a Path,
     ports: &'a Ports,
+    hosts: &'a Hosts,
+}
+
+// === impl Hosts ===
+
+impl Hosts {
+    fn address(&self, process: &str) -> IpAddr {
+        self.0.get(process).map_or(HOST, |host| host.address)
+    }
+
+    /// What runs the command after it where `process` runs; nothing is needed for this machine.
+    pub(super) fn enter(&self, process: &str) -> Vec<OsString> {
+        self.0.get(process).map(|host| host.enter.clone()).unwrap_or_default()
+    }
 }
 
 // === impl Plan ===
@@ -219,7 +249,7 @@ impl Planner<'_> {
             };
         let rack = racks.iter().cycle().nth(index.saturating_sub(before) % racks.len().max(1));
         Ok(ServerSettings {
-            host: HOST.to_string(),
+            host: self.hosts.address(name).to_string(),
             rpc_listen: self.address(name, PortName::Rpc)?,
             peer_listen: self.address(name, PortName::Peer)?,
             web_listen: self.address(name, PortName::Web)?,
@@ -234,7 +264,7 @@ impl Planner<'_> {
     fn address(&self, process: &str, name: PortName) -> anyhow::Result<SocketAddr> {
         let port = self.ports.get(process, name);
         let port = port.with_context(|| format!("{process} has no {name:?} port"))?;
-        Ok(SocketAddr::new(HOST, port))
+        Ok(SocketAddr::new(self.hosts.address(process), port))
     }
 }
 
@@ -249,7 +279,7 @@ mod tests {
         let cluster = basalt_api::validate(&cluster, &tables).unwrap();
         let ports = Ports::default().completed(&process_names(&cluster));
         let identity = Identity::new(&cluster, "uid-1".to_owned());
-        plan(&cluster, &identity, Path::new("/data"), &ports)
+        plan(&cluster, &identity, Path::new("/data"), &ports, &Hosts::default())
     }
 
     fn demo() -> Plan {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use basalt::local::{LocalCluster, LocalOptions, PortName, ProcessState};
+use basalt::local::{Hosts, LocalCluster, LocalOptions, PortName, ProcessState};
 use basalt::role_config::RoleName;
 use basalt_api::{Manifests, ValidatedCluster, validate};
 use basalt_client::{
@@ -80,6 +80,7 @@ impl Rig {
             data: self.data(),
             free_ports: true,
             program: env!("CARGO_BIN_EXE_basalt").into(),
+            hosts: Hosts::default(),
         };
         let cluster = LocalCluster::start(&self.manifest, options, &Seams::system()).await;
         self.cluster = Some(cluster.unwrap());

@@ -28,8 +28,9 @@ use crate::names::{self, host_port, port};
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one master may be gone before the next one is there, and that be no news.
 const MASTER_CHANGE_MAX: Duration = Duration::from_secs(2);
-/// How often is looked for the next one.
+/// How often is looked for the next one, and how long it may take to say that it is.
 const MASTER_CHANGE_PAUSE: Duration = Duration::from_millis(100);
+const MASTER_CHANGE_ANSWER: Duration = Duration::from_millis(300);
 /// The longest answer of a coordinator's member.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
@@ -149,12 +150,15 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
         member.rack =
             node.and_then(|node| context.nodes.rack(node, &cluster.spec.placement.rack_label));
     }
-    ask_members(&context.seams.network, &mut observed).await;
+    let network = &context.seams.network;
+    ask_members(network, &mut observed, &names::ROLES, ANSWER_TIMEOUT).await;
     if is_true(&cluster.status.clone().unwrap_or_default(), "Available") {
         let next_master = async {
             while observed.active_master().is_none() {
                 sleep(MASTER_CHANGE_PAUSE).await;
-                ask_members(&context.seams.network, &mut observed).await;
+                // One that is gone may give no answer at all: the other is not to wait for it.
+                ask_members(network, &mut observed, &[RoleName::Master], MASTER_CHANGE_ANSWER)
+                    .await;
             }
         };
         // One that does not come in time is an observation.
@@ -244,11 +248,19 @@ fn taken_by(cluster: &BasaltCluster, siblings: &[BasaltCluster]) -> Option<Strin
 
 // ---- What processes say of themselves -----------------------------------------------------------
 
-async fn ask_members(network: &Network, observed: &mut Observed) {
-    let asked = observed.members.iter().map(|(name, member)| {
+/// Asks the members of `roles`, each for at most `patience`.
+async fn ask_members(
+    network: &Network,
+    observed: &mut Observed,
+    roles: &[RoleName],
+    patience: Duration,
+) {
+    let asked = |member: &Member| member.role.is_some_and(|role| roles.contains(&role));
+    let members = observed.members.iter().filter(|(_, member)| asked(member));
+    let answers = members.map(|(name, member)| {
         let (name, address) = (name.clone(), member.address.clone());
         let role = member.role;
-        async move {
+        let ask = async move {
             let address = address?;
             match role? {
                 RoleName::Coordinator => {
@@ -262,10 +274,11 @@ async fn ask_members(network: &Network, observed: &mut Observed) {
                 }
                 _ => None,
             }
-        }
+        };
+        async move { timeout(patience, ask).await.ok().flatten() }
     });
-    let answers: Vec<_> = join_all(asked).await;
-    for member in observed.members.values_mut() {
+    let answers: Vec<_> = join_all(answers).await;
+    for member in observed.members.values_mut().filter(|member| asked(member)) {
         member.serves = member.is_ready && member.role != Some(RoleName::Coordinator);
     }
     for (name, serves, leads, recoveries) in answers.into_iter().flatten() {
@@ -281,22 +294,19 @@ async fn ask_members(network: &Network, observed: &mut Observed) {
 /// it serves nobody.
 async fn coordinator_state(network: &Network, address: &str) -> Option<String> {
     let port = port(RoleName::Coordinator, PortName::Client);
-    let ask = async {
-        let mut connection = network.connect(&host_port(address, port)).await.ok()?;
-        connection.write_all(b"mntr").await.ok()?;
-        let mut answer = String::new();
-        connection.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await.ok()?;
-        let state = answer.lines().find_map(|line| line.strip_prefix("zk_server_state\t"));
-        state.map(|state| state.trim().to_owned())
-    };
-    timeout(ANSWER_TIMEOUT, ask).await.ok().flatten()
+    let mut connection = network.connect(&host_port(address, port)).await.ok()?;
+    connection.write_all(b"mntr").await.ok()?;
+    let mut answer = String::new();
+    connection.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await.ok()?;
+    let state = answer.lines().find_map(|line| line.strip_prefix("zk_server_state\t"));
+    state.map(|state| state.trim().to_owned())
 }
 
 /// The recoveries that the master at `address` knows of; none if it is not the active one.
 async fn recoveries(network: &Network, address: &str) -> Option<Vec<pb::RecoveryRecord>> {
     let mut client = master(network, address)?;
-    let reply = timeout(ANSWER_TIMEOUT, client.recoveries(pb::RecoveriesRequest {})).await;
-    Some(reply.ok()?.ok()?.into_inner().recoveries)
+    let reply = client.recoveries(pb::RecoveriesRequest {}).await;
+    Some(reply.ok()?.into_inner().recoveries)
 }
 
 /// A client of the master at `address`.

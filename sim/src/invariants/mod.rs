@@ -5,7 +5,6 @@
 
 mod acknowledged_writes;
 mod below_the_cut;
-mod linearizable_rows;
 mod newest_manifest;
 mod one_master;
 mod one_owner;
@@ -19,7 +18,6 @@ use std::fmt;
 
 pub use acknowledged_writes::AcknowledgedWrites;
 pub(crate) use below_the_cut::BelowTheCut;
-pub use linearizable_rows::{History, Operation, OperationId};
 pub(crate) use newest_manifest::check_newest_manifest;
 pub(crate) use one_master::OneMaster;
 pub(crate) use one_owner::OneOwner;

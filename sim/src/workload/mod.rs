@@ -1,11 +1,10 @@
 //! Clients that write and read all regions of the table, and remember what they were told.
 //!
 //! Each region has a writer of its own, which never waits for another region (`writer.rs`). Some
-//! clients contend for counters (`counters.rs`), one scans (`scanner.rs`). It goes on until the
+//! clients contend for counters, one scans (`scanner.rs`). It goes on until the
 //! faults are over; then each region must take a write and answer a read within a stated time
 //! ([`CALM_TIME_MAX`]), and at the end everything is read.
 
-mod counters;
 mod scanner;
 mod writer;
 
@@ -21,10 +20,11 @@ use basalt_runtime::{Random, Seams};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::invariants::{AcknowledgedWrites, History, Violation, WholeRows};
+use basalt_measure::history::{Contender, Contest, History};
+
+use crate::invariants::{AcknowledgedWrites, Violation, WholeRows};
 use crate::plan::{FAMILY, FAMILY_SECOND, table_name};
 use crate::trace::Trace;
-use counters::Contender;
 use writer::Writer;
 
 /// Until then, counted from the end of the last fault, each region takes a write and answers.
@@ -37,8 +37,9 @@ const QUALIFIER: &[u8] = b"value";
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long an operation is tried that retries by itself.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many clients contend for counters.
+/// How many clients contend for counters, and the pause between two operations of each.
 const CONTENDERS: u64 = 3;
+const CONTENDERS_PAUSE_MS: std::ops::Range<u64> = 5..40;
 /// Counters are above the rows of the writers.
 const COUNTER_PREFIX: &str = "counter";
 
@@ -57,7 +58,7 @@ pub struct Workload {
     config: WorkloadConfig,
     trace: Trace,
     writes: AcknowledgedWrites,
-    history: History,
+    contest: Arc<Contest>,
     rows: WholeRows,
     seen: Mutex<Seen>,
 }
@@ -90,11 +91,19 @@ pub struct Seen {
 impl Workload {
     /// A workload that has not begun.
     pub fn new(config: WorkloadConfig, trace: &Trace) -> Self {
+        let prefix = |region| format!("{region:02}-{COUNTER_PREFIX}-");
+        let contest = Arc::new(Contest {
+            history: Arc::default(),
+            prefixes: (0..config.regions).map(prefix).collect(),
+            family: FAMILY.to_owned(),
+            qualifier: Bytes::from_static(QUALIFIER),
+            read_timeout: ATTEMPT_TIMEOUT,
+        });
         Self {
             config,
             trace: trace.clone(),
             writes: AcknowledgedWrites::default(),
-            history: History::default(),
+            contest,
             rows: WholeRows::default(),
             seen: Mutex::default(),
         }
@@ -107,7 +116,7 @@ impl Workload {
 
     /// What was done to the counters.
     pub fn history(&self) -> &History {
-        &self.history
+        &self.contest.history
     }
 
     /// Which rows were looked at as a whole.
@@ -149,17 +158,26 @@ impl Workload {
         let mut contenders = Vec::new();
         for _ in 0..CONTENDERS {
             // A client of its own each, with nonces of its own.
-            contenders.push(Contender::new(&self, self.table(&seams)?, random(&seams)));
+            let contender = Contender::new(&self.contest, self.table(&seams)?, random(&seams));
+            contenders.push(self.contend(contender, random(&seams)));
         }
         let scans = scanner::scan(&self, self.table(&seams)?, random(&seams));
         let writes = futures::future::join_all(writers.iter_mut().map(Writer::write_until_calm));
-        let contend = futures::future::join_all(contenders.iter_mut().map(Contender::contend));
+        let contend = futures::future::join_all(contenders);
         futures::future::join3(writes, contend, scans).await;
         self.trace.record(format_args!("client: {} writes acknowledged", self.writes.count()));
         if self.seen.lock().violations.is_empty() {
             self.writes.check_all(&self.read_all(&table).await?);
         }
         Ok(())
+    }
+
+    async fn contend(&self, mut contender: Contender, random: Random) {
+        while !self.is_over() {
+            contender.contend_once().await;
+            let pause = Duration::from_millis(random.in_range(CONTENDERS_PAUSE_MS));
+            tokio::time::sleep(pause).await;
+        }
     }
 
     fn table(&self, seams: &Seams) -> anyhow::Result<Table> {

@@ -1,0 +1,227 @@
+//! A list that grows while the cluster is harmed, in the manner of HBase's
+//! `IntegrationTestBigLinkedList`.
+//!
+//! Each node is a row that refers to nodes that were acknowledged before it was written. So at the
+//! end no reference may lead nowhere (*undefined*), whatever became of the writer's own memory; and
+//! no node that was acknowledged may be missing (*lost*). A node whose write was not answered is
+//! unknown: it may be there, and nothing refers to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_client::{Connection, Put, Scan, Table};
+use basalt_model::TableName;
+use basalt_runtime::{Random, Shutdown};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::Result;
+
+/// A list that grows.
+#[derive(Debug)]
+pub struct LinkedList {
+    list: Arc<List>,
+    writers: JoinSet<()>,
+    stop: Shutdown,
+}
+
+/// What was found when all nodes were read back.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Audit {
+    /// Nodes that were acknowledged.
+    pub acked: u64,
+    /// Nodes of which that is not known.
+    pub unknown: u64,
+    /// Nodes that were acknowledged and are not there.
+    pub lost: u64,
+    /// References to nodes that are not there.
+    pub undefined: u64,
+    /// The longest that a node took to be acknowledged.
+    pub longest_wait: Duration,
+}
+
+#[derive(Debug)]
+struct List {
+    family: String,
+    /// The first row of each region.
+    starts: Vec<Bytes>,
+    nodes: Mutex<Nodes>,
+}
+
+#[derive(Debug, Default)]
+struct Nodes {
+    acked: Vec<u64>,
+    unknown: u64,
+    longest_wait: Duration,
+}
+
+/// How many write at the same time, each with a connection of its own.
+const WRITERS: usize = 8;
+/// How often each begins a node.
+const PACE: Duration = Duration::from_millis(20);
+/// With so many nodes the list is full.
+const NODES_MAX: usize = 8_000_000;
+/// What follows a region's first row in the rows of its nodes.
+const MARK: &str = "list-";
+/// The node that the writer made before, and one that any writer made.
+const PREVIOUS: &[u8] = b"previous";
+const OTHER: &[u8] = b"other";
+
+// === impl LinkedList ===
+
+impl LinkedList {
+    /// Begins a list over all regions of `table`; `connect` gives a new connection.
+    ///
+    /// # Errors
+    /// The regions cannot be found.
+    pub async fn begin(
+        connect: impl Fn() -> Connection,
+        table: &TableName,
+        family: &str,
+        random: &Random,
+    ) -> Result<Self> {
+        let regions = connect().admin().regions(table).await?;
+        let starts = regions.iter().map(|location| location.region.start_key.clone()).collect();
+        let list = Arc::new(List { family: family.to_owned(), starts, nodes: Mutex::default() });
+        let stop = Shutdown::new();
+        let mut writers = JoinSet::new();
+        for _ in 0..WRITERS {
+            let random = Random::from_seed(random.next_u64());
+            let table = connect().table(table);
+            writers.spawn(Arc::clone(&list).write(table, random, stop.clone()));
+        }
+        Ok(Self { list, writers, stop })
+    }
+
+    /// How many nodes have been acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.list.nodes.lock().acked.len()
+    }
+
+    /// Ends the list and reads all of it back.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn finish(mut self, table: &Table) -> Result<Audit> {
+        self.stop.cancel();
+        while self.writers.join_next().await.is_some() {}
+        let (mut present, mut references) = (Vec::new(), Vec::new());
+        for start in &self.list.starts {
+            let mut scanner = table.scan(Scan::range(row(start, MARK), row(start, END)));
+            while let Some(result) = scanner.next().await? {
+                present.extend(result.row().and_then(node_of));
+                for column in [PREVIOUS, OTHER] {
+                    let value = result.value(self.list.family.as_bytes(), column);
+                    references.extend(
+                        value.and_then(|value| value.try_into().ok()).map(u64::from_be_bytes),
+                    );
+                }
+            }
+        }
+        let nodes = std::mem::take(&mut *self.list.nodes.lock());
+        Ok(audit(&nodes, present, &references))
+    }
+}
+
+/// The end of the rows that begin with [`MARK`].
+const END: &str = "list.";
+
+fn audit(nodes: &Nodes, mut present: Vec<u64>, references: &[u64]) -> Audit {
+    present.sort_unstable();
+    let missing = |wanted: &[u64]| {
+        wanted.iter().filter(|node| present.binary_search(node).is_err()).count() as u64
+    };
+    Audit {
+        acked: nodes.acked.len() as u64,
+        unknown: nodes.unknown,
+        longest_wait: nodes.longest_wait,
+        lost: missing(&nodes.acked),
+        undefined: missing(references),
+    }
+}
+
+fn row(start: &Bytes, rest: &str) -> Bytes {
+    Bytes::from([start, rest.as_bytes()].concat())
+}
+
+/// The node in a row's name.
+fn node_of(row: &[u8]) -> Option<u64> {
+    let digits = row.len().checked_sub(16).and_then(|at| row.get(at..))?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+// === impl Nodes ===
+
+impl Nodes {
+    fn acknowledge(&mut self, node: u64, after: Duration) {
+        self.acked.push(node);
+        self.longest_wait = self.longest_wait.max(after);
+    }
+}
+
+// === impl List ===
+
+impl List {
+    async fn write(self: Arc<Self>, table: Table, random: Random, stop: Shutdown) {
+        let mut previous = None;
+        while !stop.is_cancelled() && self.nodes.lock().acked.len() < NODES_MAX {
+            let node = random.next_u64();
+            let put = self.put(node, previous, self.any(&random));
+            let begun = Instant::now();
+            match table.put(&put).await {
+                Ok(()) => {
+                    self.nodes.lock().acknowledge(node, begun.elapsed());
+                    previous = Some(node);
+                }
+                Err(error) => {
+                    tracing::debug!(node, "a node was not acknowledged: {error}");
+                    self.nodes.lock().unknown += 1;
+                }
+            }
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
+    /// Any node that was acknowledged.
+    fn any(&self, random: &Random) -> Option<u64> {
+        let nodes = self.nodes.lock();
+        let count = nodes.acked.len() as u64;
+        (count > 0).then(|| nodes.acked.get(random.in_range(0..count) as usize).copied())?
+    }
+
+    fn put(&self, node: u64, previous: Option<u64>, other: Option<u64>) -> Put {
+        let region = usize::try_from(node % self.starts.len().max(1) as u64).unwrap_or(0);
+        let start = self.starts.get(region).cloned().unwrap_or_default();
+        let mut put = Put::new(row(&start, &format!("{MARK}{node:016x}")));
+        for (column, reference) in [(PREVIOUS, previous), (OTHER, other)] {
+            let value = reference.map_or_else(Vec::new, |node| node.to_be_bytes().to_vec());
+            put = put.column(self.family.as_bytes(), column, &value);
+        }
+        put
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_counted_by_who_misses_it() {
+        let longest_wait = Duration::from_millis(3);
+        let nodes = Nodes { acked: vec![5, 1, 9], unknown: 1, longest_wait };
+        let all = audit(&nodes, vec![1, 5, 7, 9], &[1, 5]);
+        assert_eq!(all, Audit { acked: 3, unknown: 1, lost: 0, undefined: 0, longest_wait });
+        let without_9 = audit(&nodes, vec![1, 5, 7], &[1, 9, 9]);
+        assert_eq!(without_9, Audit { acked: 3, unknown: 1, lost: 1, undefined: 2, longest_wait });
+    }
+
+    #[test]
+    fn a_row_names_its_node() {
+        let start = Bytes::from("user5");
+        assert_eq!(node_of(&row(&start, &format!("{MARK}{:016x}", 77))), Some(77));
+        assert_eq!(node_of(b"short"), None);
+        assert_eq!(node_of(b"a row without a number in it"), None);
+    }
+}

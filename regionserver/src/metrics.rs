@@ -74,6 +74,7 @@ fn tell(server: &Server) {
     counter!("basalt_wal_syncs_total").absolute(wal.batches);
     counter!("basalt_wal_edits_total").absolute(wal.edits);
     counter!("basalt_wal_written_bytes_total").absolute(wal.bytes);
+    counter!("basalt_wal_replaced_files_total").absolute(wal.replaced_files);
     gauge!("basalt_wal_sync_seconds_total").set(wal.sync_time.as_secs_f64());
     gauge!("basalt_wal_sync_seconds_max").set(wal.sync_time_max.as_secs_f64());
     gauge!("basalt_wal_queued_bytes").set(wal.queued_bytes as f64);

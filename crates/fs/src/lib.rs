@@ -23,6 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use basalt_planted::{Rule, is_off};
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 
 pub use error::{Error, Result};
 pub use local::LocalFileSystem;
@@ -107,6 +108,14 @@ pub trait FileSystem: Send + Sync + 'static {
     /// a writer under another kernel, nor on a network file system.
     async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal>;
 
+    /// Whether what was not acknowledged may be appended again to a new file when one has failed. True
+    /// only where a file that failed acknowledges nothing more, whoever asks: then its writer knows
+    /// what counts. On a disk of this machine it does not: after a failed sync nobody knows what is
+    /// on the disk, nor what the next sync will say.
+    fn failed_files_are_replaced(&self) -> bool {
+        false
+    }
+
     /// A text that no other call, by any process, has given: what files are written aside under.
     fn writer_tag(&self) -> String;
 
@@ -166,6 +175,14 @@ pub trait AppendFile: Send + 'static {
         self.sync().await
     }
 
+    /// [`AppendFile::append`], then begins to sync it. More may be appended before it is durable,
+    /// where the file system can have several syncs under way; elsewhere this waits for the sync.
+    /// What is appended becomes durable in its order.
+    async fn append_and_begin_sync(&mut self, bytes: Bytes) -> Result<Durable> {
+        self.append_and_sync(bytes).await?;
+        Ok(Durable::Now)
+    }
+
     /// Ends the file: others may rely on its length. Nothing is appended afterwards. A file that is
     /// dropped without this is ended too, but nobody is told when.
     ///
@@ -177,6 +194,19 @@ pub trait AppendFile: Send + 'static {
 
     /// How many bytes have been appended.
     fn length(&self) -> u64;
+
+    /// Whether the file has had fewer copies than it should for some time: a new one may have more.
+    fn has_few_copies(&self) -> bool {
+        false
+    }
+}
+
+/// When appended bytes are durable.
+pub enum Durable {
+    /// They are.
+    Now,
+    /// When this has returned. It may be dropped: nothing is known then.
+    Later(BoxFuture<'static, Result<()>>),
 }
 
 /// A file that is read at any place.

@@ -18,7 +18,7 @@ async fn main() -> Result<()> {
     let [_, folder, path, at_once] = arguments.as_slice() else {
         anyhow::bail!("usage: log_writer CONF_FOLDER PATH FLUSHES_AT_ONCE");
     };
-    let config = HdfsConfig::from_folder(Path::new(folder))?;
+    let config = HdfsConfig::from_folder(Path::new(folder), None)?;
     // All DataNodes have the block, also when the NameNode thinks one too busy for the moment: the
     // tests are about what happens to one of three.
     let config = HdfsConfig { replicas_min: config.replication as usize, ..config };

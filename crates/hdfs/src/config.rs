@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 pub struct HdfsConfig {
     /// The NameNodes of the nameservice as `host:port`; one of them is active.
     pub name_nodes: Vec<String>,
+    /// Where the web pages of each are, as `host:port`.
+    pub name_node_pages: Vec<String>,
     /// The user to act as. Default: `HADOOP_USER_NAME`, else `USER`, else `basalt`.
     pub user: String,
     /// How many replicas a new file has. Default 3.
@@ -40,7 +42,8 @@ pub struct HdfsConfig {
     pub read_timeout: Duration,
     /// A read without an answer after this is also tried on the next DataNode. Default 50 ms.
     pub hedge_after: Duration,
-    /// How long a DataNode that failed or was slow is left out or asked last. Default 60 s.
+    /// How long a DataNode that failed or was slow is left out or asked last. Default 10 s: one
+    /// that is still dead refuses at once, and is left out again.
     pub avoid_node_for: Duration,
     /// How often the lease of open files is renewed. Default 10 s; others may take it after 60 s.
     pub lease_renewal: Duration,
@@ -54,6 +57,8 @@ pub struct HdfsConfig {
 
 /// The port of a NameNode whose address has none.
 const NAME_NODE_PORT: u16 = 8020;
+/// The port of its web pages.
+const NAME_NODE_PAGE_PORT: u16 = 9870;
 
 // === impl HdfsConfig ===
 
@@ -63,6 +68,7 @@ impl HdfsConfig {
         let user = ["HADOOP_USER_NAME", "USER"].iter().find_map(|name| std::env::var(name).ok());
         Self {
             name_nodes,
+            name_node_pages: Vec::new(),
             user: user.unwrap_or_else(|| "basalt".to_owned()),
             replication: 3,
             replicas_min: 2,
@@ -76,19 +82,20 @@ impl HdfsConfig {
             heartbeat_interval: Duration::from_secs(5),
             read_timeout: Duration::from_secs(1),
             hedge_after: Duration::from_millis(50),
-            avoid_node_for: Duration::from_secs(60),
+            avoid_node_for: Duration::from_secs(10),
             lease_renewal: Duration::from_secs(10),
             fence_step_timeout: Duration::from_secs(2),
             fence_patience: Duration::from_millis(100),
         }
     }
 
-    /// The settings of the `core-site.xml` and `hdfs-site.xml` in a folder: NameNodes,
-    /// replication and block size. All else keeps its default.
+    /// The settings of the `core-site.xml` and `hdfs-site.xml` in a folder: the NameNodes of
+    /// `nameservice`, or of the default file system, replication and block size. All else keeps its
+    /// default.
     ///
     /// # Errors
     /// [`Error::Settings`]: a file cannot be read, or names no NameNode.
-    pub fn from_folder(folder: &Path) -> Result<Self> {
+    pub fn from_folder(folder: &Path, nameservice: Option<&str>) -> Result<Self> {
         let mut properties = BTreeMap::new();
         for name in ["core-site.xml", "hdfs-site.xml"] {
             let path = folder.join(name);
@@ -97,11 +104,16 @@ impl HdfsConfig {
             })?;
             properties.extend(parse_properties(&text));
         }
-        Self::from_properties(&properties)
+        Self::from_properties(&properties, nameservice)
     }
 
-    fn from_properties(properties: &BTreeMap<String, String>) -> Result<Self> {
-        let mut config = Self::new(name_nodes(properties)?);
+    fn from_properties(
+        properties: &BTreeMap<String, String>,
+        nameservice: Option<&str>,
+    ) -> Result<Self> {
+        let mut config = Self::new(name_nodes(properties, nameservice)?);
+        config.name_node_pages =
+            config.name_nodes.iter().map(|address| page_address(properties, address)).collect();
         let number = |name: &str| properties.get(name).and_then(|value| parse_size(value));
         if let Some(replication) = number("dfs.replication") {
             config.replication = u32::try_from(replication).unwrap_or(u32::MAX);
@@ -114,30 +126,67 @@ impl HdfsConfig {
     }
 }
 
-/// The RPC addresses of the default file system's NameNodes.
-fn name_nodes(properties: &BTreeMap<String, String>) -> Result<Vec<String>> {
+/// The RPC addresses of the NameNodes of `nameservice`, which may be the `host:port` of one, or of
+/// the default file system's.
+fn name_nodes(
+    properties: &BTreeMap<String, String>,
+    nameservice: Option<&str>,
+) -> Result<Vec<String>> {
     let unusable = |reason: String| Error::Settings { reason };
-    let root = properties
-        .get("fs.defaultFS")
-        .ok_or_else(|| unusable("core-site.xml does not set fs.defaultFS".to_owned()))?;
-    let authority = root
-        .strip_prefix("hdfs://")
-        .map(|rest| rest.split('/').next().unwrap_or_default())
-        .filter(|authority| !authority.is_empty())
-        .ok_or_else(|| unusable(format!("fs.defaultFS is {root}, not hdfs://…")))?;
-    let Some(members) = properties.get(&format!("dfs.ha.namenodes.{authority}")) else {
-        let has_port = authority.contains(':');
-        return Ok(vec![if has_port {
-            authority.to_owned()
-        } else {
-            format!("{authority}:{NAME_NODE_PORT}")
-        }]);
+    let default = match properties.get("fs.defaultFS") {
+        Some(root) => root
+            .strip_prefix("hdfs://")
+            .map(|rest| rest.split('/').next().unwrap_or_default())
+            .filter(|authority| !authority.is_empty())
+            .ok_or_else(|| unusable(format!("fs.defaultFS is {root}, not hdfs://…"))),
+        None => Err(unusable("core-site.xml does not set fs.defaultFS".to_owned())),
     };
-    let address = |member: &str| {
-        let name = format!("dfs.namenode.rpc-address.{authority}.{}", member.trim());
-        properties.get(&name).cloned().ok_or_else(|| unusable(format!("{name} is not set")))
+    let authority = match nameservice {
+        Some(nameservice) => nameservice,
+        None => default.clone()?,
     };
-    members.split(',').map(address).collect()
+    if let Some(members) = properties.get(&format!("dfs.ha.namenodes.{authority}")) {
+        let address = |member: &str| {
+            let name = format!("dfs.namenode.rpc-address.{authority}.{}", member.trim());
+            properties.get(&name).cloned().ok_or_else(|| unusable(format!("{name} is not set")))
+        };
+        return members.split(',').map(address).collect();
+    }
+    if let Some(address) = properties.get(&format!("dfs.namenode.rpc-address.{authority}")) {
+        return Ok(vec![address.clone()]);
+    }
+    if authority.contains(':') {
+        return Ok(vec![authority.to_owned()]);
+    }
+    let is_default = default.is_ok_and(|default| host_of(default) == authority);
+    match nameservice {
+        Some(nameservice) if !is_default => Err(unusable(format!(
+            "nothing tells where the NameNodes of {nameservice} are: neither \
+             dfs.ha.namenodes.{nameservice} nor fs.defaultFS names it"
+        ))),
+        // As the default file system has it, port and all.
+        Some(_) => name_nodes(properties, None),
+        None => Ok(vec![format!("{authority}:{NAME_NODE_PORT}")]),
+    }
+}
+
+/// Where the web pages of the NameNode are that is called at `address`.
+fn page_address(properties: &BTreeMap<String, String>, address: &str) -> String {
+    let rpc = "dfs.namenode.rpc-address";
+    let of_member = properties
+        .iter()
+        .find(|(name, value)| name.starts_with(rpc) && value.as_str() == address)
+        .and_then(|(name, _)| properties.get(&name.replacen("rpc-address", "http-address", 1)));
+    let written = of_member.or_else(|| properties.get("dfs.namenode.http-address"));
+    match written.map(|page| page.rsplit_once(':')) {
+        Some(Some(("0.0.0.0" | "", port))) => format!("{}:{port}", host_of(address)),
+        Some(Some((host, port))) => format!("{host}:{port}"),
+        _ => format!("{}:{NAME_NODE_PAGE_PORT}", host_of(address)),
+    }
+}
+
+fn host_of(authority: &str) -> &str {
+    authority.split(':').next().unwrap_or_default()
 }
 
 /// The `<name>` and `<value>` of each `<property>` in Hadoop's form of XML, without comments.
@@ -183,7 +232,11 @@ mod tests {
     use super::*;
 
     fn config(text: &str) -> Result<HdfsConfig> {
-        HdfsConfig::from_properties(&parse_properties(text).into_iter().collect())
+        of_nameservice(text, None)
+    }
+
+    fn of_nameservice(text: &str, nameservice: Option<&str>) -> Result<HdfsConfig> {
+        HdfsConfig::from_properties(&parse_properties(text).into_iter().collect(), nameservice)
     }
 
     #[test]
@@ -195,9 +248,9 @@ mod tests {
                     <!-- <property><name>dfs.blocksize</name><value>1</value></property> -->\
                     <property><name>dfs.blocksize</name><value>256m</value></property>";
         std::fs::write(folder.path().join("core-site.xml"), core).unwrap();
-        assert!(HdfsConfig::from_folder(folder.path()).is_err(), "hdfs-site.xml is missing");
+        assert!(HdfsConfig::from_folder(folder.path(), None).is_err(), "hdfs-site.xml is missing");
         std::fs::write(folder.path().join("hdfs-site.xml"), site).unwrap();
-        let config = HdfsConfig::from_folder(folder.path()).unwrap();
+        let config = HdfsConfig::from_folder(folder.path(), None).unwrap();
         assert_eq!(config.name_nodes, ["nn:9000"]);
         assert_eq!((config.replication, config.replicas_min), (1, 1));
         assert_eq!(config.block_bytes, 256 << 20);
@@ -214,6 +267,18 @@ mod tests {
         assert!(config(&text).unwrap_err().to_string().contains("prod.nn2 is not set"));
         let text = text + &property("dfs.namenode.rpc-address.prod.nn2", "b:8020");
         assert_eq!(config(&text).unwrap().name_nodes, ["a:8020", "b:8020"]);
+        let text = text + &property("dfs.namenode.http-address.prod.nn2", "0.0.0.0:50070");
+        assert_eq!(config(&text).unwrap().name_node_pages, ["a:9870", "b:50070"]);
+        assert_eq!(of_nameservice(&text, Some("prod")).unwrap().name_nodes, ["a:8020", "b:8020"]);
+    }
+
+    #[test]
+    fn a_nameservice_that_nothing_is_said_of_is_named() {
+        let text = "<property><name>fs.defaultFS</name><value>hdfs://nn-0:9000</value></property>";
+        let of = |nameservice| of_nameservice(text, Some(nameservice)).map(|c| c.name_nodes);
+        assert_eq!(of("nn-0").unwrap(), ["nn-0:9000"]);
+        assert_eq!(of("other:8020").unwrap(), ["other:8020"]);
+        assert!(of("prod").unwrap_err().to_string().contains("NameNodes of prod"));
     }
 
     #[test]

@@ -175,6 +175,26 @@ impl Error {
         self.exception().is_some_and(|exception| exception.is(class))
     }
 
+    /// Whether the same call may succeed later, without anybody doing anything: the server is away, in
+    /// standby, or in safe mode, as a NameNode that has just started.
+    pub fn is_passing(&self) -> bool {
+        self.is_of_this_server()
+            || ["SafeModeException", "RetriableException", "NotReplicatedYetException"]
+                .iter()
+                .any(|class| self.is_exception(class))
+    }
+
+    /// Whether another server might do it now.
+    pub(crate) fn is_of_this_server(&self) -> bool {
+        match self {
+            Self::Remote { exception, .. } => {
+                exception.is("StandbyException") || exception.is("ObserverRetryOnActiveException")
+            }
+            Self::TimedOut { .. } | Self::Unreachable { .. } | Self::Lost { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether it is known that the other side has not seen the request or has refused it: nothing
     /// was done.
     pub fn is_undone(&self) -> bool {

@@ -5,16 +5,18 @@
 //! writer. That makes its length final, and proves nothing of the process: it may live on and
 //! answer reads until its serving lease is over.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use basalt_fs::{AppendFile, DirectoryEntry, FileSystem, ReadFile, Seal};
-use basalt_runtime::Seams;
+use basalt_fs::{AppendFile, DirectoryEntry, Durable, FileSystem, ReadFile, Seal};
+use basalt_runtime::{Network, Seams};
 use bytes::Bytes;
-use tracing::{info, warn};
+use futures::StreamExt;
+use tracing::{debug, info, warn};
 
 use crate::config::HdfsConfig;
 use crate::error::{Error, Result};
@@ -23,6 +25,7 @@ use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
 use crate::read::{FileReader, Readers};
+use crate::web;
 use crate::write::{FileWriter, Writers};
 
 /// Files on an HDFS, below a root folder. Must be made within a tokio runtime.
@@ -34,15 +37,21 @@ pub struct HdfsFileSystem {
     readers: Readers,
     fence: Fence,
     next_tag: AtomicU64,
+    network: Network,
+    name_node_pages: Vec<String>,
 }
 
 /// A file open for appending. Dropped without [`AppendFile::close`], it is closed in the
-/// background, or given back to the NameNode if something failed.
+/// background; if something failed, by taking it away from ourselves: the NameNode's own recovery
+/// may take a heartbeat, and 30 of them where it chooses a DataNode that is dead.
 struct HdfsAppendFile {
     path: PathBuf,
+    /// The same, as the NameNode knows it.
+    whole: String,
     /// Nothing once it was closed or dropped.
     writer: Option<FileWriter>,
     length: u64,
+    fence: Fence,
 }
 
 struct HdfsReadFile {
@@ -50,6 +59,30 @@ struct HdfsReadFile {
     reader: FileReader,
 }
 
+/// Which kind of server a [`Configuration`] is of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ServerKind {
+    /// A NameNode.
+    NameNode,
+    /// A DataNode.
+    DataNode,
+}
+
+/// What a server says of its effective settings.
+#[derive(Debug)]
+pub struct Configuration {
+    /// The server's kind.
+    pub kind: ServerKind,
+    /// Where its web pages are, as `host:port`.
+    pub address: Arc<str>,
+    /// Its settings, by name.
+    pub settings: Result<BTreeMap<String, String>>,
+}
+
+/// How many DataNodes are asked for their settings: a sample of those that are alive.
+const DATA_NODES_ASKED_MAX: usize = 32;
+/// How many servers are asked for their settings at a time.
+const ASKED_AT_ONCE: usize = 8;
 /// There is no kernel whose locks would prove anything.
 const BOOT_ID: &str = "hdfs";
 
@@ -69,8 +102,24 @@ impl HdfsFileSystem {
         let network = &seams.network;
         let readers = Readers::new(network, &config, name_node.clone(), health.clone());
         let fence = Fence::new(network, &config, name_node.clone(), health);
-        let root = root.to_owned();
-        Ok(Self { root, name_node, writers, readers, fence, next_tag: AtomicU64::new(0) })
+        Ok(Self {
+            root: root.to_owned(),
+            name_node,
+            writers,
+            readers,
+            fence,
+            next_tag: AtomicU64::new(0),
+            network: network.clone(),
+            name_node_pages: config.name_node_pages.clone(),
+        })
+    }
+
+    /// Makes the root folder. It is asked once and not again, to find out whether the HDFS is there.
+    ///
+    /// # Errors
+    /// Those of the NameNode; [`Error::is_passing`] tells which pass by themselves.
+    pub async fn make_root(&self) -> Result<()> {
+        self.name_node.make_directories_at_once(&self.resolve(Path::new("/"))?).await
     }
 
     /// Makes a file as [`FileSystem::create`] does, for appending with several flushes under way.
@@ -99,6 +148,26 @@ impl HdfsFileSystem {
         Ok(nodes.iter().map(|node| crate::data_node::transfer_address(node).to_string()).collect())
     }
 
+    /// What the NameNodes, and some of the DataNodes that are alive, say of their effective settings.
+    pub async fn configurations(&self) -> Vec<Configuration> {
+        let pages = self.name_node_pages.iter();
+        let mut servers: Vec<(ServerKind, Arc<str>)> =
+            pages.map(|page| (ServerKind::NameNode, page.as_str().into())).collect();
+        match self.name_node.live_data_nodes().await {
+            Ok(nodes) => servers.extend(nodes.iter().take(DATA_NODES_ASKED_MAX).map(|node| {
+                let page = format!("{}:{}", node.id.ip_address, node.id.info_port);
+                (ServerKind::DataNode, page.into())
+            })),
+            Err(error) => debug!(%error, "the DataNodes are not known"),
+        }
+        let asked = servers.into_iter().map(|(kind, address)| async move {
+            let settings = web::effective_settings(&self.network, &address).await;
+            Configuration { kind, address, settings }
+        });
+        let asked: Vec<_> = asked.collect();
+        futures::stream::iter(asked).buffered(ASKED_AT_ONCE).collect().await
+    }
+
     fn resolve(&self, path: &Path) -> Result<String> {
         let whole = self.root.join(path.strip_prefix("/").unwrap_or(path));
         whole.into_os_string().into_string().map_err(|path| Error::Settings {
@@ -123,7 +192,14 @@ impl FileSystem for HdfsFileSystem {
             }
             file_error(path, "create", error)
         })?;
-        Ok(Box::new(HdfsAppendFile { path: path.to_owned(), writer: Some(writer), length: 0 }))
+        let fence = self.fence.clone();
+        Ok(Box::new(HdfsAppendFile {
+            path: path.to_owned(),
+            whole,
+            writer: Some(writer),
+            length: 0,
+            fence,
+        }))
     }
 
     async fn open(&self, path: &Path) -> basalt_fs::Result<Arc<dyn ReadFile>> {
@@ -199,6 +275,11 @@ impl FileSystem for HdfsFileSystem {
         Ok(Seal { length: fenced.length, is_final: true, writer_gone: false })
     }
 
+    fn failed_files_are_replaced(&self) -> bool {
+        // A writer that failed acknowledges nothing more: see `write::block`.
+        true
+    }
+
     fn writer_tag(&self) -> String {
         let number = self.next_tag.fetch_add(1, Ordering::Relaxed);
         format!("{}-{number}", self.name_node.client_name())
@@ -270,6 +351,24 @@ impl AppendFile for HdfsAppendFile {
         Ok(())
     }
 
+    async fn append_and_begin_sync(&mut self, bytes: Bytes) -> basalt_fs::Result<Durable> {
+        let path = self.path.clone();
+        let writer = self.writer()?;
+        let appended = async {
+            writer.append(&bytes).await?;
+            writer.flush().await
+        };
+        let flushed =
+            appended.await.map_err(|error| file_error(&path, "append to and sync", error))?;
+        self.length += bytes.len() as u64;
+        Ok(match flushed {
+            None => Durable::Now,
+            Some(flushed) => Durable::Later(Box::pin(async move {
+                flushed.wait().await.map_err(|error| file_error(&path, "sync", error))
+            })),
+        })
+    }
+
     async fn sync(&mut self) -> basalt_fs::Result<()> {
         let path = self.path.clone();
         let synced = self.writer()?.sync().await;
@@ -289,6 +388,10 @@ impl AppendFile for HdfsAppendFile {
     fn length(&self) -> u64 {
         self.length
     }
+
+    fn has_few_copies(&self) -> bool {
+        self.writer.as_ref().is_some_and(FileWriter::has_few_copies)
+    }
 }
 
 impl Drop for HdfsAppendFile {
@@ -299,14 +402,17 @@ impl Drop for HdfsAppendFile {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let path = std::mem::take(&mut self.path);
+        let (whole, fence) = (std::mem::take(&mut self.whole), self.fence.clone());
         runtime.spawn(async move {
-            if writer.is_given_up() {
-                return writer.abandon().await;
+            if !writer.is_given_up() && writer.close().await.is_ok() {
+                return;
             }
-            if let Err(error) = writer.close().await {
-                warn!(path = %path.display(), %error, "a file was not closed");
-                writer.abandon().await;
+            drop(writer);
+            match fence.fence(&whole, Way::TakeOverAndClose).await {
+                Ok(fenced) => info!(path = whole, ?fenced, "a file that was given up is closed"),
+                // Renamed with its folder, or deleted: whoever did that sees to it.
+                Err(error) if error.is_exception("FileNotFoundException") => {}
+                Err(error) => warn!(path = whole, %error, "a file that was given up stays open"),
             }
         });
     }

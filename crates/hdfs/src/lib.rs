@@ -23,13 +23,14 @@ mod node_health;
 mod read;
 mod rpc;
 mod transfer;
+mod web;
 mod wire;
 mod write;
 
 pub use config::HdfsConfig;
 pub use error::{Defect, Error, RemoteException, Result};
 pub use fence::{Fenced, Way};
-pub use file_system::HdfsFileSystem;
+pub use file_system::{Configuration, HdfsFileSystem, ServerKind};
 pub use write::{FileWriter, Flushed};
 
 /// The messages, one module as there is one protocol package; see `proto/`.

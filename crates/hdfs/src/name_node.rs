@@ -239,6 +239,19 @@ impl NameNode {
         Ok(())
     }
 
+    /// [`NameNode::make_directories`], by asking each NameNode for no longer than one call takes.
+    pub(crate) async fn make_directories_at_once(&self, path: &str) -> Result<()> {
+        let request = pb::MkdirsRequest {
+            src: path.to_owned(),
+            masked: pb::Permission { mode: DIRECTORY_MODE },
+            create_parent: true,
+        };
+        let (client, limit) = (Protocol::Client, self.shared.call_timeout);
+        let _: pb::BoolResponse =
+            self.shared.call_within(limit, client, "mkdirs", &request).await?;
+        Ok(())
+    }
+
     /// The entries of a folder, sorted by name; nothing if it is missing.
     pub(crate) async fn list(&self, path: &str) -> Result<Option<Vec<pb::FileStatus>>> {
         let mut request = pb::GetListingRequest {
@@ -308,7 +321,17 @@ impl Shared {
         method: &'static str,
         request: &impl Message,
     ) -> Result<M> {
-        let deadline = Instant::now() + self.call_deadline;
+        self.call_within(self.call_deadline, protocol, method, request).await
+    }
+
+    async fn call_within<M: Message + Default>(
+        &self,
+        limit: Duration,
+        protocol: Protocol,
+        method: &'static str,
+        request: &impl Message,
+    ) -> Result<M> {
+        let deadline = Instant::now() + limit;
         let id = self.next_call.fetch_add(1, Ordering::Relaxed) & i32::MAX;
         let mut pause = PAUSE_MIN;
         for retry in 0.. {
@@ -319,11 +342,11 @@ impl Shared {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if !may_try_again(&error) || Instant::now() + pause >= deadline {
+            if !error.is_passing() || Instant::now() + pause >= deadline {
                 return Err(error);
             }
             debug!(method, %error, "asking a NameNode again");
-            if asks_next(&error) {
+            if error.is_of_this_server() {
                 // Unless another call has gone on to the next one already.
                 let next = (active + 1) % self.servers.len();
                 let order = Ordering::Relaxed;
@@ -389,24 +412,5 @@ impl Shared {
         let active = self.active.load(Ordering::Relaxed) % self.servers.len();
         let server = self.servers.get(active).cloned().unwrap_or_default();
         Error::BadAnswer { server, defect: crate::Defect::CutOff { what: method } }
-    }
-}
-
-/// Whether the same call may succeed later. A NameNode in safe mode has just started.
-fn may_try_again(error: &Error) -> bool {
-    asks_next(error)
-        || ["SafeModeException", "RetriableException", "NotReplicatedYetException"]
-            .iter()
-            .any(|class| error.is_exception(class))
-}
-
-/// Whether another NameNode is to be asked.
-fn asks_next(error: &Error) -> bool {
-    match error {
-        Error::Remote { exception, .. } => {
-            exception.is("StandbyException") || exception.is("ObserverRetryOnActiveException")
-        }
-        Error::TimedOut { .. } | Error::Unreachable { .. } | Error::Lost { .. } => true,
-        _ => false,
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::counter;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -44,6 +45,8 @@ impl NodeHealth {
 
     /// The node did not do what it was asked.
     pub(crate) fn failed(&self, node: &pb::DatanodeInfo, reason: &dyn std::fmt::Display) {
+        let address = transfer_address(node).to_string();
+        counter!("basalt_hdfs_data_node_failures_total", "node" => address).increment(1);
         if self.remember(node) {
             warn!(node = %transfer_address(node), %reason, "DataNode failed, it is avoided");
         }
@@ -51,6 +54,8 @@ impl NodeHealth {
 
     /// The node did what it was asked, late.
     pub(crate) fn slow(&self, node: &pb::DatanodeInfo, took: Duration) {
+        let address = transfer_address(node).to_string();
+        counter!("basalt_hdfs_data_node_slow_total", "node" => address).increment(1);
         if self.remember(node) {
             info!(node = %transfer_address(node), ?took, "DataNode is slow, it is avoided");
         }
@@ -58,6 +63,8 @@ impl NodeHealth {
 
     /// The node had not answered a read when another one, asked later, had.
     pub(crate) fn outrun(&self, node: &pb::DatanodeInfo) {
+        let address = transfer_address(node).to_string();
+        counter!("basalt_hdfs_data_node_outrun_total", "node" => address).increment(1);
         let mut outrun = self.outrun.lock();
         let now = Instant::now();
         if outrun.len() >= TROUBLED_MAX {

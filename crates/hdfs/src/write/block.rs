@@ -154,6 +154,11 @@ impl BlockWriter {
         self.chunks.length()
     }
 
+    /// How many DataNodes it is on.
+    pub(super) fn nodes(&self) -> usize {
+        self.packets.len()
+    }
+
     /// The block as the NameNode is told of it.
     pub(super) fn block(&self) -> pb::ExtendedBlock {
         pb::ExtendedBlock { bytes: Some(self.length()), ..self.block.clone() }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use basalt_runtime::{Seams, Shutdown};
 use tokio::time::{Duration, Instant, sleep};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::block::{BlockWriter, Flushed, SetUp};
 use super::lease::{self, OpenFileGuard, OpenFiles};
@@ -49,6 +49,8 @@ pub struct FileWriter {
     /// The length of all blocks before the open one, in bytes.
     finished_bytes: u64,
     failed: Option<Error>,
+    /// Since when the open block has fewer DataNodes than it should.
+    few_copies_since: Option<Instant>,
     _open: OpenFileGuard,
 }
 
@@ -92,6 +94,7 @@ impl Writers {
             block: None,
             finished_bytes: 0,
             failed: None,
+            few_copies_since: None,
             _open,
             shared,
         })
@@ -150,19 +153,16 @@ impl FileWriter {
         .await
     }
 
+    /// Whether the open block has had fewer DataNodes than it should for so long that those which
+    /// were avoided when it was begun may be taken again.
+    pub fn has_few_copies(&self) -> bool {
+        let patience = self.shared.config.avoid_node_for * 2;
+        self.few_copies_since.is_some_and(|since| since.elapsed() > patience)
+    }
+
     /// Whether something failed.
     pub(crate) fn is_given_up(&self) -> bool {
         self.failed.is_some()
-    }
-
-    /// Gives the file back to the NameNode, whose recovery closes it.
-    pub(crate) async fn abandon(&mut self) {
-        self.block = None;
-        match self.shared.name_node.recover_lease(&self.path).await {
-            Ok(closed) => info!(path = %self.path, closed, "a file was given up"),
-            // Whoever needs it fences it; else the NameNode's own limit ends it.
-            Err(error) => warn!(path = %self.path, %error, "a file that was given up stays open"),
-        }
     }
 
     /// Runs `operation`. Every later call fails if it fails, or if the caller gives up in between:
@@ -189,7 +189,10 @@ impl FileWriter {
                 self.finish_block().await?;
             }
             if self.block.is_none() {
-                self.block = Some(self.begin_block().await?);
+                let block = self.begin_block().await?;
+                let is_short = block.nodes() < self.shared.config.replication as usize;
+                self.few_copies_since = is_short.then(Instant::now);
+                self.block = Some(block);
             }
             let Some(block) = &mut self.block else {
                 continue;

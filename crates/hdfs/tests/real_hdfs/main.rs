@@ -29,7 +29,7 @@ fn settings() -> PathBuf {
 }
 
 fn config() -> HdfsConfig {
-    HdfsConfig::from_folder(&settings()).unwrap()
+    HdfsConfig::from_folder(&settings(), None).unwrap()
 }
 
 /// A file system below a folder that nothing is in yet.

@@ -29,6 +29,11 @@ pub struct WalConfig {
     pub idle_before_mark: Duration,
     /// A write that takes longer has failed, and the log with it. Default: 10 s.
     pub write_timeout: Duration,
+    /// Where the file system can have several syncs under way: how many batches may be. Default: 4.
+    pub batches_in_flight_max: usize,
+    /// Where the file system lets a failed file be replaced: for how long that is tried before the log
+    /// has failed. Default: 10 s.
+    pub replace_timeout: Duration,
 }
 
 /// What a log has done and holds.
@@ -46,6 +51,8 @@ pub struct WalStats {
     pub sync_time_max: Duration,
     /// Bytes reserved or on their way to the disk.
     pub queued_bytes: u64,
+    /// Files that failed and were followed by another one.
+    pub replaced_files: u64,
     /// Files that are there.
     pub live_files: u64,
     /// Their length in bytes.
@@ -71,6 +78,8 @@ impl Default for WalConfig {
             queue_bytes_max: 16 << 20,
             idle_before_mark: Duration::from_millis(20),
             write_timeout: Duration::from_secs(10),
+            batches_in_flight_max: 4,
+            replace_timeout: Duration::from_secs(10),
         }
     }
 }

@@ -1,20 +1,30 @@
-//! The one task that writes the log: a batch at a time, each synced before the next.
+//! The one task that writes the log: batch after batch, each acknowledged when it and all before it
+//! are durable.
 //!
-//! Invariants: at any time the newest file is open, and so locked; that lock is free only when
-//! the log was closed or its process is gone. After one failed write nothing is written any more.
+//! On a disk of this machine a batch is synced before the next one is written, and after one failed
+//! write nothing is written any more. Where the file system can have several syncs under way, several
+//! batches are in flight; and where it lets a failed file be replaced, a new one is begun, and what
+//! was not acknowledged is appended there again, in its order. An edit may be in both files then;
+//! replay takes it in once.
+//!
+//! Invariants: at any time the newest file is open, and so locked; that lock is free only when the
+//! log was closed or its process is gone. Nothing is acknowledged for a file that failed.
 
-use std::path::PathBuf;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_fs::{AppendFile, SharedFileSystem};
+use basalt_fs::{AppendFile, Durable, SharedFileSystem};
 use basalt_model::{ServerName, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::{Clock, WITNESS};
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::timeout;
-use tracing::trace;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{info, trace, warn};
 
 use super::error::{Error, Result};
 use super::folder::log_path;
@@ -49,9 +59,47 @@ pub(super) struct Writer {
     maker: FileMaker,
     config: WalConfig,
     current: OpenFile,
+    /// What was written to the current file and is not known to be durable, in order.
+    in_flight: VecDeque<InFlight>,
+    /// The number of the newest file that was begun, whether it could be used or not.
+    last_number: u64,
+    /// Files that failed since something became durable.
+    failures: u32,
+    /// A full file is not followed by the next one before this.
+    no_roll_before: Option<Instant>,
     /// Last, so that the file is closed before anybody hears of the end.
     end: End,
 }
+
+/// A batch that was written.
+struct InFlight {
+    batch: Batch,
+    /// As it was written; the header holds only in that file.
+    bytes: Bytes,
+    /// Where it ends in the file.
+    end: u64,
+    started: Duration,
+    deadline: Instant,
+    durable: BoxFuture<'static, basalt_fs::Result<()>>,
+}
+
+/// What the writer acts on.
+enum Event {
+    Work(Work),
+    /// The oldest batch in flight is durable, or failed.
+    Settled(Result<()>),
+    /// There has been no work for a while.
+    Idle,
+}
+
+/// How many files in a row may fail without anything becoming durable.
+const FAILURES_MAX: u32 = 8;
+/// Before a file is begun again that could not be.
+const REPLACE_PAUSE: Duration = Duration::from_millis(50);
+/// How long beginning the next file may hold up what is waiting, where the full one can go on.
+const ROLL_PATIENCE: Duration = Duration::from_secs(1);
+/// Before that is tried again.
+const ROLL_PAUSE: Duration = Duration::from_secs(5);
 
 /// Tells of the writer's end, however it comes.
 struct End {
@@ -83,7 +131,17 @@ impl Writer {
     ) -> Self {
         shared.ledger.lock().open_file(first.number, first.path.clone());
         let end = End { shared: Arc::clone(&shared), clean: false };
-        Self { shared, maker, config, current: first, end }
+        Self {
+            shared,
+            maker,
+            config,
+            last_number: first.number,
+            current: first,
+            in_flight: VecDeque::new(),
+            failures: 0,
+            no_roll_before: None,
+            end,
+        }
     }
 
     /// Writes until the log is closed. After a failure it only waits for that: the file stays
@@ -95,6 +153,9 @@ impl Writer {
                 self.end.clean = true;
             }
             Err(error) => {
+                for unsettled in &self.in_flight {
+                    unsettled.batch.outcome.set(Err(error.clone()));
+                }
                 self.shared.queue.refuse(&error);
                 self.shared.queue.failure.set(error);
                 while !self.shared.queue.next_work().await.close {}
@@ -104,13 +165,26 @@ impl Writer {
 
     async fn write_until_closed(&mut self) -> Result<()> {
         loop {
-            let Work { batch, roll, close } = self.next_work().await?;
+            let Work { batch, roll, close } = match self.next_event().await {
+                Event::Work(work) => work,
+                Event::Settled(Ok(())) => {
+                    self.settle_oldest();
+                    continue;
+                }
+                Event::Settled(Err(error)) => {
+                    self.replace_file(error).await?;
+                    continue;
+                }
+                Event::Idle => {
+                    self.write_mark().await?;
+                    continue;
+                }
+            };
             if let Some(batch) = batch {
                 self.write_batch(batch).await?;
             }
-            let full = self.current.file.length() >= self.config.roll_bytes;
-            if roll.is_some() || (full && !close) {
-                self.roll().await.inspect_err(|error| {
+            if roll.is_some() || (self.is_full() && !close) {
+                self.roll(roll.is_some()).await.inspect_err(|error| {
                     if let Some(roll) = &roll {
                         roll.set(Err(error.clone()));
                     }
@@ -120,53 +194,93 @@ impl Writer {
                 roll.set(Ok(()));
             }
             if close {
-                self.write_mark().await?;
-                let path = self.current.path.clone();
-                return within(&self.maker, &path, self.current.file.close()).await;
+                return self.close().await;
             }
         }
     }
 
-    /// Waits for work. If there is none for a while, the last batch is covered by a mark.
-    async fn next_work(&mut self) -> Result<Work> {
-        let queue = &self.shared.queue;
-        if !self.current.marked {
-            match timeout(self.config.idle_before_mark, queue.next_work()).await {
-                Ok(work) => return Ok(work),
-                Err(_) => self.write_mark().await?,
-            }
+    /// Waits for something to do. If there is no work for a while, and nothing in flight, the last
+    /// batch is to be covered by a mark.
+    async fn next_event(&mut self) -> Event {
+        let has_room = self.in_flight.len() < self.config.batches_in_flight_max;
+        let is_unmarked = self.in_flight.is_empty() && !self.current.marked;
+        let oldest = oldest_settled(&mut self.in_flight, &self.maker, &self.current.path);
+        tokio::select! {
+            biased;
+            settled = oldest => Event::Settled(settled),
+            work = self.shared.queue.next_work(), if has_room => Event::Work(work),
+            () = sleep(self.config.idle_before_mark), if is_unmarked => Event::Idle,
         }
-        Ok(self.shared.queue.next_work().await)
     }
 
     async fn write_batch(&mut self, mut batch: Batch) -> Result<()> {
-        let bytes = std::mem::take(&mut batch.bytes);
-        let length = bytes.len() as u64;
+        let bytes = self.current.frame(std::mem::take(&mut batch.bytes), batch.touched.len());
         let number = self.current.number;
-        let end = self.current.file.length() + length;
+        let end = self.current.file.length() + bytes.len() as u64;
         // Before the write: nobody may flush an edit away that the ledger does not know yet.
         self.shared.ledger.lock().record(number, end, &batch.touched);
         let started = self.maker.clock.boot_time();
+        let deadline = Instant::now() + self.maker.write_timeout;
         let path = self.current.path.clone();
-        let write = self.current.append_batch(bytes, batch.touched.len());
-        within(&self.maker, &path, write)
-            .await
-            .inspect_err(|error| batch.outcome.set(Err(error.clone())))?;
+        let write = self.current.append_batch(bytes.clone());
+        let written = within(&self.maker, &path, write).await;
+        let (durable, failed) = match written {
+            Ok(Durable::Now) => (futures::future::ready(Ok(())).boxed(), None),
+            Ok(Durable::Later(durable)) => (durable, None),
+            Err(error) => (futures::future::pending().boxed(), Some(error)),
+        };
+        self.in_flight.push_back(InFlight { batch, bytes, end, started, deadline, durable });
+        if let Some(error) = failed {
+            return self.replace_file(error).await;
+        }
+        // What is durable already is not waited for.
+        while let Some(settled) = self.oldest_settled().now_or_never() {
+            match settled {
+                Ok(()) => self.settle_oldest(),
+                Err(error) => self.replace_file(error).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when the oldest batch in flight is durable or has failed; never if there is none.
+    async fn oldest_settled(&mut self) -> Result<()> {
+        oldest_settled(&mut self.in_flight, &self.maker, &self.current.path).await
+    }
+
+    /// Tells those who wait for the oldest batch in flight that it is durable.
+    fn settle_oldest(&mut self) {
+        let Some(InFlight { batch, bytes, end, started, .. }) = self.in_flight.pop_front() else {
+            return;
+        };
+        self.failures = 0;
+        self.current.synced = end;
         let took = self.maker.clock.boot_time().saturating_sub(started);
         {
             let mut written = self.shared.written.lock();
             written.batches += 1;
             written.edits += batch.touched.len() as u64;
-            written.bytes += length;
+            written.bytes += bytes.len() as u64;
             written.sync_time += took;
             written.sync_time_max = written.sync_time_max.max(took);
         }
         for touched in &batch.touched {
             let (server, region, sequence_id) =
                 (&self.maker.server, touched.region, touched.sequence_id.0);
+            let number = self.current.number;
             trace!(target: WITNESS, %server, log = number, end, %region, sequence_id, "durable");
         }
         self.shared.queue.settle(&batch);
+    }
+
+    /// Waits until nothing is in flight.
+    async fn settle_all(&mut self) -> Result<()> {
+        while !self.in_flight.is_empty() {
+            match self.oldest_settled().await {
+                Ok(()) => self.settle_oldest(),
+                Err(error) => self.replace_file(error).await?,
+            }
+        }
         Ok(())
     }
 
@@ -177,18 +291,120 @@ impl Writer {
             return Ok(());
         }
         let path = self.current.path.clone();
-        within(&self.maker, &path, self.current.append_mark()).await
+        match within(&self.maker, &path, self.current.append_mark()).await {
+            // Nothing waits for a mark; a new file has no need of one.
+            Err(error) => self.replace_file(error).await,
+            marked => marked,
+        }
     }
 
-    /// Begins the next file, then lets go of this one.
-    async fn roll(&mut self) -> Result<()> {
+    fn is_full(&self) -> bool {
+        (self.current.file.length() >= self.config.roll_bytes || self.current.file.has_few_copies())
+            && self.no_roll_before.is_none_or(|time| Instant::now() >= time)
+    }
+
+    /// Begins the next file, then lets go of this one. Where a failed file can be replaced, one that
+    /// cannot be begun is no failure: the full one is not at its end yet.
+    async fn roll(&mut self, is_asked: bool) -> Result<()> {
+        self.settle_all().await?;
         self.write_mark().await?;
-        let number = self.current.number + 1;
+        let may_wait = !is_asked && self.maker.files.failed_files_are_replaced();
+        if !may_wait {
+            return self.begin_next().await;
+        }
+        let begun = match timeout(ROLL_PATIENCE, self.begin_next()).await {
+            Ok(begun) => begun,
+            Err(_) => Err(timed_out(&self.current.path, ROLL_PATIENCE)),
+        };
+        match begun {
+            Err(error) if !error.is_fenced() => {
+                warn!(%error, "no new file of the log yet; the full one goes on");
+                self.no_roll_before = Some(Instant::now() + ROLL_PAUSE);
+                Ok(())
+            }
+            begun => begun,
+        }
+    }
+
+    async fn begin_next(&mut self) -> Result<()> {
+        self.last_number += 1;
+        let number = self.last_number;
         let next = self.maker.make(number).await?;
         self.shared.ledger.lock().open_file(number, next.path.clone());
-        // The old file is dropped: all in it is durable, and no edit waits until it is closed.
+        // The old file is dropped: no edit waits until it is closed.
         self.current = next;
+        self.no_roll_before = None;
         Ok(())
+    }
+
+    /// The current file failed: begins another one, and appends what is in flight there.
+    ///
+    /// # Errors
+    /// `error`, where a failed file is the end of the log; else what kept a new one from being begun.
+    async fn replace_file(&mut self, mut error: Error) -> Result<()> {
+        if !self.maker.files.failed_files_are_replaced() {
+            return Err(error);
+        }
+        let started = Instant::now();
+        loop {
+            self.failures += 1;
+            let is_hopeless =
+                self.failures > FAILURES_MAX || started.elapsed() >= self.config.replace_timeout;
+            if error.is_fenced() || is_hopeless {
+                return Err(error);
+            }
+            warn!(file = %self.current.path.display(), %error, "a file of the log failed");
+            match self.append_again().await {
+                Ok(()) => break,
+                Err(again) => error = again,
+            }
+            sleep(REPLACE_PAUSE).await;
+        }
+        self.shared.written.lock().replaced_files += 1;
+        let (batches, took) = (self.in_flight.len(), started.elapsed());
+        info!(file = %self.current.path.display(), batches, ?took, "the log goes on in a new file");
+        Ok(())
+    }
+
+    async fn append_again(&mut self) -> Result<()> {
+        self.begin_next().await?;
+        let (path, number) = (self.current.path.clone(), self.current.number);
+        for unsettled in &mut self.in_flight {
+            let records = unsettled.batch.touched.len();
+            unsettled.bytes = self.current.frame(BytesMut::from(&unsettled.bytes[..]), records);
+            unsettled.end = self.current.file.length() + unsettled.bytes.len() as u64;
+            let touched = &unsettled.batch.touched;
+            self.shared.ledger.lock().record(number, unsettled.end, touched);
+            let write = self.current.append_batch(unsettled.bytes.clone());
+            unsettled.durable = match within(&self.maker, &path, write).await? {
+                Durable::Now => futures::future::ready(Ok(())).boxed(),
+                Durable::Later(durable) => durable,
+            };
+            unsettled.deadline = Instant::now() + self.maker.write_timeout;
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.settle_all().await?;
+        self.write_mark().await?;
+        let path = self.current.path.clone();
+        within(&self.maker, &path, self.current.file.close()).await
+    }
+}
+
+/// Returns when the oldest batch in flight is durable or has failed; never if there is none.
+async fn oldest_settled(
+    in_flight: &mut VecDeque<InFlight>,
+    maker: &FileMaker,
+    path: &Path,
+) -> Result<()> {
+    let Some(oldest) = in_flight.front_mut() else {
+        return std::future::pending().await;
+    };
+    match timeout_at(oldest.deadline, &mut oldest.durable).await {
+        Ok(durable) => Ok(durable?),
+        Err(_) => Err(timed_out(path, maker.write_timeout)),
     }
 }
 
@@ -240,34 +456,39 @@ impl FileMaker {
 /// Bounds an operation on the file system by the write timeout.
 async fn within<T>(
     maker: &FileMaker,
-    path: &std::path::Path,
+    path: &Path,
     operation: impl Future<Output = basalt_fs::Result<T>>,
 ) -> Result<T> {
     match timeout(maker.write_timeout, operation).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(Error::TimedOut {
-            path: path.to_owned(),
-            limit_ms: u64::try_from(maker.write_timeout.as_millis()).unwrap_or(u64::MAX),
-        }),
+        Err(_) => Err(timed_out(path, maker.write_timeout)),
     }
+}
+
+fn timed_out(path: &Path, limit: Duration) -> Error {
+    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    Error::TimedOut { path: path.to_owned(), limit_ms }
 }
 
 // === impl OpenFile ===
 
 impl OpenFile {
-    /// Writes records, which lie behind room for their header.
-    async fn append_batch(&mut self, mut bytes: BytesMut, records: usize) -> basalt_fs::Result<()> {
+    /// Puts the header before records, which lie behind room for it: they go to the end of the file.
+    fn frame(&self, mut bytes: BytesMut, records: usize) -> Bytes {
         let records_bytes = (bytes.len() - BATCH_HEADER_BYTES) as u64;
         let header = self.header(records_bytes, records as u32);
         bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header);
-        if is_off(Rule::SyncBeforeAck) {
-            self.file.append(bytes.freeze()).await?;
-        } else {
-            self.file.append_and_sync(bytes.freeze()).await?;
-        }
-        self.synced = self.file.length();
+        bytes.freeze()
+    }
+
+    /// Writes a batch as [`OpenFile::frame`] made it, and begins to sync it.
+    async fn append_batch(&mut self, bytes: Bytes) -> basalt_fs::Result<Durable> {
         self.marked = false;
-        Ok(())
+        if is_off(Rule::SyncBeforeAck) {
+            self.file.append(bytes).await?;
+            return Ok(Durable::Now);
+        }
+        self.file.append_and_begin_sync(bytes).await
     }
 
     /// Writes a batch without records.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use basalt_fs::{
-    AppendFile, DirectoryEntry, Error, FileSystem, MemoryFileSystem, ReadFile, Result, Seal,
+    AppendFile, DirectoryEntry, Durable, Error, FileSystem, MemoryFileSystem, ReadFile, Result,
+    Seal,
 };
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -15,11 +16,15 @@ use tokio::sync::Semaphore;
 pub(super) struct FaultyFiles {
     pub(super) disk: MemoryFileSystem,
     pub(super) faults: Arc<Faults>,
+    /// It has several syncs under way, and lets failed files be replaced.
+    replaces: bool,
 }
 
 pub(super) struct Faults {
     syncs: AtomicUsize,
     failing: AtomicBool,
+    /// So many of the next syncs fail.
+    failing_next: AtomicUsize,
     /// Each sync takes a permit.
     gate: Semaphore,
 }
@@ -27,6 +32,7 @@ pub(super) struct Faults {
 struct FaultyFile {
     inner: Box<dyn AppendFile>,
     faults: Arc<Faults>,
+    replaces: bool,
 }
 
 // === impl FaultyFiles ===
@@ -36,9 +42,15 @@ impl FaultyFiles {
         let faults = Faults {
             syncs: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
+            failing_next: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         };
-        Self { disk: MemoryFileSystem::new(), faults: Arc::new(faults) }
+        Self { disk: MemoryFileSystem::new(), faults: Arc::new(faults), replaces: false }
+    }
+
+    /// One that behaves as HDFS does.
+    pub(super) fn replacing() -> Self {
+        Self { replaces: true, ..Self::new() }
     }
 }
 
@@ -51,6 +63,27 @@ impl Faults {
 
     pub(super) fn fail_syncs(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    pub(super) fn fail_next_syncs(&self, count: usize) {
+        self.failing_next.store(count, Ordering::SeqCst);
+    }
+
+    /// Waits for its turn, and fails if it is to.
+    async fn sync(&self) -> Result<()> {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await.unwrap().forget();
+        let one_less = |count: usize| count.checked_sub(1);
+        let (get, set) = (Ordering::SeqCst, Ordering::SeqCst);
+        let fails = self.failing_next.fetch_update(get, set, one_less).is_ok();
+        if fails || self.failing.load(Ordering::SeqCst) {
+            return Err(Error::Io {
+                path: "/".into(),
+                operation: "sync",
+                source: std::io::Error::other("planted"),
+            });
+        }
+        Ok(())
     }
 
     /// From now on a sync waits until it is let through.
@@ -69,6 +102,7 @@ impl FileSystem for FaultyFiles {
         Ok(Box::new(FaultyFile {
             inner: self.disk.create(path).await?,
             faults: Arc::clone(&self.faults),
+            replaces: self.replaces,
         }))
     }
 
@@ -108,6 +142,10 @@ impl FileSystem for FaultyFiles {
         self.disk.seal(path, writer_boot_id).await
     }
 
+    fn failed_files_are_replaced(&self) -> bool {
+        self.replaces
+    }
+
     fn writer_tag(&self) -> String {
         self.disk.writer_tag()
     }
@@ -126,16 +164,20 @@ impl AppendFile for FaultyFile {
     }
 
     async fn sync(&mut self) -> Result<()> {
-        self.faults.syncs.fetch_add(1, Ordering::SeqCst);
-        self.faults.gate.acquire().await.unwrap().forget();
-        if self.faults.failing.load(Ordering::SeqCst) {
-            return Err(Error::Io {
-                path: "/".into(),
-                operation: "sync",
-                source: std::io::Error::other("planted"),
-            });
-        }
+        self.faults.sync().await?;
         self.inner.sync().await
+    }
+
+    async fn append_and_begin_sync(&mut self, bytes: Bytes) -> Result<Durable> {
+        if !self.replaces {
+            self.append_and_sync(bytes).await?;
+            return Ok(Durable::Now);
+        }
+        // Durable at once, and told later, or never.
+        self.inner.append(bytes).await?;
+        self.inner.sync().await?;
+        let faults = Arc::clone(&self.faults);
+        Ok(Durable::Later(Box::pin(async move { faults.sync().await })))
     }
 
     fn length(&self) -> u64 {

@@ -5,6 +5,7 @@ mod faulty_files;
 mod measure;
 mod parts;
 mod random;
+mod replaced_files;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -1,10 +1,8 @@
 //! `basalt master`: from the role's file to the role's `run`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_api::Problem;
-use basalt_fs::LocalFileSystem;
 use basalt_master::{Config, DeclaredTable, Gate, Timers};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -13,6 +11,7 @@ use crate::health;
 use crate::master_lease;
 use crate::role::{self, RoleContext};
 use crate::role_config::{MasterSettings, RoleFile};
+use crate::storage;
 
 /// How long the end of the process waits for the Lease to be given back.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,11 +19,19 @@ const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Runs the role until it is told to stop. The seat is given up first, then the Lease.
 pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<()> {
     let RoleContext { file, instance, seams, shutdown } = context;
-    let files = Arc::new(LocalFileSystem::open(&file.settings.server.storage)?);
     health::serve(&seams.network, file.settings.server.web_listen).await?;
+    let timers = file.timers()?;
+    let opening = storage::open(&file.settings.server.storage, &timers, &seams);
+    let files = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        opened = opening => opened?,
+    };
     let lease = file.settings.lease.as_ref();
-    let (gate, keeping) = master_lease::keep(lease, &file.process, &file.timers()?, &seams).await;
+    let (gate, keeping) = master_lease::keep(lease, &file.process, &timers, &seams).await;
     let mut config = config(&file, instance, gate)?;
+    config.storage_deviations =
+        storage::watch_deviations(&file.settings.server.storage, &timers, &seams)?;
     let (ready, is_ready) = oneshot::channel();
     config.ready = Some(ready);
     tokio::spawn(async move {
@@ -67,6 +74,7 @@ fn config(file: &RoleFile<MasterSettings>, instance: String, gate: Gate) -> anyh
         rack: server.rack.clone(),
         instance,
         gate,
+        storage_deviations: None,
         ready: None,
     })
 }

@@ -1,14 +1,12 @@
 //! `basalt regionserver`: from the role's file to the role's `run`.
 
-use std::sync::Arc;
-
-use basalt_fs::LocalFileSystem;
 use basalt_regionserver::{Config, RegionConfig};
 use tokio::sync::oneshot;
 
 use crate::health;
 use crate::role::{self, RoleContext};
 use crate::role_config::{RegionServerSettings, RoleFile};
+use crate::storage;
 
 /// How many calls a region server handles at once.
 const CALLS_MAX: usize = 16_384;
@@ -16,8 +14,14 @@ const CALLS_MAX: usize = 16_384;
 /// Runs the role until it is told to stop.
 pub(crate) async fn run(context: RoleContext<RegionServerSettings>) -> anyhow::Result<()> {
     let RoleContext { file, instance, seams, shutdown } = context;
-    let files = Arc::new(LocalFileSystem::open(&file.settings.server.storage)?);
     health::serve(&seams.network, file.settings.server.web_listen).await?;
+    let timers = file.timers()?;
+    let opening = storage::open(&file.settings.server.storage, &timers, &seams);
+    let files = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        opened = opening => opened?,
+    };
     let mut config = config(&file, instance)?;
     let (ready, is_ready) = oneshot::channel();
     config.ready = Some(ready);

@@ -41,6 +41,7 @@ async fn start(folder: &Path, free_ports: bool) -> anyhow::Result<LocalCluster> 
     let options = LocalOptions {
         data: folder.join("data"),
         free_ports,
+        hdfs_conf: None,
         program: stand_in(folder),
         hosts: Hosts::default(),
     };

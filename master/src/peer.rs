@@ -23,6 +23,8 @@ use crate::views::pod_uid;
 pub(crate) struct Peer {
     pub(crate) server: ServerName,
     pub(crate) seat: watch::Receiver<Option<Arc<Term>>>,
+    /// See [`crate::Config::storage_deviations`].
+    pub(crate) storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,
 }
 
 type AliveStream = Pin<Box<dyn Stream<Item = Result<pb::Alive, Status>> + Send>>;
@@ -101,7 +103,12 @@ impl MasterPeer for Peer {
                 recoveries.push(recovery.report(None));
             }
         }
-        Ok(Response::new(pb::RecoveriesReply { recoveries }))
+        let deviations = self.storage_deviations.as_ref().and_then(|known| known.borrow().clone());
+        Ok(Response::new(pb::RecoveriesReply {
+            recoveries,
+            storage_is_known: deviations.is_some(),
+            storage_deviations: deviations.unwrap_or_default(),
+        }))
     }
 }
 

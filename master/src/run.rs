@@ -58,6 +58,7 @@ struct Master {
     timers: Timers,
     declared_tables: Vec<DeclaredTable>,
     gate: Gate,
+    storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,
 }
 
 /// Runs a master until `shutdown`, or until it cannot or must not go on: then its process is to be
@@ -168,6 +169,7 @@ async fn start(
         timers: config.timers,
         declared_tables: config.declared_tables.clone(),
         gate: config.gate.clone(),
+        storage_deviations: config.storage_deviations.clone(),
     })
 }
 
@@ -205,7 +207,11 @@ async fn serve(
         ),
         stopping.clone(),
     ));
-    let peer = Peer { server: master.server.clone(), seat: seated };
+    let peer = Peer {
+        server: master.server.clone(),
+        seat: seated,
+        storage_deviations: master.storage_deviations.clone(),
+    };
     let peers = tonic::transport::Server::builder()
         .add_service(MasterPeerServer::new(peer))
         .serve_with_incoming_shutdown(

@@ -71,6 +71,8 @@ pub enum FaultKind {
     KillCoordinatorLeader,
     /// SIGKILL to every process at once.
     KillAll,
+    /// Something that is none of the cluster's processes.
+    Elsewhere,
 }
 
 /// How long each phase of a recovery took, one after the other, from the fault on.
@@ -153,11 +155,12 @@ impl FaultKind {
             Self::TermMaster => "term-master",
             Self::KillCoordinatorLeader => "kill-coordinator-leader",
             Self::KillAll => "kill-all",
+            Self::Elsewhere => "elsewhere",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::KillRegionServer,
         Self::PauseRegionServer,
         Self::TermRegionServer,
@@ -165,6 +168,7 @@ impl FaultKind {
         Self::TermMaster,
         Self::KillCoordinatorLeader,
         Self::KillAll,
+        Self::Elsewhere,
     ];
 
     /// The kind that is called `name`.
@@ -182,6 +186,7 @@ impl FaultKind {
             Self::TermMaster => "active master stopped (SIGTERM)",
             Self::KillCoordinatorLeader => "coordinator's leader killed (SIGKILL)",
             Self::KillAll => "all processes killed (SIGKILL)",
+            Self::Elsewhere => "something else was struck at",
         }
     }
 }

@@ -159,6 +159,7 @@ impl Plan {
             rack: String::new(),
             instance,
             gate: basalt_master::Gate::open(),
+            storage_deviations: None,
             ready: None,
         }
     }

@@ -185,7 +185,7 @@ async fn harm(
     let hosts = namespaces.as_ref().map_or_else(Hosts::default, Namespaces::hosts);
     let program = std::env::current_exe()?;
     let free_ports = namespaces.is_none();
-    let options = LocalOptions { data, free_ports, program, hosts };
+    let options = LocalOptions { data, free_ports, hdfs_conf: None, program, hosts };
     let local = LocalCluster::start(cluster, options, &seams).await?;
     local.supervisor().wait_all_ready(START_PATIENCE).await?;
     let servers = local.plan().addresses(RoleName::Coordinator, PortName::Client);

@@ -1,19 +1,23 @@
 //! The faults, one after the other: each is done, waited out and undone.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use basalt_client::Connection;
+use basalt_fs::SharedFileSystem;
 use basalt_measure::outage::FaultWindow;
 use basalt_measure::probe::Probe;
 use basalt_measure::report::duration;
 use basalt_measure::{Fault, FaultKind, Phases};
-use tokio::time::Instant;
+use basalt_model::paths;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
 
 use super::observer::{self, Observer};
 use super::{Arguments, Strike};
-use crate::local::{LocalCluster, PortName, ProcessState, RolePlan};
+use crate::local::{LocalCluster, PortName, ProcessState};
 use crate::role_config::RoleName;
 
 /// Does things to a cluster that is being probed.
@@ -23,6 +27,9 @@ pub(super) struct Injector<'a> {
     connection: &'a Connection,
     probe: &'a Probe,
     observer: Observer,
+    files: SharedFileSystem,
+    strike_too: Option<&'a str>,
+    then_mend: Option<&'a str>,
 }
 
 /// How long a fault may be felt before the demo gives up.
@@ -44,13 +51,17 @@ const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 
 impl<'a> Injector<'a> {
     pub(super) fn new(
-        arguments: &Arguments,
+        arguments: &'a Arguments,
         local: &'a LocalCluster,
         connection: &'a Connection,
         probe: &'a Probe,
         observer: Observer,
+        files: SharedFileSystem,
     ) -> Self {
-        Self { strike: arguments.fault, local, connection, probe, observer }
+        let (strike_too, then_mend) =
+            (arguments.strike_too.as_deref(), arguments.then_mend.as_deref());
+        let strike = arguments.fault;
+        Self { strike, local, connection, probe, observer, files, strike_too, then_mend }
     }
 
     /// Strikes the next region server, and brings it back.
@@ -59,16 +70,29 @@ impl<'a> Injector<'a> {
         let victim = names[number as usize % names.len()].clone();
         let port = self.port(&victim)?;
         let affected = self.probe.regions_on(self.connection, |server| server.port == port).await?;
-        let wal_bytes = self.wal_bytes(port);
+        let wal_bytes = self.wal_bytes(port).await;
         let supervisor = self.local.supervisor();
         supervisor.hold(&victim).await?;
         let (at, wall_ms) = (self.probe.now(), wall_ms());
+        let mut too = self.strike_too.map(|command| start_command(command, number)).transpose()?;
         match self.strike {
             Strike::Kill => supervisor.kill(&victim).await?,
             Strike::Pause => supervisor.pause(&victim).await?,
             Strike::Term => supervisor.terminate(&victim).await?,
+            Strike::None => {}
         }
-        let recovered_at = self.wait_served(&affected, at + SIGNAL_TAKES).await?;
+        if self.strike == Strike::None
+            && let Some(too) = too.take()
+        {
+            // What it does takes effect at some time until it has ended.
+            wait_command(too).await?;
+            tokio::time::sleep(CALM).await;
+        }
+        let since = match self.strike {
+            Strike::None => self.probe.now(),
+            _ => at + SIGNAL_TAKES,
+        };
+        let recovered_at = self.wait_served(&affected, since).await?;
         let record =
             self.observer.recovery(port).await.filter(|record| record.learnt_ms >= wall_ms);
         let phases = record.map(|record| {
@@ -84,6 +108,12 @@ impl<'a> Injector<'a> {
         let kind = self.strike.kind();
         self.tell(kind, &victim, affected.len(), recovered_at.saturating_sub(at));
         supervisor.release(&victim).await?;
+        if let Some(too) = too {
+            wait_command(too).await?;
+        }
+        if let Some(command) = self.then_mend {
+            wait_command(start_command(command, number)?).await?;
+        }
         self.wait_returned(&victim, port).await?;
         let window = FaultWindow { at, recovered_at: Some(recovered_at), affected };
         Ok(Fault { kind, victim, window, wal_bytes, phases })
@@ -227,24 +257,17 @@ impl<'a> Injector<'a> {
         Ok(address.with_context(|| format!("{name} has no port for clients"))?.port())
     }
 
-    /// The length of the logs of the server at `port`, in bytes.
-    fn wal_bytes(&self, port: u16) -> Option<u64> {
-        let storage =
-            self.local.plan().processes.iter().find_map(|process| match &process.file {
-                RolePlan::RegionServer(file) => Some(file.settings.server.storage.clone()),
-                _ => None,
-            })?;
-        let logs = storage.join("WALs");
+    /// The length of the logs of the server at `port`, in bytes. That of a file that is being written
+    /// on HDFS is not known.
+    async fn wal_bytes(&self, port: u16) -> Option<u64> {
         let server = format!(",{port},");
         let mut bytes = 0;
-        for folder in std::fs::read_dir(logs).ok()?.flatten() {
-            let name = folder.file_name().to_string_lossy().into_owned();
-            if !name.contains(&server) || name.ends_with("-splitting") {
+        for folder in self.files.list(&paths::logs()).await.ok()? {
+            if !folder.name.contains(&server) || folder.name.ends_with("-splitting") {
                 continue;
             }
-            for file in std::fs::read_dir(folder.path()).ok()?.flatten() {
-                bytes += file.metadata().ok()?.len();
-            }
+            let files = self.files.list(&paths::logs().join(folder.name)).await.ok()?;
+            bytes += files.iter().map(|file| file.length).sum::<u64>();
         }
         Some(bytes)
     }
@@ -254,6 +277,25 @@ impl<'a> Injector<'a> {
         let on = if regions == 0 { String::new() } else { format!(" ({regions} regions)") };
         println!("{at:>8}  {} {victim}{on}: over after {}", kind.name(), duration(felt));
     }
+}
+
+fn start_command(command: &str, number: u32) -> anyhow::Result<Child> {
+    let started = Command::new("sh")
+        .args(["-c", command])
+        .env("STRIKE", number.to_string())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn();
+    started.with_context(|| format!("cannot run {command:?}"))
+}
+
+async fn wait_command(mut command: Child) -> anyhow::Result<()> {
+    let status = timeout(RECOVERY_PATIENCE, command.wait()).await;
+    let status = status.context("a command of --strike-too or --then-mend does not end")??;
+    if !status.success() {
+        bail!("a command of --strike-too or --then-mend failed: {status}");
+    }
+    Ok(())
 }
 
 /// Milliseconds since 1970, as the servers of this machine see it.

@@ -8,17 +8,19 @@ mod faults;
 mod load;
 mod observer;
 
-use std::path::PathBuf;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use basalt_api::{Manifests, ValidatedCluster, validate};
+use basalt_api::{Manifests, ValidatedCluster, ValidatedStorage, validate};
 use basalt_measure::probe::{Probe, ProbeConfig};
 use basalt_measure::report::{Report, page, picture, summary};
 use basalt_measure::{Fault, FaultKind, Measurement, Target, wait_online};
 use basalt_runtime::Seams;
 
-use crate::local::{Hosts, LocalCluster, LocalOptions, PortName};
+use crate::local::{Hosts, LocalCluster, LocalOptions, PortName, hdfs};
 use crate::role::Signals;
 use crate::role_config::RoleName;
 use faults::Injector;
@@ -33,7 +35,7 @@ pub(crate) struct Arguments {
     /// How many times a region server is struck
     #[arg(long, value_name = "N", default_value_t = 9)]
     kills: u32,
-    /// What is done to region servers: SIGKILL, SIGSTOP or SIGTERM
+    /// What is done to region servers: SIGKILL, SIGSTOP, SIGTERM, or nothing but --strike-too
     #[arg(long, value_enum, default_value = "kill")]
     fault: Strike,
     /// How much data the log holds unflushed before each strike
@@ -54,6 +56,17 @@ pub(crate) struct Arguments {
     /// Write a picture of the first recovery, as SVG
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
+    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in a new folder
+    /// beside the one that the manifest names
+    #[arg(long, value_name = "DIR")]
+    hdfs_conf: Option<PathBuf>,
+    /// Run this by the shell at the moment of each strike, with its number, from 0, as $STRIKE: to
+    /// strike at something else too
+    #[arg(long, value_name = "COMMAND")]
+    strike_too: Option<String>,
+    /// Run this by the shell once a strike is over, to bring back what the other command struck at
+    #[arg(long, value_name = "COMMAND", requires = "strike_too")]
+    then_mend: Option<String>,
     /// The folder for all data, which stays; without it, a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -65,6 +78,7 @@ pub(crate) enum Strike {
     Kill,
     Pause,
     Term,
+    None,
 }
 
 /// The manifest of a demo that names none.
@@ -84,13 +98,19 @@ impl Strike {
             Self::Kill => FaultKind::KillRegionServer,
             Self::Pause => FaultKind::PauseRegionServer,
             Self::Term => FaultKind::TermRegionServer,
+            Self::None => FaultKind::Elsewhere,
         }
     }
 }
 
 /// Runs the demo.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let cluster = read_manifest(arguments)?;
+    let mut cluster = read_manifest(arguments)?;
+    let hdfs_conf = hdfs::conf(&mut cluster, arguments.hdfs_conf.as_deref())?;
+    if let (ValidatedStorage::Hdfs(hdfs), None) = (&mut cluster.storage, &arguments.data) {
+        // The coordinator's data will be new, so the folder must be.
+        write!(hdfs.root, "-{:016x}", Seams::system().random.next_u64())?;
+    }
     let temporary = tempfile::Builder::new().prefix("basalt-demo-").tempdir()?;
     let data = arguments.data.clone().unwrap_or_else(|| temporary.path().to_owned());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -99,7 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         tokio::select! {
             biased;
             () = signals.next() => bail!("interrupted; the cluster was stopped"),
-            measurement = demonstrate(arguments, &cluster, data) => measurement,
+            measurement = demonstrate(arguments, &cluster, data, hdfs_conf) => measurement,
         }
     })?;
     write_reports(arguments, &measurement)?;
@@ -140,16 +160,14 @@ async fn demonstrate(
     arguments: &Arguments,
     cluster: &ValidatedCluster,
     data: PathBuf,
+    hdfs_conf: Option<PathBuf>,
 ) -> anyhow::Result<Measurement> {
     let seams = Seams::system();
     let table = cluster.tables.first().context("the manifest declares no table to write to")?;
     let family = table.descriptor.families.keys().next().context("the table has no family")?;
-    let options = LocalOptions {
-        data,
-        free_ports: true,
-        program: std::env::current_exe()?,
-        hosts: Hosts::default(),
-    };
+    let program = std::env::current_exe()?;
+    let hosts = Hosts::default();
+    let options = LocalOptions { data, free_ports: true, hdfs_conf, program, hosts };
     println!("starting cluster {} ...", cluster.name);
     let local = LocalCluster::start(cluster, options, &seams).await?;
     local.supervisor().wait_all_ready(START_PATIENCE).await?;
@@ -163,7 +181,9 @@ async fn demonstrate(
     let config = ProbeConfig::standard(name.clone(), family, regions);
     let probe = Probe::start(&connection, &seams, config).await?;
     let observer = Observer::connect(&seams, &local).await?;
-    let mut injector = Injector::new(arguments, &local, &connection, &probe, observer);
+    let files = local.storage(&cluster.timers, &seams)?;
+    let mut injector =
+        Injector::new(arguments, &local, &connection, &probe, observer, Arc::clone(&files));
     tokio::time::sleep(CALM).await;
     let mut faults: Vec<Fault> = Vec::new();
     if arguments.all_at_once {
@@ -184,6 +204,10 @@ async fn demonstrate(
     let title = format!("Basalt {}, cluster {}", env!("CARGO_PKG_VERSION"), cluster.name);
     let measurement = probe.finish(&title, faults).await?;
     local.supervisor().stop(GRACE).await;
+    if arguments.data.is_none() {
+        // On this machine the temporary folder goes with all that is in it; on an HDFS nothing does.
+        files.delete_directory(Path::new("/")).await?;
+    }
     Ok(measurement)
 }
 

@@ -1,10 +1,12 @@
 //! A running cluster of child processes, with its folder and its plan.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fs, io};
 
 use anyhow::{Context, bail};
-use basalt_api::ValidatedCluster;
+use basalt_api::{Timers, ValidatedCluster};
+use basalt_fs::{LocalFileSystem, SharedFileSystem};
 use basalt_runtime::{Network, Seams};
 
 use super::folder::{DataFolder, write_json};
@@ -13,7 +15,8 @@ use super::plan::{CONFIG_FOLDER, Hosts, LOGS_FOLDER, Plan, ProcessPlan, plan, pr
 use super::ports::{PortName, Ports};
 use super::reaped::tell_masters;
 use super::supervisor::Supervisor;
-use crate::role_config::RoleName;
+use crate::role_config::{RoleName, StorageSettings};
+use crate::storage;
 
 /// How a cluster is run.
 pub struct LocalOptions {
@@ -21,6 +24,8 @@ pub struct LocalOptions {
     pub data: PathBuf,
     /// Whether free ports are taken instead of the defaults and of those of the last time.
     pub free_ports: bool,
+    /// The folder with the settings of the HDFS that the data is on.
+    pub hdfs_conf: Option<PathBuf>,
     /// The `basalt` binary.
     pub program: PathBuf,
     /// Where the processes run.
@@ -58,7 +63,9 @@ impl LocalCluster {
         } else {
             folder.ports()?.completed(&names)
         };
-        let plan = plan(manifest, &folder.identity, &folder.path, &ports, &options.hosts)?;
+        let hdfs_conf = options.hdfs_conf.as_deref();
+        let plan =
+            plan(manifest, &folder.identity, &folder.path, hdfs_conf, &ports, &options.hosts)?;
         check_ports(&seams.network, &plan, &options.hosts).await?;
         folder.keep_ports(&ports)?;
         prepare(&plan, &folder.path)?;
@@ -83,6 +90,24 @@ impl LocalCluster {
     /// Its folder.
     pub fn folder(&self) -> &DataFolder {
         &self.folder
+    }
+
+    /// The shared storage, as its masters and region servers have it.
+    ///
+    /// # Errors
+    /// It cannot be used as it is written.
+    pub(crate) fn storage(
+        &self,
+        timers: &Timers,
+        seams: &Seams,
+    ) -> anyhow::Result<SharedFileSystem> {
+        Ok(match self.plan.storage() {
+            Some(StorageSettings::Hdfs(hdfs)) => {
+                Arc::new(storage::hdfs_files(hdfs, timers, seams)?)
+            }
+            Some(StorageSettings::Folder(folder)) => Arc::new(LocalFileSystem::open(folder)?),
+            None => bail!("the cluster has no region server"),
+        })
     }
 
     /// Where the logs lie, one for each process.

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use basalt_api::ValidatedCluster;
+use basalt_api::{ValidatedCluster, ValidatedStorage};
 use basalt_runtime::Random;
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
@@ -28,7 +28,7 @@ pub struct Identity {
     pub uid: String,
     /// How many members the coordinator has: they vote, so their number is not a detail.
     pub coordinators: u32,
-    /// The claim that holds the data.
+    /// What holds the data: the claim, or the folder of an HDFS.
     pub claim: String,
 }
 
@@ -61,7 +61,7 @@ impl Identity {
             name: cluster.name.clone(),
             uid,
             coordinators: cluster.coordinators,
-            claim: cluster.shared_claim.clone(),
+            claim: storage_name(&cluster.storage),
         }
     }
 
@@ -90,15 +90,25 @@ impl Identity {
                 cluster.coordinators
             );
         }
-        if self.claim != cluster.shared_claim {
+        let storage = storage_name(&cluster.storage);
+        if self.claim != storage {
             bail!(
-                "{path} was made with the claim {:?}; the manifest declares {:?}. \
-                 spec.storage.shared.claim is immutable",
+                "{path} was made with the storage {:?}; the manifest declares {storage:?}. \
+                 spec.storage is immutable",
                 self.claim,
-                cluster.shared_claim
             );
         }
         Ok(())
+    }
+}
+
+/// What [`Identity`] calls a storage.
+fn storage_name(storage: &ValidatedStorage) -> String {
+    match storage {
+        ValidatedStorage::Claim(claim) => claim.clone(),
+        ValidatedStorage::Hdfs(hdfs) => {
+            format!("hdfs://{}{}", hdfs.nameservice.as_deref().unwrap_or_default(), hdfs.root)
+        }
     }
 }
 

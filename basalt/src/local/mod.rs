@@ -7,6 +7,7 @@
 
 mod cluster;
 mod folder;
+pub(crate) mod hdfs;
 mod keeper;
 mod plan;
 mod ports;
@@ -21,6 +22,7 @@ use basalt_api::{Timespan, ValidatedCluster};
 use basalt_runtime::Seams;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::role::Signals;
 
@@ -41,6 +43,10 @@ pub(crate) struct Arguments {
     /// [default: basalt-data/<cluster>]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in the folder
+    /// that the manifest names, or else in /basalt/<cluster>
+    #[arg(long, value_name = "DIR")]
+    hdfs_conf: Option<PathBuf>,
     /// Take free ports instead of HBase's defaults, and instead of those of the last time
     #[arg(long)]
     free_ports: bool,
@@ -57,14 +63,16 @@ const READY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the cluster until it is told to stop.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let manifest = crate::manifest::read(&arguments.file)?;
+    let mut manifest = crate::manifest::read(&arguments.file)?;
+    let hdfs_conf = hdfs::conf(&mut manifest, arguments.hdfs_conf.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run_until_stopped(arguments, &manifest))
+    runtime.block_on(run_until_stopped(arguments, &manifest, hdfs_conf))
 }
 
 async fn run_until_stopped(
     arguments: &Arguments,
     manifest: &ValidatedCluster,
+    hdfs_conf: Option<PathBuf>,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let program = match &arguments.program {
@@ -74,11 +82,14 @@ async fn run_until_stopped(
     let options = LocalOptions {
         data: arguments.data.clone().unwrap_or_else(|| default_data(manifest)),
         free_ports: arguments.free_ports,
+        hdfs_conf,
         program,
         hosts: Hosts::default(),
     };
     let cluster = LocalCluster::start(manifest, options, &Seams::system()).await?;
     print!("{}", terminal::opening(manifest, &cluster));
+    let watching = hdfs::watch(&cluster, &manifest.timers)?;
+    let _watching = watching.map(AbortOnDropHandle::new);
     watch(&cluster, &mut signals).await;
     stop(&cluster, &mut signals, arguments.grace.into()).await;
     Ok(())

@@ -1,7 +1,7 @@
 //! From a cluster to the processes that it is made of: pure.
 //!
 //! ```text
-//! DATA/<claim>/          the shared storage
+//! DATA/<claim>/          the shared storage, unless that is on an HDFS
 //! DATA/coordinator-0/    what one member of the coordinator keeps
 //! DATA/config/           the file of each process
 //! DATA/logs/             the log of each process
@@ -13,14 +13,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use basalt_api::ValidatedCluster;
+use basalt_api::{ValidatedCluster, ValidatedStorage};
 use serde::Serialize;
 
 use super::folder::Identity;
 use super::ports::{PortName, Ports};
 use crate::role_config::{
-    CoordinatorMember, CoordinatorSettings, DeclaredTable, MasterSettings, RegionServerSettings,
-    RoleFile, RoleName, ServerSettings,
+    CoordinatorMember, CoordinatorSettings, DeclaredTable, HdfsSettings, MasterSettings,
+    RegionServerSettings, RoleFile, RoleName, ServerSettings, StorageSettings,
 };
 
 /// All processes of a cluster, in the order in which they are started.
@@ -94,30 +94,29 @@ pub fn process_names(cluster: &ValidatedCluster) -> Vec<(String, RoleName)> {
         .collect()
 }
 
-/// Plans `cluster` in the folder `data`, which `identity` belongs to.
+/// Plans `cluster` in the folder `data`, which `identity` belongs to. The settings of an HDFS are in
+/// the folder `hdfs_conf`.
 ///
 /// # Errors
-/// The claim has a name that the folder needs for itself, or `ports` lacks one.
+/// The claim has a name that the folder needs for itself, `ports` lacks one, or the data is on an
+/// HDFS whose settings are missing.
 pub fn plan(
     cluster: &ValidatedCluster,
     identity: &Identity,
     data: &Path,
+    hdfs_conf: Option<&Path>,
     ports: &Ports,
     hosts: &Hosts,
 ) -> anyhow::Result<Plan> {
     let names = process_names(cluster);
-    let claim = &cluster.shared_claim;
-    if [CONFIG_FOLDER, LOGS_FOLDER].contains(&claim.as_str())
-        || names.iter().any(|(name, _)| name == claim)
-    {
-        bail!(
-            "spec.storage.shared.claim: {claim:?} is a folder of `basalt local`; name it otherwise"
-        );
-    }
-    let planner = Planner { cluster, identity, data, ports, hosts };
+    let storage = storage_settings(cluster, data, hdfs_conf, &names)?;
+    let planner = Planner { cluster, identity, data, ports, hosts, storage };
     let processes = names.iter().enumerate();
     let processes = processes.map(|(index, (name, role))| planner.process(index, name, *role));
-    let mut folders = vec![data.join(CONFIG_FOLDER), data.join(LOGS_FOLDER), data.join(claim)];
+    let mut folders = vec![data.join(CONFIG_FOLDER), data.join(LOGS_FOLDER)];
+    if let StorageSettings::Folder(folder) = &planner.storage {
+        folders.push(folder.clone());
+    }
     let coordinators = names.iter().filter(|(_, role)| *role == RoleName::Coordinator);
     folders.extend(coordinators.map(|(name, _)| data.join(name)));
     Ok(Plan {
@@ -127,6 +126,37 @@ pub fn plan(
     })
 }
 
+fn storage_settings(
+    cluster: &ValidatedCluster,
+    data: &Path,
+    hdfs_conf: Option<&Path>,
+    names: &[(String, RoleName)],
+) -> anyhow::Result<StorageSettings> {
+    match &cluster.storage {
+        ValidatedStorage::Claim(claim) => {
+            let is_process = names.iter().any(|(name, _)| name == claim);
+            if is_process || [CONFIG_FOLDER, LOGS_FOLDER].contains(&claim.as_str()) {
+                bail!(
+                    "spec.storage.shared.claim: {claim:?} is a folder of `basalt local`; name it \
+                     otherwise"
+                );
+            }
+            Ok(StorageSettings::Folder(data.join(claim)))
+        }
+        ValidatedStorage::Hdfs(hdfs) => {
+            let conf = hdfs_conf.context(
+                "spec.storage.hdfs: the ConfigMap is Kubernetes'; name a folder with core-site.xml \
+                 and hdfs-site.xml by --hdfs-conf",
+            )?;
+            Ok(StorageSettings::Hdfs(HdfsSettings {
+                conf: conf.to_owned(),
+                nameservice: hdfs.nameservice.clone(),
+                root: PathBuf::from(&hdfs.root),
+            }))
+        }
+    }
+}
+
 /// What every process is planned from.
 struct Planner<'a> {
     cluster: &'a ValidatedCluster,
@@ -134,6 +164,7 @@ struct Planner<'a> {
     data: &'a Path,
     ports: &'a Ports,
     hosts: &'a Hosts,
+    storage: StorageSettings,
 }
 
 // === impl Hosts ===
@@ -152,6 +183,14 @@ impl Hosts {
 // === impl Plan ===
 
 impl Plan {
+    /// The shared storage, as the region servers have it.
+    pub(crate) fn storage(&self) -> Option<&StorageSettings> {
+        self.processes.iter().find_map(|process| match &process.file {
+            RolePlan::RegionServer(file) => Some(&file.settings.server.storage),
+            _ => None,
+        })
+    }
+
     /// The addresses `host:port` of all processes of `role` that listen for `port`.
     pub fn addresses(&self, role: RoleName, port: PortName) -> Vec<String> {
         let of_role = self.processes.iter().filter(|process| process.role == role);
@@ -256,7 +295,7 @@ impl Planner<'_> {
             coordinators: coordinators.collect::<anyhow::Result<_>>()?,
             nodes_parent: NODES_PARENT.to_owned(),
             client_parent: CLIENT_PARENT.to_owned(),
-            storage: self.data.join(&self.cluster.shared_claim),
+            storage: self.storage.clone(),
             rack: rack.cloned().unwrap_or_default(),
         })
     }
@@ -279,7 +318,7 @@ mod tests {
         let cluster = basalt_api::validate(&cluster, &tables).unwrap();
         let ports = Ports::default().completed(&process_names(&cluster));
         let identity = Identity::new(&cluster, "uid-1".to_owned());
-        plan(&cluster, &identity, Path::new("/data"), &ports, &Hosts::default())
+        plan(&cluster, &identity, Path::new("/data"), None, &ports, &Hosts::default())
     }
 
     fn demo() -> Plan {
@@ -350,6 +389,15 @@ mod tests {
                 RolePlan::RegionServer(file) => assert_eq!(role_config::read(&path).unwrap(), file),
             }
         }
+    }
+
+    #[test]
+    fn an_hdfs_needs_its_settings() {
+        let hdfs = "hdfs: { nameservice: prod, configMap: c, root: /b }";
+        let manifest = include_str!("../../../examples/minimal.yaml");
+        let manifest = manifest.replace("shared: { claim: demo-data }", hdfs);
+        let error = planned(&manifest).unwrap_err().to_string();
+        assert!(error.contains("--hdfs-conf"), "{error}");
     }
 
     #[test]

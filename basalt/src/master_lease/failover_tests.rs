@@ -150,6 +150,7 @@ fn config(coordinator: &str, gate: Gate) -> basalt_master::Config {
         rack: String::new(),
         instance: "master".to_owned(),
         gate,
+        storage_deviations: None,
         ready: None,
     }
 }

@@ -79,6 +79,7 @@ impl Rig {
         let options = LocalOptions {
             data: self.data(),
             free_ports: true,
+            hdfs_conf: None,
             program: env!("CARGO_BIN_EXE_basalt").into(),
             hosts: Hosts::default(),
         };

@@ -203,7 +203,7 @@ pub struct Storage {
     /// A folder that all region servers and masters share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedStorage>,
-    /// HDFS. Does not work yet.
+    /// A folder of an HDFS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hdfs: Option<HdfsStorage>,
 }
@@ -222,13 +222,16 @@ pub struct SharedStorage {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HdfsStorage {
-    /// The name service.
+    /// The name service, as in `dfs.nameservices`, or the `host:port` of the one NameNode.
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("spec.storage.hdfs.nameservice is immutable"))]
     pub nameservice: String,
-    /// The ConfigMap that holds core-site.xml and hdfs-site.xml.
+    /// The ConfigMap that holds core-site.xml and hdfs-site.xml. `basalt local` takes a folder
+    /// with these files instead: `--hdfs-conf`.
     pub config_map: String,
-    /// The folder under which this cluster keeps everything.
+    /// The folder under which this cluster, and no other, keeps everything.
+    #[x_kube(validation = Rule::new("self.startsWith('/') && self.size() > 1 && !self.endsWith('/')")
+        .message("spec.storage.hdfs.root must be an absolute path such as /basalt/demo"))]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("spec.storage.hdfs.root is immutable"))]
     pub root: String,

@@ -26,7 +26,10 @@ pub use region_server_config::{BadSetting, RegionServerConfig};
 pub use table::{BasaltTable, BasaltTableSpec, BasaltTableStatus};
 pub use timers::{BrokenInequality, TimerOverrides, Timers};
 pub use timespan::Timespan;
-pub use validate::{Problem, ValidatedCluster, ValidatedTable, validate, validate_table};
+pub use validate::{
+    Problem, ValidatedCluster, ValidatedHdfs, ValidatedStorage, ValidatedTable, validate,
+    validate_table,
+};
 
 /// The group of all our resources.
 pub const GROUP: &str = "basalt.db";

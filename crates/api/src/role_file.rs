@@ -156,10 +156,33 @@ pub struct ServerSettings {
     pub nodes_parent: String,
     /// The node below which stock clients look for the cluster.
     pub client_parent: String,
-    /// The folder that is the shared storage.
-    pub storage: PathBuf,
+    /// The shared storage.
+    pub storage: StorageSettings,
     /// The rack it stands in.
     pub rack: String,
+}
+
+/// Where the shared storage is: a path, or what tells the way to an HDFS.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum StorageSettings {
+    /// A folder that all masters and region servers see.
+    Folder(PathBuf),
+    /// A folder of an HDFS.
+    Hdfs(HdfsSettings),
+}
+
+/// A folder of an HDFS.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HdfsSettings {
+    /// The folder that `core-site.xml` and `hdfs-site.xml` lie in.
+    pub conf: PathBuf,
+    /// The name service; without one, that of `fs.defaultFS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nameservice: Option<String>,
+    /// The folder below which everything is kept.
+    pub root: PathBuf,
 }
 
 /// A `BasaltTable`.

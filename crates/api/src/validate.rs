@@ -10,7 +10,7 @@ use std::fmt;
 use basalt_model::{FamilyDescriptor, TableDescriptor, TableName};
 use bytes::Bytes;
 
-use crate::cluster::{BasaltCluster, BasaltClusterSpec};
+use crate::cluster::{BasaltCluster, BasaltClusterSpec, HdfsStorage};
 use crate::load::name_of;
 use crate::role_file::RoleName;
 use crate::split::{REGIONS_MAX, split_keys};
@@ -43,8 +43,8 @@ pub struct ValidatedCluster {
     pub region_servers: u32,
     /// Their limits.
     pub region_server_config: RegionServerConfig,
-    /// The claim that holds the data.
-    pub shared_claim: String,
+    /// Where the data lies.
+    pub storage: ValidatedStorage,
     /// The racks that `basalt local` pretends to have; at least one.
     pub local_racks: Vec<String>,
     /// What is logged.
@@ -67,6 +67,26 @@ impl ValidatedCluster {
     }
 }
 
+/// Where a cluster keeps its data.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ValidatedStorage {
+    /// The folder of a claim.
+    Claim(String),
+    /// A folder of an HDFS.
+    Hdfs(ValidatedHdfs),
+}
+
+/// A folder of an HDFS.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ValidatedHdfs {
+    /// The name service; without one, the default file system of the settings.
+    pub nameservice: Option<String>,
+    /// The ConfigMap of its settings. Read on Kubernetes only.
+    pub config_map: String,
+    /// The folder: absolute, and not the root of the HDFS.
+    pub root: String,
+}
+
 /// A table that can be made as it is declared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedTable {
@@ -84,6 +104,8 @@ pub struct ValidatedTable {
 const CLUSTER_NAME_LENGTH_MAX: usize = 40;
 /// Kubernetes' bound on the name of a claim.
 const CLAIM_NAME_LENGTH_MAX: usize = 253;
+/// HDFS takes 8,000 in all.
+const HDFS_ROOT_LENGTH_MAX: usize = 1_000;
 /// HBase refuses longer rows.
 const KEY_BYTES_MAX: usize = i16::MAX as usize;
 
@@ -109,7 +131,7 @@ pub fn validate(
         .take("spec.failover", Timers::derive(spec.failover.target, &spec.failover.overrides));
     check_roles(&mut problems, spec);
     let region_server_config = check_region_server_config(&mut problems, spec);
-    let shared_claim = check_storage(&mut problems, spec);
+    let storage = check_storage(&mut problems, spec);
     check_remainder(&mut problems, spec);
 
     let mut found = problems.found;
@@ -121,8 +143,8 @@ pub fn validate(
         }
     }
     found.extend(duplicates(&validated_tables));
-    match (timers, shared_claim, region_server_config) {
-        (Some(timers), Some(shared_claim), Some(region_server_config)) if found.is_empty() => {
+    match (timers, storage, region_server_config) {
+        (Some(timers), Some(storage), Some(region_server_config)) if found.is_empty() => {
             Ok(ValidatedCluster {
                 name,
                 timers,
@@ -130,7 +152,7 @@ pub fn validate(
                 masters: spec.masters.replicas,
                 region_servers: spec.region_servers.replicas,
                 region_server_config,
-                shared_claim,
+                storage,
                 local_racks: spec.placement.local_racks.clone(),
                 log_level: spec.logging.level.clone(),
                 tables: validated_tables,
@@ -246,10 +268,10 @@ fn check_region_server_config(
     }
 }
 
-fn check_storage(problems: &mut Problems, spec: &BasaltClusterSpec) -> Option<String> {
+fn check_storage(problems: &mut Problems, spec: &BasaltClusterSpec) -> Option<ValidatedStorage> {
     match (&spec.storage.shared, &spec.storage.hdfs) {
         (Some(shared), None) if is_dns_name(&shared.claim, CLAIM_NAME_LENGTH_MAX) => {
-            return Some(shared.claim.clone());
+            return Some(ValidatedStorage::Claim(shared.claim.clone()));
         }
         (Some(shared), None) => problems.add(
             "spec.storage.shared.claim",
@@ -259,15 +281,54 @@ fn check_storage(problems: &mut Problems, spec: &BasaltClusterSpec) -> Option<St
                 shared.claim
             ),
         ),
-        (None, Some(_)) => {
-            problems.add("spec.storage.hdfs", "does not work yet; use spec.storage.shared.claim");
+        (None, Some(hdfs)) => return check_hdfs(problems, hdfs).map(ValidatedStorage::Hdfs),
+        (None, None) => {
+            problems.add("spec.storage", "is empty; it takes shared: { claim: … } or hdfs: { … }")
         }
-        (None, None) => problems.add("spec.storage", "is empty; it takes shared: { claim: … }"),
         (Some(_), Some(_)) => {
             problems.add("spec.storage", "takes one of shared and hdfs, not both");
         }
     }
     None
+}
+
+fn check_hdfs(problems: &mut Problems, hdfs: &HdfsStorage) -> Option<ValidatedHdfs> {
+    let before = problems.found.len();
+    let is_plain = |sign: char| sign.is_ascii_alphanumeric() || ".-_:".contains(sign);
+    if hdfs.nameservice.is_empty() || !hdfs.nameservice.chars().all(is_plain) {
+        problems.add(
+            "spec.storage.hdfs.nameservice",
+            format!(
+                "{:?} is neither a name service as in dfs.nameservices nor the host:port of a \
+                 NameNode",
+                hdfs.nameservice
+            ),
+        );
+    }
+    if !is_dns_name(&hdfs.config_map, CLAIM_NAME_LENGTH_MAX) {
+        problems.add(
+            "spec.storage.hdfs.configMap",
+            format!("{:?} is no name of a ConfigMap", hdfs.config_map),
+        );
+    }
+    let mut parts = hdfs.root.split('/');
+    let is_absolute = parts.next() == Some("");
+    let is_folder = |part: &str| !["", ".", ".."].contains(&part) && !part.contains(':');
+    if !is_absolute || !parts.all(is_folder) || hdfs.root.len() > HDFS_ROOT_LENGTH_MAX {
+        problems.add(
+            "spec.storage.hdfs.root",
+            format!(
+                "{:?} is no folder for this cluster alone: write an absolute path such as \
+                 /basalt/demo, without \"..\", ':' and a '/' at its end",
+                hdfs.root
+            ),
+        );
+    }
+    (problems.found.len() == before).then(|| ValidatedHdfs {
+        nameservice: Some(hdfs.nameservice.clone()),
+        config_map: hdfs.config_map.clone(),
+        root: hdfs.root.clone(),
+    })
 }
 
 fn check_remainder(problems: &mut Problems, spec: &BasaltClusterSpec) {

@@ -43,7 +43,7 @@ fn the_demo_is_what_it_says() {
     let cluster = check(DEMO).unwrap();
     assert_eq!(cluster.name, "demo");
     assert_eq!((cluster.coordinators, cluster.masters, cluster.region_servers), (3, 2, 3));
-    assert_eq!(cluster.shared_claim, "demo-data");
+    assert_eq!(cluster.storage, ValidatedStorage::Claim("demo-data".to_owned()));
     assert_eq!(cluster.timers.session_timeout.as_millis(), 1_500);
     let table = &cluster.tables[0];
     assert_eq!(table.descriptor.name.to_string(), "usertable");
@@ -77,11 +77,24 @@ fn what_does_not_work_yet_is_refused_by_name() {
     table_refused("regionReplicas: 2", &["spec.regionReplicas", "2 does not work yet"]);
     table_refused("access: {}", &["spec.access", "does not work yet"]);
     table_refused("namespace: prod", &["spec.namespace", "works yet"]);
-    let hdfs = "hdfs: { nameservice: prod, configMap: c, root: /b }";
-    refused(
-        &MINIMAL.replacen("shared: { claim: demo-data }", hdfs, 1),
-        &["spec.storage.hdfs", "does not work yet"],
-    );
+}
+
+#[test]
+fn a_folder_of_an_hdfs_is_a_storage() {
+    let with = |hdfs: &str| MINIMAL.replacen("shared: { claim: demo-data }", hdfs, 1);
+    let cluster = check(&with("hdfs: { nameservice: prod, configMap: c, root: /b/demo }")).unwrap();
+    let ValidatedStorage::Hdfs(hdfs) = cluster.storage else { panic!("it is on HDFS") };
+    assert_eq!(hdfs.nameservice.as_deref(), Some("prod"));
+    assert_eq!((hdfs.config_map.as_str(), hdfs.root.as_str()), ("c", "/b/demo"));
+    check(&with("hdfs: { nameservice: 'nn-0:8020', configMap: c, root: /b }")).unwrap();
+    for root in ["/", "b", "/b/", "/b/../c", "/b//c", "/b:c"] {
+        let bad = format!("hdfs: {{ nameservice: prod, configMap: c, root: '{root}' }}");
+        refused(&with(&bad), &["spec.storage.hdfs.root", root]);
+    }
+    let bad = "hdfs: { nameservice: 'hdfs://prod', configMap: c, root: /b }";
+    refused(&with(bad), &["spec.storage.hdfs.nameservice", "hdfs://prod"]);
+    let bad = "hdfs: { nameservice: prod, configMap: C_, root: /b }";
+    refused(&with(bad), &["spec.storage.hdfs.configMap", "C_"]);
 }
 
 #[test]

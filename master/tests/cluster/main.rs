@@ -247,6 +247,7 @@ fn start_master(coordinator: &str, files: MemoryFileSystem, gate: Gate) -> Proce
         rack: String::new(),
         instance: "master".to_owned(),
         gate,
+        storage_deviations: None,
         ready: None,
     };
     Process::start(async move {

@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use basalt_api::BasaltCluster;
+use basalt_api::cluster::{HdfsStorage, SharedStorage};
 use basalt_api::role_file::{PortName, RoleName};
 use basalt_cluster::pb;
 use basalt_cluster::pb::master_peer_client::MasterPeerClient;
 use basalt_runtime::{Network, grpc};
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,14 +48,16 @@ pub(crate) struct Observed {
     pub(crate) is_settled: bool,
     /// The addresses of the coordinator's Services, as far as they have been given out, in order.
     pub(crate) coordinator_addresses: Vec<IpAddr>,
-    /// Whether the claim of the data is there.
-    pub(crate) has_claim: bool,
+    /// Whether the claim of the data, or the ConfigMap with the settings of HDFS, is there.
+    pub(crate) has_storage: bool,
     /// Whether the API server knows PodMonitors; looked at where one is wanted.
     pub(crate) has_pod_monitors: bool,
-    /// An older cluster that stores in the same claim.
-    pub(crate) claim_taken_by: Option<String>,
+    /// An older cluster that stores in the same place.
+    pub(crate) storage_taken_by: Option<String>,
     /// The recoveries that the active master knows of, the newest last.
     pub(crate) recoveries: Vec<pb::RecoveryRecord>,
+    /// Which settings of the storage the promise needs otherwise, as the active master knows them.
+    pub(crate) storage_deviations: Option<Vec<String>>,
 }
 
 /// One pod.
@@ -119,18 +122,23 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let clusters: Api<BasaltCluster> = Api::namespaced(client.clone(), &namespace);
     let sets = sets.list(&ours).await.asked(|| "listing StatefulSets".to_owned())?.items;
     let pods = pods.list(&ours).await.asked(|| "listing pods".to_owned())?.items;
     let services = services.list(&ours).await.asked(|| "listing Services".to_owned())?.items;
     let siblings = clusters.list(&ListParams::default()).await;
     let siblings = siblings.asked(|| "listing clusters".to_owned())?.items;
-    let claim = cluster.spec.storage.shared.as_ref().map(|shared| shared.claim.as_str());
-    let has_claim = match claim {
-        Some(claim) => {
+    let storage = &cluster.spec.storage;
+    let has_storage = match (&storage.shared, &storage.hdfs) {
+        (Some(SharedStorage { claim }), _) => {
             claims.get_opt(claim).await.asked(|| format!("reading claim {claim}"))?.is_some()
         }
-        None => false,
+        (None, Some(HdfsStorage { config_map, .. })) => {
+            let found = config_maps.get_opt(config_map).await;
+            found.asked(|| format!("reading ConfigMap {config_map}"))?.is_some()
+        }
+        (None, None) => false,
     };
     let has_pod_monitors = cluster.spec.metrics.pod_monitor
         && kube::discovery::pinned_kind(client, &pod_monitor::kind()).await.is_ok();
@@ -141,9 +149,10 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
         member_size: sets.iter().find_map(member_size),
         is_settled: sets.len() == names::ROLES.len() && sets.iter().all(is_settled),
         coordinator_addresses: addresses(cluster, &services),
-        has_claim,
-        claim_taken_by: taken_by(cluster, &siblings),
+        has_storage,
+        storage_taken_by: taken_by(cluster, &siblings),
         recoveries: Vec::new(),
+        storage_deviations: None,
     };
     for member in observed.members.values_mut() {
         let node = member.node.as_deref();
@@ -232,16 +241,20 @@ fn addresses(cluster: &BasaltCluster, services: &[Service]) -> Vec<IpAddr> {
     wanted.iter().map_while(address).collect()
 }
 
-/// The cluster that was first of those that store in the claim of `cluster`, if that is another.
+/// The cluster that was first of those that store where `cluster` does, if that is another.
 fn taken_by(cluster: &BasaltCluster, siblings: &[BasaltCluster]) -> Option<String> {
-    let claim = |cluster: &BasaltCluster| {
-        cluster.spec.storage.shared.as_ref().map(|shared| shared.claim.clone())
+    let place = |cluster: &BasaltCluster| {
+        let storage = &cluster.spec.storage;
+        let claim = storage.shared.as_ref().map(|shared| (shared.claim.clone(), String::new()));
+        claim.or_else(|| {
+            storage.hdfs.as_ref().map(|hdfs| (hdfs.nameservice.clone(), hdfs.root.clone()))
+        })
     };
     let age = |cluster: &BasaltCluster| {
         (cluster.creation_timestamp().map(|time| time.0), cluster.name_any())
     };
     let sharing = siblings.iter().filter(|other| {
-        claim(other).is_some() && claim(other) == claim(cluster) && age(other) < age(cluster)
+        place(other).is_some() && place(other) == place(cluster) && age(other) < age(cluster)
     });
     sharing.min_by_key(|other| age(other)).map(ResourceExt::name_any)
 }
@@ -269,8 +282,8 @@ async fn ask_members(
                     Some((name, state.is_some(), leads, None))
                 }
                 RoleName::Master => {
-                    let recoveries = recoveries(network, &address).await?;
-                    Some((name, true, true, Some(recoveries)))
+                    let told = told_by_master(network, &address).await?;
+                    Some((name, true, true, Some(told)))
                 }
                 _ => None,
             }
@@ -281,12 +294,15 @@ async fn ask_members(
     for member in observed.members.values_mut().filter(|member| asked(member)) {
         member.serves = member.is_ready && member.role != Some(RoleName::Coordinator);
     }
-    for (name, serves, leads, recoveries) in answers.into_iter().flatten() {
+    for (name, serves, leads, told) in answers.into_iter().flatten() {
         if let Some(member) = observed.members.get_mut(&name) {
             member.serves = serves;
             member.leads = leads;
         }
-        observed.recoveries.extend(recoveries.into_iter().flatten());
+        if let Some(told) = told {
+            observed.recoveries.extend(told.recoveries);
+            observed.storage_deviations = told.storage_is_known.then_some(told.storage_deviations);
+        }
     }
 }
 
@@ -302,11 +318,12 @@ async fn coordinator_state(network: &Network, address: &str) -> Option<String> {
     state.map(|state| state.trim().to_owned())
 }
 
-/// The recoveries that the master at `address` knows of; none if it is not the active one.
-async fn recoveries(network: &Network, address: &str) -> Option<Vec<pb::RecoveryRecord>> {
+/// What the master at `address` knows of recoveries and of the storage; none if it is not the active
+/// one.
+async fn told_by_master(network: &Network, address: &str) -> Option<pb::RecoveriesReply> {
     let mut client = master(network, address)?;
     let reply = client.recoveries(pb::RecoveriesRequest {}).await;
-    Some(reply.ok()?.into_inner().recoveries)
+    Some(reply.ok()?.into_inner())
 }
 
 /// A client of the master at `address`.

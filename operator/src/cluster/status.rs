@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use basalt_api::cluster::{BasaltClusterStatus, FailoverStatus, Recovery};
 use basalt_api::role_file::RoleName;
-use basalt_api::{Problem, Timers, Timespan, ValidatedCluster};
+use basalt_api::{Problem, Timers, Timespan, ValidatedCluster, ValidatedStorage};
 use basalt_cluster::pb;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -101,12 +101,7 @@ pub(super) fn of_running(
             message: degraded.unwrap_or_else(|| "nothing is missing".to_owned()),
         },
         apart,
-        Finding {
-            kind: "StorageTuned",
-            holds: true,
-            reason: "SharedVolume",
-            message: "a shared volume has no timers of its own".to_owned(),
-        },
+        storage_tuned(observed, cluster),
     ];
     BasaltClusterStatus {
         phase: Some(phase.to_owned()),
@@ -159,14 +154,20 @@ fn still_serves(facts: &Facts<'_>) -> bool {
 
 /// What keeps the cluster from serving.
 fn missing(observed: &Observed, cluster: &ValidatedCluster) -> Option<String> {
-    let claim = &cluster.shared_claim;
     let serving = observed.of_role(RoleName::Coordinator).filter(|(_, m)| m.serves).count();
     let quorum = cluster.coordinators as usize / 2 + 1;
-    if !observed.has_claim {
-        Some(format!(
-            "spec.storage.shared.claim: there is no PersistentVolumeClaim {claim} in this \
-             namespace; make one that is ReadWriteMany"
-        ))
+    if !observed.has_storage {
+        Some(match &cluster.storage {
+            ValidatedStorage::Claim(claim) => format!(
+                "spec.storage.shared.claim: there is no PersistentVolumeClaim {claim} in this \
+                 namespace; make one that is ReadWriteMany"
+            ),
+            ValidatedStorage::Hdfs(hdfs) => format!(
+                "spec.storage.hdfs.configMap: there is no ConfigMap {} in this namespace; make one \
+                 that holds core-site.xml and hdfs-site.xml",
+                hdfs.config_map
+            ),
+        })
     } else if serving < quorum {
         Some(format!("{serving} members of the coordinator serve; {quorum} are needed"))
     } else if observed.active_master().is_none() {
@@ -175,6 +176,31 @@ fn missing(observed: &Observed, cluster: &ValidatedCluster) -> Option<String> {
         Some("no region server is ready".to_owned())
     } else {
         None
+    }
+}
+
+/// Whether the settings of the storage are what the promise needs.
+fn storage_tuned(observed: &Observed, cluster: &ValidatedCluster) -> Finding {
+    let finding = |holds, reason, message| Finding { kind: "StorageTuned", holds, reason, message };
+    match (&cluster.storage, &observed.storage_deviations) {
+        (ValidatedStorage::Claim(_), _) => {
+            finding(true, "SharedVolume", "a shared volume has no timers of its own".to_owned())
+        }
+        (ValidatedStorage::Hdfs(_), None) => {
+            let message = "the active master has not read the settings of HDFS yet".to_owned();
+            finding(false, "Unknown", message)
+        }
+        (ValidatedStorage::Hdfs(_), Some(deviations)) if deviations.is_empty() => {
+            finding(true, "AsNeeded", "HDFS has the settings that the promise needs".to_owned())
+        }
+        (ValidatedStorage::Hdfs(_), Some(deviations)) => {
+            let message = format!(
+                "{}. The ConfigMap {}-hdfs has all settings that the promise needs",
+                deviations.join("; "),
+                cluster.name
+            );
+            finding(false, "SettingsDeviate", message)
+        }
     }
 }
 
@@ -335,7 +361,7 @@ mod tests {
     }
 
     fn observed() -> Observed {
-        let mut observed = Observed { has_claim: true, ..Observed::default() };
+        let mut observed = Observed { has_storage: true, ..Observed::default() };
         for (role, count) in
             [(RoleName::Coordinator, 3), (RoleName::Master, 2), (RoleName::RegionServer, 3)]
         {
@@ -408,10 +434,26 @@ mod tests {
 
     #[test]
     fn a_missing_claim_is_named_with_the_field() {
-        let observed = Observed { has_claim: false, ..observed() };
+        let observed = Observed { has_storage: false, ..observed() };
         let status = status_of(&observed, &BasaltClusterStatus::default(), 1);
         let message = &condition(&status, "Available").message;
         assert!(message.contains("spec.storage.shared.claim") && message.contains("demo-data"));
+    }
+
+    #[test]
+    fn settings_of_hdfs_that_the_promise_needs_otherwise_are_named() {
+        let text = include_str!("../../../examples/hdfs.yaml");
+        let manifests = basalt_api::Manifests::from_yaml("m", text).unwrap();
+        let cluster = basalt_api::validate(&manifests.clusters[0], &[]).unwrap();
+        let of = |deviations: Option<Vec<String>>| {
+            let observed = Observed { storage_deviations: deviations, ..observed() };
+            let Finding { holds, reason, message, .. } = storage_tuned(&observed, &cluster);
+            (holds, reason, message)
+        };
+        assert_eq!((of(None).0, of(None).1), (false, "Unknown"));
+        assert!(of(Some(Vec::new())).0);
+        let (holds, _, message) = of(Some(vec!["a is 3, should be 1: slow".to_owned()]));
+        assert!(!holds && message.contains("a is 3") && message.contains("demo-hdfs"));
     }
 
     #[test]

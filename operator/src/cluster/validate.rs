@@ -46,11 +46,14 @@ pub(super) fn validate(
             ),
         );
     }
-    if let Some(owner) = &observed.claim_taken_by {
-        add(
-            "spec.storage.shared.claim",
-            format!("BasaltCluster {owner} stores there, and was there first; name another claim"),
-        );
+    if let Some(owner) = &observed.storage_taken_by {
+        let (field, what) = match spec.storage.shared {
+            Some(_) => ("spec.storage.shared.claim", "claim"),
+            None => ("spec.storage.hdfs.root", "folder"),
+        };
+        let reason =
+            format!("BasaltCluster {owner} stores there, and was there first; name another {what}");
+        add(field, reason);
     }
     if spec.metrics.pod_monitor && !observed.has_pod_monitors {
         add(

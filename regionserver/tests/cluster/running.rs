@@ -98,6 +98,7 @@ fn start_master(disk: &MemoryFileSystem, seams: &Seams, stop: &Shutdown, coordin
         rack: String::new(),
         instance: "master".to_owned(),
         gate: basalt_master::Gate::open(),
+        storage_deviations: None,
         ready: None,
     };
     let files: SharedFileSystem = Arc::new(disk.as_writer(2));

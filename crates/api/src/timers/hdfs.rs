@@ -1,7 +1,10 @@
-//! What the promise needs of an HDFS, as Apache Hadoop's configuration files have it.
+//! What the promise needs of an HDFS, as Apache Hadoop's configuration files have it, and in what a
+//! given HDFS differs from that.
 //!
 //! Defaults and meanings: `hdfs-default.xml` and `core-default.xml` of Hadoop 3.4.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use super::Timers;
@@ -18,6 +21,32 @@ pub struct HdfsSetting {
     pub name: &'static str,
     /// What it should be.
     pub value: String,
+    /// Whose it is.
+    pub server: HdfsServer,
+    /// What another value costs.
+    pub cost: &'static str,
+}
+
+/// The servers of an HDFS that have settings.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HdfsServer {
+    /// The NameNodes.
+    NameNode,
+    /// The DataNodes.
+    DataNode,
+}
+
+/// A setting that is not what it should be.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct HdfsDeviation {
+    /// Which setting.
+    pub name: &'static str,
+    /// Its value; nothing if the server does not know it.
+    pub value: Option<String>,
+    /// What it should be.
+    pub wanted: String,
+    /// What that costs.
+    pub cost: &'static str,
 }
 
 // === impl Timers ===
@@ -27,25 +56,112 @@ impl Timers {
     /// waited for: it is avoided before the session of its region server is over, and no connection
     /// to it is held on to.
     pub fn hdfs_settings(&self) -> Vec<HdfsSetting> {
+        use HdfsServer::{DataNode, NameNode};
         let ms = |length: Duration| length.as_millis().to_string();
-        let hdfs = |name, value| HdfsSetting { file: "hdfs-site.xml", name, value };
-        let core = |name, value| HdfsSetting { file: "core-site.xml", name, value };
+        let hdfs = |name, value, server, cost| HdfsSetting {
+            file: "hdfs-site.xml",
+            name,
+            value,
+            server,
+            cost,
+        };
+        let core = |name, value, cost| HdfsSetting {
+            file: "core-site.xml",
+            name,
+            value,
+            server: DataNode,
+            cost,
+        };
+        let recovery = "a DataNode that closes a dead writer's file waits so long for a lost one";
+        let stale = "until then new blocks are put on, and blocks read from, a lost DataNode";
+        let copies = "copying blocks of a lost DataNode stalls for as long";
         vec![
-            core("ipc.client.connect.timeout", ms(self.rpc_connect_timeout)),
-            core("ipc.client.connect.max.retries.on.timeouts", "1".to_owned()),
-            core("ipc.client.connect.max.retries", "1".to_owned()),
-            hdfs("dfs.heartbeat.interval", HEARTBEAT.as_secs().to_string()),
+            core("ipc.client.connect.timeout", ms(self.rpc_connect_timeout), recovery),
+            core("ipc.client.connect.max.retries.on.timeouts", "1".to_owned(), recovery),
+            core("ipc.client.connect.max.retries", "1".to_owned(), recovery),
+            hdfs(
+                "dfs.heartbeat.interval",
+                HEARTBEAT.as_secs().to_string(),
+                DataNode,
+                "a lost DataNode is noticed later, and a file that we cannot close ourselves is \
+                 closed later",
+            ),
             hdfs(
                 "dfs.namenode.stale.datanode.interval",
                 ms(self.hdfs_stale_interval.max(HEARTBEAT)),
+                NameNode,
+                stale,
             ),
             // In heartbeats; with the default of 3 the NameNode raises the interval to 3 s.
-            hdfs("dfs.namenode.stale.datanode.minimum.interval", "1".to_owned()),
-            hdfs("dfs.namenode.avoid.read.stale.datanode", "true".to_owned()),
-            hdfs("dfs.namenode.avoid.write.stale.datanode", "true".to_owned()),
-            hdfs("dfs.client.socket-timeout", ms(self.hdfs_socket_timeout)),
-            hdfs("dfs.datanode.socket.write.timeout", ms(self.hdfs_socket_timeout)),
+            hdfs(
+                "dfs.namenode.stale.datanode.minimum.interval",
+                "1".to_owned(),
+                NameNode,
+                "with so many heartbeats as its least the stale interval is longer than it says",
+            ),
+            hdfs("dfs.namenode.avoid.read.stale.datanode", "true".to_owned(), NameNode, stale),
+            hdfs("dfs.namenode.avoid.write.stale.datanode", "true".to_owned(), NameNode, stale),
+            hdfs("dfs.client.socket-timeout", ms(self.hdfs_socket_timeout), DataNode, copies),
+            hdfs(
+                "dfs.datanode.socket.write.timeout",
+                ms(self.hdfs_socket_timeout),
+                DataNode,
+                copies,
+            ),
         ]
+    }
+
+    /// In what the `effective` settings of a server are not what they should be. A shorter time than
+    /// asked for is fine.
+    pub fn hdfs_deviations(
+        &self,
+        server: HdfsServer,
+        effective: &BTreeMap<String, String>,
+    ) -> Vec<HdfsDeviation> {
+        let wanted = self.hdfs_settings().into_iter().filter(|setting| setting.server == server);
+        let deviating = wanted.filter_map(|setting| {
+            let value = effective.get(setting.name).cloned();
+            let is_fine = value.as_deref().is_some_and(|value| is_kept(&setting, value));
+            let HdfsSetting { name, value: wanted, cost, .. } = setting;
+            (!is_fine).then_some(HdfsDeviation { name, value, wanted, cost })
+        });
+        deviating.collect()
+    }
+}
+
+/// Whether `value` is as good as the one that is wanted.
+fn is_kept(setting: &HdfsSetting, value: &str) -> bool {
+    // The unit of a number without one.
+    let unit_ms = if setting.name == "dfs.heartbeat.interval" { 1000 } else { 1 };
+    match (milliseconds(&setting.value, unit_ms), milliseconds(value, unit_ms)) {
+        (Some(wanted), Some(value)) => value <= wanted,
+        _ => value.trim() == setting.value,
+    }
+}
+
+/// A number with one of Hadoop's units of time, or without one.
+fn milliseconds(text: &str, unit_ms: u64) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let digits = text.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit.trim() {
+        "" => unit_ms,
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit_ms)
+}
+
+impl fmt::Display for HdfsDeviation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, value, wanted, cost } = self;
+        match value {
+            Some(value) => write!(formatter, "{name} is {value}, should be {wanted}: {cost}"),
+            None => write!(formatter, "{name} is not set, should be {wanted}: {cost}"),
+        }
     }
 }
 
@@ -67,5 +183,39 @@ mod tests {
         assert_eq!(value("dfs.namenode.stale.datanode.interval").unwrap(), "1200");
         assert_eq!(value("dfs.client.socket-timeout").unwrap(), "1000");
         assert!(1200 < timers.session_timeout.as_millis());
+    }
+
+    #[test]
+    fn what_is_not_as_it_should_be_is_told_with_its_cost() {
+        let timers = Timers::derive(TARGET_DEFAULT, &TimerOverrides::default()).unwrap();
+        let deviations = |server, changes: &[(&str, &str)]| {
+            let settings = timers.hdfs_settings().into_iter();
+            let mut effective: BTreeMap<String, String> =
+                settings.map(|setting| (setting.name.to_owned(), setting.value)).collect();
+            for (name, value) in changes {
+                effective.insert((*name).to_owned(), (*value).to_owned());
+            }
+            timers.hdfs_deviations(server, &effective)
+        };
+        assert_eq!(deviations(HdfsServer::NameNode, &[]), []);
+        assert_eq!(deviations(HdfsServer::DataNode, &[]), []);
+        let stale = "dfs.namenode.stale.datanode.interval";
+        let found = deviations(HdfsServer::NameNode, &[(stale, "30s")]);
+        assert_eq!(found.len(), 1);
+        let told = found[0].to_string();
+        assert!(told.starts_with("dfs.namenode.stale.datanode.interval is 30s, should be 1200: "));
+        assert_eq!(deviations(HdfsServer::NameNode, &[(stale, "1s")]), [], "shorter is fine");
+        assert_eq!(deviations(HdfsServer::DataNode, &[("dfs.heartbeat.interval", "3")]).len(), 1);
+        assert_eq!(deviations(HdfsServer::DataNode, &[("dfs.heartbeat.interval", "500ms")]), []);
+        let avoid = ("dfs.namenode.avoid.read.stale.datanode", "false");
+        assert_eq!(deviations(HdfsServer::NameNode, &[avoid]).len(), 1);
+    }
+
+    #[test]
+    fn a_setting_that_a_server_does_not_know_deviates() {
+        let timers = Timers::derive(TARGET_DEFAULT, &TimerOverrides::default()).unwrap();
+        let found = timers.hdfs_deviations(HdfsServer::DataNode, &BTreeMap::new());
+        assert!(!found.is_empty());
+        assert!(found.iter().all(|deviation| deviation.to_string().contains("is not set")));
     }
 }

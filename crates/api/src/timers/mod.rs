@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timespan;
 
-pub use hdfs::HdfsSetting;
+pub use hdfs::{HdfsDeviation, HdfsServer, HdfsSetting};
 pub use inequality::{BrokenInequality, INEQUALITIES, Inequality};
 pub use worst_case::WorstCase;
 

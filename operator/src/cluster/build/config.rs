@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use basalt_api::ValidatedStorage;
 use basalt_api::role_file::{
-    CoordinatorMember, CoordinatorSettings, LeaseSettings, MasterSettings, PortName,
-    RegionServerSettings, RoleFile, RoleName, ServerSettings,
+    CoordinatorMember, CoordinatorSettings, HdfsSettings, LeaseSettings, MasterSettings, PortName,
+    RegionServerSettings, RoleFile, RoleName, ServerSettings, StorageSettings,
 };
 use md5::{Digest, Md5};
 use serde::Serialize;
@@ -20,6 +21,8 @@ use crate::names::{self, port};
 
 /// Where the shared volume is mounted.
 pub(super) const SHARED_PATH: &str = "/data/shared";
+/// Where the ConfigMap with the settings of HDFS is mounted.
+pub(super) const HDFS_CONF_PATH: &str = "/etc/hadoop";
 /// Where the volume of a coordinator's member is mounted.
 pub(super) const MEMBER_PATH: &str = "/data/member";
 /// The node below which the cluster's records lie.
@@ -167,7 +170,14 @@ fn server(plan: &Plan<'_>, role: RoleName) -> ServerSettings {
             .collect(),
         nodes_parent: NODES_PARENT.to_owned(),
         client_parent: CLIENT_PARENT.to_owned(),
-        storage: PathBuf::from(SHARED_PATH),
+        storage: match &plan.cluster.storage {
+            ValidatedStorage::Claim(_) => StorageSettings::Folder(PathBuf::from(SHARED_PATH)),
+            ValidatedStorage::Hdfs(hdfs) => StorageSettings::Hdfs(HdfsSettings {
+                conf: PathBuf::from(HDFS_CONF_PATH),
+                nameservice: hdfs.nameservice.clone(),
+                root: PathBuf::from(&hdfs.root),
+            }),
+        },
         rack: String::new(),
     }
 }

@@ -1,10 +1,11 @@
 //! The pods: one container of the one image, which needs no right on its node.
 
+use basalt_api::ValidatedStorage;
 use basalt_api::common::{PodTemplate, Resources};
 use basalt_api::role_file::{PortName, RoleName};
 use serde_json::{Value, json};
 
-use super::config::{MEMBER_PATH, SHARED_PATH, file_of};
+use super::config::{HDFS_CONF_PATH, MEMBER_PATH, SHARED_PATH, file_of};
 use super::{Plan, access, merge};
 use crate::names;
 
@@ -121,14 +122,17 @@ fn container(plan: &Plan<'_>, role: RoleName) -> Value {
         },
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
-        "volumeMounts": volume_mounts(role),
+        "volumeMounts": volume_mounts(plan, role),
     })
 }
 
-fn volume_mounts(role: RoleName) -> Value {
-    let data = match role {
-        RoleName::Coordinator => json!({ "name": MEMBER_VOLUME, "mountPath": MEMBER_PATH }),
-        _ => json!({ "name": "shared", "mountPath": SHARED_PATH }),
+fn volume_mounts(plan: &Plan<'_>, role: RoleName) -> Value {
+    let data = match (role, &plan.cluster.storage) {
+        (RoleName::Coordinator, _) => json!({ "name": MEMBER_VOLUME, "mountPath": MEMBER_PATH }),
+        (_, ValidatedStorage::Claim(_)) => json!({ "name": "shared", "mountPath": SHARED_PATH }),
+        (_, ValidatedStorage::Hdfs(_)) => {
+            json!({ "name": "hdfs", "mountPath": HDFS_CONF_PATH, "readOnly": true })
+        }
     };
     json!([{ "name": "config", "mountPath": "/etc/basalt", "readOnly": true }, data])
 }
@@ -137,10 +141,14 @@ fn volumes(plan: &Plan<'_>, role: RoleName) -> Value {
     let name = names::of_role(&plan.cluster.name, role);
     let mut volumes = vec![json!({ "name": "config", "configMap": { "name": name } })];
     if role != RoleName::Coordinator {
-        volumes.push(json!({
-            "name": "shared",
-            "persistentVolumeClaim": { "claimName": plan.cluster.shared_claim },
-        }));
+        volumes.push(match &plan.cluster.storage {
+            ValidatedStorage::Claim(claim) => {
+                json!({ "name": "shared", "persistentVolumeClaim": { "claimName": claim } })
+            }
+            ValidatedStorage::Hdfs(hdfs) => {
+                json!({ "name": "hdfs", "configMap": { "name": hdfs.config_map } })
+            }
+        });
     }
     json!(volumes)
 }

@@ -187,3 +187,23 @@ fn a_pod_monitor_is_made_where_one_is_asked_for() {
     }
     assert!(built(EXAMPLE).iter().all(|object| object.kind() != "PodMonitor"));
 }
+
+#[test]
+fn a_cluster_on_hdfs_mounts_its_settings_and_no_claim() {
+    let objects = built(include_str!("../../../../examples/hdfs.yaml"));
+    for role in ["master", "regionserver"] {
+        let name = format!("demo-{role}");
+        let spec = &find(&objects, "StatefulSet", &name)["spec"]["template"]["spec"];
+        assert_eq!(spec["volumes"][1]["configMap"]["name"], "hdfs-client");
+        assert_eq!(spec["containers"][0]["volumeMounts"][1]["mountPath"], "/etc/hadoop");
+        let file = &find(&objects, "ConfigMap", &name)["data"][format!("{role}.json")];
+        let file: Value = serde_json::from_str(file.as_str().unwrap()).unwrap();
+        let storage = &file["settings"]["server"]["storage"];
+        assert_eq!(storage["conf"], "/etc/hadoop");
+        assert_eq!(storage["nameservice"], "prod");
+        assert_eq!(storage["root"], "/basalt/demo");
+    }
+    for object in &objects {
+        assert!(!object.0.to_string().contains("\"shared\""), "{}", object.name());
+    }
+}

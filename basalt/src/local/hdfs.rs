@@ -1,0 +1,68 @@
+//! A cluster of this machine whose data is on a given HDFS.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use basalt_api::{Timers, ValidatedCluster, ValidatedHdfs, ValidatedStorage};
+use basalt_hdfs::HdfsConfig;
+use basalt_runtime::Seams;
+use tokio::task::JoinHandle;
+
+use super::cluster::LocalCluster;
+use crate::role_config::StorageSettings;
+use crate::storage;
+
+/// The folder with the settings of HDFS, checked, and as every process finds it. A cluster whose
+/// manifest knows no HDFS is moved onto the one of `folder`.
+///
+/// # Errors
+/// The settings cannot be used.
+pub(crate) fn conf(
+    cluster: &mut ValidatedCluster,
+    folder: Option<&Path>,
+) -> anyhow::Result<Option<PathBuf>> {
+    let Some(folder) = folder else { return Ok(None) };
+    let folder =
+        folder.canonicalize().with_context(|| format!("--hdfs-conf {}", folder.display()))?;
+    if let ValidatedStorage::Claim(_) = cluster.storage {
+        let root = format!("/basalt/{}", cluster.name);
+        let config_map = String::new();
+        cluster.storage =
+            ValidatedStorage::Hdfs(ValidatedHdfs { nameservice: None, config_map, root });
+    }
+    if let ValidatedStorage::Hdfs(hdfs) = &cluster.storage {
+        HdfsConfig::from_folder(&folder, hdfs.nameservice.as_deref())?;
+    }
+    Ok(Some(folder))
+}
+
+/// Says what the processes wait for while the HDFS is not there, and then which of its settings the
+/// promise needs otherwise. Nothing if the data is elsewhere.
+///
+/// # Errors
+/// The settings cannot be used.
+pub(super) fn watch(
+    cluster: &LocalCluster,
+    timers: &Timers,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let Some(StorageSettings::Hdfs(hdfs)) = cluster.plan().storage() else { return Ok(None) };
+    let files = storage::hdfs_files(hdfs, timers, &Seams::system())?;
+    let (hdfs, timers) = (hdfs.clone(), timers.clone());
+    let tell = |what: &str| println!("{:<16} {what}", "HDFS");
+    Ok(Some(tokio::spawn(async move {
+        let waits = |reason: &str| tell(&format!("waiting for it: {reason}"));
+        if let Err(error) = storage::wait_until_there(&files, &hdfs, waits).await {
+            return tell(&format!("{error:#}"));
+        }
+        let mut known = Vec::new();
+        loop {
+            let deviations = storage::deviations(&files, &timers).await;
+            deviations.iter().filter(|line| !known.contains(*line)).for_each(|line| tell(line));
+            if deviations.is_empty() && !known.is_empty() {
+                tell("its settings are now as the promise needs them");
+            }
+            known = deviations;
+            tokio::time::sleep(storage::LOOK_INTERVAL).await;
+        }
+    })))
+}

@@ -1,0 +1,206 @@
+//! The shared storage of a role: a folder of this machine, or of an HDFS.
+//!
+//! A folder is there or it is not. An HDFS may be away or in safe mode when a role starts: that
+//! passes, so it is waited for and told; what does not pass by itself ends the process with its
+//! reason.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use basalt_api::Timers;
+use basalt_api::timers::{HdfsDeviation, HdfsServer};
+use basalt_fs::{LocalFileSystem, SharedFileSystem};
+use basalt_hdfs::{Configuration, HdfsConfig, HdfsFileSystem, ServerKind};
+use basalt_runtime::Seams;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::role_config::{HdfsSettings, StorageSettings};
+
+/// Between two questions whether the HDFS is there.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often it is said that it is still waited for.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Opens the storage, and waits for as long as it is away.
+///
+/// # Errors
+/// It cannot be used as it is written.
+pub(crate) async fn open(
+    settings: &StorageSettings,
+    timers: &Timers,
+    seams: &Seams,
+) -> anyhow::Result<SharedFileSystem> {
+    match settings {
+        StorageSettings::Folder(folder) => Ok(Arc::new(LocalFileSystem::open(folder)?)),
+        StorageSettings::Hdfs(hdfs) => {
+            let files = hdfs_files(hdfs, timers, seams)?;
+            wait_until_there(&files, hdfs, |reason| warn!("waiting for HDFS: {reason}")).await?;
+            info!(conf = %hdfs.conf.display(), root = %hdfs.root.display(), "HDFS is there");
+            Ok(Arc::new(files))
+        }
+    }
+}
+
+/// The files of `hdfs`; nobody is asked yet.
+///
+/// # Errors
+/// The settings cannot be used.
+pub(crate) fn hdfs_files(
+    hdfs: &HdfsSettings,
+    timers: &Timers,
+    seams: &Seams,
+) -> anyhow::Result<HdfsFileSystem> {
+    Ok(HdfsFileSystem::new(seams, hdfs_config(hdfs, timers)?, &hdfs.root)?)
+}
+
+/// Returns when the root folder is there; `tell` is told what is waited for, when that changes and
+/// now and then.
+///
+/// # Errors
+/// Something that does not pass by itself.
+pub(crate) async fn wait_until_there(
+    files: &HdfsFileSystem,
+    hdfs: &HdfsSettings,
+    tell: impl Fn(&str),
+) -> anyhow::Result<()> {
+    let mut told: Option<(String, Instant)> = None;
+    loop {
+        let error = match files.make_root().await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if !error.is_passing() {
+            let root = hdfs.root.display();
+            return Err(error).with_context(|| format!("the folder {root} on HDFS"));
+        }
+        let reason = error.to_string();
+        let is_news =
+            told.as_ref().is_none_or(|(old, at)| *old != reason || at.elapsed() > TOLD_EVERY);
+        if is_news {
+            tell(&reason);
+            told = Some((reason, Instant::now()));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// How often the settings of an HDFS are looked at.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Looks again and again at the settings of an HDFS, for as long as somebody wants to know. Nothing
+/// for other storage, which has none.
+///
+/// # Errors
+/// The settings cannot be used.
+pub(crate) fn watch_deviations(
+    settings: &StorageSettings,
+    timers: &Timers,
+    seams: &Seams,
+) -> anyhow::Result<Option<watch::Receiver<Option<Vec<String>>>>> {
+    let StorageSettings::Hdfs(hdfs) = settings else { return Ok(None) };
+    let files = hdfs_files(hdfs, timers, seams)?;
+    let (tell, told) = watch::channel(None);
+    let timers = timers.clone();
+    tokio::spawn(async move {
+        while !tell.is_closed() {
+            let found = deviations(&files, &timers).await;
+            let is_news = tell.borrow().as_ref() != Some(&found);
+            if is_news {
+                found.iter().for_each(|deviation| warn!("HDFS: {deviation}"));
+                tell.send_replace(Some(found));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    });
+    Ok(Some(told))
+}
+
+/// In what the servers' effective settings are not what the promise needs, a line for each setting
+/// with its value, what it should be and what that costs; and whose settings cannot be read.
+pub(crate) async fn deviations(files: &HdfsFileSystem, timers: &Timers) -> Vec<String> {
+    let mut unread = Vec::new();
+    let mut servers: BTreeMap<HdfsDeviation, Vec<String>> = BTreeMap::new();
+    for Configuration { kind, address, settings } in files.configurations().await {
+        let server = match kind {
+            ServerKind::NameNode => HdfsServer::NameNode,
+            ServerKind::DataNode => HdfsServer::DataNode,
+        };
+        match settings {
+            Ok(settings) => {
+                for deviation in timers.hdfs_deviations(server, &settings) {
+                    servers.entry(deviation).or_default().push(format!("{kind:?} {address}"));
+                }
+            }
+            Err(error) => {
+                unread.push(format!("the settings of {kind:?} {address} are not known: {error}"));
+            }
+        }
+    }
+    let told = servers.into_iter().map(|(deviation, servers)| {
+        let more = servers.len() - 1;
+        let others = if more == 0 { String::new() } else { format!(" and {more} more") };
+        format!("{deviation} ({}{others})", servers.first().map_or("", String::as_str))
+    });
+    told.chain(unread).collect()
+}
+
+/// The settings of Hadoop's files, with the timers that follow from the promise.
+///
+/// # Errors
+/// The files cannot be read, or do not name the NameNodes.
+pub(crate) fn hdfs_config(hdfs: &HdfsSettings, timers: &Timers) -> anyhow::Result<HdfsConfig> {
+    let config = HdfsConfig::from_folder(&hdfs.conf, hdfs.nameservice.as_deref())?;
+    let silence = timers.hdfs_socket_timeout;
+    Ok(HdfsConfig {
+        connect_timeout: silence / 2,
+        call_timeout: silence * 2,
+        call_deadline: timers.client_operation_timeout,
+        ack_timeout: silence,
+        slow_ack: silence / 2,
+        read_timeout: silence,
+        hedge_after: silence / 20,
+        avoid_node_for: silence * 10,
+        fence_step_timeout: silence * 2,
+        fence_patience: silence / 10,
+        ..config
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_api::{Timespan, timers::TimerOverrides};
+
+    #[test]
+    fn the_timers_of_the_client_follow_from_the_promise() {
+        let conf = tempfile::tempdir().unwrap();
+        let property =
+            "<property><name>fs.defaultFS</name><value>hdfs://nn:9000</value></property>";
+        std::fs::write(conf.path().join("core-site.xml"), property).unwrap();
+        std::fs::write(conf.path().join("hdfs-site.xml"), "").unwrap();
+        let hdfs =
+            HdfsSettings { conf: conf.path().to_owned(), nameservice: None, root: "/b".into() };
+        let with = |target_s: u64| {
+            let target = Timespan::from_ms(target_s * 1000);
+            let timers = Timers::derive(target, &TimerOverrides::default()).unwrap();
+            hdfs_config(&hdfs, &timers).unwrap()
+        };
+        let (short, long) = (with(3), with(30));
+        assert_eq!(short.ack_timeout, Duration::from_secs(1));
+        assert!(short.ack_timeout < long.ack_timeout && short.call_timeout < long.call_timeout);
+    }
+
+    #[tokio::test]
+    async fn settings_that_are_missing_are_named() {
+        let hdfs = HdfsSettings { conf: "/nowhere".into(), nameservice: None, root: "/b".into() };
+        let target = Timespan::from_ms(3000);
+        let timers = Timers::derive(target, &TimerOverrides::default()).unwrap();
+        let settings = StorageSettings::Hdfs(hdfs);
+        let error = open(&settings, &timers, &Seams::system()).await.err().unwrap();
+        assert!(format!("{error:#}").contains("/nowhere/core-site.xml"), "{error:#}");
+    }
+}

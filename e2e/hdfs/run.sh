@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh [TEST...]: the tests of crates/hdfs against a real HDFS, which is started for them and
 # stopped after them (KEEP=1: it stays). BASALT_HDFS_RUNS: how often each case of fencing is run
-# (default 3).
+# (default 3). DEMO: cases of demo.sh that are run afterwards, as "kill machine".
 # Fails when HDFS does not come up, and when no test ran.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
@@ -14,3 +14,4 @@ log=$LAB/logs/tests.log
 cargo test -p basalt-hdfs --test real_hdfs -- --ignored --test-threads=1 --nocapture "$@" 2>&1 |
   tee "$log"
 grep -Eq '^test result: ok. [1-9][0-9]* passed' "$log" || fail "no test ran; see $log"
+for case in ${DEMO:-}; do UP=1 "$E2E_HDFS/demo.sh" "$case"; done

@@ -1,0 +1,33 @@
+#!/bin/bash
+# wal.sh: how fast a write-ahead log is on a real HDFS: Basalt's, by crates/hdfs/examples/wal_bench.rs,
+# and Apache HBase's AsyncFSWAL, by its own WALPerformanceEvaluation; 1, 16 and 64 writers of 1 KB,
+# in turn, ROUNDS times (default 3). HDFS is started for it and stopped after it (KEEP=1: it stays;
+# UP=1: it runs already). WAL_JARS: a folder with the `tests` jars of hbase-server, hbase-common,
+# hbase-asyncfs and hbase-zookeeper; without it Basalt's alone is measured.
+set -euo pipefail
+. "$(dirname "$(readlink -f "$0")")/env.sh"
+cd "$E2E_HDFS/../.."
+if [ "${UP:-}" != 1 ]; then
+  [ "${KEEP:-}" = 1 ] || trap '"$E2E_HDFS/down.sh"' EXIT
+  CLEAN=${CLEAN:-1} "$E2E_HDFS/up.sh"
+fi
+WAL_BENCH=${WAL_BENCH:-${CARGO_TARGET_DIR:-target}/release/examples/wal_bench}
+[ -x "$WAL_BENCH" ] || cargo build --release -p basalt-hdfs --example wal_bench
+
+# Prints syncs of 1 KB edits in a second and their times: each writer waits for its own edit.
+apache() { # apache WRITERS EDITS_PER_WRITER
+  bash "$LAB_SCRIPTS/configure.sh"
+  "$JAVA" -Xmx1g $JDK17_OPENS -cp "$LAB/conf/hbase:$LAB/conf/hdfs:$WAL_JARS/*:$LAB_DIST/hbase/lib/*" \
+    -Dhbase.wal.provider=asyncfs org.apache.hadoop.hbase.wal.WALPerformanceEvaluation \
+    -path "hdfs://127.0.0.1:$NAME_NODE_PORT/wal-apache" -threads "$1" -iterations "$2" \
+    -valueSize 1000 -qualifiers 1 -keySize 10 2>&1 | tee "$LAB/logs/wal-apache-$1.log" |
+    grep -E 'Summary|ops/sec|syncMeter|syncHistogram|[0-9]+%|mean|min =|max =' | tail -40
+}
+
+for round in $(seq "${ROUNDS:-3}"); do
+  for writers in 1 16 64; do
+    echo "round $round, $writers writers"
+    echo "basalt: $("$WAL_BENCH" "$LAB/conf/hdfs" "$writers" "${SECONDS_EACH:-15}")"
+    if [ -n "${WAL_JARS:-}" ]; then echo "apache:"; apache "$writers" $((60000 / writers + 1000)); fi
+  done
+done

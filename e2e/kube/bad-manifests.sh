@@ -86,7 +86,7 @@ refused "an unknown field" "regionservers" cluster '{"regionservers":{"replicas"
 refused "text for a number" "replicas" cluster '{"masters":{"replicas":"two"}}'
 refused "an unknown deletion policy" "deletionPolicy" cluster '{"deletionPolicy":"Shred"}'
 refused "an unknown pull policy" "pullPolicy" cluster '{"image":{"pullPolicy":"Sometimes"}}'
-shown "HDFS" "spec.storage.hdfs" cluster '{"storage":{"hdfs":{"nameservice":"n","configMap":"c","root":"/r"}}}'
+shown "HDFS root" "spec.storage.hdfs.root" cluster '{"storage":{"hdfs":{"nameservice":"n","configMap":"c","root":"/r/../s"}}}'
 shown "a foreign ZooKeeper" "spec.coordinator.external" cluster '{"coordinator":{"external":{"connect":"zk:2181","znodeParent":"/b"}}}'
 shown "a lease longer than the session" "failover" cluster '{"failover":{"overrides":{"servingLease":"2s"}}}'
 shown "a heartbeat longer than the election" "failover" cluster '{"failover":{"overrides":{"coordinatorHeartbeat":"2s"}}}'

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_failpoint::{Point, reached};
 use basalt_fs::{AppendFile, SharedFileSystem};
 use basalt_model::{ServerName, paths};
 use basalt_planted::{Rule, is_off};
@@ -146,6 +147,7 @@ impl Writer {
         let end = self.current.file.length() + length;
         // Before the write: nobody may flush an edit away that the ledger does not know yet.
         self.shared.ledger.lock().record(number, end, &batch.touched);
+        reached(Point::LogAppend).await;
         let started = self.maker.clock.boot_time();
         let path = self.current.path.clone();
         let write = self.current.append_batch(bytes, batch.touched.len());
@@ -166,6 +168,7 @@ impl Writer {
                 (&self.maker.server, touched.region, touched.sequence_id.0);
             trace!(target: WITNESS, %server, log = number, end, %region, sequence_id, "durable");
         }
+        reached(Point::LogSynced).await;
         self.shared.queue.settle(&batch);
         Ok(())
     }
@@ -182,11 +185,13 @@ impl Writer {
 
     /// Begins the next file, then lets go of this one.
     async fn roll(&mut self) -> Result<()> {
+        reached(Point::LogRoll).await;
         self.write_mark().await?;
         let number = self.current.number + 1;
         let next = self.maker.make(number).await?;
         self.shared.ledger.lock().open_file(number, next.path.clone());
         // The old file is dropped: all in it is durable, and no edit waits until it is closed.
+        reached(Point::LogRolled).await;
         self.current = next;
         Ok(())
     }

@@ -8,6 +8,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 // What serves people keeps every rule.
 const _: () = assert!(!basalt_planted::CAN_BE_PLANTED);
+const _: () = assert!(cfg!(debug_assertions) || !basalt_failpoint::ARE_ON);
 
 fn main() -> ExitCode {
     basalt::main()

@@ -5,6 +5,7 @@
 //! term is over, and with it every task that holds it.
 
 use basalt_cluster::Nodes;
+use basalt_failpoint::{Point, reached};
 use basalt_model::MasterEpoch;
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::{Shutdown, WITNESS};
@@ -78,6 +79,7 @@ impl Ledger {
             Ok(mut results) => {
                 let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
                 trace!(target: WITNESS, epoch = self.epoch.0, took_us, "committed");
+                reached(Point::LedgerCommitted).await;
                 results.remove(0);
                 Ok(results)
             }

@@ -8,6 +8,7 @@ use basalt_cluster::pb::region_server_orders_server::{
     RegionServerOrders, RegionServerOrdersServer,
 };
 use basalt_cluster::{RegionRecord, pb, records};
+use basalt_failpoint::{Point, reached};
 use basalt_model::{EncodedRegionName, MasterEpoch, RegionEpoch, RegionState, ServerName};
 use basalt_runtime::WITNESS;
 use basalt_runtime::grpc::MESSAGE_BYTES_MAX;
@@ -204,7 +205,9 @@ async fn open_region(
     let opened = region::open(server.shared.clone(), OpenRegion { record, table, sealed })
         .await
         .map_err(|error| error.to_string())?;
+    reached(Point::OpenReplayed).await;
     ownership.opened(opened.open_sequence_id).await.map_err(|error| error.to_string())?;
+    reached(Point::OpenRecorded).await;
     let replay_ms = u64::try_from(opened.replay_time.as_millis()).unwrap_or(u64::MAX);
     trace!(target: WITNESS, region = %name, epoch = opened.region.epoch.0, "opened");
     info!(region = %opened.region.info, replay_ms, bytes = opened.replayed_bytes, "open");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use basalt_failpoint::{Point, reached};
 use basalt_runtime::Shutdown;
 use tracing::{error, warn};
 
@@ -130,7 +131,10 @@ pub(crate) async fn flush(server: &Server, served: &Served) -> region::Result<()
         return Ok(());
     }
     match served.ownership.flushed().await {
-        Ok(()) => served.flush_due.store(false, Ordering::Relaxed),
+        Ok(()) => {
+            served.flush_due.store(false, Ordering::Relaxed);
+            reached(Point::FlushReleased).await;
+        }
         Err(error) if !server.abort.is_cancelled() => {
             warn!(region = %served.region.info, %error, "its record still names sealed logs");
         }

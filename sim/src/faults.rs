@@ -4,10 +4,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use basalt_failpoint::{Answer, Point};
+
 /// One fault.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
-    /// When it begins, after all regions have taken a write.
+    /// When it begins, after all regions have taken a write. On a trap: from when on it is set; a
+    /// trap from 0 on is set before the cluster starts.
     pub at: Duration,
     /// For how long it lasts.
     pub lasts: Duration,
@@ -28,6 +31,19 @@ pub enum Victim {
     LastOpener,
     /// The master in charge.
     ActiveMaster,
+    /// The process that springs the trap; the fault begins when it does. One trap a simulation.
+    Springing(Trap),
+}
+
+/// Waits for a process to reach a point.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Trap {
+    /// The point.
+    pub point: Point,
+    /// How many times it is reached, by whichever process, until the trap springs.
+    pub hit: u32,
+    /// What becomes of the task that reached it.
+    pub answer: Answer,
 }
 
 /// What befalls a process.
@@ -79,6 +95,8 @@ pub enum Peers {
     Masters,
     /// The region servers.
     RegionServers,
+    /// The clients.
+    Clients,
 }
 
 // === impl Fault ===
@@ -87,6 +105,18 @@ impl Fault {
     /// When it is over, after all regions have taken a write.
     pub fn ends_at(&self) -> Duration {
         self.at + self.lasts
+    }
+}
+
+// === impl Victim ===
+
+impl Victim {
+    /// What it springs.
+    pub(crate) fn trap(&self) -> Option<Trap> {
+        match self {
+            Self::Springing(trap) => Some(*trap),
+            _ => None,
+        }
     }
 }
 
@@ -100,6 +130,10 @@ impl Peers {
             Self::Coordinators => name.starts_with("coordinator-"),
             Self::Masters => name.starts_with("master-"),
             Self::RegionServers => name.starts_with("regionserver-"),
+            Self::Clients => {
+                let roles = [Self::Coordinators, Self::Masters, Self::RegionServers];
+                !roles.iter().any(|role| role.include(name))
+            }
         }
     }
 }

@@ -32,4 +32,4 @@ pub mod trace;
 pub mod witness;
 pub mod workload;
 
-pub use simulate::{Outcome, simulate};
+pub use simulate::{Outcome, Settings, simulate};

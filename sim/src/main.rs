@@ -9,13 +9,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use basalt_failpoint::Point;
 use basalt_planted::Rule;
 use basalt_sim::disk::Syncs;
-use basalt_sim::scenarios::{self, SCENARIOS, Scenario};
+use basalt_sim::scenarios::{self, SCENARIOS, Scenario, failpoints};
 use basalt_sim::seed::Seed;
 use basalt_sim::sweep::Sweep;
 use basalt_sim::trace::Trace;
-use basalt_sim::{Outcome, simulate};
+use basalt_sim::{Outcome, Settings, simulate};
 use clap::Parser;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -23,7 +24,8 @@ use rand::rngs::StdRng;
 /// Simulate a cluster to which harm is done
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// A scenario; `all`, with --seeds; `list`; or `planted`: what each planted bug is found by
+    /// A scenario; `all`, with --seeds; `list`; `planted`: what each planted bug is found by; or
+    /// `points`: kills at each failpoint
     scenario: String,
     /// What everything follows from
     #[arg(long, default_value_t = 1)]
@@ -43,6 +45,12 @@ struct Arguments {
     /// Turn a rule off (needs the feature `planted-bugs`)
     #[arg(long, value_name = "RULE", value_parser = rule)]
     plant: Option<Rule>,
+    /// Kill whoever reaches this failpoint, instead of what the scenario does
+    #[arg(long, value_name = "POINT", value_parser = point)]
+    point: Option<Point>,
+    /// With `--point`: when it is reached for which time
+    #[arg(long, default_value_t = 1)]
+    hit: u32,
     /// With `planted`: run all seeds of each bug, to count those that find it
     #[arg(long)]
     count: bool,
@@ -67,7 +75,7 @@ const PLANTED: [(Rule, &str); 10] = [
     (Rule::ServingLease, "unaware-region-server"),
     (Rule::CommittedCut, "zombie-append"),
     (Rule::ReplaySequence, "recoverer-crash"),
-    (Rule::NonceInWal, "region-server-crash"),
+    (Rule::NonceInWal, "lost-answers"),
     (Rule::WholeBeforeRename, "whole-cluster-crash"),
 ];
 
@@ -81,6 +89,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ("planted", _) => planted(&arguments),
+        ("points", _) => points(&arguments),
         ("all", Some(seeds)) => {
             sweep(SCENARIOS.map(|scenario| scenario.name).to_vec(), seeds.clone(), &arguments)
         }
@@ -105,12 +114,14 @@ fn one(scenario: &'static Scenario, arguments: &Arguments) -> anyhow::Result<Exi
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed.0));
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
     let syncs = if arguments.lying_disks { Syncs::Lying } else { Syncs::Honest };
+    let point = arguments.point.map(|point| (point, arguments.hit));
+    let settings = Settings { load, syncs, point };
     let trace = Trace::default();
     let simulated = trace.clone();
     // A thread of its own has asked for no randomness yet.
     let simulation = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
-        .spawn(move || simulate(seed, scenario, load, syncs, &simulated))?;
+        .spawn(move || simulate(seed, scenario, settings, &simulated))?;
     let outcome = simulation.join().map_err(|_| anyhow!("the simulation panicked"));
     if let Some(path) = &arguments.trace {
         let text = trace.lines().join("\n") + "\n";
@@ -124,6 +135,9 @@ fn report(outcome: &Outcome) -> ExitCode {
     println!("faults {}", outcome.faults.len());
     for fault in &outcome.faults {
         println!("  fault {fault}");
+    }
+    if let Some(process) = &outcome.sprung {
+        println!("sprung {process} was where the trap was set");
     }
     println!(
         "writes {} acknowledged, {} unknown and {} failed attempts",
@@ -208,6 +222,37 @@ fn planted(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Kills at each failpoint, when it is reached for the first time and later ones, and looks whether
+/// that came to pass.
+fn points(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if !basalt_failpoint::ARE_ON {
+        bail!("nobody can be stopped in this build: it lacks the feature failpoints");
+    }
+    let (mut wrong, mut missed) = (0, 0);
+    let wanted = Point::ALL.into_iter().filter(|point| arguments.point.is_none_or(|p| p == *point));
+    for point in wanted {
+        let (mut runs, mut sprung, mut broken) = (0, 0, Vec::new());
+        for hit in 1..=failpoints::hits(point) {
+            let sweep = Sweep {
+                scenarios: vec!["failpoints"],
+                seeds: arguments.seeds.clone().unwrap_or(1..3),
+                jobs: arguments.jobs,
+                arguments: vec![format!("--point={}", point.name()), format!("--hit={hit}")],
+                stop_at_first: false,
+            };
+            for tally in sweep.run(|run| broken.push((hit, run.seed, run.broken())))?.values() {
+                runs += tally.runs;
+                sprung += tally.sprung;
+            }
+        }
+        wrong += broken.len();
+        missed += usize::from(sprung == 0);
+        println!("{:24} {runs} runs, stopped in {sprung}, wrong {broken:?}", point.name());
+    }
+    println!("points: {wrong} wrong, {missed} never reached");
+    Ok(if wrong + missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 #[cfg(feature = "planted-bugs")]
 fn plant(rule: Rule) -> anyhow::Result<()> {
     basalt_planted::turn_off(rule);
@@ -225,6 +270,14 @@ fn rule(name: &str) -> Result<Rule, String> {
     Rule::ALL
         .into_iter()
         .find(|rule| rule.name() == name)
+        .ok_or_else(|| format!("one of {}", known()))
+}
+
+fn point(name: &str) -> Result<Point, String> {
+    let known = || Point::ALL.map(Point::name).join(", ");
+    Point::ALL
+        .into_iter()
+        .find(|point| point.name() == name)
         .ok_or_else(|| format!("one of {}", known()))
 }
 

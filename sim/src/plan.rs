@@ -20,6 +20,10 @@ pub const FAMILY_SECOND: &str = "second";
 /// Where clients look for the cluster in the coordinator.
 pub const CLIENT_PARENT: &str = "/hbase";
 
+/// Within the bound. Two clocks that are off by this much each drift apart by 47 ms in a lease of
+/// 750 ms and its margin; the margin is 50 ms.
+pub(crate) const DRIFT_PPM_MAX: u64 = 29_000;
+
 /// Where the records of the cluster are.
 pub(crate) const NODES_PARENT: &str = "/basalt";
 /// Where coordinators listen for clients.
@@ -46,6 +50,8 @@ pub struct Layout {
     pub regions: u32,
     /// The disks.
     pub syncs: Syncs,
+    /// From how many bytes on a log file is followed by another.
+    pub wal_roll_bytes: u64,
     /// By how many millionths a clock may run too fast or too slow.
     pub clock_drift_ppm: u64,
 }
@@ -69,6 +75,7 @@ impl Layout {
         region_servers: 3,
         regions: 6,
         syncs: Syncs::Honest,
+        wal_roll_bytes: 16 << 10,
         clock_drift_ppm: 0,
     };
 
@@ -191,7 +198,7 @@ impl Plan {
                 // A run has few seconds.
                 compaction_rest: Duration::from_millis(300),
             },
-            wal_roll_bytes: limits.wal_roll_bytes,
+            wal_roll_bytes: self.layout.wal_roll_bytes,
             wal_files_max: count(limits.wal_files_max),
             memstores_bytes_max: limits.memstores_bytes_max,
             block_cache_bytes: limits.block_cache_bytes,
@@ -236,7 +243,6 @@ fn table(regions: u32) -> anyhow::Result<DeclaredTable> {
 fn limits() -> RegionServerConfig {
     RegionServerConfig {
         flush_bytes: 8 << 10,
-        wal_roll_bytes: 16 << 10,
         block_cache_bytes: 1 << 20,
         ..RegionServerConfig::default()
     }

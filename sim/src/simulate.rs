@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use basalt_client::RegistryConfig;
 use basalt_cluster::Nodes;
+use basalt_failpoint::Point;
 use basalt_runtime::{Random, Seams};
 use basalt_zk::{Client, Options};
 use parking_lot::Mutex;
 
 use crate::cluster::Cluster;
 use crate::disk::Syncs;
-use crate::faults::{Fault, Victim};
-use crate::invariants::{Violation, check_newest_manifest, check_registered};
-use crate::plan::{CLIENT_PARENT, Layout, NODES_PARENT};
-use crate::scenarios::Scenario;
+use crate::faults::{Fault, Harm, Victim};
+use crate::invariants::{ACKNOWLEDGED_WRITES, Violation, check_newest_manifest, check_registered};
+use crate::plan::{CLIENT_PARENT, DRIFT_PPM_MAX, Layout, NODES_PARENT};
+use crate::scenarios::{Scenario, failpoints};
 use crate::seed::Seed;
 use crate::trace::Trace;
 use crate::witness::Witness;
@@ -29,9 +30,23 @@ const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// How many violations of one run are told.
 const VIOLATIONS_MAX: usize = 20;
 
+/// How a scenario is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// For how long is written at least.
+    pub load: Duration,
+    /// The disks.
+    pub syncs: Syncs,
+    /// Where a process is killed, and when it is there for which time, instead of what the scenario
+    /// does.
+    pub point: Option<(Point, u32)>,
+}
+
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// Who sprang the trap, if there was one.
+    pub sprung: Option<String>,
     /// What was done to whom.
     pub faults: Vec<String>,
     /// Writes and deletes that were acknowledged.
@@ -63,35 +78,44 @@ struct Simulation<'a> {
     cluster: Cluster,
     workload: Arc<Workload>,
     witness: &'a Witness,
-    /// Not begun yet, the first one last.
+    /// Not begun yet, in the order of their moments.
     coming: Vec<Fault>,
-    /// On whom, and until when.
-    lasting: Vec<(Fault, String)>,
+    /// On whom, and until when after the start.
+    lasting: Vec<Lasting>,
     told: Vec<String>,
     violations: Vec<Violation>,
 }
 
-/// Runs `scenario`, with at least `load` of writing.
+/// A fault that has begun.
+struct Lasting {
+    victim: String,
+    harm: Harm,
+    ends_at: Duration,
+}
+
+/// Runs `scenario`.
 ///
 /// # Errors
 /// The cluster did not come to serve, or could not be read at the end.
 pub fn simulate(
     seed: Seed,
     scenario: &Scenario,
-    load: Duration,
-    syncs: Syncs,
+    settings: Settings,
     trace: &Trace,
 ) -> anyhow::Result<Outcome> {
     let witness = Witness::default();
-    let layout = Layout { syncs, ..scenario.layout };
+    let layout = Layout { syncs: settings.syncs, ..scenario.layout };
     trace.with_log(&witness, || {
         let random = seed.random_for("scenario", 0);
         let cluster = Cluster::start(seed, layout, trace)?;
         let registry = registry(&cluster, &random);
         let config = WorkloadConfig { registry, regions: layout.regions };
         let workload = Arc::new(Workload::new(config, trace));
-        let mut coming = (scenario.faults)(&random, layout);
-        coming.sort_by_key(|fault| std::cmp::Reverse(fault.at));
+        let mut coming = match settings.point {
+            Some((point, hit)) => failpoints::kill_at(point, hit, &random, layout),
+            None => (scenario.faults)(&random, layout),
+        };
+        coming.sort_by_key(|fault| fault.at);
         let simulation = Simulation {
             cluster,
             workload,
@@ -101,7 +125,7 @@ pub fn simulate(
             told: Vec::new(),
             violations: Vec::new(),
         };
-        simulation.run(load)
+        simulation.run(settings.load)
     })
 }
 
@@ -113,32 +137,48 @@ impl Simulation<'_> {
         self.cluster.client("client", |seams| workload.run(seams));
         while !self.cluster.step()? {
             self.check_opened();
-            let Some(since) = self.workload.loading_since() else { continue };
-            let loaded = self.cluster.elapsed().saturating_sub(since);
-            self.begin_faults(loaded)?;
-            self.end_faults(loaded)?;
-            if self.coming.is_empty() && self.lasting.is_empty() && loaded >= load {
-                self.workload.calm_down(self.cluster.elapsed());
+            let now = self.cluster.elapsed();
+            let loading_since = self.workload.loading_since();
+            self.begin_faults(now, loading_since)?;
+            self.end_faults(now)?;
+            let Some(since) = loading_since else { continue };
+            let only_trapped = self.coming.iter().all(|fault| fault.victim.trap().is_some());
+            if only_trapped && self.lasting.is_empty() && now.saturating_sub(since) >= load {
+                self.witness.take_trap();
+                self.workload.calm_down(now);
             }
         }
         self.check_registered()?;
         Ok(self.outcome())
     }
 
-    fn begin_faults(&mut self, loaded: Duration) -> anyhow::Result<()> {
-        while let Some(fault) = self.coming.pop_if(|fault| fault.at <= loaded) {
+    fn begin_faults(&mut self, now: Duration, since: Option<Duration>) -> anyhow::Result<()> {
+        let loaded = since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let (witness, is_loading) = (self.witness, since.is_some());
+        let due = self.coming.extract_if(.., |fault| match fault.victim.trap() {
+            Some(trap) => {
+                if fault.at <= loaded {
+                    witness.set_trap(trap);
+                }
+                witness.trapped().is_some()
+            }
+            None => is_loading && fault.at <= loaded,
+        });
+        for fault in due.collect::<Vec<_>>() {
             let Some(victim) = self.victim(&fault.victim) else { continue };
             self.cluster.harm(&victim, fault.harm)?;
             self.told.push(format!("{victim} {} for {:?}", fault.harm, fault.lasts));
-            self.lasting.push((fault, victim));
+            let begun = if fault.victim.trap().is_some() { loaded } else { fault.at };
+            let ends_at = now + (begun + fault.lasts).saturating_sub(loaded);
+            self.lasting.push(Lasting { victim, harm: fault.harm, ends_at });
         }
         Ok(())
     }
 
-    fn end_faults(&mut self, loaded: Duration) -> anyhow::Result<()> {
-        let over = self.lasting.extract_if(.., |(fault, _)| fault.ends_at() <= loaded);
-        for (fault, victim) in over.collect::<Vec<_>>() {
-            self.cluster.heal(&victim, fault.harm)?;
+    fn end_faults(&mut self, now: Duration) -> anyhow::Result<()> {
+        let over = self.lasting.extract_if(.., |fault| fault.ends_at <= now);
+        for Lasting { victim, harm, .. } in over.collect::<Vec<_>>() {
+            self.cluster.heal(&victim, harm)?;
         }
         Ok(())
     }
@@ -149,6 +189,7 @@ impl Simulation<'_> {
             Victim::OwnerOf(region) => self.workload.seen().servers.get(region).cloned(),
             Victim::LastOpener => Some(self.witness.last_opener()?.to_string()),
             Victim::ActiveMaster => Some(self.witness.active_master()?.to_string()),
+            Victim::Springing(_) => Some(self.witness.trapped()?.to_string()),
         }
     }
 
@@ -190,8 +231,13 @@ impl Simulation<'_> {
         violations.extend(workload.rows().violations());
         violations.extend(self.witness.violations());
         violations.extend(seen.violations);
+        if self.cluster.plan().layout().clock_drift_ppm > DRIFT_PPM_MAX {
+            // Beyond the bound nothing else is asked.
+            violations.retain(|violation| violation.invariant == ACKNOWLEDGED_WRITES);
+        }
         violations.truncate(VIOLATIONS_MAX);
         Outcome {
+            sprung: self.witness.trapped().map(|process| process.to_string()),
             faults: self.told,
             acknowledged: workload.writes().count(),
             unknown: seen.unknown,

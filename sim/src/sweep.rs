@@ -46,6 +46,8 @@ pub struct Tally {
     pub runs: u64,
     /// Those that were found wrong.
     pub wrong: Vec<u64>,
+    /// Those in which a trap was sprung.
+    pub sprung: u64,
     /// The simulated time of all.
     pub simulated: Duration,
     /// Faults that were done.
@@ -141,6 +143,7 @@ impl Tally {
     fn add(&mut self, run: &Run) {
         let figure = |word| run.figure(word).unwrap_or_default();
         self.runs += 1;
+        self.sprung += u64::from(run.printed.contains("\nsprung "));
         self.simulated += Duration::from_secs_f64(figure("simulated "));
         self.faults += figure("faults ") as u64;
         self.acknowledged += figure("writes ") as u64;

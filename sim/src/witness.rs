@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_failpoint::answer;
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -12,6 +13,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::faults::Trap;
 use crate::invariants::{
     BelowTheCut, OneMaster, OneOwner, OneProcedureEnd, SequenceIds, Violation, check_replay,
 };
@@ -41,6 +43,8 @@ pub(crate) struct Told {
     pub(crate) cut: u64,
     pub(crate) took: Duration,
     pub(crate) id: u64,
+    /// Which failpoint was reached.
+    pub(crate) point: String,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +59,17 @@ struct Seen {
     last_opener: Option<Arc<str>>,
     /// Regions opened since they were last asked for, and under which epoch.
     opened: Vec<(String, u64)>,
+    trap: Option<SetTrap>,
     count: u64,
+}
+
+/// A trap that waits, or has sprung.
+#[derive(Debug)]
+struct SetTrap {
+    trap: Trap,
+    hits: u32,
+    /// Who sprang it.
+    process: Option<Arc<str>>,
 }
 
 /// The name of the process that a span is of.
@@ -92,9 +106,28 @@ impl Witness {
         std::mem::take(&mut self.0.lock().opened)
     }
 
+    /// Sets a trap, unless there is one.
+    pub(crate) fn set_trap(&self, trap: Trap) {
+        let set = || SetTrap { trap, hits: 0, process: None };
+        self.0.lock().trap.get_or_insert_with(set);
+    }
+
+    /// Takes the trap away, if it has not sprung.
+    pub(crate) fn take_trap(&self) {
+        self.0.lock().trap.take_if(|set| set.process.is_none());
+    }
+
+    /// The process that sprang the trap.
+    pub(crate) fn trapped(&self) -> Option<Arc<str>> {
+        self.0.lock().trap.as_ref()?.process.clone()
+    }
+
     fn take_in(&self, told: &Told) {
         let mut seen = self.0.lock();
         seen.count += 1;
+        if let Some(set) = &mut seen.trap {
+            set.take_in(told);
+        }
         match told.what.as_str() {
             "in charge" => seen.active_master = Some(Arc::clone(&told.process)),
             "opened" => {
@@ -113,6 +146,21 @@ impl Witness {
         ];
         let room = VIOLATIONS_MAX.saturating_sub(seen.violations.len());
         seen.violations.extend(found.into_iter().flatten().take(room));
+    }
+}
+
+// === impl SetTrap ===
+
+impl SetTrap {
+    fn take_in(&mut self, told: &Told) {
+        if told.point != self.trap.point.name() || self.process.is_some() {
+            return;
+        }
+        self.hits += 1;
+        if self.hits == self.trap.hit {
+            self.process = Some(Arc::clone(&told.process));
+            answer(self.trap.answer);
+        }
     }
 }
 
@@ -159,6 +207,7 @@ impl Visit for Told {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => value.clone_into(&mut self.what),
+            "point" => value.clone_into(&mut self.point),
             // A log is called `<server>.<number>`.
             "log" => value.rsplit('.').next().unwrap_or(value).clone_into(&mut self.log),
             _ => {}

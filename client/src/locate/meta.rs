@@ -20,6 +20,13 @@ pub(super) struct MetaServers {
     known: Mutex<Arc<[ServerName]>>,
 }
 
+/// A server that is being asked, and is forgotten unless it answers.
+struct Doubted<'a> {
+    servers: &'a MetaServers,
+    server: &'a ServerName,
+    has_answered: bool,
+}
+
 /// Which rows of the meta table are wanted.
 #[derive(Clone, Debug)]
 pub(crate) struct MetaRange {
@@ -35,12 +42,28 @@ const FIND: &str = "a server of the meta table";
 // === impl MetaServers ===
 
 impl MetaServers {
-    /// Asks `server` no more until the registry names it again. One that has gone without a word
-    /// costs the whole lookup's time, and a caller who has no more than that would never get to ask
-    /// the registry.
-    fn forget(&self, server: &ServerName) {
-        let mut known = self.known.lock();
-        *known = known.iter().filter(|one| *one != server).cloned().collect();
+    /// Asks `server` no more until the registry names it again, unless it answers. One that has gone
+    /// without a word costs a whole lookup's time, and a caller who has no more than that gives up
+    /// while it waits: then too, or nobody would ever get to ask the registry.
+    fn doubt<'a>(&'a self, server: &'a ServerName) -> Doubted<'a> {
+        Doubted { servers: self, server, has_answered: false }
+    }
+}
+
+// === impl Doubted ===
+
+impl Doubted<'_> {
+    fn answered(mut self) {
+        self.has_answered = true;
+    }
+}
+
+impl Drop for Doubted<'_> {
+    fn drop(&mut self) {
+        if !self.has_answered {
+            let mut known = self.servers.known.lock();
+            *known = known.iter().filter(|one| *one != self.server).cloned().collect();
+        }
     }
 }
 
@@ -144,12 +167,18 @@ impl Shared {
                 known = self.refresh_meta_servers().await?;
             }
             for server in known.iter() {
+                let doubted = servers.doubt(server);
                 match self.ask_meta_server(server, method, request).await {
-                    Ok((message, cells)) => return Ok((message, cells, server.clone())),
+                    Ok((message, cells)) => {
+                        doubted.answered();
+                        return Ok((message, cells, server.clone()));
+                    }
                     Err(error) if error.is_retried() => last = Some(error),
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        doubted.answered();
+                        return Err(error);
+                    }
                 }
-                servers.forget(server);
             }
         }
         let waited = self.config.lookup_timeout;
@@ -244,4 +273,21 @@ fn location_of(row: RegionRow) -> Option<RegionLocation> {
         open_sequence_id: open_sequence_id.unwrap_or(0),
         replicas: replicas.into_iter().map(|(replica, (server, _))| (replica, server)).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_forgotten_unless_it_answers() {
+        let names = ["a,1,1", "b,1,1"].map(|name| name.parse::<ServerName>().unwrap());
+        let servers = MetaServers::default();
+        *servers.known.lock() = names.clone().into();
+        servers.doubt(&names[0]).answered();
+        assert_eq!(servers.known.lock()[..], names);
+        // As where the caller gives up waiting.
+        drop(servers.doubt(&names[0]));
+        assert_eq!(servers.known.lock()[..], names[1..]);
+    }
 }

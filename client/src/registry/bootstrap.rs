@@ -85,12 +85,16 @@ impl BootstrapRegistry {
                 let connection = pool.get(&self.servers[index], Service::ClientMeta).await?;
                 connection.call_decoded(method, request, &[], wait).await
             });
+            // Before it is waited for: a caller who gives up meanwhile asks another one next time.
+            self.next.store(index + 1, Ordering::Relaxed);
             match asked.await {
-                Ok(Ok((response, _))) => return Ok(response),
+                Ok(Ok((response, _))) => {
+                    self.next.store(index, Ordering::Relaxed);
+                    return Ok(response);
+                }
                 Ok(Err(error)) => last = self.error(error),
                 Err(_) => last = self.error(format!("no answer within {wait:?}")),
             }
-            self.next.store(index + 1, Ordering::Relaxed);
         }
         Err(last)
     }

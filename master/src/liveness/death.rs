@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_failpoint::{Point, reached};
 use basalt_model::ServerName;
 use basalt_zk::Op;
 use basalt_zk::proto::ErrorCode;
@@ -80,6 +81,7 @@ impl Term {
             }
         }
         tracing::info!(%server, cause, "the death of a region server is committed");
+        reached(Point::DeathRecorded).await;
         self.views.bury(server.clone());
         self.orders.forget(server);
         let mut facts = self.facts.lock();

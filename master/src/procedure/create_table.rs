@@ -1,6 +1,7 @@
 //! Makes a table: its descriptor in the storage root, its regions' records, then serves it.
 
 use basalt_cluster::RegionRecord;
+use basalt_failpoint::{Point, reached};
 use basalt_model::{TableDescriptor, TableName, TableState, paths};
 use basalt_zk::Op;
 use bytes::Bytes;
@@ -24,9 +25,12 @@ pub(super) async fn run(
         return Err(StepError::NotYet(format!("the record of {table} is not seen yet")));
     };
     write_descriptor(&term.files, &known.record.descriptor).await?;
+    reached(Point::TableDescribed).await;
     let regions = regions_between(table, split_keys, region_id);
     term.create_regions(regions.into_iter().map(RegionRecord::new).collect()).await?;
+    reached(Point::TableRecorded).await;
     serve_table::serve_all(term, table).await?;
+    reached(Point::TableServed).await;
     Ok(vec![serve_table::write_state(term, table, TableState::Enabled)?])
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_failpoint::{Point, reached};
 use basalt_runtime::WITNESS;
 use basalt_zk::Op;
 
@@ -66,6 +67,7 @@ async fn advance(term: &Term, id: u64, work: &Work) -> Result<Vec<Op>, StepError
 
 async fn finish(term: &Term, id: u64, writes: Vec<Op>) -> Result<(), StepError> {
     let Some(procedure) = term.journal.get(id) else { return Ok(()) };
+    reached(Point::ProcedureDone).await;
     let finished =
         Procedure { updated_ms: term.clock.wall_ms(), outcome: Some(Outcome::Done), ..procedure };
     Ok(term.journal.update(&term.ledger, id, finished, writes).await?)

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use basalt_cluster::pb;
+use basalt_failpoint::{Point, reached};
 use basalt_fs::Seal;
 use basalt_model::{ServerName, paths};
 use basalt_planted::{Rule, is_off};
@@ -44,6 +45,7 @@ pub(super) async fn fence(
         return Ok(logs);
     }
     take_folder_away(&term.files, &recovery.server).await?;
+    reached(Point::FenceRenamed).await;
     let folder = paths::fenced_logs(&recovery.server);
     let deadline = lease_end(term, &recovery.server);
     let mut seals = Vec::new();
@@ -60,7 +62,9 @@ pub(super) async fn fence(
         let _ = tokio::time::timeout(PROOF_PAUSE, term.proved.notified()).await;
     };
     let logs = logs.into_iter().map(|(name, seal)| pb::SealedLog { name, cut: seal.length });
+    reached(Point::FenceSealed).await;
     let logs = commit_cuts(term, &recovery.server, logs.collect()).await?;
+    reached(Point::FenceRecorded).await;
     tell(&recovery.server, &logs);
     Ok(logs)
 }

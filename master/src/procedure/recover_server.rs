@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use basalt_cluster::catalog::SharedRegion;
+use basalt_failpoint::{Point, reached};
 use basalt_model::{RegionState, ServerName};
 use basalt_zk::Op;
 use prost::Message;
@@ -47,6 +48,7 @@ pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
         let (saved, opened) = tokio::join!(saved, term.open(regions));
         saved?;
         opened?;
+        reached(Point::AssignOpened).await;
     }
     wait_until_settled(term, &recovery).await?;
     let replay_ms = term.clock.wall_ms().saturating_sub(assigned_ms);
@@ -71,6 +73,7 @@ async fn recover(
     recovery.fence_ms = phase_ms();
     tell(recovery, "fenced");
     let findings = split::split(term, &recovery.server, &logs).await?;
+    reached(Point::SplitDone).await;
     recovery.split_ms = phase_ms();
     tell(recovery, "split");
     let regions = assign(term, &recovery.server, &findings.regions).await?;
@@ -116,7 +119,9 @@ async fn assign(
             term.views.until(SERVER_WAIT, has_taker).await;
             continue;
         }
+        reached(Point::AssignPlanned).await;
         let written = term.write_regions(plan.writes).await?;
+        reached(Point::AssignRecorded).await;
         let opening = |region: &SharedRegion| region.record.state == RegionState::Opening;
         given.extend(written.into_iter().filter(opening));
     }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use basalt_failpoint::{Point, reached};
 use basalt_model::paths;
 use basalt_storage::compaction::{Choice, CompactionPolicy};
 use basalt_storage::manifest::FileEntry;
@@ -73,12 +74,14 @@ impl Region {
         let scanners: Vec<_> = inputs.iter().map(|file| file.scanner(uncached)).collect();
         let cursor = MergeCursor::new([], scanners, basalt_model::SequenceId(u64::MAX));
         let merged = self.write_file(descriptor, cursor, rules, meta).await?;
+        reached(Point::CompactionWritten).await;
         let mut manifest = self.manifest.lock().await;
         let mut next = self.next_manifest(&manifest);
         let names: Vec<String> = inputs.iter().map(|file| file_name(file)).collect();
         let entries = next.families.entry(descriptor.name.clone()).or_default();
         replace(entries, &names, merged.as_ref().map(|merged| merged.entry.clone()));
         self.put_on_record(&mut manifest, next).await?;
+        reached(Point::CompactionRecorded).await;
         let bytes = merged.as_ref().map_or(0, |merged| merged.entry.length);
         let merged = merged.map(|merged| merged.file);
         self.swap(|state| state.with_compaction_done(family, inputs, merged));
@@ -111,6 +114,7 @@ impl Region {
             if let Err(error) = moved.await {
                 warn!(%error, region = %self.encoded_name, "a merged file is not archived");
             }
+            reached(Point::CompactionArchived).await;
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use basalt_failpoint::{Point, reached};
 use basalt_model::{CellKey, FamilyDescriptor, RegionEpoch, SequenceId, paths};
 use basalt_storage::manifest::{self, FileEntry, Manifest};
 use basalt_storage::memstore::Memstore;
@@ -45,6 +46,7 @@ impl Region {
     pub(crate) async fn flush(&self) -> Result<u64> {
         let mut turn = self.flush_turn.lock().await;
         let Some(flushed) = self.begin_flush() else { return Ok(0) };
+        reached(Point::FlushBegun).await;
         if !turn.has_tidied {
             self.remove_leftovers().await?;
             turn.has_tidied = true;
@@ -67,6 +69,7 @@ impl Region {
                 entries.insert(descriptor.name.clone(), new.entry);
             }
         }
+        reached(Point::FlushWritten).await;
         let bytes = entries.values().map(|entry| entry.length).sum();
         self.commit_flush(flushed, &files, entries).await?;
         info!(region = %self.encoded_name, up_to = %flushed, files = files.len(), bytes, "flushed");
@@ -120,6 +123,7 @@ impl Region {
             next.families.entry(family).or_default().push(entry);
         }
         self.put_on_record(&mut manifest, next).await?;
+        reached(Point::FlushRecorded).await;
         self.swap(|state| state.with_flush_done(files));
         self.order.lock().flushing = None;
         self.shared.wal.flushed(self.encoded_name, flushed);

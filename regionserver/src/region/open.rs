@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use basalt_cluster::RegionRecord;
+use basalt_failpoint::{Point, reached};
 use basalt_model::{SequenceId, TableDescriptor, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::WITNESS;
@@ -71,6 +72,7 @@ impl Region {
         let encoded_name = info.encoded_name();
         // From here on, what an earlier owner still writes is not seen.
         let manifest = take_over(&shared, request).await?;
+        reached(Point::OpenTakenOver).await;
         let mut nonces = Nonces::default();
         manifest.nonces.iter().cloned().for_each(|entry| nonces.insert(entry));
         let mut state = RegionState::empty(&request.table);

@@ -31,7 +31,17 @@ enum Step {
 
 struct Action {
     index: Option<u32>,
+    /// Of a put or a delete too.
+    nonce: Option<u64>,
     step: Result<Step>,
+}
+
+/// Actions of one row that are done as one.
+#[derive(Default)]
+struct AtomicActions {
+    row: Option<Bytes>,
+    mutations: RowMutations,
+    indexes: Vec<Option<u32>>,
 }
 
 /// The actions of one region.
@@ -157,22 +167,8 @@ async fn run_atomic(
     actions: Vec<Action>,
     group: Option<u64>,
 ) -> Result<RegionDone> {
-    let mut row = RowMutations::default();
-    let mut indexes = Vec::with_capacity(actions.len());
-    let mut first_row = None;
-    for (position, action) in (0..).zip(actions) {
-        match action.step? {
-            Step::Get(_) => {
-                return Err(Exception::bad_request("an atomic action cannot hold a get"));
-            }
-            Step::Mutation(decoded) => {
-                first_row.get_or_insert_with(|| decoded.row().clone());
-                row.add(decoded);
-                // The mutations of one row are told apart by their places.
-                indexes.push(action.index.or(Some(position)));
-            }
-        }
-    }
+    let AtomicActions { row: first_row, mutations: row, indexes } =
+        AtomicActions::gather(actions, condition.is_some())?;
     let Some(first_row) = first_row else {
         return Ok(RegionDone::Each { outcomes: Vec::new(), processed: Some(false) });
     };
@@ -212,7 +208,30 @@ fn take_action(action: pb::Action, beside: &mut CellsBeside) -> Action {
         (None, Some(get)) => Ok(Step::Get(get)),
         (None, None) => Err(Exception::bad_request("an action needs a get or a mutation")),
     };
-    Action { index: action.index, step }
+    let nonce = action.mutation.and_then(|mutation| mutation.nonce).filter(|nonce| *nonce != 0);
+    Action { index: action.index, nonce, step }
+}
+
+// === impl AtomicActions ===
+
+impl AtomicActions {
+    fn gather(actions: Vec<Action>, is_conditional: bool) -> Result<Self> {
+        let mut gathered = Self::default();
+        for (position, action) in (0..).zip(actions) {
+            let Step::Mutation(decoded) = action.step? else {
+                return Err(Exception::bad_request("an atomic action cannot hold a get"));
+            };
+            gathered.row.get_or_insert_with(|| decoded.row().clone());
+            if is_conditional {
+                // Repeated, their condition would find what they did themselves.
+                gathered.mutations.nonce = gathered.mutations.nonce.or(action.nonce);
+            }
+            gathered.mutations.add(decoded);
+            // The mutations of one row are told apart by their places.
+            gathered.indexes.push(action.index.or(Some(position)));
+        }
+        Ok(gathered)
+    }
 }
 
 // === impl Run ===
@@ -291,5 +310,35 @@ impl Done {
             Self::Failed(exception) => message.exception = Some(exception.to_name_bytes()),
         }
         message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn action_of_put(nonce: u64) -> Action {
+        let mutation = pb::MutationProto {
+            row: Some(Bytes::from_static(b"r")),
+            mutate_type: Some(pb::mutation_proto::MutationType::Put.into()),
+            nonce: Some(nonce),
+            ..pb::MutationProto::default()
+        };
+        let action = pb::Action { mutation: Some(mutation), ..pb::Action::default() };
+        take_action(action, &mut Vec::new().into_iter())
+    }
+
+    #[test]
+    fn a_conditional_put_in_a_batch_keeps_its_nonce() {
+        let gather = |nonces: [u64; 2], is_conditional| {
+            let actions = nonces.map(action_of_put).into();
+            let gathered = AtomicActions::gather(actions, is_conditional).unwrap();
+            assert_eq!(gathered.indexes, [Some(0), Some(1)]);
+            gathered.mutations.nonce
+        };
+        assert_eq!(gather([5, 6], true), Some(5));
+        assert_eq!(gather([0, 6], true), Some(6));
+        assert_eq!(gather([0, 0], true), None, "zero is none");
+        assert_eq!(gather([5, 6], false), None, "repeated, it writes the same again");
     }
 }

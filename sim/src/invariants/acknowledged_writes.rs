@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 
 use super::Violation;
 
-const INVARIANT: &str = "acknowledged writes are there";
+/// Its name.
+pub(crate) const ACKNOWLEDGED_WRITES: &str = "acknowledged writes are there";
 
 /// Every write that was acknowledged.
 #[derive(Debug, Default)]
@@ -58,7 +59,7 @@ impl AcknowledgedWrites {
         let found = found.map_or_else(|| "nothing".to_owned(), text);
         let row = text(row);
         let seen = format!("row {row}: {written} was acknowledged, but a read found {found}");
-        ledger.violations.push(Violation::new(INVARIANT, seen));
+        ledger.violations.push(Violation::new(ACKNOWLEDGED_WRITES, seen));
     }
 
     /// Compares all rows with what was read of the whole table.

@@ -16,6 +16,7 @@ mod whole_rows;
 
 use std::fmt;
 
+pub(crate) use acknowledged_writes::ACKNOWLEDGED_WRITES;
 pub use acknowledged_writes::AcknowledgedWrites;
 pub(crate) use below_the_cut::BelowTheCut;
 pub(crate) use newest_manifest::check_newest_manifest;

@@ -1,33 +1,47 @@
-//! An opening takes so long that the region is given to another server meanwhile: the opener's disk
-//! is frozen, and a new master orders again.
+//! A server that opens a region is declared dead, does not hear of it, and says OPEN when the region
+//! has another owner already.
+//!
+//! Its replay is slow, its connections with the masters are reset, and its link to the coordinator
+//! is cut: what it writes there is held, and arrives with the link, before its session has ended.
 
+use std::time::Duration;
+
+use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms, owner};
-use crate::faults::{Fault, Harm, Victim};
-use crate::plan::{self, Layout};
+use crate::faults::{Fault, Harm, Peers, Trap, Victim, Way};
+use crate::plan::Layout;
 
 pub(super) const LATE_OPEN: Scenario = Scenario {
     name: "late-open",
-    about: "openers hang on their disks while the master that ordered it is replaced",
+    about: "what a dead opener wrote arrives when the region has its next owner",
     layout: Layout { region_servers: 4, ..Layout::SMALL },
     faults: late_open,
 };
 
+/// For how long the opener is deaf and mute: past the lease and its margin (800 ms), so that another
+/// has opened the region, and less than the session (1.5 s).
+const CUT_MS: std::ops::Range<u64> = 880..1_200;
+/// For how long it replays: less than that.
+const REPLAY_MS: std::ops::Range<u64> = 20..800;
+
 fn late_open(random: &Random, layout: Layout) -> Vec<Fault> {
     let at = ms(random, 300..900);
-    let mut faults = vec![kill(owner(random, layout), at, ms(random, 2_000..4_000))];
-    // Two of the survivors at most: the others must be able to open what is taken from them.
-    let first = random.in_range(0..layout.region_servers);
-    for number in [first, first + 1] {
-        faults.push(Fault {
-            at: at + ms(random, 5..120),
-            lasts: ms(random, 300..2_000),
-            victim: Victim::Named(plan::region_server(number % layout.region_servers)),
-            harm: Harm::FreezeDisk,
-        });
-    }
-    let later = at + ms(random, 60..500);
-    faults.push(kill(Victim::ActiveMaster, later, ms(random, 500..2_000)));
-    faults
+    let hit = 1 + u32::try_from(random.in_range(0..2)).unwrap_or(0);
+    let answer = Answer::Wait(ms(random, REPLAY_MS));
+    let opener = Victim::Springing(Trap { point: Point::OpenReplayed, hit, answer });
+    let cut = Fault {
+        at,
+        lasts: ms(random, CUT_MS),
+        victim: opener.clone(),
+        harm: Harm::Cut(Way::Both, Peers::Coordinators),
+    };
+    let refused = Fault {
+        at,
+        lasts: cut.lasts + Duration::from_millis(500),
+        victim: opener,
+        harm: Harm::Refuse(Peers::Masters),
+    };
+    vec![kill(owner(random, layout), at, ms(random, 2_000..4_000)), cut, refused]
 }

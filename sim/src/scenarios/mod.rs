@@ -5,7 +5,9 @@ mod chaos;
 mod clock_drift;
 mod coordinator;
 mod disk;
+pub mod failpoints;
 mod late_open;
+mod lost_answers;
 mod master;
 mod partition;
 mod pause;
@@ -36,7 +38,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 22] = [
+pub const SCENARIOS: [Scenario; 25] = [
     region_server::CRASH,
     region_server::TWO_CRASHES,
     region_server::RECOVERER_CRASH,
@@ -53,9 +55,12 @@ pub const SCENARIOS: [Scenario; 22] = [
     slow_links::SLOW_LINKS,
     disk::DISK_FAULTS,
     clock_drift::CLOCK_DRIFT,
+    clock_drift::BEYOND_BOUND,
     wrong_hint::WRONG_HINT,
     wrong_hint::UNAWARE,
     late_open::LATE_OPEN,
+    lost_answers::LOST_ANSWERS,
+    failpoints::FAILPOINTS,
     zombie_append::ZOMBIE_APPEND,
     whole_cluster::CRASH,
     chaos::CHAOS,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_failpoint::{Point, reached};
 use basalt_fs::{AppendFile, Durable, SharedFileSystem};
 use basalt_model::{ServerName, paths};
 use basalt_planted::{Rule, is_off};
@@ -168,7 +169,7 @@ impl Writer {
             let Work { batch, roll, close } = match self.next_event().await {
                 Event::Work(work) => work,
                 Event::Settled(Ok(())) => {
-                    self.settle_oldest();
+                    self.settle_oldest().await;
                     continue;
                 }
                 Event::Settled(Err(error)) => {
@@ -219,6 +220,7 @@ impl Writer {
         let end = self.current.file.length() + bytes.len() as u64;
         // Before the write: nobody may flush an edit away that the ledger does not know yet.
         self.shared.ledger.lock().record(number, end, &batch.touched);
+        reached(Point::LogAppend).await;
         let started = self.maker.clock.boot_time();
         let deadline = Instant::now() + self.maker.write_timeout;
         let path = self.current.path.clone();
@@ -236,7 +238,7 @@ impl Writer {
         // What is durable already is not waited for.
         while let Some(settled) = self.oldest_settled().now_or_never() {
             match settled {
-                Ok(()) => self.settle_oldest(),
+                Ok(()) => self.settle_oldest().await,
                 Err(error) => self.replace_file(error).await?,
             }
         }
@@ -249,7 +251,7 @@ impl Writer {
     }
 
     /// Tells those who wait for the oldest batch in flight that it is durable.
-    fn settle_oldest(&mut self) {
+    async fn settle_oldest(&mut self) {
         let Some(InFlight { batch, bytes, end, started, .. }) = self.in_flight.pop_front() else {
             return;
         };
@@ -270,6 +272,7 @@ impl Writer {
             let number = self.current.number;
             trace!(target: WITNESS, %server, log = number, end, %region, sequence_id, "durable");
         }
+        reached(Point::LogSynced).await;
         self.shared.queue.settle(&batch);
     }
 
@@ -277,7 +280,7 @@ impl Writer {
     async fn settle_all(&mut self) -> Result<()> {
         while !self.in_flight.is_empty() {
             match self.oldest_settled().await {
-                Ok(()) => self.settle_oldest(),
+                Ok(()) => self.settle_oldest().await,
                 Err(error) => self.replace_file(error).await?,
             }
         }
@@ -306,6 +309,7 @@ impl Writer {
     /// Begins the next file, then lets go of this one. Where a failed file can be replaced, one that
     /// cannot be begun is no failure: the full one is not at its end yet.
     async fn roll(&mut self, is_asked: bool) -> Result<()> {
+        reached(Point::LogRoll).await;
         self.settle_all().await?;
         self.write_mark().await?;
         let may_wait = !is_asked && self.maker.files.failed_files_are_replaced();
@@ -332,6 +336,7 @@ impl Writer {
         let next = self.maker.make(number).await?;
         self.shared.ledger.lock().open_file(number, next.path.clone());
         // The old file is dropped: no edit waits until it is closed.
+        reached(Point::LogRolled).await;
         self.current = next;
         self.no_roll_before = None;
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use basalt_failpoint::{Point, reached};
 use basalt_fs::SharedFileSystem;
 use basalt_model::EncodedRegionName;
 use basalt_planted::{Rule, is_off};
@@ -35,6 +36,7 @@ pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Resu
     if let Some(directory) = read_existing(files, log, cut).await? {
         return Ok(directory.into_summary());
     }
+    reached(Point::SplitBegun).await;
     let mut reader = RecordReader::open(files, log, cut).await?;
     let builders = gather(&mut reader).await?;
     let end = reader.tail().map_or(cut, |tail| tail.end);
@@ -45,6 +47,7 @@ pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Resu
         Err(error) if error.is_already_exists() => {}
         written => written?,
     }
+    reached(Point::SplitIndexed).await;
     Ok(PartsSummary { cut, end, parts: parts.into_iter().map(|(summary, _)| summary).collect() })
 }
 

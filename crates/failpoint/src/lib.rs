@@ -1,0 +1,213 @@
+//! Failpoints, for tests only: named steps of what must survive a crash at any moment.
+//!
+//! The code says that it has [`reached`] a point, as an event of target `witness`. Whoever listens
+//! may [`answer`] while the event is told: then the task that told it stops there for good, as if
+//! its process had died, or waits. A release build without the feature `failpoints` has no points.
+
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+use std::cell::Cell;
+use std::time::Duration;
+
+/// A step at which a test may stop a process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Point {
+    /// A batch is about to be appended to the log.
+    LogAppend,
+    /// A batch is durable, and nobody has been told.
+    LogSynced,
+    /// The log is about to begin another file.
+    LogRoll,
+    /// The next file is there, and the old one is still open.
+    LogRolled,
+    /// The memstores have been swapped.
+    FlushBegun,
+    /// A store file lies in its place, and no manifest names it.
+    FlushWritten,
+    /// The manifest names what was flushed; logs are still kept for it.
+    FlushRecorded,
+    /// The region's record names no sealed log any more.
+    FlushReleased,
+    /// The merged file lies in its place, and no manifest names it.
+    CompactionWritten,
+    /// The manifest names the merged file; its inputs are still there.
+    CompactionRecorded,
+    /// Some inputs have been archived.
+    CompactionArchived,
+    /// A death and its procedure are on record.
+    DeathRecorded,
+    /// The dead server's folder has been renamed.
+    FenceRenamed,
+    /// The lengths of its logs are final, and not on record.
+    FenceSealed,
+    /// The cuts are on record.
+    FenceRecorded,
+    /// A region server is about to index a sealed log.
+    SplitBegun,
+    /// The index lies beside the log; the master has not heard of it.
+    SplitIndexed,
+    /// All logs have been split.
+    SplitDone,
+    /// Regions are about to be given to new owners.
+    AssignPlanned,
+    /// The regions' records name their new owners, who have not been told.
+    AssignRecorded,
+    /// The regions have been opened; the procedure is not finished.
+    AssignOpened,
+    /// The manifest lies under the epoch of the opener.
+    OpenTakenOver,
+    /// The logs have been replayed; the record still says OPENING.
+    OpenReplayed,
+    /// The record says OPEN; the region is not in service.
+    OpenRecorded,
+    /// The descriptor of a new table is on disk.
+    TableDescribed,
+    /// The records of its regions are there.
+    TableRecorded,
+    /// Its regions are open; the table is not enabled.
+    TableServed,
+    /// A procedure is done, and not finished on record.
+    ProcedureDone,
+    /// A transaction of the master is committed, and the master does not know yet.
+    LedgerCommitted,
+}
+
+/// What the task that reached a point does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// It stops there: its process is about to be killed.
+    Stop,
+    /// It waits for so long.
+    Wait(Duration),
+}
+
+/// Whether this build has failpoints.
+pub const ARE_ON: bool = cfg!(any(debug_assertions, feature = "failpoints"));
+
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+thread_local! {
+    static ANSWER: Cell<Option<Answer>> = const { Cell::new(None) };
+}
+
+/// Says what becomes of the task whose event is being told on this thread.
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+pub fn answer(answer: Answer) {
+    ANSWER.set(Some(answer));
+}
+
+/// No point is ever told of in this build.
+#[cfg(not(any(debug_assertions, feature = "failpoints")))]
+pub fn answer(_answer: Answer) {}
+
+/// `point` is reached.
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+pub async fn reached(point: Point) {
+    tracing::trace!(target: basalt_runtime::WITNESS, point = point.name(), "reached");
+    match ANSWER.take() {
+        None => {}
+        Some(Answer::Stop) => std::future::pending().await,
+        Some(Answer::Wait(time)) => tokio::time::sleep(time).await,
+    }
+}
+
+/// `point` is reached; nobody can stop there in this build.
+#[cfg(not(any(debug_assertions, feature = "failpoints")))]
+#[inline(always)]
+pub async fn reached(_point: Point) {}
+
+// === impl Point ===
+
+impl Point {
+    /// All of them.
+    pub const ALL: [Self; 29] = [
+        Self::LogAppend,
+        Self::LogSynced,
+        Self::LogRoll,
+        Self::LogRolled,
+        Self::FlushBegun,
+        Self::FlushWritten,
+        Self::FlushRecorded,
+        Self::FlushReleased,
+        Self::CompactionWritten,
+        Self::CompactionRecorded,
+        Self::CompactionArchived,
+        Self::DeathRecorded,
+        Self::FenceRenamed,
+        Self::FenceSealed,
+        Self::FenceRecorded,
+        Self::SplitBegun,
+        Self::SplitIndexed,
+        Self::SplitDone,
+        Self::AssignPlanned,
+        Self::AssignRecorded,
+        Self::AssignOpened,
+        Self::OpenTakenOver,
+        Self::OpenReplayed,
+        Self::OpenRecorded,
+        Self::TableDescribed,
+        Self::TableRecorded,
+        Self::TableServed,
+        Self::ProcedureDone,
+        Self::LedgerCommitted,
+    ];
+
+    /// As commands name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LogAppend => "log-append",
+            Self::LogSynced => "log-synced",
+            Self::LogRoll => "log-roll",
+            Self::LogRolled => "log-rolled",
+            Self::FlushBegun => "flush-begun",
+            Self::FlushWritten => "flush-written",
+            Self::FlushRecorded => "flush-recorded",
+            Self::FlushReleased => "flush-released",
+            Self::CompactionWritten => "compaction-written",
+            Self::CompactionRecorded => "compaction-recorded",
+            Self::CompactionArchived => "compaction-archived",
+            Self::DeathRecorded => "death-recorded",
+            Self::FenceRenamed => "fence-renamed",
+            Self::FenceSealed => "fence-sealed",
+            Self::FenceRecorded => "fence-recorded",
+            Self::SplitBegun => "split-begun",
+            Self::SplitIndexed => "split-indexed",
+            Self::SplitDone => "split-done",
+            Self::AssignPlanned => "assign-planned",
+            Self::AssignRecorded => "assign-recorded",
+            Self::AssignOpened => "assign-opened",
+            Self::OpenTakenOver => "open-taken-over",
+            Self::OpenReplayed => "open-replayed",
+            Self::OpenRecorded => "open-recorded",
+            Self::TableDescribed => "table-described",
+            Self::TableRecorded => "table-recorded",
+            Self::TableServed => "table-served",
+            Self::ProcedureDone => "procedure-done",
+            Self::LedgerCommitted => "ledger-committed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    #[test]
+    fn each_point_has_a_name_of_its_own() {
+        let names: BTreeSet<&str> = Point::ALL.iter().map(|point| point.name()).collect();
+        assert_eq!(names.len(), Point::ALL.len());
+    }
+
+    #[test]
+    fn a_point_is_passed_unless_somebody_answers() {
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(pin!(reached(Point::LogSynced)).poll(&mut context).is_ready());
+        if ARE_ON {
+            answer(Answer::Stop);
+            assert!(pin!(reached(Point::LogSynced)).poll(&mut context).is_pending());
+            assert!(pin!(reached(Point::LogSynced)).poll(&mut context).is_ready(), "once");
+        }
+    }
+}

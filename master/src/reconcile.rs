@@ -33,7 +33,18 @@ struct Known {
     recovering: BTreeSet<ServerName>,
     claimed: BTreeSet<EncodedRegionName>,
     draining: BTreeSet<ServerName>,
-    may_balance: bool,
+    /// The balancer is on, and it is its time.
+    is_time_to_balance: bool,
+}
+
+// === impl Known ===
+
+impl Known {
+    /// Whether regions may be evened out. A region on its way counts for neither server: who looked
+    /// meanwhile would send others after it.
+    fn may_balance(&self) -> bool {
+        self.is_time_to_balance && self.recovering.is_empty() && self.claimed.is_empty()
+    }
 }
 
 /// What is to be done.
@@ -120,7 +131,7 @@ fn known(term: &Term, is_time_to_balance: bool) -> Known {
     let draining = term.draining();
     let facts = term.facts.lock();
     Known {
-        may_balance: is_time_to_balance && recovering.is_empty() && !facts.balancer_off,
+        is_time_to_balance: is_time_to_balance && !facts.balancer_off,
         seen: facts.seen.keys().cloned().collect(),
         recovering: recovering.into_iter().chain(facts.dying.iter().cloned()).collect(),
         claimed,
@@ -174,7 +185,7 @@ fn decide(view: &View, known: &Known) -> Decisions {
     for server in known.draining.iter().filter(|server| view.lives(server)) {
         decisions.moves.extend(balancer::empty(view, server, &known.draining));
     }
-    if known.may_balance && decisions.recover.is_empty() && decisions.moves.is_empty() {
+    if known.may_balance() && decisions.recover.is_empty() && decisions.moves.is_empty() {
         decisions.moves = balancer::even_out(view, &known.draining, BALANCE_MOVES_MAX);
     }
     decisions.moves.retain(|one| !known.claimed.contains(&one.region));
@@ -234,7 +245,7 @@ impl Term {
     /// `None` if it may not.
     pub(crate) fn balance(self: &Arc<Self>, is_dry_run: bool) -> Option<u32> {
         let known = known(self, true);
-        if !known.may_balance {
+        if !known.may_balance() {
             return None;
         }
         let view = self.views.now();
@@ -291,7 +302,7 @@ mod tests {
     #[test]
     fn a_quiet_cluster_is_left_alone() {
         let mut known = known(&["a", "b"]);
-        known.may_balance = true;
+        known.is_time_to_balance = true;
         assert_eq!(decide(&view(&["a", "b"], 7), &known), Decisions::default());
     }
 
@@ -304,7 +315,7 @@ mod tests {
         assert_eq!(decide(&view, &known(&[])).recover, [server("a")]);
         let mut known = known(&["a"]);
         known.recovering.insert(server("a"));
-        known.may_balance = true;
+        known.is_time_to_balance = true;
         assert_eq!(decide(&view, &known), Decisions::default());
     }
 
@@ -345,7 +356,7 @@ mod tests {
     fn a_draining_server_is_emptied_and_not_filled_again() {
         let mut known = known(&["a", "b"]);
         known.draining.insert(server("a"));
-        known.may_balance = true;
+        known.is_time_to_balance = true;
         let moves = decide(&view(&["a", "b"], 4), &known).moves;
         assert_eq!(moves.len(), 2);
         assert!(moves.iter().all(|one| one.destination == server("b")));
@@ -361,12 +372,23 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_balanced_while_a_region_is_on_its_way() {
+        let mut view = view(&["a", "b"], 9);
+        view.servers.insert(server("d"), Default::default());
+        let mut known = known(&[]);
+        known.is_time_to_balance = true;
+        assert_ne!(decide(&view, &known).moves, []);
+        known.claimed = view.regions.keys().take(1).copied().collect();
+        assert_eq!(decide(&view, &known).moves, []);
+    }
+
+    #[test]
     fn nothing_is_balanced_while_a_server_is_to_be_recovered() {
         let mut view = view(&["a", "b", "c"], 9);
         view.servers.remove(&server("a"));
         view.servers.insert(server("d"), Default::default());
         let mut known = known(&[]);
-        known.may_balance = true;
+        known.is_time_to_balance = true;
         assert_eq!(decide(&view, &known).moves, []);
     }
 }

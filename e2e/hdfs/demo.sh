@@ -40,9 +40,10 @@ sys.exit(p50 > bars[0] or worst > bars[1])
 PYTHON
 }
 
-# The DataNodes take turns with the region servers, and are back before the next strike.
+# The DataNodes take turns with the region servers, and are back before the next strike; logs that
+# were begun on two of them meanwhile have been followed by others (see docs/hdfs.md, What is missing).
 strike='"$E2E_HDFS/node.sh" kill $((STRIKE % DATA_NODES + 1))'
-mend='"$E2E_HDFS/node.sh" start $((STRIKE % DATA_NODES + 1))'
+mend='"$E2E_HDFS/node.sh" start $((STRIKE % DATA_NODES + 1)); sleep 25'
 export E2E_HDFS DATA_NODES
 for case in "${@:-kill}"; do
   case $case in

@@ -21,11 +21,9 @@ pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<
     let RoleContext { file, instance, seams, shutdown } = context;
     health::serve(&seams.network, file.settings.server.web_listen).await?;
     let timers = file.timers()?;
-    let opening = storage::open(&file.settings.server.storage, &timers, &seams);
-    let files = tokio::select! {
-        biased;
-        () = shutdown.cancelled() => return Ok(()),
-        opened = opening => opened?,
+    let storage = &file.settings.server.storage;
+    let Some(files) = storage::open(storage, &timers, &seams, &shutdown).await? else {
+        return Ok(());
     };
     let lease = file.settings.lease.as_ref();
     let (gate, keeping) = master_lease::keep(lease, &file.process, &timers, &seams).await;

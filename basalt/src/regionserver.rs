@@ -16,11 +16,9 @@ pub(crate) async fn run(context: RoleContext<RegionServerSettings>) -> anyhow::R
     let RoleContext { file, instance, seams, shutdown } = context;
     health::serve(&seams.network, file.settings.server.web_listen).await?;
     let timers = file.timers()?;
-    let opening = storage::open(&file.settings.server.storage, &timers, &seams);
-    let files = tokio::select! {
-        biased;
-        () = shutdown.cancelled() => return Ok(()),
-        opened = opening => opened?,
+    let storage = &file.settings.server.storage;
+    let Some(files) = storage::open(storage, &timers, &seams, &shutdown).await? else {
+        return Ok(());
     };
     let mut config = config(&file, instance)?;
     let (ready, is_ready) = oneshot::channel();

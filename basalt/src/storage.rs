@@ -13,7 +13,7 @@ use basalt_api::Timers;
 use basalt_api::timers::{HdfsDeviation, HdfsServer};
 use basalt_fs::{LocalFileSystem, SharedFileSystem};
 use basalt_hdfs::{Configuration, HdfsConfig, HdfsFileSystem, ServerKind};
-use basalt_runtime::Seams;
+use basalt_runtime::{Seams, Shutdown};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How often it is said that it is still waited for.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
-/// Opens the storage, and waits for as long as it is away.
+/// Opens the storage, and waits for as long as it is away; `None` if it is time to stop meanwhile.
 ///
 /// # Errors
 /// It cannot be used as it is written.
@@ -33,16 +33,22 @@ pub(crate) async fn open(
     settings: &StorageSettings,
     timers: &Timers,
     seams: &Seams,
-) -> anyhow::Result<SharedFileSystem> {
-    match settings {
-        StorageSettings::Folder(folder) => Ok(Arc::new(LocalFileSystem::open(folder)?)),
-        StorageSettings::Hdfs(hdfs) => {
-            let files = hdfs_files(hdfs, timers, seams)?;
-            wait_until_there(&files, hdfs, |reason| warn!("waiting for HDFS: {reason}")).await?;
-            info!(conf = %hdfs.conf.display(), root = %hdfs.root.display(), "HDFS is there");
-            Ok(Arc::new(files))
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<SharedFileSystem>> {
+    let hdfs = match settings {
+        StorageSettings::Folder(folder) => {
+            return Ok(Some(Arc::new(LocalFileSystem::open(folder)?)));
         }
+        StorageSettings::Hdfs(hdfs) => hdfs,
+    };
+    let files = hdfs_files(hdfs, timers, seams)?;
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(None),
+        there = wait_until_there(&files, hdfs, |why| warn!("waiting for HDFS: {why}")) => there?,
     }
+    info!(conf = %hdfs.conf.display(), root = %hdfs.root.display(), "HDFS is there");
+    Ok(Some(Arc::new(files)))
 }
 
 /// The files of `hdfs`; nobody is asked yet.
@@ -200,7 +206,8 @@ mod tests {
         let target = Timespan::from_ms(3000);
         let timers = Timers::derive(target, &TimerOverrides::default()).unwrap();
         let settings = StorageSettings::Hdfs(hdfs);
-        let error = open(&settings, &timers, &Seams::system()).await.err().unwrap();
+        let error =
+            open(&settings, &timers, &Seams::system(), &Shutdown::new()).await.err().unwrap();
         assert!(format!("{error:#}").contains("/nowhere/core-site.xml"), "{error:#}");
     }
 }

@@ -77,14 +77,15 @@ pub(crate) async fn run(term: Arc<Term>) {
         }
         let view = term.views.now();
         hold_streams(&term, &view, &mut streams);
+        let mut known = known(&term);
         let takers_now: BTreeSet<ServerName> =
-            balancer::takers(&view, &term.draining()).map(|(name, _)| name.clone()).collect();
+            balancer::takers(&view, &known.draining).map(|(name, _)| name.clone()).collect();
         if takers_now != takers {
             (takers, takers_since) = (takers_now, Instant::now());
         }
         let is_time = balanced_at.elapsed() >= term.timers.balance_interval
             && takers_since.elapsed() >= term.timers.balance_rest;
-        let known = known(&term, is_time);
+        known.is_time_to_balance &= is_time;
         metrics::tell(&view, known.recovering.len());
         if is_time {
             balanced_at = Instant::now();
@@ -125,13 +126,13 @@ fn hold_streams(term: &Arc<Term>, view: &View, streams: &mut BTreeSet<ServerName
     }
 }
 
-fn known(term: &Term, is_time_to_balance: bool) -> Known {
+fn known(term: &Term) -> Known {
     let recovering: BTreeSet<ServerName> = term.journal.recovering().into_keys().collect();
     let claimed = term.claims.all();
     let draining = term.draining();
     let facts = term.facts.lock();
     Known {
-        is_time_to_balance: is_time_to_balance && !facts.balancer_off,
+        is_time_to_balance: !facts.balancer_off,
         seen: facts.seen.keys().cloned().collect(),
         recovering: recovering.into_iter().chain(facts.dying.iter().cloned()).collect(),
         claimed,
@@ -244,7 +245,7 @@ impl Term {
     /// Evens out the regions now, as far as the balancer may. Gives how many moves that takes, or
     /// `None` if it may not.
     pub(crate) fn balance(self: &Arc<Self>, is_dry_run: bool) -> Option<u32> {
-        let known = known(self, true);
+        let known = known(self);
         if !known.may_balance() {
             return None;
         }

@@ -65,6 +65,8 @@ const PACE: Duration = Duration::from_millis(20);
 const NODES_MAX: usize = 8_000_000;
 /// What follows a region's first row in the rows of its nodes.
 const MARK: &str = "list-";
+/// The end of the rows that begin so.
+const END: &str = "list.";
 /// The node that the writer made before, and one that any writer made.
 const PREVIOUS: &[u8] = b"previous";
 const OTHER: &[u8] = b"other";
@@ -124,9 +126,6 @@ impl LinkedList {
         Ok(audit(&nodes, present, &references))
     }
 }
-
-/// The end of the rows that begin with [`MARK`].
-const END: &str = "list.";
 
 fn audit(nodes: &Nodes, mut present: Vec<u64>, references: &[u64]) -> Audit {
     present.sort_unstable();

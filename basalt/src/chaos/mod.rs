@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use basalt_api::{Manifests, ValidatedCluster, validate};
+use basalt_api::ValidatedCluster;
 use basalt_client::{Connection, ConnectionConfig, Put, RegistryConfig, RetryConfig};
 use basalt_measure::history::{Contender, Contest};
 use basalt_measure::linked_list::LinkedList;
@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::demo::Observer;
-use crate::local::{Hosts, LocalCluster, LocalOptions, PortName};
-use crate::role::Signals;
+use crate::local::{Hosts, LocalCluster, LocalOptions, PortName, run_for_a_while};
+use crate::manifest::Declared;
 use crate::role_config::RoleName;
 use network::Namespaces;
 use schedule::{Harm, Strike, Victim};
@@ -86,17 +86,16 @@ struct Chaos<'a> {
     processes: BTreeMap<String, RoleName>,
 }
 
-const EXAMPLE: &str = include_str!("../../../examples/cluster.yaml");
 /// How long the processes may take to be there.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long they may take to be there again after a blow.
 const RETURN_PATIENCE: Duration = Duration::from_secs(60);
 /// After this time without a fault the cluster is well.
 const HEALTHY_MAX: Duration = Duration::from_secs(10);
-/// How often is looked whether a process that was killed is dead.
-const REAP_POLL: Duration = Duration::from_millis(2);
 /// How long is looked whether it is, all the same.
 const HEALTHY_PATIENCE: Duration = Duration::from_secs(60);
+/// How often is looked whether a process that was killed is dead.
+const REAP_POLL: Duration = Duration::from_millis(2);
 /// How long the load runs undisturbed before the first blow.
 const CALM: Duration = Duration::from_secs(3);
 /// How long each process may take to stop at the end.
@@ -122,19 +121,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let cluster = read_manifest(arguments)?;
+    let cluster = Declared::read_or_example(arguments.file.as_deref())?.check()?;
     let seed = arguments.seed.unwrap_or_else(|| Random::from_system().next_u64() >> 32);
     println!("seed {seed}");
-    let temporary = tempfile::Builder::new().prefix("basalt-chaos-").tempdir()?;
-    let data = arguments.data.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(async {
-        let mut signals = Signals::listen()?;
-        tokio::select! {
-            biased;
-            () = signals.next() => bail!("interrupted; the cluster was stopped"),
-            outcome = harm(arguments, &cluster, data, seed) => outcome,
-        }
+    let outcome = run_for_a_while("chaos", arguments.data.as_deref(), async |data| {
+        harm(arguments, &cluster, data, seed).await
     })?;
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_string_pretty(&outcome)? + "\n")
@@ -145,23 +136,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         [] => Ok(()),
         broken => bail!("{}", broken.join("; ")),
     }
-}
-
-fn read_manifest(arguments: &Arguments) -> anyhow::Result<ValidatedCluster> {
-    let (file, text) = match &arguments.file {
-        Some(path) => {
-            let file = path.display().to_string();
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
-            (file, text)
-        }
-        None => ("examples/cluster.yaml".to_owned(), EXAMPLE.to_owned()),
-    };
-    let (cluster, tables) = Manifests::from_yaml(&file, &text)?.into_single_cluster(&file)?;
-    validate(&cluster, &tables).map_err(|problems| {
-        let lines: Vec<_> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
-        anyhow::anyhow!("{file} cannot be run as it is:{}", lines.concat())
-    })
 }
 
 async fn harm(
@@ -343,15 +317,9 @@ impl Chaos<'_> {
     /// The process that is the active master; any master while there is none.
     async fn active_master(&self) -> String {
         let active = self.observer.active_master().await.unwrap_or_default();
-        let masters = || {
-            let processes = self.local.plan().processes.iter();
-            processes.filter(|process| process.role == RoleName::Master)
-        };
-        let is_active = |address: std::net::SocketAddr| {
-            active.starts_with(&format!("{},{},", address.ip(), address.port()))
-        };
-        let found = masters().find(|process| process.address(PortName::Rpc).is_some_and(is_active));
-        found.or_else(|| masters().next()).map(|process| process.name.clone()).unwrap_or_default()
+        let plan = self.local.plan();
+        let any = || plan.processes.iter().find(|process| process.role == RoleName::Master);
+        plan.master(&active).or_else(any).map(|process| process.name.clone()).unwrap_or_default()
     }
 
     /// Waits until all processes are ready and every region takes a write; `None` if that takes too

@@ -122,11 +122,8 @@ impl<'a> Injector<'a> {
     /// Kills the active master.
     pub(super) async fn kill_master(&mut self) -> anyhow::Result<Fault> {
         let active = self.observer.active_master().await.context("there is no active master")?;
-        let names = self.names(RoleName::Master);
-        let is_active = |name: &&String| {
-            self.port(name).is_ok_and(|port| active.contains(&format!(",{port},")))
-        };
-        let victim = names.iter().find(is_active).context("the master is none of ours")?.clone();
+        let victim = self.local.plan().master(&active).context("the master is none of ours")?;
+        let victim = victim.name.clone();
         let at = self.probe.now();
         self.local.supervisor().kill(&victim).await?;
         let deadline = Instant::now() + RECOVERY_PATIENCE;

@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use basalt_api::{Manifests, ValidatedCluster, ValidatedStorage, validate};
+use basalt_api::{ValidatedCluster, ValidatedStorage};
 use basalt_measure::probe::{Probe, ProbeConfig};
 use basalt_measure::report::{Report, page, picture, summary};
 use basalt_measure::{Fault, FaultKind, Measurement, Target, wait_online};
 use basalt_runtime::Seams;
 
-use crate::local::{Hosts, LocalCluster, LocalOptions, PortName, hdfs};
-use crate::role::Signals;
+use crate::local::{Hosts, LocalCluster, LocalOptions, PortName, hdfs, run_for_a_while};
+use crate::manifest::Declared;
 use crate::role_config::RoleName;
 use faults::Injector;
 pub(crate) use observer::Observer;
@@ -81,8 +81,6 @@ pub(crate) enum Strike {
     None,
 }
 
-/// The manifest of a demo that names none.
-const EXAMPLE: &str = include_str!("../../../examples/cluster.yaml");
 /// How long the processes and the table may take to be there.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the load runs undisturbed before the first fault and after the last.
@@ -111,16 +109,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // The coordinator's data will be new, so the folder must be.
         write!(hdfs.root, "-{:016x}", Seams::system().random.next_u64())?;
     }
-    let temporary = tempfile::Builder::new().prefix("basalt-demo-").tempdir()?;
-    let data = arguments.data.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let measurement = runtime.block_on(async {
-        let mut signals = Signals::listen()?;
-        tokio::select! {
-            biased;
-            () = signals.next() => bail!("interrupted; the cluster was stopped"),
-            measurement = demonstrate(arguments, &cluster, data, hdfs_conf) => measurement,
-        }
+    let measurement = run_for_a_while("demo", arguments.data.as_deref(), async |data| {
+        demonstrate(arguments, &cluster, data, hdfs_conf).await
     })?;
     write_reports(arguments, &measurement)?;
     println!("{}", summary(&measurement));
@@ -131,29 +121,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn read_manifest(arguments: &Arguments) -> anyhow::Result<ValidatedCluster> {
-    let (file, text) = match &arguments.file {
-        Some(path) => {
-            let file = path.display().to_string();
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
-            (file, text)
-        }
-        None => ("examples/cluster.yaml".to_owned(), EXAMPLE.to_owned()),
-    };
-    let (mut cluster, mut tables) =
-        Manifests::from_yaml(&file, &text)?.into_single_cluster(&file)?;
+    let mut declared = Declared::read_or_example(arguments.file.as_deref())?;
     if let Some(regions) = arguments.regions {
-        let Some(table) = tables.first_mut() else { bail!("{file} declares no table") };
+        let Some(table) = declared.tables.first_mut() else {
+            bail!("{} declares no table", declared.file)
+        };
         table.spec.regions.count = Some(regions);
     }
     if arguments.unflushed_mb > 0 {
-        let config = &mut cluster.spec.region_servers.config;
+        let config = &mut declared.cluster.spec.region_servers.config;
         load::keep_unflushed(config, arguments.unflushed_mb);
     }
-    validate(&cluster, &tables).map_err(|problems| {
-        let lines: Vec<_> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
-        anyhow::anyhow!("{file} cannot be run as it is:{}", lines.concat())
-    })
+    declared.check()
 }
 
 async fn demonstrate(

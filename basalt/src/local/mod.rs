@@ -15,9 +15,10 @@ mod reaped;
 mod supervisor;
 mod terminal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::bail;
 use basalt_api::{Timespan, ValidatedCluster};
 use basalt_runtime::Seams;
 use tokio::sync::broadcast::error::RecvError;
@@ -67,6 +68,29 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let hdfs_conf = hdfs::conf(&mut manifest, arguments.hdfs_conf.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run_until_stopped(arguments, &manifest, hdfs_conf))
+}
+
+/// Gives `work` a folder to run a cluster in: `data`, or a temporary one that goes with the run. A
+/// signal ends the work, and with it the cluster's processes.
+///
+/// # Errors
+/// Those of `work`; or it was interrupted.
+pub(crate) fn run_for_a_while<T>(
+    command: &str,
+    data: Option<&Path>,
+    work: impl AsyncFnOnce(PathBuf) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let temporary = tempfile::Builder::new().prefix(&format!("basalt-{command}-")).tempdir()?;
+    let data = data.unwrap_or(temporary.path()).to_owned();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            biased;
+            () = signals.next() => bail!("interrupted; the cluster was stopped"),
+            done = work(data) => done,
+        }
+    })
 }
 
 async fn run_until_stopped(

@@ -196,6 +196,17 @@ impl Plan {
         let of_role = self.processes.iter().filter(|process| process.role == role);
         of_role.filter_map(|process| process.address(port)).map(|a| a.to_string()).collect()
     }
+
+    /// The master whose server name is `server_name`: `host,port,start code`.
+    pub(crate) fn master(&self, server_name: &str) -> Option<&ProcessPlan> {
+        let is_it = |process: &&ProcessPlan| {
+            process.role == RoleName::Master
+                && process.address(PortName::Rpc).is_some_and(|address| {
+                    server_name.starts_with(&format!("{},{},", address.ip(), address.port()))
+                })
+        };
+        self.processes.iter().find(is_it)
+    }
 }
 
 // === impl ProcessPlan ===

@@ -70,6 +70,13 @@ async fn append_synced(wal: &Wal, edit: &Edit) -> super::Result<()> {
     append(wal, edit).await?.synced().await
 }
 
+/// Lets the writer do what it can do now.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn length(files: &SharedFileSystem, path: &Path) -> u64 {
     files.open(path).await.unwrap().length()
 }

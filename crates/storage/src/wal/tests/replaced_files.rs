@@ -14,13 +14,6 @@ fn replacing() -> (FaultyFiles, SharedFileSystem) {
     (files.clone(), Arc::new(files))
 }
 
-/// Lets the writer do what it can do now.
-async fn settle() {
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
-}
-
 /// Appends edits, each in a batch of its own.
 async fn append_apart(wal: &Wal, sequence_ids: impl IntoIterator<Item = u64>) -> Vec<Ticket> {
     let mut tickets = Vec::new();

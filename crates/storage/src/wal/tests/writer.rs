@@ -29,13 +29,6 @@ fn faulty() -> (FaultyFiles, SharedFileSystem) {
     (files.clone(), Arc::new(files))
 }
 
-/// Lets the writer do what it can do now.
-async fn settle() {
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn edits_that_arrive_during_a_sync_share_the_next_one() {
     let (faulty, files) = faulty();

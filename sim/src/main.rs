@@ -66,17 +66,18 @@ const STACK_BYTES: usize = 64 << 20;
 const PLANTED_SEEDS: Range<u64> = 1..201;
 
 /// Where each rule alone protects.
-const PLANTED: [(Rule, &str); 10] = [
+const PLANTED: [(Rule, &str); 11] = [
     (Rule::SyncBeforeAck, "region-server-crash"),
-    (Rule::WalFence, "wrong-hint"),
+    (Rule::WalFence, "unaware-reader"),
     (Rule::MasterEpoch, "deposed-master"),
     (Rule::RegionEpochAtOpen, "late-open"),
     (Rule::RegionEpochInManifest, "region-server-crash"),
-    (Rule::ServingLease, "unaware-region-server"),
+    (Rule::ServingLease, "unaware-reader"),
     (Rule::CommittedCut, "zombie-append"),
     (Rule::ReplaySequence, "recoverer-crash"),
     (Rule::NonceInWal, "lost-answers"),
     (Rule::WholeBeforeRename, "whole-cluster-crash"),
+    (Rule::NameAtSync, "unaware-beyond-bound"),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {

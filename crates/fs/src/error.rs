@@ -41,6 +41,12 @@ pub enum Error {
         /// The bound in bytes.
         length_max: u64,
     },
+    /// A file was renamed or deleted under its writer. What was appended since may be lost.
+    #[error("{}: it is not under this name any more: it was taken from its writer", .path.display())]
+    TakenAway {
+        /// The name that it was made under.
+        path: PathBuf,
+    },
     /// The operating system refused: disk full, no permission, an I/O error.
     #[error("{}: cannot {operation}: {source}", .path.display())]
     Io {

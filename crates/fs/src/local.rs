@@ -8,7 +8,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,10 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use rustix::fs::{CWD, RenameFlags};
 
-use crate::{AppendFile, DirectoryEntry, Error, FileSystem, ReadFile, Result, Seal};
+use crate::{
+    AppendFile, DirectoryEntry, Error, FileSystem, Nearness, ReadFile, Result, Seal, Span,
+    near_ranges,
+};
 
 /// Files under a root folder. Paths given to it are taken as below that root.
 #[derive(Debug)]
@@ -177,20 +180,20 @@ impl FileSystem for LocalFileSystem {
 impl AppendFile for LocalAppendFile {
     async fn append(&mut self, bytes: Bytes) -> Result<()> {
         let length = bytes.len() as u64;
-        self.with_file("append to", move |mut file| file.write_all(&bytes)).await?;
+        self.with_file("append to", move |file, path| write_all(file, path, &bytes)).await?;
         self.length += length;
         Ok(())
     }
 
     async fn sync(&mut self) -> Result<()> {
-        self.with_file("sync", |file| file.sync_data()).await
+        self.with_file("sync", sync_file).await
     }
 
     async fn append_and_sync(&mut self, bytes: Bytes) -> Result<()> {
         let length = bytes.len() as u64;
-        self.with_file("append to and sync", move |mut file| {
-            file.write_all(&bytes)?;
-            file.sync_data()
+        self.with_file("append to and sync", move |file, path| {
+            write_all(file, path, &bytes)?;
+            sync_file(file, path)
         })
         .await?;
         self.length += length;
@@ -208,7 +211,7 @@ impl LocalAppendFile {
     async fn with_file(
         &mut self,
         name: &'static str,
-        operation: impl FnOnce(&File) -> io::Result<()> + Send + 'static,
+        operation: impl FnOnce(&File, &Path) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         if self.lost {
             let given_up = io::Error::other("given up after an earlier error");
@@ -216,7 +219,7 @@ impl LocalAppendFile {
         }
         self.lost = true;
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
-        on_disk(move || operation(&file).map_err(|e| Error::from_io(&path, name, e))).await?;
+        on_disk(move || operation(&file, &path)).await?;
         self.lost = false;
         Ok(())
     }
@@ -256,10 +259,8 @@ impl ReadFile for LocalReadFile {
     }
 }
 
-/// Ranges no further apart than this are read at once: copying costs less than another call.
-const GAP_BYTES_MAX: u64 = 4 << 10;
-/// What is read at once is at most this long, unless one range is longer.
-const SPAN_BYTES_MAX: u64 = 64 << 10;
+/// Copying what lies between costs less than another call.
+const NEAR: Nearness = Nearness { gap_max: 4 << 10, span_max: 64 << 10 };
 
 fn read_file_ranges(file: &File, path: &Path, end: u64, ranges: &[Range<u64>]) -> Result<Bytes> {
     let end_of_file = |range: &Range<u64>| Error::EndOfFile {
@@ -274,11 +275,7 @@ fn read_file_ranges(file: &File, path: &Path, end: u64, ranges: &[Range<u64>]) -
     let mut output = BytesMut::zeroed(usize::try_from(length).unwrap_or(usize::MAX));
     let mut unfilled = &mut output[..];
     let mut scratch = Vec::new();
-    let mut rest = ranges;
-    while let Some(first) = rest.first() {
-        let (together, later) = rest.split_at(count_near(rest));
-        rest = later;
-        let span = first.start..together.last().map_or(first.end, |last| last.end);
+    for Span { bytes: span, ranges: together } in near_ranges(ranges, NEAR) {
         let span_length = crate::range_length(&span) as usize;
         let read = |buffer: &mut [u8]| match file.read_exact_at(buffer, span.start) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(end_of_file(&span)),
@@ -297,19 +294,6 @@ fn read_file_ranges(file: &File, path: &Path, end: u64, ranges: &[Range<u64>]) -
         }
     }
     Ok(output.freeze())
-}
-
-/// How many of the first ranges ascend so closely that they are read at once; at least one.
-fn count_near(ranges: &[Range<u64>]) -> usize {
-    let start = ranges.first().map_or(0, |first| first.start);
-    let near = |pair: &&[Range<u64>]| {
-        pair[0].start <= pair[0].end
-            && pair[0].end <= pair[1].start
-            && pair[1].start <= pair[1].end
-            && pair[1].start - pair[0].end <= GAP_BYTES_MAX
-            && pair[1].end - start <= SPAN_BYTES_MAX
-    };
-    1 + ranges.windows(2).take_while(near).count()
 }
 
 fn take_front<'a>(buffer: &mut &'a mut [u8], length: usize) -> &'a mut [u8] {
@@ -391,6 +375,23 @@ fn rename_by_link(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(failed)
 }
 
+fn write_all(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
+    file.write_all(bytes).map_err(|e| Error::from_io(path, "append to", e))
+}
+
+/// As [`AppendFile::sync`] says: its name is looked at once all is durable, not before.
+fn sync_file(file: &File, path: &Path) -> Result<()> {
+    file.sync_data().map_err(|e| Error::from_io(path, "sync", e))?;
+    let held = file.metadata().map_err(|e| Error::from_io(path, "stat", e))?;
+    match fs::symlink_metadata(path) {
+        Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::from_io(path, "stat", error))
+        }
+        _ => Err(Error::TakenAway { path: path.to_owned() }),
+    }
+}
+
 fn sync_folder(path: &Path) -> Result<()> {
     let folder = File::open(path).map_err(|e| Error::from_io(path, "open", e))?;
     folder.sync_all().map_err(|e| Error::from_io(path, "sync", e))
@@ -433,7 +434,7 @@ fn seal_file(path: &Path, same_kernel: bool) -> Result<Seal> {
     file.sync_all().map_err(|e| Error::from_io(path, "sync", e))?;
     // The length is read after the lock was found free: before, it might still have grown.
     let length = file.metadata().map_err(|e| Error::from_io(path, "stat", e))?.len();
-    Ok(Seal { length, is_final: writer_gone, writer_gone })
+    Ok(Seal { length, is_final: writer_gone, writer_gone, may_shrink: false })
 }
 
 fn is_local(file: &File, path: &Path) -> Result<bool> {
@@ -539,9 +540,26 @@ mod tests {
         assert!(!held.writer_gone);
         drop(file);
         let free = files.seal(Path::new("/log"), files.boot_id()).await.unwrap();
-        assert_eq!(free, Seal { length: 3, is_final: true, writer_gone: true });
+        assert_eq!(free, Seal { length: 3, is_final: true, writer_gone: true, may_shrink: false });
         let elsewhere = files.seal(Path::new("/log"), "another boot").await.unwrap();
         assert!(!elsewhere.writer_gone, "a free lock proves nothing about another kernel");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_taken_away_is_synced_no_more() {
+        let (_folder, files) = open();
+        files.create_directories(Path::new("/wal")).await.unwrap();
+        let mut file = files.create(Path::new("/wal/1")).await.unwrap();
+        file.append_and_sync(Bytes::from_static(b"before")).await.unwrap();
+        files.rename(Path::new("/wal"), Path::new("/wal-fenced")).await.unwrap();
+        let synced = file.append_and_sync(Bytes::from_static(b"behind the cut")).await;
+        assert!(matches!(synced, Err(Error::TakenAway { .. })), "{synced:?}");
+        // Nor if there is another of that name.
+        files.create_directories(Path::new("/wal")).await.unwrap();
+        let mut other = files.create(Path::new("/other")).await.unwrap();
+        files.create(Path::new("/wal/1")).await.unwrap();
+        files.rename(Path::new("/other"), Path::new("/elsewhere")).await.unwrap();
+        assert!(other.sync().await.is_err() && file.sync().await.is_err());
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use basalt_planted::{Rule, is_off};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
@@ -47,6 +48,8 @@ struct Contents {
 
 struct MemoryAppendFile {
     disk: Arc<Mutex<Disk>>,
+    created_as: PathBuf,
+    /// Where it was last.
     path: PathBuf,
     file: u64,
     holder: (u64, u64),
@@ -138,7 +141,8 @@ impl FileSystem for MemoryFileSystem {
         let contents = Contents { file, bytes: BytesMut::new(), synced: 0, holder: Some(holder) };
         disk.nodes.insert(path.to_owned(), Node::File(contents));
         let disk = Arc::clone(&self.disk);
-        Ok(Box::new(MemoryAppendFile { disk, path: path.to_owned(), file, holder, length: 0 }))
+        let (created_as, path) = (path.to_owned(), path.to_owned());
+        Ok(Box::new(MemoryAppendFile { disk, created_as, path, file, holder, length: 0 }))
     }
 
     async fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>> {
@@ -225,7 +229,7 @@ impl FileSystem for MemoryFileSystem {
             Some(Node::File(contents)) => {
                 let writer_gone = contents.holder.is_none() && writer_boot_id == BOOT_ID;
                 let length = contents.bytes.len() as u64;
-                Ok(Seal { length, is_final: writer_gone, writer_gone })
+                Ok(Seal { length, is_final: writer_gone, writer_gone, may_shrink: false })
             }
             _ => Err(Error::NotFound { path: path.to_owned() }),
         }
@@ -279,14 +283,15 @@ impl Disk {
 // === impl MemoryAppendFile ===
 
 impl MemoryAppendFile {
-    /// Runs `operation` on the contents; a file deleted while open swallows what is written.
-    fn with_contents(&mut self, operation: impl FnOnce(&mut Contents)) -> Result<()> {
+    /// Runs `operation` on the contents; a file deleted while open swallows what is written. Whether
+    /// the file is still under the name that it was created under.
+    fn with_contents(&mut self, operation: impl FnOnce(&mut Contents)) -> Result<bool> {
         let mut disk = self.disk.lock();
         disk.check_alive(self.holder, &self.path)?;
-        if let Some(contents) = disk.open_file(&mut self.path, self.file) {
-            operation(contents);
-        }
-        Ok(())
+        let contents = disk.open_file(&mut self.path, self.file);
+        let is_there = contents.is_some();
+        contents.map(operation);
+        Ok(is_there && self.path == self.created_as)
     }
 }
 
@@ -299,7 +304,11 @@ impl AppendFile for MemoryAppendFile {
     }
 
     async fn sync(&mut self) -> Result<()> {
-        self.with_contents(|contents| contents.synced = contents.bytes.len())
+        match self.with_contents(|contents| contents.synced = contents.bytes.len())? {
+            true => Ok(()),
+            false if is_off(Rule::NameAtSync) => Ok(()),
+            false => Err(Error::TakenAway { path: self.created_as.clone() }),
+        }
     }
 
     fn length(&self) -> u64 {
@@ -356,6 +365,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ranges_are_read_one_after_another_whatever_lies_between() {
+        let disk = MemoryFileSystem::new();
+        let contents: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
+        disk.write_whole(Path::new("/log"), contents.clone().into()).await.unwrap();
+        let reader = disk.open(Path::new("/log")).await.unwrap();
+        let ranges = [0..10, 10..20, 500..501, 90_000..90_000, 700_000..2_000_000, 40..50];
+        let expected: Vec<u8> =
+            ranges.iter().flat_map(|range| contents[range.start..range.end].to_vec()).collect();
+        let ranges = ranges.map(|range| range.start as u64..range.end as u64);
+        assert_eq!(&reader.read_ranges(&ranges).await.unwrap()[..], expected);
+        assert!(reader.read_ranges(&[0..1, 2_999_999..3_000_001]).await.is_err());
+    }
+
+    #[tokio::test]
     async fn an_open_file_follows_its_rename() {
         let disk = MemoryFileSystem::new();
         disk.create_directories(Path::new("/wal")).await.unwrap();
@@ -364,6 +387,7 @@ mod tests {
         file.append(Bytes::from_static(b"late")).await.unwrap();
         let renamed = disk.read_whole(Path::new("/wal-splitting/1"), 10).await.unwrap();
         assert_eq!(&renamed[..], b"late");
+        assert!(matches!(file.sync().await, Err(Error::TakenAway { .. })));
         assert!(disk.create(Path::new("/wal/2")).await.err().unwrap().is_not_found());
     }
 }

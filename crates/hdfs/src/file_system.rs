@@ -272,7 +272,8 @@ impl FileSystem for HdfsFileSystem {
         let fenced = self.fence(path, Way::TakeOverAndClose).await;
         let fenced = fenced.map_err(|error| file_error(path, "seal", error))?;
         info!(path = %path.display(), ?fenced, "a file is sealed");
-        Ok(Seal { length: fenced.length, is_final: true, writer_gone: false })
+        let Fenced { length, may_shrink, .. } = fenced;
+        Ok(Seal { length, is_final: true, writer_gone: false, may_shrink })
     }
 
     fn failed_files_are_replaced(&self) -> bool {

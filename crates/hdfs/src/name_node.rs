@@ -13,7 +13,7 @@ use basalt_runtime::{Network, Seams};
 use prost::Message;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{debug, trace};
 
 use crate::config::HdfsConfig;
 use crate::error::{Error, Result};
@@ -368,7 +368,9 @@ impl Shared {
         left: Duration,
     ) -> Result<M> {
         let connection = self.connection(server, protocol).await?;
+        let asked = Instant::now();
         let answer = connection.call(call, method, request, self.call_timeout.min(left)).await;
+        trace!(method, took = ?asked.elapsed(), ok = answer.is_ok(), "called a NameNode");
         if let Err(Error::TimedOut { .. }) = &answer {
             // The machine may be gone without a word; a new connection would find that out.
             self.forget(server, protocol, &connection).await;

@@ -29,11 +29,13 @@ pub enum Rule {
     NonceInWal,
     /// A small file appears under its name only once it is whole.
     WholeBeforeRename,
+    /// A file is synced only if it is still under its name afterwards.
+    NameAtSync,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SyncBeforeAck,
         Self::WalFence,
         Self::MasterEpoch,
@@ -44,6 +46,7 @@ impl Rule {
         Self::ReplaySequence,
         Self::NonceInWal,
         Self::WholeBeforeRename,
+        Self::NameAtSync,
     ];
 
     /// As commands name it.
@@ -59,6 +62,7 @@ impl Rule {
             Self::ReplaySequence => "replay-sequence",
             Self::NonceInWal => "nonce-in-wal",
             Self::WholeBeforeRename => "whole-before-rename",
+            Self::NameAtSync => "name-at-sync",
         }
     }
 }

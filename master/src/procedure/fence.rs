@@ -5,6 +5,7 @@
 //! still live ends where it is once the writer's lease is over: what is appended later is never
 //! acknowledged. Where sealing itself keeps later appends from being acknowledged, as on HDFS, a
 //! log is sealed once; the lease is waited for all the same, for its server may still answer reads.
+//! A log that may end elsewhere later is copied up to its cut, and the copy takes its place.
 //! The cuts are committed once, by making the node that holds them.
 
 use std::path::Path;
@@ -20,7 +21,7 @@ use basalt_zk::proto::ErrorCode;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tokio::time::Instant;
-use tracing::trace;
+use tracing::{info, trace};
 
 use super::record::Recovery;
 use crate::error::{CommitError, StepError};
@@ -61,9 +62,9 @@ pub(super) async fn fence(
         // Woken by a proof, or looks again: the process may end any moment.
         let _ = tokio::time::timeout(PROOF_PAUSE, term.proved.notified()).await;
     };
-    let logs = logs.into_iter().map(|(name, seal)| pb::SealedLog { name, cut: seal.length });
+    let logs = settle_all(&term.files, &folder, logs).await?;
     reached(Point::FenceSealed).await;
-    let logs = commit_cuts(term, &recovery.server, logs.collect()).await?;
+    let logs = commit_cuts(term, &recovery.server, logs).await?;
     reached(Point::FenceRecorded).await;
     tell(&recovery.server, &logs);
     Ok(logs)
@@ -158,6 +159,34 @@ async fn seal_all(
     futures::stream::iter(seals).buffered(SEALS_AT_ONCE).try_collect().await
 }
 
+/// The logs as they are to be committed: of those that may shrink, their copies.
+async fn settle_all(
+    files: &Files,
+    folder: &Path,
+    seals: Vec<(String, Seal)>,
+) -> Result<Vec<pb::SealedLog>, StepError> {
+    let settled = seals.into_iter().map(|(name, seal)| async move {
+        let name =
+            if seal.may_shrink { copy(files, folder, name, seal.length).await? } else { name };
+        Ok::<_, StepError>(pb::SealedLog { name, cut: seal.length })
+    });
+    let settled: Vec<_> = settled.collect();
+    futures::stream::iter(settled).buffered(SEALS_AT_ONCE).try_collect().await
+}
+
+/// Copies a log up to its cut, into a folder of this attempt's own: logs are looked for beside it
+/// only. Gives the path of the copy within `folder`.
+async fn copy(files: &Files, folder: &Path, name: String, cut: u64) -> Result<String, StepError> {
+    let attempt = format!("copy-{}", files.writer_tag());
+    let copy = format!("{attempt}/{name}");
+    info!(log = name, copy, cut, "a log may shrink; its copy takes its place");
+    files.create_directories(&folder.join(&attempt)).await?;
+    files.copy_start(&folder.join(name), &folder.join(&copy), cut).await?;
+    files.sync_directory(&folder.join(&attempt)).await?;
+    files.sync_directory(folder).await?;
+    Ok(copy)
+}
+
 /// Commits the cuts, unless an earlier try has: then those count.
 async fn commit_cuts(
     term: &Term,
@@ -183,8 +212,10 @@ mod tests {
     use basalt_fs::MemoryFileSystem;
     use std::sync::Arc;
 
+    const ON_HDFS: Seal = Seal { length: 1, is_final: true, writer_gone: false, may_shrink: false };
+
     fn seals(gone: &[bool]) -> Vec<(String, Seal)> {
-        let seal = |gone: &bool| Seal { length: 1, is_final: *gone, writer_gone: *gone };
+        let seal = |gone: &bool| Seal { writer_gone: *gone, ..ON_HDFS };
         gone.iter().map(|gone| (String::new(), seal(gone))).collect()
     }
 
@@ -196,9 +227,27 @@ mod tests {
         assert!(are_final(&seals(&[false]), true, false));
         assert!(are_final(&seals(&[false]), false, true));
         assert!(are_final(&seals(&[]), false, true));
-        let on_hdfs = Seal { length: 1, is_final: true, writer_gone: false };
-        let sealed = [(String::new(), on_hdfs)];
+        let sealed = [(String::new(), ON_HDFS)];
         assert!(!are_final(&sealed, false, false), "its server may still answer reads");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_may_shrink_is_copied_up_to_its_cut() {
+        let files = Files(Arc::new(MemoryFileSystem::default()));
+        let folder = paths::fenced_logs(&server("a"));
+        files.create_directories(&folder).await.unwrap();
+        let mut log = files.create(&folder.join("log.1")).await.unwrap();
+        log.append_and_sync("acknowledged, and not".into()).await.unwrap();
+        for may_shrink in [true, false] {
+            let seals = vec![("log.1".to_owned(), Seal { length: 12, may_shrink, ..ON_HDFS })];
+            let settled = settle_all(&files, &folder, seals).await.unwrap();
+            let [log] = &settled[..] else { panic!("{settled:?}") };
+            assert_eq!((log.name != "log.1", log.cut), (may_shrink, 12));
+            let contents = files.read_whole(&folder.join(&log.name), 100).await.unwrap();
+            assert!(contents.starts_with(b"acknowledged") && (contents.len() == 12) == may_shrink);
+        }
+        let sealed = seal_all(&files, &folder, "", &[]).await.unwrap();
+        assert_eq!(sealed.len(), 1, "a copy is no log of the server");
     }
 
     #[tokio::test]

@@ -71,6 +71,12 @@ impl SealedLogs {
     }
 }
 
+/// Opens the indexes of all of `sealed`, several servers at a time, for [`replay`] to use.
+pub(crate) async fn look_up(files: &SharedFileSystem, sealed: &[SealedLogs]) -> wal::Result<()> {
+    let looked_up = futures::future::join_all(sealed.iter().map(|logs| logs.indexes(files))).await;
+    looked_up.into_iter().try_for_each(|indexes| indexes.map(drop))
+}
+
 /// Takes in what `region` has in `sealed`. Returns how many bytes were read.
 pub(crate) async fn replay(region: &Region, sealed: &SealedLogs) -> Result<u64> {
     let flushed = region.flushed().await;

@@ -19,6 +19,7 @@ use basalt_storage::manifest::{FileEntry, Manifest};
 use basalt_storage::nonces::Nonces;
 use basalt_storage::store_file::{self, StoreFile};
 use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -29,6 +30,9 @@ use super::row_locks::RowLocks;
 use super::state::RegionState;
 use super::{Region, Result, Shared, WriteOrder};
 use crate::recovery::replay::{self, SealedLogs};
+
+/// How many store files of a region are opened at a time.
+const FILES_AT_ONCE: usize = 8;
 
 /// What is to be opened.
 pub(crate) struct OpenRegion {
@@ -48,7 +52,11 @@ pub(crate) struct Opened {
 
 /// Opens a region up to where only its record has to be changed.
 pub(crate) async fn open(shared: Shared, request: OpenRegion) -> Result<Opened> {
-    let region = Region::from_files(shared, &request).await?;
+    let files = Arc::clone(&shared.files);
+    // The logs are looked up meanwhile: what is sealed, nobody changes.
+    let looked_up = async { Ok(replay::look_up(&files, &request.sealed).await?) };
+    let (region, ()) =
+        futures::future::try_join(Region::from_files(shared, &request), looked_up).await?;
     let begun = Instant::now();
     let mut replayed_bytes = 0;
     for sealed in &request.sealed {
@@ -79,9 +87,7 @@ impl Region {
         for (name, family) in &mut state.families {
             let name = String::from_utf8_lossy(name);
             let entries = manifest.families.get(name.as_ref()).map_or(&[][..], Vec::as_slice);
-            for entry in entries {
-                family.files.push(open_file(&shared, request, &name, entry).await?);
-            }
+            family.files = open_files(&shared, request, &name, entries).await?;
         }
         Ok(Self {
             encoded_name,
@@ -201,6 +207,18 @@ fn region_info_file(info: &basalt_model::RegionInfo) -> Bytes {
     let mut bytes = BytesMut::from(&b"PBUF"[..]);
     bytes.extend_from_slice(&message.encode_length_delimited_to_vec());
     bytes.freeze()
+}
+
+/// Opens the store files of a family, several at a time: each takes a few trips.
+async fn open_files(
+    shared: &Shared,
+    request: &OpenRegion,
+    family: &str,
+    entries: &[FileEntry],
+) -> Result<Vec<Arc<StoreFile>>> {
+    let opening = entries.iter().map(|entry| open_file(shared, request, family, entry));
+    let opening: Vec<_> = opening.collect();
+    stream::iter(opening).buffered(FILES_AT_ONCE).try_collect().await
 }
 
 /// Opens a store file where it should be, or in the archive, where an owner that had been passed over

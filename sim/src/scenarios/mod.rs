@@ -38,7 +38,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 25] = [
+pub const SCENARIOS: [Scenario; 27] = [
     region_server::CRASH,
     region_server::TWO_CRASHES,
     region_server::RECOVERER_CRASH,
@@ -58,6 +58,8 @@ pub const SCENARIOS: [Scenario; 25] = [
     clock_drift::BEYOND_BOUND,
     wrong_hint::WRONG_HINT,
     wrong_hint::UNAWARE,
+    wrong_hint::UNAWARE_BEYOND_BOUND,
+    wrong_hint::STALE_READER,
     late_open::LATE_OPEN,
     lost_answers::LOST_ANSWERS,
     failpoints::FAILPOINTS,

@@ -23,6 +23,21 @@ pub(super) const UNAWARE: Scenario = Scenario {
     faults: unaware,
 };
 
+/// One clock may run 16 % too slow and another 16 % too fast.
+pub(super) const UNAWARE_BEYOND_BOUND: Scenario = Scenario {
+    name: "unaware-beyond-bound",
+    about: "the same with clocks that drift far beyond the bound: no lease protects the log then",
+    layout: Layout { clock_drift_ppm: 160_000, ..UNAWARE.layout },
+    faults: unaware,
+};
+
+pub(super) const STALE_READER: Scenario = Scenario {
+    name: "unaware-reader",
+    about: "the same, and its disk is frozen: no write tells it that its log was taken",
+    layout: UNAWARE.layout,
+    faults: unaware_reader,
+};
+
 fn wrong_hint(random: &Random, layout: Layout) -> Vec<Fault> {
     vec![Fault {
         at: ms(random, 300..900),
@@ -32,10 +47,18 @@ fn wrong_hint(random: &Random, layout: Layout) -> Vec<Fault> {
     }]
 }
 
-/// Nothing but the end of its lease keeps it from serving.
+/// Nothing but the end of its lease keeps it from serving reads, and nothing but that and its log,
+/// which was taken from it, from acknowledging writes.
 fn unaware(random: &Random, layout: Layout) -> Vec<Fault> {
     let (victim, at, lasts) =
         (owner(random, layout), ms(random, 300..900), ms(random, 1_500..3_000));
     let both = [Harm::Cut(Way::Both, Peers::Coordinators), Harm::Refuse(Peers::Masters)];
     both.map(|harm| Fault { at, lasts, victim: victim.clone(), harm }).into()
+}
+
+/// Nothing but the end of its lease keeps it from serving reads of what others overwrite.
+fn unaware_reader(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mut faults = unaware(random, layout);
+    faults.extend(faults.first().map(|first| Fault { harm: Harm::FreezeDisk, ..first.clone() }));
+    faults
 }

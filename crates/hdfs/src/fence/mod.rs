@@ -17,9 +17,10 @@
 //!
 //! No step waits for a DataNode that is dead: once there are enough to close the file, the others
 //! have [`HdfsConfig::fence_patience`]. A file that could not be closed is closed by the NameNode's
-//! own recovery, later; the cut is good before that if *every* DataNode was reached. One that only
-//! hung may come back with a shorter replica, and that recovery would cut the file to it: then the
-//! end of the recovery is waited for.
+//! own recovery, later; the cut is good before that. But if not *every* DataNode was reached, one
+//! that only hung may come back with a shorter replica, and that recovery would cut the file to it.
+//! Nothing acknowledged is lost by that; whoever builds on the rest copies it first
+//! ([`Fenced::may_shrink`]).
 
 mod ask;
 mod close;
@@ -61,6 +62,8 @@ pub struct Fenced {
     pub length: u64,
     /// The NameNode says that the file is closed.
     pub is_closed: bool,
+    /// It may be closed before `length`, though not before what was acknowledged.
+    pub may_shrink: bool,
     /// What was done.
     pub way: Way,
     /// From the first call until the writer was stopped.
@@ -107,22 +110,23 @@ impl Fence {
     /// even be frozen, and this is to be done again.
     pub(crate) async fn fence(&self, path: &str, way: Way) -> Result<Fenced> {
         let started = Instant::now();
-        let fenced = |length, is_closed, way, stopped_at: Instant| Fenced {
+        let fenced = |length, way, stopped_at: Instant| Fenced {
             length,
-            is_closed,
+            is_closed: true,
+            may_shrink: false,
             way,
             stopped_after: stopped_at - started,
             took: started.elapsed(),
         };
         if self.freeze(path).await? {
             let length = self.closed_length(path).await?;
-            return Ok(fenced(length, true, Way::Closed, Instant::now()));
+            return Ok(fenced(length, Way::Closed, Instant::now()));
         }
         let located = self.name_node.block_locations(path).await?;
         let last = match located.last_block {
             Some(last) if located.under_construction && !located.is_last_block_complete => last,
             // Closed meanwhile, or without a block that could still grow.
-            _ => return Ok(fenced(located.file_length, true, Way::Closed, Instant::now())),
+            _ => return Ok(fenced(located.file_length, Way::Closed, Instant::now())),
         };
         let stopped = match way {
             Way::TakeOver | Way::TakeOverAndClose => self.stop(path, &last, true, way).await,
@@ -133,14 +137,19 @@ impl Fence {
             Way::LeaseRecovery | Way::Closed => Stopped::nowhere(),
         };
         match stopped.cut {
-            Some(cut) if stopped.is_closed => Ok(fenced(last.offset + cut, true, way, stopped.at)),
-            Some(cut) if stopped.is_everywhere => {
-                self.close_later(path);
-                Ok(fenced(last.offset + cut, false, way, stopped.at))
+            Some(cut) => {
+                if !stopped.is_closed {
+                    self.close_later(path);
+                }
+                Ok(Fenced {
+                    is_closed: stopped.is_closed,
+                    may_shrink: !stopped.is_closed && !stopped.is_everywhere,
+                    ..fenced(last.offset + cut, way, stopped.at)
+                })
             }
-            _ => {
+            None => {
                 let length = self.wait_until_closed(path).await?;
-                Ok(fenced(length, true, Way::LeaseRecovery, Instant::now()))
+                Ok(fenced(length, Way::LeaseRecovery, Instant::now()))
             }
         }
     }

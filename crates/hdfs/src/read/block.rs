@@ -5,7 +5,8 @@ use std::sync::Arc;
 use basalt_runtime::{Connection as Stream, Network};
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tracing::trace;
 
 use super::connections::IdleConnections;
 use crate::config::HdfsConfig;
@@ -60,16 +61,23 @@ impl BlockReads {
         node: &pb::DatanodeInfo,
         range: BlockRange<'_>,
     ) -> Result<Bytes> {
-        let server = transfer_address(node);
-        if let Some(stream) = self.idle.take(&server) {
-            match self.read_by(stream, &server, range).await {
+        let (server, asked) = (transfer_address(node), Instant::now());
+        let read = self.read_from(&server, range).await;
+        let (length, took) = (range.length, asked.elapsed());
+        trace!(%server, length, ?took, ok = read.is_ok(), "read from a DataNode");
+        read
+    }
+
+    async fn read_from(&self, server: &Arc<str>, range: BlockRange<'_>) -> Result<Bytes> {
+        if let Some(stream) = self.idle.take(server) {
+            match self.read_by(stream, server, range).await {
                 // Closed by the DataNode while it lay idle, most likely.
                 Err(Error::Lost { .. }) => {}
                 result => return result,
             }
         }
-        let stream = connect(&self.network, &server, self.config.connect_timeout).await?;
-        self.read_by(stream, &server, range).await
+        let stream = connect(&self.network, server, self.config.connect_timeout).await?;
+        self.read_by(stream, server, range).await
     }
 
     async fn read_by(

@@ -34,6 +34,8 @@ enum Fault {
     KilledWithNode,
     /// The writer is killed, and a DataNode hangs.
     KilledNodeHangs,
+    /// The writer is killed, and all DataNodes but one hang: the file cannot be closed.
+    KilledTwoHang,
     /// A DataNode hangs under a writer that lives, for a moment; it wakes after the fence.
     AliveNodeHangs,
 }
@@ -134,22 +136,35 @@ async fn run(files: &HdfsFileSystem, root: &str, fault: Fault, way: Way, number:
             node("freeze", victim);
             writer.send("-KILL");
         }
+        Fault::KilledTwoHang => {
+            node("freeze", victim);
+            node("freeze", 1 + victim % 3);
+            writer.send("-KILL");
+        }
         Fault::AliveNodeHangs => node("freeze", victim),
     }
     let fenced = files.fence(path, way).await.unwrap();
     let at_fence = writer.acked();
+    assert!(!fenced.may_shrink || fault == Fault::KilledTwoHang, "{fenced:?}");
+    if fenced.may_shrink {
+        // As it is now, it is all there: later it may be shorter.
+        check_contents(files, path, &fenced, at_fence).await;
+    }
     if fault == Fault::Paused {
         sleep(Duration::from_millis(100)).await;
         writer.send("-CONT");
         sleep(Duration::from_millis(300)).await;
     }
-    if matches!(fault, Fault::KilledNodeHangs | Fault::AliveNodeHangs) {
+    if matches!(fault, Fault::KilledNodeHangs | Fault::KilledTwoHang | Fault::AliveNodeHangs) {
         node("thaw", victim);
+        node("thaw", 1 + victim % 3);
         // Until the NameNode gives it blocks again: this is about one fault at a time.
         sleep(HEARTBEATS).await;
     }
     let acked = writer.end().await;
-    check_contents(files, path, &fenced, acked).await;
+    if !fenced.may_shrink {
+        check_contents(files, path, &fenced, acked).await;
+    }
     if fault == Fault::KilledWithNode {
         node("start", victim);
         sleep(HEARTBEATS).await;
@@ -217,6 +232,7 @@ cases! {
     alive_h: Alive by TakeOverAndClose;
     killed_with_node_h: KilledWithNode by TakeOverAndClose;
     killed_node_hangs_h: KilledNodeHangs by TakeOverAndClose;
+    killed_two_hang_h: KilledTwoHang by TakeOverAndClose;
     alive_node_hangs_h: AliveNodeHangs by TakeOverAndClose;
     killed_g: Killed by TakeOver;
     paused_g: Paused by TakeOver;

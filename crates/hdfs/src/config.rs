@@ -107,7 +107,7 @@ impl HdfsConfig {
         Self::from_properties(&properties, nameservice)
     }
 
-    fn from_properties(
+    pub(crate) fn from_properties(
         properties: &BTreeMap<String, String>,
         nameservice: Option<&str>,
     ) -> Result<Self> {
@@ -190,7 +190,7 @@ fn host_of(authority: &str) -> &str {
 }
 
 /// The `<name>` and `<value>` of each `<property>` in Hadoop's form of XML, without comments.
-fn parse_properties(text: &str) -> Vec<(String, String)> {
+pub(crate) fn parse_properties(text: &str) -> Vec<(String, String)> {
     let mut visible = String::new();
     let mut rest = text;
     while let Some((before, comment)) = rest.split_once("<!--") {

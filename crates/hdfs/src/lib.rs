@@ -18,6 +18,8 @@ mod data_node;
 mod error;
 mod fence;
 mod file_system;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod name_node;
 mod node_health;
 mod read;

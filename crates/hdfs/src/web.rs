@@ -61,7 +61,7 @@ pub(crate) async fn effective_settings(
 }
 
 /// The settings in an HTTP answer.
-fn parse(answer: &[u8]) -> Result<BTreeMap<String, String>, String> {
+pub(crate) fn parse(answer: &[u8]) -> Result<BTreeMap<String, String>, String> {
     let answer = std::str::from_utf8(answer).map_err(|error| error.to_string())?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or("it has no body")?;
     let status = head.lines().next().unwrap_or_default();

@@ -101,11 +101,11 @@ pub(super) fn put_row_and_column(
         key.put_slice(fields.take(ROW_LENGTH_BYTES.saturating_sub(common))?);
         let row_length = Fields::new(key, "length of a row").u16()?;
         let row_end = ROW_LENGTH_BYTES + usize::from(row_length);
-        key.put_slice(fields.take(rest("row", row_end, key.len())?)?);
+        key.put_slice(fields.take(rest("length of a row", row_end, key.len())?)?);
         key.put_u8(family.len() as u8);
         key.put_slice(family);
     }
-    let qualifier_length = rest("key", key_length, key.len() + TIMESTAMP_TYPE_BYTES)?;
+    let qualifier_length = rest("length of a key", key_length, key.len() + TIMESTAMP_TYPE_BYTES)?;
     key.put_slice(fields.take(qualifier_length)?);
     Ok(())
 }

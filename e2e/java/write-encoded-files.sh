@@ -7,4 +7,6 @@ set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 [ $# -eq 1 ] || fail "usage: write-encoded-files.sh FOLDER"
 "$JAVA_PARTS/build.sh" store-file >&2
-exec "$JAVA" $JDK17_OPENS -cp "$STORE_FILE_CLASSPATH" db.basalt.e2e.WriteEncodedFiles "$1"
+# It is over before the second compiler pays off.
+exec "$JAVA" -XX:TieredStopAtLevel=1 $JDK17_OPENS -cp "$STORE_FILE_CLASSPATH" \
+  db.basalt.e2e.WriteEncodedFiles "$1"

@@ -30,6 +30,8 @@ import org.apache.hadoop.hbase.util.Bytes;
 final class StoreFiles {
   static final byte[] FAMILY = Bytes.toBytes("f");
   static final long BASE_TIME = 1_700_000_000_000L;
+  /** Read once: it takes longer than a file. */
+  static final Configuration CONFIGURATION = HBaseConfiguration.create();
   private static final long MAX_SEQUENCE_ID = 4711;
 
   /**
@@ -52,7 +54,7 @@ final class StoreFiles {
 
   /** Writes the cells, and says how long the file got. */
   static long write(Variant variant, List<KeyValue> cells, String folder) throws IOException {
-    Configuration configuration = HBaseConfiguration.create();
+    Configuration configuration = new Configuration(CONFIGURATION);
     if (variant.smallChunks()) {
       configuration.setInt("hfile.index.block.max.size", 128);
       configuration.setInt("hfile.index.block.min.entries", 2);

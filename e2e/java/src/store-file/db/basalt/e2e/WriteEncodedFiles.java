@@ -21,7 +21,6 @@ import org.apache.hadoop.hbase.ArrayBackedTag;
 import org.apache.hadoop.hbase.Cell;
 import org.apache.hadoop.hbase.CellComparatorImpl;
 import org.apache.hadoop.hbase.CellUtil;
-import org.apache.hadoop.hbase.HBaseConfiguration;
 import org.apache.hadoop.hbase.KeyValue;
 import org.apache.hadoop.hbase.KeyValueUtil;
 import org.apache.hadoop.hbase.Tag;
@@ -233,7 +232,7 @@ public final class WriteEncodedFiles {
 
   private static void read(Variant variant, int count, List<KeyValue> searchKeys, String folder)
       throws IOException {
-    Configuration configuration = HBaseConfiguration.create();
+    Configuration configuration = StoreFiles.CONFIGURATION;
     FileSystem fileSystem = FileSystem.getLocal(configuration).getRaw();
     List<KeyValue> cells = new ArrayList<>();
     try (HFile.Reader reader =

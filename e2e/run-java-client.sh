@@ -1,5 +1,6 @@
 #!/bin/bash
-# run-java-client.sh: the stock Apache HBase client and store-file tool against a cluster.
+# run-java-client.sh: the stock Apache HBase client and store-file tool against a cluster, and our
+# reader of store files (by cargo) against Apache HBase's writer.
 #   TARGET=hbase       (default) Apache HBase itself, started and stopped here: proves the programs
 #   TARGET=basalt      a cluster of `basalt local`, started and stopped here; BASALT names the binary
 #                      (default: release/basalt in $CARGO_TARGET_DIR or the repository's target)
@@ -123,6 +124,19 @@ store_files() { # store_files TABLE: its store files, the largest first
     cut -d' ' -f2-
 }
 
+# Store files that Apache HBase writes in every encoding: our reader finds in them what HBase's does.
+# With the workspace's features, so that nothing is compiled anew after the tests of all of it.
+encoded_files() {
+  local files=$RESULTS/encoded-files
+  "$E2E/java/write-encoded-files.sh" "$files" || return 1
+  (cd "$E2E/.." && BASALT_HBASE_FILES=$files cargo test --workspace --test store_file encoded:: \
+    -- --ignored --nocapture) >"$RESULTS/encoded-read.txt" 2>&1 ||
+    { cat "$RESULTS/encoded-read.txt"; return 1; }
+  tail -5 "$RESULTS/encoded-read.txt"
+  grep -q '^test result: ok. 1 passed' "$RESULTS/encoded-read.txt" || return 1
+  rm -r "$files"
+}
+
 printed_cells() { awk '{ sum += $1 } END { print sum + 0 }' "$RESULTS/printed-cells"; }
 
 # The table of a compression: all that was written is in its store files, compressed that way.
@@ -167,6 +181,7 @@ done
 for file in "$E2E"/../crates/storage/tests/golden/*.hfile; do
   step "print-$(basename "$file")" store_file "$file"
 done
+step encoded-files encoded_files
 if [ -n "${STORE_FILES:-}" ]; then
   step flush client "${REGISTRIES%% *}" flush
   : >"$RESULTS/printed-cells"

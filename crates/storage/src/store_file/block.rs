@@ -30,6 +30,7 @@ const CHECKSUM_CRC32C: i8 = 2;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum BlockType {
     Data,
+    EncodedData,
     LeafIndex,
     BloomChunk,
     IntermediateIndex,
@@ -59,11 +60,12 @@ pub(super) struct BlockSink {
 // === impl BlockType ===
 
 impl BlockType {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 
     pub(super) fn magic(self) -> &'static [u8; 8] {
         match self {
             Self::Data => b"DATABLK*",
+            Self::EncodedData => b"DATABLKE",
             Self::LeafIndex => b"IDXLEAF2",
             Self::BloomChunk => b"BLMFBLK2",
             Self::IntermediateIndex => b"IDXINTE2",

@@ -33,6 +33,14 @@ impl<'a> Fields<'a> {
         Ok(*taken)
     }
 
+    pub(super) fn u8(&mut self) -> Result<u8, Damage> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16, Damage> {
+        self.array().map(u16::from_be_bytes)
+    }
+
     pub(super) fn i8(&mut self) -> Result<i8, Damage> {
         self.array().map(i8::from_be_bytes)
     }
@@ -54,6 +62,23 @@ impl<'a> Fields<'a> {
         let length = i64::from(self.i32()?);
         Damage::check(self.what, length, (0, length_max as i64))?;
         Ok(length as usize)
+    }
+
+    /// HBase's compressed `int`, seven bits a byte and the lowest first, which counts or measures
+    /// something.
+    pub(super) fn packed_length(&mut self) -> Result<usize, Damage> {
+        let (mut length, mut shift) = (0i64, 0);
+        loop {
+            let byte = self.u8()?;
+            // Of the fifth byte all bits count: one that says that more follow makes it too large.
+            let bits = if shift < 28 { byte & 0x7f } else { byte };
+            length |= i64::from(bits) << shift;
+            if bits == byte {
+                Damage::check(self.what, length, (0, i32::MAX.into()))?;
+                return Ok(length as usize);
+            }
+            shift += 7;
+        }
     }
 
     /// Hadoop's `writeVLong`: one byte for -112..=127, else a byte that says sign and length.
@@ -153,6 +178,18 @@ mod tests {
         assert_eq!(bytes(128), [0x8f, 0x80]);
         assert_eq!(bytes(-113), [0x87, 0x70]);
         assert_eq!(bytes(1_000_000), [0x8d, 0x0f, 0x42, 0x40]);
+    }
+
+    #[test]
+    fn packed_lengths_are_read_up_to_the_highest_int() {
+        let read = |bytes: &[u8]| Fields::new(bytes, "length").packed_length();
+        assert_eq!(read(&[0x7f]), Ok(127));
+        assert_eq!(read(&[0x80, 0x01]), Ok(128));
+        assert_eq!(read(&[0xac, 0x02, 0x77]), Ok(300));
+        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0x07]), Ok(i32::MAX as usize));
+        assert!(read(&[0xff, 0xff, 0xff, 0xff, 0x08]).is_err());
+        assert!(read(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x01]).is_err());
+        assert!(read(&[0x80]).is_err());
     }
 
     #[test]

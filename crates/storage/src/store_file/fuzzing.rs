@@ -1,12 +1,13 @@
 //! The parts of a store file, for the fuzz targets: `--cfg fuzzing` alone compiles this.
 
 use basalt_model::{BloomType, CellKey, Compression};
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 
 use super::block::{BlockType, read_block, stated_length};
 use super::bloom::BloomFilter;
 use super::compression::decompress;
-use super::data_block::{CellLayout, DataBlock};
+use super::data_block::CellLayout;
+use super::encoding::{DataFormat, Encoding};
 use super::fields::Fields;
 use super::file_info::FileInfo;
 use super::index::IndexBlock;
@@ -18,7 +19,7 @@ const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Hands `bytes` to the decoder of one part, as `kind` says, and uses what comes out.
 pub fn decode_part(kind: u8, bytes: Bytes) {
     match kind % 8 {
-        0 => data_block(bytes, kind),
+        0 => data_block(&bytes, kind),
         1 => drop(IndexBlock::parse(bytes).map(|block| walk_index(&block))),
         2 => {
             let count = usize::from(kind) >> 3;
@@ -49,9 +50,26 @@ fn compression(kind: u8) -> Compression {
     }
 }
 
-fn data_block(bytes: Bytes, kind: u8) {
+/// The bytes are what follows the number of the encoding.
+fn data_block(bytes: &[u8], kind: u8) {
+    let (encoding, tags_compressed) = match kind >> 5 {
+        0 => (Encoding::None, false),
+        1 => (Encoding::Prefix, false),
+        2 => (Encoding::Diff, false),
+        3 => (Encoding::FastDiff, false),
+        4 => (Encoding::RowIndex, false),
+        5 => (Encoding::Prefix, true),
+        6 => (Encoding::Diff, true),
+        _ => (Encoding::FastDiff, true),
+    };
     let layout = CellLayout { tags: kind & 8 != 0, sequence_ids: kind & 16 != 0 };
-    let Ok(block) = DataBlock::parse(bytes, layout) else {
+    let format = DataFormat { encoding, layout, tags_compressed };
+    let mut payload = Vec::new();
+    if encoding != Encoding::None {
+        payload.put_i16(encoding.number());
+    }
+    payload.put_slice(bytes);
+    let Ok(block) = format.parse(payload.into()) else {
         return;
     };
     let mut position = 0;

@@ -12,13 +12,14 @@
 //! checksum that is compared before the byte is believed; what does not fit is an [`Error`] with the
 //! file, the place and the reason, and costs only what lies in that block. Numbers are big endian.
 //!
-//! Not read yet: encoded data blocks (PREFIX, DIFF, FAST_DIFF), encryption, other bloom filters than
+//! Encoded data blocks are read and not written. Not read yet: encryption, other bloom filters than
 //! ROW and ROWCOL.
 
 mod block;
 mod bloom;
 mod compression;
 mod data_block;
+mod encoding;
 mod error;
 mod fields;
 mod file_info;

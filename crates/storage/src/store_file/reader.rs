@@ -16,7 +16,8 @@ use bytes::{Buf, Bytes};
 
 use super::block::{BlockPointer, BlockType, HEADER_BYTES, read_block, stated_length};
 use super::bloom::{BloomFilter, put_column_key};
-use super::data_block::{CellLayout, DataBlock};
+use super::data_block::DataBlock;
+use super::encoding::{DataFormat, UnknownEncoding};
 use super::error::{Damage, Error, Result};
 use super::fields::Fields;
 use super::file_info::{self, FileInfo, TimeRange};
@@ -34,8 +35,6 @@ const LOAD_ON_OPEN_BYTES_MAX: u64 = 256 << 20;
 const MIDDLE_KEY_BYTES: usize = 16;
 /// How much is read at a time by a scan that reads block after block past the cache.
 const READAHEAD_BYTES: u64 = 1 << 20;
-/// The name of no encoding.
-const NOT_ENCODED: &[u8] = b"NONE";
 
 /// A store file that is open for reading. Cheap to clone; the clones share everything.
 #[derive(Clone)]
@@ -48,7 +47,7 @@ struct Shared {
     id: FileId,
     trailer: Trailer,
     info: FileInfo,
-    layout: CellLayout,
+    format: DataFormat,
     root: Arc<IndexBlock>,
     first_key: Option<Bytes>,
     last_key: Option<Bytes>,
@@ -245,15 +244,16 @@ impl StoreFile {
 
     /// A data block, through the cache.
     pub(super) async fn data_block(&self, pointer: BlockPointer) -> Result<Arc<DataBlock>> {
+        let block_type = self.0.format.block_type();
         let load = async {
-            let payload = self.payload(pointer, BlockType::Data, None).await?;
+            let payload = self.payload(pointer, block_type, None).await?;
             let block = self.parse_data(pointer, payload)?;
             Ok::<_, Error>(CachedBlock::Data(Arc::new(block)))
         };
         let block = self.0.cache.get_or_load(self.key(pointer), load).await?;
         match block {
             CachedBlock::Data(block) => Ok(block),
-            other => Err(self.not_expected(pointer, BlockType::Data, &other)),
+            other => Err(self.not_expected(pointer, block_type, &other)),
         }
     }
 
@@ -264,11 +264,12 @@ impl StoreFile {
         pointer: BlockPointer,
         readahead: Option<&mut Readahead>,
     ) -> Result<Arc<DataBlock>> {
+        let block_type = self.0.format.block_type();
         match self.0.cache.get(self.key(pointer)) {
             Some(CachedBlock::Data(block)) => Ok(block),
-            Some(other) => Err(self.not_expected(pointer, BlockType::Data, &other)),
+            Some(other) => Err(self.not_expected(pointer, block_type, &other)),
             None => {
-                let payload = self.payload(pointer, BlockType::Data, readahead).await?;
+                let payload = self.payload(pointer, block_type, readahead).await?;
                 self.parse_data(pointer, payload).map(Arc::new)
             }
         }
@@ -340,8 +341,7 @@ impl StoreFile {
     }
 
     fn parse_data(&self, pointer: BlockPointer, payload: Bytes) -> Result<DataBlock> {
-        DataBlock::parse(payload, self.0.layout)
-            .map_err(|damage| self.corrupt(pointer.offset, damage))
+        self.0.format.parse(payload).map_err(|damage| self.corrupt(pointer.offset, damage))
     }
 
     /// The bloom filter, if it is there and sound.
@@ -464,8 +464,10 @@ impl LoadOnOpen<'_> {
         let info_offset = self.offset;
         let info = self.next(BlockType::FileInfo)?;
         let info = FileInfo::parse(&info).map_err(|damage| self.corrupt(info_offset, damage))?;
-        self.check_encoding(&info, file_info::DATA_BLOCK_ENCODING, "data block encoding")?;
-        self.check_encoding(&info, file_info::INDEX_BLOCK_ENCODING, "index block encoding")?;
+        let format = DataFormat::from_info(&info).map_err(|encoding| {
+            let UnknownEncoding { what, found, supported } = encoding;
+            Error::Unsupported { path: self.path.to_owned(), what, found, supported }
+        })?;
 
         let first_key = (root.count() > 0).then(|| root.key_bytes(0));
         let last_key = info.get(file_info::LAST_KEY).cloned();
@@ -477,17 +479,13 @@ impl LoadOnOpen<'_> {
             })?;
         }
         let (bloom_type, bloom) = self.read_bloom(&info)?;
-        let version = info.i32(file_info::CELL_VERSION);
         Ok(Shared {
             path: self.path.to_owned(),
             file,
             id: cache.next_file_id(),
             cache,
             trailer,
-            layout: CellLayout {
-                tags: info.get(file_info::TAGS_LENGTH_MAX).is_some(),
-                sequence_ids: version == Some(file_info::CELL_VERSION_WITH_SEQUENCE_ID),
-            },
+            format,
             time_range: info.time_range(),
             info,
             root: Arc::new(root),
@@ -534,18 +532,6 @@ impl LoadOnOpen<'_> {
         self.part.advance(length);
         self.offset += length as u64;
         Ok(block)
-    }
-
-    fn check_encoding(&self, info: &FileInfo, name: &str, what: &'static str) -> Result<()> {
-        match info.get(name) {
-            Some(encoding) if encoding != NOT_ENCODED => Err(Error::Unsupported {
-                path: self.path.to_owned(),
-                what,
-                found: encoding.escape_ascii().to_string(),
-                supported: "NONE",
-            }),
-            _ => Ok(()),
-        }
     }
 
     fn corrupt(&self, offset: u64, damage: Damage) -> Error {

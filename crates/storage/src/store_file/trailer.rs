@@ -212,6 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn an_encrypted_file_is_named() {
+        let message = TrailerMessage {
+            comparator: Some(COMPARATOR.to_owned()),
+            encryption_key: Some(Bytes::from_static(b"wrapped key")),
+            ..TrailerMessage::default()
+        };
+        let error = Trailer::from_message(message, 20_000).unwrap_err();
+        let expected = TrailerError::Unsupported("encryption", "a key".into(), "no encryption");
+        assert_eq!(error, expected);
+    }
+
+    #[test]
     fn another_version_or_comparator_is_named() {
         let mut bytes = TRAILER.to_bytes();
         bytes[TRAILER_BYTES - 1] = 2;

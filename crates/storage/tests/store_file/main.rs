@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here should fail the test")]
 
 mod damage;
+mod encoded;
 mod figures;
 mod golden;
 mod oracle;

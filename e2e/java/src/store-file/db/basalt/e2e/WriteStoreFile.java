@@ -1,69 +1,71 @@
 package db.basalt.e2e;
 
+import static db.basalt.e2e.StoreFiles.BASE_TIME;
+import static db.basalt.e2e.StoreFiles.cell;
+import static db.basalt.e2e.StoreFiles.describe;
+import static db.basalt.e2e.StoreFiles.listing;
+import static db.basalt.e2e.StoreFiles.writeText;
+
+import db.basalt.e2e.StoreFiles.TagForm;
+import db.basalt.e2e.StoreFiles.Variant;
 import java.io.IOException;
-import java.io.PrintWriter;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Paths;
 import java.util.ArrayList;
-import java.util.HexFormat;
 import java.util.List;
 import java.util.Random;
 import java.util.TreeSet;
-import org.apache.hadoop.conf.Configuration;
-import org.apache.hadoop.fs.FileSystem;
-import org.apache.hadoop.fs.Path;
 import org.apache.hadoop.hbase.ArrayBackedTag;
-import org.apache.hadoop.hbase.Cell;
 import org.apache.hadoop.hbase.CellComparatorImpl;
-import org.apache.hadoop.hbase.CellUtil;
-import org.apache.hadoop.hbase.HBaseConfiguration;
 import org.apache.hadoop.hbase.KeyValue;
-import org.apache.hadoop.hbase.PrivateCellUtil;
 import org.apache.hadoop.hbase.Tag;
 import org.apache.hadoop.hbase.io.compress.Compression;
-import org.apache.hadoop.hbase.io.hfile.CacheConfig;
-import org.apache.hadoop.hbase.io.hfile.HFileContext;
-import org.apache.hadoop.hbase.io.hfile.HFileContextBuilder;
+import org.apache.hadoop.hbase.io.encoding.DataBlockEncoding;
 import org.apache.hadoop.hbase.regionserver.BloomType;
-import org.apache.hadoop.hbase.regionserver.StoreFileWriter;
 import org.apache.hadoop.hbase.util.Bytes;
 
 /**
  * Writes the golden store files of crates/storage with Apache HBase's own writer: the same cells
- * in each compression, and one listing of them. What it writes depends on nothing but this file
- * and the HBase version, so that a run can be compared with what is committed.
+ * in each compression and encoding, and one listing of them. What it writes depends on nothing but
+ * these sources and the HBase version, so that a run can be compared with what is committed.
  *
  * <p>{@code WriteStoreFile FOLDER} writes {@code NAME.hfile} for each {@link Variant},
  * {@code cells.json} (all cells in order, byte strings as hex) and {@code files.json}.
  */
 public final class WriteStoreFile {
-  private static final byte[] FAMILY = Bytes.toBytes("f");
-  private static final long BASE_TIME = 1_700_000_000_000L;
-  private static final long MAX_SEQUENCE_ID = 4711;
   private static final byte CUSTOM_TAG = 65;
   private static final byte TTL_TAG = 8;
 
-  /**
-   * One file: its name says what is special. Small chunks force several index levels and several
-   * bloom chunks out of a few kilobytes; {@code plain} leaves out mvcc and tags.
-   */
-  private record Variant(String name, Compression.Algorithm compression, BloomType bloom,
-      int blockSize, boolean smallChunks, boolean plain) {}
-
   private static final List<Variant> VARIANTS = List.of(
-      new Variant("none-row", Compression.Algorithm.NONE, BloomType.ROW, 2048, false, false),
-      new Variant("gz-row", Compression.Algorithm.GZ, BloomType.ROW, 2048, false, false),
-      new Variant("snappy-rowcol", Compression.Algorithm.SNAPPY, BloomType.ROWCOL, 2048, false,
-          false),
-      new Variant("lz4-row", Compression.Algorithm.LZ4, BloomType.ROW, 2048, false, false),
-      new Variant("zstd-rowcol", Compression.Algorithm.ZSTD, BloomType.ROWCOL, 2048, false, false),
-      new Variant("none-rowcol-deep-index", Compression.Algorithm.NONE, BloomType.ROWCOL, 512,
-          true, false),
-      new Variant("none-plain", Compression.Algorithm.NONE, BloomType.NONE, 64 * 1024, false,
-          true));
+      plain("none-row", Compression.Algorithm.NONE, BloomType.ROW, 2048, false),
+      plain("gz-row", Compression.Algorithm.GZ, BloomType.ROW, 2048, false),
+      plain("snappy-rowcol", Compression.Algorithm.SNAPPY, BloomType.ROWCOL, 2048, false),
+      plain("lz4-row", Compression.Algorithm.LZ4, BloomType.ROW, 2048, false),
+      plain("zstd-rowcol", Compression.Algorithm.ZSTD, BloomType.ROWCOL, 2048, false),
+      plain("none-rowcol-deep-index", Compression.Algorithm.NONE, BloomType.ROWCOL, 512, true),
+      new Variant("none-plain", Compression.Algorithm.NONE, BloomType.NONE, DataBlockEncoding.NONE,
+          64 * 1024, false, false, TagForm.NONE),
+      encoded("none-row-prefix", Compression.Algorithm.NONE, BloomType.ROW,
+          DataBlockEncoding.PREFIX, TagForm.PLAIN),
+      encoded("gz-rowcol-diff", Compression.Algorithm.GZ, BloomType.ROWCOL,
+          DataBlockEncoding.DIFF, TagForm.COMPRESSED),
+      encoded("none-row-fast-diff", Compression.Algorithm.NONE, BloomType.ROW,
+          DataBlockEncoding.FAST_DIFF, TagForm.COMPRESSED),
+      encoded("snappy-row-row-index", Compression.Algorithm.SNAPPY, BloomType.ROW,
+          DataBlockEncoding.ROW_INDEX_V1, TagForm.PLAIN));
 
   private WriteStoreFile() {}
+
+  private static Variant plain(String name, Compression.Algorithm compression, BloomType bloom,
+      int blockSize, boolean smallChunks) {
+    return new Variant(name, compression, bloom, DataBlockEncoding.NONE, blockSize, smallChunks,
+        true, TagForm.PLAIN);
+  }
+
+  private static Variant encoded(String name, Compression.Algorithm compression, BloomType bloom,
+      DataBlockEncoding encoding, TagForm tags) {
+    return new Variant(name, compression, bloom, encoding, 2048, false, true, tags);
+  }
 
   public static void main(String[] arguments) throws IOException {
     if (arguments.length != 1) {
@@ -75,7 +77,7 @@ public final class WriteStoreFile {
     List<KeyValue> cells = cells();
     StringBuilder files = new StringBuilder("[\n");
     for (Variant variant : VARIANTS) {
-      long length = write(variant, cells, folder);
+      long length = StoreFiles.write(variant, cells, folder);
       files.append(files.length() > 2 ? ",\n" : "").append(describe(variant, cells.size(), length));
       System.out.println(variant.name() + ".hfile: " + length + " bytes");
     }
@@ -155,84 +157,5 @@ public final class WriteStoreFile {
   private static KeyValue put(byte[] row, byte[] qualifier, long time, byte[] value, long mvcc,
       List<Tag> tags) {
     return cell(row, qualifier, time, KeyValue.Type.Put, value, mvcc, tags);
-  }
-
-  private static KeyValue cell(byte[] row, byte[] qualifier, long time, KeyValue.Type type,
-      byte[] value, long mvcc, List<Tag> tags) {
-    KeyValue cell = new KeyValue(row, 0, row.length, FAMILY, 0, FAMILY.length, qualifier, 0,
-        qualifier.length, time, type, value, 0, value.length, tags);
-    cell.setSequenceId(mvcc);
-    return cell;
-  }
-
-  // --- the files ---------------------------------------------------------------------------------
-
-  private static long write(Variant variant, List<KeyValue> cells, String folder)
-      throws IOException {
-    Configuration configuration = HBaseConfiguration.create();
-    if (variant.smallChunks()) {
-      configuration.setInt("hfile.index.block.max.size", 128);
-      configuration.setInt("hfile.index.block.min.entries", 2);
-      configuration.setInt("io.storefile.bloom.block.size", 128);
-    }
-    FileSystem fileSystem = FileSystem.getLocal(configuration).getRaw();
-    Path path = new Path(Paths.get(folder, variant.name() + ".hfile").toAbsolutePath().toString());
-    fileSystem.delete(path, false);
-    HFileContext context = new HFileContextBuilder().withBlockSize(variant.blockSize())
-        .withCompression(variant.compression()).withIncludesMvcc(!variant.plain())
-        .withIncludesTags(!variant.plain()).withHBaseCheckSum(true).withCreateTime(BASE_TIME)
-        .withColumnFamily(FAMILY).withTableName(Bytes.toBytes("golden")).build();
-    StoreFileWriter writer =
-        new StoreFileWriter.Builder(configuration, new CacheConfig(configuration), fileSystem)
-            .withFilePath(path).withFileContext(context).withBloomType(variant.bloom())
-            .withMaxKeyCount(cells.size()).build();
-    for (KeyValue cell : cells) {
-      writer.append(cell);
-    }
-    writer.appendMetadata(MAX_SEQUENCE_ID, false);
-    writer.close();
-    return fileSystem.getFileStatus(path).getLen();
-  }
-
-  // --- the listings ------------------------------------------------------------------------------
-
-  private static String describe(Variant variant, int cells, long length) {
-    return String.format("  {\"file\": \"%s.hfile\", \"compression\": \"%s\", \"bloom\": \"%s\", "
-            + "\"block_size\": %d, \"mvcc\": %b, \"tags\": %b, \"cells\": %d, "
-            + "\"max_sequence_id\": %d, \"length\": %d}",
-        variant.name(), variant.compression().getName(), variant.bloom(), variant.blockSize(),
-        !variant.plain(), !variant.plain(), cells, MAX_SEQUENCE_ID, length);
-  }
-
-  private static String listing(List<KeyValue> cells) {
-    StringBuilder text = new StringBuilder("[\n");
-    for (KeyValue cell : cells) {
-      text.append(text.length() > 2 ? ",\n" : "");
-      text.append(String.format("{\"row\":\"%s\",\"family\":\"%s\",\"qualifier\":\"%s\","
-              + "\"timestamp\":%d,\"type\":%d,\"mvcc\":%d,\"value\":\"%s\",\"tags\":%s}",
-          hex(CellUtil.cloneRow(cell)), hex(CellUtil.cloneFamily(cell)),
-          hex(CellUtil.cloneQualifier(cell)), cell.getTimestamp(), cell.getTypeByte(),
-          cell.getSequenceId(), hex(CellUtil.cloneValue(cell)), tagListing(cell)));
-    }
-    return text + "\n]\n";
-  }
-
-  private static String tagListing(Cell cell) {
-    List<String> tags = new ArrayList<>();
-    for (Tag tag : PrivateCellUtil.getTags(cell)) {
-      tags.add("{\"type\":" + tag.getType() + ",\"value\":\"" + hex(Tag.cloneValue(tag)) + "\"}");
-    }
-    return "[" + String.join(",", tags) + "]";
-  }
-
-  private static String hex(byte[] bytes) {
-    return HexFormat.of().formatHex(bytes);
-  }
-
-  private static void writeText(String folder, String name, String text) throws IOException {
-    try (PrintWriter out = new PrintWriter(
-        Files.newBufferedWriter(Paths.get(folder, name), StandardCharsets.UTF_8))) {
-      out.print(text);
-    }
   }
 }

@@ -55,7 +55,7 @@ async fn read_whole(files: &SharedFileSystem, path: &Path, cut: u64) -> Option<C
 }
 
 async fn read_parts(files: &SharedFileSystem, path: &Path, index: &PartsSummary) {
-    let parts = ok(LogIndex::open(files, path).await);
+    let parts = ok(LogIndex::open(files, path, &Arc::default()).await);
     for summary in &index.parts {
         let part = ok(parts.part(summary.region).await);
         let Some(part) = part else {

@@ -5,6 +5,7 @@
 #![no_main]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use basalt_fuzz::{block_on, checksums, choice, disk_with, join_parts, put, seed, two_parts};
 use basalt_model::EncodedRegionName;
@@ -27,7 +28,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
         for digest in index.get(42..).unwrap_or_default().chunks(100).take(4) {
             let Some(digest) = digest.first_chunk() else { continue };
             let region = EncodedRegionName::from_digest(*digest);
-            let Ok(parts) = LogIndex::open(&files, path).await else { continue };
+            let Ok(parts) = LogIndex::open(&files, path, &Arc::default()).await else { continue };
             let Ok(Some(part)) = parts.part(region).await else { continue };
             let mut reader = PartReader::new(part);
             while let Ok(Some(edit)) = reader.next().await {

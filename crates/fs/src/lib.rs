@@ -271,6 +271,11 @@ pub trait ReadFile: Send + Sync + 'static {
 
     /// The length when the file was opened, in bytes.
     fn length(&self) -> u64;
+
+    /// Whether each read is a trip to another machine: a few long ones are cheaper than many then.
+    fn is_far(&self) -> bool {
+        false
+    }
 }
 
 /// How many bytes of a file that is copied are in memory.

@@ -438,6 +438,10 @@ impl ReadFile for HdfsReadFile {
     fn length(&self) -> u64 {
         self.reader.length()
     }
+
+    fn is_far(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use basalt_fs::SharedFileSystem;
 use basalt_model::{ServerName, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_storage::wal;
-use basalt_storage::wal::parts::{self, LogIndex, PartReader};
+use basalt_storage::wal::parts::{self, LogIndex, PartReader, SharedReads};
 use prost::Message;
 use tokio::sync::OnceCell;
 
@@ -59,11 +59,12 @@ impl SealedLogs {
     async fn indexes(&self, files: &SharedFileSystem) -> wal::Result<&[LogIndex]> {
         let open = async || {
             let mut indexes = Vec::with_capacity(self.logs.len());
+            let shared = Arc::new(SharedReads::default());
             for log in &self.logs {
                 let path = Self::path(&self.server, &log.name);
                 // The index is made by the split; a log whose split was lost is read now.
                 parts::index_parts(files, &path, log.cut).await?;
-                indexes.push(LogIndex::open(files, &path).await?);
+                indexes.push(LogIndex::open(files, &path, &shared).await?);
             }
             Ok(indexes)
         };

@@ -15,6 +15,7 @@ mod directory;
 mod index;
 mod ranges;
 mod reader;
+mod shared_reads;
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
@@ -24,6 +25,7 @@ use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId};
 
 pub use index::index_parts;
 pub use reader::{LogIndex, Part, PartReader};
+pub use shared_reads::SharedReads;
 
 /// What a file of a log holds, by region.
 #[derive(Clone, Debug, Eq, PartialEq)]

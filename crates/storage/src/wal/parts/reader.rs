@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::directory::Directory;
 use super::ranges::Ranges;
-use super::{PartSummary, index_path};
+use super::{PartSummary, SharedReads, index_path};
 use crate::wal::edit::{self, Edit, RECORD_PREFIX_BYTES, RecordIdentity};
 use crate::wal::error::{Defect, Error, Result};
 use crate::wal::stream::{ReadAhead, WINDOW_BYTES};
@@ -57,18 +57,22 @@ struct Window {
 // === impl LogIndex ===
 
 impl LogIndex {
-    /// Opens the file `log`, which has been indexed.
+    /// Opens the file `log`, which has been indexed, to be read with others by way of `shared`.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the index is damaged: [`super::index_parts`] makes it again.
-    pub async fn open(files: &SharedFileSystem, log: &Path) -> Result<Self> {
+    pub async fn open(
+        files: &SharedFileSystem,
+        log: &Path,
+        shared: &Arc<SharedReads>,
+    ) -> Result<Self> {
         let path = index_path(log);
         let index = files.open(&path).await?;
         let directory = Directory::read(&*index).await.map_err(|error| error.into_error(&path))?;
         Ok(Self {
             directory: Arc::new(directory),
             index,
-            log: files.open(log).await?,
+            log: shared.share(files.open(log).await?),
             path: log.to_owned(),
         })
     }

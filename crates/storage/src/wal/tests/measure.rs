@@ -64,7 +64,7 @@ async fn fill(files: &SharedFileSystem, total_bytes: u64, value_bytes: usize) {
 }
 
 async fn replay(files: &SharedFileSystem, number: u8) -> u64 {
-    let index = LogIndex::open(files, &log(1)).await.unwrap();
+    let index = LogIndex::open(files, &log(1), &Arc::default()).await.unwrap();
     let part = index.part(region(number)).await.unwrap();
     let mut reader = PartReader::new(part.unwrap());
     let mut cells = 0;

@@ -11,7 +11,7 @@ use super::*;
 use crate::wal::parts::{LogIndex, PartReader, index_parts, index_path};
 
 async fn read_region(files: &SharedFileSystem, number: u8) -> super::super::Result<Vec<Edit>> {
-    let index = LogIndex::open(files, &log(1)).await?;
+    let index = LogIndex::open(files, &log(1), &Arc::default()).await?;
     let Some(part) = index.part(region(number)).await? else {
         return Ok(Vec::new());
     };
@@ -178,7 +178,8 @@ async fn a_damaged_edit_costs_its_own_region() {
     assert_eq!(damage.before, Some(before));
     assert!(damage.offset < at as u64 && at as u64 - damage.offset < 200);
     for number in [2, 3] {
-        let part = LogIndex::open(&files, path).await.unwrap().part(region(number)).await;
+        let part =
+            LogIndex::open(&files, path, &Arc::default()).await.unwrap().part(region(number)).await;
         let part = part.unwrap().unwrap();
         part.check_whole_after(SequenceId(0)).unwrap();
         let mut reader = PartReader::new(part);
@@ -187,7 +188,7 @@ async fn a_damaged_edit_costs_its_own_region() {
         }
         assert!(reader.next().await.unwrap().is_none());
     }
-    let part = LogIndex::open(&files, path).await.unwrap().part(region(1)).await;
+    let part = LogIndex::open(&files, path, &Arc::default()).await.unwrap().part(region(1)).await;
     let part = part.unwrap().unwrap();
     let error = part.check_whole_after(SequenceId(victim.sequence_id.0 - 1)).unwrap_err();
     assert!(

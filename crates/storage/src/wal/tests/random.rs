@@ -68,7 +68,7 @@ proptest! {
             let mut reader = WalReader::open(&files, Path::new("/log"), u64::MAX).await.unwrap();
             let _ = read_all(&mut reader).await;
             let _ = index_parts(&files, Path::new("/log"), bytes.len() as u64).await;
-            if let Ok(index) = LogIndex::open(&files, Path::new("/log")).await {
+            if let Ok(index) = LogIndex::open(&files, Path::new("/log"), &Arc::default()).await {
                 let _ = index.part(region(1)).await;
             }
         });
@@ -82,7 +82,7 @@ proptest! {
             index.extend_from_slice(&bytes);
             let path = index_path(Path::new("/log"));
             files.write_whole(&path, index.into()).await.unwrap();
-            assert!(LogIndex::open(&files, Path::new("/log")).await.is_err());
+            assert!(LogIndex::open(&files, Path::new("/log"), &Arc::default()).await.is_err());
         });
     }
 }

@@ -167,6 +167,11 @@ impl Error {
 
 impl From<basalt_fs::Error> for Error {
     fn from(error: basalt_fs::Error) -> Self {
-        Self::Files(Arc::new(error))
+        match error {
+            basalt_fs::Error::TakenAway { path } => {
+                Self::Fenced { folder: path.parent().unwrap_or(&path).to_owned() }
+            }
+            error => Self::Files(Arc::new(error)),
+        }
     }
 }

@@ -238,16 +238,22 @@ async fn a_server_whose_folder_was_renamed_knows_that_it_is_fenced() {
     let logs = fence(&files, &server()).await.unwrap();
     assert_eq!(logs.len(), 2);
     assert_eq!(fence(&files, &server()).await.unwrap(), logs, "once is as good as twice");
-    append_synced(&wal, &edit(1, 2, 10)).await.unwrap();
     wal.forget_region(region(1));
     wal.forget_region(region(2));
     assert!(wal.delete_obsolete().await.unwrap_err().is_fenced());
-    let edit = edit(1, 3, 10);
-    let last = append(&wal, &edit).await.unwrap();
     assert!(wal.roll().await.unwrap_err().is_fenced());
-    last.synced().await.unwrap();
     assert!(wal.failed().await.is_fenced());
-    assert!(append(&wal, &edit).await.unwrap_err().is_fenced());
+    assert!(append(&wal, &edit(1, 3, 10)).await.unwrap_err().is_fenced());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_taken_away_acknowledges_nothing_more() {
+    let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
+    let wal = create(&files, WalConfig::default()).await.unwrap();
+    append_synced(&wal, &edit(1, 1, 10)).await.unwrap();
+    fence(&files, &server()).await.unwrap();
+    assert!(append_synced(&wal, &edit(1, 2, 10)).await.unwrap_err().is_fenced());
+    assert!(wal.failed().await.is_fenced());
 }
 
 #[tokio::test(start_paused = true)]

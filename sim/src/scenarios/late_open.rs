@@ -3,6 +3,7 @@
 //!
 //! Its replay is slow, its connections with the masters are reset, and its link to the coordinator
 //! is cut: what it writes there is held, and arrives with the link, before its session has ended.
+//! Its disk is frozen meanwhile: the next sync of its log, which was taken from it, would end it.
 
 use std::time::Duration;
 
@@ -40,8 +41,14 @@ fn late_open(random: &Random, layout: Layout) -> Vec<Fault> {
     let refused = Fault {
         at,
         lasts: cut.lasts + Duration::from_millis(500),
-        victim: opener,
+        victim: opener.clone(),
         harm: Harm::Refuse(Peers::Masters),
     };
-    vec![kill(owner(random, layout), at, ms(random, 2_000..4_000)), cut, refused]
+    let frozen = Fault {
+        at,
+        lasts: cut.lasts + Duration::from_millis(200),
+        victim: opener,
+        harm: Harm::FreezeDisk,
+    };
+    vec![kill(owner(random, layout), at, ms(random, 2_000..4_000)), cut, refused, frozen]
 }

@@ -157,14 +157,16 @@ fn decide(view: &View, known: &Known) -> Decisions {
             Some(_) => true,
             None => false,
         };
-        let is_served = view.table_state(&record.info.table) == Some(TableState::Enabled);
-        if known.claimed.contains(name) || !is_served {
+        if known.claimed.contains(name) || !view.is_to_be_served(&record.info.table) {
             continue;
         }
+        // A procedure is at work on the others.
+        let is_served = view.table_state(&record.info.table) == Some(TableState::Enabled);
         match record.state {
-            RegionState::Closed if !loads.is_empty() => decisions.assign.push(*name),
+            RegionState::Closed if is_served && !loads.is_empty() => decisions.assign.push(*name),
+            // The master that gave it to its owner may have died before it told it.
             RegionState::Opening if owner_lives => decisions.open.push(*name),
-            RegionState::Closing if owner_lives => {
+            RegionState::Closing if is_served && owner_lives => {
                 if let (Some(source), Some(destination)) = (owner, loads.take_least()) {
                     let source = source.clone();
                     decisions.moves.push(Move { region: *name, source, destination });
@@ -350,6 +352,29 @@ mod tests {
             view.tables.values_mut().for_each(|table| table.record.state = state);
             view.regions.values_mut().for_each(|r| record_in(r).state = RegionState::Closed);
             assert_eq!(decide(&view, &known(&["a"])), Decisions::default());
+        }
+    }
+
+    #[test]
+    fn a_living_owner_is_told_again_what_it_is_to_open() {
+        let opening = |state: TableState| {
+            let mut view = view(&["a"], 3);
+            view.tables.values_mut().for_each(|table| table.record.state = state);
+            let names: Vec<_> = view.regions.keys().copied().collect();
+            for name in &names[..2] {
+                record_of(&mut view, name).state = RegionState::Opening;
+            }
+            (view, names)
+        };
+        let (mut view, names) = opening(TableState::Enabling);
+        let mut known = known(&["a"]);
+        assert_eq!(decide(&view, &known).open, names[..2]);
+        known.claimed = names[..1].iter().copied().collect();
+        assert_eq!(decide(&view, &known).open, names[1..2], "somebody is at the first");
+        view.servers.clear();
+        assert_eq!(decide(&view, &known).open, [], "a dead owner opens nothing");
+        for state in [TableState::Disabling, TableState::Disabled] {
+            assert_eq!(decide(&opening(state).0, &known).open, [], "{state:?}");
         }
     }
 

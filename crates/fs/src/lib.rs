@@ -24,7 +24,6 @@ use async_trait::async_trait;
 use basalt_planted::{Rule, is_off};
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use futures::{StreamExt as _, stream};
 
 pub use error::{Error, Result};
 pub use local::LocalFileSystem;
@@ -251,20 +250,9 @@ pub trait ReadFile: Send + Sync + 'static {
     async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Bytes> {
         let length: u64 = ranges.iter().map(range_length).sum();
         let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
-        let spans: Vec<_> = near_ranges(ranges, REMOTE).collect();
-        let reading = spans
-            .iter()
-            .map(|span| self.read_at(span.bytes.start, range_length(&span.bytes) as usize));
-        let reading: Vec<_> = reading.collect();
-        let mut read = stream::iter(reading).buffered(SPANS_AT_ONCE);
-        for span in &spans {
-            let Some(whole) = read.next().await.transpose()? else { break };
-            for range in span.ranges {
-                let from = (range.start - span.bytes.start) as usize;
-                // Within what was read, as the span covers its ranges.
-                let wanted = whole.get(from..from + range_length(range) as usize);
-                bytes.extend_from_slice(wanted.unwrap_or_default());
-            }
+        for range in ranges {
+            let length = usize::try_from(range_length(range)).unwrap_or(usize::MAX);
+            bytes.extend_from_slice(&self.read_at(range.start, length).await?);
         }
         Ok(bytes.freeze())
     }
@@ -280,49 +268,6 @@ pub trait ReadFile: Send + Sync + 'static {
 
 /// How many bytes of a file that is copied are in memory.
 const COPIED_AT_ONCE: u64 = 4 << 20;
-
-/// How many spans are asked for at a time.
-const SPANS_AT_ONCE: usize = 4;
-
-/// Which ranges are read at once.
-#[derive(Clone, Copy)]
-struct Nearness {
-    /// They are no further apart than this, in bytes: dropping what lies between costs less than
-    /// another trip.
-    gap_max: u64,
-    /// Together they are at most this long, in bytes, unless one alone is longer.
-    span_max: u64,
-}
-
-/// A trip to another machine takes as long as some hundred kilobytes.
-const REMOTE: Nearness = Nearness { gap_max: 64 << 10, span_max: 1 << 20 };
-
-/// Ranges that ascend closely, and all that they cover.
-struct Span<'a> {
-    bytes: Range<u64>,
-    ranges: &'a [Range<u64>],
-}
-
-/// Puts ranges that follow each other closely together, in their order.
-fn near_ranges(mut rest: &[Range<u64>], nearness: Nearness) -> impl Iterator<Item = Span<'_>> {
-    std::iter::from_fn(move || {
-        let first = rest.first()?;
-        let near = |pair: &&[Range<u64>]| match pair {
-            [one, next] => {
-                one.start <= one.end
-                    && one.end <= next.start
-                    && next.start <= next.end
-                    && next.start - one.end <= nearness.gap_max
-                    && next.end - first.start <= nearness.span_max
-            }
-            _ => false,
-        };
-        let (ranges, others) = rest.split_at(1 + rest.windows(2).take_while(near).count());
-        rest = others;
-        let end = ranges.last().map_or(first.end, |last| last.end);
-        Some(Span { bytes: first.start..end, ranges })
-    })
-}
 
 fn range_length(range: &Range<u64>) -> u64 {
     range.end.saturating_sub(range.start)

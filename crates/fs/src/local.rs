@@ -17,10 +17,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use rustix::fs::{CWD, RenameFlags};
 
-use crate::{
-    AppendFile, DirectoryEntry, Error, FileSystem, Nearness, ReadFile, Result, Seal, Span,
-    near_ranges,
-};
+use crate::{AppendFile, DirectoryEntry, Error, FileSystem, ReadFile, Result, Seal};
 
 /// Files under a root folder. Paths given to it are taken as below that root.
 #[derive(Debug)]
@@ -259,8 +256,10 @@ impl ReadFile for LocalReadFile {
     }
 }
 
-/// Copying what lies between costs less than another call.
-const NEAR: Nearness = Nearness { gap_max: 4 << 10, span_max: 64 << 10 };
+/// Ranges no further apart than this are read at once: copying costs less than another call.
+const GAP_BYTES_MAX: u64 = 4 << 10;
+/// What is read at once is at most this long, unless one range is longer.
+const SPAN_BYTES_MAX: u64 = 64 << 10;
 
 fn read_file_ranges(file: &File, path: &Path, end: u64, ranges: &[Range<u64>]) -> Result<Bytes> {
     let end_of_file = |range: &Range<u64>| Error::EndOfFile {
@@ -275,7 +274,11 @@ fn read_file_ranges(file: &File, path: &Path, end: u64, ranges: &[Range<u64>]) -
     let mut output = BytesMut::zeroed(usize::try_from(length).unwrap_or(usize::MAX));
     let mut unfilled = &mut output[..];
     let mut scratch = Vec::new();
-    for Span { bytes: span, ranges: together } in near_ranges(ranges, NEAR) {
+    let mut rest = ranges;
+    while let Some(first) = rest.first() {
+        let (together, later) = rest.split_at(count_near(rest));
+        rest = later;
+        let span = first.start..together.last().map_or(first.end, |last| last.end);
         let span_length = crate::range_length(&span) as usize;
         let read = |buffer: &mut [u8]| match file.read_exact_at(buffer, span.start) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(end_of_file(&span)),
@@ -294,6 +297,19 @@ fn read_file_ranges(file: &File, path: &Path, end: u64, ranges: &[Range<u64>]) -
         }
     }
     Ok(output.freeze())
+}
+
+/// How many of the first ranges ascend so closely that they are read at once; at least one.
+fn count_near(ranges: &[Range<u64>]) -> usize {
+    let start = ranges.first().map_or(0, |first| first.start);
+    let near = |pair: &&[Range<u64>]| {
+        pair[0].start <= pair[0].end
+            && pair[0].end <= pair[1].start
+            && pair[1].start <= pair[1].end
+            && pair[1].start - pair[0].end <= GAP_BYTES_MAX
+            && pair[1].end - start <= SPAN_BYTES_MAX
+    };
+    1 + ranges.windows(2).take_while(near).count()
 }
 
 fn take_front<'a>(buffer: &mut &'a mut [u8], length: usize) -> &'a mut [u8] {

@@ -1,10 +1,8 @@
 //! Enables and disables a table: has all its regions served, or none.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use basalt_cluster::TableRecord;
-use basalt_cluster::catalog::SharedRegion;
 use basalt_model::{EncodedRegionName, RegionState, TableName, TableState};
 use basalt_zk::Op;
 
@@ -44,10 +42,6 @@ pub(super) async fn serve_all(term: &Term, table: &TableName) -> Result<(), Step
     if !closed.is_empty() {
         term.assign(&closed).await?;
     }
-    let untold = untold(&term.views.now(), table, &term.claims.all());
-    if !untold.is_empty() {
-        term.open(untold).await?;
-    }
     let all_open =
         |view: &View| in_state(view, table, |state| state != RegionState::Open).is_empty();
     if term.views.until(CHANGE_WAIT, |views| all_open(&views.now())).await {
@@ -55,22 +49,6 @@ pub(super) async fn serve_all(term: &Term, table: &TableName) -> Result<(), Step
     }
     let left = in_state(&term.views.now(), table, |state| state != RegionState::Open);
     Err(StepError::NotYet(format!("{} regions of {table} are to open", left.len())))
-}
-
-/// The regions of `table` that a master before this one gave to a server which lives: it may have died
-/// before it told it. The reconciler looks after tables that are enabled only.
-fn untold(
-    view: &View,
-    table: &TableName,
-    claimed: &BTreeSet<EncodedRegionName>,
-) -> Vec<SharedRegion> {
-    let regions = view.of_table(table).into_iter().filter(|region| {
-        let record = &region.record;
-        record.state == RegionState::Opening
-            && record.server.as_ref().is_some_and(|owner| view.lives(owner))
-            && !claimed.contains(&record.encoded_name())
-    });
-    regions.cloned().collect()
 }
 
 /// The write that puts a table into `state`. Only masters write tables, so that it needs no more
@@ -100,7 +78,7 @@ fn in_state(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::testing::{record_in, record_of, view};
+    use crate::view::testing::{record_in, view};
 
     #[test]
     fn regions_are_found_by_their_state() {
@@ -112,23 +90,5 @@ mod tests {
         assert_eq!(in_state(&view, &table, |state| state != RegionState::Open), [name]);
         assert_eq!(in_state(&view, &table, |state| state == RegionState::Open).len(), 2);
         assert_eq!(in_state(&view, &"u".parse().unwrap(), |_| true), []);
-    }
-
-    #[test]
-    fn a_living_owner_is_told_again_what_it_is_to_open() {
-        let mut view = view(&["a"], 3);
-        let table = "t".parse().unwrap();
-        let names: Vec<_> = view.regions.keys().copied().collect();
-        for name in &names[..2] {
-            record_of(&mut view, name).state = RegionState::Opening;
-        }
-        let told = |view: &View, claimed: &[EncodedRegionName]| -> Vec<EncodedRegionName> {
-            let regions = untold(view, &table, &claimed.iter().copied().collect());
-            regions.iter().map(|region| region.record.encoded_name()).collect()
-        };
-        assert_eq!(told(&view, &[]).len(), 2);
-        assert_eq!(told(&view, &names[..1]), names[1..2], "somebody is at the first");
-        view.servers.clear();
-        assert_eq!(told(&view, &[]), [], "a dead owner opens nothing");
     }
 }

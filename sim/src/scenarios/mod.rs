@@ -59,7 +59,7 @@ pub const SCENARIOS: [Scenario; 27] = [
     wrong_hint::WRONG_HINT,
     wrong_hint::UNAWARE,
     wrong_hint::UNAWARE_BEYOND_BOUND,
-    wrong_hint::STALE_READER,
+    wrong_hint::UNAWARE_READER,
     late_open::LATE_OPEN,
     lost_answers::LOST_ANSWERS,
     failpoints::FAILPOINTS,

@@ -31,7 +31,7 @@ pub(super) const UNAWARE_BEYOND_BOUND: Scenario = Scenario {
     faults: unaware,
 };
 
-pub(super) const STALE_READER: Scenario = Scenario {
+pub(super) const UNAWARE_READER: Scenario = Scenario {
     name: "unaware-reader",
     about: "the same, and its disk is frozen: no write tells it that its log was taken",
     layout: UNAWARE.layout,

@@ -29,6 +29,13 @@ pub(super) struct LastCell<'k, 'v> {
     pub(super) value: &'v [u8],
 }
 
+/// Which lengths of a cell are those of the last one.
+#[derive(Clone, Copy)]
+pub(super) struct SameLengths {
+    pub(super) key: bool,
+    pub(super) value: bool,
+}
+
 /// The plain cells of a block, from what follows the encoding's number.
 pub(super) fn plain_cells(format: &DataFormat, encoded: &[u8]) -> Result<Bytes, Damage> {
     let mut fields = Fields::new(encoded, "part of an encoded block");
@@ -86,16 +93,26 @@ fn put_rest<'v>(
     Ok(())
 }
 
-/// Begins a key of `key_length` bytes, up to its timestamp. `common` bytes are those of the last
-/// key; if that is not the whole row, the family is the last one too, and not there between row and
-/// qualifier.
-pub(super) fn put_row_and_column(
-    last: LastCell<'_, '_>,
+/// Begins a cell of DIFF or FAST_DIFF, from behind its flags to before its timestamp: puts row and
+/// column, and gives the length of its value and the parts of the last key.
+///
+/// ```text
+/// [packed key length] [packed value length] packed length in common
+/// rest of the row | qualifier, or the rest of it
+/// ```
+/// Lengths that are the last cell's are not there. If what is in common is less than the row, the
+/// family is the last one too, and not there between row and qualifier.
+pub(super) fn begin<'k>(
+    last: LastCell<'k, '_>,
     fields: &mut Fields<'_>,
-    (key_length, common): (usize, usize),
+    same: SameLengths,
     key: &mut Vec<u8>,
-) -> Result<(), Damage> {
-    let CellKey { row, family, .. } = last.parts()?;
+) -> Result<(usize, CellKey<'k>), Damage> {
+    let key_length = if same.key { last.key.len() } else { fields.packed_length()? };
+    let value_length = if same.value { last.value.len() } else { fields.packed_length()? };
+    let common = fields.packed_length()?;
+    let before = last.parts()?;
+    let CellKey { row, family, .. } = before;
     key.put_slice(last.common(common)?);
     if common < ROW_LENGTH_BYTES + row.len() {
         key.put_slice(fields.take(ROW_LENGTH_BYTES.saturating_sub(common))?);
@@ -107,7 +124,7 @@ pub(super) fn put_row_and_column(
     }
     let qualifier_length = rest("length of a key", key_length, key.len() + TIMESTAMP_TYPE_BYTES)?;
     key.put_slice(fields.take(qualifier_length)?);
-    Ok(())
+    Ok((value_length, before))
 }
 
 /// How much is missing to a length, which must not have been passed.

@@ -13,7 +13,7 @@ use bytes::BufMut;
 
 use super::super::error::Damage;
 use super::super::fields::Fields;
-use super::delta::{LastCell, put_row_and_column};
+use super::delta::{LastCell, SameLengths, begin};
 
 const SAME_KEY_LENGTH: u8 = 1;
 const SAME_VALUE_LENGTH: u8 = 1 << 1;
@@ -44,17 +44,9 @@ pub(super) fn next<'v>(
     key: &mut Vec<u8>,
 ) -> Result<&'v [u8], Damage> {
     let flags = fields.u8()?;
-    let key_length = match flags & SAME_KEY_LENGTH {
-        0 => fields.packed_length()?,
-        _ => last.key.len(),
-    };
-    let value_length = match flags & SAME_VALUE_LENGTH {
-        0 => fields.packed_length()?,
-        _ => last.value.len(),
-    };
-    let common = fields.packed_length()?;
-    put_row_and_column(last, fields, (key_length, common), key)?;
-    let before = last.parts()?;
+    let same =
+        SameLengths { key: flags & SAME_KEY_LENGTH != 0, value: flags & SAME_VALUE_LENGTH != 0 };
+    let (value_length, before) = begin(last, fields, same, key)?;
     key.put_i64(timestamp(flags, before.timestamp, fields)?);
     key.put_u8(match flags & SAME_TYPE {
         0 => fields.u8()?,

@@ -11,7 +11,7 @@ use bytes::BufMut;
 
 use super::super::error::Damage;
 use super::super::fields::Fields;
-use super::delta::{LastCell, put_row_and_column};
+use super::delta::{LastCell, SameLengths, begin};
 use super::prefix;
 
 /// How many bytes of the timestamp are those of the last one.
@@ -32,17 +32,9 @@ pub(super) fn next<'v>(
         Damage::check("flags of the first cell", flags.into(), (0, 0))?;
         return prefix::next(last, fields, key);
     }
-    let key_length = match flags & SAME_KEY_LENGTH {
-        0 => fields.packed_length()?,
-        _ => last.key.len(),
-    };
-    let value_length = match flags & SAME_VALUE_LENGTH {
-        0 => fields.packed_length()?,
-        _ => last.value.len(),
-    };
-    let common = fields.packed_length()?;
-    put_row_and_column(last, fields, (key_length, common), key)?;
-    let before = last.parts()?;
+    let same =
+        SameLengths { key: flags & SAME_KEY_LENGTH != 0, value: flags & SAME_VALUE_LENGTH != 0 };
+    let (value_length, before) = begin(last, fields, same, key)?;
     let common = usize::from(flags & TIMESTAMP_COMMON_MASK);
     let timestamp = before.timestamp.to_be_bytes();
     let (same, other) = timestamp.split_at(common);

@@ -21,6 +21,7 @@ mod progress;
 mod regionserver;
 pub mod role;
 pub mod role_config;
+mod shell;
 mod storage;
 mod timers;
 

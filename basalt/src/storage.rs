@@ -16,7 +16,7 @@ use basalt_hdfs::{Configuration, HdfsConfig, HdfsFileSystem, ServerKind};
 use basalt_runtime::{Seams, Shutdown};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::role_config::{HdfsSettings, StorageSettings};
 
@@ -97,8 +97,8 @@ pub(crate) async fn wait_until_there(
 /// How often the settings of an HDFS are looked at.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Looks again and again at the settings of an HDFS, for as long as somebody wants to know. Nothing
-/// for other storage, which has none.
+/// Looks again and again at the settings of an HDFS, and rehearses the fence on it, for as long as
+/// somebody wants to know. Nothing for other storage, which has no settings.
 ///
 /// # Errors
 /// The settings cannot be used.
@@ -113,7 +113,8 @@ pub(crate) fn watch_deviations(
     let timers = timers.clone();
     tokio::spawn(async move {
         while !tell.is_closed() {
-            let found = deviations(&files, &timers).await;
+            let rehearsed = rehearse(&files).await;
+            let found = deviations(&files, &timers).await.into_iter().chain(rehearsed).collect();
             let is_news = tell.borrow().as_ref() != Some(&found);
             if is_news {
                 found.iter().for_each(|deviation| warn!("HDFS: {deviation}"));
@@ -123,6 +124,19 @@ pub(crate) fn watch_deviations(
         }
     });
     Ok(Some(told))
+}
+
+/// What is wrong with the fence, if anything.
+async fn rehearse(files: &HdfsFileSystem) -> Option<String> {
+    let costs = "the regions of a server that dies may wait for the NameNode's lease recovery";
+    match files.rehearse_fence().await {
+        Ok(fenced) if fenced.is_closed => {
+            debug!(?fenced, "rehearsed the fence");
+            None
+        }
+        Ok(fenced) => Some(format!("the fence closes no files ({fenced:?}): {costs}")),
+        Err(error) => Some(format!("the fence does not work ({error}): {costs}")),
+    }
 }
 
 /// In what the servers' effective settings are not what the promise needs, a line for each setting

@@ -15,6 +15,7 @@ write_settings() {
   <property><name>dfs.namenode.avoid.write.stale.datanode</name><value>true</value></property>
   <property><name>dfs.namenode.stale.datanode.interval</name><value>3000</value></property>
   <property><name>dfs.namenode.heartbeat.recheck-interval</name><value>5000</value></property>
+  <property><name>dfs.namenode.datanode.registration.ip-hostname-check</name><value>false</value></property>
   <property><name>dfs.client.block.write.replace-datanode-on-failure.policy</name><value>NEVER</value></property>
 EOF
 }

@@ -8,6 +8,8 @@ set -euo pipefail
 if [ "$2" = nn ]; then name=nn; else name=dn$2; fi
 case $1 in
   ensure)
+    # One that was killed a moment ago may still be seen.
+    sleep 0.2
     if running "$name"; then send "$name" CONT; else exec "$0" start "$2"; fi ;;
   kill) send "$name" KILL ;;
   freeze) send "$name" STOP ;;
@@ -17,10 +19,10 @@ case $1 in
     renice -n 10 -p $$ >/dev/null
     if [ "$name" = nn ]; then
       start_name_node
-      wait_port nn "$NAME_NODE_PORT"
+      wait_port nn "$NAME_NODE_PORT" "$HDFS_HOST"
     else
       start_data_node "$2"
-      wait_port "$name" "$(data_node_ipc_port "$2")"
+      wait_port "$name" "$(data_node_ipc_port "$2")" "$HDFS_HOST"
     fi ;;
   *) fail "no such action: $1" ;;
 esac

@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 write_settings
 nice -n 10 "$LAB_SCRIPTS/up.sh" hdfs
-jmx="http://127.0.0.1:$NAME_NODE_WEB_PORT/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
+jmx="http://$HDFS_HOST:$NAME_NODE_WEB_PORT/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
 for _ in $(seq 240); do
   live=$(curl -fs "$jmx" | sed -n 's/.*"NumLiveDataNodes" : \([0-9]*\).*/\1/p')
   safe=$(curl -fs "$jmx" | sed -n 's/.*"FSState" : "\([A-Za-z]*\)".*/\1/p')

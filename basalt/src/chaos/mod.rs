@@ -24,9 +24,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::demo::Observer;
-use crate::local::{Hosts, LocalCluster, LocalOptions, PortName, run_for_a_while};
+use crate::local::{Hosts, LocalCluster, LocalOptions, PortName, hdfs, run_for_a_while};
 use crate::manifest::Declared;
 use crate::role_config::RoleName;
+use crate::shell;
 use network::Namespaces;
 use schedule::{Harm, Strike, Victim};
 
@@ -46,6 +47,16 @@ pub(crate) struct Arguments {
     /// `nsenter` and `ip`
     #[arg(long)]
     no_cuts: bool,
+    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in a new folder
+    /// beside the one that the manifest names
+    #[arg(long, value_name = "DIR")]
+    hdfs_conf: Option<PathBuf>,
+    /// Harm this too, which is not of the cluster: a DataNode, say; may be given several times
+    #[arg(long, value_name = "NAME", requires = "foreign_command")]
+    foreign: Vec<String>,
+    /// How those are harmed: run by the shell with $VICTIM, and kill, start, freeze or thaw as $ACTION
+    #[arg(long, value_name = "COMMAND", requires = "foreign")]
+    foreign_command: Option<String>,
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -84,6 +95,9 @@ struct Chaos<'a> {
     namespaces: Option<&'a Namespaces>,
     observer: &'a Observer,
     processes: BTreeMap<String, RoleName>,
+    foreign: &'a [String],
+    /// Harms one of `foreign`.
+    foreign_command: &'a str,
 }
 
 /// How long the processes may take to be there.
@@ -121,11 +135,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let cluster = Declared::read_or_example(arguments.file.as_deref())?.check()?;
+    let mut cluster = Declared::read_or_example(arguments.file.as_deref())?.check()?;
+    let hdfs_conf = hdfs::conf(&mut cluster, arguments.hdfs_conf.as_deref())?;
+    if arguments.data.is_none() {
+        hdfs::begin_anew(&mut cluster);
+    }
     let seed = arguments.seed.unwrap_or_else(|| Random::from_system().next_u64() >> 32);
     println!("seed {seed}");
     let outcome = run_for_a_while("chaos", arguments.data.as_deref(), async |data| {
-        harm(arguments, &cluster, data, seed).await
+        harm(arguments, &cluster, data, hdfs_conf, seed).await
     })?;
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_string_pretty(&outcome)? + "\n")
@@ -142,6 +160,7 @@ async fn harm(
     arguments: &Arguments,
     cluster: &ValidatedCluster,
     data: PathBuf,
+    hdfs_conf: Option<PathBuf>,
     seed: u64,
 ) -> anyhow::Result<Outcome> {
     let seams = Seams::system();
@@ -159,7 +178,7 @@ async fn harm(
     let hosts = namespaces.as_ref().map_or_else(Hosts::default, Namespaces::hosts);
     let program = std::env::current_exe()?;
     let free_ports = namespaces.is_none();
-    let options = LocalOptions { data, free_ports, hdfs_conf: None, program, hosts };
+    let options = LocalOptions { data, free_ports, hdfs_conf, program, hosts };
     let local = LocalCluster::start(cluster, options, &seams).await?;
     local.supervisor().wait_all_ready(START_PATIENCE).await?;
     let servers = local.plan().addresses(RoleName::Coordinator, PortName::Client);
@@ -179,7 +198,14 @@ async fn harm(
 
     let observer = Observer::connect(&seams, &local).await?;
     let namespaces = namespaces.as_ref();
-    let chaos = Chaos { local: &local, namespaces, observer: &observer, processes };
+    let chaos = Chaos {
+        local: &local,
+        namespaces,
+        observer: &observer,
+        processes,
+        foreign: &arguments.foreign,
+        foreign_command: arguments.foreign_command.as_deref().unwrap_or_default(),
+    };
     let (faults, double_blows) = chaos.strike_for(time, &random, &list).await?;
     let healthy_after = chaos.wait_healthy(&connection, table, family).await;
     sleep(CALM).await;
@@ -205,6 +231,11 @@ async fn harm(
     };
     local.supervisor().stop(GRACE).await;
     Ok(outcome)
+}
+
+fn tell(strike: &Strike, name: &str, begun: Instant) {
+    let lasts = if strike.harm == Harm::Kill { String::new() } else { duration(strike.lasts) };
+    println!("{:>12}  {} {name} {lasts}", duration(begun.elapsed()), strike.harm.name());
 }
 
 fn connect(seams: &Seams, coordinators: &[String]) -> Connection {
@@ -260,7 +291,7 @@ impl Chaos<'_> {
         let (mut faults, mut double_blows) = (BTreeMap::new(), 0);
         sleep(CALM).await;
         while begun.elapsed() < time {
-            let blow = schedule::next_blow(random, &self.processes, harms);
+            let blow = schedule::next_blow(random, &self.processes, self.foreign, harms);
             double_blows += u64::from(blow.len() > 1);
             let strikes = blow.iter().map(|strike| self.strike(strike, begun));
             for struck in futures::future::join_all(strikes).await {
@@ -281,10 +312,13 @@ impl Chaos<'_> {
         let name = match &strike.victim {
             Victim::Process(name) => name.clone(),
             Victim::ActiveMaster => self.active_master().await,
+            Victim::Foreign(name) => {
+                tell(strike, name, begun);
+                return self.strike_foreign(strike, name).await;
+            }
         };
         let supervisor = self.local.supervisor();
-        let lasts = if strike.harm == Harm::Kill { String::new() } else { duration(strike.lasts) };
-        println!("{:>12}  {} {name} {lasts}", duration(begun.elapsed()), strike.harm.name());
+        tell(strike, &name, begun);
         match (strike.harm, self.namespaces) {
             (Harm::Kill, _) => {
                 let alive = supervisor.state(&name)?;
@@ -311,6 +345,25 @@ impl Chaos<'_> {
             }
             (Harm::Cut, None) => bail!("{name} has no link that could be cut"),
         }
+        Ok(strike.harm)
+    }
+
+    /// Strikes one that is not of the cluster, and waits until it is as before.
+    async fn strike_foreign(&self, strike: &Strike, name: &str) -> anyhow::Result<Harm> {
+        let act = async |action: &str| {
+            let variables = [("ACTION", action), ("VICTIM", name)];
+            let running = shell::start(self.foreign_command, &variables)?;
+            let done = shell::wait(running, RETURN_PATIENCE).await;
+            done.with_context(|| format!("--foreign-command, {action} {name}"))
+        };
+        let (begin, end) = match strike.harm {
+            Harm::Kill => ("kill", "start"),
+            Harm::Pause => ("freeze", "thaw"),
+            Harm::Cut => bail!("{name} has no link that could be cut"),
+        };
+        act(begin).await?;
+        sleep(strike.lasts).await;
+        act(end).await?;
         Ok(strike.harm)
     }
 

@@ -29,6 +29,8 @@ const APART: &str = "BASALT_CHAOS_APART";
 /// What joins the namespaces, and its address.
 const BRIDGE: &str = "basalt0";
 const BRIDGE_ADDRESS: &str = "10.77.0.1/24";
+/// The way from the namespaces to whatever else listens in this program's own.
+const GATEWAY: &str = "10.77.0.1";
 /// The last number of the first process's address.
 const FIRST_HOST: u8 = 10;
 /// How many addresses there are.
@@ -125,6 +127,7 @@ impl Namespace {
             ["link", "set", "lo", "up"].as_slice(),
             &["address", "add", &own, "dev", "eth0"],
             &["link", "set", "eth0", "up"],
+            &["route", "add", "default", "via", GATEWAY],
         ] {
             let enter = namespace.enter().context("the holder of a namespace ended")?;
             let (program, before) = enter.split_first().context("nothing enters a namespace")?;

@@ -25,6 +25,8 @@ pub(super) enum Victim {
     Process(String),
     /// Whoever is in charge then.
     ActiveMaster,
+    /// This one, which is not of the cluster.
+    Foreign(String),
 }
 
 /// One fault.
@@ -46,23 +48,31 @@ const RECOVERY_MS: std::ops::Range<u64> = 10..600;
 const CALM_MS: std::ops::Range<u64> = 500..4_000;
 
 /// The faults of the next blow: to one process, to two at once, or to a region server and then to
-/// who recovers it.
+/// who recovers it. Those that are `foreign` are struck as processes of the cluster are, but for
+/// their links.
 pub(super) fn next_blow(
     random: &Random,
     processes: &BTreeMap<String, RoleName>,
+    foreign: &[String],
     harms: &[Harm],
 ) -> Vec<Strike> {
-    let all: Vec<&String> = processes.keys().collect();
+    let all: Vec<&String> = processes.keys().chain(foreign).collect();
     let servers: Vec<&String> = processes
         .iter()
         .filter(|(_, role)| **role == RoleName::RegionServer)
         .map(|(name, _)| name)
         .collect();
     let strike = |victim: Victim, after: Duration| {
-        let harm = pick(random, harms).copied().unwrap_or(Harm::Kill);
+        let harm = match (&victim, pick(random, harms)) {
+            (Victim::Foreign(_), Some(Harm::Cut)) => Harm::Pause,
+            (_, harm) => harm.copied().unwrap_or(Harm::Kill),
+        };
         Strike { after, victim, harm, lasts: milliseconds(random, LASTS_MS) }
     };
-    let process = |name: &String| Victim::Process(name.clone());
+    let process = |name: &String| match processes.contains_key(name) {
+        true => Victim::Process(name.clone()),
+        false => Victim::Foreign(name.clone()),
+    };
     let now = Duration::ZERO;
     let two = |of: &[&String]| {
         let first = random.in_range(0..of.len().max(1) as u64) as usize;
@@ -123,6 +133,8 @@ impl Harm {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const HARMS: [Harm; 3] = [Harm::Kill, Harm::Pause, Harm::Cut];
@@ -140,7 +152,9 @@ mod tests {
     #[test]
     fn every_process_and_every_harm_has_its_turn_and_recoverers_too() {
         let random = Random::from_seed(7);
-        let blows: Vec<_> = (0..500).map(|_| next_blow(&random, &processes(), &HARMS)).collect();
+        let foreign = ["data node".to_owned()];
+        let blow = |_| next_blow(&random, &processes(), &foreign, &HARMS);
+        let blows: Vec<_> = (0..500).map(blow).collect();
         let strikes = || blows.iter().flatten();
         for name in processes().into_keys() {
             for harm in HARMS {
@@ -149,6 +163,10 @@ mod tests {
             }
         }
         assert!(strikes().any(|strike| strike.victim == Victim::ActiveMaster));
+        let data_node = Victim::Foreign(foreign[0].clone());
+        let harms: BTreeSet<_> =
+            strikes().filter(|strike| strike.victim == data_node).map(|s| s.harm).collect();
+        assert_eq!(harms, BTreeSet::from([Harm::Kill, Harm::Pause]), "it has no link of its own");
         assert!(blows.iter().all(|blow| (1..=2).contains(&blow.len())));
         let same = |blow: &&Vec<Strike>| blow.len() == 2 && blow[0].victim == blow[1].victim;
         assert_eq!(blows.iter().filter(same).count(), 0, "two victims are two");
@@ -158,7 +176,7 @@ mod tests {
     fn the_same_seed_gives_the_same_blows() {
         let blows = |seed| {
             let random = Random::from_seed(seed);
-            (0..20).map(|_| next_blow(&random, &processes(), &HARMS)).collect::<Vec<_>>()
+            (0..20).map(|_| next_blow(&random, &processes(), &[], &HARMS)).collect::<Vec<_>>()
         };
         assert_eq!(blows(3), blows(3));
         assert_ne!(blows(3), blows(4));

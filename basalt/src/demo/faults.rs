@@ -1,7 +1,6 @@
 //! The faults, one after the other: each is done, waited out and undone.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,13 +11,13 @@ use basalt_measure::probe::Probe;
 use basalt_measure::report::duration;
 use basalt_measure::{Fault, FaultKind, Phases};
 use basalt_model::paths;
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::observer::{self, Observer};
 use super::{Arguments, Strike};
 use crate::local::{LocalCluster, PortName, ProcessState};
 use crate::role_config::RoleName;
+use crate::shell;
 
 /// Does things to a cluster that is being probed.
 pub(super) struct Injector<'a> {
@@ -74,7 +73,12 @@ impl<'a> Injector<'a> {
         let supervisor = self.local.supervisor();
         supervisor.hold(&victim).await?;
         let (at, wall_ms) = (self.probe.now(), wall_ms());
-        let mut too = self.strike_too.map(|command| start_command(command, number)).transpose()?;
+        let strike = number.to_string();
+        let start = |command| shell::start(command, &[("STRIKE", &strike)]);
+        let wait = async |command, option: &str| {
+            shell::wait(command, RECOVERY_PATIENCE).await.with_context(|| option.to_owned())
+        };
+        let mut too = self.strike_too.map(start).transpose()?;
         match self.strike {
             Strike::Kill => supervisor.kill(&victim).await?,
             Strike::Pause => supervisor.pause(&victim).await?,
@@ -85,7 +89,7 @@ impl<'a> Injector<'a> {
             && let Some(too) = too.take()
         {
             // What it does takes effect at some time until it has ended.
-            wait_command(too).await?;
+            wait(too, "--strike-too").await?;
             tokio::time::sleep(CALM).await;
         }
         let since = match self.strike {
@@ -109,10 +113,10 @@ impl<'a> Injector<'a> {
         self.tell(kind, &victim, affected.len(), recovered_at.saturating_sub(at));
         supervisor.release(&victim).await?;
         if let Some(too) = too {
-            wait_command(too).await?;
+            wait(too, "--strike-too").await?;
         }
         if let Some(command) = self.then_mend {
-            wait_command(start_command(command, number)?).await?;
+            wait(start(command)?, "--then-mend").await?;
         }
         self.wait_returned(&victim, port).await?;
         let window = FaultWindow { at, recovered_at: Some(recovered_at), affected };
@@ -274,25 +278,6 @@ impl<'a> Injector<'a> {
         let on = if regions == 0 { String::new() } else { format!(" ({regions} regions)") };
         println!("{at:>8}  {} {victim}{on}: over after {}", kind.name(), duration(felt));
     }
-}
-
-fn start_command(command: &str, number: u32) -> anyhow::Result<Child> {
-    let started = Command::new("sh")
-        .args(["-c", command])
-        .env("STRIKE", number.to_string())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn();
-    started.with_context(|| format!("cannot run {command:?}"))
-}
-
-async fn wait_command(mut command: Child) -> anyhow::Result<()> {
-    let status = timeout(RECOVERY_PATIENCE, command.wait()).await;
-    let status = status.context("a command of --strike-too or --then-mend does not end")??;
-    if !status.success() {
-        bail!("a command of --strike-too or --then-mend failed: {status}");
-    }
-    Ok(())
 }
 
 /// Milliseconds since 1970, as the servers of this machine see it.

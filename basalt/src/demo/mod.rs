@@ -8,13 +8,12 @@ mod faults;
 mod load;
 mod observer;
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use basalt_api::{ValidatedCluster, ValidatedStorage};
+use basalt_api::ValidatedCluster;
 use basalt_measure::probe::{Probe, ProbeConfig};
 use basalt_measure::report::{Report, page, picture, summary};
 use basalt_measure::{Fault, FaultKind, Measurement, Target, wait_online};
@@ -105,9 +104,8 @@ impl Strike {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut cluster = read_manifest(arguments)?;
     let hdfs_conf = hdfs::conf(&mut cluster, arguments.hdfs_conf.as_deref())?;
-    if let (ValidatedStorage::Hdfs(hdfs), None) = (&mut cluster.storage, &arguments.data) {
-        // The coordinator's data will be new, so the folder must be.
-        write!(hdfs.root, "-{:016x}", Seams::system().random.next_u64())?;
+    if arguments.data.is_none() {
+        hdfs::begin_anew(&mut cluster);
     }
     let measurement = run_for_a_while("demo", arguments.data.as_deref(), async |data| {
         demonstrate(arguments, &cluster, data, hdfs_conf).await

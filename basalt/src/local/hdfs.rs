@@ -36,6 +36,14 @@ pub(crate) fn conf(
     Ok(Some(folder))
 }
 
+/// Moves the files of a cluster on an HDFS into a folder that nobody has used, beside the one that its
+/// manifest names: for one whose coordinator begins with nothing, and so must find nothing.
+pub(crate) fn begin_anew(cluster: &mut ValidatedCluster) {
+    if let ValidatedStorage::Hdfs(hdfs) = &mut cluster.storage {
+        hdfs.root = format!("{}-{:016x}", hdfs.root, Seams::system().random.next_u64());
+    }
+}
+
 /// Says what the processes wait for while the HDFS is not there, and then which of its settings the
 /// promise needs otherwise. Nothing if the data is elsewhere.
 ///

@@ -22,7 +22,7 @@ maxClientCnxns=300
 EOF
 
 core_site() {
-  property fs.defaultFS "hdfs://127.0.0.1:$NAME_NODE_PORT"
+  property fs.defaultFS "hdfs://$HDFS_HOST:$NAME_NODE_PORT"
   if [ "$MODE" = tuned ]; then
     property ipc.client.connect.timeout 3000
     property ipc.client.connect.max.retries.on.timeouts 2
@@ -32,8 +32,8 @@ core_site() {
 hdfs_site() {
   property dfs.replication "$DATA_NODES"
   property dfs.namenode.name.dir "file://$LAB/data/nn"
-  property dfs.namenode.rpc-address "127.0.0.1:$NAME_NODE_PORT"
-  property dfs.namenode.http-address "127.0.0.1:$NAME_NODE_WEB_PORT"
+  property dfs.namenode.rpc-address "$HDFS_HOST:$NAME_NODE_PORT"
+  property dfs.namenode.http-address "$HDFS_HOST:$NAME_NODE_WEB_PORT"
   property dfs.namenode.safemode.extension 0
   property dfs.permissions.enabled false
   property dfs.datanode.hostname localhost
@@ -59,7 +59,7 @@ hbase_site() {
     property hbase.wal.provider filesystem
     property hbase.unsafe.stream.capability.enforce false
   else
-    property hbase.rootdir "hdfs://127.0.0.1:$NAME_NODE_PORT/hbase"
+    property hbase.rootdir "hdfs://$HDFS_HOST:$NAME_NODE_PORT/hbase"
     property hbase.unsafe.stream.capability.enforce true
   fi
   property hbase.cluster.distributed true

@@ -3,7 +3,7 @@
 #
 # The distributions are shared ($BASALT_LAB/hbase/dist); each LAB_INSTANCE has configuration, data,
 # logs and processes of its own, so several labs run side by side when their PORT_BASE differs.
-# Nothing listens anywhere but on 127.0.0.1.
+# Nothing listens anywhere but on 127.0.0.1 (HDFS: on HDFS_HOST).
 
 LAB_SCRIPTS=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 BASALT_LAB=${BASALT_LAB:-$HOME/.cache/basalt-lab}
@@ -29,6 +29,7 @@ fi
 
 # Where it listens: everything is PORT_BASE plus a fixed offset; single ones can be set as well.
 PORT_BASE=${PORT_BASE:-27000}
+HDFS_HOST=${HDFS_HOST:-127.0.0.1}
 ZK_PORT=${ZK_PORT:-$((PORT_BASE + 181))}
 ZNODE_PARENT=${ZNODE_PARENT:-/hbase}
 NAME_NODE_PORT=${NAME_NODE_PORT:-$((PORT_BASE + 900))}
@@ -88,10 +89,11 @@ running() {
 
 send() { running "$1" && kill "-$2" "$(pid_of "$1")"; } # send NAME SIGNAL
 
-wait_port() { # wait_port NAME PORT: until it listens; fails when the process is gone or after 60 s
+# wait_port NAME PORT [HOST]: until it listens; fails when the process is gone or after 60 s
+wait_port() {
   local _
   for _ in $(seq 240); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$2") 2>/dev/null && return 0
+    (exec 3<>"/dev/tcp/${3:-127.0.0.1}/$2") 2>/dev/null && return 0
     running "$1" || break
     sleep 0.25
   done
@@ -99,8 +101,8 @@ wait_port() { # wait_port NAME PORT: until it listens; fails when the process is
   fail "$1 does not listen on port $2; its log: $LAB/logs/$1.log"
 }
 
-wait_port_free() { # wait_port_free PORT: nobody else may be there before we start
-  (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null || return 0
+wait_port_free() { # wait_port_free PORT [HOST]: nobody else may be there before we start
+  (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null || return 0
   fail "port $1 is in use; set PORT_BASE (now $PORT_BASE)"
 }
 
@@ -113,19 +115,19 @@ start_zookeeper() {
 }
 
 start_name_node() {
-  wait_port_free "$NAME_NODE_PORT"
+  wait_port_free "$NAME_NODE_PORT" "$HDFS_HOST"
   start nn "$JAVA" -Xmx384m $JDK17_OPENS -cp "$HDFS_CLASSPATH" \
     org.apache.hadoop.hdfs.server.namenode.NameNode "$@"
 }
 
 start_data_node() { # start_data_node I
-  wait_port_free "$(data_node_port "$1")"
+  wait_port_free "$(data_node_port "$1")" "$HDFS_HOST"
   start "dn$1" "$JAVA" -Xmx384m $JDK17_OPENS -cp "$HDFS_CLASSPATH" \
     org.apache.hadoop.hdfs.server.datanode.DataNode \
     "-Ddfs.datanode.data.dir=file://$LAB/data/dn$1" \
-    "-Ddfs.datanode.address=127.0.0.1:$(data_node_port "$1")" \
-    "-Ddfs.datanode.ipc.address=127.0.0.1:$(data_node_ipc_port "$1")" \
-    "-Ddfs.datanode.http.address=127.0.0.1:$(data_node_web_port "$1")"
+    "-Ddfs.datanode.address=$HDFS_HOST:$(data_node_port "$1")" \
+    "-Ddfs.datanode.ipc.address=$HDFS_HOST:$(data_node_ipc_port "$1")" \
+    "-Ddfs.datanode.http.address=$HDFS_HOST:$(data_node_web_port "$1")"
 }
 
 start_hbase() { # start_hbase NAME HEAP CLASS OPTION...; HBase wants its -D options before `start`

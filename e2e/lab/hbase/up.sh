@@ -34,9 +34,9 @@ up_hdfs() {
       >"$LAB/logs/format.log" 2>&1 || fail "format failed; its log: $LAB/logs/format.log"
   fi
   start_name_node
-  wait_port nn "$NAME_NODE_PORT"
+  wait_port nn "$NAME_NODE_PORT" "$HDFS_HOST"
   for i in $(seq "$DATA_NODES"); do start_data_node "$i"; done
-  for i in $(seq "$DATA_NODES"); do wait_port "dn$i" "$(data_node_ipc_port "$i")"; done
+  for i in $(seq "$DATA_NODES"); do wait_port "dn$i" "$(data_node_ipc_port "$i")" "$HDFS_HOST"; done
 }
 
 up_hbase() {

@@ -34,15 +34,6 @@ pub(super) struct Asking<'a> {
     pub(super) last: &'a pb::LocatedBlock,
 }
 
-/// What a DataNode is asked to do.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Questions {
-    /// To take the new writer.
-    pub(super) take_over: bool,
-    /// To begin the recovery with this id.
-    pub(super) recovery_id: Option<u64>,
-}
-
 /// What a DataNode did.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -60,15 +51,15 @@ pub(super) struct Answers(Vec<Answer>);
 // === impl Asking ===
 
 impl Asking<'_> {
-    /// Asks all DataNodes at once. Once enough replicas are ours to close the file, the others are
+    /// Takes all DataNodes over at once, and has each begin the recovery with this id. Once enough replicas are ours to close the file, the others are
     /// waited for no longer than the patience lasts. Before that each may take its time: a replica
     /// that was given to us after we went on would be nobody's until the recovery is started anew.
-    pub(super) async fn ask(&self, questions: Questions) -> Answers {
-        let enough = match questions.recovery_id {
+    pub(super) async fn ask(&self, recovery_id: Option<u64>) -> Answers {
+        let enough = match recovery_id {
             Some(_) => self.last.locations.len().min(REPLICAS_TO_CLOSE),
             None => self.last.locations.len(),
         };
-        self.gather(enough, |node| self.ask_one(node, questions)).await
+        self.gather(enough, |node| self.ask_one(node, recovery_id)).await
     }
 
     /// Asks the DataNodes to begin a recovery with the id of the past, which they refuse; but they
@@ -90,14 +81,11 @@ impl Asking<'_> {
         .await
     }
 
-    async fn ask_one(&self, node: pb::DatanodeInfo, questions: Questions) -> Answer {
+    async fn ask_one(&self, node: pb::DatanodeInfo, recovery_id: Option<u64>) -> Answer {
         let server = transfer_address(&node);
         let failed = |error: &Error| debug!(node = %server, %error, "a DataNode refused a fence");
-        let stopped = match questions.take_over {
-            true => self.stop(&node).await.inspect_err(failed).ok(),
-            false => None,
-        };
-        let replica = match questions.recovery_id {
+        let stopped = self.stop(&node).await.inspect_err(failed).ok();
+        let replica = match recovery_id {
             Some(id) => {
                 let begun = self.fence.calls.begin_recovery(&node, self.last, id).await;
                 begun.inspect_err(failed).ok()

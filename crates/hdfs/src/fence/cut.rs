@@ -14,10 +14,8 @@ pub enum Way {
     /// Each DataNode is told of a new writer, which never writes. By client protocols alone, so
     /// it works with Kerberos too; the file is closed later.
     TakeOver,
-    /// The block's recovery, which stops the writer as well, and closes the file; if it cannot, as
-    /// happens under a writer at full speed, taking over is tried too.
-    Close,
-    /// First taking over, then closing. The one to choose.
+    /// First taking over, then the block's recovery, which closes the file. The one to choose. (The
+    /// recovery alone may fail for good: under a writer, and in 1 of 20 runs after its death.)
     TakeOverAndClose,
     /// The NameNode's own recovery: seconds, and minutes after the loss of a machine.
     LeaseRecovery,

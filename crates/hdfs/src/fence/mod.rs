@@ -41,7 +41,7 @@ use crate::error::{Error, Result};
 use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
-use ask::{Asking, Questions};
+use ask::Asking;
 use close::Closing;
 
 /// Takes files away from their writers.
@@ -129,11 +129,7 @@ impl Fence {
             _ => return Ok(fenced(located.file_length, Way::Closed, Instant::now())),
         };
         let stopped = match way {
-            Way::TakeOver | Way::TakeOverAndClose => self.stop(path, &last, true, way).await,
-            Way::Close => match self.stop(path, &last, false, way).await {
-                stopped if stopped.is_closed => stopped,
-                _ => self.stop(path, &last, true, way).await,
-            },
+            Way::TakeOver | Way::TakeOverAndClose => self.stop(path, &last, way).await,
             Way::LeaseRecovery | Way::Closed => Stopped::nowhere(),
         };
         match stopped.cut {
@@ -155,20 +151,14 @@ impl Fence {
     }
 
     /// Stops the writer, and closes the file unless `way` is not to.
-    async fn stop(
-        &self,
-        path: &str,
-        last: &pb::LocatedBlock,
-        take_over: bool,
-        way: Way,
-    ) -> Stopped {
+    async fn stop(&self, path: &str, last: &pb::LocatedBlock, way: Way) -> Stopped {
         let (asking, closing) = (Asking { fence: self, last }, Closing { fence: self, path, last });
         let recovery_id = match way {
             Way::TakeOver => None,
             _ => closing.recovery_id().await.inspect_err(|error| not_closed(path, error)).ok(),
         };
         let listed = last.locations.len();
-        let answers = asking.ask(Questions { take_over, recovery_id }).await;
+        let answers = asking.ask(recovery_id).await;
         let mut stopped = Stopped {
             cut: answers.stopped().min(),
             is_everywhere: answers.are_all_stopped(listed),

@@ -63,7 +63,7 @@ pub(crate) fn hdfs_files(
     Ok(HdfsFileSystem::new(seams, hdfs_config(hdfs, timers)?, &hdfs.root)?)
 }
 
-/// Returns when the root folder is there; `tell` is told what is waited for, when that changes and
+/// Returns when the root folder is there and takes a file; `tell` is told what is waited for, when that changes and
 /// now and then.
 ///
 /// # Errors
@@ -75,15 +75,17 @@ pub(crate) async fn wait_until_there(
 ) -> anyhow::Result<()> {
     let mut told: Option<(String, Instant)> = None;
     loop {
-        let error = match files.make_root().await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
+        let reason = match files.make_root().await {
+            Err(error) if !error.is_passing() => {
+                let root = hdfs.root.display();
+                return Err(error).with_context(|| format!("the folder {root} on HDFS"));
+            }
+            Err(error) => error.to_string(),
+            Ok(()) => match files.check_writes().await {
+                Ok(()) => return Ok(()),
+                Err(error) => format!("it takes no writes: {error}"),
+            },
         };
-        if !error.is_passing() {
-            let root = hdfs.root.display();
-            return Err(error).with_context(|| format!("the folder {root} on HDFS"));
-        }
-        let reason = error.to_string();
         let is_news =
             told.as_ref().is_none_or(|(old, at)| *old != reason || at.elapsed() > TOLD_EVERY);
         if is_news {
@@ -113,8 +115,8 @@ pub(crate) fn watch_deviations(
     let timers = timers.clone();
     tokio::spawn(async move {
         while !tell.is_closed() {
-            let rehearsed = rehearse(&files).await;
-            let found = deviations(&files, &timers).await.into_iter().chain(rehearsed).collect();
+            let mut found = deviations(&files, &timers).await;
+            found.extend(rehearse(&files).await);
             let is_news = tell.borrow().as_ref() != Some(&found);
             if is_news {
                 found.iter().for_each(|deviation| warn!("HDFS: {deviation}"));

@@ -98,6 +98,7 @@ fn measure(server: &Server) -> u64 {
 fn due(server: &Server, limits: Limits, backoff: &Backoff) -> Vec<Arc<Served>> {
     let mut regions = server.regions();
     let holding_old_logs = server.shared.wal.oldest_needing_flush(limits.wal_files_max);
+    let lacking_copies = server.shared.wal.lacking_copies();
     let mut total = measure(server);
     // What was replayed is safe in the sealed logs: it does not take the disk from regions that are
     // not in service yet, here or at another server.
@@ -115,6 +116,7 @@ fn due(server: &Server, limits: Limits, backoff: &Backoff) -> Vec<Arc<Served>> {
         let is_due = over
             || served.region.needs_flush()
             || is_replay_due(served)
+            || (is_calm && lacking_copies.contains(&served.region.encoded_name))
             || holding_old_logs.contains(&served.region.encoded_name);
         if is_due {
             total = total.saturating_sub(served.region.memstore_bytes());

@@ -70,8 +70,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     runtime.block_on(run_until_stopped(arguments, &manifest, hdfs_conf))
 }
 
-/// Gives `work` a folder to run a cluster in: `data`, or a temporary one that goes with the run. A
-/// signal ends the work, and with it the cluster's processes.
+/// Gives `work` a folder to run a cluster in: `data`, or a temporary one that goes with a run that
+/// ends well. A signal ends the work, and with it the cluster's processes.
 ///
 /// # Errors
 /// Those of `work`; or it was interrupted.
@@ -81,16 +81,21 @@ pub(crate) fn run_for_a_while<T>(
     work: impl AsyncFnOnce(PathBuf) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let temporary = tempfile::Builder::new().prefix(&format!("basalt-{command}-")).tempdir()?;
+    let is_temporary = data.is_none();
     let data = data.unwrap_or(temporary.path()).to_owned();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         tokio::select! {
             biased;
             () = signals.next() => bail!("interrupted; the cluster was stopped"),
             done = work(data) => done,
         }
-    })
+    });
+    if done.is_err() && is_temporary {
+        println!("The logs stay in {}.", temporary.keep().join(plan::LOGS_FOLDER).display());
+    }
+    done
 }
 
 async fn run_until_stopped(

@@ -223,6 +223,12 @@ pub trait AppendFile: Send + 'static {
     fn has_few_copies(&self) -> bool {
         false
     }
+
+    /// Ends a file that has failed, as far as that goes. False: what was acknowledged of it may be on
+    /// a single machine; who has it elsewhere should write it down anew.
+    async fn give_up(&mut self) -> bool {
+        true
+    }
 }
 
 /// When appended bytes are durable.

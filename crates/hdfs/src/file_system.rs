@@ -122,6 +122,15 @@ impl HdfsFileSystem {
         self.name_node.make_directories_at_once(&self.resolve(Path::new("/"))?).await
     }
 
+    /// Writes a small file in the root folder, which goes again, to find out whether there are
+    /// DataNodes enough, with room.
+    ///
+    /// # Errors
+    /// It cannot be written now.
+    pub async fn check_writes(&self) -> Result<()> {
+        self.with_small_file(async |mut writer, _| writer.close().await).await
+    }
+
     /// Makes a file as [`FileSystem::create`] does, for appending with several flushes under way.
     ///
     /// # Errors
@@ -146,16 +155,28 @@ impl HdfsFileSystem {
     /// # Errors
     /// As for [`Self::create_file`] and [`Self::fence`].
     pub async fn rehearse_fence(&self) -> Result<Fenced> {
+        self.with_small_file(async |_writer, whole| {
+            self.fence.fence(whole, Way::TakeOverAndClose).await
+        })
+        .await
+    }
+
+    /// Writes a small file, does something with it, and deletes it.
+    async fn with_small_file<T>(
+        &self,
+        work: impl AsyncFnOnce(FileWriter, &str) -> Result<T>,
+    ) -> Result<T> {
         let whole = self.resolve(Path::new(&format!("/.rehearsal-{}", self.writer_tag())))?;
         let mut writer = self.writers.create(&whole).await?;
-        let fenced = async {
+        let done = async {
             writer.append(b"rehearsal").await?;
             writer.sync().await?;
-            self.fence.fence(&whole, Way::TakeOverAndClose).await
+            work(writer, &whole).await
         };
-        let fenced = fenced.await;
-        self.name_node.delete(&whole, false).await?;
-        fenced
+        let done = done.await;
+        let deleted = self.name_node.delete(&whole, false).await;
+        let done = done?;
+        deleted.map(|_| done)
     }
 
     /// The addresses, for blocks, of the DataNodes that the NameNode takes to be alive.
@@ -335,6 +356,12 @@ fn file_error(path: &Path, operation: &'static str, error: Error) -> basalt_fs::
 // === impl HdfsAppendFile ===
 
 impl HdfsAppendFile {
+    /// What ends the file; nothing if it has ended.
+    fn ending(&mut self) -> Option<impl Future<Output = bool> + Send + 'static> {
+        let writer = self.writer.take()?;
+        Some(end(writer, std::mem::take(&mut self.whole), self.fence.clone()))
+    }
+
     fn writer(&mut self) -> basalt_fs::Result<&mut FileWriter> {
         self.writer.as_mut().ok_or_else(|| basalt_fs::Error::Io {
             path: self.path.clone(),
@@ -412,29 +439,43 @@ impl AppendFile for HdfsAppendFile {
     fn has_few_copies(&self) -> bool {
         self.writer.as_ref().is_some_and(FileWriter::has_few_copies)
     }
+
+    async fn give_up(&mut self) -> bool {
+        match self.ending() {
+            Some(ending) => ending.await,
+            None => true,
+        }
+    }
 }
 
 impl Drop for HdfsAppendFile {
     fn drop(&mut self) {
-        let Some(mut writer) = self.writer.take() else {
-            return;
-        };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let (whole, fence) = (std::mem::take(&mut self.whole), self.fence.clone());
-        runtime.spawn(async move {
-            if !writer.is_given_up() && writer.close().await.is_ok() {
-                return;
-            }
-            drop(writer);
-            match fence.fence(&whole, Way::TakeOverAndClose).await {
-                Ok(fenced) => info!(path = whole, ?fenced, "a file that was given up is closed"),
-                // Renamed with its folder, or deleted: whoever did that sees to it.
-                Err(error) if error.is_exception("FileNotFoundException") => {}
-                Err(error) => warn!(path = whole, %error, "a file that was given up stays open"),
-            }
-        });
+        if let Some(ending) = self.ending()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(ending);
+        }
+    }
+}
+
+/// Closes a file: as its writer if it can, else by taking it away from ourselves. Whether it is
+/// closed on as many DataNodes as the fence insists on, or somebody else's now.
+async fn end(mut writer: FileWriter, whole: String, fence: Fence) -> bool {
+    if !writer.is_given_up() && writer.close().await.is_ok() {
+        return true;
+    }
+    drop(writer);
+    match fence.fence(&whole, Way::TakeOverAndClose).await {
+        Ok(fenced) => {
+            info!(path = whole, ?fenced, "a file that was given up is fenced");
+            fenced.is_closed && fenced.way != Way::LeaseRecovery
+        }
+        // Renamed with its folder, or deleted: whoever did that sees to it.
+        Err(error) if error.is_exception("FileNotFoundException") => true,
+        Err(error) => {
+            warn!(path = whole, %error, "a file that was given up stays open");
+            false
+        }
     }
 }
 

@@ -27,6 +27,8 @@ struct FileEntry {
     path: PathBuf,
     bytes: u64,
     state: FileState,
+    /// It may be on a single machine: see [`AppendFile::give_up`](basalt_fs::AppendFile::give_up).
+    lacks_copies: bool,
     unflushed: BTreeMap<EncodedRegionName, Unflushed>,
 }
 
@@ -50,8 +52,13 @@ impl Ledger {
     /// A new file, which is written from now on; the one before is closed.
     pub(super) fn open_file(&mut self, number: u64, path: PathBuf) {
         self.close_files();
-        let entry =
-            FileEntry { path, bytes: 0, state: FileState::Written, unflushed: BTreeMap::new() };
+        let entry = FileEntry {
+            path,
+            bytes: 0,
+            state: FileState::Written,
+            lacks_copies: false,
+            unflushed: BTreeMap::new(),
+        };
         self.files.insert(number, entry);
     }
 
@@ -119,6 +126,19 @@ impl Ledger {
             .flat_map(|entry| entry.unflushed.keys().copied())
             .collect();
         regions.into_iter().collect()
+    }
+
+    /// A file that failed is in too few copies.
+    pub(super) fn lacks_copies(&mut self, number: u64) {
+        if let Some(entry) = self.files.get_mut(&number) {
+            entry.lacks_copies = true;
+        }
+    }
+
+    /// The regions that must be flushed before no file in too few copies is needed.
+    pub(super) fn lacking_copies(&self) -> BTreeSet<EncodedRegionName> {
+        let lacking = self.files.values().filter(|entry| entry.lacks_copies);
+        lacking.flat_map(|entry| entry.unflushed.keys().copied()).collect()
     }
 
     /// The number of files.
@@ -195,5 +215,19 @@ mod tests {
         assert_eq!(ledger.oldest_needing_flush(2), [region(1), region(2)]);
         ledger.flushed(region(1), SequenceId(1));
         assert_eq!(ledger.oldest_needing_flush(2), [region(2)]);
+    }
+
+    #[test]
+    fn the_regions_of_a_file_in_too_few_copies_are_to_be_flushed() {
+        let mut ledger = Ledger::default();
+        for number in 1..=2 {
+            ledger.open_file(number, format!("/{number}").into());
+            ledger.record(number, 100, &[edit(1, 10 * number), edit(number as u8 + 1, 1)]);
+        }
+        assert_eq!(ledger.lacking_copies(), BTreeSet::new());
+        ledger.lacks_copies(1);
+        assert_eq!(ledger.lacking_copies(), BTreeSet::from([region(1), region(2)]));
+        ledger.flushed(region(1), SequenceId(10));
+        assert_eq!(ledger.lacking_copies(), BTreeSet::from([region(2)]), "20 is in another file");
     }
 }

@@ -1,5 +1,6 @@
 //! The handle of a server's log, and the taking of it from a dead server.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -200,6 +201,12 @@ impl Wal {
     /// The regions to flush so that at most `files_max` files are needed.
     pub fn oldest_needing_flush(&self, files_max: usize) -> Vec<EncodedRegionName> {
         self.shared.ledger.lock().oldest_needing_flush(files_max)
+    }
+
+    /// The regions to flush soon: edits of theirs are in a file that failed, and that is in too few
+    /// copies to outlast the loss of another machine.
+    pub fn lacking_copies(&self) -> BTreeSet<EncodedRegionName> {
+        self.shared.ledger.lock().lacking_copies()
     }
 
     /// Figures for metrics and for the pace of flushing.

@@ -313,11 +313,12 @@ impl Writer {
         self.settle_all().await?;
         self.write_mark().await?;
         let may_wait = !is_asked && self.maker.files.failed_files_are_replaced();
+        // The old file is dropped: no edit waits until it is closed.
         if !may_wait {
-            return self.begin_next().await;
+            return self.begin_next().await.map(drop);
         }
         let begun = match timeout(ROLL_PATIENCE, self.begin_next()).await {
-            Ok(begun) => begun,
+            Ok(begun) => begun.map(drop),
             Err(_) => Err(timed_out(&self.current.path, ROLL_PATIENCE)),
         };
         match begun {
@@ -330,16 +331,15 @@ impl Writer {
         }
     }
 
-    async fn begin_next(&mut self) -> Result<()> {
+    /// Begins the next file. Gives the one before.
+    async fn begin_next(&mut self) -> Result<OpenFile> {
         self.last_number += 1;
         let number = self.last_number;
         let next = self.maker.make(number).await?;
         self.shared.ledger.lock().open_file(number, next.path.clone());
-        // The old file is dropped: no edit waits until it is closed.
         reached(Point::LogRolled).await;
-        self.current = next;
         self.no_roll_before = None;
-        Ok(())
+        Ok(std::mem::replace(&mut self.current, next))
     }
 
     /// The current file failed: begins another one, and appends what is in flight there.
@@ -372,7 +372,8 @@ impl Writer {
     }
 
     async fn append_again(&mut self) -> Result<()> {
-        self.begin_next().await?;
+        let failed = self.begin_next().await?;
+        tokio::spawn(give_up(failed, Arc::clone(&self.shared)));
         let (path, number) = (self.current.path.clone(), self.current.number);
         for unsettled in &mut self.in_flight {
             let records = unsettled.batch.touched.len();
@@ -395,6 +396,14 @@ impl Writer {
         self.write_mark().await?;
         let path = self.current.path.clone();
         within(&self.maker, &path, self.current.file.close()).await
+    }
+}
+
+/// Ends a file that failed. If it is in too few copies then, its regions are to be flushed.
+async fn give_up(mut failed: OpenFile, shared: Arc<Shared>) {
+    if !failed.file.give_up().await {
+        warn!(file = %failed.path.display(), "a file of the log that failed is in few copies");
+        shared.ledger.lock().lacks_copies(failed.number);
     }
 }
 

@@ -77,7 +77,8 @@ fail_over() {
   local old=$(($1 % 2 + 1)) new=$((($1 + 1) % 2 + 1))
   echo "killing nn$old"
   send "nn$old" KILL
-  admin -transitionToActive "nn$new"
+  # Without --forceactive the dead one is asked first, and its silence is taken for a no.
+  admin -transitionToActive --forceactive "nn$new"
   echo "nn$new active at $(date +%s%3N)" | tee -a "$results/failovers"
 }
 bring_back() { start_ha_name_node $(($1 % 2 + 1)); }
@@ -90,10 +91,13 @@ esac
 manifest=$results/manifest.yaml
 sed 's/regionServers: { replicas: 3 }/regionServers: { replicas: 3, config: { basalt.regionserver.wal.roll.bytes: "1048576" } }/' \
   examples/hdfs.yaml >"$manifest"
-rm -f "$results/failovers"
-"$BASALT" demo -f "$manifest" --hdfs-conf "$LAB/conf/hdfs" --kills "${STRIKES:-3}" --fault none \
+rm -rf "$results/failovers" "$results/data"
+"$BASALT" demo -f "$manifest" --hdfs-conf "$LAB/conf/hdfs" --data "$results/data" --kills "${STRIKES:-3}" --fault none \
   --strike-too "'$E2E_HDFS/ha.sh' fail_over \$STRIKE" --then-mend "'$E2E_HDFS/ha.sh' bring_back \$STRIKE" \
   --json "$results/failover.json" --report "$results/failover.html"
+for log in "$results"/data/logs/regionserver-*.log; do
+  [ "$(grep -c 'basalt::role: starting' "$log")" = 1 ] || fail "a region server died: $log"
+done
 python3 - "$results/failover.json" <<'PYTHON'
 import json, sys
 report = json.load(open(sys.argv[1]))

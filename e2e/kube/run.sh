@@ -15,7 +15,7 @@ cd "$(dirname "$(readlink -f "$0")")"
 . ./lib.sh
 
 STEPS=${STEPS:-install available table probe force-delete kill kill-master term-master scale roll
-  roll-operator upgrade java api-away lost-node cut-node bad hygiene}
+  roll-operator upgrade java api-away lost-node cut-node bad hygiene hdfs}
 KILLS=${KILLS:-3}
 RESULTS=${RESULTS:-$(mktemp -d /tmp/basalt-kube.XXXXXX)}
 IMAGE=${IMAGE:-basalt:0.1.0}
@@ -69,12 +69,14 @@ start_lab() {
   done
 }
 
+prepare_namespace() {
+  kubectl create namespace "$1" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+  kubectl label --overwrite namespace "$1" pod-security.kubernetes.io/enforce=restricted >/dev/null
+}
+
 prepare_namespaces() {
-  local namespace
-  for namespace in basalt-system "$NAMESPACE"; do
-    kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
-    kubectl label --overwrite namespace "$namespace" pod-security.kubernetes.io/enforce=restricted >/dev/null
-  done
+  prepare_namespace basalt-system
+  prepare_namespace "$NAMESPACE"
   [ -z "$uses_lab" ] ||
     sed "s#NAMESPACE#$NAMESPACE#; s#VOLUMES#$W/volumes#" volumes.yaml | kubectl apply -f - >/dev/null
 }
@@ -322,6 +324,36 @@ step_hygiene() {
     helm template mttr "$ROOT/charts/basalt-mttr" -n "$NAMESPACE" |
       kubectl apply --dry-run=server --validate=strict -f - >/dev/null
   fi
+}
+
+# A second cluster, in a namespace of its own, whose data is on a real HDFS of this machine: no
+# volume is shared, and its settings come from a ConfigMap. Only on the lab.
+step_hdfs() {
+  [ -n "$uses_lab" ] || { say "CANNOT RUN: pods reach an HDFS of this machine on the lab only"; return 1; }
+  export NAMESPACE=basalt-hdfs LAB_INSTANCE=hdfs-kube HDFS_HOST=10.89.0.1
+  trap '[ $? -eq 0 ] || story >"$RESULTS/hdfs-story.log" 2>&1; ../hdfs/down.sh' EXIT
+  CLEAN=1 ../hdfs/up.sh
+  prepare_namespace "$NAMESPACE"
+  local folder=$W/volumes/hdfs number conf=${BASALT_LAB:-$HOME/.cache/basalt-lab}/hbase/instances/hdfs-kube/conf/hdfs
+  for number in 0 1 2; do
+    mkdir -p "$folder/member-$number"
+    chown 65532:65532 "$folder/member-$number"
+  done
+  awk 'BEGIN { RS = "---\n" } /member-demo/ { print "---"; print }' volumes.yaml |
+    sed "s#NAMESPACE#$NAMESPACE#; s#VOLUMES#$folder#; s#{ name: demo-#{ name: hdfs-#" | kubectl apply -f - >/dev/null
+  k create configmap hdfs-client --from-file="$conf/core-site.xml" --from-file="$conf/hdfs-site.xml" >/dev/null
+  local from=$(now_ms)
+  sed "s#nameservice: prod #nameservice: \"$(sed -nE 's#.*hdfs://([^<]*)<.*#\1#p' "$conf/core-site.xml")\" #" \
+    "$ROOT/examples/hdfs.yaml" | k apply -f - >/dev/null
+  until_true 60 is "basaltcluster/$CLUSTER" Available
+  say "  available after $(($(now_ms) - from)) ms"
+  until_true 60 is basalttable/usertable Ready
+  # Its settings are those that the promise needs, and the fence has been rehearsed.
+  until_true 90 is "basaltcluster/$CLUSTER" StorageTuned
+  probe hdfs --faults "$KILLS" --calm 8s --fault-kind kill-regionserver \
+    --fault-command "$PWD/fault.sh kill regionserver" \
+    --repair-command "$PWD/fault.sh wait-ready regionserver"
+  k delete basalttable,basaltcluster --all --wait=true --timeout=60s >/dev/null
 }
 
 # --- all of it -------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 mkdir -p "$LAB"/conf/{zk,hdfs,hbase} "$LAB/data"
 # The web servers refuse to start without these folders on the class path.
-mkdir -p "$LAB"/conf/hdfs/webapps/{hdfs,datanode,static}/WEB-INF
+mkdir -p "$LAB"/conf/hdfs/webapps/{hdfs,datanode,journal,static}/WEB-INF
 mkdir -p "$LAB"/conf/hbase/hbase-webapps/{master,regionserver,static}/WEB-INF
 
 property() { echo "  <property><name>$1</name><value>$2</value></property>"; }

@@ -16,8 +16,8 @@ pub(crate) async fn run(context: RoleContext<RegionServerSettings>) -> anyhow::R
     let RoleContext { file, instance, seams, shutdown } = context;
     health::serve(&seams.network, file.settings.server.web_listen).await?;
     let timers = file.timers()?;
-    let storage = &file.settings.server.storage;
-    let Some(files) = storage::open(storage, &timers, &seams, &shutdown).await? else {
+    let server = &file.settings.server;
+    let Some(files) = storage::open(server, &timers, &seams, &shutdown).await? else {
         return Ok(());
     };
     let mut config = config(&file, instance)?;

@@ -12,13 +12,13 @@ use anyhow::Context;
 use basalt_api::Timers;
 use basalt_api::timers::{HdfsDeviation, HdfsServer};
 use basalt_fs::{LocalFileSystem, SharedFileSystem};
-use basalt_hdfs::{Configuration, HdfsConfig, HdfsFileSystem, ServerKind};
+use basalt_hdfs::{Configuration, HdfsConfig, HdfsFileSystem, Machine, ServerKind};
 use basalt_runtime::{Seams, Shutdown};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::role_config::{HdfsSettings, StorageSettings};
+use crate::role_config::{HdfsSettings, MACHINE_VARIABLE, ServerSettings, StorageSettings};
 
 /// Between two questions whether the HDFS is there.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -30,28 +30,41 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// # Errors
 /// It cannot be used as it is written.
 pub(crate) async fn open(
-    settings: &StorageSettings,
+    server: &ServerSettings,
     timers: &Timers,
     seams: &Seams,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Option<SharedFileSystem>> {
-    let hdfs = match settings {
+    let hdfs = match &server.storage {
         StorageSettings::Folder(folder) => {
             return Ok(Some(Arc::new(LocalFileSystem::open(folder)?)));
         }
         StorageSettings::Hdfs(hdfs) => hdfs,
     };
-    let files = hdfs_files(hdfs, timers, seams)?;
+    let machine = Some(machine(&server.host, hdfs, std::env::var(MACHINE_VARIABLE).ok()));
+    let config = HdfsConfig { machine, ..hdfs_config(hdfs, timers)? };
+    let files = HdfsFileSystem::new(seams, config, &hdfs.root)?;
     tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(None),
         there = wait_until_there(&files, hdfs, |why| warn!("waiting for HDFS: {why}")) => there?,
     }
     info!(conf = %hdfs.conf.display(), root = %hdfs.root.display(), "HDFS is there");
+    if let Err(error) = files.look_for_nodes().await {
+        // It is tried again in the background.
+        info!(%error, "which DataNode is on this machine is not known yet");
+    }
     Ok(Some(Arc::new(files)))
 }
 
-/// The files of `hdfs`; nobody is asked yet.
+/// The machine that the process runs on, as DataNodes know it: as it was `told`, else the host that
+/// the process advertises.
+fn machine(host: &str, hdfs: &HdfsSettings, told: Option<String>) -> Machine {
+    let name = told.filter(|name| !name.is_empty()).unwrap_or_else(|| host.to_owned());
+    Machine { name, ordinal: hdfs.data_node_ordinal }
+}
+
+/// The files of `hdfs`, none of its DataNodes nearer than another; nobody is asked yet.
 ///
 /// # Errors
 /// The settings cannot be used.
@@ -196,6 +209,22 @@ pub(crate) fn hdfs_config(hdfs: &HdfsSettings, timers: &Timers) -> anyhow::Resul
 mod tests {
     use super::*;
     use basalt_api::{Timespan, timers::TimerOverrides};
+    use std::path::Path;
+
+    fn settings(conf: &Path) -> HdfsSettings {
+        let root = "/b".into();
+        HdfsSettings { conf: conf.to_owned(), nameservice: None, root, data_node_ordinal: Some(2) }
+    }
+
+    #[test]
+    fn a_machine_is_called_as_it_is_told_and_else_as_its_process() {
+        let called = |told: Option<&str>| {
+            machine("10.1.0.7", &settings("/c".as_ref()), told.map(Into::into))
+        };
+        assert_eq!(called(None), Machine { name: "10.1.0.7".to_owned(), ordinal: Some(2) });
+        assert_eq!(called(Some("")).name, "10.1.0.7");
+        assert_eq!(called(Some("192.168.0.3")).name, "192.168.0.3");
+    }
 
     #[test]
     fn the_timers_of_the_client_follow_from_the_promise() {
@@ -204,8 +233,7 @@ mod tests {
             "<property><name>fs.defaultFS</name><value>hdfs://nn:9000</value></property>";
         std::fs::write(conf.path().join("core-site.xml"), property).unwrap();
         std::fs::write(conf.path().join("hdfs-site.xml"), "").unwrap();
-        let hdfs =
-            HdfsSettings { conf: conf.path().to_owned(), nameservice: None, root: "/b".into() };
+        let hdfs = settings(conf.path());
         let with = |target_s: u64| {
             let target = Timespan::from_ms(target_s * 1000);
             let timers = Timers::derive(target, &TimerOverrides::default()).unwrap();
@@ -218,12 +246,20 @@ mod tests {
 
     #[tokio::test]
     async fn settings_that_are_missing_are_named() {
-        let hdfs = HdfsSettings { conf: "/nowhere".into(), nameservice: None, root: "/b".into() };
+        let server = ServerSettings {
+            host: "10.1.0.7".to_owned(),
+            rpc_listen: "0.0.0.0:1".parse().unwrap(),
+            peer_listen: "0.0.0.0:2".parse().unwrap(),
+            web_listen: "0.0.0.0:3".parse().unwrap(),
+            coordinators: Vec::new(),
+            nodes_parent: String::new(),
+            client_parent: String::new(),
+            storage: StorageSettings::Hdfs(settings("/nowhere".as_ref())),
+            rack: String::new(),
+        };
         let target = Timespan::from_ms(3000);
         let timers = Timers::derive(target, &TimerOverrides::default()).unwrap();
-        let settings = StorageSettings::Hdfs(hdfs);
-        let error =
-            open(&settings, &timers, &Seams::system(), &Shutdown::new()).await.err().unwrap();
+        let error = open(&server, &timers, &Seams::system(), &Shutdown::new()).await.err().unwrap();
         assert!(format!("{error:#}").contains("/nowhere/core-site.xml"), "{error:#}");
     }
 }

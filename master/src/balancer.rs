@@ -2,13 +2,16 @@
 //!
 //! By count, for now: every living server that is not being drained holds as many regions as any
 //! other, give or take one. Of those that hold the fewest, one in the rack that holds the fewest
-//! gets the next; ties go by name, so that the same view gives the same plan.
+//! gets the next; ties go by name, so that the same view gives the same plan. Which regions a server
+//! gets within its number depends on whose machine has their blocks.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use basalt_cluster::pb;
 use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
 
+use crate::block_places::BlockPlaces;
 use crate::view::View;
 
 /// How many regions each server that may be given some holds.
@@ -95,14 +98,54 @@ impl Loads {
         self.add(&server);
         Some(server)
     }
+
+    /// A server for each of `regions`, in their order; none without a server. Each server gets as
+    /// many as by [`Loads::take_least`]; the regions with the most bytes on a server's machine are
+    /// the first that it gets, and the others are given in turn.
+    pub(crate) fn deal(
+        &mut self,
+        regions: &[EncodedRegionName],
+        places: &BlockPlaces,
+    ) -> Vec<ServerName> {
+        let turns: Vec<ServerName> = regions.iter().map_while(|_| self.take_least()).collect();
+        let mut left: BTreeMap<&ServerName, usize> = BTreeMap::new();
+        turns.iter().for_each(|server| *left.entry(server).or_default() += 1);
+        let takers: Vec<&ServerName> = left.keys().copied().collect();
+        let by_node = places.servers_by_node(takers.into_iter());
+        let mut offers: Vec<(Reverse<u64>, usize, &ServerName)> = Vec::new();
+        for (index, region) in regions.iter().enumerate().take(turns.len()) {
+            for (node, bytes) in places.nodes_with(region).filter(|(_, bytes)| *bytes > 0) {
+                let servers = by_node.get(node).into_iter().flatten();
+                offers.extend(servers.map(|server| (Reverse(bytes), index, *server)));
+            }
+        }
+        offers.sort();
+        let mut given: BTreeMap<usize, &ServerName> = BTreeMap::new();
+        for (_, index, server) in offers {
+            if !given.contains_key(&index) && take_turn(&mut left, server) {
+                given.insert(index, server);
+            }
+        }
+        let mut rest = turns.iter().filter(|server| take_turn(&mut left, server));
+        let owner = |index| given.get(&index).copied().or_else(|| rest.next()).cloned();
+        (0..turns.len()).map_while(owner).collect()
+    }
+}
+
+/// Takes one of the turns that `server` has left; false if it has none.
+fn take_turn(left: &mut BTreeMap<&ServerName, usize>, server: &ServerName) -> bool {
+    let turns = left.get_mut(server).filter(|turns| **turns > 0);
+    turns.map(|turns| *turns -= 1).is_some()
 }
 
 /// The moves, at most `moves_max`, that take regions off the fullest servers onto the emptiest.
 /// Only open regions are moved. Of a full server's regions those of the table go first of which it
-/// holds the most more than the receiver does.
+/// holds the most more than the receiver does, and of those the one that brings the most bytes onto
+/// the machine that it is served from.
 pub(crate) fn even_out(
     view: &View,
     draining: &BTreeSet<ServerName>,
+    places: &BlockPlaces,
     moves_max: usize,
 ) -> Vec<Move> {
     let mut loads = Loads::of(view, draining).regions();
@@ -116,7 +159,9 @@ pub(crate) fn even_out(
             break;
         }
         let (source, destination) = (source.clone(), destination.clone());
-        let Some(region) = placement.take(&source, &destination) else { break };
+        let Some(region) = placement.take(&source, &destination, places) else {
+            break;
+        };
         *loads.entry(source.clone()).or_default() -= 1;
         *loads.entry(destination.clone()).or_default() += 1;
         moves.push(Move { region, source, destination });
@@ -129,14 +174,16 @@ pub(crate) fn empty(
     view: &View,
     source: &ServerName,
     draining: &BTreeSet<ServerName>,
+    places: &BlockPlaces,
 ) -> Vec<Move> {
     let mut loads = Loads::of(view, draining);
     loads.servers.remove(source);
     let open = view.owned_by(source).filter(|region| region.record.state == RegionState::Open);
-    let moves = open.map_while(|region| {
-        let destination = loads.take_least()?;
-        Some(Move { region: region.record.encoded_name(), source: source.clone(), destination })
-    });
+    let regions: Vec<_> = open.map(|region| region.record.encoded_name()).collect();
+    let destinations = loads.deal(&regions, places);
+    let moves = regions.into_iter().zip(destinations);
+    let moves =
+        moves.map(|(region, destination)| Move { region, source: source.clone(), destination });
     moves.collect()
 }
 
@@ -160,7 +207,12 @@ impl Placement {
     }
 
     /// Takes a region of `source` for `destination`. What was placed once is not placed again.
-    fn take(&mut self, source: &ServerName, destination: &ServerName) -> Option<EncodedRegionName> {
+    fn take(
+        &mut self,
+        source: &ServerName,
+        destination: &ServerName,
+        places: &BlockPlaces,
+    ) -> Option<EncodedRegionName> {
         let held: BTreeMap<TableName, usize> =
             self.0.get(destination).map_or_else(BTreeMap::new, |tables| {
                 tables.iter().map(|(table, regions)| (table.clone(), regions.len())).collect()
@@ -173,40 +225,58 @@ impl Placement {
             .iter_mut()
             .filter(|(_, regions)| !regions.is_empty())
             .max_by_key(|(table, regions)| surplus(table, regions))?;
-        regions.pop_last()
+        let gained_bytes = |region: &EncodedRegionName| {
+            i128::from(places.bytes_on(region, destination))
+                - i128::from(places.bytes_on(region, source))
+        };
+        let region = *regions.iter().max_by_key(|region| gained_bytes(region))?;
+        regions.take(&region)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block_places::testing::places;
     use crate::view::testing::{server, view};
+
+    fn nowhere() -> BlockPlaces {
+        BlockPlaces::default()
+    }
+
+    fn names(count: u8) -> Vec<EncodedRegionName> {
+        (0..count).map(|number| EncodedRegionName::from_digest([number; 16])).collect()
+    }
 
     #[test]
     fn a_new_server_gets_its_share() {
         let mut view = view(&["a", "b"], 12);
         view.servers.insert(server("c"), Default::default());
-        let moves = even_out(&view, &BTreeSet::new(), 100);
+        let moves = even_out(&view, &BTreeSet::new(), &nowhere(), 100);
         assert_eq!(moves.len(), 4);
         assert!(moves.iter().all(|one| one.destination == server("c")));
         assert_eq!(moves.iter().filter(|one| one.source == server("a")).count(), 2);
-        assert_eq!(even_out(&view, &BTreeSet::new(), 3).len(), 3);
+        assert_eq!(even_out(&view, &BTreeSet::new(), &nowhere(), 3).len(), 3);
     }
 
     #[test]
     fn an_even_cluster_is_left_alone() {
-        assert_eq!(even_out(&view(&["a", "b", "c"], 11), &BTreeSet::new(), 100), []);
-        assert_eq!(even_out(&view(&[], 0), &BTreeSet::new(), 100), []);
+        assert_eq!(even_out(&view(&["a", "b", "c"], 11), &BTreeSet::new(), &nowhere(), 100), []);
+        assert_eq!(even_out(&view(&[], 0), &BTreeSet::new(), &nowhere(), 100), []);
     }
 
     #[test]
     fn a_draining_server_gets_nothing_and_loses_all() {
         let view = view(&["a", "b", "c"], 12);
         let draining: BTreeSet<_> = [server("a")].into();
-        let moves = empty(&view, &server("a"), &draining);
+        let moves = empty(&view, &server("a"), &draining, &nowhere());
         assert_eq!(moves.len(), 4);
         assert_eq!(moves.iter().filter(|one| one.destination == server("b")).count(), 2);
-        assert!(even_out(&view, &draining, 100).iter().all(|one| one.destination != server("a")));
+        assert!(
+            even_out(&view, &draining, &nowhere(), 100)
+                .iter()
+                .all(|one| one.destination != server("a"))
+        );
     }
 
     #[test]
@@ -214,7 +284,7 @@ mod tests {
         let view = view(&["a"], 2);
         let draining: BTreeSet<_> = [server("a")].into();
         assert_eq!(Loads::of(&view, &draining).take_least(), None);
-        assert_eq!(empty(&view, &server("a"), &draining), []);
+        assert_eq!(empty(&view, &server("a"), &draining, &nowhere()), []);
     }
 
     #[test]
@@ -233,5 +303,81 @@ mod tests {
         let mut loads = Loads::of(&view, &BTreeSet::new());
         let taken: Vec<_> = (0..4).filter_map(|_| loads.take_least()).collect();
         assert_eq!(taken, ["a", "c", "b", "c"].map(server));
+    }
+
+    #[test]
+    fn without_places_regions_are_dealt_in_turn() {
+        let loads = || Loads::of(&view(&["a", "b", "c"], 4), &BTreeSet::new());
+        let dealt = loads().deal(&names(5), &nowhere());
+        assert_eq!(dealt, ["b", "c", "a", "b", "c"].map(server));
+        let nobody = Loads::of(&view(&[], 0), &BTreeSet::new()).deal(&names(5), &nowhere());
+        assert_eq!(nobody, []);
+    }
+
+    #[test]
+    fn a_region_goes_where_most_of_its_blocks_are() {
+        let (regions, [a, b, c]) = (names(3), ["a", "b", "c"].map(server));
+        let places = places(
+            &[a.clone(), b.clone(), c.clone()],
+            &[
+                (regions[0], &[(&c, 10), (&b, 9)]),
+                (regions[1], &[(&a, 10), (&b, 9)]),
+                (regions[2], &[(&b, 10), (&c, 9)]),
+            ],
+        );
+        let mut loads = Loads::of(&view(&["a", "b", "c"], 0), &BTreeSet::new());
+        assert_eq!(loads.deal(&regions, &places), [c, a, b]);
+        assert_eq!(loads.regions().into_values().collect::<Vec<_>>(), [1, 1, 1]);
+    }
+
+    #[test]
+    fn no_server_gets_more_for_having_more_blocks() {
+        let (regions, [a, b, c]) = (names(7), ["a", "b", "c"].map(server));
+        let on_a: &[_] = &[(&a, 10)];
+        let (small, large): (&[_], &[_]) = (&[(&a, 1)], &[(&a, 99)]);
+        let mut lying: Vec<_> = regions.iter().map(|region| (*region, on_a)).collect();
+        (lying[0].1, lying[6].1) = (small, large);
+        let places = places(&[a.clone(), b, c], &lying);
+        for held in [0, 1, 2, 5] {
+            let view = view(&["a", "b", "c"], held);
+            let mut dealt = Loads::of(&view, &BTreeSet::new());
+            let mut in_turn = dealt.clone();
+            let owners = dealt.deal(&regions, &places);
+            regions.iter().for_each(|_| drop(in_turn.take_least()));
+            assert_eq!(dealt, in_turn, "{held} regions before");
+            assert_eq!(owners.len(), 7);
+            assert_eq!(owners[6], a, "the one with the most bytes there");
+            assert_ne!(owners[0], a, "the one with the fewest");
+        }
+    }
+
+    #[test]
+    fn a_node_that_several_servers_share_counts_for_each() {
+        let (regions, [a, b]) = (names(2), ["a", "b"].map(server));
+        let word = pb::Alive { node: a.to_string(), ..Default::default() };
+        let mut places = places(&[a.clone(), b.clone()], &[(regions[1], &[(&a, 5)])]);
+        places.take_in(&b, &word, |_| true);
+        let mut loads = Loads::of(&view(&["a", "b"], 0), &BTreeSet::new());
+        assert_eq!(loads.deal(&regions, &places), [b, a]);
+    }
+
+    #[test]
+    fn of_regions_that_may_move_the_one_that_gains_the_most_goes() {
+        let mut view = view(&["a"], 4);
+        let [a, b] = ["a", "b"].map(server);
+        view.servers.insert(b.clone(), Default::default());
+        let regions: Vec<_> = view.regions.keys().copied().collect();
+        let places = places(
+            &[a.clone(), b.clone()],
+            &[
+                (regions[0], &[(&a, 9), (&b, 9)]),
+                (regions[1], &[(&b, 7)]),
+                (regions[2], &[(&b, 9), (&a, 5)]),
+                (regions[3], &[(&a, 9)]),
+            ],
+        );
+        let moves = even_out(&view, &BTreeSet::new(), &places, 100);
+        let moved: BTreeSet<_> = moves.iter().map(|one| one.region).collect();
+        assert_eq!(moved, [regions[1], regions[2]].into());
     }
 }

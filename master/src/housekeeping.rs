@@ -40,6 +40,7 @@ pub(crate) async fn run(term: Arc<Term>) {
 
 async fn clean(term: &Term) -> Result<(), StepError> {
     let now_ms = term.clock.wall_ms();
+    forget_places(term);
     term.journal.drop_old(&term.ledger, now_ms).await?;
     let dropped = term.facts.lock().drop_old_recoveries();
     for id in dropped {
@@ -66,6 +67,13 @@ async fn clean(term: &Term) -> Result<(), StepError> {
         forget_server(term, &server).await?;
     }
     Ok(())
+}
+
+/// Forgets where the blocks of regions lay that are gone, and beside which servers that are done with.
+fn forget_places(term: &Term) {
+    let (view, facts) = (term.views.now(), term.facts.lock());
+    Arc::make_mut(&mut *term.block_places.lock())
+        .keep(|server| facts.seen.contains_key(server), |name| view.regions.contains_key(name));
 }
 
 fn records(view: &View) -> Vec<RegionRecord> {

@@ -9,6 +9,7 @@
 //! it was made on, and of the epoch of the master that makes it (see [`ledger`]).
 
 mod balancer;
+mod block_places;
 mod bootstrap;
 mod client_nodes;
 mod config;

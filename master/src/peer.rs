@@ -51,7 +51,7 @@ impl MasterPeer for Peer {
     type LiveStream = AliveStream;
 
     async fn live(&self, _: Request<pb::LiveRequest>) -> Result<Response<AliveStream>, Status> {
-        let alive = pb::Alive { server_name: self.server.to_string() };
+        let alive = pb::Alive { server_name: self.server.to_string(), ..Default::default() };
         // Never ends by itself: it says that the process lives by being open.
         let stream = futures::StreamExt::chain(
             futures::stream::iter([Ok(alive)]),

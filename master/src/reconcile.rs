@@ -11,6 +11,7 @@ use basalt_model::{EncodedRegionName, RegionState, ServerName, TableState};
 use tokio::time::{Instant, timeout};
 
 use crate::balancer::{self, Loads, Move};
+use crate::block_places::BlockPlaces;
 use crate::client_nodes::choose_meta_server;
 use crate::error::StepError;
 use crate::liveness::hold_stream;
@@ -33,6 +34,7 @@ struct Known {
     recovering: BTreeSet<ServerName>,
     claimed: BTreeSet<EncodedRegionName>,
     draining: BTreeSet<ServerName>,
+    places: Arc<BlockPlaces>,
     /// The balancer is on, and it is its time.
     is_time_to_balance: bool,
 }
@@ -137,6 +139,7 @@ fn known(term: &Term) -> Known {
         recovering: recovering.into_iter().chain(facts.dying.iter().cloned()).collect(),
         claimed,
         draining,
+        places: term.places(),
     }
 }
 
@@ -186,10 +189,11 @@ fn decide(view: &View, known: &Known) -> Decisions {
         }
     }
     for server in known.draining.iter().filter(|server| view.lives(server)) {
-        decisions.moves.extend(balancer::empty(view, server, &known.draining));
+        decisions.moves.extend(balancer::empty(view, server, &known.draining, &known.places));
     }
     if known.may_balance() && decisions.recover.is_empty() && decisions.moves.is_empty() {
-        decisions.moves = balancer::even_out(view, &known.draining, BALANCE_MOVES_MAX);
+        decisions.moves =
+            balancer::even_out(view, &known.draining, &known.places, BALANCE_MOVES_MAX);
     }
     decisions.moves.retain(|one| !known.claimed.contains(&one.region));
     decisions
@@ -252,7 +256,7 @@ impl Term {
             return None;
         }
         let view = self.views.now();
-        let mut moves = balancer::even_out(&view, &known.draining, usize::MAX);
+        let mut moves = balancer::even_out(&view, &known.draining, &known.places, usize::MAX);
         moves.retain(|one| !known.claimed.contains(&one.region));
         let count = u32::try_from(moves.len()).unwrap_or(u32::MAX);
         if !is_dry_run {

@@ -342,6 +342,7 @@ async fn begin(
         journal,
         claims: Claims::default(),
         facts: Mutex::new(Facts { recoveries, ..Facts::default() }),
+        block_places: Mutex::default(),
         timers: master.timers,
         files: Files(Arc::clone(&master.files)),
         clock: master.seams.clock.clone(),

@@ -1,6 +1,7 @@
 //! One term of being in charge: all that the work of an active master shares.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use basalt_cluster::pb;
 use basalt_fs::SharedFileSystem;
@@ -11,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::block_places::BlockPlaces;
 use crate::client_nodes::ClientNodes;
 use crate::config::Timers;
 use crate::ledger::Ledger;
@@ -30,6 +32,8 @@ pub(crate) struct Term {
     pub(crate) journal: Journal,
     pub(crate) claims: Claims,
     pub(crate) facts: Mutex<Facts>,
+    /// See [`Term::places`].
+    pub(crate) block_places: Mutex<Arc<BlockPlaces>>,
     pub(crate) timers: Timers,
     pub(crate) files: Files,
     pub(crate) clock: Clock,
@@ -99,6 +103,11 @@ impl Term {
         let on_record = view.servers.iter().filter(|(_, record)| record.draining);
         let on_record = on_record.map(|(server, _)| server.clone());
         self.facts.lock().draining.iter().cloned().chain(on_record).collect()
+    }
+
+    /// Where the blocks of regions lie, as far as this master was told.
+    pub(crate) fn places(&self) -> Arc<BlockPlaces> {
+        Arc::clone(&*self.block_places.lock())
     }
 
     /// Waits a moment if region servers are only just coming, so that the first one is not given

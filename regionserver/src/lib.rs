@@ -5,6 +5,7 @@
 //! (split, open) → `recovery/split` → `region/open` → `recovery/replay` → serving.
 
 mod backoff;
+mod block_places;
 mod config;
 mod filter;
 #[cfg(fuzzing)]

@@ -70,6 +70,11 @@ fn tell(server: &Server) {
     gauge!("basalt_regions").set(regions.len() as f64);
     gauge!("basalt_memstore_bytes").set(sum(crate::region::Region::memstore_bytes));
     gauge!("basalt_store_file_bytes").set(sum(crate::region::Region::store_file_bytes));
+    if let Some((own, all)) = server.block_places.borrow().own_and_all_bytes() {
+        gauge!("basalt_store_file_local_bytes").set(own as f64);
+        gauge!("basalt_store_file_placed_bytes").set(all as f64);
+        gauge!("basalt_store_file_locality_ratio").set(own as f64 / all as f64);
+    }
     let wal = server.shared.wal.stats();
     counter!("basalt_wal_syncs_total").absolute(wal.batches);
     counter!("basalt_wal_edits_total").absolute(wal.edits);

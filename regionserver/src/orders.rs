@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use tracing::{info, trace, warn};
 
+use crate::block_places;
 use crate::ownership::Ownership;
 use crate::recovery::replay::SealedLogs;
 use crate::recovery::split;
@@ -57,11 +58,10 @@ impl RegionServerOrders for Orders {
 
     async fn live(&self, request: Request<pb::LiveRequest>) -> Reply<Self::LiveStream> {
         self.check_master(request.get_ref().master_epoch)?;
-        let alive = pb::Alive { server_name: self.0.name.to_string() };
-        // One word, then the stream stays open: its end says more than any beat would.
-        let stream = futures::stream::once(async { Ok(alive) }).chain(futures::stream::pending());
+        // No beats: the stream's end says more than they would.
+        let words = block_places::words(Arc::clone(&self.0)).map(Ok);
         let ended = self.0.abort.clone();
-        Ok(Response::new(Box::pin(stream.take_until(ended.cancelled_owned()))))
+        Ok(Response::new(Box::pin(words.take_until(ended.cancelled_owned()))))
     }
 
     async fn open_regions(
@@ -71,6 +71,7 @@ impl RegionServerOrders for Orders {
         let request = request.into_inner();
         self.check_master(request.master_epoch)?;
         let server = Arc::clone(&self.0);
+        server.avoid_nodes(&request.doubtful_nodes);
         // An order goes on when the master that gave it goes away.
         let opened = tokio::spawn(async move { open_regions(server, request.regions).await });
         let outcomes = opened.await.map_err(|error| Status::internal(error.to_string()))?;
@@ -121,6 +122,7 @@ impl RegionServerOrders for Orders {
             .server_name
             .parse()
             .map_err(|error: basalt_model::Error| Status::invalid_argument(error.to_string()))?;
+        self.0.avoid_nodes(&[request.doubtful_node]);
         let files = Arc::clone(&self.0.shared.files);
         let logs = split::split(files, &server, request.logs).await;
         Ok(Response::new(pb::SplitLogsReply { logs }))

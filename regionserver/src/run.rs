@@ -19,6 +19,7 @@ use basalt_zk::{Client, Options};
 use prost::Message as _;
 use tracing::{error, info, warn};
 
+use crate::block_places;
 use crate::config::{Addresses, Config};
 use crate::lease::ServingLease;
 use crate::liveness::{self, Dead};
@@ -218,6 +219,8 @@ async fn serve(
     tokio::spawn(orders);
     tokio::spawn(schedulers::flush_when_due(Arc::clone(server), limits, abort.clone()));
     tokio::spawn(metrics::report(Arc::clone(server)));
+    let places = block_places::watch(Arc::clone(server));
+    tokio::spawn(abort.clone().run_until_cancelled_owned(places));
     tokio::spawn(schedulers::compact_when_due(Arc::clone(server), shutdown.clone()));
     let interval = config.renewal_interval;
     let mut alive = tokio::spawn(liveness::keep_alive(

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use basalt_cluster::{Catalog, Nodes, pb};
+use basalt_fs::NodeName;
 use basalt_model::{EncodedRegionName, MasterEpoch, RegionState, ServerName, TableState};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::{Shutdown, WITNESS};
@@ -15,12 +16,15 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::trace;
 
+use crate::block_places::BlockPlaces;
 use crate::ownership::Ownership;
 use crate::record_writer::RecordWriter;
 use crate::region::{Region, Shared};
 
 /// How long an order waits for an earlier one for the same region.
 const OPENING_PATIENCE: Duration = Duration::from_secs(10);
+/// Of how many nodes one order may say that their machines may be gone.
+const DOUBTFUL_NODES_MAX: usize = 32;
 /// How often it looks.
 const OPENING_POLL: Duration = Duration::from_millis(10);
 
@@ -39,6 +43,8 @@ pub(crate) struct Server {
     opening: Mutex<BTreeSet<EncodedRegionName>>,
     /// The highest epoch of a master that has given an order.
     master_epoch: AtomicU64,
+    /// Where the store files lie, as far as that is known.
+    pub(crate) block_places: watch::Sender<Arc<BlockPlaces>>,
     /// Wakes the scheduler.
     pub(crate) work: Notify,
     /// Ends the server at once, regions or not: it has been declared dead, or its log failed.
@@ -101,6 +107,7 @@ impl Server {
             serving: watch::Sender::new(0),
             opening: Mutex::default(),
             master_epoch: AtomicU64::new(0),
+            block_places: watch::Sender::default(),
             work: Notify::new(),
             abort,
         }
@@ -204,6 +211,13 @@ impl Server {
             requests_per_second,
             memstore_bytes: regions.values().map(|served| served.region.memstore_bytes()).sum(),
             store_file_bytes: regions.values().map(|served| served.region.store_file_bytes()).sum(),
+        }
+    }
+
+    /// Takes in that the machines of these nodes of the storage may be gone.
+    pub(crate) fn avoid_nodes(&self, names: &[String]) {
+        for node in names.iter().take(DOUBTFUL_NODES_MAX).filter_map(|name| NodeName::told(name)) {
+            self.shared.files.avoid_node(&node);
         }
     }
 

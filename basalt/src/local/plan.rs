@@ -152,6 +152,7 @@ fn storage_settings(
                 conf: conf.to_owned(),
                 nameservice: hdfs.nameservice.clone(),
                 root: PathBuf::from(&hdfs.root),
+                data_node_ordinal: None,
             }))
         }
     }
@@ -297,7 +298,13 @@ impl Planner<'_> {
             } else {
                 0
             };
-        let rack = racks.iter().cycle().nth(index.saturating_sub(before) % racks.len().max(1));
+        let ordinal = index.saturating_sub(before);
+        let rack = racks.iter().cycle().nth(ordinal % racks.len().max(1));
+        let mut storage = self.storage.clone();
+        if let StorageSettings::Hdfs(hdfs) = &mut storage {
+            // All run on one machine; if several DataNodes do, they are dealt out as the racks are.
+            hdfs.data_node_ordinal = Some(ordinal);
+        }
         Ok(ServerSettings {
             host: self.hosts.address(name).to_string(),
             rpc_listen: self.address(name, PortName::Rpc)?,
@@ -306,7 +313,7 @@ impl Planner<'_> {
             coordinators: coordinators.collect::<anyhow::Result<_>>()?,
             nodes_parent: NODES_PARENT.to_owned(),
             client_parent: CLIENT_PARENT.to_owned(),
-            storage: self.storage.clone(),
+            storage,
             rack: rack.cloned().unwrap_or_default(),
         })
     }

@@ -14,8 +14,10 @@
 mod error;
 mod local;
 mod memory;
+mod node;
 mod recording;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use futures::future::BoxFuture;
 pub use error::{Error, Result};
 pub use local::LocalFileSystem;
 pub use memory::MemoryFileSystem;
+pub use node::NodeName;
 pub use recording::{RecordingFileSystem, Step};
 
 /// A file system, shared by all tasks of a role.
@@ -69,6 +72,16 @@ pub trait FileSystem: Send + Sync + 'static {
     /// # Errors
     /// [`Error::AlreadyExists`] if there is a file; [`Error::NotFound`] if its folder is missing.
     async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>>;
+
+    /// [`FileSystem::create`] for a log. Where the file system chooses the machines of a file's
+    /// copies, other files have one on this machine, where they are read; a log is read when its
+    /// machine is dead, so all of its copies lie elsewhere if there are enough others.
+    ///
+    /// # Errors
+    /// Those of [`FileSystem::create`].
+    async fn create_log(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
+        self.create(path).await
+    }
 
     /// Opens a file for reading at any place.
     ///
@@ -119,6 +132,24 @@ pub trait FileSystem: Send + Sync + 'static {
         false
     }
 
+    /// The node that is on this machine; none where that is not known, or there are no nodes.
+    fn own_node(&self) -> Option<NodeName> {
+        None
+    }
+
+    /// How many bytes of a file are on each node that has some; each byte is on several. `None`
+    /// where the file system has no nodes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or nobody tells.
+    async fn block_bytes(&self, _path: &Path) -> Result<Option<BTreeMap<NodeName, u64>>> {
+        Ok(None)
+    }
+
+    /// The machine of `node` may be gone: for a while it is read from last, and new files are put
+    /// elsewhere if there are enough others.
+    fn avoid_node(&self, _node: &NodeName) {}
+
     /// A text that no other call, by any process, has given: what files are written aside under.
     fn writer_tag(&self) -> String;
 
@@ -148,13 +179,13 @@ pub trait FileSystem: Send + Sync + 'static {
         }
     }
 
-    /// Writes the first `length` bytes of the file `from` to the new file `to`, whole and synced; the
+    /// Writes the first `length` bytes of the log `from` to the new log `to`, whole and synced; the
     /// name in its folder is not.
     ///
     /// # Errors
     /// [`Error::EndOfFile`] if `from` is shorter, [`Error::AlreadyExists`] if there is a file `to`.
     async fn copy_start(&self, from: &Path, to: &Path, length: u64) -> Result<()> {
-        let (source, mut target) = (self.open(from).await?, self.create(to).await?);
+        let (source, mut target) = (self.open(from).await?, self.create_log(to).await?);
         while target.length() < length {
             let part = COPIED_AT_ONCE.min(length - target.length());
             target.append(source.read_at(target.length(), part as usize).await?).await?;

@@ -45,6 +45,9 @@ pub struct HdfsConfig {
     /// How long a DataNode that failed or was slow is left out or asked last. Default 10 s: one
     /// that is still dead refuses at once, and is left out again.
     pub avoid_node_for: Duration,
+    /// The machine that this process runs on; nothing if that is not known, and then no DataNode is
+    /// taken to be on it.
+    pub machine: Option<Machine>,
     /// How often the lease of open files is renewed. Default 10 s; others may take it after 60 s.
     pub lease_renewal: Duration,
     /// How long one DataNode may take for one step of fencing. Default 2 s: one that has just
@@ -53,6 +56,16 @@ pub struct HdfsConfig {
     /// How long fencing waits for further DataNodes once there are enough to close the file.
     /// Default 100 ms.
     pub fence_patience: Duration,
+}
+
+/// A machine that DataNodes may be on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Machine {
+    /// Its address or host name; with a port, that one DataNode of it.
+    pub name: String,
+    /// Of several DataNodes on the machine, sorted by address, which one counts as this process's
+    /// own, modulo their number. Without it all of them are as near, and the first stands for them.
+    pub ordinal: Option<usize>,
 }
 
 /// The port of a NameNode whose address has none.
@@ -83,6 +96,7 @@ impl HdfsConfig {
             read_timeout: Duration::from_secs(1),
             hedge_after: Duration::from_millis(50),
             avoid_node_for: Duration::from_secs(10),
+            machine: None,
             lease_renewal: Duration::from_secs(10),
             fence_step_timeout: Duration::from_secs(2),
             fence_patience: Duration::from_millis(100),

@@ -12,21 +12,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use basalt_fs::{AppendFile, DirectoryEntry, Durable, FileSystem, ReadFile, Seal};
-use basalt_runtime::{Network, Seams};
+use basalt_fs::{AppendFile, DirectoryEntry, Durable, FileSystem, NodeName, ReadFile, Seal};
+use basalt_runtime::{Network, Seams, Shutdown};
 use bytes::Bytes;
 use futures::StreamExt;
 use tracing::{debug, info, warn};
 
 use crate::config::HdfsConfig;
+use crate::data_node::transfer_address;
 use crate::error::{Error, Result};
 use crate::fence::{Fence, Fenced, Way};
+use crate::live_nodes::LiveNodes;
 use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
 use crate::read::{FileReader, Readers};
 use crate::web;
-use crate::write::{FileWriter, Writers};
+use crate::write::{FileWriter, Purpose, Writers};
 
 /// Files on an HDFS, below a root folder. Must be made within a tokio runtime.
 #[derive(Debug)]
@@ -36,6 +38,9 @@ pub struct HdfsFileSystem {
     writers: Writers,
     readers: Readers,
     fence: Fence,
+    health: NodeHealth,
+    nodes: LiveNodes,
+    _stop: tokio_util::sync::DropGuard,
     next_tag: AtomicU64,
     network: Network,
     name_node_pages: Vec<String>,
@@ -89,7 +94,8 @@ const BOOT_ID: &str = "hdfs";
 // === impl HdfsFileSystem ===
 
 impl HdfsFileSystem {
-    /// The files below `root` on the HDFS that `config` names. Asks nobody yet.
+    /// The files below `root` on the HDFS that `config` names. Nobody is waited for; which
+    /// DataNodes live is asked in the background.
     ///
     /// # Errors
     /// [`Error::Settings`].
@@ -97,17 +103,30 @@ impl HdfsFileSystem {
         let config = Arc::new(config);
         let name_node = NameNode::new(seams, &config)?;
         let health = NodeHealth::new(config.avoid_node_for);
-        let writers =
-            Writers::new(seams.clone(), Arc::clone(&config), name_node.clone(), health.clone());
+        let nodes = LiveNodes::new(config.machine.clone());
+        let stop = Shutdown::new();
+        let looking = nodes.clone().look_now_and_then(name_node.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(looking));
+        let writers = Writers::new(
+            seams.clone(),
+            Arc::clone(&config),
+            name_node.clone(),
+            health.clone(),
+            nodes.clone(),
+        );
         let network = &seams.network;
-        let readers = Readers::new(network, &config, name_node.clone(), health.clone());
-        let fence = Fence::new(network, &config, name_node.clone(), health);
+        let readers =
+            Readers::new(network, &config, name_node.clone(), health.clone(), nodes.clone());
+        let fence = Fence::new(network, &config, name_node.clone(), health.clone());
         Ok(Self {
             root: root.to_owned(),
             name_node,
             writers,
             readers,
             fence,
+            health,
+            nodes,
+            _stop: stop.drop_guard(),
             next_tag: AtomicU64::new(0),
             network: network.clone(),
             name_node_pages: config.name_node_pages.clone(),
@@ -131,12 +150,20 @@ impl HdfsFileSystem {
         self.with_small_file(async |mut writer, _| writer.close().await).await
     }
 
-    /// Makes a file as [`FileSystem::create`] does, for appending with several flushes under way.
+    /// Finds out which DataNodes live, and which of them is on this machine.
+    ///
+    /// # Errors
+    /// The NameNode does not answer.
+    pub async fn look_for_nodes(&self) -> Result<()> {
+        self.nodes.look(&self.name_node).await
+    }
+
+    /// Makes a file as [`FileSystem::create_log`] does, for appending with several flushes under way.
     ///
     /// # Errors
     /// Those of the NameNode: the file is there, or its folder is missing.
     pub async fn create_file(&self, path: &Path) -> Result<FileWriter> {
-        self.writers.create(&self.resolve(path)?).await
+        self.writers.create(&self.resolve(path)?, Purpose::Log).await
     }
 
     /// Takes a file away from its writer by `way`; [`FileSystem::seal`] does it by
@@ -167,7 +194,7 @@ impl HdfsFileSystem {
         work: impl AsyncFnOnce(FileWriter, &str) -> Result<T>,
     ) -> Result<T> {
         let whole = self.resolve(Path::new(&format!("/.rehearsal-{}", self.writer_tag())))?;
-        let mut writer = self.writers.create(&whole).await?;
+        let mut writer = self.writers.create(&whole, Purpose::Log).await?;
         let done = async {
             writer.append(b"rehearsal").await?;
             writer.sync().await?;
@@ -185,7 +212,7 @@ impl HdfsFileSystem {
     /// The NameNode does not answer.
     pub async fn live_data_nodes(&self) -> Result<Vec<String>> {
         let nodes = self.name_node.live_data_nodes().await?;
-        Ok(nodes.iter().map(|node| crate::data_node::transfer_address(node).to_string()).collect())
+        Ok(nodes.iter().map(|node| transfer_address(node).to_string()).collect())
     }
 
     /// What the NameNodes, and some of the DataNodes that are alive, say of their effective settings.
@@ -208,23 +235,13 @@ impl HdfsFileSystem {
         futures::stream::iter(asked).buffered(ASKED_AT_ONCE).collect().await
     }
 
-    fn resolve(&self, path: &Path) -> Result<String> {
-        let whole = self.root.join(path.strip_prefix("/").unwrap_or(path));
-        whole.into_os_string().into_string().map_err(|path| Error::Settings {
-            reason: format!("{} is not UTF-8", Path::new(&path).display()),
-        })
-    }
-
-    fn resolve_for(&self, path: &Path, operation: &'static str) -> basalt_fs::Result<String> {
-        self.resolve(path).map_err(|error| file_error(path, operation, error))
-    }
-}
-
-#[async_trait]
-impl FileSystem for HdfsFileSystem {
-    async fn create(&self, path: &Path) -> basalt_fs::Result<Box<dyn AppendFile>> {
+    async fn create_for(
+        &self,
+        purpose: Purpose,
+        path: &Path,
+    ) -> basalt_fs::Result<Box<dyn AppendFile>> {
         let whole = self.resolve_for(path, "create")?;
-        let created = self.writers.create(&whole).await;
+        let created = self.writers.create(&whole, purpose).await;
         let writer = created.map_err(|error| {
             // Another client has made it, and writes it.
             if error.is_exception("AlreadyBeingCreatedException") {
@@ -240,6 +257,28 @@ impl FileSystem for HdfsFileSystem {
             length: 0,
             fence,
         }))
+    }
+
+    fn resolve(&self, path: &Path) -> Result<String> {
+        let whole = self.root.join(path.strip_prefix("/").unwrap_or(path));
+        whole.into_os_string().into_string().map_err(|path| Error::Settings {
+            reason: format!("{} is not UTF-8", Path::new(&path).display()),
+        })
+    }
+
+    fn resolve_for(&self, path: &Path, operation: &'static str) -> basalt_fs::Result<String> {
+        self.resolve(path).map_err(|error| file_error(path, operation, error))
+    }
+}
+
+#[async_trait]
+impl FileSystem for HdfsFileSystem {
+    async fn create(&self, path: &Path) -> basalt_fs::Result<Box<dyn AppendFile>> {
+        self.create_for(Purpose::Store, path).await
+    }
+
+    async fn create_log(&self, path: &Path) -> basalt_fs::Result<Box<dyn AppendFile>> {
+        self.create_for(Purpose::Log, path).await
     }
 
     async fn open(&self, path: &Path) -> basalt_fs::Result<Arc<dyn ReadFile>> {
@@ -321,6 +360,24 @@ impl FileSystem for HdfsFileSystem {
         true
     }
 
+    fn own_node(&self) -> Option<NodeName> {
+        self.nodes.own_address().map(NodeName::new)
+    }
+
+    async fn block_bytes(&self, path: &Path) -> basalt_fs::Result<Option<BTreeMap<NodeName, u64>>> {
+        let whole = self.resolve_for(path, "look for the blocks of")?;
+        let located = self.name_node.block_locations(&whole).await;
+        let located = located.map_err(|error| file_error(path, "look for the blocks of", error))?;
+        Ok(Some(bytes_by_node(&located)))
+    }
+
+    fn avoid_node(&self, node: &NodeName) {
+        // We live, so our own machine does.
+        if self.own_node().as_ref() != Some(node) {
+            self.health.suspect(node.as_str());
+        }
+    }
+
     fn writer_tag(&self) -> String {
         let number = self.next_tag.fetch_add(1, Ordering::Relaxed);
         format!("{}-{number}", self.name_node.client_name())
@@ -329,6 +386,18 @@ impl FileSystem for HdfsFileSystem {
     fn boot_id(&self) -> &str {
         BOOT_ID
     }
+}
+
+/// How many bytes of a file are on each DataNode. Replicas that are all corrupt do not count.
+fn bytes_by_node(located: &pb::LocatedBlocks) -> BTreeMap<NodeName, u64> {
+    let mut bytes: BTreeMap<NodeName, u64> = BTreeMap::new();
+    for block in located.blocks.iter().filter(|block| !block.corrupt) {
+        for node in &block.locations {
+            let on_node = bytes.entry(NodeName::new(transfer_address(node))).or_default();
+            *on_node = on_node.saturating_add(block.block.bytes());
+        }
+    }
+    bytes
 }
 
 fn directory_entry(status: &pb::FileStatus) -> DirectoryEntry {
@@ -508,6 +577,32 @@ impl ReadFile for HdfsReadFile {
 mod tests {
     use super::*;
     use crate::RemoteException;
+
+    #[test]
+    fn the_bytes_of_a_file_are_counted_on_each_node_that_has_them() {
+        let node = |port| {
+            let id = pb::DatanodeId {
+                ip_address: "10.0.0.1".to_owned(),
+                transfer_port: port,
+                ..Default::default()
+            };
+            pb::DatanodeInfo { id, ..Default::default() }
+        };
+        let block = |bytes, ports: &[u32], corrupt| pb::LocatedBlock {
+            block: pb::ExtendedBlock { bytes: Some(bytes), ..Default::default() },
+            locations: ports.iter().copied().map(node).collect(),
+            corrupt,
+            ..Default::default()
+        };
+        let blocks =
+            vec![block(100, &[1, 2], false), block(30, &[2, 3], false), block(7, &[1], true)];
+        let located = pb::LocatedBlocks { blocks, ..Default::default() };
+        let bytes: Vec<_> =
+            bytes_by_node(&located).into_iter().map(|(node, b)| (node.to_string(), b)).collect();
+        let expected = [("10.0.0.1:1", 100), ("10.0.0.1:2", 130), ("10.0.0.1:3", 30)];
+        assert_eq!(bytes, expected.map(|(node, bytes)| (node.to_owned(), bytes)));
+        assert!(bytes_by_node(&pb::LocatedBlocks::default()).is_empty());
+    }
 
     #[test]
     fn exceptions_become_the_errors_that_callers_ask_for() {

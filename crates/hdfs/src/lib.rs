@@ -2,7 +2,8 @@
 //! from dead writers.
 //!
 //! [`HdfsFileSystem`] is Basalt's file system on it. Below that:
-//! - `name_node` and `data_node` are calls, over `rpc`;
+//! - `name_node` and `data_node` are calls, over `rpc`; `live_nodes` and `node_health` what is known
+//!   of DataNodes, for where blocks are put and read first;
 //! - `write` writes a block to all its DataNodes at once, and acknowledges what all have;
 //! - `read` reads it from whichever DataNode answers first;
 //! - `fence` ends a file whose writer is dead, or only thought to be, within milliseconds;
@@ -20,6 +21,7 @@ mod fence;
 mod file_system;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod live_nodes;
 mod name_node;
 mod node_health;
 mod read;
@@ -29,7 +31,7 @@ mod web;
 mod wire;
 mod write;
 
-pub use config::HdfsConfig;
+pub use config::{HdfsConfig, Machine};
 pub use error::{Defect, Error, RemoteException, Result};
 pub use fence::{Fenced, Way};
 pub use file_system::{Configuration, HdfsFileSystem, ServerKind};

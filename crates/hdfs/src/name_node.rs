@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::pb;
 use crate::rpc::frame::{CallId, ClientId};
 use crate::rpc::{Connection, ConnectionOptions, Protocol};
+use crate::write::Wish;
 
 /// The NameNodes of one nameservice; clones share their connections.
 #[derive(Clone, Debug)]
@@ -54,6 +55,8 @@ const DIRECTORY_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o644;
 /// The bit of `CreateFlag` that makes a file and refuses one that is there.
 const CREATE_FLAG: u32 = 1;
+/// The flag of `addBlock` that keeps a block off the DataNode of the machine that asks.
+const NO_LOCAL_WRITE: u32 = 1;
 /// How many entries a listing may have in all.
 const LISTING_MAX: usize = 10_000_000;
 
@@ -128,21 +131,22 @@ impl NameNode {
         Ok(file.file_id())
     }
 
-    /// Begins the block after `previous`, on none of the DataNodes in `excluded`.
+    /// Begins the block after `previous`, where `wish` wants it.
     pub(crate) async fn add_block(
         &self,
         path: &str,
         file_id: u64,
         previous: Option<pb::ExtendedBlock>,
-        excluded: Vec<pb::DatanodeInfo>,
+        wish: &Wish,
     ) -> Result<pb::LocatedBlock> {
         let request = pb::AddBlockRequest {
             src: path.to_owned(),
             client_name: self.client_name().to_string(),
             previous,
-            exclude_nodes: excluded,
+            exclude_nodes: wish.excluded.clone(),
             file_id: Some(file_id),
-            favored_nodes: Vec::new(),
+            favored_nodes: wish.favored.iter().map(ToString::to_string).collect(),
+            flags: if wish.avoids_own { vec![NO_LOCAL_WRITE] } else { Vec::new() },
         };
         let response: pb::AddBlockResponse = self.call("addBlock", &request).await?;
         Ok(response.block)

@@ -1,8 +1,9 @@
-//! Which DataNodes failed or were slow lately: new blocks avoid them, reads ask them last.
+//! Which DataNodes failed or were slow lately: new blocks avoid them, reads ask them last. And in
+//! which order the DataNodes of a block are asked for it.
 //!
 //! Nothing is ever refused because of it: it orders, and proposes what to leave out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(crate) struct NodeHealth {
     troubled: Arc<Mutex<BTreeMap<Arc<str>, Trouble>>>,
     /// Until when a node is asked last because another one answered first.
     outrun: Arc<Mutex<BTreeMap<Arc<str>, Instant>>>,
+    /// Until when a node is asked last because its machine may be gone.
+    suspected: Arc<Mutex<BTreeMap<Arc<str>, Instant>>>,
     avoid_for: Duration,
 }
 
@@ -34,13 +37,23 @@ const TROUBLED_MAX: usize = 1024;
 /// How long a node that was outrun is asked last: a disk that was busy for a moment shall not make
 /// all reads go over the network.
 const OUTRUN_FOR: Duration = Duration::from_secs(5);
+/// A node whose last heartbeat is so much older than another one's of the same block is silent, in
+/// milliseconds: three of Hadoop's own heartbeats and a bit.
+const SILENT_MS: u64 = 10_000;
+/// From this admin state on a node is on its way out; before, it only gets no new blocks.
+const ADMIN_STATE_RETIRED: i32 = 2;
 
 // === impl NodeHealth ===
 
 impl NodeHealth {
     /// Nothing is known yet; what becomes known is forgotten after `avoid_for`.
     pub(crate) fn new(avoid_for: Duration) -> Self {
-        Self { troubled: Arc::default(), outrun: Arc::default(), avoid_for }
+        Self {
+            troubled: Arc::default(),
+            outrun: Arc::default(),
+            suspected: Arc::default(),
+            avoid_for,
+        }
     }
 
     /// The node did not do what it was asked.
@@ -65,12 +78,21 @@ impl NodeHealth {
     pub(crate) fn outrun(&self, node: &pb::DatanodeInfo) {
         let address = transfer_address(node).to_string();
         counter!("basalt_hdfs_data_node_outrun_total", "node" => address).increment(1);
-        let mut outrun = self.outrun.lock();
+        note(&self.outrun, transfer_address(node), OUTRUN_FOR);
+    }
+
+    /// The machine of the node with this address may be gone.
+    pub(crate) fn suspect(&self, address: &str) {
+        info!(node = address, "the machine of a DataNode may be gone, it is asked last");
+        note(&self.suspected, address.into(), self.avoid_for);
+    }
+
+    /// The addresses of the nodes whose machine may be gone.
+    pub(crate) fn suspected(&self) -> BTreeSet<Arc<str>> {
         let now = Instant::now();
-        if outrun.len() >= TROUBLED_MAX {
-            outrun.retain(|_, until| *until > now);
-        }
-        outrun.insert(transfer_address(node), now + OUTRUN_FOR);
+        let mut suspected = self.suspected.lock();
+        suspected.retain(|_, until| *until > now);
+        suspected.keys().cloned().collect()
     }
 
     /// The nodes that are better left out of a new block.
@@ -81,17 +103,30 @@ impl NodeHealth {
         troubled.values().map(|trouble| trouble.node.clone()).collect()
     }
 
-    /// The nodes in the order in which they are asked: as the NameNode gave them, but those in
-    /// trouble last.
-    pub(crate) fn order(&self, nodes: &[pb::DatanodeInfo]) -> Vec<pb::DatanodeInfo> {
+    /// The nodes of a block in the order in which they are asked: the one at the address `own`, the
+    /// others as the NameNode gave them, then those that were outrun, that retire, that may be gone,
+    /// that are in trouble.
+    pub(crate) fn order(
+        &self,
+        nodes: &[pb::DatanodeInfo],
+        own: Option<&str>,
+    ) -> Vec<pb::DatanodeInfo> {
         let now = Instant::now();
         let (troubled, outrun) = (self.troubled.lock(), self.outrun.lock());
+        let suspected = self.suspected.lock();
+        let heard_ms = nodes.iter().map(|node| node.last_update()).max().unwrap_or(0);
         let mut ordered = nodes.to_vec();
         ordered.sort_by_key(|node| {
             let address = transfer_address(node);
             let is_troubled = troubled.get(&address).is_some_and(|trouble| trouble.until > now);
-            let is_outrun = outrun.get(&address).is_some_and(|until| *until > now);
-            (is_troubled, is_outrun)
+            let is_noted = |noted: &BTreeMap<Arc<str>, Instant>| {
+                noted.get(&address).is_some_and(|until| *until > now)
+            };
+            let is_silent = node.last_update().saturating_add(SILENT_MS) < heard_ms;
+            let may_be_gone = is_silent || is_noted(&suspected);
+            let is_retired = node.admin_state() >= ADMIN_STATE_RETIRED;
+            let is_own = own == Some(&*address);
+            (is_troubled, may_be_gone, is_retired, is_noted(&outrun), !is_own)
         });
         ordered
     }
@@ -106,6 +141,18 @@ impl NodeHealth {
         let trouble = Trouble { node: node.clone(), until: now + self.avoid_for };
         let known = troubled.insert(transfer_address(node), trouble);
         known.is_none_or(|known| known.until <= now)
+    }
+}
+
+/// Notes something of the node at `address` for a while.
+fn note(noted: &Mutex<BTreeMap<Arc<str>, Instant>>, address: Arc<str>, lasts: Duration) {
+    let now = Instant::now();
+    let mut noted = noted.lock();
+    if noted.len() >= TROUBLED_MAX {
+        noted.retain(|_, until| *until > now);
+    }
+    if noted.len() < TROUBLED_MAX || noted.contains_key(&address) {
+        noted.insert(address, now + lasts);
     }
 }
 
@@ -127,14 +174,51 @@ mod tests {
         let health = NodeHealth::new(Duration::from_secs(60));
         let nodes = [node(1), node(2), node(3)];
         health.failed(&nodes[0], &"refused");
-        let ordered = health.order(&nodes);
+        let ordered = health.order(&nodes, None);
         assert_eq!(ordered, [node(2), node(3), node(1)]);
         assert_eq!(health.avoided(), [node(1)]);
         health.outrun(&nodes[1]);
-        assert_eq!(health.order(&nodes), [node(3), node(2), node(1)]);
+        assert_eq!(health.order(&nodes, None), [node(3), node(2), node(1)]);
         assert_eq!(health.avoided(), [node(1)], "new blocks may use one that was outrun");
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!(health.order(&nodes), nodes);
+        assert_eq!(health.order(&nodes, None), nodes);
         assert_eq!(health.avoided(), []);
+    }
+    fn ports(ordered: &[pb::DatanodeInfo]) -> Vec<u32> {
+        ordered.iter().map(|node| node.id.transfer_port).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn our_own_node_is_asked_first_unless_it_is_in_trouble() {
+        let health = NodeHealth::new(Duration::from_secs(60));
+        let nodes = [node(1), node(2), node(3)];
+        let own = Some("10.0.0.1:3");
+        assert_eq!(ports(&health.order(&nodes, own)), [3, 1, 2]);
+        assert_eq!(ports(&health.order(&nodes, Some("10.0.0.1:4"))), [1, 2, 3]);
+        health.outrun(&nodes[2]);
+        assert_eq!(ports(&health.order(&nodes, own)), [1, 2, 3]);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        health.slow(&nodes[2], Duration::from_secs(1));
+        assert_eq!(ports(&health.order(&nodes, own)), [1, 2, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_that_may_be_gone_are_asked_after_those_that_live() {
+        let health = NodeHealth::new(Duration::from_secs(60));
+        let mut nodes = [node(1), node(2), node(3), node(4)];
+        nodes.iter_mut().for_each(|node| node.last_update = Some(50_000));
+        nodes[0].last_update = Some(39_000);
+        assert_eq!(ports(&health.order(&nodes, None)), [2, 3, 4, 1], "it is silent");
+        health.suspect("10.0.0.1:3");
+        assert_eq!(ports(&health.order(&nodes, None)), [2, 4, 1, 3]);
+        assert_eq!(health.suspected(), BTreeSet::from(["10.0.0.1:3".into()]));
+        assert_eq!(health.avoided(), [], "it may live, and is not left out for that alone");
+        nodes[1].admin_state = Some(ADMIN_STATE_RETIRED);
+        assert_eq!(ports(&health.order(&nodes, Some("10.0.0.1:2"))), [4, 2, 1, 3]);
+        health.failed(&nodes[3], &"refused");
+        assert_eq!(ports(&health.order(&nodes, None)), [2, 1, 3, 4]);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(ports(&health.order(&nodes, None)), [3, 4, 2, 1]);
+        assert_eq!(health.suspected(), BTreeSet::new());
     }
 }

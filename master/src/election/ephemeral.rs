@@ -191,7 +191,8 @@ async fn hint(candidate: &Candidate, active: &pb::MasterRecord) -> &'static str 
             MasterPeerClient::new(channel).live(request).await
         };
         let verdict =
-            listen(&candidate.network, address, &server, candidate.connect_timeout, open).await;
+            listen(&candidate.network, address, &server, candidate.connect_timeout, open, |_| {})
+                .await;
         match verdict {
             Verdict::Gone(cause) => return cause,
             Verdict::Silent => tokio::time::sleep(PAUSE).await,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_cluster::pb;
-use basalt_model::ServerName;
+use basalt_model::{EncodedRegionName, ServerName};
 use basalt_runtime::Network;
 use tokio::time::timeout;
 use tonic::{Response, Status, Streaming};
@@ -43,11 +43,16 @@ pub(crate) async fn hold_stream(term: Arc<Term>, server: ServerName, record: pb:
             }
             reply
         };
+        let hear = |word: &pb::Alive| {
+            let view = term.views.now();
+            let known = |name: &EncodedRegionName| view.regions.contains_key(name);
+            Arc::make_mut(&mut *term.block_places.lock()).take_in(&server, word, known);
+        };
         let verdict = tokio::select! {
             biased;
             () = term.views.death_of(&server) => return,
             verdict = listen(
-                &term.network, address, &server, term.timers.connect_timeout, open
+                &term.network, address, &server, term.timers.connect_timeout, open, hear
             ) => verdict,
         };
         if let Verdict::Gone(cause) = verdict {
@@ -61,13 +66,14 @@ pub(crate) async fn hold_stream(term: Arc<Term>, server: ServerName, record: pb:
 }
 
 /// Listens to the stream that `open` opens to the process at `address`, which should be `server`,
-/// until it ends; then looks whether anybody is there.
+/// until it ends, and has `hear` hear what it says; then looks whether anybody is there.
 pub(crate) async fn listen(
     network: &Network,
     address: &str,
     server: &ServerName,
     connect_timeout: Duration,
     open: impl Future<Output = Result<Response<Streaming<pb::Alive>>, Status>>,
+    hear: impl Fn(&pb::Alive),
 ) -> Verdict {
     match timeout(connect_timeout * 2, open).await {
         Ok(Ok(stream)) => {
@@ -76,6 +82,7 @@ pub(crate) async fn listen(
                 if alive.server_name != server.to_string() {
                     return Verdict::Gone("another process answers");
                 }
+                hear(&alive);
             }
         }
         Ok(Err(status)) => tracing::debug!(%server, %status, "no stream"),

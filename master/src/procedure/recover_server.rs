@@ -68,6 +68,10 @@ async fn recover(
         let now_ms = term.clock.wall_ms();
         now_ms.saturating_sub(std::mem::replace(&mut phase_began_ms, now_ms))
     };
+    if let Some(node) = term.places().node_of(&recovery.server) {
+        // With the process its machine may be gone.
+        term.files.avoid_node(node);
+    }
     let logs = fence::fence(term, recovery).await?;
     recovery.wal_bytes = logs.iter().map(|log| log.cut).sum();
     recovery.fence_ms = phase_ms();
@@ -104,7 +108,7 @@ async fn assign(
         let turn = term.planning.lock().await;
         let view = term.views.now();
         let loads = Loads::of(&view, &term.draining());
-        let plan = take_over::plan(&view, dead, regions_with_edits, loads);
+        let plan = take_over::plan(&view, dead, regions_with_edits, loads, &term.places());
         if plan.writes.is_empty() && plan.waiting == 0 {
             return Ok(given);
         }

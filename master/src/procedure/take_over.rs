@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use basalt_cluster::RegionRecord;
+use basalt_cluster::catalog::SharedRegion;
 use basalt_model::{RegionState, ServerName};
 
 use crate::balancer::Loads;
+use crate::block_places::BlockPlaces;
 use crate::view::{RegionWrite, View};
 
 /// The next records of a dead server's regions.
@@ -17,18 +19,23 @@ pub(super) struct TakeOver {
 }
 
 /// Decides on every region that `dead` still owns. One whose table is to be served gets a living
-/// owner, any other is closed. Those that have edits in the dead server's logs name it among the
+/// owner, which has its blocks if that fits, any other is closed. Those that have edits in the dead server's logs name it among the
 /// servers whose logs they still need; what they needed before they still need.
 pub(super) fn plan(
     view: &View,
     dead: &ServerName,
     regions_with_edits: &BTreeSet<[u8; 16]>,
     mut loads: Loads,
+    places: &BlockPlaces,
 ) -> TakeOver {
     let mut plan = TakeOver::default();
     let mut regions: Vec<_> = view.owned_by(dead).collect();
     // Neighbours by key go to different servers.
     regions.sort_by(|a, b| a.record.info.cmp(&b.record.info));
+    let is_to_be_served = |region: &&&SharedRegion| view.is_to_be_served(&region.record.info.table);
+    let served = regions.iter().filter(is_to_be_served);
+    let served: Vec<_> = served.map(|region| region.record.encoded_name()).collect();
+    let mut owners = loads.deal(&served, places).into_iter();
     for region in regions {
         let mut record = region.record.clone();
         let has_edits = regions_with_edits.contains(record.encoded_name().digest());
@@ -36,7 +43,7 @@ pub(super) fn plan(
             record.unflushed.push(dead.clone());
         }
         let next = if view.is_to_be_served(&record.info.table) {
-            loads.take_least().map(|owner| record.assigned_to(owner))
+            owners.next().map(|owner| record.assigned_to(owner))
         } else {
             Some(RegionRecord { state: RegionState::Closed, ..record })
         };
@@ -51,6 +58,7 @@ pub(super) fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block_places::testing::places;
     use crate::view::testing::{record_in, record_of, server, view};
     use basalt_model::TableState;
 
@@ -69,7 +77,7 @@ mod tests {
     #[test]
     fn every_region_gets_a_living_owner_under_a_higher_epoch() {
         let (view, loads) = after_a_death();
-        let plan = plan(&view, &server("a"), &edits_of_all(&view), loads);
+        let plan = plan(&view, &server("a"), &edits_of_all(&view), loads, &BlockPlaces::default());
         assert_eq!((plan.writes.len(), plan.waiting), (4, 0));
         for write in &plan.writes {
             let old = &view.regions[&write.name];
@@ -89,7 +97,7 @@ mod tests {
             record_in(region).unflushed = vec![server("x")];
         }
         let name = *view.owned_by(&server("a")).next().unwrap().record.encoded_name().digest();
-        let plan = plan(&view, &server("a"), &[name].into(), loads);
+        let plan = plan(&view, &server("a"), &[name].into(), loads, &BlockPlaces::default());
         for write in &plan.writes {
             if write.name.digest() == &name {
                 assert_eq!(write.record.unflushed, [server("x"), server("a")]);
@@ -105,7 +113,7 @@ mod tests {
         for region in view.regions.values_mut() {
             record_in(region).unflushed = vec![server("a")];
         }
-        let plan = plan(&view, &server("a"), &edits_of_all(&view), loads);
+        let plan = plan(&view, &server("a"), &edits_of_all(&view), loads, &BlockPlaces::default());
         assert!(plan.writes.iter().all(|write| write.record.unflushed == [server("a")]));
     }
 
@@ -114,7 +122,8 @@ mod tests {
         for state in [TableState::Disabling, TableState::Disabled] {
             let (mut view, loads) = after_a_death();
             view.tables.values_mut().for_each(|table| table.record.state = state);
-            let plan = plan(&view, &server("a"), &edits_of_all(&view), loads);
+            let plan =
+                plan(&view, &server("a"), &edits_of_all(&view), loads, &BlockPlaces::default());
             assert_eq!(plan.writes.len(), 4);
             for write in &plan.writes {
                 assert_eq!(write.record.state, RegionState::Closed);
@@ -132,7 +141,7 @@ mod tests {
         record_of(&mut view, &names[0]).state = RegionState::Opening;
         record_of(&mut view, &names[1]).state = RegionState::Closing;
         record_of(&mut view, &names[2]).state = RegionState::Closed;
-        let plan = plan(&view, &server("a"), &BTreeSet::new(), loads);
+        let plan = plan(&view, &server("a"), &BTreeSet::new(), loads, &BlockPlaces::default());
         assert_eq!(plan.writes.len(), 3);
         assert!(plan.writes.iter().all(|write| write.record.state == RegionState::Opening));
         assert!(plan.writes.iter().all(|write| write.record.unflushed.is_empty()));
@@ -143,18 +152,43 @@ mod tests {
         let (mut view, _) = after_a_death();
         view.servers.clear();
         let loads = Loads::of(&view, &BTreeSet::new());
-        let plan = plan(&view, &server("a"), &BTreeSet::new(), loads);
+        let plan = plan(&view, &server("a"), &BTreeSet::new(), loads, &BlockPlaces::default());
         assert_eq!((plan.writes.len(), plan.waiting), (0, 4));
     }
 
     #[test]
     fn what_is_taken_over_is_not_decided_again() {
         let (mut view, loads) = after_a_death();
-        let first = plan(&view, &server("a"), &BTreeSet::new(), loads);
+        let first = plan(&view, &server("a"), &BTreeSet::new(), loads, &BlockPlaces::default());
         for write in first.writes {
             *record_of(&mut view, &write.name) = write.record;
         }
         let loads = Loads::of(&view, &BTreeSet::new());
-        assert_eq!(plan(&view, &server("a"), &BTreeSet::new(), loads), TakeOver::default());
+        assert_eq!(
+            plan(&view, &server("a"), &BTreeSet::new(), loads, &BlockPlaces::default()),
+            TakeOver::default()
+        );
+    }
+
+    #[test]
+    fn regions_go_to_servers_that_have_their_blocks_as_far_as_the_balance_allows() {
+        let (view, loads) = after_a_death();
+        let [a, b, c] = ["a", "b", "c"].map(server);
+        let mut owned: Vec<_> = view.owned_by(&a).collect();
+        owned.sort_by(|x, y| x.record.info.cmp(&y.record.info));
+        let names: Vec<_> = owned.iter().map(|region| region.record.encoded_name()).collect();
+        // All lay on `a`, and one that is nowhere else but there.
+        let lying: &[(_, &[_])] = &[
+            (names[0], &[(&a, 9), (&c, 9)]),
+            (names[1], &[(&a, 9), (&c, 8)]),
+            (names[2], &[(&a, 9), (&c, 7), (&b, 2)]),
+            (names[3], &[(&a, 9)]),
+        ];
+        let places = places(&[a.clone(), b.clone(), c.clone()], lying);
+        let plan = plan(&view, &a, &BTreeSet::new(), loads, &places);
+        let owners: Vec<_> =
+            plan.writes.iter().filter_map(|write| write.record.server.clone()).collect();
+        assert_eq!(owners, [c.clone(), c, b.clone(), b]);
+        assert_eq!(plan.writes.iter().map(|write| write.name).collect::<Vec<_>>(), names);
     }
 }

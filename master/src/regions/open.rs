@@ -10,6 +10,7 @@ use basalt_model::{EncodedRegionName, RegionState, ServerName};
 use futures::StreamExt;
 
 use crate::balancer::Loads;
+use crate::block_places::BlockPlaces;
 use crate::error::StepError;
 use crate::orders;
 use crate::term::Term;
@@ -18,6 +19,8 @@ use crate::views::Views;
 
 /// How many regions one order names at most.
 const REGIONS_PER_ORDER: usize = 256;
+/// Of how many nodes one order says that their machines may be gone.
+const DOUBTFUL_NODES_MAX: usize = 32;
 /// How many orders are under way at a time.
 const ORDERS_AT_ONCE: usize = 32;
 /// The pauses between orders for what did not open.
@@ -47,7 +50,8 @@ impl Term {
         if loads.is_empty() {
             return Err(StepError::NotYet("no region server can take them".to_owned()));
         }
-        let written = self.write_regions(plan_assignments(&view, names, &mut loads)).await?;
+        let plan = plan_assignments(&view, names, &mut loads, &self.places());
+        let written = self.write_regions(plan).await?;
         drop(turn);
         self.open(written).await
     }
@@ -142,6 +146,16 @@ impl Term {
         replies.concat()
     }
 
+    /// The nodes beside the dead servers whose logs the regions need.
+    fn doubtful_nodes(&self, regions: &[pb::OpenRegion]) -> Vec<String> {
+        let records = regions.iter().filter_map(|region| region.record.as_ref());
+        let dead: BTreeSet<&String> =
+            records.flat_map(|record| &record.unflushed_servers).collect();
+        let places = self.places();
+        let nodes = dead.into_iter().filter_map(|server| places.node_of(&server.parse().ok()?));
+        nodes.take(DOUBTFUL_NODES_MAX).map(ToString::to_string).collect()
+    }
+
     /// Orders `owner` to open regions. An order of which nobody knows what became has no outcomes.
     async fn order_open(
         &self,
@@ -150,7 +164,9 @@ impl Term {
         regions: Vec<pb::OpenRegion>,
     ) -> Vec<pb::RegionOutcome> {
         let count = regions.len();
-        let request = pb::OpenRegionsRequest { master_epoch: self.ledger.epoch().0, regions };
+        let doubtful_nodes = self.doubtful_nodes(&regions);
+        let master_epoch = self.ledger.epoch().0;
+        let request = pb::OpenRegionsRequest { master_epoch, regions, doubtful_nodes };
         let order = async {
             let mut client = self.orders.client(owner, address)?;
             client.open_regions(orders::within(self.timers.order_timeout, request)).await
@@ -185,6 +201,7 @@ fn plan_assignments(
     view: &View,
     names: &[EncodedRegionName],
     loads: &mut Loads,
+    places: &BlockPlaces,
 ) -> Vec<RegionWrite> {
     let mut regions: Vec<_> = names.iter().filter_map(|name| view.regions.get(name)).collect();
     regions.retain(|region| {
@@ -193,11 +210,12 @@ fn plan_assignments(
     });
     // Neighbours by key go to different servers.
     regions.sort_by(|a, b| a.record.info.cmp(&b.record.info));
-    let writes = regions.into_iter().map_while(|region| {
-        let owner = loads.take_least()?;
-        Some(RegionWrite::over(region, region.record.assigned_to(owner)))
-    });
-    writes.collect()
+    let dealt: Vec<_> = regions.iter().map(|region| region.record.encoded_name()).collect();
+    let owners = loads.deal(&dealt, places);
+    let writes = regions.into_iter().zip(owners);
+    writes
+        .map(|(region, owner)| RegionWrite::over(region, region.record.assigned_to(owner)))
+        .collect()
 }
 
 /// The records that give regions which `failed` to open to another server than their owner.
@@ -247,7 +265,7 @@ mod tests {
         let view = closed(view(&["a", "b", "c"], 12));
         let names: Vec<_> = view.regions.keys().copied().collect();
         let mut loads = Loads::of(&view, &BTreeSet::new());
-        let writes = plan_assignments(&view, &names, &mut loads);
+        let writes = plan_assignments(&view, &names, &mut loads, &BlockPlaces::default());
         assert_eq!(writes.len(), 12);
         for name in ["a", "b", "c"] {
             let owner = Some(server(name));
@@ -264,11 +282,11 @@ mod tests {
     fn only_closed_regions_of_served_tables_are_assigned() {
         let open = view(&["a"], 2);
         let names: Vec<_> = open.regions.keys().copied().collect();
-        let mut loads = Loads::of(&open, &BTreeSet::new());
-        assert_eq!(plan_assignments(&open, &names, &mut loads), []);
+        let (mut loads, nowhere) = (Loads::of(&open, &BTreeSet::new()), BlockPlaces::default());
+        assert_eq!(plan_assignments(&open, &names, &mut loads, &nowhere), []);
         let mut disabled = closed(open);
         disabled.tables.values_mut().for_each(|t| t.record.state = TableState::Disabled);
-        assert_eq!(plan_assignments(&disabled, &names, &mut loads), []);
+        assert_eq!(plan_assignments(&disabled, &names, &mut loads, &nowhere), []);
     }
 
     #[test]

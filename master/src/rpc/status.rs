@@ -10,6 +10,7 @@ use futures::StreamExt;
 use prost::Message;
 
 use super::{Answer, MasterRpc};
+use crate::block_places::BlockPlaces;
 use crate::term::Term;
 use crate::view::View;
 
@@ -51,6 +52,7 @@ impl MasterRpc {
     async fn cluster_status(&self, term: &Arc<Term>) -> pb::ClusterStatus {
         let view = term.views.now();
         let loads = self.loads(&view).await;
+        let places = term.places();
         let masters = self.client.get_children(&self.nodes.masters()).await;
         // Without an answer the list of standbys is empty, and the rest still of use.
         let masters = masters.map(|(names, _)| names).unwrap_or_default();
@@ -60,7 +62,7 @@ impl MasterRpc {
         let info_port = self.catalog.master().map(|master| master.info_port as i32);
         pb::ClusterStatus {
             hbase_version: Some(pb::HBaseVersionFileContent { version: VERSION.to_owned() }),
-            live_servers: live_servers(&view, &loads, term.clock.wall_ms()),
+            live_servers: live_servers(&view, &loads, &places, term.clock.wall_ms()),
             dead_servers: dead.map(|server| znode::server_to_message(&server)).collect(),
             regions_in_transition: in_transition(&view),
             cluster_id: Some(pb::ClusterId { cluster_id: self.catalog.cluster_id() }),
@@ -90,6 +92,7 @@ impl MasterRpc {
 fn live_servers(
     view: &View,
     loads: &BTreeMap<ServerName, cluster::ServerLoad>,
+    places: &BlockPlaces,
     now_ms: u64,
 ) -> Vec<pb::LiveServerInfo> {
     let servers = view.servers.iter().map(|(server, record)| {
@@ -99,6 +102,7 @@ fn live_servers(
                 r#type: pb::region_specifier::RegionSpecifierType::RegionName.into(),
                 value: region.record.info.name(),
             },
+            data_locality: places.share(&region.record.encoded_name(), server),
             ..Default::default()
         });
         pb::LiveServerInfo {
@@ -161,7 +165,8 @@ fn region_counts(view: &View) -> Vec<pb::TableRegionStatesCount> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::testing::{record_in, view};
+    use crate::block_places::testing::places;
+    use crate::view::testing::{record_in, server, view};
 
     #[test]
     fn regions_are_counted_by_state() {
@@ -172,6 +177,16 @@ mod tests {
         assert_eq!(counts[0].region_states_count.open_regions, 2);
         assert_eq!(counts[0].region_states_count.regions_in_transition, 1);
         assert_eq!(in_transition(&view).len(), 1);
-        assert_eq!(live_servers(&view, &BTreeMap::new(), 1)[0].server_load.region_loads.len(), 3);
+    }
+
+    #[test]
+    fn the_locality_of_a_region_is_told_where_it_is_known() {
+        let (view, a) = (view(&["a"], 2), server("a"));
+        let region = *view.regions.keys().next().unwrap();
+        let places = places(std::slice::from_ref(&a), &[(region, &[(&a, 5)])]);
+        let told = live_servers(&view, &BTreeMap::new(), &places, 1);
+        let loads = &told[0].server_load.region_loads;
+        let shares: Vec<_> = loads.iter().map(|load| load.data_locality).collect();
+        assert_eq!(shares, [Some(1.0), None]);
     }
 }

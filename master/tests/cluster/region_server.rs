@@ -124,7 +124,7 @@ impl RegionServerOrders for Orders {
         &self,
         _: Request<pb::LiveRequest>,
     ) -> Result<Response<Self::LiveStream>, Status> {
-        let alive = pb::Alive { server_name: self.name.to_string() };
+        let alive = pb::Alive { server_name: self.name.to_string(), ..Default::default() };
         let stream = futures::stream::iter([Ok(alive)]).chain(futures::stream::pending());
         Ok(Response::new(Box::pin(stream)))
     }

@@ -26,6 +26,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -110,6 +111,13 @@ impl Region {
     /// How long its store files are, in bytes.
     pub(crate) fn store_file_bytes(&self) -> u64 {
         self.state.load().store_file_bytes()
+    }
+
+    /// Its store files, each with its length in bytes.
+    pub(crate) fn store_files(&self) -> Vec<(PathBuf, u64)> {
+        let state = self.state.load();
+        let files = state.families.values().flat_map(|family| &family.files);
+        files.map(|file| (file.path().to_owned(), file.length())).collect()
     }
 
     /// The state and the highest edit that is visible in it, as one.

@@ -145,7 +145,7 @@ impl Asking<'_> {
         ask: impl Fn(pb::DatanodeInfo) -> F,
     ) -> Answers {
         let config = &self.fence.config;
-        let nodes = self.fence.health.order(&self.last.locations);
+        let nodes = self.fence.health.order(&self.last.locations, None);
         let mut asking: FuturesUnordered<_> = nodes.into_iter().map(ask).collect();
         let mut answers = Answers::default();
         // Each call has its own timeout: this one only grows shorter.

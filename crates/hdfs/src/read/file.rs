@@ -16,6 +16,7 @@ use super::connections::IdleConnections;
 use crate::config::HdfsConfig;
 use crate::data_node::DataNodeCalls;
 use crate::error::{Error, Result};
+use crate::live_nodes::LiveNodes;
 use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
@@ -30,6 +31,7 @@ pub(crate) struct Readers {
 struct Shared {
     name_node: NameNode,
     health: NodeHealth,
+    nodes: LiveNodes,
     calls: DataNodeCalls,
     reads: BlockReads,
 }
@@ -52,6 +54,7 @@ impl Readers {
         config: &Arc<HdfsConfig>,
         name_node: NameNode,
         health: NodeHealth,
+        nodes: LiveNodes,
     ) -> Self {
         let reads = BlockReads {
             network: network.clone(),
@@ -60,7 +63,7 @@ impl Readers {
             idle: IdleConnections::default(),
         };
         let calls = DataNodeCalls::new(network, config, config.read_timeout);
-        Self { shared: Arc::new(Shared { name_node, health, calls, reads }) }
+        Self { shared: Arc::new(Shared { name_node, health, nodes, calls, reads }) }
     }
 
     /// Opens a file. If it is being written it ends where a DataNode says that its last block
@@ -100,7 +103,7 @@ impl Shared {
     /// The most bytes that a DataNode has of a block that is being written. Asks all at once; once
     /// one has answered the others are waited for a moment only.
     async fn visible_length(&self, last: &pb::LocatedBlock) -> Result<u64> {
-        let nodes = self.health.order(&last.locations);
+        let nodes = self.order(&last.locations);
         let asking = |node: pb::DatanodeInfo| async move {
             self.calls.visible_length(&node, &last.block).await
         };
@@ -127,9 +130,13 @@ impl Shared {
         }
     }
 
+    fn order(&self, nodes: &[pb::DatanodeInfo]) -> Vec<pb::DatanodeInfo> {
+        self.health.order(nodes, self.nodes.own_address().as_deref())
+    }
+
     /// Reads a range of a block from the first DataNode that has it.
     async fn read(&self, range: BlockRange<'_>) -> Result<Bytes> {
-        let nodes = self.health.order(&range.located.locations);
+        let nodes = self.order(&range.located.locations);
         let attempt = |node: pb::DatanodeInfo| async move {
             let result = self.reads.read(&node, range).await;
             if let Err(error) = &result {

@@ -14,8 +14,10 @@ use tracing::debug;
 
 use super::block::{BlockWriter, Flushed, SetUp};
 use super::lease::{self, OpenFileGuard, OpenFiles};
+use super::placement::{Nodes, Purpose, Replicas, wishes};
 use crate::config::HdfsConfig;
 use crate::error::{Error, Result};
+use crate::live_nodes::LiveNodes;
 use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
@@ -32,6 +34,7 @@ struct Shared {
     config: Arc<HdfsConfig>,
     name_node: NameNode,
     health: NodeHealth,
+    nodes: LiveNodes,
     open: OpenFiles,
     _stop: tokio_util::sync::DropGuard,
 }
@@ -43,6 +46,7 @@ pub struct FileWriter {
     shared: Arc<Shared>,
     path: Arc<str>,
     file_id: u64,
+    purpose: Purpose,
     /// The block before the open one.
     previous: Option<pb::ExtendedBlock>,
     block: Option<BlockWriter>,
@@ -69,19 +73,21 @@ impl Writers {
         config: Arc<HdfsConfig>,
         name_node: NameNode,
         health: NodeHealth,
+        nodes: LiveNodes,
     ) -> Self {
         let (open, stop) = (OpenFiles::default(), Shutdown::new());
         let renewing = lease::renew(name_node.clone(), open.clone(), config.lease_renewal);
         tokio::spawn(stop.clone().run_until_cancelled_owned(renewing));
         let _stop = stop.drop_guard();
-        Self { shared: Arc::new(Shared { seams, config, name_node, health, open, _stop }) }
+        let shared = Shared { seams, config, name_node, health, nodes, open, _stop };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Makes a file that must not be there, in a folder that must be.
     ///
     /// # Errors
     /// The NameNode refused.
-    pub(crate) async fn create(&self, path: &str) -> Result<FileWriter> {
+    pub(crate) async fn create(&self, path: &str, purpose: Purpose) -> Result<FileWriter> {
         let shared = Arc::clone(&self.shared);
         let _open = shared.open.enter();
         let config = &shared.config;
@@ -90,6 +96,7 @@ impl Writers {
         Ok(FileWriter {
             path: path.into(),
             file_id,
+            purpose,
             previous: None,
             block: None,
             finished_bytes: 0,
@@ -274,28 +281,27 @@ impl FileWriter {
         }
     }
 
-    /// Asks for a block: without the nodes in trouble if enough others are left, else without
-    /// those that have just failed only.
+    /// Asks for a block by one wish after the other, until the NameNode satisfies one.
     async fn add_block(&self, failed: &[pb::DatanodeInfo]) -> Result<pb::LocatedBlock> {
-        let Shared { config, name_node, health, .. } = &*self.shared;
-        let mut excluded = health.avoided();
-        excluded.retain(|node| !failed.iter().any(|failed| failed.id.uuid == node.id.uuid));
-        let avoids_more = !excluded.is_empty();
-        excluded.extend_from_slice(failed);
-        let previous = || self.previous.clone();
-        if avoids_more {
-            match name_node.add_block(&self.path, self.file_id, previous(), excluded).await {
-                Ok(located) if located.locations.len() >= config.replicas_min => {
+        let Shared { config, name_node, health, nodes, .. } = &*self.shared;
+        let (live, troubled, suspected) = (nodes.known(), health.avoided(), health.suspected());
+        let nodes = Nodes { live: &live, failed, troubled: &troubled, suspected: &suspected };
+        let replicas = Replicas { wanted: config.replication as usize, min: config.replicas_min };
+        let mut wishes = wishes(self.purpose, nodes, replicas);
+        let last = wishes.pop().unwrap_or_default();
+        let ask = |wish| name_node.add_block(&self.path, self.file_id, self.previous.clone(), wish);
+        for wish in &wishes {
+            match ask(wish).await {
+                Ok(located) if located.locations.len() >= wish.replicas_min => {
                     return Ok(located);
                 }
                 Ok(located) => {
                     name_node.abandon_block(&self.path, self.file_id, located.block).await?;
                 }
-                Err(error) => debug!(%error, "no block without the DataNodes that are avoided"),
+                Err(error) => debug!(%error, "no block where it was wished"),
             }
         }
-        let added = name_node.add_block(&self.path, self.file_id, previous(), failed.to_vec());
-        let located = match added.await {
+        let located = match ask(&last).await {
             // "could only be written to 0 of the 1 minReplication nodes"
             Err(error) if error.is_exception("IOException") => {
                 debug!(%error, "the NameNode has no DataNode for a block");
@@ -303,7 +309,7 @@ impl FileWriter {
             }
             added => added?,
         };
-        if located.locations.len() < config.replicas_min {
+        if located.locations.len() < last.replicas_min {
             let nodes = located.locations.len();
             name_node.abandon_block(&self.path, self.file_id, located.block).await?;
             return Err(self.too_few(nodes));

@@ -9,7 +9,9 @@ mod chunks;
 mod file;
 mod lease;
 mod node;
+mod placement;
 
 pub use block::Flushed;
 pub use file::FileWriter;
 pub(crate) use file::Writers;
+pub(crate) use placement::{Purpose, Wish};

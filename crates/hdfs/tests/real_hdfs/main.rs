@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests may")]
 
 mod fencing;
+mod placement;
 mod write_ahead_log;
 
 use std::path::{Path, PathBuf};

@@ -451,7 +451,7 @@ impl FileMaker {
         let (header, checksum) = header.encode()?;
         let made = async {
             let folder = paths::server_logs(&self.server);
-            let mut file = self.files.create(&path).await?;
+            let mut file = self.files.create_log(&path).await?;
             file.append_and_sync(header.freeze()).await?;
             self.files.sync_directory(&folder).await?;
             Ok(file)

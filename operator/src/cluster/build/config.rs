@@ -176,6 +176,7 @@ fn server(plan: &Plan<'_>, role: RoleName) -> ServerSettings {
                 conf: PathBuf::from(HDFS_CONF_PATH),
                 nameservice: hdfs.nameservice.clone(),
                 root: PathBuf::from(&hdfs.root),
+                data_node_ordinal: None,
             }),
         },
         rack: String::new(),

@@ -2,7 +2,7 @@
 
 use basalt_api::ValidatedStorage;
 use basalt_api::common::{PodTemplate, Resources};
-use basalt_api::role_file::{PortName, RoleName};
+use basalt_api::role_file::{MACHINE_VARIABLE, PortName, RoleName};
 use serde_json::{Value, json};
 
 use super::config::{HDFS_CONF_PATH, MEMBER_PATH, SHARED_PATH, file_of};
@@ -95,6 +95,15 @@ fn container(plan: &Plan<'_>, role: RoleName) -> Value {
             "failureThreshold": failures,
         })
     };
+    let mut environment = vec![
+        json!({ "name": "POD_NAME", "valueFrom": field("metadata.name") }),
+        json!({ "name": "POD_UID", "valueFrom": field("metadata.uid") }),
+        json!({ "name": "POD_IP", "valueFrom": field("status.podIP") }),
+    ];
+    if role != RoleName::Coordinator && matches!(plan.cluster.storage, ValidatedStorage::Hdfs(_)) {
+        // By which the DataNode on the same machine is found: the pod's own address is not that.
+        environment.push(json!({ "name": MACHINE_VARIABLE, "valueFrom": field("status.hostIP") }));
+    }
     json!({
         "name": names::CONTAINER,
         "image": format!("{}:{tag}", image.repository),
@@ -106,11 +115,7 @@ fn container(plan: &Plan<'_>, role: RoleName) -> Value {
             "--termination-log", "/dev/termination-log",
             "--health", format!("0.0.0.0:{}", names::HEALTH_PORT),
         ],
-        "env": [
-            { "name": "POD_NAME", "valueFrom": field("metadata.name") },
-            { "name": "POD_UID", "valueFrom": field("metadata.uid") },
-            { "name": "POD_IP", "valueFrom": field("status.podIP") },
-        ],
+        "env": environment,
         "ports": ports,
         "readinessProbe": probe("/readyz", 1),
         "livenessProbe": probe("/livez", timers.liveness_failures),

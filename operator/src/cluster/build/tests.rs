@@ -196,6 +196,9 @@ fn a_cluster_on_hdfs_mounts_its_settings_and_no_claim() {
         let spec = &find(&objects, "StatefulSet", &name)["spec"]["template"]["spec"];
         assert_eq!(spec["volumes"][1]["configMap"]["name"], "hdfs-client");
         assert_eq!(spec["containers"][0]["volumeMounts"][1]["mountPath"], "/etc/hadoop");
+        let machine = &spec["containers"][0]["env"][3];
+        assert_eq!(machine["name"], "BASALT_MACHINE");
+        assert_eq!(machine["valueFrom"]["fieldRef"]["fieldPath"], "status.hostIP");
         let file = &find(&objects, "ConfigMap", &name)["data"][format!("{role}.json")];
         let file: Value = serde_json::from_str(file.as_str().unwrap()).unwrap();
         let storage = &file["settings"]["server"]["storage"];

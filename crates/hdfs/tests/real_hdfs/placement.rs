@@ -1,0 +1,87 @@
+//! Where blocks are put, and that it is told.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use basalt_fs::{FileSystem, NodeName};
+use basalt_hdfs::{HdfsConfig, HdfsFileSystem, Machine};
+
+use super::{all_nodes_live, all_nodes_run, config, files_with, pattern};
+
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// A file system of a process on the machine of the DataNode `own`, below an empty folder.
+async fn files_beside(own: &str, replication: u32, name: &str) -> HdfsFileSystem {
+    let machine = Machine { name: own.to_owned(), ordinal: None };
+    let config = HdfsConfig {
+        machine: Some(machine),
+        replication,
+        replicas_min: 1,
+        block_bytes: BLOCK_BYTES as u64,
+        ..config()
+    };
+    let files = files_with(config, name).await;
+    files.look_for_nodes().await.unwrap();
+    assert_eq!(files.own_node(), Some(NodeName::new(own)));
+    files
+}
+
+async fn live_nodes() -> Vec<String> {
+    all_nodes_run();
+    let files = files_with(config(), "placement").await;
+    all_nodes_live(&files).await;
+    files.live_data_nodes().await.unwrap()
+}
+
+async fn bytes_of(files: &HdfsFileSystem, path: &str) -> BTreeMap<NodeName, u64> {
+    files.block_bytes(Path::new(path)).await.unwrap().unwrap()
+}
+
+/// With one replica a block, so that it cannot be there by chance each time.
+#[tokio::test]
+#[ignore = "needs a real HDFS"]
+async fn a_store_file_lies_on_our_own_data_node_and_block_bytes_tells_it() {
+    let bytes = pattern(2 * BLOCK_BYTES + 77, 5);
+    for own in live_nodes().await {
+        let files = files_beside(&own, 1, "placement-store").await;
+        files.write_whole(Path::new("/a"), bytes.clone()).await.unwrap();
+        let expected = [(NodeName::new(own.as_str()), bytes.len() as u64)];
+        assert_eq!(bytes_of(&files, "/a").await, expected.into());
+        assert!(files.read_whole(Path::new("/a"), 1 << 30).await.unwrap() == bytes);
+        let none = files.block_bytes(Path::new("/none")).await;
+        assert!(none.unwrap_err().is_not_found());
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real HDFS"]
+async fn a_log_lies_elsewhere_if_there_are_enough_data_nodes_and_anywhere_else() {
+    let nodes = live_nodes().await;
+    let bytes = pattern(100_000, 6);
+    for (replication, own) in [1, 2, 3].into_iter().zip(&nodes) {
+        let files = files_beside(own, replication, "placement-log").await;
+        let mut log = files.create_log(Path::new("/log")).await.unwrap();
+        log.append_and_sync(bytes.clone()).await.unwrap();
+        log.close().await.unwrap();
+        assert!(files.read_whole(Path::new("/log"), 1 << 20).await.unwrap() == bytes);
+        let is_here = bytes_of(&files, "/log").await.contains_key(&NodeName::new(own.as_str()));
+        assert_eq!(is_here, replication as usize == nodes.len(), "{replication} replicas");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real HDFS"]
+async fn a_data_node_that_may_be_gone_gets_no_new_blocks_and_still_serves_old_ones() {
+    let nodes = live_nodes().await;
+    let (own, other) = (&nodes[0], &nodes[1]);
+    let files = files_beside(own, 2, "placement-avoided").await;
+    let bytes = pattern(100_000, 7);
+    files.write_whole(Path::new("/before"), bytes.clone()).await.unwrap();
+    files.avoid_node(&NodeName::new(other.as_str()));
+    files.write_whole(Path::new("/after"), bytes.clone()).await.unwrap();
+    let after = bytes_of(&files, "/after").await;
+    assert!(!after.contains_key(&NodeName::new(other.as_str())), "{after:?}");
+    for path in ["/before", "/after"] {
+        assert!(files.read_whole(Path::new(path), 1 << 20).await.unwrap() == bytes);
+    }
+}

@@ -3,7 +3,8 @@
 # reader of store files (by cargo) against Apache HBase's writer.
 #   TARGET=hbase       (default) Apache HBase itself, started and stopped here: proves the programs
 #   TARGET=basalt      a cluster of `basalt local`, started and stopped here; BASALT names the binary
-#                      (default: release/basalt in $CARGO_TARGET_DIR or the repository's target)
+#                      (default: release/basalt in $CARGO_TARGET_DIR or the repository's target);
+#                      HDFS_CONF: the settings of an HDFS that keeps its data, which must have none yet
 #   TARGET=endpoints   a cluster that runs already, named by
 #     ZK_QUORUM, ZK_PORT, ZNODE_PARENT   for the zk registry
 #     BOOTSTRAP_SERVERS                  for the rpc registry
@@ -64,7 +65,7 @@ start_basalt() {
   [ -x "$BASALT" ] || die "no program $BASALT (cargo build --release -p basalt)"
   local out=$RESULTS/basalt.log
   setsid "$BASALT" local -f "$E2E/../examples/cluster.yaml" --data "$RESULTS/data" --free-ports \
-    >"$out" 2>&1 </dev/null &
+    ${HDFS_CONF:+--hdfs-conf "$HDFS_CONF"} >"$out" 2>&1 </dev/null &
   BASALT_PID=$!
   trap 'kill -TERM "$BASALT_PID" 2>/dev/null || true' EXIT
   local try
@@ -74,6 +75,9 @@ start_basalt() {
     sleep 0.2
   done
   ZK_QUORUM=127.0.0.1 ZNODE_PARENT=/hbase STORE_FILES=$RESULTS/data/demo-data/data/default
+  if [ -n "${HDFS_CONF:-}" ]; then
+    STORE_FILES=$(sed -nE 's#.*(hdfs://[^<]*)<.*#\1#p' "$HDFS_CONF/core-site.xml")/basalt/demo/data/default
+  fi
   ZK_PORT=$(sed -nE 's/^ *hbase\.zookeeper\.quorum = [^:]*:([0-9]+).*/\1/p' "$out")
   BOOTSTRAP_SERVERS=$(sed -nE 's/^ *hbase\.masters = //p' "$out")
   # `basalt local` starts what died again by itself.
@@ -120,8 +124,16 @@ store_file() {
 }
 
 store_files() { # store_files TABLE: its store files, the largest first
-  find "$STORE_FILES/$1" -type f -printf '%s %p\n' | grep -E '/[0-9a-f]{32}$' | sort -rn |
-    cut -d' ' -f2-
+  case $STORE_FILES in
+    hdfs://*) hdfs_files "$STORE_FILES/$1" ;;
+    *) find "$STORE_FILES/$1" -type f -printf '%s %p\n' ;;
+  esac | grep -E '/[0-9a-f]{32}$' | sort -rn | cut -d' ' -f2-
+}
+
+# Sizes and paths of the files in a folder of HDFS, and below.
+hdfs_files() {
+  bash -c '. "$1"; "$JAVA" $JDK17_OPENS -cp "$STORE_FILE_CLASSPATH" org.apache.hadoop.fs.FsShell -ls -R "$2"' \
+    - "$E2E/java/env.sh" "$1" 2>/dev/null | awk '/^-/ { print $5, $8 }'
 }
 
 # Store files that Apache HBase writes in every encoding: our reader finds in them what HBase's does.

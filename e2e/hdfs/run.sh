@@ -1,17 +1,17 @@
 #!/bin/bash
 # run.sh [TEST...]: the tests of crates/hdfs against a real HDFS, which is started for them and
 # stopped after them (KEEP=1: it stays). BASALT_HDFS_RUNS: how often each case of fencing is run
-# (default 3). DEMO: cases of demo.sh that are run afterwards, as "kill machine".
+# (default 3).
 # Fails when HDFS does not come up, and when no test ran.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 cd "$E2E_HDFS/../.."
 [ "${KEEP:-}" = 1 ] || trap '"$E2E_HDFS/down.sh"' EXIT
 CLEAN=${CLEAN:-1} "$E2E_HDFS/up.sh"
-cargo build -p basalt-hdfs --example log_writer
+# With the workspace's features, so that nothing is compiled anew after the tests of all of it.
+cargo build --workspace --example log_writer
 export BASALT_HDFS_CONF=$LAB/conf/hdfs BASALT_HDFS_NODES=$E2E_HDFS/node.sh
 log=$LAB/logs/tests.log
-cargo test -p basalt-hdfs --test real_hdfs -- --ignored --test-threads=1 --nocapture "$@" 2>&1 |
+cargo test --workspace --test real_hdfs -- --ignored --test-threads=1 --nocapture "$@" 2>&1 |
   tee "$log"
 grep -Eq '^test result: ok. [1-9][0-9]* passed' "$log" || fail "no test ran; see $log"
-for case in ${DEMO:-}; do UP=1 "$E2E_HDFS/demo.sh" "$case"; done

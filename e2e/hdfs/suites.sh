@@ -1,0 +1,51 @@
+#!/bin/bash
+# suites.sh [SUITE...]: what runs on a real HDFS, suite after suite; each starts the HDFS that it needs.
+#   tests    those of crates/hdfs (run.sh); BASALT_HDFS_RUNS: each case of fencing so often
+#   kill     basalt demo: a region server dies; KILLS times
+#   machine  a region server and a DataNode at once
+#   java     the stock Java client, and Apache HBase's tool on the store files (../run-java-client.sh)
+#   ha       two NameNodes, of which the active one dies; STRIKES times
+#   chaos    processes of Basalt, DataNodes and the NameNode harmed at random; MINUTES
+# BASALT: the binary; RESULTS: a folder for logs and reports (default: a new one under /tmp).
+# Prints "[hdfs] ok SUITE" or "[hdfs] FAILED SUITE"; exit code 0 only if every suite is ok.
+set -euo pipefail
+. "$(dirname "$(readlink -f "$0")")/env.sh"
+export RESULTS=${RESULTS:-$(mktemp -d /tmp/basalt-hdfs.XXXXXX)}
+export BASALT=${BASALT:?the binary}
+mkdir -p "$RESULTS"
+failed=0
+
+demo() { KILLS=${KILLS:-9} "$E2E_HDFS/demo.sh" "$1"; }
+suite() {
+  case $1 in
+    tests) "$E2E_HDFS/run.sh" ;;
+    kill|machine) demo "$1" ;;
+    java)
+      trap '"$E2E_HDFS/down.sh"' EXIT
+      CLEAN=1 "$E2E_HDFS/up.sh"
+      # One registry: the other way in is the same on any storage.
+      HDFS_CONF=$LAB/conf/hdfs TARGET=basalt REGISTRIES=zk RESULTS=$RESULTS/java \
+        "$E2E_HDFS/../run-java-client.sh" ;;
+    ha) LAB_INSTANCE=hdfs-ha PORT_BASE=31000 "$E2E_HDFS/ha.sh" ;;
+    chaos) LAB_INSTANCE=hdfs-chaos "$E2E_HDFS/chaos.sh" ;;
+    *) fail "no such suite: $1" ;;
+  esac
+}
+
+for name in "${@:-tests}"; do
+  from=$SECONDS
+  # A shell of its own, and no condition: else a command that fails in the suite would not end it.
+  set +e
+  (set -e; suite "$name") >"$RESULTS/$name.log" 2>&1
+  code=$?
+  set -e
+  if [ "$code" -eq 0 ]; then
+    echo "[hdfs] ok $name ($((SECONDS - from)) s)"
+  else
+    echo "[hdfs] FAILED $name ($((SECONDS - from)) s), log: $RESULTS/$name.log"
+    tail -n 20 "$RESULTS/$name.log"
+    failed=1
+  fi
+done
+echo "results: $RESULTS"
+exit "$failed"

@@ -420,3 +420,27 @@ impl Shared {
         Error::BadAnswer { server, defect: crate::Defect::CutOff { what: method } }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers are those of Hadoop's ClientNamenodeProtocol.proto and hdfs.proto.
+    #[test]
+    fn where_a_block_is_wished_is_written_as_hadoop_reads_it() {
+        let request = pb::AddBlockRequest {
+            src: "/a".to_owned(),
+            client_name: "c".to_owned(),
+            favored_nodes: vec!["n:1".to_owned()],
+            flags: vec![NO_LOCAL_WRITE],
+            ..Default::default()
+        };
+        assert_eq!(request.encode_to_vec(), b"\x0a\x02/a\x12\x01c\x32\x03n:1\x38\x01");
+        let node = pb::DatanodeInfo { admin_state: Some(2), ..Default::default() };
+        assert!(node.encode_to_vec().ends_with(b"\x50\x02"));
+        // A state that is not known yet is a number as well.
+        let state =
+            pb::DatanodeInfo::decode(&[&node.encode_to_vec()[..], b"\x50\x63"].concat()[..]);
+        assert_eq!(state.unwrap().admin_state(), 99);
+    }
+}

@@ -152,7 +152,10 @@ mod tests {
         EncodedRegionName::from_digest([number; 16])
     }
 
-    fn word(node: &str, regions: &[(&[u8], u64, &[(&str, u64)])]) -> pb::Alive {
+    /// A region by its digest, its bytes, and how many of them are where.
+    type Lies<'a> = (&'a [u8], u64, &'a [(&'a str, u64)]);
+
+    fn word(node: &str, regions: &[Lies<'_>]) -> pb::Alive {
         let regions = regions.iter().map(|(region, bytes, nodes)| pb::RegionBlocks {
             region: region.to_vec(),
             bytes: *bytes,

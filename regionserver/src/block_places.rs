@@ -170,11 +170,11 @@ fn sum(
 
 impl BlockPlaces {
     /// How many bytes of the store files are known to lie on our own node, and of how many it is
-    /// known where they lie; nothing if that is so of none.
-    pub(crate) fn own_and_all_bytes(&self) -> Option<(u64, u64)> {
+    /// known where they lie.
+    pub(crate) fn own_and_all_bytes(&self) -> (u64, u64) {
         let all = self.regions.values().map(|places| places.bytes).sum();
         let own = self.regions.values().map(|places| places.on(self.own.as_ref())).sum();
-        (all > 0).then_some((own, all))
+        (own, all)
     }
 }
 
@@ -274,7 +274,10 @@ mod tests {
         bytes.iter().map(|(node, bytes)| (NodeName::new(*node), *bytes)).collect()
     }
 
-    fn places(own: &str, regions: &[(u8, u64, &[(&str, u64)])]) -> BlockPlaces {
+    /// A region by its number, its bytes, and how many of them are where.
+    type Lies<'a> = (u8, u64, &'a [(&'a str, u64)]);
+
+    fn places(own: &str, regions: &[Lies<'_>]) -> BlockPlaces {
         let regions = regions.iter().map(|(number, bytes, nodes)| {
             (region(*number), RegionPlaces { bytes: *bytes, by_node: by_node(nodes) })
         });
@@ -316,9 +319,9 @@ mod tests {
         let regions = sum(&in_use.into(), &files.into());
         let known = BlockPlaces { own: NodeName::told("m"), regions };
         assert_eq!(known, places("m", &[(1, 15, &[("n", 15), ("m", 4)])]));
-        assert_eq!(known.own_and_all_bytes(), Some((4, 15)));
-        assert_eq!(BlockPlaces { own: None, ..known }.own_and_all_bytes(), Some((0, 15)));
-        assert_eq!(BlockPlaces::default().own_and_all_bytes(), None);
+        assert_eq!(known.own_and_all_bytes(), (4, 15));
+        assert_eq!(BlockPlaces { own: None, ..known }.own_and_all_bytes(), (0, 15));
+        assert_eq!(BlockPlaces::default().own_and_all_bytes(), (0, 0));
     }
 
     #[test]

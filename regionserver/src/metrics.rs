@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use metrics::{Histogram, counter, gauge, histogram};
 
+use crate::block_places::BlockPlaces;
 use crate::server::Server;
 
 /// How often what the server holds is told.
@@ -70,11 +71,7 @@ fn tell(server: &Server) {
     gauge!("basalt_regions").set(regions.len() as f64);
     gauge!("basalt_memstore_bytes").set(sum(crate::region::Region::memstore_bytes));
     gauge!("basalt_store_file_bytes").set(sum(crate::region::Region::store_file_bytes));
-    if let Some((own, all)) = server.block_places.borrow().own_and_all_bytes() {
-        gauge!("basalt_store_file_local_bytes").set(own as f64);
-        gauge!("basalt_store_file_placed_bytes").set(all as f64);
-        gauge!("basalt_store_file_locality_ratio").set(own as f64 / all as f64);
-    }
+    tell_places(&server.block_places.borrow());
     let wal = server.shared.wal.stats();
     counter!("basalt_wal_syncs_total").absolute(wal.batches);
     counter!("basalt_wal_edits_total").absolute(wal.edits);
@@ -90,4 +87,17 @@ fn tell(server: &Server) {
     counter!("basalt_block_cache_misses_total").absolute(cache.misses);
     gauge!("basalt_block_cache_bytes").set(cache.weight_bytes as f64);
     gauge!("basalt_block_cache_capacity_bytes").set(cache.capacity_bytes as f64);
+}
+
+/// Tells where the store files lie, once that is known of any.
+fn tell_places(places: &BlockPlaces) {
+    let (own, all) = places.own_and_all_bytes();
+    if all == 0 && places.own.is_none() {
+        return;
+    }
+    gauge!("basalt_store_file_local_bytes").set(own as f64);
+    gauge!("basalt_store_file_placed_bytes").set(all as f64);
+    if all > 0 {
+        gauge!("basalt_store_file_locality_ratio").set(own as f64 / all as f64);
+    }
 }

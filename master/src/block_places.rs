@@ -152,10 +152,10 @@ mod tests {
         EncodedRegionName::from_digest([number; 16])
     }
 
-    /// The name of a region, its bytes, and those on each node.
-    type Places<'a> = (&'a [u8], u64, &'a [(&'a str, u64)]);
+    /// A region by its digest, its bytes, and how many of them are where.
+    type Lies<'a> = (&'a [u8], u64, &'a [(&'a str, u64)]);
 
-    fn word(node: &str, regions: &[Places<'_>]) -> pb::Alive {
+    fn word(node: &str, regions: &[Lies<'_>]) -> pb::Alive {
         let regions = regions.iter().map(|(region, bytes, nodes)| pb::RegionBlocks {
             region: region.to_vec(),
             bytes: *bytes,

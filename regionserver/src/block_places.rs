@@ -274,10 +274,10 @@ mod tests {
         bytes.iter().map(|(node, bytes)| (NodeName::new(*node), *bytes)).collect()
     }
 
-    /// The number of a region, its bytes, and those on each node.
-    type Places<'a> = (u8, u64, &'a [(&'a str, u64)]);
+    /// A region by its number, its bytes, and how many of them are where.
+    type Lies<'a> = (u8, u64, &'a [(&'a str, u64)]);
 
-    fn places(own: &str, regions: &[Places<'_>]) -> BlockPlaces {
+    fn places(own: &str, regions: &[Lies<'_>]) -> BlockPlaces {
         let regions = regions.iter().map(|(number, bytes, nodes)| {
             (region(*number), RegionPlaces { bytes: *bytes, by_node: by_node(nodes) })
         });

@@ -184,6 +184,7 @@ mod tests {
         assert_eq!(health.order(&nodes, None), nodes);
         assert_eq!(health.avoided(), []);
     }
+
     fn ports(ordered: &[pb::DatanodeInfo]) -> Vec<u32> {
         ordered.iter().map(|node| node.id.transfer_port).collect()
     }

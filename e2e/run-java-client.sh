@@ -132,8 +132,8 @@ store_files() { # store_files TABLE: its store files, the largest first
 
 # Sizes and paths of the files in a folder of HDFS, and below.
 hdfs_files() {
-  bash -c '. "$1"; "$JAVA" $JDK17_OPENS -cp "$STORE_FILE_CLASSPATH" org.apache.hadoop.fs.FsShell -ls -R "$2"' \
-    - "$E2E/java/env.sh" "$1" 2>/dev/null | awk '/^-/ { print $5, $8 }'
+  bash -c '. "$1"; "$JAVA" -cp "$2:$STORE_FILE_CLASSPATH" org.apache.hadoop.fs.FsShell -ls -R "$3"' \
+    - "$E2E/java/env.sh" "$HDFS_CONF" "$1" 2>"$RESULTS/list.log" | awk '/^-/ { print $5, $8 }'
 }
 
 # Store files that Apache HBase writes in every encoding: our reader finds in them what HBase's does.

@@ -16,7 +16,6 @@ case $1 in
   thaw) send "$name" CONT ;;
   start)
     for _ in $(seq 50); do running "$name" || break; sleep 0.2; done
-    renice -n 10 -p $$ >/dev/null
     if [ "$name" = nn ]; then
       start_name_node
       wait_port nn "$NAME_NODE_PORT" "$HDFS_HOST"

@@ -1,10 +1,10 @@
 #!/bin/bash
 # up.sh: start the HDFS of env.sh and wait until all its DataNodes are known. CLEAN=1: forget all
-# data first. down.sh stops it. The JVMs run with a nice value of 10: others measure beside them.
+# data first. down.sh stops it.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 write_settings
-nice -n 10 "$LAB_SCRIPTS/up.sh" hdfs
+"$LAB_SCRIPTS/up.sh" hdfs
 jmx="http://$HDFS_HOST:$NAME_NODE_WEB_PORT/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
 for _ in $(seq 240); do
   live=$(curl -fs "$jmx" | sed -n 's/.*"NumLiveDataNodes" : \([0-9]*\).*/\1/p')

@@ -1,7 +1,7 @@
 #!/bin/bash
 # wal.sh: how fast a write-ahead log is on a real HDFS: Basalt's, by crates/hdfs/examples/wal_bench.rs,
 # and Apache HBase's AsyncFSWAL, by its own WALPerformanceEvaluation; 1, 16 and 64 writers of 1 KB,
-# in turn, ROUNDS times (default 3). HDFS is started for it and stopped after it (KEEP=1: it stays;
+# in turn (WRITERS), ROUNDS times (default 3). HDFS is started for it and stopped after it (KEEP=1: it stays;
 # UP=1: it runs already). WAL_JARS: a folder with the `tests` jars of hbase-server, hbase-common,
 # hbase-asyncfs and hbase-zookeeper; without it Basalt's alone is measured.
 set -euo pipefail
@@ -22,16 +22,16 @@ apache() { # apache WRITERS EDITS_PER_WRITER
     -Dhbase.wal.provider=asyncfs org.apache.hadoop.hbase.wal.WALPerformanceEvaluation \
     -path "hdfs://127.0.0.1:$NAME_NODE_PORT/wal-apache" -threads "$1" -iterations "$2" \
     -valueSize 1000 -qualifiers 1 -keySize 10 2>&1 | tee "$LAB/logs/wal-apache-$1.log" |
-    grep -E 'Summary|ops/sec|syncMeter|syncHistogram|[0-9]+%|mean|min =|max =' | tail -40
+    grep -E 'Summary|syncMeter|syncHistogram|[0-9]+%|mean|median|min =|max =' | tail -40
 }
 
 for round in $(seq "${ROUNDS:-3}"); do
-  for writers in 1 16 64; do
+  for writers in ${WRITERS:-1 16 64}; do
     echo "round $round, $writers writers"
     echo "basalt: $("$WAL_BENCH" "$LAB/conf/hdfs" "$writers" "${SECONDS_EACH:-15}")"
     if [ -n "${WAL_JARS:-}" ]; then
       # What takes a little more than 30 s on two cores.
-      case $writers in 1) edits=150000 ;; 16) edits=26000 ;; *) edits=10000 ;; esac
+      case $writers in 1) edits=150000 ;; 16) edits=45000 ;; *) edits=22000 ;; esac
       echo "apache:"; apache "$writers" "$edits"
     fi
   done

@@ -1,6 +1,7 @@
 //! A file that is being read.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use basalt_runtime::Network;
@@ -34,6 +35,7 @@ struct Shared {
     nodes: LiveNodes,
     calls: DataNodeCalls,
     reads: BlockReads,
+    hedges: HedgeBudget,
 }
 
 /// A file open for reading, as long as it was then.
@@ -63,7 +65,16 @@ impl Readers {
             idle: IdleConnections::default(),
         };
         let calls = DataNodeCalls::new(network, config, config.read_timeout);
-        Self { shared: Arc::new(Shared { name_node, health, nodes, calls, reads }) }
+        Self {
+            shared: Arc::new(Shared {
+                name_node,
+                health,
+                nodes,
+                calls,
+                reads,
+                hedges: HedgeBudget::default(),
+            }),
+        }
     }
 
     /// Opens a file. If it is being written it ends where a DataNode says that its last block
@@ -145,7 +156,8 @@ impl Shared {
             result
         };
         let pause = self.reads.config.hedge_after;
-        match first_ok(nodes.iter().cloned().map(attempt), pause).await {
+        self.hedges.earn();
+        match first_ok(nodes.iter().cloned().map(attempt), pause, &self.hedges).await {
             Ok((winner, bytes)) => {
                 nodes.iter().take(winner).for_each(|node| self.health.outrun(node));
                 Ok(bytes)
@@ -167,30 +179,73 @@ impl Shared {
 async fn first_ok<T>(
     attempts: impl Iterator<Item = impl Future<Output = Result<T>>>,
     pause: Duration,
+    hedges: &HedgeBudget,
 ) -> Result<(usize, T), Option<Error>> {
-    let mut attempts = attempts.enumerate();
+    let mut attempts = attempts.enumerate().peekable();
     let mut running = FuturesUnordered::new();
     let mut last = None;
+    let mut begin = true;
     loop {
-        match attempts.next() {
-            Some((number, attempt)) => running.push(attempt.map(move |result| (number, result))),
-            None if running.is_empty() => return Err(last),
-            None => {}
+        if begin {
+            match attempts.next() {
+                Some((number, attempt)) => {
+                    running.push(attempt.map(move |result| (number, result)))
+                }
+                None if running.is_empty() => return Err(last),
+                None => {}
+            }
         }
-        let has_more = attempts.size_hint().0 > 0;
-        let answer = if has_more {
+        let answer = if attempts.peek().is_some() {
             match select(running.next(), Box::pin(sleep(pause))).await {
                 Either::Left((answer, _)) => answer,
-                Either::Right(_) => continue,
+                Either::Right(_) => {
+                    begin = hedges.spend();
+                    continue;
+                }
             }
         } else {
             running.next().await
         };
+        begin = true;
         match answer {
             Some((number, Ok(value))) => return Ok((number, value)),
             Some((_, Err(error))) => last = Some(error),
             None => {}
         }
+    }
+}
+
+/// How many reads may be asked of a second DataNode: one in ten, and some in a row. Where all reads
+/// are slow, as on a machine that recovers many regions, asking twice would make them slower still.
+#[derive(Debug)]
+struct HedgeBudget(AtomicU32);
+
+/// What a hedged read costs, where each read earns 1.
+const HEDGE_COSTS: u32 = 10;
+/// What is kept of what was earned: so many hedged reads may follow each other. A DataNode that was
+/// outrun once is asked last for a while, so these find one that hangs.
+const HEDGES_SAVED_MAX: u32 = 16 * HEDGE_COSTS;
+
+// === impl HedgeBudget ===
+
+impl HedgeBudget {
+    fn earn(&self) {
+        self.change(|saved| (saved < HEDGES_SAVED_MAX).then(|| saved + 1));
+    }
+
+    /// Whether one more read may be hedged.
+    fn spend(&self) -> bool {
+        self.change(|saved| saved.checked_sub(HEDGE_COSTS))
+    }
+
+    fn change(&self, change: impl FnMut(u32) -> Option<u32>) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).is_ok()
+    }
+}
+
+impl Default for HedgeBudget {
+    fn default() -> Self {
+        Self(AtomicU32::new(HEDGES_SAVED_MAX))
     }
 }
 
@@ -273,7 +328,7 @@ mod tests {
             sleep(Duration::from_millis(*ms)).await;
             if *succeeds { Ok(index) } else { Err(failure()) }
         });
-        let result = first_ok(attempts, Duration::from_millis(50)).await;
+        let result = first_ok(attempts, Duration::from_millis(50), &HedgeBudget::default()).await;
         (result, started.elapsed())
     }
 
@@ -294,5 +349,28 @@ mod tests {
         let (none, _) = first_of(&[(1, false), (100, false), (1, false)]).await;
         assert!(matches!(none, Err(Some(Error::Unreachable { .. }))));
         assert!(matches!(first_of(&[]).await.0, Err(None)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_reads_are_slow_few_are_asked_twice() {
+        let hedges = HedgeBudget::default();
+        let slow = async || {
+            let asked = AtomicU32::new(0);
+            let attempts = (0..3).map(|_| async {
+                asked.fetch_add(1, Ordering::Relaxed);
+                sleep(Duration::from_millis(90)).await;
+                Ok(())
+            });
+            hedges.earn();
+            first_ok(attempts, Duration::from_millis(50), &hedges).await.unwrap();
+            asked.load(Ordering::Relaxed)
+        };
+        let mut asked = Vec::new();
+        for _ in 0..1000 {
+            asked.push(slow().await);
+        }
+        assert!(asked[..16].iter().all(|times| *times == 2), "a few in a row are");
+        let twice = asked.iter().filter(|times| **times == 2).count();
+        assert!((100..=130).contains(&twice), "{twice} of 1000");
     }
 }

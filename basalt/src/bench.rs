@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// The region servers' processes of a target on this machine, to tell what they use
     #[arg(long, value_name = "NAME=PID,PID,…")]
     pids: Vec<NamedPids>,
+    /// The processes that keep a target's data, as DataNodes do: their processor time counts too
+    #[arg(long, value_name = "NAME=PID,PID,…")]
+    storage_pids: Vec<NamedPids>,
     /// The mixes, in order: load, A, B, C, E, F
     #[arg(long, value_name = "MIX,…", value_delimiter = ',', value_parser = mix,
         default_value = "load,A,B,C,F,E")]
@@ -95,13 +98,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn config(arguments: &Arguments) -> anyhow::Result<BenchConfig> {
     let mut targets = Vec::new();
     for NamedTarget { name, target } in &arguments.targets {
-        let of_target = arguments.pids.iter().filter(|pids| pids.name == *name);
-        let pids = of_target.flat_map(|named| named.pids.iter().copied()).collect();
-        targets.push(BenchTarget { name: name.clone(), target: target.clone(), pids });
+        let of_target = |pids: &[NamedPids]| {
+            let named = pids.iter().filter(|pids| pids.name == *name);
+            named.flat_map(|named| named.pids.iter().copied()).collect()
+        };
+        targets.push(BenchTarget {
+            name: name.clone(),
+            target: target.clone(),
+            pids: of_target(&arguments.pids),
+            storage_pids: of_target(&arguments.storage_pids),
+        });
     }
     let known = |name: &str| targets.iter().any(|target| target.name == name);
-    if let Some(stray) = arguments.pids.iter().find(|pids| !known(&pids.name)) {
-        bail!("--pids {}: there is no --target of that name", stray.name);
+    let mut all_pids = arguments.pids.iter().chain(&arguments.storage_pids);
+    if let Some(stray) = all_pids.find(|pids| !known(&pids.name)) {
+        bail!("--pids or --storage-pids {}: there is no --target of that name", stray.name);
     }
     Ok(BenchConfig {
         targets,

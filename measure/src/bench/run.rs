@@ -50,6 +50,18 @@ pub struct BenchTarget {
     pub target: Target,
     /// Its servers' processes, if they run on this machine.
     pub pids: Vec<u32>,
+    /// The processes that keep its data, as DataNodes do: their processor time counts as well.
+    pub storage_pids: Vec<u32>,
+}
+
+// === impl BenchTarget ===
+
+impl BenchTarget {
+    /// What its processes have used; the memory is that of its servers alone.
+    fn usage(&self) -> Result<Usage> {
+        let servers = Usage::of(&self.pids)?;
+        Ok(Usage { cpu: servers.cpu + Usage::of(&self.storage_pids)?.cpu, ..servers })
+    }
 }
 
 /// How far a benchmark is.
@@ -111,7 +123,7 @@ pub async fn run(
     }
     let mut targets = Vec::new();
     for target in &config.targets {
-        Usage::of(&target.pids)?;
+        target.usage()?;
         let version = describe(&target.target.connect(seams)).await?;
         targets.push(TargetReport {
             name: target.name.clone(),
@@ -179,7 +191,7 @@ async fn run_mix(
     seams: &Seams,
     progress: &mut (dyn FnMut(u64, Duration) + Send),
 ) -> Result<MixResult> {
-    let before = Usage::of(&target.pids)?;
+    let before = target.usage()?;
     let begun = Instant::now();
     let mut streams = JoinSet::new();
     for _ in 0..config.streams {
@@ -200,7 +212,7 @@ async fn run_mix(
             },
             _ = watch.tick() => {
                 progress(work.done.load(Ordering::Relaxed), begun.elapsed());
-                resident_bytes = resident_bytes.max(Usage::of(&target.pids)?.resident_bytes_max);
+                resident_bytes = resident_bytes.max(target.usage()?.resident_bytes_max);
             }
         }
     }
@@ -209,7 +221,7 @@ async fn run_mix(
     if let Some(error) = &total.last_error {
         tracing::warn!(errors = total.errors, target = target.name, "the last error: {error}");
     }
-    let cpu = Usage::of(&target.pids)?.cpu.saturating_sub(before.cpu);
+    let cpu = target.usage()?.cpu.saturating_sub(before.cpu);
     let watched = !target.pids.is_empty();
     let count = total.latencies.count();
     Ok(MixResult {

@@ -7,15 +7,24 @@ export LAB_INSTANCE=${LAB_INSTANCE:-hdfs} PORT_BASE=${PORT_BASE:-29000}
 export DATA_NODES=${DATA_NODES:-3} HEARTBEAT_S=${HEARTBEAT_S:-1} STORAGE=hdfs
 . "$E2E_HDFS/../lab/hbase/env.sh"
 
-# Stale after 3 s (the least that 1 s heartbeats allow), dead after 20 s.
+# What a failover target of 3 s needs, as the operator's ConfigMap <cluster>-hdfs has it; a DataNode is
+# dead after 20 s.
 write_settings() {
   mkdir -p "$LAB/conf"
-  cat >"$LAB/conf/extra-hdfs.xml" <<'EOF'
-  <property><name>dfs.namenode.avoid.read.stale.datanode</name><value>true</value></property>
-  <property><name>dfs.namenode.avoid.write.stale.datanode</name><value>true</value></property>
-  <property><name>dfs.namenode.stale.datanode.interval</name><value>3000</value></property>
-  <property><name>dfs.namenode.heartbeat.recheck-interval</name><value>5000</value></property>
-  <property><name>dfs.namenode.datanode.registration.ip-hostname-check</name><value>false</value></property>
-  <property><name>dfs.client.block.write.replace-datanode-on-failure.policy</name><value>NEVER</value></property>
-EOF
+  local setting
+  for setting in \
+    dfs.namenode.avoid.read.stale.datanode=true \
+    dfs.namenode.avoid.write.stale.datanode=true \
+    dfs.namenode.stale.datanode.interval=1200 \
+    dfs.namenode.stale.datanode.minimum.interval=1 \
+    dfs.namenode.heartbeat.recheck-interval=5000 \
+    dfs.client.socket-timeout=1000 \
+    dfs.datanode.socket.write.timeout=1000 \
+    ipc.client.connect.timeout=200 \
+    ipc.client.connect.max.retries=1 \
+    ipc.client.connect.max.retries.on.timeouts=1 \
+    dfs.client.block.write.replace-datanode-on-failure.policy=NEVER \
+    dfs.namenode.datanode.registration.ip-hostname-check=false; do
+    echo "  <property><name>${setting%%=*}</name><value>${setting#*=}</value></property>"
+  done >"$LAB/conf/extra-hdfs.xml"
 }

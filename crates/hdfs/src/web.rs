@@ -42,8 +42,10 @@ pub(crate) async fn effective_settings(
         |error: std::io::Error| Error::Lost { server: server(), reason: error.to_string().into() };
     let asked = timeout(PAGE_TIMEOUT, async {
         let mut stream = connect(network, address, PAGE_TIMEOUT).await?;
-        // Of this version, for its answer ends with the connection.
-        let request = format!("GET /conf?format=json HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        // Of this version, for its answer ends with the connection. JSON is given to who accepts it;
+        // the parameter `format` that Hadoop's documents have is not looked at.
+        let accept = "Accept: application/json";
+        let request = format!("GET /conf HTTP/1.0\r\nHost: {address}\r\n{accept}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.map_err(lost)?;
         let mut answer = Vec::new();
         stream.take(PAGE_BYTES_MAX).read_to_end(&mut answer).await.map_err(lost)?;

@@ -120,6 +120,17 @@ async fn names_behave_as_the_trait_says() {
 
 #[tokio::test]
 #[ignore = "needs a real HDFS"]
+async fn the_servers_tell_their_effective_settings() {
+    let configurations = files("settings").await.configurations().await;
+    assert_eq!(configurations.len(), 1 + 3, "the NameNode and three DataNodes");
+    for configuration in configurations {
+        let settings = configuration.settings.unwrap();
+        assert_eq!(settings.get("dfs.heartbeat.interval").map(String::as_str), Some("1"));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real HDFS"]
 async fn what_is_synced_is_read_back_from_the_open_file_and_from_the_closed_one() {
     let files = files("write").await;
     let mut file = files.create(Path::new("/log")).await.unwrap();

@@ -196,6 +196,7 @@ pub(crate) fn hdfs_config(hdfs: &HdfsSettings, timers: &Timers) -> anyhow::Resul
         call_deadline: timers.client_operation_timeout,
         ack_timeout: silence,
         slow_ack: silence / 2,
+        heartbeat_interval: silence / 4,
         read_timeout: silence,
         hedge_after: silence / 20,
         avoid_node_for: silence * 10,
@@ -241,6 +242,8 @@ mod tests {
         };
         let (short, long) = (with(3), with(30));
         assert_eq!(short.ack_timeout, Duration::from_secs(1));
+        // DataNodes are asked to give a silent writer up after `hdfsSocketTimeout`, which is 1 s here.
+        assert_eq!(short.heartbeat_interval, Duration::from_millis(250));
         assert!(short.ack_timeout < long.ack_timeout && short.call_timeout < long.call_timeout);
     }
 

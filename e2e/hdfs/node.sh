@@ -1,10 +1,13 @@
 #!/bin/bash
-# node.sh kill|freeze|thaw|start|ensure I: what happens to DataNode I (nn: to the NameNode).
+# node.sh kill|freeze|thaw|start|ensure I: what happens to DataNode I (nn: to the NameNode);
+# node.sh enter-safe-mode|leave-safe-mode nn;
+# node.sh small|fill|large I: DataNode I gets a new, empty disk of 1.5 GB in memory; that disk is filled;
+#   DataNode I has its old disk again. Needs root.
 #   kill: SIGKILL; freeze, thaw: SIGSTOP, SIGCONT; start: a new process on the same data, once
 #   the old one is gone; returns when it listens; ensure: start unless it runs.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
-[ $# = 2 ] || fail "usage: node.sh kill|freeze|thaw|start|ensure I"
+[ $# = 2 ] || fail "usage: node.sh kill|freeze|thaw|start|ensure|small|fill|large|enter-safe-mode|leave-safe-mode I"
 if [ "$2" = nn ]; then name=nn; else name=dn$2; fi
 case $1 in
   ensure)
@@ -23,5 +26,18 @@ case $1 in
       start_data_node "$2"
       wait_port "$name" "$(data_node_ipc_port "$2")" "$HDFS_HOST"
     fi ;;
+  small)
+    "$0" kill "$2"
+    mount -t tmpfs -o size=1500m,mode=755 basalt-e2e "$LAB/data/$name"
+    "$0" start "$2" ;;
+  fill)
+    # A little is left, so that it is full in the middle of a write and not before.
+    fallocate -l $(($(df --output=avail -B1 "$LAB/data/$name" | tail -1) - 1000000)) "$LAB/data/$name/ballast" ;;
+  large)
+    "$0" kill "$2"
+    for _ in $(seq 50); do umount "$LAB/data/$name" 2>/dev/null && break; sleep 0.2; done
+    "$0" start "$2" ;;
+  enter-safe-mode|leave-safe-mode)
+    "$JAVA" $JDK17_OPENS -cp "$HDFS_CLASSPATH" org.apache.hadoop.hdfs.tools.DFSAdmin -safemode "${1%%-*}" ;;
   *) fail "no such action: $1" ;;
 esac

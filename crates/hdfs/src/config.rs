@@ -35,7 +35,9 @@ pub struct HdfsConfig {
     pub ack_timeout: Duration,
     /// An acknowledgement that takes longer marks its DataNode as slow. Default 500 ms.
     pub slow_ack: Duration,
-    /// An idle writer says this often that it is there. Default 5 s; DataNodes give up after 60 s.
+    /// An idle writer says this often that it is there. DataNodes give up after their
+    /// `dfs.client.socket-timeout`, which is 60 s, and a second where a short failover is promised.
+    /// Default 250 ms.
     pub heartbeat_interval: Duration,
     /// A DataNode that sends nothing of a block that is being read for longer has failed.
     /// Default 1 s.
@@ -92,7 +94,7 @@ impl HdfsConfig {
             call_deadline: Duration::from_secs(10),
             ack_timeout: Duration::from_millis(1500),
             slow_ack: Duration::from_millis(500),
-            heartbeat_interval: Duration::from_secs(5),
+            heartbeat_interval: Duration::from_millis(250),
             read_timeout: Duration::from_secs(1),
             hedge_after: Duration::from_millis(50),
             avoid_node_for: Duration::from_secs(10),

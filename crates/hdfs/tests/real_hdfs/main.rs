@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests may")]
 
 mod fencing;
+mod name_node;
 mod placement;
 mod write_ahead_log;
 
@@ -52,10 +53,15 @@ async fn files(name: &str) -> HdfsFileSystem {
 
 /// Does something to a DataNode (1, 2, 3): kill, freeze, thaw, start.
 fn node(action: &str, number: usize) {
+    server(action, &number.to_string());
+}
+
+/// Does something to a server by its name in the script: the number of a DataNode, or `nn`.
+fn server(action: &str, name: &str) {
     let script = std::env::var("BASALT_HDFS_NODES");
     let script = script.expect("BASALT_HDFS_NODES names the script that kills DataNodes");
-    let status = Command::new(script).args([action, &number.to_string()]).status().unwrap();
-    assert!(status.success(), "{action} of DataNode {number}");
+    let status = Command::new(script).args([action, name]).status().unwrap();
+    assert!(status.success(), "{action} of {name}");
 }
 
 /// Starts the DataNodes that a test before has killed and not started again.
@@ -193,6 +199,20 @@ async fn many_flushes_are_under_way_at_once() {
     assert!(files.read_whole(Path::new("/log"), 1 << 20).await.unwrap()[..] == expected);
 }
 
+/// DataNodes of the lab give a silent writer up after a second.
+#[tokio::test]
+#[ignore = "needs a real HDFS"]
+async fn an_idle_file_stays_open() {
+    let files = files("idle").await;
+    let mut file = files.create(Path::new("/log")).await.unwrap();
+    for _ in 0..2 {
+        file.append_and_sync(pattern(1000, 1)).await.unwrap();
+        sleep(Duration::from_secs(3)).await;
+    }
+    file.append_and_sync(pattern(1000, 2)).await.unwrap();
+    file.close().await.unwrap();
+}
+
 /// The file fails, in time; a new one is begun on the others; what was acknowledged is there.
 #[tokio::test]
 #[ignore = "needs a real HDFS and its processes"]
@@ -230,6 +250,52 @@ async fn a_data_node_that_is_killed_costs_the_file_and_no_acknowledged_byte() {
     println!("noticed after {failed_after:?}, new file after {rolled_after:?}");
     next.close().await.unwrap();
     node("start", 1);
+    all_nodes_live(&files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real HDFS, its processes, and root to mount a small disk"]
+async fn a_full_disk_costs_the_file_and_no_acknowledged_byte() {
+    let files = files("full").await;
+    node("small", 2);
+    // Until the NameNode knows the new disk.
+    sleep(Duration::from_secs(3)).await;
+    all_nodes_live(&files).await;
+    let mut open = Vec::new();
+    for number in 0..4 {
+        let path = format!("/log.{number}");
+        let mut file = files.create(Path::new(&path)).await.unwrap();
+        file.append_and_sync(pattern(1000, number)).await.unwrap();
+        open.push((path, file, pattern(1000, number).to_vec()));
+    }
+    node("fill", 2);
+    let mut failed = 0;
+    for (path, file, acknowledged) in &mut open {
+        for number in 0..30 {
+            let bytes = pattern(100_000, number);
+            match file.append_and_sync(bytes.clone()).await {
+                Ok(()) => acknowledged.extend_from_slice(&bytes),
+                Err(failure) => {
+                    println!("{path}, after {} bytes: {failure}", acknowledged.len());
+                    failed += 1;
+                    break;
+                }
+            }
+        }
+    }
+    assert!(failed > 0, "12 MB went onto a disk with room for 1 MB");
+    let mut next = files.create(Path::new("/next")).await.unwrap();
+    next.append_and_sync(pattern(3_000_000, 9)).await.unwrap();
+    next.close().await.unwrap();
+    assert!(files.read_whole(Path::new("/next"), 1 << 30).await.unwrap() == pattern(3_000_000, 9));
+    for (path, mut file, acknowledged) in open {
+        file.give_up().await;
+        let sealed = files.seal(Path::new(&path), "").await.unwrap();
+        assert!(sealed.length >= acknowledged.len() as u64, "{sealed:?}");
+        let reader = files.open(Path::new(&path)).await.unwrap();
+        assert!(reader.read_at(0, acknowledged.len()).await.unwrap()[..] == acknowledged);
+    }
+    node("large", 2);
     all_nodes_live(&files).await;
 }
 

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use basalt_runtime::{Network, Shutdown};
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, interval};
 
 use super::chunks::{Chunks, Cut};
 use super::node::{NodeStream, Target};
@@ -101,11 +102,21 @@ impl BlockWriter {
                 opened.map_err(|error| (node.clone(), error))
             }
         });
-        let (mut streams, mut failed) = (Vec::new(), Vec::new());
-        for opened in join_all(opening).await {
-            match opened {
-                Ok(stream) => streams.push(stream),
-                Err(node) => failed.push(node),
+        let mut opening: FuturesUnordered<_> = opening.collect();
+        let (mut streams, mut failed): (Vec<NodeStream>, _) = (Vec::new(), Vec::new());
+        let mut beat = interval(config.heartbeat_interval);
+        loop {
+            tokio::select! {
+                biased;
+                opened = opening.next() => match opened {
+                    Some(Ok(stream)) => streams.push(stream),
+                    Some(Err(node)) => failed.push(node),
+                    None => break,
+                },
+                // Those that are ready would give a writer up that waits for a slow one.
+                _ = beat.tick() => for stream in &mut streams {
+                    stream.beat(config).await;
+                },
             }
         }
         if !failed.is_empty() {

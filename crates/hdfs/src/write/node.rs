@@ -82,6 +82,13 @@ impl NodeStream {
         Ok(Self { node: node.clone(), server, stream, input })
     }
 
+    /// Says that the writer is there. Whether that could be sent shows with the first packet.
+    pub(super) async fn beat(&mut self, config: &HdfsConfig) {
+        let packet = heartbeat();
+        let sending = self.stream.write_all(&packet);
+        let _shows_later = timeout(config.heartbeat_interval, sending).await;
+    }
+
     /// Sends packets and takes acknowledgements until either fails, or the last one of the block
     /// is acknowledged: the DataNode closes the connection then.
     pub(super) async fn run(

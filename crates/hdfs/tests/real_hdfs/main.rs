@@ -213,6 +213,23 @@ async fn an_idle_file_stays_open() {
     file.close().await.unwrap();
 }
 
+/// The others are ready meanwhile, and give a silent writer up after a second.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real HDFS and its processes"]
+async fn a_data_node_that_is_slow_to_begin_costs_nothing_but_time() {
+    let files = files("slow").await;
+    all_nodes_run();
+    all_nodes_live(&files).await;
+    node("freeze", 1);
+    let thawed = tokio::task::spawn_blocking(|| {
+        std::thread::sleep(Duration::from_millis(1200));
+        node("thaw", 1);
+    });
+    files.write_whole(Path::new("/a"), pattern(1000, 3)).await.unwrap();
+    thawed.await.unwrap();
+    assert!(files.read_whole(Path::new("/a"), 1000).await.unwrap() == pattern(1000, 3));
+}
+
 /// The file fails, in time; a new one is begun on the others; what was acknowledged is there.
 #[tokio::test]
 #[ignore = "needs a real HDFS and its processes"]

@@ -18,11 +18,11 @@ use basalt_measure::{
 };
 use basalt_model::TableName;
 use basalt_runtime::Seams;
-use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::progress::Progress;
 use crate::role::Signals;
+use crate::shell;
 
 /// What `basalt probe` takes.
 #[derive(clap::Args)]
@@ -226,17 +226,17 @@ impl FaultArguments {
         let at = probe.now();
         let phases = match self.fault_kind {
             FaultKind::KillMaster | FaultKind::TermMaster => {
-                let strike = shell(command, &victim, number);
+                let strike = run_shell(command, &victim, number);
                 Some(self.replace_master(connection, strike).await?)
             }
             _ => {
-                shell(command, &victim, number).await?;
+                run_shell(command, &victim, number).await?;
                 None
             }
         };
         let recovered_at = self.wait_served(probe, probe.now() + TAKES_EFFECT).await;
         if let Some(repair) = &self.repair_command {
-            shell(repair, &victim, number).await?;
+            run_shell(repair, &victim, number).await?;
         }
         let window = FaultWindow { at, recovered_at, affected };
         Ok(Fault { kind: self.fault_kind, victim, window, wal_bytes: None, phases })
@@ -313,16 +313,8 @@ fn kind(name: &str) -> Result<FaultKind, String> {
     })
 }
 
-async fn shell(command: &str, victim: &str, number: u32) -> anyhow::Result<()> {
-    let status = Command::new("sh")
-        .args(["-c", command])
-        .env("VICTIM", victim)
-        .env("NUMBER", number.to_string())
-        .kill_on_drop(true)
-        .status()
-        .await?;
-    if !status.success() {
-        bail!("{command:?} {status}");
-    }
-    Ok(())
+async fn run_shell(command: &str, victim: &str, number: u32) -> anyhow::Result<()> {
+    let number = number.to_string();
+    let mut running = shell::start(command, &[("VICTIM", victim), ("NUMBER", &number)])?;
+    shell::check(running.wait().await?).with_context(|| format!("{command:?}"))
 }

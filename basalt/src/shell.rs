@@ -1,6 +1,6 @@
 //! Commands that a caller of the tools gives, run by the shell.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -23,10 +23,17 @@ pub(crate) fn start(command: &str, variables: &[(&str, &str)]) -> anyhow::Result
 /// # Errors
 /// It has failed, or takes longer than `limit`.
 pub(crate) async fn wait(mut running: Child, limit: Duration) -> anyhow::Result<()> {
-    let status = timeout(limit, running.wait()).await;
-    let status = status.with_context(|| format!("a command has not ended after {limit:?}"))??;
-    if !status.success() {
-        bail!("a command failed: {status}");
+    let ended = timeout(limit, running.wait()).await;
+    check(ended.with_context(|| format!("a command has not ended after {limit:?}"))??)
+}
+
+/// Whether a command has ended well.
+///
+/// # Errors
+/// It has failed.
+pub(crate) fn check(ended: ExitStatus) -> anyhow::Result<()> {
+    if !ended.success() {
+        bail!("a command failed: {ended}");
     }
     Ok(())
 }

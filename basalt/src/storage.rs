@@ -76,8 +76,8 @@ pub(crate) fn hdfs_files(
     Ok(HdfsFileSystem::new(seams, hdfs_config(hdfs, timers)?, &hdfs.root)?)
 }
 
-/// Returns when the root folder is there and takes a file; `tell` is told what is waited for, when that changes and
-/// now and then.
+/// Returns when the root folder is there and takes a file; `tell` is told what is waited for, when
+/// that changes and now and then.
 ///
 /// # Errors
 /// Something that does not pass by itself.

@@ -22,10 +22,10 @@ CLEAN=1 "$E2E_HDFS/up.sh"
   >"$results/bench-local.log" 2>&1 </dev/null &
 local_pid=$!
 for _ in $(seq 150); do
-  # All eight processes.
-  [ "$(grep -c 'ready after' "$results/bench-local.log")" -lt 8 ] || break
+  grep -q '^Ctrl-C stops the cluster' "$results/bench-local.log" && break
   sleep 0.2
 done
+grep -q '^Ctrl-C stops the cluster' "$results/bench-local.log" || fail "basalt local: $results/bench-local.log"
 quorum=$(sed -nE 's/^ *hbase\.zookeeper\.quorum = //p' "$results/bench-local.log")
 servers=$(sed -nE 's/^regionserver-[0-9]+ .*ready after .*\(pid ([0-9]+)\)$/\1/p' "$results/bench-local.log" | paste -sd,)
 pids() { local name out=; for name in "$@"; do out=$out,$(pid_of "$name"); done; echo "${out#,}"; }

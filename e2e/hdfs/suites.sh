@@ -15,11 +15,10 @@ export BASALT=${BASALT:?the binary}
 mkdir -p "$RESULTS"
 failed=0
 
-demo() { KILLS=${KILLS:-9} "$E2E_HDFS/demo.sh" "$1"; }
 suite() {
   case $1 in
     tests) "$E2E_HDFS/run.sh" ;;
-    kill|machine) demo "$1" ;;
+    kill|machine) "$E2E_HDFS/demo.sh" "$1" ;;
     java)
       trap '"$E2E_HDFS/down.sh"' EXIT
       CLEAN=1 "$E2E_HDFS/up.sh"

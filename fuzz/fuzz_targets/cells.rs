@@ -51,8 +51,8 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
 fn use_cell(cell: &Cell) {
     let key = cell.key();
     assert_eq!(key.to_bytes(), cell.key_bytes());
-    let _ = (cell.cell_type(), cell.value(), cell.tags(), cell.detached());
-    let moved = cell.with_timestamp(77);
+    let _ = (cell.cell_type(), cell.value(), cell.tags());
+    let moved = cell.copy_into(&mut BytesMut::new(), 77);
     assert_eq!((moved.timestamp(), moved.value()), (77, cell.value()));
     assert_eq!(moved.tags(), cell.tags());
 }

@@ -26,11 +26,10 @@ struct Namespace {
 
 /// Set in the environment of the program that runs apart.
 const APART: &str = "BASALT_CHAOS_APART";
-/// What joins the namespaces, and its address.
+/// What joins the namespaces, and its address: also the way from them to whatever else listens in
+/// this program's own.
 const BRIDGE: &str = "basalt0";
-const BRIDGE_ADDRESS: &str = "10.77.0.1/24";
-/// The way from the namespaces to whatever else listens in this program's own.
-const GATEWAY: &str = "10.77.0.1";
+const BRIDGE_ADDRESS: &str = "10.77.0.1";
 /// The last number of the first process's address.
 const FIRST_HOST: u8 = 10;
 /// How many addresses there are.
@@ -71,7 +70,7 @@ impl Namespaces {
         }
         ip(&["link", "set", "lo", "up"]).await?;
         ip(&["link", "add", BRIDGE, "type", "bridge"]).await?;
-        ip(&["address", "add", BRIDGE_ADDRESS, "dev", BRIDGE]).await?;
+        ip(&["address", "add", &format!("{BRIDGE_ADDRESS}/24"), "dev", BRIDGE]).await?;
         ip(&["link", "set", BRIDGE, "up"]).await?;
         let mut namespaces = BTreeMap::new();
         for (process, host) in processes.iter().zip(FIRST_HOST..) {
@@ -127,7 +126,7 @@ impl Namespace {
             ["link", "set", "lo", "up"].as_slice(),
             &["address", "add", &own, "dev", "eth0"],
             &["link", "set", "eth0", "up"],
-            &["route", "add", "default", "via", GATEWAY],
+            &["route", "add", "default", "via", BRIDGE_ADDRESS],
         ] {
             let enter = namespace.enter().context("the holder of a namespace ended")?;
             let (program, before) = enter.split_first().context("nothing enters a namespace")?;

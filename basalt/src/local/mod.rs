@@ -80,9 +80,14 @@ pub(crate) fn run_for_a_while<T>(
     data: Option<&Path>,
     work: impl AsyncFnOnce(PathBuf) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let temporary = tempfile::Builder::new().prefix(&format!("basalt-{command}-")).tempdir()?;
-    let is_temporary = data.is_none();
-    let data = data.unwrap_or(temporary.path()).to_owned();
+    let prefix = format!("basalt-{command}-");
+    let (data, temporary) = match data {
+        Some(data) => (data.to_owned(), None),
+        None => {
+            let temporary = tempfile::Builder::new().prefix(&prefix).tempdir()?;
+            (temporary.path().to_owned(), Some(temporary))
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         let mut signals = Signals::listen()?;
@@ -92,7 +97,9 @@ pub(crate) fn run_for_a_while<T>(
             done = work(data) => done,
         }
     });
-    if done.is_err() && is_temporary {
+    if done.is_err()
+        && let Some(temporary) = temporary
+    {
         println!("The logs stay in {}.", temporary.keep().join(plan::LOGS_FOLDER).display());
     }
     done

@@ -58,7 +58,7 @@ impl CellBlockCodec {
         }
     }
 
-    /// The cells of `block`, which share its memory: see [`Cell::detached`].
+    /// The cells of `block`, which share its memory: see [`Cell::copy_into`].
     ///
     /// # Errors
     /// [`Error::BadCellBlock`] if a length does not fit; [`Error::Model`] for a cell that is none.

@@ -143,6 +143,12 @@ impl FrameBuffer {
         Ok(Some(frame))
     }
 
+    /// Whether [`FrameBuffer::next_frame`] has something to say.
+    pub fn has_frame(&self) -> bool {
+        self.announced()
+            .is_some_and(|end| self.buffer.len() >= end || end - LENGTH_BYTES > self.length_max)
+    }
+
     /// The first `N` bytes, taken out, if they are there.
     pub fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let bytes = *self.buffer.first_chunk::<N>()?;

@@ -9,9 +9,13 @@ use std::mem;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
 /// A buffer that grew above this is not kept, in bytes.
 const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// More than this does not wait for other frames that are about to be ready, in bytes.
+const GATHERED_BYTES_MAX: usize = 16 << 10;
 
 /// What is to be written next. `T` goes with the frames and is dropped once they are written.
 #[derive(Debug)]
@@ -95,6 +99,11 @@ impl<T> Outbox<T> {
                 }
             }
             self.changed.notified().await;
+            // Those who are about to append as well go first: one write for all of them. But a long
+            // frame is still in the processor's cache now.
+            if self.pending.lock().bytes.len() < GATHERED_BYTES_MAX {
+                yield_now().await;
+            }
         }
     }
 

@@ -97,17 +97,16 @@ pub struct CellBuilder<'a> {
 impl CellType {
     /// The type of this byte, if there is one.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [
-            Self::Minimum,
-            Self::Put,
-            Self::Delete,
-            Self::DeleteFamilyVersion,
-            Self::DeleteColumn,
-            Self::DeleteFamily,
-            Self::Maximum,
-        ]
-        .into_iter()
-        .find(|known| *known as u8 == byte)
+        match byte {
+            0 => Some(Self::Minimum),
+            4 => Some(Self::Put),
+            8 => Some(Self::Delete),
+            10 => Some(Self::DeleteFamilyVersion),
+            12 => Some(Self::DeleteColumn),
+            14 => Some(Self::DeleteFamily),
+            255 => Some(Self::Maximum),
+            _ => None,
+        }
     }
 
     /// Whether cells of this type hide others.
@@ -260,8 +259,7 @@ impl Cell {
 
     /// The type.
     pub fn cell_type(&self) -> CellType {
-        // Checked when the cell was made.
-        CellType::from_byte(self.key().type_byte).unwrap_or(CellType::Maximum)
+        self.key().cell_type()
     }
 
     /// The value.
@@ -293,19 +291,15 @@ impl Cell {
         self
     }
 
-    /// A copy with another timestamp.
+    /// A copy with this timestamp, at the end of `memory`: cells that live and die together lie side
+    /// by side, and a small one does not keep a large buffer alive that it happened to come in.
     #[must_use]
-    pub fn with_timestamp(&self, timestamp: i64) -> Self {
-        let mut bytes = BytesMut::from(&self.bytes[..]);
+    pub fn copy_into(&self, memory: &mut BytesMut, timestamp: i64) -> Self {
+        memory.extend_from_slice(&self.bytes);
+        let mut bytes = memory.split();
         let at = LENGTHS_BYTES + self.key_length() - 9;
         bytes[at..at + 8].copy_from_slice(&timestamp.to_be_bytes());
         Self { bytes: bytes.freeze(), sequence_id: self.sequence_id }
-    }
-
-    /// A copy in memory of its own, so that a small cell does not keep a large buffer alive.
-    #[must_use]
-    pub fn detached(&self) -> Self {
-        Self { bytes: Bytes::copy_from_slice(&self.bytes), sequence_id: self.sequence_id }
     }
 
     fn key_length(&self) -> usize {
@@ -320,7 +314,10 @@ impl Cell {
 impl Ord for Cell {
     /// By key, then the later edit first.
     fn cmp(&self, other: &Self) -> Ordering {
-        compare_keys(self.key_bytes(), other.key_bytes())
+        // Most often the rows tell.
+        self.row()
+            .cmp(other.row())
+            .then_with(|| self.key().compare(&other.key()))
             .then_with(|| other.sequence_id.cmp(&self.sequence_id))
             .then_with(|| self.bytes.cmp(&other.bytes))
     }
@@ -370,6 +367,11 @@ impl<'a> CellKey<'a> {
         let (qualifier, timestamp) = rest.split_last_chunk::<8>().ok_or(CUT_OFF)?;
         let timestamp = i64::from_be_bytes(*timestamp);
         Ok(Self { row, family, qualifier, timestamp, type_byte: type_byte[0] })
+    }
+
+    /// The type. [`CellType::Maximum`] if there is none of its byte, which a [`Cell`] never has.
+    pub fn cell_type(&self) -> CellType {
+        CellType::from_byte(self.type_byte).unwrap_or(CellType::Maximum)
     }
 
     /// Serializes the key.
@@ -494,9 +496,15 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_is_replaced_in_a_copy() {
+    fn copies_lie_side_by_side_with_their_timestamps() {
         let original = cell("q", LATEST_TIMESTAMP, CellType::Put);
-        assert_eq!(original.with_timestamp(77).timestamp(), 77);
+        let length = original.bytes().len();
+        let mut memory = BytesMut::with_capacity(2 * length);
+        let copies = [77, 78].map(|timestamp| original.copy_into(&mut memory, timestamp));
+        assert_eq!(copies.each_ref().map(Cell::timestamp), [77, 78]);
+        assert_eq!(copies[0].tags(), original.tags());
+        let [first, second] = copies.each_ref().map(|copy| copy.bytes().as_ptr().addr());
+        assert_eq!(first + length, second);
         assert_eq!(original.timestamp(), LATEST_TIMESTAMP);
     }
 }

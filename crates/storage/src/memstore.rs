@@ -1,23 +1,58 @@
 //! The cells of one family that are not yet in a store file, in order.
 //!
-//! Writers insert while readers walk; no lock is held across cells. A memstore only grows: to flush
-//! it, its store swaps in an empty one and drops the old one when its store file is on record.
+//! A region puts its edits in one after the other, so a tree behind a lock serves writers as well as
+//! anything could; readers copy some cells at a time out of it, and hold nothing between. A memstore
+//! only grows: to flush it, its store swaps in an empty one and drops the old one when its store file
+//! is on record.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use basalt_model::{Cell, CellKey, SequenceId};
-use crossbeam_skiplist::SkipSet;
+use bytes::{Bytes, BytesMut};
+use parking_lot::RwLock;
 
-/// What a cell costs besides its own bytes: its entry in the skip list and the two allocations.
+/// What a cell costs besides its own bytes: its entry in the tree, whose nodes are two thirds full,
+/// and its share of the allocation that its bytes are in.
 const CELL_OVERHEAD_BYTES: u64 = 128;
 
 /// An ordered set of cells.
 #[derive(Debug, Default)]
 pub struct Memstore {
-    cells: SkipSet<Cell>,
+    entries: RwLock<BTreeSet<Entry>>,
     bytes: AtomicU64,
     count: AtomicU64,
+}
+
+/// A cell, in the order of cells.
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Entry {
+    /// Tells most rows apart without a look at their bytes, which lie elsewhere in memory.
+    prefix: RowPrefix,
+    cell: Cell,
+}
+
+/// The first bytes of a row, with zeros behind a shorter one. Of two that differ, the lower belongs
+/// to the lower row.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct RowPrefix(u64, u64);
+
+/// The rows before one.
+struct RowBound<'a> {
+    prefix: RowPrefix,
+    row: &'a [u8],
+}
+
+/// What of a memstore is read.
+#[derive(Clone, Copy, Debug)]
+pub struct MemstoreRead<'a> {
+    /// Edits above it are passed over.
+    pub read_point: SequenceId,
+    /// Cells of this row or later ones are not read; `None` for all.
+    pub before_row: Option<&'a [u8]>,
+    /// How many cells are read at most.
+    pub count: usize,
 }
 
 // === impl Memstore ===
@@ -34,7 +69,7 @@ impl Memstore {
         let bytes = cell.bytes().len() as u64 + CELL_OVERHEAD_BYTES;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.cells.insert(cell);
+        self.entries.write().insert(Entry::new(cell));
     }
 
     /// How much memory it takes, in bytes.
@@ -52,17 +87,15 @@ impl Memstore {
         self.count() == 0
     }
 
-    /// Appends to `cells`, up to `count`, the first ones at or after `key` whose sequence id is at
-    /// most `read_point`. Returns whether the memstore's end was reached.
+    /// Appends to `cells` the first ones at or after `key`. Returns whether there are no more.
     pub fn read_from(
         &self,
         key: &CellKey<'_>,
-        read_point: SequenceId,
-        count: usize,
-        cells: &mut impl Extend<Cell>,
+        read: MemstoreRead<'_>,
+        cells: &mut VecDeque<Cell>,
     ) -> bool {
-        match search_cell(key) {
-            Some(search) => self.read(Bound::Included(&search), read_point, count, cells),
+        match search_entry(key) {
+            Some(search) => self.read(Bound::Included(&search), read, cells),
             None => true,
         }
     }
@@ -71,66 +104,108 @@ impl Memstore {
     pub fn read_after(
         &self,
         last: &Cell,
-        read_point: SequenceId,
-        count: usize,
-        cells: &mut impl Extend<Cell>,
+        read: MemstoreRead<'_>,
+        cells: &mut VecDeque<Cell>,
     ) -> bool {
-        self.read(Bound::Excluded(last), read_point, count, cells)
+        self.read(Bound::Excluded(&Entry::new(last.clone())), read, cells)
     }
 
     /// The last row before `row` that has a cell visible at `read_point`.
-    pub fn row_before(&self, row: &[u8], read_point: SequenceId) -> Option<bytes::Bytes> {
-        let search = search_cell(&CellKey::before_row(row))?;
-        self.cells
-            .range((Bound::Unbounded, Bound::Excluded(&search)))
-            .rev()
-            .find(|entry| entry.sequence_id() <= read_point)
-            .map(|entry| entry.row_bytes())
+    pub fn row_before(&self, row: &[u8], read_point: SequenceId) -> Option<Bytes> {
+        let search = search_entry(&CellKey::before_row(row))?;
+        self.last_visible((Bound::Unbounded, Bound::Excluded(&search)), read_point)
     }
 
     /// The last row of all that has a cell visible at `read_point`.
-    pub fn last_row(&self, read_point: SequenceId) -> Option<bytes::Bytes> {
-        let visible = self.cells.iter().rev().find(|entry| entry.sequence_id() <= read_point);
-        visible.map(|entry| entry.row_bytes())
+    pub fn last_row(&self, read_point: SequenceId) -> Option<Bytes> {
+        self.last_visible((Bound::Unbounded, Bound::Unbounded), read_point)
+    }
+
+    fn last_visible(
+        &self,
+        range: (Bound<&Entry>, Bound<&Entry>),
+        read_point: SequenceId,
+    ) -> Option<Bytes> {
+        let entries = self.entries.read();
+        let mut reversed = entries.range::<Entry, _>(range).rev();
+        let last = reversed.find(|entry| entry.cell.sequence_id() <= read_point)?;
+        Some(last.cell.row_bytes())
     }
 
     fn read(
         &self,
-        from: Bound<&Cell>,
-        read_point: SequenceId,
-        count: usize,
-        cells: &mut impl Extend<Cell>,
+        from: Bound<&Entry>,
+        read: MemstoreRead<'_>,
+        cells: &mut VecDeque<Cell>,
     ) -> bool {
-        let mut left = count;
-        for entry in self.cells.range::<Cell, _>((from, Bound::Unbounded)) {
-            if entry.sequence_id() > read_point {
+        let bound = read.before_row.map(RowBound::new);
+        let mut left = read.count;
+        for entry in self.entries.read().range::<Entry, _>((from, Bound::Unbounded)) {
+            if bound.as_ref().is_some_and(|bound| !bound.contains(entry)) {
+                return true;
+            }
+            if entry.cell.sequence_id() > read.read_point {
                 continue;
             }
             if left == 0 {
                 return false;
             }
-            cells.extend(std::iter::once(entry.value().clone()));
+            cells.push_back(entry.cell.clone());
             left -= 1;
         }
         true
     }
 }
 
-/// The cell that sorts before all others with `key`, whatever their sequence ids.
-fn search_cell(key: &CellKey<'_>) -> Option<Cell> {
+// === impl Entry ===
+
+impl Entry {
+    fn new(cell: Cell) -> Self {
+        Self { prefix: RowPrefix::of(cell.row()), cell }
+    }
+}
+
+// === impl RowPrefix ===
+
+impl RowPrefix {
+    fn of(row: &[u8]) -> Self {
+        let mut bytes = [0; 16];
+        let length = row.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&row[..length]);
+        let bytes = u128::from_be_bytes(bytes);
+        Self((bytes >> 64) as u64, bytes as u64)
+    }
+}
+
+// === impl RowBound ===
+
+impl<'a> RowBound<'a> {
+    fn new(row: &'a [u8]) -> Self {
+        Self { prefix: RowPrefix::of(row), row }
+    }
+
+    fn contains(&self, entry: &Entry) -> bool {
+        entry.prefix < self.prefix || (entry.prefix == self.prefix && entry.cell.row() < self.row)
+    }
+}
+
+/// The entry that sorts before all others with `key`, whatever their sequence ids.
+fn search_entry(key: &CellKey<'_>) -> Option<Entry> {
     let key = key.to_bytes();
-    let mut bytes = bytes::BytesMut::with_capacity(8 + key.len());
+    let mut bytes = BytesMut::with_capacity(8 + key.len());
     bytes.extend_from_slice(&(key.len() as u32).to_be_bytes());
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&key);
     let cell = Cell::from_bytes(bytes.freeze(), SequenceId(u64::MAX));
     debug_assert!(cell.is_ok(), "a search key that is no cell: {cell:?}");
-    cell.ok()
+    cell.ok().map(Entry::new)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn put(row: &str, timestamp: i64, sequence_id: u64) -> Cell {
         let cell = Cell::put(row.as_bytes(), b"f", b"q", timestamp, b"v").unwrap();
@@ -143,12 +218,21 @@ mod tests {
         for cell in [put("b", 1, 2), put("a", 1, 1), put("a", 2, 5), put("c", 1, 3)] {
             memstore.insert(cell);
         }
-        let mut cells = Vec::new();
-        let key = CellKey::before_row(b"a");
-        assert!(memstore.read_from(&key, SequenceId(3), 10, &mut cells));
-        assert_eq!(cells, [put("a", 1, 1), put("b", 1, 2), put("c", 1, 3)]);
-        let mut rest = Vec::new();
-        assert!(!memstore.read_after(&cells[0], SequenceId(9), 1, &mut rest));
+        let read = |from: &str, read_point, before_row, count| {
+            let (read_point, key) = (SequenceId(read_point), CellKey::before_row(from.as_bytes()));
+            let mut cells = VecDeque::new();
+            let read = MemstoreRead { read_point, before_row, count };
+            let at_end = memstore.read_from(&key, read, &mut cells);
+            (Vec::from(cells), at_end)
+        };
+        let all = vec![put("a", 1, 1), put("b", 1, 2), put("c", 1, 3)];
+        assert_eq!(read("a", 3, None, 10), (all.clone(), true));
+        assert_eq!(read("a", 3, Some(b"c"), 10), (all[..2].to_vec(), true));
+        assert_eq!(read("a", 3, Some(b"c"), 2), (all[..2].to_vec(), true));
+        assert_eq!(read("a", 3, None, 2), (all[..2].to_vec(), false));
+        let mut rest = VecDeque::new();
+        let read = MemstoreRead { read_point: SequenceId(9), before_row: None, count: 1 };
+        assert!(!memstore.read_after(&all[0], read, &mut rest));
         assert_eq!(rest, [put("b", 1, 2)]);
     }
 
@@ -168,8 +252,32 @@ mod tests {
         let memstore = Memstore::new();
         memstore.insert(put("a", 1, 1));
         memstore.insert(put("a", 1, 1));
-        let mut cells = Vec::new();
-        memstore.read_from(&CellKey::before_row(b"a"), SequenceId(9), 10, &mut cells);
+        let mut cells = VecDeque::new();
+        let read = MemstoreRead { read_point: SequenceId(9), before_row: None, count: 10 };
+        memstore.read_from(&CellKey::before_row(b"a"), read, &mut cells);
         assert_eq!(cells.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_is_that_of_cells(
+            rows in vec(vec(prop_oneof![Just(0_u8), Just(1), Just(255)], 1..20), 1..40),
+            before in vec(any::<u8>(), 0..20),
+        ) {
+            let memstore = Memstore::new();
+            let mut expected: Vec<Cell> = rows
+                .iter()
+                .map(|row| Cell::put(row, b"f", b"q", 1, b"").unwrap().with_sequence_id(SequenceId(1)))
+                .collect();
+            expected.iter().for_each(|cell| memstore.insert(cell.clone()));
+            expected.sort();
+            expected.dedup();
+            expected.retain(|cell| cell.row() < &before[..]);
+            let mut cells = VecDeque::new();
+            let read =
+                MemstoreRead { read_point: SequenceId(1), before_row: Some(&before), count: 100 };
+            prop_assert!(memstore.read_from(&CellKey::before_row(b""), read, &mut cells));
+            prop_assert_eq!(cells, expected);
+        }
     }
 }

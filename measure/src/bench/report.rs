@@ -195,7 +195,7 @@ impl BenchReport {
                 value.map_or("–".to_owned(), |value| thousands(value.round() as u64))
             };
             text += &format!(
-                "{:<5} {:<12} {:>9} {:>9} {:>9} {:>10} {:>9} {:>7}\n",
+                "{:<5} {:<12} {:>9} {:>9.2} {:>9.2} {:>10} {:>9} {:>7}\n",
                 median.mix,
                 median.target,
                 number(Some(median.operations_per_s)),

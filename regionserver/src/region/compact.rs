@@ -72,7 +72,7 @@ impl Region {
         let meta = StoreFileMeta { max_sequence_id: highest, is_major_compaction: all_files };
         let uncached = ScannerOptions { cache_blocks: false };
         let scanners: Vec<_> = inputs.iter().map(|file| file.scanner(uncached)).collect();
-        let cursor = MergeCursor::new([], scanners, basalt_model::SequenceId(u64::MAX));
+        let cursor = MergeCursor::new([], scanners, basalt_model::SequenceId(u64::MAX), None);
         let merged = self.write_file(descriptor, cursor, rules, meta).await?;
         reached(Point::CompactionWritten).await;
         let mut manifest = self.manifest.lock().await;

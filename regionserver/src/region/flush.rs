@@ -62,7 +62,7 @@ impl Region {
             };
             let Some(descriptor) = self.descriptor(name) else { continue };
             let rules = ReadRules::compaction(descriptor, false, self.now_ms());
-            let cursor = MergeCursor::new([Arc::clone(memstore)], [], SequenceId(u64::MAX));
+            let cursor = MergeCursor::new([Arc::clone(memstore)], [], SequenceId(u64::MAX), None);
             let meta = StoreFileMeta { max_sequence_id: flushed, is_major_compaction: false };
             if let Some(new) = self.write_file(descriptor, cursor, rules, meta).await? {
                 files.insert(name.clone(), new.file);
@@ -225,17 +225,16 @@ impl Region {
         let mut visibility = Visibility::new(rules);
         let mut row = Bytes::new();
         cursor.seek(&CellKey::before_row(b"")).await?;
-        while let Some(cell) = cursor.peek() {
+        while let Some(cell) = cursor.take().await? {
             if cell.row() != &row[..] {
                 row = cell.row_bytes();
                 visibility.begin_row();
             }
-            match visibility.decide(cell) {
-                Decision::Include => writer.append(cell).await?,
+            match visibility.decide(&cell) {
+                Decision::Include => writer.append(&cell).await?,
                 // The marks that follow in the column or row must be seen: no skipping ahead.
                 Decision::Skip | Decision::SkipColumn | Decision::SkipRow => {}
             }
-            cursor.advance().await?;
         }
         if writer.cell_count() == 0 {
             return Ok(None);

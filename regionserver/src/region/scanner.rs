@@ -135,8 +135,9 @@ impl RegionScanner {
         cache_blocks: bool,
     ) {
         let scanners = files.iter().map(|file| file.scanner(ScannerOptions { cache_blocks }));
-        let cursor =
-            MergeCursor::new(family.memstores(), scanners.collect::<Vec<_>>(), self.read_point);
+        let (memstores, scanners) = (family.memstores(), scanners.collect::<Vec<_>>());
+        let before_row = self.bounds.high.clone();
+        let cursor = MergeCursor::new(memstores, scanners, self.read_point, before_row);
         let visibility = Visibility::new(rules);
         self.families.push(FamilyScan { cursor, visibility, passed: 0, taken: 0 });
     }
@@ -165,9 +166,9 @@ impl RegionScanner {
         if let Some(cell) = self.given_back.take() {
             return Ok(Some(cell));
         }
-        let Some(row) = self.row.clone() else { return Ok(None) };
+        let Some(row) = &self.row else { return Ok(None) };
         while let Some(family) = self.families.get_mut(self.family) {
-            if let Some(cell) = family.next_visible(&row).await? {
+            if let Some(cell) = family.next_visible(row).await? {
                 if family.passed < self.family_offset {
                     family.passed += 1;
                     continue;
@@ -242,12 +243,8 @@ impl FamilyScan {
                 break;
             }
             match self.visibility.decide(cell) {
-                Decision::Include => {
-                    let cell = cell.clone();
-                    self.cursor.advance().await?;
-                    return Ok(Some(cell));
-                }
-                Decision::Skip => self.cursor.advance().await?,
+                Decision::Include => return Ok(self.cursor.take().await?),
+                Decision::Skip => drop(self.cursor.take().await?),
                 Decision::SkipColumn => self.cursor.skip_column().await?,
                 Decision::SkipRow => self.cursor.skip_row().await?,
             }

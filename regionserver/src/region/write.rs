@@ -11,7 +11,7 @@ use basalt_model::{Cell, CellBuilder, CellType, LATEST_TIMESTAMP, SequenceId};
 use basalt_runtime::WITNESS;
 use basalt_storage::read::{Columns, TimeRange};
 use basalt_storage::wal::{EncodedEdit, Nonce, Ticket};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tracing::trace;
 
 use super::row_locks::LockedRows;
@@ -197,7 +197,9 @@ impl Region {
         mutations: &[Mutation],
     ) -> Result<Draft> {
         let timestamp_ms = self.give_timestamp(locked);
-        let mut cells = Vec::with_capacity(mutations.iter().map(|m| m.cells.len()).sum());
+        let given = || mutations.iter().flat_map(|mutation| &mutation.cells);
+        let mut cells = Vec::with_capacity(given().count());
+        let mut memory = BytesMut::with_capacity(given().map(|cell| cell.bytes().len()).sum());
         let whole_rows = mutations.iter().filter_map(|m| Some((m.delete_row?, &m.row)));
         for (timestamp, row) in whole_rows {
             let timestamp = match timestamp {
@@ -206,16 +208,16 @@ impl Region {
             };
             cells.extend(self.row_deletes(row, timestamp)?);
         }
-        for cell in mutations.iter().flat_map(|mutation| &mutation.cells) {
-            let cell = match (cell.timestamp(), cell.cell_type()) {
+        for cell in given() {
+            let timestamp = match (cell.timestamp(), cell.cell_type()) {
                 (LATEST_TIMESTAMP, CellType::Delete) => match self.latest_version(cell).await? {
-                    Some(timestamp) => cell.with_timestamp(timestamp),
+                    Some(timestamp) => timestamp,
                     None => continue,
                 },
-                (LATEST_TIMESTAMP, _) => cell.with_timestamp(signed(timestamp_ms)),
-                _ => cell.detached(),
+                (LATEST_TIMESTAMP, _) => signed(timestamp_ms),
+                (timestamp, _) => timestamp,
             };
-            cells.push(cell);
+            cells.push(cell.copy_into(&mut memory, timestamp));
         }
         Ok(Draft { cells, result: Vec::new(), timestamp_ms, nonce: None })
     }

@@ -87,6 +87,10 @@ impl Handler for Rpc {
         }
     }
 
+    fn is_short(&self, call: &Call) -> bool {
+        call.caller.service == Service::Client && call.method == "Get"
+    }
+
     fn cluster_id(&self) -> Option<String> {
         Some(self.server.catalog.cluster_id())
     }

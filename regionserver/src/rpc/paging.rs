@@ -37,9 +37,19 @@ pub(super) enum End {
 /// What a call has gathered.
 #[derive(Default)]
 pub(super) struct Gathered {
-    pub(super) results: Vec<(Vec<Cell>, bool)>,
+    /// The cells of all results, one after the other.
+    pub(super) cells: Vec<Cell>,
+    pub(super) results: Vec<GatheredResult>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
+}
+
+/// One result, of some of the cells.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct GatheredResult {
+    pub(super) cells: usize,
+    /// More of the row follows.
+    pub(super) partial: bool,
 }
 
 /// The limits of one call.
@@ -55,16 +65,17 @@ impl Paging {
     /// Gathers results until a limit is reached.
     pub(super) async fn gather(&mut self, limits: &Limits, gathered: &mut Gathered) -> Result<End> {
         loop {
+            // First: it spares the client a call that only closes the scanner.
+            if self.rows_left == Some(0)
+                || self.filter.as_ref().is_some_and(|filter| filter.is_done())
+            {
+                return Ok(End::Scan);
+            }
             if gathered.rows >= limits.rows || gathered.bytes >= limits.bytes {
                 return Ok(End::Call);
             }
             if limits.until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(End::Time);
-            }
-            if self.rows_left == Some(0)
-                || self.filter.as_ref().is_some_and(|filter| filter.is_done())
-            {
-                return Ok(End::Scan);
             }
             let row = if std::mem::take(&mut self.inside_row) {
                 None
@@ -93,31 +104,26 @@ impl Paging {
 
     /// Gathers the rest of the present row. Returns whether it was cut by the limit of bytes.
     async fn gather_row(&mut self, limits: &Limits, gathered: &mut Gathered) -> Result<bool> {
-        let mut cells = Vec::new();
-        let mut any = false;
+        let before = gathered.cells.len();
+        let mut begun = before;
         // One cell is read ahead, so that a result that ends the row is not marked as a part of it.
         let mut next = self.scanner.next_cell().await?;
         while let Some(cell) = next {
             gathered.bytes += cell.bytes().len() as u64;
-            cells.push(cell);
-            any = true;
+            gathered.cells.push(cell);
             next = self.scanner.next_cell().await?;
-            let batch_full = self.batch.is_some_and(|batch| cells.len() >= batch);
-            if batch_full && next.is_some() {
-                gathered.results.push((std::mem::take(&mut cells), true));
+            let count = gathered.cells.len() - begun;
+            if self.batch.is_some_and(|batch| count >= batch) && next.is_some() {
+                begun = gathered.end_result(begun, true);
             }
             if self.partials && gathered.bytes >= limits.bytes && next.is_some() {
-                if !cells.is_empty() {
-                    gathered.results.push((cells, true));
-                }
+                gathered.end_result(begun, true);
                 self.scanner.push_back(next);
                 return Ok(true);
             }
         }
-        if any {
-            if !cells.is_empty() {
-                gathered.results.push((cells, false));
-            }
+        gathered.end_result(begun, false);
+        if gathered.cells.len() > before {
             self.count_row(gathered);
         }
         Ok(false)
@@ -128,18 +134,34 @@ impl Paging {
             return;
         }
         gathered.bytes += cells.iter().map(|cell| cell.bytes().len() as u64).sum::<u64>();
-        let size = self.batch.unwrap_or(cells.len());
-        let parts = cells.chunks(size.max(1)).collect::<Vec<_>>();
-        let last = parts.len() - 1;
-        for (index, part) in parts.into_iter().enumerate() {
-            gathered.results.push((part.to_vec(), index < last));
+        let batch = self.batch.unwrap_or(cells.len());
+        let mut begun = gathered.cells.len();
+        for cell in cells {
+            if gathered.cells.len() - begun >= batch {
+                begun = gathered.end_result(begun, true);
+            }
+            gathered.cells.push(cell);
         }
+        gathered.end_result(begun, false);
         self.count_row(gathered);
     }
 
     fn count_row(&mut self, gathered: &mut Gathered) {
         gathered.rows += 1;
         self.rows_left = self.rows_left.map(|left| left.saturating_sub(1));
+    }
+}
+
+// === impl Gathered ===
+
+impl Gathered {
+    /// Makes a result of the cells from `begun` on, if there are any. Returns where the next begins.
+    fn end_result(&mut self, begun: usize, partial: bool) -> usize {
+        let cells = self.cells.len() - begun;
+        if cells > 0 {
+            self.results.push(GatheredResult { cells, partial });
+        }
+        self.cells.len()
     }
 }
 
@@ -189,11 +211,14 @@ mod tests {
     async fn call(paging: &mut Paging, limits: Limits) -> (Vec<String>, End) {
         let mut gathered = Gathered::default();
         let end = paging.gather(&limits, &mut gathered).await.unwrap();
-        let results = gathered.results.into_iter().map(|(cells, partial)| {
-            let cells: Vec<String> = cells.iter().map(shown).collect();
-            cells.join(" ") + if partial { " +" } else { "" }
+        let mut cells = gathered.cells.iter();
+        let results = gathered.results.iter().map(|result| {
+            let cells: Vec<String> = cells.by_ref().take(result.cells).map(shown).collect();
+            cells.join(" ") + if result.partial { " +" } else { "" }
         });
-        (results.collect(), end)
+        let results = results.collect();
+        assert_eq!(cells.len(), 0, "cells of no result");
+        (results, end)
     }
 
     fn owned(results: &[&str]) -> Vec<String> {
@@ -214,9 +239,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_limit_of_the_whole_scan_ends_it() {
         let region = region().await;
-        let mut paging = Paging { rows_left: Some(1), ..paging(&region).await };
-        let (results, end) = call(&mut paging, ALL).await;
-        assert_eq!((results.len(), end), (1, End::Scan));
+        for limits in [ALL, Limits { rows: 1, ..ALL }] {
+            let mut paging = Paging { rows_left: Some(1), ..paging(&region).await };
+            let (results, end) = call(&mut paging, limits).await;
+            assert_eq!((results.len(), end), (1, End::Scan));
+        }
     }
 
     #[tokio::test(start_paused = true)]

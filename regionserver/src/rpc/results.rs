@@ -17,19 +17,9 @@ impl Results {
         Self { inside: call.caller.codec.is_none(), cells: Vec::new() }
     }
 
-    /// Whether cells must stand inside the message.
-    pub(super) fn inside(&self) -> bool {
-        self.inside
-    }
-
     /// A result that holds `cells`.
     pub(super) fn add(&mut self, cells: Vec<Cell>) -> pb::Result {
         message_cells::result_of(cells, (!self.inside).then_some(&mut self.cells))
-    }
-
-    /// Adds cells that the message counts by itself.
-    pub(super) fn add_beside(&mut self, cells: Vec<Cell>) {
-        self.cells.extend(cells);
     }
 
     /// The cells to send beside the message.

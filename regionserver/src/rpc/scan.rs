@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, pb};
+use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, message_cells, pb};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::paging::{End, Gathered, Limits, Paging};
-use super::results::Results;
 use super::{Purpose, Result, Rpc, decode, request};
 use crate::filter;
 use crate::server::Served;
@@ -134,22 +133,26 @@ impl Rpc {
         response.more_results = Some(end != End::Scan);
         response.more_results_in_region = Some(!matches!(end, End::Region | End::Scan));
         response.heartbeat_message = Some(end == End::Time);
-        let mut results = Results::of(call);
-        for (cells, partial) in gathered.results {
-            if results.inside() {
-                let mut result = results.add(cells);
-                result.partial = Some(partial);
+        let beside = call.caller.codec.is_some();
+        let mut cells = gathered.cells;
+        if beside {
+            for result in gathered.results {
+                response.cells_per_result.push(u32::try_from(result.cells).unwrap_or(u32::MAX));
+                response.partial_flag_per_result.push(result.partial);
+            }
+        } else {
+            let mut inside = std::mem::take(&mut cells).into_iter();
+            for gathered in gathered.results {
+                let cells = inside.by_ref().take(gathered.cells).collect();
+                let mut result = message_cells::result_of(cells, None);
+                result.partial = Some(gathered.partial);
                 response.results.push(result);
-            } else {
-                response.cells_per_result.push(u32::try_from(cells.len()).unwrap_or(u32::MAX));
-                response.partial_flag_per_result.push(partial);
-                results.add_beside(cells);
             }
         }
         if request.close_scanner() || matches!(end, End::Region | End::Scan) {
             self.scanners.close(id);
         }
-        Ok(Reply::with_cells(&response, results.into_cells()))
+        Ok(Reply::with_cells(&response, cells))
     }
 
     /// A region that was closed, or opened anew, since the scanner was made: the client finds it again.

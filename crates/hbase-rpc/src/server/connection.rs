@@ -1,12 +1,16 @@
 //! One connection of a server, from its opening to its last answer.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use basalt_model::Cell;
 use basalt_runtime::{Connection as Stream, Shutdown};
+use futures::FutureExt;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout};
@@ -155,7 +159,9 @@ async fn read_calls<H: Handler>(
                     admitted: Some(admitted),
                     answers: answers.clone(),
                 };
-                start(server.handler.clone(), caller.clone(), request, owed);
+                let call = call(caller.clone(), request);
+                let is_last = !reader.buffer.has_frame();
+                start(server.handler.clone(), call, owed, is_last).await;
             }
             None => refuse(answers, request.call_id, &too_busy(options), options).await,
         }
@@ -256,20 +262,35 @@ fn introduce(
     })
 }
 
-fn start<H: Handler>(handler: Arc<H>, caller: Arc<Caller>, request: frame::Request, owed: Owed) {
+fn call(caller: Arc<Caller>, request: frame::Request) -> Call {
     let wait = Duration::from_millis(request.timeout_ms.into());
-    let call = Call {
+    Call {
         caller,
         method: request.method,
         message: request.message,
         cells: request.cells,
         deadline: (!wait.is_zero()).then(|| Instant::now() + wait),
         priority: request.priority,
-    };
-    tokio::spawn(async move {
+    }
+}
+
+/// Begins a call, in a task of its own. A short one that nothing waits behind is begun right here,
+/// and needs no task if it is over at once: handing it over costs as much as the call.
+async fn start<H: Handler>(handler: Arc<H>, call: Call, owed: Owed, is_last: bool) {
+    let is_begun_here = is_last && handler.is_short(&call);
+    let answer = async move {
         let reply = handler.handle(call).await;
         owed.pay(reply);
-    });
+    };
+    if !is_begun_here {
+        tokio::spawn(answer);
+        return;
+    }
+    // A panic costs its own call only, as in a task.
+    let mut answer = Box::pin(AssertUnwindSafe(answer).catch_unwind());
+    if poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await.is_pending() {
+        tokio::spawn(answer);
+    }
 }
 
 /// Answers a call that is not begun. Waits where even such answers would pile up: a client that

@@ -1,7 +1,7 @@
 //! Answers calls: the accept loop, and what a role implements.
 //!
-//! Each connection has a task that reads, one that writes, and one for each call under way. Calls
-//! of one connection are answered as they finish, in any order.
+//! Each connection has a task that reads, one that writes, and one for each call under way that is
+//! not over at once. Calls of one connection are answered as they finish, in any order.
 
 mod admission;
 mod connection;
@@ -26,9 +26,14 @@ use admission::Admission;
 
 /// What a role does with the calls that it gets.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one call. Runs in a task of its own and is never cancelled, also where the client
-    /// has gone.
+    /// Answers one call. Is never cancelled, also where the client has gone.
     fn handle(&self, call: Call) -> impl Future<Output = Result<Reply, Exception>> + Send;
+
+    /// Whether the first step of a call, up to where it waits for something, takes microseconds:
+    /// its connection then makes that step itself. All others run in a task of their own.
+    fn is_short(&self, _call: &Call) -> bool {
+        false
+    }
 
     /// The cluster's id, told to clients that open with `Regist`; `None` as long as it is unknown.
     fn cluster_id(&self) -> Option<String>;
@@ -42,7 +47,7 @@ pub struct Call {
     /// The method, as the service's protocol spells it.
     pub method: String,
     /// The request message, not decoded yet. It and `cells` share the memory of everything that
-    /// was read with them: detach what is kept.
+    /// was read with them: copy what is kept.
     pub message: Bytes,
     /// The cells beside the message.
     pub cells: Vec<Cell>,

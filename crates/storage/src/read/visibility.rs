@@ -77,12 +77,13 @@ pub struct Visibility {
     rules: ReadRules,
     family_deleted_to: Option<i64>,
     family_versions_deleted: BTreeSet<i64>,
+    /// The name of `column`.
+    qualifier: Vec<u8>,
     column: Option<ColumnState>,
 }
 
 #[derive(Debug)]
 struct ColumnState {
-    qualifier: Bytes,
     wanted: bool,
     deleted_to: Option<i64>,
     version_deleted: Option<i64>,
@@ -196,6 +197,7 @@ impl Visibility {
             rules,
             family_deleted_to: None,
             family_versions_deleted: BTreeSet::new(),
+            qualifier: Vec::new(),
             column: None,
         }
     }
@@ -210,9 +212,9 @@ impl Visibility {
     /// Decides on the next cell of the row.
     pub fn decide(&mut self, cell: &Cell) -> Decision {
         let key = cell.key();
-        let cell_type = cell.cell_type();
-        if self.column.as_ref().is_none_or(|column| column.qualifier != key.qualifier) {
-            self.begin_column(cell);
+        let cell_type = key.cell_type();
+        if self.column.is_none() || self.qualifier != key.qualifier {
+            self.begin_column(key.qualifier);
         }
         if matches!(cell_type, CellType::DeleteFamily | CellType::DeleteFamilyVersion) {
             return self.decide_family_delete(key.timestamp, cell_type);
@@ -233,12 +235,11 @@ impl Visibility {
         column.decide_version(&self.rules, key.timestamp, cell_type)
     }
 
-    fn begin_column(&mut self, cell: &Cell) {
-        let qualifier = cell.bytes().slice_ref(cell.key().qualifier);
-        let wanted = self.rules.columns.contains(&qualifier);
+    fn begin_column(&mut self, qualifier: &[u8]) {
+        self.qualifier.clear();
+        self.qualifier.extend_from_slice(qualifier);
         self.column = Some(ColumnState {
-            qualifier,
-            wanted,
+            wanted: self.rules.columns.contains(qualifier),
             deleted_to: None,
             version_deleted: None,
             last_put: None,

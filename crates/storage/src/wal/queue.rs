@@ -9,6 +9,7 @@ use basalt_model::SequenceId;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::task::yield_now;
 
 use super::edit::EncodedEdit;
 use super::error::{Error, Result};
@@ -155,6 +156,8 @@ impl Queue {
                 return work;
             }
             self.work.notified().await;
+            // Those who are about to add something as well go first: one batch for all of them.
+            yield_now().await;
         }
     }
 

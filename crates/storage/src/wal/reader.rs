@@ -91,7 +91,7 @@ impl WalReader {
     }
 
     /// The next edit; `None` at the end, see [`WalReader::tail`]. The cells share the memory of a
-    /// window of the file: detach those that are to be kept for long.
+    /// window of the file: copy those that are to be kept for long.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if bytes that had been durable are damaged. The reader is spent then.

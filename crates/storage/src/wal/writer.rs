@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{info, trace, warn};
 
 use super::error::{Error, Result};
@@ -80,6 +80,7 @@ struct InFlight {
     /// Where it ends in the file.
     end: u64,
     started: Duration,
+    sent_at: Instant,
     deadline: Instant,
     durable: BoxFuture<'static, basalt_fs::Result<()>>,
 }
@@ -93,6 +94,10 @@ enum Event {
     Idle,
 }
 
+/// While a batch is in flight the next one follows this much later at the earliest, with all that has
+/// come meanwhile: a small batch costs as many trips to the DataNodes as a large one. Most are durable
+/// sooner; behind one that is slow the next ones need not wait for it.
+const PACE: Duration = Duration::from_millis(1);
 /// How many files in a row may fail without anything becoming durable.
 const FAILURES_MAX: u32 = 8;
 /// Before a file is begun again that could not be.
@@ -204,12 +209,19 @@ impl Writer {
     /// batch is to be covered by a mark.
     async fn next_event(&mut self) -> Event {
         let has_room = self.in_flight.len() < self.config.batches_in_flight_max;
+        let not_before = self.in_flight.back().map(|newest| newest.sent_at + PACE);
+        let work = async {
+            if let Some(not_before) = not_before {
+                sleep_until(not_before).await;
+            }
+            self.shared.queue.next_work().await
+        };
         let is_unmarked = self.in_flight.is_empty() && !self.current.marked;
         let oldest = oldest_settled(&mut self.in_flight, &self.maker, &self.current.path);
         tokio::select! {
             biased;
             settled = oldest => Event::Settled(settled),
-            work = self.shared.queue.next_work(), if has_room => Event::Work(work),
+            work = work, if has_room => Event::Work(work),
             () = sleep(self.config.idle_before_mark), if is_unmarked => Event::Idle,
         }
     }
@@ -222,7 +234,8 @@ impl Writer {
         self.shared.ledger.lock().record(number, end, &batch.touched);
         reached(Point::LogAppend).await;
         let started = self.maker.clock.boot_time();
-        let deadline = Instant::now() + self.maker.write_timeout;
+        let sent_at = Instant::now();
+        let deadline = sent_at + self.maker.write_timeout;
         let path = self.current.path.clone();
         let write = self.current.append_batch(bytes.clone());
         let written = within(&self.maker, &path, write).await;
@@ -231,7 +244,15 @@ impl Writer {
             Ok(Durable::Later(durable)) => (durable, None),
             Err(error) => (futures::future::pending().boxed(), Some(error)),
         };
-        self.in_flight.push_back(InFlight { batch, bytes, end, started, deadline, durable });
+        self.in_flight.push_back(InFlight {
+            batch,
+            bytes,
+            end,
+            started,
+            sent_at,
+            deadline,
+            durable,
+        });
         if let Some(error) = failed {
             return self.replace_file(error).await;
         }

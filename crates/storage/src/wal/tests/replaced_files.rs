@@ -19,7 +19,7 @@ async fn append_apart(wal: &Wal, sequence_ids: impl IntoIterator<Item = u64>) ->
     let mut tickets = Vec::new();
     for sequence_id in sequence_ids {
         tickets.push(append(wal, &edit(1, sequence_id, 10)).await.unwrap());
-        settle().await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     tickets
 }
@@ -50,6 +50,24 @@ async fn several_batches_are_in_flight_and_acknowledged_in_order() {
     assert_eq!((wal.stats().batches, wal.stats().edits), (5, 6));
     wal.close().await.unwrap();
     assert_eq!(ids(&files, 1).await, [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_right_behind_a_batch_gathers_in_the_next() {
+    let (faulty, files) = replacing();
+    let wal = create(&files, WalConfig::default()).await.unwrap();
+    faulty.faults.hold_syncs();
+    let mut tickets = Vec::new();
+    for sequence_id in 1..=3 {
+        tickets.push(append(&wal, &edit(1, sequence_id, 10)).await.unwrap());
+        settle().await;
+    }
+    faulty.faults.let_syncs(100);
+    for ticket in &tickets {
+        ticket.synced().await.unwrap();
+    }
+    assert_eq!((wal.stats().batches, wal.stats().edits), (2, 3));
+    wal.close().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

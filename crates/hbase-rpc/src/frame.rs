@@ -143,10 +143,9 @@ impl FrameBuffer {
         Ok(Some(frame))
     }
 
-    /// Whether [`FrameBuffer::next_frame`] has something to say.
+    /// Whether a whole frame is there.
     pub fn has_frame(&self) -> bool {
-        self.announced()
-            .is_some_and(|end| self.buffer.len() >= end || end - LENGTH_BYTES > self.length_max)
+        self.announced().is_some_and(|end| self.buffer.len() >= end)
     }
 
     /// The first `N` bytes, taken out, if they are there.

@@ -205,8 +205,8 @@ impl Cell {
     }
 
     /// The serialized cell without tags: what HBase's `KeyValueCodec` sends.
-    pub fn untagged_bytes(&self) -> Bytes {
-        self.bytes.slice(..LENGTHS_BYTES + self.key_length() + self.value_length())
+    pub fn untagged_bytes(&self) -> &[u8] {
+        &self.bytes[..LENGTHS_BYTES + self.key_length() + self.value_length()]
     }
 
     /// The serialized key; compare it by [`compare_keys`].
@@ -216,8 +216,8 @@ impl Cell {
 
     /// The parts of the key.
     pub fn key(&self) -> CellKey<'_> {
-        let row_end = 2 + self.row().len();
         let key = self.key_bytes();
+        let row_end = 2 + usize::from(u16::from_be_bytes([key[0], key[1]]));
         let family_end = row_end + 1 + usize::from(key[row_end]);
         let qualifier_end = key.len() - 9;
         let mut timestamp = [0; 8];
@@ -275,8 +275,7 @@ impl Cell {
 
     /// The serialized tags, without their length; empty for none.
     pub fn tags(&self) -> &[u8] {
-        let untagged = LENGTHS_BYTES + self.key_length() + self.value_length();
-        self.bytes.get(untagged + 2..).unwrap_or_default()
+        self.bytes.get(self.untagged_bytes().len() + 2..).unwrap_or_default()
     }
 
     /// The sequence id; 0 before a region has given one.
@@ -461,7 +460,8 @@ mod tests {
         assert_eq!(read.value(), b"value");
         assert_eq!(read.tags(), [0, 2, 7, 9]);
         assert_eq!(read.sequence_id(), SequenceId(5));
-        let untagged = Cell::from_bytes(read.untagged_bytes(), SequenceId(5)).unwrap();
+        let untagged =
+            Cell::from_bytes(Bytes::copy_from_slice(read.untagged_bytes()), SequenceId(5)).unwrap();
         assert!(untagged.tags().is_empty());
         assert_eq!(untagged.value(), b"value");
     }

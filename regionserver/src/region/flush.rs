@@ -230,7 +230,7 @@ impl Region {
                 row = cell.row_bytes();
                 visibility.begin_row();
             }
-            match visibility.decide(&cell) {
+            match visibility.decide(&cell.key()) {
                 Decision::Include => writer.append(&cell).await?,
                 // The marks that follow in the column or row must be seen: no skipping ahead.
                 Decision::Skip | Decision::SkipColumn | Decision::SkipRow => {}

@@ -48,7 +48,7 @@ pub(crate) use error::{Error, Result};
 pub(crate) use open::{OpenRegion, open, sealed_logs_of};
 pub(crate) use read::RowRead;
 pub(crate) use room::MemstoresTotal;
-pub(crate) use scanner::{RegionScanner, ScanRange};
+pub(crate) use scanner::{RegionScanner, Room, ScanRange};
 pub(crate) use state::RegionState;
 pub(crate) use write::{Change, Condition, Mutation, Outcome, Update};
 

@@ -3,6 +3,7 @@
 use basalt_model::{Cell, SequenceId};
 use basalt_storage::nonces::NonceEntry;
 use basalt_storage::wal::Nonce;
+use bytes::BytesMut;
 
 use super::Region;
 
@@ -23,7 +24,11 @@ impl Region {
         result: &[Cell],
     ) {
         if let Some(nonce) = nonce {
-            let result = result.to_vec();
+            // Cells of a log share large buffers, which what is kept of them must not keep.
+            let bytes = result.iter().map(|cell| cell.bytes().len()).sum();
+            let mut memory = BytesMut::with_capacity(bytes);
+            let copy = |cell: &Cell| cell.copy_into(&mut memory, cell.timestamp());
+            let result = result.iter().map(copy).collect();
             self.nonces.lock().insert(NonceEntry { nonce, sequence_id, at_ms, result });
         }
     }

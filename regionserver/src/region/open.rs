@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use basalt_cluster::RegionRecord;
 use basalt_failpoint::{Point, reached};
-use basalt_model::{Cell, SequenceId, TableDescriptor, paths};
+use basalt_model::{SequenceId, TableDescriptor, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::WITNESS;
 use basalt_storage::manifest::{FileEntry, Manifest};
@@ -122,18 +122,13 @@ impl Region {
         if is_in_files && edit.nonce.is_none() {
             return;
         }
-        // The cells of a log share large buffers; what is kept of them must not keep those.
-        let mut memory =
-            BytesMut::with_capacity(edit.cells.iter().map(|cell| cell.bytes().len()).sum());
-        let copy = |cell: &Cell| cell.copy_into(&mut memory, cell.timestamp());
-        let cells: Vec<Cell> = edit.cells.iter().map(copy).collect();
-        self.remember(edit.nonce, edit.sequence_id, edit.write_time_ms, &cells);
+        self.remember(edit.nonce, edit.sequence_id, edit.write_time_ms, &edit.cells);
         if is_in_files {
             return;
         }
         let (region, epoch, sequence_id) = (edit.region, edit.epoch.0, edit.sequence_id.0);
         trace!(target: WITNESS, %region, epoch, sequence_id, flushed = flushed.0, "replayed");
-        for cell in cells {
+        for cell in &edit.cells {
             if let Some(memstore) = self.active(cell.family()) {
                 memstore.insert(cell);
             }

@@ -112,9 +112,7 @@ impl Region {
         let mut scanner = self.scanner_of(state, read_point, read, range, Some(row)).await?;
         let mut cells = Vec::new();
         if scanner.next_row().await?.is_some() {
-            while let Some(cell) = scanner.next_cell().await? {
-                cells.push(cell);
-            }
+            scanner.take_row(&mut cells).await?;
         }
         Ok(cells)
     }

@@ -1,7 +1,7 @@
 //! A walk over the rows of a region, forward or in reverse, cell by cell.
 //!
-//! The caller asks for the next row, then for its cells until there are none. What the walk sees was
-//! fixed when it began.
+//! The caller goes to the next row, then takes cells of it while there are any. What the walk sees
+//! was fixed when it began.
 
 use std::sync::Arc;
 
@@ -29,22 +29,31 @@ pub(crate) struct ScanRange {
 pub(crate) struct RegionScanner {
     families: Vec<FamilyScan>,
     read_point: SequenceId,
+    /// In each family of a row, how many cells are passed over, and how many are taken at most.
     family_offset: u32,
-    family_limit: Option<u32>,
+    family_limit: u32,
     bounds: Bounds,
     row: Option<Bytes>,
     /// Which family the next cell comes from.
     family: usize,
     begun: bool,
-    /// A cell that was read and given back.
-    given_back: Option<Cell>,
+}
+
+/// How much more may be taken; the last cell may go beyond the bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) cells: usize,
+    pub(crate) bytes: u64,
 }
 
 struct FamilyScan {
     cursor: MergeCursor,
     visibility: Visibility,
-    passed: u32,
-    taken: u32,
+    /// Of the present row: how many cells are still passed over, and how many taken at most.
+    to_pass: u32,
+    to_take: u32,
+    /// The cell that the cursor is at was found visible, and there was no room for it.
+    is_visible: bool,
 }
 
 /// The rows of a walk: at or after `low`, before `high` where there is one.
@@ -118,12 +127,11 @@ impl RegionScanner {
             families: Vec::new(),
             read_point,
             family_offset: read.family_offset,
-            family_limit: read.family_limit,
+            family_limit: read.family_limit.unwrap_or(u32::MAX),
             bounds: range.within(region),
             row: None,
             family: 0,
             begun: false,
-            given_back: None,
         }
     }
 
@@ -139,7 +147,8 @@ impl RegionScanner {
         let before_row = self.bounds.high.clone();
         let cursor = MergeCursor::new(memstores, scanners, self.read_point, before_row);
         let visibility = Visibility::new(rules);
-        self.families.push(FamilyScan { cursor, visibility, passed: 0, taken: 0 });
+        let (to_pass, to_take, is_visible) = (0, 0, false);
+        self.families.push(FamilyScan { cursor, visibility, to_pass, to_take, is_visible });
     }
 
     /// The highest edit that the walk sees.
@@ -156,36 +165,39 @@ impl RegionScanner {
         self.row = next.filter(|row| self.bounds.contain(row));
         self.family = 0;
         for family in &mut self.families {
-            family.begin_row();
+            family.begin_row(self.family_offset, self.family_limit);
         }
         Ok(self.row.clone())
     }
 
-    /// The next visible cell of the row; `None` when there are no more.
-    pub(crate) async fn next_cell(&mut self) -> Result<Option<Cell>> {
-        if let Some(cell) = self.given_back.take() {
-            return Ok(Some(cell));
+    /// Says that about so many more cells are likely to be taken.
+    pub(crate) fn expect(&mut self, cells: usize) {
+        for family in &mut self.families {
+            family.cursor.expect(cells);
         }
-        let Some(row) = &self.row else { return Ok(None) };
+    }
+
+    /// Appends the next visible cells of the row to `cells`, while there is room. Returns whether the
+    /// row has more.
+    pub(crate) async fn take_cells(
+        &mut self,
+        mut room: Room,
+        cells: &mut Vec<Cell>,
+    ) -> Result<bool> {
+        let Some(row) = &self.row else { return Ok(false) };
         while let Some(family) = self.families.get_mut(self.family) {
-            if let Some(cell) = family.next_visible(row).await? {
-                if family.passed < self.family_offset {
-                    family.passed += 1;
-                    continue;
-                }
-                if self.family_limit.is_none_or(|limit| family.taken < limit) {
-                    family.taken += 1;
-                    return Ok(Some(cell));
-                }
+            if family.take_cells(row, &mut room, cells).await? {
+                return Ok(true);
             }
             self.family += 1;
         }
-        Ok(None)
+        Ok(false)
     }
 
-    /// Gives a cell back: it is the next one again.
-    pub(crate) fn push_back(&mut self, cell: Option<Cell>) {
-        self.given_back = cell;
+    /// Appends all visible cells of the row that are left to `cells`.
+    pub(crate) async fn take_row(&mut self, cells: &mut Vec<Cell>) -> Result<()> {
+        self.take_cells(Room::UNBOUNDED, cells).await?;
+        Ok(())
     }
 
     async fn next_row_forward(&mut self) -> Result<Option<Bytes>> {
@@ -231,24 +243,66 @@ impl RegionScanner {
 // === impl FamilyScan ===
 
 impl FamilyScan {
-    fn begin_row(&mut self) {
+    fn begin_row(&mut self, to_pass: u32, to_take: u32) {
         self.visibility.begin_row();
-        self.passed = 0;
-        self.taken = 0;
+        (self.to_pass, self.to_take, self.is_visible) = (to_pass, to_take, false);
     }
 
-    async fn next_visible(&mut self, row: &[u8]) -> Result<Option<Cell>> {
-        while let Some(cell) = self.cursor.peek() {
-            if cell.row() != row {
+    /// Appends visible cells of `row` to `cells`. Returns whether one had no room.
+    async fn take_cells(
+        &mut self,
+        row: &[u8],
+        room: &mut Room,
+        cells: &mut Vec<Cell>,
+    ) -> Result<bool> {
+        while self.to_take > 0
+            && let Some(cell) = self.cursor.peek()
+        {
+            let key = cell.key();
+            if key.row != row {
                 break;
             }
-            match self.visibility.decide(cell) {
-                Decision::Include => return Ok(self.cursor.take().await?),
+            let decision = match std::mem::take(&mut self.is_visible) {
+                true => Decision::Include,
+                false => self.visibility.decide(&key),
+            };
+            match decision {
+                Decision::Include if self.to_pass > 0 => {
+                    self.to_pass -= 1;
+                    self.cursor.take().await?;
+                }
+                Decision::Include if !room.is_left() => {
+                    self.is_visible = true;
+                    return Ok(true);
+                }
+                Decision::Include => {
+                    room.give(cell);
+                    self.to_take -= 1;
+                    if !self.cursor.try_take_into(cells)? {
+                        cells.extend(self.cursor.take().await?);
+                    }
+                }
                 Decision::Skip => drop(self.cursor.take().await?),
                 Decision::SkipColumn => self.cursor.skip_column().await?,
                 Decision::SkipRow => self.cursor.skip_row().await?,
             }
         }
-        Ok(None)
+        Ok(false)
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    /// For whole rows.
+    const UNBOUNDED: Self = Self { cells: usize::MAX, bytes: u64::MAX };
+
+    fn is_left(&self) -> bool {
+        self.cells > 0 && self.bytes > 0
+    }
+
+    fn give(&mut self, cell: &Cell) {
+        self.cells -= 1;
+        self.bytes = self.bytes.saturating_sub(cell.bytes().len() as u64);
     }
 }

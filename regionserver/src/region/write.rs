@@ -295,7 +295,7 @@ impl Region {
         let state = self.state.load();
         for cell in cells {
             if let Some(family) = state.families.get(cell.family()) {
-                family.active.insert(cell.with_sequence_id(sequence_id));
+                family.active.insert(&cell.with_sequence_id(sequence_id));
             }
         }
         self.remember(nonce, sequence_id, timestamp_ms, &result);

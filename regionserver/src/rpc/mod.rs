@@ -88,7 +88,7 @@ impl Handler for Rpc {
     }
 
     fn is_short(&self, call: &Call) -> bool {
-        call.caller.service == Service::Client && call.method == "Get"
+        call.caller.service == Service::Client && matches!(&*call.method, "Get" | "Scan")
     }
 
     fn cluster_id(&self) -> Option<String> {

@@ -1,11 +1,12 @@
 //! One call of a scan: gathering rows until a limit of the call is reached.
 
 use basalt_model::Cell;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::Result;
 use crate::filter::Filter;
-use crate::region::RegionScanner;
+use crate::region::{RegionScanner, Room};
 
 /// The rows that a scan has left.
 pub(super) struct Paging {
@@ -59,12 +60,20 @@ pub(super) struct Limits {
     pub(super) until: Option<Instant>,
 }
 
+/// After so many bytes of cells others have their turn, in bytes.
+const PAUSE_BYTES: u64 = 128 << 10;
+
 // === impl Paging ===
 
 impl Paging {
     /// Gathers results until a limit is reached.
     pub(super) async fn gather(&mut self, limits: &Limits, gathered: &mut Gathered) -> Result<End> {
+        let mut pause_at = PAUSE_BYTES;
         loop {
+            if gathered.bytes >= pause_at {
+                pause_at = gathered.bytes + PAUSE_BYTES;
+                yield_now().await;
+            }
             // First: it spares the client a call that only closes the scanner.
             if self.rows_left == Some(0)
                 || self.filter.as_ref().is_some_and(|filter| filter.is_done())
@@ -77,6 +86,9 @@ impl Paging {
             if limits.until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(End::Time);
             }
+            if let Some(cells) = gathered.cells_left(limits) {
+                self.scanner.expect(cells);
+            }
             let row = if std::mem::take(&mut self.inside_row) {
                 None
             } else {
@@ -87,7 +99,8 @@ impl Paging {
             };
             match (&mut self.filter, row) {
                 (Some(filter), Some(row)) => {
-                    let cells = collect_row(&mut self.scanner).await?;
+                    let mut cells = Vec::new();
+                    self.scanner.take_row(&mut cells).await?;
                     if let Some(cells) = filter.filter_row(&row, cells) {
                         self.add_row(cells, gathered);
                     }
@@ -105,24 +118,22 @@ impl Paging {
     /// Gathers the rest of the present row. Returns whether it was cut by the limit of bytes.
     async fn gather_row(&mut self, limits: &Limits, gathered: &mut Gathered) -> Result<bool> {
         let before = gathered.cells.len();
-        let mut begun = before;
-        // One cell is read ahead, so that a result that ends the row is not marked as a part of it.
-        let mut next = self.scanner.next_cell().await?;
-        while let Some(cell) = next {
-            gathered.bytes += cell.bytes().len() as u64;
-            gathered.cells.push(cell);
-            next = self.scanner.next_cell().await?;
-            let count = gathered.cells.len() - begun;
-            if self.batch.is_some_and(|batch| count >= batch) && next.is_some() {
-                begun = gathered.end_result(begun, true);
+        loop {
+            let begun = gathered.cells.len();
+            let bytes = match self.partials {
+                true => limits.bytes.saturating_sub(gathered.bytes),
+                false => u64::MAX,
+            };
+            let room = Room { cells: self.batch.unwrap_or(usize::MAX), bytes };
+            let has_more = self.scanner.take_cells(room, &mut gathered.cells).await?;
+            gathered.end_result(begun, has_more);
+            if !has_more {
+                break;
             }
-            if self.partials && gathered.bytes >= limits.bytes && next.is_some() {
-                gathered.end_result(begun, true);
-                self.scanner.push_back(next);
+            if self.partials && gathered.bytes >= limits.bytes {
                 return Ok(true);
             }
         }
-        gathered.end_result(begun, false);
         if gathered.cells.len() > before {
             self.count_row(gathered);
         }
@@ -133,16 +144,13 @@ impl Paging {
         if cells.is_empty() {
             return;
         }
-        gathered.bytes += cells.iter().map(|cell| cell.bytes().len() as u64).sum::<u64>();
         let batch = self.batch.unwrap_or(cells.len());
-        let mut begun = gathered.cells.len();
-        for cell in cells {
-            if gathered.cells.len() - begun >= batch {
-                begun = gathered.end_result(begun, true);
-            }
-            gathered.cells.push(cell);
+        let mut cells = cells.into_iter();
+        while cells.len() > 0 {
+            let begun = gathered.cells.len();
+            gathered.cells.extend(cells.by_ref().take(batch));
+            gathered.end_result(begun, cells.len() > 0);
         }
-        gathered.end_result(begun, false);
         self.count_row(gathered);
     }
 
@@ -155,22 +163,23 @@ impl Paging {
 // === impl Gathered ===
 
 impl Gathered {
-    /// Makes a result of the cells from `begun` on, if there are any. Returns where the next begins.
-    fn end_result(&mut self, begun: usize, partial: bool) -> usize {
-        let cells = self.cells.len() - begun;
-        if cells > 0 {
-            self.results.push(GatheredResult { cells, partial });
-        }
-        self.cells.len()
+    /// How many more cells `limits` leave, if the rows to come are like those that are here.
+    fn cells_left(&self, limits: &Limits) -> Option<usize> {
+        let cells = self.cells.len() as u64;
+        let by_rows = (limits.rows - self.rows).saturating_mul(cells).checked_div(self.rows)?;
+        let by_bytes = (limits.bytes - self.bytes).saturating_mul(cells).checked_div(self.bytes)?;
+        // The first cell beyond tells that a row has ended.
+        usize::try_from(by_rows.min(by_bytes).saturating_add(1)).ok()
     }
-}
 
-async fn collect_row(scanner: &mut RegionScanner) -> Result<Vec<Cell>> {
-    let mut cells = Vec::new();
-    while let Some(cell) = scanner.next_cell().await? {
-        cells.push(cell);
+    /// Makes a result of the cells from `begun` on, if there are any.
+    fn end_result(&mut self, begun: usize, partial: bool) {
+        let cells = &self.cells[begun..];
+        if !cells.is_empty() {
+            self.bytes += cells.iter().map(|cell| cell.bytes().len() as u64).sum::<u64>();
+            self.results.push(GatheredResult { cells: cells.len(), partial });
+        }
     }
-    Ok(cells)
 }
 
 #[cfg(test)]

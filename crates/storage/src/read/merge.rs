@@ -4,14 +4,14 @@
 //! above its read point are passed over.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::vec;
 
 use basalt_model::{Cell, CellKey, SequenceId};
 use bytes::Bytes;
 
 use crate::memstore::{Memstore, MemstoreRead};
-use crate::store_file::{self, StoreFileScanner};
+use crate::store_file::{self, Step, StoreFileScanner};
 
 /// How many cells are first copied from a memstore at a time, enough for most rows; then more and
 /// more.
@@ -41,14 +41,18 @@ struct MemoryCursor {
     read_point: SequenceId,
     before_row: Option<Bytes>,
     /// The next cells, copied from the memstore.
-    cells: VecDeque<Cell>,
+    cells: vec::IntoIter<Cell>,
     at_end: bool,
     chunk: usize,
+    /// How many more cells of the memstore are likely to be asked for.
+    expected: usize,
 }
 
 struct FileCursor {
     scanner: StoreFileScanner,
     read_point: SequenceId,
+    /// Whether the file may have edits above the read point.
+    has_invisible: bool,
 }
 
 // === impl MergeCursor ===
@@ -68,14 +72,16 @@ impl MergeCursor {
                     memstore,
                     read_point,
                     before_row: before_row.clone(),
-                    cells: VecDeque::new(),
+                    cells: Vec::new().into_iter(),
                     at_end: true,
                     chunk: MEMORY_CHUNK_FIRST,
+                    expected: usize::MAX,
                 })
             });
-        let files = files
-            .into_iter()
-            .map(|scanner| Source::File(Box::new(FileCursor { scanner, read_point })));
+        let files = files.into_iter().map(|scanner| {
+            let has_invisible = scanner.file().max_cell_sequence_id() > read_point;
+            Source::File(Box::new(FileCursor { scanner, read_point, has_invisible }))
+        });
         let sources: Vec<Source> = memory.chain(files).collect();
         Self { order: Vec::with_capacity(sources.len()), sources }
     }
@@ -98,6 +104,41 @@ impl MergeCursor {
     /// The cell that the cursor is at; `None` past the last.
     pub fn peek(&self) -> Option<&Cell> {
         self.sources.get(*self.order.last()?)?.peek()
+    }
+
+    /// Says that about so many more cells are likely to be asked for: no more than those need be
+    /// read ahead.
+    pub fn expect(&mut self, cells: usize) {
+        for source in &mut self.sources {
+            if let Source::Memory(cursor) = source {
+                cursor.expected = cells;
+            }
+        }
+    }
+
+    /// Appends the cell that the cursor is at to `cells` and goes to the next. Returns whether that
+    /// could be done at once; otherwise nothing was done.
+    ///
+    /// # Errors
+    /// A store file is corrupt.
+    pub fn try_take_into(&mut self, cells: &mut Vec<Cell>) -> Result<bool, store_file::Error> {
+        let Some(index) = self.order.last().copied() else { return Ok(false) };
+        let Some(source) = self.sources.get_mut(index) else { return Ok(false) };
+        match source {
+            Source::Memory(cursor) => cells.extend(cursor.take()),
+            // Whether the next cell is visible is not known yet.
+            Source::File(cursor) if cursor.has_invisible => return Ok(false),
+            Source::File(cursor) => match cursor.scanner.try_next()? {
+                Step::Cell(cell) => cells.push(cell),
+                Step::NeedBlock | Step::End => return Ok(false),
+            },
+        }
+        let is_in_order = self.order.len() == 1 && source.peek().is_some();
+        if !is_in_order {
+            self.order.pop();
+            self.put_in_order(index);
+        }
+        Ok(true)
     }
 
     /// Takes the cell that the cursor is at and goes to the next; `None` past the last.
@@ -208,7 +249,7 @@ impl Source {
 
     fn peek(&self) -> Option<&Cell> {
         match self {
-            Self::Memory(cursor) => cursor.cells.front(),
+            Self::Memory(cursor) => cursor.cells.as_slice().first(),
             Self::File(cursor) => cursor.scanner.peek(),
         }
     }
@@ -235,40 +276,40 @@ impl Source {
 
 impl MemoryCursor {
     fn seek(&mut self, key: &CellKey<'_>, chunk: usize) {
-        self.cells.clear();
         self.chunk = chunk;
-        let read = MemstoreRead {
-            read_point: self.read_point,
-            before_row: self.before_row.as_deref(),
-            count: self.chunk,
-        };
-        self.at_end = self.memstore.read_from(key, read, &mut self.cells);
-        touch(&self.cells);
+        self.read(|memstore, read, cells| memstore.read_from(key, read, cells));
     }
 
     /// As [`MemoryCursor::seek`], from a cell before `key`.
     fn seek_forward(&mut self, key: &CellKey<'_>) {
         let is_before = |cell: &Cell| cell.key().compare(key) == Ordering::Less;
-        if self.cells.back().is_none_or(is_before) && !self.at_end {
+        if self.cells.as_slice().last().is_none_or(is_before) && !self.at_end {
             return self.seek(key, MEMORY_CHUNK_COLUMN);
         }
-        let before = self.cells.partition_point(is_before);
-        self.cells.drain(..before);
+        let before = self.cells.as_slice().partition_point(is_before);
+        self.cells.by_ref().take(before).for_each(drop);
     }
 
     fn take(&mut self) -> Option<Cell> {
-        let cell = self.cells.pop_front()?;
-        if self.cells.is_empty() && !self.at_end {
+        let cell = self.cells.next()?;
+        if self.cells.as_slice().is_empty() && !self.at_end {
             self.chunk = (self.chunk * 2).min(MEMORY_CHUNK_MAX);
-            let read = MemstoreRead {
-                read_point: self.read_point,
-                before_row: self.before_row.as_deref(),
-                count: self.chunk,
-            };
-            self.at_end = self.memstore.read_after(&cell, read, &mut self.cells);
-            touch(&self.cells);
+            self.read(|memstore, read, cells| memstore.read_after(&cell, read, cells));
         }
         Some(cell)
+    }
+
+    /// Reads the next chunk in place of what is left of the present one.
+    fn read(&mut self, read: impl FnOnce(&Memstore, MemstoreRead<'_>, &mut Vec<Cell>) -> bool) {
+        let count = self.chunk.min(self.expected.max(MEMORY_CHUNK_FIRST));
+        let limits = MemstoreRead {
+            read_point: self.read_point,
+            before_row: self.before_row.as_deref(),
+            count,
+        };
+        let mut cells = Vec::with_capacity(count);
+        self.at_end = read(&self.memstore, limits, &mut cells);
+        self.cells = cells.into_iter();
     }
 }
 
@@ -302,13 +343,6 @@ impl FileCursor {
     }
 }
 
-/// Has the processor fetch the beginnings of all `cells` at once. Each would be waited for in its turn
-/// otherwise, as what is done with one cell depends on its bytes: a tenth of a scan's time.
-fn touch(cells: &VecDeque<Cell>) {
-    let first = |cell: &Cell| cell.bytes().first().copied().unwrap_or_default();
-    std::hint::black_box(cells.iter().fold(0, |all, cell| all | first(cell)));
-}
-
 /// The smallest row greater than `row`.
 pub fn row_after(row: &[u8]) -> Vec<u8> {
     let mut after = Vec::with_capacity(row.len() + 1);
@@ -330,7 +364,7 @@ mod tests {
 
     fn memstore(cells: impl IntoIterator<Item = Cell>) -> Arc<Memstore> {
         let memstore = Memstore::new();
-        cells.into_iter().for_each(|cell| memstore.insert(cell));
+        cells.into_iter().for_each(|cell| memstore.insert(&cell));
         Arc::new(memstore)
     }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use basalt_model::{Cell, CellType, FamilyDescriptor, KeepDeletedCells};
+use basalt_model::{CellKey, CellType, FamilyDescriptor, KeepDeletedCells};
 use bytes::Bytes;
 
 /// Timestamps from `from` (included) to `to` (excluded), in milliseconds.
@@ -209,9 +209,8 @@ impl Visibility {
         self.column = None;
     }
 
-    /// Decides on the next cell of the row.
-    pub fn decide(&mut self, cell: &Cell) -> Decision {
-        let key = cell.key();
+    /// Decides on the row's next cell, by its key.
+    pub fn decide(&mut self, key: &CellKey<'_>) -> Decision {
         let cell_type = key.cell_type();
         if self.column.is_none() || self.qualifier != key.qualifier {
             self.begin_column(key.qualifier);
@@ -355,7 +354,7 @@ fn expired_below(family: &FamilyDescriptor, now_ms: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use basalt_model::CellBuilder;
+    use basalt_model::{Cell, CellBuilder};
 
     fn cell(qualifier: &str, timestamp: i64, cell_type: CellType) -> Cell {
         CellBuilder {
@@ -384,7 +383,7 @@ mod tests {
         cells.sort();
         let mut visibility = Visibility::new(rules);
         visibility.begin_row();
-        let taken = cells.iter().filter(|cell| visibility.decide(cell) == Decision::Include);
+        let taken = cells.iter().filter(|cell| visibility.decide(&cell.key()) == Decision::Include);
         taken
             .map(|c| (String::from_utf8_lossy(c.qualifier()).into_owned(), c.timestamp()))
             .collect()

@@ -81,7 +81,6 @@ struct InFlight {
     end: u64,
     started: Duration,
     sent_at: Instant,
-    deadline: Instant,
     durable: BoxFuture<'static, basalt_fs::Result<()>>,
 }
 
@@ -235,7 +234,6 @@ impl Writer {
         reached(Point::LogAppend).await;
         let started = self.maker.clock.boot_time();
         let sent_at = Instant::now();
-        let deadline = sent_at + self.maker.write_timeout;
         let path = self.current.path.clone();
         let write = self.current.append_batch(bytes.clone());
         let written = within(&self.maker, &path, write).await;
@@ -244,15 +242,7 @@ impl Writer {
             Ok(Durable::Later(durable)) => (durable, None),
             Err(error) => (futures::future::pending().boxed(), Some(error)),
         };
-        self.in_flight.push_back(InFlight {
-            batch,
-            bytes,
-            end,
-            started,
-            sent_at,
-            deadline,
-            durable,
-        });
+        self.in_flight.push_back(InFlight { batch, bytes, end, started, sent_at, durable });
         if let Some(error) = failed {
             return self.replace_file(error).await;
         }
@@ -407,7 +397,7 @@ impl Writer {
                 Durable::Now => futures::future::ready(Ok(())).boxed(),
                 Durable::Later(durable) => durable,
             };
-            unsettled.deadline = Instant::now() + self.maker.write_timeout;
+            unsettled.sent_at = Instant::now();
         }
         Ok(())
     }
@@ -437,7 +427,7 @@ async fn oldest_settled(
     let Some(oldest) = in_flight.front_mut() else {
         return std::future::pending().await;
     };
-    match timeout_at(oldest.deadline, &mut oldest.durable).await {
+    match timeout_at(oldest.sent_at + maker.write_timeout, &mut oldest.durable).await {
         Ok(durable) => Ok(durable?),
         Err(_) => Err(timed_out(path, maker.write_timeout)),
     }

@@ -35,11 +35,9 @@ async fn rows(region: &Region, range: ScanRange) -> Vec<String> {
     let mut scanner = region.scan(&RowRead::all(), range).await.unwrap();
     let mut rows = Vec::new();
     while let Some(row) = scanner.next_row().await.unwrap() {
-        let mut cells = 0;
-        while scanner.next_cell().await.unwrap().is_some() {
-            cells += 1;
-        }
-        if cells > 0 {
+        let mut cells = Vec::new();
+        scanner.take_row(&mut cells).await.unwrap();
+        if !cells.is_empty() {
             rows.push(String::from_utf8(row.to_vec()).unwrap());
         }
     }
@@ -87,7 +85,9 @@ async fn a_scan_sees_the_moment_at_which_it_began() {
     region.flush().await.unwrap();
     put(&region, "b", "f:q", "new").await.unwrap();
     assert_eq!(scanner.next_row().await.unwrap().unwrap(), "a");
-    assert_eq!(shown(&scanner.next_cell().await.unwrap().unwrap()), "f:q=old");
+    let mut cells = Vec::new();
+    scanner.take_row(&mut cells).await.unwrap();
+    assert_eq!(cells.iter().map(shown).collect::<Vec<_>>(), ["f:q=old"]);
     assert_eq!(scanner.next_row().await.unwrap(), None);
 }
 

@@ -1,32 +1,50 @@
 //! The cells of one family that are not yet in a store file, in order.
 //!
 //! A region puts its edits in one after the other, so a tree behind a lock serves writers as well as
-//! anything could; readers copy some cells at a time out of it, and hold nothing between. A memstore
+//! anything could; readers take some cells at a time out of it, and hold nothing between. A memstore
 //! only grows: to flush it, its store swaps in an empty one and drops the old one when its store file
 //! is on record.
+//!
+//! The bytes of the cells are copied into chunks that hold nothing else. Many cells share a chunk, and
+//! with it the count of those who use it, which a reader has to change for each cell that it takes.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::ops::Bound;
+mod ordered_set;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use basalt_model::{Cell, CellKey, SequenceId};
 use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
 
-/// What a cell costs besides its own bytes: its entry in the tree, whose nodes are two thirds full,
-/// and its share of the allocation that its bytes are in.
-const CELL_OVERHEAD_BYTES: u64 = 128;
+use ordered_set::OrderedSet;
+
+/// What a cell costs besides its own bytes: its entry in the tree, whose nodes are two thirds full.
+const CELL_OVERHEAD_BYTES: u64 = 96;
+/// Chunks grow with the memstore between these, in bytes: most memstores stay small.
+const CHUNK_BYTES_MIN: usize = 1 << 10;
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// A cell that is longer than this has memory of its own, in bytes.
+const CHUNK_CELL_BYTES_MAX: usize = 8 << 10;
+/// How much memory the processor fetches at a time; most keys lie in two such lines.
+const CACHE_LINE_BYTES: usize = 64;
 
 /// An ordered set of cells.
 #[derive(Debug, Default)]
 pub struct Memstore {
-    entries: RwLock<BTreeSet<Entry>>,
+    cells: RwLock<Cells>,
     bytes: AtomicU64,
     count: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Cells {
+    entries: OrderedSet<Entry>,
+    /// The rest of the newest chunk.
+    chunk: BytesMut,
+}
+
 /// A cell, in the order of cells.
-#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Entry {
     /// Tells most rows apart without a look at their bytes, which lie elsewhere in memory.
     prefix: RowPrefix,
@@ -63,13 +81,13 @@ impl Memstore {
         Self::default()
     }
 
-    /// Adds a cell that carries its sequence id. A cell that is there already (replayed twice)
-    /// changes nothing.
-    pub fn insert(&self, cell: Cell) {
+    /// Adds a copy of a cell that carries its sequence id. A cell that is there already (replayed
+    /// twice) changes nothing.
+    pub fn insert(&self, cell: &Cell) {
         let bytes = cell.bytes().len() as u64 + CELL_OVERHEAD_BYTES;
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.entries.write().insert(Entry::new(cell));
+        self.cells.write().insert(cell, before);
     }
 
     /// How much memory it takes, in bytes.
@@ -92,68 +110,72 @@ impl Memstore {
         &self,
         key: &CellKey<'_>,
         read: MemstoreRead<'_>,
-        cells: &mut VecDeque<Cell>,
+        cells: &mut Vec<Cell>,
     ) -> bool {
         match search_entry(key) {
-            Some(search) => self.read(Bound::Included(&search), read, cells),
+            Some(search) => self.read(&search, true, read, cells),
             None => true,
         }
     }
 
     /// As [`Memstore::read_from`], but begins after `last`.
-    pub fn read_after(
-        &self,
-        last: &Cell,
-        read: MemstoreRead<'_>,
-        cells: &mut VecDeque<Cell>,
-    ) -> bool {
-        self.read(Bound::Excluded(&Entry::new(last.clone())), read, cells)
+    pub fn read_after(&self, last: &Cell, read: MemstoreRead<'_>, cells: &mut Vec<Cell>) -> bool {
+        self.read(&Entry::new(last.clone()), false, read, cells)
     }
 
     /// The last row before `row` that has a cell visible at `read_point`.
     pub fn row_before(&self, row: &[u8], read_point: SequenceId) -> Option<Bytes> {
         let search = search_entry(&CellKey::before_row(row))?;
-        self.last_visible((Bound::Unbounded, Bound::Excluded(&search)), read_point)
+        self.last_visible(Some(&search), read_point)
     }
 
     /// The last row of all that has a cell visible at `read_point`.
     pub fn last_row(&self, read_point: SequenceId) -> Option<Bytes> {
-        self.last_visible((Bound::Unbounded, Bound::Unbounded), read_point)
+        self.last_visible(None, read_point)
     }
 
-    fn last_visible(
-        &self,
-        range: (Bound<&Entry>, Bound<&Entry>),
-        read_point: SequenceId,
-    ) -> Option<Bytes> {
-        let entries = self.entries.read();
-        let mut reversed = entries.range::<Entry, _>(range).rev();
-        let last = reversed.find(|entry| entry.cell.sequence_id() <= read_point)?;
+    fn last_visible(&self, before: Option<&Entry>, read_point: SequenceId) -> Option<Bytes> {
+        let locked = self.cells.read();
+        let mut descending = locked.entries.descending(before);
+        let last = descending.find(|entry| entry.cell.sequence_id() <= read_point)?;
         Some(last.cell.row_bytes())
     }
 
     fn read(
         &self,
-        from: Bound<&Entry>,
+        from: &Entry,
+        included: bool,
         read: MemstoreRead<'_>,
-        cells: &mut VecDeque<Cell>,
+        cells: &mut Vec<Cell>,
     ) -> bool {
         let bound = read.before_row.map(RowBound::new);
-        let mut left = read.count;
-        for entry in self.entries.read().range::<Entry, _>((from, Bound::Unbounded)) {
-            if bound.as_ref().is_some_and(|bound| !bound.contains(entry)) {
-                return true;
+        let is_inside = |entry: &&Entry| bound.as_ref().is_none_or(|bound| bound.contains(entry));
+        let locked = self.cells.read();
+        let entries = locked.entries.ascending(from, included).take_while(is_inside);
+        touch(entries.clone().take(read.count));
+        let mut visible = entries.filter(|entry| entry.cell.sequence_id() <= read.read_point);
+        cells.extend(visible.by_ref().take(read.count).map(|entry| entry.cell.clone()));
+        visible.next().is_none()
+    }
+}
+
+// === impl Cells ===
+
+impl Cells {
+    /// Adds a copy of a cell to a memstore of `memstore_bytes`.
+    fn insert(&mut self, cell: &Cell, memstore_bytes: u64) {
+        let length = cell.bytes().len();
+        let copy = if length > CHUNK_CELL_BYTES_MAX {
+            cell.copy_into(&mut BytesMut::with_capacity(length), cell.timestamp())
+        } else {
+            if self.chunk.capacity() < length {
+                let grown = usize::try_from(memstore_bytes).unwrap_or(usize::MAX);
+                let bytes = grown.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX).max(length);
+                self.chunk = BytesMut::with_capacity(bytes);
             }
-            if entry.cell.sequence_id() > read.read_point {
-                continue;
-            }
-            if left == 0 {
-                return false;
-            }
-            cells.push_back(entry.cell.clone());
-            left -= 1;
-        }
-        true
+            cell.copy_into(&mut self.chunk, cell.timestamp())
+        };
+        self.entries.insert(Entry::new(copy));
     }
 }
 
@@ -189,6 +211,18 @@ impl<'a> RowBound<'a> {
     }
 }
 
+/// Has the processor fetch `entries` and the keys of their cells, as many at once as it can. Each would
+/// be waited for in its turn otherwise: what is done with one cell depends on its bytes, and counting
+/// those who use its chunk waits for all that was asked for before.
+fn touch<'a>(entries: impl Iterator<Item = &'a Entry>) {
+    let lines = |entry: &Entry| {
+        let bytes = entry.cell.bytes();
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+        byte(0) | byte(CACHE_LINE_BYTES)
+    };
+    std::hint::black_box(entries.fold(0, |all, entry| all | lines(entry)));
+}
+
 /// The entry that sorts before all others with `key`, whatever their sequence ids.
 fn search_entry(key: &CellKey<'_>) -> Option<Entry> {
     let key = key.to_bytes();
@@ -216,21 +250,21 @@ mod tests {
     fn reads_see_what_is_at_or_below_their_read_point_in_order() {
         let memstore = Memstore::new();
         for cell in [put("b", 1, 2), put("a", 1, 1), put("a", 2, 5), put("c", 1, 3)] {
-            memstore.insert(cell);
+            memstore.insert(&cell);
         }
         let read = |from: &str, read_point, before_row, count| {
             let (read_point, key) = (SequenceId(read_point), CellKey::before_row(from.as_bytes()));
-            let mut cells = VecDeque::new();
+            let mut cells = Vec::new();
             let read = MemstoreRead { read_point, before_row, count };
             let at_end = memstore.read_from(&key, read, &mut cells);
-            (Vec::from(cells), at_end)
+            (cells, at_end)
         };
         let all = vec![put("a", 1, 1), put("b", 1, 2), put("c", 1, 3)];
         assert_eq!(read("a", 3, None, 10), (all.clone(), true));
         assert_eq!(read("a", 3, Some(b"c"), 10), (all[..2].to_vec(), true));
         assert_eq!(read("a", 3, Some(b"c"), 2), (all[..2].to_vec(), true));
         assert_eq!(read("a", 3, None, 2), (all[..2].to_vec(), false));
-        let mut rest = VecDeque::new();
+        let mut rest = Vec::new();
         let read = MemstoreRead { read_point: SequenceId(9), before_row: None, count: 1 };
         assert!(!memstore.read_after(&all[0], read, &mut rest));
         assert_eq!(rest, [put("b", 1, 2)]);
@@ -240,7 +274,7 @@ mod tests {
     fn the_row_before_is_found_past_invisible_cells() {
         let memstore = Memstore::new();
         for cell in [put("a", 1, 1), put("b", 1, 9), put("c", 1, 2)] {
-            memstore.insert(cell);
+            memstore.insert(&cell);
         }
         assert_eq!(memstore.row_before(b"c", SequenceId(5)).unwrap(), "a");
         assert_eq!(memstore.row_before(b"a", SequenceId(5)), None);
@@ -250,12 +284,30 @@ mod tests {
     #[test]
     fn a_cell_replayed_twice_is_there_once() {
         let memstore = Memstore::new();
-        memstore.insert(put("a", 1, 1));
-        memstore.insert(put("a", 1, 1));
-        let mut cells = VecDeque::new();
+        memstore.insert(&put("a", 1, 1));
+        memstore.insert(&put("a", 1, 1));
+        let mut cells = Vec::new();
         let read = MemstoreRead { read_point: SequenceId(9), before_row: None, count: 10 };
         memstore.read_from(&CellKey::before_row(b"a"), read, &mut cells);
         assert_eq!(cells.len(), 1);
+    }
+
+    #[test]
+    fn cells_of_all_lengths_keep_their_bytes() {
+        let memstore = Memstore::new();
+        let lengths = [0, 1, 700, CHUNK_CELL_BYTES_MAX, CHUNK_BYTES_MAX, 3 * CHUNK_BYTES_MAX];
+        let value = |number: usize| vec![number as u8; lengths[number % lengths.len()]];
+        let cell = |number: usize| {
+            let row = format!("{number:03}");
+            Cell::put(row.as_bytes(), b"f", b"q", 1, &value(number)).unwrap()
+        };
+        let expected: Vec<Cell> =
+            (0..60).map(|number| cell(number).with_sequence_id(SequenceId(1))).collect();
+        expected.iter().for_each(|cell| memstore.insert(cell));
+        let mut cells = Vec::new();
+        let read = MemstoreRead { read_point: SequenceId(1), before_row: None, count: 100 };
+        assert!(memstore.read_from(&CellKey::before_row(b""), read, &mut cells));
+        assert_eq!(cells, expected);
     }
 
     proptest! {
@@ -269,11 +321,11 @@ mod tests {
                 .iter()
                 .map(|row| Cell::put(row, b"f", b"q", 1, b"").unwrap().with_sequence_id(SequenceId(1)))
                 .collect();
-            expected.iter().for_each(|cell| memstore.insert(cell.clone()));
+            expected.iter().for_each(|cell| memstore.insert(cell));
             expected.sort();
             expected.dedup();
             expected.retain(|cell| cell.row() < &before[..]);
-            let mut cells = VecDeque::new();
+            let mut cells = Vec::new();
             let read =
                 MemstoreRead { read_point: SequenceId(1), before_row: Some(&before), count: 100 };
             prop_assert!(memstore.read_from(&CellKey::before_row(b""), read, &mut cells));

@@ -15,6 +15,7 @@ write_settings() {
   for setting in \
     dfs.namenode.avoid.read.stale.datanode=true \
     dfs.namenode.avoid.write.stale.datanode=true \
+    dfs.namenode.redundancy.considerLoad=false \
     dfs.namenode.stale.datanode.interval=1200 \
     dfs.namenode.stale.datanode.minimum.interval=1 \
     dfs.namenode.heartbeat.recheck-interval=5000 \

@@ -101,6 +101,14 @@ impl Timers {
             ),
             hdfs("dfs.namenode.avoid.read.stale.datanode", "true".to_owned(), NameNode, stale),
             hdfs("dfs.namenode.avoid.write.stale.datanode", "true".to_owned(), NameNode, stale),
+            // Among few DataNodes two connections are easily more than twice the average.
+            hdfs(
+                "dfs.namenode.redundancy.considerLoad",
+                "false".to_owned(),
+                NameNode,
+                "a DataNode with twice the connections of the others gets no new block, and a block \
+                 of the log fewer replicas if there are no others",
+            ),
             hdfs("dfs.client.socket-timeout", ms(self.hdfs_socket_timeout), DataNode, copies),
             hdfs(
                 "dfs.datanode.socket.write.timeout",

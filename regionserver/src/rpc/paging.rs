@@ -86,7 +86,10 @@ impl Paging {
             if limits.until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(End::Time);
             }
-            if let Some(cells) = gathered.cells_left(limits) {
+            // With a filter more cells are read than gathered.
+            if self.filter.is_none()
+                && let Some(cells) = gathered.cells_left(limits)
+            {
                 self.scanner.expect(cells);
             }
             let row = if std::mem::take(&mut self.inside_row) {

@@ -76,7 +76,11 @@ where
     if file.supervised {
         end_with_supervisor()?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = file.worker_threads {
+        runtime.worker_threads(threads.get());
+    }
+    let runtime = runtime
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_keep_alive(BLOCKING_THREADS_KEPT)
         .enable_all()

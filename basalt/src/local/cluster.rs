@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use anyhow::{Context, bail};
 use basalt_api::{Timers, ValidatedCluster};
@@ -64,8 +64,9 @@ impl LocalCluster {
             folder.ports()?.completed(&names)
         };
         let hdfs_conf = options.hdfs_conf.as_deref();
-        let plan =
-            plan(manifest, &folder.identity, &folder.path, hdfs_conf, &ports, &options.hosts)?;
+        let (data, hosts) = (&folder.path, &options.hosts);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let plan = plan(manifest, &folder.identity, data, hdfs_conf, &ports, hosts, cores)?;
         check_ports(&seams.network, &plan, &options.hosts).await?;
         folder.keep_ports(&ports)?;
         prepare(&plan, &folder.path)?;

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -95,7 +96,7 @@ pub fn process_names(cluster: &ValidatedCluster) -> Vec<(String, RoleName)> {
 }
 
 /// Plans `cluster` in the folder `data`, which `identity` belongs to. The settings of an HDFS are in
-/// the folder `hdfs_conf`.
+/// the folder `hdfs_conf`. `cores` are those of the machine that all share.
 ///
 /// # Errors
 /// The claim has a name that the folder needs for itself, `ports` lacks one, or the data is on an
@@ -107,10 +108,12 @@ pub fn plan(
     hdfs_conf: Option<&Path>,
     ports: &Ports,
     hosts: &Hosts,
+    cores: usize,
 ) -> anyhow::Result<Plan> {
     let names = process_names(cluster);
     let storage = storage_settings(cluster, data, hdfs_conf, &names)?;
-    let planner = Planner { cluster, identity, data, ports, hosts, storage };
+    let worker_threads = worker_threads(cores, cluster.region_servers);
+    let planner = Planner { cluster, identity, data, ports, hosts, storage, worker_threads };
     let processes = names.iter().enumerate();
     let processes = processes.map(|(index, (name, role))| planner.process(index, name, *role));
     let mut folders = vec![data.join(CONFIG_FOLDER), data.join(LOGS_FOLDER)];
@@ -124,6 +127,13 @@ pub fn plan(
         folders,
         processes: processes.collect::<anyhow::Result<_>>()?,
     })
+}
+
+/// On how many threads each process runs: region servers share the cores. With more threads than
+/// cores they mostly wake each other; on 2 cores that took a quarter of the processor time.
+fn worker_threads(cores: usize, region_servers: u32) -> NonZeroUsize {
+    let share = cores / (region_servers as usize).max(1);
+    NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN)
 }
 
 fn storage_settings(
@@ -166,6 +176,7 @@ struct Planner<'a> {
     ports: &'a Ports,
     hosts: &'a Hosts,
     storage: StorageSettings,
+    worker_threads: NonZeroUsize,
 }
 
 // === impl Hosts ===
@@ -253,6 +264,7 @@ impl Planner<'_> {
             process: name.to_owned(),
             log_level: self.cluster.log_level.clone(),
             supervised: true,
+            worker_threads: Some(self.worker_threads),
             failover: self.cluster.spec.failover.clone(),
             settings,
         }
@@ -336,7 +348,7 @@ mod tests {
         let cluster = basalt_api::validate(&cluster, &tables).unwrap();
         let ports = Ports::default().completed(&process_names(&cluster));
         let identity = Identity::new(&cluster, "uid-1".to_owned());
-        plan(&cluster, &identity, Path::new("/data"), None, &ports, &Hosts::default())
+        plan(&cluster, &identity, Path::new("/data"), None, &ports, &Hosts::default(), 2)
     }
 
     fn demo() -> Plan {
@@ -407,6 +419,13 @@ mod tests {
                 RolePlan::RegionServer(file) => assert_eq!(role_config::read(&path).unwrap(), file),
             }
         }
+    }
+
+    #[test]
+    fn the_cores_are_shared_by_the_region_servers() {
+        let shares = [(1, 3), (2, 3), (3, 3), (16, 3), (4, 1), (4, 0)];
+        let shares = shares.map(|(cores, servers)| worker_threads(cores, servers).get());
+        assert_eq!(shares, [1, 1, 1, 5, 4, 4]);
     }
 
     #[test]

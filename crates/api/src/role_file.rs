@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
@@ -34,6 +35,9 @@ pub struct RoleFile<S> {
     /// Whether the end of standard input means that whoever started it is gone, and it must end.
     #[serde(default)]
     pub supervised: bool,
+    /// On how many threads its tasks run; one for each core if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_threads: Option<NonZeroUsize>,
     /// The promise that all timers are derived from.
     pub failover: Failover,
     /// What only this role needs.

@@ -20,7 +20,8 @@ const VALUE_BYTES: usize = 1000;
 /// What is written before it counts.
 const WARM_UP: Duration = Duration::from_secs(3);
 
-#[tokio::main]
+// As many threads as a region server of `basalt local` has on a machine of two cores.
+#[tokio::main(worker_threads = 1)]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, writers, seconds] = arguments.as_slice() else {

@@ -131,6 +131,8 @@ fn file<S: Serialize>(plan: &Plan<'_>, role: RoleName, process: &str, settings: 
         process: process.to_owned(),
         log_level: plan.cluster.log_level.clone(),
         supervised: false,
+        // As many as the pod's limit has cores.
+        worker_threads: None,
         failover: plan.cluster.spec.failover.clone(),
         settings,
     };

@@ -31,7 +31,7 @@ for round in $(seq "${ROUNDS:-3}"); do
     echo "basalt: $("$WAL_BENCH" "$LAB/conf/hdfs" "$writers" "${SECONDS_EACH:-15}")"
     if [ -n "${WAL_JARS:-}" ]; then
       # What takes a little more than 30 s on two cores.
-      case $writers in 1) edits=150000 ;; 16) edits=45000 ;; *) edits=22000 ;; esac
+      case $writers in 1) edits=220000 ;; 16) edits=75000 ;; *) edits=34000 ;; esac
       echo "apache:"; apache "$writers" "$edits"
     fi
   done

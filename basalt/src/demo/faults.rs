@@ -97,9 +97,7 @@ impl<'a> Injector<'a> {
             _ => at + SIGNAL_TAKES,
         };
         let recovered_at = self.wait_served(&affected, since).await?;
-        let record =
-            self.observer.recovery(port).await.filter(|record| record.learnt_ms >= wall_ms);
-        let phases = record.map(|record| {
+        let phases = self.observer.recovery(port, wall_ms).await.map(|record| {
             let learnt_after = Duration::from_millis(record.learnt_ms - wall_ms);
             observer::phases(&record, learnt_after)
         });

@@ -10,6 +10,7 @@ use basalt_runtime::Seams;
 use basalt_zk::{Client, Options};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
 
 use crate::local::{LocalCluster, PortName};
 use crate::role_config::RoleName;
@@ -20,6 +21,10 @@ const NODES_PARENT: &str = "/basalt";
 const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a member may take to say whether it leads.
 const WORD_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the end of a recovery may take to be written down.
+const RECORD_PATIENCE: Duration = Duration::from_secs(2);
+/// Before it is looked for again.
+const RECORD_PAUSE: Duration = Duration::from_millis(20);
 
 /// Reads the records of the cluster.
 pub(crate) struct Observer {
@@ -44,8 +49,23 @@ impl Observer {
         Some(pb::MasterRecord::decode(data).ok()?.server_name)
     }
 
+    /// The recovery of the server at `port` that the master learnt of at `since_ms` or later. Its end
+    /// is written down soon after the last region is served, so that is waited for.
+    pub(crate) async fn recovery(&self, port: u16, since_ms: u64) -> Option<pb::RecoveryRecord> {
+        let looking = async {
+            loop {
+                let newest = self.newest_recovery(port).await;
+                if let Some(record) = newest.filter(|record| record.learnt_ms >= since_ms) {
+                    return record;
+                }
+                sleep(RECORD_PAUSE).await;
+            }
+        };
+        timeout(RECORD_PATIENCE, looking).await.ok()
+    }
+
     /// The newest recovery of a server at `port` that has ended.
-    pub(crate) async fn recovery(&self, port: u16) -> Option<pb::RecoveryRecord> {
+    async fn newest_recovery(&self, port: u16) -> Option<pb::RecoveryRecord> {
         let (mut names, _) = self.client.get_children(&self.nodes.recoveries()).await.ok()?;
         names.sort();
         for name in names.iter().rev() {
@@ -64,7 +84,7 @@ impl Observer {
     pub(crate) async fn coordinator_leader(&self, local: &LocalCluster) -> anyhow::Result<String> {
         for process in &local.plan().processes {
             let Some(address) = process.address(PortName::Client) else { continue };
-            let says = tokio::time::timeout(WORD_TIMEOUT, self.ask(&address.to_string())).await;
+            let says = timeout(WORD_TIMEOUT, self.ask(&address.to_string())).await;
             if matches!(says, Ok(Ok(text)) if text.contains("Mode: leader")) {
                 return Ok(process.name.clone());
             }

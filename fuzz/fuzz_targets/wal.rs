@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use basalt_fs::{MemoryFileSystem, SharedFileSystem};
+use basalt_fs::{Durability, MemoryFileSystem, SharedFileSystem};
 use basalt_fuzz::{block_on, checksums, choice, disk_with, ok, seed};
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, ServerName, paths};
 use basalt_runtime::{Clock, SystemClock};
@@ -85,7 +85,7 @@ async fn write() -> Vec<u8> {
         let region = EncodedRegionName::from_digest([number % 2; 16]);
         let edit = ok(EncodedEdit::new(region, RegionEpoch(1), 5, nonce, &[cell]));
         let permit = ok(wal.reserve(edit.record_bytes()).await);
-        let ticket = permit.append(&edit, sequence_id);
+        let ticket = permit.append(&edit, sequence_id, Durability::default());
         if number % 2 == 1 {
             ok(ticket.synced().await);
         }

@@ -60,6 +60,9 @@ pub struct BasaltTableSpec {
     #[x_kube(validation = Rule::new("self == 1")
         .message("spec.regionReplicas above 1 does not work yet; it must be 1"))]
     pub region_replicas: u16,
+    /// What an acknowledged write outlasts. It makes a difference on HDFS only.
+    #[serde(default)]
+    pub durability: Durability,
     /// What happens to the data when this resource is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
@@ -154,6 +157,16 @@ pub enum KeepDeletedCells {
     Always,
     /// They stay until they are too old.
     UntilTimeToLive,
+}
+
+/// What an acknowledged write outlasts, by the names of HBase's `DURABILITY`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Durability {
+    /// The death of any machine: it is in the memory of several (`hflush`).
+    #[default]
+    SyncWal,
+    /// A loss of power everywhere, too: it is on the disk of each of them (`hsync`).
+    FsyncWal,
 }
 
 /// How a table is cut into regions when it is made.

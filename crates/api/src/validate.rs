@@ -14,7 +14,9 @@ use crate::cluster::{BasaltCluster, BasaltClusterSpec, HdfsStorage};
 use crate::load::name_of;
 use crate::role_file::RoleName;
 use crate::split::{REGIONS_MAX, split_keys};
-use crate::table::{BasaltTable, BasaltTableSpec, Bloom, Compression, Family, KeepDeletedCells};
+use crate::table::{
+    BasaltTable, BasaltTableSpec, Bloom, Compression, Durability, Family, KeepDeletedCells,
+};
 use crate::{RegionServerConfig, Timers, Timespan, table};
 
 /// Something in a manifest that cannot be run.
@@ -197,12 +199,22 @@ pub fn validate_table(
                 name,
                 families,
                 region_replication: spec.region_replicas,
-                settings: BTreeMap::new(),
+                settings: durability_setting(spec.durability),
             },
             split_keys,
             spec: spec.clone(),
         }),
         _ => Err(problems.found),
+    }
+}
+
+fn durability_setting(durability: Durability) -> BTreeMap<String, String> {
+    match durability {
+        Durability::SyncWal => BTreeMap::new(),
+        Durability::FsyncWal => {
+            let (name, value) = (TableDescriptor::DURABILITY, TableDescriptor::FSYNC_WAL);
+            [(name.to_owned(), value.to_owned())].into()
+        }
     }
 }
 

@@ -63,6 +63,21 @@ fn a_table_that_says_nothing_has_one_region_and_the_defaults_of_hbase() {
 }
 
 #[test]
+fn a_table_chooses_whether_its_writes_wait_for_the_disks() {
+    let with = |field: &str| {
+        let text =
+            MINIMAL.replacen("spec: { clusterRef", &format!("spec: {{ {field}, clusterRef"), 1);
+        check(&text).unwrap().tables.remove(0).descriptor
+    };
+    assert!(!check(MINIMAL).unwrap().tables[0].descriptor.syncs_to_disk());
+    assert!(!with("durability: SyncWal").syncs_to_disk());
+    let descriptor = with("durability: FsyncWal");
+    assert!(descriptor.syncs_to_disk());
+    // By HBase's name, which its shell shows and alters.
+    assert_eq!(descriptor.settings["DURABILITY"], "FSYNC_WAL");
+}
+
+#[test]
 fn what_does_not_work_yet_is_refused_by_name() {
     cluster_refused(
         "coordinator: { external: { connect: 'zk:2181', znodeParent: /b } }",

@@ -63,6 +63,16 @@ pub struct Seal {
     pub may_shrink: bool,
 }
 
+/// What durable bytes outlast.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Durability {
+    /// The death of any one machine: they are on the disk of the only one, or with several.
+    #[default]
+    Replicated,
+    /// A loss of power everywhere, too: they are on the disk of each machine that has them.
+    OnDisk,
+}
+
 /// The operations that Basalt asks of a file system. Paths are absolute within it.
 #[async_trait]
 pub trait FileSystem: Send + Sync + 'static {
@@ -162,12 +172,26 @@ pub trait FileSystem: Send + Sync + 'static {
     /// # Errors
     /// [`Error::AlreadyExists`] if there is one.
     async fn write_whole(&self, path: &Path, contents: Bytes) -> Result<()> {
+        self.write_whole_as(path, contents, Durability::default()).await
+    }
+
+    /// [`FileSystem::write_whole`], with a choice of what it is to outlast.
+    ///
+    /// # Errors
+    /// As there.
+    async fn write_whole_as(
+        &self,
+        path: &Path,
+        contents: Bytes,
+        durability: Durability,
+    ) -> Result<()> {
         if is_off(Rule::WholeBeforeRename) {
             let mut file = self.create(path).await?;
             return file.append_and_sync(contents).await;
         }
         let aside = aside_path(path, &self.writer_tag());
         let mut file = self.create(&aside).await?;
+        file.set_durability(durability);
         file.append(contents).await?;
         file.sync().await?;
         file.close().await?;
@@ -211,6 +235,9 @@ pub trait FileSystem: Send + Sync + 'static {
 /// A file that grows at its end, held by its only writer.
 #[async_trait]
 pub trait AppendFile: Send + 'static {
+    /// What syncs have the bytes outlast from now on. On a disk of this machine there is one answer.
+    fn set_durability(&mut self, _durability: Durability) {}
+
     /// Adds bytes at the end. They are not durable before [`AppendFile::sync`].
     async fn append(&mut self, bytes: Bytes) -> Result<()>;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use basalt_fs::SharedFileSystem;
+use basalt_fs::{Durability, SharedFileSystem};
 use basalt_hdfs::{HdfsConfig, HdfsFileSystem};
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, ServerName, paths};
 use basalt_runtime::Seams;
@@ -93,7 +93,11 @@ async fn write(
         let cells = [cell.with_sequence_id(SequenceId(sequence_id))];
         let edit = EncodedEdit::new(region, RegionEpoch(1), 7, None, &cells)?;
         let permit = wal.reserve(edit.record_bytes()).await?;
-        permit.append(&edit, SequenceId(sequence_id)).synced().await.context("an edit")?;
+        permit
+            .append(&edit, SequenceId(sequence_id), Durability::default())
+            .synced()
+            .await
+            .context("an edit")?;
         if begun >= WARM_UP {
             took.push(since().saturating_sub(begun));
         }

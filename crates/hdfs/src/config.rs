@@ -21,9 +21,6 @@ pub struct HdfsConfig {
     pub replicas_min: usize,
     /// How long a block may be, in bytes. A log should fit into one. Default 128 MiB.
     pub block_bytes: u64,
-    /// Whether a flush waits until the DataNodes have their disks synced (`hsync`), not only until
-    /// they have the bytes (`hflush`). Default false.
-    pub hsync: bool,
     /// How long connecting to a server may take. Default 500 ms.
     pub connect_timeout: Duration,
     /// How long a NameNode may take for one call before it is asked again or the other one is
@@ -88,7 +85,6 @@ impl HdfsConfig {
             replication: 3,
             replicas_min: 2,
             block_bytes: 128 << 20,
-            hsync: false,
             connect_timeout: Duration::from_millis(500),
             call_timeout: Duration::from_secs(2),
             call_deadline: Duration::from_secs(10),

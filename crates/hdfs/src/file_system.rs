@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use basalt_fs::{AppendFile, DirectoryEntry, Durable, FileSystem, NodeName, ReadFile, Seal};
+use basalt_fs::{
+    AppendFile, DirectoryEntry, Durability, Durable, FileSystem, NodeName, ReadFile, Seal,
+};
 use basalt_runtime::{Network, Seams, Shutdown};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -182,7 +184,9 @@ impl HdfsFileSystem {
     /// # Errors
     /// As for [`Self::create_file`] and [`Self::fence`].
     pub async fn rehearse_fence(&self) -> Result<Fenced> {
-        self.with_small_file(async |_writer, whole| {
+        self.with_small_file(async |writer, whole| {
+            // As the death of its process: the DataNodes see its connections end.
+            drop(writer);
             self.fence.fence(whole, Way::TakeOverAndClose).await
         })
         .await
@@ -442,13 +446,19 @@ impl HdfsAppendFile {
 
 #[async_trait]
 impl AppendFile for HdfsAppendFile {
+    fn set_durability(&mut self, durability: Durability) {
+        if let Some(writer) = &mut self.writer {
+            writer.set_durability(durability);
+        }
+    }
+
     async fn append(&mut self, bytes: Bytes) -> basalt_fs::Result<()> {
         let path = self.path.clone();
         let writer = self.writer()?;
         let appended = async {
             writer.append(&bytes).await?;
             // Sent at once: what is not synced is to be there when only this process dies.
-            writer.flush().await
+            writer.send().await
         };
         appended.await.map_err(|error| file_error(&path, "append to", error))?;
         self.length += bytes.len() as u64;

@@ -39,7 +39,8 @@ pub struct TableDescriptor {
     pub families: BTreeMap<String, FamilyDescriptor>,
     /// How many copies of each region are served.
     pub region_replication: u16,
-    /// Settings that Basalt keeps for clients and does not read.
+    /// Settings that Basalt keeps for clients and, but for [`TableDescriptor::syncs_to_disk`], does not
+    /// read.
     pub settings: BTreeMap<String, String>,
 }
 
@@ -169,6 +170,21 @@ impl FromStr for TableName {
             Some((namespace, qualifier)) => Self::new(namespace, qualifier),
             None => Self::new(DEFAULT_NAMESPACE, name),
         }
+    }
+}
+
+// === impl TableDescriptor ===
+
+impl TableDescriptor {
+    /// The setting by which HBase's clients choose what an acknowledged write outlasts.
+    pub const DURABILITY: &str = "DURABILITY";
+    /// Its value for writes that are on the disks of all machines that have them.
+    pub const FSYNC_WAL: &str = "FSYNC_WAL";
+
+    /// Whether writes are acknowledged only once they are on disk, where the file system would
+    /// otherwise be content with the memory of several machines.
+    pub fn syncs_to_disk(&self) -> bool {
+        self.settings.get(Self::DURABILITY).is_some_and(|choice| choice == Self::FSYNC_WAL)
     }
 }
 

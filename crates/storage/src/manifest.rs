@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use basalt_fs::SharedFileSystem;
+use basalt_fs::{Durability, SharedFileSystem};
 use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId, TableName, paths};
 use basalt_planted::{Rule, is_off};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -183,9 +183,10 @@ impl Manifest {
         files: &SharedFileSystem,
         table: &TableName,
         region: EncodedRegionName,
+        durability: Durability,
     ) -> Result<(), Error> {
         let path = paths::manifest(table, region, self.epoch, self.number);
-        files.write_whole(&path, self.encode()).await?;
+        files.write_whole_as(&path, self.encode(), durability).await?;
         Ok(())
     }
 
@@ -326,7 +327,7 @@ mod tests {
     async fn write(files: &SharedFileSystem, manifest: &Manifest) -> Result<(), Error> {
         let (_, table, region) = region();
         files.create_directories(&paths::manifests(&table, region)).await.unwrap();
-        manifest.write(files, &table, region).await
+        manifest.write(files, &table, region, Durability::default()).await
     }
 
     async fn take_over(files: &SharedFileSystem, own: u64) -> Result<Option<Manifest>, Error> {

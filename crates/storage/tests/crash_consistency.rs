@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use basalt_fs::{FileSystem, MemoryFileSystem, RecordingFileSystem, SharedFileSystem, Step};
+use basalt_fs::{
+    Durability, FileSystem, MemoryFileSystem, RecordingFileSystem, SharedFileSystem, Step,
+};
 use basalt_model::{
     Cell, EncodedRegionName, RegionEpoch, SequenceId, ServerName, TableName, paths,
 };
@@ -84,7 +86,7 @@ async fn a_log_holds_what_was_acknowledged_and_nothing_by_halves() {
         let edit = EncodedEdit::new(region((id % 2) as u8), RegionEpoch(3), 7, None, &cells(id));
         let edit = edit.unwrap();
         let permit = wal.reserve(edit.record_bytes()).await.unwrap();
-        tickets.push((id, permit.append(&edit, SequenceId(id))));
+        tickets.push((id, permit.append(&edit, SequenceId(id), Durability::default())));
         // Some share a batch.
         if id % 5 != 0 {
             for (id, ticket) in tickets.drain(..) {
@@ -150,7 +152,7 @@ async fn a_manifest_names_whole_files_and_the_newest_one_is_found() {
         let highest = SequenceId(round * 10);
         let entry = FileEntry { name, length, highest, major: false };
         manifest.families.entry("f".to_owned()).or_default().push(entry);
-        manifest.write(&files, &table, region).await.unwrap();
+        manifest.write(&files, &table, region, Durability::default()).await.unwrap();
         recording.mark(round * 10);
         manifest.remove_older(&files, &table, region).await.unwrap();
     }

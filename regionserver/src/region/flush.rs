@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tracing::info;
 
 use super::state::RegionState;
-use super::{Region, Result};
+use super::{Region, Result, durability};
 use crate::metrics;
 
 /// Where store files are written before they are put in their place, as `<epoch>-<name>`.
@@ -150,7 +150,8 @@ impl Region {
         next: Manifest,
     ) -> Result<()> {
         let files = &self.shared.files;
-        match next.write(files, &self.info.table, self.encoded_name).await {
+        match next.write(files, &self.info.table, self.encoded_name, durability(&self.table)).await
+        {
             Ok(()) => *manifest = next,
             Err(manifest::Error::Files(error)) if error.is_already_exists() => {
                 return Err(manifest::Error::Files(error).into());
@@ -219,6 +220,7 @@ impl Region {
             bloom_type: family.bloom,
             block_bytes: family.block_bytes as usize,
             created_ms: self.now_ms(),
+            durability: durability(&self.table),
             ..StoreFileOptions::default()
         };
         let mut writer = StoreFileWriter::create(&self.shared.files, aside, options).await?;

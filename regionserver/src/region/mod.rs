@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use basalt_fs::SharedFileSystem;
+use basalt_fs::{Durability, SharedFileSystem};
 use basalt_model::{EncodedRegionName, RegionEpoch, RegionInfo, SequenceId, TableDescriptor};
 use basalt_runtime::Seams;
 use basalt_storage::block_cache::BlockCache;
@@ -98,6 +98,11 @@ struct WriteOrder {
     flushing: Option<SequenceId>,
     /// No more edits are taken.
     closing: bool,
+}
+
+/// What writes of a table outlast, and the files that they go into.
+fn durability(table: &TableDescriptor) -> Durability {
+    if table.syncs_to_disk() { Durability::OnDisk } else { Durability::Replicated }
 }
 
 // === impl Region ===

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use tracing::trace;
 
 use super::row_locks::LockedRows;
-use super::{Error, Region, Result, RowRead};
+use super::{Error, Region, Result, RowRead, durability};
 
 /// Cells of one row to be written, some of which may wait for the server's timestamp.
 #[derive(Clone, Debug)]
@@ -285,7 +285,7 @@ impl Region {
             return Err(Error::Closing { region: self.info.to_string() });
         }
         let sequence_id = order.last.next();
-        let ticket = permit.append(&edit, sequence_id);
+        let ticket = permit.append(&edit, sequence_id, durability(&self.table));
         let (region, epoch) = (self.encoded_name, self.epoch.0);
         trace!(target: WITNESS, %region, epoch, sequence_id = sequence_id.0, "given");
         order.last = sequence_id;

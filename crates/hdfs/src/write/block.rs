@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use basalt_fs::Durability;
 use basalt_runtime::{Network, Shutdown};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -32,7 +33,8 @@ pub(super) struct BlockWriter {
     packets: Vec<mpsc::Sender<Bytes>>,
     chunks: Chunks,
     next_sequence: i64,
-    sync: bool,
+    /// Something was sent behind the last packet that had the disks synced.
+    is_unsynced: bool,
     progress: Arc<Progress>,
     _close: tokio_util::sync::DropGuard,
 }
@@ -72,6 +74,17 @@ pub struct Flushed {
     sequence: i64,
     state: watch::Receiver<State>,
 }
+
+/// What a packet asks of a DataNode besides taking it.
+#[derive(Clone, Copy)]
+struct PacketKind {
+    /// The block ends with it.
+    is_last: bool,
+    /// It is acknowledged once all up to it is on the disk.
+    sync: bool,
+}
+
+const PLAIN: PacketKind = PacketKind { is_last: false, sync: false };
 
 /// How many packets may wait for a DataNode to take them: 8 MiB of data.
 const PACKETS_MAX: usize = 32;
@@ -154,7 +167,7 @@ impl BlockWriter {
             packets,
             chunks: Chunks::default(),
             next_sequence: 0,
-            sync: config.hsync,
+            is_unsynced: false,
             progress,
             _close: close.drop_guard(),
         }
@@ -182,18 +195,25 @@ impl BlockWriter {
     pub(super) async fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.chunks.append(bytes);
         while let Some(cut) = self.chunks.take_full() {
-            self.send(&cut, false).await?;
+            self.send(&cut, PLAIN).await?;
         }
         Ok(())
     }
 
-    /// Sends what was not sent. It is on all DataNodes when [`Flushed::wait`] has returned.
+    /// Sends what was not sent. It is on all DataNodes, or on their disks, when [`Flushed::wait`] has
+    /// returned.
     ///
     /// # Errors
     /// Whatever ended the block.
-    pub(super) async fn flush(&mut self) -> Result<Flushed> {
-        if let Some(cut) = self.chunks.take_rest() {
-            self.send(&cut, false).await?;
+    pub(super) async fn flush(&mut self, durability: Durability) -> Result<Flushed> {
+        let sync = durability == Durability::OnDisk;
+        match self.chunks.take_rest() {
+            Some(cut) => self.send(&cut, PacketKind { sync, ..PLAIN }).await?,
+            // All of it went in full packets.
+            None if sync && self.is_unsynced => {
+                self.send(&self.nothing(), PacketKind { sync, ..PLAIN }).await?;
+            }
+            None => {}
         }
         Ok(self.flushed())
     }
@@ -202,24 +222,30 @@ impl BlockWriter {
     ///
     /// # Errors
     /// Whatever ended the block.
-    pub(super) async fn finish(&mut self) -> Result<()> {
-        self.flush().await?;
-        let nothing = Cut { offset: self.length(), data: Bytes::new() };
-        self.send(&nothing, true).await?;
+    pub(super) async fn finish(&mut self, durability: Durability) -> Result<()> {
+        self.flush(Durability::Replicated).await?;
+        let sync = durability == Durability::OnDisk;
+        self.send(&self.nothing(), PacketKind { is_last: true, sync }).await?;
         self.flushed().wait().await
+    }
+
+    fn nothing(&self) -> Cut {
+        Cut { offset: self.length(), data: Bytes::new() }
     }
 
     fn flushed(&self) -> Flushed {
         Flushed { sequence: self.next_sequence - 1, state: self.progress.state.subscribe() }
     }
 
-    async fn send(&mut self, cut: &Cut, is_last: bool) -> Result<()> {
+    async fn send(&mut self, cut: &Cut, kind: PacketKind) -> Result<()> {
         let sequence = self.next_sequence;
-        let header = PacketHeader { offset: cut.offset, sequence, is_last, sync: self.sync };
+        let PacketKind { is_last, sync } = kind;
+        let header = PacketHeader { offset: cut.offset, sequence, is_last, sync };
         let packet = encode_packet(header, &cut.data);
         self.progress.check()?;
         self.progress.sent(Instant::now());
         self.next_sequence += 1;
+        self.is_unsynced = !sync;
         if is_last {
             self.progress.packets.store(self.next_sequence, Ordering::Release);
         }
@@ -326,7 +352,11 @@ impl Progress {
 
     /// A node has failed, and the block with it.
     pub(super) fn fail(&self, index: usize, error: Error) {
-        if let Some(node) = self.nodes.lock().get(index) {
+        // A block that was given up is fenced next, and then each node closes its connection.
+        let is_own_fault = self.check().is_ok() || !matches!(error, Error::Lost { .. });
+        if let Some(node) = self.nodes.lock().get(index)
+            && is_own_fault
+        {
             self.health.failed(&node.node, &error);
         }
         self.state.send_if_modified(|state| {
@@ -351,7 +381,10 @@ mod tests {
 
     fn progress(nodes: usize) -> Progress {
         let config = HdfsConfig::new(vec!["nn:1".to_owned()]);
-        let nodes = std::iter::repeat_n(pb::DatanodeInfo::default(), nodes);
+        let nodes = (1..=nodes).map(|port| {
+            let id = pb::DatanodeId { transfer_port: port as u32, ..Default::default() };
+            pb::DatanodeInfo { id, ..Default::default() }
+        });
         Progress::new(nodes, NodeHealth::new(Duration::from_secs(60)), &config)
     }
 
@@ -389,6 +422,19 @@ mod tests {
         progress.acknowledged(1, 1).unwrap();
         assert!(flushed(&progress, 0).unwrap().is_ok(), "it was acknowledged before");
         assert!(flushed(&progress, 1).unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_a_fence_ends_is_no_fault_of_its_node() {
+        let progress = progress(4);
+        let limit = Duration::from_secs(1);
+        let silent = || Error::TimedOut { server: "dn:1".into(), what: "acknowledging", limit };
+        progress.fail(0, silent());
+        progress.fail(1, closed());
+        progress.fail(3, silent());
+        let avoided = progress.health.avoided();
+        let ports: Vec<_> = avoided.iter().map(|node| node.id.transfer_port).collect();
+        assert_eq!(ports, [1, 4]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use basalt_fs::Durability;
 use basalt_runtime::{Seams, Shutdown};
 use tokio::time::{Duration, Instant, sleep};
 use tracing::debug;
@@ -53,6 +54,8 @@ pub struct FileWriter {
     /// The length of all blocks before the open one, in bytes.
     finished_bytes: u64,
     failed: Option<Error>,
+    /// What flushed bytes outlast.
+    durability: Durability,
     /// Since when the open block has fewer DataNodes than it should.
     few_copies_since: Option<Instant>,
     _open: OpenFileGuard,
@@ -101,6 +104,7 @@ impl Writers {
             block: None,
             finished_bytes: 0,
             failed: None,
+            durability: Durability::default(),
             few_copies_since: None,
             _open,
             shared,
@@ -114,6 +118,12 @@ impl FileWriter {
     /// How many bytes have been appended.
     pub fn length(&self) -> u64 {
         self.finished_bytes + self.block.as_ref().map_or(0, BlockWriter::length)
+    }
+
+    /// What flushed bytes outlast from now on: on disk is HDFS's `hsync`, which the ends of blocks
+    /// do, too; else it is `hflush`.
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
     }
 
     /// Adds bytes at the end.
@@ -130,8 +140,20 @@ impl FileWriter {
     /// # Errors
     /// The file is given up, now or before.
     pub async fn flush(&mut self) -> Result<Option<Flushed>> {
+        self.flush_as(self.durability).await
+    }
+
+    /// Sends all that was appended, without a promise.
+    ///
+    /// # Errors
+    /// The file is given up, now or before.
+    pub(crate) async fn send(&mut self) -> Result<()> {
+        self.flush_as(Durability::Replicated).await.map(drop)
+    }
+
+    async fn flush_as(&mut self, durability: Durability) -> Result<Option<Flushed>> {
         self.guarded(async |file| match &mut file.block {
-            Some(block) => block.flush().await.map(Some),
+            Some(block) => block.flush(durability).await.map(Some),
             None => Ok(None),
         })
         .await
@@ -214,7 +236,7 @@ impl FileWriter {
 
     async fn finish_block(&mut self) -> Result<()> {
         if let Some(mut block) = self.block.take() {
-            block.finish().await?;
+            block.finish(self.durability).await?;
             self.finished_bytes += block.length();
             self.previous = Some(block.block());
         }

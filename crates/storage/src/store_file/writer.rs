@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
-use basalt_fs::{AppendFile, SharedFileSystem};
+use basalt_fs::{AppendFile, Durability, SharedFileSystem};
 use basalt_model::{BloomType, Cell, CellKey, CellType, Compression, SequenceId, compare_keys};
 use bytes::Bytes;
 
@@ -38,6 +38,8 @@ pub struct StoreFileOptions {
     pub bloom_chunk_bytes: usize,
     /// When the file is made, in milliseconds since 1970. Default: 0, unknown.
     pub created_ms: u64,
+    /// What the file outlasts once it is finished.
+    pub durability: Durability,
 }
 
 /// What the one who writes a file knows about it at the end.
@@ -121,6 +123,7 @@ impl Default for StoreFileOptions {
             index_chunk_bytes: 128 << 10,
             bloom_chunk_bytes: 128 << 10,
             created_ms: 0,
+            durability: Durability::default(),
         }
     }
 }
@@ -137,7 +140,8 @@ impl StoreFileWriter {
         path: &Path,
         options: StoreFileOptions,
     ) -> Result<Self> {
-        let file = files.create(path).await?;
+        let mut file = files.create(path).await?;
+        file.set_durability(options.durability);
         Ok(Self {
             path: path.to_owned(),
             file: Some(file),

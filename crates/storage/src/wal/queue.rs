@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use basalt_fs::Durability;
 use basalt_model::SequenceId;
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ pub(super) struct Batch {
     pub(super) bytes: BytesMut,
     pub(super) touched: Vec<Touched>,
     pub(super) outcome: Outcome,
+    /// The most that one of the edits asks for.
+    pub(super) durability: Durability,
     room_bytes: usize,
 }
 
@@ -100,6 +103,7 @@ impl Queue {
         &self,
         edit: &EncodedEdit,
         sequence_id: SequenceId,
+        durability: Durability,
         room: SemaphorePermit<'_>,
     ) -> Ticket {
         let mut state = self.state.lock();
@@ -115,6 +119,7 @@ impl Queue {
         batch.room_bytes += reserved + self.room.forget_permits(bytes.saturating_sub(reserved));
         edit.put(sequence_id, &mut batch.bytes);
         batch.touched.push(Touched { region: edit.region(), sequence_id, bytes: bytes as u64 });
+        batch.durability = batch.durability.max(durability);
         let first = batch.touched.len() == 1;
         let outcome = Arc::clone(&batch.outcome);
         drop(state);
@@ -213,7 +218,13 @@ impl Batch {
         let capacity = bytes.clamp(BATCH_HEADER_BYTES, CAPACITY_BYTES_MAX);
         let mut bytes = BytesMut::with_capacity(capacity);
         bytes.resize(BATCH_HEADER_BYTES, 0);
-        Self { bytes, touched: Vec::new(), outcome: Outcome::default(), room_bytes: 0 }
+        Self {
+            bytes,
+            touched: Vec::new(),
+            outcome: Outcome::default(),
+            durability: Durability::default(),
+            room_bytes: 0,
+        }
     }
 }
 
@@ -235,8 +246,13 @@ impl Drop for Batch {
 impl Permit<'_> {
     /// Adds the edit to the log, after all that were added before. Never blocks. The edit should
     /// not be longer than what was reserved; where it is, the queue may exceed its bound by it.
-    pub fn append(self, edit: &EncodedEdit, sequence_id: SequenceId) -> Ticket {
-        self.queue.push(edit, sequence_id, self.room)
+    pub fn append(
+        self,
+        edit: &EncodedEdit,
+        sequence_id: SequenceId,
+        durability: Durability,
+    ) -> Ticket {
+        self.queue.push(edit, sequence_id, durability, self.room)
     }
 }
 

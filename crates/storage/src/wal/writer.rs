@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_failpoint::{Point, reached};
-use basalt_fs::{AppendFile, Durable, SharedFileSystem};
+use basalt_fs::{AppendFile, Durability, Durable, SharedFileSystem};
 use basalt_model::{ServerName, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::{Clock, WITNESS};
@@ -235,7 +235,7 @@ impl Writer {
         let started = self.maker.clock.boot_time();
         let sent_at = Instant::now();
         let path = self.current.path.clone();
-        let write = self.current.append_batch(bytes.clone());
+        let write = self.current.append_batch(bytes.clone(), batch.durability);
         let written = within(&self.maker, &path, write).await;
         let (durable, failed) = match written {
             Ok(Durable::Now) => (futures::future::ready(Ok(())).boxed(), None),
@@ -392,7 +392,8 @@ impl Writer {
             unsettled.end = self.current.file.length() + unsettled.bytes.len() as u64;
             let touched = &unsettled.batch.touched;
             self.shared.ledger.lock().record(number, unsettled.end, touched);
-            let write = self.current.append_batch(unsettled.bytes.clone());
+            let durability = unsettled.batch.durability;
+            let write = self.current.append_batch(unsettled.bytes.clone(), durability);
             unsettled.durable = match within(&self.maker, &path, write).await? {
                 Durable::Now => futures::future::ready(Ok(())).boxed(),
                 Durable::Later(durable) => durable,
@@ -507,8 +508,13 @@ impl OpenFile {
     }
 
     /// Writes a batch as [`OpenFile::frame`] made it, and begins to sync it.
-    async fn append_batch(&mut self, bytes: Bytes) -> basalt_fs::Result<Durable> {
+    async fn append_batch(
+        &mut self,
+        bytes: Bytes,
+        durability: Durability,
+    ) -> basalt_fs::Result<Durable> {
         self.marked = false;
+        self.file.set_durability(durability);
         if is_off(Rule::SyncBeforeAck) {
             self.file.append(bytes).await?;
             return Ok(Durable::Now);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use basalt_fs::{LocalFileSystem, SharedFileSystem};
+use basalt_fs::{Durability, LocalFileSystem, SharedFileSystem};
 use basalt_model::{BloomType, Cell, CellBuilder, CellKey, CellType, Compression, SequenceId};
 use basalt_storage::store_file::{ScannerOptions, StoreFileOptions};
 use serde_json::Value;
@@ -189,6 +189,7 @@ async fn our_blocks_are_hbases_to_the_byte() {
             index_chunk_bytes: chunk_bytes,
             bloom_chunk_bytes: chunk_bytes,
             created_ms: 0,
+            durability: Durability::default(),
         };
         let length = write(&files, path, options, &cells(false)).await.length;
         let ours = files.read_whole(path, length).await.unwrap();
@@ -225,6 +226,7 @@ async fn files_for_hbase_to_read() {
                     index_chunk_bytes: if small { 256 } else { 128 << 10 },
                     bloom_chunk_bytes: if small { 1024 } else { 128 << 10 },
                     created_ms: 1_700_000_000_000,
+                    durability: Durability::default(),
                 };
                 let name = format!("{kind}-{codec}-{}.hfile", bloom.to_lowercase());
                 let path = Path::new(&name);

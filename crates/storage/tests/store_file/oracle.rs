@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use basalt_fs::Durability;
 use basalt_model::{
     BloomType, Cell, CellBuilder, CellKey, CellType, Compression, LATEST_TIMESTAMP, SequenceId,
 };
@@ -72,6 +73,7 @@ fn any_options() -> impl Strategy<Value = StoreFileOptions> {
             index_chunk_bytes,
             bloom_chunk_bytes: 128,
             created_ms: 7,
+            durability: Durability::default(),
         },
     )
 }

@@ -11,7 +11,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use basalt_fs::{FileSystem, MemoryFileSystem, SharedFileSystem};
+use basalt_fs::{Durability, FileSystem, MemoryFileSystem, SharedFileSystem};
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, ServerName};
 use basalt_runtime::{Clock, SystemClock};
 
@@ -63,7 +63,7 @@ fn encode(edit: &Edit) -> EncodedEdit {
 async fn append(wal: &Wal, edit: &Edit) -> super::Result<Ticket> {
     let encoded = encode(edit);
     let permit = wal.reserve(encoded.record_bytes()).await?;
-    Ok(permit.append(&encoded, edit.sequence_id))
+    Ok(permit.append(&encoded, edit.sequence_id, Durability::default()))
 }
 
 async fn append_synced(wal: &Wal, edit: &Edit) -> super::Result<()> {

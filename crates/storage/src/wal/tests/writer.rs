@@ -116,7 +116,7 @@ async fn after_a_failed_sync_everything_fails_for_good() {
     assert!(matches!(wal.failed().await, Error::Files(_)));
     faulty.faults.fail_syncs(false);
     faulty.faults.let_syncs(1000);
-    let late = reserved.append(&encode(&edit(1, 4, 10)), SequenceId(4));
+    let late = reserved.append(&encode(&edit(1, 4, 10)), SequenceId(4), Durability::default());
     assert!(late.synced().await.is_err());
     assert!(append(&wal, &edit(1, 5, 10)).await.is_err());
     assert!(wal.roll().await.is_err());

@@ -24,7 +24,7 @@ case $1 in
       wait_port nn "$NAME_NODE_PORT" "$HDFS_HOST"
     else
       start_data_node "$2"
-      wait_port "$name" "$(data_node_ipc_port "$2")" "$HDFS_HOST"
+      wait_port "$name" "$(data_node_ipc_port "$2")" "$(data_node_host "$2")"
     fi ;;
   small)
     "$0" kill "$2"

@@ -4,6 +4,7 @@
 #   kill     basalt demo: a region server dies; KILLS times
 #   machine  a region server and a DataNode at once
 #   java     the stock Java client, and Apache HBase's tool on the store files (../run-java-client.sh)
+#   rack     one of two racks of DataNodes is cut off, alone and with a region server; STRIKES times each
 #   ha       two NameNodes, of which the active one dies; STRIKES times
 #   chaos    processes of Basalt, DataNodes and the NameNode harmed at random; MINUTES
 # BASALT: the binary; RESULTS: a folder for logs and reports (default: a new one under /tmp).
@@ -25,6 +26,7 @@ suite() {
       # One registry: the other way in is the same on any storage.
       HDFS_CONF=$LAB/conf/hdfs TARGET=basalt REGISTRIES=zk RESULTS=$RESULTS/java \
         "$E2E_HDFS/../run-java-client.sh" ;;
+    rack) LAB_INSTANCE=hdfs-rack "$E2E_HDFS/rack.sh" rack server ;;
     ha) LAB_INSTANCE=hdfs-ha PORT_BASE=31000 "$E2E_HDFS/ha.sh" ;;
     chaos) LAB_INSTANCE=hdfs-chaos "$E2E_HDFS/chaos.sh" ;;
     *) fail "no such suite: $1" ;;

@@ -68,7 +68,11 @@ impl<'a> Injector<'a> {
         let names = self.names(RoleName::RegionServer);
         let victim = names[number as usize % names.len()].clone();
         let port = self.port(&victim)?;
-        let affected = self.probe.regions_on(self.connection, |server| server.port == port).await?;
+        let affected = match self.strike {
+            // Whatever else is struck at may concern all of them.
+            Strike::None => self.probe.all_regions(),
+            _ => self.probe.regions_on(self.connection, |server| server.port == port).await?,
+        };
         let wal_bytes = self.wal_bytes(port).await;
         let supervisor = self.local.supervisor();
         supervisor.hold(&victim).await?;
@@ -97,7 +101,11 @@ impl<'a> Injector<'a> {
             _ => at + SIGNAL_TAKES,
         };
         let recovered_at = self.wait_served(&affected, since).await?;
-        let phases = self.observer.recovery(port, wall_ms).await.map(|record| {
+        let record = match self.strike {
+            Strike::None => None,
+            _ => self.observer.recovery(port, wall_ms).await,
+        };
+        let phases = record.map(|record| {
             let learnt_after = Duration::from_millis(record.learnt_ms - wall_ms);
             observer::phases(&record, learnt_after)
         });

@@ -184,14 +184,19 @@ impl Error {
                 .any(|class| self.is_exception(class))
     }
 
+    /// Whether the server could not be reached, or did not answer.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::TimedOut { .. } | Self::Unreachable { .. })
+    }
+
     /// Whether another server might do it now.
     pub(crate) fn is_of_this_server(&self) -> bool {
         match self {
             Self::Remote { exception, .. } => {
                 exception.is("StandbyException") || exception.is("ObserverRetryOnActiveException")
             }
-            Self::TimedOut { .. } | Self::Unreachable { .. } | Self::Lost { .. } => true,
-            _ => false,
+            Self::Lost { .. } => true,
+            _ => self.is_silence(),
         }
     }
 

@@ -30,7 +30,7 @@ core_site() {
 }
 
 hdfs_site() {
-  property dfs.replication "$DATA_NODES"
+  property dfs.replication "$((DATA_NODES < 3 ? DATA_NODES : 3))"
   property dfs.namenode.name.dir "file://$LAB/data/nn"
   property dfs.namenode.rpc-address "$HDFS_HOST:$NAME_NODE_PORT"
   property dfs.namenode.http-address "$HDFS_HOST:$NAME_NODE_WEB_PORT"

@@ -21,6 +21,8 @@ MASTER_HEAP=${MASTER_HEAP:-320m}
 REGION_SERVER_HEAP=${REGION_SERVER_HEAP:-512m}
 EXTRA_JVM=${EXTRA_JVM:-}         # more JVM options for masters and region servers
 HEARTBEAT_S=${HEARTBEAT_S:-3}    # of the DataNodes
+RACKS=${RACKS:-0}                # that the DataNodes are dealt to; 0: none. Each is a network namespace
+                                 # rack1, rack2, ... that the caller has made, with the address of rack_host
 if [ "$MODE" = tuned ]; then
   TICK_MS=${TICK_MS:-2000} SESSION_MS=${SESSION_MS:-20000}
 else
@@ -41,6 +43,9 @@ region_server_web_port() { echo $((PORT_BASE + 30 + $1)); }
 data_node_port() { echo $((PORT_BASE + 560 + $1)); }
 data_node_ipc_port() { echo $((PORT_BASE + 570 + $1)); }
 data_node_web_port() { echo $((PORT_BASE + 580 + $1)); }
+rack_host() { echo "10.79.$1.1"; }
+rack_of() { echo $((($1 - 1) % RACKS + 1)); } # rack_of DATA_NODE
+data_node_host() { if [ "$RACKS" = 0 ]; then echo "$HDFS_HOST"; else rack_host "$(rack_of "$1")"; fi; }
 bootstrap_servers() {
   local i out=
   for i in $(seq "$MASTERS"); do out=$out,localhost:$(master_port "$i"); done
@@ -121,13 +126,16 @@ start_name_node() {
 }
 
 start_data_node() { # start_data_node I
-  wait_port_free "$(data_node_port "$1")" "$HDFS_HOST"
-  start "dn$1" "$JAVA" -Xmx384m $JDK17_OPENS -cp "$HDFS_CLASSPATH" \
+  local host enter=
+  host=$(data_node_host "$1")
+  [ "$RACKS" = 0 ] || enter="ip netns exec rack$(rack_of "$1")"
+  wait_port_free "$(data_node_port "$1")" "$host"
+  start "dn$1" $enter "$JAVA" -Xmx384m $JDK17_OPENS -cp "$HDFS_CLASSPATH" \
     org.apache.hadoop.hdfs.server.datanode.DataNode \
     "-Ddfs.datanode.data.dir=file://$LAB/data/dn$1" \
-    "-Ddfs.datanode.address=$HDFS_HOST:$(data_node_port "$1")" \
-    "-Ddfs.datanode.ipc.address=$HDFS_HOST:$(data_node_ipc_port "$1")" \
-    "-Ddfs.datanode.http.address=$HDFS_HOST:$(data_node_web_port "$1")"
+    "-Ddfs.datanode.address=$host:$(data_node_port "$1")" \
+    "-Ddfs.datanode.ipc.address=$host:$(data_node_ipc_port "$1")" \
+    "-Ddfs.datanode.http.address=$host:$(data_node_web_port "$1")"
 }
 
 start_hbase() { # start_hbase NAME HEAP CLASS OPTION...; HBase wants its -D options before `start`

@@ -36,7 +36,9 @@ up_hdfs() {
   start_name_node
   wait_port nn "$NAME_NODE_PORT" "$HDFS_HOST"
   for i in $(seq "$DATA_NODES"); do start_data_node "$i"; done
-  for i in $(seq "$DATA_NODES"); do wait_port "dn$i" "$(data_node_ipc_port "$i")" "$HDFS_HOST"; done
+  for i in $(seq "$DATA_NODES"); do
+    wait_port "dn$i" "$(data_node_ipc_port "$i")" "$(data_node_host "$i")"
+  done
 }
 
 up_hbase() {

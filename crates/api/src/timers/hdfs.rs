@@ -11,6 +11,14 @@ use super::Timers;
 
 /// A DataNode cannot be asked for a heartbeat more often: the NameNode counts whole seconds.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Twice that after its last heartbeats a DataNode counts as dead, and its blocks are copied. Shorter
+/// would copy them at each restart.
+const RECHECK: Duration = Duration::from_secs(30);
+/// A copy of 128 MB takes less, also where several are under way.
+const COPY_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// Two may be lost at once.
+const REPLICATION: &str = "dfs.replication";
+const REPLICAS_MIN: u64 = 3;
 
 /// One setting.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -109,6 +117,27 @@ impl Timers {
                 "a DataNode with twice the connections of the others gets no new block, and a block \
                  of the log fewer replicas if there are no others",
             ),
+            hdfs(
+                "dfs.namenode.heartbeat.recheck-interval",
+                ms(RECHECK),
+                NameNode,
+                "the blocks of a lost DataNode are copied only after twice that; until then the loss \
+                 of others may take the last replica",
+            ),
+            hdfs(
+                REPLICATION,
+                REPLICAS_MIN.to_string(),
+                NameNode,
+                "a server that is lost with its DataNode leaves fewer than two replicas of its log, \
+                 and such a log is copied before anything is recovered from it",
+            ),
+            hdfs(
+                "dfs.namenode.reconstruction.pending.timeout-sec",
+                COPY_AGAIN_AFTER.as_secs().to_string(),
+                NameNode,
+                "a copy of a block that failed, as while a rack was away, is made again only then; \
+                 until that the loss of another DataNode may take the last replica",
+            ),
             hdfs("dfs.client.socket-timeout", ms(self.hdfs_socket_timeout), DataNode, copies),
             hdfs(
                 "dfs.datanode.socket.write.timeout",
@@ -120,7 +149,7 @@ impl Timers {
     }
 
     /// In what the `effective` settings of a server are not what they should be. A shorter time than
-    /// asked for is fine.
+    /// asked for is fine, and more replicas are.
     pub fn hdfs_deviations(
         &self,
         server: HdfsServer,
@@ -141,6 +170,9 @@ impl Timers {
 fn is_kept(setting: &HdfsSetting, value: &str) -> bool {
     // The unit of a number without one.
     let unit_ms = if setting.name == "dfs.heartbeat.interval" { 1000 } else { 1 };
+    if setting.name == REPLICATION {
+        return value.trim().parse::<u64>().is_ok_and(|replicas| replicas >= REPLICAS_MIN);
+    }
     match (milliseconds(&setting.value, unit_ms), milliseconds(value, unit_ms)) {
         (Some(wanted), Some(value)) => value <= wanted,
         _ => value.trim() == setting.value,
@@ -217,6 +249,8 @@ mod tests {
         assert_eq!(deviations(HdfsServer::DataNode, &[("dfs.heartbeat.interval", "500ms")]), []);
         let avoid = ("dfs.namenode.avoid.read.stale.datanode", "false");
         assert_eq!(deviations(HdfsServer::NameNode, &[avoid]).len(), 1);
+        assert_eq!(deviations(HdfsServer::NameNode, &[("dfs.replication", "4")]), []);
+        assert_eq!(deviations(HdfsServer::NameNode, &[("dfs.replication", "2")]).len(), 1);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(super) struct Answer {
     stopped: Option<u64>,
     /// The replica is ours to recover; the inner nothing: there is none.
     replica: Option<Option<Replica>>,
+    /// There is no connection to it.
+    is_unreachable: bool,
 }
 
 /// What all of them did.
@@ -51,9 +53,10 @@ pub(super) struct Answers(Vec<Answer>);
 // === impl Asking ===
 
 impl Asking<'_> {
-    /// Takes all DataNodes over at once, and has each begin the recovery with this id. Once enough replicas are ours to close the file, the others are
-    /// waited for no longer than the patience lasts. Before that each may take its time: a replica
-    /// that was given to us after we went on would be nobody's until the recovery is started anew.
+    /// Takes all DataNodes over at once, and has each begin the recovery with this id. Once enough
+    /// replicas are ours to close the file, the others are waited for no longer than the patience
+    /// lasts. Before that each may take its time: a replica that was given to us after we went on
+    /// would be nobody's until the recovery is started anew.
     pub(super) async fn ask(&self, recovery_id: Option<u64>) -> Answers {
         let enough = match recovery_id {
             Some(_) => self.last.locations.len().min(REPLICAS_TO_CLOSE),
@@ -76,7 +79,7 @@ impl Asking<'_> {
                     stopped = calls.visible_length(&node, &self.last.block).await.ok();
                 }
             }
-            Answer { node, stopped, replica: None }
+            Answer { node, stopped, replica: None, is_unreachable: false }
         })
         .await
     }
@@ -84,7 +87,16 @@ impl Asking<'_> {
     async fn ask_one(&self, node: pb::DatanodeInfo, recovery_id: Option<u64>) -> Answer {
         let server = transfer_address(&node);
         let failed = |error: &Error| debug!(node = %server, %error, "a DataNode refused a fence");
-        let stopped = self.stop(&node).await.inspect_err(failed).ok();
+        let stopped = self.stop(&node).await.inspect_err(failed);
+        if let Err(error) = &stopped
+            && error.is_silence()
+        {
+            // Whoever reads or writes next need not find that out again.
+            self.fence.health.failed(&node, error);
+            if matches!(error, Error::Unreachable { .. }) {
+                return Answer { node, stopped: None, replica: None, is_unreachable: true };
+            }
+        }
         let replica = match recovery_id {
             Some(id) => {
                 let begun = self.fence.calls.begin_recovery(&node, self.last, id).await;
@@ -92,7 +104,7 @@ impl Asking<'_> {
             }
             None => None,
         };
-        Answer { node, stopped, replica }
+        Answer { node, stopped: stopped.ok(), replica, is_unreachable: false }
     }
 
     /// Stops the writer on one DataNode. Gives the number of bytes that it acknowledged.
@@ -172,6 +184,11 @@ impl Answers {
     /// Whether the writer is stopped on each of the `listed` DataNodes.
     pub(super) fn are_all_stopped(&self, listed: usize) -> bool {
         self.stopped().count() == listed
+    }
+
+    /// Whether there was no connection to one.
+    pub(super) fn has_unreachable(&self) -> bool {
+        self.0.iter().any(|answer| answer.is_unreachable)
     }
 
     /// The replicas that are ours to recover, and how many DataNodes have answered that.

@@ -165,6 +165,7 @@ impl Fence {
             is_closed: false,
             at: Instant::now(),
         };
+        let has_unreachable = answers.has_unreachable();
         if let Some(recovery_id) = recovery_id {
             let members = answers.into_members(last);
             match closing.run(recovery_id, members, stopped.cut).await {
@@ -175,7 +176,7 @@ impl Fence {
                 Err(error) => not_closed(path, &error),
             }
         }
-        if !stopped.is_everywhere && way != Way::TakeOver {
+        if !stopped.is_everywhere && !has_unreachable && way != Way::TakeOver {
             // A recovery that was begun before, by us or another one, has stopped the writer too.
             let answers = asking.ask_under_recovery().await;
             if answers.are_all_stopped(listed) {

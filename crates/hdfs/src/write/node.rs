@@ -1,5 +1,6 @@
 //! One DataNode of a block that is being written: a pipeline with itself as the only member.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,7 +119,8 @@ async fn write_packets(
     loop {
         let packet = match timeout(config.heartbeat_interval, packets.recv()).await {
             Ok(Some(packet)) => packet,
-            Ok(None) => return lost(server, "it was closed"),
+            // The writer was dropped, and with it what this runs under.
+            Ok(None) => return pending().await,
             Err(_) => heartbeat(),
         };
         match timeout(limit, stream.write_all(&packet)).await {

@@ -1,9 +1,9 @@
 #!/bin/bash
 # rack.sh [CASE...]: `basalt demo` on a real HDFS with four DataNodes in two racks, of which one is cut
 # off: nothing is refused, nothing answers. It stays so until the NameNode takes its DataNodes for dead,
-# and comes back then; once all blocks have their replicas again, it is the other one's turn. All of it runs in
-# network namespaces that nothing outside sees. Needs root. Fails when an acknowledged write is lost, a
-# region server died by itself, or a bar is missed.
+# and comes back then; once all blocks have their replicas again, it is the other one's turn (the last
+# one comes back at once). All of it runs in network namespaces that nothing outside sees. Needs root.
+# Fails when an acknowledged write is lost, a region server died by itself, or a bar is missed.
 #   rack    nothing of Basalt is struck: writes are out for 3 s at most
 #   server  a region server is killed at the same moment: p50 3 s, max 10 s
 # STRIKES: how many (default 3); BASALT: the binary; RESULTS: a folder for figures and pages.
@@ -11,6 +11,7 @@ set -euo pipefail
 export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-rack} HDFS_HOST=10.78.0.1 DATA_NODES=4 RACKS=2
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 cd "$E2E_HDFS/../.."
+export STRIKES=${STRIKES:-3}
 BRIDGE=racks BRIDGE_HOST=10.79.0.1
 # A DataNode is dead 20 s after its last heartbeat; logs that were begun on two are followed by others
 # 25 s after that (docs/hdfs.md, Writing).
@@ -55,11 +56,11 @@ TOPOLOGY
 # Nobody is told that a rack is away: frames are lost both ways.
 cut_rack() { ip link set "rack$(($1 % RACKS + 1))" nomaster; }
 mend_rack() {
-  sleep "$LONG_S"
+  local is_last=$(($1 + 1 == STRIKES))
+  [ "$is_last" = 1 ] || sleep "$LONG_S"
   ip link set "rack$(($1 % RACKS + 1))" master "$BRIDGE"
   wait_data_nodes
-  wait_replicas
-  sleep "$LONG_S"
+  [ "$is_last" = 1 ] || { wait_replicas; sleep "$LONG_S"; }
 }
 
 # demo CASE P50_MS MAX_MS OPTION...
@@ -67,7 +68,7 @@ demo() {
   local name=$1 p50_max=$2 max_max=$3
   shift 3
   echo "== $name"
-  "$BASALT" demo --hdfs-conf "$LAB/conf/hdfs" --kills "${STRIKES:-3}" "$@" \
+  "$BASALT" demo --hdfs-conf "$LAB/conf/hdfs" --kills "$STRIKES" "$@" \
     --strike-too "'$E2E_HDFS/rack.sh' cut_rack \$STRIKE" --then-mend "'$E2E_HDFS/rack.sh' mend_rack \$STRIKE" \
     --json "$results/$name.json" --report "$results/$name.html"
   python3 "$E2E_HDFS/judge.py" "$results/$name.json" "$p50_max" "$max_max"

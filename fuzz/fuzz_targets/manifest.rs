@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use basalt_fs::{MemoryFileSystem, SharedFileSystem};
+use basalt_fs::{Durability, MemoryFileSystem, SharedFileSystem};
 use basalt_fuzz::{block_on, checksums, choice, ok, put, seed};
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, TableName, paths};
 use basalt_storage::manifest::{FileEntry, Manifest};
@@ -37,7 +37,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
         let mut nonces = Nonces::default();
         manifest.nonces.iter().for_each(|entry| nonces.insert(entry.clone()));
         ok(files.delete_file(&first).await);
-        ok(manifest.write(&files, &table, region).await);
+        ok(manifest.write(&files, &table, region, Durability::default()).await);
         let again = ok(Manifest::take_over(&files, &table, region, epoch).await);
         assert_eq!(again, Some(manifest));
     });
@@ -65,7 +65,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let file = block_on(async {
         let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
         ok(files.create_directories(&paths::manifests(&table, region)).await);
-        ok(manifest.write(&files, &table, region).await);
+        ok(manifest.write(&files, &table, region, Durability::default()).await);
         let path = paths::manifest(&table, region, manifest.epoch, manifest.number);
         ok(files.read_whole(&path, 1 << 20).await)
     });

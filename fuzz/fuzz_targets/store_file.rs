@@ -82,6 +82,7 @@ fn seed_of(number: usize, compression: Compression) -> Vec<u8> {
         index_chunk_bytes: if number == 0 { 1 << 20 } else { 100 },
         bloom_chunk_bytes: 128,
         created_ms: 1,
+        ..StoreFileOptions::default()
     };
     let meta = StoreFileMeta { max_sequence_id: SequenceId(9), is_major_compaction: number == 1 };
     let path = Path::new("/file");

@@ -191,7 +191,7 @@ pub(crate) fn hdfs_config(hdfs: &HdfsSettings, timers: &Timers) -> anyhow::Resul
     let config = HdfsConfig::from_folder(&hdfs.conf, hdfs.nameservice.as_deref())?;
     let silence = timers.hdfs_socket_timeout;
     Ok(HdfsConfig {
-        connect_timeout: silence / 2,
+        connect_timeout: silence / 5,
         call_timeout: silence * 2,
         call_deadline: timers.client_operation_timeout,
         ack_timeout: silence,

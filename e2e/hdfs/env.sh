@@ -8,7 +8,7 @@ export DATA_NODES=${DATA_NODES:-3} HEARTBEAT_S=${HEARTBEAT_S:-1} STORAGE=hdfs HD
 . "$E2E_HDFS/../lab/hbase/env.sh"
 
 # What a failover target of 3 s needs, as the operator's ConfigMap <cluster>-hdfs has it; a DataNode is
-# dead after 20 s. EXTRA_HDFS: one more setting, as name=value.
+# dead after 20 s. EXTRA_HDFS: more settings, as name=value.
 write_settings() {
   mkdir -p "$LAB/conf"
   local setting

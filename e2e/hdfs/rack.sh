@@ -49,7 +49,9 @@ for host; do
 done
 TOPOLOGY
   chmod +x "$LAB/conf/topology.sh"
-  export EXTRA_HDFS="net.topology.script.file.name=$LAB/conf/topology.sh"
+  # Replicas are made anew at five times the pace: the strikes wait for it.
+  export EXTRA_HDFS="net.topology.script.file.name=$LAB/conf/topology.sh
+    dfs.namenode.replication.work.multiplier.per.iteration=10"
   CLEAN=1 "$E2E_HDFS/up.sh"
 }
 

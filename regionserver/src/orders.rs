@@ -71,7 +71,7 @@ impl RegionServerOrders for Orders {
         let request = request.into_inner();
         self.check_master(request.master_epoch)?;
         let server = Arc::clone(&self.0);
-        server.avoid_nodes(&request.doubtful_nodes);
+        server.avoid_nodes(&request.avoided_nodes);
         // An order goes on when the master that gave it goes away.
         let opened = tokio::spawn(async move { open_regions(server, request.regions).await });
         let outcomes = opened.await.map_err(|error| Status::internal(error.to_string()))?;
@@ -122,7 +122,7 @@ impl RegionServerOrders for Orders {
             .server_name
             .parse()
             .map_err(|error: basalt_model::Error| Status::invalid_argument(error.to_string()))?;
-        self.0.avoid_nodes(&[request.doubtful_node]);
+        self.0.avoid_nodes(&request.avoided_nodes);
         let files = Arc::clone(&self.0.shared.files);
         let logs = split::split(files, &server, request.logs).await;
         Ok(Response::new(pb::SplitLogsReply { logs }))

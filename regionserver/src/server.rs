@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use basalt_cluster::{Catalog, Nodes, pb};
-use basalt_fs::NodeName;
+use basalt_fs::{AVOIDED_NODES_MAX, NodeDoubt, NodeName};
 use basalt_model::{EncodedRegionName, MasterEpoch, RegionState, ServerName, TableState};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::{Shutdown, WITNESS};
@@ -23,8 +23,6 @@ use crate::region::{Region, Shared};
 
 /// How long an order waits for an earlier one for the same region.
 const OPENING_PATIENCE: Duration = Duration::from_secs(10);
-/// Of how many nodes one order may say that their machines may be gone.
-const DOUBTFUL_NODES_MAX: usize = 32;
 /// How often it looks.
 const OPENING_POLL: Duration = Duration::from_millis(10);
 
@@ -214,10 +212,13 @@ impl Server {
         }
     }
 
-    /// Takes in that the machines of these nodes of the storage may be gone.
-    pub(crate) fn avoid_nodes(&self, names: &[String]) {
-        for node in names.iter().take(DOUBTFUL_NODES_MAX).filter_map(|name| NodeName::told(name)) {
-            self.shared.files.avoid_node(&node);
+    /// Avoids the nodes of the storage that the master avoids.
+    pub(crate) fn avoid_nodes(&self, avoided: &[pb::AvoidedNode]) {
+        for told in avoided.iter().take(AVOIDED_NODES_MAX) {
+            let doubt = if told.failed { NodeDoubt::Failed } else { NodeDoubt::MayBeGone };
+            if let Some(node) = NodeName::told(&told.node) {
+                self.shared.files.avoid_node(&node, doubt);
+            }
         }
     }
 

@@ -30,7 +30,7 @@ use futures::future::BoxFuture;
 pub use error::{Error, Result};
 pub use local::LocalFileSystem;
 pub use memory::MemoryFileSystem;
-pub use node::NodeName;
+pub use node::{AVOIDED_NODES_MAX, NodeDoubt, NodeName};
 pub use recording::{RecordingFileSystem, Step};
 
 /// A file system, shared by all tasks of a role.
@@ -156,9 +156,14 @@ pub trait FileSystem: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// The machine of `node` may be gone: for a while it is read from last, and new files are put
-    /// elsewhere if there are enough others.
-    fn avoid_node(&self, _node: &NodeName) {}
+    /// `node` is avoided for a while.
+    fn avoid_node(&self, _node: &NodeName, _doubt: NodeDoubt) {}
+
+    /// The nodes that are avoided at the moment, those that failed first; at most
+    /// [`AVOIDED_NODES_MAX`].
+    fn avoided_nodes(&self) -> Vec<(NodeName, NodeDoubt)> {
+        Vec::new()
+    }
 
     /// A text that no other call, by any process, has given: what files are written aside under.
     fn writer_tag(&self) -> String;

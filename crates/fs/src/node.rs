@@ -8,6 +8,20 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct NodeName(Arc<str>);
 
+/// Why a node is avoided for a while.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NodeDoubt {
+    /// Its machine may be gone: it is read from last, and new files are put elsewhere if there are
+    /// enough others.
+    MayBeGone,
+    /// It did not do what it was asked: new files are put elsewhere even if they have fewer copies
+    /// for it.
+    Failed,
+}
+
+/// Of how many avoided nodes one process tells another.
+pub const AVOIDED_NODES_MAX: usize = 32;
+
 /// The longest name that is taken from another process, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 

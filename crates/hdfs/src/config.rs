@@ -21,7 +21,8 @@ pub struct HdfsConfig {
     pub replicas_min: usize,
     /// How long a block may be, in bytes. A log should fit into one. Default 128 MiB.
     pub block_bytes: u64,
-    /// How long connecting to a server may take. Default 500 ms.
+    /// How long connecting to a server may take: no longer than in a data center, for what is
+    /// connected to may be gone, and somebody waits. Default 200 ms.
     pub connect_timeout: Duration,
     /// How long a NameNode may take for one call before it is asked again or the other one is
     /// asked. Default 2 s.
@@ -85,7 +86,7 @@ impl HdfsConfig {
             replication: 3,
             replicas_min: 2,
             block_bytes: 128 << 20,
-            connect_timeout: Duration::from_millis(500),
+            connect_timeout: Duration::from_millis(200),
             call_timeout: Duration::from_secs(2),
             call_deadline: Duration::from_secs(10),
             ack_timeout: Duration::from_millis(1500),

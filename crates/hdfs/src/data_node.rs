@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::HdfsConfig;
 use crate::error::{Error, Result};
+use crate::node_health::NodeHealth;
 use crate::pb;
 use crate::rpc::frame::{CallId, ClientId};
 use crate::rpc::{Connection, ConnectionOptions, Protocol};
@@ -20,6 +21,7 @@ use crate::rpc::{Connection, ConnectionOptions, Protocol};
 pub(crate) struct DataNodeCalls {
     network: Network,
     user: Arc<str>,
+    health: NodeHealth,
     /// How long connecting may take.
     connect_timeout: Duration,
     /// How long a call may take, connecting included.
@@ -54,10 +56,16 @@ fn address(host: &str, port: u32) -> Arc<str> {
 
 impl DataNodeCalls {
     /// Calls that take at most `timeout` each.
-    pub(crate) fn new(network: &Network, config: &HdfsConfig, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        network: &Network,
+        config: &HdfsConfig,
+        health: &NodeHealth,
+        timeout: Duration,
+    ) -> Self {
         Self {
             network: network.clone(),
             user: config.user.as_str().into(),
+            health: health.clone(),
             connect_timeout: config.connect_timeout,
             timeout,
         }
@@ -131,7 +139,17 @@ impl DataNodeCalls {
         method: &'static str,
         request: &impl prost::Message,
     ) -> Result<M> {
-        let server = ipc_address(node);
+        let answer = self.call_at(ipc_address(node), protocol, method, request).await;
+        self.health.heed(node, answer)
+    }
+
+    async fn call_at<M: prost::Message + Default>(
+        &self,
+        server: Arc<str>,
+        protocol: Protocol,
+        method: &'static str,
+        request: &impl prost::Message,
+    ) -> Result<M> {
         let deadline = Instant::now() + self.timeout;
         let options = ConnectionOptions {
             protocol,

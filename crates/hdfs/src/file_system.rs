@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use basalt_fs::{
-    AppendFile, DirectoryEntry, Durability, Durable, FileSystem, NodeName, ReadFile, Seal,
+    AVOIDED_NODES_MAX, AppendFile, DirectoryEntry, Durability, Durable, FileSystem, NodeDoubt,
+    NodeName, ReadFile, Seal,
 };
 use basalt_runtime::{Network, Seams, Shutdown};
 use bytes::Bytes;
@@ -375,11 +376,23 @@ impl FileSystem for HdfsFileSystem {
         Ok(Some(bytes_by_node(&located)))
     }
 
-    fn avoid_node(&self, node: &NodeName) {
-        // We live, so our own machine does.
-        if self.own_node().as_ref() != Some(node) {
-            self.health.suspect(node.as_str());
+    fn avoid_node(&self, node: &NodeName, doubt: NodeDoubt) {
+        let known = self.nodes.known();
+        let listed = known.nodes.iter().find(|listed| *transfer_address(listed) == *node.as_str());
+        match (doubt, listed) {
+            (NodeDoubt::Failed, Some(listed)) => self.health.told(listed),
+            // We live, so our own machine does.
+            _ if self.own_node().as_ref() == Some(node) => {}
+            _ => self.health.suspect(node.as_str()),
         }
+    }
+
+    fn avoided_nodes(&self) -> Vec<(NodeName, NodeDoubt)> {
+        let failed = self.health.avoided().into_iter().map(|node| transfer_address(&node));
+        let failed = failed.map(|node| (NodeName::new(node), NodeDoubt::Failed));
+        let suspected = self.health.suspected().into_iter();
+        let suspected = suspected.map(|node| (NodeName::new(node), NodeDoubt::MayBeGone));
+        failed.chain(suspected).take(AVOIDED_NODES_MAX).collect()
     }
 
     fn writer_tag(&self) -> String {

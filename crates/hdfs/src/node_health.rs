@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::data_node::transfer_address;
+use crate::error::Result;
 use crate::pb;
 
 /// What is known of DataNodes; clones share it.
@@ -71,6 +72,23 @@ impl NodeHealth {
         counter!("basalt_hdfs_data_node_slow_total", "node" => address).increment(1);
         if self.remember(node) {
             info!(node = %transfer_address(node), ?took, "DataNode is slow, it is avoided");
+        }
+    }
+
+    /// Remembers if what was asked of the node ended in silence: whoever reads or writes next need
+    /// not find that out again.
+    pub(crate) fn heed<T>(&self, node: &pb::DatanodeInfo, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            if error.is_silence() {
+                self.failed(node, error);
+            }
+        })
+    }
+
+    /// The node failed, as another process says.
+    pub(crate) fn told(&self, node: &pb::DatanodeInfo) {
+        if self.remember(node) {
+            info!(node = %transfer_address(node), "DataNode failed elsewhere, it is avoided");
         }
     }
 
@@ -159,6 +177,7 @@ fn note(noted: &Mutex<BTreeMap<Arc<str>, Instant>>, address: Arc<str>, lasts: Du
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     fn node(port: u32) -> pb::DatanodeInfo {
         let id = pb::DatanodeId {
@@ -183,6 +202,19 @@ mod tests {
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(health.order(&nodes, None), nodes);
         assert_eq!(health.avoided(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_node_is_remembered_and_one_that_refuses_is_not() {
+        let health = NodeHealth::new(Duration::from_secs(60));
+        let refused = Error::Refused { server: "a".into(), status: "ERROR", message: "no".into() };
+        assert!(health.heed::<()>(&node(1), Err(refused)).is_err());
+        assert_eq!(health.heed(&node(1), Ok(7)).unwrap(), 7);
+        assert_eq!(health.avoided(), []);
+        let silent = Error::Unreachable { server: "a".into(), reason: "no route".into() };
+        assert!(health.heed::<()>(&node(2), Err(silent)).is_err());
+        health.told(&node(3));
+        assert_eq!(health.avoided(), [node(2), node(3)]);
     }
 
     fn ports(ordered: &[pb::DatanodeInfo]) -> Vec<u32> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use basalt_cluster::catalog::SharedRegion;
 use basalt_failpoint::{Point, reached};
+use basalt_fs::NodeDoubt;
 use basalt_model::{RegionState, ServerName};
 use basalt_zk::Op;
 use prost::Message;
@@ -30,6 +31,10 @@ const OPEN_WAIT: Duration = Duration::from_secs(1);
 /// Takes recovery `id` to its end. Gives the write of its report.
 pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
     let Some((procedure, mut recovery)) = read(term, id) else { return Ok(Vec::new()) };
+    if let Some(node) = term.places().node_of(&recovery.server) {
+        // With the process its machine may be gone. Each order tells it.
+        term.files.avoid_node(node, NodeDoubt::MayBeGone);
+    }
     let mut assigned_ms = procedure.updated_ms;
     if recovery.step == RecoveryStep::Detected {
         // Claimed before they have an owner: the reconciler must not order them too.
@@ -68,10 +73,6 @@ async fn recover(
         let now_ms = term.clock.wall_ms();
         now_ms.saturating_sub(std::mem::replace(&mut phase_began_ms, now_ms))
     };
-    if let Some(node) = term.places().node_of(&recovery.server) {
-        // With the process its machine may be gone.
-        term.files.avoid_node(node);
-    }
     let logs = fence::fence(term, recovery).await?;
     recovery.wal_bytes = logs.iter().map(|log| log.cut).sum();
     recovery.fence_ms = phase_ms();

@@ -109,7 +109,7 @@ async fn order_split(
         master_epoch: term.ledger.epoch().0,
         server_name: dead.to_string(),
         logs,
-        doubtful_node: term.places().node_of(dead).map(ToString::to_string).unwrap_or_default(),
+        avoided_nodes: orders::avoided_nodes(&term.files),
     };
     let order = async {
         let mut client = term.orders.client(worker, address)?;

@@ -19,8 +19,6 @@ use crate::views::Views;
 
 /// How many regions one order names at most.
 const REGIONS_PER_ORDER: usize = 256;
-/// Of how many nodes one order says that their machines may be gone.
-const DOUBTFUL_NODES_MAX: usize = 32;
 /// How many orders are under way at a time.
 const ORDERS_AT_ONCE: usize = 32;
 /// The pauses between orders for what did not open.
@@ -146,16 +144,6 @@ impl Term {
         replies.concat()
     }
 
-    /// The nodes beside the dead servers whose logs the regions need.
-    fn doubtful_nodes(&self, regions: &[pb::OpenRegion]) -> Vec<String> {
-        let records = regions.iter().filter_map(|region| region.record.as_ref());
-        let dead: BTreeSet<&String> =
-            records.flat_map(|record| &record.unflushed_servers).collect();
-        let places = self.places();
-        let nodes = dead.into_iter().filter_map(|server| places.node_of(&server.parse().ok()?));
-        nodes.take(DOUBTFUL_NODES_MAX).map(ToString::to_string).collect()
-    }
-
     /// Orders `owner` to open regions. An order of which nobody knows what became has no outcomes.
     async fn order_open(
         &self,
@@ -164,9 +152,11 @@ impl Term {
         regions: Vec<pb::OpenRegion>,
     ) -> Vec<pb::RegionOutcome> {
         let count = regions.len();
-        let doubtful_nodes = self.doubtful_nodes(&regions);
-        let master_epoch = self.ledger.epoch().0;
-        let request = pb::OpenRegionsRequest { master_epoch, regions, doubtful_nodes };
+        let request = pb::OpenRegionsRequest {
+            master_epoch: self.ledger.epoch().0,
+            regions,
+            avoided_nodes: orders::avoided_nodes(&self.files),
+        };
         let order = async {
             let mut client = self.orders.client(owner, address)?;
             client.open_regions(orders::within(self.timers.order_timeout, request)).await

@@ -10,6 +10,7 @@
 //! over, for the NameNode gives the same recovery to a DataNode at its next heartbeat, and whoever
 //! asks first gets the replica.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -88,23 +89,20 @@ impl Asking<'_> {
         let server = transfer_address(&node);
         let failed = |error: &Error| debug!(node = %server, %error, "a DataNode refused a fence");
         let stopped = self.stop(&node).await.inspect_err(failed);
-        if let Err(error) = &stopped
-            && error.is_silence()
-        {
-            // Whoever reads or writes next need not find that out again.
-            self.fence.health.failed(&node, error);
-            if matches!(error, Error::Unreachable { .. }) {
-                return Answer { node, stopped: None, replica: None, is_unreachable: true };
-            }
+        let is_unreachable = |error: &Error| matches!(error, Error::Unreachable { .. });
+        if stopped.as_ref().is_err_and(is_unreachable) {
+            return Answer { node, stopped: None, replica: None, is_unreachable: true };
         }
-        let replica = match recovery_id {
+        let begun = match recovery_id {
             Some(id) => {
                 let begun = self.fence.calls.begin_recovery(&node, self.last, id).await;
-                begun.inspect_err(failed).ok()
+                Some(begun.inspect_err(failed))
             }
             None => None,
         };
-        Answer { node, stopped: stopped.ok(), replica, is_unreachable: false }
+        // Its machine may go between the two.
+        let is_unreachable = matches!(&begun, Some(Err(error)) if is_unreachable(error));
+        Answer { node, stopped: stopped.ok(), replica: begun.and_then(Result::ok), is_unreachable }
     }
 
     /// Stops the writer on one DataNode. Gives the number of bytes that it acknowledged.
@@ -124,12 +122,22 @@ impl Asking<'_> {
         let announcing = self.announce_to(&server, node);
         let timed_out =
             |_| Error::TimedOut { server: Arc::clone(&server), what: "taking a block over", limit };
-        timeout(limit, announcing).await.map_err(timed_out)?
+        let announced = timeout(limit, announcing).await.map_err(timed_out).flatten();
+        self.fence.health.heed(node, announced)
     }
 
     async fn announce_to(&self, server: &Arc<str>, node: &pb::DatanodeInfo) -> Result<()> {
         let Fence { network, config, name_node, .. } = self.fence;
-        let mut stream = connect(network, server, config.connect_timeout).await?;
+        let mut connecting = pin!(connect(network, server, config.connect_timeout));
+        let mut stream = match timeout(config.fence_patience, &mut connecting).await {
+            Ok(connected) => connected?,
+            Err(_) => {
+                // This fence may end before the connection does. A DataNode that hangs is connected
+                // to; so the machine is gone, and whoever reads or writes next is to know.
+                self.fence.health.failed(node, &"no connection yet");
+                connecting.await?
+            }
+        };
         let index = self.last.locations.iter().position(|other| other.id.uuid == node.id.uuid);
         let storage_type = index.and_then(|index| self.last.storage_types.get(index));
         // The DataNode sets this many bytes aside for the replica.

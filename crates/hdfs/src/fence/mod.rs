@@ -99,7 +99,7 @@ impl Fence {
         name_node: NameNode,
         health: NodeHealth,
     ) -> Self {
-        let calls = DataNodeCalls::new(network, config, config.fence_step_timeout);
+        let calls = DataNodeCalls::new(network, config, &health, config.fence_step_timeout);
         Self { network: network.clone(), config: Arc::clone(config), name_node, health, calls }
     }
 

@@ -64,7 +64,7 @@ impl Readers {
             client_name: Arc::clone(name_node.client_name()),
             idle: IdleConnections::default(),
         };
-        let calls = DataNodeCalls::new(network, config, config.read_timeout);
+        let calls = DataNodeCalls::new(network, config, &health, config.read_timeout);
         Self {
             shared: Arc::new(Shared {
                 name_node,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use basalt_fs::{FileSystem, NodeName};
+use basalt_fs::{FileSystem, NodeDoubt, NodeName};
 use basalt_hdfs::{HdfsConfig, HdfsFileSystem, Machine};
 
 use super::{all_nodes_live, all_nodes_run, config, files_with, pattern};
@@ -77,11 +77,26 @@ async fn a_data_node_that_may_be_gone_gets_no_new_blocks_and_still_serves_old_on
     let files = files_beside(own, 2, "placement-avoided").await;
     let bytes = pattern(100_000, 7);
     files.write_whole(Path::new("/before"), bytes.clone()).await.unwrap();
-    files.avoid_node(&NodeName::new(other.as_str()));
+    files.avoid_node(&NodeName::new(other.as_str()), NodeDoubt::MayBeGone);
     files.write_whole(Path::new("/after"), bytes.clone()).await.unwrap();
     let after = bytes_of(&files, "/after").await;
     assert!(!after.contains_key(&NodeName::new(other.as_str())), "{after:?}");
     for path in ["/before", "/after"] {
         assert!(files.read_whole(Path::new(path), 1 << 20).await.unwrap() == bytes);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real HDFS"]
+async fn a_data_node_that_failed_elsewhere_gets_no_new_blocks_even_if_that_costs_a_copy() {
+    let nodes = live_nodes().await;
+    let (own, other) = (&nodes[0], NodeName::new(nodes[1].as_str()));
+    let files = files_beside(own, 3, "placement-failed").await;
+    for (doubt, path) in [(NodeDoubt::MayBeGone, "/there"), (NodeDoubt::Failed, "/elsewhere")] {
+        files.avoid_node(&other, doubt);
+        assert!(files.avoided_nodes().contains(&(other.clone(), doubt)));
+        files.write_whole(Path::new(path), pattern(100, 8)).await.unwrap();
+        let is_there = bytes_of(&files, path).await.contains_key(&other);
+        assert_eq!(is_there, doubt == NodeDoubt::MayBeGone, "{doubt:?}");
     }
 }

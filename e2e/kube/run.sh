@@ -348,6 +348,8 @@ step_hdfs() {
   until_true 60 is "basaltcluster/$CLUSTER" Available
   say "  available after $(($(now_ms) - from)) ms"
   until_true 60 is basalttable/usertable Ready
+  # It serves as soon as two of three coordinators do; the probe asks all of them.
+  until_true 60 is_phase Ready
   # Its settings are those that the promise needs, and the fence has been rehearsed.
   until_true 90 is "basaltcluster/$CLUSTER" StorageTuned
   probe hdfs --faults "$KILLS" --calm 8s --fault-kind kill-regionserver \

@@ -331,7 +331,7 @@ step_hygiene() {
 step_hdfs() {
   [ -n "$uses_lab" ] || { say "CANNOT RUN: pods reach an HDFS of this machine on the lab only"; return 1; }
   export NAMESPACE=basalt-hdfs LAB_INSTANCE=hdfs-kube HDFS_HOST=10.89.0.1
-  trap '[ $? -eq 0 ] || story >"$RESULTS/hdfs-story.log" 2>&1; ../hdfs/down.sh' EXIT
+  trap '[ $? -eq 0 ] || story >"$RESULTS/hdfs-story.log" 2>&1 || true; ../hdfs/down.sh' EXIT
   CLEAN=1 ../hdfs/up.sh
   prepare_namespace "$NAMESPACE"
   local folder=$W/volumes/hdfs number conf=${BASALT_LAB:-$HOME/.cache/basalt-lab}/hbase/instances/hdfs-kube/conf/hdfs

@@ -87,3 +87,11 @@ none_died() {
     [ "$(grep -c 'basalt::role: starting' "$log")" = 1 ] || fail "a region server died: $log"
   done
 }
+
+# write_rolling_manifest FILE [NAMESERVICE]: that of examples/hdfs.yaml, with logs that are rolled every MB.
+write_rolling_manifest() {
+  local rolled='config: { basalt.regionserver.wal.roll.bytes: "1048576" }'
+  sed "s/regionServers: { replicas: 3 }/regionServers: { replicas: 3, $rolled }/
+    s/nameservice: prod /nameservice: ${2:-prod} /" "$E2E_HDFS/../../examples/hdfs.yaml" >"$1"
+  grep -q "$rolled" "$1" || fail "examples/hdfs.yaml has no line 'regionServers: { replicas: 3 }' to change"
+}

@@ -89,8 +89,7 @@ esac
 [ "${KEEP:-}" = 1 ] || trap '"$LAB_SCRIPTS/down.sh"; for i in 1 2 3; do send "jn$i" KILL || true; done' EXIT
 [ "${UP:-}" = 1 ] || up
 manifest=$results/manifest.yaml
-sed 's/regionServers: { replicas: 3 }/regionServers: { replicas: 3, config: { basalt.regionserver.wal.roll.bytes: "1048576" } }/' \
-  examples/hdfs.yaml >"$manifest"
+write_rolling_manifest "$manifest"
 rm -rf "$results/failovers" "$results/data"
 "$BASALT" demo -f "$manifest" --hdfs-conf "$LAB/conf/hdfs" --data "$results/data" --kills "${STRIKES:-3}" --fault none \
   --strike-too "'$E2E_HDFS/ha.sh' fail_over \$STRIKE" --then-mend "'$E2E_HDFS/ha.sh' bring_back \$STRIKE" \

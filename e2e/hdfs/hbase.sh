@@ -8,7 +8,7 @@
 #   short    the advice, a session of 6 s, and HDFS with the settings that Basalt runs on (env.sh)
 # BASALT: the binary; FAULTS: which, of `kill machine`. Figures as JSON in $RESULTS.
 set -euo pipefail
-export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-hbase} PORT_BASE=${PORT_BASE:-33000}
+export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-hbase} PORT_BASE=${PORT_BASE:-25000}
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 cd "$E2E_HDFS/../.."
 BASALT=${BASALT:-${CARGO_TARGET_DIR:-target}/release/basalt}

@@ -5,6 +5,7 @@
 #   machine  a region server and a DataNode at once
 #   java     the stock Java client, and Apache HBase's tool on the store files (../run-java-client.sh)
 #   rack     one of two racks of DataNodes is cut off, alone and with a region server; STRIKES times each
+#   outage   the NameNode in safe mode, the NameNode killed, all disks full; STRIKES times each
 #   ha       two NameNodes, of which the active one dies; STRIKES times
 #   chaos    processes of Basalt, DataNodes and the NameNode harmed at random; MINUTES
 # BASALT: the binary; RESULTS: a folder for logs and reports (default: a new one under /tmp).
@@ -27,6 +28,7 @@ suite() {
       HDFS_CONF=$LAB/conf/hdfs TARGET=basalt REGISTRIES=zk RESULTS=$RESULTS/java \
         "$E2E_HDFS/../run-java-client.sh" ;;
     rack) LAB_INSTANCE=hdfs-rack "$E2E_HDFS/rack.sh" rack server ;;
+    outage) LAB_INSTANCE=hdfs-outage PORT_BASE=23000 "$E2E_HDFS/outage.sh" safe-mode name-node full ;;
     ha) LAB_INSTANCE=hdfs-ha PORT_BASE=31000 "$E2E_HDFS/ha.sh" ;;
     chaos) LAB_INSTANCE=hdfs-chaos "$E2E_HDFS/chaos.sh" ;;
     *) fail "no such suite: $1" ;;

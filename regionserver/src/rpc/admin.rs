@@ -1,6 +1,6 @@
 //! `AdminService`: what clients and the shell ask of one region server about its regions.
 
-use basalt_hbase_rpc::{Call, Exception, Reply, pb, schema, znode};
+use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, pb, schema, znode};
 
 use super::{Purpose, Result, Rpc, request};
 use crate::schedulers;
@@ -27,7 +27,8 @@ impl Rpc {
             "CompactRegion" => self.compact_region(&call).await,
             "RollWALWriter" => {
                 let rolled = self.server.shared.wal.roll().await;
-                rolled.map_err(|error| Exception::from(crate::region::Error::Wal(error)))?;
+                // An `IOException`: a log that has no new file yet goes on in the one that it has.
+                rolled.map_err(|error| Exception::new(ExceptionKind::Other, error.to_string()))?;
                 Ok(Reply::new(&pb::RollWalWriterResponse::default()))
             }
             method => Err(Exception::unknown_method(method)),

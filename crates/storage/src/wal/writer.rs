@@ -7,6 +7,9 @@
 //! was not acknowledged is appended there again, in its order. An edit may be in both files then;
 //! replay takes it in once.
 //!
+//! A full file takes on what comes until the next one is there. Where failed files are replaced it does
+//! so, too, when the next one cannot be begun, as while a NameNode is away: that is tried again later.
+//!
 //! Invariants: at any time the newest file is open, and so locked; that lock is free only when the
 //! log was closed or its process is gone. Nothing is acknowledged for a file that failed.
 
@@ -33,7 +36,7 @@ use super::header::{BATCH_HEADER_BYTES, BatchHeader, FileChecksum, FileHeader};
 use super::latch::Latch;
 use super::ledger::Ledger;
 use super::log::{WalConfig, WalStats};
-use super::queue::{Batch, Queue, Work};
+use super::queue::{Batch, Outcome, Queue, Work};
 
 /// What the writer shares with the handle of the log.
 #[derive(Debug)]
@@ -57,16 +60,20 @@ pub(super) struct FileMaker {
 /// The task.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    maker: FileMaker,
+    maker: Arc<FileMaker>,
     config: WalConfig,
     current: OpenFile,
+    /// The file that is to follow it, from its beginning until it takes its place.
+    next: Option<BoxFuture<'static, Result<OpenFile>>>,
+    /// Those who wait for that file.
+    asked: Vec<Outcome>,
     /// What was written to the current file and is not known to be durable, in order.
     in_flight: VecDeque<InFlight>,
     /// The number of the newest file that was begun, whether it could be used or not.
     last_number: u64,
     /// Files that failed since something became durable.
     failures: u32,
-    /// A full file is not followed by the next one before this.
+    /// No file is begun before this only because the current one is full.
     no_roll_before: Option<Instant>,
     /// Last, so that the file is closed before anybody hears of the end.
     end: End,
@@ -89,6 +96,8 @@ enum Event {
     Work(Work),
     /// The oldest batch in flight is durable, or failed.
     Settled(Result<()>),
+    /// The next file is there, or could not be begun.
+    Next(Result<OpenFile>),
     /// There has been no work for a while.
     Idle,
 }
@@ -101,9 +110,7 @@ const PACE: Duration = Duration::from_millis(1);
 const FAILURES_MAX: u32 = 8;
 /// Before a file is begun again that could not be.
 const REPLACE_PAUSE: Duration = Duration::from_millis(50);
-/// How long beginning the next file may hold up what is waiting, where the full one can go on.
-const ROLL_PATIENCE: Duration = Duration::from_secs(1);
-/// Before that is tried again.
+/// Before a full file's next one is begun again that could not be.
 const ROLL_PAUSE: Duration = Duration::from_secs(5);
 
 /// Tells of the writer's end, however it comes.
@@ -138,10 +145,12 @@ impl Writer {
         let end = End { shared: Arc::clone(&shared), clean: false };
         Self {
             shared,
-            maker,
+            maker: Arc::new(maker),
             config,
             last_number: first.number,
             current: first,
+            next: None,
+            asked: Vec::new(),
             in_flight: VecDeque::new(),
             failures: 0,
             no_roll_before: None,
@@ -158,8 +167,9 @@ impl Writer {
                 self.end.clean = true;
             }
             Err(error) => {
-                for unsettled in &self.in_flight {
-                    unsettled.batch.outcome.set(Err(error.clone()));
+                let unsettled = self.in_flight.iter().map(|unsettled| &unsettled.batch.outcome);
+                for outcome in unsettled.chain(&self.asked) {
+                    outcome.set(Err(error.clone()));
                 }
                 self.shared.queue.refuse(&error);
                 self.shared.queue.failure.set(error);
@@ -180,6 +190,10 @@ impl Writer {
                     self.replace_file(error).await?;
                     continue;
                 }
+                Event::Next(made) => {
+                    self.change_file(made).await?;
+                    continue;
+                }
                 Event::Idle => {
                     self.write_mark().await?;
                     continue;
@@ -188,15 +202,10 @@ impl Writer {
             if let Some(batch) = batch {
                 self.write_batch(batch).await?;
             }
-            if roll.is_some() || (self.is_full() && !close) {
-                self.roll(roll.is_some()).await.inspect_err(|error| {
-                    if let Some(roll) = &roll {
-                        roll.set(Err(error.clone()));
-                    }
-                })?;
-            }
-            if let Some(roll) = roll {
-                roll.set(Ok(()));
+            let is_asked = roll.is_some();
+            self.asked.extend(roll);
+            if self.next.is_none() && (is_asked || self.is_full()) {
+                self.next = Some(self.make_next());
             }
             if close {
                 return self.close().await;
@@ -217,9 +226,16 @@ impl Writer {
         };
         let is_unmarked = self.in_flight.is_empty() && !self.current.marked;
         let oldest = oldest_settled(&mut self.in_flight, &self.maker, &self.current.path);
+        let next = async {
+            match &mut self.next {
+                Some(next) => next.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             settled = oldest => Event::Settled(settled),
+            made = next => Event::Next(made),
             work = work, if has_room => Event::Work(work),
             () = sleep(self.config.idle_before_mark), if is_unmarked => Event::Idle,
         }
@@ -317,39 +333,52 @@ impl Writer {
             && self.no_roll_before.is_none_or(|time| Instant::now() >= time)
     }
 
-    /// Begins the next file, then lets go of this one. Where a failed file can be replaced, one that
-    /// cannot be begun is no failure: the full one is not at its end yet.
-    async fn roll(&mut self, is_asked: bool) -> Result<()> {
-        reached(Point::LogRoll).await;
-        self.settle_all().await?;
-        self.write_mark().await?;
-        let may_wait = !is_asked && self.maker.files.failed_files_are_replaced();
-        // The old file is dropped: no edit waits until it is closed.
-        if !may_wait {
-            return self.begin_next().await.map(drop);
+    /// Makes a file with the next number.
+    fn make_next(&mut self) -> BoxFuture<'static, Result<OpenFile>> {
+        self.last_number += 1;
+        let (maker, number) = (Arc::clone(&self.maker), self.last_number);
+        async move {
+            reached(Point::LogRoll).await;
+            maker.make(number).await
         }
-        let begun = match timeout(ROLL_PATIENCE, self.begin_next()).await {
-            Ok(begun) => begun.map(drop),
-            Err(_) => Err(timed_out(&self.current.path, ROLL_PATIENCE)),
-        };
-        match begun {
-            Err(error) if !error.is_fenced() => {
-                warn!(%error, "no new file of the log yet; the full one goes on");
-                self.no_roll_before = Some(Instant::now() + ROLL_PAUSE);
+        .boxed()
+    }
+
+    /// Goes on in the next file, once nothing is in flight in the current one, and lets go of that.
+    async fn change_file(&mut self, made: Result<OpenFile>) -> Result<()> {
+        match made {
+            Ok(next) => {
+                // It may be needed sooner: should the current one fail, it takes its place.
+                self.next = Some(futures::future::ready(Ok(next)).boxed());
+                self.settle_all().await?;
+                self.write_mark().await?;
+                if self.next.is_some() {
+                    // The old file is dropped: no edit waits until it is closed.
+                    self.begin_next().await?;
+                }
                 Ok(())
             }
-            begun => begun,
+            Err(error) if error.is_fenced() || !self.maker.files.failed_files_are_replaced() => {
+                self.next = None;
+                Err(error)
+            }
+            Err(error) => {
+                self.next = None;
+                warn!(%error, "no new file of the log yet; the full one goes on");
+                self.no_roll_before = Some(Instant::now() + ROLL_PAUSE);
+                self.asked.drain(..).for_each(|asked| asked.set(Err(error.clone())));
+                Ok(())
+            }
         }
     }
 
-    /// Begins the next file. Gives the one before.
+    /// Makes the next file the current one. Gives the one before.
     async fn begin_next(&mut self) -> Result<OpenFile> {
-        self.last_number += 1;
-        let number = self.last_number;
-        let next = self.maker.make(number).await?;
-        self.shared.ledger.lock().open_file(number, next.path.clone());
+        let next = self.next.take().unwrap_or_else(|| self.make_next()).await?;
+        self.shared.ledger.lock().open_file(next.number, next.path.clone());
         reached(Point::LogRolled).await;
         self.no_roll_before = None;
+        self.asked.drain(..).for_each(|asked| asked.set(Ok(())));
         Ok(std::mem::replace(&mut self.current, next))
     }
 

@@ -1,4 +1,4 @@
-//! A file system that counts syncs, and whose syncs can be held up or made to fail.
+//! A file system that counts syncs, and whose syncs and new files can be held up or made to fail.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub(super) struct Faults {
     failing_next: AtomicUsize,
     /// Each sync takes a permit.
     gate: Semaphore,
+    /// Each new file takes a permit.
+    creates: Semaphore,
 }
 
 struct FaultyFile {
@@ -44,6 +46,7 @@ impl FaultyFiles {
             failing: AtomicBool::new(false),
             failing_next: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            creates: Semaphore::new(Semaphore::MAX_PERMITS),
         };
         Self { disk: MemoryFileSystem::new(), faults: Arc::new(faults), replaces: false }
     }
@@ -94,11 +97,21 @@ impl Faults {
     pub(super) fn let_syncs(&self, count: usize) {
         self.gate.add_permits(count);
     }
+
+    /// From now on a new file waits until it is let through.
+    pub(super) fn hold_creates(&self) {
+        self.creates.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub(super) fn let_creates(&self, count: usize) {
+        self.creates.add_permits(count);
+    }
 }
 
 #[async_trait]
 impl FileSystem for FaultyFiles {
     async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
+        self.faults.creates.acquire().await.unwrap().forget();
         Ok(Box::new(FaultyFile {
             inner: self.disk.create(path).await?,
             faults: Arc::clone(&self.faults),

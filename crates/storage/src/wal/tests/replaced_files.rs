@@ -8,6 +8,7 @@ use basalt_model::{SequenceId, paths};
 
 use super::faulty_files::FaultyFiles;
 use super::*;
+use crate::wal::Error;
 
 fn replacing() -> (FaultyFiles, SharedFileSystem) {
     let files = FaultyFiles::replacing();
@@ -145,5 +146,60 @@ async fn a_full_file_goes_on_while_no_new_one_can_be_begun() {
     append_synced(&wal, &edit(1, 3, 10)).await.unwrap();
     append_synced(&wal, &edit(1, 4, 10)).await.unwrap();
     assert_eq!(ids(&files, 3).await, [4]);
+    wal.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_file_goes_on_while_the_next_one_is_being_made() {
+    let (faulty, files) = replacing();
+    let config = WalConfig { roll_bytes: 600, ..WalConfig::default() };
+    let wal = create(&files, config).await.unwrap();
+    faulty.faults.hold_creates();
+    for (sequence_id, bytes) in [(1, 600), (2, 10), (3, 10)] {
+        append_synced(&wal, &edit(1, sequence_id, bytes)).await.unwrap();
+    }
+    // It waits for the same file.
+    let rolled = tokio::spawn(async move {
+        wal.roll().await.unwrap();
+        wal
+    });
+    settle().await;
+    faulty.faults.let_creates(1);
+    let wal = rolled.await.unwrap();
+    append_synced(&wal, &edit(1, 4, 10)).await.unwrap();
+    assert_eq!(ids(&files, 1).await, [1, 2, 3]);
+    assert_eq!(ids(&files, 2).await, [4]);
+    wal.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_being_made_takes_the_place_of_one_that_fails() {
+    let (faulty, files) = replacing();
+    let config = WalConfig { roll_bytes: 600, ..WalConfig::default() };
+    let wal = create(&files, config).await.unwrap();
+    faulty.faults.hold_creates();
+    append_synced(&wal, &edit(1, 1, 600)).await.unwrap();
+    faulty.faults.fail_next_syncs(1);
+    let ticket = append(&wal, &edit(1, 2, 10)).await.unwrap();
+    settle().await;
+    assert!(!ticket.is_synced());
+    faulty.faults.let_creates(1);
+    ticket.synced().await.unwrap();
+    assert_eq!(ids(&files, 2).await, [2]);
+    assert_eq!(wal.stats().live_files, 2);
+    wal.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_roll_that_fails_is_told_and_costs_nothing() {
+    let (faulty, files) = replacing();
+    let wal = create(&files, WalConfig::default()).await.unwrap();
+    faulty.faults.fail_next_syncs(1);
+    assert!(matches!(wal.roll().await, Err(Error::Files(_))));
+    append_synced(&wal, &edit(1, 1, 10)).await.unwrap();
+    wal.roll().await.unwrap();
+    append_synced(&wal, &edit(1, 2, 10)).await.unwrap();
+    assert_eq!(ids(&files, 1).await, [1]);
+    assert_eq!(ids(&files, 3).await, [2]);
     wal.close().await.unwrap();
 }

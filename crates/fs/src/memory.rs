@@ -13,7 +13,7 @@ use basalt_planted::{Rule, is_off};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
-use crate::{AppendFile, DirectoryEntry, Error, FileSystem, ReadFile, Result, Seal};
+use crate::{AppendFile, DirectoryEntry, Durability, Error, FileSystem, ReadFile, Result, Seal};
 
 /// One writer's view of a disk in memory.
 #[derive(Clone, Debug)]
@@ -37,12 +37,14 @@ enum Node {
     File(Contents),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Contents {
     /// Stays the same over renames, so that an open file is found again.
     file: u64,
     bytes: BytesMut,
     synced: usize,
+    /// What its syncs are to outlast.
+    durability: Durability,
     holder: Option<(u64, u64)>,
 }
 
@@ -99,6 +101,17 @@ impl MemoryFileSystem {
         }
     }
 
+    /// What the writer of a file last chose for its syncs. A crash of this disk makes no difference.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such file.
+    pub fn durability(&self, path: &Path) -> Result<Durability> {
+        match self.disk.lock().nodes.get(path) {
+            Some(Node::File(contents)) => Ok(contents.durability),
+            _ => Err(Error::NotFound { path: path.to_owned() }),
+        }
+    }
+
     /// Puts a folder there, durably.
     pub(crate) fn put_folder(&self, path: &Path) {
         self.disk.lock().nodes.insert(path.to_owned(), Node::Directory);
@@ -110,7 +123,7 @@ impl MemoryFileSystem {
         disk.next_file += 1;
         let (file, bytes) = (disk.next_file, BytesMut::from(bytes));
         let synced = bytes.len();
-        let contents = Contents { file, bytes, synced, holder: None };
+        let contents = Contents { file, bytes, synced, ..Contents::default() };
         disk.nodes.insert(path.to_owned(), Node::File(contents));
     }
 
@@ -138,7 +151,7 @@ impl FileSystem for MemoryFileSystem {
         disk.check_directory(path.parent().unwrap_or(Path::new("/")))?;
         disk.next_file += 1;
         let (file, holder) = (disk.next_file, (self.writer, self.life));
-        let contents = Contents { file, bytes: BytesMut::new(), synced: 0, holder: Some(holder) };
+        let contents = Contents { file, holder: Some(holder), ..Contents::default() };
         disk.nodes.insert(path.to_owned(), Node::File(contents));
         let disk = Arc::clone(&self.disk);
         let (created_as, path) = (path.to_owned(), path.to_owned());
@@ -297,6 +310,10 @@ impl MemoryAppendFile {
 
 #[async_trait]
 impl AppendFile for MemoryAppendFile {
+    fn set_durability(&mut self, durability: Durability) {
+        let _crashed_already = self.with_contents(|contents| contents.durability = durability);
+    }
+
     async fn append(&mut self, bytes: Bytes) -> Result<()> {
         self.with_contents(|contents| contents.bytes.extend_from_slice(&bytes))?;
         self.length += bytes.len() as u64;

@@ -14,7 +14,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::{AppendFile, DirectoryEntry, FileSystem, MemoryFileSystem, ReadFile, Result, Seal};
+use crate::{
+    AppendFile, DirectoryEntry, Durability, FileSystem, MemoryFileSystem, ReadFile, Result, Seal,
+};
 
 /// A disk in memory whose every step is recorded; a cheap handle.
 #[derive(Clone, Debug, Default)]
@@ -154,6 +156,10 @@ impl FileSystem for RecordingFileSystem {
 
 #[async_trait]
 impl AppendFile for RecordedFile {
+    fn set_durability(&mut self, durability: Durability) {
+        self.file.set_durability(durability);
+    }
+
     async fn append(&mut self, bytes: Bytes) -> Result<()> {
         self.file.append(bytes.clone()).await?;
         self.steps.lock().push(Step::Append(self.number, bytes));

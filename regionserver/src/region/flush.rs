@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tracing::info;
 
 use super::state::RegionState;
-use super::{Region, Result, durability};
+use super::{Region, Result, durability_of};
 use crate::metrics;
 
 /// Where store files are written before they are put in their place, as `<epoch>-<name>`.
@@ -150,7 +150,9 @@ impl Region {
         next: Manifest,
     ) -> Result<()> {
         let files = &self.shared.files;
-        match next.write(files, &self.info.table, self.encoded_name, durability(&self.table)).await
+        match next
+            .write(files, &self.info.table, self.encoded_name, durability_of(&self.table))
+            .await
         {
             Ok(()) => *manifest = next,
             Err(manifest::Error::Files(error)) if error.is_already_exists() => {
@@ -220,7 +222,7 @@ impl Region {
             bloom_type: family.bloom,
             block_bytes: family.block_bytes as usize,
             created_ms: self.now_ms(),
-            durability: durability(&self.table),
+            durability: durability_of(&self.table),
             ..StoreFileOptions::default()
         };
         let mut writer = StoreFileWriter::create(&self.shared.files, aside, options).await?;

@@ -50,7 +50,7 @@ pub(crate) use read::RowRead;
 pub(crate) use room::MemstoresTotal;
 pub(crate) use scanner::{RegionScanner, Room, ScanRange};
 pub(crate) use state::RegionState;
-pub(crate) use write::{Change, Condition, Mutation, Outcome, Update};
+pub(crate) use write::{Change, Condition, Mutation, Outcome, RowUpdate, Update};
 
 /// What the regions of a server share.
 #[derive(Clone)]
@@ -101,7 +101,7 @@ struct WriteOrder {
 }
 
 /// What writes of a table outlast, and the files that they go into.
-fn durability(table: &TableDescriptor) -> Durability {
+fn durability_of(table: &TableDescriptor) -> Durability {
     if table.syncs_to_disk() { Durability::OnDisk } else { Durability::Replicated }
 }
 

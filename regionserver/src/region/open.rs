@@ -28,7 +28,7 @@ use tracing::trace;
 use super::flush::TMP_FOLDER;
 use super::row_locks::RowLocks;
 use super::state::RegionState;
-use super::{Region, Result, Shared, WriteOrder, durability};
+use super::{Region, Result, Shared, WriteOrder, durability_of};
 use crate::recovery::replay::{self, SealedLogs};
 
 /// How many store files of a region are opened at a time.
@@ -169,7 +169,7 @@ async fn take_over(shared: &Shared, request: &OpenRegion) -> Result<Manifest> {
         make_folders(shared, request).await?;
     }
     if is_first || has_deleted {
-        let durability = durability(&request.table);
+        let durability = durability_of(&request.table);
         manifest.write(files, &info.table, name, durability).await?;
     }
     Ok(manifest)

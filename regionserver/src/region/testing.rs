@@ -5,18 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use basalt_cluster::{RegionRecord, pb};
-use basalt_fs::{MemoryFileSystem, SharedFileSystem};
+use basalt_fs::{Durability, MemoryFileSystem, SharedFileSystem};
 use basalt_model::{
     Cell, CellBuilder, CellType, FamilyDescriptor, LATEST_TIMESTAMP, RegionEpoch, RegionInfo,
     RegionState, SequenceId, ServerName, TableDescriptor,
 };
 use basalt_runtime::{Clock, ClockSource, Network, Random, Seams, TcpNetwork};
 use basalt_storage::block_cache::BlockCache;
+use basalt_storage::read::TimeRange;
 use basalt_storage::wal::{self, Wal, WalConfig};
 use bytes::Bytes;
 
 use super::open::{Opened, open};
-use super::{MemstoresTotal, Mutation, OpenRegion, Region, Result, RowRead, ScanRange, Shared};
+use super::{
+    Change, MemstoresTotal, Mutation, OpenRegion, Region, Result, RowRead, RowUpdate, ScanRange,
+    Shared, Update,
+};
 use crate::config::RegionConfig;
 use crate::lease::ServingLease;
 use crate::recovery::replay::SealedLogs;
@@ -83,6 +87,10 @@ impl TestServer {
     }
 
     pub(crate) async fn open(&self, epoch: u64, sealed: Vec<SealedLogs>) -> Opened {
+        self.open_as(epoch, sealed, table()).await
+    }
+
+    async fn open_as(&self, epoch: u64, sealed: Vec<SealedLogs>, table: TableDescriptor) -> Opened {
         let record = RegionRecord {
             info: info(),
             state: RegionState::Opening,
@@ -91,12 +99,16 @@ impl TestServer {
             unflushed: sealed.iter().map(|sealed| sealed.server.clone()).collect(),
             open_sequence_id: SequenceId(0),
         };
-        let request = OpenRegion { record, table: Arc::new(table()), sealed };
+        let request = OpenRegion { record, table: Arc::new(table), sealed };
         open(self.shared.clone(), request).await.unwrap()
     }
 
     pub(crate) async fn region(&self, epoch: u64) -> Arc<Region> {
-        self.open(epoch, Vec::new()).await.region
+        self.region_of(epoch, table()).await
+    }
+
+    pub(crate) async fn region_of(&self, epoch: u64, table: TableDescriptor) -> Arc<Region> {
+        self.open_as(epoch, Vec::new(), table).await.region
     }
 
     /// Loses what was not synced, and seals the log at what is left, as a master would.
@@ -147,7 +159,29 @@ pub(crate) fn cell(row: &str, column: &str, cell_type: CellType, at: i64, value:
 }
 
 pub(crate) fn mutation(row: &str, cells: Vec<Cell>) -> Mutation {
-    Mutation { row: Bytes::copy_from_slice(row.as_bytes()), cells, delete_row: None }
+    Mutation {
+        row: Bytes::copy_from_slice(row.as_bytes()),
+        cells,
+        delete_row: None,
+        durability: Durability::default(),
+    }
+}
+
+/// An increment or an append of one column.
+pub(crate) fn update_of(row: &str, column: &str, update: Update, operand: &[u8]) -> RowUpdate {
+    let (family, qualifier) = column.split_once(':').unwrap();
+    let change = Change {
+        family: Bytes::copy_from_slice(family.as_bytes()),
+        qualifier: Bytes::copy_from_slice(qualifier.as_bytes()),
+        operand: Bytes::copy_from_slice(operand),
+    };
+    RowUpdate {
+        row: Bytes::copy_from_slice(row.as_bytes()),
+        update,
+        changes: vec![change],
+        time_range: TimeRange::ALL,
+        durability: Durability::default(),
+    }
 }
 
 /// A put at the server's time.

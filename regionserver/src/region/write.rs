@@ -7,6 +7,7 @@
 
 use std::sync::atomic::Ordering;
 
+use basalt_fs::Durability;
 use basalt_model::{Cell, CellBuilder, CellType, LATEST_TIMESTAMP, SequenceId};
 use basalt_runtime::WITNESS;
 use basalt_storage::read::{Columns, TimeRange};
@@ -15,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use tracing::trace;
 
 use super::row_locks::LockedRows;
-use super::{Error, Region, Result, RowRead, durability};
+use super::{Error, Region, Result, RowRead, durability_of};
 
 /// Cells of one row to be written, some of which may wait for the server's timestamp.
 #[derive(Clone, Debug)]
@@ -24,6 +25,20 @@ pub(crate) struct Mutation {
     pub(crate) cells: Vec<Cell>,
     /// Deletes all families up to this timestamp as well.
     pub(crate) delete_row: Option<i64>,
+    /// What it is to outlast, if that is more than its table promises.
+    pub(crate) durability: Durability,
+}
+
+/// An increment or an append of one row.
+#[derive(Clone, Debug)]
+pub(crate) struct RowUpdate {
+    pub(crate) row: Bytes,
+    pub(crate) update: Update,
+    pub(crate) changes: Vec<Change>,
+    /// Where the present values are looked for.
+    pub(crate) time_range: TimeRange,
+    /// What it is to outlast, if that is more than its table promises.
+    pub(crate) durability: Durability,
 }
 
 /// One column of an increment or an append.
@@ -67,6 +82,8 @@ struct Draft {
     result: Vec<Cell>,
     timestamp_ms: u64,
     nonce: Option<Nonce>,
+    /// The most that one of its mutations is to outlast.
+    durability: Durability,
 }
 
 /// An edit that is in the log and in memory, and not yet durable.
@@ -94,25 +111,23 @@ impl Region {
     /// Adds to or extends columns of a row. Returns the new cells.
     pub(crate) async fn update(
         &self,
-        row: &Bytes,
-        update: Update,
-        changes: &[Change],
-        time_range: TimeRange,
+        update: &RowUpdate,
         nonce: Option<Nonce>,
     ) -> Result<Vec<Cell>> {
-        self.check_row(row)?;
+        self.check_row(&update.row)?;
         self.check_room()?;
         let (logged, result) = {
-            let mut locked = self.row_locks.lock(std::iter::once(&row[..])).await;
+            let mut locked = self.row_locks.lock(std::iter::once(&update.row[..])).await;
             if let Some(result) = self.done_before(nonce) {
                 drop(locked);
                 self.settle().await?;
                 return Ok(result);
             }
             let timestamp_ms = self.give_timestamp(&mut locked);
-            let cells = self.changed(row, update, changes, time_range, timestamp_ms).await?;
-            let result = cells.clone();
-            (self.log(Draft { cells, result: result.clone(), timestamp_ms, nonce }).await?, result)
+            let cells = self.changed(update, timestamp_ms).await?;
+            let (result, durability) = (cells.clone(), update.durability);
+            let draft = Draft { cells, result: result.clone(), timestamp_ms, nonce, durability };
+            self.log(draft).await.map(|logged| (logged, result))?
         };
         self.make_visible(logged).await?;
         Ok(result)
@@ -123,7 +138,7 @@ impl Region {
         &self,
         condition: &Condition,
         mutations: &[Mutation],
-        updates: &[(Update, Vec<Change>)],
+        updates: &[RowUpdate],
         nonce: Option<Nonce>,
     ) -> Result<Outcome> {
         self.check_row(&condition.row)?;
@@ -157,7 +172,7 @@ impl Region {
         &self,
         row: &Bytes,
         mutations: &[Mutation],
-        updates: &[(Update, Vec<Change>)],
+        updates: &[RowUpdate],
         nonce: Option<Nonce>,
     ) -> Result<Vec<Cell>> {
         let always =
@@ -171,22 +186,24 @@ impl Region {
         locked: &mut LockedRows<'_>,
         row: &Bytes,
         mutations: &[Mutation],
-        updates: &[(Update, Vec<Change>)],
+        updates: &[RowUpdate],
         nonce: Option<Nonce>,
     ) -> Result<Draft> {
         self.check_mutations(mutations)?;
-        if let Some(other) = mutations.iter().find(|mutation| mutation.row != *row) {
-            let (row, other) = (row.escape_ascii(), other.row.escape_ascii());
+        let mutated = mutations.iter().map(|mutation| &mutation.row);
+        let mut rows = mutated.chain(updates.iter().map(|update| &update.row));
+        if let Some(other) = rows.find(|other| *other != row) {
+            let (row, other) = (row.escape_ascii(), other.escape_ascii());
             let message = format!("one row at a time: {row} and {other} were given");
             return Err(Error::BadRequest(message));
         }
         let mut draft = self.draft_mutations(locked, mutations).await?;
         draft.nonce = nonce;
-        for (update, changes) in updates {
-            let timestamp_ms = draft.timestamp_ms;
-            let cells = self.changed(row, *update, changes, TimeRange::ALL, timestamp_ms).await?;
+        for update in updates {
+            let cells = self.changed(update, draft.timestamp_ms).await?;
             draft.result.extend(cells.iter().cloned());
             draft.cells.extend(cells);
+            draft.durability = draft.durability.max(update.durability);
         }
         Ok(draft)
     }
@@ -219,7 +236,14 @@ impl Region {
             };
             cells.push(cell.copy_into(&mut memory, timestamp));
         }
-        Ok(Draft { cells, result: Vec::new(), timestamp_ms, nonce: None })
+        let durability = mutations.iter().map(|mutation| mutation.durability).max();
+        Ok(Draft {
+            cells,
+            result: Vec::new(),
+            timestamp_ms,
+            nonce: None,
+            durability: durability.unwrap_or_default(),
+        })
     }
 
     /// The marks that delete a row up to `timestamp`: one for each family.
@@ -249,22 +273,16 @@ impl Region {
         Ok(present.first().map(Cell::timestamp))
     }
 
-    async fn changed(
-        &self,
-        row: &Bytes,
-        update: Update,
-        changes: &[Change],
-        time_range: TimeRange,
-        timestamp_ms: u64,
-    ) -> Result<Vec<Cell>> {
-        let read = RowRead::of_changes(changes, time_range);
+    async fn changed(&self, update: &RowUpdate, timestamp_ms: u64) -> Result<Vec<Cell>> {
+        let RowUpdate { row, changes, .. } = update;
+        let read = RowRead::of_changes(changes, update.time_range);
         let present = self.read_latest(row, &read).await?;
         let mut cells = Vec::with_capacity(changes.len());
         for change in changes {
             let old = present.iter().find(|cell| {
                 cell.family() == &change.family[..] && cell.qualifier() == &change.qualifier[..]
             });
-            let value = match update {
+            let value = match update.update {
                 Update::Increment => add(old, change)?,
                 Update::Append => extend(old, change),
             };
@@ -277,7 +295,7 @@ impl Region {
 
     /// Gives the edit its sequence id and puts it into the log and the memstore, in one step.
     async fn log(&self, draft: Draft) -> Result<Logged> {
-        let Draft { cells, result, timestamp_ms, nonce } = draft;
+        let Draft { cells, result, timestamp_ms, nonce, durability } = draft;
         let edit = EncodedEdit::new(self.encoded_name, self.epoch, timestamp_ms, nonce, &cells)?;
         let permit = self.shared.wal.reserve(edit.record_bytes()).await?;
         let mut order = self.order.lock();
@@ -285,7 +303,8 @@ impl Region {
             return Err(Error::Closing { region: self.info.to_string() });
         }
         let sequence_id = order.last.next();
-        let ticket = permit.append(&edit, sequence_id, durability(&self.table));
+        let durability = durability.max(durability_of(&self.table));
+        let ticket = permit.append(&edit, sequence_id, durability);
         let (region, epoch) = (self.encoded_name, self.epoch.0);
         trace!(target: WITNESS, %region, epoch, sequence_id = sequence_id.0, "given");
         order.last = sequence_id;

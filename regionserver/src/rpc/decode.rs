@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use basalt_fs::Durability;
 use basalt_hbase_rpc::message_cells::{self, CellsBeside};
 use basalt_hbase_rpc::{Exception, pb};
 use basalt_model::{Cell, EncodedRegionName, LATEST_TIMESTAMP};
@@ -10,7 +11,7 @@ use basalt_storage::wal::Nonce;
 use bytes::Bytes;
 
 use super::Result;
-use crate::region::{Change, Mutation, RowRead, ScanRange, Update};
+use crate::region::{Change, Mutation, RowRead, RowUpdate, ScanRange, Update};
 
 /// The attribute by which a client says whether it wants the new values.
 const RETURN_RESULTS: &str = "_rr_";
@@ -22,19 +23,8 @@ const CELL_TTL: &str = "_ttl";
 pub(super) enum Decoded {
     /// Puts and deletes, whose order within the row does not matter.
     Blind(Mutation),
-    /// An increment or an append.
-    Update(RowUpdate),
-}
-
-/// An increment or an append of one row.
-#[derive(Debug)]
-pub(super) struct RowUpdate {
-    pub(super) row: Bytes,
-    pub(super) update: Update,
-    pub(super) changes: Vec<Change>,
-    pub(super) time_range: TimeRange,
-    pub(super) nonce: Option<u64>,
-    pub(super) return_results: bool,
+    /// An increment or an append, and whether its new values are wanted.
+    Update { update: RowUpdate, nonce: Option<u64>, return_results: bool },
 }
 
 /// The encoded name in a region specifier, which may hold the whole name.
@@ -135,15 +125,16 @@ pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> R
         return Err(Exception::bad_request(message));
     }
     let row = proto.row.clone().or_else(|| cells.first().map(Cell::row_bytes)).unwrap_or_default();
+    let durability = durability(proto);
     let update = match proto.mutate_type() {
         pb::mutation_proto::MutationType::Put => {
-            return Ok(Decoded::Blind(Mutation { row, cells, delete_row: None }));
+            return Ok(Decoded::Blind(Mutation { row, cells, delete_row: None, durability }));
         }
         pb::mutation_proto::MutationType::Delete => {
             // A delete that names nothing deletes the row.
             let timestamp = proto.timestamp.map_or(LATEST_TIMESTAMP, u64::cast_signed);
             let delete_row = cells.is_empty().then_some(timestamp);
-            return Ok(Decoded::Blind(Mutation { row, cells, delete_row }));
+            return Ok(Decoded::Blind(Mutation { row, cells, delete_row, durability }));
         }
         pb::mutation_proto::MutationType::Increment => Update::Increment,
         pb::mutation_proto::MutationType::Append => Update::Append,
@@ -154,14 +145,25 @@ pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> R
         operand: Bytes::copy_from_slice(cell.value()),
     });
     let wanted = proto.attribute.iter().find(|attribute| attribute.name == RETURN_RESULTS);
-    Ok(Decoded::Update(RowUpdate {
-        row: Bytes::copy_from_slice(&row),
-        update,
-        changes: changes.collect(),
-        time_range: time_range(proto.time_range.as_ref()),
+    Ok(Decoded::Update {
+        update: RowUpdate {
+            row: Bytes::copy_from_slice(&row),
+            update,
+            changes: changes.collect(),
+            time_range: time_range(proto.time_range.as_ref()),
+            durability,
+        },
         nonce: proto.nonce.filter(|nonce| *nonce != 0),
         return_results: wanted.is_none_or(|attribute| is_true(attribute.value.as_deref())),
-    }))
+    })
+}
+
+/// What a mutation asks to outlast. It may ask for more than its table promises, never for less.
+fn durability(proto: &pb::MutationProto) -> Durability {
+    match proto.durability() {
+        pb::mutation_proto::Durability::FsyncWal => Durability::OnDisk,
+        _ => Durability::default(),
+    }
 }
 
 /// The nonce of an operation, if the client gave one.
@@ -181,7 +183,7 @@ impl Decoded {
     pub(super) fn row(&self) -> &Bytes {
         match self {
             Self::Blind(mutation) => &mutation.row,
-            Self::Update(update) => &update.row,
+            Self::Update { update, .. } => &update.row,
         }
     }
 }
@@ -194,6 +196,20 @@ mod tests {
 
     fn specifier(kind: RegionSpecifierType, value: &[u8]) -> pb::RegionSpecifier {
         pb::RegionSpecifier { r#type: kind as i32, value: Bytes::copy_from_slice(value) }
+    }
+
+    #[test]
+    fn a_mutation_asks_for_more_than_its_table_or_for_nothing() {
+        use pb::mutation_proto::Durability as Asked;
+        let asked = [None, Some(Asked::SkipWal), Some(Asked::AsyncWal), Some(Asked::SyncWal)];
+        let asks = |asked: Option<Asked>| {
+            let durability = asked.map(i32::from);
+            super::durability(&pb::MutationProto { durability, ..Default::default() })
+        };
+        for asked in asked {
+            assert_eq!(asks(asked), Durability::Replicated, "{asked:?}");
+        }
+        assert_eq!(asks(Some(Asked::FsyncWal)), Durability::OnDisk);
     }
 
     #[test]

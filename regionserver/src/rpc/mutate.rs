@@ -7,14 +7,14 @@ use super::decode::Decoded;
 use super::results::Results;
 use super::{Purpose, Result, Rpc, decode, request};
 use crate::filter;
-use crate::region::{Change, Condition, Mutation, Outcome, RowRead, Update};
+use crate::region::{Condition, Mutation, Outcome, RowRead, RowUpdate};
 use crate::server::Served;
 
 /// What one row's mutations ask for, sorted by kind.
 #[derive(Default)]
 pub(super) struct RowMutations {
     pub(super) mutations: Vec<Mutation>,
-    pub(super) updates: Vec<(Update, Vec<Change>)>,
+    pub(super) updates: Vec<RowUpdate>,
     pub(super) nonce: Option<u64>,
 }
 
@@ -60,9 +60,9 @@ impl RowMutations {
     pub(super) fn add(&mut self, decoded: Decoded) {
         match decoded {
             Decoded::Blind(mutation) => self.mutations.push(mutation),
-            Decoded::Update(update) => {
-                self.nonce = self.nonce.or(update.nonce);
-                self.updates.push((update.update, update.changes));
+            Decoded::Update { update, nonce, .. } => {
+                self.nonce = self.nonce.or(nonce);
+                self.updates.push(update);
             }
         }
     }
@@ -79,12 +79,10 @@ pub(super) async fn apply(
             served.region.mutate(std::slice::from_ref(&mutation)).await?;
             Ok(None)
         }
-        Decoded::Update(update) => {
-            let nonce = decode::nonce(nonce_group, update.nonce);
-            let (kind, changes) = (update.update, &update.changes);
-            let region = &served.region;
-            let cells = region.update(&update.row, kind, changes, update.time_range, nonce).await?;
-            Ok(Some(if update.return_results { cells } else { Vec::new() }))
+        Decoded::Update { update, nonce, return_results } => {
+            let nonce = decode::nonce(nonce_group, nonce);
+            let cells = served.region.update(&update, nonce).await?;
+            Ok(Some(if return_results { cells } else { Vec::new() }))
         }
     }
 }

@@ -1,27 +1,20 @@
 //! What edits do and what reads see of them.
 
-use basalt_fs::MemoryFileSystem;
-use basalt_model::{Cell, CellType, LATEST_TIMESTAMP};
+use basalt_fs::{Durability, FileSystem, MemoryFileSystem};
+use basalt_model::{Cell, CellType, LATEST_TIMESTAMP, TableDescriptor, paths};
 use basalt_storage::read::TimeRange;
 use basalt_storage::wal::{self, Nonce};
 use bytes::Bytes;
 
-use crate::region::testing::{TestServer, cell, mutation, put, put_of, range, row_of, shown};
-use crate::region::{Change, Condition, Error, Mutation, Region, RowRead, ScanRange, Update};
-
-fn change(qualifier: &'static str, operand: &[u8]) -> Change {
-    Change {
-        family: Bytes::from_static(b"f"),
-        qualifier: Bytes::from_static(qualifier.as_bytes()),
-        operand: Bytes::copy_from_slice(operand),
-    }
-}
+use crate::region::testing::{
+    TestServer, cell, mutation, put, put_of, range, row_of, shown, table, update_of,
+};
+use crate::region::{Condition, Error, Mutation, Region, RowRead, RowUpdate, ScanRange, Update};
 
 async fn increment(region: &Region, by: i64, nonce: Option<u64>) -> i64 {
     let nonce = nonce.map(|nonce| Nonce { group: 1, nonce });
-    let changes = [change("n", &by.to_be_bytes())];
-    let row = Bytes::from_static(b"r");
-    let cells = region.update(&row, Update::Increment, &changes, TimeRange::ALL, nonce).await;
+    let increment = update_of("r", "f:n", Update::Increment, &by.to_be_bytes());
+    let cells = region.update(&increment, nonce).await;
     i64::from_be_bytes(cells.unwrap()[0].value().try_into().unwrap())
 }
 
@@ -145,8 +138,7 @@ async fn each_kind_of_delete_hides_what_it_names() {
     region.flush().await.unwrap();
     region.mutate(&[delete(CellType::DeleteColumn, LATEST_TIMESTAMP)]).await.unwrap();
     assert_eq!(left().await, "b3b2b1");
-    let row = Bytes::from_static(b"r");
-    let whole = |at| Mutation { row: row.clone(), cells: Vec::new(), delete_row: Some(at) };
+    let whole = |at| Mutation { delete_row: Some(at), ..mutation("r", Vec::new()) };
     region.mutate(&[whole(2)]).await.unwrap();
     assert_eq!(left().await, "b3");
     region.mutate(&[whole(LATEST_TIMESTAMP)]).await.unwrap();
@@ -173,9 +165,8 @@ async fn an_increment_of_what_is_no_long_is_refused() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
     let region = server.region(1).await;
     put(&region, "r", "f:n", "12").await.unwrap();
-    let changes = [change("n", &1_i64.to_be_bytes())];
-    let row = Bytes::from_static(b"r");
-    let result = region.update(&row, Update::Increment, &changes, TimeRange::ALL, None).await;
+    let increment = update_of("r", "f:n", Update::Increment, &1_i64.to_be_bytes());
+    let result = region.update(&increment, None).await;
     assert!(matches!(result, Err(Error::BadRequest(_))), "{result:?}");
     assert_eq!(row_of(&region, "r").await, ["f:n=12"]);
 }
@@ -184,10 +175,9 @@ async fn an_increment_of_what_is_no_long_is_refused() {
 async fn an_append_extends_what_is_there() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
     let region = server.region(1).await;
-    let row = Bytes::from_static(b"r");
     for (operand, expected) in [("ab", "f:q=ab"), ("c", "f:q=abc")] {
-        let changes = [change("q", operand.as_bytes())];
-        let cells = region.update(&row, Update::Append, &changes, TimeRange::ALL, None).await;
+        let append = update_of("r", "f:q", Update::Append, operand.as_bytes());
+        let cells = region.update(&append, None).await;
         assert_eq!(shown(&cells.unwrap()[0]), expected);
     }
     assert_eq!(row_of(&region, "r").await, ["f:q=abc"]);
@@ -202,7 +192,7 @@ async fn a_conditional_mutation_is_made_only_if_its_condition_holds() {
     let refused = region.check_and_mutate(&equals("2"), &mutations, &[], None).await.unwrap();
     assert!(!refused.processed);
     assert_eq!(row_of(&region, "r").await, ["f:a=1"]);
-    let updates = [(Update::Append, vec![change("a", b"!")])];
+    let updates = [update_of("r", "f:a", Update::Append, b"!")];
     let nonce = Some(Nonce { group: 1, nonce: 9 });
     for attempt in ["the first", "its repetition"] {
         let made = region.check_and_mutate(&equals("1"), &mutations, &updates, nonce).await;
@@ -211,6 +201,67 @@ async fn a_conditional_mutation_is_made_only_if_its_condition_holds() {
         assert_eq!(made.cells.iter().map(shown).collect::<Vec<_>>(), ["f:a=1!"], "{attempt}");
     }
     assert_eq!(row_of(&region, "r").await, ["f:a=1!", "f:b=made"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_among_the_mutations_of_another_row_is_refused() {
+    let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
+    let region = server.region(1).await;
+    let row = Bytes::from_static(b"r");
+    let updates = [update_of("s", "f:a", Update::Append, b"!")];
+    let refused = region.mutate_row(&row, &[put_of("r", "f:a", "1")], &updates, None).await;
+    assert!(matches!(refused, Err(Error::BadRequest(_))), "{refused:?}");
+    assert!(rows(&region, range("", false)).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_among_a_rows_mutations_keeps_to_its_time_range() {
+    let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
+    let region = server.region(1).await;
+    put(&region, "r", "f:a", "old").await.unwrap();
+    let none = TimeRange { from: 0, to: 1 };
+    let append = RowUpdate { time_range: none, ..update_of("r", "f:a", Update::Append, b"alone") };
+    let row = Bytes::from_static(b"r");
+    region.mutate_row(&row, &[], &[append], None).await.unwrap();
+    assert_eq!(row_of(&region, "r").await, ["f:a=alone"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_outlasts_what_it_asks_for_or_its_table_whichever_is_more() {
+    let disk = MemoryFileSystem::new();
+    let server = TestServer::start(&disk, 1).await;
+    let logs = paths::server_logs(&server.name);
+    let log = logs.join(&disk.list(&logs).await.unwrap()[0].name);
+    let region = server.region(1).await;
+    let put = |durability| Mutation { durability, ..put_of("r", "f:a", "1") };
+    let append =
+        |durability| RowUpdate { durability, ..update_of("r", "f:a", Update::Append, b"!") };
+    use Durability::{OnDisk, Replicated};
+    for batch in [&[Replicated][..], &[OnDisk], &[Replicated], &[OnDisk, Replicated]] {
+        let mutations: Vec<_> = batch.iter().copied().map(put).collect();
+        region.mutate(&mutations).await.unwrap();
+        let most = batch.iter().copied().max().unwrap();
+        assert_eq!(disk.durability(&log).unwrap(), most, "mutations as {batch:?}");
+    }
+    for durability in [Replicated, OnDisk] {
+        region.update(&append(durability), None).await.unwrap();
+        assert_eq!(disk.durability(&log).unwrap(), durability, "an update");
+        let row = Bytes::from_static(b"r");
+        let updates = [append(durability)];
+        region.mutate_row(&row, &[put(Replicated)], &updates, None).await.unwrap();
+        assert_eq!(disk.durability(&log).unwrap(), durability, "an update among mutations");
+    }
+    let mut on_disk = table();
+    on_disk
+        .settings
+        .insert(TableDescriptor::DURABILITY.to_owned(), TableDescriptor::FSYNC_WAL.to_owned());
+    let region = server.region_of(2, on_disk).await;
+    region.mutate(&[put(Replicated)]).await.unwrap();
+    assert_eq!(disk.durability(&log).unwrap(), OnDisk, "as the table says");
+    region.flush().await.unwrap();
+    let families = &region.state.load().families;
+    let file = families[&b"f"[..]].files[0].path();
+    assert_eq!(disk.durability(file).unwrap(), OnDisk, "the store file too");
 }
 
 #[tokio::test(start_paused = true)]

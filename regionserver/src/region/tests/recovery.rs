@@ -2,21 +2,14 @@
 
 use basalt_fs::MemoryFileSystem;
 use basalt_model::{CellType, LATEST_TIMESTAMP, SequenceId};
-use basalt_storage::read::TimeRange;
 use basalt_storage::wal::Nonce;
-use bytes::Bytes;
 
-use crate::region::testing::{LEASE, TestServer, cell, mutation, put, row_of};
-use crate::region::{Change, Region, RowRead, Update};
+use crate::region::testing::{LEASE, TestServer, cell, mutation, put, row_of, update_of};
+use crate::region::{Region, RowRead, Update};
 
-async fn append(region: &Region, nonce: u64, operand: &'static str) -> Vec<u8> {
-    let change = Change {
-        family: Bytes::from_static(b"f"),
-        qualifier: Bytes::from_static(b"log"),
-        operand: Bytes::from_static(operand.as_bytes()),
-    };
-    let (row, nonce) = (Bytes::from_static(b"n"), Some(Nonce { group: 1, nonce }));
-    let cells = region.update(&row, Update::Append, &[change], TimeRange::ALL, nonce).await;
+async fn append(region: &Region, nonce: u64, operand: &str) -> Vec<u8> {
+    let append = update_of("n", "f:log", Update::Append, operand.as_bytes());
+    let cells = region.update(&append, Some(Nonce { group: 1, nonce })).await;
     cells.unwrap()[0].value().to_vec()
 }
 

@@ -88,15 +88,16 @@ impl Asking<'_> {
     async fn ask_one(&self, node: pb::DatanodeInfo, recovery_id: Option<u64>) -> Answer {
         let server = transfer_address(&node);
         let failed = |error: &Error| debug!(node = %server, %error, "a DataNode refused a fence");
-        let stopped = self.stop(&node).await.inspect_err(failed);
+        let fence = self.fence;
+        let stopped = fence.while_reachable(&node, self.stop(&node)).await.inspect_err(failed);
         let is_unreachable = |error: &Error| matches!(error, Error::Unreachable { .. });
         if stopped.as_ref().is_err_and(is_unreachable) {
             return Answer { node, stopped: None, replica: None, is_unreachable: true };
         }
         let begun = match recovery_id {
             Some(id) => {
-                let begun = self.fence.calls.begin_recovery(&node, self.last, id).await;
-                Some(begun.inspect_err(failed))
+                let begin = fence.calls.begin_recovery(&node, self.last, id);
+                Some(fence.while_reachable(&node, begin).await.inspect_err(failed))
             }
             None => None,
         };

@@ -68,8 +68,9 @@ impl Closing<'_> {
     async fn finish(&self, recovery_id: u64, members: Vec<Member>, length: u64) -> Result<()> {
         let pool_id = &self.last.block.pool_id;
         let updating = members.iter().map(|Member { node, replica }| async move {
-            let calls = &self.fence.calls;
-            let updated = calls.finish_recovery(node, pool_id, replica, recovery_id, length).await;
+            let Fence { calls, .. } = self.fence;
+            let finish = calls.finish_recovery(node, pool_id, replica, recovery_id, length);
+            let updated = self.fence.while_reachable(node, finish).await;
             updated.map(|storage| (node.id.clone(), storage))
         });
         let mut kept = Vec::new();

@@ -15,10 +15,12 @@
 //! it says so, so each has all that was. That needs a writer which never mends a pipeline in place,
 //! as ours.
 //!
-//! No step waits for a DataNode that is dead: once there are enough to close the file, the others
-//! have [`HdfsConfig::fence_patience`]. A file that could not be closed is closed by the NameNode's
-//! own recovery, later; the cut is good before that. But if not *every* DataNode was reached, one
-//! that only hung may come back with a shorter replica, and that recovery would cut the file to it.
+//! No step waits for a machine that is gone, nor for one that goes during the step: each call that
+//! takes long ends when a new connection to its DataNode fails. Once there are enough replicas to
+//! close the file, DataNodes that hang have [`HdfsConfig::fence_patience`]. A file that could not be
+//! closed is closed by the NameNode's own recovery, later; the cut is good before that. But if not
+//! *every* DataNode was reached, one that only hung may come back with a shorter replica, and that
+//! recovery would cut the file to it.
 //! Nothing acknowledged is lost by that; whoever builds on the rest copies it first
 //! ([`Fenced::may_shrink`]).
 
@@ -36,11 +38,12 @@ use tracing::{debug, info, warn};
 pub use cut::Way;
 
 use crate::config::HdfsConfig;
-use crate::data_node::DataNodeCalls;
+use crate::data_node::{DataNodeCalls, transfer_address};
 use crate::error::{Error, Result};
 use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
+use crate::rpc::until_unreachable;
 use ask::Asking;
 use close::Closing;
 
@@ -185,6 +188,22 @@ impl Fence {
             }
         }
         stopped
+    }
+
+    /// What a call to a DataNode gives, unless its machine goes meanwhile.
+    async fn while_reachable<T>(
+        &self,
+        node: &pb::DatanodeInfo,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let (server, config) = (transfer_address(node), &self.config);
+        let (pause, limit) = (config.fence_patience, config.connect_timeout);
+        tokio::select! {
+            result = call => result,
+            error = until_unreachable(&self.network, &server, pause, limit) => {
+                self.health.heed(node, Err(error))
+            }
+        }
     }
 
     /// The NameNode lets nobody else change the file from now on. True: it is closed.

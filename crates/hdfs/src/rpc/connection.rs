@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::Protocol;
@@ -156,6 +156,23 @@ pub(crate) async fn connect(
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(unreachable(error.to_string())),
         Err(_) => Err(unreachable(format!("no connection within {limit:?}"))),
+    }
+}
+
+/// Ends when no new stream can be opened within `limit`; one is tried, and closed, after each `pause`.
+/// That tells a machine that is gone from a process that only hangs, for which its kernel answers,
+/// and streams that are open already tell neither.
+pub(crate) async fn until_unreachable(
+    network: &Network,
+    server: &Arc<str>,
+    pause: Duration,
+    limit: Duration,
+) -> Error {
+    loop {
+        sleep(pause).await;
+        if let Err(error) = connect(network, server, limit).await {
+            return error;
+        }
     }
 }
 
@@ -308,5 +325,44 @@ async fn write_requests(
         while let Ok(more) = requests.try_recv() {
             bytes.unsplit(more);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_runtime::{Listener, NetworkSource};
+    use std::net::SocketAddr;
+    use tokio::time::Instant;
+
+    const PAUSE: Duration = Duration::from_millis(100);
+    const LIMIT: Duration = Duration::from_millis(200);
+
+    /// Its machines are there for so long, and take no connection after that.
+    struct Gone(Instant);
+
+    #[async_trait::async_trait]
+    impl NetworkSource for Gone {
+        async fn connect(&self, _: &str) -> io::Result<Stream> {
+            if Instant::now() >= self.0 {
+                std::future::pending::<()>().await;
+            }
+            Ok(Box::new(tokio::io::empty()))
+        }
+
+        async fn listen(&self, _: SocketAddr) -> io::Result<Box<dyn Listener>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_goes_is_noticed_soon_and_not_before() {
+        let started = Instant::now();
+        let gone_at = started + Duration::from_millis(1_250);
+        let network = Network::new(Gone(gone_at));
+        let error = until_unreachable(&network, &"dn:1".into(), PAUSE, LIMIT).await;
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        assert!(Instant::now() > gone_at);
+        assert!(Instant::now() <= gone_at + PAUSE + LIMIT, "{:?}", started.elapsed());
     }
 }

@@ -6,7 +6,7 @@
 mod connection;
 pub(crate) mod frame;
 
-pub(crate) use connection::{Connection, ConnectionOptions, connect};
+pub(crate) use connection::{Connection, ConnectionOptions, connect, until_unreachable};
 
 /// The protocols that are spoken, by the names of their Java interfaces.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -152,6 +152,12 @@ impl Table {
         Outcome::of(self.write_once(&write, wait).await.map(|_| ()))
     }
 
+    /// One attempt to delete of a row, within `wait`. As [`Table::try_put`].
+    pub async fn try_delete(&self, delete: &Delete, wait: Duration) -> Outcome<()> {
+        let write = RowWrite::new(&delete.0, MutationType::Delete);
+        Outcome::of(self.write_once(&write, wait).await.map(|_| ()))
+    }
+
     /// Looks up again where `row` is before the next attempt: for a caller that gives up waiting
     /// sooner than the attempt itself.
     pub fn doubt(&self, row: &[u8]) {

@@ -205,6 +205,7 @@ impl Cluster {
         let disk = self.process(name)?.disk().clone();
         match harm {
             Harm::Kill => self.take_down(name)?,
+            Harm::Stop => self.process(name)?.stop(),
             Harm::Pause => {
                 disk.freeze(true);
                 self.cut(name, Way::Both, Peers::All, Links::hold);
@@ -233,6 +234,8 @@ impl Cluster {
             // Another fault may have had it started already.
             Harm::Kill if self.sim.is_host_running(name) => {}
             Harm::Kill => self.sim.bounce(name),
+            // It is started again as soon as it has ended.
+            Harm::Stop => {}
             Harm::Pause => {
                 disk.freeze(false);
                 self.cut(name, Way::Both, Peers::All, Links::release);

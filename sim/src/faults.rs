@@ -51,6 +51,8 @@ pub struct Trap {
 pub enum Harm {
     /// It is killed together with its machine, and started again when the fault is over.
     Kill,
+    /// It is asked to stop, as by SIGTERM, and started again once it has ended.
+    Stop,
     /// It is stopped as by SIGSTOP, and goes on when the fault is over; see the module `cluster`.
     Pause,
     /// What is sent between it and others does not arrive.
@@ -144,6 +146,7 @@ impl fmt::Display for Harm {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kill => formatter.write_str("killed"),
+            Self::Stop => formatter.write_str("asked to stop"),
             Self::Pause => formatter.write_str("paused"),
             Self::Cut(way, peers) => write!(formatter, "cut off ({way:?}) from {peers:?}"),
             Self::Refuse(peers) => write!(formatter, "refused by {peers:?}"),

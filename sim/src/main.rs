@@ -66,7 +66,7 @@ const STACK_BYTES: usize = 64 << 20;
 const PLANTED_SEEDS: Range<u64> = 1..201;
 
 /// Where each rule alone protects.
-const PLANTED: [(Rule, &str); 11] = [
+const PLANTED: &[(Rule, &str)] = &[
     (Rule::SyncBeforeAck, "region-server-crash"),
     (Rule::WalFence, "unaware-reader"),
     (Rule::MasterEpoch, "deposed-master"),
@@ -84,7 +84,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     match (arguments.scenario.as_str(), &arguments.seeds) {
         ("list", _) => {
-            for Scenario { name, about, .. } in &SCENARIOS {
+            for Scenario { name, about, .. } in SCENARIOS {
                 println!("{name:28} {about}");
             }
             Ok(ExitCode::SUCCESS)
@@ -92,7 +92,8 @@ fn main() -> anyhow::Result<ExitCode> {
         ("planted", _) => planted(&arguments),
         ("points", _) => points(&arguments),
         ("all", Some(seeds)) => {
-            sweep(SCENARIOS.map(|scenario| scenario.name).to_vec(), seeds.clone(), &arguments)
+            let names = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+            sweep(names, seeds.clone(), &arguments)
         }
         (name, seeds) => {
             let scenario = scenarios::find(name)
@@ -145,7 +146,8 @@ fn report(outcome: &Outcome) -> ExitCode {
         outcome.acknowledged, outcome.unknown, outcome.failed
     );
     println!("reads {}, rows seen whole {}", outcome.reads, outcome.whole_rows);
-    println!("counted {} operations on counters", outcome.counted);
+    println!("counted {} operations on counters and lists", outcome.counted);
+    println!("versions of {} rows compared with their model", outcome.versions_read);
     println!("told {} events of the roles", outcome.told);
     println!("write outage at most {} ms", outcome.write_outage_max.as_millis());
     println!("back after {} ms", outcome.recovered_after.as_millis());
@@ -230,7 +232,8 @@ fn points(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         bail!("nobody can be stopped in this build: it lacks the feature failpoints");
     }
     let (mut wrong, mut missed) = (0, 0);
-    let wanted = Point::ALL.into_iter().filter(|point| arguments.point.is_none_or(|p| p == *point));
+    let wanted =
+        Point::ALL.iter().copied().filter(|point| arguments.point.is_none_or(|p| p == *point));
     for point in wanted {
         let (mut runs, mut sprung, mut broken) = (0, 0, Vec::new());
         for hit in 1..=failpoints::hits(point) {
@@ -267,19 +270,20 @@ fn plant(rule: Rule) -> anyhow::Result<()> {
 }
 
 fn rule(name: &str) -> Result<Rule, String> {
-    let known = || Rule::ALL.map(Rule::name).join(", ");
-    Rule::ALL
-        .into_iter()
-        .find(|rule| rule.name() == name)
-        .ok_or_else(|| format!("one of {}", known()))
+    named(Rule::ALL, Rule::name, name)
 }
 
 fn point(name: &str) -> Result<Point, String> {
-    let known = || Point::ALL.map(Point::name).join(", ");
-    Point::ALL
-        .into_iter()
-        .find(|point| point.name() == name)
-        .ok_or_else(|| format!("one of {}", known()))
+    named(Point::ALL, Point::name, name)
+}
+
+/// The one of `all` that is called `name`.
+fn named<T: Copy>(all: &[T], name_of: fn(T) -> &'static str, name: &str) -> Result<T, String> {
+    let names = || all.iter().map(|one| name_of(*one)).collect::<Vec<_>>().join(", ");
+    all.iter()
+        .copied()
+        .find(|one| name_of(*one) == name)
+        .ok_or_else(|| format!("one of {}", names()))
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {

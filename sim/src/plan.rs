@@ -12,11 +12,14 @@ use basalt_model::{FamilyDescriptor, TableDescriptor, TableName};
 use bytes::Bytes;
 
 use crate::disk::Syncs;
+use crate::invariants::VERSIONS_KEPT;
 
 /// The column families of the table.
 pub const FAMILY: &str = "family";
 /// The other one: what is written to both at once must be seen in both.
 pub const FAMILY_SECOND: &str = "second";
+/// A family that keeps several versions.
+pub const FAMILY_VERSIONS: &str = "versions";
 /// Where clients look for the cluster in the coordinator.
 pub const CLIENT_PARENT: &str = "/hbase";
 
@@ -227,7 +230,8 @@ pub(crate) fn region_server(number: u64) -> String {
 
 /// A table whose region `n` begins at `n` in two digits.
 fn table(regions: u32) -> anyhow::Result<DeclaredTable> {
-    let families = [FAMILY, FAMILY_SECOND].map(FamilyDescriptor::new);
+    let mut families = [FAMILY, FAMILY_SECOND, FAMILY_VERSIONS].map(FamilyDescriptor::new);
+    families[2].versions_max = VERSIONS_KEPT as u32;
     Ok(DeclaredTable {
         descriptor: TableDescriptor {
             name: table_name()?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use basalt_fs::{MemoryFileSystem, SharedFileSystem};
 use basalt_runtime::{Clock, Network, Random, Seams, Shutdown};
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::clock::{ClockError, SimulatedClock};
@@ -41,6 +42,8 @@ pub(crate) struct Process {
     pub(crate) name: Arc<str>,
     volume: Volume,
     lives: AtomicU64,
+    /// Asks its present life to stop.
+    shutdown: Mutex<Shutdown>,
     world: World,
     pub(crate) clock: ClockError,
 }
@@ -68,7 +71,7 @@ pub(crate) struct Volume {
 pub(crate) struct Life {
     pub(crate) seams: Seams,
     pub(crate) files: SharedFileSystem,
-    /// Never cancelled: these processes are killed.
+    /// Cancelled when it is asked to stop.
     pub(crate) shutdown: Shutdown,
     /// Which life it is, to whoever started it.
     pub(crate) instance: String,
@@ -111,7 +114,8 @@ impl Processes {
 
 impl Process {
     pub(crate) fn new(name: &str, volume: Volume, clock: ClockError, world: World) -> Self {
-        Self { name: name.into(), volume, lives: AtomicU64::new(0), world, clock }
+        let (lives, shutdown) = (AtomicU64::new(0), Mutex::default());
+        Self { name: name.into(), volume, lives, shutdown, world, clock }
     }
 
     /// Lives once: runs `role` until that returns or the process is killed.
@@ -126,10 +130,12 @@ impl Process {
         }
         trace.record(format_args!("{}: life {number} begins", self.name));
         processes.set(&self.name, State::Up);
+        let shutdown = Shutdown::new();
+        *self.shutdown.lock() = shutdown.clone();
         let life = Life {
             seams: self.world.seams(&self.name, number, self.clock.clone()),
             files: self.files(number),
-            shutdown: Shutdown::new(),
+            shutdown,
             instance: format!("{}/{number}", self.name),
         };
         match role(life).await {
@@ -137,6 +143,11 @@ impl Process {
             Err(error) => trace.record(format_args!("{}: ended: {error}", self.name)),
         }
         processes.set(&self.name, State::Ended);
+    }
+
+    /// Asks it to stop; its supervisor starts it again once it has ended.
+    pub(crate) fn stop(&self) {
+        self.shutdown.lock().cancel();
     }
 
     /// What a crash does to the disk: each file that was being written keeps what was synced, and

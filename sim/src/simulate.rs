@@ -57,8 +57,10 @@ pub struct Outcome {
     pub failed: u64,
     /// Rows that were read under load.
     pub reads: u64,
-    /// Operations on counters that were answered and checked.
+    /// Operations on counters and lists that were answered and checked.
     pub counted: usize,
+    /// Rows of several versions that were read and compared with their model.
+    pub versions_read: u64,
     /// Rows that were looked at as a whole.
     pub whole_rows: u64,
     /// What the roles told of themselves.
@@ -244,6 +246,7 @@ impl Simulation<'_> {
             failed: seen.failed,
             reads: seen.reads,
             counted: workload.history().count(),
+            versions_read: seen.versions_read,
             whole_rows: workload.rows().count(),
             told: self.witness.count(),
             write_outage_max: seen.outages.values().max().copied().unwrap_or_default(),

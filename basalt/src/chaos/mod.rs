@@ -261,7 +261,7 @@ async fn contest(
         prefixes: regions.iter().map(|location| prefix(&location.region.start_key)).collect(),
         family: family.to_owned(),
         qualifier: QUALIFIER.into(),
-        read_timeout: ATTEMPT_TIMEOUT,
+        attempt_timeout: ATTEMPT_TIMEOUT,
     }))
 }
 

@@ -7,7 +7,7 @@
 
 /// A rule that keeps data safe, and that a test may turn off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u32)]
+#[repr(u64)]
 pub enum Rule {
     /// A batch of the log is synced before its edits are acknowledged.
     SyncBeforeAck,
@@ -35,7 +35,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: &[Self] = &[
         Self::SyncBeforeAck,
         Self::WalFence,
         Self::MasterEpoch,
@@ -72,20 +72,20 @@ pub const CAN_BE_PLANTED: bool = cfg!(feature = "planted-bugs");
 
 #[cfg(feature = "planted-bugs")]
 mod switches {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::Rule;
 
-    static OFF: AtomicU32 = AtomicU32::new(0);
+    static OFF: AtomicU64 = AtomicU64::new(0);
 
     /// Turns `rule` off in this process, for good.
     pub fn turn_off(rule: Rule) {
-        OFF.fetch_or(1 << rule as u32, Ordering::Relaxed);
+        OFF.fetch_or(1 << rule as u64, Ordering::Relaxed);
     }
 
     /// Whether `rule` has been turned off.
     pub fn is_off(rule: Rule) -> bool {
-        OFF.load(Ordering::Relaxed) & (1 << rule as u32) != 0
+        OFF.load(Ordering::Relaxed) & (1 << rule as u64) != 0
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn one_rule_is_turned_off_and_no_other() {
         turn_off(Rule::WalFence);
-        let off: Vec<Rule> = Rule::ALL.into_iter().filter(|rule| is_off(*rule)).collect();
+        let off: Vec<Rule> = Rule::ALL.iter().copied().filter(|rule| is_off(*rule)).collect();
         assert_eq!(off, [Rule::WalFence]);
     }
 }

@@ -1,22 +1,26 @@
-//! A client that contends for counters with others: increments, conditional writes and reads of the
-//! same rows, all of which go into the history.
+//! A client that contends for rows with others: increments, conditional writes, appends, deletes,
+//! batches, gets and scans of the same rows, all of which go into the history.
+//!
+//! Each prefix has two kinds of rows: counters, and lists to which numbers are appended. A list
+//! grows to kilobytes, so that the answers of appends are of all lengths.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_client::{
-    CheckAndMutate, Comparison, Get, Increment, Outcome, Put, RowMutation, RowResult, Table,
+    Action, Append, CheckAndMutate, Comparison, Delete, Get, Increment, Outcome, Put, RowMutation,
+    RowResult, Scan, Table,
 };
 use basalt_runtime::Random;
 use bytes::Bytes;
 
-use super::{History, Operation};
+use super::{History, Operation, OperationId, order};
 
-/// What all contenders of a history do alike.
+/// What all contenders of a history have in common.
 #[derive(Clone, Debug)]
 pub struct Contest {
-    /// Where all that they do is noted.
+    /// Where all operations are recorded.
     pub history: Arc<History>,
     /// What the rows begin with, one for each region.
     pub prefixes: Vec<String>,
@@ -24,8 +28,8 @@ pub struct Contest {
     pub family: String,
     /// The column that is written.
     pub qualifier: Bytes,
-    /// How long a read may take.
-    pub read_timeout: Duration,
+    /// How long a read, and an attempt that is not repeated, may take.
+    pub attempt_timeout: Duration,
 }
 
 /// See the module.
@@ -34,63 +38,124 @@ pub struct Contender {
     contest: Arc<Contest>,
     table: Table,
     random: Random,
-    /// The number that was seen last in each row.
+    /// The number that was seen last in each counter.
     last: BTreeMap<Bytes, i64>,
-    /// Rows before this one have been filled, by prefix.
-    next: Vec<u64>,
+    /// The rows that are used now, by prefix: those with lower numbers are full.
+    current: Vec<Current>,
 }
 
-/// How many of ten operations add, and how many replace; the others read.
-const ADDS_OF_TEN: u64 = 4;
-const REPLACES_OF_TEN: u64 = 3;
+/// The numbers of the rows of one prefix that are used now.
+#[derive(Clone, Copy, Debug, Default)]
+struct Current {
+    counter: u64,
+    list: u64,
+}
+
+/// How often each kind of operation is chosen, of [`CHOICES`].
+const ADDS: u64 = 7;
+const REPLACES: u64 = 5;
+const APPENDS: u64 = 4;
+const DELETES: u64 = 1;
+const BATCHES: u64 = 2;
+const SCANS: u64 = 2;
+const LIST_READS: u64 = 2;
+const COUNTER_READS: u64 = 4;
+const CHOICES: u64 =
+    ADDS + REPLACES + APPENDS + DELETES + BATCHES + SCANS + LIST_READS + COUNTER_READS;
 /// What a counter is replaced by.
 const NEW_VALUES: std::ops::Range<u64> = 1_000..1_000_000;
+/// How many rows a batch writes at most: to two regions or more where there are.
+const BATCH_ROWS_MAX: usize = 4;
+/// How many rows one call of a scan reads.
+const SCAN_ROWS_PER_CALL: u32 = 2;
+/// How many bytes a number in a list has.
+const TOKEN_BYTES: usize = 8;
+
+/// The two kinds of rows: counters sort before lists.
+const COUNTER: &str = "c";
+const LIST: &str = "l";
 
 // === impl Contender ===
 
 impl Contender {
     /// One that has done nothing yet. Each needs a connection, and so nonces, of its own.
     pub fn new(contest: &Arc<Contest>, table: Table, random: Random) -> Self {
-        let next = vec![0; contest.prefixes.len()];
-        Self { contest: Arc::clone(contest), table, random, last: BTreeMap::new(), next }
+        let current = vec![Current::default(); contest.prefixes.len()];
+        Self { contest: Arc::clone(contest), table, random, last: BTreeMap::new(), current }
     }
 
     /// Does one operation.
     pub async fn contend_once(&mut self) {
-        let row = self.choose_row();
-        match self.random.in_range(0..10) {
-            dice if dice < ADDS_OF_TEN => self.add(row).await,
-            dice if dice < ADDS_OF_TEN + REPLACES_OF_TEN => self.replace(row).await,
-            _ => self.read(row).await,
+        let prefix = self.choose_prefix();
+        let mut dice = self.random.in_range(0..CHOICES);
+        let mut is = |share: u64| {
+            let chosen = dice < share;
+            dice = if chosen { u64::MAX } else { dice - share.min(dice) };
+            chosen
+        };
+        if is(ADDS) {
+            let row = self.counter(prefix);
+            self.add(row).await;
+        } else if is(REPLACES) {
+            let row = self.counter(prefix);
+            self.replace(row).await;
+        } else if is(APPENDS) {
+            let row = self.list(prefix);
+            self.append(row).await;
+        } else if is(DELETES) {
+            let is_list = self.random.in_range(0..2) == 0;
+            let row = if is_list { self.list(prefix) } else { self.counter(prefix) };
+            self.delete(row).await;
+        } else if is(BATCHES) {
+            self.batch().await;
+        } else if is(SCANS) {
+            self.scan(prefix).await;
+        } else if is(LIST_READS) {
+            let row = self.list(prefix);
+            self.read(row).await;
+        } else {
+            let row = self.counter(prefix);
+            self.read(row).await;
         }
     }
 
-    /// A row of any region that has room for more.
-    fn choose_row(&mut self) -> Bytes {
-        let place = self.random.in_range(0..self.next.len().max(1) as u64) as usize;
-        let (Some(prefix), Some(next)) =
-            (self.contest.prefixes.get(place), self.next.get_mut(place))
-        else {
-            return Bytes::new();
-        };
-        loop {
-            let row = Bytes::from(format!("{prefix}{next:04}"));
-            if !self.contest.history.is_full(&row) {
-                return row;
-            }
-            self.last.remove(&row);
-            *next += 1;
+    fn choose_prefix(&self) -> usize {
+        self.random.in_range(0..self.current.len().max(1) as u64) as usize
+    }
+
+    /// The counter of a prefix that has room for more operations.
+    fn counter(&mut self, prefix: usize) -> Bytes {
+        let Some(current) = self.current.get_mut(prefix) else { return Bytes::new() };
+        while self.contest.history.is_full(&self.contest.row(prefix, COUNTER, current.counter)) {
+            current.counter += 1;
         }
+        self.contest.row(prefix, COUNTER, current.counter)
+    }
+
+    /// The list of a prefix that has room for more operations.
+    fn list(&mut self, prefix: usize) -> Bytes {
+        let Some(current) = self.current.get_mut(prefix) else { return Bytes::new() };
+        while self.contest.history.is_full(&self.contest.row(prefix, LIST, current.list)) {
+            current.list += 1;
+        }
+        self.contest.row(prefix, LIST, current.list)
+    }
+
+    fn amount(&self) -> i64 {
+        i64::try_from(self.random.in_range(1..10)).unwrap_or(1)
+    }
+
+    fn increment(&self, row: &Bytes, amount: i64) -> Increment {
+        let Contest { family, qualifier, .. } = &*self.contest;
+        Increment::new(row.clone()).column(family.as_bytes(), qualifier, amount)
     }
 
     async fn add(&mut self, row: Bytes) {
-        let amount = i64::try_from(self.random.in_range(1..10)).unwrap_or(1);
+        let amount = self.amount();
         let id = self.contest.history.begin(&row, Operation::Add(amount));
-        let Contest { history, family, qualifier, .. } = &*self.contest;
-        let increment = Increment::new(row.clone()).column(family.as_bytes(), qualifier, amount);
-        if let Ok(result) = self.table.increment(&increment).await {
+        if let Ok(result) = self.table.increment(&self.increment(&row, amount)).await {
             let sum = self.contest.number(&result);
-            history.end(&id, sum);
+            self.contest.history.end(&id, sum);
             self.last.insert(row, sum);
         }
     }
@@ -118,26 +183,125 @@ impl Contender {
         }
     }
 
-    async fn read(&mut self, row: Bytes) {
-        let history = &self.contest.history;
-        let id = history.begin(&row, Operation::Read);
-        match self.table.try_get(&Get::new(row.clone()), self.contest.read_timeout).await {
-            Outcome::Acked(result) => {
-                let found = self.contest.number(&result);
-                history.end(&id, found);
-                self.last.insert(row, found);
+    async fn append(&mut self, row: Bytes) {
+        let token = self.random.next_u64();
+        let id = self.contest.history.begin(&row, Operation::Append(token as i64));
+        let Contest { history, family, qualifier, .. } = &*self.contest;
+        let bytes = token.to_be_bytes();
+        let append = Append::new(row.clone()).column(family.as_bytes(), qualifier, &bytes);
+        // An operation whose answer is gone was applied: its answer stays unknown.
+        if let Ok(result) = self.table.append(&append).await {
+            history.end(&id, self.contest.tokens(&result));
+        }
+    }
+
+    async fn delete(&mut self, row: Bytes) {
+        let id = self.contest.history.begin(&row, Operation::Delete);
+        let Contest { history, family, qualifier, .. } = &*self.contest;
+        let delete = Delete::new(row.clone()).column(family.as_bytes(), qualifier);
+        // One attempt: a deletion carries no nonce, and an earlier attempt that takes effect late
+        // would remove what was written after the answered one.
+        match self.table.try_delete(&delete, self.contest.attempt_timeout).await {
+            Outcome::Acked(()) => {
+                history.end(&id, 0);
+                self.last.remove(&row);
             }
+            Outcome::Failed(_) => history.forget(&id),
+            Outcome::Unknown(_) => {}
+        }
+    }
+
+    /// Increments counters of several regions in one batch, each an operation of its own.
+    async fn batch(&mut self) {
+        let mut rows: BTreeMap<Bytes, i64> = BTreeMap::new();
+        for _ in 0..BATCH_ROWS_MAX {
+            let row = self.counter(self.choose_prefix());
+            rows.insert(row, self.amount());
+        }
+        let begin = |(row, amount): (&Bytes, &i64)| {
+            let id = self.contest.history.begin(row, Operation::Add(*amount));
+            (id, Action::Increment(self.increment(row, *amount)))
+        };
+        let (ids, actions): (Vec<OperationId>, Vec<Action>) = rows.iter().map(begin).unzip();
+        let results = self.table.batch(&actions).await;
+        for ((id, row), result) in ids.iter().zip(rows.into_keys()).zip(results) {
+            if let Ok(result) = result {
+                let sum = self.contest.number(&result);
+                self.contest.history.end(id, sum);
+                self.last.insert(row, sum);
+            }
+        }
+    }
+
+    async fn read(&mut self, row: Bytes) {
+        let history = Arc::clone(&self.contest.history);
+        let id = history.begin(&row, Operation::Read);
+        match self.table.try_get(&Get::new(row.clone()), self.contest.attempt_timeout).await {
+            Outcome::Acked(result) => history.end(&id, self.note(&row, &result)),
             Outcome::Failed(_) | Outcome::Unknown(_) => history.forget(&id),
         }
+    }
+
+    /// Reads the rows of a prefix that are used now by one scan.
+    async fn scan(&mut self, prefix: usize) {
+        let rows = [self.counter(prefix), self.list(prefix)];
+        let begin = |row: &Bytes| (row.clone(), self.contest.history.begin(row, Operation::Read));
+        let reads: Vec<(Bytes, OperationId)> = rows.iter().map(begin).collect();
+        let [first, last] = rows;
+        let stop = Bytes::from([&last[..], &[0]].concat());
+        let scan = Scan { rows_per_call: SCAN_ROWS_PER_CALL, ..Scan::range(first, stop) };
+        let mut scanner = self.table.scan(scan);
+        let scanned = tokio::time::timeout(self.contest.attempt_timeout, scanner.rows()).await;
+        let history = Arc::clone(&self.contest.history);
+        let Ok(Ok(scanned)) = scanned else {
+            for (_, id) in &reads {
+                history.forget(id);
+            }
+            return;
+        };
+        for (row, id) in reads {
+            let found = scanned.iter().find(|found| found.row() == Some(&row[..]));
+            let found = found.map_or(0, |found| self.note(&row, found));
+            history.end(&id, found);
+        }
+    }
+
+    /// What was found in `row`.
+    fn note(&mut self, row: &Bytes, result: &RowResult) -> i64 {
+        if self.contest.is_list(row) {
+            return self.contest.tokens(result);
+        }
+        let number = self.contest.number(result);
+        self.last.insert(row.clone(), number);
+        number
     }
 }
 
 // === impl Contest ===
 
 impl Contest {
+    fn row(&self, prefix: usize, kind: &str, number: u64) -> Bytes {
+        let prefix = self.prefixes.get(prefix).map_or("", String::as_str);
+        Bytes::from(format!("{prefix}{kind}{number:04}"))
+    }
+
+    fn is_list(&self, row: &[u8]) -> bool {
+        let lists = self.prefixes.iter().map(|prefix| format!("{prefix}{LIST}"));
+        lists.into_iter().any(|prefix| row.starts_with(prefix.as_bytes()))
+    }
+
+    fn value<'a>(&self, row: &'a RowResult) -> &'a [u8] {
+        row.value(self.family.as_bytes(), &self.qualifier).unwrap_or_default()
+    }
+
     /// The number in a row, 0 if there is none.
     fn number(&self, row: &RowResult) -> i64 {
-        let value = row.value(self.family.as_bytes(), &self.qualifier);
-        value.and_then(|value| value.try_into().ok()).map_or(0, i64::from_be_bytes)
+        self.value(row).try_into().map_or(0, i64::from_be_bytes)
+    }
+
+    /// What stands for the list in a row.
+    fn tokens(&self, row: &RowResult) -> i64 {
+        let tokens = self.value(row).chunks(TOKEN_BYTES);
+        order::of_tokens(tokens.map(|token| token.try_into().map_or(-1, i64::from_be_bytes)))
     }
 }

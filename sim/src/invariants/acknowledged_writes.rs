@@ -18,6 +18,10 @@ pub(crate) const ACKNOWLEDGED_WRITES: &str = "acknowledged writes are there";
 #[derive(Debug, Default)]
 pub struct AcknowledgedWrites(Mutex<Ledger>);
 
+/// What some rows held at a moment.
+#[derive(Debug)]
+pub(crate) struct Held(BTreeMap<Bytes, Option<Bytes>>);
+
 #[derive(Debug, Default)]
 struct Ledger {
     /// What each row must hold; `None` once it is deleted.
@@ -62,6 +66,26 @@ impl AcknowledgedWrites {
         ledger.violations.push(Violation::new(ACKNOWLEDGED_WRITES, seen));
     }
 
+    /// What the rows from `start` up to `stop` hold now, and which of them are deleted.
+    pub(crate) fn held(&self, start: &[u8], stop: &[u8]) -> Held {
+        let ledger = self.0.lock();
+        let within = |row: &Bytes| start <= &row[..] && &row[..] < stop;
+        let rows = ledger.rows.iter().filter(|(row, _)| within(row));
+        Held(rows.map(|(row, value)| (row.clone(), value.clone())).collect())
+    }
+
+    /// Compares the rows that a scan found with what was held when it began. A row that was
+    /// doubted since then proves nothing.
+    pub(crate) fn check_scan(&self, held: &Held, found: &BTreeMap<Bytes, Option<Bytes>>) {
+        for (row, value) in &held.0 {
+            let now = self.0.lock().rows.get(row).cloned();
+            if now.as_ref() == Some(value) {
+                let found = found.get(row).cloned().flatten();
+                self.check_read(row, found.as_deref());
+            }
+        }
+    }
+
     /// Compares all rows with what was read of the whole table.
     pub fn check_all(&self, found: &BTreeMap<Bytes, Bytes>) {
         let rows: Vec<Bytes> = self.0.lock().rows.keys().cloned().collect();
@@ -81,6 +105,16 @@ impl AcknowledgedWrites {
     }
 }
 
+// === impl Held ===
+
+impl Held {
+    /// Without the rows that a scan did not come to: those beyond `last`, the one that it gave last.
+    pub(crate) fn without_rest(mut self, last: &[u8], reversed: bool) -> Self {
+        self.0.retain(|row, _| if reversed { &row[..] >= last } else { &row[..] <= last });
+        self
+    }
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -88,6 +122,29 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scan_misses_no_row_that_was_acknowledged_before_it_began() {
+        let writes = AcknowledgedWrites::default();
+        for row in ["a", "b", "c", "d"] {
+            writes.acknowledge(row.into(), "1".into());
+        }
+        let held = writes.held(b"a", b"z");
+        writes.acknowledge("aa".into(), "1".into());
+        writes.doubt(&"c".into());
+        let scanned = |rows: &[&'static str]| {
+            rows.iter().map(|row| (Bytes::from(*row), Some(Bytes::from("1")))).collect()
+        };
+        writes.check_scan(&held, &scanned(&["a", "b", "d"]));
+        assert_eq!(writes.violations(), []);
+        writes.check_scan(&held, &scanned(&["a", "d"]));
+        assert_eq!(writes.violations().len(), 1, "b is missing");
+        let held = held.without_rest(b"b", false);
+        writes.check_scan(&held, &scanned(&["a", "b"]));
+        assert_eq!(writes.violations().len(), 1, "d lies beyond");
+        writes.check_scan(&held, &scanned(&["b"]));
+        assert_eq!(writes.violations().len(), 2, "a is missing");
+    }
 
     #[test]
     fn what_is_missing_different_or_back_again_is_a_violation() {

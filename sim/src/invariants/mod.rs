@@ -12,6 +12,7 @@ mod one_procedure_end;
 mod registered_servers;
 mod replay;
 mod sequence_ids;
+mod versions;
 mod whole_rows;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub(crate) use one_procedure_end::OneProcedureEnd;
 pub(crate) use registered_servers::check_registered;
 pub(crate) use replay::check_replay;
 pub(crate) use sequence_ids::SequenceIds;
+pub(crate) use versions::{DELETES_AND_VERSIONS, ModelRow, ModelWrite, VERSIONS_KEPT};
 pub use whole_rows::WholeRows;
 
 /// Something that does not hold.

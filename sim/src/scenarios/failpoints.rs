@@ -18,7 +18,7 @@ pub(super) const FAILPOINTS: Scenario = Scenario {
 };
 
 fn failpoints(random: &Random, layout: Layout) -> Vec<Fault> {
-    let point = one_of(random, &Point::ALL).unwrap_or(Point::LogSynced);
+    let point = one_of(random, Point::ALL).unwrap_or(Point::LogSynced);
     let hit = u32::try_from(random.in_range(0..u64::from(hits(point)))).unwrap_or(0);
     kill_at(point, 1 + hit, random, layout)
 }

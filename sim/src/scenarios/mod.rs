@@ -2,6 +2,7 @@
 //! the seed's choice.
 
 mod chaos;
+mod clean_stop;
 mod clock_drift;
 mod coordinator;
 mod disk;
@@ -38,7 +39,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 27] = [
+pub const SCENARIOS: &[Scenario] = &[
     region_server::CRASH,
     region_server::TWO_CRASHES,
     region_server::RECOVERER_CRASH,
@@ -65,6 +66,8 @@ pub const SCENARIOS: [Scenario; 27] = [
     failpoints::FAILPOINTS,
     zombie_append::ZOMBIE_APPEND,
     whole_cluster::CRASH,
+    clean_stop::ROLLING_RESTART,
+    clean_stop::STOP_AND_CRASH,
     chaos::CHAOS,
 ];
 
@@ -106,7 +109,7 @@ mod tests {
     fn each_scenario_has_a_name_of_its_own_and_does_something() {
         let names: BTreeSet<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), SCENARIOS.len());
-        for scenario in &SCENARIOS {
+        for scenario in SCENARIOS {
             for seed in 0..20 {
                 let random = Seed(seed).random_for("scenario", 0);
                 let faults = (scenario.faults)(&random, scenario.layout);

@@ -1,11 +1,13 @@
 //! Clients that write and read all regions of the table, and remember what they were told.
 //!
 //! Each region has a writer of its own, which never waits for another region (`writer.rs`). Some
-//! clients contend for counters, one scans (`scanner.rs`). It goes on until the
+//! clients contend for counters and lists, one scans (`scanner.rs`), one writes and deletes versions
+//! (`versions.rs`). It goes on until the
 //! faults are over; then each region must take a write and answer a read within a stated time
 //! ([`CALM_TIME_MAX`]), and at the end everything is read.
 
 mod scanner;
+mod versions;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -82,7 +84,9 @@ pub struct Seen {
     pub recovered: BTreeMap<u32, Duration>,
     /// How many rows were read back under load.
     pub reads: u64,
-    /// Regions that did not come back.
+    /// How many rows of several versions were read and compared with their model.
+    pub versions_read: u64,
+    /// Regions that did not come back, and rows that were not as they should be.
     pub violations: Vec<Violation>,
 }
 
@@ -97,7 +101,7 @@ impl Workload {
             prefixes: (0..config.regions).map(prefix).collect(),
             family: FAMILY.to_owned(),
             qualifier: Bytes::from_static(QUALIFIER),
-            read_timeout: ATTEMPT_TIMEOUT,
+            attempt_timeout: ATTEMPT_TIMEOUT,
         });
         Self {
             config,
@@ -164,7 +168,8 @@ impl Workload {
         let scans = scanner::scan(&self, self.table(&seams)?, random(&seams));
         let writes = futures::future::join_all(writers.iter_mut().map(Writer::write_until_calm));
         let contend = futures::future::join_all(contenders);
-        futures::future::join3(writes, contend, scans).await;
+        let versions = versions::write(&self, self.table(&seams)?, random(&seams));
+        Box::pin(futures::future::join4(writes, contend, scans, versions)).await;
         self.trace.record(format_args!("client: {} writes acknowledged", self.writes.count()));
         if self.seen.lock().violations.is_empty() {
             // By a client that looks the regions up: the others may know places that only they do.
@@ -241,8 +246,7 @@ impl Workload {
     /// Looks whether a row of a writer is whole.
     fn check_row(&self, row: &RowResult) {
         let key = row.row().unwrap_or_default();
-        let is_counter = String::from_utf8_lossy(key).contains(COUNTER_PREFIX);
-        if !is_counter && !row.is_empty() {
+        if is_of_writer(key) && !row.is_empty() {
             self.rows.check(key, [value(row, FAMILY), value(row, FAMILY_SECOND)]);
         }
     }
@@ -250,6 +254,11 @@ impl Workload {
 
 fn value<'a>(row: &'a RowResult, family: &str) -> Option<&'a [u8]> {
     row.value(family.as_bytes(), QUALIFIER)
+}
+
+/// Whether a row is one of a [`Writer`]: its number comes right after the region.
+fn is_of_writer(row: &[u8]) -> bool {
+    row.get(3).is_some_and(u8::is_ascii_digit)
 }
 
 fn random(seams: &Seams) -> Random {

@@ -218,6 +218,7 @@ impl Cluster {
             Harm::FullDisk => disk.fill_up(true),
             Harm::FailSyncs(count) => disk.fail_syncs(count, false),
             Harm::FailStoreSyncs(count) => disk.fail_syncs(count, true),
+            Harm::FlipBits(of) => disk.flip_bits(of),
             Harm::SetClock(ahead_ms) => self.process(name)?.clock.set_wall_ms(ahead_ms),
         }
         Ok(())
@@ -247,6 +248,7 @@ impl Cluster {
             Harm::SlowDisk => disk.slow_down(false),
             Harm::FullDisk => disk.fill_up(false),
             Harm::FailSyncs(_) | Harm::FailStoreSyncs(_) => disk.fail_syncs(0, false),
+            Harm::FlipBits(_) => disk.flip_bits(0),
             Harm::SetClock(_) => self.process(name)?.clock.set_wall_ms(0),
         }
         Ok(())

@@ -21,6 +21,9 @@ use tokio::sync::watch;
 const SYNC_US: std::ops::Range<u64> = 0..4_000;
 const SLOW_SYNC_US: std::ops::Range<u64> = 50_000..400_000;
 
+/// Where regions have their store files and manifests.
+const DATA: &str = "/data";
+
 /// Whether what a disk says to have synced is durable.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Syncs {
@@ -49,6 +52,8 @@ struct Other {
     failing_syncs: u32,
     /// Syncs of logs do not.
     spares_logs: bool,
+    /// One of so many reads of data has a flipped bit; 0 for none.
+    flips_one_of: u32,
 }
 
 /// One writer's view of a simulated disk.
@@ -56,6 +61,13 @@ pub(crate) struct SimulatedDisk {
     files: MemoryFileSystem,
     random: Random,
     syncs: Syncs,
+    faults: DiskFaults,
+}
+
+/// A file of data that is read.
+struct SimulatedRead {
+    file: Arc<dyn ReadFile>,
+    random: Random,
     faults: DiskFaults,
 }
 
@@ -96,6 +108,24 @@ impl DiskFaults {
     pub(crate) fn fail_syncs(&self, count: u32, spares_logs: bool) {
         let mut other = self.0.other.lock();
         (other.failing_syncs, other.spares_logs) = (count, spares_logs);
+    }
+
+    /// Lets one of so many reads of store files and manifests come back with a flipped bit; 0 for
+    /// none. Not of logs: damage below what was synced blocks their regions until an operator acts.
+    pub(crate) fn flip_bits(&self, one_of: u32) {
+        self.0.other.lock().flips_one_of = one_of;
+    }
+
+    /// `bytes`, perhaps with a flipped bit.
+    fn flipped(&self, random: &Random, bytes: Bytes) -> Bytes {
+        let one_of = u64::from(self.0.other.lock().flips_one_of);
+        if one_of == 0 || bytes.is_empty() || random.in_range(0..one_of) != 0 {
+            return bytes;
+        }
+        let mut bytes = bytes.to_vec();
+        let place = random.in_range(0..bytes.len() as u64) as usize;
+        bytes[place] ^= 1 << random.in_range(0..8);
+        bytes.into()
     }
 
     async fn thawed(&self) {
@@ -163,7 +193,12 @@ impl FileSystem for SimulatedDisk {
 
     async fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>> {
         self.faults.thawed().await;
-        self.files.open(path).await
+        let file = self.files.open(path).await?;
+        if !path.starts_with(DATA) {
+            return Ok(file);
+        }
+        let (random, faults) = (self.random.clone(), self.faults.clone());
+        Ok(Arc::new(SimulatedRead { file, random, faults }))
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -215,6 +250,20 @@ impl FileSystem for SimulatedDisk {
 
     fn boot_id(&self) -> &str {
         self.files.boot_id()
+    }
+}
+
+// === impl SimulatedRead ===
+
+#[async_trait]
+impl ReadFile for SimulatedRead {
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let bytes = self.file.read_at(offset, length).await?;
+        Ok(self.faults.flipped(&self.random, bytes))
+    }
+
+    fn length(&self) -> u64 {
+        self.file.length()
     }
 }
 

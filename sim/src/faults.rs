@@ -71,6 +71,8 @@ pub enum Harm {
     FailSyncs(u32),
     /// So many of its next syncs fail that are not of a log: those end no server.
     FailStoreSyncs(u32),
+    /// One of so many reads of store files and manifests comes back with a flipped bit.
+    FlipBits(u32),
     /// Its calendar is set by so much.
     SetClock(i64),
 }
@@ -158,6 +160,7 @@ impl fmt::Display for Harm {
             Self::FailStoreSyncs(count) => {
                 write!(formatter, "about to fail {count} syncs that are not of a log")
             }
+            Self::FlipBits(of) => write!(formatter, "reading a flipped bit in one of {of} reads"),
             Self::SetClock(ahead_ms) => write!(formatter, "set {ahead_ms} ms ahead"),
         }
     }

@@ -225,8 +225,8 @@ fn planted(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Kills at each failpoint, when it is reached for the first time and later ones, and looks whether
-/// that came to pass.
+/// Kills and delays at each failpoint, when it is reached for the first time and later ones, and
+/// looks whether that came to pass.
 fn points(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !basalt_failpoint::ARE_ON {
         bail!("nobody can be stopped in this build: it lacks the feature failpoints");
@@ -238,13 +238,15 @@ fn points(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let (mut runs, mut sprung, mut broken) = (0, 0, Vec::new());
         for hit in 1..=failpoints::hits(point) {
             let sweep = Sweep {
-                scenarios: vec!["failpoints"],
+                scenarios: vec!["failpoints", "failpoint-delays"],
                 seeds: arguments.seeds.clone().unwrap_or(1..3),
                 jobs: arguments.jobs,
                 arguments: vec![format!("--point={}", point.name()), format!("--hit={hit}")],
                 stop_at_first: false,
             };
-            for tally in sweep.run(|run| broken.push((hit, run.seed, run.broken())))?.values() {
+            for tally in
+                sweep.run(|run| broken.push((run.scenario, hit, run.seed, run.broken())))?.values()
+            {
                 runs += tally.runs;
                 sprung += tally.sprung;
             }

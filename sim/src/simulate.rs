@@ -37,8 +37,8 @@ pub struct Settings {
     pub load: Duration,
     /// The disks.
     pub syncs: Syncs,
-    /// Where a process is killed, and when it is there for which time, instead of what the scenario
-    /// does.
+    /// Where a process is killed or held up, and when it is there for which time: for the scenarios
+    /// of failpoints, which choose it themselves otherwise.
     pub point: Option<(Point, u32)>,
 }
 
@@ -114,7 +114,7 @@ pub fn simulate(
         let config = WorkloadConfig { registry, regions: layout.regions };
         let workload = Arc::new(Workload::new(config, trace));
         let mut coming = match settings.point {
-            Some((point, hit)) => failpoints::kill_at(point, hit, &random, layout),
+            Some(point) => failpoints::faults_at(scenario, point, &random, layout),
             None => (scenario.faults)(&random, layout),
         };
         coming.sort_by_key(|fault| fault.at);

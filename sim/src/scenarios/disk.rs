@@ -2,15 +2,22 @@
 
 use basalt_runtime::Random;
 
-use super::{Scenario, coordinator, happens, ms, one_of, owner};
+use super::{Scenario, coordinator, happens, kill, ms, one_of, owner};
 use crate::faults::{Fault, Harm, Victim};
-use crate::plan::Layout;
+use crate::plan::{self, Layout};
 
 pub(super) const DISK_FAULTS: Scenario = Scenario {
     name: "disk-faults",
     about: "one to three processes see their disk slow, frozen, full or failing to sync",
     layout: Layout::SMALL,
     faults: disk_faults,
+};
+
+pub(super) const FLIPPED_BITS: Scenario = Scenario {
+    name: "flipped-bits",
+    about: "reads of store files and manifests come back damaged, while a region server is killed",
+    layout: Layout::SMALL,
+    faults: flipped_bits,
 };
 
 pub(super) fn trouble(random: &Random, victim: Victim) -> Fault {
@@ -36,6 +43,23 @@ fn disk_faults(random: &Random, layout: Layout) -> Vec<Fault> {
     }
     if happens(random, 3) {
         faults.push(trouble(random, Victim::ActiveMaster));
+    }
+    faults
+}
+
+fn flipped_bits(random: &Random, layout: Layout) -> Vec<Fault> {
+    let at = ms(random, 300..900);
+    let mut faults = vec![kill(owner(random, layout), at, ms(random, 500..2_000))];
+    for number in 0..layout.region_servers {
+        let one_of = u32::try_from(random.in_range(2..20)).unwrap_or(2);
+        let victim = Victim::Named(plan::region_server(number));
+        let lasts = ms(random, 500..3_000);
+        faults.push(Fault {
+            at: ms(random, 100..1_500),
+            lasts,
+            victim,
+            harm: Harm::FlipBits(one_of),
+        });
     }
     faults
 }

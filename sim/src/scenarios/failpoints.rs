@@ -6,8 +6,8 @@ use std::time::Duration;
 use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
-use super::{Scenario, kill, ms, one_of, owner};
-use crate::faults::{Fault, Harm, Trap, Victim};
+use super::{Scenario, happens, kill, ms, one_of, owner};
+use crate::faults::{Fault, Harm, Peers, Trap, Victim};
 use crate::plan::Layout;
 
 pub(super) const FAILPOINTS: Scenario = Scenario {
@@ -18,13 +18,67 @@ pub(super) const FAILPOINTS: Scenario = Scenario {
 };
 
 fn failpoints(random: &Random, layout: Layout) -> Vec<Fault> {
+    let (point, hit) = choose(random);
+    kill_at(point, hit, random, layout)
+}
+
+fn choose(random: &Random) -> (Point, u32) {
     let point = one_of(random, Point::ALL).unwrap_or(Point::LogSynced);
     let hit = u32::try_from(random.in_range(0..u64::from(hits(point)))).unwrap_or(0);
-    kill_at(point, 1 + hit, random, layout)
+    (point, 1 + hit)
+}
+
+pub(super) const DELAYS: Scenario = Scenario {
+    name: "failpoint-delays",
+    about: "whoever reaches some step is held up there, while others go on or are killed",
+    layout: Layout { region_servers: 4, ..Layout::SMALL },
+    faults: delays,
+};
+
+/// For how long a task is held up: from less than a lease to more than a session.
+const DELAY_MS: std::ops::Range<u64> = 50..2_500;
+
+fn delays(random: &Random, layout: Layout) -> Vec<Fault> {
+    let (point, hit) = choose(random);
+    delay_at(point, hit, random, layout)
+}
+
+/// The faults of `scenario` at a point that is given.
+pub(crate) fn faults_at(
+    scenario: &Scenario,
+    (point, hit): (Point, u32),
+    random: &Random,
+    layout: Layout,
+) -> Vec<Fault> {
+    let at = if scenario.name == DELAYS.name { delay_at } else { kill_at };
+    at(point, hit, random, layout)
+}
+
+/// A task is held up at `point`. Meanwhile who reached it is left alone, is declared dead by
+/// masters that it refuses, is asked to stop, or the active master is killed.
+fn delay_at(point: Point, hit: u32, random: &Random, layout: Layout) -> Vec<Fault> {
+    let killed_at = ms(random, 300..900);
+    let at = if is_early(point) { Duration::ZERO } else { killed_at };
+    let delay = ms(random, DELAY_MS);
+    let answer = Answer::Wait(delay);
+    let springing = Victim::Springing(Trap { point, hit, answer });
+    let harm = match random.in_range(0..4) {
+        0 => Harm::Refuse(Peers::Masters),
+        1 => Harm::Stop,
+        _ => Harm::SlowDisk,
+    };
+    let mut faults = vec![
+        kill(owner(random, layout), killed_at, ms(random, 500..3_000)),
+        Fault { at, lasts: delay, victim: springing, harm },
+    ];
+    if happens(random, 3) {
+        faults.push(kill(Victim::ActiveMaster, killed_at + ms(random, 0..1_000), delay));
+    }
+    faults
 }
 
 /// The faults of a scenario that kills at `point`.
-pub(crate) fn kill_at(point: Point, hit: u32, random: &Random, layout: Layout) -> Vec<Fault> {
+fn kill_at(point: Point, hit: u32, random: &Random, layout: Layout) -> Vec<Fault> {
     let killed_at = ms(random, 300..900);
     let at = if is_early(point) { Duration::ZERO } else { killed_at };
     let victim = Victim::Springing(Trap { point, hit, answer: Answer::Stop });

@@ -83,6 +83,15 @@ pub struct Limits {
     pub frame_bytes_max: usize,
     /// How many clients may be connected. Default: 10,000.
     pub connections_max: usize,
+    /// How many sessions there may be, with those whose clients are away. Default: 100,000.
+    pub sessions_max: usize,
+    /// How many bytes may wait to be read by all clients together. Default: 256 MiB.
+    pub queued_bytes_max: usize,
+    /// How many bytes the long frames (above 64 KiB) of all clients may take while they come in.
+    /// Default: 128 MiB.
+    pub incoming_bytes_max: usize,
+    /// How many bytes the watches of all clients may take. Default: 512 MiB.
+    pub watch_bytes_max: usize,
 }
 
 /// Members name themselves in the top byte of the sessions that they open, which must stay clear
@@ -133,6 +142,10 @@ impl Default for Limits {
             snapshot_entries_kept: 2_000,
             frame_bytes_max: basalt_zk::proto::frame::FRAME_BYTES_MAX,
             connections_max: 10_000,
+            sessions_max: 100_000,
+            queued_bytes_max: 256 << 20,
+            incoming_bytes_max: 128 << 20,
+            watch_bytes_max: 512 << 20,
         }
     }
 }

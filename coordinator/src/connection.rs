@@ -1,5 +1,6 @@
 //! One connection of a client, from accept to close.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,6 +28,10 @@ enum First {
     Nothing,
 }
 
+/// The longest first message: a connect request has some 50 bytes.
+const HANDSHAKE_BYTES_MAX: usize = 1024;
+/// A frame that is longer waits for its share of the memory for incoming frames.
+const SHORT_FRAME_BYTES: usize = 64 << 10;
 /// How long accepting pauses after an error, such as running out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -34,6 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn accept_all(member: Arc<Member>, mut listener: Box<dyn Listener>) {
     let mut connections = JoinSet::new();
     let mut accepted = 0;
+    let mut is_full = false;
     loop {
         tokio::select! {
             biased;
@@ -41,8 +47,12 @@ pub(crate) async fn accept_all(member: Arc<Member>, mut listener: Box<dyn Listen
             next = listener.accept() => match next {
                 Ok((connection, peer)) => {
                     accepted += 1;
-                    if connections.len() >= member.config.limits.connections_max {
-                        tracing::warn!(%peer, "refused: as many clients as there may be");
+                    let was_full = is_full;
+                    is_full = connections.len() >= member.config.limits.connections_max;
+                    if is_full {
+                        if !was_full {
+                            tracing::warn!(%peer, "refused: as many clients as there may be");
+                        }
                         continue;
                     }
                     let member = Arc::clone(&member);
@@ -60,10 +70,11 @@ pub(crate) async fn accept_all(member: Arc<Member>, mut listener: Box<dyn Listen
 async fn serve(member: Arc<Member>, connection: Connection, peer: SocketAddr, number: u64) {
     let timeout = member.config.timers.client_io_timeout;
     let (reader, mut writer) = tokio::io::split(connection);
-    let mut frames = FrameReader::new(reader, member.config.limits.frame_bytes_max);
+    let mut frames = FrameReader::new(reader, HANDSHAKE_BYTES_MAX);
     let first = tokio::time::timeout(timeout, first_message(&mut frames)).await;
     match first.unwrap_or(First::Nothing) {
         First::Session(first) if *member.serving.borrow() => {
+            frames.set_bytes_max(member.config.limits.frame_bytes_max);
             member.connection_count.fetch_add(1, Ordering::Relaxed);
             serve_session(&member, (frames, writer), first, (peer, number)).await;
             member.connection_count.fetch_sub(1, Ordering::Relaxed);
@@ -100,7 +111,7 @@ async fn serve_session(
 ) {
     let timeout = member.config.timers.client_io_timeout;
     let stop = Shutdown::new();
-    let (outgoing, queue) = Outgoing::new(number, peer, stop.clone());
+    let (outgoing, queue) = Outgoing::new(number, peer, stop.clone(), Arc::clone(&member.queued));
     let mut write = pin!(queue.run(writer, timeout));
     let mut serving = member.serving.subscribe();
     let mut client = None;
@@ -144,16 +155,8 @@ async fn serve_session(
 /// Handles requests until the client is gone or says what cannot be understood.
 async fn read_all(frames: &mut Frames, client: &Client) {
     loop {
-        match frames.next().await {
-            Ok(Some(frame)) => {
-                client.outgoing.received.fetch_add(1, Ordering::Relaxed);
-                client.member.touch(client.session);
-                client.outgoing.has_room().await;
-                if let Err(error) = request::handle(client, frame).await {
-                    tracing::warn!(peer = %client.outgoing.peer, %error, "not a request");
-                    return client.outgoing.close();
-                }
-            }
+        match read_one(frames, client).await {
+            Ok(Some(_)) => {}
             Ok(None) => return client.outgoing.close(),
             Err(error) => {
                 tracing::info!(peer = %client.outgoing.peer, %error, "lost a client");
@@ -161,4 +164,32 @@ async fn read_all(frames: &mut Frames, client: &Client) {
             }
         }
     }
+}
+
+/// Handles one request; none if the client has closed.
+async fn read_one(frames: &mut Frames, client: &Client) -> io::Result<Option<()>> {
+    let member = &client.member;
+    let Some(length) = frames.next_length().await.map_err(io::Error::other)? else {
+        return Ok(None);
+    };
+    // Before any of it is taken: a client that does not read its replies sends no more.
+    client.outgoing.has_room().await;
+    let _memory = match length > SHORT_FRAME_BYTES {
+        true => {
+            let bytes = length.min(member.config.limits.incoming_bytes_max);
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            // The semaphore is never closed, so there is always a permit.
+            member.incoming.acquire_many(bytes).await.ok()
+        }
+        false => None,
+    };
+    // What a client has begun it finishes soon: half a frame holds memory.
+    let frame = tokio::time::timeout(member.config.timers.client_io_timeout, frames.next());
+    let Some(frame) = frame.await?.map_err(io::Error::other)? else {
+        return Ok(None);
+    };
+    client.outgoing.received.fetch_add(1, Ordering::Relaxed);
+    member.touch(client.session);
+    request::handle(client, frame).await.map_err(io::Error::other)?;
+    Ok(Some(()))
 }

@@ -1,8 +1,9 @@
 //! The leader's clock of sessions: decides that one has expired.
 //!
-//! The decision is a command and holds only in the term in which it was made. A new leader gives
-//! every session its full time again; a leader that a majority does not confirm decides nothing;
-//! time in which the leader itself stood still does not count.
+//! The decision is a command and holds only in the term in which it was made. Only silence that its
+//! owner could have broken counts against a session: a new leader gives every session its full
+//! time again, and so does a leader that had lost its quorum; a shorter time without the quorum's
+//! confirmation, or in which the leader itself stood still, is not counted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +22,28 @@ pub(crate) struct Expiry {
     heard: Mutex<BTreeMap<SessionId, Instant>>,
 }
 
+/// What the leader knows of its own standing, from tick to tick.
+#[derive(Debug)]
+struct Watchman {
+    /// A tick that comes later than this means that the leader stood still.
+    late: Duration,
+    /// How long the quorum's last confirmation may be older than it looks.
+    lease: Duration,
+    led_term: Option<u64>,
+    last_tick: Instant,
+    unconfirmed_since: Option<Instant>,
+}
+
+/// What one tick of the leader's clock of sessions means for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tick {
+    /// This member does not lead, or has just begun to: all sessions begin anew.
+    Anew,
+    /// Nothing is decided, as no quorum confirms the leader.
+    Unconfirmed,
+    /// Sessions that have been silent too long have expired; so much of it does not count.
+    Confirmed { uncounted: Duration },
+}
 /// A tick that comes later than this many intervals means that the leader stood still.
 const STANDSTILL_INTERVALS: u32 = 5;
 
@@ -41,48 +64,47 @@ impl Expiry {
 
     /// Ends sessions that have expired, while this member leads.
     pub(crate) async fn run(&self, member: &Member) {
-        let interval = member.config.timers.touch_interval();
+        let timers = &member.config.timers;
+        let interval = timers.touch_interval();
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut led_term = None;
-        let mut last_tick = Instant::now();
+        let mut watchman = Watchman::new(interval * STANDSTILL_INTERVALS, timers.leader_lease());
         loop {
             ticks.tick().await;
-            let late = last_tick.elapsed();
-            last_tick = Instant::now();
             let leadership = *member.leadership.borrow();
-            let leads = leadership.leader == Some(member.id());
-            if !leads || led_term != Some(leadership.term) {
-                self.heard.lock().clear();
-                led_term = leads.then_some(leadership.term);
-            }
-            if late > interval * STANDSTILL_INTERVALS {
-                self.forgive(late);
-            }
-            let confirmed =
-                leads && member.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.is_ok();
-            if !confirmed {
-                continue;
-            }
-            for session in self.expired(member) {
-                let command = Command {
-                    origin: None,
-                    time_ms: 0,
-                    change: Change::ExpireSession { session, term: leadership.term },
-                };
-                if member.propose_as_leader(vec![command]).await.is_ok() {
-                    tracing::info!(%session, "the session has expired");
-                    // Should its end not be committed, it is decided on after another timeout.
-                    self.heard_of([session.0]);
+            let term = (leadership.leader == Some(member.id())).then_some(leadership.term);
+            let confirmed = term.is_some()
+                && member.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.is_ok();
+            match watchman.tick(Instant::now(), term, confirmed) {
+                Tick::Anew => self.heard.lock().clear(),
+                Tick::Unconfirmed => {}
+                Tick::Confirmed { uncounted } => {
+                    self.forgive(uncounted);
+                    self.expire_silent(member, leadership.term).await;
                 }
             }
         }
     }
 
+    async fn expire_silent(&self, member: &Member, term: u64) {
+        for session in self.expired(member) {
+            let change = Change::ExpireSession { session, term };
+            let command = Command { origin: None, time_ms: 0, change };
+            if member.propose_as_leader(vec![command]).await.is_ok() {
+                tracing::info!(%session, "the session has expired");
+                // Should its end not be committed, it is decided on after another timeout.
+                self.heard_of([session.0]);
+            }
+        }
+    }
+
     /// Nobody could be heard for so long.
-    fn forgive(&self, standstill: Duration) {
+    fn forgive(&self, uncounted: Duration) {
+        if uncounted.is_zero() {
+            return;
+        }
         for last in self.heard.lock().values_mut() {
-            *last += standstill;
+            *last += uncounted;
         }
     }
 
@@ -102,5 +124,95 @@ impl Expiry {
             }
             expired
         })
+    }
+}
+
+// === impl Watchman ===
+
+impl Watchman {
+    fn new(late: Duration, lease: Duration) -> Self {
+        let last_tick = Instant::now();
+        Self { late, lease, led_term: None, last_tick, unconfirmed_since: None }
+    }
+
+    /// Judges a tick at `now`, at which this member leads in `term` or not at all. A leader that
+    /// loses its quorum for longer than an election takes has stepped down, and gives no term.
+    fn tick(&mut self, now: Instant, term: Option<u64>, confirmed: bool) -> Tick {
+        let elapsed = now.saturating_duration_since(self.last_tick);
+        let before = std::mem::replace(&mut self.last_tick, now);
+        if term.is_none() || self.led_term != term {
+            self.led_term = term;
+            self.unconfirmed_since = None;
+            return Tick::Anew;
+        }
+        if !confirmed && !basalt_planted::is_off(basalt_planted::Rule::QuorumTime) {
+            // It may have been lost since the last tick, or as early as the lease allows.
+            self.unconfirmed_since.get_or_insert(before - self.lease);
+            return Tick::Unconfirmed;
+        }
+        let standstill = if elapsed > self.late { elapsed } else { Duration::ZERO };
+        let unconfirmed = self.unconfirmed_since.take();
+        let unconfirmed =
+            unconfirmed.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        Tick::Confirmed { uncounted: standstill.max(unconfirmed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATE: Duration = Duration::from_millis(250);
+    const LEASE: Duration = Duration::from_millis(240);
+    const INTERVAL: Duration = Duration::from_millis(50);
+
+    /// What each of `confirmations` means, at ticks of one leader.
+    fn ticks(confirmations: &[bool]) -> Vec<Tick> {
+        let mut watchman = Watchman::new(LATE, LEASE);
+        let mut now = watchman.last_tick;
+        let each = confirmations.iter().map(|confirmed| {
+            now += INTERVAL;
+            watchman.tick(now, Some(1), *confirmed)
+        });
+        each.collect()
+    }
+
+    fn uncounted(duration: Duration) -> Tick {
+        Tick::Confirmed { uncounted: duration }
+    }
+
+    #[tokio::test]
+    async fn time_without_a_confirmation_is_not_counted() {
+        let judged = ticks(&[true, true, false, false, true, true]);
+        let none = uncounted(Duration::ZERO);
+        let gap = uncounted(INTERVAL * 3 + LEASE);
+        assert_eq!(judged, [Tick::Anew, none, Tick::Unconfirmed, Tick::Unconfirmed, gap, none]);
+    }
+
+    #[tokio::test]
+    async fn sessions_begin_anew_with_each_term_and_after_stepping_down() {
+        let mut watchman = Watchman::new(LATE, LEASE);
+        let now = watchman.last_tick + INTERVAL;
+        let none = uncounted(Duration::ZERO);
+        for (term, expected) in [
+            (Some(1), Tick::Anew),
+            (Some(1), none),
+            (Some(2), Tick::Anew),
+            (Some(2), none),
+            (None, Tick::Anew),
+            (Some(2), Tick::Anew),
+            (Some(2), none),
+        ] {
+            assert_eq!(watchman.tick(now, term, true), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_standstill_of_the_leader_is_not_counted() {
+        let mut watchman = Watchman::new(LATE, LEASE);
+        let now = watchman.last_tick + INTERVAL;
+        watchman.tick(now, Some(1), true);
+        let stood_still = Duration::from_secs(3);
+        assert_eq!(watchman.tick(now + stood_still, Some(1), true), uncounted(stood_still));
     }
 }

@@ -44,8 +44,15 @@ pub(crate) async fn shake_hands(
     let secret = member.replica.read(|state, _| state.secret().copied())?;
 
     let opened = if request.session_id == SessionId::NONE {
+        let sessions = member.replica.read(|state, _| state.session_count());
+        if sessions >= member.config.limits.sessions_max {
+            tracing::debug!(peer = %outgoing.peer, sessions, "as many sessions as there may be");
+            return None;
+        }
         open(member, outgoing, timeout_ms).await
     } else if session::is_password(&secret, request.session_id, &request.password) {
+        // A sign of life, however long it takes to attach it here.
+        member.touch(request.session_id);
         let attachment = member.seams.random.next_u64();
         let change = Change::AttachSession { session: request.session_id, timeout_ms, attachment };
         attach(member, outgoing, request.session_id, attachment, change).await

@@ -11,12 +11,13 @@ use futures::{FutureExt, StreamExt};
 use openraft::ReadPolicy;
 use openraft::error::Fatal;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tonic::Status;
 
 use crate::config::Config;
 use crate::expiry::Expiry;
+use crate::outgoing::QueueBudget;
 use crate::raft::log::Log;
 use crate::raft::types::TypeConfig;
 use crate::raft::{Peers, Raft};
@@ -44,6 +45,10 @@ pub(crate) struct Member {
     /// When a leader last confirmed that it leads.
     pub(crate) contact: Mutex<Instant>,
     pub(crate) connection_count: AtomicUsize,
+    /// What waits to be read by the clients.
+    pub(crate) queued: Arc<QueueBudget>,
+    /// The memory for long frames of clients while they come in, in bytes.
+    pub(crate) incoming: Semaphore,
     pub(crate) latency: Latency,
 }
 
@@ -98,6 +103,7 @@ impl Member {
                 },
                 () = proposals.added() => {}
                 () = tokio::time::sleep(RESEND_AFTER) => {
+                    self.rise_above_earlier_lives();
                     let waiting = proposals.oldest_age();
                     if waiting > RESEND_AFTER {
                         tracing::warn!(?waiting, "commands are not applied: sent again");
@@ -114,6 +120,7 @@ impl Member {
             let Some(leader) = now.leader else {
                 continue;
             };
+            self.rise_above_earlier_lives();
             while let Some(batch) = proposals.unsent() {
                 match self.propose_to(leader, batch.commands).await {
                     Ok(()) => proposals.mark_sent(batch.last),
@@ -127,6 +134,17 @@ impl Member {
                     break;
                 }
             }
+        }
+    }
+
+    /// A member that lost its disk and starts with an earlier clock may find that it had a later
+    /// life before. Commands of an earlier life are not applied: it takes a later one.
+    fn rise_above_earlier_lives(&self) {
+        let applied = self.replica.read(|state, _| state.pipeline(self.id()));
+        if let Some(applied) = applied
+            && let Some(life) = self.replica.proposals.rise_above(applied.life, applied.number)
+        {
+            tracing::warn!(life, "this member's clock is behind one that it had: its life is later");
         }
     }
 

@@ -20,7 +20,6 @@ use crate::tree::{Change, Command, Origin, Verdict};
 /// The pipeline of one member in one life.
 pub(crate) struct Proposals {
     member: u64,
-    life: u64,
     queue: Mutex<Queue>,
     /// Told when there is something to send.
     added: Notify,
@@ -29,6 +28,7 @@ pub(crate) struct Proposals {
 
 /// Invariant: the numbers of `pending` are consecutive and end below `next`.
 struct Queue {
+    life: u64,
     next: u64,
     /// Up to here the present leader has been sent everything.
     sent: u64,
@@ -78,8 +78,7 @@ impl Proposals {
     pub(crate) fn new(member: u64, life: u64) -> Self {
         Self {
             member,
-            life,
-            queue: Mutex::new(Queue { next: 1, sent: 0, pending: VecDeque::new() }),
+            queue: Mutex::new(Queue { life, next: 1, sent: 0, pending: VecDeque::new() }),
             added: Notify::new(),
             room: Arc::new(Semaphore::new(ROOM_UNITS)),
         }
@@ -129,15 +128,15 @@ impl Proposals {
             })
             .map(|pending| {
                 last = pending.number;
-                self.command(pending)
+                self.command(queue.life, pending)
             })
             .collect();
         (!commands.is_empty()).then_some(Batch { commands, last })
     }
 
-    fn command(&self, pending: &Pending) -> Command {
+    fn command(&self, life: u64, pending: &Pending) -> Command {
         Command {
-            origin: Some(Origin { member: self.member, life: self.life, number: pending.number }),
+            origin: Some(Origin { member: self.member, life, number: pending.number }),
             // The leader sets it.
             time_ms: 0,
             change: pending.change.clone(),
@@ -158,10 +157,10 @@ impl Proposals {
 
     /// A command of ours was applied: gives what is to be done with its outcome.
     pub(crate) fn settle(&self, origin: Origin) -> Option<Answer> {
-        if (origin.member, origin.life) != (self.member, self.life) {
+        let mut queue = self.queue.lock();
+        if (origin.member, origin.life) != (self.member, queue.life) {
             return None;
         }
-        let mut queue = self.queue.lock();
         let settled = queue.pending.pop_front()?;
         assert_eq!(settled.number, origin.number, "a member's commands are applied in order");
         Some(settled.answer)
@@ -171,12 +170,32 @@ impl Proposals {
     pub(crate) fn settle_unknown(&self, life: u64, number: u64) -> Vec<Answer> {
         let mut queue = self.queue.lock();
         let mut answers = Vec::new();
-        while life == self.life
+        while life == queue.life
             && let Some(settled) = queue.pending.pop_front_if(|next| next.number <= number)
         {
             answers.push(settled.answer);
         }
         answers
+    }
+
+    /// The last command of this member that was applied is number `number` of `life`. If that life
+    /// is not over, but is none that this pipeline has begun, it begins a later one, in which all
+    /// that waits is numbered anew and sent again. Gives the later life.
+    pub(crate) fn rise_above(&self, life: u64, number: u64) -> Option<u64> {
+        let mut queue = self.queue.lock();
+        let is_ours = life == queue.life && number < queue.next;
+        if life < queue.life || is_ours {
+            return None;
+        }
+        queue.life = life.saturating_add(1);
+        queue.sent = 0;
+        let mut next = 1;
+        for pending in &mut queue.pending {
+            pending.number = next;
+            next += 1;
+        }
+        queue.next = next;
+        Some(queue.life)
     }
 
     /// How long the oldest command has been waiting.
@@ -222,6 +241,27 @@ mod tests {
         assert_eq!(numbers(&proposals.unsent().unwrap()), [4]);
         proposals.rewind();
         assert_eq!(numbers(&proposals.unsent().unwrap()), [2, 3, 4]);
+    }
+
+    #[tokio::test]
+    async fn a_life_that_is_not_the_latest_is_left() {
+        let proposals = Proposals::new(1, 9);
+        for session in 0..2 {
+            proposals.submit(close(session), Box::new(|_| ())).await;
+        }
+        // Ours, or an earlier one.
+        assert_eq!(proposals.rise_above(9, 2), None);
+        assert_eq!(proposals.rise_above(8, 77), None);
+        proposals.mark_sent(2);
+        assert_eq!(proposals.rise_above(20, 5), Some(21));
+        let batch = proposals.unsent().unwrap();
+        assert_eq!(numbers(&batch), [1, 2]);
+        let origin = batch.commands[0].origin.unwrap();
+        assert_eq!(origin.life, 21);
+        assert!(proposals.settle(origin).is_some());
+        assert_eq!(proposals.rise_above(21, 1), None);
+        // A clock that stands at the very millisecond of the earlier life.
+        assert_eq!(proposals.rise_above(21, 50), Some(22));
     }
 
     #[tokio::test]

@@ -54,11 +54,12 @@ impl Replica {
         state: State,
         last: Option<LogId>,
         membership: StoredMembership,
+        watch_bytes_max: usize,
     ) -> Self {
         Self {
             member,
             contents: RwLock::new(Contents { state, last, membership }),
-            watches: Mutex::default(),
+            watches: Mutex::new(Watches::new(watch_bytes_max)),
             clients: Mutex::default(),
             proposals,
             applied: watch::Sender::new(zxid(last)),

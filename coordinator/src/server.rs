@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use basalt_fs::SharedFileSystem;
+use basalt_planted::{Rule, is_off};
 use basalt_runtime::{Listener, Seams, Shutdown, grpc};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{InitializeError, RaftError};
 use openraft::{SnapshotPolicy, StepDownPolicy};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -20,10 +21,11 @@ use crate::error::Error;
 use crate::expiry::Expiry;
 use crate::member::{Latency, Leadership, Member};
 use crate::metrics;
+use crate::outgoing::QueueBudget;
 use crate::proposals::Proposals;
 use crate::raft::types::SnapshotMeta;
 use crate::raft::{
-    PeerService, Peers, Raft, RaftNetwork, SnapshotStore, StateMachine, log, with_random,
+    PeerService, Peers, Raft, RaftNetwork, SnapshotStore, StateMachine, incoming, log, with_random,
 };
 use crate::rejoin::Rejoin;
 use crate::replica::Replica;
@@ -117,6 +119,7 @@ async fn start(
         state,
         meta.last_log_id,
         meta.last_membership,
+        config.limits.watch_bytes_max,
     ));
     let peers = connect_peers(&config, &seams)?;
     let writer = opened.writer;
@@ -131,6 +134,7 @@ async fn start(
     );
     let raft = raft.await.map_err(stopped_by)?;
     let (leadership_sender, leadership) = watch::channel(Leadership::default());
+    let limits = config.limits;
     let member = Arc::new(Member {
         config,
         seams,
@@ -145,6 +149,8 @@ async fn start(
         serving: watch::Sender::new(false),
         contact: Mutex::new(Instant::now()),
         connection_count: AtomicUsize::new(0),
+        queued: Arc::new(QueueBudget::new(limits.queued_bytes_max, limits.connections_max)),
+        incoming: Semaphore::new(limits.incoming_bytes_max.min(Semaphore::MAX_PERMITS)),
         latency: Latency::default(),
     });
     tasks.spawn(follow_leadership(Arc::clone(&member), leadership_sender));
@@ -218,6 +224,9 @@ fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
         // A follower's disk need not wait for ours.
         broadcast_submitted_on_append: Some(true),
         removed_leader_step_down: StepDownPolicy::Never,
+        // A leader that a quorum does not answer falls silent for a while, so that followers that
+        // still hear it, though it does not hear them, elect another.
+        quorum_loss_probe_interval: Some(millis(lease) * 2),
         ..openraft::Config::default()
     };
     raft_config.validate().map_err(|error| Error::Config { problem: error.to_string() })
@@ -238,34 +247,59 @@ async fn initialize(member: &Member) -> Result<(), Error> {
     }
 }
 
-/// Keeps what the other tasks know of the leader up to date; ends when consensus does.
+/// Keeps what the other tasks know of the leader up to date; ends when consensus does. A leader
+/// that a quorum has not confirmed for as long as an election takes steps down: for all tasks of
+/// this member nobody leads until it is confirmed again, or another is elected.
 async fn follow_leadership(
     member: Arc<Member>,
     leadership: watch::Sender<Leadership>,
 ) -> Result<(), Error> {
     let mut metrics = member.raft.metrics();
+    let patience = member.config.timers.election_timeout_max;
+    let is_alone = member.config.members.len() == 1;
+    let (mut known_term, mut last_acknowledged) = (None, None);
+    let mut confirmed = Instant::now();
     loop {
-        let (now, running) = {
+        let (mut now, acknowledged, running) = {
             let metrics = metrics.borrow_and_update();
             let now = Leadership { term: metrics.current_term, leader: metrics.current_leader };
-            (now, metrics.running_state.clone())
+            let acknowledged = metrics.last_quorum_acked;
+            (now, acknowledged, metrics.running_state.clone())
         };
         running.map_err(stopped_by)?;
-        leadership.send_if_modified(|known| {
-            let is_new = *known != now;
-            if is_new {
-                tracing::info!(
-                    member = member.id(),
-                    term = now.term,
-                    leader = now.leader,
-                    "leader"
-                );
-            }
-            *known = now;
-            is_new
-        });
-        metrics.changed().await.map_err(stopped_by)?;
+        let leads = now.leader == Some(member.id());
+        let led_term = leads.then_some(now.term);
+        let is_new_term = std::mem::replace(&mut known_term, led_term) != led_term;
+        let is_acknowledged = std::mem::replace(&mut last_acknowledged, acknowledged) != acknowledged;
+        if is_new_term || is_acknowledged || is_alone {
+            confirmed = Instant::now();
+        }
+        if leads && confirmed.elapsed() > patience && !is_off(Rule::QuorumTime) {
+            now.leader = None;
+        }
+        leadership.send_if_modified(|known| tell_leadership(&member, known, now));
+        tokio::select! {
+            biased;
+            changed = metrics.changed() => changed.map_err(stopped_by)?,
+            // Losing a quorum changes nothing that is waited for.
+            () = tokio::time::sleep(member.config.timers.heartbeat_interval), if leads => {}
+        }
     }
+}
+
+/// Replaces what is known by `now`; gives whether it is something else.
+fn tell_leadership(member: &Member, known: &mut Leadership, now: Leadership) -> bool {
+    if *known == now {
+        return false;
+    }
+    let (member_id, term) = (member.id(), now.term);
+    if known.term == term && known.leader == Some(member_id) && now.leader.is_none() {
+        tracing::warn!(member = member_id, term, "stepped down: no quorum confirms this leader");
+    } else {
+        tracing::info!(member = member_id, term, leader = now.leader, "leader");
+    }
+    *known = now;
+    true
 }
 
 async fn serve_peers(member: Arc<Member>, listener: Box<dyn Listener>) -> Result<(), Error> {
@@ -275,7 +309,7 @@ async fn serve_peers(member: Arc<Member>, listener: Box<dyn Listener>) -> Result
     tonic::transport::Server::builder()
         .max_concurrent_streams(PEER_REQUESTS_MAX)
         .add_service(service)
-        .serve_with_incoming(grpc::incoming(listener))
+        .serve_with_incoming(incoming::incoming(listener))
         .await?;
     Err(stopped_by("no more connections of members are accepted"))
 }

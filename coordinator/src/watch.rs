@@ -11,7 +11,7 @@ use basalt_zk::proto::{
 };
 use bytes::Bytes;
 
-use crate::outgoing::Outgoing;
+use crate::outgoing::{FRAME_OVERHEAD_BYTES, Outgoing, QUEUED_BYTES_MAX};
 use crate::tree::Event;
 
 /// What a watch waits for.
@@ -28,13 +28,16 @@ pub(crate) enum WatchKind {
 }
 
 /// All watches of this member's clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watches {
     data: Paths,
     child: Paths,
     persistent: Paths,
     recursive: Paths,
     watchers: BTreeMap<u64, Watcher>,
+    /// What all watches are counted with, and may be.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 /// The connections that watch a path.
@@ -45,9 +48,11 @@ struct Watcher {
     outgoing: Arc<Outgoing>,
     /// So that a connection's watches are found when it goes.
     watches: BTreeSet<(WatchKind, String)>,
+    /// What they are counted with.
+    bytes: usize,
 }
 
-/// A client has as many watches as it may have.
+/// A client has as many watches as it may have, or all clients have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManyWatches;
 
@@ -59,8 +64,12 @@ pub(crate) struct WatchCounts {
     pub(crate) watches: usize,
 }
 
-/// How many watches one connection may have.
-const WATCHES_MAX: usize = 100_000;
+/// What the watches of one connection may be counted with. Should all fire at once, their events
+/// fit into what may be queued to a client, so that one that reads is never given up for them.
+const CONNECTION_BYTES_MAX: usize = QUEUED_BYTES_MAX / 4 * 3;
+/// What each watch is counted with besides its path: at least what its event takes when queued,
+/// and about what the tables need for it.
+const WATCH_OVERHEAD_BYTES: usize = FRAME_OVERHEAD_BYTES + 128;
 
 // === impl WatchKind ===
 
@@ -91,6 +100,19 @@ impl From<AddWatchMode> for WatchKind {
 // === impl Watches ===
 
 impl Watches {
+    /// No watches yet, and room for what is counted with `bytes_max`.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self {
+            data: Paths::new(),
+            child: Paths::new(),
+            persistent: Paths::new(),
+            recursive: Paths::new(),
+            watchers: BTreeMap::new(),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
     /// Sets a watch; one that is there already stays.
     pub(crate) fn add(
         &mut self,
@@ -102,11 +124,18 @@ impl Watches {
         let watcher = self.watchers.entry(connection).or_insert_with(|| Watcher {
             outgoing: Arc::clone(outgoing),
             watches: BTreeSet::new(),
+            bytes: 0,
         });
-        if watcher.watches.len() >= WATCHES_MAX {
+        let bytes = size_bytes(path);
+        if watcher.watches.contains(&(kind, path.to_owned())) {
+            return Ok(());
+        }
+        if watcher.bytes + bytes > CONNECTION_BYTES_MAX || self.bytes + bytes > self.bytes_max {
             return Err(TooManyWatches);
         }
         watcher.watches.insert((kind, path.to_owned()));
+        watcher.bytes += bytes;
+        self.bytes += bytes;
         self.paths(kind).entry(path.to_owned()).or_default().insert(connection);
         Ok(())
     }
@@ -129,8 +158,9 @@ impl Watches {
     /// Takes away all watches of a connection that has gone.
     pub(crate) fn remove_connection(&mut self, connection: u64) {
         if let Some(watcher) = self.watchers.remove(&connection) {
+            self.bytes -= watcher.bytes;
             for (kind, path) in watcher.watches {
-                self.forget(connection, kind, &path);
+                self.take_from_path(connection, kind, &path);
             }
         }
     }
@@ -146,9 +176,7 @@ impl Watches {
         };
         for kind in once {
             for connection in self.paths(*kind).remove(&event.path).unwrap_or_default() {
-                if let Some(watcher) = self.watchers.get_mut(&connection) {
-                    watcher.watches.remove(&(*kind, event.path.clone()));
-                }
+                self.take_from_watcher(connection, *kind, &event.path);
                 connections.insert(connection);
             }
         }
@@ -182,9 +210,20 @@ impl Watches {
     }
 
     fn forget(&mut self, connection: u64, kind: WatchKind, path: &str) {
-        if let Some(watcher) = self.watchers.get_mut(&connection) {
-            watcher.watches.remove(&(kind, path.to_owned()));
+        self.take_from_watcher(connection, kind, path);
+        self.take_from_path(connection, kind, path);
+    }
+
+    fn take_from_watcher(&mut self, connection: u64, kind: WatchKind, path: &str) {
+        if let Some(watcher) = self.watchers.get_mut(&connection)
+            && watcher.watches.remove(&(kind, path.to_owned()))
+        {
+            watcher.bytes -= size_bytes(path);
+            self.bytes -= size_bytes(path);
         }
+    }
+
+    fn take_from_path(&mut self, connection: u64, kind: WatchKind, path: &str) {
         let paths = self.paths(kind);
         if let Some(connections) = paths.get_mut(path) {
             connections.remove(&connection);
@@ -204,6 +243,10 @@ impl Watches {
     }
 }
 
+fn size_bytes(path: &str) -> usize {
+    path.len() + WATCH_OVERHEAD_BYTES
+}
+
 /// The frame that tells a client of an event.
 pub(crate) fn event_frame(kind: EventType, path: &str) -> Bytes {
     let header = ReplyHeader { xid: Xid::EVENT, zxid: Zxid(-1), error: None };
@@ -215,12 +258,14 @@ mod tests {
     use basalt_runtime::Shutdown;
 
     use super::*;
+    use crate::outgoing::QueueBudget;
     use std::sync::atomic::Ordering;
 
     fn client(connection: u64) -> Arc<Outgoing> {
         let peer = "127.0.0.1:1".parse().unwrap();
         // The queue is kept, so that what is sent has a place to go.
-        let (outgoing, queue) = Outgoing::new(connection, peer, Shutdown::new());
+        let budget = Arc::new(QueueBudget::new(1 << 20, 1));
+        let (outgoing, queue) = Outgoing::new(connection, peer, Shutdown::new(), budget);
         std::mem::forget(queue);
         outgoing
     }
@@ -235,7 +280,7 @@ mod tests {
 
     #[test]
     fn one_shot_watches_fire_once_and_once_for_a_deletion() {
-        let (mut watches, client) = (Watches::default(), client(1));
+        let (mut watches, client) = (Watches::new(1 << 20), client(1));
         watches.add(&client, WatchKind::Data, "/a").unwrap();
         watches.add(&client, WatchKind::Child, "/a").unwrap();
         watches.fire(&event(EventType::NodeDeleted, "/a"));
@@ -248,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_recursive_watch_sees_nodes_below_but_no_change_of_children() {
-        let (mut watches, client) = (Watches::default(), client(1));
+        let (mut watches, client) = (Watches::new(1 << 20), client(1));
         watches.add(&client, WatchKind::Recursive, "/a").unwrap();
         watches.fire(&event(EventType::NodeCreated, "/a/b/c"));
         watches.fire(&event(EventType::NodeDataChanged, "/a"));
@@ -260,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_persistent_watch_stays_until_it_is_removed() {
-        let (mut watches, client) = (Watches::default(), client(1));
+        let (mut watches, client) = (Watches::new(1 << 20), client(1));
         watches.add(&client, WatchKind::Persistent, "/a").unwrap();
         watches.fire(&event(EventType::NodeChildrenChanged, "/a"));
         watches.fire(&event(EventType::NodeDataChanged, "/a"));
@@ -273,8 +318,29 @@ mod tests {
     }
 
     #[test]
+    fn watches_are_bounded_in_bytes_and_what_goes_makes_room() {
+        let path = |number: usize| format!("/{number:0100}");
+        let fitting = 10;
+        let mut watches = Watches::new(fitting * size_bytes(&path(0)));
+        let (first, second) = (client(1), client(2));
+        for number in 0..fitting {
+            watches.add(&first, WatchKind::Data, &path(number)).unwrap();
+            watches.add(&first, WatchKind::Data, &path(number)).unwrap();
+        }
+        assert_eq!(watches.add(&second, WatchKind::Child, &path(0)), Err(TooManyWatches));
+        watches.fire(&event(EventType::NodeDataChanged, &path(0)));
+        watches.add(&second, WatchKind::Child, &path(0)).unwrap();
+        watches.remove(1, &[WatchKind::Data], &path(1));
+        watches.add(&second, WatchKind::Child, &path(1)).unwrap();
+        assert_eq!(watches.add(&second, WatchKind::Child, &path(2)), Err(TooManyWatches));
+        watches.remove_connection(1);
+        watches.remove_connection(2);
+        assert_eq!(watches.bytes, 0);
+    }
+
+    #[test]
     fn watches_go_with_their_connection() {
-        let (mut watches, first, second) = (Watches::default(), client(1), client(2));
+        let (mut watches, first, second) = (Watches::new(1 << 20), client(1), client(2));
         watches.add(&first, WatchKind::Data, "/a").unwrap();
         watches.add(&second, WatchKind::Data, "/a").unwrap();
         watches.remove_connection(1);

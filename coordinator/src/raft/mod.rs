@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod crash_consistency;
+pub(crate) mod incoming;
 pub(crate) mod log;
 mod network;
 mod runtime;

@@ -119,6 +119,11 @@ impl State {
         self.sessions.iter().map(|(id, session)| (*id, *session))
     }
 
+    /// How many sessions there are.
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// The ephemeral nodes of `session`, sorted.
     pub(crate) fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = &str> {
         self.ephemerals.get(&session).into_iter().flatten().map(Arc::as_ref)

@@ -108,6 +108,11 @@ impl Cluster {
     }
 
     pub(crate) fn start_member(&mut self, id: u64) {
+        self.start_member_on(id, Seams::system());
+    }
+
+    /// Starts a member on other seams than those of this machine.
+    pub(crate) fn start_member_on(&mut self, id: u64, seams: Seams) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -115,7 +120,7 @@ impl Cluster {
             .unwrap();
         let files = Arc::new(LocalFileSystem::open(&self.folder(id)).unwrap());
         let shutdown = Shutdown::new();
-        let running = run(self.config(id), Seams::system(), files, shutdown.clone());
+        let running = run(self.config(id), seams, files, shutdown.clone());
         let outcome = runtime.spawn(running);
         let running = Running { runtime, shutdown, outcome };
         assert!(self.running.insert(id, running).is_none(), "{id} runs already");

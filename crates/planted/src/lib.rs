@@ -31,6 +31,8 @@ pub enum Rule {
     WholeBeforeRename,
     /// A file is synced only if it is still under its name afterwards.
     NameAtSync,
+    /// Time without a quorum does not count against a session.
+    QuorumTime,
 }
 
 impl Rule {
@@ -47,6 +49,7 @@ impl Rule {
         Self::NonceInWal,
         Self::WholeBeforeRename,
         Self::NameAtSync,
+        Self::QuorumTime,
     ];
 
     /// As commands name it.
@@ -63,6 +66,7 @@ impl Rule {
             Self::NonceInWal => "nonce-in-wal",
             Self::WholeBeforeRename => "whole-before-rename",
             Self::NameAtSync => "name-at-sync",
+            Self::QuorumTime => "quorum-time",
         }
     }
 }

@@ -31,6 +31,20 @@ pub(super) enum Found {
     Damage,
 }
 
+/// Splits records so that each part, of one record at least, fits into a frame: what is written
+/// at once may be longer than what a frame may hold.
+pub(super) fn split(records: &[v1::LogRecord]) -> impl Iterator<Item = &[v1::LogRecord]> {
+    let mut bytes = 0;
+    records.chunk_by(move |before, _| {
+        bytes += before.encoded_len();
+        let fits = bytes <= RECORDS_BYTES_MAX / 2;
+        if !fits {
+            bytes = 0;
+        }
+        fits
+    })
+}
+
 /// A frame of `records` for the place `offset`.
 pub(super) fn encode(offset: u64, records: &[v1::LogRecord]) -> Bytes {
     let records_bytes = records

@@ -177,3 +177,28 @@ async fn the_highest_numbers_there_are_do_not_wrap() {
     assert_eq!(opened.log.memory.read().next_index(), u64::MAX);
     assert_eq!(indices(&opened.log), [0; 0]);
 }
+
+#[tokio::test]
+async fn what_is_longer_than_a_frame_when_written_at_once_is_read_again() {
+    let files = MemoryFileSystem::new();
+    let mut log = reopen(&files).await.unwrap();
+    let large = |index| {
+        let operation = crate::tree::Operation::SetData {
+            path: "/large".to_owned(),
+            data: Some(Bytes::from(vec![index as u8; 1 << 20])),
+            version: -1,
+        };
+        let write = crate::tree::Write {
+            session: basalt_zk::proto::SessionId(1),
+            attachment: 1,
+            operations: vec![operation],
+            multi: false,
+        };
+        let command = Command { origin: None, time_ms: index, change: Change::Write(write) };
+        Entry { log_id: id(1, index), payload: Payload::Normal(command) }
+    };
+    const ENTRIES: u64 = 70;
+    log.blocking_append((0..ENTRIES).map(large)).await.unwrap();
+    let log = reopen(&files).await.unwrap();
+    assert_eq!(indices(&log), (0..ENTRIES).collect::<Vec<_>>());
+}

@@ -132,9 +132,10 @@ impl Writer {
     }
 
     async fn write(&mut self, records: Vec<v1::LogRecord>) -> basalt_fs::Result<()> {
-        let offset = self.file.length();
-        let frame = frame::encode(offset, &records);
-        self.file.append_and_sync(frame).await?;
+        for records in frame::split(&records) {
+            let offset = self.file.length();
+            self.file.append_and_sync(frame::encode(offset, records)).await?;
+        }
         if self.file.length() > SEGMENT_BYTES {
             self.roll().await?;
         }

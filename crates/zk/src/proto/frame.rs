@@ -50,6 +50,33 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { reader: BufReader::new(reader), bytes_max, partial: BytesMut::new() }
     }
 
+    /// From now on frames of at most `bytes_max` are read.
+    pub fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
+    /// The length of the next frame, once that much of it has come, or `None` where the peer
+    /// closed between frames. Cancel safe.
+    ///
+    /// # Errors
+    /// See [`FrameError`].
+    pub async fn next_length(&mut self) -> Result<Option<usize>, FrameError> {
+        loop {
+            if let Some(length) = self.length()? {
+                return Ok(Some(length));
+            }
+            let missing = PREFIX_BYTES - self.partial.len();
+            self.partial.reserve(missing);
+            let mut room = (&mut self.partial).limit(missing);
+            if self.reader.read_buf(&mut room).await? == 0 {
+                if self.partial.is_empty() {
+                    return Ok(None);
+                }
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+
     /// The next frame without its prefix, or `None` where the peer closed between frames.
     /// Cancel safe.
     ///

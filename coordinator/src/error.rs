@@ -45,6 +45,36 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The file that says which ensemble the folder belongs to is damaged.
+    #[error(
+        "{}: the record of the ensemble is damaged: {problem}. If the other members are well, stop \
+         this member, move its data folder away and start it with an empty one", .path.display()
+    )]
+    EnsembleRecord {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The log or the snapshot is of another ensemble than the folder's record says.
+    #[error(
+        "{}: the log or the snapshot in this folder belongs to another ensemble than the folder: \
+         files of different folders were mixed. Restore the whole folder of this member, or, if \
+         the other members are well, move it away and start with an empty one", .folder.display()
+    )]
+    MixedFolder {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A loss was to be accepted in a folder that holds nothing.
+    #[error(
+        "{}: this folder is empty, so that nothing would be left: put accept-loss into the folder \
+         of the member that has the newest data", .folder.display()
+    )]
+    NothingLeft {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The file system failed.
     #[error(transparent)]
     File(#[from] basalt_fs::Error),

@@ -6,6 +6,7 @@
 //! confirmation, or in which the leader itself stood still, is not counted.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use basalt_zk::proto::SessionId;
@@ -74,6 +75,7 @@ impl Expiry {
             let leadership = *member.leadership.borrow();
             let term = (leadership.leader == Some(member.id())).then_some(leadership.term);
             let confirmed = term.is_some()
+                && !member.state_differs.load(Ordering::Relaxed)
                 && member.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.is_ok();
             match watchman.tick(Instant::now(), term, confirmed) {
                 Tick::Anew => self.heard.lock().clear(),

@@ -7,6 +7,7 @@ use basalt_fs::SharedFileSystem;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
+use crate::ensemble::Ensemble;
 use crate::raft::{SnapshotStore, log};
 use crate::tree::{Command, State};
 use crate::wire::v1;
@@ -21,7 +22,9 @@ pub async fn open_log(files: SharedFileSystem, folder: &Path) -> Result<(), crat
 
 /// Reads the newest snapshot in `folder`, and the state in it.
 pub async fn read_snapshot(files: SharedFileSystem, folder: &Path) {
-    if let Ok(Some(snapshot)) = SnapshotStore::new(files, folder).newest().await {
+    if let Ok(Some(snapshot)) =
+        SnapshotStore::new(files, folder, Ensemble::new(None, false, false)).newest().await
+    {
         decode_state(snapshot.snapshot);
     }
 }

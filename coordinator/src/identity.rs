@@ -6,7 +6,6 @@ use basalt_fs::SharedFileSystem;
 use bytes::Bytes;
 
 use crate::error::Error;
-use crate::rejoin::Rejoin;
 
 /// The longest such file.
 const IDENTITY_BYTES_MAX: u64 = 4096;
@@ -26,8 +25,6 @@ pub(crate) async fn claim(
     files.create_directories(folder).await?;
     let path = folder.join("identity");
     if !files.exists(&path).await? {
-        // Marked before it is claimed: a start that fails in between marks it again.
-        Rejoin::mark(files, folder).await?;
         let contents = format!("{FIRST_LINE}\ncluster={cluster}\nmember={member}\n");
         files.write_whole(&path, Bytes::from(contents)).await?;
         return Ok(());

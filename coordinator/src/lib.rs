@@ -9,10 +9,13 @@
 //! A session lives while the leader hears of it (`vitality`, `expiry`); its end is a command like
 //! any other.
 
+mod agreement;
 mod config;
 mod connection;
+mod ensemble;
 mod error;
 mod expiry;
+mod folder;
 mod four_letter;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -1,8 +1,8 @@
 //! One running member: what its tasks share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use basalt_runtime::Seams;
@@ -16,14 +16,16 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::config::Config;
+use crate::ensemble::{Ensemble, Standing};
 use crate::expiry::Expiry;
 use crate::outgoing::QueueBudget;
 use crate::raft::log::Log;
 use crate::raft::types::TypeConfig;
-use crate::raft::{Peers, Raft};
+use crate::raft::{Peers, Raft, Terms};
 use crate::rejoin::Rejoin;
 use crate::replica::Replica;
 use crate::tree::Command;
+use crate::wire::v1;
 
 /// What the tasks of a member share.
 pub(crate) struct Member {
@@ -37,7 +39,16 @@ pub(crate) struct Member {
     /// Who leads, as far as this member knows.
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) expiry: Expiry,
-    pub(crate) rejoin: Arc<Rejoin>,
+    pub(crate) rejoin: Rejoin,
+    /// Which ensemble this member belongs to.
+    pub(crate) ensemble: Ensemble,
+    /// What this member knows of itself and of the others.
+    pub(crate) standing: Standing,
+    /// What the others' states were, by their digests.
+    pub(crate) checkpoints: Mutex<BTreeMap<u64, v1::Checkpoint>>,
+    /// Whether this member's state differs from others', so that it must not serve.
+    pub(crate) state_differs: AtomicBool,
+    pub(crate) terms: Terms,
     /// The sessions that have shown signs of life here since the leader was told.
     pub(crate) touched: Mutex<BTreeSet<SessionId>>,
     /// Whether clients are served: a leader was heard of lately.
@@ -144,7 +155,10 @@ impl Member {
         if let Some(applied) = applied
             && let Some(life) = self.replica.proposals.rise_above(applied.life, applied.number)
         {
-            tracing::warn!(life, "this member's clock is behind one that it had: its life is later");
+            tracing::warn!(
+                life,
+                "this member's clock is behind one that it had: its life is later"
+            );
         }
     }
 

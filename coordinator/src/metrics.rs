@@ -31,6 +31,9 @@ fn tell(member: &Member) {
     let connections = member.connection_count.load(Ordering::Relaxed);
     gauge!("basalt_coordinator_connections").set(connections as f64);
     gauge!("basalt_coordinator_outstanding").set(member.replica.proposals.count() as f64);
+    gauge!("basalt_coordinator_queued_bytes").set(member.queued.queued_bytes() as f64);
+    let differs = member.state_differs.load(Ordering::Relaxed);
+    gauge!("basalt_coordinator_state_differs").set(f64::from(u8::from(differs)));
     gauge!("basalt_coordinator_leader").set(f64::from(u8::from(member.leads())));
     gauge!("basalt_coordinator_serving").set(f64::from(u8::from(*member.serving.borrow())));
     gauge!("basalt_coordinator_term").set(member.leadership.borrow().term as f64);

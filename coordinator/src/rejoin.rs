@@ -1,9 +1,10 @@
-//! A member that begins with an empty folder does not vote before it has caught up.
+//! A member that has less than it promised to keep does not vote before it has caught up.
 //!
-//! It may have lost a disk on which it had promised to keep things. Raft counts on such promises:
-//! a member that forgot them could help to elect a leader that has not got them either. So until
-//! it has applied all that a leader said to be committed, it votes only for a candidate that is
-//! as new as itself, as all are when a cluster begins. A file marks this, over restarts too.
+//! Its folder may be empty, or an older copy. Raft counts on what a member once acknowledged: one
+//! that forgot it could help to elect a leader that has not got it either. So such a member is
+//! admitted by a majority with data (`ensemble`), takes entries only from leaders that are not
+//! behind that majority, and votes once it has all that such a leader said to be committed. A file
+//! marks this, over restarts too.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::replica::Replica;
 
-/// Whether this member may vote.
+/// Whether this member may vote, and whom it follows.
 pub(crate) struct Rejoin {
     files: SharedFileSystem,
     marker: PathBuf,
@@ -23,80 +24,173 @@ pub(crate) struct Rejoin {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Nobody has said yet what is committed.
-    Unknown,
+    /// No majority with data has been heard of.
+    Unadmitted,
+    /// Admitted, but nobody has said yet what is committed.
+    Admitted(Admission),
     /// All up to here was committed when a leader was first heard of.
-    Until(Zxid),
+    Until(Admission, Zxid),
     /// This member has all that it may have promised.
     CaughtUp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Admission {
+    /// The highest term of the majority: who leads in an earlier one may have been deposed.
+    floor: u64,
+    /// For whom it votes nevertheless: the only member whose data count.
+    authority: Option<u64>,
 }
 
 // === impl Rejoin ===
 
 impl Rejoin {
-    /// Where the marker of `folder` is.
-    pub(crate) fn marker(folder: &Path) -> PathBuf {
-        folder.join("rejoining")
-    }
-
-    /// Marks `folder` as one that is filled for the first time.
-    pub(crate) async fn mark(files: &SharedFileSystem, folder: &Path) -> basalt_fs::Result<()> {
-        let marker = Self::marker(folder);
-        if files.exists(&marker).await? {
-            return Ok(());
-        }
-        files.write_whole(&marker, Bytes::new()).await
-    }
-
     /// Where the member stands, by what is in `folder`.
     pub(crate) async fn open(files: SharedFileSystem, folder: &Path) -> basalt_fs::Result<Self> {
-        let marker = Self::marker(folder);
+        let marker = folder.join("rejoining");
         let stage = match files.exists(&marker).await? {
-            true => Stage::Unknown,
+            true => Stage::Unadmitted,
             false => Stage::CaughtUp,
         };
         Ok(Self { files, marker, stage: watch::Sender::new(stage) })
     }
 
-    /// A leader, which may be this member, says that all up to `index` is committed.
-    pub(crate) fn heard_committed(&self, index: u64) {
+    /// This member has less than it promised, or cannot know: it has to be admitted.
+    pub(crate) async fn begin(&self) -> basalt_fs::Result<()> {
+        if !self.files.exists(&self.marker).await? {
+            self.files.write_whole(&self.marker, Bytes::new()).await?;
+        }
+        self.stage.send_replace(Stage::Unadmitted);
+        Ok(())
+    }
+
+    /// This member has promised nothing yet, or an operator says that it has all that is left.
+    pub(crate) async fn settle(&self) -> basalt_fs::Result<()> {
+        if self.files.exists(&self.marker).await? {
+            self.files.delete_file(&self.marker).await?;
+        }
+        self.stage.send_replace(Stage::CaughtUp);
+        Ok(())
+    }
+
+    /// A majority with data, of which `floor` is the highest term, or the member `authority`, lets
+    /// this member take part.
+    pub(crate) fn admit(&self, floor: u64, authority: Option<u64>) {
         self.stage.send_if_modified(|stage| {
-            let is_first = *stage == Stage::Unknown;
+            let is_first = *stage == Stage::Unadmitted;
             if is_first {
-                *stage = Stage::Until(Zxid(i64::try_from(index).unwrap_or(i64::MAX)));
+                *stage = Stage::Admitted(Admission { floor, authority });
             }
             is_first
         });
     }
 
-    /// Whether this member has not caught up yet.
-    pub(crate) fn is_new(&self) -> bool {
-        *self.stage.borrow() != Stage::CaughtUp
+    /// The leader of `term` has committed an entry of its own, and all up to `index`.
+    pub(crate) fn heard_committed(&self, term: u64, index: u64) {
+        let zxid = Zxid(i64::try_from(index).unwrap_or(i64::MAX));
+        self.stage.send_if_modified(|stage| match *stage {
+            Stage::Admitted(admission) if term >= admission.floor => {
+                *stage = Stage::Until(admission, zxid);
+                true
+            }
+            _ => false,
+        });
     }
 
-    /// Whether to vote for a candidate that is new itself, or is not.
-    pub(crate) fn may_vote(&self, candidate_is_new: bool) -> bool {
-        candidate_is_new || !self.is_new()
+    /// Whether this member has all that it ever promised to keep.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        *self.stage.borrow() == Stage::CaughtUp
     }
 
-    /// Takes the marker away once this member has caught up.
-    pub(crate) async fn run(&self, replica: &Replica) -> basalt_fs::Result<()> {
+    /// Whether it has been let take part since it started.
+    pub(crate) fn is_admitted(&self) -> bool {
+        *self.stage.borrow() != Stage::Unadmitted
+    }
+
+    /// Whether to take entries from the leader of `term`.
+    pub(crate) fn may_follow(&self, term: u64) -> bool {
+        match *self.stage.borrow() {
+            Stage::Unadmitted => false,
+            Stage::Admitted(admission) | Stage::Until(admission, _) => term >= admission.floor,
+            Stage::CaughtUp => true,
+        }
+    }
+
+    /// Whether to vote for `candidate`.
+    pub(crate) fn may_vote(&self, candidate: u64) -> bool {
+        match *self.stage.borrow() {
+            Stage::Unadmitted => false,
+            Stage::Admitted(admission) | Stage::Until(admission, _) => {
+                admission.authority == Some(candidate)
+            }
+            Stage::CaughtUp => true,
+        }
+    }
+
+    /// Waits until this member has caught up; then the marker is still there.
+    pub(crate) async fn caught_up(&self, replica: &Replica) {
         let mut stages = self.stage.subscribe();
         loop {
             let stage = *stages.borrow_and_update();
             match stage {
-                Stage::Unknown => {
-                    // The sender is ours: it does not go away.
+                Stage::Until(_, committed) => {
+                    tokio::select! {
+                        biased;
+                        // The sender is ours: it does not go away.
+                        _ = stages.changed() => {}
+                        () = replica.wait_applied(committed) => {
+                            tracing::info!(%committed, "caught up: this member votes from now on");
+                            return;
+                        }
+                    }
+                }
+                Stage::Unadmitted | Stage::Admitted(_) | Stage::CaughtUp => {
                     let _changed = stages.changed().await;
                 }
-                Stage::Until(committed) => {
-                    replica.wait_applied(committed).await;
-                    self.files.delete_file(&self.marker).await?;
-                    self.stage.send_replace(Stage::CaughtUp);
-                    tracing::info!(%committed, "caught up: this member votes from now on");
-                }
-                Stage::CaughtUp => std::future::pending().await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use basalt_fs::MemoryFileSystem;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_outdated_member_follows_late_leaders_and_votes_for_nobody() {
+        let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
+        let folder = Path::new("/data");
+        files.create_directories(folder).await.unwrap();
+        let rejoin = Rejoin::open(Arc::clone(&files), folder).await.unwrap();
+        assert!(rejoin.may_vote(2) && rejoin.may_follow(0));
+        rejoin.begin().await.unwrap();
+        // Over a restart, too.
+        let rejoin = Rejoin::open(files, folder).await.unwrap();
+        rejoin.heard_committed(9, 5);
+        assert!(!rejoin.may_follow(9), "nobody has admitted it");
+        rejoin.admit(7, None);
+        assert!(!rejoin.may_follow(6) && rejoin.may_follow(7));
+        rejoin.heard_committed(6, 5);
+        assert!(matches!(*rejoin.stage.borrow(), Stage::Admitted(_)));
+        rejoin.heard_committed(7, 5);
+        assert!(matches!(*rejoin.stage.borrow(), Stage::Until(_, Zxid(5))));
+        assert!(!rejoin.may_vote(2) && !rejoin.is_caught_up());
+        rejoin.settle().await.unwrap();
+        assert!(rejoin.may_vote(2));
+    }
+
+    #[tokio::test]
+    async fn an_authority_gets_the_vote() {
+        let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
+        let folder = Path::new("/data");
+        files.create_directories(folder).await.unwrap();
+        let rejoin = Rejoin::open(files, folder).await.unwrap();
+        rejoin.begin().await.unwrap();
+        rejoin.admit(7, Some(3));
+        assert!(rejoin.may_vote(3) && !rejoin.may_vote(2));
     }
 }

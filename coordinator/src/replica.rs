@@ -4,7 +4,7 @@
 //! Applying a command happens under one lock: first the events are queued to those who watch,
 //! then the answer to the one who asked. Whoever reads the new state queues its reply after them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use basalt_zk::proto::{SessionId, Zxid};
@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use crate::outgoing::Outgoing;
 use crate::proposals::{Outcome, Proposals};
 use crate::raft::types::{Entry, LogId, Payload, StoredMembership, term};
-use crate::tree::{Applied, Command, SessionChange, State};
+use crate::tree::{Applied, Command, DIGEST_VERSION, SessionChange, State};
 use crate::watch::Watches;
+use crate::wire::v1;
 
 /// This member's copy. Locks are taken in the order of the fields.
 pub(crate) struct Replica {
@@ -34,7 +35,12 @@ struct Contents {
     state: State,
     last: Option<LogId>,
     membership: StoredMembership,
+    digests: Digests,
 }
+
+/// The digests of the state as of the last entries.
+#[derive(Default)]
+struct Digests(VecDeque<(u64, u64)>);
 
 /// The sessions that are connected here.
 type Clients = BTreeMap<SessionId, Attached>;
@@ -43,6 +49,9 @@ struct Attached {
     attachment: u64,
     outgoing: Arc<Outgoing>,
 }
+
+/// For how many entries back the state can be compared with that of others.
+const DIGESTS_MAX: usize = 8192;
 
 // === impl Replica ===
 
@@ -58,7 +67,7 @@ impl Replica {
     ) -> Self {
         Self {
             member,
-            contents: RwLock::new(Contents { state, last, membership }),
+            contents: RwLock::new(Contents::new(state, last, membership)),
             watches: Mutex::new(Watches::new(watch_bytes_max)),
             clients: Mutex::default(),
             proposals,
@@ -101,6 +110,8 @@ impl Replica {
             }
         }
         contents.last = Some(id);
+        let digest = contents.state.digest();
+        contents.digests.note(id.index, digest);
         drop(contents);
         self.applied.send_replace(zxid(Some(id)));
     }
@@ -139,7 +150,7 @@ impl Replica {
     pub(crate) fn install(&self, state: State, last: Option<LogId>, membership: StoredMembership) {
         let mut contents = self.contents.write();
         let pipeline = state.pipeline(self.member);
-        *contents = Contents { state, last, membership };
+        *contents = Contents::new(state, last, membership);
         self.disconnect_all();
         if let Some(pipeline) = pipeline {
             for answer in self.proposals.settle_unknown(pipeline.life, pipeline.number) {
@@ -148,6 +159,21 @@ impl Replica {
         }
         drop(contents);
         self.applied.send_replace(zxid(last));
+    }
+
+    /// The digest of the state as of the last entry that was applied.
+    pub(crate) fn checkpoint(&self) -> Option<v1::Checkpoint> {
+        let contents = self.contents.read();
+        let (index, digest) = contents.digests.0.back().copied()?;
+        Some(v1::Checkpoint { index, digest, version: DIGEST_VERSION })
+    }
+
+    /// The digest of the state as of entry `index`, if that was applied not long ago.
+    pub(crate) fn digest_at(&self, index: u64) -> Option<u64> {
+        let contents = self.contents.read();
+        let digests = &contents.digests.0;
+        let place = digests.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        digests.get(place).map(|(_, digest)| *digest)
     }
 
     /// What openraft asks for when it starts.
@@ -197,6 +223,29 @@ impl Replica {
             .iter()
             .map(|(session, attached)| (*session, Arc::clone(&attached.outgoing)))
             .collect()
+    }
+}
+
+// === impl Contents ===
+
+impl Contents {
+    fn new(state: State, last: Option<LogId>, membership: StoredMembership) -> Self {
+        let mut digests = Digests::default();
+        if let Some(last) = last {
+            digests.note(last.index, state.digest());
+        }
+        Self { state, last, membership, digests }
+    }
+}
+
+// === impl Digests ===
+
+impl Digests {
+    fn note(&mut self, index: u64, digest: u64) {
+        if self.0.len() >= DIGESTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((index, digest));
     }
 }
 

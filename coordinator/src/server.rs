@@ -2,39 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use basalt_fs::SharedFileSystem;
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::{Listener, Seams, Shutdown, grpc};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::error::{InitializeError, RaftError};
 use openraft::{SnapshotPolicy, StepDownPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tonic::service::interceptor::InterceptedService;
 
 use crate::config::{BoundAddresses, Config};
+use crate::ensemble::{Ensemble, EnsembleService, Standing};
 use crate::error::Error;
 use crate::expiry::Expiry;
 use crate::member::{Latency, Leadership, Member};
 use crate::metrics;
 use crate::outgoing::QueueBudget;
 use crate::proposals::Proposals;
-use crate::raft::types::SnapshotMeta;
 use crate::raft::{
-    PeerService, Peers, Raft, RaftNetwork, SnapshotStore, StateMachine, incoming, log, with_random,
+    Gate, PeerService, Peers, Raft, RaftNetwork, StateMachine, Terms, incoming, with_random,
 };
-use crate::rejoin::Rejoin;
 use crate::replica::Replica;
-use crate::tree::State;
+use crate::wire::v1::ensemble_server::EnsembleServer;
 use crate::wire::v1::peer_server::PeerServer;
-use crate::{connection, identity, vitality, wire};
+use crate::{connection, ensemble, folder, identity, vitality};
 
 /// How many requests of one member may be under way.
 const PEER_REQUESTS_MAX: u32 = 256;
+/// The longest greeting that is taken.
+const GREETING_BYTES_MAX: usize = 4 << 10;
 /// How long a snapshot may take to be sent and installed.
 const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -74,7 +75,6 @@ async fn serve(
     tasks.spawn(serve_peers(Arc::clone(&member), peer_listener));
     let mut clients = JoinSet::new();
     clients.spawn(connection::accept_all(Arc::clone(&member), client_listener));
-    initialize(&member).await?;
     tracing::info!(member = member.id(), peer = %bound.peer, client = %bound.client, "started");
     if let Some(ready) = ready {
         // Whoever asked may have gone.
@@ -109,30 +109,29 @@ async fn start(
     tasks: &mut JoinSet<Result<(), Error>>,
 ) -> Result<Arc<Member>, Error> {
     identity::claim(&files, &config.data, &config.cluster, config.member_id).await?;
-    let opened = log::open(Arc::clone(&files), &config.data, seams.clock.wall_ms()).await?;
-    let rejoin = Arc::new(Rejoin::open(Arc::clone(&files), &config.data).await?);
-    let store = SnapshotStore::new(files, &config.data);
-    let (state, meta) = newest_state(&store).await?;
+    let opened = folder::open(&files, &config, &seams).await?;
     let replica = Arc::new(Replica::new(
         config.member_id,
         Proposals::new(config.member_id, opened.life),
-        state,
-        meta.last_log_id,
-        meta.last_membership,
+        opened.state,
+        opened.meta.last_log_id,
+        opened.meta.last_membership,
         config.limits.watch_bytes_max,
     ));
-    let peers = connect_peers(&config, &seams)?;
+    let peers = connect_peers(&config, &seams, &opened.ensemble)?;
     let writer = opened.writer;
     tasks.spawn(async move { writer.run().await.map_err(Error::File) });
     let log = opened.log;
+    let terms = Terms::new(log.clone());
     let raft = Raft::new(
         config.member_id,
         Arc::new(raft_config(&config)?),
-        RaftNetwork::new(peers.clone(), config.member_id, Arc::clone(&rejoin)),
+        RaftNetwork::new(peers.clone(), config.member_id, terms.clone()),
         log.clone(),
-        StateMachine::new(Arc::clone(&replica), store),
+        StateMachine::new(Arc::clone(&replica), opened.snapshots),
     );
     let raft = raft.await.map_err(stopped_by)?;
+    let standing = Standing::new(opened.record, opened.life, log.durable_entries());
     let (leadership_sender, leadership) = watch::channel(Leadership::default());
     let limits = config.limits;
     let member = Arc::new(Member {
@@ -144,7 +143,12 @@ async fn start(
         peers,
         leadership,
         expiry: Expiry::default(),
-        rejoin,
+        rejoin: opened.rejoin,
+        ensemble: opened.ensemble,
+        standing,
+        checkpoints: Mutex::default(),
+        state_differs: AtomicBool::new(false),
+        terms,
         touched: Mutex::default(),
         serving: watch::Sender::new(false),
         contact: Mutex::new(Instant::now()),
@@ -164,8 +168,8 @@ async fn start(
         shared.propose_all().await;
         Ok(())
     });
-    let shared = Arc::clone(&member);
-    tasks.spawn(async move { Ok(shared.rejoin.run(&shared.replica).await?) });
+    let (shared, records) = (Arc::clone(&member), opened.records);
+    tasks.spawn(async move { ensemble::run(&shared, records).await });
     let shared = Arc::clone(&member);
     tasks.spawn(async move {
         vitality::run(&shared).await;
@@ -179,16 +183,7 @@ async fn start(
     Ok(member)
 }
 
-async fn newest_state(store: &SnapshotStore) -> Result<(State, SnapshotMeta), Error> {
-    let Some(snapshot) = store.newest().await? else {
-        return Ok((State::new(), SnapshotMeta::default()));
-    };
-    let state = State::decode(snapshot.snapshot)
-        .map_err(|error| Error::Snapshot { problem: error.to_string() })?;
-    Ok((state, snapshot.meta))
-}
-
-fn connect_peers(config: &Config, seams: &Seams) -> Result<Peers, Error> {
+fn connect_peers(config: &Config, seams: &Seams, ensemble: &Ensemble) -> Result<Peers, Error> {
     let others: BTreeMap<u64, String> = config
         .members
         .iter()
@@ -196,7 +191,7 @@ fn connect_peers(config: &Config, seams: &Seams) -> Result<Peers, Error> {
         .map(|(member, addresses)| (*member, addresses.peer_address.clone()))
         .collect();
     let request_timeout = config.timers.peer_request_timeout();
-    Peers::new(&seams.network, &config.cluster, &others, request_timeout)
+    Peers::new(&seams.network, &config.cluster, &others, request_timeout, ensemble)
         .map_err(|problem| Error::Config { problem })
 }
 
@@ -217,6 +212,8 @@ fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
         install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),
         backoff: "20ms 50ms 100ms ...200ms".to_owned(),
         enable_pre_vote: Some(true),
+        // Not before it is settled that this member takes part; see `ensemble`.
+        enable_elect: false,
         // The state is in memory: a leader that has just started must first hear what is committed.
         enable_leader_restore: Some(false),
         // A member that has lost its disk fills an empty one; see `rejoin` for why that is safe.
@@ -230,21 +227,6 @@ fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
         ..openraft::Config::default()
     };
     raft_config.validate().map_err(|error| Error::Config { problem: error.to_string() })
-}
-
-/// A member that has never been in a cluster begins one with all that are configured. All of them
-/// do, with the same first entry; the vote decides who leads.
-async fn initialize(member: &Member) -> Result<(), Error> {
-    if member.raft.is_initialized().await.map_err(stopped_by)? {
-        return Ok(());
-    }
-    let members = wire::nodes(member.config.members.keys().copied());
-    match member.raft.initialize(members).await {
-        Ok(()) => Ok(()),
-        // Another member was faster, and its entry came first.
-        Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-        Err(error) => Err(stopped_by(error)),
-    }
 }
 
 /// Keeps what the other tasks know of the leader up to date; ends when consensus does. A leader
@@ -270,7 +252,8 @@ async fn follow_leadership(
         let leads = now.leader == Some(member.id());
         let led_term = leads.then_some(now.term);
         let is_new_term = std::mem::replace(&mut known_term, led_term) != led_term;
-        let is_acknowledged = std::mem::replace(&mut last_acknowledged, acknowledged) != acknowledged;
+        let is_acknowledged =
+            std::mem::replace(&mut last_acknowledged, acknowledged) != acknowledged;
         if is_new_term || is_acknowledged || is_alone {
             confirmed = Instant::now();
         }
@@ -303,19 +286,24 @@ fn tell_leadership(member: &Member, known: &mut Leadership, now: Leadership) -> 
 }
 
 async fn serve_peers(member: Arc<Member>, listener: Box<dyn Listener>) -> Result<(), Error> {
-    let service = PeerServer::new(PeerService::new(member))
+    let service = PeerServer::new(PeerService::new(Arc::clone(&member)))
         .max_decoding_message_size(grpc::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(grpc::MESSAGE_BYTES_MAX);
+    let service = InterceptedService::new(service, Gate::for_peers(Arc::clone(&member)));
+    let greetings = EnsembleServer::new(EnsembleService::new(Arc::clone(&member)))
+        .max_decoding_message_size(GREETING_BYTES_MAX);
+    let greetings = InterceptedService::new(greetings, Gate::for_greetings(member));
     tonic::transport::Server::builder()
         .max_concurrent_streams(PEER_REQUESTS_MAX)
         .add_service(service)
+        .add_service(greetings)
         .serve_with_incoming(incoming::incoming(listener))
         .await?;
     Err(stopped_by("no more connections of members are accepted"))
 }
 
 /// Makes the member that has most of the log the leader, if this one leads.
-async fn hand_over(member: &Member) {
+pub(crate) async fn hand_over(member: &Member) {
     if !member.leads() {
         return;
     }

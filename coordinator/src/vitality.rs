@@ -2,6 +2,7 @@
 //! answer that it leads. A member that has no such answer for too long stops serving its clients,
 //! so that they look for a better one.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use basalt_runtime::Random;
@@ -29,11 +30,6 @@ pub(crate) async fn run(member: &Member) {
         ticks.tick().await;
         if is_led(member).await {
             *member.contact.lock() = Instant::now();
-            if member.leads() {
-                // Whoever was elected has all that was ever committed.
-                let applied = member.replica.applied();
-                member.rejoin.heard_committed(u64::try_from(applied.0).unwrap_or(0));
-            }
         }
         let has_secret = member.replica.read(|state, _| state.secret().is_some());
         if !has_secret && !secret_proposed && member.leads() {
@@ -89,7 +85,8 @@ fn judge(member: &Member, has_secret: bool, grace: Duration) {
     let was_serving = *member.serving.borrow();
     // To begin, the contact must be fresh; to go on, it must not be too old.
     let is_fresh = silence <= if was_serving { grace } else { grace / 2 };
-    let serving = has_secret && is_fresh && waiting <= grace * 4;
+    let differs = member.state_differs.load(Ordering::Relaxed);
+    let serving = has_secret && is_fresh && waiting <= grace * 4 && !differs;
     if serving == was_serving {
         return;
     }
@@ -99,7 +96,9 @@ fn judge(member: &Member, has_secret: bool, grace: Duration) {
         tracing::warn!(
             ?silence,
             ?waiting,
-            "disconnected all clients: no leader confirms that it leads, or writes are not applied"
+            differs,
+            "disconnected all clients: no leader confirms that it leads, writes are not applied, or \
+             this member's state differs from that of others"
         );
     }
     member.serving.send_replace(serving);

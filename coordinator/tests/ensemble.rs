@@ -379,7 +379,7 @@ async fn time_until_a_new_ensemble_serves() {
     const ROUNDS: u32 = 10;
     let mut took = Vec::new();
     for _ in 0..ROUNDS {
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         let cluster = Cluster::start(3);
         cluster.leader().await;
         took.push(began.elapsed().as_millis());

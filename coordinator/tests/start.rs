@@ -48,7 +48,8 @@ async fn damage_in_the_log_is_refused_with_its_place() {
         client.create(&format!("/n{number}"), bytes::Bytes::new(), mode).await.unwrap();
     }
     cluster.stop(1).await;
-    let segment = cluster.folder(1).join("data/log-00000000000000000001");
+    // The first one ends where the ensemble formed.
+    let segment = cluster.folder(1).join("data/log-00000000000000000002");
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[40] ^= 1;
     std::fs::write(&segment, bytes).unwrap();

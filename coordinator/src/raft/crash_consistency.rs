@@ -11,6 +11,7 @@ use openraft::RaftLogReader;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::type_config::alias;
 
+use crate::ensemble::Ensemble;
 use crate::raft::log::{Log, open};
 use crate::raft::snapshot_store::SnapshotStore;
 use crate::raft::types::{Entry, LogId, Payload, SnapshotMeta, TypeConfig, Vote};
@@ -36,6 +37,10 @@ fn entry(term: u64, index: u64) -> Entry {
     let change = Change::SetSecret([index as u8; 32]);
     let command = Command { origin: None, time_ms: index, change };
     Entry { log_id: id(term, index), payload: Payload::Normal(command) }
+}
+
+fn ensemble() -> Ensemble {
+    Ensemble::new(None, false, false)
 }
 
 async fn new_folder() -> RecordingFileSystem {
@@ -121,14 +126,14 @@ async fn a_log_holds_what_was_acknowledged_after_any_power_cut() {
 async fn the_newest_snapshot_that_was_acknowledged_is_found_whole() {
     let recording = new_folder().await;
     let contents = |index: u64| Bytes::from(vec![index as u8; 1_500]);
-    let store = SnapshotStore::new(Arc::new(recording.clone()), Path::new(FOLDER));
+    let store = SnapshotStore::new(Arc::new(recording.clone()), Path::new(FOLDER), ensemble());
     for index in [3, 7, 9] {
         let meta = SnapshotMeta { last_log_id: Some(id(1, index)), ..Default::default() };
         store.save(&meta, &contents(index)).await.unwrap();
         recording.mark(index);
     }
     each_wreck(&recording, async |what, marks, files| {
-        let found = SnapshotStore::new(files, Path::new(FOLDER)).newest().await;
+        let found = SnapshotStore::new(files, Path::new(FOLDER), ensemble()).newest().await;
         let found = found.unwrap_or_else(|error| panic!("{what}: {error}"));
         let index = found.as_ref().and_then(|found| found.meta.last_log_id).map(|id| id.index);
         assert!(index >= marks.last().copied(), "{what}: {index:?}");

@@ -50,9 +50,7 @@ impl PeerInfo {
 }
 
 /// The connections that `listener` accepts; what is beyond their number is closed at once.
-pub(crate) fn incoming(
-    listener: Box<dyn Listener>,
-) -> impl Stream<Item = io::Result<PeerStream>> {
+pub(crate) fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<PeerStream>> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     grpc::incoming(listener).filter_map(move |accepted| {
         let place = Arc::clone(&places).try_acquire_owned().ok();

@@ -12,12 +12,14 @@ mod runtime;
 mod service;
 mod snapshot_store;
 mod state_machine;
+mod terms;
 pub(crate) mod types;
 
 pub(crate) use network::{Peers, RaftNetwork};
 pub(crate) use runtime::with_random;
-pub(crate) use service::PeerService;
+pub(crate) use service::{Gate, PeerService};
 pub(crate) use snapshot_store::SnapshotStore;
 pub use snapshot_store::StoreError;
 pub(crate) use state_machine::StateMachine;
+pub(crate) use terms::Terms;
 pub(crate) use types::Raft;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_runtime::{Network, grpc};
@@ -22,8 +21,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use crate::ensemble::Ensemble;
+use crate::raft::terms::Terms;
 use crate::raft::types::{LogId, StoredSnapshot, TypeConfig, Vote};
-use crate::rejoin::Rejoin;
+use crate::wire::v1::ensemble_client::EnsembleClient;
 use crate::wire::v1::peer_client::PeerClient;
 use crate::wire::{
     entry_to_wire, log_id_from_wire, log_id_to_wire, stored_membership_to_wire, v1, vote_from_wire,
@@ -34,25 +35,28 @@ use crate::wire::{
 #[derive(Clone)]
 pub(crate) struct Peers {
     clients: BTreeMap<u64, Client>,
+    greeters: BTreeMap<u64, Greeter>,
     /// How long a request to a member may take.
     pub(crate) request_timeout: Duration,
 }
 
 type Client = PeerClient<InterceptedService<Channel, Address>>;
+type Greeter = EnsembleClient<InterceptedService<Channel, Address>>;
 
 /// Says in each request whom it is for, so that a member of another cluster, or another member
-/// that has taken over an address, refuses it.
+/// that has taken over an address, refuses it; and from which ensemble it comes.
 #[derive(Clone)]
 pub(crate) struct Address {
     cluster: AsciiMetadataValue,
     member: AsciiMetadataValue,
+    ensemble: Ensemble,
 }
 
 /// Makes openraft's connections.
 pub(crate) struct RaftNetwork {
     peers: Peers,
     member: u64,
-    rejoin: Arc<Rejoin>,
+    terms: Terms,
 }
 
 /// openraft's connection to one member.
@@ -61,13 +65,15 @@ pub(crate) struct PeerConnection {
     from: u64,
     to: u64,
     request_timeout: Duration,
-    rejoin: Arc<Rejoin>,
+    terms: Terms,
 }
 
 /// The metadata that names the cluster.
 pub(crate) const CLUSTER_KEY: &str = "basalt-cluster";
 /// The metadata that names the member that a request is for.
 pub(crate) const MEMBER_KEY: &str = "basalt-member";
+/// The metadata that names the ensemble that a request comes from.
+pub(crate) const ENSEMBLE_KEY: &str = "basalt-ensemble-bin";
 
 /// How much of a snapshot goes into one message.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -86,20 +92,27 @@ impl Peers {
         cluster: &str,
         addresses: &BTreeMap<u64, String>,
         request_timeout: Duration,
+        ensemble: &Ensemble,
     ) -> Result<Self, String> {
         let cluster = AsciiMetadataValue::try_from(cluster)
             .map_err(|_| format!("the cluster name {cluster:?} is not plain ASCII"))?;
-        let mut clients = BTreeMap::new();
+        let (mut clients, mut greeters) = (BTreeMap::new(), BTreeMap::new());
         for (member, address) in addresses {
             let channel = grpc::channel(network, address, request_timeout)
                 .map_err(|error| format!("the peer address {address:?} is not one: {error}"))?;
-            let to = Address { cluster: cluster.clone(), member: MetadataValue::from(*member) };
+            let to = Address {
+                cluster: cluster.clone(),
+                member: MetadataValue::from(*member),
+                ensemble: ensemble.clone(),
+            };
+            let greeter = EnsembleClient::with_interceptor(channel.clone(), to.clone());
+            greeters.insert(*member, greeter);
             let client = PeerClient::with_interceptor(channel, to)
                 .max_decoding_message_size(grpc::MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(grpc::MESSAGE_BYTES_MAX);
             clients.insert(*member, client);
         }
-        Ok(Self { clients, request_timeout })
+        Ok(Self { clients, greeters, request_timeout })
     }
 
     /// Hands commands to the leader, in their order.
@@ -126,6 +139,19 @@ impl Peers {
         let mut client = self.client(leader)?;
         let request = Request::new(v1::TouchRequest { sessions });
         self.within_timeout(client.touch(request)).await.map(|_| ())
+    }
+
+    /// Tells a member what this one is.
+    pub(crate) async fn greet(
+        &self,
+        member: u64,
+        greeting: v1::Greeting,
+    ) -> Result<v1::GreetingAnswer, Status> {
+        let greeter = self.greeters.get(&member).cloned();
+        let mut greeter =
+            greeter.ok_or_else(|| Status::not_found(format!("no member {member}")))?;
+        let answer = self.within_timeout(greeter.greet(Request::new(greeting))).await?;
+        Ok(answer.into_inner())
     }
 
     fn client(&self, member: u64) -> Result<Client, Status> {
@@ -160,6 +186,9 @@ impl Interceptor for Address {
         let metadata = request.metadata_mut();
         metadata.insert(CLUSTER_KEY, self.cluster.clone());
         metadata.insert(MEMBER_KEY, self.member.clone());
+        if let Some(ensemble) = self.ensemble.id() {
+            metadata.insert_bin(ENSEMBLE_KEY, MetadataValue::from_bytes(ensemble.as_bytes()));
+        }
         Ok(request)
     }
 }
@@ -168,8 +197,8 @@ impl Interceptor for Address {
 
 impl RaftNetwork {
     /// The network of `member`.
-    pub(crate) fn new(peers: Peers, member: u64, rejoin: Arc<Rejoin>) -> Self {
-        Self { peers, member, rejoin }
+    pub(crate) fn new(peers: Peers, member: u64, terms: Terms) -> Self {
+        Self { peers, member, terms }
     }
 }
 
@@ -182,7 +211,7 @@ impl RaftNetworkFactory<TypeConfig> for RaftNetwork {
             from: self.member,
             to,
             request_timeout: self.peers.request_timeout,
-            rejoin: Arc::clone(&self.rejoin),
+            terms: self.terms.clone(),
         }
     }
 }
@@ -202,7 +231,7 @@ impl PeerConnection {
             vote: Some(vote_to_wire(rpc.vote)),
             last: rpc.last_log_id.map(log_id_to_wire),
             leadership_transfer: rpc.leadership_transfer,
-            is_new: self.rejoin.is_new(),
+            is_new: false,
         }
     }
 
@@ -247,7 +276,10 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
             }
             Some(Outcome::Conflict(_)) => Ok(AppendEntriesResponse::Conflict),
             Some(Outcome::HigherVote(vote)) => {
-                Ok(AppendEntriesResponse::HigherVote(vote_from_wire(vote)))
+                let vote = vote_from_wire(vote);
+                let checked = self.terms.check(&vote);
+                checked.map_err(|status| self.failed(RPCTypes::AppendEntries, status))?;
+                Ok(AppendEntriesResponse::HigherVote(vote))
             }
             None => {
                 let status = Status::internal("an append was answered with nothing");
@@ -263,7 +295,9 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let mut client = self.client()?;
         let response = within(self.request_timeout, client.vote(self.vote_request(rpc))).await;
-        response.and_then(vote_response).map_err(|status| self.failed(RPCTypes::Vote, status))
+        let response = response.and_then(vote_response);
+        let response = response.and_then(|voted| self.terms.check(&voted.vote).map(|()| voted));
+        response.map_err(|status| self.failed(RPCTypes::Vote, status))
     }
 
     async fn pre_vote(
@@ -273,7 +307,9 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let mut client = self.client()?;
         let response = within(self.request_timeout, client.pre_vote(self.vote_request(rpc))).await;
-        response.and_then(vote_response).map_err(|status| self.failed(RPCTypes::Vote, status))
+        let response = response.and_then(vote_response);
+        let response = response.and_then(|voted| self.terms.check(&voted.vote).map(|()| voted));
+        response.map_err(|status| self.failed(RPCTypes::Vote, status))
     }
 
     async fn full_snapshot(
@@ -292,6 +328,7 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
         };
         let vote = response
             .and_then(|response| vote_of(response.into_inner().vote).map_err(internal))
+            .and_then(|vote| self.terms.check(&vote).map(|()| vote))
             .map_err(|status| self.failed(RPCTypes::InstallSnapshot, status))?;
         Ok(SnapshotResponse::new(vote))
     }

@@ -1,6 +1,7 @@
 //! What a member answers to the others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use openraft::ReadPolicy;
@@ -8,11 +9,16 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
     VoteRequest, VoteResponse,
 };
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tonic::service::Interceptor;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::member::Member;
-use crate::raft::network::{CLUSTER_KEY, MEMBER_KEY};
-use crate::raft::types::{Raft, SnapshotMeta, StoredSnapshot, TypeConfig};
+use crate::raft::incoming::PeerInfo;
+use crate::raft::network::{CLUSTER_KEY, ENSEMBLE_KEY, MEMBER_KEY};
+use crate::raft::types::{Raft, SnapshotMeta, StoredSnapshot, TypeConfig, Vote, term as term_of};
 use crate::tree::Command;
 use crate::wire::v1::peer_server::Peer;
 use crate::wire::{
@@ -23,8 +29,23 @@ use crate::wire::{
 /// Answers the other members.
 pub(crate) struct PeerService {
     member: Arc<Member>,
+    /// One snapshot at a time: it is in memory until it is installed.
+    installing: Semaphore,
 }
 
+/// Looks at each request before its message is read: strangers are refused, and told nothing.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    member: Arc<Member>,
+    /// Whether the ensemble's id must be known too.
+    for_peers: bool,
+    refused: Arc<Mutex<Option<Instant>>>,
+}
+
+/// How often a refused request is logged at most.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a snapshot may take to come.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest snapshot that is taken.
 const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
 
@@ -33,117 +54,57 @@ const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
 impl PeerService {
     /// The service of `member`.
     pub(crate) fn new(member: Arc<Member>) -> Self {
-        Self { member }
+        Self { member, installing: Semaphore::new(1) }
     }
 
     fn raft(&self) -> &Raft {
         &self.member.raft
     }
 
-    /// Refuses what is meant for another cluster or another member.
-    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let said = |key| {
-            let value = request.metadata().get(key);
-            value.and_then(|value| value.to_str().ok()).unwrap_or("")
-        };
-        let (cluster, member) = (said(CLUSTER_KEY), said(MEMBER_KEY));
-        let config = &self.member.config;
-        if cluster != config.cluster || member != config.member_id.to_string() {
-            return Err(Status::permission_denied(format!(
-                "this is member {} of cluster {:?}, the request is for member {member} of \
-                 cluster {cluster:?}: check the peer addresses",
-                config.member_id, config.cluster
-            )));
-        }
-        Ok(())
+    /// The vote in a request, if its term is believed.
+    fn vote_of(&self, ballot: Option<v1::Ballot>) -> Result<Vote, Status> {
+        let vote = vote_of(ballot).map_err(invalid)?;
+        self.member.terms.check(&vote)?;
+        Ok(vote)
     }
 
-    fn check_may_vote(&self, candidate_is_new: bool) -> Result<(), Status> {
-        match self.member.rejoin.may_vote(candidate_is_new) {
+    /// What a candidate asks for, if this member votes for it.
+    fn ballot(&self, request: v1::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
+        let vote = self.vote_of(request.vote)?;
+        let member = &self.member;
+        let is_cleared = member.standing.is_cleared(member.config.members.len());
+        let candidate = vote.leader_id.voted_for;
+        if !member.rejoin.may_vote(candidate) || (!is_cleared && member.rejoin.is_caught_up()) {
+            return Err(Status::failed_precondition(
+                "this member does not vote before the others have seen that it has all it had",
+            ));
+        }
+        let mut rpc = VoteRequest::new(vote, request.last.map(log_id_from_wire));
+        rpc.leadership_transfer = request.leadership_transfer;
+        Ok(rpc)
+    }
+
+    /// Refuses a leader that this member cannot follow.
+    fn check_may_follow(&self, leader: &Vote) -> Result<(), Status> {
+        match self.member.rejoin.may_follow(leader.leader_id.term) {
             true => Ok(()),
             false => Err(Status::failed_precondition(
-                "this member began with an empty folder and does not vote before it has caught up",
+                "this member takes nothing before a majority with data has admitted it",
             )),
         }
     }
 
-    async fn check_leads(&self) -> Result<(), Status> {
-        match self.raft().get_read_linearizer(ReadPolicy::LeaseRead).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(unavailable(error)),
-        }
-    }
-}
-
-#[tonic::async_trait]
-impl Peer for PeerService {
-    async fn append(
+    async fn receive_snapshot(
         &self,
-        request: Request<v1::AppendRequest>,
-    ) -> Result<Response<v1::AppendResponse>, Status> {
-        self.check(&request)?;
-        let request = request.into_inner();
-        let entries = request.entries.into_iter().map(entry_from_wire);
-        let rpc = AppendEntriesRequest {
-            vote: vote_of(request.vote).map_err(invalid)?,
-            prev_log_id: request.previous.map(log_id_from_wire),
-            entries: entries.collect::<Result<_, _>>().map_err(invalid)?,
-            leader_commit: request.leader_commit.map(log_id_from_wire),
-        };
-        let committed = rpc.leader_commit;
-        let response = self.raft().append_entries(rpc).await.map_err(unavailable)?;
-        // Only now is it known that the sender leads.
-        if let (Some(committed), false) = (committed, is_higher_vote(&response)) {
-            self.member.rejoin.heard_committed(committed.index);
-        }
-        use v1::append_response::Outcome;
-        let outcome = match response {
-            AppendEntriesResponse::Success => Outcome::Success(true),
-            AppendEntriesResponse::PartialSuccess(upto) => {
-                Outcome::Partial(v1::PartialSuccess { upto: upto.map(log_id_to_wire) })
-            }
-            AppendEntriesResponse::Conflict => Outcome::Conflict(true),
-            AppendEntriesResponse::HigherVote(vote) => Outcome::HigherVote(vote_to_wire(vote)),
-        };
-        Ok(Response::new(v1::AppendResponse { outcome: Some(outcome) }))
-    }
-
-    async fn vote(
-        &self,
-        request: Request<v1::VoteRequest>,
-    ) -> Result<Response<v1::VoteResponse>, Status> {
-        self.check(&request)?;
-        let request = request.into_inner();
-        self.check_may_vote(request.is_new)?;
-        let rpc = vote_request(request)?;
-        let response = self.raft().vote(rpc).await.map_err(unavailable)?;
-        Ok(vote_response(response))
-    }
-
-    async fn pre_vote(
-        &self,
-        request: Request<v1::VoteRequest>,
-    ) -> Result<Response<v1::VoteResponse>, Status> {
-        self.check(&request)?;
-        let request = request.into_inner();
-        self.check_may_vote(request.is_new)?;
-        let rpc = vote_request(request)?;
-        let response = self.raft().pre_vote(rpc).await.map_err(unavailable)?;
-        Ok(vote_response(response))
-    }
-
-    async fn install_snapshot(
-        &self,
-        request: Request<Streaming<v1::SnapshotChunk>>,
-    ) -> Result<Response<v1::SnapshotResponse>, Status> {
-        self.check(&request)?;
-        let mut chunks = request.into_inner();
+        mut chunks: Streaming<v1::SnapshotChunk>,
+    ) -> Result<(Vote, StoredSnapshot), Status> {
         let first = chunks.message().await?;
         let first = first.ok_or_else(|| Status::invalid_argument("a snapshot without a chunk"))?;
         if first.length > SNAPSHOT_BYTES_MAX {
             return Err(Status::invalid_argument("the snapshot is too long"));
         }
-        let vote = vote_of(first.vote).map_err(invalid)?;
+        let vote = self.vote_of(first.vote)?;
+        self.check_may_follow(&vote)?;
         let meta = SnapshotMeta {
             last_log_id: first.last.map(log_id_from_wire),
             last_membership: stored_membership_from_wire(first.membership).map_err(invalid)?,
@@ -162,7 +123,149 @@ impl Peer for PeerService {
                 state.len()
             )));
         }
-        let snapshot = StoredSnapshot { meta, snapshot: state.freeze() };
+        Ok((vote, StoredSnapshot { meta, snapshot: state.freeze() }))
+    }
+
+    async fn check_leads(&self) -> Result<(), Status> {
+        match self.raft().get_read_linearizer(ReadPolicy::LeaseRead).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// For requests that only peers make.
+    pub(crate) fn for_peers(member: Arc<Member>) -> Self {
+        Self { member, for_peers: true, refused: Arc::default() }
+    }
+
+    /// For greetings, which members make that do not know the ensemble yet.
+    pub(crate) fn for_greetings(member: Arc<Member>) -> Self {
+        Self { member, for_peers: false, refused: Arc::default() }
+    }
+
+    /// What is wrong with where a request wants to go or comes from.
+    fn problem(&self, request: &Request<()>) -> Option<&'static str> {
+        let said = |key| {
+            let value = request.metadata().get(key);
+            value.and_then(|value| value.to_str().ok()).unwrap_or("")
+        };
+        let config = &self.member.config;
+        if said(CLUSTER_KEY) != config.cluster {
+            return Some("it is for another cluster: check the peer addresses");
+        }
+        if said(MEMBER_KEY) != config.member_id.to_string() {
+            return Some("it is for another member: check the peer addresses");
+        }
+        if !self.for_peers {
+            return None;
+        }
+        let ensemble = request.metadata().get_bin(ENSEMBLE_KEY).and_then(|id| id.to_bytes().ok());
+        match self.member.ensemble.is_peer(ensemble.as_deref()) {
+            true => None,
+            false => Some(
+                "it comes from another ensemble, or this member does not take part yet: a member \
+                 whose folder is of another ensemble must start with an empty one",
+            ),
+        }
+    }
+
+    /// Logs a refusal, not more often than there is news in it.
+    fn log(&self, request: &Request<()>, problem: &str) {
+        let mut refused = self.refused.lock();
+        if refused.is_none_or(|last| last.elapsed() >= REFUSAL_LOG_INTERVAL) {
+            *refused = Some(Instant::now());
+            let from = request.extensions().get::<PeerInfo>().map(|info| info.address);
+            tracing::warn!(?from, "refused a request to the peer port: {problem}");
+        }
+    }
+}
+
+impl Interceptor for Gate {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(problem) = self.problem(&request) {
+            self.log(&request, problem);
+            return Err(Status::permission_denied("refused"));
+        }
+        if self.for_peers
+            && let Some(info) = request.extensions().get::<PeerInfo>()
+        {
+            info.make_known();
+        }
+        Ok(request)
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    async fn append(
+        &self,
+        request: Request<v1::AppendRequest>,
+    ) -> Result<Response<v1::AppendResponse>, Status> {
+        let request = request.into_inner();
+        let entries = request.entries.into_iter().map(entry_from_wire);
+        let vote = self.vote_of(request.vote)?;
+        self.check_may_follow(&vote)?;
+        let rpc = AppendEntriesRequest {
+            vote,
+            prev_log_id: request.previous.map(log_id_from_wire),
+            entries: entries.collect::<Result<_, _>>().map_err(invalid)?,
+            leader_commit: request.leader_commit.map(log_id_from_wire),
+        };
+        check_consecutive(&rpc)?;
+        let (committed, term) = (rpc.leader_commit, rpc.vote.leader_id.term);
+        let response = self.raft().append_entries(rpc).await.map_err(unavailable)?;
+        // Only now is it known that the sender leads, and only what it has committed in its own
+        // term says that it knows all that was committed before.
+        if let (Some(committed), false) = (committed, is_higher_vote(&response))
+            && term_of(&committed) == term
+        {
+            self.member.rejoin.heard_committed(term, committed.index);
+        }
+        use v1::append_response::Outcome;
+        let outcome = match response {
+            AppendEntriesResponse::Success => Outcome::Success(true),
+            AppendEntriesResponse::PartialSuccess(upto) => {
+                Outcome::Partial(v1::PartialSuccess { upto: upto.map(log_id_to_wire) })
+            }
+            AppendEntriesResponse::Conflict => Outcome::Conflict(true),
+            AppendEntriesResponse::HigherVote(vote) => Outcome::HigherVote(vote_to_wire(vote)),
+        };
+        Ok(Response::new(v1::AppendResponse { outcome: Some(outcome) }))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<v1::VoteRequest>,
+    ) -> Result<Response<v1::VoteResponse>, Status> {
+        let rpc = self.ballot(request.into_inner())?;
+        let response = self.raft().vote(rpc).await.map_err(unavailable)?;
+        Ok(vote_response(response))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<v1::VoteRequest>,
+    ) -> Result<Response<v1::VoteResponse>, Status> {
+        let rpc = self.ballot(request.into_inner())?;
+        let response = self.raft().pre_vote(rpc).await.map_err(unavailable)?;
+        Ok(vote_response(response))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<v1::SnapshotChunk>>,
+    ) -> Result<Response<v1::SnapshotResponse>, Status> {
+        let Ok(_place) = self.installing.try_acquire() else {
+            return Err(Status::resource_exhausted("another snapshot is being installed"));
+        };
+        let received = self.receive_snapshot(request.into_inner());
+        let received = tokio::time::timeout(SNAPSHOT_TIMEOUT, received).await;
+        let (vote, snapshot) =
+            received.map_err(|_| Status::deadline_exceeded("the snapshot took too long"))??;
         let installed = self.raft().install_full_snapshot(vote, snapshot).await;
         let response = installed.map_err(unavailable)?;
         Ok(Response::new(v1::SnapshotResponse { vote: Some(vote_to_wire(response.vote)) }))
@@ -172,10 +275,9 @@ impl Peer for PeerService {
         &self,
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
-        self.check(&request)?;
         let request = request.into_inner();
         let rpc = TransferLeaderRequest::new(
-            vote_of(request.from).map_err(invalid)?,
+            self.vote_of(request.from)?,
             request.to,
             request.last.map(log_id_from_wire),
         );
@@ -198,7 +300,6 @@ impl Peer for PeerService {
         &self,
         request: Request<v1::ProposeRequest>,
     ) -> Result<Response<v1::ProposeResponse>, Status> {
-        self.check(&request)?;
         let commands = request
             .into_inner()
             .commands
@@ -212,9 +313,8 @@ impl Peer for PeerService {
 
     async fn read_index(
         &self,
-        request: Request<v1::ReadIndexRequest>,
+        _: Request<v1::ReadIndexRequest>,
     ) -> Result<Response<v1::ReadIndexResponse>, Status> {
-        self.check(&request)?;
         let index = self.member.read_index_as_leader().await;
         Ok(Response::new(v1::ReadIndexResponse { index: index.map_err(unavailable)? }))
     }
@@ -223,7 +323,6 @@ impl Peer for PeerService {
         &self,
         request: Request<v1::TouchRequest>,
     ) -> Result<Response<v1::TouchResponse>, Status> {
-        self.check(&request)?;
         self.check_leads().await?;
         self.member.expiry.heard_of(request.into_inner().sessions);
         Ok(Response::new(v1::TouchResponse {}))
@@ -234,11 +333,14 @@ fn is_higher_vote(response: &AppendEntriesResponse<TypeConfig>) -> bool {
     matches!(response, AppendEntriesResponse::HigherVote(_))
 }
 
-fn vote_request(request: v1::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
-    let vote = vote_of(request.vote).map_err(invalid)?;
-    let mut rpc = VoteRequest::new(vote, request.last.map(log_id_from_wire));
-    rpc.leadership_transfer = request.leadership_transfer;
-    Ok(rpc)
+/// Entries that do not follow each other would break the log.
+fn check_consecutive(rpc: &AppendEntriesRequest<TypeConfig>) -> Result<(), Status> {
+    let first = rpc.prev_log_id.map_or(0, |previous| previous.index.saturating_add(1));
+    let mut expected = (first..).zip(&rpc.entries);
+    match expected.all(|(index, entry)| entry.log_id.index == index) {
+        true => Ok(()),
+        false => Err(Status::invalid_argument("entries that do not follow each other")),
+    }
 }
 
 fn vote_response(response: VoteResponse<TypeConfig>) -> Response<v1::VoteResponse> {

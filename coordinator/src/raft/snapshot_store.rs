@@ -11,6 +11,7 @@ use basalt_fs::SharedFileSystem;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use crate::ensemble::{Ensemble, EnsembleId};
 use crate::raft::types::{LogId, SnapshotMeta, StoredSnapshot, term};
 use crate::wire::{
     log_id_from_wire, log_id_to_wire, stored_membership_from_wire, stored_membership_to_wire, v1,
@@ -21,6 +22,7 @@ use crate::wire::{
 pub(crate) struct SnapshotStore {
     files: SharedFileSystem,
     folder: PathBuf,
+    ensemble: Ensemble,
 }
 
 /// Why a snapshot cannot be read or written.
@@ -49,17 +51,16 @@ const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
 
 impl SnapshotStore {
     /// The snapshots in `folder`, which exists.
-    pub(crate) fn new(files: SharedFileSystem, folder: &Path) -> Self {
-        Self { files, folder: folder.to_owned() }
+    pub(crate) fn new(files: SharedFileSystem, folder: &Path, ensemble: Ensemble) -> Self {
+        Self { files, folder: folder.to_owned(), ensemble }
     }
 
     /// Makes a snapshot durable, then deletes those before it.
     pub(crate) async fn save(&self, meta: &SnapshotMeta, state: &Bytes) -> Result<(), StoreError> {
         let path = self.path(meta.last_log_id.as_ref());
         if !self.files.exists(&path).await? {
-            let contents = encode(meta, state).map_err(|error| StoreError::Damaged {
-                path: path.clone(),
-                problem: error.to_string(),
+            let contents = encode(meta, state, self.ensemble.id()).map_err(|error| {
+                StoreError::Damaged { path: path.clone(), problem: error.to_string() }
             })?;
             self.files.write_whole(&path, contents).await?;
         }
@@ -73,6 +74,11 @@ impl SnapshotStore {
 
     /// The newest snapshot, if there is one.
     pub(crate) async fn newest(&self) -> Result<Option<StoredSnapshot>, StoreError> {
+        Ok(self.newest_of().await?.map(|(snapshot, _)| snapshot))
+    }
+
+    /// The newest snapshot, if there is one, and the ensemble that it names.
+    pub(crate) async fn newest_of(&self) -> Result<Option<(StoredSnapshot, Bytes)>, StoreError> {
         let Some((_, path)) = self.list().await?.pop() else {
             return Ok(None);
         };
@@ -100,10 +106,15 @@ impl SnapshotStore {
     }
 }
 
-fn encode(meta: &SnapshotMeta, state: &Bytes) -> Result<Bytes, prost::EncodeError> {
+fn encode(
+    meta: &SnapshotMeta,
+    state: &Bytes,
+    ensemble: Option<EnsembleId>,
+) -> Result<Bytes, prost::EncodeError> {
     let header = v1::SnapshotHeader {
         last: meta.last_log_id.map(log_id_to_wire),
         membership: Some(stored_membership_to_wire(&meta.last_membership)),
+        ensemble: ensemble.map(EnsembleId::to_bytes).unwrap_or_default(),
     };
     let mut output = BytesMut::with_capacity(state.len() + header.encoded_len() + 16);
     output.put_u32(0);
@@ -117,7 +128,7 @@ fn encode(meta: &SnapshotMeta, state: &Bytes) -> Result<Bytes, prost::EncodeErro
     Ok(output.freeze())
 }
 
-fn decode(mut contents: Bytes) -> Result<StoredSnapshot, String> {
+fn decode(mut contents: Bytes) -> Result<(StoredSnapshot, Bytes), String> {
     let checksum = contents.try_get_u32().map_err(|_| "it ends within its checksum".to_owned())?;
     if crc32c::crc32c(&contents) != checksum {
         return Err("its checksum is another".to_owned());
@@ -126,8 +137,6 @@ fn decode(mut contents: Bytes) -> Result<StoredSnapshot, String> {
         .map_err(|error| error.to_string())?;
     let last_membership =
         stored_membership_from_wire(header.membership).map_err(|error| error.to_string())?;
-    Ok(StoredSnapshot {
-        meta: SnapshotMeta { last_log_id: header.last.map(log_id_from_wire), last_membership },
-        snapshot: contents,
-    })
+    let meta = SnapshotMeta { last_log_id: header.last.map(log_id_from_wire), last_membership };
+    Ok((StoredSnapshot { meta, snapshot: contents }, header.ensemble))
 }

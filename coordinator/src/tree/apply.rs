@@ -69,7 +69,7 @@ impl State {
         };
         match &command.change {
             Change::SetSecret(secret) => {
-                self.secret.get_or_insert(*secret);
+                self.set_secret(*secret);
                 Applied::verdict(Verdict::Done(Vec::new()))
             }
             Change::CreateSession { session, timeout_ms, attachment } => {
@@ -109,14 +109,14 @@ impl State {
             None => next.number == 1,
         };
         if is_next {
-            self.pipelines.insert(origin.member, next);
+            self.set_pipeline(origin.member, next);
         }
         is_next
     }
 
     fn attach(&mut self, session: SessionId, timeout_ms: u32, attachment: u64) -> Applied {
         let attached = Session { timeout_ms, attachment };
-        self.sessions.insert(session, attached);
+        self.insert_session(session, attached);
         Applied {
             session: Some(SessionChange::Attached { session, attachment }),
             ..Applied::verdict(Verdict::Done(Vec::new()))
@@ -133,7 +133,7 @@ impl State {
         for path in owned {
             self.delete_ephemeral(&path, moment, &mut applied.events);
         }
-        self.sessions.remove(&session);
+        self.remove_session(session);
         assert!(!self.ephemerals.contains_key(&session), "an ended session owns nothing");
         applied
     }

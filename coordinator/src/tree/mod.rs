@@ -8,6 +8,7 @@
 
 mod apply;
 mod command;
+mod digest;
 mod node;
 mod operations;
 mod snapshot;
@@ -18,5 +19,6 @@ mod tests;
 
 pub(crate) use apply::{Applied, Event, SessionChange, Verdict};
 pub(crate) use command::{Change, Command, Operation, Origin, Write};
+pub(crate) use digest::DIGEST_VERSION;
 pub(crate) use operations::OperationOutcome;
 pub(crate) use state::{SECRET_BYTES, State};

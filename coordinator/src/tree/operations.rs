@@ -188,61 +188,65 @@ impl State {
             // Belongs to the ensemble, as in ZooKeeper, where only reconfig writes it.
             return Err(ErrorCode::NoAuth);
         }
-        let node = self.node_mut(path).ok_or(ErrorCode::NoNode)?;
-        check_version(version, node.version)?;
-        let undo = Undo::SetData {
-            path: path.to_owned(),
-            data: std::mem::replace(&mut node.data, data.clone()),
-            version: node.version,
-            zxid: node.modified_zxid,
-            modified_ms: node.modified_ms,
-        };
-        node.version = node.version.wrapping_add(1);
-        node.modified_zxid = moment.zxid;
-        node.modified_ms = moment.time_ms;
+        check_version(version, self.node(path).ok_or(ErrorCode::NoNode)?.version)?;
+        let changed = self.change_node(path, |node| {
+            let undo = Undo::SetData {
+                path: path.to_owned(),
+                data: std::mem::replace(&mut node.data, data.clone()),
+                version: node.version,
+                zxid: node.modified_zxid,
+                modified_ms: node.modified_ms,
+            };
+            node.version = node.version.wrapping_add(1);
+            node.modified_zxid = moment.zxid;
+            node.modified_ms = moment.time_ms;
+            (OperationOutcome::Changed(node.stat()), undo)
+        });
         events.push(Event::new(EventType::NodeDataChanged, path));
-        Ok((OperationOutcome::Changed(node.stat()), undo))
+        changed.ok_or(ErrorCode::NoNode)
     }
 
     fn set_acl(&mut self, path: &str, acl: &[Acl], version: i32) -> Step {
         if acl.is_empty() {
             return Err(ErrorCode::InvalidAcl);
         }
-        let node = self.node_mut(path).ok_or(ErrorCode::NoNode)?;
-        check_version(version, node.acl_version)?;
-        let undo = Undo::SetAcl {
-            path: path.to_owned(),
-            acl: std::mem::replace(&mut node.acl, acl.into()),
-            version: node.acl_version,
-        };
-        node.acl_version = node.acl_version.wrapping_add(1);
-        Ok((OperationOutcome::Changed(node.stat()), undo))
+        check_version(version, self.node(path).ok_or(ErrorCode::NoNode)?.acl_version)?;
+        let changed = self.change_node(path, |node| {
+            let undo = Undo::SetAcl {
+                path: path.to_owned(),
+                acl: std::mem::replace(&mut node.acl, acl.into()),
+                version: node.acl_version,
+            };
+            node.acl_version = node.acl_version.wrapping_add(1);
+            (OperationOutcome::Changed(node.stat()), undo)
+        });
+        changed.ok_or(ErrorCode::NoNode)
     }
 
     /// Puts a node in its place; `births` is what that adds to its parent's count.
     fn link(&mut self, path: Arc<str>, node: Arc<Node>, zxid: Zxid, births: i32) {
-        if let Some((parent, name)) = split(&path)
-            && let Some(parent) = self.node_mut(parent)
-        {
-            parent.family.names.insert(name.into());
-            parent.family.births = parent.family.births.wrapping_add(births);
-            parent.family.zxid = zxid;
+        if let Some((parent, name)) = split(&path) {
+            self.change_node(parent, |parent| {
+                parent.family.names.insert(name.into());
+                parent.family.births = parent.family.births.wrapping_add(births);
+                parent.family.zxid = zxid;
+            });
         }
         if node.is_ephemeral() {
             self.ephemerals.entry(node.owner).or_default().insert(Arc::clone(&path));
         }
-        self.nodes.insert(path, node);
+        self.insert_node(path, node);
     }
 
     /// Takes a node out of its place; `births` is what that takes from its parent's count.
     fn unlink(&mut self, path: &str, zxid: Zxid, births: i32) -> Option<(Arc<str>, Arc<Node>)> {
-        let (path, node) = self.nodes.remove_entry(path)?;
-        if let Some((parent, name)) = split(&path)
-            && let Some(parent) = self.node_mut(parent)
-        {
-            parent.family.names.remove(name);
-            parent.family.births = parent.family.births.wrapping_sub(births);
-            parent.family.zxid = zxid;
+        let (path, node) = self.remove_node(path)?;
+        if let Some((parent, name)) = split(&path) {
+            self.change_node(parent, |parent| {
+                parent.family.names.remove(name);
+                parent.family.births = parent.family.births.wrapping_sub(births);
+                parent.family.zxid = zxid;
+            });
         }
         if let Some(owned) = self.ephemerals.get_mut(&node.owner) {
             owned.remove(&path);
@@ -260,18 +264,18 @@ impl State {
             }
             Undo::Delete { path, node, parent_zxid } => self.link(path, node, parent_zxid, 0),
             Undo::SetData { path, data, version, zxid, modified_ms } => {
-                if let Some(node) = self.node_mut(&path) {
+                self.change_node(&path, |node| {
                     node.data = data;
                     node.version = version;
                     node.modified_zxid = zxid;
                     node.modified_ms = modified_ms;
-                }
+                });
             }
             Undo::SetAcl { path, acl, version } => {
-                if let Some(node) = self.node_mut(&path) {
+                self.change_node(&path, |node| {
                     node.acl = acl;
                     node.acl_version = version;
-                }
+                });
             }
             Undo::Nothing => {}
         }

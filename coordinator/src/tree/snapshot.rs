@@ -76,21 +76,22 @@ impl State {
     pub(crate) fn decode(mut input: Bytes) -> Result<Self, SnapshotError> {
         let mut state = Self::new();
         state.nodes.clear();
+        state.digest = 0;
         while !input.is_empty() {
             let part = v1::SnapshotPart::decode_length_delimited(&mut input)?;
             match part.part.ok_or(SnapshotError::UnknownPart)? {
                 Part::Secret(secret) => {
                     let secret = secret.as_ref().try_into();
-                    state.secret = Some(secret.map_err(|_| SnapshotError::Secret)?);
+                    state.set_secret(secret.map_err(|_| SnapshotError::Secret)?);
                 }
                 Part::Pipeline(pipeline) => {
                     let place = Pipeline { life: pipeline.life, number: pipeline.number };
-                    state.pipelines.insert(pipeline.member, place);
+                    state.set_pipeline(pipeline.member, place);
                 }
                 Part::Session(session) => {
                     let held =
                         Session { timeout_ms: session.timeout_ms, attachment: session.attachment };
-                    state.sessions.insert(SessionId(session.session), held);
+                    state.insert_session(SessionId(session.session), held);
                 }
                 Part::Node(node) => state.restore(node)?,
             }
@@ -103,17 +104,17 @@ impl State {
 
     fn restore(&mut self, node: v1::Node) -> Result<(), SnapshotError> {
         if let Some((parent, name)) = split(&node.path) {
-            match self.node_mut(parent) {
-                Some(parent) => parent.family.names.insert(name.into()),
-                None => return Err(SnapshotError::Orphan { path: node.path }),
-            };
+            let known = self.change_node(parent, |parent| parent.family.names.insert(name.into()));
+            if known.is_none() {
+                return Err(SnapshotError::Orphan { path: node.path });
+            }
         }
         let path: Arc<str> = node.path.as_str().into();
         let node = node_from_wire(node);
         if node.is_ephemeral() {
             self.ephemerals.entry(node.owner).or_default().insert(Arc::clone(&path));
         }
-        self.nodes.insert(path, Arc::new(node));
+        self.insert_node(path, Arc::new(node));
         Ok(())
     }
 }

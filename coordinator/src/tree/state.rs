@@ -7,6 +7,7 @@ use std::sync::Arc;
 use basalt_zk::proto::{Acl, SessionId, Zxid};
 use bytes::Bytes;
 
+use crate::tree::digest;
 use crate::tree::node::{Family, Node};
 
 /// The length of the key of the sessions' passwords.
@@ -15,7 +16,8 @@ pub(crate) const SECRET_BYTES: usize = 32;
 /// All that the members agree on.
 ///
 /// Invariants: every node but the root has its parent, which has its name; an ephemeral node has
-/// no children, its owner is a session, and `ephemerals` lists it.
+/// no children, its owner is a session, and `ephemerals` lists it. What the digest covers is changed
+/// by the methods that keep it in step, and by nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(super) nodes: BTreeMap<Arc<str>, Arc<Node>>,
@@ -23,6 +25,8 @@ pub(crate) struct State {
     pub(super) ephemerals: BTreeMap<SessionId, BTreeSet<Arc<str>>>,
     pub(super) pipelines: BTreeMap<u64, Pipeline>,
     pub(super) secret: Option<[u8; SECRET_BYTES]>,
+    /// Follows from all of the above (see `digest`).
+    pub(super) digest: u64,
 }
 
 /// A session that has not ended.
@@ -62,6 +66,7 @@ impl State {
             ephemerals: BTreeMap::new(),
             pipelines: BTreeMap::new(),
             secret: None,
+            digest: 0,
         };
         for path in FIXED_NODES {
             let node = Node {
@@ -77,12 +82,10 @@ impl State {
                 owner: SessionId::NONE,
                 family: Family::default(),
             };
-            if let Some((parent, name)) = split(path)
-                && let Some(parent) = state.node_mut(parent)
-            {
-                parent.family.names.insert(name.into());
+            if let Some((parent, name)) = split(path) {
+                state.change_node(parent, |parent| parent.family.names.insert(name.into()));
             }
-            state.nodes.insert(path.into(), Arc::new(node));
+            state.insert_node(path.into(), Arc::new(node));
         }
         state
     }
@@ -91,8 +94,56 @@ impl State {
         self.nodes.get(path).map(Arc::as_ref)
     }
 
-    pub(super) fn node_mut(&mut self, path: &str) -> Option<&mut Node> {
-        self.nodes.get_mut(path).map(Arc::make_mut)
+    /// Changes the node at `path`, if there is one.
+    pub(super) fn change_node<T>(
+        &mut self,
+        path: &str,
+        change: impl FnOnce(&mut Node) -> T,
+    ) -> Option<T> {
+        let node = Arc::make_mut(self.nodes.get_mut(path)?);
+        self.digest = self.digest.wrapping_sub(digest::of_node(path, node));
+        let changed = change(node);
+        self.digest = self.digest.wrapping_add(digest::of_node(path, node));
+        Some(changed)
+    }
+
+    pub(super) fn insert_node(&mut self, path: Arc<str>, node: Arc<Node>) {
+        self.remove_node(&path);
+        self.digest = self.digest.wrapping_add(digest::of_node(&path, &node));
+        self.nodes.insert(path, node);
+    }
+
+    pub(super) fn remove_node(&mut self, path: &str) -> Option<(Arc<str>, Arc<Node>)> {
+        let (path, node) = self.nodes.remove_entry(path)?;
+        self.digest = self.digest.wrapping_sub(digest::of_node(&path, &node));
+        Some((path, node))
+    }
+
+    pub(super) fn insert_session(&mut self, id: SessionId, session: Session) {
+        self.remove_session(id);
+        self.digest = self.digest.wrapping_add(digest::of_session(id, &session));
+        self.sessions.insert(id, session);
+    }
+
+    pub(super) fn remove_session(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.digest = self.digest.wrapping_sub(digest::of_session(id, &session));
+        }
+    }
+
+    pub(super) fn set_pipeline(&mut self, member: u64, pipeline: Pipeline) {
+        if let Some(last) = self.pipelines.insert(member, pipeline) {
+            self.digest = self.digest.wrapping_sub(digest::of_pipeline(member, &last));
+        }
+        self.digest = self.digest.wrapping_add(digest::of_pipeline(member, &pipeline));
+    }
+
+    /// Sets the key of the sessions' passwords; one that is there stays.
+    pub(super) fn set_secret(&mut self, secret: [u8; SECRET_BYTES]) {
+        if self.secret.is_none() {
+            self.digest = self.digest.wrapping_add(digest::of_secret(&secret));
+            self.secret = Some(secret);
+        }
     }
 
     /// How many nodes there are.

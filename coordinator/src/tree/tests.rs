@@ -352,6 +352,7 @@ fn assert_consistent(state: &State) {
     let children: usize = state.nodes.values().map(|node| node.family.names.len()).sum();
     assert_eq!(children, state.nodes.len() - 1, "every node but the root has its parent");
     assert_eq!(owned, state.ephemerals);
+    assert_eq!(state.digest(), state.digest_from_scratch());
 }
 
 proptest! {

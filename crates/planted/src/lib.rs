@@ -33,6 +33,10 @@ pub enum Rule {
     NameAtSync,
     /// Time without a quorum does not count against a session.
     QuorumTime,
+    /// A new ensemble of the coordinator forms only when all of its members are empty.
+    WholeEnsembleForms,
+    /// A member of the coordinator whose state differs from a majority's stops serving.
+    StateChecksum,
 }
 
 impl Rule {
@@ -50,6 +54,8 @@ impl Rule {
         Self::WholeBeforeRename,
         Self::NameAtSync,
         Self::QuorumTime,
+        Self::WholeEnsembleForms,
+        Self::StateChecksum,
     ];
 
     /// As commands name it.
@@ -67,6 +73,8 @@ impl Rule {
             Self::WholeBeforeRename => "whole-before-rename",
             Self::NameAtSync => "name-at-sync",
             Self::QuorumTime => "quorum-time",
+            Self::WholeEnsembleForms => "whole-ensemble-forms",
+            Self::StateChecksum => "state-checksum",
         }
     }
 }

@@ -30,23 +30,27 @@ use std::io;
 use std::ops::RangeBounds;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::ensemble::EnsembleId;
 use crate::raft::log::memory::Memory;
 use crate::raft::log::writer::{Completion, Write};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 use crate::wire::{entry_to_wire, log_id_to_wire, v1, vote_to_wire};
 
 pub(crate) use recovery::open;
+pub(crate) use writer::Writer;
 
 /// The log, as openraft uses it. Clones are the same log.
 #[derive(Clone)]
 pub(crate) struct Log {
     memory: Arc<RwLock<Memory>>,
+    durable_entries: Arc<AtomicU64>,
     writes: mpsc::Sender<Write>,
 }
 
@@ -103,6 +107,33 @@ impl Log {
         synced.await.unwrap_or_else(|_| Err(writer_gone()))
     }
 
+    /// How many entries the log reaches, with those that are purged, of which each is durable.
+    pub(crate) fn durable_entries(&self) -> u64 {
+        self.durable_entries.load(Ordering::Acquire)
+    }
+
+    /// The log belongs to `ensemble` from now on: a new segment begins that says so.
+    pub(crate) async fn begin_ensemble(&self, ensemble: EnsembleId) -> io::Result<()> {
+        let (sender, synced) = oneshot::channel();
+        let write = Write {
+            records: Vec::new(),
+            completion: Completion::Wait(sender),
+            ensemble: Some(ensemble),
+        };
+        self.writes.send(write).await.map_err(|_| writer_gone())?;
+        synced.await.unwrap_or_else(|_| Err(writer_gone()))
+    }
+
+    /// The term of the stored vote.
+    pub(crate) fn term(&self) -> u64 {
+        self.memory.read().vote().map_or(0, |vote| vote.leader_id.term)
+    }
+
+    /// Whether nothing was ever appended.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.memory.read().last().is_none()
+    }
+
     /// About how many bytes of entries are in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.memory.read().bytes()
@@ -113,7 +144,7 @@ impl Log {
         records: Vec<v1::log_record::Record>,
         completion: Completion,
     ) -> io::Result<()> {
-        let write = Write { records, completion };
+        let write = Write { records, completion, ensemble: None };
         self.writes.send(write).await.map_err(|_| writer_gone())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use basalt_fs::SharedFileSystem;
 use bytes::Bytes;
@@ -25,6 +26,8 @@ pub(crate) struct Opened {
     pub(crate) writer: Writer,
     /// Which life of this member has begun.
     pub(crate) life: u64,
+    /// The ensembles that its segments name.
+    pub(crate) ensembles: Vec<Bytes>,
 }
 
 /// A segment that was read.
@@ -43,6 +46,7 @@ struct Replayed {
     memory: Memory,
     closed: Vec<Closed>,
     life: u64,
+    ensembles: Vec<Bytes>,
 }
 
 /// The longest segment that is read: what the writer makes, with room for one more frame.
@@ -72,11 +76,15 @@ pub(crate) async fn open(
         vote: replayed.memory.vote().map(vote_to_wire),
         purged: replayed.memory.purged().map(log_id_to_wire),
         life,
+        ensemble: replayed.ensembles.last().cloned().unwrap_or_default(),
     };
+    let durable_entries = Arc::new(AtomicU64::new(replayed.memory.next_index()));
     let memory = Arc::new(RwLock::new(replayed.memory));
     let (writes, queue) = mpsc::channel(WRITES_WAITING_MAX);
-    let writer = Writer::begin(files, folder, header, replayed.closed, queue).await?;
-    Ok(Opened { log: Log { memory, writes }, writer, life })
+    let durable = Arc::clone(&durable_entries);
+    let writer = Writer::begin(files, folder, header, replayed.closed, queue, durable).await?;
+    let log = Log { memory, durable_entries, writes };
+    Ok(Opened { log, writer, life, ensembles: replayed.ensembles })
 }
 
 pub(super) fn segment_path(folder: &Path, number: u64) -> PathBuf {
@@ -156,7 +164,7 @@ impl Segment {
     fn header(&self) -> Result<v1::SegmentHeader, LogError> {
         let first = self.frames.first().and_then(|(_, records)| records.first());
         match first.and_then(|record| record.record.as_ref()) {
-            Some(Record::Header(header)) if header.number == self.number => Ok(*header),
+            Some(Record::Header(header)) if header.number == self.number => Ok(header.clone()),
             Some(_) => Err(senseless(&self.path, 0, "no header of this segment")),
             // Segments behind it exist: it cannot be one that was never used.
             None => Err(LogError::Damaged { path: self.path.clone(), offset: 0 }),
@@ -206,7 +214,11 @@ impl Replayed {
     }
 
     fn replay(&mut self, segment: &Segment) -> Result<(), LogError> {
-        self.life = self.life.max(segment.header()?.life);
+        let header = segment.header()?;
+        self.life = self.life.max(header.life);
+        if !header.ensemble.is_empty() && self.ensembles.last() != Some(&header.ensemble) {
+            self.ensembles.push(header.ensemble);
+        }
         let mut last_index = None;
         for (offset, records) in &segment.frames {
             for record in records {

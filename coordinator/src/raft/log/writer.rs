@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use basalt_fs::{AppendFile, SharedFileSystem};
 use openraft::storage::IOFlushed;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::ensemble::EnsembleId;
 use crate::raft::log::frame;
 use crate::raft::log::recovery::segment_path;
 use crate::raft::types::TypeConfig;
@@ -18,6 +21,8 @@ use crate::wire::v1::{self, log_record::Record};
 pub(super) struct Write {
     pub(super) records: Vec<Record>,
     pub(super) completion: Completion,
+    /// A new segment begins after the records, and names this.
+    pub(super) ensemble: Option<EnsembleId>,
 }
 
 /// Who hears that records are synced.
@@ -46,6 +51,9 @@ pub(crate) struct Writer {
     header: v1::SegmentHeader,
     last_index: Option<u64>,
     closed: VecDeque<Closed>,
+    /// How many entries the log reaches once all that was taken is durable, and what is.
+    entries: u64,
+    durable_entries: Arc<AtomicU64>,
 }
 
 /// A segment is closed when it is longer than this.
@@ -63,6 +71,7 @@ impl Writer {
         header: v1::SegmentHeader,
         closed: Vec<Closed>,
         queue: mpsc::Receiver<Write>,
+        durable_entries: Arc<AtomicU64>,
     ) -> basalt_fs::Result<Self> {
         let file = begin_segment(&files, folder, &header).await?;
         Ok(Self {
@@ -73,6 +82,8 @@ impl Writer {
             header,
             last_index: None,
             closed: closed.into(),
+            entries: durable_entries.load(Ordering::Acquire),
+            durable_entries,
         })
     }
 
@@ -83,8 +94,8 @@ impl Writer {
     pub(crate) async fn run(mut self) -> basalt_fs::Result<()> {
         let mut completions = Vec::new();
         while let Some(first) = self.queue.recv().await {
-            let records = self.take_waiting(first, &mut completions);
-            let written = self.write(records).await;
+            let (records, ensemble) = self.take_waiting(first, &mut completions);
+            let written = self.write(records, ensemble).await;
             let failure = written.as_ref().err().map(ToString::to_string);
             for completion in completions.drain(..) {
                 completion.complete(failure.clone());
@@ -99,8 +110,9 @@ impl Writer {
         &mut self,
         first: Write,
         completions: &mut Vec<Completion>,
-    ) -> Vec<v1::LogRecord> {
+    ) -> (Vec<v1::LogRecord>, Option<EnsembleId>) {
         let mut records = Vec::new();
+        let mut ensemble = None;
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(write) = next {
@@ -111,32 +123,50 @@ impl Writer {
                 records.push(record);
             }
             completions.push(write.completion);
-            next = match bytes < FRAME_BYTES {
+            ensemble = write.ensemble;
+            next = match bytes < FRAME_BYTES && ensemble.is_none() {
                 true => self.queue.try_recv().ok(),
                 false => None,
             };
         }
-        records
+        (records, ensemble)
     }
 
     /// Remembers what a later header must repeat.
     fn note(&mut self, record: &Record) {
         match record {
             Record::Vote(vote) => self.header.vote = Some(*vote),
-            Record::Purge(upto) => self.header.purged = Some(*upto),
-            Record::Entry(entry) => {
-                self.last_index = self.last_index.max(entry.id.as_ref().map(|id| id.index));
+            Record::Purge(upto) => {
+                self.header.purged = Some(*upto);
+                self.entries = self.entries.max(upto.index.saturating_add(1));
             }
-            Record::Header(_) | Record::Truncation(_) => {}
+            Record::Entry(entry) => {
+                let index = entry.id.as_ref().map(|id| id.index);
+                self.last_index = self.last_index.max(index);
+                self.entries = index.map_or(self.entries, |index| index.saturating_add(1));
+            }
+            Record::Truncation(truncation) => {
+                let keep = truncation.keep.as_ref();
+                self.entries = keep.map_or(0, |keep| keep.index.saturating_add(1));
+            }
+            Record::Header(_) => {}
         }
     }
 
-    async fn write(&mut self, records: Vec<v1::LogRecord>) -> basalt_fs::Result<()> {
+    async fn write(
+        &mut self,
+        records: Vec<v1::LogRecord>,
+        ensemble: Option<EnsembleId>,
+    ) -> basalt_fs::Result<()> {
         for records in frame::split(&records) {
             let offset = self.file.length();
             self.file.append_and_sync(frame::encode(offset, records)).await?;
         }
-        if self.file.length() > SEGMENT_BYTES {
+        self.durable_entries.store(self.entries, Ordering::Release);
+        if let Some(ensemble) = ensemble {
+            self.header.ensemble = ensemble.to_bytes();
+        }
+        if self.file.length() > SEGMENT_BYTES || ensemble.is_some() {
             self.roll().await?;
         }
         Ok(())
@@ -175,7 +205,7 @@ async fn begin_segment(
     header: &v1::SegmentHeader,
 ) -> basalt_fs::Result<Box<dyn AppendFile>> {
     let mut file = files.create(&segment_path(folder, header.number)).await?;
-    let record = v1::LogRecord { record: Some(Record::Header(*header)) };
+    let record = v1::LogRecord { record: Some(Record::Header(header.clone())) };
     file.append_and_sync(frame::encode(0, &[record])).await?;
     files.sync_directory(folder).await?;
     Ok(file)

@@ -1,0 +1,107 @@
+//! Whether the members hold the same state.
+//!
+//! Each says with its greetings what the digest of its state was as of an entry of the log. Equal
+//! logs make equal states; where they do not, something is broken that nothing else would show, and
+//! clients of different members would act on different states. A member that differs from others,
+//! and does not agree with a majority, stops serving.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use basalt_planted::{Rule, is_off};
+use tokio::time::Instant;
+
+use crate::ensemble::majority;
+use crate::member::Member;
+use crate::tree::DIGEST_VERSION;
+
+/// What comparing with the others has shown.
+#[derive(Debug, Default)]
+pub(crate) struct Agreement {
+    /// Whether each other member's state was equal, when last compared.
+    equal: BTreeMap<u64, bool>,
+    differs: bool,
+    last_told: Option<Instant>,
+}
+
+/// How often a difference is told.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+
+// === impl Agreement ===
+
+impl Agreement {
+    /// Compares this member's state with what `others` said last, and stops or lets it serve.
+    pub(crate) fn check(&mut self, member: &Member, others: &[u64]) {
+        let checkpoints = member.checkpoints.lock().clone();
+        for (other, checkpoint) in checkpoints {
+            let own = member.replica.digest_at(checkpoint.index);
+            if let Some(own) = own
+                && checkpoint.version == DIGEST_VERSION
+            {
+                self.equal.insert(other, own == checkpoint.digest);
+            }
+        }
+        self.differs = !is_off(Rule::StateChecksum) && must_stop(others.len() + 1, &self.equal);
+        member.state_differs.store(self.differs, Ordering::Relaxed);
+        if self.equal.values().any(|equal| !equal) {
+            self.tell(member);
+        }
+    }
+
+    /// Whether this member must not serve, nor lead.
+    pub(crate) fn differs(&self) -> bool {
+        self.differs
+    }
+
+    fn tell(&mut self, member: &Member) {
+        if self.last_told.is_some_and(|last| last.elapsed() < TELL_INTERVAL) {
+            return;
+        }
+        self.last_told = Some(Instant::now());
+        let unequal = self.equal.iter().filter(|(_, equal)| !**equal);
+        let unequal: Vec<u64> = unequal.map(|(other, _)| *other).collect();
+        if self.differs {
+            tracing::error!(
+                member = member.id(),
+                ?unequal,
+                "not serving: this member's state differs from that of others although their logs \
+                 are the same, and it does not agree with a majority. If the others serve, stop \
+                 this member, move its data folder away and start it with an empty one. If none \
+                 serves, see \"Members differ\" in docs/operations.md"
+            );
+        } else {
+            tracing::error!(
+                member = member.id(),
+                ?unequal,
+                "the state of these members differs from this one's and its majority's: they stop \
+                 serving. Stop them, move their data folders away and start them with empty ones"
+            );
+        }
+    }
+}
+
+/// Whether one of `members` must stop, if each other's state was `equal` when last compared.
+fn must_stop(members: usize, equal: &BTreeMap<u64, bool>) -> bool {
+    let agree = 1 + equal.values().filter(|equal| **equal).count();
+    let differ = equal.values().any(|equal| !equal);
+    differ && agree < majority(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minority_that_differs_stops_and_without_a_majority_all_do() {
+        let stops = |members, equal: &[bool]| {
+            must_stop(members, &(2..).zip(equal.iter().copied()).collect())
+        };
+        assert!(!stops(1, &[]));
+        assert!(!stops(3, &[]) && !stops(3, &[true]) && !stops(3, &[true, true]));
+        assert!(!stops(3, &[true, false]), "two agree: the third is wrong");
+        assert!(stops(3, &[false, false]) && stops(3, &[false]), "nobody knows who is right");
+        assert!(!stops(5, &[true, true, false, false]));
+        assert!(stops(5, &[true, false, false]) && stops(5, &[true, false, false, false]));
+    }
+}

@@ -1,0 +1,52 @@
+//! Greetings as messages.
+
+use bytes::Bytes;
+
+use super::{EnsembleId, Facts, Nonce, Start};
+use crate::wire::{Malformed, v1};
+
+/// A greeting of `member`, with what it says of its state.
+pub(super) fn to_wire(
+    member: u64,
+    facts: &Facts,
+    checkpoint: Option<v1::Checkpoint>,
+) -> v1::Greeting {
+    v1::Greeting {
+        member,
+        ensemble: facts.ensemble.map(EnsembleId::to_bytes).unwrap_or_default(),
+        has_data: facts.has_data,
+        nonce: Bytes::copy_from_slice(&facts.nonce),
+        candidate: facts.candidate.map(EnsembleId::to_bytes).unwrap_or_default(),
+        counted: facts.is_counted,
+        authority: facts.is_authority,
+        incarnation: facts.start.incarnation,
+        life: facts.start.life,
+        began_with: facts.began_with,
+        entries: facts.entries,
+        term: facts.term,
+        checkpoint,
+    }
+}
+
+/// What a greeting says.
+pub(super) fn from_wire(greeting: &v1::Greeting) -> Result<Facts, Malformed> {
+    let id = |bytes: &Bytes| match bytes.is_empty() {
+        true => Ok(None),
+        false => EnsembleId::from_bytes(bytes)
+            .map(Some)
+            .ok_or(Malformed::new("an ensemble's id of another length")),
+    };
+    let nonce = Nonce::try_from(greeting.nonce.as_ref());
+    Ok(Facts {
+        ensemble: id(&greeting.ensemble)?,
+        has_data: greeting.has_data,
+        nonce: nonce.map_err(|_| Malformed::new("a nonce of another length"))?,
+        candidate: id(&greeting.candidate)?,
+        is_counted: greeting.counted,
+        is_authority: greeting.authority,
+        start: Start { incarnation: greeting.incarnation, life: greeting.life },
+        began_with: greeting.began_with,
+        entries: greeting.entries,
+        term: greeting.term,
+    })
+}

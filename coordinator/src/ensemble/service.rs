@@ -1,0 +1,66 @@
+//! Takes the greetings of other members.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::greeting;
+use crate::member::Member;
+use crate::raft::incoming::PeerInfo;
+use crate::wire::v1;
+use crate::wire::v1::ensemble_server::Ensemble;
+
+/// Takes the greetings of other members.
+pub(crate) struct EnsembleService {
+    member: Arc<Member>,
+}
+
+// === impl EnsembleService ===
+
+impl EnsembleService {
+    /// The service of `member`.
+    pub(crate) fn new(member: Arc<Member>) -> Self {
+        Self { member }
+    }
+}
+
+#[tonic::async_trait]
+impl Ensemble for EnsembleService {
+    async fn greet(
+        &self,
+        request: Request<v1::Greeting>,
+    ) -> Result<Response<v1::GreetingAnswer>, Status> {
+        let info = request.extensions().get::<PeerInfo>().cloned();
+        let greeting = request.into_inner();
+        let facts = greeting::from_wire(&greeting)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let member = &self.member;
+        let is_other = greeting.member != member.id();
+        if !is_other || !member.config.members.contains_key(&greeting.member) {
+            return Err(Status::invalid_argument("a greeting of no other member"));
+        }
+        // Strangers may say what they like: of them nothing is kept but what an empty member goes
+        // by, and they are told nothing.
+        let own = member.ensemble.id();
+        let is_peer = match (own, facts.ensemble) {
+            (Some(own), Some(said)) => own.is(said.as_bytes()),
+            _ => false,
+        };
+        if is_peer {
+            if let Some(info) = info {
+                info.make_known();
+            }
+            if let Some(checkpoint) = greeting.checkpoint {
+                member.checkpoints.lock().insert(greeting.member, checkpoint);
+            }
+        }
+        let judgement = member.standing.heard(member, greeting.member, facts);
+        Ok(Response::new(match is_peer {
+            true => v1::GreetingAnswer {
+                outdated: judgement.is_outdated,
+                incarnation: judgement.incarnation,
+            },
+            false => v1::GreetingAnswer::default(),
+        }))
+    }
+}

@@ -15,6 +15,8 @@ mod lease;
 mod names;
 mod run;
 mod table;
+#[cfg(test)]
+mod testing;
 
 pub use error::Error;
 pub use run::{Options, run};

@@ -48,6 +48,17 @@ pub async fn run(
     ready: impl FnOnce(),
 ) -> Result<(), Error> {
     let client = Client::try_default().await.asked(|| "finding the API server".to_owned())?;
+    run_with(client, options, seams, stop, ready).await
+}
+
+/// [`run()`] with an API server that was found.
+pub(crate) async fn run_with(
+    client: Client,
+    options: Options,
+    seams: Seams,
+    stop: Shutdown,
+    ready: impl FnOnce(),
+) -> Result<(), Error> {
     let election =
         Election::new(client.clone(), &options.namespace, &options.identity, seams.clock.clone());
     // One that waits is as ready as it can be.
@@ -63,6 +74,8 @@ pub async fn run(
         instance: Some(options.identity.clone()),
     };
     let working = stop.child_token();
+    // Nothing of it outlives this function, however that ends.
+    let _ended = working.clone().drop_guard();
     let nodes = match options.watch_namespace {
         None => Nodes::watch(client.clone(), working.clone()),
         // Nodes are in no namespace: there is no right to see them.

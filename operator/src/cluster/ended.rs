@@ -244,6 +244,21 @@ mod tests {
     }
 
     #[test]
+    fn a_kubelet_that_does_not_know_the_container_proves_no_death() {
+        for reason in ["Unknown", "ContainerStatusUnknown"] {
+            let mut pods = Pods::default();
+            let mut guessed = terminated("u1/a");
+            guessed["terminated"]["reason"] = json!(reason);
+            assert!(pods.see(&pod(guessed.clone(), json!({}))).is_empty(), "{reason}");
+            assert!(pods.see(&pod(json!({}), guessed)).is_empty(), "{reason}");
+            // What is known later counts.
+            let mut known = terminated("u1/a");
+            known["terminated"]["reason"] = json!("OOMKilled");
+            assert_eq!(instances(pods.see(&pod(known, json!({})))), ["u1/a"]);
+        }
+    }
+
+    #[test]
     fn no_container_speaks_for_another_pod() {
         let mut pods = Pods::default();
         assert!(pods.see(&pod(terminated("u2/a"), json!({}))).is_empty());

@@ -1,15 +1,27 @@
 //! `basalt coordinator`: from the role's file to a member of the coordinator.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use basalt_coordinator::{Config, Limits, Member, Timers};
 use basalt_fs::LocalFileSystem;
+use basalt_runtime::Network;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
+use crate::health;
 use crate::role::{self, RoleContext};
 use crate::role_config::{CoordinatorSettings, RoleFile};
+
+/// How often a member is asked whether it serves, how long it may take to say so, and the longest
+/// answer that is read.
+const READINESS_PERIOD: Duration = Duration::from_millis(500);
+const READINESS_ANSWER_MAX: Duration = Duration::from_secs(1);
+const READINESS_BYTES_MAX: u64 = 64 << 10;
 
 /// Runs a member until it is told to stop.
 pub(crate) async fn run(context: RoleContext<CoordinatorSettings>) -> anyhow::Result<()> {
@@ -18,12 +30,38 @@ pub(crate) async fn run(context: RoleContext<CoordinatorSettings>) -> anyhow::Re
     let mut config = config(&file)?;
     let (ready, is_ready) = oneshot::channel();
     config.ready = Some(ready);
+    let (network, stop) = (seams.network.clone(), shutdown.clone());
+    let listens_everywhere = config.client_listen.ip().is_unspecified();
+    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), config.client_listen.port());
     tokio::spawn(async move {
         if is_ready.await.is_ok() {
             role::tell_ready();
+            // In a pod: `basalt local` listens at one address, and asks for no readiness.
+            if listens_everywhere {
+                stop.run_until_cancelled(watch_readiness(network, address)).await;
+            }
         }
     });
     Ok(basalt_coordinator::run(config, seams, files, shutdown).await?)
+}
+
+/// Keeps `/readyz` true to whether this member serves. A disruption budget counts the pods that are
+/// ready: a member that listens and has not joined its quorum must not let another one go.
+async fn watch_readiness(network: Network, address: SocketAddr) {
+    loop {
+        let serves = timeout(READINESS_ANSWER_MAX, serves(&network, address)).await;
+        health::set_ready(serves.is_ok_and(|serves| serves.unwrap_or(false)));
+        sleep(READINESS_PERIOD).await;
+    }
+}
+
+/// Whether the member at `address` says that it serves.
+async fn serves(network: &Network, address: SocketAddr) -> std::io::Result<bool> {
+    let mut connection = network.connect(&address.to_string()).await?;
+    connection.write_all(b"mntr").await?;
+    let mut answer = String::new();
+    connection.take(READINESS_BYTES_MAX).read_to_string(&mut answer).await?;
+    Ok(answer.contains("zk_server_state"))
 }
 
 fn config(file: &RoleFile<CoordinatorSettings>) -> anyhow::Result<Config> {

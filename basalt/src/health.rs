@@ -33,7 +33,12 @@ const REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// From now on `/readyz` says yes.
 pub(crate) fn now_ready() {
-    READY.store(true, Ordering::Relaxed);
+    set_ready(true);
+}
+
+/// From now on `/readyz` says whether `is_ready`.
+pub(crate) fn set_ready(is_ready: bool) {
+    READY.store(is_ready, Ordering::Relaxed);
 }
 
 /// From now on what the role counts and measures is recorded. To be called once, in the runtime.

@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let shutdown = Shutdown::new();
         role::stop_on_signals(&shutdown)?;
         let seams = Seams::system();
+        health::record_metrics()?;
         if let Some(address) = arguments.health {
             health::serve(&seams.network, address).await?;
         }

@@ -96,7 +96,19 @@ shown "settings of the masters" "spec.masters.config" cluster '{"masters":{"conf
 shown "a pod monitor" "spec.metrics.podMonitor" cluster '{"metrics":{"podMonitor":true}}'
 shown "no local racks" "spec.placement.localRacks" cluster '{"placement":{"localRacks":[]}}'
 shown "an empty log level" "spec.logging.level" cluster '{"logging":{"level":""}}'
-shown "the claim of another cluster" "spec.storage.shared.claim" cluster '{"storage":{"shared":{"claim":"demo-data"}}}'
+# The claim outlives it, although its policy says Delete: it is another cluster's.
+shown "the claim of another cluster" "spec.storage.shared.claim" cluster '{"deletionPolicy":"Delete","storage":{"shared":{"claim":"demo-data"}}}'
+[ -z "$(k get pvc demo-data -o jsonpath='{.metadata.deletionTimestamp}')" ] ||
+  { say "  the claim of another cluster was deleted"; wrong=$((wrong + 1)); }
+# It passes the API server and cannot be read: no other cluster is held up, and it can be deleted.
+shown "an amount that is none" "spec.masters.resources.requests.cpu" cluster '{"masters":{"resources":{"requests":{"cpu":"lots"}}}}'
+# Somebody else's object with a name that the cluster needs: named, and left alone.
+k create service clusterip bad --tcp=80 >/dev/null
+theirs=$(k get service bad -o jsonpath='{.metadata.uid} {.metadata.resourceVersion}')
+shown "a Service of somebody else" "Service bad exists" cluster '{}'
+[ "$(k get service bad -o jsonpath='{.metadata.uid} {.metadata.resourceVersion}')" = "$theirs" ] ||
+  { say "  the Service of somebody else was touched"; wrong=$((wrong + 1)); }
+k delete service bad >/dev/null
 shown "a bad name of a claim" "spec.storage.shared.claim" cluster '{"storage":{"shared":{"claim":"Bad_Claim"}}}'
 shown "a cluster without its claim" "spec.storage.shared.claim" cluster '{}'
 refused "two replicas of regions" "must be 1" table '{"regionReplicas":2}'

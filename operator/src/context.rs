@@ -1,18 +1,23 @@
 //! What every reconciler has at hand.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use basalt_api::{BasaltCluster, BasaltTable};
 use basalt_runtime::{Seams, Shutdown};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
-use kube::core::PartialObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::events::{Event, Recorder};
 use kube::runtime::reflector::{self, ObjectRef, Store, reflector};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
-use parking_lot::Mutex;
-use tokio::time::Instant;
+use kube::{Api, Client, Resource};
+
+use crate::cluster::{Applied, Evictions};
+
+/// A cluster as it is watched: one that cannot be read is an error in its place, and stops no other.
+pub(crate) type WatchedCluster = DeserializeGuard<BasaltCluster>;
+/// A table as it is watched.
+pub(crate) type WatchedTable = DeserializeGuard<BasaltTable>;
 
 /// The operator's way to the API server and the machine.
 pub(crate) struct Context {
@@ -22,30 +27,48 @@ pub(crate) struct Context {
     /// The tag of the image where a cluster names none.
     pub(crate) default_tag: String,
     pub(crate) applied: Applied,
+    pub(crate) evictions: Evictions,
     pub(crate) nodes: Nodes,
+    /// All clusters, watched.
+    pub(crate) clusters: Store<WatchedCluster>,
+    /// All tables, watched.
+    pub(crate) tables: Store<WatchedTable>,
 }
 
 /// The nodes, watched, for their racks. Empty where the operator has no right to see them.
 #[derive(Clone)]
 pub(crate) struct Nodes(pub(crate) Store<PartialObjectMeta<Node>>);
 
-/// What was applied for each cluster, so that it is not written again each time that it is looked
-/// at. What somebody changed or deleted by hand is mended when it has become old.
-#[derive(Default)]
-pub(crate) struct Applied(Mutex<BTreeMap<String, (String, Instant)>>);
-
-/// After this time everything is applied again.
-const APPLIED_AGE_MAX: Duration = Duration::from_mins(5);
-
 // === impl Context ===
 
 impl Context {
-    /// Publishes an Event. One that is lost is only logged: it tells, and decides nothing.
+    /// Publishes an Event. One that is lost is only logged: it decides nothing.
     pub(crate) async fn publish(&self, event: &Event, about: &ObjectReference) {
         if let Err(error) = self.recorder.publish(event, about).await {
             tracing::warn!(reason = event.reason, %error, "an Event was not published");
         }
     }
+}
+
+/// Counts the outcome of one round over an object of kind `K`, and how many cannot be read.
+pub(crate) fn count_round<K>(store: &Store<DeserializeGuard<K>>, is_ok: bool)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let kind = K::kind(&()).into_owned();
+    let outcome = if is_ok { "ok" } else { "error" };
+    let unreadable = store.state().iter().filter(|object| object.0.is_err()).count();
+    let unreadable = u32::try_from(unreadable).unwrap_or(u32::MAX);
+    metrics::gauge!("basalt_operator_unreadable_objects", "kind" => kind.clone())
+        .set(f64::from(unreadable));
+    metrics::counter!("basalt_operator_rounds_total", "kind" => kind, "outcome" => outcome)
+        .increment(1);
+}
+
+/// Logs and counts an error of a watch, which tries again by itself.
+pub(crate) fn watch_failed(kind: &str, error: &dyn std::error::Error) {
+    tracing::warn!(kind, %error, "a watch failed: trying again");
+    metrics::counter!("basalt_operator_watch_errors_total", "kind" => kind.to_owned()).increment(1);
 }
 
 // === impl Nodes ===
@@ -60,7 +83,7 @@ impl Nodes {
         tokio::spawn(async move {
             let seen = events.for_each(|event| async {
                 if let Err(error) = event {
-                    tracing::warn!(%error, "watching nodes: trying again");
+                    watch_failed("Node", &error);
                 }
             });
             tokio::select! {
@@ -83,24 +106,15 @@ impl Nodes {
     }
 }
 
-// === impl Applied ===
-
-impl Applied {
-    /// Whether objects with this fingerprint were applied lately for the cluster with this uid.
-    pub(crate) fn is_fresh(&self, uid: &str, fingerprint: &str) -> bool {
-        let applied = self.0.lock();
-        applied
-            .get(uid)
-            .is_some_and(|(known, since)| known == fingerprint && since.elapsed() < APPLIED_AGE_MAX)
-    }
-
-    /// They have just been applied.
-    pub(crate) fn note(&self, uid: &str, fingerprint: String) {
-        self.0.lock().insert(uid.to_owned(), (fingerprint, Instant::now()));
-    }
-
-    /// The cluster is gone.
-    pub(crate) fn forget(&self, uid: &str) {
-        self.0.lock().remove(uid);
-    }
+/// The objects of `store` in `namespace`, by name.
+pub(crate) fn in_namespace<K>(
+    store: &Store<DeserializeGuard<K>>,
+    namespace: &str,
+) -> BTreeMap<String, std::sync::Arc<DeserializeGuard<K>>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let all = store.state().into_iter();
+    let here = all.filter(|object| object.meta().namespace.as_deref() == Some(namespace));
+    here.filter_map(|object| Some((object.meta().name.clone()?, object))).collect()
 }

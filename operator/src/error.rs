@@ -25,6 +25,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// One round took too long: something does not answer.
+    #[error("no end within {}: something does not answer", basalt_api::Timespan::from(*.0))]
+    TooSlow(std::time::Duration),
     /// An object cannot be written as JSON.
     #[error("an object cannot be written: {0}")]
     Unwritable(#[from] serde_json::Error),

@@ -48,7 +48,7 @@ use crate::timers::{TARGET_DEFAULT, TimerOverrides};
         priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct BasaltClusterSpec {
     /// How long a failure may be felt.
     #[serde(default)]
@@ -100,7 +100,7 @@ pub struct BasaltClusterSpec {
 
 /// The promise, and timers that are not to be derived from it.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Failover {
     /// The longest write outage of a region after one server is lost silently, with at most 64 MB
     /// of WAL to replay. From 1s to 10m.
@@ -116,7 +116,7 @@ pub struct Failover {
 
 /// The coordinator.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Coordinator {
     /// How many members: 1, 3 or 5. The majority must be alive.
     #[serde(default = "three")]
@@ -142,7 +142,7 @@ pub struct Coordinator {
 
 /// A ZooKeeper of someone else's.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ExternalCoordinator {
     /// Its servers, as `zk-0:2181,zk-1:2181`.
     pub connect: String,
@@ -152,7 +152,7 @@ pub struct ExternalCoordinator {
 
 /// The masters.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Masters {
     /// How many: from 1 to 9. One is active.
     #[serde(default = "two")]
@@ -172,7 +172,7 @@ pub struct Masters {
 
 /// The region servers.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RegionServers {
     /// How many: from 1 to 1000.
     #[serde(default = "three")]
@@ -198,7 +198,7 @@ pub struct RegionServers {
 
 /// Where the data lies: one of its fields.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Storage {
     /// A folder that all region servers and masters share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,7 +210,7 @@ pub struct Storage {
 
 /// A shared folder.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SharedStorage {
     /// The PersistentVolumeClaim. `basalt local` makes it a folder of this name.
     #[x_kube(validation = Rule::new("self == oldSelf")
@@ -220,7 +220,7 @@ pub struct SharedStorage {
 
 /// A folder of an HDFS.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct HdfsStorage {
     /// The name service, as in `dfs.nameservices`, or the `host:port` of the one NameNode.
     #[x_kube(validation = Rule::new("self == oldSelf")
@@ -239,7 +239,7 @@ pub struct HdfsStorage {
 
 /// Where replicas are kept apart.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Placement {
     /// The label of a node that names its rack.
     #[serde(default = "zone_label")]
@@ -251,7 +251,7 @@ pub struct Placement {
 
 /// An image.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Image {
     /// Registry and name.
     #[serde(default = "image_repository")]
@@ -281,7 +281,7 @@ pub enum PullPolicy {
 
 /// What is logged.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Logging {
     /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,basalt_master=debug`.
     #[serde(default = "log_level")]
@@ -290,7 +290,7 @@ pub struct Logging {
 
 /// How metrics are collected.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Metrics {
     /// Whether a PodMonitor of the Prometheus operator is made. Read on Kubernetes only.
     #[serde(default)]
@@ -301,14 +301,14 @@ pub struct Metrics {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BasaltClusterStatus {
-    /// One word for people: `Starting`, `Ready`, `Recovering`, `Updating`, `Degraded`, `Paused`,
-    /// `Invalid`.
+    /// One word for people: `Starting`, `Ready`, `Recovering`, `Updating`, `Degraded`, `Conflict`,
+    /// `Paused`, `Invalid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Available`, `Progressing`, `Degraded`, `Apart`, `StorageTuned`.
+    /// `Ready`, `Available`, `Progressing`, `Degraded`, `Conflict`, `Apart`, `StorageTuned`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -333,6 +333,19 @@ pub struct BasaltClusterStatus {
     /// The timers that follow from the promise, and what they add up to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<FailoverStatus>,
+    /// The shared claim that this cluster has used: what `deletionPolicy: Delete` deletes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_claim: Option<DataClaim>,
+}
+
+/// A claim that is in use.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataClaim {
+    /// Its name.
+    pub name: String,
+    /// Its uid: another claim of that name is another one.
+    pub uid: String,
 }
 
 /// What follows from `spec.failover`.

@@ -18,7 +18,7 @@ pub enum DeletionPolicy {
 
 /// The volume of one member.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct MemberStorage {
     /// Its size. Read on Kubernetes only.
     #[serde(default = "member_storage_size")]
@@ -30,7 +30,7 @@ pub struct MemberStorage {
 
 /// What a container may use, as Kubernetes says it.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// What it is guaranteed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

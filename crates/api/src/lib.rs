@@ -14,6 +14,7 @@ pub mod load;
 mod region_server_config;
 pub mod role_file;
 pub mod split;
+mod strict;
 pub mod table;
 pub mod timers;
 mod timespan;

@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
+use crate::strict::Strict;
 use crate::{
     BasaltCluster, BasaltClusterSpec, BasaltTable, BasaltTableSpec, Error, GROUP, VERSION,
 };
@@ -99,13 +100,13 @@ impl Manifests {
             }
             match kind_of(&value, &mut place)?.as_str() {
                 "BasaltCluster" => {
-                    let resource: Resource<BasaltClusterSpec> = deserialize(read, &place)?;
+                    let resource: Resource<BasaltClusterSpec> = deserialize(Strict(read), &place)?;
                     let mut cluster = BasaltCluster::new("", resource.spec);
                     cluster.metadata = resource.metadata.into();
                     manifests.clusters.push(cluster);
                 }
                 _ => {
-                    let resource: Resource<BasaltTableSpec> = deserialize(read, &place)?;
+                    let resource: Resource<BasaltTableSpec> = deserialize(Strict(read), &place)?;
                     let mut table = BasaltTable::new("", resource.spec);
                     table.metadata = resource.metadata.into();
                     manifests.tables.push(table);
@@ -156,7 +157,27 @@ impl Manifests {
 pub fn document<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
     check_length(file, text)?;
     let place = Place { file, document: 1, kind: String::new() };
+    deserialize(Strict(serde_yaml_ng::Deserializer::from_str(text)), &place)
+}
+
+/// Reads of one such document what `T` has, and nothing else.
+///
+/// # Errors
+/// [`Error::BadFile`] or [`Error::BadDocument`].
+pub fn part_of_document<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
+    check_length(file, text)?;
+    let place = Place { file, document: 1, kind: String::new() };
     deserialize(serde_yaml_ng::Deserializer::from_str(text), &place)
+}
+
+/// The first field of `object` that cannot be read as a `T`, and what is wrong with it; nothing if all
+/// of it can.
+pub fn unreadable_field<T: DeserializeOwned>(
+    object: &serde_json::Value,
+) -> Option<(String, String)> {
+    let read: Result<T, _> = serde_path_to_error::deserialize(object);
+    let error = read.err()?;
+    Some((error.path().to_string(), error.into_inner().to_string()))
 }
 
 // === impl Metadata ===
@@ -207,8 +228,8 @@ fn kind_of(value: &serde_yaml_ng::Value, place: &mut Place<'_>) -> Result<String
     Ok(kind)
 }
 
-fn deserialize<T: DeserializeOwned>(
-    document: serde_yaml_ng::Deserializer<'_>,
+fn deserialize<'de, T: DeserializeOwned>(
+    document: impl Deserializer<'de, Error = serde_yaml_ng::Error>,
     place: &Place<'_>,
 ) -> Result<T, Error> {
     serde_path_to_error::deserialize(document).map_err(|error| {
@@ -300,6 +321,47 @@ mod tests {
                 "line 5",
             ],
         );
+    }
+
+    /// What the operator reads: an object that a newer version wrote must not stop an older one.
+    #[test]
+    fn a_resource_ignores_unknown_fields_that_a_file_may_not_have() {
+        for (depth, field) in
+            [("", "regionServer: {}"), ("storage", "nfs: {}"), ("failover", "mood: 1")]
+        {
+            let mut spec = serde_json::json!({
+                "storage": { "shared": { "claim": "demo-data" } }, "failover": { "target": "3s" },
+            });
+            let object: serde_json::Value =
+                serde_yaml_ng::from_str(&format!("{{{field}}}")).unwrap();
+            let place = if depth.is_empty() { &mut spec } else { &mut spec[depth] };
+            for (name, value) in object.as_object().unwrap() {
+                place[name] = value.clone();
+            }
+            let cluster = serde_json::json!({ "metadata": { "name": "demo" }, "spec": spec });
+            serde_json::from_value::<BasaltCluster>(cluster).unwrap();
+            let name = field.split(':').next().unwrap();
+            let text = format!(
+                "apiVersion: basalt.db/v1alpha1\nkind: BasaltCluster\n\
+                 metadata: {{ name: demo }}\nspec: {spec}\n"
+            );
+            let error = Manifests::from_yaml("f", &text).unwrap_err().to_string();
+            assert_says(&error, &[&format!("unknown field `{name}`"), depth]);
+        }
+    }
+
+    #[test]
+    fn a_field_of_an_object_that_cannot_be_read_is_named() {
+        let of = |cpu: &str| {
+            let masters = serde_json::json!({ "resources": { "limits": { "cpu": cpu } } });
+            let spec = serde_json::json!({ "storage": {}, "masters": masters });
+            let object = serde_json::json!({ "metadata": { "name": "demo" }, "spec": spec });
+            unreadable_field::<BasaltCluster>(&object)
+        };
+        let (field, reason) = of("lots").unwrap();
+        assert_eq!(field, "spec.masters.resources.limits.cpu");
+        assert!(reason.contains("lots"), "{reason}");
+        assert_eq!(of("1"), None);
     }
 
     #[test]

@@ -233,7 +233,7 @@ impl<S: Settings> RoleFile<S> {
     ) -> Result<Self, Error> {
         let text = substituted(name, text, variable)?;
         // The role first: the settings of another role would read as a heap of unknown fields.
-        let RoleOnly { role } = load::document(name, &text)?;
+        let RoleOnly { role } = load::part_of_document(name, &text)?;
         if role != S::ROLE {
             let reason = format!("it is for the role {role}, not for {}", S::ROLE);
             return Err(Error::BadFile { file: name.to_owned(), reason });

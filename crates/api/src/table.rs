@@ -33,7 +33,7 @@ use crate::split::SplitAlgorithm;
 )]
 #[x_kube(validation = Rule::new("has(self.tableName) == has(oldSelf.tableName)")
     .message("spec.tableName cannot be added or removed: it is immutable"))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct BasaltTableSpec {
     /// The cluster it belongs to.
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.clusterRef is immutable"))]
@@ -74,7 +74,7 @@ pub struct BasaltTableSpec {
 
 /// The name of a cluster in the same Kubernetes namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ClusterRef {
     /// Its `metadata.name`.
     pub name: String,
@@ -82,7 +82,7 @@ pub struct ClusterRef {
 
 /// A column family.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Family {
     /// Its name.
     #[schemars(length(min = 1, max = 127))]
@@ -171,7 +171,7 @@ pub enum Durability {
 
 /// How a table is cut into regions when it is made.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "!has(self.count) || self.count == 1 || has(self.split)")
     .message("spec.regions.split is needed with more than one region"))]
@@ -188,7 +188,7 @@ pub struct Regions {
 
 /// Where a table is cut: by an algorithm, or at keys.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.algorithm) != has(self.keys)")
     .message("spec.regions.split takes exactly one of algorithm and keys"))]
 #[x_kube(validation = Rule::new("!has(self.prefix) || has(self.algorithm)")

@@ -4,7 +4,8 @@
 //! Each start of a container writes its instance into the termination log, and the kubelet quotes
 //! it when that container has ended: so it is sure which life of the process is over, although the
 //! process cannot know the id of its container (docs/decisions/0008). Neither a request to delete a
-//! pod nor a node that is silent says anything; a pod that is gone without a word neither.
+//! pod nor a node that is silent says anything; a pod that is gone without a word neither. A state
+//! that the kubelet made up, because it could not find the container, is no proof either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -33,6 +34,10 @@ const ATTEMPTS_MAX: u32 = 50;
 const TELLERS_MAX: usize = 256;
 /// The longest instance that is believed.
 const INSTANCE_BYTES_MAX: usize = 256;
+
+/// The reasons that a kubelet or a container runtime gives when it lost track of a container, as
+/// after a restart of the machine or of the runtime: the process may still run.
+const REASONS_UNKNOWN: [&str; 2] = ["Unknown", "ContainerStatusUnknown"];
 
 /// What is known of all pods.
 #[derive(Debug, Default)]
@@ -175,7 +180,10 @@ fn terminated(pod: &Pod) -> Vec<(String, i32)> {
     let states = statuses.filter(|status| status.name == names::CONTAINER).flat_map(|status| {
         [status.last_state.as_ref(), status.state.as_ref()].into_iter().flatten()
     });
-    let ended = states.filter_map(|state| state.terminated.as_ref());
+    let is_known = |ended: &&ContainerStateTerminated| {
+        !ended.reason.as_deref().is_some_and(|reason| REASONS_UNKNOWN.contains(&reason))
+    };
+    let ended = states.filter_map(|state| state.terminated.as_ref()).filter(is_known);
     let instance = |ended: &ContainerStateTerminated| {
         let message = ended.message.as_deref()?.trim();
         let fits = !message.is_empty() && message.len() <= INSTANCE_BYTES_MAX;

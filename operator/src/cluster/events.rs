@@ -22,6 +22,9 @@ pub(super) fn between(before: &BasaltClusterStatus, after: &BasaltClusterStatus)
     if new == Some("Invalid") && message(before, "Ready") != message(after, "Ready") {
         events.push(event(EventType::Warning, "Invalid", &message(after, "Ready")));
     }
+    if is_true(after, "Conflict") && message(before, "Conflict") != message(after, "Conflict") {
+        events.push(event(EventType::Warning, "Conflict", &message(after, "Conflict")));
+    }
     if old != new && new == Some("Ready") {
         events.push(event(EventType::Normal, "Ready", &message(after, "Ready")));
     }
@@ -62,6 +65,11 @@ pub(super) fn replacing(pod: &str) -> Event {
 pub(super) fn taken_away(pod: &str) -> Event {
     let note = format!("{pod} was on a lost node and can do no harm: it is made anew elsewhere");
     event(EventType::Warning, "TakenAway", &note)
+}
+
+/// The Event of a claim that stays although the policy says `Delete`.
+pub(super) fn claim_kept(claim: &str, reason: &str) -> Event {
+    event(EventType::Warning, "ClaimKept", &format!("claim {claim} is kept: {reason}"))
 }
 
 fn event(type_: EventType, reason: &str, note: &str) -> Event {

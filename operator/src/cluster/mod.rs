@@ -6,17 +6,26 @@
 //!
 //! [`observe`] reads all that is decided upon; [`validate`] gives the proof that it can be run, or
 //! what is wrong; [`build`] makes every object of it, purely; [`apply`] writes them by server-side
-//! apply; [`rollout`] says which pod may be replaced next; [`status`] tells people. Each step does
-//! the same when it is done twice, so an operator that dies anywhere is simply followed by another.
+//! apply, and none that is somebody else's; [`rollout`] says which pod may be replaced next, and
+//! [`replace`] evicts it; [`status`] reports. Each step does the same when it is done twice, so an
+//! operator that dies anywhere is simply followed by another. What cannot even be read is left to
+//! [`unreadable`].
 
-pub(crate) mod apply;
+mod applied;
+mod apply;
 mod build;
+mod clean_up;
+pub(crate) mod drift;
 pub(crate) mod ended;
 mod events;
 mod lost;
 pub(crate) mod observe;
 mod pods;
 pub(crate) mod reconcile;
+mod replace;
 pub(crate) mod rollout;
 mod status;
+mod unreadable;
 mod validate;
+
+pub(crate) use applied::{Applied, Evictions};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use basalt_api::BasaltCluster;
-use basalt_api::cluster::{HdfsStorage, SharedStorage};
+use basalt_api::cluster::{HdfsStorage, SharedStorage, Storage};
 use basalt_api::role_file::{PortName, RoleName};
 use basalt_cluster::pb;
 use basalt_cluster::pb::master_peer_client::MasterPeerClient;
@@ -14,14 +14,18 @@ use basalt_runtime::{Network, grpc};
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
+use super::apply::is_owned;
 use super::build::{coordinator_service_names, pod_monitor};
 use super::status::is_true;
-use crate::context::Context;
+use super::unreadable;
+use crate::context::{Context, in_namespace};
 use crate::error::{Asked, Error};
 use crate::names::{self, host_port, port};
 
@@ -48,12 +52,15 @@ pub(crate) struct Observed {
     pub(crate) is_settled: bool,
     /// The addresses of the coordinator's Services, as far as they have been given out, in order.
     pub(crate) coordinator_addresses: Vec<IpAddr>,
-    /// Whether the claim of the data, or the ConfigMap with the settings of HDFS, is there.
-    pub(crate) has_storage: bool,
+    /// The uid of the claim of the data, or of the ConfigMap with the settings of HDFS, if that is
+    /// there.
+    pub(crate) storage_uid: Option<String>,
     /// Whether the API server knows PodMonitors; looked at where one is wanted.
     pub(crate) has_pod_monitors: bool,
     /// An older cluster that stores in the same place.
     pub(crate) storage_taken_by: Option<String>,
+    /// An older cluster whose storage cannot be read: it may be the same place.
+    pub(crate) unreadable_before: Option<String>,
     /// The recoveries that the active master knows of, the newest last.
     pub(crate) recoveries: Vec<pb::RecoveryRecord>,
     /// Which settings of the storage the promise needs otherwise, as the active master knows them.
@@ -121,25 +128,26 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
     let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
-    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
-    let clusters: Api<BasaltCluster> = Api::namespaced(client.clone(), &namespace);
-    let sets = sets.list(&ours).await.asked(|| "listing StatefulSets".to_owned())?.items;
-    let pods = pods.list(&ours).await.asked(|| "listing pods".to_owned())?.items;
+    let mut sets = sets.list(&ours).await.asked(|| "listing StatefulSets".to_owned())?.items;
+    let mut pods = pods.list(&ours).await.asked(|| "listing pods".to_owned())?.items;
     let services = services.list(&ours).await.asked(|| "listing Services".to_owned())?.items;
-    let siblings = clusters.list(&ListParams::default()).await;
-    let siblings = siblings.asked(|| "listing clusters".to_owned())?.items;
-    let storage = &cluster.spec.storage;
-    let has_storage = match (&storage.shared, &storage.hdfs) {
-        (Some(SharedStorage { claim }), _) => {
-            claims.get_opt(claim).await.asked(|| format!("reading claim {claim}"))?.is_some()
+    // Labels anybody can write. What counts is who owns the set, and which set owns the pod.
+    let uid = cluster.uid().unwrap_or_default();
+    sets.retain(|set| is_owned(&set.metadata, &uid));
+    pods.retain(|pod| {
+        sets.iter().filter_map(ResourceExt::uid).any(|set| is_owned(&pod.metadata, &set))
+    });
+    let siblings = in_namespace(&context.clusters, &namespace);
+    let mut salvaged = Vec::new();
+    if sets.is_empty() {
+        // A new cluster must not come to where another one stores, which may not be readable whole.
+        for invalid in siblings.values().filter_map(|sibling| sibling.0.as_ref().err()) {
+            salvaged.push(unreadable::read(invalid, context).await?.cluster);
         }
-        (None, Some(HdfsStorage { config_map, .. })) => {
-            let found = config_maps.get_opt(config_map).await;
-            found.asked(|| format!("reading ConfigMap {config_map}"))?.is_some()
-        }
-        (None, None) => false,
-    };
+    }
+    let readable = siblings.values().filter_map(|sibling| sibling.0.as_ref().ok());
+    let others: Vec<&BasaltCluster> = readable.chain(&salvaged).collect();
+    let storage_uid = storage_uid(client, &namespace, &cluster.spec.storage).await?;
     let has_pod_monitors = cluster.spec.metrics.pod_monitor
         && kube::discovery::pinned_kind(client, &pod_monitor::kind()).await.is_ok();
     let mut observed = Observed {
@@ -149,8 +157,9 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
         member_size: sets.iter().find_map(member_size),
         is_settled: sets.len() == names::ROLES.len() && sets.iter().all(is_settled),
         coordinator_addresses: addresses(cluster, &services),
-        has_storage,
-        storage_taken_by: taken_by(cluster, &siblings),
+        storage_uid,
+        storage_taken_by: taken_by(cluster, &others),
+        unreadable_before: unreadable_before(cluster, &salvaged),
         recoveries: Vec::new(),
         storage_deviations: None,
     };
@@ -174,6 +183,28 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
         let _ = timeout(MASTER_CHANGE_MAX, next_master).await;
     }
     Ok(observed)
+}
+
+/// The uid of what `storage` names, if that is there.
+async fn storage_uid(
+    client: &Client,
+    namespace: &str,
+    storage: &Storage,
+) -> Result<Option<String>, Error> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    Ok(match (&storage.shared, &storage.hdfs) {
+        (Some(SharedStorage { claim }), _) => {
+            let found = claims.get_metadata_opt(claim).await;
+            found.asked(|| format!("reading claim {claim}"))?.and_then(|found| found.uid())
+        }
+        (None, Some(HdfsStorage { config_map, .. })) => {
+            let found = config_maps.get_metadata_opt(config_map).await;
+            let found = found.asked(|| format!("reading ConfigMap {config_map}"))?;
+            found.and_then(|found| found.uid())
+        }
+        (None, None) => None,
+    })
 }
 
 fn replicas_of(set: &StatefulSet) -> Option<(RoleName, u32)> {
@@ -227,7 +258,7 @@ fn member(pod: &Pod, sets: &[StatefulSet]) -> Member {
 
 /// Whether the controller of StatefulSets has seen the set as it is written now: else the revision
 /// in its status is of the one before.
-fn is_settled(set: &StatefulSet) -> bool {
+pub(super) fn is_settled(set: &StatefulSet) -> bool {
     let seen = set.status.as_ref().and_then(|status| status.observed_generation);
     seen.is_some() && seen == set.metadata.generation
 }
@@ -242,21 +273,32 @@ fn addresses(cluster: &BasaltCluster, services: &[Service]) -> Vec<IpAddr> {
 }
 
 /// The cluster that was first of those that store where `cluster` does, if that is another.
-fn taken_by(cluster: &BasaltCluster, siblings: &[BasaltCluster]) -> Option<String> {
-    let place = |cluster: &BasaltCluster| {
-        let storage = &cluster.spec.storage;
-        let claim = storage.shared.as_ref().map(|shared| (shared.claim.clone(), String::new()));
-        claim.or_else(|| {
-            storage.hdfs.as_ref().map(|hdfs| (hdfs.nameservice.clone(), hdfs.root.clone()))
-        })
-    };
-    let age = |cluster: &BasaltCluster| {
-        (cluster.creation_timestamp().map(|time| time.0), cluster.name_any())
-    };
+fn taken_by(cluster: &BasaltCluster, siblings: &[&BasaltCluster]) -> Option<String> {
     let sharing = siblings.iter().filter(|other| {
-        place(other).is_some() && place(other) == place(cluster) && age(other) < age(cluster)
+        place(other).is_some()
+            && place(other) == place(cluster)
+            && age(&other.metadata) < age(&cluster.metadata)
     });
-    sharing.min_by_key(|other| age(other)).map(ResourceExt::name_any)
+    sharing.min_by_key(|other| age(&other.metadata)).map(|other| other.name_any())
+}
+
+/// A cluster that was there before `cluster` and stores nobody knows where.
+fn unreadable_before(cluster: &BasaltCluster, salvaged: &[BasaltCluster]) -> Option<String> {
+    let mut older = salvaged.iter().filter(|other| age(&other.metadata) < age(&cluster.metadata));
+    older.find(|other| place(other).is_none()).map(ResourceExt::name_any)
+}
+
+/// Where a cluster stores.
+fn place(cluster: &BasaltCluster) -> Option<(String, String)> {
+    let storage = &cluster.spec.storage;
+    let claim = storage.shared.as_ref().map(|shared| (shared.claim.clone(), String::new()));
+    claim
+        .or_else(|| storage.hdfs.as_ref().map(|hdfs| (hdfs.nameservice.clone(), hdfs.root.clone())))
+}
+
+/// What orders clusters by age.
+fn age(metadata: &ObjectMeta) -> (Option<Timestamp>, Option<&String>) {
+    (metadata.creation_timestamp.as_ref().map(|time| time.0), metadata.name.as_ref())
 }
 
 // ---- What processes say of themselves -----------------------------------------------------------
@@ -338,7 +380,6 @@ pub(crate) fn master(
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use k8s_openapi::jiff::Timestamp;
 
     use super::*;
 
@@ -356,10 +397,15 @@ mod tests {
     fn the_older_of_two_clusters_has_the_claim() {
         let (old, young) = (cluster("old", "data", 1), cluster("young", "data", 2));
         let other = cluster("other", "elsewhere", 0);
-        let all = [young.clone(), old.clone(), other.clone()];
+        let all = [&young, &old, &other];
         assert_eq!(taken_by(&young, &all).as_deref(), Some("old"));
         assert_eq!(taken_by(&old, &all), None);
         assert_eq!(taken_by(&other, &all), None);
+        assert_eq!(unreadable_before(&young, std::slice::from_ref(&old)), None);
+        let mut nowhere = old.clone();
+        nowhere.spec.storage.shared = None;
+        assert_eq!(unreadable_before(&young, &[nowhere.clone()]).as_deref(), Some("old"));
+        assert_eq!(unreadable_before(&nowhere, &[young]), None);
     }
 
     #[test]

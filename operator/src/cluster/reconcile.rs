@@ -1,25 +1,29 @@
-//! One round over one cluster: observe, validate, build, apply, roll, tell.
+//! One round over one cluster: observe, validate, build, apply, roll, report.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_api::cluster::BasaltClusterStatus;
-use basalt_api::common::DeletionPolicy;
 use basalt_api::{BasaltCluster, ValidatedCluster};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event as Finalizer, finalizer};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
+use tokio::time::timeout;
 
+use super::apply::Outcome;
 use super::build::{self, Plan};
+use super::clean_up::clean_up;
 use super::observe::{Observed, observe};
 use super::rollout::Step;
 use super::status::Facts;
-use super::{apply, events, lost, pods, rollout, status, validate};
-use crate::context::Context;
+use super::unreadable::Unreadable;
+use super::{apply, events, lost, pods, replace, rollout, status, unreadable, validate};
+use crate::context::{Context, WatchedCluster, count_round};
 use crate::error::{Asked, Error};
 use crate::names::{FIELD_MANAGER, FINALIZER};
 
@@ -27,61 +31,131 @@ use crate::names::{FIELD_MANAGER, FINALIZER};
 const SOON: Duration = Duration::from_secs(1);
 /// The pause before a cluster is looked at again of which nothing was heard.
 const LATER: Duration = Duration::from_secs(30);
+/// The pause before a cluster is looked at again whose objects are somebody else's.
+const AFTER_CONFLICT: Duration = Duration::from_secs(5);
+/// How long one round may take: an API server that does not answer must not hold it for ever.
+const ROUND_MAX: Duration = Duration::from_mins(1);
 /// The pause after an error.
 const AFTER_ERROR: Duration = Duration::from_secs(3);
 
-/// Brings `cluster` one round closer to what it should be.
+/// Brings a cluster one round closer to what it should be.
 ///
 /// # Errors
 /// The API server refused or did not answer; the next round tries again.
 pub(crate) async fn reconcile(
-    cluster: Arc<BasaltCluster>,
+    seen: Arc<WatchedCluster>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let api: Api<BasaltCluster> = Api::namespaced(context.client.clone(), &namespace);
-    let round = finalizer(&api, FINALIZER, cluster, |event| async {
-        match event {
-            Finalizer::Apply(cluster) => round(&cluster, &context).await,
-            Finalizer::Cleanup(cluster) => clean_up(&cluster, &context).await,
-        }
-    });
-    round.await.map_err(|error| match error {
-        kube::runtime::finalizer::Error::ApplyFailed(error)
-        | kube::runtime::finalizer::Error::CleanupFailed(error) => error,
-        other => Error::Finalizer { reason: other.to_string() },
-    })
+    let result = match timeout(ROUND_MAX, round(&seen, &context)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::TooSlow(ROUND_MAX)),
+    };
+    count_round(&context.clusters, result.is_ok());
+    result
 }
 
 /// What is done when a round failed.
-pub(crate) fn on_error(cluster: Arc<BasaltCluster>, error: &Error, _: Arc<Context>) -> Action {
+pub(crate) fn on_error(cluster: Arc<WatchedCluster>, error: &Error, _: Arc<Context>) -> Action {
     tracing::warn!(cluster = cluster.name_any(), %error, "this round failed");
     Action::requeue(AFTER_ERROR)
 }
 
-async fn round(cluster: &BasaltCluster, context: &Context) -> Result<Action, Error> {
+async fn round(seen: &WatchedCluster, context: &Context) -> Result<Action, Error> {
+    let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
+    // The watch may be behind: what is decided on is read now.
+    let api: Api<WatchedCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let found = api.get_opt(&name).await.asked(|| format!("reading cluster {name}"))?;
+    let Some(DeserializeGuard(found)) = found else { return Ok(Action::await_change()) };
+    let cluster = match found {
+        Ok(cluster) => Arc::new(cluster),
+        Err(invalid) => return round_of_unreadable(&invalid, context).await,
+    };
+    let is_new = !cluster.finalizers().iter().any(|known| known == FINALIZER);
+    let api: Api<BasaltCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let round = finalizer(&api, FINALIZER, cluster, |event| async {
+        match event {
+            Finalizer::Apply(cluster) => round_of(&cluster, context).await,
+            Finalizer::Cleanup(cluster) => clean_up(&cluster, context).await,
+        }
+    });
+    let action = round.await.map_err(|error| match error {
+        kube::runtime::finalizer::Error::ApplyFailed(error)
+        | kube::runtime::finalizer::Error::CleanupFailed(error) => error,
+        other => Error::Finalizer { reason: other.to_string() },
+    })?;
+    // Its finalizer was set, and nothing else: the watch that would say so may be behind.
+    Ok(if is_new { Action::requeue(SOON) } else { action })
+}
+
+async fn round_of(cluster: &BasaltCluster, context: &Context) -> Result<Action, Error> {
     let observed = observe(context, cluster).await?;
     let before = cluster.status.clone().unwrap_or_default();
-    let name = cluster.name_any();
-    let facts = Facts {
-        name: &name,
-        observed: &observed,
-        generation: cluster.metadata.generation,
-        before: &before,
-        now: now(context),
-    };
+    let facts = Facts { cluster, observed: &observed, before: &before, now: now(context) };
     if cluster.spec.paused {
-        return tell(cluster, context, &before, status::of_paused(&facts)).await;
+        return report(&facts, context, status::of_paused(&facts), None).await;
     }
-    match validate::validate(cluster, &observed) {
+    let validated = match validate::validate(cluster, &observed) {
+        Ok(validated) => validated,
         Err(problems) => {
-            tell(cluster, context, &before, status::of_invalid(&facts, &problems)).await
+            return report(&facts, context, status::of_invalid(&facts, &problems), None).await;
         }
-        Ok(validated) => {
-            let step = act(cluster, context, &validated, &observed).await?;
-            tell(cluster, context, &before, status::of_running(&facts, &validated, &step)).await
+    };
+    let (step, failed) = match act(cluster, context, &validated, &observed).await {
+        Ok(step) => (step, None),
+        Err(error) => {
+            // What was written is not known: all of it is looked at anew.
+            context.applied.forget(&cluster.uid().unwrap_or_default());
+            (Step::Failed { reason: error.to_string() }, Some(error))
         }
+    };
+    let pause = match &step {
+        Step::Refused { pause, .. } => Some(*pause),
+        Step::Conflict { .. } => Some(AFTER_CONFLICT),
+        _ => None,
+    };
+    let action =
+        report(&facts, context, status::of_running(&facts, &validated, &step), pause).await?;
+    failed.map_or(Ok(action), Err)
+}
+
+/// One that cannot be read is observed and reported on, and left alone. When it is deleted, what can
+/// be read of its policy counts.
+async fn round_of_unreadable(invalid: &InvalidObject, context: &Context) -> Result<Action, Error> {
+    let Unreadable { cluster, problem } = unreadable::read(invalid, context).await?;
+    if cluster.metadata.deletion_timestamp.is_some() {
+        let action = clean_up(&cluster, context).await?;
+        remove_finalizer(&cluster, context).await?;
+        return Ok(action);
     }
+    tracing::warn!(
+        cluster = cluster.name_any(),
+        field = problem.field,
+        reason = problem.reason,
+        "a BasaltCluster cannot be read: it is left as it is"
+    );
+    let observed = observe(context, &cluster).await?;
+    let before = cluster.status.clone().unwrap_or_default();
+    let facts =
+        Facts { cluster: &cluster, observed: &observed, before: &before, now: now(context) };
+    report(&facts, context, status::of_invalid(&facts, &[problem]), None).await
+}
+
+/// Removes the finalizer of a cluster that cannot be read.
+async fn remove_finalizer(cluster: &BasaltCluster, context: &Context) -> Result<(), Error> {
+    let others = cluster.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER);
+    let others: Vec<&String> = others.collect();
+    if others.len() == cluster.finalizers().len() {
+        return Ok(());
+    }
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api: Api<WatchedCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let name = cluster.name_any();
+    let patch = json!({ "metadata": {
+        "finalizers": others,
+        "resourceVersion": cluster.metadata.resource_version,
+    }});
+    let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+    patched.asked(|| format!("removing the finalizer of {name}")).map(drop)
 }
 
 /// Applies everything, and replaces one pod if one may be replaced.
@@ -104,26 +178,11 @@ async fn act(
         default_tag: &context.default_tag,
         coordinator_addresses: &observed.coordinator_addresses,
     };
-    let services = build::services(&plan);
-    if observed.coordinator_addresses.len() != validated.coordinators as usize {
-        apply::apply(&context.client, &namespace, &services).await?;
-        return Ok(Step::Wait { reason: "Services have no addresses yet".to_owned() });
-    }
-    let objects = [services, build::objects(&plan)].concat();
-    let fingerprint = build::fingerprint(&objects);
-    if !(observed.is_settled && context.applied.is_fresh(&uid, &fingerprint)) {
-        let is_seen = apply::apply(&context.client, &namespace, &objects).await?;
-        if !validated.spec.metrics.pod_monitor {
-            apply::delete_pod_monitor(&context.client, &namespace, &validated.name).await?;
-        }
-        context.applied.note(&uid, fingerprint);
-        if !is_seen {
-            return Ok(Step::Wait { reason: "the StatefulSets have just been written".to_owned() });
-        }
+    if let Some(step) = write(context, &plan, observed).await? {
+        return Ok(step);
     }
     for (pod, uid) in lost::harmless(observed) {
-        let by_force = DeleteParams::default().grace_period(0);
-        delete(context, &namespace, &pod, &uid, by_force).await?;
+        replace::delete_by_force(&context.client, &namespace, &pod, &uid).await?;
         tracing::info!(pod, "on a lost node, and harmless: taken away");
         context.publish(&events::taken_away(&pod), &cluster.object_ref(&())).await;
     }
@@ -131,71 +190,78 @@ async fn act(
         return Ok(Step::Wait { reason });
     }
     let step = rollout::next(observed, &running);
-    if let Step::Replace { pod, uid } = &step {
-        delete(context, &namespace, pod, uid, DeleteParams::default()).await?;
+    let Step::Replace { pod, uid: pod_uid } = &step else { return Ok(step) };
+    let step = replace::replace(context, &namespace, &uid, pod, pod_uid).await?;
+    if let Step::Replace { pod, .. } = &step {
         tracing::info!(pod, "replacing");
         context.publish(&events::replacing(pod), &cluster.object_ref(&())).await;
     }
     Ok(step)
 }
 
-/// Deletes a pod, and no other that has come in its place. One that is gone already is fine.
-async fn delete(
+/// Writes every object that is not as it was written last. Gives what is waited for then.
+async fn write(
     context: &Context,
-    namespace: &str,
-    pod: &str,
-    uid: &str,
-    params: DeleteParams,
-) -> Result<(), Error> {
-    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let only_this = Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() };
-    match api.delete(pod, &params.preconditions(only_this)).await {
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        deleted => deleted.asked(|| format!("deleting pod {pod}")).map(drop),
+    plan: &Plan<'_>,
+    observed: &Observed,
+) -> Result<Option<Step>, Error> {
+    let services = build::services(plan);
+    let have_addresses = observed.coordinator_addresses.len() == plan.cluster.coordinators as usize;
+    // Services come first: the addresses that they are given stand in the other objects.
+    let objects = if have_addresses { [services, build::objects(plan)].concat() } else { services };
+    let fingerprint = build::fingerprint(&objects);
+    if observed.is_settled && context.applied.is_fresh(plan.uid, &fingerprint) {
+        return Ok(None);
     }
+    let known = context.applied.uids(plan.uid);
+    let applied = apply::apply(&context.client, plan.namespace, plan.uid, &objects, known).await?;
+    let (is_seen, versions) = match applied {
+        Outcome::Written { is_seen, versions } => (is_seen, versions),
+        Outcome::Conflicts(conflicts) => {
+            return Ok(Some(Step::Conflict { reason: conflicts.join("; ") }));
+        }
+    };
+    if !have_addresses {
+        return Ok(Some(Step::Wait { reason: "Services have no addresses yet".to_owned() }));
+    }
+    if !plan.cluster.spec.metrics.pod_monitor {
+        let name = &plan.cluster.name;
+        apply::delete_pod_monitor(&context.client, plan.namespace, plan.uid, name).await?;
+    }
+    context.applied.note(plan.uid, fingerprint, versions);
+    let reason = "the StatefulSets have just been written".to_owned();
+    Ok((!is_seen).then_some(Step::Wait { reason }))
 }
 
-/// Writes the status if it says something new, and publishes what happened.
-async fn tell(
-    cluster: &BasaltCluster,
+/// Writes the status if it says something new, and publishes what happened. The cluster is looked at
+/// again after `pause`, or when its phase asks for it.
+async fn report(
+    facts: &Facts<'_>,
     context: &Context,
-    before: &BasaltClusterStatus,
     after: BasaltClusterStatus,
+    pause: Option<Duration>,
 ) -> Result<Action, Error> {
+    let Facts { cluster, before, .. } = facts;
     let settled = matches!(after.phase.as_deref(), Some("Ready" | "Paused" | "Invalid"));
-    if *before != after {
+    if **before != after {
         for event in events::between(before, &after) {
             context.publish(&event, &cluster.object_ref(&())).await;
         }
         let namespace = cluster.namespace().unwrap_or_default();
-        let api: Api<BasaltCluster> = Api::namespaced(context.client.clone(), &namespace);
+        let api: Api<WatchedCluster> = Api::namespaced(context.client.clone(), &namespace);
         let name = cluster.name_any();
         let patch = json!({
             "apiVersion": BasaltCluster::api_version(&()),
             "kind": BasaltCluster::kind(&()),
+            // Not of another cluster that has come in its place.
+            "metadata": { "uid": cluster.metadata.uid },
             "status": after,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let patched = api.patch_status(&name, &params, &Patch::Apply(&patch)).await;
         patched.asked(|| format!("writing the status of {name}"))?;
     }
-    Ok(Action::requeue(if settled { LATER } else { SOON }))
-}
-
-/// Deletes the data if the policy says so. All else goes with the resource that owns it.
-async fn clean_up(cluster: &BasaltCluster, context: &Context) -> Result<Action, Error> {
-    context.applied.forget(&cluster.uid().unwrap_or_default());
-    let namespace = cluster.namespace().unwrap_or_default();
-    let shared = cluster.spec.storage.shared.as_ref();
-    if let (DeletionPolicy::Delete, Some(shared)) = (cluster.spec.deletion_policy, shared) {
-        let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
-        // It stays until the last pod that has it mounted is gone: Kubernetes sees to that.
-        match api.delete(&shared.claim, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            deleted => drop(deleted.asked(|| format!("deleting claim {}", shared.claim))?),
-        }
-    }
-    Ok(Action::await_change())
+    Ok(Action::requeue(pause.unwrap_or(if settled { LATER } else { SOON })))
 }
 
 fn now(context: &Context) -> Timestamp {

@@ -1,11 +1,13 @@
 //! Which pod may be replaced next: pure.
 //!
-//! A pod is replaced by deleting it: its process hands over when it is asked to stop, and the
+//! A pod is replaced by evicting it: its process hands over when it is asked to stop, and the
 //! StatefulSet makes it anew as it is written now. Roles go in order: the coordinator's members with
 //! the leader last, masters with the active one last, region servers rack by rack. One pod at a
 //! time, and only while all others of its role serve; of region servers as many as
 //! `maxUnavailable` says, if they stand in one rack. What is decided depends on nothing but what is
 //! observed, so whoever looks next goes on where the last one stopped.
+
+use std::time::Duration;
 
 use basalt_api::ValidatedCluster;
 use basalt_api::role_file::RoleName;
@@ -23,12 +25,29 @@ pub(crate) enum Step {
         /// What is waited for.
         reason: String,
     },
-    /// This pod is to be deleted.
+    /// This pod is to be replaced.
     Replace {
         /// Its name.
         pod: String,
         /// Its uid: not the one that comes after it.
         uid: String,
+    },
+    /// This pod is to be replaced, and its disruption budget does not allow it now.
+    Refused {
+        /// What the API server said.
+        reason: String,
+        /// When to ask again.
+        pause: Duration,
+    },
+    /// Objects that the cluster needs are somebody else's: nothing is done.
+    Conflict {
+        /// Which, and whose.
+        reason: String,
+    },
+    /// The API server refused something, or did not answer.
+    Failed {
+        /// What, and why.
+        reason: String,
     },
 }
 
@@ -140,7 +159,6 @@ mod tests {
         loop {
             match next(&observed, &declared(1)) {
                 Step::Done => return order,
-                Step::Wait { reason } => panic!("{reason}"),
                 Step::Replace { pod, .. } => {
                     let member = observed.members.get_mut(&pod).unwrap();
                     let (role, led) = (member.role, member.leads);
@@ -152,6 +170,7 @@ mod tests {
                     }
                     order.push(pod);
                 }
+                other => panic!("{other:?}"),
             }
         }
     }

@@ -55,6 +55,14 @@ pub(super) fn validate(
             format!("BasaltCluster {owner} stores there, and was there first; name another {what}");
         add(field, reason);
     }
+    if let Some(other) = &observed.unreadable_before {
+        let field = if spec.storage.hdfs.is_some() { "hdfs.root" } else { "shared.claim" };
+        let reason = format!(
+            "BasaltCluster {other} was there first, and its storage cannot be read: it may be the \
+             same place; correct that one first"
+        );
+        add(&format!("spec.storage.{field}"), reason);
+    }
     if spec.metrics.pod_monitor && !observed.has_pod_monitors {
         add(
             "spec.metrics.podMonitor",

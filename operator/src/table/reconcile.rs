@@ -5,20 +5,25 @@ use std::time::Duration;
 
 use basalt_api::common::DeletionPolicy;
 use basalt_api::role_file::{PortName, RoleName};
-use basalt_api::{BasaltCluster, BasaltTable, ValidatedTable, validate_table};
+use basalt_api::table::BasaltTableStatus;
+use basalt_api::{BasaltTable, ValidatedTable, validate_table};
 use basalt_client::{Admin, Connection, ConnectionConfig, RegistryConfig, RetryConfig};
 use basalt_model::{TableName, TableState};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event as Finalizer, finalizer};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::compare::{altered, differences};
 use super::status::{Finding, has_manifest_changed, status};
-use crate::context::Context;
+use crate::context::{Context, WatchedCluster, WatchedTable, count_round, in_namespace};
 use crate::error::{Asked, Error};
 use crate::names::{COMPONENT_LABEL, FIELD_MANAGER, FINALIZER, INSTANCE_LABEL, host_port, port};
 
@@ -26,58 +31,133 @@ use crate::names::{COMPONENT_LABEL, FIELD_MANAGER, FINALIZER, INSTANCE_LABEL, ho
 const SOON: Duration = Duration::from_secs(2);
 /// The pause before a table is looked at again of which nothing was heard.
 const LATER: Duration = Duration::from_mins(1);
+/// How long one round may take: an alter of a table opens its regions anew one by one.
+const ROUND_MAX: Duration = Duration::from_mins(5);
 /// How long a master may take to do one thing.
 const MASTER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Brings `table` one round closer to what it should be.
+/// Brings a table one round closer to what it should be.
 ///
 /// # Errors
 /// The API server or the master refused or did not answer; the next round tries again.
 pub(crate) async fn reconcile(
-    table: Arc<BasaltTable>,
+    seen: Arc<WatchedTable>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    let namespace = table.namespace().unwrap_or_default();
-    let api: Api<BasaltTable> = Api::namespaced(context.client.clone(), &namespace);
-    let round = finalizer(&api, FINALIZER, table, |event| async {
-        match event {
-            Finalizer::Apply(table) => round(&table, &context).await,
-            Finalizer::Cleanup(table) => clean_up(&table, &context).await,
-        }
-    });
-    round.await.map_err(|error| match error {
-        kube::runtime::finalizer::Error::ApplyFailed(error)
-        | kube::runtime::finalizer::Error::CleanupFailed(error) => error,
-        other => Error::Finalizer { reason: other.to_string() },
-    })
+    let result = match timeout(ROUND_MAX, round_of(&seen, &context)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::TooSlow(ROUND_MAX)),
+    };
+    count_round(&context.tables, result.is_ok());
+    result
 }
 
 /// What is done when a round failed.
-pub(crate) fn on_error(table: Arc<BasaltTable>, error: &Error, _: Arc<Context>) -> Action {
+pub(crate) fn on_error(table: Arc<WatchedTable>, error: &Error, _: Arc<Context>) -> Action {
     tracing::warn!(table = table.name_any(), %error, "this round failed");
     Action::requeue(SOON)
+}
+
+async fn round_of(seen: &WatchedTable, context: &Context) -> Result<Action, Error> {
+    let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
+    // The watch may be behind: what is decided on is read now.
+    let api: Api<WatchedTable> = Api::namespaced(context.client.clone(), &namespace);
+    let found = api.get_opt(&name).await.asked(|| format!("reading table {name}"))?;
+    let Some(DeserializeGuard(found)) = found else { return Ok(Action::await_change()) };
+    let table = match found {
+        Ok(table) => Arc::new(table),
+        Err(invalid) => return round_of_unreadable(&invalid, context).await,
+    };
+    let is_new = !table.finalizers().iter().any(|known| known == FINALIZER);
+    let api: Api<BasaltTable> = Api::namespaced(context.client.clone(), &namespace);
+    let round = finalizer(&api, FINALIZER, table, |event| async {
+        match event {
+            Finalizer::Apply(table) => round(&table, context).await,
+            Finalizer::Cleanup(table) => clean_up(&table, context).await,
+        }
+    });
+    let action = round.await.map_err(|error| match error {
+        kube::runtime::finalizer::Error::ApplyFailed(error)
+        | kube::runtime::finalizer::Error::CleanupFailed(error) => error,
+        other => Error::Finalizer { reason: other.to_string() },
+    })?;
+    // Its finalizer was set, and nothing else: the watch that would say so may be behind.
+    Ok(if is_new { Action::requeue(SOON) } else { action })
+}
+
+/// One that cannot be read is left alone, and its status says why. When it is deleted, the table
+/// stays.
+async fn round_of_unreadable(invalid: &InvalidObject, context: &Context) -> Result<Action, Error> {
+    let namespace = invalid.metadata.namespace.clone().unwrap_or_default();
+    let name = invalid.metadata.name.clone().unwrap_or_default();
+    let resource = ApiResource::erase::<BasaltTable>(&());
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &namespace, &resource);
+    let raw = api.get(&name).await.asked(|| format!("reading table {name}"))?;
+    if raw.metadata.deletion_timestamp.is_some() {
+        let others = raw.finalizers().iter().filter(|known| *known != FINALIZER);
+        let others: Vec<&String> = others.collect();
+        if others.len() < raw.finalizers().len() {
+            tracing::warn!(table = name, "it cannot be read, and is deleted: its data stays");
+            let version = &raw.metadata.resource_version;
+            let patch = json!({ "metadata": { "finalizers": others, "resourceVersion": version } });
+            let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+            patched.asked(|| format!("removing the finalizer of table {name}"))?;
+        }
+        return Ok(Action::await_change());
+    }
+    let (field, reason) = basalt_api::load::unreadable_field::<BasaltTable>(&json!(raw))
+        .unwrap_or_else(|| ("spec".to_owned(), invalid.error.clone()));
+    tracing::warn!(
+        table = name,
+        field,
+        reason,
+        "a BasaltTable cannot be read: it is left as it is"
+    );
+    let before = serde_json::from_value(raw.data["status"].clone()).unwrap_or_default();
+    let finding = Finding::Invalid(format!("{field}: {reason}"));
+    let after = status(finding, &before, raw.metadata.generation, now(context));
+    report(context, &raw.metadata, &before, &after).await?;
+    Ok(Action::requeue(LATER))
+}
+
+fn now(context: &Context) -> Timestamp {
+    let ms = i64::try_from(context.seams.clock.wall_ms()).unwrap_or(i64::MAX);
+    // Conditions count whole seconds.
+    Timestamp::from_second(ms / 1000).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Writes the status if it says something new.
+async fn report(
+    context: &Context,
+    metadata: &ObjectMeta,
+    before: &BasaltTableStatus,
+    after: &BasaltTableStatus,
+) -> Result<(), Error> {
+    if before == after {
+        return Ok(());
+    }
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    let name = metadata.name.clone().unwrap_or_default();
+    let api: Api<WatchedTable> = Api::namespaced(context.client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": BasaltTable::api_version(&()),
+        "kind": BasaltTable::kind(&()),
+        // Not of another table that has come in its place.
+        "metadata": { "uid": metadata.uid },
+        "status": after,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let patched = api.patch_status(&name, &params, &Patch::Apply(&patch)).await;
+    patched.asked(|| format!("writing the status of table {name}")).map(drop)
 }
 
 async fn round(table: &BasaltTable, context: &Context) -> Result<Action, Error> {
     let finding = look(table, context).await?;
     let settled = matches!(finding, Finding::Found { regions, online, .. } if regions == online);
     let before = table.status.clone().unwrap_or_default();
-    let ms = i64::try_from(context.seams.clock.wall_ms()).unwrap_or(i64::MAX);
-    let now = Timestamp::from_second(ms / 1000).unwrap_or(Timestamp::UNIX_EPOCH);
-    let after = status(finding, &before, table.metadata.generation, now);
-    if before != after {
-        let namespace = table.namespace().unwrap_or_default();
-        let api: Api<BasaltTable> = Api::namespaced(context.client.clone(), &namespace);
-        let name = table.name_any();
-        let patch = json!({
-            "apiVersion": BasaltTable::api_version(&()),
-            "kind": BasaltTable::kind(&()),
-            "status": after,
-        });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let patched = api.patch_status(&name, &params, &Patch::Apply(&patch)).await;
-        patched.asked(|| format!("writing the status of table {name}"))?;
-    }
+    let after = status(finding, &before, table.metadata.generation, now(context));
+    report(context, &table.metadata, &before, &after).await?;
     Ok(Action::requeue(if settled { LATER } else { SOON }))
 }
 
@@ -90,7 +170,7 @@ async fn look(table: &BasaltTable, context: &Context) -> Result<Finding, Error> 
             return Ok(Finding::Invalid(lines.join("; ")));
         }
     };
-    if let Some(owner) = declared_by(table, &validated, context).await? {
+    if let Some(owner) = declared_by(table, &validated, context) {
         return Ok(Finding::Invalid(format!(
             "spec.tableName: BasaltTable {owner} declares table {} of this cluster, and was there \
              first; name another table",
@@ -147,35 +227,38 @@ async fn make(
 }
 
 /// The older resource that declares the same table of the same cluster.
-async fn declared_by(
+fn declared_by(
     table: &BasaltTable,
     validated: &ValidatedTable,
     context: &Context,
-) -> Result<Option<String>, Error> {
+) -> Option<String> {
     let namespace = table.namespace().unwrap_or_default();
-    let api: Api<BasaltTable> = Api::namespaced(context.client.clone(), &namespace);
-    let all = api.list(&ListParams::default()).await.asked(|| "listing tables".to_owned())?;
+    let all = in_namespace(&context.tables, &namespace);
+    let all: Vec<&BasaltTable> = all.values().filter_map(|table| table.0.as_ref().ok()).collect();
     let age =
         |table: &BasaltTable| (table.creation_timestamp().map(|time| time.0), table.name_any());
-    let same = all.items.iter().filter(|other| {
+    let same = all.into_iter().filter(|other| {
         let other_name = validate_table(&other.name_any(), &other.spec).map(|o| o.descriptor.name);
         other.spec.cluster_ref == table.spec.cluster_ref
             && other_name.is_ok_and(|name| name == validated.descriptor.name)
             && age(other) < age(table)
     });
-    Ok(same.min_by_key(|other| age(other)).map(ResourceExt::name_any))
+    same.min_by_key(|other| age(other)).map(ResourceExt::name_any)
 }
 
 /// A way to the masters of the table's cluster, or why there is none.
 async fn admin(table: &BasaltTable, context: &Context) -> Result<Result<Admin, String>, Error> {
     let namespace = table.namespace().unwrap_or_default();
     let cluster = &table.spec.cluster_ref.name;
-    let clusters: Api<BasaltCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let clusters: Api<WatchedCluster> = Api::namespaced(context.client.clone(), &namespace);
     let found = clusters.get_opt(cluster).await.asked(|| format!("reading cluster {cluster}"))?;
-    let Some(found) = found else {
+    let Some(DeserializeGuard(found)) = found else {
         return Ok(Err(format!(
             "spec.clusterRef.name: there is no BasaltCluster {cluster} in this namespace"
         )));
+    };
+    let Ok(found) = found else {
+        return Ok(Err(format!("BasaltCluster {cluster} cannot be read: its status says why")));
     };
     let status = found.status.unwrap_or_default();
     if !status.conditions.iter().any(|c| c.type_ == "Available" && c.status == "True") {
@@ -202,15 +285,15 @@ async fn clean_up(table: &BasaltTable, context: &Context) -> Result<Action, Erro
     let (DeletionPolicy::Delete, Ok(validated)) = (table.spec.deletion_policy, validated) else {
         return Ok(Action::await_change());
     };
-    if declared_by(table, &validated, context).await?.is_some() {
+    if declared_by(table, &validated, context).is_some() {
         return Ok(Action::await_change());
     }
     let namespace = table.namespace().unwrap_or_default();
-    let clusters: Api<BasaltCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let clusters: Api<WatchedCluster> = Api::namespaced(context.client.clone(), &namespace);
     let cluster = &table.spec.cluster_ref.name;
     let found = clusters.get_opt(cluster).await.asked(|| format!("reading cluster {cluster}"))?;
     // With the cluster its tables go, or stay.
-    if found.is_none_or(|cluster| cluster.metadata.deletion_timestamp.is_some()) {
+    if found.is_none_or(|cluster| cluster.meta().deletion_timestamp.is_some()) {
         return Ok(Action::await_change());
     }
     let name = &validated.descriptor.name;

@@ -67,7 +67,8 @@ pub(super) fn status(
         }
         Finding::Waiting(message) => {
             set("Ready", false, "Waiting", message);
-            "Creating"
+            // One that was there is there no less because its cluster does not serve.
+            if before.regions.is_some() { "Degraded" } else { "Creating" }
         }
         Finding::Found { differences, regions, online } => {
             let serves = regions > 0 && online == regions;
@@ -104,6 +105,16 @@ mod tests {
         let differences = differences.iter().map(|d| (*d).to_owned()).collect();
         let finding = Finding::Found { differences, regions: 12, online };
         status(finding, &BasaltTableStatus::default(), Some(1), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_table_whose_cluster_is_down_is_not_being_made() {
+        let waiting = |before: &BasaltTableStatus| {
+            let finding = Finding::Waiting("the cluster does not serve".to_owned());
+            status(finding, before, Some(1), Timestamp::UNIX_EPOCH).phase.unwrap()
+        };
+        assert_eq!(waiting(&BasaltTableStatus::default()), "Creating");
+        assert_eq!(waiting(&found(&[], 12)), "Degraded");
     }
 
     #[test]

@@ -59,7 +59,11 @@ pub(super) struct State {
 
 impl ApiServer {
     pub(crate) fn new() -> Self {
-        Self { state: Arc::default(), changed: Arc::new(watch::Sender::new(0)), born: Instant::now() }
+        Self {
+            state: Arc::default(),
+            changed: Arc::new(watch::Sender::new(0)),
+            born: Instant::now(),
+        }
     }
 
     /// A client of it.
@@ -139,9 +143,11 @@ impl ApiServer {
     /// Lists of `plurals` show the state as it is now until [`Self::recover`], and watches nothing.
     pub(crate) fn go_stale(&self, plurals: &[&'static str]) {
         let mut state = self.lock();
-        let objects = state.objects.iter().filter(|(key, _)| plurals.contains(&key.plural.as_str()));
+        let objects =
+            state.objects.iter().filter(|(key, _)| plurals.contains(&key.plural.as_str()));
         let objects = objects.map(|(key, object)| (key.clone(), object.clone())).collect();
-        state.faults.stale = Some(Stale { version: state.version, plurals: plurals.to_vec(), objects });
+        state.faults.stale =
+            Some(Stale { version: state.version, plurals: plurals.to_vec(), objects });
         state.faults.are_watches_frozen = true;
     }
 

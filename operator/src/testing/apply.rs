@@ -80,12 +80,7 @@ fn key_of(name: &str) -> Option<&'static str> {
     }
 }
 
-fn conflict(
-    object: &Value,
-    before: Option<&Value>,
-    config: &Value,
-    path: &str,
-) -> Option<String> {
+fn conflict(object: &Value, before: Option<&Value>, config: &Value, path: &str) -> Option<String> {
     let fields = config.as_object()?;
     fields.iter().find_map(|(name, value)| {
         let path = format!("{path}.{name}");

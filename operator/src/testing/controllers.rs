@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::api_server::{ApiServer, Key, State};
 
 /// How often the controllers look.
-const PERIOD: Duration = Duration::from_millis(100);
+const PERIOD: Duration = Duration::from_millis(200);
 /// After how many looks a pod is ready, and after how many one that was asked to stop is gone.
-const LOOKS_TO_START: u64 = 3;
-const LOOKS_TO_STOP: u64 = 4;
+const LOOKS_TO_START: u64 = 2;
+const LOOKS_TO_STOP: u64 = 2;
 /// Says how often a pod was looked at since it was made or asked to stop.
 const LOOKS: &str = "test/looks";
 /// Keeps a pod from becoming ready.
@@ -20,11 +20,17 @@ pub(crate) const BROKEN: &str = "test/broken";
 
 /// Runs the controllers for ever.
 pub(crate) async fn run(server: ApiServer) {
+    // The version at which a look changed nothing: until another one there is nothing to do.
+    let mut settled = None;
     loop {
         let before = server.lock().version;
-        step(&mut server.lock());
-        if server.lock().version != before {
-            server.notify();
+        if settled != Some(before) {
+            step(&mut server.lock());
+            let after = server.lock().version;
+            settled = (after == before).then_some(before);
+            if after != before {
+                server.notify();
+            }
         }
         tokio::time::sleep(PERIOD).await;
     }
@@ -141,9 +147,8 @@ fn run_budget(state: &mut State, key: &Key, budget: &Value) {
     let pods = state.objects.iter().filter(|(pod, object)| {
         pod.plural == "pods" && pod.namespace == key.namespace && selects(selector, object)
     });
-    let healthy = pods.filter(|(_, pod)| {
-        is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null()
-    });
+    let healthy =
+        pods.filter(|(_, pod)| is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null());
     let healthy = i64::try_from(healthy.count()).unwrap();
     // The scale of the set that the selected pods are of.
     let set = state.objects.iter().find(|(set, object)| {

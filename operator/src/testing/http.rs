@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
+use ::http::{Method, Response, StatusCode};
 use axum::body::Body;
 use futures::stream;
-use ::http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
@@ -21,6 +21,8 @@ struct Ask {
     subresource: String,
     query: Vec<(String, String)>,
     content_type: String,
+    /// Those that are asked for.
+    labels: Value,
     body: Value,
 }
 
@@ -32,22 +34,27 @@ pub(super) fn client(server: ApiServer) -> kube::Client {
     kube::Client::new(service, "default")
 }
 
-async fn answer(
-    server: ApiServer,
-    request: ::http::Request<kube::client::Body>,
-) -> Response<Body> {
+async fn answer(server: ApiServer, request: ::http::Request<kube::client::Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let body = body.collect_bytes().await.unwrap();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let content_type = parts.headers.get("content-type").and_then(|value| value.to_str().ok());
     let query = parts.uri.query().unwrap_or_default().split('&');
     let query = query.filter_map(|pair| pair.split_once('='));
+    let query: Vec<(String, String)> =
+        query.map(|(name, value)| (name.to_owned(), decoded(value))).collect();
+    let labels = query.iter().find(|(name, _)| name == "labelSelector");
+    let labels = labels.map(|(_, labels)| labels.split(',')).into_iter().flatten();
+    let labels = labels.filter_map(|label| label.split_once('='));
+    let labels: serde_json::Map<_, _> =
+        labels.map(|(name, value)| (name.to_owned(), json!(value))).collect();
     let (key, subresource) = place(parts.uri.path(), &body);
     let ask = Ask {
         method: parts.method,
         key,
         subresource,
-        query: query.map(|(name, value)| (name.to_owned(), decoded(value))).collect(),
+        query,
+        labels: Value::Object(labels),
         content_type: content_type.unwrap_or_default().to_owned(),
         body,
     };
@@ -128,11 +135,10 @@ fn perform(server: &ApiServer, ask: &Ask) -> Result<Value, Refusal> {
             let force = ask.query("force").is_some_and(|force| force == "true");
             state.apply(&ask.key, manager, is_status, force, &ask.body)
         }
-        (&Method::PATCH, _) if ask.content_type.starts_with("application/json-patch") => {
-            state.update(&ask.key, |object| {
+        (&Method::PATCH, _) if ask.content_type.starts_with("application/json-patch") => state
+            .update(&ask.key, |object| {
                 apply::json_patch(object, &ask.body).map_err(|reason| (422, reason))
-            })
-        }
+            }),
         (&Method::PATCH, _) => state.update(&ask.key, |object| {
             apply::merge_patch(object, &ask.body);
             Ok(())
@@ -162,7 +168,8 @@ fn list(ask: &Ask, state: &State) -> Value {
 }
 
 fn watch(server: ApiServer, ask: Ask) -> Response<Body> {
-    let version = ask.query("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
+    let version =
+        ask.query("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
     let seconds = ask.query("timeoutSeconds").and_then(|seconds| seconds.parse().ok());
     let deadline = Instant::now() + Duration::from_secs(seconds.unwrap_or(290));
     let changes = server.changes();
@@ -174,8 +181,10 @@ fn watch(server: ApiServer, ask: Ask) -> Response<Body> {
                 let (version, lines) = {
                     let state = server.lock();
                     let is_frozen = state.faults.are_watches_frozen;
-                    let fresh = state.log.iter().filter(|(at, ..)| *at > version && !is_frozen);
-                    let fresh = fresh.filter(|(_, _, key, object)| ask.chooses(key, object));
+                    let seen = state.log.partition_point(|(at, ..)| *at <= version || is_frozen);
+                    let fresh = state.log[seen..]
+                        .iter()
+                        .filter(|(_, _, key, object)| ask.chooses(key, object));
                     let lines: String = fresh
                         .map(|(_, kind, _, object)| {
                             format!("{}\n", json!({ "type": kind, "object": object }))
@@ -206,13 +215,9 @@ impl Ask {
 
     /// Whether an object is one of those that are listed or watched.
     fn chooses(&self, key: &Key, object: &Value) -> bool {
-        let labels = self.query("labelSelector").unwrap_or_default();
-        let wanted = labels.split(',').filter_map(|label| label.split_once('='));
-        let labels: serde_json::Map<_, _> =
-            wanted.map(|(name, value)| (name.to_owned(), json!(value))).collect();
         key.plural == self.key.plural
             && (self.key.namespace.is_empty() || key.namespace == self.key.namespace)
-            && controllers::selects(&Value::Object(labels), object)
+            && controllers::selects(&self.labels, object)
     }
 }
 

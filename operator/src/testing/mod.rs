@@ -14,10 +14,10 @@ mod apply;
 mod controllers;
 mod faults;
 mod http;
+mod nth_write;
 mod processes;
 mod scenarios;
 mod world;
 
 pub(crate) use api_server::ApiServer;
 pub(crate) use faults::{Kill, Rejection};
-pub(crate) use world::World;

@@ -84,9 +84,7 @@ impl NetworkSource for Processes {
             let connections = grpc::incoming(Box::new(Once(Some(far))));
             let server = tonic::transport::Server::builder();
             let service = MasterPeerServer::new(master);
-            tokio::spawn(
-                { server }.add_service(service).serve_with_incoming(connections),
-            );
+            tokio::spawn({ server }.add_service(service).serve_with_incoming(connections));
         }
         Ok(Box::new(near))
     }
@@ -124,7 +122,10 @@ impl Master {
 impl MasterPeer for Master {
     type LiveStream = tokio_stream::Pending<Result<pb::Alive, Status>>;
 
-    async fn live(&self, _: Request<pb::LiveRequest>) -> Result<Response<Self::LiveStream>, Status> {
+    async fn live(
+        &self,
+        _: Request<pb::LiveRequest>,
+    ) -> Result<Response<Self::LiveStream>, Status> {
         Err(Status::unimplemented("not asked by the operator"))
     }
 

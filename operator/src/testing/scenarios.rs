@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::Rejection;
 use super::api_server::Key;
 use super::controllers::{BROKEN, is_ready};
 use super::world::{NAMESPACE, World};
-use super::Rejection;
 
 /// A changed file of every role: all pods are to be replaced.
 fn change_all(world: &World) {
@@ -43,12 +43,13 @@ async fn a_cluster_is_made_and_deleted_with_all_that_it_owns() {
     let operator = ready_cluster(&world).await;
     assert_eq!(world.cluster("demo")["status"]["readyMembers"], "8/8");
     world.server.delete("basaltclusters", NAMESPACE, "demo");
-    world.until(30, "all is gone", |world| {
-        world.server.list("statefulsets").is_empty()
-            && world.server.list("services").is_empty()
-            && world.server.list("pods").is_empty()
-    })
-    .await;
+    world
+        .until(30, "all is gone", |world| {
+            world.server.list("statefulsets").is_empty()
+                && world.server.list("services").is_empty()
+                && world.server.list("pods").is_empty()
+        })
+        .await;
     assert!(world.server.get("persistentvolumeclaims", NAMESPACE, "demo-data").is_some());
     operator.kill().await;
 }
@@ -82,7 +83,10 @@ async fn an_object_that_cannot_be_read_says_so_and_stops_no_other() {
     let good = json!({ "masters": { "resources": { "requests": { "cpu": "100m" } } } });
     world.write_cluster("bad", good);
     world.until_ready("bad").await;
-    world.write_cluster("bad", json!({ "masters": { "resources": { "requests": { "cpu": "x" } } } }));
+    world.write_cluster(
+        "bad",
+        json!({ "masters": { "resources": { "requests": { "cpu": "x" } } } }),
+    );
     world.until(10, "it says so again", |world| world.phase("bad") == "Invalid").await;
     assert_eq!(world.condition("bad", "Available").0, "True", "what runs of it runs on");
     world.server.delete("basaltclusters", NAMESPACE, "bad");
@@ -93,7 +97,8 @@ async fn an_object_that_cannot_be_read_says_so_and_stops_no_other() {
 async fn a_field_of_a_newer_version_stops_nothing() {
     let world = World::new();
     let _operator = world.operator();
-    world.write_cluster("demo", json!({ "future": 1, "failover": { "target": "3s", "mood": "x" } }));
+    world
+        .write_cluster("demo", json!({ "future": 1, "failover": { "target": "3s", "mood": "x" } }));
     world.until_ready("demo").await;
 }
 
@@ -135,11 +140,12 @@ async fn what_somebody_deletes_or_changes_is_put_back_at_once() {
     let of_test = json!({ "data": { "regionserver.json": "{}" },
         "metadata": { "name": "demo-regionserver", "namespace": NAMESPACE } });
     world.server.write("configmaps", of_test);
-    world.until(5, "the file is as it was", |world| {
-        let found = world.server.get("configmaps", NAMESPACE, "demo-regionserver").unwrap();
-        found["data"]["regionserver.json"] != "{}"
-    })
-    .await;
+    world
+        .until(5, "the file is as it was", |world| {
+            let found = world.server.get("configmaps", NAMESPACE, "demo-regionserver").unwrap();
+            found["data"]["regionserver.json"] != "{}"
+        })
+        .await;
 }
 
 // ---- A18: pods are evicted, within their budgets --------------------------------------------------
@@ -173,10 +179,11 @@ async fn a_full_budget_is_waited_for_and_the_status_says_so() {
     world.server.take_requests();
     let from = Instant::now();
     change_all(&world);
-    world.until(5, "the status names the budget", |world| {
-        world.condition("demo", "Progressing").2.contains("budget")
-    })
-    .await;
+    world
+        .until(5, "the status names the budget", |world| {
+            world.condition("demo", "Progressing").2.contains("budget")
+        })
+        .await;
     world.until_ready("demo").await;
     let requests = world.server.take_requests();
     assert_eq!(requests.iter().filter(|request| request.code == 429).count(), 4);
@@ -193,7 +200,8 @@ async fn two_members_of_the_coordinator_are_never_out_while_somebody_drains_node
     let drainer = tokio::spawn(async move {
         let (mut seen, mut round) = (0, 0_u64);
         loop {
-            let requests = server.lock().requests.iter().filter(|r| r.path.ends_with("/pods")).count();
+            let requests =
+                server.lock().requests.iter().filter(|r| r.path.ends_with("/pods")).count();
             if std::mem::replace(&mut seen, requests) != requests {
                 round += 1;
                 let name = format!("demo-coordinator-{}", round % 3);
@@ -312,11 +320,12 @@ async fn objects_of_others_with_the_same_name_are_not_touched_and_the_cluster_sa
         let before = theirs(&world);
         let _operator = world.operator();
         world.write_cluster("demo", json!({}));
-        world.until(10, "the conflict is named", |world| {
-            let (status, _, message) = world.condition("demo", "Conflict");
-            status == "True" && message.contains(kind) && message.contains(name)
-        })
-        .await;
+        world
+            .until(10, "the conflict is named", |world| {
+                let (status, _, message) = world.condition("demo", "Conflict");
+                status == "True" && message.contains(kind) && message.contains(name)
+            })
+            .await;
         assert_eq!(world.phase("demo"), "Conflict");
         sleep(Duration::from_secs(30)).await;
         assert_eq!(theirs(&world), before, "{plural}");
@@ -337,10 +346,13 @@ async fn objects_of_others_with_the_same_name_are_not_touched_and_the_cluster_sa
 async fn pods_and_monitors_of_others_are_left_alone() {
     let world = World::new();
     world.server.write("pods", look_alike());
-    world.server.write("podmonitors", json!({
-        "apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor",
-        "metadata": { "name": "demo", "namespace": NAMESPACE },
-    }));
+    world.server.write(
+        "podmonitors",
+        json!({
+            "apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor",
+            "metadata": { "name": "demo", "namespace": NAMESPACE },
+        }),
+    );
     let _operator = ready_cluster(&world).await;
     change_all(&world);
     world.until_ready("demo").await;
@@ -387,10 +399,11 @@ async fn a_cluster_that_is_completely_down_says_so_in_every_phase() {
             assert_eq!(world.condition("demo", "Available").0, "True", "{spec}");
         }
         break_all(&world);
-        world.until(40, "it is not available", |world| {
-            world.condition("demo", "Available").0 == "False"
-        })
-        .await;
+        world
+            .until(40, "it is not available", |world| {
+                world.condition("demo", "Available").0 == "False"
+            })
+            .await;
         // For good, and not only in the round that noticed.
         sleep(Duration::from_secs(90)).await;
         assert_eq!(world.phase("demo"), phase, "{spec}");
@@ -409,9 +422,10 @@ async fn what_the_api_server_refuses_is_in_the_status() {
     world.server.reject(rejection);
     let _operator = world.operator();
     world.write_cluster("demo", json!({}));
-    world.until(20, "the status names it", |world| {
-        let (status, reason, message) = world.condition("demo", "Progressing");
-        status == "False" && reason == "Failed" && message.contains("Role demo-master")
-    })
-    .await;
+    world
+        .until(20, "the status names it", |world| {
+            let (status, reason, message) = world.condition("demo", "Progressing");
+            status == "False" && reason == "Failed" && message.contains("Role demo-master")
+        })
+        .await;
 }

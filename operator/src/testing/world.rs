@@ -40,12 +40,20 @@ impl World {
         let controllers = tokio::spawn(controllers::run(server.clone())).abort_handle();
         for index in 0..5 {
             let zone = json!({ "topology.kubernetes.io/zone": format!("zone-{index}") });
-            server.write("nodes", json!({
-                "apiVersion": "v1", "kind": "Node",
-                "metadata": { "name": format!("node-{index}"), "labels": zone },
-            }));
+            server.write(
+                "nodes",
+                json!({
+                    "apiVersion": "v1", "kind": "Node",
+                    "metadata": { "name": format!("node-{index}"), "labels": zone },
+                }),
+            );
         }
-        let world = Self { processes: Processes::new(server.clone()), server, controllers, lives: 0.into() };
+        let world = Self {
+            processes: Processes::new(server.clone()),
+            server,
+            controllers,
+            lives: 0.into(),
+        };
         world.write_claim("demo-data");
         world
     }
@@ -72,10 +80,13 @@ impl World {
     }
 
     pub(crate) fn write_claim(&self, name: &str) {
-        self.server.write("persistentvolumeclaims", json!({
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": { "name": name, "namespace": NAMESPACE },
-        }));
+        self.server.write(
+            "persistentvolumeclaims",
+            json!({
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": { "name": name, "namespace": NAMESPACE },
+            }),
+        );
     }
 
     /// Writes a cluster with these fields in its spec beside the claim `demo-data`.
@@ -138,9 +149,20 @@ impl World {
     /// All objects without what differs from run to run: uids, versions, times.
     pub(crate) fn end_state(&self) -> Vec<String> {
         let kinds = [
-            "basaltclusters", "basalttables", "configmaps", "leases", "networkpolicies",
-            "persistentvolumeclaims", "poddisruptionbudgets", "podmonitors", "pods", "rolebindings",
-            "roles", "serviceaccounts", "services", "statefulsets",
+            "basaltclusters",
+            "basalttables",
+            "configmaps",
+            "leases",
+            "networkpolicies",
+            "persistentvolumeclaims",
+            "poddisruptionbudgets",
+            "podmonitors",
+            "pods",
+            "rolebindings",
+            "roles",
+            "serviceaccounts",
+            "services",
+            "statefulsets",
         ];
         let objects = kinds.iter().flat_map(|plural| {
             self.server.list(plural).into_iter().map(move |object| (plural, object))
@@ -164,8 +186,15 @@ fn without_what_differs(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             let differing = [
-                "uid", "resourceVersion", "creationTimestamp", "generation", "observedGeneration",
-                "lastTransitionTime", "startTime", "test/looks", "test/leaving",
+                "uid",
+                "resourceVersion",
+                "creationTimestamp",
+                "generation",
+                "observedGeneration",
+                "lastTransitionTime",
+                "startTime",
+                "test/looks",
+                "test/leaving",
             ];
             fields.retain(|name, _| !differing.contains(&name.as_str()));
             fields.values_mut().for_each(without_what_differs);

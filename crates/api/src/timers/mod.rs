@@ -105,7 +105,7 @@ pub struct Timers {
 
 /// Timers that are not to be derived. Every inequality still has to hold.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TimerOverrides {
     /// How often the coordinator's leader speaks to its followers.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,8 @@
-//! How many pods of a role may be evicted at a time: one. A pod that does not serve anyway never
-//! stands in the way of a node that is to be emptied.
+//! How many pods of a role may be evicted at a time, by the operator and by whoever drains a node:
+//! one, and of region servers as many as `maxUnavailable` says. A pod that does not serve anyway
+//! never stands in the way of a node that is to be emptied.
 
+use basalt_api::role_file::RoleName;
 use serde_json::json;
 
 use super::{Object, Plan};
@@ -8,8 +10,12 @@ use crate::names;
 
 pub(super) fn all(plan: &Plan<'_>) -> Vec<Object> {
     let budget = |role| {
+        let unavailable = match role {
+            RoleName::RegionServer => plan.cluster.spec.region_servers.max_unavailable,
+            _ => 1,
+        };
         let body = json!({ "spec": {
-            "maxUnavailable": 1,
+            "maxUnavailable": unavailable,
             "selector": plan.selector(role),
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         }});

@@ -88,6 +88,11 @@ impl Object {
     pub(crate) fn name(&self) -> &str {
         self.0["metadata"]["name"].as_str().unwrap_or_default()
     }
+
+    /// Both.
+    pub(crate) fn object_name(&self) -> (String, String) {
+        (self.kind().to_owned(), self.name().to_owned())
+    }
 }
 
 // === impl Plan ===

@@ -48,6 +48,9 @@ struct Contents {
     holder: Option<(u64, u64)>,
 }
 
+/// The longest name of a file or folder in bytes, as on Linux and HDFS.
+const NAME_BYTES_MAX: usize = 255;
+
 struct MemoryAppendFile {
     disk: Arc<Mutex<Disk>>,
     created_as: PathBuf,
@@ -144,6 +147,7 @@ impl MemoryFileSystem {
 impl FileSystem for MemoryFileSystem {
     async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
         self.check_alive(path)?;
+        check_names(path)?;
         let mut disk = self.disk.lock();
         if disk.nodes.contains_key(path) {
             return Err(Error::AlreadyExists { path: path.to_owned() });
@@ -164,6 +168,7 @@ impl FileSystem for MemoryFileSystem {
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.check_alive(from)?;
+        check_names(to)?;
         let mut disk = self.disk.lock();
         if disk.nodes.contains_key(to) {
             return Err(Error::AlreadyExists { path: to.to_owned() });
@@ -186,6 +191,7 @@ impl FileSystem for MemoryFileSystem {
 
     async fn create_directories(&self, path: &Path) -> Result<()> {
         self.check_alive(path)?;
+        check_names(path)?;
         let mut disk = self.disk.lock();
         for folder in path.ancestors() {
             disk.nodes.entry(folder.to_owned()).or_insert(Node::Directory);
@@ -293,6 +299,15 @@ impl Disk {
     }
 }
 
+/// Refuses a path that a real file system would refuse.
+fn check_names(path: &Path) -> Result<()> {
+    if path.iter().all(|name| name.len() <= NAME_BYTES_MAX) {
+        return Ok(());
+    }
+    let source = std::io::Error::from(std::io::ErrorKind::InvalidFilename);
+    Err(Error::Io { path: path.to_owned(), operation: "create", source })
+}
+
 // === impl MemoryAppendFile ===
 
 impl MemoryAppendFile {
@@ -393,6 +408,16 @@ mod tests {
         let ranges = ranges.map(|range| range.start as u64..range.end as u64);
         assert_eq!(&reader.read_ranges(&ranges).await.unwrap()[..], expected);
         assert!(reader.read_ranges(&[0..1, 2_999_999..3_000_001]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_name_is_at_most_255_bytes_long() {
+        let disk = MemoryFileSystem::new();
+        let path = |length: usize| PathBuf::from("/").join("n".repeat(length));
+        drop(disk.create(&path(255)).await.unwrap());
+        assert!(disk.create(&path(256)).await.is_err());
+        assert!(disk.create_directories(&path(256)).await.is_err());
+        assert!(disk.rename(&path(255), &path(256)).await.is_err());
     }
 
     #[tokio::test]

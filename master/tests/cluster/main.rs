@@ -5,6 +5,7 @@
 mod lease;
 mod process;
 mod region_server;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,16 +16,14 @@ use basalt_cluster::{Catalog, Nodes, catalog, pb as cluster};
 use basalt_fs::{FileSystem, MemoryFileSystem, SharedFileSystem};
 use basalt_hbase_rpc::{Connection, ConnectionOptions, Service, pb, schema};
 use basalt_master::{Config, Gate, Timers};
-use basalt_model::{
-    FamilyDescriptor, RegionState, ServerName, TableDescriptor, TableName, TableState, paths,
-};
+use basalt_model::{FamilyDescriptor, RegionState, ServerName, TableDescriptor, paths};
 use basalt_runtime::{Seams, Shutdown, grpc};
 use basalt_zk::{Client, Options};
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use process::{Process, free_port};
-use region_server::{FakeRegionServer, Opened};
+use region_server::{Controls, FakeRegionServer};
 
 /// How long anything may take on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,7 +32,7 @@ const CALL: Duration = Duration::from_secs(10);
 struct Cluster {
     coordinator: String,
     disk: MemoryFileSystem,
-    opened: Opened,
+    controls: Controls,
     client: Client,
     catalog: Catalog,
     masters: Vec<Process>,
@@ -71,7 +70,7 @@ impl Cluster {
         let mut cluster = Self {
             coordinator: address,
             disk,
-            opened: Opened::default(),
+            controls: Controls::default(),
             client,
             catalog,
             masters,
@@ -94,7 +93,7 @@ impl Cluster {
             self.coordinator.clone(),
             self.disk.as_writer(writer),
             free_port(),
-            Arc::clone(&self.opened),
+            self.controls.clone(),
         );
         self.servers.push(server.await);
     }
@@ -145,12 +144,7 @@ impl Cluster {
     }
 
     async fn create_table(&self, name: &str, regions: u8, nonce: u64) -> u64 {
-        let request = pb::CreateTableRequest {
-            table_schema: schema::table_to_message(&descriptor(name)),
-            split_keys: (1..regions).map(|key| Bytes::from(vec![key])).collect(),
-            nonce_group: Some(7),
-            nonce: Some(nonce),
-        };
+        let request = create_request(name, (1..regions).map(|key| Bytes::from(vec![key])), nonce);
         let created: pb::CreateTableResponse = self.call("CreateTable", &request).await;
         created.proc_id()
     }
@@ -257,6 +251,19 @@ fn start_master(coordinator: &str, files: MemoryFileSystem, gate: Gate) -> Proce
     })
 }
 
+fn create_request(
+    name: &str,
+    split_keys: impl IntoIterator<Item = Bytes>,
+    nonce: u64,
+) -> pb::CreateTableRequest {
+    pb::CreateTableRequest {
+        table_schema: schema::table_to_message(&descriptor(name)),
+        split_keys: split_keys.into_iter().collect(),
+        nonce_group: Some(7),
+        nonce: Some(nonce),
+    }
+}
+
 fn descriptor(name: &str) -> TableDescriptor {
     TableDescriptor {
         name: name.parse().unwrap(),
@@ -350,72 +357,6 @@ async fn a_standby_takes_over_from_a_killed_master_and_goes_on_with_its_work() {
     cluster.all_open_without(&dead, 4).await;
     println!("all regions open again after {:?}", killed_at.elapsed());
     assert_eq!(cluster.open_regions().into_values().collect::<Vec<_>>(), [4]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_table_is_disabled_enabled_and_deleted() {
-    let mut cluster = Cluster::start(1, 1).await;
-    cluster.finished(cluster.create_table("t", 3, 1).await).await;
-    cluster.add_server().await;
-    let table: TableName = "t".parse().unwrap();
-    let table_name = schema::table_name_to_message(&table);
-
-    let request = pb::DeleteTableRequest { table_name: table_name.clone(), ..Default::default() };
-    let refusal = cluster.call_once::<pb::DeleteTableResponse>("DeleteTable", &request).await;
-    assert!(refusal.unwrap_err().contains("TableNotDisabledException"));
-
-    let disable = pb::DisableTableRequest { table_name: table_name.clone(), ..Default::default() };
-    let disabled: pb::DisableTableResponse = cluster.call("DisableTable", &disable).await;
-    cluster.finished(disabled.proc_id()).await;
-    until("all regions are closed", async || cluster.open_regions().values().sum::<usize>() == 0)
-        .await;
-
-    let enable = pb::EnableTableRequest { table_name: table_name.clone(), ..Default::default() };
-    let enabled: pb::EnableTableResponse = cluster.call("EnableTable", &enable).await;
-    cluster.finished(enabled.proc_id()).await;
-    cluster.all_open(3).await;
-
-    let disabled: pb::DisableTableResponse = cluster.call("DisableTable", &disable).await;
-    cluster.finished(disabled.proc_id()).await;
-    let deleted: pb::DeleteTableResponse = cluster.call("DeleteTable", &request).await;
-    cluster.finished(deleted.proc_id()).await;
-    until("nothing is left", async || {
-        cluster.catalog.regions().is_empty() && cluster.catalog.tables().is_empty()
-    })
-    .await;
-    assert!(!cluster.disk.exists(&paths::table(&table)).await.unwrap());
-    cluster.finished(cluster.create_table("t", 2, 2).await).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_regions_of_an_altered_table_are_opened_anew_where_they_are() {
-    let cluster = Cluster::start(1, 2).await;
-    cluster.finished(cluster.create_table("t", 6, 1).await).await;
-    cluster.all_open(6).await;
-    let owners = || -> BTreeMap<_, _> {
-        let regions = cluster.catalog.regions().into_iter();
-        regions.map(|(name, r)| (name, (r.record.server.clone(), r.record.epoch))).collect()
-    };
-    let before = owners();
-    let table: TableName = "t".parse().unwrap();
-    let request = |family: &str| pb::AddColumnRequest {
-        table_name: schema::table_name_to_message(&table),
-        column_families: schema::family_to_message(&FamilyDescriptor::new(family)),
-        ..Default::default()
-    };
-    let added: pb::AddColumnResponse = cluster.call("AddColumn", &request("added")).await;
-    cluster.finished(added.proc_id()).await;
-    cluster.all_open(6).await;
-    for (name, (server, epoch)) in owners() {
-        let (server_before, epoch_before) = &before[&name];
-        assert_eq!(&server, server_before);
-        assert!(epoch > *epoch_before, "{name} was not opened anew");
-    }
-    let found = cluster.catalog.table(&table).unwrap().record;
-    assert_eq!(found.descriptor.families.len(), 2);
-    assert_eq!(found.state, TableState::Enabled);
-    let again = cluster.call_once::<pb::AddColumnResponse>("AddColumn", &request("added")).await;
-    assert!(again.unwrap_err().contains("InvalidFamilyOperationException"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,12 +17,19 @@ use basalt_zk::{Client, Options};
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::process::Process;
 
-/// What all fake servers know: which regions were ever opened, so that each log "has edits" of all.
-pub(crate) type Opened = Arc<Mutex<BTreeSet<EncodedRegionName>>>;
+/// What all fake servers share with the test; cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Controls {
+    /// Which regions were ever opened, so that each log "has edits" of all.
+    opened: Arc<Mutex<BTreeSet<EncodedRegionName>>>,
+    /// While it is there, orders to close wait in it, in the order of their arrival.
+    held_closes: Arc<Mutex<Option<Vec<oneshot::Sender<()>>>>>,
+}
 
 pub(crate) struct FakeRegionServer {
     pub(crate) name: ServerName,
@@ -33,7 +40,43 @@ struct Orders {
     name: ServerName,
     client: Client,
     nodes: Nodes,
-    opened: Opened,
+    controls: Controls,
+}
+
+// === impl Controls ===
+
+impl Controls {
+    /// From now on, orders to close wait.
+    pub(crate) fn hold_closes(&self) {
+        *self.held_closes.lock() = Some(Vec::new());
+    }
+
+    /// How many orders to close wait.
+    pub(crate) fn held_closes(&self) -> usize {
+        self.held_closes.lock().as_ref().map_or(0, Vec::len)
+    }
+
+    /// Lets the order to close go on that came last.
+    pub(crate) fn release_last_close(&self) {
+        let released = self.held_closes.lock().as_mut().and_then(Vec::pop);
+        if let Some(order) = released {
+            let _ = order.send(());
+        }
+    }
+
+    /// Lets all orders to close go on, and holds no more.
+    pub(crate) fn release_closes(&self) {
+        self.held_closes.lock().take();
+    }
+
+    async fn wait_to_close(&self) {
+        let (release, released) = oneshot::channel();
+        let is_held = self.held_closes.lock().as_mut().map(|held| held.push(release)).is_some();
+        if is_held {
+            // An error says that all were released.
+            let _ = released.await;
+        }
+    }
 }
 
 // === impl FakeRegionServer ===
@@ -44,7 +87,7 @@ impl FakeRegionServer {
         coordinator: String,
         files: MemoryFileSystem,
         port: u16,
-        opened: Opened,
+        controls: Controls,
     ) -> Self {
         let name = ServerName {
             host: "127.0.0.1".to_owned(),
@@ -52,7 +95,7 @@ impl FakeRegionServer {
             start_code: Seams::system().clock.wall_ms(),
         };
         let (ready, is_ready) = tokio::sync::oneshot::channel();
-        let running = run(name.clone(), coordinator, files, opened, ready);
+        let running = run(name.clone(), coordinator, files, controls, ready);
         let process = Process::start(running);
         is_ready.await.unwrap();
         Self { name, process }
@@ -63,7 +106,7 @@ async fn run(
     name: ServerName,
     coordinator: String,
     files: MemoryFileSystem,
-    opened: Opened,
+    controls: Controls,
     ready: tokio::sync::oneshot::Sender<()>,
 ) {
     let seams = Seams::system();
@@ -84,7 +127,7 @@ async fn run(
     };
     let nodes = Nodes::below("/basalt");
     let orders =
-        Orders { name: name.clone(), client: client.clone(), nodes: nodes.clone(), opened };
+        Orders { name: name.clone(), client: client.clone(), nodes: nodes.clone(), controls };
     let serving = tonic::transport::Server::builder()
         .add_service(RegionServerOrdersServer::new(orders))
         .serve_with_incoming(grpc::incoming(listener));
@@ -141,7 +184,7 @@ impl RegionServerOrders for Orders {
                 record.state = RegionState::Open;
             });
             let failure = opened.await.err().unwrap_or_default();
-            self.opened.lock().insert(name.parse().unwrap());
+            self.controls.opened.lock().insert(name.parse().unwrap());
             outcomes.push(pb::RegionOutcome { encoded_name: name, failure, ..Default::default() });
         }
         Ok(Response::new(pb::RegionsReply { outcomes }))
@@ -151,6 +194,7 @@ impl RegionServerOrders for Orders {
         &self,
         request: Request<pb::CloseRegionsRequest>,
     ) -> Result<Response<pb::RegionsReply>, Status> {
+        self.controls.wait_to_close().await;
         let mut outcomes = Vec::new();
         for region in request.into_inner().regions {
             let name = region.encoded_name;
@@ -182,7 +226,7 @@ impl RegionServerOrders for Orders {
         request: Request<pb::SplitLogsRequest>,
     ) -> Result<Response<pb::SplitLogsReply>, Status> {
         let regions: Vec<Vec<u8>> =
-            self.opened.lock().iter().map(|name| name.digest().to_vec()).collect();
+            self.controls.opened.lock().iter().map(|name| name.digest().to_vec()).collect();
         let logs = request.into_inner().logs.into_iter().map(|log| pb::SplitLog {
             name: log.name,
             failure: String::new(),

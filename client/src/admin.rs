@@ -104,6 +104,22 @@ impl Admin {
         self.finish(table, response.proc_id).await
     }
 
+    /// Empties a disabled table and enables it. With `preserve_splits` it keeps the bounds of its
+    /// regions, otherwise it has one.
+    ///
+    /// # Errors
+    /// Any [`Error`]; the exception `TableNotDisabled` if it is enabled.
+    pub async fn truncate_table(&self, table: &TableName, preserve_splits: bool) -> Result<()> {
+        let request = pb::TruncateTableRequest {
+            table_name: schema::table_name_to_message(table),
+            preserve_splits: Some(preserve_splits),
+            nonce_group: Some(self.connection.shared.nonce_group),
+            nonce: Some(self.connection.shared.nonce()),
+        };
+        let response: pb::TruncateTableResponse = self.ask("truncateTable", &request).await?;
+        self.finish(table, response.proc_id).await
+    }
+
     /// Gives a table another descriptor, and waits until its regions are served by it.
     ///
     /// # Errors

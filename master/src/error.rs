@@ -145,6 +145,9 @@ pub enum StepError {
     /// It cannot go on yet.
     #[error("waiting: {0}")]
     NotYet(String),
+    /// It can never be done: the procedure ends here, and its client is to know why.
+    #[error("impossible: {0}")]
+    Impossible(String),
 }
 
 // === impl StepError ===

@@ -20,6 +20,7 @@ pub mod fuzzing;
 mod housekeeping;
 mod ledger;
 mod liveness;
+mod locks;
 mod metrics;
 mod orders;
 mod peer;

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_cluster::pb;
 use basalt_cluster::pb::master_peer_server::MasterPeer;
+use basalt_cluster::{Catalog, pb};
 use basalt_model::ServerName;
 use futures::Stream;
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ use crate::views::pod_uid;
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) server: ServerName,
+    pub(crate) catalog: Catalog,
     pub(crate) seat: watch::Receiver<Option<Arc<Term>>>,
     /// See [`crate::Config::storage_deviations`].
     pub(crate) storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,
@@ -58,6 +59,15 @@ impl MasterPeer for Peer {
             futures::stream::pending(),
         );
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn catch_up(
+        &self,
+        _: Request<pb::CatchUpRequest>,
+    ) -> Result<Response<pb::CatchUpReply>, Status> {
+        let caught_up = self.catalog.catch_up().await;
+        caught_up.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(pb::CatchUpReply {}))
     }
 
     async fn process_ended(

@@ -33,6 +33,8 @@ struct Known {
     seen: BTreeSet<ServerName>,
     recovering: BTreeSet<ServerName>,
     claimed: BTreeSet<EncodedRegionName>,
+    /// Regions whose move is decided and may still wait for the lock of their table.
+    moving: BTreeSet<EncodedRegionName>,
     draining: BTreeSet<ServerName>,
     places: Arc<BlockPlaces>,
     /// The balancer is on, and it is its time.
@@ -45,7 +47,15 @@ impl Known {
     /// Whether regions may be evened out. A region on its way counts for neither server: who looked
     /// meanwhile would send others after it.
     fn may_balance(&self) -> bool {
-        self.is_time_to_balance && self.recovering.is_empty() && self.claimed.is_empty()
+        self.is_time_to_balance
+            && self.recovering.is_empty()
+            && self.claimed.is_empty()
+            && self.moving.is_empty()
+    }
+
+    /// Whether a region may be moved that is at rest as far as the view shows.
+    fn may_move(&self, region: &EncodedRegionName) -> bool {
+        !self.claimed.contains(region) && !self.moving.contains(region)
     }
 }
 
@@ -138,6 +148,7 @@ fn known(term: &Term) -> Known {
         seen: facts.seen.keys().cloned().collect(),
         recovering: recovering.into_iter().chain(facts.dying.iter().cloned()).collect(),
         claimed,
+        moving: term.moves.all(),
         draining,
         places: term.places(),
     }
@@ -169,7 +180,7 @@ fn decide(view: &View, known: &Known) -> Decisions {
             RegionState::Closed if is_served && !loads.is_empty() => decisions.assign.push(*name),
             // The master that gave it to its owner may have died before it told it.
             RegionState::Opening if owner_lives => decisions.open.push(*name),
-            RegionState::Closing if is_served && owner_lives => {
+            RegionState::Closing if is_served && owner_lives && known.may_move(name) => {
                 if let (Some(source), Some(destination)) = (owner, loads.take_least()) {
                     let source = source.clone();
                     decisions.moves.push(Move { region: *name, source, destination });
@@ -195,7 +206,7 @@ fn decide(view: &View, known: &Known) -> Decisions {
         decisions.moves =
             balancer::even_out(view, &known.draining, &known.places, BALANCE_MOVES_MAX);
     }
-    decisions.moves.retain(|one| !known.claimed.contains(&one.region));
+    decisions.moves.retain(|one| known.may_move(&one.region));
     decisions
 }
 
@@ -237,7 +248,7 @@ fn act(term: &Arc<Term>, view: &View, decisions: Decisions) {
     }
     if !decisions.moves.is_empty() {
         tracing::info!(regions = decisions.moves.len(), "regions are to move");
-        let claim = term.claims.claim(decisions.moves.iter().map(|one| one.region));
+        let claim = term.moves.claim(decisions.moves.iter().map(|one| one.region));
         spawn_step(term, "move regions", async move |term: Arc<Term>| {
             let _claim = claim;
             term.move_regions(decisions.moves).await
@@ -257,7 +268,7 @@ impl Term {
         }
         let view = self.views.now();
         let mut moves = balancer::even_out(&view, &known.draining, &known.places, usize::MAX);
-        moves.retain(|one| !known.claimed.contains(&one.region));
+        moves.retain(|one| known.may_move(&one.region));
         let count = u32::try_from(moves.len()).unwrap_or(u32::MAX);
         if !is_dry_run {
             act(self, &view, Decisions { moves, ..Decisions::default() });
@@ -399,6 +410,20 @@ mod tests {
         let mut known = known(&["a", "b"]);
         known.draining = view.servers.keys().cloned().collect();
         assert_eq!(decide(&view, &known), Decisions::default());
+    }
+
+    #[test]
+    fn a_move_that_waits_for_its_table_is_not_decided_again_and_keeps_nothing_else_waiting() {
+        let mut view = view(&["a", "b"], 3);
+        let names: Vec<_> = view.regions.keys().copied().collect();
+        record_of(&mut view, &names[0]).state = RegionState::Opening;
+        record_of(&mut view, &names[1]).state = RegionState::Closing;
+        let mut known = known(&["a", "b"]);
+        known.draining.insert(server("a"));
+        known.moving = names.iter().copied().collect();
+        let decisions = decide(&view, &known);
+        assert_eq!(decisions.moves, []);
+        assert_eq!(decisions.open, names[..1], "a procedure may hold the lock and wait for it");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use basalt_zk::proto::{CreateMode, ErrorCode};
 use basalt_zk::{Client, Options, State};
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +23,7 @@ use crate::config::{BoundAddresses, Config, DeclaredTable, Timers};
 use crate::election::{Candidate, Gate, campaign};
 use crate::error::{CommitError, Error, StepError};
 use crate::ledger::{self, Ledger};
+use crate::locks::Locks;
 use crate::orders::Orders;
 use crate::peer::Peer;
 use crate::procedure::{self, Journal, SubmitError};
@@ -33,9 +34,10 @@ use crate::{bootstrap, housekeeping, reconcile, rpc};
 
 /// The pause before the coordinator is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long is waited for the catalog to show this master in charge: then it shows all that the
-/// masters before it wrote. Decisions are checked when they are committed, so it may be late.
+/// How long is waited for the catalog to show all that the masters before this one wrote.
 const CATALOG_WAIT: Duration = Duration::from_secs(1);
+/// How many regions the balancer and drains move at a time.
+const MOVES_AT_ONCE: usize = 4;
 /// Region servers that start together come this close after one another.
 const SERVERS_QUIET: Duration = Duration::from_millis(500);
 /// How long is waited for region servers before tables are made, at most.
@@ -209,6 +211,7 @@ async fn serve(
     ));
     let peer = Peer {
         server: master.server.clone(),
+        catalog: master.catalog.clone(),
         seat: seated,
         storage_deviations: master.storage_deviations.clone(),
     };
@@ -276,9 +279,11 @@ async fn reign(
             }
         }
     };
+    // In the order in which they were taken on, and before any region moves: each requests its locks.
     for (id, _) in term.journal.unfinished() {
         procedure::execute(&term, id);
     }
+    term.spawn(procedure::show_earlier_ends(Arc::clone(&term)));
     term.spawn(reconcile::run(Arc::clone(&term)));
     term.spawn(housekeeping::run(Arc::clone(&term)));
     term.spawn(create_declared(Arc::clone(&term), master.declared_tables.clone()));
@@ -329,9 +334,9 @@ async fn begin(
     let journal = Journal::load(&ledger).await?;
     let recoveries = read_recoveries(&ledger).await?;
     let views = Views::new(master.catalog.clone());
-    let in_charge =
-        |views: &Views| views.catalog().master().is_some_and(|record| record.epoch == epoch.0);
-    if !views.until(CATALOG_WAIT, in_charge).await {
+    // Decisions are checked when they are committed, so it may be late.
+    let caught_up = tokio::time::timeout(CATALOG_WAIT, views.catalog().catch_up()).await;
+    if !matches!(caught_up, Ok(Ok(()))) {
         tracing::warn!(%epoch, "the catalog is late");
     }
     Ok(Arc::new(Term {
@@ -341,6 +346,10 @@ async fn begin(
         orders: Orders::new(master.seams.network.clone(), master.timers.connect_timeout),
         journal,
         claims: Claims::default(),
+        moves: Claims::default(),
+        locks: Locks::default(),
+        moving: Semaphore::new(MOVES_AT_ONCE),
+        catalogs_shown: watch::Sender::new(false),
         facts: Mutex::new(Facts { recoveries, ..Facts::default() }),
         block_places: Mutex::default(),
         timers: master.timers,

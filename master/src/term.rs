@@ -8,7 +8,7 @@ use basalt_fs::SharedFileSystem;
 use basalt_model::ServerName;
 use basalt_runtime::{Clock, Network};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -16,6 +16,7 @@ use crate::block_places::BlockPlaces;
 use crate::client_nodes::ClientNodes;
 use crate::config::Timers;
 use crate::ledger::Ledger;
+use crate::locks::Locks;
 use crate::orders::Orders;
 use crate::procedure::Journal;
 use crate::regions::Claims;
@@ -31,6 +32,13 @@ pub(crate) struct Term {
     pub(crate) orders: Orders,
     pub(crate) journal: Journal,
     pub(crate) claims: Claims,
+    /// The regions whose move is decided. Until its turn comes, a move keeps nobody else away.
+    pub(crate) moves: Claims,
+    pub(crate) locks: Locks,
+    /// How many regions may still be moved at a time, besides those that procedures open anew.
+    pub(crate) moving: Semaphore,
+    /// Whether the catalogs show all that was done in earlier terms.
+    pub(crate) catalogs_shown: watch::Sender<bool>,
     pub(crate) facts: Mutex<Facts>,
     /// See [`Term::places`].
     pub(crate) block_places: Mutex<Arc<BlockPlaces>>,

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_cluster::catalog::SharedRegion;
-use basalt_cluster::{Catalog, pb};
-use basalt_model::{EncodedRegionName, ServerName};
+use basalt_cluster::catalog::{SharedRegion, Versioned};
+use basalt_cluster::{Catalog, TableRecord, pb};
+use basalt_model::{EncodedRegionName, ServerName, TableName};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
@@ -36,6 +36,7 @@ struct Newest {
 #[derive(Debug, Default)]
 struct Own {
     regions: BTreeMap<EncodedRegionName, SharedRegion>,
+    tables: BTreeMap<TableName, Versioned<TableRecord>>,
     buried: BTreeSet<ServerName>,
     /// What Kubernetes knows of the pods that region servers run in, by uid.
     pods: BTreeMap<String, pb::Pod>,
@@ -112,6 +113,21 @@ impl Views {
         own.changes += 1;
     }
 
+    /// Takes in the record of a table that this master has just read.
+    pub(crate) fn learn_table(&self, table: Versioned<TableRecord>) {
+        let mut own = self.own.lock();
+        own.tables.insert(table.record.descriptor.name.clone(), table);
+        own.changes += 1;
+    }
+
+    /// Forgets what this master read of a table that is gone.
+    pub(crate) fn forget_table(&self, table: &TableName) {
+        let mut own = self.own.lock();
+        if own.tables.remove(table).is_some() {
+            own.changes += 1;
+        }
+    }
+
     /// Takes in that `server` is dead; its name is never used again.
     pub(crate) fn bury(&self, server: ServerName) {
         let mut own = self.own.lock();
@@ -178,6 +194,13 @@ impl Own {
         for (name, own) in &self.regions {
             view.regions.insert(*name, own.clone());
         }
+        self.tables.retain(|name, own| match view.tables.get(name) {
+            Some(watched) => watched.zxid < own.zxid,
+            None => true,
+        });
+        for (name, own) in &self.tables {
+            view.tables.insert(name.clone(), own.clone());
+        }
         self.buried.retain(|server| view.servers.contains_key(server));
         for server in &self.buried {
             view.servers.remove(server);
@@ -197,6 +220,7 @@ impl Own {
 mod tests {
     use super::*;
     use crate::view::testing::{server, view};
+    use basalt_model::TableState;
 
     #[test]
     fn own_writes_are_seen_until_the_catalog_is_newer() {
@@ -219,6 +243,25 @@ mod tests {
         own.lay_over(&mut seen);
         assert_eq!(seen.regions, newer.regions);
         assert!(own.regions.is_empty());
+    }
+
+    #[test]
+    fn a_table_that_was_read_is_seen_until_the_catalog_is_newer() {
+        let watched = view(&["a"], 1);
+        let mut read = watched.tables.values().next().unwrap().clone();
+        read.record.state = TableState::Disabling;
+        (read.version, read.zxid) = (read.version + 1, read.zxid + 1);
+        let mut own = Own::default();
+        let name = read.record.descriptor.name.clone();
+        own.tables.insert(name.clone(), read.clone());
+        let mut seen = watched.clone();
+        own.lay_over(&mut seen);
+        assert_eq!(seen.tables[&name], read);
+        let mut newer = watched;
+        newer.tables.get_mut(&name).unwrap().zxid = read.zxid + 1;
+        own.lay_over(&mut newer);
+        assert_eq!(newer.table_state(&name), Some(TableState::Enabled));
+        assert!(own.tables.is_empty());
     }
 
     #[test]

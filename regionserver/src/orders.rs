@@ -112,6 +112,13 @@ impl RegionServerOrders for Orders {
         Ok(Response::new(pb::RegionsReply { outcomes }))
     }
 
+    async fn catch_up(&self, request: Request<pb::CatchUpRequest>) -> Reply<pb::CatchUpReply> {
+        self.check_master(request.get_ref().master_epoch)?;
+        let caught_up = self.0.catalog.catch_up().await;
+        caught_up.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(pb::CatchUpReply {}))
+    }
+
     async fn split_logs(
         &self,
         request: Request<pb::SplitLogsRequest>,

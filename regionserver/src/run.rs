@@ -209,7 +209,14 @@ async fn serve(
         ..ServerOptions::new([Service::Client, Service::Admin, Service::ClientMeta])
     };
     let handler = Arc::new(Rpc::new(Arc::clone(server)));
-    tokio::spawn(basalt_hbase_rpc::serve(listeners.rpc, handler, options, abort.clone()));
+    let (catalog, patience) = (server.catalog.clone(), config.session_timeout);
+    let answering = basalt_hbase_rpc::serve(listeners.rpc, handler, options, abort.clone());
+    tokio::spawn(async move {
+        // It was read before this server was known: a client that was told since that its table is
+        // there must find it here. Without an answer of the coordinator it is as good as it gets.
+        let _ = tokio::time::timeout(patience, catalog.catch_up()).await;
+        answering.await;
+    });
     let orders = tonic::transport::Server::builder()
         .add_service(Orders::service(Arc::clone(server)))
         .serve_with_incoming_shutdown(

@@ -37,6 +37,12 @@ pub enum Rule {
     WholeEnsembleForms,
     /// A member of the coordinator whose state differs from a majority's stops serving.
     StateChecksum,
+    /// Procedures on a table and moves of its regions take turns.
+    TableLock,
+    /// A region becomes OPENING on condition that its table is still to be served.
+    TableVersionAtOpening,
+    /// A procedure on a table ends once every living server's catalog shows what it did.
+    CatalogsBeforeEnd,
 }
 
 impl Rule {
@@ -56,6 +62,9 @@ impl Rule {
         Self::QuorumTime,
         Self::WholeEnsembleForms,
         Self::StateChecksum,
+        Self::TableLock,
+        Self::TableVersionAtOpening,
+        Self::CatalogsBeforeEnd,
     ];
 
     /// As commands name it.
@@ -75,6 +84,9 @@ impl Rule {
             Self::QuorumTime => "quorum-time",
             Self::WholeEnsembleForms => "whole-ensemble-forms",
             Self::StateChecksum => "state-checksum",
+            Self::TableLock => "table-lock",
+            Self::TableVersionAtOpening => "table-version-at-opening",
+            Self::CatalogsBeforeEnd => "catalogs-before-end",
         }
     }
 }

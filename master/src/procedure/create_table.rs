@@ -1,11 +1,14 @@
 //! Makes a table: its descriptor in the storage root, its regions' records, then serves it.
 
+use std::io;
+
 use basalt_cluster::RegionRecord;
 use basalt_failpoint::{Point, reached};
 use basalt_model::{TableDescriptor, TableName, TableState, paths};
 use basalt_zk::Op;
 use bytes::Bytes;
 
+use super::delete_table::archive;
 use super::record::regions_between;
 use super::serve_table;
 use crate::error::StepError;
@@ -17,21 +20,35 @@ const DESCRIPTOR_PREFIX: &str = ".tableinfo.";
 
 pub(super) async fn run(
     term: &Term,
+    id: u64,
     table: &TableName,
     split_keys: &[Bytes],
     region_id: u64,
 ) -> Result<Vec<Op>, StepError> {
-    let Some(known) = term.views.catalog().table(table) else {
-        return Err(StepError::NotYet(format!("the record of {table} is not seen yet")));
-    };
-    write_descriptor(&term.files, &known.record.descriptor).await?;
+    let known = serve_table::read_record(term, table).await?;
+    if term.views.now().of_table(table).is_empty() {
+        term.views.catalog().catch_up().await?;
+    }
+    if term.views.now().of_table(table).is_empty() {
+        // Nothing here is of this table: a server that opened a region of a deleted one late left it.
+        archive(&term.files, id, table).await?;
+    }
+    write_descriptor(&term.files, &known.record.descriptor).await.map_err(|error| {
+        let too_long = |source: &io::Error| source.kind() == io::ErrorKind::InvalidFilename;
+        match error {
+            StepError::Storage(basalt_fs::Error::Io { source, .. }) if too_long(&source) => {
+                StepError::Impossible(format!("the storage takes no folder {table}: {source}"))
+            }
+            error => error,
+        }
+    })?;
     reached(Point::TableDescribed).await;
     let regions = regions_between(table, split_keys, region_id);
     term.create_regions(regions.into_iter().map(RegionRecord::new).collect()).await?;
     reached(Point::TableRecorded).await;
     serve_table::serve_all(term, table).await?;
     reached(Point::TableServed).await;
-    Ok(vec![serve_table::write_state(term, table, TableState::Enabled)?])
+    Ok(vec![serve_table::write_state(term, table, TableState::Enabled).await?])
 }
 
 /// Leaves the descriptor where HBase's tools look for it, unless it is there.

@@ -9,7 +9,19 @@ use crate::error::StepError;
 use crate::ledger;
 use crate::term::{Files, Term};
 
+/// The longest name of a file or folder in bytes, on Linux and HDFS.
+const NAME_BYTES_MAX: usize = 255;
+/// How many folders one deletion may find under its name in the archive.
+const ARCHIVED_MAX: u32 = 1_000;
+
 pub(super) async fn run(term: &Term, id: u64, table: &TableName) -> Result<Vec<Op>, StepError> {
+    clear(term, id, table).await?;
+    term.views.forget_table(table);
+    Ok(vec![ledger::delete(term.ledger.nodes().table(table))])
+}
+
+/// Deletes the records of the table's regions, which are closed, and moves its files to the archive.
+pub(super) async fn clear(term: &Term, id: u64, table: &TableName) -> Result<(), StepError> {
     let view = term.views.now();
     let regions = view.of_table(table);
     if regions.iter().any(|region| region.record.state != RegionState::Closed) {
@@ -17,21 +29,35 @@ pub(super) async fn run(term: &Term, id: u64, table: &TableName) -> Result<Vec<O
     }
     let names = regions.iter().map(|region| region.record.encoded_name()).collect();
     term.delete_regions(names).await?;
-    archive(&term.files, id, table).await?;
-    Ok(vec![ledger::delete(term.ledger.nodes().table(table))])
+    archive(&term.files, id, table).await
 }
 
 /// Moves the table's folder into the archive, under a name that no other table has had there: a
-/// table of the same name may be made, and deleted, again.
-async fn archive(files: &Files, id: u64, table: &TableName) -> Result<(), StepError> {
+/// table of the same name may be made, and deleted, again. Done again, it takes another name: a
+/// server that opened a region late may have made the folder anew.
+pub(super) async fn archive(files: &Files, id: u64, table: &TableName) -> Result<(), StepError> {
     let folder = paths::table(table);
-    let archived = archived_as(id, table);
-    if let Some(parent) = archived.parent() {
-        files.create_directories(parent).await?;
+    if !files.exists(&folder).await? {
+        return Ok(());
     }
-    match files.rename(&folder, &archived).await {
-        Err(error) if !error.is_not_found() => return Err(error.into()),
-        _ => {}
+    let mut is_moved = false;
+    for number in 0..ARCHIVED_MAX {
+        let archived = archived_as(id, number, table);
+        if let Some(parent) = archived.parent() {
+            files.create_directories(parent).await?;
+        }
+        match files.rename(&folder, &archived).await {
+            Err(error) if error.is_already_exists() => {}
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {
+                is_moved = true;
+                break;
+            }
+        }
+    }
+    if !is_moved {
+        let reason = format!("the archive has {ARCHIVED_MAX} folders of this deletion of {table}");
+        return Err(StepError::NotYet(reason));
     }
     if let Some(parent) = folder.parent() {
         match files.sync_directory(parent).await {
@@ -42,9 +68,16 @@ async fn archive(files: &Files, id: u64, table: &TableName) -> Result<(), StepEr
     Ok(())
 }
 
-fn archived_as(id: u64, table: &TableName) -> PathBuf {
+/// A name that is too long for a suffix loses its end; the id keeps it apart from others.
+fn archived_as(id: u64, number: u32, table: &TableName) -> PathBuf {
     let mut archived = paths::archived(&paths::table(table));
-    archived.set_file_name(format!("{}.deleted-{id}", table.qualifier()));
+    let suffix = match number {
+        0 => format!(".deleted-{id}"),
+        _ => format!(".deleted-{id}-{number}"),
+    };
+    let qualifier = table.qualifier();
+    let end = qualifier.floor_char_boundary(NAME_BYTES_MAX.saturating_sub(suffix.len()));
+    archived.set_file_name(format!("{}{suffix}", qualifier.get(..end).unwrap_or_default()));
     archived
 }
 
@@ -55,7 +88,19 @@ mod tests {
     #[test]
     fn a_table_deleted_twice_is_archived_twice() {
         let table: TableName = "ns:t".parse().unwrap();
-        assert_eq!(archived_as(7, &table), PathBuf::from("/archive/data/ns/t.deleted-7"));
-        assert_ne!(archived_as(8, &table), archived_as(7, &table));
+        assert_eq!(archived_as(7, 0, &table), PathBuf::from("/archive/data/ns/t.deleted-7"));
+        assert_eq!(archived_as(7, 2, &table), PathBuf::from("/archive/data/ns/t.deleted-7-2"));
+        assert_ne!(archived_as(8, 0, &table), archived_as(7, 0, &table));
+    }
+
+    #[test]
+    fn the_longest_name_fits_with_its_suffix() {
+        for letter in ["l", "\u{e4}", "\u{4e2d}"] {
+            let table: TableName = letter.repeat(NAME_BYTES_MAX / letter.len()).parse().unwrap();
+            let archived = archived_as(u64::MAX, ARCHIVED_MAX, &table);
+            let name = archived.file_name().unwrap().to_str().unwrap();
+            assert!(name.len() <= NAME_BYTES_MAX, "{} bytes", name.len());
+            assert!(name.ends_with(&format!(".deleted-{}-{ARCHIVED_MAX}", u64::MAX)));
+        }
     }
 }

@@ -8,8 +8,12 @@ use basalt_runtime::WITNESS;
 use basalt_zk::Op;
 
 use super::record::{Outcome, Procedure, Work};
-use super::{create_table, delete_table, flush_table, modify_table, recover_server, serve_table};
+use super::{
+    create_table, delete_table, failure, flush_table, modify_table, recover_server, serve_table,
+    truncate_table,
+};
 use crate::error::StepError;
+use crate::locks::{Holder, Lock, Resource, TooManyWaiting};
 use crate::term::Term;
 
 /// The pauses between tries.
@@ -18,17 +22,34 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How many pauses go by between two lines in the log about a procedure that waits.
 const TRIES_PER_LINE: u32 = 20;
 
-/// Runs procedure `id` until it is finished or the term is over.
+/// Runs procedure `id` until it is finished or the term is over. Its locks are requested before this
+/// returns: procedures get them in the order in which they were taken on.
 pub(crate) fn execute(term: &Arc<Term>, id: u64) {
     let running = Arc::clone(term);
+    let requested = request_locks(term, id);
     term.spawn(async move {
+        let mut last = None;
+        // Without its locks it comes to no step: it is given up.
+        let locks = within(&running, id, hold_locks(&running, id, requested)).await;
+        let locks = locks.unwrap_or_default();
         let mut pause = PAUSE_MIN;
         let mut tries: u32 = 0;
         while let Some(procedure) = running.journal.get(id).filter(|p| !p.is_finished()) {
             let name = procedure.work.name();
-            let finished = match advance(&running, id, &procedure.work).await {
-                Ok(writes) => finish(&running, id, writes).await,
-                Err(error) => Err(error),
+            let advanced = within(&running, id, advance(&running, id, &procedure.work)).await;
+            let finished = match advanced {
+                Some(Ok(writes)) => finish(&running, id, Outcome::Done, writes).await,
+                Some(Err(StepError::Impossible(reason))) => {
+                    end_in_failure(&running, id, &procedure.work, reason).await
+                }
+                Some(Err(error)) => {
+                    last = Some(error.to_string());
+                    Err(error)
+                }
+                None => {
+                    let reason = failure::out_of_time(last.as_deref());
+                    end_in_failure(&running, id, &procedure.work, reason).await
+                }
             };
             match finished {
                 Ok(()) => {
@@ -46,7 +67,10 @@ pub(crate) fn execute(term: &Arc<Term>, id: u64) {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+        witness_locks(id, &locks, "procedure lets go");
+        drop(locks);
         running.wake.notify_one();
+        running.show_end(id).await;
     });
 }
 
@@ -54,21 +78,79 @@ pub(crate) fn execute(term: &Arc<Term>, id: u64) {
 async fn advance(term: &Term, id: u64, work: &Work) -> Result<Vec<Op>, StepError> {
     match work {
         Work::CreateTable { table, split_keys, region_id } => {
-            create_table::run(term, table, split_keys, *region_id).await
+            create_table::run(term, id, table, split_keys, *region_id).await
         }
         Work::DeleteTable { table } => delete_table::run(term, id, table).await,
         Work::EnableTable { table } => serve_table::enable(term, table).await,
         Work::DisableTable { table } => serve_table::disable(term, table).await,
         Work::FlushTable { table } => flush_table::run(term, table).await,
         Work::ModifyTable { table } => modify_table::run(term, table).await,
+        Work::TruncateTable { .. } => truncate_table::run(term, id).await,
         Work::RecoverServer(_) => recover_server::run(term, id).await,
     }
 }
 
-async fn finish(term: &Term, id: u64, writes: Vec<Op>) -> Result<(), StepError> {
+/// What comes of `work`; `None` once procedure `id` has been tried for too long.
+async fn within<T>(term: &Term, id: u64, work: impl Future<Output = T>) -> Option<T> {
+    let procedure = term.journal.get(id)?;
+    match failure::time_left(&procedure, term.clock.wall_ms()) {
+        Some(left) => tokio::time::timeout(left, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+async fn end_in_failure(
+    term: &Term,
+    id: u64,
+    work: &Work,
+    reason: String,
+) -> Result<(), StepError> {
+    let (outcome, writes) = failure::fail(term, id, work, reason).await?;
+    finish(term, id, outcome, writes).await
+}
+
+fn request_locks(term: &Term, id: u64) -> Result<Vec<Lock>, TooManyWaiting> {
+    let locks = term.journal.get(id).map(|procedure| procedure.locks).unwrap_or_default();
+    let requests = locks.into_iter().map(|(table, mode)| {
+        term.locks.request(Resource::Table(table), mode, Holder::Procedure(id))
+    });
+    requests.collect()
+}
+
+/// Waits for the locks of a procedure.
+async fn hold_locks(
+    term: &Term,
+    id: u64,
+    mut requested: Result<Vec<Lock>, TooManyWaiting>,
+) -> Vec<Lock> {
+    loop {
+        match requested {
+            Ok(locks) => {
+                for lock in &locks {
+                    lock.granted().await;
+                }
+                witness_locks(id, &locks, "procedure holds");
+                return locks;
+            }
+            Err(error) => tracing::warn!(id, %error, "procedure cannot go on yet"),
+        }
+        tokio::time::sleep(PAUSE_MAX).await;
+        requested = request_locks(term, id);
+    }
+}
+
+fn witness_locks(id: u64, locks: &[Lock], what: &'static str) {
+    for lock in locks {
+        if let Resource::Table(table) = lock.resource() {
+            tracing::trace!(target: WITNESS, id, %table, "{what}");
+        }
+    }
+}
+
+async fn finish(term: &Term, id: u64, outcome: Outcome, writes: Vec<Op>) -> Result<(), StepError> {
     let Some(procedure) = term.journal.get(id) else { return Ok(()) };
     reached(Point::ProcedureDone).await;
-    let finished =
-        Procedure { updated_ms: term.clock.wall_ms(), outcome: Some(Outcome::Done), ..procedure };
+    let updated_ms = term.clock.wall_ms();
+    let finished = Procedure { updated_ms, outcome: Some(outcome), ..procedure };
     Ok(term.journal.update(&term.ledger, id, finished, writes).await?)
 }

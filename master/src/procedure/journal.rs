@@ -4,7 +4,7 @@
 //! that memory and coordinator never disagree for long. Ids are `epoch << 32 | number`: they
 //! ascend over the cluster's whole life and are never used again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use basalt_model::{MasterEpoch, ServerName, TableName};
@@ -37,6 +37,8 @@ pub(crate) struct Journal {
 #[derive(Debug, Default)]
 struct Entries {
     procedures: BTreeMap<u64, Procedure>,
+    /// Procedures that have ended, and whose clients are not told so yet.
+    not_shown: BTreeSet<u64>,
     next_id: u64,
 }
 
@@ -54,10 +56,10 @@ impl Journal {
         let reads: Vec<_> = ids.map(|id| read(ledger, id)).collect();
         let found: Vec<_> =
             futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
-        let entries = Entries {
-            procedures: found.into_iter().flatten().collect(),
-            next_id: first_id(ledger.epoch()),
-        };
+        let procedures: BTreeMap<u64, Procedure> = found.into_iter().flatten().collect();
+        let ended = procedures.iter().filter(|(_, procedure)| procedure.is_finished());
+        let not_shown = ended.map(|(id, _)| *id).collect();
+        let entries = Entries { procedures, not_shown, next_id: first_id(ledger.epoch()) };
         Ok(Self { entries: Mutex::new(entries) })
     }
 
@@ -119,8 +121,37 @@ impl Journal {
                 Err(CommitError::Unknown(error)) => retry_later("update", &error).await,
             }
         }
-        self.entries.lock().procedures.insert(id, procedure);
+        let mut entries = self.entries.lock();
+        if procedure.is_finished() && procedure.work.table().is_some() {
+            entries.not_shown.insert(id);
+        }
+        entries.procedures.insert(id, procedure);
         Ok(())
+    }
+
+    /// Procedures that have ended and whose clients are not to know it yet.
+    pub(crate) fn not_shown(&self) -> BTreeSet<u64> {
+        self.entries.lock().not_shown.clone()
+    }
+
+    /// From now on clients of procedure `id` may know that it has ended.
+    pub(crate) fn shown(&self, id: u64) {
+        self.entries.lock().not_shown.remove(&id);
+    }
+
+    /// Procedure `id` as its client may know it: one whose end is not shown yet still runs.
+    pub(crate) fn as_shown(&self, id: u64) -> Option<Procedure> {
+        let entries = self.entries.lock();
+        let mut procedure = entries.procedures.get(&id).cloned()?;
+        if entries.not_shown.contains(&id) {
+            procedure.outcome = None;
+        }
+        Some(procedure)
+    }
+
+    /// All procedures, the oldest first.
+    pub(crate) fn all(&self) -> BTreeMap<u64, Procedure> {
+        self.entries.lock().procedures.clone()
     }
 
     /// Procedure `id`.
@@ -169,7 +200,9 @@ impl Journal {
                 Err(CommitError::Deposed) => return Err(CommitError::Deposed),
                 Err(CommitError::Unknown(_)) => {}
                 Ok(_) | Err(CommitError::Refused { .. }) => {
-                    self.entries.lock().procedures.remove(&id);
+                    let mut entries = self.entries.lock();
+                    entries.procedures.remove(&id);
+                    entries.not_shown.remove(&id);
                 }
             }
         }

@@ -7,6 +7,7 @@
 mod create_table;
 mod delete_table;
 mod execute;
+mod failure;
 mod fence;
 mod flush_table;
 mod journal;
@@ -17,6 +18,8 @@ mod serve_table;
 mod split;
 mod submit;
 mod take_over;
+mod truncate_table;
+mod visibility;
 
 /// The generated messages of `proto/procedure.proto`.
 mod pb {
@@ -29,3 +32,4 @@ pub(crate) use execute::execute;
 pub(crate) use journal::Journal;
 pub(crate) use record::{Nonce, Outcome, Procedure, Work};
 pub(crate) use submit::{Death, SubmitError};
+pub(crate) use visibility::show_earlier_ends;

@@ -7,39 +7,30 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use basalt_cluster::TableRecord;
 use basalt_model::{EncodedRegionName, RegionEpoch, RegionState, TableName};
 use basalt_zk::Op;
 
 use super::create_table::write_descriptor;
+use super::serve_table;
 use crate::balancer::Move;
 use crate::error::StepError;
 use crate::term::Term;
 use crate::view::View;
 
-/// How long is waited for the catalog to show the new descriptor.
-const CATALOG_WAIT: Duration = Duration::from_secs(1);
 /// How long regions that are on their way are waited for before they are looked at again.
 const LOOK_WAIT: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
-    let path = term.ledger.nodes().table(table);
-    let (data, stat) = term.ledger.client().get_data(&path).await?;
-    let record = TableRecord::decode(&data)?;
-    write_descriptor(&term.files, &record.descriptor).await?;
     // From here on, orders to open carry the new descriptor.
-    let zxid = stat.mzxid.0;
-    let is_seen = |view: &View| view.tables.get(table).is_some_and(|known| known.zxid >= zxid);
-    if !term.views.until(CATALOG_WAIT, |views| is_seen(&views.now())).await {
-        return Err(StepError::NotYet(format!("the new record of {table} is not seen yet")));
-    }
+    let known = serve_table::read_record(term, table).await?;
+    write_descriptor(&term.files, &known.record.descriptor).await?;
     let before = epochs(&term.views.now(), table);
     loop {
         let stale = plan_reopening(&term.views.now(), table, &before);
         if stale.is_done() {
             return Ok(Vec::new());
         }
-        term.move_regions(stale.moves).await?;
+        term.reopen_regions(stale.moves).await?;
         let is_done = |view: &View| plan_reopening(view, table, &before).is_done();
         term.views.until(LOOK_WAIT, |views| is_done(&views.now())).await;
     }
@@ -66,7 +57,8 @@ fn epochs(view: &View, table: &TableName) -> BTreeMap<EncodedRegionName, RegionE
     regions.map(|region| (region.record.encoded_name(), region.record.epoch)).collect()
 }
 
-/// Each region that has been open since `before`, to be moved to where it is. One whose server is
+/// Each region that has been open since `before`, to be moved to where it is; so is one that is
+/// closing there: who began that waits for the lock of the table, or has died. One whose server is
 /// dead is its recovery's, which opens it under another epoch.
 fn plan_reopening(
     view: &View,
@@ -80,7 +72,7 @@ fn plan_reopening(
             continue;
         }
         match &record.server {
-            Some(server) if record.state == RegionState::Open && view.lives(server) => {
+            Some(server) if record.state != RegionState::Opening && view.lives(server) => {
                 let (source, destination) = (server.clone(), server.clone());
                 plan.moves.push(Move { region: name, source, destination });
             }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::pb;
+use crate::locks::Mode;
 
 /// A piece of work that survives the master which took it on.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +15,8 @@ pub(crate) struct Procedure {
     pub(crate) updated_ms: u64,
     pub(crate) nonce: Option<Nonce>,
     pub(crate) work: Work,
+    /// The tables that it locks, in this order.
+    pub(crate) locks: Vec<(TableName, Mode)>,
     pub(crate) outcome: Option<Outcome>,
 }
 
@@ -33,7 +36,17 @@ pub(crate) enum Work {
     DisableTable { table: TableName },
     FlushTable { table: TableName },
     ModifyTable { table: TableName },
+    TruncateTable { table: TableName, split_keys: Vec<Bytes>, region_id: u64, step: TruncateStep },
     RecoverServer(Recovery),
+}
+
+/// How far the emptying of a table has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum TruncateStep {
+    /// The old regions and their files go.
+    Clearing,
+    /// The new regions are made.
+    Creating,
 }
 
 /// How a procedure ended.
@@ -73,7 +86,8 @@ pub(crate) enum RecoveryStep {
 
 impl Procedure {
     pub(crate) fn new(work: Work, nonce: Option<Nonce>, now_ms: u64) -> Self {
-        Self { submitted_ms: now_ms, updated_ms: now_ms, nonce, work, outcome: None }
+        let locks = work.locks();
+        Self { submitted_ms: now_ms, updated_ms: now_ms, nonce, work, locks, outcome: None }
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -89,11 +103,17 @@ impl Procedure {
                 Outcome::Failed { exception: failure.exception, message: failure.message }
             }
         });
+        let work = read_work(record.work.ok_or_else(|| undecodable(&"it names no work"))?)?;
+        let locks = match record.locks.is_empty() {
+            true => work.locks(),
+            false => record.locks.iter().map(read_lock).collect::<Result<_, _>>()?,
+        };
         Ok(Self {
             submitted_ms: record.submitted_ms,
             updated_ms: record.updated_ms,
             nonce: nonce.given(),
-            work: read_work(record.work.ok_or_else(|| undecodable(&"it names no work"))?)?,
+            work,
+            locks,
             outcome,
         })
     }
@@ -112,6 +132,7 @@ impl Procedure {
             nonce: self.nonce.map_or(0, |nonce| nonce.number),
             finished: self.is_finished(),
             failure,
+            locks: self.locks.iter().map(write_lock).collect(),
             work: Some(write_work(&self.work)),
         };
         record.encode_to_vec().into()
@@ -137,9 +158,26 @@ impl Work {
             | Self::DeleteTable { table }
             | Self::EnableTable { table }
             | Self::DisableTable { table }
-            | Self::ModifyTable { table } => Some(table),
+            | Self::ModifyTable { table }
+            | Self::TruncateTable { table, .. } => Some(table),
             Self::FlushTable { .. } | Self::RecoverServer(_) => None,
         }
+    }
+
+    /// How many regions it makes, if it makes any.
+    pub(crate) fn region_count(&self) -> Option<usize> {
+        match self {
+            Self::CreateTable { split_keys, .. } | Self::TruncateTable { split_keys, .. } => {
+                Some(split_keys.len() + 1)
+            }
+            _ => None,
+        }
+    }
+
+    /// What it locks: the table that it changes. A flush changes none, and the recovery of a server
+    /// waits for nobody.
+    fn locks(&self) -> Vec<(TableName, Mode)> {
+        self.table().map(|table| (table.clone(), Mode::Exclusive)).into_iter().collect()
     }
 
     /// A few words for logs.
@@ -151,6 +189,7 @@ impl Work {
             Self::DisableTable { .. } => "disable table",
             Self::FlushTable { .. } => "flush table",
             Self::ModifyTable { .. } => "modify table",
+            Self::TruncateTable { .. } => "truncate table",
             Self::RecoverServer(_) => "recover server",
         }
     }
@@ -207,8 +246,31 @@ fn read_work(work: pb::procedure_record::Work) -> Result<Work, basalt_cluster::E
         Record::DisableTable(disable) => Work::DisableTable { table: table(&disable.table)? },
         Record::FlushTable(flush) => Work::FlushTable { table: table(&flush.table)? },
         Record::ModifyTable(modify) => Work::ModifyTable { table: table(&modify.table)? },
+        Record::TruncateTable(truncate) => read_truncation(truncate)?,
         Record::RecoverServer(recovery) => Work::RecoverServer(read_recovery(recovery)?),
     })
+}
+
+fn read_truncation(record: pb::TruncateTable) -> Result<Work, basalt_cluster::Error> {
+    let step = match record.step() {
+        pb::TruncateStep::Clearing => TruncateStep::Clearing,
+        pb::TruncateStep::Creating => TruncateStep::Creating,
+    };
+    Ok(Work::TruncateTable {
+        table: record.table.parse().map_err(bad_word)?,
+        split_keys: record.split_keys.into_iter().map(Bytes::from).collect(),
+        region_id: record.region_id,
+        step,
+    })
+}
+
+fn read_lock(lock: &pb::Lock) -> Result<(TableName, Mode), basalt_cluster::Error> {
+    let mode = if lock.shared { Mode::Shared } else { Mode::Exclusive };
+    Ok((lock.table.parse().map_err(bad_word)?, mode))
+}
+
+fn write_lock((table, mode): &(TableName, Mode)) -> pb::Lock {
+    pb::Lock { table: table.to_string(), shared: *mode == Mode::Shared }
 }
 
 fn read_recovery(record: pb::RecoverServer) -> Result<Recovery, basalt_cluster::Error> {
@@ -256,6 +318,18 @@ fn write_work(work: &Work) -> pb::procedure_record::Work {
         }
         Work::ModifyTable { table } => {
             Record::ModifyTable(pb::ModifyTable { table: table.to_string() })
+        }
+        Work::TruncateTable { table, split_keys, region_id, step } => {
+            let step = match step {
+                TruncateStep::Clearing => pb::TruncateStep::Clearing,
+                TruncateStep::Creating => pb::TruncateStep::Creating,
+            };
+            Record::TruncateTable(pb::TruncateTable {
+                table: table.to_string(),
+                split_keys: split_keys.iter().map(|key| key.to_vec()).collect(),
+                region_id: *region_id,
+                step: step.into(),
+            })
         }
         Work::RecoverServer(recovery) => Record::RecoverServer(write_recovery(recovery)),
     }
@@ -327,7 +401,13 @@ pub(crate) mod tests {
             Work::EnableTable { table: table.clone() },
             Work::DisableTable { table: table.clone() },
             Work::FlushTable { table: table.clone() },
-            Work::ModifyTable { table },
+            Work::ModifyTable { table: table.clone() },
+            Work::TruncateTable {
+                table,
+                split_keys: vec![Bytes::from_static(b"m")],
+                region_id: 9,
+                step: TruncateStep::Creating,
+            },
             Work::RecoverServer(dead),
         ];
         for work in works {
@@ -338,6 +418,18 @@ pub(crate) mod tests {
                 Some(Outcome::Failed { exception: "e".to_owned(), message: "m".to_owned() });
             assert_eq!(Procedure::decode(&procedure.encode()).unwrap(), procedure);
         }
+    }
+
+    #[test]
+    fn a_record_of_before_there_were_locks_has_those_of_its_work() {
+        let table: TableName = "ns:t".parse().unwrap();
+        let procedure = Procedure::new(Work::DisableTable { table: table.clone() }, None, 5);
+        let mut record = pb::ProcedureRecord::decode(procedure.encode()).unwrap();
+        record.locks.clear();
+        let read = Procedure::decode(&record.encode_to_vec()).unwrap();
+        assert_eq!(read.locks, [(table, Mode::Exclusive)]);
+        let dead = Procedure::new(Work::RecoverServer(recovery("a")), None, 5);
+        assert_eq!(dead.locks, [], "a recovery waits for nobody");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use basalt_cluster::TableRecord;
+use basalt_cluster::catalog::Versioned;
 use basalt_model::{EncodedRegionName, RegionState, TableName, TableState};
 use basalt_zk::Op;
 
@@ -16,21 +17,37 @@ const CHANGE_WAIT: Duration = Duration::from_millis(500);
 
 /// Enables a table.
 pub(super) async fn enable(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
+    read_record(term, table).await?;
+    close_all(term, table, |state| state == RegionState::Closing).await?;
     serve_all(term, table).await?;
-    Ok(vec![write_state(term, table, TableState::Enabled)?])
+    Ok(vec![write_state(term, table, TableState::Enabled).await?])
 }
 
 /// Disables a table.
 pub(super) async fn disable(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
-    let not_closed = in_state(&term.views.now(), table, |state| state != RegionState::Closed);
+    read_record(term, table).await?;
+    // From here on no region of it becomes OPENING; those that are, are seen.
+    let regions = in_state(&term.views.now(), table, |_| true);
+    term.read_regions(regions).await?;
+    close_all(term, table, |state| state != RegionState::Closed).await?;
+    Ok(vec![write_state(term, table, TableState::Disabled).await?])
+}
+
+/// Has those regions of a table closed whose state `is_meant`.
+async fn close_all(
+    term: &Term,
+    table: &TableName,
+    is_meant: fn(RegionState) -> bool,
+) -> Result<(), StepError> {
+    let not_closed = in_state(&term.views.now(), table, is_meant);
     if !not_closed.is_empty() {
         term.close_for_good(not_closed).await?;
     }
-    let left = in_state(&term.views.now(), table, |state| state != RegionState::Closed);
-    if !left.is_empty() {
-        return Err(StepError::NotYet(format!("{} regions of {table} are to close", left.len())));
+    let left = in_state(&term.views.now(), table, is_meant);
+    if left.is_empty() {
+        return Ok(());
     }
-    Ok(vec![write_state(term, table, TableState::Disabled)?])
+    Err(StepError::NotYet(format!("{} regions of {table} are to close", left.len())))
 }
 
 /// Has all regions of a table opened.
@@ -51,16 +68,24 @@ pub(super) async fn serve_all(term: &Term, table: &TableName) -> Result<(), Step
     Err(StepError::NotYet(format!("{} regions of {table} are to open", left.len())))
 }
 
-/// The write that puts a table into `state`. Only masters write tables, so that it needs no more
-/// condition than the epoch.
-pub(super) fn write_state(
+/// The record of a table as the coordinator has it: the catalog may lag behind what was written
+/// when the procedure was taken on. What is decided from here on sees it.
+pub(super) async fn read_record(
+    term: &Term,
+    table: &TableName,
+) -> Result<Versioned<TableRecord>, StepError> {
+    let missing = || StepError::NotYet(format!("the record of {table} is missing"));
+    term.read_table(table).await?.ok_or_else(missing)
+}
+
+/// The write that puts a table into `state`. Only the procedure that holds the table's lock writes
+/// its record, so that it needs no more condition than the epoch.
+pub(super) async fn write_state(
     term: &Term,
     table: &TableName,
     state: TableState,
 ) -> Result<Op, StepError> {
-    let Some(known) = term.views.catalog().table(table) else {
-        return Err(StepError::NotYet(format!("the record of {table} is not seen yet")));
-    };
+    let known = read_record(term, table).await?;
     let record = TableRecord { state, ..known.record };
     Ok(ledger::overwrite(term.ledger.nodes().table(table), record.encode()))
 }

@@ -4,21 +4,25 @@
 //! will change it, so that of two requests which exclude each other one is refused. It follows
 //! that a table has at most one unfinished procedure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use basalt_cluster::TableRecord;
 use basalt_hbase_rpc::{Exception, ExceptionKind};
-use basalt_model::{ServerName, TableDescriptor, TableName, TableState};
+use basalt_model::{RegionInfo, ServerName, TableDescriptor, TableName, TableState};
 use basalt_zk::Op;
 use basalt_zk::proto::ErrorCode;
 use bytes::Bytes;
 
 use super::execute;
 use super::journal::UNFINISHED_MAX;
-use super::record::{Nonce, Procedure, Recovery, RecoveryStep, Work};
+use super::record::{
+    Nonce, Procedure, Recovery, RecoveryStep, TruncateStep, Work, regions_between,
+};
 use crate::error::CommitError;
 use crate::ledger;
 use crate::term::Term;
+use crate::view::View;
 
 /// Why a request was not taken on.
 #[derive(Debug, thiserror::Error)]
@@ -63,13 +67,14 @@ impl Term {
         }
         self.check_room()?;
         let table = descriptor.name.clone();
+        let now_ms = self.clock.wall_ms();
+        self.check_names(&table, &split_keys, now_ms)?;
         let nodes = self.ledger.nodes();
         let record = TableRecord { descriptor, state: TableState::Enabling };
         let writes = vec![
             ledger::exists(nodes.namespace(table.namespace())),
             ledger::create(nodes.table(&table), record.encode()),
         ];
-        let now_ms = self.clock.wall_ms();
         let work = Work::CreateTable { table: table.clone(), split_keys, region_id: now_ms };
         match self.take_on(Procedure::new(work, nonce, now_ms), writes).await {
             Err(error) if error.is(0, ErrorCode::NoNode) => {
@@ -94,6 +99,33 @@ impl Term {
     ) -> Result<u64, SubmitError> {
         let work = Work::DeleteTable { table: table.clone() };
         // While it is deleted it must not be enabled.
+        let change = (TableState::Disabled, TableState::Disabling);
+        self.change_state(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
+    }
+
+    /// Empties a disabled table and enables it.
+    ///
+    /// # Errors
+    /// There is no such table, or it is not disabled; too much is under way.
+    pub(crate) async fn truncate_table(
+        self: &Arc<Self>,
+        table: TableName,
+        preserve_splits: bool,
+        nonce: Option<Nonce>,
+    ) -> Result<u64, SubmitError> {
+        let view = self.views.now();
+        let infos: Vec<_> =
+            view.of_table(&table).into_iter().map(|region| &region.record.info).collect();
+        let starts = infos.iter().map(|info| info.start_key.clone());
+        let split_keys: Vec<Bytes> =
+            starts.filter(|key| preserve_splits && !key.is_empty()).collect();
+        // Its new regions have names of their own, whatever the clock says.
+        let last_id = infos.iter().map(|info| info.region_id).max().unwrap_or(0);
+        let region_id = self.clock.wall_ms().max(last_id.saturating_add(1));
+        self.check_names(&table, &split_keys, region_id)?;
+        let step = TruncateStep::Clearing;
+        let work = Work::TruncateTable { table: table.clone(), split_keys, region_id, step };
+        // While its regions go it must not be enabled.
         let change = (TableState::Disabled, TableState::Disabling);
         self.change_state(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
     }
@@ -164,15 +196,27 @@ impl Term {
             return Ok(id);
         }
         self.check_room()?;
-        match self.views.catalog().table(&table).map(|known| known.record.state) {
-            None => Err(refused(ExceptionKind::TableNotFound, table.to_string())),
-            Some(TableState::Enabled) => {
+        match self.read_table_record(&table).await?.0.state {
+            TableState::Enabled => {
                 let work = Work::FlushTable { table };
                 let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
                 self.take_on(procedure, Vec::new()).await.map_err(not_taken_on)
             }
-            Some(_) => Err(refused(ExceptionKind::TableNotEnabled, table.to_string())),
+            _ => Err(refused(ExceptionKind::TableNotEnabled, table.to_string())),
         }
+    }
+
+    /// Whether the regions of a table get names of their own: they are known by the MD5 of their
+    /// names, of which two may be equal.
+    fn check_names(
+        &self,
+        table: &TableName,
+        split_keys: &[Bytes],
+        region_id: u64,
+    ) -> Result<(), SubmitError> {
+        let taken = names_taken(&self.views.now(), &regions_between(table, split_keys, region_id));
+        let refusal = |message| refused(ExceptionKind::FailedSanityCheck, message);
+        taken.map_or(Ok(()), |message| Err(refusal(message)))
     }
 
     /// Commits the death of a server and takes on its recovery. Does nothing if it is under way.
@@ -242,7 +286,7 @@ impl Term {
         }
         self.check_room()?;
         let otherwise = || refused(otherwise.0, otherwise.1.clone());
-        let (known, version) = self.read_table(&table).await?;
+        let (known, version) = self.read_table_record(&table).await?;
         if self.journal.is_busy(&table) {
             return Err(otherwise());
         }
@@ -260,7 +304,10 @@ impl Term {
 
     /// The record of a table and its version, read past the watched copy: the client may have just
     /// been told that it is so.
-    async fn read_table(&self, table: &TableName) -> Result<(TableRecord, i32), SubmitError> {
+    async fn read_table_record(
+        &self,
+        table: &TableName,
+    ) -> Result<(TableRecord, i32), SubmitError> {
         let path = self.ledger.nodes().table(table);
         let (data, stat) = match self.ledger.client().get_data(&path).await {
             Ok(read) => read,
@@ -298,6 +345,31 @@ impl Term {
         let message = format!("{UNFINISHED_MAX} procedures are under way");
         Err(refused(ExceptionKind::CallQueueTooBig, message))
     }
+}
+
+/// What is wrong with the names of `regions`, if two have the same encoded name, or one has that of
+/// a region of another table.
+fn names_taken(view: &View, regions: &[RegionInfo]) -> Option<String> {
+    let mut names = BTreeMap::new();
+    for region in regions {
+        let name = region.encoded_name();
+        if let Some(other) = names.insert(name, region) {
+            let (one, other) = (other.start_key.escape_ascii(), region.start_key.escape_ascii());
+            return Some(format!(
+                "the regions that begin at {one} and {other} have the same encoded name {name}: \
+                 leave out one of these split keys"
+            ));
+        }
+        let known = view.regions.get(&name).map(|known| &known.record.info);
+        if let Some(other) = known.filter(|known| *known != region) {
+            let key = region.start_key.escape_ascii();
+            return Some(format!(
+                "the region that begins at {key} has the same encoded name {name} as {other}: \
+                 leave out this split key"
+            ));
+        }
+    }
+    None
 }
 
 fn refused(kind: ExceptionKind, message: String) -> SubmitError {

@@ -1,20 +1,23 @@
 //! Having regions closed, to move them or because their table is disabled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use basalt_cluster::catalog::SharedRegion;
 use basalt_cluster::{RegionRecord, pb};
-use basalt_model::{EncodedRegionName, RegionState, ServerName};
-use futures::StreamExt;
+use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
+use basalt_runtime::WITNESS;
+use futures::{StreamExt, TryStreamExt};
+use tracing::trace;
 
-use crate::balancer::Move;
+use crate::balancer::{Loads, Move};
 use crate::error::StepError;
+use crate::locks::{Holder, Mode, Resource, TooManyWaiting};
 use crate::orders;
 use crate::term::Term;
 use crate::view::{RegionWrite, View};
 
-/// How many regions are on their way to another server at a time. Each is out only for as long as
-/// its own move takes, and the fewer there are the shorter that is.
+/// How many regions of one table are moved at a time. Each is out only for as long as its own move
+/// takes, and the fewer there are the shorter that is; see also [`Term::moving`].
 const MOVES_AT_ONCE: usize = 4;
 /// How many regions one order to close for good names.
 const REGIONS_PER_ORDER: usize = 8;
@@ -28,25 +31,64 @@ const TRIES_MAX: u32 = 3;
 
 impl Term {
     /// Moves regions: each is closed by its owner, then opened where it is to go. What cannot be
-    /// closed now is left closing, and the reconciler goes on with it.
+    /// closed now is left closing, and the reconciler goes on with it. Each move waits for its turn
+    /// with the procedures on its table, and is dropped if it makes no sense any more then.
     ///
     /// # Errors
     /// Those of writing.
     pub(crate) async fn move_regions(&self, moves: Vec<Move>) -> Result<(), StepError> {
-        let _claim = self.claims.claim(moves.iter().map(|one| one.region));
-        let moving: Vec<_> = moves.into_iter().map(|one| self.move_region(one)).collect();
-        let mut moving = futures::stream::iter(moving).buffer_unordered(MOVES_AT_ONCE);
-        while let Some(moved) = moving.next().await {
-            moved?;
+        let _decided = self.moves.claim(moves.iter().map(|one| one.region));
+        let view = self.views.now();
+        let mut by_table: BTreeMap<TableName, Vec<Move>> = BTreeMap::new();
+        for one in moves {
+            let Some(region) = view.regions.get(&one.region) else { continue };
+            by_table.entry(region.record.info.table.clone()).or_default().push(one);
         }
+        // A table whose lock is held keeps only its own regions waiting.
+        let tables = by_table.into_iter().map(|(table, moves)| async move {
+            let moving = moves.into_iter().map(|one| self.move_in_turn(table.clone(), one));
+            let moving: Vec<_> = moving.collect();
+            let moving = futures::stream::iter(moving).buffer_unordered(MOVES_AT_ONCE);
+            moving.try_collect::<()>().await
+        });
+        let tables: Vec<_> = tables.collect();
+        futures::future::try_join_all(tables).await?;
         Ok(())
     }
 
-    async fn move_region(&self, one: Move) -> Result<(), StepError> {
-        // Decided before the destination wanted to stop: the region stays where it is.
-        if self.draining().contains(&one.destination) {
+    async fn move_in_turn(&self, table: TableName, one: Move) -> Result<(), StepError> {
+        let holder = Holder::Move(one.region);
+        let busy = |error: TooManyWaiting| StepError::NotYet(error.to_string());
+        let of_table = self.locks.request(Resource::Table(table.clone()), Mode::Shared, holder);
+        let of_table = of_table.map_err(busy)?;
+        of_table.granted().await;
+        let region = Resource::Region(one.region);
+        let of_region = self.locks.request(region, Mode::Exclusive, holder).map_err(busy)?;
+        of_region.granted().await;
+        let Ok(_turn) = self.moving.acquire().await else { return Ok(()) };
+        let _claim = self.claims.claim([one.region]);
+        if !is_still_sensible(&self.views.now(), &self.draining(), &one) {
             return Ok(());
         }
+        let _witnessed = WitnessedMove::begin(table, one.region);
+        self.move_region(one).await
+    }
+
+    /// Opens regions anew on the servers that have them, for a procedure that holds the lock of
+    /// their table.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) async fn reopen_regions(&self, moves: Vec<Move>) -> Result<(), StepError> {
+        let _claim = self.claims.claim(moves.iter().map(|one| one.region));
+        // A server that is drained waits for this procedure: its regions are opened elsewhere.
+        let moves = off_draining(&self.views.now(), &self.draining(), moves);
+        let moving: Vec<_> = moves.into_iter().map(|one| self.move_region(one)).collect();
+        let moving = futures::stream::iter(moving).buffer_unordered(MOVES_AT_ONCE);
+        moving.try_collect().await
+    }
+
+    async fn move_region(&self, one: Move) -> Result<(), StepError> {
         let view = self.views.now();
         self.write_regions(plan_closings(&view, [one.region])).await?;
         let destination = [(one.region, Some(one.destination.clone()))].into();
@@ -194,6 +236,49 @@ impl Term {
     }
 }
 
+/// Tells when a move begins and ends, also by being dropped.
+struct WitnessedMove {
+    table: TableName,
+    region: EncodedRegionName,
+}
+
+// === impl WitnessedMove ===
+
+impl WitnessedMove {
+    fn begin(table: TableName, region: EncodedRegionName) -> Self {
+        trace!(target: WITNESS, %table, %region, "move begins");
+        Self { table, region }
+    }
+}
+
+impl Drop for WitnessedMove {
+    fn drop(&mut self) {
+        trace!(target: WITNESS, table = %self.table, region = %self.region, "move ends");
+    }
+}
+
+/// Moves that open regions where they are, but for those that are at a server which is drained: they
+/// go to another one, or wait until there is one.
+fn off_draining(view: &View, draining: &BTreeSet<ServerName>, moves: Vec<Move>) -> Vec<Move> {
+    let mut loads = Loads::of(view, draining);
+    let moves = moves.into_iter().filter_map(|one| match draining.contains(&one.destination) {
+        true => Some(Move { destination: loads.take_least()?, ..one }),
+        false => Some(one),
+    });
+    moves.collect()
+}
+
+/// Whether a move that had to wait is still to be made: its table is to be served, its region where
+/// it was, and its destination to stay.
+fn is_still_sensible(view: &View, draining: &BTreeSet<ServerName>, one: &Move) -> bool {
+    !draining.contains(&one.destination)
+        && view.regions.get(&one.region).is_some_and(|region| {
+            view.is_to_be_served(&region.record.info.table)
+                && region.record.state != RegionState::Closed
+                && region.record.server.as_ref() == Some(&one.source)
+        })
+}
+
 /// The records in which those of `names` that are open or opening are to be closed by their owner.
 fn plan_closings(
     view: &View,
@@ -217,7 +302,52 @@ fn is_let_go(record: &RegionRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::testing::{record_of, view};
+    use crate::view::testing::{record_of, server, view};
+    use basalt_model::TableState;
+
+    #[test]
+    fn a_move_that_waited_is_made_only_if_it_still_makes_sense() {
+        let seen = view(&["a", "b"], 1);
+        let (region, [a, b]) = (*seen.regions.keys().next().unwrap(), ["a", "b"].map(server));
+        let one = Move { region, source: a, destination: b.clone() };
+        let staying = BTreeSet::new();
+        assert!(is_still_sensible(&seen, &staying, &one));
+        assert!(!is_still_sensible(&seen, &[b.clone()].into(), &one));
+        let mut disabled = seen.clone();
+        let table = disabled.tables.values_mut().next().unwrap();
+        table.record.state = TableState::Disabling;
+        assert!(!is_still_sensible(&disabled, &staying, &one));
+        let mut moved = seen.clone();
+        record_of(&mut moved, &region).server = Some(b);
+        assert!(!is_still_sensible(&moved, &staying, &one));
+        let mut closed = seen;
+        record_of(&mut closed, &region).state = RegionState::Closed;
+        assert!(!is_still_sensible(&closed, &staying, &one));
+    }
+
+    #[test]
+    fn a_region_of_a_server_that_is_drained_is_opened_anew_elsewhere() {
+        let view = view(&["a", "b"], 2);
+        let moves: Vec<_> = view
+            .regions
+            .values()
+            .filter_map(|region| region.record.server.clone().zip(Some(region)))
+            .map(|(server, region)| Move {
+                region: region.record.encoded_name(),
+                source: server.clone(),
+                destination: server,
+            })
+            .collect();
+        let (a, b) = (server("a"), server("b"));
+        let destinations = |draining: &[ServerName]| {
+            let draining = draining.iter().cloned().collect();
+            let moves = off_draining(&view, &draining, moves.clone());
+            moves.into_iter().map(|one| one.destination).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(destinations(&[]), [a.clone(), b.clone()].into());
+        assert_eq!(destinations(std::slice::from_ref(&a)), [b.clone()].into());
+        assert_eq!(destinations(&[a, b]), BTreeSet::new(), "they wait for a server");
+    }
 
     #[test]
     fn only_what_is_served_is_closed_and_keeps_its_epoch() {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_cluster::RegionRecord;
 use basalt_cluster::catalog::{SharedRegion, Versioned};
-use basalt_model::{EncodedRegionName, RegionState, ServerName};
+use basalt_cluster::{RegionRecord, TableRecord};
+use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
+use basalt_planted::{Rule, is_off};
 use basalt_zk::proto::{ErrorCode, Stat};
 use basalt_zk::{Op, OpResult};
 use futures::StreamExt;
@@ -14,7 +15,7 @@ use futures::StreamExt;
 use crate::error::{CommitError, StepError};
 use crate::ledger;
 use crate::term::Term;
-use crate::view::RegionWrite;
+use crate::view::{RegionWrite, View};
 
 /// How many records are read at a time.
 const READS_AT_ONCE: usize = 64;
@@ -27,7 +28,9 @@ impl Term {
     /// Writes region records in as few multis as they fit into. A batch whose conditions do not
     /// hold is left out, and its regions are read again, so that the next decision is better.
     /// A new owner must be alive in the same multi that names it: what the death of a server is
-    /// committed after, its recovery sees. Gives what was written.
+    /// committed after, its recovery sees. And a region becomes OPENING only while its table is as
+    /// it was when that was decided, and to be served; other writes of the kind are left out. Gives
+    /// what was written.
     ///
     /// # Errors
     /// This master is not in charge any more, or the coordinator cannot be read.
@@ -36,28 +39,48 @@ impl Term {
         writes: Vec<RegionWrite>,
     ) -> Result<Vec<SharedRegion>, StepError> {
         let nodes = self.ledger.nodes();
-        let operations = writes.into_iter().map(|write| {
+        let view = self.views.now();
+        let writes = writes.into_iter().filter(|write| is_allowed(&view, write));
+        let operations = writes.map(|write| {
             let path = nodes.region(write.name);
             let operation = ledger::replace(path, write.record.encode(), write.over_version);
             (write, operation)
         });
+        let bytes_of = |(write, operation): &(RegionWrite, Op)| {
+            // As if each region were the only one of its table.
+            let checked = opened_table(write).map(|table| ledger::exists(nodes.table(table)));
+            let checked = checked.iter().map(ledger::operation_bytes).sum::<usize>();
+            ledger::operation_bytes(operation) + checked
+        };
         let mut written = Vec::new();
-        for batch in ledger::batches(operations.collect(), |(_, op)| ledger::operation_bytes(op)) {
+        for batch in ledger::batches(operations.collect(), bytes_of) {
             let (batch, replacements): (Vec<RegionWrite>, Vec<Op>) = batch.into_iter().unzip();
             let owners: Vec<ServerName> = named_owners(&batch).into_iter().collect();
+            let tables = opened_tables(&view, &batch);
             let mut operations: Vec<Op> =
                 owners.iter().map(|owner| ledger::exists(nodes.server(owner))).collect();
+            let checks = tables.iter();
+            operations.extend(checks.map(|(table, version)| Op::Check {
+                path: nodes.table(table),
+                version: (!is_off(Rule::TableVersionAtOpening)).then_some(*version),
+            }));
             operations.extend(replacements);
             match self.ledger.commit(operations).await {
                 Ok(results) => {
-                    let regions = committed(batch, &results[owners.len()..]);
+                    let regions = committed(batch, &results[owners.len() + tables.len()..]);
                     self.views.learn(regions.iter().cloned());
                     written.extend(regions);
                 }
                 Err(CommitError::Refused { index, code }) => {
                     tracing::debug!(index, %code, "a batch of region records was refused");
-                    match owners.get(index) {
-                        Some(owner) if code == ErrorCode::NoNode => self.views.bury(owner.clone()),
+                    let table = index.checked_sub(owners.len()).and_then(|at| tables.get(at));
+                    match (owners.get(index), table) {
+                        (Some(owner), _) if code == ErrorCode::NoNode => {
+                            self.views.bury(owner.clone());
+                        }
+                        (_, Some((table, _))) => {
+                            self.read_table(table).await?;
+                        }
                         _ => self.read_regions(batch.iter().map(|write| write.name)).await?,
                     }
                 }
@@ -70,6 +93,29 @@ impl Term {
             }
         }
         Ok(written)
+    }
+
+    /// Reads the record of a table from the coordinator into the view; `None` if there is none.
+    ///
+    /// # Errors
+    /// The coordinator cannot be read.
+    pub(crate) async fn read_table(
+        &self,
+        table: &TableName,
+    ) -> Result<Option<Versioned<TableRecord>>, StepError> {
+        match self.ledger.client().get_data(&self.ledger.nodes().table(table)).await {
+            Ok((data, stat)) => {
+                let record = TableRecord::decode(&data)?;
+                let read = Versioned { record, version: stat.version, zxid: stat.mzxid.0 };
+                self.views.learn_table(read.clone());
+                Ok(Some(read))
+            }
+            Err(error) if error.code() == Some(ErrorCode::NoNode) => {
+                self.views.forget_table(table);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reads region records from the coordinator into the view.
@@ -163,6 +209,7 @@ impl Term {
                     Ok(results) => self.views.learn(created(records, &results)),
                     Err(CommitError::Refused { code: ErrorCode::NodeExists, .. }) => {
                         self.read_regions(records.iter().map(RegionRecord::encoded_name)).await?;
+                        self.check_same_regions(&records)?;
                     }
                     Err(CommitError::Unknown(error)) => {
                         tracing::warn!(%error, "regions may be created or not");
@@ -173,6 +220,18 @@ impl Term {
                 }
             }
         }
+    }
+
+    /// A region whose encoded name is that of another one can never be made.
+    fn check_same_regions(&self, records: &[RegionRecord]) -> Result<(), StepError> {
+        let taken = records.iter().find_map(|record| {
+            let known = self.views.region(record.encoded_name())?;
+            (known.record.info != record.info).then_some((record, known))
+        });
+        let Some((record, known)) = taken else { return Ok(()) };
+        let (name, of) = (record.encoded_name(), &known.record.info);
+        let reason = format!("the encoded name {name} of {} is taken by {of}", record.info);
+        Err(StepError::Impossible(reason))
     }
 
     /// Deletes the records of closed regions, whichever are still there.
@@ -207,6 +266,24 @@ impl Term {
     }
 }
 
+/// The table of a region that is to be opened.
+fn opened_table(write: &RegionWrite) -> Option<&TableName> {
+    (write.record.state == RegionState::Opening).then_some(&write.record.info.table)
+}
+
+/// Whether a region may be written so: it becomes OPENING only in a table that is to be served.
+fn is_allowed(view: &View, write: &RegionWrite) -> bool {
+    is_off(Rule::TableVersionAtOpening)
+        || opened_table(write).is_none_or(|table| view.is_to_be_served(table))
+}
+
+/// The tables of the regions that a batch opens, each with the version of its record.
+fn opened_tables(view: &View, batch: &[RegionWrite]) -> Vec<(TableName, i32)> {
+    let tables: BTreeSet<&TableName> = batch.iter().filter_map(opened_table).collect();
+    let versioned = |table: &TableName| Some((table.clone(), view.tables.get(table)?.version));
+    tables.into_iter().filter_map(versioned).collect()
+}
+
 /// The servers that a batch names as new owners.
 fn named_owners(batch: &[RegionWrite]) -> BTreeSet<ServerName> {
     let opening = batch.iter().filter(|write| write.record.state == RegionState::Opening);
@@ -231,4 +308,47 @@ fn created(records: Vec<RegionRecord>, results: &[OpResult]) -> Vec<SharedRegion
 
 fn versioned(record: RegionRecord, stat: &Stat) -> SharedRegion {
     Arc::new(Versioned { record, version: stat.version, zxid: stat.mzxid.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::testing::{server, view};
+    use basalt_model::TableState;
+
+    #[test]
+    fn a_region_is_opened_only_in_a_table_that_is_to_be_served_and_as_it_was_seen() {
+        let mut view = view(&["a"], 2);
+        let regions: Vec<SharedRegion> = view.regions.values().cloned().collect();
+        let opening = regions
+            .iter()
+            .map(|region| RegionWrite::over(region, region.record.assigned_to(server("b"))));
+        let opening: Vec<_> = opening.collect();
+        let mut closing = opening[0].clone();
+        closing.record.state = RegionState::Closing;
+        let table: TableName = "t".parse().unwrap();
+        view.tables.get_mut(&table).unwrap().version = 7;
+        assert_eq!(opened_tables(&view, &opening), [(table, 7)], "checked once for all");
+        assert_eq!(opened_tables(&view, std::slice::from_ref(&closing)), []);
+        assert!(is_allowed(&view, &opening[0]));
+        for state in [TableState::Disabling, TableState::Disabled] {
+            view.tables.values_mut().for_each(|table| table.record.state = state);
+            assert!(!is_allowed(&view, &opening[0]), "{state:?}");
+            assert!(is_allowed(&view, &closing), "it may be closed in any");
+        }
+        view.tables.clear();
+        assert!(!is_allowed(&view, &opening[0]), "the table is gone");
+    }
+
+    #[test]
+    fn a_batch_names_each_new_owner_once() {
+        let view = view(&["a"], 2);
+        let mut writes: Vec<_> = view
+            .regions
+            .values()
+            .map(|region| RegionWrite::over(region, region.record.assigned_to(server("b"))))
+            .collect();
+        writes[1].record.state = RegionState::Closed;
+        assert_eq!(named_owners(&writes), [server("b")].into());
+    }
 }

@@ -4,8 +4,10 @@
 //! changes something, by the one in charge. A standby's refusal makes clients look for the active
 //! master again.
 
+mod locks;
 mod namespaces;
 mod sanity;
+mod settings;
 mod status;
 mod switches;
 mod tables;
@@ -77,6 +79,8 @@ impl MasterRpc {
             | "AddColumn"
             | "ModifyColumn"
             | "DeleteColumn"
+            | "truncateTable"
+            | "TruncateTable"
             | "getProcedureResult"
             | "GetSchemaAlterStatus"
             | "GetTableDescriptors"
@@ -91,6 +95,7 @@ impl MasterRpc {
             | "GetNamespaceDescriptor"
             | "CreateNamespace"
             | "DeleteNamespace" => self.namespaces(&term, call).await,
+            "GetLocks" | "GetProcedures" => locks::answer(&term, call),
             _ => switches::answer(&term, call).await,
         }
     }

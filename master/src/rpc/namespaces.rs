@@ -7,7 +7,7 @@ use basalt_model::TableName;
 use basalt_zk::proto::ErrorCode;
 use bytes::Bytes;
 
-use super::{Answer, MasterRpc, read};
+use super::{Answer, MasterRpc, read, sanity};
 use crate::error::CommitError;
 use crate::ledger;
 use crate::term::Term;
@@ -37,7 +37,7 @@ impl MasterRpc {
             }
             "CreateNamespace" => {
                 let request: pb::CreateNamespaceRequest = read(call)?;
-                create(term, &request.namespace_descriptor.name).await?;
+                create(term, &request.namespace_descriptor).await?;
                 // No procedure: it is done. Clients take an unknown one as done.
                 Ok(Reply::new(&pb::CreateNamespaceResponse { proc_id: Some(0) }))
             }
@@ -56,8 +56,11 @@ impl MasterRpc {
     }
 
     async fn delete_namespace(&self, term: &Arc<Term>, name: &str) -> Result<(), Exception> {
-        let has_tables = self.catalog.tables().keys().any(|table| table.namespace() == name);
-        if has_tables || name == "default" || name == "hbase" {
+        // No table is made in it meanwhile.
+        let _turn = term.submissions.lock().await;
+        let tables = self.client.get_children(&self.nodes.tables()).await.map_err(try_again)?.0;
+        let is_its = |table: &String| table.split_once(':').is_some_and(|(of, _)| of == name);
+        if tables.iter().any(is_its) || name == "default" || name == "hbase" {
             let message = format!("namespace {name} is not empty, or is the cluster's own");
             return Err(Exception::new(ExceptionKind::Constraint, message));
         }
@@ -71,10 +74,12 @@ impl MasterRpc {
     }
 }
 
-async fn create(term: &Arc<Term>, name: &[u8]) -> Result<(), Exception> {
-    let name = String::from_utf8_lossy(name).into_owned();
+async fn create(term: &Arc<Term>, namespace: &pb::NamespaceDescriptor) -> Result<(), Exception> {
+    let name = String::from_utf8_lossy(&namespace.name).into_owned();
     // The rules are those of a table's namespace.
     TableName::new(&name, "t").map_err(Exception::bad_request)?;
+    sanity::check_name_length("namespace", &name)?;
+    sanity::check_namespace_settings(&namespace.configuration)?;
     let path = term.ledger.nodes().namespace(&name);
     match term.ledger.commit(vec![ledger::create(path, Bytes::new())]).await {
         Err(error) if error.is(0, ErrorCode::NodeExists) => {

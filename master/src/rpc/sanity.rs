@@ -1,8 +1,10 @@
 //! What a table must be like to be made: pure.
 
-use basalt_hbase_rpc::{Exception, ExceptionKind};
+use basalt_hbase_rpc::{Exception, ExceptionKind, pb};
 use basalt_model::{FamilyDescriptor, TableDescriptor};
 use bytes::Bytes;
+
+use super::settings;
 
 /// How many regions a table may be made with.
 const REGIONS_MAX: usize = 20_000;
@@ -12,6 +14,8 @@ const SPLIT_KEYS_BYTES_MAX: usize = 256 << 10;
 const ROW_BYTES_MAX: usize = i16::MAX as usize;
 /// The longest family name.
 const FAMILY_BYTES_MAX: usize = i8::MAX as usize;
+/// The longest name of a table or namespace: each is a folder, on Linux or HDFS.
+const NAME_BYTES_MAX: usize = 255;
 /// The sizes that a store-file block may have.
 const BLOCK_BYTES: std::ops::RangeInclusive<u32> = 1 << 10..=16 << 20;
 
@@ -23,6 +27,7 @@ pub(super) fn check_descriptor(descriptor: &TableDescriptor) -> Result<(), Excep
     if descriptor.name.is_system() {
         return Err(failed("tables of the namespace hbase are the cluster's own"));
     }
+    check_name_length("table", descriptor.name.qualifier())?;
     if descriptor.families.is_empty() {
         return Err(failed("a table must have at least one column family"));
     }
@@ -30,7 +35,32 @@ pub(super) fn check_descriptor(descriptor: &TableDescriptor) -> Result<(), Excep
         let given = descriptor.region_replication;
         return Err(failed(format!("REGION_REPLICATION {given}: only 1 is supported yet")));
     }
+    if let Some(problem) = settings::of_table(&descriptor.settings) {
+        return Err(failed(problem));
+    }
     descriptor.families.values().try_for_each(check_family)
+}
+
+/// Whether a folder may have the name of a table or namespace.
+///
+/// # Errors
+/// `FailedSanityCheckException`.
+pub(super) fn check_name_length(kind: &str, name: &str) -> Result<(), Exception> {
+    if name.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    let bytes = name.len();
+    Err(failed(format!(
+        "the name of a {kind} may be {NAME_BYTES_MAX} bytes long, not {bytes} bytes"
+    )))
+}
+
+/// Whether a namespace may have these settings: it has none.
+///
+/// # Errors
+/// `FailedSanityCheckException`.
+pub(super) fn check_namespace_settings(settings: &[pb::NameStringPair]) -> Result<(), Exception> {
+    settings.first().map_or(Ok(()), |pair| Err(failed(settings::of_namespace(&pair.name))))
 }
 
 fn check_family(family: &FamilyDescriptor) -> Result<(), Exception> {
@@ -57,7 +87,8 @@ fn check_family(family: &FamilyDescriptor) -> Result<(), Exception> {
     if family.time_to_live_s == Some(0) {
         return Err(failed(format!("family {name:?}: TTL must be at least 1 second")));
     }
-    Ok(())
+    let problem = settings::of_family(&family.settings);
+    problem.map_or(Ok(()), |problem| Err(failed(format!("family {name:?}: {problem}"))))
 }
 
 /// The split keys in their order.
@@ -127,6 +158,37 @@ mod tests {
             assert_eq!(exception.kind(), ExceptionKind::FailedSanityCheck);
             assert!(exception.message().contains(word), "{exception}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_no_folders_is_refused() {
+        let named = |name: &str| descriptor(|table| table.name = name.parse().unwrap());
+        check_descriptor(&named(&"l".repeat(255))).unwrap();
+        // In bytes, not in letters.
+        for name in ["l".repeat(256), "\u{e4}".repeat(128)] {
+            let exception = check_descriptor(&named(&name)).unwrap_err();
+            assert!(exception.message().contains("256 bytes"), "{exception}");
+        }
+    }
+
+    #[test]
+    fn settings_that_promise_what_is_not_kept_are_refused_by_name() {
+        let set = |name: &str, value: &str| {
+            descriptor(|table| _ = table.settings.insert(name.to_owned(), value.to_owned()))
+        };
+        let set_in_family = |name: &str, value: &str| {
+            with_family(|family| _ = family.settings.insert(name.to_owned(), value.to_owned()))
+        };
+        for descriptor in [set("READONLY", "true"), set_in_family("ENCRYPTION", "AES")] {
+            let exception = check_descriptor(&descriptor).unwrap_err();
+            assert_eq!(exception.kind(), ExceptionKind::FailedSanityCheck);
+        }
+        check_descriptor(&set("READONLY", "false")).unwrap();
+        check_descriptor(&set_in_family("IN_MEMORY", "true")).unwrap();
+        let quota = "hbase.namespace.quota.maxtables".to_owned();
+        let quota = pb::NameStringPair { name: quota, value: "5".to_owned() };
+        assert!(check_namespace_settings(&[quota]).unwrap_err().message().contains("maxtables"));
+        check_namespace_settings(&[]).unwrap();
     }
 
     #[test]

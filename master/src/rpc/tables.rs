@@ -48,6 +48,13 @@ impl MasterRpc {
                 let proc_id = Some(term.disable_table(name(&request.table_name)?, nonce).await?);
                 Ok(Reply::new(&pb::DisableTableResponse { proc_id }))
             }
+            "truncateTable" | "TruncateTable" => {
+                let request: pb::TruncateTableRequest = read(call)?;
+                let nonce = nonce(request.nonce_group, request.nonce);
+                let (table, preserve) = (name(&request.table_name)?, request.preserve_splits());
+                let proc_id = Some(term.truncate_table(table, preserve, nonce).await?);
+                Ok(Reply::new(&pb::TruncateTableResponse { proc_id }))
+            }
             "FlushTable" => {
                 let request: pb::FlushTableRequest = read(call)?;
                 let nonce = nonce(request.nonce_group, request.nonce);
@@ -59,9 +66,10 @@ impl MasterRpc {
             }
             "getProcedureResult" => {
                 let request: pb::GetProcedureResultRequest = read(call)?;
-                Ok(Reply::new(&procedure_result(term.journal.get(request.proc_id))))
+                Ok(Reply::new(&procedure_result(term.journal.as_shown(request.proc_id))))
             }
             "GetTableState" => {
+                term.catalog_is_shown().await;
                 let request: pb::GetTableStateRequest = read(call)?;
                 let table_state = schema::state_to_message(self.state(&request.table_name)?);
                 Ok(Reply::new(&pb::GetTableStateResponse { table_state }))
@@ -75,7 +83,10 @@ impl MasterRpc {
                     total_regions: u32::try_from(regions).ok(),
                 }))
             }
-            _ => self.list(call),
+            _ => {
+                term.catalog_is_shown().await;
+                self.list(call)
+            }
         }
     }
 
@@ -229,6 +240,16 @@ impl Alteration {
     }
 }
 
+/// Why a procedure failed, as messages carry it.
+pub(super) fn foreign_exception(class_name: &str, message: &str) -> pb::ForeignExceptionMessage {
+    let generic_exception = Some(pb::GenericExceptionMessage {
+        class_name: Some(class_name.to_owned()),
+        message: Some(message.to_owned()),
+        ..Default::default()
+    });
+    pb::ForeignExceptionMessage { source: None, generic_exception }
+}
+
 fn procedure_result(procedure: Option<Procedure>) -> pb::GetProcedureResultResponse {
     use pb::get_procedure_result_response::State;
     let Some(procedure) = procedure else {
@@ -239,13 +260,7 @@ fn procedure_result(procedure: Option<Procedure>) -> pb::GetProcedureResultRespo
         None => (State::Running, None),
         Some(Outcome::Done) => (State::Finished, None),
         Some(Outcome::Failed { exception, message }) => {
-            let generic_exception = Some(pb::GenericExceptionMessage {
-                class_name: Some(exception.clone()),
-                message: Some(message.clone()),
-                ..Default::default()
-            });
-            let foreign = pb::ForeignExceptionMessage { source: None, generic_exception };
-            (State::Finished, Some(foreign))
+            (State::Finished, Some(foreign_exception(exception, message)))
         }
     };
     pb::GetProcedureResultResponse {

@@ -17,7 +17,7 @@ use basalt_zk::{Client, Options};
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tonic::{Request, Response, Status};
 
 use crate::process::Process;
@@ -29,6 +29,8 @@ pub(crate) struct Controls {
     opened: Arc<Mutex<BTreeSet<EncodedRegionName>>>,
     /// While it is there, orders to close wait in it, in the order of their arrival.
     held_closes: Arc<Mutex<Option<Vec<oneshot::Sender<()>>>>>,
+    /// Whether the catalogs of the servers lag behind.
+    held_catalogs: Arc<watch::Sender<bool>>,
 }
 
 pub(crate) struct FakeRegionServer {
@@ -69,6 +71,16 @@ impl Controls {
         self.held_closes.lock().take();
     }
 
+    /// From now on, or no more, catalogs lag behind.
+    pub(crate) fn hold_catalogs(&self, held: bool) {
+        self.held_catalogs.send_replace(held);
+    }
+
+    async fn wait_to_catch_up(&self) {
+        let mut held = self.held_catalogs.subscribe();
+        let _ = held.wait_for(|held| !held).await;
+    }
+
     async fn wait_to_close(&self) {
         let (release, released) = oneshot::channel();
         let is_held = self.held_closes.lock().as_mut().map(|held| held.push(release)).is_some();
@@ -94,7 +106,7 @@ impl FakeRegionServer {
             port,
             start_code: Seams::system().clock.wall_ms(),
         };
-        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let (ready, is_ready) = oneshot::channel();
         let running = run(name.clone(), coordinator, files, controls, ready);
         let process = Process::start(running);
         is_ready.await.unwrap();
@@ -107,7 +119,7 @@ async fn run(
     coordinator: String,
     files: MemoryFileSystem,
     controls: Controls,
-    ready: tokio::sync::oneshot::Sender<()>,
+    ready: oneshot::Sender<()>,
 ) {
     let seams = Seams::system();
     let session_timeout = Duration::from_secs(30);
@@ -219,6 +231,14 @@ impl RegionServerOrders for Orders {
             outcomes.push(pb::RegionOutcome { encoded_name: name, failure, ..Default::default() });
         }
         Ok(Response::new(pb::RegionsReply { outcomes }))
+    }
+
+    async fn catch_up(
+        &self,
+        _: Request<pb::CatchUpRequest>,
+    ) -> Result<Response<pb::CatchUpReply>, Status> {
+        self.controls.wait_to_catch_up().await;
+        Ok(Response::new(pb::CatchUpReply {}))
     }
 
     async fn split_logs(

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use basalt_cluster::pb as cluster;
 use basalt_fs::FileSystem;
+use basalt_hbase_rpc::pb::get_procedure_result_response::State;
 use basalt_hbase_rpc::{pb, schema};
+use basalt_master::Gate;
 use basalt_model::{FamilyDescriptor, RegionState, TableName, TableState, paths};
 use bytes::Bytes;
 
@@ -18,8 +20,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 impl Cluster {
     async fn disable(&self, table: &pb::TableName) -> u64 {
-        let request =
-            pb::DisableTableRequest { table_name: table.clone(), ..Default::default() };
+        let request = pb::DisableTableRequest { table_name: table.clone(), ..Default::default() };
         let disabled: pb::DisableTableResponse = self.call("DisableTable", &request).await;
         disabled.proc_id()
     }
@@ -40,6 +41,13 @@ impl Cluster {
         truncated.proc_id()
     }
 
+    async fn procedure_state(&self, proc_id: u64) -> State {
+        let request = pb::GetProcedureResultRequest { proc_id };
+        let result: pb::GetProcedureResultResponse =
+            self.call("getProcedureResult", &request).await;
+        result.state()
+    }
+
     fn region_ids(&self) -> BTreeSet<u64> {
         self.catalog.regions().values().map(|region| region.record.info.region_id).collect()
     }
@@ -56,16 +64,8 @@ fn colliding_keys() -> [Bytes; 2] {
         158, 151, 244, 22, 8, 148, 168, 138, 56, 55, 7, 181, 118, 172, 231, 7, 16, 34, 252, 185,
         31, 109, 189, 19, 86, 169, 237, 88, 240, 177,
     ];
-    const CHANGES: [(usize, u8); 8] = [
-        (19, 166),
-        (45, 209),
-        (46, 188),
-        (59, 62),
-        (83, 102),
-        (109, 53),
-        (110, 119),
-        (123, 41),
-    ];
+    const CHANGES: [(usize, u8); 8] =
+        [(19, 166), (45, 209), (46, 188), (59, 62), (83, 102), (109, 53), (110, 119), (123, 41)];
     let mut one = vec![0; 57];
     one.extend(TAIL);
     let mut other = one.clone();
@@ -248,8 +248,7 @@ async fn a_table_is_truncated_with_and_without_its_splits() {
     for (preserve_splits, regions) in [(true, 3), (false, 1)] {
         cluster.disk.create(&marker).await.unwrap();
         let before = cluster.region_ids();
-        let request =
-            pb::TruncateTableRequest { table_name: name.clone(), ..Default::default() };
+        let request = pb::TruncateTableRequest { table_name: name.clone(), ..Default::default() };
         let refused = cluster.call_once::<pb::TruncateTableResponse>("truncateTable", &request);
         assert!(refused.await.unwrap_err().contains("TableNotDisabledException"));
         cluster.finished(cluster.disable(&name).await).await;
@@ -281,4 +280,40 @@ async fn a_folder_that_came_back_keeps_no_deletion_from_its_end() {
     assert_eq!(deleted, next);
     tokio::time::timeout(PATIENCE, cluster.finished(deleted)).await.unwrap();
     assert!(!cluster.disk.exists(&paths::table(&table)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_procedure_ends_once_every_catalog_shows_what_it_did() {
+    let mut cluster = Cluster::start(1, 2).await;
+    cluster.controls.hold_catalogs(true);
+    let created = cluster.create_table("t", 2, 1).await;
+    cluster.all_open(2).await;
+    let is_enabled = || {
+        let table = cluster.catalog.table(&"t".parse().unwrap());
+        table.is_some_and(|table| table.record.state == TableState::Enabled)
+    };
+    until("the table is enabled", async || is_enabled()).await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(cluster.procedure_state(created).await, State::Running, "a catalog lags behind");
+    cluster.controls.hold_catalogs(false);
+    cluster.finished(created).await;
+
+    // The next master does not know whether the catalogs show what the last one did.
+    cluster.controls.hold_catalogs(true);
+    let disabled = cluster.disable(&schema::table_name_to_message(&"t".parse().unwrap())).await;
+    until("the table is disabled", async || {
+        let table = cluster.catalog.table(&"t".parse().unwrap());
+        table.is_some_and(|table| table.record.state == TableState::Disabled)
+    })
+    .await;
+    let epoch = cluster.active().unwrap().epoch;
+    cluster.masters[0].kill();
+    cluster.add_master(2_001, Gate::open());
+    until("another master is in charge", async || {
+        cluster.active().is_some_and(|active| active.epoch > epoch)
+    })
+    .await;
+    assert_eq!(cluster.procedure_state(disabled).await, State::Running);
+    cluster.controls.hold_catalogs(false);
+    cluster.finished(disabled).await;
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::RwLock;
 use prost::Message;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
 use super::state::{CatalogState, Versioned};
@@ -21,6 +21,9 @@ use crate::{Catalog, Error, Nodes, REGION_BUCKETS, RegionRecord, TableRecord, pb
 const READS_AT_ONCE: usize = 64;
 /// The pause after a read that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many may ask at a time whether the copy has caught up.
+const WAITING_MAX: usize = 64;
 
 /// What has to be read again.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -36,6 +39,16 @@ struct Follower {
     state: Arc<RwLock<CatalogState>>,
     changes: watch::Sender<u64>,
     events: [mpsc::Receiver<WatchedEvent>; 4],
+    waiting: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+/// What the follower has to do.
+enum Step {
+    TakeIn(WatchedEvent),
+    /// Somebody waits until what has arrived is taken in.
+    Answer(oneshot::Sender<()>),
+    /// The session is over.
+    End,
 }
 
 /// Reads all records and keeps them up to date for as long as the session of `client` lives.
@@ -51,8 +64,15 @@ pub async fn follow(client: Client, nodes: Nodes) -> Result<Catalog, Error> {
         client.add_watch(&nodes.servers(), AddWatchMode::Persistent).await?,
         client.add_watch(&nodes.master(), AddWatchMode::Persistent).await?,
     ];
-    let catalog = Catalog { state: Arc::clone(&state), changes: changed };
-    let follower = Follower { client, nodes, state, changes, events };
+    let (ask, waiting) = mpsc::channel(WAITING_MAX);
+    let catalog = Catalog {
+        state: Arc::clone(&state),
+        changes: changed,
+        waiting: ask,
+        client: client.clone(),
+        nodes: nodes.clone(),
+    };
+    let follower = Follower { client, nodes, state, changes, events, waiting };
     follower.read_everything().await?;
     tokio::spawn(follower.run());
     Ok(catalog)
@@ -63,20 +83,32 @@ pub async fn follow(client: Client, nodes: Nodes) -> Result<Catalog, Error> {
 impl Follower {
     async fn run(mut self) {
         let mut dirty = BTreeSet::new();
+        let mut waiting = Vec::new();
         loop {
-            if dirty.is_empty() {
-                let Some(event) = self.next_event().await else {
-                    return;
-                };
-                self.note(event, &mut dirty);
+            if dirty.is_empty() && waiting.is_empty() {
+                match self.next_step().await {
+                    Step::TakeIn(event) => self.note(event, &mut dirty),
+                    Step::Answer(asked) => waiting.push(asked),
+                    Step::End => return,
+                }
+            }
+            // Those who ask first: then what they ask for has arrived.
+            while let Ok(asked) = self.waiting.try_recv() {
+                waiting.push(asked);
             }
             while let Some(event) = self.waiting_event() {
                 self.note(event, &mut dirty);
             }
             match self.read(&dirty).await {
                 Ok(()) => {
+                    if !dirty.is_empty() {
+                        self.changes.send_modify(|count| *count += 1);
+                    }
                     dirty.clear();
-                    self.changes.send_modify(|count| *count += 1);
+                    for asked in waiting.drain(..) {
+                        // It may have stopped waiting.
+                        let _ = asked.send(());
+                    }
                 }
                 Err(Error::Coordinator(error)) if error.is_session_over() => return,
                 Err(error) => {
@@ -87,16 +119,21 @@ impl Follower {
         }
     }
 
-    /// `None` once the session is over.
-    async fn next_event(&mut self) -> Option<WatchedEvent> {
+    async fn next_step(&mut self) -> Step {
         let [regions, tables, servers, master] = &mut self.events;
-        tokio::select! {
+        let event = tokio::select! {
             biased;
             event = servers.recv() => event,
             event = master.recv() => event,
             event = regions.recv() => event,
             event = tables.recv() => event,
-        }
+            asked = self.waiting.recv() => return match asked {
+                Some(asked) => Step::Answer(asked),
+                // Nobody holds the catalog any more.
+                None => Step::End,
+            },
+        };
+        event.map_or(Step::End, Step::TakeIn)
     }
 
     fn waiting_event(&mut self) -> Option<WatchedEvent> {

@@ -12,10 +12,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use basalt_model::{EncodedRegionName, ServerName, TableName};
+use basalt_zk::Client;
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{TableRecord, pb};
+use crate::{Error, Nodes, TableRecord, pb};
 
 pub use follow::follow;
 use state::CatalogState;
@@ -28,6 +29,10 @@ pub struct Catalog {
     state: Arc<RwLock<CatalogState>>,
     /// Counts the changes.
     changes: watch::Receiver<u64>,
+    /// Those who wait until all events that have arrived are taken in.
+    waiting: mpsc::Sender<oneshot::Sender<()>>,
+    client: Client,
+    nodes: Nodes,
 }
 
 // === impl Catalog ===
@@ -36,6 +41,19 @@ impl Catalog {
     /// Becomes a higher number whenever the copy has changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
+    }
+
+    /// Waits until the copy shows all that was committed before this was called.
+    ///
+    /// # Errors
+    /// [`Error::Coordinator`]: the coordinator did not answer, or the session is over.
+    pub async fn catch_up(&self) -> Result<(), Error> {
+        // The events of what was committed arrive before the answer.
+        self.client.sync(self.nodes.parent()).await?;
+        let over = || basalt_zk::Error::Closed { session_id: self.client.session_id() };
+        let (taken_in, is_taken_in) = oneshot::channel();
+        self.waiting.send(taken_in).await.map_err(|_| over())?;
+        Ok(is_taken_in.await.map_err(|_| over())?)
     }
 
     /// The region of this name.

@@ -1,0 +1,134 @@
+//! How a procedure ends that did not do what it was asked for: its client learns why, and its table
+//! is left so that it can be used, changed again or deleted.
+//!
+//! A step that can never succeed ends its procedure at once. One that has not succeeded for as long
+//! as HBase's clients wait ends it too: what remains to be opened is then the reconciler's.
+
+use std::time::Duration;
+
+use basalt_hbase_rpc::ExceptionKind;
+use basalt_model::{TableName, TableState};
+use basalt_zk::Op;
+
+use super::record::{Outcome, Procedure, TruncateStep, Work};
+use super::{delete_table, serve_table};
+use crate::error::StepError;
+use crate::term::Term;
+
+/// How long a procedure of a client is tried: HBase's `hbase.client.sync.wait.timeout.msec`.
+const PATIENCE: Duration = Duration::from_mins(20);
+
+/// What becomes of the table of a procedure that failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Remains {
+    /// It is as it is.
+    AsItIs,
+    /// It gets this state; regions of an enabled one are opened as they can be.
+    Table(TableState),
+    /// It goes.
+    Nothing,
+}
+
+/// How long procedure is still tried; `None` without end: nobody may give up a recovery.
+pub(super) fn time_left(procedure: &Procedure, now_ms: u64) -> Option<Duration> {
+    if matches!(procedure.work, Work::RecoverServer(_)) {
+        return None;
+    }
+    let tried = Duration::from_millis(now_ms.saturating_sub(procedure.submitted_ms));
+    Some(PATIENCE.saturating_sub(tried))
+}
+
+/// What a client is told of a procedure that was given up.
+pub(super) fn out_of_time(last: Option<&str>) -> String {
+    format!("not done within {PATIENCE:?}: {}", last.unwrap_or("its turn never came"))
+}
+
+/// The end of a procedure that failed because of `reason`, and the writes that belong to it.
+pub(super) async fn fail(
+    term: &Term,
+    id: u64,
+    work: &Work,
+    reason: String,
+) -> Result<(Outcome, Vec<Op>), StepError> {
+    tracing::error!(id, name = work.name(), reason, "procedure failed");
+    let writes = match work.table() {
+        Some(table) => leave(term, id, work, table).await?,
+        None => Vec::new(),
+    };
+    let exception = ExceptionKind::DoNotRetry.class_name().to_owned();
+    Ok((Outcome::Failed { exception, message: reason }, writes))
+}
+
+async fn leave(term: &Term, id: u64, work: &Work, table: &TableName) -> Result<Vec<Op>, StepError> {
+    let view = term.views.now();
+    let regions = view.of_table(table);
+    let is_whole = regions.len() == work.region_count().unwrap_or(regions.len());
+    match remains(work, is_whole) {
+        Remains::AsItIs => Ok(Vec::new()),
+        Remains::Table(state) => Ok(vec![serve_table::write_state(term, table, state).await?]),
+        Remains::Nothing => delete_table::run(term, id, table).await,
+    }
+}
+
+/// `is_whole`: all regions that it was to make are there.
+fn remains(work: &Work, is_whole: bool) -> Remains {
+    match work {
+        Work::CreateTable { .. } if !is_whole => Remains::Nothing,
+        Work::TruncateTable { step: TruncateStep::Creating, .. } if is_whole => {
+            Remains::Table(TableState::Enabled)
+        }
+        Work::DeleteTable { .. } | Work::TruncateTable { .. } => {
+            Remains::Table(TableState::Disabled)
+        }
+        Work::CreateTable { .. } | Work::EnableTable { .. } | Work::DisableTable { .. } => {
+            Remains::Table(TableState::Enabled)
+        }
+        Work::FlushTable { .. } | Work::ModifyTable { .. } | Work::RecoverServer(_) => {
+            Remains::AsItIs
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::procedure::record::tests::recovery;
+
+    #[test]
+    fn a_procedure_of_a_client_is_given_up_and_a_recovery_never() {
+        let table: TableName = "t".parse().unwrap();
+        let procedure = Procedure::new(Work::EnableTable { table }, None, 1_000);
+        assert_eq!(time_left(&procedure, 1_000), Some(PATIENCE));
+        assert_eq!(time_left(&procedure, 500), Some(PATIENCE), "another clock");
+        let patience_ms = u64::try_from(PATIENCE.as_millis()).unwrap();
+        assert_eq!(time_left(&procedure, 2_000 + patience_ms), Some(Duration::ZERO));
+        let recovery = Procedure::new(Work::RecoverServer(recovery("a")), None, 1_000);
+        assert_eq!(time_left(&recovery, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_table_is_left_so_that_it_can_be_used_or_changed_again() {
+        let table: TableName = "t".parse().unwrap();
+        let truncate = |step| {
+            let (table, split_keys) = (table.clone(), Vec::new());
+            Work::TruncateTable { table, split_keys, region_id: 1, step }
+        };
+        let (enabled, disabled) =
+            (Remains::Table(TableState::Enabled), Remains::Table(TableState::Disabled));
+        let (of, keys) = (|| table.clone(), Vec::new());
+        let create = Work::CreateTable { table: of(), split_keys: keys, region_id: 1 };
+        for (work, is_whole, expected) in [
+            (create.clone(), false, Remains::Nothing),
+            (create, true, enabled),
+            (Work::EnableTable { table: of() }, true, enabled),
+            (Work::DisableTable { table: of() }, true, enabled),
+            (Work::DeleteTable { table: of() }, false, disabled),
+            (truncate(TruncateStep::Clearing), true, disabled),
+            (truncate(TruncateStep::Creating), false, disabled),
+            (truncate(TruncateStep::Creating), true, enabled),
+            (Work::ModifyTable { table: of() }, true, Remains::AsItIs),
+        ] {
+            assert_eq!(remains(&work, is_whole), expected, "{work:?}");
+        }
+    }
+}

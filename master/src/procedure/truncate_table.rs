@@ -1,0 +1,34 @@
+//! Empties a disabled table: its regions and files go as if it were deleted, then it gets new
+//! regions and is enabled.
+//!
+//! That the old ones are gone is written down before anything new is made: done again, it must not
+//! take the new ones for old.
+
+use basalt_model::TableState;
+use basalt_zk::Op;
+
+use super::record::{Procedure, TruncateStep, Work};
+use super::{create_table, delete_table, serve_table};
+use crate::error::StepError;
+use crate::term::Term;
+
+pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
+    let Some(procedure) = term.journal.get(id) else { return Ok(Vec::new()) };
+    let Work::TruncateTable { table, split_keys, region_id, step } = procedure.work.clone() else {
+        return Ok(Vec::new());
+    };
+    if step == TruncateStep::Clearing {
+        delete_table::clear(term, id, &table).await?;
+        let work = Work::TruncateTable {
+            table: table.clone(),
+            split_keys: split_keys.clone(),
+            region_id,
+            step: TruncateStep::Creating,
+        };
+        let updated_ms = term.clock.wall_ms();
+        let next = Procedure { updated_ms, work, ..procedure };
+        let enabling = serve_table::write_state(term, &table, TableState::Enabling).await?;
+        term.journal.update(&term.ledger, id, next, vec![enabling]).await?;
+    }
+    create_table::run(term, id, &table, &split_keys, region_id).await
+}

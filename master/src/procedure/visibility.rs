@@ -1,0 +1,171 @@
+//! When a client learns that a procedure has ended: not before every living server shows what it did.
+//!
+//! Masters and region servers answer from copies of the catalog, which lag behind the coordinator.
+//! A client that was told that its table is there must find it, whomever it asks next. So the end of
+//! a procedure is told once every copy has caught up, or after the session timeout: a server that
+//! hears nothing for that long has lost its session, and answers nobody. Look-ups wait for nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::pb;
+use basalt_cluster::pb::master_peer_client::MasterPeerClient;
+use basalt_model::ServerName;
+use basalt_planted::{Rule, is_off};
+use basalt_runtime::grpc;
+use basalt_zk::proto::ErrorCode;
+use prost::Message;
+use tokio::time::timeout;
+use tonic::{Code, Status};
+
+use crate::orders;
+use crate::term::Term;
+
+/// The pause before a server is asked again that did not answer.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Whose catalogs clients read, besides this master's.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Role {
+    RegionServer,
+    Standby,
+}
+
+/// Tells the ends of procedures of earlier terms, once the catalogs show what they did.
+pub(crate) async fn show_earlier_ends(term: Arc<Term>) {
+    let ended = term.journal.not_shown();
+    term.wait_for_catalogs().await;
+    ended.into_iter().for_each(|id| term.journal.shown(id));
+    term.catalogs_shown.send_replace(true);
+}
+
+// === impl Term ===
+
+impl Term {
+    /// Tells the end of procedure `id`, once the catalogs show what it did.
+    pub(super) async fn show_end(&self, id: u64) {
+        if self.journal.not_shown().contains(&id) {
+            self.wait_for_catalogs().await;
+            self.journal.shown(id);
+        }
+    }
+
+    /// Waits until this master's catalog shows what earlier terms did; at most the session timeout.
+    pub(crate) async fn catalog_is_shown(&self) {
+        let mut shown = self.catalogs_shown.subscribe();
+        let _ = timeout(self.timers.session_timeout, shown.wait_for(|shown| *shown)).await;
+    }
+
+    /// Waits until the catalogs of all that live show what is committed now.
+    async fn wait_for_catalogs(&self) {
+        if is_off(Rule::CatalogsBeforeEnd) {
+            return;
+        }
+        let waiting = async {
+            while let Err(error) = self.views.catalog().catch_up().await {
+                tracing::warn!(%error, "the catalog does not catch up");
+                tokio::time::sleep(PAUSE).await;
+            }
+            let mut shown = BTreeSet::new();
+            loop {
+                // Those that came meanwhile have read the catalog, and perhaps an old one.
+                let Ok(servers) = self.readers().await else {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                };
+                let servers = servers.into_iter().filter(|(key, _)| shown.insert(key.clone()));
+                let asked = servers.map(|((role, server), address)| async move {
+                    self.wait_for_catalog(role, &server, &address).await;
+                });
+                let asked: Vec<_> = asked.collect();
+                if asked.is_empty() {
+                    return;
+                }
+                futures::future::join_all(asked).await;
+            }
+        };
+        if timeout(self.timers.session_timeout, waiting).await.is_err() {
+            tracing::warn!("not every catalog is known to show what was done");
+        }
+    }
+
+    /// The servers that answer from their catalogs, with their addresses.
+    async fn readers(&self) -> Result<BTreeMap<(Role, ServerName), String>, basalt_zk::Error> {
+        let servers = self.views.servers().into_iter();
+        let servers =
+            servers.map(|(server, record)| ((Role::RegionServer, server), record.peer_address));
+        let mut readers: BTreeMap<_, _> = servers.collect();
+        let (client, nodes) = (self.ledger.client(), self.ledger.nodes());
+        let (masters, _) = client.get_children(&nodes.masters()).await?;
+        for name in masters {
+            let Ok(server) = name.parse::<ServerName>() else { continue };
+            if server == self.server {
+                continue;
+            }
+            let data = match client.get_data(&nodes.standby(&server)).await {
+                Ok((data, _)) => data,
+                Err(error) if error.code() == Some(ErrorCode::NoNode) => continue,
+                Err(error) => return Err(error),
+            };
+            let Ok(record) = pb::ServerRecord::decode(data) else { continue };
+            readers.insert((Role::Standby, server), record.peer_address);
+        }
+        Ok(readers)
+    }
+
+    /// Waits until a server's catalog has caught up, or the server is dead.
+    async fn wait_for_catalog(&self, role: Role, server: &ServerName, address: &str) {
+        loop {
+            let asked = async {
+                tokio::select! {
+                    biased;
+                    asked = self.ask_to_catch_up(role, server, address) => asked,
+                    () = self.death_of_reader(role, server) => Ok(()),
+                }
+            };
+            match asked.await {
+                Ok(()) => return,
+                // One of before, during an upgrade.
+                Err(status) if status.code() == Code::Unimplemented => return,
+                Err(status) => {
+                    tracing::debug!(%server, status = orders::lost(&status), "did not catch up");
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn ask_to_catch_up(
+        &self,
+        role: Role,
+        server: &ServerName,
+        address: &str,
+    ) -> Result<(), Status> {
+        let request = pb::CatchUpRequest { master_epoch: self.ledger.epoch().0 };
+        let request = orders::within(self.timers.session_timeout, request);
+        match role {
+            Role::RegionServer => {
+                self.orders.client(server, address)?.catch_up(request).await?;
+            }
+            Role::Standby => {
+                let channel = grpc::channel(&self.network, address, self.timers.connect_timeout);
+                let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+                MasterPeerClient::new(channel).catch_up(request).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn death_of_reader(&self, role: Role, server: &ServerName) {
+        match role {
+            Role::RegionServer => self.views.death_of(server).await,
+            Role::Standby => {
+                let node = self.ledger.nodes().standby(server);
+                while !matches!(self.ledger.client().exists(&node).await, Ok(None)) {
+                    tokio::time::sleep(self.timers.reconcile_interval).await;
+                }
+            }
+        }
+    }
+}

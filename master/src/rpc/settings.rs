@@ -1,0 +1,138 @@
+//! Settings that promise something which Basalt does not keep: they are rejected by name.
+//!
+//! A setting that is only a hint (caches, sizes, encodings, compaction, storage media) changes
+//! nothing that a client can rely on: it is kept and ignored. One that would protect data, keep
+//! somebody out or change what a read gives must not be accepted and ignored.
+
+use std::collections::BTreeMap;
+
+/// Those that are rejected when they are on.
+struct Promise {
+    name: &'static str,
+    /// The values that promise nothing, besides an empty one.
+    off: &'static [&'static str],
+    /// What is to be done instead.
+    advice: &'static str,
+}
+
+const OF_TABLES: [Promise; 2] = [
+    Promise {
+        name: "READONLY",
+        off: &["false"],
+        advice: "writes to a table cannot be rejected yet; leave it out",
+    },
+    Promise {
+        name: "hbase.rsgroup.name",
+        off: &["default"],
+        advice: "groups of region servers do not exist; leave it out",
+    },
+];
+
+const OF_FAMILIES: [Promise; 4] = [
+    Promise {
+        name: "ENCRYPTION",
+        off: &["none"],
+        advice: "files are not encrypted yet; leave it out, and encrypt the storage below if need be",
+    },
+    Promise {
+        name: "ENCRYPTION_KEY",
+        off: &[],
+        advice: "files are not encrypted yet; leave it out, and encrypt the storage below if need be",
+    },
+    Promise {
+        name: "NEW_VERSION_BEHAVIOR",
+        off: &["false"],
+        advice: "a deletion hides earlier timestamps whenever they are written; leave it out",
+    },
+    Promise {
+        name: "DFS_REPLICATION",
+        off: &["0"],
+        advice: "all files have the replicas that the storage gives them; leave it out, and set \
+                 dfs.replication there",
+    },
+];
+
+/// Settings of tables that name a coprocessor begin with this, whatever number follows.
+const COPROCESSOR: &str = "coprocessor$";
+
+/// What is wrong with the settings of a table.
+pub(super) fn of_table(settings: &BTreeMap<String, String>) -> Option<String> {
+    let coprocessor = settings.iter().find(|(name, _)| name.starts_with(COPROCESSOR));
+    let coprocessor = coprocessor
+        .map(|(name, class)| format!("{name} {class:?}: coprocessors are not run; leave it out"));
+    coprocessor.or_else(|| broken(&OF_TABLES, settings))
+}
+
+/// What is wrong with the settings of a family.
+pub(super) fn of_family(settings: &BTreeMap<String, String>) -> Option<String> {
+    broken(&OF_FAMILIES, settings)
+}
+
+/// What is wrong with a setting of a namespace.
+pub(super) fn of_namespace(name: &str) -> String {
+    format!("{name}: namespaces have no settings, quotas among them, yet; leave it out")
+}
+
+fn broken(promises: &[Promise], settings: &BTreeMap<String, String>) -> Option<String> {
+    let is_off = |promise: &Promise, value: &str| {
+        value.is_empty() || promise.off.iter().any(|off| off.eq_ignore_ascii_case(value))
+    };
+    promises.iter().find_map(|promise| {
+        let value = settings.get(promise.name).filter(|value| !is_off(promise, value))?;
+        Some(format!("{} {value:?}: {}", promise.name, promise.advice))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(name: &str, value: &str) -> BTreeMap<String, String> {
+        [(name.to_owned(), value.to_owned())].into()
+    }
+
+    #[test]
+    fn promises_are_rejected_with_their_names_and_advice() {
+        for (name, value) in [
+            ("READONLY", "TRUE"),
+            ("coprocessor$1", "|org.example.Observer|1|"),
+            ("hbase.rsgroup.name", "fast"),
+        ] {
+            let problem = of_table(&settings(name, value)).unwrap();
+            assert!(problem.contains(name) && problem.contains("leave it out"), "{problem}");
+        }
+        for (name, value) in [
+            ("ENCRYPTION", "AES"),
+            ("ENCRYPTION_KEY", "key"),
+            ("NEW_VERSION_BEHAVIOR", "true"),
+            ("DFS_REPLICATION", "5"),
+        ] {
+            let problem = of_family(&settings(name, value)).unwrap();
+            assert!(problem.contains(name) && problem.contains("leave it out"), "{problem}");
+        }
+        assert!(of_namespace("hbase.namespace.quota.maxregions").contains("maxregions"));
+    }
+
+    #[test]
+    fn what_is_off_and_what_is_a_hint_is_taken() {
+        for (name, value) in [
+            ("READONLY", "false"),
+            ("READONLY", ""),
+            ("MAX_FILESIZE", "1"),
+            ("SPLIT_POLICY", "x"),
+            ("REGION_MEMSTORE_REPLICATION", "true"),
+        ] {
+            assert_eq!(of_table(&settings(name, value)), None, "{name}");
+        }
+        for (name, value) in [
+            ("NEW_VERSION_BEHAVIOR", "false"),
+            ("DFS_REPLICATION", "0"),
+            ("IN_MEMORY_COMPACTION", "BASIC"),
+            ("IS_MOB", "true"),
+            ("STORAGE_POLICY", "ALL_SSD"),
+            ("CACHE_DATA_ON_WRITE", "true"),
+        ] {
+            assert_eq!(of_family(&settings(name, value)), None, "{name}");
+        }
+    }
+}

@@ -23,6 +23,7 @@ use turmoil::Sim;
 
 use crate::clock::ClockError;
 use crate::disk::DiskFaults;
+use crate::drain::drain;
 use crate::faults::{Harm, Peers, Way};
 use crate::links::Links;
 use crate::plan::{self, Layout, Plan};
@@ -48,6 +49,7 @@ pub struct Cluster {
     shared: MemoryFileSystem,
     clients: Vec<String>,
     next_network_line: Duration,
+    drains: u32,
     plan: Arc<Plan>,
 }
 
@@ -76,6 +78,7 @@ impl Cluster {
             shared: shared.clone(),
             clients: Vec::new(),
             next_network_line: Duration::ZERO,
+            drains: 0,
         };
         for id in 1..=layout.coordinators {
             cluster.start_coordinator(id);
@@ -206,6 +209,7 @@ impl Cluster {
         match harm {
             Harm::Kill => self.take_down(name)?,
             Harm::Stop => self.process(name)?.stop(),
+            Harm::Drain => self.drain(name),
             Harm::Pause => {
                 disk.freeze(true);
                 self.cut(name, Way::Both, Peers::All, Links::hold);
@@ -237,6 +241,12 @@ impl Cluster {
             Harm::Kill => self.sim.bounce(name),
             // It is started again as soon as it has ended.
             Harm::Stop => {}
+            Harm::Drain => {
+                if self.sim.is_host_running(name) {
+                    self.take_down(name)?;
+                }
+                self.sim.bounce(name);
+            }
             Harm::Pause => {
                 disk.freeze(false);
                 self.cut(name, Way::Both, Peers::All, Links::release);
@@ -252,6 +262,17 @@ impl Cluster {
             Harm::SetClock(_) => self.process(name)?.clock.set_wall_ms(0),
         }
         Ok(())
+    }
+
+    /// Asks for the regions of a region server to be moved away.
+    fn drain(&mut self, name: &str) {
+        self.drains += 1;
+        let (coordinators, name) = (self.plan.coordinators(), name.to_owned());
+        self.client(&format!("drain-{}", self.drains), |seams| async move {
+            // That it does not come to pass proves nothing.
+            let _ = drain(&seams, &coordinators, &name).await;
+            Ok(())
+        });
     }
 
     fn process(&self, name: &str) -> anyhow::Result<&Process> {

@@ -53,6 +53,9 @@ pub enum Harm {
     Kill,
     /// It is asked to stop, as by SIGTERM, and started again once it has ended.
     Stop,
+    /// The master in charge is asked to move its regions away; when the fault is over it is killed
+    /// and started again, as nothing else ends a drain.
+    Drain,
     /// It is stopped as by SIGSTOP, and goes on when the fault is over; see the module `cluster`.
     Pause,
     /// What is sent between it and others does not arrive.
@@ -149,6 +152,7 @@ impl fmt::Display for Harm {
         match self {
             Self::Kill => formatter.write_str("killed"),
             Self::Stop => formatter.write_str("asked to stop"),
+            Self::Drain => formatter.write_str("drained"),
             Self::Pause => formatter.write_str("paused"),
             Self::Cut(way, peers) => write!(formatter, "cut off ({way:?}) from {peers:?}"),
             Self::Refuse(peers) => write!(formatter, "refused by {peers:?}"),

@@ -18,6 +18,7 @@
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+mod drain;
 pub mod faults;
 pub mod invariants;
 mod links;

@@ -78,6 +78,10 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::NonceInWal, "lost-answers"),
     (Rule::WholeBeforeRename, "whole-cluster-crash"),
     (Rule::NameAtSync, "unaware-beyond-bound"),
+    (Rule::TableLock, "tables"),
+    // The lock protects as well: both are off.
+    (Rule::TableVersionAtOpening, "tables"),
+    (Rule::CatalogsBeforeEnd, "tables"),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -148,6 +152,7 @@ fn report(outcome: &Outcome) -> ExitCode {
     println!("reads {}, rows seen whole {}", outcome.reads, outcome.whole_rows);
     println!("counted {} operations on counters and lists", outcome.counted);
     println!("versions of {} rows compared with their model", outcome.versions_read);
+    println!("tables {} operations ended", outcome.table_operations);
     println!("told {} events of the roles", outcome.told);
     println!("write outage at most {} ms", outcome.write_outage_max.as_millis());
     println!("back after {} ms", outcome.recovered_after.as_millis());
@@ -262,6 +267,9 @@ fn points(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 #[cfg(feature = "planted-bugs")]
 fn plant(rule: Rule) -> anyhow::Result<()> {
     basalt_planted::turn_off(rule);
+    if rule == Rule::TableVersionAtOpening {
+        basalt_planted::turn_off(Rule::TableLock);
+    }
     println!("rule {} is off", rule.name());
     Ok(())
 }

@@ -51,6 +51,11 @@ pub struct Layout {
     pub region_servers: u64,
     /// Regions of the one table.
     pub regions: u32,
+    /// How many tables come and go beside it.
+    pub tables: u64,
+    /// Whether every server that answers must show at once what a returned operation on a table
+    /// did. One that is cut off from the coordinator cannot, until its session ends.
+    pub catalogs_are_checked: bool,
     /// The disks.
     pub syncs: Syncs,
     /// From how many bytes on a log file is followed by another.
@@ -77,6 +82,8 @@ impl Layout {
         masters: 2,
         region_servers: 3,
         regions: 6,
+        tables: 0,
+        catalogs_are_checked: false,
         syncs: Syncs::Honest,
         wal_roll_bytes: 16 << 10,
         clock_drift_ppm: 0,
@@ -114,6 +121,18 @@ impl Plan {
     pub fn bootstrap_servers(&self) -> Vec<String> {
         let numbers = 0..self.layout.masters;
         numbers.map(|number| format!("{}:{MASTER_PORT}", master(number))).collect()
+    }
+
+    /// Those that answer what tables there are, and are to be checked.
+    pub(crate) fn catalogs(&self) -> Vec<String> {
+        let Layout { masters, region_servers, catalogs_are_checked, .. } = self.layout;
+        if !catalogs_are_checked {
+            return Vec::new();
+        }
+        let masters = (0..masters).map(|number| format!("{}:{MASTER_PORT}", master(number)));
+        let servers = (0..region_servers)
+            .map(|number| format!("{}:{REGION_SERVER_PORT}", region_server(number)));
+        masters.chain(servers).collect()
     }
 
     pub(crate) fn coordinator(&self, id: u64) -> basalt_coordinator::Config {

@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 use crate::cluster::Cluster;
 use crate::disk::Syncs;
 use crate::faults::{Fault, Harm, Victim};
-use crate::invariants::{ACKNOWLEDGED_WRITES, Violation, check_newest_manifest, check_registered};
+use crate::invariants::{
+    ACKNOWLEDGED_WRITES, Leftovers, Violation, check_newest_manifest, check_registered,
+    tables_on_disk,
+};
 use crate::plan::{CLIENT_PARENT, DRIFT_PPM_MAX, Layout, NODES_PARENT};
 use crate::scenarios::{Scenario, failpoints};
 use crate::seed::Seed;
@@ -22,7 +25,7 @@ use crate::witness::Witness;
 use crate::workload::{Workload, WorkloadConfig};
 
 /// How long a session of the simulation's own may be silent.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often, and after which pause each, is looked for the ephemeral nodes: sessions of processes
 /// that ended last must have had their time.
 const LOOKS: u32 = 8;
@@ -57,6 +60,8 @@ pub struct Outcome {
     pub failed: u64,
     /// Rows that were read under load.
     pub reads: u64,
+    /// Operations on tables that came to their end.
+    pub table_operations: u64,
     /// Operations on counters and lists that were answered and checked.
     pub counted: usize,
     /// Rows of several versions that were read and compared with their model.
@@ -111,7 +116,12 @@ pub fn simulate(
         let random = seed.random_for("scenario", 0);
         let cluster = Cluster::start(seed, layout, trace)?;
         let registry = registry(&cluster, &random);
-        let config = WorkloadConfig { registry, regions: layout.regions };
+        let config = WorkloadConfig {
+            registry,
+            regions: layout.regions,
+            tables: layout.tables,
+            catalogs: cluster.plan().catalogs(),
+        };
         let workload = Arc::new(Workload::new(config, trace));
         let mut coming = match settings.point {
             Some(point) => failpoints::faults_at(scenario, point, &random, layout),
@@ -151,6 +161,9 @@ impl Simulation<'_> {
             }
         }
         self.check_registered()?;
+        if self.cluster.plan().layout().tables > 0 {
+            self.check_nothing_left()?;
+        }
         Ok(self.outcome())
     }
 
@@ -224,6 +237,24 @@ impl Simulation<'_> {
         Ok(())
     }
 
+    /// Tables that were deleted must have left nothing, and no procedure must be under way.
+    fn check_nothing_left(&mut self) -> anyhow::Result<()> {
+        if !self.workload.seen().violations.is_empty() {
+            // Whoever met one did not delete its table.
+            return Ok(());
+        }
+        let (servers, found) = (self.cluster.plan().coordinators(), Arc::default());
+        let left: Arc<Mutex<Leftovers>> = Arc::clone(&found);
+        self.cluster.client("leftovers", |seams| async move {
+            *left.lock() = Leftovers::read(seams, servers).await?;
+            Ok(())
+        });
+        while !self.cluster.step()? {}
+        let folders = tables_on_disk(self.cluster.shared_disk());
+        self.violations.extend(found.lock().violations(&folders));
+        Ok(())
+    }
+
     fn outcome(self) -> Outcome {
         let (workload, seen) = (&self.workload, self.workload.seen());
         let mut violations = self.violations;
@@ -245,6 +276,7 @@ impl Simulation<'_> {
             unknown: seen.unknown,
             failed: seen.failed,
             reads: seen.reads,
+            table_operations: seen.table_operations,
             counted: workload.history().count(),
             versions_read: seen.versions_read,
             whole_rows: workload.rows().count(),

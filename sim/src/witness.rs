@@ -15,7 +15,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::faults::Trap;
 use crate::invariants::{
-    BelowTheCut, OneMaster, OneOwner, OneProcedureEnd, SequenceIds, Violation, check_replay,
+    BelowTheCut, OneMaster, OneOwner, OneProcedureEnd, SequenceIds, TableTurns, Violation,
+    check_replay,
 };
 
 /// Takes in what the roles tell; a cheap handle.
@@ -34,6 +35,7 @@ pub(crate) struct Told {
     /// The region, the server and the log, where it is about one.
     pub(crate) region: String,
     pub(crate) server: String,
+    pub(crate) table: String,
     /// The log's number, as a name or as a number.
     pub(crate) log: String,
     pub(crate) epoch: u64,
@@ -54,6 +56,7 @@ struct Seen {
     sequence_ids: SequenceIds,
     one_master: OneMaster,
     one_end: OneProcedureEnd,
+    table_turns: TableTurns,
     violations: Vec<Violation>,
     active_master: Option<Arc<str>>,
     last_opener: Option<Arc<str>>,
@@ -143,6 +146,7 @@ impl Witness {
             check_replay(told),
             seen.one_master.check(told),
             seen.one_end.check(told),
+            seen.table_turns.check(told),
         ];
         let room = VIOLATIONS_MAX.saturating_sub(seen.violations.len());
         seen.violations.extend(found.into_iter().flatten().take(room));
@@ -217,6 +221,7 @@ impl Visit for Told {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         match field.name() {
             "message" => self.what = format!("{value:?}"),
+            "table" => self.table = format!("{value:?}"),
             "region" => self.region = format!("{value:?}"),
             "server" => self.server = format!("{value:?}"),
             _ => {}

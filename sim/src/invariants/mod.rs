@@ -5,6 +5,7 @@
 
 mod acknowledged_writes;
 mod below_the_cut;
+mod leftovers;
 mod newest_manifest;
 mod one_master;
 mod one_owner;
@@ -12,6 +13,7 @@ mod one_procedure_end;
 mod registered_servers;
 mod replay;
 mod sequence_ids;
+mod table_turns;
 mod versions;
 mod whole_rows;
 
@@ -20,6 +22,7 @@ use std::fmt;
 pub(crate) use acknowledged_writes::ACKNOWLEDGED_WRITES;
 pub use acknowledged_writes::AcknowledgedWrites;
 pub(crate) use below_the_cut::BelowTheCut;
+pub(crate) use leftovers::{Leftovers, tables_on_disk};
 pub(crate) use newest_manifest::check_newest_manifest;
 pub(crate) use one_master::OneMaster;
 pub(crate) use one_owner::OneOwner;
@@ -27,6 +30,7 @@ pub(crate) use one_procedure_end::OneProcedureEnd;
 pub(crate) use registered_servers::check_registered;
 pub(crate) use replay::check_replay;
 pub(crate) use sequence_ids::SequenceIds;
+pub(crate) use table_turns::TableTurns;
 pub(crate) use versions::{DELETES_AND_VERSIONS, ModelRow, ModelWrite, VERSIONS_KEPT};
 pub use whole_rows::WholeRows;
 

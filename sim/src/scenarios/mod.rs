@@ -14,6 +14,7 @@ mod partition;
 mod pause;
 mod region_server;
 mod slow_links;
+mod tables;
 mod whole_cluster;
 mod wrong_hint;
 mod zombie_append;
@@ -71,6 +72,8 @@ pub const SCENARIOS: &[Scenario] = &[
     clean_stop::ROLLING_RESTART,
     clean_stop::STOP_AND_CRASH,
     chaos::CHAOS,
+    tables::TABLES,
+    tables::TABLES_CHAOS,
 ];
 
 /// The scenario of this name.

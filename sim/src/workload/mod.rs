@@ -6,7 +6,9 @@
 //! faults are over; then each region must take a write and answer a read within a stated time
 //! ([`CALM_TIME_MAX`]), and at the end everything is read.
 
+mod catalogs;
 mod scanner;
+mod tables;
 mod versions;
 mod writer;
 
@@ -52,6 +54,10 @@ pub struct WorkloadConfig {
     pub registry: RegistryConfig,
     /// How many regions the table has.
     pub regions: u32,
+    /// How many other tables come and go.
+    pub tables: u64,
+    /// The servers that must show at once what was done to those, each `host:port`.
+    pub catalogs: Vec<String>,
 }
 
 /// A workload, and what it has seen so far.
@@ -84,6 +90,8 @@ pub struct Seen {
     pub recovered: BTreeMap<u32, Duration>,
     /// How many rows were read back under load.
     pub reads: u64,
+    /// How many operations on tables came to their end.
+    pub table_operations: u64,
     /// How many rows of several versions were read and compared with their model.
     pub versions_read: u64,
     /// Regions that did not come back, and rows that were not as they should be.
@@ -169,7 +177,10 @@ impl Workload {
         let writes = futures::future::join_all(writers.iter_mut().map(Writer::write_until_calm));
         let contend = futures::future::join_all(contenders);
         let versions = versions::write(&self, self.table(&seams)?, random(&seams));
-        Box::pin(futures::future::join4(writes, contend, scans, versions)).await;
+        let changes = self.change_tables(&seams);
+        let clients = futures::future::join5(writes, contend, scans, versions, changes);
+        let (_, _, (), (), changed) = Box::pin(clients).await;
+        changed?;
         self.trace.record(format_args!("client: {} writes acknowledged", self.writes.count()));
         if self.seen.lock().violations.is_empty() {
             // By a client that looks the regions up: the others may know places that only they do.
@@ -177,6 +188,21 @@ impl Workload {
             self.writes.check_all(&self.read_all(&newcomer).await?);
         }
         Ok(())
+    }
+
+    /// Has the tables changed that come and go, while regions are moved.
+    async fn change_tables(self: &Arc<Self>, seams: &Seams) -> anyhow::Result<()> {
+        let numbers = 0..self.config.tables;
+        let changes =
+            numbers.map(|number| tables::change_tables(Arc::clone(self), seams.clone(), number));
+        let balances = async {
+            if self.config.tables > 0 {
+                tables::balance(self, seams).await;
+            }
+        };
+        let (changed, ()) =
+            futures::future::join(futures::future::try_join_all(changes), balances).await;
+        changed.map(drop)
     }
 
     async fn contend(&self, mut contender: Contender, random: Random) {

@@ -1,0 +1,77 @@
+//! Procedures on a table and moves of its regions take turns: while a procedure holds a table, no
+//! region of it moves, and no other procedure holds it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Violation;
+use crate::witness::Told;
+
+/// See the module. Of each master: what is under way ends with its term.
+#[derive(Debug, Default)]
+pub(crate) struct TableTurns(BTreeMap<Arc<str>, Turns>);
+
+#[derive(Debug, Default)]
+struct Turns {
+    procedures: BTreeMap<String, u64>,
+    moves: BTreeMap<String, BTreeSet<String>>,
+}
+
+// === impl TableTurns ===
+
+impl TableTurns {
+    pub(crate) fn check(&mut self, told: &Told) -> Option<Violation> {
+        let Told { process, table, region, id, .. } = told;
+        let turns = self.0.entry(Arc::clone(process)).or_default();
+        let wrong = match told.what.as_str() {
+            "in charge" => {
+                *turns = Turns::default();
+                None
+            }
+            "procedure holds" => {
+                let other = turns.procedures.insert(table.clone(), *id);
+                let other = other.map(|other| format!("procedure {id} while {other} held it"));
+                let moves = turns.moves.get(table).filter(|moves| !moves.is_empty());
+                other.or_else(|| moves.map(|moves| format!("procedure {id} while {moves:?} moved")))
+            }
+            "procedure lets go" => {
+                turns.procedures.remove(table);
+                None
+            }
+            "move begins" => {
+                turns.moves.entry(table.clone()).or_default().insert(region.clone());
+                let holder = turns.procedures.get(table);
+                holder.map(|holder| format!("a move of {region} while procedure {holder} held it"))
+            }
+            "move ends" => {
+                turns.moves.entry(table.clone()).or_default().remove(region);
+                None
+            }
+            _ => None,
+        };
+        let seen = |wrong| format!("{process}: {table}: {wrong}");
+        wrong.map(|wrong| Violation::new("procedures and moves of a table take turns", seen(wrong)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(what: &str, id: u64, region: &str) -> Told {
+        let [what, table, region] = [what, "t", region].map(str::to_owned);
+        Told { what, table, region, id, ..Told::default() }
+    }
+
+    #[test]
+    fn a_move_while_a_procedure_holds_the_table_is_a_violation() {
+        let mut turns = TableTurns::default();
+        assert_eq!(turns.check(&told("move begins", 0, "r")), None);
+        assert_eq!(turns.check(&told("move ends", 0, "r")), None);
+        assert_eq!(turns.check(&told("procedure holds", 7, "")), None);
+        assert!(turns.check(&told("move begins", 0, "r")).is_some());
+        assert_eq!(turns.check(&told("in charge", 0, "")), None);
+        assert_eq!(turns.check(&told("move begins", 0, "r")), None, "another term");
+        assert!(turns.check(&told("procedure holds", 7, "")).is_some());
+    }
+}

@@ -1,0 +1,304 @@
+//! A client that makes, alters, disables, enables, empties and deletes a table of its own, and looks
+//! after each step whether what it was told is true wherever it asks.
+//!
+//! Each operation must end, and the client must learn how: it asks for as long as it takes, well
+//! beyond the time in which the cluster must have come back. Meanwhile another client has the
+//! balancer move regions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_client::{
+    Admin, Connection, ConnectionConfig, Get, Outcome, Put, RetryConfig, Scan, Table,
+};
+use basalt_model::{FamilyDescriptor, TableDescriptor, TableName, TableState};
+use basalt_runtime::{Random, Seams};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::catalogs::Catalogs;
+use super::{ATTEMPT_TIMEOUT, QUALIFIER, Workload, random, value};
+use crate::invariants::Violation;
+use crate::plan::FAMILY;
+
+/// How long an operation on a table may take. Faults last at most 20 s.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// The pause between two operations.
+const PACE_MS: std::ops::Range<u64> = 10..250;
+/// The pause between two calls of the balancer.
+const BALANCE_PACE_MS: std::ops::Range<u64> = 50..400;
+/// For how long a table that is disabled is written to.
+const DISABLED_MS: std::ops::Range<u64> = 0..600;
+/// The pause between two such attempts.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
+/// Rows that are written while the table is enabled.
+const ROWS: std::ops::Range<u64> = 1..6;
+/// The regions of a table begin with these.
+const SPLIT_KEYS: [&str; 3] = ["g", "n", "t"];
+/// What must hold of the operations on tables.
+const ENDS: &str = "every procedure ends and its client learns how";
+const SHOWN: &str = "a returned operation on a table is visible to the next call";
+const DISABLED: &str = "a disabled table acknowledges nothing";
+const NOTHING_LEFT: &str = "a table that was emptied or deleted has left nothing";
+const KEPT: &str = "a table keeps its rows when it is altered, disabled and enabled";
+
+/// A table, as its one client knows it.
+struct Tables {
+    workload: Arc<Workload>,
+    admin: Admin,
+    /// It found the table before: it may know where its regions were.
+    table: Table,
+    catalogs: Catalogs,
+    random: Random,
+    name: TableName,
+    state: Option<TableState>,
+    descriptor: TableDescriptor,
+    /// Raised whenever the table is emptied or made anew; each value says of which it is.
+    generation: u64,
+    next_row: u64,
+    rows: BTreeMap<Bytes, Bytes>,
+}
+
+/// What is done to a table.
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Create,
+    Alter,
+    Disable,
+    Enable,
+    Truncate { preserve_splits: bool },
+    Delete,
+}
+
+/// Works on table `number` until the load is over; then the table is deleted.
+pub(super) async fn change_tables(
+    workload: Arc<Workload>,
+    seams: Seams,
+    number: u64,
+) -> anyhow::Result<()> {
+    let name = table_name(number)?;
+    let connection = connection(&workload, &seams);
+    let family = FamilyDescriptor::new(FAMILY);
+    let descriptor = TableDescriptor {
+        name: name.clone(),
+        families: [(family.name.clone(), family)].into(),
+        region_replication: 1,
+        settings: BTreeMap::new(),
+    };
+    let mut tables = Tables {
+        admin: connection.admin(),
+        table: connection.table(&name),
+        catalogs: Catalogs::new(&seams, workload.config.catalogs.clone()),
+        random: random(&seams),
+        name,
+        state: None,
+        descriptor,
+        generation: 0,
+        next_row: 0,
+        rows: BTreeMap::new(),
+        workload,
+    };
+    tables.run().await;
+    Ok(())
+}
+
+/// Has regions moved until the load is over.
+pub(super) async fn balance(workload: &Workload, seams: &Seams) {
+    let admin = connection(workload, seams).admin();
+    let random = random(seams);
+    while !workload.is_over() {
+        // While a server is recovered nothing is balanced.
+        let _ = tokio::time::timeout(ATTEMPT_TIMEOUT, admin.balance()).await;
+        tokio::time::sleep(Duration::from_millis(random.in_range(BALANCE_PACE_MS))).await;
+    }
+}
+
+/// The name of a table that comes and goes.
+fn table_name(number: u64) -> anyhow::Result<TableName> {
+    Ok(TableName::new("default", &format!("changing-{number}"))?)
+}
+
+fn connection(workload: &Workload, seams: &Seams) -> Connection {
+    let retry = RetryConfig {
+        operation_timeout: PATIENCE,
+        attempt_timeout: ATTEMPT_TIMEOUT * 4,
+        ..RetryConfig::default()
+    };
+    let registry = workload.config.registry.clone();
+    Connection::new(seams, ConnectionConfig { retry, ..ConnectionConfig::new(registry) })
+}
+
+// === impl Tables ===
+
+impl Tables {
+    async fn run(&mut self) {
+        while !self.workload.is_over() {
+            let operation = self.choose();
+            if !self.operate(operation).await {
+                return;
+            }
+            match self.state {
+                Some(TableState::Enabled) => self.use_enabled().await,
+                Some(_) => self.use_disabled().await,
+                None => {}
+            }
+            let pace = Duration::from_millis(self.random.in_range(PACE_MS));
+            tokio::time::sleep(pace).await;
+        }
+        // What is left at the end must be nothing.
+        if self.state == Some(TableState::Enabled) && !self.operate(Operation::Disable).await {
+            return;
+        }
+        if self.state.is_some() {
+            self.operate(Operation::Delete).await;
+        }
+    }
+
+    fn choose(&self) -> Operation {
+        let choice = self.random.in_range(0..4);
+        match (self.state, choice) {
+            (None, _) => Operation::Create,
+            (Some(TableState::Enabled), 0) => Operation::Alter,
+            (Some(TableState::Enabled), _) => Operation::Disable,
+            (Some(_), 0 | 1) => Operation::Enable,
+            (Some(_), 2) => {
+                Operation::Truncate { preserve_splits: self.random.in_range(0..2) == 0 }
+            }
+            (Some(_), _) => Operation::Delete,
+        }
+    }
+
+    /// Does it, and looks whether it shows. Whether it went as it should.
+    async fn operate(&mut self, operation: Operation) -> bool {
+        let began = Instant::now();
+        let ended = match operation {
+            Operation::Create => {
+                let keys = SPLIT_KEYS.map(Bytes::from);
+                self.admin.create_table(&self.descriptor, &keys).await
+            }
+            Operation::Alter => {
+                let setting = (format!("NOTE_{}", self.random.in_range(0..3)), "x".to_owned());
+                self.descriptor.settings.extend([setting]);
+                self.admin.modify_table(&self.descriptor).await
+            }
+            Operation::Disable => self.admin.disable_table(&self.name).await,
+            Operation::Enable => self.admin.enable_table(&self.name).await,
+            Operation::Truncate { preserve_splits } => {
+                self.admin.truncate_table(&self.name, preserve_splits).await
+            }
+            Operation::Delete => self.admin.delete_table(&self.name).await,
+        };
+        let (name, took) = (&self.name, began.elapsed());
+        self.workload
+            .trace
+            .record(format_args!("client: {name}: {operation:?} {ended:?} after {took:?}"));
+        if let Err(error) = ended {
+            self.report(ENDS, format!("{name}: {operation:?} failed after {took:?}: {error}"));
+            return false;
+        }
+        self.workload.seen.lock().table_operations += 1;
+        self.state = match operation {
+            Operation::Disable => Some(TableState::Disabled),
+            Operation::Delete => None,
+            Operation::Create | Operation::Alter | Operation::Enable => Some(TableState::Enabled),
+            Operation::Truncate { .. } => Some(TableState::Enabled),
+        };
+        if matches!(operation, Operation::Truncate { .. } | Operation::Delete) {
+            self.generation += 1;
+            self.rows.clear();
+        }
+        self.check_shown(operation).await;
+        true
+    }
+
+    /// Asks each server, and the master, what it knows of the table.
+    async fn check_shown(&self, operation: Operation) {
+        for (server, found) in self.catalogs.states_of(&self.name).await {
+            if found != self.state {
+                let expected = self.state;
+                let seen = format!(
+                    "{}: after {operation:?}, {server} says {found:?} instead of {expected:?}",
+                    self.name
+                );
+                self.report(SHOWN, seen);
+            }
+        }
+        if let Ok(Ok(tables)) = tokio::time::timeout(ATTEMPT_TIMEOUT, self.admin.tables()).await
+            && tables.contains(&self.name) != self.state.is_some()
+        {
+            let (name, expected) = (&self.name, self.state);
+            let seen =
+                format!("{name}: after {operation:?}, the master lists {tables:?}, {expected:?}");
+            self.report(SHOWN, seen);
+        }
+    }
+
+    /// Writes rows, and looks whether those of before are there.
+    async fn use_enabled(&mut self) {
+        self.check_rows().await;
+        for _ in 0..self.random.in_range(ROWS) {
+            self.next_row += 1;
+            let row = Bytes::from(format!("{}-{}", self.first_letter(), self.next_row));
+            let value = Bytes::from(format!("{}-{}", self.generation, self.next_row));
+            let put = Put::new(row.clone()).column(FAMILY.as_bytes(), QUALIFIER, &value);
+            if let Outcome::Acked(()) = self.table.try_put(&put, ATTEMPT_TIMEOUT).await {
+                self.rows.insert(row, value);
+            }
+        }
+    }
+
+    async fn check_rows(&self) {
+        let scanned =
+            tokio::time::timeout(PATIENCE, self.table.scan(Scan::range("", "")).rows()).await;
+        let Ok(Ok(scanned)) = scanned else { return };
+        let mut found = BTreeMap::new();
+        for row in &scanned {
+            let (Some(key), Some(value)) = (row.row(), value(row, FAMILY)) else { continue };
+            if !value.starts_with(format!("{}-", self.generation).as_bytes()) {
+                let (key, value) = (key.escape_ascii(), value.escape_ascii());
+                let seen = format!("{}: {key} holds {value} of an earlier table", self.name);
+                self.report(NOTHING_LEFT, seen);
+            }
+            found.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        }
+        let lost = self.rows.iter().find(|(row, value)| found.get(*row) != Some(value));
+        if let Some((row, _)) = lost {
+            let seen = format!("{}: row {} is not as it was", self.name, row.escape_ascii());
+            self.report(KEPT, seen);
+        }
+    }
+
+    /// Nobody may acknowledge anything while the table is disabled, whatever clients remember.
+    async fn use_disabled(&self) {
+        let until = Instant::now() + Duration::from_millis(self.random.in_range(DISABLED_MS));
+        while Instant::now() < until {
+            let row = Bytes::from(format!("{}-late", self.first_letter()));
+            let is_acknowledged = match self.random.in_range(0..3) {
+                0 => {
+                    let got = self.table.try_get(&Get::new(row), ATTEMPT_TIMEOUT).await;
+                    matches!(got, Outcome::Acked(_))
+                }
+                _ => {
+                    let put = Put::new(row).column(FAMILY.as_bytes(), QUALIFIER, b"late");
+                    let put = self.table.try_put(&put, ATTEMPT_TIMEOUT).await;
+                    matches!(put, Outcome::Acked(()))
+                }
+            };
+            if is_acknowledged {
+                self.report(DISABLED, self.name.to_string());
+                return;
+            }
+            tokio::time::sleep(ATTEMPT_PAUSE).await;
+        }
+    }
+
+    /// In which region a row lies is the seed's choice.
+    fn first_letter(&self) -> char {
+        char::from(b'a' + u8::try_from(self.random.in_range(0..26)).unwrap_or(0))
+    }
+
+    fn report(&self, invariant: &'static str, seen: impl Into<String>) {
+        self.workload.report(Violation::new(invariant, seen));
+    }
+}

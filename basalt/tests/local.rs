@@ -184,3 +184,47 @@ fn ctrl_c_stops_everything_and_ends_well() {
     assert!(rest.contains("Stopping") && rest.contains("Stopped after"), "{rest}");
     wait_dead(&pids);
 }
+
+/// `basalt local … | head -3`.
+#[test]
+fn a_cluster_outlives_the_reader_of_its_output() {
+    let _turn = PORTS.blocking_lock();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut local, pids) = run_local(folder.path());
+    drop(local.stdout.take());
+    // Each death is worth a line.
+    send(pids[0], Signal::KILL);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while process_state(pids[0]).is_some() {
+        assert!(tokio::time::Instant::now() < deadline, "it was not reaped");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(pids[1..].iter().all(|pid| !is_dead(*pid)), "the others run on");
+    send(local.id(), Signal::INT);
+    assert!(local.wait().unwrap().success());
+    wait_dead(&pids);
+}
+
+#[test]
+fn a_cluster_whose_processes_cannot_start_stops_with_the_reason() {
+    let _turn = PORTS.blocking_lock();
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("stand-in");
+    std::fs::write(&program, "#!/bin/sh\necho 'basalt: the reason' >&2\nexit 1\n").unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster.yaml");
+    let ended = Command::new(env!("CARGO_BIN_EXE_basalt"))
+        .args(["local", "--free-ports", "--data"])
+        .arg(folder.path().join("data"))
+        .arg("--program")
+        .arg(program)
+        .arg("-f")
+        .arg(file)
+        .output()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let message = String::from_utf8(ended.stderr).unwrap();
+    for part in ["has never served", "exit code 1", "basalt: the reason", "data/logs"] {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+}

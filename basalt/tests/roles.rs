@@ -7,24 +7,33 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 fn spawn(folder: &Path, supervised: bool) -> Child {
+    let mut child = spawn_with(folder, supervised, Stdio::piped(), Stdio::null());
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    child
+}
+
+fn spawn_with(folder: &Path, supervised: bool, output: Stdio, log: Stdio) -> Child {
     let config = folder.join("idle.json");
     let text = format!(
         r#"{{ "role": "idle", "cluster": "c", "clusterUid": "u", "process": "idle-0",
               "logLevel": "info", "supervised": {supervised}, "failover": {{}}, "settings": {{}} }}"#
     );
     std::fs::write(&config, text).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_basalt"))
+    Command::new(env!("CARGO_BIN_EXE_basalt"))
         .args(["idle", "--config"])
         .arg(config)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stdout(output)
+        .stderr(log)
         .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    child
+        .unwrap()
+}
+
+fn terminate(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
 /// What the kernel does to the pipe when `basalt local` is killed with SIGKILL.
@@ -41,9 +50,44 @@ fn a_process_that_is_asked_to_stop_ends_cleanly() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = spawn(folder.path(), false);
     drop(child.stdin.take());
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    terminate(&child);
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// A file on a disk that has no room.
+fn full() -> Stdio {
+    std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+#[test]
+fn a_process_whose_log_cannot_be_written_serves_and_stops_cleanly() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = spawn_with(folder.path(), false, Stdio::piped(), full());
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_process_that_cannot_say_that_it_is_ready_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = spawn_with(folder.path(), false, full(), Stdio::piped());
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(log.any(|line| line.contains("starting")));
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// The result of a command is another matter: without it, the command has failed.
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let mut crds = Command::new(env!("CARGO_BIN_EXE_basalt"));
+    let ended = crds.arg("crds").stdout(full()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let message = String::from_utf8(ended.stderr).unwrap();
+    assert!(message.contains("cannot write to standard output"), "{message}");
 }
 
 #[test]

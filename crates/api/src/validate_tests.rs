@@ -39,6 +39,20 @@ fn refused(text: &str, parts: &[&str]) {
 }
 
 #[test]
+fn a_log_level_that_no_process_could_start_with_is_refused() {
+    let level = |level: &str| format!("logging: {{ level: {level:?} }}");
+    for bad in ["", "verbose", "INFO", "info,", "info,=debug", "basalt_master=loud", "a b=info"] {
+        cluster_refused(&level(bad), &["spec.logging.level", "error, warn, info, debug, trace"]);
+    }
+    cluster_refused(&level(&"info,".repeat(300)), &["spec.logging.level", "at most 1000"]);
+    for good in ["warn", "off", "info,basalt_master=debug", "basalt_hbase_rpc::server=trace"] {
+        let line = format!("spec:\n  {}\n", level(good));
+        let cluster = check(&MINIMAL.replacen("spec:\n", &line, 1)).unwrap();
+        assert_eq!(cluster.log_level, good);
+    }
+}
+
+#[test]
 fn the_demo_is_what_it_says() {
     let cluster = check(DEMO).unwrap();
     assert_eq!(cluster.name, "demo");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod first_start;
 mod lease;
 mod process;
 mod region_server;
@@ -224,7 +225,7 @@ async fn start_coordinator(files: MemoryFileSystem) -> (String, Process) {
     (format!("127.0.0.1:{client}"), Process::start(running))
 }
 
-fn start_master(coordinator: &str, files: MemoryFileSystem, gate: Gate) -> Process {
+fn start_master(coordinator: &str, files: impl FileSystem, gate: Gate) -> Process {
     let any = "127.0.0.1:0".parse().unwrap();
     let config = Config {
         cluster_name: "test".to_owned(),

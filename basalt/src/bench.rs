@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             report = bench::run(&config, &seams, &mut tell) => Ok(report?),
         }
     })?;
-    println!("\n{}", report.summary());
+    print_line!("\n{}", report.summary());
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&report)? + "\n";
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use basalt_api::crds;
 
+use crate::output::print_result;
+
 /// What `basalt crds` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -18,15 +20,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let files = crds::files()?;
     let Some(folder) = &arguments.write else {
         let documents: Vec<_> = files.into_iter().map(|file| file.yaml).collect();
-        print!("{}", documents.join("---\n"));
-        return Ok(());
+        return print_result(&documents.join("---\n"));
     };
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for file in files {
         let path = folder.join(file.name);
         std::fs::write(&path, file.yaml)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{}", path.display());
+        print_line!("{}", path.display());
     }
     Ok(())
 }

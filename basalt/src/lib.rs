@@ -4,6 +4,9 @@
 //! [`role`]: telemetry, signals, seams. [`local`] runs a whole cluster as child processes. Each
 //! subcommand is a file of its own with its arguments and a `run`.
 
+#[macro_use]
+mod output;
+
 mod bench;
 mod chaos;
 mod coordinator;
@@ -83,15 +86,14 @@ pub fn main() -> ExitCode {
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Timers(arguments) => timers::run(&arguments),
         Command::Version => {
-            println!("basalt {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
+            output::print_result(concat!("basalt ", env!("CARGO_PKG_VERSION"), "\n"))
         }
         Command::Idle(arguments) => role::run(&arguments, idle::run),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("basalt: {error:#}");
+            print_error_line!("basalt: {error:#}");
             ExitCode::FAILURE
         }
     }

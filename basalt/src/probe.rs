@@ -121,7 +121,7 @@ async fn measure(arguments: &Arguments, target: &Target) -> anyhow::Result<Measu
     let regions = connection.admin().regions(table).await?.len();
     let mut signals = Signals::listen()?;
     let config = ProbeConfig::standard(table.clone(), &family, regions);
-    println!(
+    print_line!(
         "{name}\ntable {table}, {regions} regions, each written and read every {:?}",
         config.pace
     );
@@ -133,7 +133,7 @@ async fn measure(arguments: &Arguments, target: &Target) -> anyhow::Result<Measu
         () = watch(&probe) => {}
         result = strike(arguments, &connection, &probe, &mut faults) => result?,
     }
-    println!("reading back {} acknowledged writes …", thousands(probe.acknowledged()));
+    print_line!("reading back {} acknowledged writes …", thousands(probe.acknowledged()));
     Ok(probe.finish(&name, faults).await?)
 }
 
@@ -294,7 +294,7 @@ impl ReportArguments {
         if let Some(path) = &self.picture {
             write(path, &picture(measurement, 0).context("there was no fault to draw")?)?;
         }
-        println!("{}", summary(measurement));
+        print_line!("{}", summary(measurement));
         match measurement.violations().as_slice() {
             [] => Ok(()),
             violations => bail!("{}", violations.join("; ")),

@@ -33,14 +33,14 @@ impl Progress {
         if !self.bar.is_hidden() {
             if self.stage != stage && !self.stage.is_empty() {
                 // The line of the stage before stays.
-                self.bar.suspend(|| eprintln!("  {}", self.bar.message()));
+                self.bar.suspend(|| print_error_line!("  {}", self.bar.message()));
             }
             self.bar.set_message(text.to_owned());
             self.bar.tick();
         } else if self.stage != stage
             || self.told_at.is_none_or(|told_at| told_at.elapsed() >= LINE_INTERVAL)
         {
-            eprintln!("{text}");
+            print_error_line!("{text}");
             self.told_at = Some(Instant::now());
         }
         stage.clone_into(&mut self.stage);

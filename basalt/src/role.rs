@@ -112,7 +112,7 @@ where
 
 /// Tells whoever started the process that it serves.
 pub fn tell_ready() {
-    println!("{READY_LINE}");
+    print_line!("{READY_LINE}");
     health::now_ready();
 }
 

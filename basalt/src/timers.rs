@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use basalt_api::{Timers, Timespan};
 
+use crate::output::print_result;
+
 /// What `basalt timers` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -15,8 +17,7 @@ pub(crate) struct Arguments {
 /// Prints the timers.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = crate::manifest::read(&arguments.file)?;
-    print!("{}", page(&cluster.name, &cluster.timers));
-    Ok(())
+    print_result(&page(&cluster.name, &cluster.timers))
 }
 
 fn page(cluster: &str, timers: &Timers) -> String {

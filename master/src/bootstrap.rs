@@ -1,8 +1,10 @@
 //! Makes what is missing, and makes sure that coordinator and storage root belong together.
 //!
-//! Every master does this before it stands for election; doing it twice, or at the same time,
-//! does no harm. The coordinator's record of the cluster is made before the root is marked, so
-//! that a root that knows a cluster always has a coordinator that knew it too.
+//! Every master does this before it stands for election; doing it twice, or at the same time as
+//! another master, is safe. Things are written in one order: the coordinator's record of the cluster,
+//! the mark of the root, the coordinator's epoch, the root's record of that epoch. Where two of them
+//! are compared, the one that is written later is read first, and the coordinator is synced before
+//! the other is read: so what another master does meanwhile never looks like lost data.
 
 use std::path::PathBuf;
 
@@ -22,6 +24,8 @@ use crate::ledger;
 
 /// The namespaces that every cluster has.
 const NAMESPACES: [&str; 2] = ["default", "hbase"];
+/// A sync is about the whole tree; its path need not exist.
+const SYNC_PATH: &str = "/";
 /// The longest `/hbase.id` that is read.
 const ID_BYTES_MAX: u64 = 1_024;
 
@@ -38,6 +42,7 @@ pub(crate) async fn prepare(
     server: &ServerName,
 ) -> Result<String, Error> {
     let in_root = read_root_id(files).await?;
+    client.sync(SYNC_PATH).await?;
     let in_coordinator = read_cluster_id(client, nodes).await?;
     if let (Some(in_root), None) = (&in_root, &in_coordinator) {
         return Err(Error::ForgottenCluster { in_root: in_root.clone() });
@@ -48,7 +53,8 @@ pub(crate) async fn prepare(
         None => create_cluster(client, nodes, seams).await?,
     };
     let epoch = read_epoch(client, nodes).await?;
-    match in_root {
+    // Another master may have marked it since it was read.
+    match read_root_id(files).await? {
         Some(in_root) if in_root != in_coordinator => {
             return Err(Error::ForeignRoot { in_root, in_coordinator });
         }
@@ -61,7 +67,8 @@ pub(crate) async fn prepare(
         files.create_directories(&folder).await?;
     }
     files.sync_directory(&PathBuf::from("/")).await?;
-    check_epoch(files, epoch).await?;
+    let in_root = newest_in_root(files).await?;
+    check_epoch(in_root, newest_epoch(client, nodes).await?)?;
     Ok(in_coordinator)
 }
 
@@ -73,7 +80,7 @@ pub(crate) async fn record_epoch(
     files: &SharedFileSystem,
     epoch: MasterEpoch,
 ) -> Result<(), Error> {
-    check_epoch(files, epoch).await?;
+    check_epoch(newest_in_root(files).await?, epoch)?;
     match files.write_whole(&epoch_file(epoch.0), Bytes::new()).await {
         Err(error) if !error.is_already_exists() => return Err(error.into()),
         _ => {}
@@ -91,18 +98,29 @@ pub(crate) async fn record_epoch(
 ///
 /// # Errors
 /// The coordinator cannot be read.
-pub(crate) async fn read_epoch(client: &Client, nodes: &Nodes) -> Result<MasterEpoch, Error> {
+async fn read_epoch(client: &Client, nodes: &Nodes) -> Result<MasterEpoch, Error> {
     let (_, stat) = client.get_data(&nodes.master_epoch()).await?;
     Ok(MasterEpoch(u64::try_from(stat.version).unwrap_or(0)))
 }
 
-async fn check_epoch(files: &SharedFileSystem, epoch: MasterEpoch) -> Result<(), Error> {
-    match read_epochs(files).await?.into_iter().max() {
-        Some(in_root) if in_root > epoch.0 => {
-            Err(Error::ForgottenEpochs { in_root, in_coordinator: epoch.0 })
-        }
-        _ => Ok(()),
+/// [`read_epoch`], of no earlier moment than this call.
+///
+/// # Errors
+/// The coordinator cannot be read.
+pub(crate) async fn newest_epoch(client: &Client, nodes: &Nodes) -> Result<MasterEpoch, Error> {
+    client.sync(SYNC_PATH).await?;
+    read_epoch(client, nodes).await
+}
+
+fn check_epoch(in_root: MasterEpoch, epoch: MasterEpoch) -> Result<(), Error> {
+    if in_root > epoch {
+        return Err(Error::ForgottenEpochs { in_root: in_root.0, in_coordinator: epoch.0 });
     }
+    Ok(())
+}
+
+async fn newest_in_root(files: &SharedFileSystem) -> Result<MasterEpoch, Error> {
+    Ok(MasterEpoch(read_epochs(files).await?.into_iter().max().unwrap_or(0)))
 }
 
 async fn read_epochs(files: &SharedFileSystem) -> Result<Vec<u64>, Error> {

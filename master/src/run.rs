@@ -312,6 +312,23 @@ impl<E: Into<StepError>> From<E> for Beginning {
     }
 }
 
+/// Why a term cannot begin whose epoch was not recorded. A root that has seen a higher epoch than the
+/// coordinator is at was used by a cluster that is forgotten; else that epoch is another master's.
+async fn not_recorded(master: &Master, error: Error) -> Beginning {
+    let Error::ForgottenEpochs { in_root, .. } = error else {
+        return Beginning::Failed(error);
+    };
+    match bootstrap::newest_epoch(&master.client, &master.nodes).await {
+        Ok(newest) if newest.0 >= in_root => Beginning::Step(CommitError::Deposed.into()),
+        Ok(newest) => {
+            let in_coordinator = newest.0;
+            Beginning::Failed(Error::ForgottenEpochs { in_root, in_coordinator })
+        }
+        Err(Error::Coordinator(error)) => Beginning::Step(error.into()),
+        Err(error) => Beginning::Failed(error),
+    }
+}
+
 /// Begins a term: nothing is decided before the storage root knows its epoch and the catalog shows
 /// what the masters before left.
 async fn begin(
@@ -319,7 +336,9 @@ async fn begin(
     epoch: MasterEpoch,
     term: Shutdown,
 ) -> Result<Arc<Term>, Beginning> {
-    bootstrap::record_epoch(&master.files, epoch).await.map_err(Beginning::Failed)?;
+    if let Err(error) = bootstrap::record_epoch(&master.files, epoch).await {
+        return Err(not_recorded(master, error).await);
+    }
     let ledger = Ledger::new(master.client.clone(), master.nodes.clone(), epoch, term);
     let client_nodes = master.client_nodes.clone();
     ledger

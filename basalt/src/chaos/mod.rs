@@ -141,7 +141,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         hdfs::begin_anew(&mut cluster);
     }
     let seed = arguments.seed.unwrap_or_else(|| Random::from_system().next_u64() >> 32);
-    println!("seed {seed}");
+    print_line!("seed {seed}");
     let outcome = run_for_a_while("chaos", arguments.data.as_deref(), async |data| {
         harm(arguments, &cluster, data, hdfs_conf, seed).await
     })?;
@@ -185,7 +185,7 @@ async fn harm(
     let connect = || connect(&seams, &servers);
     let connection = connect();
     wait_online(&connection, table).await?;
-    println!("{} processes run, {} minutes of harm", names.len(), arguments.minutes);
+    print_line!("{} processes run, {} minutes of harm", names.len(), arguments.minutes);
 
     let list = LinkedList::begin(connect, table, family, &random).await?;
     let contest = contest(&connection, table, family).await?;
@@ -212,7 +212,7 @@ async fn harm(
 
     stop.cancel();
     while contenders.join_next().await.is_some() {}
-    println!("reading back {} nodes ...", list.acknowledged());
+    print_line!("reading back {} nodes ...", list.acknowledged());
     let audit = list.finish(&connection.table(table)).await?;
     let outcome = Outcome {
         seed,
@@ -235,7 +235,7 @@ async fn harm(
 
 fn tell(strike: &Strike, name: &str, begun: Instant) {
     let lasts = if strike.harm == Harm::Kill { String::new() } else { duration(strike.lasts) };
-    println!("{:>12}  {} {name} {lasts}", duration(begun.elapsed()), strike.harm.name());
+    print_line!("{:>12}  {} {name} {lasts}", duration(begun.elapsed()), strike.harm.name());
 }
 
 fn connect(seams: &Seams, coordinators: &[String]) -> Connection {
@@ -301,7 +301,11 @@ impl Chaos<'_> {
                 break;
             }
             self.local.supervisor().wait_all_ready(RETURN_PATIENCE).await?;
-            println!("{:>12}  all ready, {} nodes", duration(begun.elapsed()), list.acknowledged());
+            print_line!(
+                "{:>12}  all ready, {} nodes",
+                duration(begun.elapsed()),
+                list.acknowledged()
+            );
             sleep(schedule::calm(random)).await;
         }
         Ok((faults, double_blows))
@@ -425,21 +429,21 @@ impl Outcome {
         let faults: u64 = self.faults.values().sum();
         let kinds: Vec<_> =
             self.faults.iter().map(|(kind, count)| format!("{count} times {kind}")).collect();
-        println!("\nseed {}: {faults} faults ({})", self.seed, kinds.join(", "));
-        println!("  {} of the blows hit two", self.double_blows);
+        print_line!("\nseed {}: {faults} faults ({})", self.seed, kinds.join(", "));
+        print_line!("  {} of the blows hit two", self.double_blows);
         let Self { acked, unknown, lost, undefined, contended, .. } = self;
-        println!(
+        print_line!(
             "nodes: {acked} acknowledged, {unknown} unknown, {lost} lost, {undefined} undefined"
         );
-        println!(
+        print_line!(
             "longest wait for a write: {}",
             duration(Duration::from_millis(self.longest_wait_ms))
         );
         let rows = self.not_linearizable.len();
-        println!("counters: {contended} operations, {rows} rows not linearizable");
+        print_line!("counters: {contended} operations, {rows} rows not linearizable");
         match self.healthy_after_ms {
-            Some(after) => println!("well again {after} ms after the last fault"),
-            None => println!("NOT well after the last fault"),
+            Some(after) => print_line!("well again {after} ms after the last fault"),
+            None => print_line!("NOT well after the last fault"),
         }
     }
 }

@@ -231,7 +231,7 @@ impl<'a> Injector<'a> {
                 break;
             }
             if Instant::now() > deadline {
-                println!("     {victim} has got few regions back; going on");
+                print_line!("     {victim} has got few regions back; going on");
                 break;
             }
             tokio::time::sleep(POLL * 10).await;
@@ -282,7 +282,7 @@ impl<'a> Injector<'a> {
     fn tell(&self, kind: FaultKind, victim: &str, regions: usize, felt: Duration) {
         let at = duration(self.probe.now());
         let on = if regions == 0 { String::new() } else { format!(" ({regions} regions)") };
-        println!("{at:>8}  {} {victim}{on}: over after {}", kind.name(), duration(felt));
+        print_line!("{at:>8}  {} {victim}{on}: over after {}", kind.name(), duration(felt));
     }
 }
 

@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         demonstrate(arguments, &cluster, data, hdfs_conf).await
     })?;
     write_reports(arguments, &measurement)?;
-    println!("{}", summary(&measurement));
+    print_line!("{}", summary(&measurement));
     match measurement.violations().as_slice() {
         [] => Ok(()),
         violations => bail!("{}", violations.join("; ")),
@@ -145,7 +145,7 @@ async fn demonstrate(
     let program = std::env::current_exe()?;
     let hosts = Hosts::default();
     let options = LocalOptions { data, free_ports: true, hdfs_conf, program, hosts };
-    println!("starting cluster {} ...", cluster.name);
+    print_line!("starting cluster {} ...", cluster.name);
     let local = LocalCluster::start(cluster, options, &seams).await?;
     local.supervisor().wait_all_ready(START_PATIENCE).await?;
     let servers = local.plan().addresses(RoleName::Coordinator, PortName::Client);
@@ -154,7 +154,10 @@ async fn demonstrate(
     let name = &table.descriptor.name;
     wait_online(&connection, name).await?;
     let regions = connection.admin().regions(name).await?.len();
-    println!("{} processes run, table {name} has {regions} regions", local.plan().processes.len());
+    print_line!(
+        "{} processes run, table {name} has {regions} regions",
+        local.plan().processes.len()
+    );
     let config = ProbeConfig::standard(name.clone(), family, regions);
     let probe = Probe::start(&connection, &seams, config).await?;
     let observer = Observer::connect(&seams, &local).await?;
@@ -177,7 +180,7 @@ async fn demonstrate(
         faults.push(injector.kill_coordinator_leader().await?);
     }
     tokio::time::sleep(CALM).await;
-    println!("reading back {} acknowledged writes ...", probe.acknowledged());
+    print_line!("reading back {} acknowledged writes ...", probe.acknowledged());
     let title = format!("Basalt {}, cluster {}", env!("CARGO_PKG_VERSION"), cluster.name);
     let measurement = probe.finish(&title, faults).await?;
     local.supervisor().stop(GRACE).await;

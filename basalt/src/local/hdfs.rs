@@ -56,7 +56,7 @@ pub(super) fn watch(
     let Some(StorageSettings::Hdfs(hdfs)) = cluster.plan().storage() else { return Ok(None) };
     let files = storage::hdfs_files(hdfs, timers, &Seams::system())?;
     let (hdfs, timers) = (hdfs.clone(), timers.clone());
-    let tell = |what: &str| println!("{:<16} {what}", "HDFS");
+    let tell = |what: &str| print_line!("{:<16} {what}", "HDFS");
     Ok(Some(tokio::spawn(async move {
         let waits = |reason: &str| tell(&format!("waiting for it: {reason}"));
         if let Err(error) = storage::wait_until_there(&files, &hdfs, waits).await {

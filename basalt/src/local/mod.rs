@@ -6,6 +6,7 @@
 //! cluster for a while.
 
 mod cluster;
+mod failures;
 mod folder;
 pub(crate) mod hdfs;
 mod keeper;
@@ -25,7 +26,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::output::print_text;
 use crate::role::Signals;
+
+use failures::Failures;
 
 pub use cluster::{LocalCluster, LocalOptions};
 pub use folder::{DataFolder, Identity};
@@ -100,7 +104,7 @@ pub(crate) fn run_for_a_while<T>(
     if done.is_err()
         && let Some(temporary) = temporary
     {
-        println!("The logs stay in {}.", temporary.keep().join(plan::LOGS_FOLDER).display());
+        print_line!("The logs stay in {}.", temporary.keep().join(plan::LOGS_FOLDER).display());
     }
     done
 }
@@ -123,35 +127,45 @@ async fn run_until_stopped(
         hosts: Hosts::default(),
     };
     let cluster = LocalCluster::start(manifest, options, &Seams::system()).await?;
-    print!("{}", terminal::opening(manifest, &cluster));
+    print_text(&terminal::opening(manifest, &cluster));
     let watching = hdfs::watch(&cluster, &manifest.timers)?;
     let _watching = watching.map(AbortOnDropHandle::new);
-    watch(&cluster, &mut signals).await;
+    let failure = watch(&cluster, &mut signals).await;
     stop(&cluster, &mut signals, arguments.grace.into()).await;
-    Ok(())
+    match failure {
+        Some(reason) => bail!("{reason}\nIts log is in {}.", cluster.logs().display()),
+        None => Ok(()),
+    }
 }
 
-/// Tells what happens, until the first signal.
-async fn watch(cluster: &LocalCluster, signals: &mut Signals) {
+/// Tells what happens, until the first signal, or until a process fails for good: then why.
+async fn watch(cluster: &LocalCluster, signals: &mut Signals) -> Option<String> {
     let mut events = cluster.supervisor().events();
     let started = Instant::now();
     let ready = cluster.supervisor().wait_all_ready(READY_PATIENCE);
     tokio::pin!(ready);
     let mut starting = true;
+    let mut failures = Failures::default();
     loop {
         tokio::select! {
             biased;
-            () = signals.next() => return,
+            () = signals.next() => return None,
             event = events.recv() => match event {
-                Ok(event) => print_line(terminal::event(&event, cluster)),
-                Err(RecvError::Lagged(missed)) => println!("({missed} events were missed)"),
-                Err(RecvError::Closed) => return,
+                Ok(event) => {
+                    print_line(terminal::event(&event, cluster));
+                    let last_line = |process: &str| terminal::last_line(&cluster.log(process));
+                    if let Some(reason) = failures.note(&event, last_line) {
+                        return Some(reason);
+                    }
+                }
+                Err(RecvError::Lagged(missed)) => print_line!("({missed} events were missed)"),
+                Err(RecvError::Closed) => return None,
             },
             result = &mut ready, if starting => {
                 starting = false;
                 match result {
-                    Ok(()) => print!("{}", terminal::ready(cluster, started.elapsed())),
-                    Err(error) => println!("{error}; see {}", cluster.logs().display()),
+                    Ok(()) => print_text(&terminal::ready(cluster, started.elapsed())),
+                    Err(error) => print_line!("{error}; see {}", cluster.logs().display()),
                 }
             }
         }
@@ -161,13 +175,13 @@ async fn watch(cluster: &LocalCluster, signals: &mut Signals) {
 /// Stops the cluster; a second signal kills what is left at once.
 async fn stop(cluster: &LocalCluster, signals: &mut Signals, grace: Duration) {
     let started = Instant::now();
-    println!("\nStopping: region servers, masters, coordinator (Ctrl-C again: kill them)");
+    print_line!("\nStopping: region servers, masters, coordinator (Ctrl-C again: kill them)");
     tokio::select! {
         biased;
         () = signals.next() => cluster.supervisor().stop(Duration::ZERO).await,
         () = cluster.supervisor().stop(grace) => {}
     }
-    println!("Stopped after {}.", terminal::seconds(started.elapsed()));
+    print_line!("Stopped after {}.", terminal::seconds(started.elapsed()));
 }
 
 fn default_data(manifest: &ValidatedCluster) -> PathBuf {
@@ -176,6 +190,6 @@ fn default_data(manifest: &ValidatedCluster) -> PathBuf {
 
 fn print_line(line: Option<String>) {
     if let Some(line) = line {
-        println!("{line}");
+        print_line!("{line}");
     }
 }

@@ -81,7 +81,7 @@ pub(super) fn seconds(duration: Duration) -> String {
 }
 
 /// The last line of a log: most often the reason why its process ended.
-fn last_line(log: &Path) -> Option<String> {
+pub(super) fn last_line(log: &Path) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
     let from = length.saturating_sub(LAST_LINE_BYTES_MAX);

@@ -108,6 +108,10 @@ const CLUSTER_NAME_LENGTH_MAX: usize = 40;
 const CLAIM_NAME_LENGTH_MAX: usize = 253;
 /// HDFS takes 8,000 in all.
 const HDFS_ROOT_LENGTH_MAX: usize = 1_000;
+/// What a log filter is made of.
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// A line of a role's file, and an argument of a process.
+const LOG_LEVEL_LENGTH_MAX: usize = 1_000;
 /// HBase refuses longer rows.
 const KEY_BYTES_MAX: usize = i16::MAX as usize;
 
@@ -347,14 +351,33 @@ fn check_remainder(problems: &mut Problems, spec: &BasaltClusterSpec) {
     if spec.placement.local_racks.is_empty() {
         problems.add("spec.placement.localRacks", "is empty; name at least one rack");
     }
-    if spec.logging.level.trim().is_empty() {
-        problems.add("spec.logging.level", "is empty; error, warn, info, debug or trace");
+    if let Some(reason) = bad_log_level(&spec.logging.level) {
+        problems.add("spec.logging.level", reason);
     }
     for (field, value) in [("spec.tls", &spec.tls), ("spec.access", &spec.access)] {
         if value.is_some() {
             problems.add(field, "does not work yet; leave it out");
         }
     }
+}
+
+/// What keeps a text from being a log filter, if anything does. The subscriber takes more: any other
+/// word is the name of a target to it, so that a misspelt level would turn all logging off.
+fn bad_log_level(level: &str) -> Option<String> {
+    if level.len() > LOG_LEVEL_LENGTH_MAX {
+        return Some(format!("{} bytes; at most {LOG_LEVEL_LENGTH_MAX}", level.len()));
+    }
+    let is_target = |target: &str| {
+        let is_of_path = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
+        !target.is_empty() && target.bytes().all(is_of_path)
+    };
+    let is_good = |part: &str| match part.split_once('=') {
+        Some((target, level)) => is_target(target) && LOG_LEVELS.contains(&level),
+        None => LOG_LEVELS.contains(&part),
+    };
+    let bad = level.split(',').find(|part| !is_good(part))?;
+    let levels = LOG_LEVELS.join(", ");
+    Some(format!("{bad:?} is neither a level ({levels}) nor a target's, as basalt_master=debug"))
 }
 
 fn check_families(

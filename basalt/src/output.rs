@@ -1,0 +1,77 @@
+//! Lines on standard output and standard error whose failure is ignored.
+//!
+//! `println!` and `eprintln!` panic where the line cannot be written: the disk below a redirected
+//! output is full, or whoever read the pipe has ended (`basalt local … | head -3`). A process must
+//! not end for that, and least of all take a cluster with it.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use anyhow::Context;
+
+/// Writes a text of several lines to standard output; an output that cannot be written is ignored.
+pub(crate) fn print_text(text: &str) {
+    write_to(io::stdout().lock(), format_args!("{text}"));
+}
+
+/// Writes to standard output what is the result of a command, as `basalt crds`.
+///
+/// # Errors
+/// It cannot be written: here that means that the command has failed.
+pub(crate) fn print_result(text: &str) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    written.context("cannot write to standard output")
+}
+
+/// What [`print_line`] writes by.
+pub(crate) fn print(text: fmt::Arguments<'_>) {
+    write_to(io::stdout().lock(), text);
+}
+
+/// What [`print_error_line`] writes by.
+pub(crate) fn print_error(text: fmt::Arguments<'_>) {
+    write_to(io::stderr().lock(), text);
+}
+
+fn write_to(mut output: impl Write, text: fmt::Arguments<'_>) {
+    // There is nobody left to report it to.
+    let _ = output.write_fmt(text).and_then(|()| output.flush());
+}
+
+/// As `println!`; an output that cannot be written is ignored.
+macro_rules! print_line {
+    () => { $crate::output::print(format_args!("\n")) };
+    ($($argument:tt)*) => {
+        $crate::output::print(format_args!("{}\n", format_args!($($argument)*)))
+    };
+}
+
+/// As `eprintln!`; an output that cannot be written is ignored.
+macro_rules! print_error_line {
+    ($($argument:tt)*) => {
+        $crate::output::print_error(format_args!("{}\n", format_args!($($argument)*)))
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    #[test]
+    fn an_output_that_is_full_is_ignored() {
+        write_to(Full, format_args!("a line\n"));
+    }
+}

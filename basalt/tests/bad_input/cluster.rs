@@ -56,11 +56,16 @@ pub(crate) struct Rig {
 impl Rig {
     /// A cluster with these tables, running.
     pub(crate) async fn start(tables: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), tables).await
+    }
+
+    /// The same, with its data in the folder `data` of `folder`.
+    pub(crate) async fn start_in(folder: TempDir, tables: &[&str]) -> Self {
         let text = manifest(tables);
         let (cluster, tables) =
             Manifests::from_yaml("m", &text).unwrap().into_single_cluster("m").unwrap();
         let manifest = validate(&cluster, &tables).unwrap();
-        let mut rig = Self { folder: tempfile::tempdir().unwrap(), manifest, cluster: None };
+        let mut rig = Self { folder, manifest, cluster: None };
         rig.start_again().await;
         rig.cluster().supervisor().wait_all_ready(PATIENCE).await.unwrap();
         let admin = rig.connection().admin();
@@ -85,6 +90,20 @@ impl Rig {
         };
         let cluster = LocalCluster::start(&self.manifest, options, &Seams::system()).await;
         self.cluster = Some(cluster.unwrap());
+    }
+
+    /// Starts a process again, with a single serving thread.
+    pub(crate) async fn give_one_thread(&self, process: &str) {
+        let file = self.data().join("config").join(format!("{process}.json"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["workerThreads"] = 1.into();
+        std::fs::write(&file, config.to_string()).unwrap();
+        let supervisor = self.cluster().supervisor();
+        let before = supervisor.state(process).unwrap();
+        supervisor.kill(process).await.unwrap();
+        wait_until("it is killed", || supervisor.state(process).unwrap() != before).await;
+        supervisor.wait_ready(process, PATIENCE).await.unwrap();
     }
 
     /// SIGKILL for all processes at once.

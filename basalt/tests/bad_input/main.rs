@@ -5,6 +5,10 @@
 
 mod cluster;
 mod coordinator;
+mod full_disk;
+mod large_frame;
 mod refusals;
 mod store_file;
+mod strangers;
 mod wal;
+mod wire;

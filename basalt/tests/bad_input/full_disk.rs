@@ -1,0 +1,115 @@
+//! A disk that runs full under everything: data, logs, and what the coordinator keeps.
+//!
+//! Mounts a tmpfs of 64 MB, so it runs as root only: `e2e/full-disk.sh` does.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use basalt::local::{Death, Event};
+use basalt_client::{Outcome, Put};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use crate::cluster::{PATIENCE, Rig, row_name, value};
+
+/// A file system in memory, for as long as this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: &Path) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(folder));
+        Self(folder.to_owned())
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let ballast = std::fs::File::create(self.0.join("ballast")).unwrap();
+        let mut bytes = 64 << 20;
+        let mut from = 0;
+        // In ever smaller parts, down to a page.
+        while bytes >= 4096 {
+            let flags = rustix::fs::FallocateFlags::empty();
+            match rustix::fs::fallocate(&ballast, flags, from, bytes) {
+                Ok(()) => from += bytes,
+                Err(_) => bytes /= 2,
+            }
+        }
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}: is this run as root?");
+}
+
+fn deaths(events: &mut broadcast::Receiver<Event>) -> Vec<Death> {
+    let mut deaths = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let Event::Died { death, .. } = event {
+            deaths.push(death);
+        }
+    }
+    deaths
+}
+
+/// Writes until a write is refused, and says why it was. Each attempt's end must be known.
+async fn write_until_refused(rig: &Rig) -> String {
+    let table = rig.table("small");
+    let deadline = Instant::now() + PATIENCE;
+    let large = vec![7; 100_000];
+    for row in 1_000.. {
+        assert!(Instant::now() < deadline, "the disk is never full");
+        let put = Put::new(row_name(row)).column(b"f", b"q", &large);
+        match table.try_put(&put, Duration::from_secs(10)).await {
+            Outcome::Acked(_) => {}
+            Outcome::Failed(error) => return error.to_string(),
+            Outcome::Unknown(error) => panic!("a write whose outcome is unknown: {error}"),
+        }
+    }
+    unreachable!()
+}
+
+/// Red before logs reserved room: a log line that could not be written ended every process, and a
+/// record that could not be written ended the region server and the coordinator.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "mounts a tmpfs: run as root by e2e/full-disk.sh"]
+async fn on_a_full_disk_reads_go_on_writes_fail_cleanly_and_nothing_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(&folder.path().join("data"));
+    let rig = Rig::start_in(folder, &["small"]).await;
+    let mut events = rig.cluster().supervisor().events();
+    rig.write("small", 0..10).await;
+    rig.cluster().supervisor().wait_all_ready(PATIENCE).await.unwrap();
+    assert_eq!(deaths(&mut events), [], "before the disk is full");
+    disk.fill();
+    let reason = write_until_refused(&rig).await;
+    for part in ["no room for more edits", "data/storage", "MiB free"] {
+        assert!(reason.contains(part), "{part:?} is not in: {reason}");
+    }
+    // Longer than any lease and any session.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        rig.check("small", 0..10).await;
+        let put = Put::new(row_name(0)).column(b"f", b"q", &value("small", 0));
+        let refused = rig.table("small").try_put(&put, Duration::from_secs(10)).await;
+        assert!(matches!(refused, Outcome::Failed(_)), "{refused:?}");
+    }
+    assert_eq!(deaths(&mut events), [], "while the disk is full");
+    disk.make_room();
+    rig.write("small", 0..20).await;
+    rig.check("small", 0..20).await;
+    assert_eq!(deaths(&mut events), [], "afterwards");
+    drop(rig);
+    drop(disk);
+}

@@ -42,7 +42,10 @@ pub(crate) async fn run(context: RoleContext<CoordinatorSettings>) -> anyhow::Re
             }
         }
     });
-    Ok(basalt_coordinator::run(config, seams, files, shutdown).await?)
+    // Heartbeats and votes wait for no client: only clients are served by the other threads.
+    let liveness = seams.threads.liveness.clone();
+    let running = async move { basalt_coordinator::run(config, seams, files, shutdown).await };
+    Ok(liveness.spawn(running).await??)
 }
 
 /// Keeps `/readyz` true to whether this member serves. A disruption budget counts the pods that are

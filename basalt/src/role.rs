@@ -11,12 +11,14 @@
 use std::future::Future;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process;
 use std::time::Duration;
 
 use anyhow::Context;
-use basalt_runtime::{Seams, Shutdown, init_telemetry};
+use basalt_runtime::{Executor, Seams, Shutdown, Threads, init_telemetry, until_stuck};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::health;
@@ -61,6 +63,16 @@ const ENDED_AT_ONCE: i32 = 130;
 const BLOCKING_THREADS_MAX: usize = 128;
 /// How long such a thread waits for more work.
 const BLOCKING_THREADS_KEPT: Duration = Duration::from_secs(1);
+/// How many threads leases, sessions and heartbeats have. They hardly run: one is for what another
+/// is busy with, as the coordinator's with a snapshot.
+const LIVENESS_THREADS: usize = 2;
+/// A process whose serving threads run nothing for this long is ended, whatever its role made of it.
+const STANDSTILL_MAX: Duration = Duration::from_secs(30);
+/// How many files a process should be able to open: as many connections as its ports take, and the
+/// files of its data.
+const FILES_ADVISED: u64 = 16_384;
+/// How long threads may take to end once the role has ended.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `role` with the file that `arguments` name, until it ends.
 pub(crate) fn run<S, F>(
@@ -76,38 +88,92 @@ where
     if file.supervised {
         end_with_supervisor()?;
     }
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = file.worker_threads {
-        runtime.worker_threads(threads.get());
+    raise_file_limit();
+    let liveness = build_runtime("liveness", Some(LIVENESS_THREADS))?;
+    let serving = build_runtime("serving", file.worker_threads.map(NonZeroUsize::get))?;
+    let threads = Threads {
+        serving: Executor::new(serving.handle().clone()),
+        liveness: Executor::new(liveness.handle().clone()),
+    };
+    let ended = serving.block_on(run_on(threads, arguments, file, role));
+    // A thread that stands still must not keep the process from ending. What watches over the
+    // serving threads ends before them.
+    liveness.shutdown_timeout(END_TIMEOUT);
+    serving.shutdown_timeout(END_TIMEOUT);
+    ended
+}
+
+/// Takes as many file descriptors as the process may have: each connection is one, and a server that
+/// has none left can begin no file.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let raised = setrlimit(Resource::Nofile, limit);
+    let files = getrlimit(Resource::Nofile).current;
+    if let Some(files) = files.filter(|files| *files < FILES_ADVISED) {
+        let refused = raised.err().map(tracing::field::display);
+        tracing::warn!(files, advised = FILES_ADVISED, refused, "few files may be open at once");
     }
-    let runtime = runtime
+}
+
+fn build_runtime(name: &str, threads: Option<usize>) -> std::io::Result<Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        runtime.worker_threads(threads);
+    }
+    runtime
+        .thread_name(name)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_keep_alive(BLOCKING_THREADS_KEPT)
         .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let shutdown = Shutdown::new();
-        stop_on_signals(&shutdown)?;
-        let seams = Seams::system();
-        let process = file.process.clone();
-        let instance = arguments.instance(&seams)?;
-        tracing::info!(process, instance, "starting");
-        health::record_metrics()?;
-        if let Some(address) = arguments.health {
-            health::serve(&seams.network, address).await?;
+        .build()
+}
+
+async fn run_on<S, F>(
+    threads: Threads,
+    arguments: &Arguments,
+    file: RoleFile<S>,
+    role: impl FnOnce(RoleContext<S>) -> F,
+) -> anyhow::Result<()>
+where
+    S: Settings,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let shutdown = Shutdown::new();
+    stop_on_signals(&shutdown)?;
+    end_if_stuck(&threads);
+    let seams = Seams { threads, ..Seams::system() };
+    let process = file.process.clone();
+    let instance = arguments.instance(&seams)?;
+    tracing::info!(process, instance, "starting");
+    health::record_metrics()?;
+    if let Some(address) = arguments.health {
+        health::serve(&seams.network, address).await?;
+    }
+    let ended = role(RoleContext { file, instance, seams, shutdown });
+    match ended.await {
+        Ok(()) => {
+            tracing::info!(process, "stopped");
+            Ok(())
         }
-        let ended = role(RoleContext { file, instance, seams, shutdown });
-        match ended.await {
-            Ok(()) => {
-                tracing::info!(process, "stopped");
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(process, "failed: {error:#}");
-                Err(error)
-            }
+        Err(error) => {
+            tracing::error!(process, "failed: {error:#}");
+            Err(error)
         }
-    })
+    }
+}
+
+/// Ends the process once its serving threads have stood still for too long: whoever started it
+/// starts it again.
+fn end_if_stuck(threads: &Threads) {
+    let serving = threads.serving.clone();
+    // It ends with the process.
+    drop(threads.liveness.spawn(async move {
+        until_stuck(&serving, STANDSTILL_MAX).await;
+        tracing::error!(limit = ?STANDSTILL_MAX, "the serving threads have run nothing: ending");
+        process::exit(ENDED_AT_ONCE);
+    }));
 }
 
 /// Tells whoever started the process that it serves.

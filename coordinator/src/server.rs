@@ -73,8 +73,12 @@ async fn serve(
     let mut tasks = JoinSet::new();
     let member = start(config, seams, files, &mut tasks).await?;
     tasks.spawn(serve_peers(Arc::clone(&member), peer_listener));
-    let mut clients = JoinSet::new();
-    clients.spawn(connection::accept_all(Arc::clone(&member), client_listener));
+    // Raft has the threads that this runs on to itself.
+    let clients = Shutdown::new();
+    let _close_on_return = clients.clone().drop_guard();
+    let accepting = connection::accept_all(Arc::clone(&member), client_listener);
+    let accepting =
+        member.seams.threads.serving.spawn(clients.clone().run_until_cancelled_owned(accepting));
     tracing::info!(member = member.id(), peer = %bound.peer, client = %bound.client, "started");
     if let Some(ready) = ready {
         // Whoever asked may have gone.
@@ -89,7 +93,9 @@ async fn serve(
             Err(error) => Err(stopped_by(format!("a task failed: {error}"))),
         },
     };
-    clients.shutdown().await;
+    clients.cancel();
+    // The connections of clients are closed before anything else stops.
+    let _stopped = accepting.await;
     if stopped.is_ok() {
         hand_over(&member).await;
     }

@@ -9,13 +9,14 @@ use basalt_cluster::{Catalog, Nodes, catalog, pb};
 use basalt_fs::SharedFileSystem;
 use basalt_hbase_rpc::znode;
 use basalt_model::{MasterEpoch, ServerName};
-use basalt_runtime::{Listener, Seams, Shutdown, WITNESS, grpc};
+use basalt_runtime::{Listener, Seams, Shutdown, WITNESS, grpc, until_stuck};
 use basalt_zk::proto::{CreateMode, ErrorCode};
 use basalt_zk::{Client, Options, State};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
 use crate::client_nodes::ClientNodes;
@@ -80,6 +81,7 @@ pub async fn run(
         BoundAddresses { rpc: rpc_listener.local_address()?, peer: peer_listener.local_address()? };
     let ready = config.ready.take();
     let Some(client) = connect(&config, &seams, &shutdown).await else { return Ok(()) };
+    let _watched = watch_serving_threads(&config, &seams, &client);
     let starting = async {
         let master = start(&config, &seams, files, &client, addresses).await?;
         if let Some(ready) = ready {
@@ -118,6 +120,22 @@ async fn connect(config: &Config, seams: &Seams, shutdown: &Shutdown) -> Option<
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Ends the session once the serving threads stand still for as long as a session may be silent: a
+/// master that answers nobody must make room for another one. Until what is given back is dropped.
+fn watch_serving_threads(config: &Config, seams: &Seams, client: &Client) -> DropGuard {
+    let serving = seams.threads.serving.clone();
+    let limit = config.timers.session_timeout;
+    let (client, done) = (client.clone(), Shutdown::new());
+    let watch = done.clone().run_until_cancelled_owned(async move {
+        until_stuck(&serving, limit).await;
+        tracing::error!(?limit, "the serving threads have run nothing: giving up the session");
+        client.close().await;
+    });
+    // It ends with the process, or is cancelled.
+    drop(seams.threads.liveness.spawn(watch));
+    done.drop_guard()
 }
 
 /// Prepares what is missing and registers this master.
@@ -215,9 +233,8 @@ async fn serve(
         seat: seated,
         storage_deviations: master.storage_deviations.clone(),
     };
-    let peers = tonic::transport::Server::builder()
-        .add_service(MasterPeerServer::new(peer))
-        .serve_with_incoming_shutdown(
+    let peers =
+        grpc::server().add_service(MasterPeerServer::new(peer)).serve_with_incoming_shutdown(
             grpc::incoming(peer_listener),
             stopping.clone().cancelled_owned(),
         );
@@ -315,8 +332,11 @@ impl<E: Into<StepError>> From<E> for Beginning {
 /// Why a term cannot begin whose epoch was not recorded. A root that has seen a higher epoch than the
 /// coordinator is at was used by a cluster that is forgotten; else that epoch is another master's.
 async fn not_recorded(master: &Master, error: Error) -> Beginning {
-    let Error::ForgottenEpochs { in_root, .. } = error else {
-        return Beginning::Failed(error);
+    let in_root = match error {
+        Error::ForgottenEpochs { in_root, .. } => in_root,
+        // It is tried again for as long as the disk is full.
+        Error::Storage(error) if error.is_storage_full() => return Beginning::Step(error.into()),
+        error => return Beginning::Failed(error),
     };
     match bootstrap::newest_epoch(&master.client, &master.nodes).await {
         Ok(newest) if newest.0 >= in_root => Beginning::Step(CommitError::Deposed.into()),

@@ -2,15 +2,20 @@
 //!
 //! The serving lease is renewed by a write to the server's own node: that the quorum commits it
 //! proves that the node is still there, that is, that nobody has declared the server dead.
+//!
+//! This runs on threads of its own, so that no request delays a renewal. It goes on only for as long
+//! as the serving threads run what they are given: a server whose requests stand still must lose its
+//! regions to one that answers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_cluster::pb;
-use basalt_runtime::Shutdown;
+use basalt_planted::{Rule, is_off};
+use basalt_runtime::{Shutdown, until_stuck};
 use basalt_zk::proto::ErrorCode;
 use prost::Message as _;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tracing::{debug, warn};
 
 use crate::server::Server;
@@ -24,12 +29,44 @@ pub(crate) enum Dead {
     /// Its session is over, and with it its node.
     #[error("this server's session with the coordinator has expired")]
     SessionOver,
+    /// Its serving threads stand still, and it has given its session up.
+    #[error("this server's serving threads have run nothing for {0:?}")]
+    Stuck(Duration),
+}
+
+/// How a server is kept alive.
+pub(crate) struct Renewals {
+    /// How often the lease is renewed.
+    pub(crate) interval: Duration,
+    /// How long the serving threads may stand still.
+    pub(crate) standstill_max: Duration,
 }
 
 /// Renews the lease until `abort`, or until the server finds itself dead. From `stop` on it says
 /// that it is leaving, so that no master, however new, gives it regions.
 pub(crate) async fn keep_alive(
     server: Arc<Server>,
+    record: pb::ServerRecord,
+    renewals: Renewals,
+    stop: Shutdown,
+    abort: Shutdown,
+) -> Result<(), Dead> {
+    let Renewals { interval, standstill_max } = renewals;
+    let serving = server.shared.seams.threads.serving.clone();
+    tokio::select! {
+        biased;
+        () = until_stuck(&serving, standstill_max), if !is_off(Rule::ServingProbe) => {
+            // Its node goes with the session, so that others need not wait for its timeout. The
+            // serving threads may never run again: nothing here may wait for them.
+            let _ = timeout(interval * 2, server.client.close()).await;
+            Err(Dead::Stuck(standstill_max))
+        }
+        ended = renew(&server, record, interval, stop, abort) => ended,
+    }
+}
+
+async fn renew(
+    server: &Server,
     mut record: pb::ServerRecord,
     interval: Duration,
     stop: Shutdown,
@@ -48,7 +85,7 @@ pub(crate) async fn keep_alive(
             () = stop.cancelled(), if !record.draining => record.draining = true,
             _ = ticks.tick() => {}
         }
-        record.load = Some(server.load(rate(&server, &mut requests)));
+        record.load = Some(server.load(rate(server, &mut requests)));
         match client.set_data_timed(&path, record.encode_to_vec().into(), None).await {
             Ok(renewed) => {
                 debug!(sent_at = ?renewed.sent_at, "lease renewed");

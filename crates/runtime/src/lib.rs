@@ -10,12 +10,14 @@ pub mod grpc;
 mod network;
 mod random;
 mod telemetry;
+mod threads;
 mod witness;
 
 pub use clock::{Clock, ClockSource, SystemClock};
 pub use network::{Connection, Listener, Network, NetworkSource, Stream, TcpNetwork};
 pub use random::Random;
 pub use telemetry::init_telemetry;
+pub use threads::{Dropped, Executor, Spawn, Threads, until_stuck};
 /// How a role is told to stop: cancelled once, seen by all its tasks.
 pub use tokio_util::sync::CancellationToken as Shutdown;
 pub use witness::WITNESS;
@@ -29,17 +31,21 @@ pub struct Seams {
     pub random: Random,
     /// Where connections are opened and accepted.
     pub network: Network,
+    /// Where tasks run.
+    pub threads: Threads,
 }
 
 // === impl Seams ===
 
 impl Seams {
-    /// The seams of a real machine: its clocks, the operating system's randomness, TCP.
+    /// The seams of a real machine: its clocks, the operating system's randomness, TCP. All tasks run
+    /// on the caller's threads.
     pub fn system() -> Self {
         Self {
             clock: Clock::new(SystemClock),
             random: Random::from_system(),
             network: Network::new(TcpNetwork),
+            threads: Threads::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use basalt_model::{
     Cell, CellBuilder, CellType, FamilyDescriptor, LATEST_TIMESTAMP, RegionEpoch, RegionInfo,
     RegionState, SequenceId, ServerName, TableDescriptor,
 };
-use basalt_runtime::{Clock, ClockSource, Network, Random, Seams, TcpNetwork};
+use basalt_runtime::{Clock, ClockSource, Network, Random, Seams, TcpNetwork, Threads};
 use basalt_storage::block_cache::BlockCache;
 use basalt_storage::read::TimeRange;
 use basalt_storage::wal::{self, Wal, WalConfig};
@@ -68,7 +68,12 @@ impl TestServer {
         let wal = Wal::create(Arc::clone(&files), &name, "cluster", config, clock.clone()).await;
         let random = Random::from_seed(writer);
         let shared = Shared {
-            seams: Seams { clock: clock.clone(), random, network: Network::new(TcpNetwork) },
+            seams: Seams {
+                clock: clock.clone(),
+                random,
+                network: Network::new(TcpNetwork),
+                threads: Threads::default(),
+            },
             files,
             wal: Arc::new(wal.unwrap()),
             blocks: Arc::new(BlockCache::new(1 << 20)),

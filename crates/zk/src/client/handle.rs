@@ -58,11 +58,30 @@ type OneShot = oneshot::Receiver<WatchedEvent>;
 // === impl Client ===
 
 impl Client {
-    /// Opens a session at one of `servers` (`host:port` each), tried in random order.
+    /// Opens a session at one of `servers` (`host:port` each), tried in random order. Its task, and
+    /// with it the connection, is run by [`basalt_runtime::Threads::liveness`].
     ///
     /// # Errors
     /// [`Error::NoServers`]; [`Error::NotConnected`] if none has opened a session in time.
     pub async fn connect(
+        seams: &Seams,
+        servers: &[String],
+        session_timeout: Duration,
+        options: Options,
+    ) -> Result<Self> {
+        let (seams, servers) = (seams.clone(), servers.to_vec());
+        let threads = seams.threads.liveness.clone();
+        let names = servers.join(",");
+        let connecting = async move {
+            Box::pin(Self::connect_here(&seams, &servers, session_timeout, options)).await
+        };
+        threads.spawn(connecting).await.unwrap_or_else(|dropped| {
+            let waited = Duration::ZERO;
+            Err(Error::NotConnected { servers: names, waited, last_attempt: dropped.to_string() })
+        })
+    }
+
+    async fn connect_here(
         seams: &Seams,
         servers: &[String],
         session_timeout: Duration,

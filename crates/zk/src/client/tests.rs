@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use basalt_runtime::{
-    Clock, ClockSource, Connection, Listener, Network, NetworkSource, Random, Seams,
+    Clock, ClockSource, Connection, Listener, Network, NetworkSource, Random, Seams, Threads,
 };
 use bytes::Bytes;
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
@@ -142,6 +142,7 @@ fn network() -> (Seams, Servers) {
         clock: Clock::new(TestClock),
         random: Random::from_seed(1),
         network: Network::new(TestNetwork(sender)),
+        threads: Threads::default(),
     };
     (seams, Servers(receiver))
 }

@@ -1,0 +1,190 @@
+//! Where a role's tasks run: threads that serve, and threads that keep leases and sessions alive.
+//!
+//! One long request can occupy a serving thread for longer than a lease lasts. So renewals, sessions
+//! and the coordinator's heartbeats have threads of their own. Those threads must not keep a process
+//! in office that answers nobody: they probe the serving threads ([`until_stuck`]) and give up once
+//! those have not run anything for too long.
+//!
+//! In tests and in the simulation both are the caller's runtime.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval_at};
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Threads {
+    /// For requests and all other work of a role.
+    pub serving: Executor,
+    /// For leases, sessions and heartbeats.
+    pub liveness: Executor,
+}
+
+/// Runs tasks.
+#[derive(Clone)]
+pub struct Executor(Arc<dyn Spawn>);
+
+/// What an [`Executor`] runs its tasks by.
+pub trait Spawn: Send + Sync + 'static {
+    /// Runs `task` until it ends, or until the process does.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+}
+
+/// Runs tasks on the runtime of the caller.
+struct Caller;
+
+impl Spawn for Caller {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+}
+
+impl Spawn for Handle {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        Handle::spawn(self, task);
+    }
+}
+
+/// Its tasks have been dropped before they ended: their threads have stopped, or one panicked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a task was dropped before it ended")]
+pub struct Dropped;
+
+/// How often within its limit [`until_stuck`] looks for an answer.
+const LOOKS: u32 = 10;
+
+// === impl Executor ===
+
+impl Executor {
+    /// Runs tasks by `spawn`.
+    pub fn new(spawn: impl Spawn) -> Self {
+        Self(Arc::new(spawn))
+    }
+
+    /// Runs tasks on the runtime that this is called on, wherever they are spawned from.
+    pub fn current() -> Self {
+        Self::new(Handle::current())
+    }
+
+    /// Starts `task`; gives its end. The task goes on if that is dropped.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = Result<T, Dropped>> + Send + Unpin + 'static {
+        let (ended, end) = oneshot::channel();
+        self.0.spawn(Box::pin(async move {
+            // Nobody may be waiting for it.
+            let _ = ended.send(task.await);
+        }));
+        Box::pin(async { end.await.map_err(|_| Dropped) })
+    }
+}
+
+impl Default for Executor {
+    fn default() -> Self {
+        Self::new(Caller)
+    }
+}
+
+impl fmt::Debug for Executor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Executor")
+    }
+}
+
+/// Ends once the threads of `serving` have not run a short task for `limit`, or have stopped.
+///
+/// Looks are counted, not time: where the whole process stood still, so did this, and the serving
+/// threads get their full time again.
+pub async fn until_stuck(serving: &Executor, limit: Duration) {
+    let pause = limit / LOOKS;
+    let mut looks = interval_at(tokio::time::Instant::now() + pause, pause);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut answer = ask(serving);
+    let mut unanswered = 0;
+    loop {
+        looks.tick().await;
+        match answer.try_recv() {
+            Ok(()) => {
+                unanswered = 0;
+                answer = ask(serving);
+            }
+            Err(oneshot::error::TryRecvError::Closed) => return,
+            Err(oneshot::error::TryRecvError::Empty) => {
+                unanswered += 1;
+                if unanswered >= LOOKS {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn ask(serving: &Executor) -> oneshot::Receiver<()> {
+    let (sender, answer) = oneshot::channel();
+    serving.0.spawn(Box::pin(async move {
+        // Whoever asked may have given up.
+        let _ = sender.send(());
+    }));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, timeout};
+
+    const LIMIT: Duration = Duration::from_secs(1);
+
+    /// Keeps tasks and never runs them.
+    #[derive(Default)]
+    struct Stuck(parking_lot::Mutex<Vec<BoxFuture<'static, ()>>>);
+
+    impl Spawn for Stuck {
+        fn spawn(&self, task: BoxFuture<'static, ()>) {
+            self.0.lock().push(task);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn threads_that_answer_are_never_stuck() {
+        let serving = Executor::default();
+        let stuck = timeout(Duration::from_secs(60), until_stuck(&serving, LIMIT)).await;
+        assert!(stuck.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn threads_that_run_nothing_are_stuck_after_the_limit() {
+        let begun = Instant::now();
+        let serving = Executor::new(Stuck::default());
+        until_stuck(&serving, LIMIT).await;
+        assert!(begun.elapsed() >= LIMIT && begun.elapsed() <= LIMIT * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_standstill_of_the_whole_process_counts_as_one_look() {
+        let serving = Executor::new(Stuck::default());
+        let begun = Instant::now();
+        let stuck = tokio::spawn(async move { until_stuck(&serving, LIMIT).await });
+        tokio::task::yield_now().await;
+        tokio::time::advance(LIMIT * 5).await;
+        stuck.await.unwrap();
+        assert!(begun.elapsed() >= LIMIT * 5 + LIMIT / 2, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn threads_that_have_stopped_are_stuck() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let serving = Executor::new(runtime.handle().clone());
+        assert_eq!(serving.spawn(async { 7 }).await, Ok(7));
+        runtime.shutdown_background();
+        until_stuck(&serving, LIMIT).await;
+        assert_eq!(serving.spawn(async { 7 }).await, Err(Dropped));
+    }
+}

@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::block_places;
 use crate::config::{Addresses, Config};
 use crate::lease::ServingLease;
-use crate::liveness::{self, Dead};
+use crate::liveness::{self, Dead, Renewals};
 use crate::metrics;
 use crate::orders::Orders;
 use crate::region::{MemstoresTotal, Shared};
@@ -33,6 +33,9 @@ use crate::stop;
 
 /// The pause between attempts to reach what is not there yet.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The pause between looks whether a full disk has room.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a region server ended although nobody asked it to.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +156,16 @@ async fn start(
 ) -> Result<Arc<Server>, Error> {
     let wal_config = WalConfig { roll_bytes: config.wal_roll_bytes, ..WalConfig::default() };
     let clock = seams.clock.clone();
-    let wal = Wal::create(Arc::clone(&files), &name, cluster_id, wal_config, clock).await?;
+    let wal = loop {
+        let (files, config, clock) = (Arc::clone(&files), wal_config.clone(), clock.clone());
+        match Wal::create(files, &name, cluster_id, config, clock).await {
+            Err(error) if error.is_storage_full() => {
+                warn!(%error, "no room for a log: waiting until there is");
+                tokio::time::sleep(ROOM_PAUSE).await;
+            }
+            made => break made?,
+        }
+    };
     let catalog = catalog::follow(client.clone(), nodes.clone()).await?;
     let shared = Shared {
         seams: seams.clone(),
@@ -217,7 +229,7 @@ async fn serve(
         let _ = tokio::time::timeout(patience, catalog.catch_up()).await;
         answering.await;
     });
-    let orders = tonic::transport::Server::builder()
+    let orders = grpc::server()
         .add_service(Orders::service(Arc::clone(server)))
         .serve_with_incoming_shutdown(
             grpc::incoming(listeners.peer),
@@ -229,11 +241,16 @@ async fn serve(
     let places = block_places::watch(Arc::clone(server));
     tokio::spawn(abort.clone().run_until_cancelled_owned(places));
     tokio::spawn(schedulers::compact_when_due(Arc::clone(server), shutdown.clone()));
-    let interval = config.renewal_interval;
-    let mut alive = tokio::spawn(liveness::keep_alive(
+    let renewals = Renewals {
+        interval: config.renewal_interval,
+        // A process that is silent for so long has lost its session; one that answers nobody is no
+        // better.
+        standstill_max: config.session_timeout,
+    };
+    let mut alive = server.shared.seams.threads.liveness.spawn(liveness::keep_alive(
         Arc::clone(server),
         record,
-        interval,
+        renewals,
         shutdown.clone(),
         abort.clone(),
     ));
@@ -247,7 +264,7 @@ async fn serve(
         ended = &mut alive => match ended {
             Ok(Err(dead)) => Err(declared_dead(dead)),
             Ok(Ok(())) => Ok(()),
-            Err(panic) => Err(Error::DeclaredDead(format!("the liveness task ended: {panic}"))),
+            Err(dropped) => Err(Error::DeclaredDead(format!("the liveness task ended: {dropped}"))),
         },
         failure = wal.failed() => {
             error!(%failure, "the log failed; which of the last edits are durable is unknown");

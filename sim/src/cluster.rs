@@ -25,6 +25,7 @@ use crate::clock::ClockError;
 use crate::disk::DiskFaults;
 use crate::drain::drain;
 use crate::faults::{Harm, Peers, Way};
+use crate::invariants::{Violation, check_standstill};
 use crate::links::Links;
 use crate::plan::{self, Layout, Plan};
 use crate::process::{Life, Process, Processes, State, Volume, World};
@@ -51,7 +52,12 @@ pub struct Cluster {
     next_network_line: Duration,
     drains: u32,
     plan: Arc<Plan>,
+    /// Those whose serving threads stand still, and how often they had been started before.
+    standing_still: BTreeMap<String, u64>,
 }
+
+/// Those that serving threads answer.
+const SERVED: [Peers; 3] = [Peers::Masters, Peers::RegionServers, Peers::Clients];
 
 // === impl Cluster ===
 
@@ -67,6 +73,7 @@ impl Cluster {
             processes: Processes::new(plan.layout().processes()),
             links: Links::default(),
             trace: trace.clone(),
+            violations: Arc::default(),
         };
         let shared = MemoryFileSystem::new();
         let mut cluster = Self {
@@ -79,6 +86,7 @@ impl Cluster {
             clients: Vec::new(),
             next_network_line: Duration::ZERO,
             drains: 0,
+            standing_still: BTreeMap::new(),
         };
         for id in 1..=layout.coordinators {
             cluster.start_coordinator(id);
@@ -183,6 +191,11 @@ impl Cluster {
         Ok(over)
     }
 
+    /// What does not hold, seen by the ends of processes.
+    pub(crate) fn take_violations(&self) -> Vec<Violation> {
+        std::mem::take(&mut *self.world.violations.lock())
+    }
+
     /// The processes that have an ephemeral node while they live: masters and region servers.
     pub(crate) fn registering(&self) -> impl Iterator<Item = &str> {
         let names = self.members.keys().map(String::as_str);
@@ -217,6 +230,15 @@ impl Cluster {
             Harm::Cut(way, peers) => self.cut(name, way, peers, Links::hold),
             Harm::Refuse(peers) => self.cut(name, Way::Out, peers, Links::refuse),
             Harm::SlowLinks => self.latency(name, SLOW_LATENCY_MAX),
+            Harm::StandStill => {
+                let process = self.process(name)?;
+                process.serving.stand_still(true);
+                let lives = process.lives();
+                self.standing_still.insert(name.to_owned(), lives);
+                for peers in SERVED {
+                    self.cut(name, Way::Both, peers, Links::hold);
+                }
+            }
             Harm::FreezeDisk => disk.freeze(true),
             Harm::SlowDisk => disk.slow_down(true),
             Harm::FullDisk => disk.fill_up(true),
@@ -254,6 +276,17 @@ impl Cluster {
             Harm::Cut(way, peers) => self.cut(name, way, peers, Links::release),
             Harm::Refuse(peers) => self.cut(name, Way::Out, peers, Links::accept),
             Harm::SlowLinks => self.latency(name, LATENCY_MAX),
+            Harm::StandStill => {
+                let process = self.process(name)?;
+                process.serving.stand_still(false);
+                let now = process.lives();
+                let before = self.standing_still.remove(name).unwrap_or(0);
+                let violation = check_standstill(name, before, now);
+                self.world.violations.lock().extend(violation);
+                for peers in SERVED {
+                    self.cut(name, Way::Both, peers, Links::release);
+                }
+            }
             Harm::FreezeDisk => disk.freeze(false),
             Harm::SlowDisk => disk.slow_down(false),
             Harm::FullDisk => disk.fill_up(false),

@@ -79,6 +79,8 @@ struct SimulatedFile {
     faults: DiskFaults,
     /// A sync has failed: the kernel has forgotten what it could not write.
     failed: bool,
+    /// There is room up to this offset, however full the disk is.
+    reserved: u64,
 }
 
 // === impl DiskFaults ===
@@ -188,6 +190,7 @@ impl FileSystem for SimulatedDisk {
             syncs: self.syncs,
             faults: self.faults.clone(),
             failed: false,
+            reserved: 0,
         }))
     }
 
@@ -273,8 +276,20 @@ impl ReadFile for SimulatedRead {
 impl AppendFile for SimulatedFile {
     async fn append(&mut self, bytes: Bytes) -> Result<()> {
         self.faults.thawed().await;
-        self.faults.check_room(&self.path)?;
+        if self.file.length() + bytes.len() as u64 > self.reserved {
+            self.faults.check_room(&self.path)?;
+        }
         self.file.append(bytes).await
+    }
+
+    async fn reserve(&mut self, bytes: u64) -> Result<()> {
+        self.faults.thawed().await;
+        let until = self.file.length() + bytes;
+        if until > self.reserved {
+            self.faults.check_room(&self.path)?;
+            self.reserved = until;
+        }
+        Ok(())
     }
 
     async fn sync(&mut self) -> Result<()> {

@@ -64,6 +64,8 @@ pub enum Harm {
     Refuse(Peers),
     /// What is sent between it and others takes up to 300 ms.
     SlowLinks,
+    /// Its serving threads run nothing: it answers nobody, and still reaches the coordinator.
+    StandStill,
     /// Its disk answers nothing.
     FreezeDisk,
     /// Its syncs take up to 400 ms.
@@ -157,6 +159,7 @@ impl fmt::Display for Harm {
             Self::Cut(way, peers) => write!(formatter, "cut off ({way:?}) from {peers:?}"),
             Self::Refuse(peers) => write!(formatter, "refused by {peers:?}"),
             Self::SlowLinks => formatter.write_str("on slow links"),
+            Self::StandStill => formatter.write_str("made to stand still"),
             Self::FreezeDisk => formatter.write_str("on a frozen disk"),
             Self::SlowDisk => formatter.write_str("on a slow disk"),
             Self::FullDisk => formatter.write_str("on a full disk"),

@@ -29,6 +29,7 @@ pub mod scenarios;
 pub mod seed;
 mod simulate;
 pub mod sweep;
+mod threads;
 pub mod trace;
 pub mod witness;
 pub mod workload;

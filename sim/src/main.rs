@@ -82,6 +82,8 @@ const PLANTED: &[(Rule, &str)] = &[
     // The lock protects as well: both are off.
     (Rule::TableVersionAtOpening, "tables"),
     (Rule::CatalogsBeforeEnd, "tables"),
+    (Rule::ServingProbe, "standstill"),
+    (Rule::RoomForTheLog, "full-disk"),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {

@@ -6,16 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use basalt_fs::{MemoryFileSystem, SharedFileSystem};
-use basalt_runtime::{Clock, Network, Random, Seams, Shutdown};
+use basalt_runtime::{Clock, Executor, Network, Random, Seams, Shutdown, Threads};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::{ClockError, SimulatedClock};
 use crate::disk::{DiskFaults, SimulatedDisk, Syncs};
+use crate::invariants::{Violation, check_full_disk};
 use crate::links::Links;
 use crate::network::SimulatedNetwork;
 use crate::seed::Seed;
+use crate::threads::ServingThreads;
 use crate::trace::Trace;
 
 /// How long whoever supervises a process waits before it starts it again.
@@ -46,6 +49,7 @@ pub(crate) struct Process {
     shutdown: Mutex<Shutdown>,
     world: World,
     pub(crate) clock: ClockError,
+    pub(crate) serving: ServingThreads,
 }
 
 /// What all processes of a simulation share; a cheap handle.
@@ -55,6 +59,8 @@ pub(crate) struct World {
     pub(crate) processes: Processes,
     pub(crate) links: Links,
     pub(crate) trace: Trace,
+    /// What does not hold, seen by the ends of processes.
+    pub(crate) violations: Arc<Mutex<Vec<Violation>>>,
 }
 
 /// What a process keeps its files on.
@@ -115,7 +121,13 @@ impl Processes {
 impl Process {
     pub(crate) fn new(name: &str, volume: Volume, clock: ClockError, world: World) -> Self {
         let (lives, shutdown) = (AtomicU64::new(0), Mutex::default());
-        Self { name: name.into(), volume, lives, shutdown, world, clock }
+        let serving = ServingThreads::default();
+        Self { name: name.into(), volume, lives, shutdown, world, clock, serving }
+    }
+
+    /// How often it was started.
+    pub(crate) fn lives(&self) -> u64 {
+        self.lives.load(Ordering::Relaxed)
     }
 
     /// Lives once: runs `role` until that returns or the process is killed.
@@ -133,14 +145,25 @@ impl Process {
         let shutdown = Shutdown::new();
         *self.shutdown.lock() = shutdown.clone();
         let life = Life {
-            seams: self.world.seams(&self.name, number, self.clock.clone()),
+            seams: Seams {
+                threads: Threads {
+                    serving: Executor::new(self.serving.clone()),
+                    liveness: Executor::default(),
+                },
+                ..self.world.seams(&self.name, number, self.clock.clone())
+            },
             files: self.files(number),
             shutdown,
             instance: format!("{}/{number}", self.name),
         };
+        let begun = Instant::now();
         match role(life).await {
             Ok(()) => trace.record(format_args!("{}: ended", self.name)),
-            Err(error) => trace.record(format_args!("{}: ended: {error}", self.name)),
+            Err(error) => {
+                trace.record(format_args!("{}: ended: {error}", self.name));
+                let violation = check_full_disk(&self.name, &error.to_string(), begun.elapsed());
+                self.world.violations.lock().extend(violation);
+            }
         }
         processes.set(&self.name, State::Ended);
     }
@@ -180,6 +203,7 @@ impl World {
             clock: Clock::new(SimulatedClock::new(clock)),
             random: self.seed.random_for(name, life),
             network: Network::new(network),
+            threads: Threads::default(),
         }
     }
 }

@@ -264,6 +264,7 @@ impl Simulation<'_> {
         violations.extend(workload.rows().violations());
         violations.extend(self.witness.violations());
         violations.extend(seen.violations);
+        violations.extend(self.cluster.take_violations());
         if self.cluster.plan().layout().clock_drift_ppm > DRIFT_PPM_MAX {
             // Beyond the bound nothing else is asked.
             violations.retain(|violation| violation.invariant == ACKNOWLEDGED_WRITES);

@@ -3,16 +3,20 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 
-use crate::raft::snapshot_store::SnapshotStore;
+use crate::raft::snapshot_store::{SnapshotStore, StoreError};
 use crate::raft::types::{LogId, SnapshotMeta, StoredMembership, StoredSnapshot, TypeConfig};
 use crate::replica::Replica;
 use crate::tree::State;
+
+/// Before a full disk is looked at again.
+const ROOM_PAUSE: Duration = Duration::from_secs(5);
 
 /// Applies what is committed, and makes snapshots of it.
 #[derive(Clone)]
@@ -27,6 +31,20 @@ impl StateMachine {
     /// The state machine of `replica`, with its snapshots in `store`.
     pub(crate) fn new(replica: Arc<Replica>, store: SnapshotStore) -> Self {
         Self { replica, store }
+    }
+
+    /// Saves a snapshot, and waits for as long as the disk is full: without it the log only grows,
+    /// and has room reserved; an error would end the member.
+    async fn save(&self, meta: &SnapshotMeta, snapshot: &Bytes) -> io::Result<()> {
+        loop {
+            match self.store.save(meta, snapshot).await {
+                Err(StoreError::File(error)) if error.is_storage_full() => {
+                    tracing::warn!(%error, "no room for a snapshot: waiting until there is");
+                    tokio::time::sleep(ROOM_PAUSE).await;
+                }
+                saved => return saved.map_err(io::Error::other),
+            }
+        }
     }
 }
 
@@ -58,7 +76,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
         let state = State::decode(snapshot.clone()).map_err(io::Error::other)?;
-        self.store.save(meta, &snapshot).await.map_err(io::Error::other)?;
+        self.save(meta, &snapshot).await?;
         self.replica.install(state, meta.last_log_id, meta.last_membership.clone());
         Ok(())
     }
@@ -77,7 +95,7 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
         state.encode(&mut encoded).map_err(io::Error::other)?;
         let meta = SnapshotMeta { last_log_id, last_membership };
         let snapshot = encoded.freeze();
-        self.store.save(&meta, &snapshot).await.map_err(io::Error::other)?;
+        self.save(&meta, &snapshot).await?;
         tracing::info!(
             index = last_log_id.map(|last| last.index),
             bytes = snapshot.len(),

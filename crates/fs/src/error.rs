@@ -67,6 +67,12 @@ impl Error {
         matches!(self, Self::NotFound { .. })
     }
 
+    /// Whether there was no room on the disk, or no more of its quota.
+    pub fn is_storage_full(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
     /// Whether the file was there already.
     pub fn is_already_exists(&self) -> bool {
         matches!(self, Self::AlreadyExists { .. })
@@ -77,7 +83,24 @@ impl Error {
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound { path },
             io::ErrorKind::AlreadyExists => Self::AlreadyExists { path },
+            kind @ (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                let source = io::Error::new(kind, full_disk(&path, &source));
+                Self::Io { path, operation, source }
+            }
             _ => Self::Io { path, operation, source },
         }
+    }
+}
+
+/// Which disk is full, and how full: whoever reads the message has to make room there.
+fn full_disk(path: &Path, source: &io::Error) -> String {
+    let on = path.ancestors().find_map(|path| Some((path, rustix::fs::statvfs(path).ok()?)));
+    match on {
+        Some((path, disk)) => {
+            let mib = |blocks: u64| blocks.saturating_mul(disk.f_frsize) >> 20;
+            let (free, total) = (mib(disk.f_bavail), mib(disk.f_blocks));
+            format!("{source}; the disk of {} has {free} of {total} MiB free", path.display())
+        }
+        None => source.to_string(),
     }
 }

@@ -282,6 +282,16 @@ pub trait AppendFile: Send + 'static {
     /// How many bytes have been appended.
     fn length(&self) -> u64;
 
+    /// Sees to it that the next `bytes` bytes can be appended even if the disk runs full meanwhile.
+    /// What is not used is given back when the file is dropped. It changes no length, and nothing
+    /// where the file system keeps no such promise: HDFS, or a folder without `fallocate(2)`.
+    ///
+    /// # Errors
+    /// [`Error::is_storage_full`]: there is no room. The file is as good as before.
+    async fn reserve(&mut self, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the file has had fewer copies than it should for some time: a new one may have more.
     fn has_few_copies(&self) -> bool {
         false

@@ -33,6 +33,8 @@ struct LocalAppendFile {
     /// An operation failed, or was given up half way: how much of it happened is unknown.
     lost: bool,
     length: u64,
+    /// The file has room on the disk up to this offset.
+    reserved: u64,
 }
 
 struct LocalReadFile {
@@ -82,8 +84,9 @@ impl FileSystem for LocalFileSystem {
                 .open(&path)
                 .map_err(|e| Error::from_io(&path, "create", e))?;
             file.try_lock().map_err(|e| Error::from_io(&path, "lock", lock_error(e)))?;
-            Ok(Box::new(LocalAppendFile { path, file: Arc::new(file), lost: false, length: 0 })
-                as Box<dyn AppendFile>)
+            let file = Arc::new(file);
+            let made = LocalAppendFile { path, file, lost: false, length: 0, reserved: 0 };
+            Ok(Box::new(made) as Box<dyn AppendFile>)
         })
         .await
     }
@@ -199,6 +202,26 @@ impl AppendFile for LocalAppendFile {
 
     fn length(&self) -> u64 {
         self.length
+    }
+
+    async fn reserve(&mut self, bytes: u64) -> Result<()> {
+        let (from, until) = (self.length, self.length.saturating_add(bytes));
+        if until > self.reserved {
+            let (file, path) = (Arc::clone(&self.file), self.path.clone());
+            on_disk(move || allocate(&file, &path, from..until)).await?;
+            self.reserved = until;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for LocalAppendFile {
+    fn drop(&mut self) {
+        // Not where a write may still be under way, or has failed: the length on disk is unknown.
+        if self.reserved > self.length && !self.lost {
+            // It only gives back what lies behind the end. A file that stays as it is costs room.
+            let _ = self.file.set_len(self.length);
+        }
     }
 }
 
@@ -342,9 +365,16 @@ fn write_file_whole(aside: &Path, path: &Path, contents: &[u8]) -> Result<()> {
         .create_new(true)
         .open(aside)
         .map_err(|e| Error::from_io(aside, "create", e))?;
-    file.write_all(contents).map_err(|e| Error::from_io(aside, "append to", e))?;
-    file.sync_data().map_err(|e| Error::from_io(aside, "sync", e))?;
+    let written = file
+        .write_all(contents)
+        .map_err(|e| Error::from_io(aside, "append to", e))
+        .and_then(|()| file.sync_data().map_err(|e| Error::from_io(aside, "sync", e)));
     drop(file);
+    if let Err(error) = written {
+        // On a full disk each attempt would leave some more behind.
+        let _ = fs::remove_file(aside);
+        return Err(error);
+    }
     rename_file(aside, path)?;
     path.parent().map_or(Ok(()), sync_folder)
 }
@@ -393,6 +423,18 @@ fn rename_by_link(from: &Path, to: &Path) -> Result<()> {
 
 fn write_all(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).map_err(|e| Error::from_io(path, "append to", e))
+}
+
+/// Takes room on the disk for a range of a file, and leaves its length as it is.
+fn allocate(file: &File, path: &Path, range: Range<u64>) -> Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    let length = crate::range_length(&range);
+    match fallocate(file, FallocateFlags::KEEP_SIZE, range.start, length) {
+        // Some network file systems cannot.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(Error::from_io(path, "reserve room for", errno.into())),
+    }
 }
 
 /// As [`AppendFile::sync`] says: its name is looked at once all is durable, not before.
@@ -475,121 +517,5 @@ fn read_boot_id() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open() -> (tempfile::TempDir, LocalFileSystem) {
-        let folder = tempfile::tempdir().unwrap();
-        let files = LocalFileSystem::open(folder.path()).unwrap();
-        (folder, files)
-    }
-
-    #[tokio::test]
-    async fn what_was_appended_is_read_back() {
-        let (_folder, files) = open();
-        let mut file = files.create(Path::new("/log")).await.unwrap();
-        file.append(Bytes::from_static(b"basalt")).await.unwrap();
-        file.sync().await.unwrap();
-        assert_eq!(file.length(), 6);
-        let reader = files.open(Path::new("/log")).await.unwrap();
-        assert_eq!(&reader.read_at(2, 4).await.unwrap()[..], b"salt");
-        assert!(matches!(reader.read_at(4, 4).await, Err(Error::EndOfFile { .. })));
-    }
-
-    #[tokio::test]
-    async fn ranges_are_read_one_after_another() {
-        let (_folder, files) = open();
-        let contents: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
-        let mut file = files.create(Path::new("/log")).await.unwrap();
-        file.append_and_sync(contents.clone().into()).await.unwrap();
-        assert_eq!(file.length(), 100_000);
-        let reader = files.open(Path::new("/log")).await.unwrap();
-        let ranges = [0..10, 10..20, 500..501, 9_000..9_000, 9_100..90_000, 99_990..100_000];
-        let expected: Vec<u8> = ranges
-            .iter()
-            .flat_map(|range| contents[range.start as usize..range.end as usize].to_vec())
-            .collect();
-        assert_eq!(&reader.read_ranges(&ranges).await.unwrap()[..], expected);
-        assert!(matches!(
-            reader.read_ranges(&[0..1, 99_999..100_001]).await,
-            Err(Error::EndOfFile { .. })
-        ));
-    }
-
-    #[test]
-    fn without_a_sparing_rename_a_link_spares_what_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        for name in ["a", "b"] {
-            fs::write(path(name), name).unwrap();
-            fs::create_dir(path(&format!("{name}-folder"))).unwrap();
-        }
-        let taken = |from: &str, to: &str| {
-            let renamed = rename_by_link(&path(from), &path(to));
-            matches!(renamed, Err(Error::AlreadyExists { .. }))
-        };
-        assert!(taken("a", "b") && taken("a-folder", "b-folder") && taken("a-folder", "b"));
-        assert!(rename_by_link(&path("gone"), &path("c")).unwrap_err().is_not_found());
-        rename_by_link(&path("a"), &path("c")).unwrap();
-        rename_by_link(&path("a-folder"), &path("c-folder")).unwrap();
-        assert_eq!(fs::read(path("c")).unwrap(), b"a");
-        assert!(path("c-folder").is_dir() && !path("a").exists() && !path("a-folder").exists());
-    }
-
-    #[tokio::test]
-    async fn neither_create_nor_rename_replaces_a_file() {
-        let (_folder, files) = open();
-        files.write_whole(Path::new("/a"), Bytes::from_static(b"1")).await.unwrap();
-        files.write_whole(Path::new("/b"), Bytes::from_static(b"2")).await.unwrap();
-        assert!(files.create(Path::new("/a")).await.err().unwrap().is_already_exists());
-        let renamed = files.rename(Path::new("/a"), Path::new("/b")).await;
-        assert!(renamed.unwrap_err().is_already_exists());
-        assert_eq!(&files.read_whole(Path::new("/b"), 10).await.unwrap()[..], b"2");
-    }
-
-    #[tokio::test]
-    async fn a_held_file_is_not_sealed_until_its_writer_lets_go() {
-        let (_folder, files) = open();
-        let mut file = files.create(Path::new("/log")).await.unwrap();
-        file.append(Bytes::from_static(b"abc")).await.unwrap();
-        let held = files.seal(Path::new("/log"), files.boot_id()).await.unwrap();
-        assert!(!held.writer_gone);
-        drop(file);
-        let free = files.seal(Path::new("/log"), files.boot_id()).await.unwrap();
-        assert_eq!(free, Seal { length: 3, is_final: true, writer_gone: true, may_shrink: false });
-        let elsewhere = files.seal(Path::new("/log"), "another boot").await.unwrap();
-        assert!(!elsewhere.writer_gone, "a free lock proves nothing about another kernel");
-    }
-
-    #[tokio::test]
-    async fn a_file_that_was_taken_away_is_synced_no_more() {
-        let (_folder, files) = open();
-        files.create_directories(Path::new("/wal")).await.unwrap();
-        let mut file = files.create(Path::new("/wal/1")).await.unwrap();
-        file.append_and_sync(Bytes::from_static(b"before")).await.unwrap();
-        files.rename(Path::new("/wal"), Path::new("/wal-fenced")).await.unwrap();
-        let synced = file.append_and_sync(Bytes::from_static(b"behind the cut")).await;
-        assert!(matches!(synced, Err(Error::TakenAway { .. })), "{synced:?}");
-        // Nor if there is another of that name.
-        files.create_directories(Path::new("/wal")).await.unwrap();
-        let mut other = files.create(Path::new("/other")).await.unwrap();
-        files.create(Path::new("/wal/1")).await.unwrap();
-        files.rename(Path::new("/other"), Path::new("/elsewhere")).await.unwrap();
-        assert!(other.sync().await.is_err() && file.sync().await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_file_given_up_on_takes_nothing_more_and_stays_locked() {
-        let (_folder, files) = open();
-        let mut file = files.create(Path::new("/log")).await.unwrap();
-        let given_up = tokio::time::timeout(std::time::Duration::ZERO, async {
-            file.append(Bytes::from(vec![0; 1 << 20])).await
-        });
-        if given_up.await.is_ok() {
-            return; // The disk was faster than giving up.
-        }
-        assert!(file.sync().await.is_err());
-        let seal = files.seal(Path::new("/log"), files.boot_id()).await;
-        assert!(!seal.unwrap().writer_gone, "its process still lives");
-    }
-}
+#[path = "local_tests.rs"]
+mod tests;

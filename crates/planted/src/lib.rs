@@ -43,6 +43,10 @@ pub enum Rule {
     TableVersionAtOpening,
     /// A procedure on a table ends once every living server's catalog shows what it did.
     CatalogsBeforeEnd,
+    /// A region server whose serving threads stand still gives up its session.
+    ServingProbe,
+    /// No edit is taken that the log has no room for on the disk.
+    RoomForTheLog,
 }
 
 impl Rule {
@@ -65,6 +69,8 @@ impl Rule {
         Self::TableLock,
         Self::TableVersionAtOpening,
         Self::CatalogsBeforeEnd,
+        Self::ServingProbe,
+        Self::RoomForTheLog,
     ];
 
     /// As commands name it.
@@ -87,6 +93,8 @@ impl Rule {
             Self::TableLock => "table-lock",
             Self::TableVersionAtOpening => "table-version-at-opening",
             Self::CatalogsBeforeEnd => "catalogs-before-end",
+            Self::ServingProbe => "serving-probe",
+            Self::RoomForTheLog => "room-for-the-log",
         }
     }
 }

@@ -15,6 +15,8 @@ impl From<Error> for Exception {
             Error::BadRequest(_) | Error::Wal(wal::Error::EditTooLong { .. }) => {
                 ExceptionKind::DoNotRetry
             }
+            // Nothing was done, and clients try again.
+            Error::Wal(wal::Error::NoRoom(_)) => ExceptionKind::RegionTooBusy,
             // The edit may be in the log: clients must not take this for a refusal.
             Error::LeaseOver(_) => ExceptionKind::RegionServerStopped,
             Error::Wal(_) => ExceptionKind::RegionServerAborted,

@@ -7,6 +7,7 @@ mod clock_drift;
 mod coordinator;
 mod disk;
 pub mod failpoints;
+mod full_disk;
 mod late_open;
 mod lost_answers;
 mod master;
@@ -14,6 +15,7 @@ mod partition;
 mod pause;
 mod region_server;
 mod slow_links;
+mod standstill;
 mod tables;
 mod whole_cluster;
 mod wrong_hint;
@@ -57,6 +59,8 @@ pub const SCENARIOS: &[Scenario] = &[
     slow_links::SLOW_LINKS,
     disk::DISK_FAULTS,
     disk::FLIPPED_BITS,
+    full_disk::FULL_DISK,
+    standstill::STANDSTILL,
     clock_drift::CLOCK_DRIFT,
     clock_drift::BEYOND_BOUND,
     wrong_hint::WRONG_HINT,

@@ -1,15 +1,21 @@
 //! The task that writes the log: takes all that waits, writes it as one frame, syncs once.
+//!
+//! The segment always has room on the disk for what is to come, so that a full disk ends neither the
+//! member nor the leases and sessions whose renewals it records. While no more can be reserved, what is
+//! reserved is used up; only then does a write fail, and with it the member.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use basalt_fs::{AppendFile, SharedFileSystem};
 use openraft::storage::IOFlushed;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::ensemble::EnsembleId;
 use crate::raft::log::frame;
@@ -54,8 +60,18 @@ pub(crate) struct Writer {
     /// How many entries the log reaches once all that was taken is durable, and what is.
     entries: u64,
     durable_entries: Arc<AtomicU64>,
+    /// The segment has room on the disk up to this offset.
+    reserved: u64,
+    /// The disk is full: when it was last looked at.
+    full_since_look: Option<Instant>,
 }
 
+/// For how many bytes to come a segment has room: thousands of renewals, and nothing to a disk.
+const RESERVE_BYTES: u64 = 8 << 20;
+/// How much is reserved at once, beyond what has to be.
+const RESERVE_STEP_BYTES: u64 = 1 << 20;
+/// Before a full disk is looked at again.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// A segment is closed when it is longer than this.
 const SEGMENT_BYTES: u64 = 32 << 20;
 /// No more writes are taken into a frame that is longer than this.
@@ -84,6 +100,8 @@ impl Writer {
             closed: closed.into(),
             entries: durable_entries.load(Ordering::Acquire),
             durable_entries,
+            reserved: 0,
+            full_since_look: None,
         })
     }
 
@@ -165,22 +183,55 @@ impl Writer {
         self.durable_entries.store(self.entries, Ordering::Release);
         if let Some(ensemble) = ensemble {
             self.header.ensemble = ensemble.to_bytes();
+            // It has to be on record, however full the disk is.
+            return self.roll().await;
         }
-        if self.file.length() > SEGMENT_BYTES || ensemble.is_some() {
-            self.roll().await?;
+        if self.full_since_look.is_some_and(|look| look.elapsed() < ROOM_PAUSE) {
+            return Ok(());
+        }
+        let mut kept = self.keep_room().await;
+        if kept.is_ok() && self.file.length() > SEGMENT_BYTES {
+            kept = self.roll().await;
+        }
+        match kept {
+            Ok(()) => {
+                if self.full_since_look.take().is_some() {
+                    tracing::info!(folder = %self.folder.display(), "the disk has room again");
+                }
+            }
+            Err(error) if error.is_storage_full() => {
+                let left_bytes = self.reserved.saturating_sub(self.file.length());
+                tracing::warn!(%error, left_bytes, "the disk is full: what is reserved is used up");
+                self.full_since_look = Some(Instant::now());
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
 
+    async fn keep_room(&mut self) -> basalt_fs::Result<()> {
+        let needed = self.file.length() + RESERVE_BYTES;
+        if needed > self.reserved {
+            self.file.reserve(RESERVE_BYTES + RESERVE_STEP_BYTES).await?;
+            self.reserved = needed + RESERVE_STEP_BYTES;
+        }
+        Ok(())
+    }
+
+    /// Begins the next segment. Where that fails this one goes on.
     async fn roll(&mut self) -> basalt_fs::Result<()> {
+        let header = v1::SegmentHeader {
+            number: self.header.number + 1,
+            previous_length: self.file.length(),
+            ..self.header.clone()
+        };
+        let next = begin_segment(&self.files, &self.folder, &header).await?;
         self.closed.push_back(Closed {
             path: segment_path(&self.folder, self.header.number),
             last_index: self.last_index.take(),
         });
-        self.header.number += 1;
-        self.header.previous_length = self.file.length();
-        self.file = begin_segment(&self.files, &self.folder, &self.header).await?;
-        Ok(())
+        (self.file, self.header, self.reserved) = (next, header, 0);
+        self.keep_room().await
     }
 
     /// Deletes the oldest segments of which every entry is in a snapshot. Their votes and purges
@@ -204,10 +255,24 @@ async fn begin_segment(
     folder: &Path,
     header: &v1::SegmentHeader,
 ) -> basalt_fs::Result<Box<dyn AppendFile>> {
-    let mut file = files.create(&segment_path(folder, header.number)).await?;
+    let path = segment_path(folder, header.number);
+    let mut file = files.create(&path).await?;
+    if let Err(error) = file.reserve(RESERVE_BYTES).await {
+        drop(file);
+        files.delete_file(&path).await?;
+        return Err(error);
+    }
     let record = v1::LogRecord { record: Some(Record::Header(header.clone())) };
-    file.append_and_sync(frame::encode(0, &[record])).await?;
-    files.sync_directory(folder).await?;
+    let begun = async {
+        file.append_and_sync(frame::encode(0, &[record])).await?;
+        files.sync_directory(folder).await
+    };
+    // From here on the segment may count, and says where the one before ends: that cannot go on.
+    begun.await.map_err(|error| basalt_fs::Error::Io {
+        path,
+        operation: "begin the segment",
+        source: io::Error::other(error.to_string()),
+    })?;
     Ok(file)
 }
 

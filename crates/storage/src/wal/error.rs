@@ -27,6 +27,10 @@ pub enum Error {
     /// The log was closed, or its writer has been stopped.
     #[error("the log is closed")]
     Closed,
+    /// There is no room on the disk for more edits. Nothing of this one was written, and the log
+    /// takes edits again once there is room.
+    #[error("no room for more edits: {0}")]
+    NoRoom(Arc<basalt_fs::Error>),
     /// A write did not end within its bound, so that nobody knows whether it happened.
     #[error("{}: a write took longer than {limit_ms} ms", .path.display())]
     TimedOut {
@@ -157,6 +161,14 @@ impl Error {
     /// Whether the server has been declared dead by others.
     pub fn is_fenced(&self) -> bool {
         matches!(self, Self::Fenced { .. })
+    }
+
+    /// Whether the disk is full.
+    pub fn is_storage_full(&self) -> bool {
+        match self {
+            Self::Files(error) | Self::NoRoom(error) => error.is_storage_full(),
+            _ => false,
+        }
     }
 
     /// Whether durable bytes are damaged.

@@ -37,6 +37,10 @@ pub struct WalConfig {
     pub replace_timeout: Duration,
 }
 
+/// What a file has room for besides the edits that are under way: headers, marks, and edits that are
+/// somewhat longer than they were announced.
+const RESERVE_BYTES_BESIDE: u64 = 1 << 20;
+
 /// What a log has done and holds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct WalStats {
@@ -112,10 +116,16 @@ impl Wal {
             cluster_id: cluster_id.to_owned(),
             clock,
             write_timeout: config.write_timeout,
+            reserve_bytes: u64::from(config.queue_bytes_max) + RESERVE_BYTES_BESIDE,
         };
         let first = match maker.make(1).await {
             Err(Error::Files(error)) if error.is_already_exists() => {
                 return Err(Error::NotNew { folder });
+            }
+            Err(error) if error.is_storage_full() => {
+                // It is tried again under the same name.
+                let _ = files.delete_directory(&folder).await;
+                return Err(error);
             }
             made => made?,
         };
@@ -140,7 +150,7 @@ impl Wal {
     /// of the calls. To be called before the region's lock is taken.
     ///
     /// # Errors
-    /// Whatever ended the log.
+    /// [`Error::NoRoom`] while the disk is full; or whatever ended the log.
     pub async fn reserve(&self, bytes: usize) -> Result<Permit<'_>> {
         self.shared.queue.reserve(bytes).await
     }

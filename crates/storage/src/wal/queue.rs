@@ -1,7 +1,8 @@
 //! Between the regions and the writer: edits gather in a batch while the one before is synced.
 //!
 //! Bounded by bytes: a [`Permit`] is taken before an edit may be added, and what it stands for is
-//! free again once the edit's batch is durable.
+//! free again once the edit's batch is durable. All that permits stand for has room on the disk, which
+//! the writer reserves; where it cannot, no more permits are given until it can.
 
 use std::sync::Arc;
 
@@ -75,6 +76,8 @@ struct State {
     close: bool,
     /// Why nothing more is taken.
     refused: Option<Error>,
+    /// Why no permits are given for now.
+    disk_full: Option<Arc<basalt_fs::Error>>,
 }
 
 // === impl Queue ===
@@ -91,12 +94,24 @@ impl Queue {
     }
 
     /// Waits for room. An edit larger than the whole queue waits until it is empty.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`] while the disk is full; or whatever ended the log.
     pub(super) async fn reserve(&self, bytes: usize) -> Result<Permit<'_>> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        match self.room.acquire_many(bytes.min(self.room_bytes_max)).await {
-            Ok(room) => Ok(Permit { queue: self, room }),
-            Err(_) => Err(self.refusal()),
+        let Ok(room) = self.room.acquire_many(bytes.min(self.room_bytes_max)).await else {
+            return Err(self.refusal());
+        };
+        // Looked at last: what was free a moment ago may be all that is reserved.
+        match &self.state.lock().disk_full {
+            Some(error) => Err(Error::NoRoom(Arc::clone(error))),
+            None => Ok(Permit { queue: self, room }),
         }
+    }
+
+    /// The disk has no room for what the next permits would stand for, or has room again.
+    pub(super) fn set_disk_full(&self, full: Option<Arc<basalt_fs::Error>>) {
+        self.state.lock().disk_full = full;
     }
 
     fn push(

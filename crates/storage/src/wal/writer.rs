@@ -10,6 +10,10 @@
 //! A full file takes on what comes until the next one is there. Where failed files are replaced it does
 //! so, too, when the next one cannot be begun, as while a NameNode is away: that is tried again later.
 //!
+//! The current file always has room on the disk for all edits that permits were given for. Where no
+//! more can be reserved the queue gives no more permits, so that no edit meets a full disk half-way; it
+//! is tried again every [`ROOM_PAUSE`].
+//!
 //! Invariants: at any time the newest file is open, and so locked; that lock is free only when the
 //! log was closed or its process is gone. Nothing is acknowledged for a file that failed.
 
@@ -55,6 +59,8 @@ pub(super) struct FileMaker {
     pub(super) cluster_id: String,
     pub(super) clock: Clock,
     pub(super) write_timeout: Duration,
+    /// For how many bytes to come a file has room on the disk.
+    pub(super) reserve_bytes: u64,
 }
 
 /// The task.
@@ -75,6 +81,8 @@ pub(super) struct Writer {
     failures: u32,
     /// No file is begun before this only because the current one is full.
     no_roll_before: Option<Instant>,
+    /// The disk is full: when it is looked again whether there is room.
+    look_for_room_at: Option<Instant>,
     /// Last, so that the file is closed before anybody hears of the end.
     end: End,
 }
@@ -100,6 +108,8 @@ enum Event {
     Next(Result<OpenFile>),
     /// There has been no work for a while.
     Idle,
+    /// It is time to see whether there is room on the disk again.
+    LookForRoom,
 }
 
 /// While a batch is in flight the next one follows this much later at the earliest, with all that has
@@ -112,6 +122,10 @@ const FAILURES_MAX: u32 = 8;
 const REPLACE_PAUSE: Duration = Duration::from_millis(50);
 /// Before a full file's next one is begun again that could not be.
 const ROLL_PAUSE: Duration = Duration::from_secs(5);
+/// How much is reserved at once, beyond what has to be.
+const RESERVE_STEP_BYTES: u64 = 4 << 20;
+/// Before a full disk is looked at again.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells of the writer's end, however it comes.
 struct End {
@@ -128,6 +142,8 @@ pub(super) struct OpenFile {
     checksum: FileChecksum,
     /// All bytes before this offset are durable.
     synced: u64,
+    /// There is room on the disk up to this offset.
+    reserved: u64,
     /// A header in the file says that all before it is durable.
     marked: bool,
 }
@@ -154,6 +170,7 @@ impl Writer {
             in_flight: VecDeque::new(),
             failures: 0,
             no_roll_before: None,
+            look_for_room_at: None,
             end,
         }
     }
@@ -198,6 +215,10 @@ impl Writer {
                     self.write_mark().await?;
                     continue;
                 }
+                Event::LookForRoom => {
+                    self.keep_room().await?;
+                    continue;
+                }
             };
             if let Some(batch) = batch {
                 self.write_batch(batch).await?;
@@ -225,6 +246,7 @@ impl Writer {
             self.shared.queue.next_work().await
         };
         let is_unmarked = self.in_flight.is_empty() && !self.current.marked;
+        let look_for_room_at = self.look_for_room_at;
         let oldest = oldest_settled(&mut self.in_flight, &self.maker, &self.current.path);
         let next = async {
             match &mut self.next {
@@ -236,6 +258,7 @@ impl Writer {
             biased;
             settled = oldest => Event::Settled(settled),
             made = next => Event::Next(made),
+            () = sleep_until_some(look_for_room_at) => Event::LookForRoom,
             work = work, if has_room => Event::Work(work),
             () = sleep(self.config.idle_before_mark), if is_unmarked => Event::Idle,
         }
@@ -262,12 +285,37 @@ impl Writer {
         if let Some(error) = failed {
             return self.replace_file(error).await;
         }
+        // Before what was written makes room in the queue for others.
+        self.keep_room().await?;
         // What is durable already is not waited for.
         while let Some(settled) = self.oldest_settled().now_or_never() {
             match settled {
                 Ok(()) => self.settle_oldest().await,
                 Err(error) => self.replace_file(error).await?,
             }
+        }
+        Ok(())
+    }
+
+    /// Reserves room for what may come, or else lets nothing more come.
+    async fn keep_room(&mut self) -> Result<()> {
+        let path = self.current.path.clone();
+        let reserve = self.current.reserve(self.maker.reserve_bytes);
+        match within(&self.maker, &path, reserve).await {
+            Ok(()) => {
+                if self.look_for_room_at.take().is_some() {
+                    info!(file = %path.display(), "there is room on the disk: writes are taken again");
+                    self.shared.queue.set_disk_full(None);
+                }
+            }
+            Err(Error::Files(error)) if error.is_storage_full() => {
+                if self.look_for_room_at.is_none() {
+                    warn!(%error, "the disk is full: writes are refused until there is room");
+                }
+                self.look_for_room_at = Some(Instant::now() + ROOM_PAUSE);
+                self.shared.queue.set_disk_full(Some(error));
+            }
+            Err(error) => return self.replace_file(error).await,
         }
         Ok(())
     }
@@ -358,7 +406,7 @@ impl Writer {
                 }
                 Ok(())
             }
-            Err(error) if error.is_fenced() || !self.maker.files.failed_files_are_replaced() => {
+            Err(error) if !self.goes_on_without(&error) => {
                 self.next = None;
                 Err(error)
             }
@@ -370,6 +418,12 @@ impl Writer {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the current file takes on what comes although the next one could not be made.
+    fn goes_on_without(&self, error: &Error) -> bool {
+        !error.is_fenced()
+            && (self.maker.files.failed_files_are_replaced() || error.is_storage_full())
     }
 
     /// Makes the next file the current one. Gives the one before.
@@ -490,11 +544,26 @@ impl FileMaker {
             created_ms: self.clock.wall_ms(),
         };
         let (header, checksum) = header.encode()?;
+        let reserved = self.reserve_bytes + header.len() as u64;
         let made = async {
             let folder = paths::server_logs(&self.server);
             let mut file = self.files.create_log(&path).await?;
-            file.append_and_sync(header.freeze()).await?;
-            self.files.sync_directory(&folder).await?;
+            let begun = async {
+                // First, so that a file that cannot be used is never there with a whole header.
+                if !is_off(Rule::RoomForTheLog) {
+                    file.reserve(reserved).await?;
+                }
+                file.append_and_sync(header.freeze()).await?;
+                self.files.sync_directory(&folder).await
+            };
+            if let Err(error) = begun.await {
+                drop(file);
+                if error.is_storage_full() {
+                    // Left behind, each attempt would take some more room.
+                    let _ = self.files.delete_file(&path).await;
+                }
+                return Err(error);
+            }
             Ok(file)
         };
         let file = within(self, &path, made).await.map_err(|error| match error {
@@ -504,7 +573,7 @@ impl FileMaker {
             other => other,
         })?;
         let synced = file.length();
-        Ok(OpenFile { file, path, number, checksum, synced, marked: true })
+        Ok(OpenFile { file, path, number, checksum, synced, reserved, marked: true })
     }
 }
 
@@ -517,6 +586,14 @@ async fn within<T>(
     match timeout(maker.write_timeout, operation).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(timed_out(path, maker.write_timeout)),
+    }
+}
+
+/// Never returns if there is no such time.
+async fn sleep_until_some(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -549,6 +626,16 @@ impl OpenFile {
             return Ok(Durable::Now);
         }
         self.file.append_and_begin_sync(bytes).await
+    }
+
+    /// Reserves room for `bytes` more.
+    async fn reserve(&mut self, bytes: u64) -> basalt_fs::Result<()> {
+        let length = self.file.length();
+        if length + bytes > self.reserved && !is_off(Rule::RoomForTheLog) {
+            self.file.reserve(bytes + RESERVE_STEP_BYTES).await?;
+            self.reserved = length + bytes + RESERVE_STEP_BYTES;
+        }
+        Ok(())
     }
 
     /// Writes a batch without records.

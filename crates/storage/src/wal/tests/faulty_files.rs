@@ -23,6 +23,8 @@ pub(super) struct FaultyFiles {
 pub(super) struct Faults {
     syncs: AtomicUsize,
     failing: AtomicBool,
+    /// There is no room but what is reserved.
+    full: AtomicBool,
     /// So many of the next syncs fail.
     failing_next: AtomicUsize,
     /// Each sync takes a permit.
@@ -32,7 +34,9 @@ pub(super) struct Faults {
 }
 
 struct FaultyFile {
+    path: std::path::PathBuf,
     inner: Box<dyn AppendFile>,
+    reserved: u64,
     faults: Arc<Faults>,
     replaces: bool,
 }
@@ -44,6 +48,7 @@ impl FaultyFiles {
         let faults = Faults {
             syncs: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             failing_next: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             creates: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -70,6 +75,18 @@ impl Faults {
 
     pub(super) fn fail_next_syncs(&self, count: usize) {
         self.failing_next.store(count, Ordering::SeqCst);
+    }
+
+    pub(super) fn fill_up(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
+    }
+
+    fn check_room(&self, path: &Path) -> Result<()> {
+        if !self.full.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let source = std::io::ErrorKind::StorageFull.into();
+        Err(Error::Io { path: path.to_owned(), operation: "write", source })
     }
 
     /// Waits for its turn, and fails if it is to.
@@ -112,8 +129,11 @@ impl Faults {
 impl FileSystem for FaultyFiles {
     async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
         self.faults.creates.acquire().await.unwrap().forget();
+        self.faults.check_room(path)?;
         Ok(Box::new(FaultyFile {
+            path: path.to_owned(),
             inner: self.disk.create(path).await?,
+            reserved: 0,
             faults: Arc::clone(&self.faults),
             replaces: self.replaces,
         }))
@@ -173,7 +193,16 @@ impl FileSystem for FaultyFiles {
 #[async_trait]
 impl AppendFile for FaultyFile {
     async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        if self.inner.length() + bytes.len() as u64 > self.reserved {
+            self.faults.check_room(&self.path)?;
+        }
         self.inner.append(bytes).await
+    }
+
+    async fn reserve(&mut self, bytes: u64) -> Result<()> {
+        self.faults.check_room(&self.path)?;
+        self.reserved = self.inner.length() + bytes;
+        Ok(())
     }
 
     async fn sync(&mut self) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod damage;
 mod faulty_files;
+mod full_disk;
 mod measure;
 mod parts;
 mod random;

@@ -1,0 +1,21 @@
+//! A server whose serving threads stand still gives its regions up to others that serve.
+
+use super::Violation;
+
+/// Compares how often a process had been started when its serving threads came to stand still, and
+/// when they went on, much later than a session may be silent.
+pub(crate) fn check_standstill(process: &str, before: u64, after: u64) -> Option<Violation> {
+    let seen = || format!("{process} has kept its session for as long as nobody was served");
+    (after <= before).then(|| Violation::new("a server that stands still gives up", seen()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_stays_in_office_is_a_violation() {
+        assert!(check_standstill("a", 1, 1).is_some());
+        assert_eq!(check_standstill("a", 1, 2), None);
+    }
+}

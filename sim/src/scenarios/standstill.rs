@@ -1,0 +1,19 @@
+//! Serving threads that stand still, while those that keep leases and sessions go on.
+
+use basalt_runtime::Random;
+
+use super::{Scenario, ms, owner};
+use crate::faults::{Fault, Harm};
+use crate::plan::Layout;
+
+pub(super) const STANDSTILL: Scenario = Scenario {
+    name: "standstill",
+    about: "a region server answers nobody, and still reaches the coordinator",
+    layout: Layout::SMALL,
+    faults: standstill,
+};
+
+fn standstill(random: &Random, layout: Layout) -> Vec<Fault> {
+    let (at, lasts) = (ms(random, 300..2_000), ms(random, 4_000..8_000));
+    vec![Fault { at, lasts, victim: owner(random, layout), harm: Harm::StandStill }]
+}

@@ -98,7 +98,7 @@ pub(crate) async fn record_epoch(
 ///
 /// # Errors
 /// The coordinator cannot be read.
-async fn read_epoch(client: &Client, nodes: &Nodes) -> Result<MasterEpoch, Error> {
+pub(crate) async fn read_epoch(client: &Client, nodes: &Nodes) -> Result<MasterEpoch, Error> {
     let (_, stat) = client.get_data(&nodes.master_epoch()).await?;
     Ok(MasterEpoch(u64::try_from(stat.version).unwrap_or(0)))
 }

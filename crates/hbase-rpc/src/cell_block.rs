@@ -64,7 +64,22 @@ impl CellBlockCodec {
     /// [`Error::BadCellBlock`] if a length does not fit; [`Error::Model`] for a cell that is none.
     pub fn decode(self, mut block: Bytes) -> Result<Vec<Cell>> {
         let mut cells = Vec::new();
-        while block.has_remaining() {
+        self.decode_some(&mut block, usize::MAX, &mut cells)?;
+        Ok(cells)
+    }
+
+    /// Takes cells off `block` until they are more than `bytes_max`, or the block is empty.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub(crate) fn decode_some(
+        self,
+        block: &mut Bytes,
+        bytes_max: usize,
+        cells: &mut Vec<Cell>,
+    ) -> Result<()> {
+        let left_min = block.len().saturating_sub(bytes_max);
+        while block.len() > left_min {
             let length = block
                 .try_get_u32()
                 .map_err(|_| Error::BadCellBlock { reason: "the length of a cell is cut off" })?
@@ -75,7 +90,7 @@ impl CellBlockCodec {
             let cell = block.split_to(length);
             cells.push(Cell::from_bytes(cell, SequenceId(0))?);
         }
-        Ok(cells)
+        Ok(())
     }
 
     fn cell_bytes(self, cell: &Cell) -> &[u8] {

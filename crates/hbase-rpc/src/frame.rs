@@ -204,22 +204,57 @@ pub fn encode_request(
 /// # Errors
 /// [`Error::BadFrame`], [`Error::BadMessage`], [`Error::BadCellBlock`] or [`Error::Model`];
 /// the call's id is [`peek_call_id`]'s.
-pub fn decode_request(mut frame: Bytes, codec: Option<CellBlockCodec>) -> Result<Request> {
+pub fn decode_request(frame: Bytes, codec: Option<CellBlockCodec>) -> Result<Request> {
+    let mut decoding = begin_request(frame, codec)?;
+    while !decoding.is_done_after(usize::MAX)? {}
+    Ok(decoding.request)
+}
+
+/// A call whose cells are not all decoded yet: that takes long where there are millions.
+#[derive(Debug)]
+pub(crate) struct DecodingRequest {
+    /// The call, with the cells that are decoded.
+    pub(crate) request: Request,
+    /// The cells that are not, and how they are written.
+    rest: Option<(CellBlockCodec, Bytes)>,
+}
+
+impl DecodingRequest {
+    /// Decodes about `bytes_max` more bytes of cells; true if that was all.
+    ///
+    /// # Errors
+    /// As [`decode_request`].
+    pub(crate) fn is_done_after(&mut self, bytes_max: usize) -> Result<bool> {
+        let Some((codec, block)) = &mut self.rest else { return Ok(true) };
+        codec.decode_some(block, bytes_max, &mut self.request.cells)?;
+        Ok(block.is_empty())
+    }
+}
+
+/// Decodes a call up to its cells.
+///
+/// # Errors
+/// As [`decode_request`].
+pub(crate) fn begin_request(
+    mut frame: Bytes,
+    codec: Option<CellBlockCodec>,
+) -> Result<DecodingRequest> {
     let header = pb::RequestHeader::decode(split_delimited(&mut frame)?)
         .map_err(bad_message("RequestHeader"))?;
     if !header.request_param() {
         return Err(Error::BadFrame { reason: "a call without a request message" });
     }
     let message = split_delimited(&mut frame)?;
-    let cells = decode_block(header.cell_block_meta, frame, codec)?;
-    Ok(Request {
+    let rest = split_block(header.cell_block_meta, frame, codec)?;
+    let request = Request {
         call_id: header.call_id(),
         message,
-        cells,
+        cells: Vec::new(),
         timeout_ms: header.timeout(),
         priority: header.priority(),
         method: header.method_name.unwrap_or_default(),
-    })
+    };
+    Ok(DecodingRequest { request, rest })
 }
 
 /// The call id of a request's frame, or of what is there of it.
@@ -323,18 +358,30 @@ fn block_meta(cells: &[Cell], codec: CellBlockCodec) -> Option<pb::CellBlockMeta
 
 fn decode_block(
     meta: Option<pb::CellBlockMeta>,
-    mut rest: Bytes,
+    rest: Bytes,
     codec: Option<CellBlockCodec>,
 ) -> Result<Vec<Cell>> {
+    match split_block(meta, rest, codec)? {
+        Some((codec, block)) => codec.decode(block),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The cells beside a message, not decoded; `None` if there are none.
+fn split_block(
+    meta: Option<pb::CellBlockMeta>,
+    mut rest: Bytes,
+    codec: Option<CellBlockCodec>,
+) -> Result<Option<(CellBlockCodec, Bytes)>> {
     let length = meta.map_or(0, |meta| meta.length()) as usize;
     if length == 0 {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     if length > rest.len() {
         return Err(Error::BadCellBlock { reason: "the block is cut off" });
     }
     match codec {
-        Some(codec) => codec.decode(rest.split_to(length)),
+        Some(codec) => Ok(Some((codec, rest.split_to(length)))),
         None => Err(Error::BadCellBlock {
             reason: "cells came on a connection that agreed on no codec",
         }),

@@ -347,3 +347,87 @@ async fn calls_a_second() {
         println!("{count} streams on one connection, 1 KB each way: {rate:.0} calls/s");
     }
 }
+
+/// A connection that has introduced itself and sent half of a frame of `frame_bytes`.
+async fn half_a_frame(rig: &Rig, frame_bytes: u32) -> basalt_runtime::Connection {
+    let mut stream = rig.network.connect(&rig.address.to_string()).await.unwrap();
+    let mut opening = opening();
+    opening.put_u32(frame_bytes);
+    opening.put_bytes(1, frame_bytes as usize / 2);
+    stream.write_all(&opening).await.unwrap();
+    stream
+}
+
+async fn is_closed_within(stream: &mut basalt_runtime::Connection, wait: Duration) -> bool {
+    let mut byte = [0];
+    matches!(tokio::time::timeout(wait, stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
+}
+
+#[tokio::test]
+async fn requests_that_are_never_whole_are_dropped_once_they_hold_too_much() {
+    let rig = Rig::start(|options| options.held_bytes_max = 1 << 20).await;
+    let client = rig.connect().await;
+    let mut halves = Vec::new();
+    for _ in 0..5 {
+        halves.push(half_a_frame(&rig, 600_000).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Of five times 300,000 bytes three fit.
+    for stream in &mut halves[..2] {
+        assert!(is_closed_within(stream, WAIT).await, "an old one stays");
+    }
+    for stream in &mut halves[2..] {
+        assert!(!is_closed_within(stream, Duration::from_millis(50)).await, "a young one goes");
+    }
+    assert_eq!(echo(&client, "served").await.unwrap(), "served");
+}
+
+#[tokio::test]
+async fn a_request_is_not_waited_for_in_its_middle_as_long_as_for_the_next_one() {
+    let rig = Rig::start(|options| options.frame_timeout = Duration::from_millis(100)).await;
+    let client = rig.connect().await;
+    assert_eq!(echo(&client, "first").await.unwrap(), "first");
+    let mut half = half_a_frame(&rig, 100).await;
+    assert!(is_closed_within(&mut half, WAIT).await);
+    assert_eq!(echo(&client, "second").await.unwrap(), "second");
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_are_dropped_once_their_answers_hold_too_much() {
+    let rig = Rig::start(|options| options.held_bytes_max = 32 << 20).await;
+    let client = rig.connect().await;
+    let text = "a".repeat(1 << 20);
+    let mut requests = opening();
+    for call_id in 0..64 {
+        let mut header = pb::RequestHeader {
+            call_id: Some(call_id),
+            method_name: Some("Echo".to_owned()),
+            ..pb::RequestHeader::default()
+        };
+        let codec = CellBlockCodec::KeyValue;
+        frame::encode_request(&mut header, &message(&text), &[], codec, &mut requests);
+    }
+    let mut stream = rig.network.connect(&rig.address.to_string()).await.unwrap();
+    // It sends 64 requests, and reads none of the 64 MiB of answers.
+    let sent = tokio::time::timeout(WAIT, stream.write_all(&requests)).await.unwrap();
+    let dropped = async {
+        while stream.write_all(&[0; 4]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if sent.is_ok() {
+        tokio::time::timeout(WAIT, dropped).await.unwrap();
+    }
+    assert_eq!(echo(&client, "served").await.unwrap(), "served");
+}
+
+/// How a connection begins.
+fn opening() -> BytesMut {
+    let mut opening = BytesMut::from(&frame::SIMPLE_PREAMBLE[..]);
+    let header = pb::ConnectionHeader {
+        service_name: Some("ClientService".to_owned()),
+        ..pb::ConnectionHeader::default()
+    };
+    frame::encode_connection_header(&header, &mut opening);
+    opening
+}

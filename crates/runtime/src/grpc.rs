@@ -1,21 +1,36 @@
 //! gRPC over the network seam: tonic channels and servers on [`Network`]'s connections.
 
+mod limits;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream as AsyncStream;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{Connection, Listener, Network};
 
+pub use limits::{Bounded, BoundedRequests, server};
+
 /// The largest gRPC message that any of our services takes or sends, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// How many connections a port has open at once; more are closed at once.
+const CONNECTIONS_MAX: usize = 4_096;
+/// With what each connection begins, and how long that may take.
+const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Refused connections are reported this often at most.
+const REFUSALS_REPORTED_EVERY: Duration = Duration::from_secs(10);
 
 /// A lazily connecting channel to `address` (`host:port`) over `network`.
 /// Each attempt to connect has `connect_timeout`; each request gets its own deadline from its caller.
@@ -44,19 +59,60 @@ pub fn channel(
     Ok(Endpoint::from_shared(format!("http://{address}"))?.connect_with_connector_lazy(connector))
 }
 
-/// The accepted connections of `listener`, as tonic's `serve_with_incoming` takes them.
-/// An error of a single accept (out of file descriptors, say) is passed on; tonic logs it and goes on.
+/// The accepted connections of `listener`, as tonic's `serve_with_incoming` takes them: at most
+/// [`CONNECTIONS_MAX`] at once. An error of a single accept (out of file descriptors, say) is passed
+/// on; tonic logs it and goes on.
 pub fn incoming(listener: Box<dyn Listener>) -> impl AsyncStream<Item = io::Result<Accepted>> {
-    futures::stream::unfold(listener, |mut listener| async move {
-        let accepted = listener.accept().await;
-        Some((accepted.map(|(connection, peer)| Accepted { connection, peer }), listener))
-    })
+    let gate = Gate {
+        listener,
+        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        refused: 0,
+        reported_at: None,
+    };
+    futures::stream::unfold(gate, |mut gate| async move { Some((gate.next().await, gate)) })
+}
+
+/// Lets connections in while there are places.
+struct Gate {
+    listener: Box<dyn Listener>,
+    places: Arc<Semaphore>,
+    /// Since it was last reported.
+    refused: u64,
+    reported_at: Option<Instant>,
 }
 
 /// One accepted connection; its peer's address is each request's connect info.
 pub struct Accepted {
     connection: Connection,
     peer: SocketAddr,
+    /// Until the preface has come: how much of it is missing, and when it is too late.
+    preface: Option<(usize, Pin<Box<Sleep>>)>,
+    _place: OwnedSemaphorePermit,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    async fn next(&mut self) -> io::Result<Accepted> {
+        loop {
+            let (connection, peer) = self.listener.accept().await?;
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                self.refuse(peer);
+                continue;
+            };
+            let preface = Some((PREFACE_BYTES, Box::pin(sleep(PREFACE_TIMEOUT))));
+            return Ok(Accepted { connection, peer, preface, _place: place });
+        }
+    }
+
+    fn refuse(&mut self, peer: SocketAddr) {
+        self.refused += 1;
+        if self.reported_at.is_none_or(|at| at.elapsed() >= REFUSALS_REPORTED_EVERY) {
+            let refused = std::mem::take(&mut self.refused);
+            self.reported_at = Some(Instant::now());
+            tracing::warn!(%peer, refused, "too many gRPC connections: new ones are closed");
+        }
+    }
 }
 
 // === impl Accepted ===
@@ -75,7 +131,18 @@ impl AsyncRead for Accepted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.connection).poll_read(context, buffer);
+        if let Some((missing, deadline)) = &mut self.preface {
+            *missing = missing.saturating_sub(buffer.filled().len() - before);
+            if *missing == 0 {
+                self.preface = None;
+            } else if read.is_pending() && deadline.as_mut().poll(context).is_ready() {
+                let problem = format!("no HTTP/2 preface within {PREFACE_TIMEOUT:?}");
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, problem)));
+            }
+        }
+        read
     }
 }
 
@@ -94,5 +161,28 @@ impl AsyncWrite for Accepted {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.connection).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_preface_is_given_up() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let mut accepted = Accepted {
+            connection: Box::new(server),
+            peer: ([127, 0, 0, 1], 1).into(),
+            preface: Some((PREFACE_BYTES, Box::pin(sleep(PREFACE_TIMEOUT)))),
+            _place: place,
+        };
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"PRI * HT").await.unwrap();
+        let mut half = [0; 8];
+        accepted.read_exact(&mut half).await.unwrap();
+        let late = accepted.read_exact(&mut half).await.unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -38,6 +38,11 @@ impl Admission {
         }
     }
 
+    /// How many bytes the calls under way hold.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
     /// Whether nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
         self.calls.load(Ordering::Acquire) == 0

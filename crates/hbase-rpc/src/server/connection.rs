@@ -4,18 +4,22 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use basalt_model::Cell;
 use basalt_runtime::{Connection as Stream, Shutdown};
+use bytes::Bytes;
 use futures::FutureExt;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::admission::{Admission, Admitted};
+use super::held::{HeldBytes, Share};
 use super::{Call, Caller, Handler, Reply, ServerOptions};
 use crate::frame::{self, FrameBuffer, PREAMBLE_BYTES, PREAMBLE_CALL_ID, Preamble};
 use crate::outbox::{Batch, Outbox};
@@ -25,6 +29,10 @@ use crate::{CellBlockCodec, Error, Exception, ExceptionKind, pb};
 const HEADER_BYTES_MAX: usize = 64 << 10;
 /// A request above the bound is refused by its call id, which lies in this many first bytes.
 const REQUEST_HEADER_BYTES: usize = 4 << 10;
+/// After reading or decoding so much of one request, others have their turn.
+const TURN_BYTES_MAX: usize = 1 << 20;
+/// While a client reads nothing, what it holds is looked at this often.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The call id of an exception that is about the connection.
 const NO_CALL_ID: u32 = u32::MAX;
 
@@ -33,6 +41,7 @@ pub(super) struct Server<H> {
     pub(super) handler: Arc<H>,
     pub(super) options: Arc<ServerOptions>,
     pub(super) admission: Arc<Admission>,
+    pub(super) held: Arc<HeldBytes>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -43,6 +52,8 @@ pub(super) enum EndReason {
     Lost(#[from] io::Error),
     #[error("it said nothing for {0:?}")]
     Silent(Duration),
+    #[error("others need the memory of a request that it does not end, or of answers unread")]
+    NoProgress,
     #[error("it was refused: {0}")]
     Refused(Exception),
     #[error(transparent)]
@@ -51,10 +62,23 @@ pub(super) enum EndReason {
 
 type Answers = Outbox<Option<Admitted>>;
 
+/// The writing side.
+struct Writer {
+    stream: WriteHalf<Stream>,
+    /// What the calls of this connection hold.
+    own: Arc<Admission>,
+    share: Share,
+    timeout: Duration,
+}
+
 /// The reading side.
 struct Reader {
     stream: ReadHalf<Stream>,
     buffer: FrameBuffer,
+    share: Share,
+    frame_timeout: Duration,
+    /// How much was read since others had their turn.
+    bytes_in_turn: usize,
 }
 
 /// The answer that a call owes. Dropped without one (the handler panicked), it sends an exception.
@@ -72,9 +96,26 @@ pub(super) async fn run<H: Handler>(
     server: Server<H>,
 ) -> Result<(), EndReason> {
     let (read_half, write_half) = tokio::io::split(stream);
-    let mut reader = Reader { stream: read_half, buffer: FrameBuffer::new(HEADER_BYTES_MAX) };
+    let dropped = Shutdown::new();
+    let mut reader = Reader {
+        stream: read_half,
+        buffer: FrameBuffer::new(HEADER_BYTES_MAX),
+        share: server.held.share(dropped.clone()),
+        frame_timeout: server.options.frame_timeout,
+        bytes_in_turn: 0,
+    };
     let answers = Arc::new(Answers::new());
-    let writer = write_answers(write_half, answers.clone(), server.options.write_timeout);
+    let own = Arc::new(Admission::new(
+        server.options.connection_calls_max,
+        server.options.calls_bytes_max,
+    ));
+    let writer = Writer {
+        stream: write_half,
+        own: own.clone(),
+        share: server.held.share(dropped.clone()),
+        timeout: server.options.write_timeout,
+    };
+    let writer = writer.run(answers.clone(), dropped.clone());
     let lost = Shutdown::new();
     let writer = tokio::spawn({
         let lost = lost.clone().drop_guard();
@@ -83,13 +124,10 @@ pub(super) async fn run<H: Handler>(
             writer.await
         }
     });
-    let own = Arc::new(Admission::new(
-        server.options.connection_calls_max,
-        server.options.calls_bytes_max,
-    ));
     let ended = tokio::select! {
         biased;
         () = server.shutdown.cancelled() => Ok(()),
+        () = dropped.cancelled() => Err(EndReason::NoProgress),
         () = lost.cancelled() => Ok(()),
         ended = read_calls(&mut reader, peer, &server, &answers, &own) => ended,
     };
@@ -105,10 +143,11 @@ pub(super) async fn run<H: Handler>(
         }
     }
     answers.close();
-    if let Ok(Err(error)) = writer.await {
-        return Err(error.into());
+    match writer.await {
+        Ok(Err(error)) if !dropped.is_cancelled() => Err(error.into()),
+        _ if dropped.is_cancelled() => Err(EndReason::NoProgress),
+        _ => ended,
     }
-    ended
 }
 
 async fn read_calls<H: Handler>(
@@ -141,7 +180,7 @@ async fn read_calls<H: Handler>(
             Err(error) => return Err(error.into()),
         };
         let bytes = frame.len();
-        let request = match frame::decode_request(frame.clone(), caller.codec) {
+        let request = match decode_request(frame.clone(), caller.codec).await {
             Ok(request) => request,
             Err(error) => {
                 let call_id = frame::peek_call_id(&frame).unwrap_or(NO_CALL_ID);
@@ -318,7 +357,7 @@ async fn refuse_long_request(
     options: &ServerOptions,
     answers: &Answers,
 ) -> Result<(), EndReason> {
-    let wait = options.idle_timeout;
+    let wait = options.frame_timeout;
     let mut rest = length + 4;
     while (reader.buffer.peek().len() as u64) < rest.min(REQUEST_HEADER_BYTES as u64) {
         if !reader.fill(wait).await? {
@@ -340,41 +379,93 @@ async fn refuse_long_request(
     }
 }
 
-async fn write_answers(
-    mut stream: WriteHalf<Stream>,
-    answers: Arc<Answers>,
-    write_timeout: Duration,
-) -> io::Result<()> {
-    let mut batch = Batch::new();
-    let ended = loop {
-        if !answers.next(&mut batch).await {
-            break Ok(());
-        }
-        let written = timeout(write_timeout, async {
-            stream.write_all(&batch.bytes).await?;
-            stream.flush().await
-        });
-        match written.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => break Err(error),
-            Err(_) => break Err(io::ErrorKind::TimedOut.into()),
-        }
-    };
-    answers.close();
-    if ended.is_ok() {
-        // The peer may be gone already.
-        let _ = timeout(write_timeout, stream.shutdown()).await;
+/// Decodes a call; others have their turn now and then while it has many cells.
+async fn decode_request(
+    frame: Bytes,
+    codec: Option<CellBlockCodec>,
+) -> Result<frame::Request, Error> {
+    let mut decoding = frame::begin_request(frame, codec)?;
+    while !decoding.is_done_after(TURN_BYTES_MAX)? {
+        yield_now().await;
     }
-    ended
+    Ok(decoding.request)
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// Writes answers until there will be no more, or the connection has to go.
+    async fn run(mut self, answers: Arc<Answers>, dropped: Shutdown) -> io::Result<()> {
+        let mut batch = Batch::new();
+        let ended = loop {
+            if !answers.next(&mut batch).await {
+                break Ok(());
+            }
+            let written = tokio::select! {
+                biased;
+                () = dropped.cancelled() => Err(io::ErrorKind::TimedOut.into()),
+                written = self.write(&batch.bytes) => written,
+            };
+            if written.is_err() {
+                break written;
+            }
+        };
+        answers.close();
+        if ended.is_ok() {
+            // The peer may be gone already.
+            let _ = timeout(self.timeout, self.stream.shutdown()).await;
+        }
+        ended
+    }
+
+    /// Writes all of `bytes`, for as long as some are taken now and then.
+    async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.write_some(bytes).await?;
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        let flushed = timeout(self.timeout, self.stream.flush()).await;
+        self.share.progressed(0);
+        flushed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let give_up_at = Instant::now() + self.timeout;
+        let mut writing = pin!(self.stream.write(bytes));
+        loop {
+            match timeout(LOOK_INTERVAL, &mut writing).await {
+                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.share.progressed(self.own.bytes());
+                    return written;
+                }
+                Err(_) if Instant::now() >= give_up_at => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                // More answers have gathered behind it.
+                Err(_) => self.share.holds(self.own.bytes()),
+            }
+        }
+    }
 }
 
 // === impl Reader ===
 
 impl Reader {
-    /// Reads more. False at the end of the stream.
-    async fn fill(&mut self, wait: Duration) -> Result<bool, EndReason> {
+    /// Reads more. False at the end of the stream. Between requests the client may be silent for
+    /// `idle_timeout`, in the middle of one for less.
+    async fn fill(&mut self, idle_timeout: Duration) -> Result<bool, EndReason> {
+        if self.bytes_in_turn >= TURN_BYTES_MAX {
+            self.bytes_in_turn = 0;
+            yield_now().await;
+        }
+        let unfinished = self.buffer.peek().len();
+        self.share.progressed(unfinished);
+        let wait = if unfinished == 0 { idle_timeout } else { self.frame_timeout };
         let read = self.stream.read_buf(self.buffer.space());
+        let wait = wait.min(idle_timeout);
         let length = timeout(wait, read).await.map_err(|_| EndReason::Silent(wait))??;
+        self.bytes_in_turn += length;
         Ok(length > 0)
     }
 

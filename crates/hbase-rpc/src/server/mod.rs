@@ -5,6 +5,7 @@
 
 mod admission;
 mod connection;
+mod held;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ use crate::frame::FRAME_BYTES_MAX;
 use crate::{CellBlockCodec, Exception, Service};
 
 use admission::Admission;
+use connection::EndReason;
+use held::HeldBytes;
 
 /// What a role does with the calls that it gets.
 pub trait Handler: Send + Sync + 'static {
@@ -97,16 +100,24 @@ pub struct ServerOptions {
     pub calls_max: usize,
     /// How many bytes the requests and answers under way hold at most. Default 1 GiB.
     pub calls_bytes_max: usize,
+    /// How many bytes the beginnings of requests that are not whole, and answers that are not read,
+    /// hold at most over all connections: beyond that the connection goes that has made no progress
+    /// for the longest time. The first 64 KiB of each do not count. Default 512 MiB.
+    pub held_bytes_max: usize,
     /// How long a client may take to introduce itself. Default 30 s.
     pub open_timeout: Duration,
     /// How long a connection may say nothing. Default 30 min.
     pub idle_timeout: Duration,
-    /// How long a client may leave an answer unread. Default 60 s.
+    /// How long a client may say nothing in the middle of a request. Default 60 s.
+    pub frame_timeout: Duration,
+    /// How long a client may read nothing of an answer. Default 60 s.
     pub write_timeout: Duration,
     /// How long calls under way may take to finish once the server stops. Default 5 s.
     pub stop_timeout: Duration,
 }
 
+/// Refused connections are reported this often at most.
+const REFUSALS_REPORTED_EVERY: Duration = Duration::from_secs(10);
 /// After an accept that failed (no file descriptors, say), wait this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -122,8 +133,10 @@ impl ServerOptions {
             connection_calls_max: 2048,
             calls_max: 16_384,
             calls_bytes_max: 1 << 30,
+            held_bytes_max: 512 << 20,
             open_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30 * 60),
+            frame_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(5),
         }
@@ -145,6 +158,24 @@ impl Reply {
     }
 }
 
+/// Connections that were refused because there are too many: reported now and then, with their
+/// number.
+#[derive(Debug, Default)]
+struct Refusals {
+    count: u64,
+    reported_at: Option<Instant>,
+}
+
+impl Refusals {
+    fn add(&mut self, peer: SocketAddr, open: usize) {
+        self.count += 1;
+        if self.reported_at.is_none_or(|at| at.elapsed() >= REFUSALS_REPORTED_EVERY) {
+            warn!(%peer, open, refused = self.count, "too many connections: new ones are closed");
+            *self = Self { count: 0, reported_at: Some(Instant::now()) };
+        }
+    }
+}
+
 /// Answers the calls of all connections of `listener` until `shutdown`; then lets the calls under
 /// way finish, for at most [`ServerOptions::stop_timeout`].
 pub async fn serve<H: Handler>(
@@ -155,8 +186,10 @@ pub async fn serve<H: Handler>(
 ) {
     let stop_timeout = options.stop_timeout;
     let admission = Arc::new(Admission::new(options.calls_max, options.calls_bytes_max));
+    let held = Arc::new(HeldBytes::new(options.held_bytes_max));
     let options = Arc::new(options);
     let connections = TaskTracker::new();
+    let mut refusals = Refusals::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -172,18 +205,21 @@ pub async fn serve<H: Handler>(
             }
         };
         if connections.len() >= options.connections_max {
-            warn!(%peer, open = connections.len(), "too many connections: this one is closed");
+            refusals.add(peer, connections.len());
             continue;
         }
         let server = connection::Server {
             handler: handler.clone(),
             options: options.clone(),
             admission: admission.clone(),
+            held: held.clone(),
             shutdown: shutdown.clone(),
         };
         connections.spawn(async move {
-            if let Err(reason) = connection::run(stream, peer, server).await {
-                debug!(%peer, %reason, "connection ended");
+            match connection::run(stream, peer, server).await {
+                Err(reason @ EndReason::NoProgress) => warn!(%peer, %reason, "connection dropped"),
+                Err(reason) => debug!(%peer, %reason, "connection ended"),
+                Ok(()) => {}
             }
         });
     }

@@ -25,8 +25,13 @@ pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<
     let Some(files) = storage::open(server, &timers, &seams, &shutdown).await? else {
         return Ok(());
     };
-    let lease = file.settings.lease.as_ref();
-    let (gate, keeping) = master_lease::keep(lease, &file.process, &timers, &seams).await;
+    let keeping = {
+        let (lease, process) = (file.settings.lease.clone(), file.process.clone());
+        let (timers, seams) = (timers.clone(), seams.clone());
+        async move { master_lease::keep(lease.as_ref(), &process, &timers, &seams).await }
+    };
+    // No request delays a renewal of the Lease either.
+    let (gate, keeping) = seams.threads.liveness.spawn(keeping).await?;
     let mut config = config(&file, instance, gate)?;
     config.storage_deviations =
         storage::watch_deviations(&file.settings.server.storage, &timers, &seams)?;

@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 use super::error::{Error, Result};
 use super::latch::Latch;
 use super::ledger::Ledger;
+use super::open_file::FileMaker;
 use super::queue::{Permit, Queue};
-use super::writer::{FileMaker, Shared, Writer};
+use super::writer::{Shared, Writer};
 
 /// Settings of a log.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ mod header;
 mod latch;
 mod ledger;
 mod log;
+mod open_file;
 pub mod parts;
 mod queue;
 mod reader;

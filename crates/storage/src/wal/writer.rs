@@ -18,28 +18,25 @@
 //! log was closed or its process is gone. Nothing is acknowledged for a file that failed.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_failpoint::{Point, reached};
-use basalt_fs::{AppendFile, Durability, Durable, SharedFileSystem};
-use basalt_model::{ServerName, paths};
-use basalt_planted::{Rule, is_off};
-use basalt_runtime::{Clock, WITNESS};
+use basalt_fs::Durable;
+use basalt_runtime::WITNESS;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, trace, warn};
 
 use super::error::{Error, Result};
-use super::folder::log_path;
-use super::header::{BATCH_HEADER_BYTES, BatchHeader, FileChecksum, FileHeader};
 use super::latch::Latch;
 use super::ledger::Ledger;
 use super::log::{WalConfig, WalStats};
+use super::open_file::{FileMaker, OpenFile, timed_out, within};
 use super::queue::{Batch, Outcome, Queue, Work};
 
 /// What the writer shares with the handle of the log.
@@ -50,17 +47,6 @@ pub(super) struct Shared {
     pub(super) written: Mutex<WalStats>,
     /// Set when the writer has ended.
     pub(super) ended: Latch<()>,
-}
-
-/// Makes the files of one log.
-pub(super) struct FileMaker {
-    pub(super) files: SharedFileSystem,
-    pub(super) server: ServerName,
-    pub(super) cluster_id: String,
-    pub(super) clock: Clock,
-    pub(super) write_timeout: Duration,
-    /// For how many bytes to come a file has room on the disk.
-    pub(super) reserve_bytes: u64,
 }
 
 /// The task.
@@ -122,8 +108,6 @@ const FAILURES_MAX: u32 = 8;
 const REPLACE_PAUSE: Duration = Duration::from_millis(50);
 /// Before a full file's next one is begun again that could not be.
 const ROLL_PAUSE: Duration = Duration::from_secs(5);
-/// How much is reserved at once, beyond what has to be.
-const RESERVE_STEP_BYTES: u64 = 4 << 20;
 /// Before a full disk is looked at again.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
@@ -132,20 +116,6 @@ struct End {
     shared: Arc<Shared>,
     /// All that was added is durable.
     clean: bool,
-}
-
-/// The file that is written.
-pub(super) struct OpenFile {
-    file: Box<dyn AppendFile>,
-    path: PathBuf,
-    number: u64,
-    checksum: FileChecksum,
-    /// All bytes before this offset are durable.
-    synced: u64,
-    /// There is room on the disk up to this offset.
-    reserved: u64,
-    /// A header in the file says that all before it is durable.
-    marked: bool,
 }
 
 // === impl Writer ===
@@ -530,125 +500,10 @@ impl Drop for End {
     }
 }
 
-// === impl FileMaker ===
-
-impl FileMaker {
-    /// Makes a file that counts: its header and its name are durable.
-    pub(super) async fn make(&self, number: u64) -> Result<OpenFile> {
-        let path = log_path(&self.server, number);
-        let header = FileHeader {
-            cluster_id: self.cluster_id.clone(),
-            server: self.server.clone(),
-            boot_id: self.files.boot_id().to_owned(),
-            number,
-            created_ms: self.clock.wall_ms(),
-        };
-        let (header, checksum) = header.encode()?;
-        let reserved = self.reserve_bytes + header.len() as u64;
-        let made = async {
-            let folder = paths::server_logs(&self.server);
-            let mut file = self.files.create_log(&path).await?;
-            let begun = async {
-                // First, so that a file that cannot be used is never there with a whole header.
-                if !is_off(Rule::RoomForTheLog) {
-                    file.reserve(reserved).await?;
-                }
-                file.append_and_sync(header.freeze()).await?;
-                self.files.sync_directory(&folder).await
-            };
-            if let Err(error) = begun.await {
-                drop(file);
-                if error.is_storage_full() {
-                    // Left behind, each attempt would take some more room.
-                    let _ = self.files.delete_file(&path).await;
-                }
-                return Err(error);
-            }
-            Ok(file)
-        };
-        let file = within(self, &path, made).await.map_err(|error| match error {
-            Error::Files(files) if files.is_not_found() => {
-                Error::Fenced { folder: paths::server_logs(&self.server) }
-            }
-            other => other,
-        })?;
-        let synced = file.length();
-        Ok(OpenFile { file, path, number, checksum, synced, reserved, marked: true })
-    }
-}
-
-/// Bounds an operation on the file system by the write timeout.
-async fn within<T>(
-    maker: &FileMaker,
-    path: &Path,
-    operation: impl Future<Output = basalt_fs::Result<T>>,
-) -> Result<T> {
-    match timeout(maker.write_timeout, operation).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(timed_out(path, maker.write_timeout)),
-    }
-}
-
 /// Never returns if there is no such time.
 async fn sleep_until_some(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-fn timed_out(path: &Path, limit: Duration) -> Error {
-    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    Error::TimedOut { path: path.to_owned(), limit_ms }
-}
-
-// === impl OpenFile ===
-
-impl OpenFile {
-    /// Puts the header before records, which lie behind room for it: they go to the end of the file.
-    fn frame(&self, mut bytes: BytesMut, records: usize) -> Bytes {
-        let records_bytes = (bytes.len() - BATCH_HEADER_BYTES) as u64;
-        let header = self.header(records_bytes, records as u32);
-        bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header);
-        bytes.freeze()
-    }
-
-    /// Writes a batch as [`OpenFile::frame`] made it, and begins to sync it.
-    async fn append_batch(
-        &mut self,
-        bytes: Bytes,
-        durability: Durability,
-    ) -> basalt_fs::Result<Durable> {
-        self.marked = false;
-        self.file.set_durability(durability);
-        if is_off(Rule::SyncBeforeAck) {
-            self.file.append(bytes).await?;
-            return Ok(Durable::Now);
-        }
-        self.file.append_and_begin_sync(bytes).await
-    }
-
-    /// Reserves room for `bytes` more.
-    async fn reserve(&mut self, bytes: u64) -> basalt_fs::Result<()> {
-        let length = self.file.length();
-        if length + bytes > self.reserved && !is_off(Rule::RoomForTheLog) {
-            self.file.reserve(bytes + RESERVE_STEP_BYTES).await?;
-            self.reserved = length + bytes + RESERVE_STEP_BYTES;
-        }
-        Ok(())
-    }
-
-    /// Writes a batch without records.
-    async fn append_mark(&mut self) -> basalt_fs::Result<()> {
-        let header = self.header(0, 0);
-        self.file.append(Bytes::copy_from_slice(&header)).await?;
-        self.marked = true;
-        Ok(())
-    }
-
-    fn header(&self, records_bytes: u64, records: u32) -> [u8; BATCH_HEADER_BYTES] {
-        let header =
-            BatchHeader { offset: self.file.length(), synced: self.synced, records_bytes, records };
-        header.encode(self.checksum)
     }
 }

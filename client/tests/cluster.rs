@@ -5,6 +5,7 @@
 //! `BASALT_HBASE_BOOTSTRAP=host:port[,...]`; then
 //! `cargo test -p basalt-client --test cluster -- --ignored --nocapture`.
 //! Each test runs once for each registry that is given.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::future::Future;

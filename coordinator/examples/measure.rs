@@ -1,6 +1,7 @@
 //! Measures three members on this machine: how long writes take, and how long none is committed
 //! after the leader is killed. `cargo run --release -p basalt-coordinator --example measure`.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 #[path = "../tests/support/mod.rs"]

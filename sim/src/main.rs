@@ -3,6 +3,8 @@
 //! Its output, and its trace, are the same for the same seed. To that end the operating system's
 //! randomness and clocks are put under the seed as well, for the libraries that ask for them.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
+
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
 //! Client and server over loopback.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::net::SocketAddr;

@@ -4,6 +4,8 @@
 //! `log_writer CONF_FOLDER PATH FLUSHES_AT_ONCE`; prints `acked N` for each acknowledged flush, N
 //! the number of records that are on all DataNodes, and `failed WHY` when it ends by itself.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
+
 use std::io::Write as _;
 use std::path::Path;
 

@@ -4,6 +4,8 @@
 //! and appends the next one: what Apache HBase's `WALPerformanceEvaluation` does. Prints one line of
 //! JSON. CONF is the folder with core-site.xml and hdfs-site.xml.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! Masters with a real coordinator, and region servers that keep the protocol and no data.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod first_start;

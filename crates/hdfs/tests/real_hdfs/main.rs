@@ -5,6 +5,7 @@
 //! `cargo test -p basalt-hdfs --test real_hdfs -- --ignored --test-threads=1` runs them. The tests
 //! of fencing want the example `log_writer` built.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
 #![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests may")]
 
 mod fencing;

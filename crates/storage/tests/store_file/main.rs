@@ -1,5 +1,6 @@
 //! Store files as a whole: against an oracle, against Apache HBase's own files, damaged, and fast.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
 #![expect(clippy::unwrap_used, reason = "what fails here should fail the test")]
 
 mod damage;

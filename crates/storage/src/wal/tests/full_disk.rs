@@ -76,8 +76,9 @@ async fn a_full_file_goes_on_where_there_is_no_room_for_the_next() {
     let (faulty, files) = on_a_disk_that_runs_full();
     let config = WalConfig { roll_bytes: 100_000, ..WalConfig::default() };
     let wal = create(&files, config).await.unwrap();
+    append_synced(&wal, &edit(1, 1, 10)).await.unwrap();
     faulty.faults.fill_up(true);
-    let last = fill(&wal, 1).await;
+    let last = fill(&wal, 2).await;
     assert!(last > 20, "it has gone on beyond {last} edits of 10,000 bytes");
     assert!(wal.roll().await.unwrap_err().is_storage_full());
     assert_eq!(files.list(&paths_of_logs()).await.unwrap().len(), 1, "nothing is left behind");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod client_service;
 mod orders;
 mod running;
 mod transit;

@@ -1,13 +1,17 @@
 //! Flushes, compactions and opening again.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use basalt_fs::{FileSystem, MemoryFileSystem};
-use basalt_model::{CellType, RegionEpoch, SequenceId, paths};
+use basalt_model::{
+    CellKey, CellType, KeepDeletedCells, LATEST_TIMESTAMP, RegionEpoch, SequenceId, paths,
+};
+use basalt_storage::store_file::ScannerOptions;
 use bytes::Bytes;
 
-use crate::region::testing::{TestServer, cell, info, mutation, put, row_of};
-use crate::region::{Error, RowRead};
+use crate::region::testing::{TestServer, cell, info, mutation, put, row_of, table};
+use crate::region::{Error, Region, RowRead};
 
 fn folder() -> PathBuf {
     paths::region(&info().table, info().encoded_name())
@@ -108,6 +112,55 @@ async fn merging_all_files_drops_what_is_deleted_and_keeps_the_rest() {
     assert_eq!(row_of(&region, "a").await, [""; 0]);
     assert_eq!(row_of(&region, "b").await, ["f:q=2"]);
     assert_eq!(region.state.load().families[&family].files[0].path(), merged[0].path());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_that_is_asked_for_writes_the_one_file_anew() {
+    let disk = MemoryFileSystem::new();
+    let server = TestServer::start(&disk, 1).await;
+    let mut short = table();
+    let family = short.families.get_mut("f").unwrap();
+    (family.time_to_live_s, family.keep_deleted_cells) = (Some(8), KeepDeletedCells::True);
+    let region = server.region_of(1, short.clone()).await;
+    let name = Bytes::from_static(b"f");
+    let cells = async |region: &Region| {
+        let state = region.state.load_full();
+        let files = state.families[&name].files.iter();
+        let mut cells = 0;
+        for file in files {
+            let mut scanner = file.scanner(ScannerOptions { cache_blocks: false });
+            scanner.seek(&CellKey::before_row(b"")).await.unwrap();
+            while scanner.next().await.unwrap().is_some() {
+                cells += 1;
+            }
+        }
+        cells
+    };
+    for value in ["1", "2"] {
+        put(&region, "a", "f:q", value).await.unwrap();
+    }
+    let gone = cell("a", "f:q", CellType::DeleteColumn, LATEST_TIMESTAMP, "");
+    region.mutate(&[mutation("a", vec![gone])]).await.unwrap();
+    region.flush().await.unwrap();
+    region.compact_family(&name, true).await.unwrap();
+    assert_eq!(cells(&region).await, 3, "two versions and the delete live");
+    assert!(region.state.load().families[&name].files[0].is_major_compaction());
+
+    // The table no longer keeps what is deleted.
+    let mut other = short.clone();
+    other.families.get_mut("f").unwrap().keep_deleted_cells = KeepDeletedCells::False;
+    put(&region, "b", "f:q", "1").await.unwrap();
+    region.flush().await.unwrap();
+    region.compact_family(&name, true).await.unwrap();
+    let region = server.region_of(2, other).await;
+    region.compact_family(&name, true).await.unwrap();
+    assert_eq!(cells(&region).await, 1, "by what the table declares now");
+
+    server.hand.move_by(Duration::from_secs(9));
+    server.renew();
+    region.compact_family(&name, true).await.unwrap();
+    assert!(region.state.load().families[&name].files.is_empty(), "all have outlived their time");
+    assert!(region.compact_family(&name, true).await.unwrap().is_empty(), "nothing to merge");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,3 +4,4 @@ mod edits;
 mod files;
 mod ownership;
 mod recovery;
+mod timestamps;

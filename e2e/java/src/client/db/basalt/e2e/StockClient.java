@@ -54,6 +54,7 @@ public final class StockClient {
         new BatchChecks(connection, options.table(), checks).run();
         new ScanChecks(connection, options.table(), checks).run();
         new AsyncChecks(options.configuration(), options.table(), checks).run();
+        new RuleChecks(connection, options.table(), checks).run();
       }
       case "filters" -> {
         Tables.createFresh(connection, options.table());

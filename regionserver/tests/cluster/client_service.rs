@@ -1,0 +1,76 @@
+//! Calls that only some clients make.
+
+use std::time::Duration;
+
+use crate::running::{PATIENCE, Running};
+use basalt_cluster::RegionRecord;
+use basalt_hbase_rpc::{Connection, ConnectionOptions, Service, message_cells, pb};
+use basalt_model::{Cell, RegionInfo};
+use basalt_zk::proto::CreateMode;
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
+
+async fn connect(running: &Running, service: Service) -> Connection {
+    let options = ConnectionOptions::new(service, "test");
+    Connection::open(&running.seams.network, &running.name.address(), &options).await.unwrap()
+}
+
+/// The last row of the meta table at or before `row`.
+async fn closest_row(connection: &Connection, row: &'static str) -> Vec<Cell> {
+    let request = pb::GetRequest {
+        region: pb::RegionSpecifier {
+            r#type: pb::region_specifier::RegionSpecifierType::RegionName.into(),
+            value: Bytes::from_static(b"hbase:meta,,1"),
+        },
+        get: pb::Get {
+            row: Bytes::from_static(row.as_bytes()),
+            column: vec![pb::Column { family: Bytes::from_static(b"info"), qualifier: vec![] }],
+            closest_row_before: Some(true),
+            ..Default::default()
+        },
+    };
+    let answer = connection.call_decoded::<pb::GetResponse>("Get", &request, &[], PATIENCE).await;
+    let (response, beside) = answer.unwrap();
+    let result = response.result.unwrap_or_default();
+    message_cells::cells_of(&result, &mut beside.into_iter()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_hbase_1_finds_a_region_by_the_closest_row_before() {
+    let running = Running::start().await;
+    let record = |start: &'static str, end: &'static str| {
+        let (start, end) =
+            (Bytes::from_static(start.as_bytes()), Bytes::from_static(end.as_bytes()));
+        RegionRecord::new(RegionInfo::primary("t".parse().unwrap(), start, end, 1))
+    };
+    let records = [record("", "m"), record("m", "")];
+    for record in &records {
+        let path = running.nodes.region(record.encoded_name());
+        running.client.create(&path, record.encode(), CreateMode::Persistent).await.unwrap();
+    }
+    let connection = connect(&running, Service::Client).await;
+    // Until the server has heard of the regions.
+    let both = async {
+        while closest_row(&connection, "t,m,:").await.is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, both).await.unwrap();
+    for (row, region) in [("t,,:", 0), ("t,lz,:", 0), ("t,m,:", 1), ("t,z,:", 1)] {
+        let cells = closest_row(&connection, row).await;
+        assert_eq!(cells[0].row(), &records[region].info.name()[..], "{row}");
+        assert!(cells.iter().any(|cell| cell.qualifier() == b"regioninfo"), "{row}");
+    }
+    assert!(closest_row(&connection, "a,,:").await.is_empty(), "nothing lies before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_of_regions_is_told() {
+    let running = Running::start().await;
+    let connection = connect(&running, Service::Admin).await;
+    let request = pb::GetRegionLoadRequest::default();
+    let method = "GetRegionLoad";
+    let answer =
+        connection.call_decoded::<pb::GetRegionLoadResponse>(method, &request, &[], PATIENCE).await;
+    assert!(answer.unwrap().0.region_loads.is_empty(), "it serves none");
+}

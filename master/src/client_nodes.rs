@@ -9,17 +9,18 @@ use basalt_zk::Op;
 
 use crate::ledger;
 
-/// The nodes below one parent, `/hbase` by default.
+/// The nodes below one parent, `/hbase` by default, as one master writes them.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientNodes {
     parent: String,
+    writer: ServerName,
 }
 
 // === impl ClientNodes ===
 
 impl ClientNodes {
-    pub(crate) fn below(parent: &str) -> Self {
-        Self { parent: parent.trim_end_matches('/').to_owned() }
+    pub(crate) fn below(parent: &str, writer: ServerName) -> Self {
+        Self { parent: parent.trim_end_matches('/').to_owned(), writer }
     }
 
     /// The parent itself.
@@ -42,14 +43,23 @@ impl ClientNodes {
         format!("{}/{}", self.parent, znode::META_SERVER)
     }
 
-    /// Names the active master.
-    pub(crate) fn write_master(&self, server: &ServerName, info_port: u16) -> Op {
-        ledger::overwrite(self.master(), znode::encode_master(server, Some(info_port)))
+    /// Tells the cluster's id.
+    pub(crate) fn write_cluster_id(&self, cluster_id: &str) -> Op {
+        self.write(self.cluster_id(), &znode::encode_cluster_id(cluster_id))
+    }
+
+    /// Names the writer as the active master.
+    pub(crate) fn write_master(&self, info_port: u16) -> Op {
+        self.write(self.master(), &znode::encode_master(&self.writer, Some(info_port)))
     }
 
     /// Names the server that is asked for the meta table.
     pub(crate) fn write_meta_server(&self, server: &ServerName) -> Op {
-        ledger::overwrite(self.meta_server(), znode::encode_meta_server(server))
+        self.write(self.meta_server(), &znode::encode_meta_server(server))
+    }
+
+    fn write(&self, node: String, data: &[u8]) -> Op {
+        ledger::overwrite(node, znode::written_by(&self.writer, data))
     }
 }
 
@@ -72,6 +82,22 @@ pub(crate) fn choose_meta_server<'a>(
 mod tests {
     use super::*;
     use crate::view::testing::server;
+
+    #[test]
+    fn what_clients_read_names_its_writer() {
+        let nodes = ClientNodes::below("/hbase/", server("m"));
+        let written = [
+            nodes.write_cluster_id("c1"),
+            nodes.write_master(16010),
+            nodes.write_meta_server(&server("a")),
+        ];
+        let names = ["hbaseid", "master", "meta-region-server"];
+        for (op, name) in written.into_iter().zip(names) {
+            let Op::SetData { path, data, .. } = op else { panic!("{op:?}") };
+            assert_eq!(path, format!("/hbase/{name}"));
+            assert_eq!(data.first(), Some(&0xff), "{name}");
+        }
+    }
 
     #[test]
     fn the_meta_server_stays_while_it_lives() {

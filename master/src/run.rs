@@ -7,7 +7,6 @@ use std::time::Duration;
 use basalt_cluster::pb::master_peer_server::MasterPeerServer;
 use basalt_cluster::{Catalog, Nodes, catalog, pb};
 use basalt_fs::SharedFileSystem;
-use basalt_hbase_rpc::znode;
 use basalt_model::{MasterEpoch, ServerName};
 use basalt_runtime::{Listener, Seams, Shutdown, WITNESS, grpc, until_stuck};
 use basalt_zk::proto::{CreateMode, ErrorCode};
@@ -153,7 +152,7 @@ async fn start(
     };
     let peer_address = format!("{}:{}", config.advertised_host, addresses.peer.port());
     let nodes = Nodes::below(&config.nodes_parent);
-    let client_nodes = ClientNodes::below(&config.client_parent);
+    let client_nodes = ClientNodes::below(&config.client_parent, server.clone());
     let cluster_id = loop {
         match bootstrap::prepare(client, &nodes, &client_nodes, &files, seams, &server).await {
             Err(Error::Coordinator(error)) if error.is_outcome_unknown() => {
@@ -363,11 +362,8 @@ async fn begin(
     let client_nodes = master.client_nodes.clone();
     ledger
         .commit(vec![
-            ledger::overwrite(
-                client_nodes.cluster_id(),
-                znode::encode_cluster_id(&master.cluster_id),
-            ),
-            client_nodes.write_master(&master.server, master.info_port),
+            client_nodes.write_cluster_id(&master.cluster_id),
+            client_nodes.write_master(master.info_port),
         ])
         .await?;
     let journal = Journal::load(&ledger).await?;

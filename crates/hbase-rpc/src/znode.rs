@@ -1,12 +1,14 @@
-//! What the znodes hold that clients read: a mark, then a message.
+//! What the znodes hold that clients read: who wrote it, a mark, then a message.
 //!
 //! ```text
-//! [ 0xFF | i32 length | writer's id ]    older HBase servers put this before it; it is skipped
+//! [ 0xFF | i32 length | writer's id, 8 bytes ]
 //! "PBUF" | message
 //! ```
+//! HBase writes the first part (its `ZKMetadata`), and some clients insist on it; its own reads with
+//! or without, and so does Basalt. A file has only the second part.
 
 use basalt_model::ServerName;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::{Error, Result, frame, pb};
@@ -24,8 +26,23 @@ pub const META_SERVER: &str = "meta-region-server";
 const RPC_VERSION: u32 = 0;
 /// The first byte of the writer's id.
 const WRITER_MAGIC: u8 = 0xff;
+/// The bytes behind a writer's id, by which HBase tells one write from the next.
+const WRITER_SALT: [u8; 8] = [0; 8];
 
-/// The data of [`CLUSTER_ID`].
+/// `data` as `writer` puts it into a znode.
+pub fn written_by(writer: &ServerName, data: &[u8]) -> Bytes {
+    let writer = writer.to_string();
+    let length = writer.len() + WRITER_SALT.len();
+    let mut written = BytesMut::with_capacity(1 + 4 + length + data.len());
+    written.put_u8(WRITER_MAGIC);
+    written.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    written.put_slice(writer.as_bytes());
+    written.put_slice(&WRITER_SALT);
+    written.put_slice(data);
+    written.freeze()
+}
+
+/// The data of [`CLUSTER_ID`], and what the file of that name at the storage root holds.
 pub fn encode_cluster_id(cluster_id: &str) -> Bytes {
     let cluster_id = cluster_id.to_owned();
     marked(&pb::ClusterId { cluster_id })
@@ -147,6 +164,23 @@ mod tests {
     }
 
     #[test]
+    fn data_names_its_writer_as_hbase_has_it() {
+        let data = written_by(&server(), &encode_cluster_id("c1"));
+        // As gohbase and asynchbase read it, which take nothing else.
+        assert_eq!(data[0], 0xff);
+        let length = u32::from_be_bytes(data[1..5].try_into().unwrap()) as usize;
+        let (id, rest) = data[5..].split_at(length);
+        assert_eq!(&id[..length - 8], server().to_string().as_bytes());
+        assert_eq!(rest, b"PBUF\x0a\x02c1");
+        assert_eq!(decode_cluster_id(data).unwrap(), "c1");
+        let master = encode_master(&server(), None);
+        assert_eq!(decode_master(written_by(&server(), &master)).unwrap(), server());
+        let meta_server = encode_meta_server(&server());
+        let read = decode_meta_server(written_by(&server(), &meta_server)).unwrap();
+        assert_eq!(read, Some(server()));
+    }
+
+    #[test]
     fn the_id_of_a_java_writer_is_skipped() {
         let mut data = b"\xff\x00\x00\x00\x14master:16000".to_vec();
         data.extend([0; 8]);
@@ -168,6 +202,7 @@ mod tests {
         #[test]
         fn any_bytes_are_decoded_or_refused(bytes in vec(any::<u8>(), 0..60)) {
             let _ = decode_meta_server(Bytes::from(bytes.clone()));
+            let _ = decode_master(Bytes::from([b"\xff", &bytes[..]].concat()));
             let _ = decode_master(Bytes::from([b"PBUF", &bytes[..]].concat()));
         }
     }

@@ -1,8 +1,11 @@
 //! `AdminService`: what clients and the shell ask of one region server about its regions.
 
+use std::sync::atomic::Ordering;
+
 use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, pb, schema, znode};
 
 use super::{Purpose, Result, Rpc, request};
+use crate::region::Region;
 use crate::schedulers;
 
 // === impl Rpc ===
@@ -23,6 +26,7 @@ impl Rpc {
                     webui_port: None,
                 },
             })),
+            "GetRegionLoad" => self.get_region_load(&call),
             "FlushRegion" => self.flush_region(&call).await,
             "CompactRegion" => self.compact_region(&call).await,
             "RollWALWriter" => {
@@ -40,6 +44,18 @@ impl Rpc {
         let served = self.region(&request.region, Purpose::Read).await?;
         let region_info = schema::region_to_message(&served.region.info);
         Ok(Reply::new(&pb::GetRegionInfoResponse { region_info, ..Default::default() }))
+    }
+
+    /// What the regions of a table, or all, hold: by it MapReduce plans how to read them.
+    fn get_region_load(&self, call: &Call) -> Result<Reply> {
+        let request: pb::GetRegionLoadRequest = request(call)?;
+        let table = request.table_name.as_ref().map(schema::table_name_from_message);
+        let table = table.transpose().map_err(Exception::bad_request)?;
+        let mut served = self.server.regions();
+        served
+            .retain(|served| table.as_ref().is_none_or(|table| served.region.info.table == *table));
+        let region_loads = served.iter().map(|served| load_of(&served.region)).collect();
+        Ok(Reply::new(&pb::GetRegionLoadResponse { region_loads }))
     }
 
     async fn flush_region(&self, call: &Call) -> Result<Reply> {
@@ -60,5 +76,24 @@ impl Rpc {
             }
         });
         Ok(Reply::new(&pb::CompactRegionResponse::default()))
+    }
+}
+
+fn load_of(region: &Region) -> pb::RegionLoad {
+    let mebibytes = |bytes: u64| u32::try_from(bytes >> 20).ok();
+    let size = region.size();
+    pb::RegionLoad {
+        region_specifier: pb::RegionSpecifier {
+            r#type: pb::region_specifier::RegionSpecifierType::RegionName.into(),
+            value: region.info.name(),
+        },
+        stores: u32::try_from(region.table.families.len()).ok(),
+        storefiles: u32::try_from(size.store_files).ok(),
+        store_uncompressed_size_mb: mebibytes(size.uncompressed_bytes),
+        storefile_size_mb: mebibytes(size.store_file_bytes),
+        mem_store_size_mb: mebibytes(size.memstore_bytes),
+        // Reads and writes are counted together.
+        read_requests_count: Some(region.requests.load(Ordering::Relaxed)),
+        ..pb::RegionLoad::default()
     }
 }

@@ -35,8 +35,10 @@ pub struct Measurement {
 pub struct Totals {
     /// The latency of each attempt that succeeded.
     pub latencies: Histogram,
-    /// Attempts that did not.
+    /// Attempts that did not, in time.
     pub failed: u64,
+    /// The latency of each of those that was answered well after all.
+    pub late: Histogram,
 }
 
 /// Something that was done to the cluster.

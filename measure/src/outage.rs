@@ -9,6 +9,9 @@
 //! An outage belongs to the fault in whose window it begins. The window of the outages begins with
 //! the fault (an attempt that was under way then has begun a little earlier) and ends when the
 //! regions are back; the window in which others may fail because of it goes on to the next fault.
+//! An outage that was under way when the fault hit belongs to it from then on, and the fault says
+//! that it met one: what it cost by itself cannot be told. Outages that belong to no fault are
+//! reported apart.
 //!
 //! Times are counted from the start of the measurement.
 
@@ -90,8 +93,19 @@ pub struct FaultCost {
     pub reads: Spread,
     /// The same of timeline reads, where there were any.
     pub timeline: Option<Spread>,
+    /// How many of those outages, of all kinds, were under way already when it hit.
+    pub already_out: u64,
     /// Failed requests in regions that were not on the victim.
     pub bystander_failures: u64,
+}
+
+/// Outages that belong to no fault.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Apart {
+    /// How many there were.
+    pub count: u64,
+    /// How long the longest one was.
+    pub max: Duration,
 }
 
 /// The middle and the end of a set of durations.
@@ -116,6 +130,10 @@ pub struct Attribution {
     pub timeline: Option<Spread>,
     /// Failed requests that were not to regions on a victim, in the whole run.
     pub bystander_failures: u64,
+    /// Outages of writes that belong to no fault.
+    pub writes_apart: Apart,
+    /// The same of strong reads.
+    pub reads_apart: Apart,
 }
 
 /// Outages of one stream that are kept; later ones make the last one longer.
@@ -204,6 +222,7 @@ pub fn attribute(faults: &[FaultWindow], regions: &[RegionOutages]) -> Attributi
             writes: Spread::of(lengths.writes.clone()),
             reads: Spread::of(lengths.reads.clone()),
             timeline: lengths.timeline.clone().map(Spread::of),
+            already_out: lengths.already_out,
             bystander_failures: bystander_failures(fault, next_at, regions),
         });
         if !fault.affected.is_empty() {
@@ -223,6 +242,8 @@ pub fn attribute(faults: &[FaultWindow], regions: &[RegionOutages]) -> Attributi
         reads: Spread::of(together.reads),
         timeline: together.timeline.map(Spread::of),
         bystander_failures: failures,
+        writes_apart: apart(faults, regions, |region| &region.writes),
+        reads_apart: apart(faults, regions, |region| &region.reads),
     }
 }
 
@@ -232,6 +253,13 @@ struct Kinds {
     writes: Vec<Duration>,
     reads: Vec<Duration>,
     timeline: Option<Vec<Duration>>,
+    already_out: u64,
+}
+
+/// When outages belong to a fault.
+struct Window {
+    at: Duration,
+    until: Duration,
 }
 
 // === impl Kinds ===
@@ -251,36 +279,83 @@ fn begins(at: Duration) -> Duration {
     at.saturating_sub(ATTEMPT_PATIENCE)
 }
 
+// === impl Window ===
+
+impl Window {
+    fn of(fault: &FaultWindow, next_at: Option<Duration>) -> Self {
+        let until = match (fault.recovered_at, next_at) {
+            (Some(recovered), _) => recovered,
+            (None, Some(next)) => begins(next),
+            (None, None) => Duration::MAX,
+        };
+        Self { at: fault.at, until }
+    }
+
+    /// Whether `outage` was under way when the fault hit, and not because of it.
+    fn meets(&self, outage: &Outage) -> bool {
+        outage.start < begins(self.at) && outage.end > self.at
+    }
+
+    fn holds(&self, outage: &Outage) -> bool {
+        self.meets(outage) || (begins(self.at)..self.until).contains(&outage.start)
+    }
+
+    /// From the start of the first outage that belongs to the fault to the end of the last one.
+    fn length_of(&self, outages: &[Outage]) -> Duration {
+        let mut within = outages.iter().filter(|outage| self.holds(outage));
+        let Some(first) = within.next() else {
+            return Duration::ZERO;
+        };
+        let start = if self.meets(first) { self.at } else { first.start };
+        within.next_back().unwrap_or(first).end - start
+    }
+}
+
+/// Whether the fault is judged by region `index`.
+fn is_judged_by(fault: &FaultWindow, index: usize) -> bool {
+    fault.affected.is_empty() || fault.affected.contains(&index)
+}
+
 /// How long each region that the fault is judged by was out because of it.
 fn lengths_in(fault: &FaultWindow, next_at: Option<Duration>, regions: &[RegionOutages]) -> Kinds {
-    let until = match (fault.recovered_at, next_at) {
-        (Some(recovered), _) => recovered,
-        (None, Some(next)) => begins(next),
-        (None, None) => Duration::MAX,
-    };
-    let window = begins(fault.at)..until;
+    let window = Window::of(fault, next_at);
     let mut kinds = Kinds::default();
     for (index, region) in regions.iter().enumerate() {
-        if !fault.affected.is_empty() && !fault.affected.contains(&index) {
+        if !is_judged_by(fault, index) {
             continue;
         }
-        kinds.writes.push(length_within(&region.writes, &window));
-        kinds.reads.push(length_within(&region.reads, &window));
+        kinds.writes.push(window.length_of(&region.writes));
+        kinds.reads.push(window.length_of(&region.reads));
         if let Some(timeline) = &region.timeline {
-            let lengths = kinds.timeline.get_or_insert_default();
-            lengths.push(length_within(timeline, &window));
+            kinds.timeline.get_or_insert_default().push(window.length_of(timeline));
         }
+        let timeline = region.timeline.iter().flatten();
+        let outages = region.writes.iter().chain(&region.reads).chain(timeline);
+        kinds.already_out += outages.filter(|outage| window.meets(outage)).count() as u64;
     }
     kinds
 }
 
-/// From the start of the first outage that begins in `window` to the end of the last one.
-fn length_within(outages: &[Outage], window: &std::ops::Range<Duration>) -> Duration {
-    let mut within = outages.iter().filter(|outage| window.contains(&outage.start));
-    let Some(first) = within.next() else {
-        return Duration::ZERO;
-    };
-    within.next_back().unwrap_or(first).end - first.start
+/// The outages that belong to no fault.
+fn apart(
+    faults: &[FaultWindow],
+    regions: &[RegionOutages],
+    kind: impl Fn(&RegionOutages) -> &[Outage],
+) -> Apart {
+    let mut apart = Apart::default();
+    for (index, region) in regions.iter().enumerate() {
+        let belongs = |outage: &Outage| {
+            faults.iter().enumerate().any(|(number, fault)| {
+                let next_at = faults.get(number + 1).map(|next| next.at);
+                is_judged_by(fault, index) && Window::of(fault, next_at).holds(outage)
+            })
+        };
+        for outage in kind(region).iter().filter(|outage| !belongs(outage)) {
+            apart.count += 1;
+            apart.max = apart.max.max(outage.length());
+        }
+    }
+    apart
 }
 
 /// Failed requests from the fault to the next one, except those of affected regions that are not
@@ -316,6 +391,7 @@ fn all_lengths(regions: &[RegionOutages]) -> Kinds {
             writes: lengths(&region.writes),
             reads: lengths(&region.reads),
             timeline: region.timeline.as_deref().map(lengths),
+            already_out: 0,
         });
     }
     kinds
@@ -421,6 +497,38 @@ mod tests {
         let regions = [region(&[(100, 760), (1000, 1100)], &[])];
         let found = attribute(&[fault(1000, Some(1200), &[0])], &regions);
         assert_eq!(found.writes.max, ms(100));
+    }
+
+    #[test]
+    fn an_outage_that_a_fault_meets_counts_from_the_fault_on_and_is_told() {
+        // Reads were out when it hit, for two seconds more; writes went out because of it.
+        let regions = [region(&[(990, 1400)], &[(500, 3070)]), region(&[], &[(300, 1000)])];
+        let found = attribute(&[fault(1000, Some(3100), &[0, 1])], &regions);
+        let cost = found.faults[0];
+        assert_eq!(cost.reads.max, ms(2070));
+        assert_eq!(cost.writes.max, ms(410));
+        assert_eq!(cost.already_out, 1, "one ended as the fault hit");
+        assert_eq!(found.reads.max, ms(2070));
+        // A fault that never ends, and the next one.
+        let regions = [region(&[(1000, 9500)], &[])];
+        let faults = [fault(1000, None, &[0]), fault(9000, Some(9600), &[0])];
+        let found = attribute(&faults, &regions);
+        let costs = found.faults.iter().map(|cost| (cost.writes.max, cost.already_out));
+        assert_eq!(costs.collect::<Vec<_>>(), [(ms(8500), 0), (ms(500), 1)]);
+    }
+
+    #[test]
+    fn outages_that_belong_to_no_fault_are_told_apart() {
+        let regions = [
+            region(&[(100, 200), (1000, 1300), (5000, 5700)], &[]),
+            // Not on the victim.
+            region(&[(1100, 1150)], &[(1000, 1020), (20_000, 20_001)]),
+        ];
+        let found = attribute(&[fault(1000, Some(1500), &[0])], &regions);
+        assert_eq!(found.writes_apart, Apart { count: 3, max: ms(700) });
+        assert_eq!(found.reads_apart, Apart { count: 2, max: ms(20) });
+        let found = attribute(&[], &regions);
+        assert_eq!(found.writes_apart.count, 4, "without faults all of them");
     }
 
     #[test]

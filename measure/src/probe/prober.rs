@@ -146,7 +146,8 @@ impl Probe {
             let (one, other) = (Arc::clone(region), Arc::clone(region));
             tasks.spawn(write_stream(Arc::clone(&shared), one, delay, tasks.clone(), stop.clone()));
             let delay = delay + shared.config.pace / 2;
-            tasks.spawn(read_stream(Arc::clone(&shared), other, delay, stop.clone()));
+            let read = read_stream(Arc::clone(&shared), other, delay, tasks.clone(), stop.clone());
+            tasks.spawn(read);
         }
         Ok(Self { shared, regions, tasks, stop })
     }
@@ -260,10 +261,22 @@ impl Probe {
 // === impl Shared ===
 
 impl Shared {
+    fn totals(&self, kind: Kind) -> &Mutex<Totals> {
+        if kind == Kind::Write { &self.writes } else { &self.reads }
+    }
+
+    /// Counts an attempt that was answered well, if its stream no longer waited for it.
+    fn count_late(&self, kind: Kind, start: Duration) {
+        let latency = self.begun.elapsed().saturating_sub(start);
+        if latency > ATTEMPT_PATIENCE {
+            self.totals(kind).lock().late.record(latency);
+        }
+    }
+
     fn count(&self, kind: Kind, tracker: &Mutex<OutageTracker>, attempt: Attempt) {
         let latency = attempt.end.saturating_sub(attempt.start);
         let succeeded = attempt.outcome == Outcome::Succeeded;
-        let totals = if kind == Kind::Write { &self.writes } else { &self.reads };
+        let totals = self.totals(kind);
         if succeeded {
             totals.lock().latencies.record(latency);
         } else {
@@ -332,6 +345,7 @@ async fn write_stream(
 
 /// One write; its answer is noted however late it comes.
 async fn write_once(shared: Arc<Shared>, region: Arc<RegionProbe>, number: u32) -> Outcome {
+    let start = shared.begun.elapsed();
     let row = region.rows.row(number);
     // What could not even be sent in time is not sent any more.
     let located = timeout(ATTEMPT_PATIENCE, shared.table.locate(&row)).await;
@@ -344,6 +358,7 @@ async fn write_once(shared: Arc<Shared>, region: Arc<RegionProbe>, number: u32) 
     match shared.table.try_put(&put, LATE_ANSWER).await {
         ClientOutcome::Acked(()) => {
             region.ledger.lock().acknowledge(number);
+            shared.count_late(Kind::Write, start);
             Outcome::Succeeded
         }
         ClientOutcome::Failed(error) => {
@@ -363,6 +378,7 @@ async fn read_stream(
     shared: Arc<Shared>,
     region: Arc<RegionProbe>,
     delay: Duration,
+    tasks: TaskTracker,
     stop: Shutdown,
 ) {
     let mut pace = Pace::new(shared.config.pace, delay);
@@ -372,29 +388,45 @@ async fn read_stream(
             continue;
         };
         let start = shared.begun.elapsed();
-        let outcome = read_once(&shared, &region, number).await;
+        let answer = tasks.spawn(read_once(Arc::clone(&shared), Arc::clone(&region), number));
+        let outcome = match timeout(ATTEMPT_PATIENCE, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Outcome::Unknown,
+            Err(_) => {
+                shared.table.doubt(&region.rows.row(number));
+                Outcome::Unknown
+            }
+        };
         let end = shared.begun.elapsed();
         shared.count(Kind::Read, &region.reads, Attempt { start, end, outcome });
         pace.after(outcome);
     }
 }
 
-/// One strong read of what attempt `number` wrote, which was acknowledged.
-async fn read_once(shared: &Shared, region: &RegionProbe, number: u32) -> Outcome {
+/// One strong read of what attempt `number` wrote, which was acknowledged; its answer is noted
+/// however late it comes.
+async fn read_once(shared: Arc<Shared>, region: Arc<RegionProbe>, number: u32) -> Outcome {
+    let start = shared.begun.elapsed();
     let family = shared.config.family.as_bytes();
-    let get = Get::new(region.rows.row(number)).column(family, QUALIFIER);
-    let attempt = shared.table.try_get(&get, ATTEMPT_PATIENCE);
-    match timeout(ATTEMPT_PATIENCE, attempt).await {
-        Ok(ClientOutcome::Acked(result)) => {
+    let row = region.rows.row(number);
+    // What could not even be sent in time is not sent any more.
+    let located = timeout(ATTEMPT_PATIENCE, shared.table.locate(&row)).await;
+    if !matches!(located, Ok(Ok(_))) {
+        return Outcome::Refused;
+    }
+    let get = Get::new(row).column(family, QUALIFIER);
+    match shared.table.try_get(&get, LATE_ANSWER).await {
+        ClientOutcome::Acked(result) => {
             let value = result.value(family, QUALIFIER);
             if !value.is_some_and(|value| region.rows.is_value(number, value)) {
                 tracing::warn!(number, "a strong read missed an acknowledged write");
                 shared.stale_reads.fetch_add(1, Ordering::Relaxed);
             }
+            shared.count_late(Kind::Read, start);
             Outcome::Succeeded
         }
-        Ok(ClientOutcome::Failed(_)) => Outcome::Refused,
-        Ok(ClientOutcome::Unknown(_)) | Err(_) => Outcome::Unknown,
+        ClientOutcome::Failed(_) => Outcome::Refused,
+        ClientOutcome::Unknown(_) => Outcome::Unknown,
     }
 }
 

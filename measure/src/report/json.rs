@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::histogram::Histogram;
 use crate::measurement::{Fault, Measurement, Phases};
-use crate::outage::{FaultCost, Spread};
+use crate::outage::{Apart, FaultCost, Spread};
 
 /// The whole report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +32,28 @@ pub struct Operations {
     pub write_ms: Latencies,
     /// Latencies of those reads.
     pub read_ms: Latencies,
+    /// Writes that were acknowledged after their stream had given them up.
+    pub late_writes: Late,
+    /// Strong reads that were answered after their stream had given them up.
+    pub late_reads: Late,
+}
+
+/// Attempts that were answered well, but late. They are in no other latency.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Late {
+    /// How many.
+    pub count: u64,
+    /// How long they took.
+    pub ms: Latencies,
+}
+
+/// Outages that belong to no fault.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ApartMs {
+    /// How many.
+    pub count: u64,
+    /// None was longer.
+    pub max: u64,
 }
 
 /// Latencies in milliseconds, of attempts that succeeded.
@@ -66,6 +88,8 @@ pub struct FaultReport {
     pub read_outage_ms: SpreadMs,
     /// How long timeline reads were out.
     pub timeline_outage_ms: Option<SpreadMs>,
+    /// How many of these outages were under way already when it hit.
+    pub already_out: u64,
     /// Failed requests in regions that were not on the victim.
     pub bystander_failures: u64,
 }
@@ -105,6 +129,10 @@ pub struct Summary {
     pub read_outage_ms: SpreadMs,
     /// The same of timeline reads.
     pub timeline_outage_ms: Option<SpreadMs>,
+    /// Outages of writes that belong to no fault.
+    pub write_outages_apart_ms: ApartMs,
+    /// The same of strong reads.
+    pub read_outages_apart_ms: ApartMs,
     /// Failed requests in regions that were not on a victim.
     pub bystander_failures: u64,
     /// Writes that were acknowledged.
@@ -130,12 +158,16 @@ impl Report {
                 reads_per_s: rounded(reads.per_second(*length), 1.0),
                 write_ms: Latencies::of(&writes.latencies),
                 read_ms: Latencies::of(&reads.latencies),
+                late_writes: Late::of(&writes.late),
+                late_reads: Late::of(&reads.late),
             },
             faults: faults.map(|(fault, cost)| FaultReport::of(fault, cost)).collect(),
             summary: Summary {
                 write_outage_ms: attribution.writes.into(),
                 read_outage_ms: attribution.reads.into(),
                 timeline_outage_ms: attribution.timeline.map(SpreadMs::from),
+                write_outages_apart_ms: attribution.writes_apart.into(),
+                read_outages_apart_ms: attribution.reads_apart.into(),
                 bystander_failures: attribution.bystander_failures,
                 acked: audit.acked,
                 unknown: audit.unknown,
@@ -159,6 +191,22 @@ impl Latencies {
     }
 }
 
+// === impl Late ===
+
+impl Late {
+    fn of(histogram: &Histogram) -> Self {
+        Self { count: histogram.count(), ms: Latencies::of(histogram) }
+    }
+}
+
+// === impl ApartMs ===
+
+impl From<Apart> for ApartMs {
+    fn from(apart: Apart) -> Self {
+        Self { count: apart.count, max: ms(apart.max) }
+    }
+}
+
 // === impl FaultReport ===
 
 impl FaultReport {
@@ -173,6 +221,7 @@ impl FaultReport {
             write_outage_ms: cost.writes.into(),
             read_outage_ms: cost.reads.into(),
             timeline_outage_ms: cost.timeline.map(SpreadMs::from),
+            already_out: cost.already_out,
             bystander_failures: cost.bystander_failures,
         }
     }
@@ -227,6 +276,8 @@ mod tests {
                 "reads_per_s": 1.0,
                 "write_ms": { "p50": 2.01, "p99": 4.0, "max": 4.0 },
                 "read_ms": { "p50": 1.0, "p99": 1.0, "max": 1.0 },
+                "late_writes": { "count": 1, "ms": { "p50": 900.0, "p99": 900.0, "max": 900.0 } },
+                "late_reads": { "count": 0, "ms": { "p50": 0.0, "p99": 0.0, "max": 0.0 } },
             },
             "faults": [
                 {
@@ -242,6 +293,7 @@ mod tests {
                     "write_outage_ms": spread(250, 250),
                     "read_outage_ms": spread(240, 240),
                     "timeline_outage_ms": null,
+                    "already_out": 0,
                     "bystander_failures": 0,
                 },
                 {
@@ -254,6 +306,7 @@ mod tests {
                     "write_outage_ms": spread(0, 0),
                     "read_outage_ms": spread(0, 0),
                     "timeline_outage_ms": null,
+                    "already_out": 0,
                     "bystander_failures": 0,
                 },
             ],
@@ -261,6 +314,8 @@ mod tests {
                 "write_outage_ms": spread(250, 250),
                 "read_outage_ms": spread(240, 240),
                 "timeline_outage_ms": null,
+                "write_outages_apart_ms": { "count": 1, "max": 20 },
+                "read_outages_apart_ms": { "count": 0, "max": 0 },
                 "bystander_failures": 0,
                 "acked": 20,
                 "unknown": 1,

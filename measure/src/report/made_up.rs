@@ -30,10 +30,11 @@ pub(crate) fn small() -> Measurement {
     };
     measurement.faults[0].wal_bytes = Some(4096);
     measurement.faults[0].phases = Some(phases([40, 10, 100, 20, 30]));
-    measurement.regions[0].writes = vec![outage(1000, 1250)];
+    measurement.regions[0].writes = vec![outage(1000, 1250), outage(8000, 8020)];
     measurement.regions[0].reads = vec![outage(1005, 1245)];
     (0..19).for_each(|_| measurement.writes.latencies.record(ms(2)));
     measurement.writes.latencies.record(ms(4));
+    measurement.writes.late.record(ms(900));
     (0..10).for_each(|_| measurement.reads.latencies.record(ms(1)));
     measurement
 }

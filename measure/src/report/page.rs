@@ -95,6 +95,8 @@ fn tiles(measurement: &Measurement, attribution: &Attribution) -> Markup {
             (tile(good_if(attribution.bystander_failures == 0),
                 &thousands(attribution.bystander_failures), "failed requests",
                 "in other regions"))
+            (tile("", &thousands(attribution.writes_apart.count), "write outages of no fault",
+                &format!("longest {}", duration(attribution.writes_apart.max))))
             (tile("", &rate(&measurement.writes), "writes a second",
                 &format!("p50 {} ms, p99 {} ms", write.p50, write.p99)))
             (tile("", &rate(&measurement.reads), "reads a second",
@@ -135,7 +137,12 @@ fn fault_table(measurement: &Measurement, attribution: &Attribution) -> Markup {
                     td class="n" { (cell(cost.writes)) }
                     td class="n" { (cell(cost.reads)) }
                     td class="n" { (cost.bystander_failures) }
-                    td { small { (recovery_in_words(fault)) } }
+                    td { small {
+                        (recovery_in_words(fault))
+                        @if cost.already_out > 0 {
+                            br; (cost.already_out) " outages were under way when it hit"
+                        }
+                    } }
                 }
             }
         } }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::measurement::{Fault, Measurement, Phases};
-use crate::outage::{Attribution, FaultCost, Spread};
+use crate::measurement::{Fault, Measurement, Phases, Totals};
+use crate::outage::{Apart, Attribution, FaultCost, Spread};
 use crate::report::Latencies;
 
 /// How many of the longest outages are told one by one where no fault explains them.
@@ -18,14 +18,15 @@ pub fn summary(measurement: &Measurement) -> String {
         .map(|(index, (fault, cost))| fault_lines(index + 1, fault, cost))
         .collect();
     let Measurement { length, writes, reads, .. } = measurement;
-    let rate = |name, totals: &crate::measurement::Totals| {
+    let rate = |name, totals: &Totals| {
         let latencies = Latencies::of(&totals.latencies);
         format!(
-            "  {name:<7} {:>7} a second   p50 {} ms   p99 {} ms   max {} ms\n",
+            "  {name:<7} {:>7} a second   p50 {} ms   p99 {} ms   max {} ms{}\n",
             thousands(totals.per_second(*length).round() as u64),
             latencies.p50,
             latencies.p99,
-            latencies.max
+            latencies.max,
+            late(totals),
         )
     };
     format!(
@@ -60,6 +61,12 @@ pub fn fault_lines(number: usize, fault: &Fault, cost: &FaultCost) -> String {
         spread(cost.reads),
         cost.bystander_failures
     );
+    if cost.already_out > 0 {
+        lines += &format!(
+            "              {} of these outages were under way when it hit, and count from then on\n",
+            cost.already_out
+        );
+    }
     if let Some(timeline) = cost.timeline {
         lines += &format!("              timeline reads out for {}\n", spread(timeline));
     }
@@ -128,14 +135,35 @@ fn in_log(wal_bytes: Option<u64>) -> String {
     wal_bytes.map_or(String::new(), |count| format!(", {} of log", bytes(count)))
 }
 
+fn late(totals: &Totals) -> String {
+    match totals.late.count() {
+        0 => String::new(),
+        count => {
+            let latencies = Latencies::of(&totals.late);
+            format!("   and {} late: p50 {} ms   max {} ms", count, latencies.p50, latencies.max)
+        }
+    }
+}
+
+/// Outages that belong to no fault.
+pub(super) fn apart(apart: Apart) -> String {
+    match apart.count {
+        0 => "none".to_owned(),
+        count => format!("{} (longest {})", thousands(count), duration(apart.max)),
+    }
+}
+
 fn verdict(measurement: &Measurement, attribution: &Attribution) -> String {
     let audit = measurement.audit;
     let mut lines = format!(
         "Region-server faults: writes out for {}; reads {}\n\
+         Outages that belong to no fault: writes {}; reads {}\n\
          Failed requests in other regions: {}\n\
          Writes: {} acknowledged, {} unknown, {} lost\n",
         spread(attribution.writes),
         spread(attribution.reads),
+        apart(attribution.writes_apart),
+        apart(attribution.reads_apart),
         attribution.bystander_failures,
         thousands(audit.acked),
         thousands(audit.unknown),
@@ -173,6 +201,19 @@ mod tests {
         assert!(text.contains("writes of its regions out for 250 ms"), "{text}");
         assert!(text.contains("detect 40 ms, fence 10 ms"), "{text}");
         assert!(text.contains("20 acknowledged, 1 unknown, 0 lost"), "{text}");
+        assert!(text.contains("and 1 late: p50 900 ms"), "{text}");
+        assert!(
+            text.contains("belong to no fault: writes 1 (longest 20 ms); reads none"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_outage_that_a_fault_met_is_told() {
+        let mut measurement = made_up::small();
+        measurement.regions[0].reads[0].start = Duration::from_millis(300);
+        let text = summary(&measurement);
+        assert!(text.contains("1 of these outages were under way when it hit"), "{text}");
     }
 
     #[test]

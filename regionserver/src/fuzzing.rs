@@ -5,7 +5,8 @@ use basalt_hbase_rpc::pb;
 use basalt_model::Cell;
 use prost::Message;
 
-use crate::filter;
+use crate::filter::RowFilter;
+use crate::region::RowRead;
 use crate::rpc::fuzzing as rpc;
 
 /// Reads a request of `ClientService`, as `kind` says, with `cells` beside it.
@@ -23,10 +24,10 @@ pub fn apply_filter(message: &[u8], rows: &[Vec<Cell>]) {
     let Ok(message) = pb::Filter::decode(message) else {
         return;
     };
-    if let Ok(mut filter) = filter::decode(&message) {
+    if let Ok((_, Some(mut filter))) = RowFilter::of(Some(&message), RowRead::all(), false) {
         for row in rows {
             let name = row.first().map(Cell::row).unwrap_or_default();
-            let _ = filter.filter_row(name, row.clone());
+            let _ = filter.filter(name, row.clone());
             let _ = filter.is_done();
         }
     }

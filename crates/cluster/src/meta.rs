@@ -169,7 +169,11 @@ impl MetaReader {
         let get = request.get;
         refuse_filter(get.filter.as_ref())?;
         let row = || Bound::Included(MetaRow(get.row.clone()));
-        let found = self.catalog.meta_rows(row(), row(), false, 1);
+        // Older clients find the region of a row by the last row of the meta table before it. HBase 2
+        // refuses that; those clients then say that there is no such table.
+        let closest = get.closest_row_before();
+        let from = if closest { Bound::Unbounded } else { row() };
+        let found = self.catalog.meta_rows(from, row(), closest, 1);
         self.wait_for_heir(found.first()).await;
         let cells = match found.first() {
             Some((_, subject)) => select(self.cells(subject)?, &get.column),
@@ -286,7 +290,10 @@ impl MetaScan {
             _ => Bound::Unbounded,
         };
         let start = bound(scan.start_row.as_ref(), scan.include_start_row());
-        let stop = bound(scan.stop_row.as_ref(), scan.include_stop_row());
+        // From a row to itself: one row for clients that know no `include_stop_row`.
+        let one_row = scan.start_row == scan.stop_row;
+        let include_stop = scan.include_stop_row.unwrap_or(one_row);
+        let stop = bound(scan.stop_row.as_ref(), include_stop);
         let (from, to) = if scan.reversed() { (stop, start) } else { (start, stop) };
         Self { scan, rows_left, from, to }
     }

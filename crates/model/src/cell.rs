@@ -301,6 +301,15 @@ impl Cell {
         Self { bytes: bytes.freeze(), sequence_id: self.sequence_id }
     }
 
+    /// The order by key, then the later edit first. Values do not count.
+    pub fn compare_version(&self, other: &Self) -> Ordering {
+        // Most often the rows tell.
+        self.row()
+            .cmp(other.row())
+            .then_with(|| self.key().compare(&other.key()))
+            .then_with(|| other.sequence_id.cmp(&self.sequence_id))
+    }
+
     fn key_length(&self) -> usize {
         u32::from_be_bytes([self.bytes[0], self.bytes[1], self.bytes[2], self.bytes[3]]) as usize
     }
@@ -311,14 +320,10 @@ impl Cell {
 }
 
 impl Ord for Cell {
-    /// By key, then the later edit first.
+    /// By [`Cell::compare_version`]. The bytes decide between cells of one edit with one key, of
+    /// which a memstore keeps the one that was written last.
     fn cmp(&self, other: &Self) -> Ordering {
-        // Most often the rows tell.
-        self.row()
-            .cmp(other.row())
-            .then_with(|| self.key().compare(&other.key()))
-            .then_with(|| other.sequence_id.cmp(&self.sequence_id))
-            .then_with(|| self.bytes.cmp(&other.bytes))
+        self.compare_version(other).then_with(|| self.bytes.cmp(&other.bytes))
     }
 }
 

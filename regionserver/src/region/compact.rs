@@ -33,25 +33,36 @@ impl Region {
         let _turn = self.compaction_turn.lock().await;
         let families: Vec<Bytes> = self.state.load().families.keys().cloned().collect();
         for family in families {
-            let files = match self.state.load().families.get(&family) {
-                Some(family) => family.files.clone(),
-                None => continue,
-            };
-            if let Some(choice) = self.choose(&files, all) {
-                let inputs = files.get(choice.first..choice.end).unwrap_or_default();
-                self.merge(&family, inputs, choice.all_files).await?;
-                self.archive(ownership, &family, inputs).await;
+            let merged = self.compact_family(&family, all).await?;
+            if !merged.is_empty() {
+                self.archive(ownership, &family, &merged).await;
             }
         }
         Ok(())
     }
 
+    /// As [`Region::compact`], of one family. Returns the files that were merged.
+    pub(super) async fn compact_family(
+        &self,
+        family: &Bytes,
+        all: bool,
+    ) -> Result<Vec<Arc<StoreFile>>> {
+        let files = match self.state.load().families.get(family) {
+            Some(family) => family.files.clone(),
+            None => return Ok(Vec::new()),
+        };
+        let Some(choice) = self.choose(&files, all) else { return Ok(Vec::new()) };
+        let inputs = files.get(choice.first..choice.end).unwrap_or_default();
+        self.merge(family, inputs, choice.all_files).await?;
+        Ok(inputs.to_vec())
+    }
+
     fn choose(&self, files: &[Arc<StoreFile>], all: bool) -> Option<Choice> {
         if all {
-            let one_major = matches!(files, [only] if only.is_major_compaction());
-            let nothing_to_do = files.is_empty() || one_major;
+            // One file that was made of all is written anew too: since then cells have outlived
+            // their time, and the table may declare other versions or another compression.
             let choice = Choice { first: 0, end: files.len(), all_files: true };
-            return (!nothing_to_do).then_some(choice);
+            return (!files.is_empty()).then_some(choice);
         }
         let lengths: Vec<u64> = files.iter().map(|file| file.length()).collect();
         let files_min = self.shared.config.compaction_files_min;

@@ -12,6 +12,7 @@ mod close;
 mod compact;
 mod error;
 mod flush;
+mod latest;
 mod nonce;
 mod open;
 mod read;
@@ -50,7 +51,7 @@ pub(crate) use read::RowRead;
 pub(crate) use room::MemstoresTotal;
 pub(crate) use scanner::{RegionScanner, Room, ScanRange};
 pub(crate) use state::RegionState;
-pub(crate) use write::{Change, Condition, Mutation, Outcome, RowUpdate, Update};
+pub(crate) use write::{Change, Condition, Mutation, Outcome, RowStep, RowUpdate, Update};
 
 /// What the regions of a server share.
 #[derive(Clone)]
@@ -89,6 +90,19 @@ pub(crate) struct Region {
     pub(crate) requests: AtomicU64,
 }
 
+/// What a region holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct RegionSize {
+    /// How many store files.
+    pub(crate) store_files: usize,
+    /// How long those are, in bytes.
+    pub(crate) store_file_bytes: u64,
+    /// How long their blocks are decompressed, in bytes.
+    pub(crate) uncompressed_bytes: u64,
+    /// How much its memstores take, in bytes.
+    pub(crate) memstore_bytes: u64,
+}
+
 /// What is decided about edits under the lock.
 struct WriteOrder {
     last: SequenceId,
@@ -116,6 +130,18 @@ impl Region {
     /// How long its store files are, in bytes.
     pub(crate) fn store_file_bytes(&self) -> u64 {
         self.state.load().store_file_bytes()
+    }
+
+    /// What it holds in memory and in files.
+    pub(crate) fn size(&self) -> RegionSize {
+        let state = self.state.load();
+        let files = || state.families.values().flat_map(|family| &family.files);
+        RegionSize {
+            store_files: files().count(),
+            store_file_bytes: state.store_file_bytes(),
+            uncompressed_bytes: files().map(|file| file.uncompressed_length()).sum(),
+            memstore_bytes: state.memstore_bytes(),
+        }
     }
 
     /// Its store files, each with its length in bytes.

@@ -148,7 +148,7 @@ impl Region {
             let time_range = read.family_time_ranges.get(name).unwrap_or(&read.time_range);
             let (versions, time_range) = (read.versions, *time_range);
             let rules = if read.raw {
-                ReadRules::raw(columns, versions, time_range)
+                ReadRules::raw(descriptor, columns, versions, time_range, now_ms)
             } else {
                 ReadRules::read(descriptor, columns, versions, time_range, now_ms)
             };

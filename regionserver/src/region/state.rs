@@ -46,6 +46,11 @@ impl RegionState {
         files.map(|file| file.length()).sum()
     }
 
+    /// No cell has a timestamp above this; [`i64::MAX`] if that is not known of some file.
+    pub(crate) fn highest_timestamp(&self) -> i64 {
+        self.families.values().map(FamilyState::highest_timestamp).max().unwrap_or_default()
+    }
+
     /// The state in which the active memstores are being flushed and empty ones take the edits.
     pub(crate) fn with_flush_begun(&self) -> Self {
         let mut state = self.clone();
@@ -91,6 +96,12 @@ impl RegionState {
 impl FamilyState {
     fn memstore_bytes(&self) -> u64 {
         self.active.bytes() + self.flushing.as_ref().map_or(0, |memstore| memstore.bytes())
+    }
+
+    fn highest_timestamp(&self) -> i64 {
+        let in_memory = self.memstores().map(|memstore| memstore.highest_timestamp());
+        let in_files = self.files.iter().map(|file| file.time_range().map_or(i64::MAX, |r| r.max));
+        in_memory.chain(in_files).max().unwrap_or_default()
     }
 
     /// The memstores, the one that takes the edits first.

@@ -95,7 +95,12 @@ impl TestServer {
         self.open_as(epoch, sealed, table()).await
     }
 
-    async fn open_as(&self, epoch: u64, sealed: Vec<SealedLogs>, table: TableDescriptor) -> Opened {
+    pub(crate) async fn open_as(
+        &self,
+        epoch: u64,
+        sealed: Vec<SealedLogs>,
+        table: TableDescriptor,
+    ) -> Opened {
         let record = RegionRecord {
             info: info(),
             state: RegionState::Opening,
@@ -178,6 +183,7 @@ pub(crate) fn update_of(row: &str, column: &str, update: Update, operand: &[u8])
     let change = Change {
         family: Bytes::copy_from_slice(family.as_bytes()),
         qualifier: Bytes::copy_from_slice(qualifier.as_bytes()),
+        timestamp: LATEST_TIMESTAMP,
         operand: Bytes::copy_from_slice(operand),
     };
     RowUpdate {

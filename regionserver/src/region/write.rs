@@ -5,6 +5,7 @@
 //! The row locks are let go before the sync: whoever reads under them next sees the edit although it is
 //! not durable yet, and waits for it to be before answering (the log keeps the order).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use basalt_fs::Durability;
@@ -41,11 +42,20 @@ pub(crate) struct RowUpdate {
     pub(crate) durability: Durability,
 }
 
+/// One of the mutations of a row that are made as one.
+#[derive(Clone, Debug)]
+pub(crate) enum RowStep {
+    Mutation(Mutation),
+    Update(RowUpdate),
+}
+
 /// One column of an increment or an append.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) family: Bytes,
     pub(crate) qualifier: Bytes,
+    /// The new cell's timestamp where the column has no value yet.
+    pub(crate) timestamp: i64,
     /// The 8-byte amount to add, or the bytes to append.
     pub(crate) operand: Bytes,
 }
@@ -77,10 +87,16 @@ pub(crate) struct Outcome {
 
 /// One edit on its way into the log.
 struct Draft {
+    /// In the order in which they were written: of two with one key the later counts.
     cells: Vec<Cell>,
     /// Which of the cells are the operation's answer.
     result: Vec<Cell>,
+    /// The time that was given to the edit.
     timestamp_ms: u64,
+    /// What cells get that ask for the latest timestamp.
+    latest: i64,
+    /// Where copies of cells go.
+    memory: BytesMut,
     nonce: Option<Nonce>,
     /// The most that one of its mutations is to outlast.
     durability: Durability,
@@ -97,12 +113,16 @@ struct Logged {
 impl Region {
     /// Makes puts and deletes, all under one sequence id: they become visible at once.
     pub(crate) async fn mutate(&self, mutations: &[Mutation]) -> Result<()> {
-        self.check_mutations(mutations)?;
+        mutations.iter().try_for_each(|mutation| self.check_mutation(mutation))?;
         self.check_room()?;
         let logged = {
             let rows = mutations.iter().map(|mutation| &mutation.row[..]);
             let mut locked = self.row_locks.lock(rows).await;
-            let draft = self.draft_mutations(&mut locked, mutations).await?;
+            let mut draft = Draft::new(self.give_timestamp(&mut locked), None);
+            draft.make_room(mutations.iter());
+            for mutation in mutations {
+                self.draft_mutation(&mut draft, mutation).await?;
+            }
             self.log(draft).await?
         };
         self.make_visible(logged).await
@@ -114,7 +134,7 @@ impl Region {
         update: &RowUpdate,
         nonce: Option<Nonce>,
     ) -> Result<Vec<Cell>> {
-        self.check_row(&update.row)?;
+        self.check_update(update)?;
         self.check_room()?;
         let (logged, result) = {
             let mut locked = self.row_locks.lock(std::iter::once(&update.row[..])).await;
@@ -123,42 +143,65 @@ impl Region {
                 self.settle().await?;
                 return Ok(result);
             }
-            let timestamp_ms = self.give_timestamp(&mut locked);
-            let cells = self.changed(update, timestamp_ms).await?;
-            let (result, durability) = (cells.clone(), update.durability);
-            let draft = Draft { cells, result: result.clone(), timestamp_ms, nonce, durability };
+            let mut draft = Draft::new(self.give_timestamp(&mut locked), nonce);
+            self.draft_update(&mut draft, update).await?;
+            let result = draft.result.clone();
             self.log(draft).await.map(|logged| (logged, result))?
         };
         self.make_visible(logged).await?;
         Ok(result)
     }
 
-    /// Makes `mutations` and `updates` of the condition's row, as one, if the condition holds.
+    /// Makes `steps`, all of the condition's row, as one if the condition holds.
     pub(crate) async fn check_and_mutate(
         &self,
         condition: &Condition,
-        mutations: &[Mutation],
-        updates: &[RowUpdate],
+        steps: &[RowStep],
         nonce: Option<Nonce>,
     ) -> Result<Outcome> {
-        self.check_row(&condition.row)?;
+        self.mutate_if(&condition.row, Some(condition), steps, nonce).await
+    }
+
+    /// Makes `steps` of one row as one. Returns the new cells of increments and appends.
+    pub(crate) async fn mutate_row(
+        &self,
+        row: &Bytes,
+        steps: &[RowStep],
+        nonce: Option<Nonce>,
+    ) -> Result<Vec<Cell>> {
+        Ok(self.mutate_if(row, None, steps, nonce).await?.cells)
+    }
+
+    async fn mutate_if(
+        &self,
+        row: &Bytes,
+        condition: Option<&Condition>,
+        steps: &[RowStep],
+        nonce: Option<Nonce>,
+    ) -> Result<Outcome> {
+        self.check_row(row)?;
         self.check_room()?;
         let logged = {
-            let mut locked = self.row_locks.lock(std::iter::once(&condition.row[..])).await;
+            let mut locked = self.row_locks.lock(std::iter::once(&row[..])).await;
             if let Some(cells) = self.done_before(nonce) {
                 drop(locked);
                 self.settle().await?;
                 return Ok(Outcome { processed: true, cells });
             }
-            let present = self.read_latest(&condition.row, &condition.read).await?;
-            if !(condition.holds)(&present) {
+            if let Some(Condition { read, holds, .. }) = condition
+                && !holds(&self.read_latest(row, read).await?)
+            {
                 drop(locked);
                 // What was read may not be durable yet.
                 self.settle().await?;
                 return Ok(Outcome { processed: false, cells: Vec::new() });
             }
-            let draft = self.draft_row(&mut locked, &condition.row, mutations, updates, nonce);
-            let draft = draft.await?;
+            let mut draft = Draft::new(self.give_timestamp(&mut locked), nonce);
+            if condition.is_some() {
+                // Whoever learns that its condition held must find what it wrote.
+                draft.latest = self.latest_above(row, steps, draft.latest).await?;
+            }
+            self.draft_row(&mut draft, row, steps).await?;
             let result = draft.result.clone();
             self.log(draft).await.map(|logged| (logged, result))?
         };
@@ -167,83 +210,59 @@ impl Region {
         Ok(Outcome { processed: true, cells })
     }
 
-    /// Makes `mutations` and `updates` of one row as one.
-    pub(crate) async fn mutate_row(
-        &self,
-        row: &Bytes,
-        mutations: &[Mutation],
-        updates: &[RowUpdate],
-        nonce: Option<Nonce>,
-    ) -> Result<Vec<Cell>> {
-        let always =
-            Condition { row: row.clone(), read: RowRead::nothing(), holds: Box::new(|_| true) };
-        let outcome = self.check_and_mutate(&always, mutations, updates, nonce).await?;
-        Ok(outcome.cells)
+    async fn draft_row(&self, draft: &mut Draft, row: &Bytes, steps: &[RowStep]) -> Result<()> {
+        for step in steps {
+            if step.row() != row {
+                let (row, other) = (row.escape_ascii(), step.row().escape_ascii());
+                let message = format!("one row at a time: {row} and {other} were given");
+                return Err(Error::BadRequest(message));
+            }
+            match step {
+                RowStep::Mutation(mutation) => self.check_mutation(mutation)?,
+                RowStep::Update(update) => self.check_update(update)?,
+            }
+        }
+        draft.make_room(steps.iter().filter_map(RowStep::mutation));
+        for step in steps {
+            match step {
+                RowStep::Mutation(mutation) => self.draft_mutation(draft, mutation).await?,
+                RowStep::Update(update) => self.draft_update(draft, update).await?,
+            }
+        }
+        Ok(())
     }
 
-    async fn draft_row(
-        &self,
-        locked: &mut LockedRows<'_>,
-        row: &Bytes,
-        mutations: &[Mutation],
-        updates: &[RowUpdate],
-        nonce: Option<Nonce>,
-    ) -> Result<Draft> {
-        self.check_mutations(mutations)?;
-        let mutated = mutations.iter().map(|mutation| &mutation.row);
-        let mut rows = mutated.chain(updates.iter().map(|update| &update.row));
-        if let Some(other) = rows.find(|other| *other != row) {
-            let (row, other) = (row.escape_ascii(), other.escape_ascii());
-            let message = format!("one row at a time: {row} and {other} were given");
-            return Err(Error::BadRequest(message));
+    async fn draft_mutation(&self, draft: &mut Draft, mutation: &Mutation) -> Result<()> {
+        if let Some(timestamp) = mutation.delete_row {
+            let timestamp = draft.timestamp_of(timestamp);
+            draft.cells.extend(self.row_deletes(&mutation.row, timestamp)?);
         }
-        let mut draft = self.draft_mutations(locked, mutations).await?;
-        draft.nonce = nonce;
-        for update in updates {
-            let cells = self.changed(update, draft.timestamp_ms).await?;
-            draft.result.extend(cells.iter().cloned());
-            draft.cells.extend(cells);
-            draft.durability = draft.durability.max(update.durability);
-        }
-        Ok(draft)
-    }
-
-    async fn draft_mutations(
-        &self,
-        locked: &mut LockedRows<'_>,
-        mutations: &[Mutation],
-    ) -> Result<Draft> {
-        let timestamp_ms = self.give_timestamp(locked);
-        let given = || mutations.iter().flat_map(|mutation| &mutation.cells);
-        let mut cells = Vec::with_capacity(given().count());
-        let mut memory = BytesMut::with_capacity(given().map(|cell| cell.bytes().len()).sum());
-        let whole_rows = mutations.iter().filter_map(|m| Some((m.delete_row?, &m.row)));
-        for (timestamp, row) in whole_rows {
-            let timestamp = match timestamp {
-                LATEST_TIMESTAMP => signed(timestamp_ms),
-                given => given,
-            };
-            cells.extend(self.row_deletes(row, timestamp)?);
-        }
-        for cell in given() {
+        // How many of the latest versions of a column the mutation has deleted so far.
+        let mut deleted: BTreeMap<(&[u8], &[u8]), u32> = BTreeMap::new();
+        for cell in &mutation.cells {
             let timestamp = match (cell.timestamp(), cell.cell_type()) {
-                (LATEST_TIMESTAMP, CellType::Delete) => match self.latest_version(cell).await? {
-                    Some(timestamp) => timestamp,
-                    None => continue,
-                },
-                (LATEST_TIMESTAMP, _) => signed(timestamp_ms),
-                (timestamp, _) => timestamp,
+                (LATEST_TIMESTAMP, CellType::Delete) => {
+                    let deleted = deleted.entry((cell.family(), cell.qualifier())).or_default();
+                    *deleted += 1;
+                    match self.latest_version(cell, *deleted).await? {
+                        Some(timestamp) => timestamp,
+                        None => continue,
+                    }
+                }
+                (timestamp, _) => draft.timestamp_of(timestamp),
             };
-            cells.push(cell.copy_into(&mut memory, timestamp));
+            draft.cells.push(cell.copy_into(&mut draft.memory, timestamp));
         }
-        let durability = mutations.iter().map(|mutation| mutation.durability).max();
-        Ok(Draft {
-            cells,
-            result: Vec::new(),
-            timestamp_ms,
-            nonce: None,
-            durability: durability.unwrap_or_default(),
-        })
+        draft.durability = draft.durability.max(mutation.durability);
+        Ok(())
+    }
+
+    async fn draft_update(&self, draft: &mut Draft, update: &RowUpdate) -> Result<()> {
+        let cells = self.changed(update, draft.latest).await?;
+        draft.result.extend(cells.iter().cloned());
+        draft.cells.extend(cells);
+        draft.durability = draft.durability.max(update.durability);
+        Ok(())
     }
 
     /// The marks that delete a row up to `timestamp`: one for each family.
@@ -263,20 +282,24 @@ impl Region {
         self.state.load().families.keys().map(mark).collect()
     }
 
-    /// The timestamp of the newest version of a cell's column: what "delete the latest version"
-    /// means.
-    async fn latest_version(&self, cell: &Cell) -> Result<Option<i64>> {
+    /// The timestamp of the newest version of a cell's column, or of the `nth`: what "delete the
+    /// latest version" means.
+    async fn latest_version(&self, cell: &Cell, nth: u32) -> Result<Option<i64>> {
         let qualifier = Bytes::copy_from_slice(cell.qualifier());
         let columns = Columns::Some([qualifier].into());
-        let read = RowRead::of_family(Bytes::copy_from_slice(cell.family()), columns);
+        let family = Bytes::copy_from_slice(cell.family());
+        let read = RowRead { versions: nth, ..RowRead::of_family(family, columns) };
         let present = self.read_latest(cell.row(), &read).await?;
-        Ok(present.first().map(Cell::timestamp))
+        Ok(present.get(nth as usize - 1).map(Cell::timestamp))
     }
 
-    async fn changed(&self, update: &RowUpdate, timestamp_ms: u64) -> Result<Vec<Cell>> {
+    async fn changed(&self, update: &RowUpdate, latest: i64) -> Result<Vec<Cell>> {
         let RowUpdate { row, changes, .. } = update;
         let read = RowRead::of_changes(changes, update.time_range);
         let present = self.read_latest(row, &read).await?;
+        let mut changes: Vec<&Change> = changes.iter().collect();
+        // Clients search the answer for a column.
+        changes.sort_by(|a, b| (&a.family, &a.qualifier).cmp(&(&b.family, &b.qualifier)));
         let mut cells = Vec::with_capacity(changes.len());
         for change in changes {
             let old = present.iter().find(|cell| {
@@ -286,7 +309,11 @@ impl Region {
                 Update::Increment => add(old, change)?,
                 Update::Append => extend(old, change),
             };
-            let timestamp = old.map_or(i64::MIN, Cell::timestamp).max(signed(timestamp_ms));
+            let timestamp = match (old, change.timestamp) {
+                (Some(old), _) => (old.timestamp() + 1).clamp(latest, LATEST_TIMESTAMP - 1),
+                (None, LATEST_TIMESTAMP) => latest,
+                (None, given) => given,
+            };
             let cell = Cell::put(row, &change.family, &change.qualifier, timestamp, &value);
             cells.push(cell.map_err(|error| Error::BadRequest(error.to_string()))?);
         }
@@ -295,7 +322,7 @@ impl Region {
 
     /// Gives the edit its sequence id and puts it into the log and the memstore, in one step.
     async fn log(&self, draft: Draft) -> Result<Logged> {
-        let Draft { cells, result, timestamp_ms, nonce, durability } = draft;
+        let Draft { cells, result, timestamp_ms, nonce, durability, .. } = draft;
         let edit = EncodedEdit::new(self.encoded_name, self.epoch, timestamp_ms, nonce, &cells)?;
         let permit = self.shared.wal.reserve(edit.record_bytes()).await?;
         let mut order = self.order.lock();
@@ -336,20 +363,29 @@ impl Region {
         locked.give_timestamp(self.shared.seams.clock.wall_ms(), floor_ms)
     }
 
-    fn check_mutations(&self, mutations: &[Mutation]) -> Result<()> {
-        for mutation in mutations {
-            self.check_row(&mutation.row)?;
-            if mutation.row.is_empty() {
-                return Err(Error::BadRequest("a row must have at least one byte".to_owned()));
+    fn check_mutation(&self, mutation: &Mutation) -> Result<()> {
+        self.check_row(&mutation.row)?;
+        if mutation.row.is_empty() {
+            return Err(Error::BadRequest("a row must have at least one byte".to_owned()));
+        }
+        mutation.delete_row.map_or(Ok(()), check_timestamp)?;
+        for cell in &mutation.cells {
+            if cell.row() != &mutation.row[..] {
+                let (row, other) = (mutation.row.escape_ascii(), cell.row().escape_ascii());
+                let message = format!("a mutation of row {row} holds a cell of row {other}");
+                return Err(Error::BadRequest(message));
             }
-            for cell in &mutation.cells {
-                if cell.row() != &mutation.row[..] {
-                    let (row, other) = (mutation.row.escape_ascii(), cell.row().escape_ascii());
-                    let message = format!("a mutation of row {row} holds a cell of row {other}");
-                    return Err(Error::BadRequest(message));
-                }
-                self.check_family(cell.family())?;
-            }
+            check_timestamp(cell.timestamp())?;
+            self.check_family(cell.family())?;
+        }
+        Ok(())
+    }
+
+    fn check_update(&self, update: &RowUpdate) -> Result<()> {
+        self.check_row(&update.row)?;
+        for change in &update.changes {
+            check_timestamp(change.timestamp)?;
+            self.check_family(&change.family)?;
         }
         Ok(())
     }
@@ -361,6 +397,58 @@ impl Region {
         let family = Bytes::copy_from_slice(family);
         Err(Error::NoSuchFamily { family, region: self.info.to_string() })
     }
+}
+
+// === impl RowStep ===
+
+impl RowStep {
+    pub(crate) fn row(&self) -> &Bytes {
+        match self {
+            Self::Mutation(mutation) => &mutation.row,
+            Self::Update(update) => &update.row,
+        }
+    }
+
+    fn mutation(&self) -> Option<&Mutation> {
+        match self {
+            Self::Mutation(mutation) => Some(mutation),
+            Self::Update(_) => None,
+        }
+    }
+}
+
+// === impl Draft ===
+
+impl Draft {
+    fn new(timestamp_ms: u64, nonce: Option<Nonce>) -> Self {
+        Self {
+            cells: Vec::new(),
+            result: Vec::new(),
+            timestamp_ms,
+            latest: signed(timestamp_ms),
+            memory: BytesMut::new(),
+            nonce,
+            durability: Durability::default(),
+        }
+    }
+
+    fn make_room<'a>(&mut self, mutations: impl Iterator<Item = &'a Mutation> + Clone) {
+        let given = || mutations.clone().flat_map(|mutation| &mutation.cells);
+        self.cells.reserve(given().count());
+        self.memory.reserve(given().map(|cell| cell.bytes().len()).sum());
+    }
+
+    fn timestamp_of(&self, given: i64) -> i64 {
+        if given == LATEST_TIMESTAMP { self.latest } else { given }
+    }
+}
+
+fn check_timestamp(timestamp: i64) -> Result<()> {
+    if timestamp < 0 {
+        let message = format!("a timestamp cannot be negative, and {timestamp} was given");
+        return Err(Error::BadRequest(message));
+    }
+    Ok(())
 }
 
 // === impl Change ===

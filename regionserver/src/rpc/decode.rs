@@ -21,7 +21,7 @@ const CELL_TTL: &str = "_ttl";
 /// One mutation of a request.
 #[derive(Debug)]
 pub(super) enum Decoded {
-    /// Puts and deletes, whose order within the row does not matter.
+    /// Puts and deletes: what they do does not depend on what is there.
     Blind(Mutation),
     /// An increment or an append, and whether its new values are wanted.
     Update { update: RowUpdate, nonce: Option<u64>, return_results: bool },
@@ -76,11 +76,11 @@ pub(super) fn scan_read(scan: &pb::Scan) -> RowRead {
 pub(super) fn scan_range(scan: &pb::Scan) -> ScanRange {
     let start = scan.start_row.clone().unwrap_or_default();
     let stop = scan.stop_row.clone().unwrap_or_default();
-    // A get as a scan: one row, written as start = stop by older clients.
+    // A get as a scan: one row, written as start = stop by clients that know no `include_stop_row`.
     let one_row = !start.is_empty() && start == stop;
     ScanRange {
         include_start: scan.include_start_row(),
-        include_stop: scan.include_stop_row() || one_row,
+        include_stop: scan.include_stop_row.unwrap_or(one_row),
         reversed: scan.reversed(),
         start,
         stop,
@@ -142,6 +142,7 @@ pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> R
     let changes = cells.iter().map(|cell| Change {
         family: Bytes::copy_from_slice(cell.family()),
         qualifier: Bytes::copy_from_slice(cell.qualifier()),
+        timestamp: cell.timestamp(),
         operand: Bytes::copy_from_slice(cell.value()),
     });
     let wanted = proto.attribute.iter().find(|attribute| attribute.name == RETURN_RESULTS);
@@ -270,10 +271,15 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_whose_bounds_are_one_row_covers_it() {
+    fn a_scan_whose_bounds_are_one_row_covers_it_unless_its_client_says_otherwise() {
         let row = Some(Bytes::from_static(b"r"));
         let message = pb::Scan { start_row: row.clone(), stop_row: row, ..pb::Scan::default() };
         assert!(scan_range(&message).include_stop);
+        for include_stop in [false, true] {
+            let include_stop_row = Some(include_stop);
+            let message = pb::Scan { include_stop_row, ..message.clone() };
+            assert_eq!(scan_range(&message).include_stop, include_stop);
+        }
         let message = pb::Scan { start_row: message.start_row, ..pb::Scan::default() };
         assert!(!scan_range(&message).include_stop);
     }

@@ -1,10 +1,11 @@
 //! `Get`: one row.
 
-use basalt_hbase_rpc::{Call, Exception, Reply, pb};
+use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, pb};
 use basalt_model::Cell;
 
 use super::results::Results;
 use super::{Purpose, Result, Rpc, decode, request};
+use crate::filter::RowFilter;
 use crate::server::Served;
 
 // === impl Rpc ===
@@ -27,8 +28,8 @@ pub(super) async fn read(
     results: &mut Results,
 ) -> Result<pb::Result> {
     if get.closest_row_before() {
-        let message = "closest_row_before is not offered; scan in reverse instead";
-        return Err(Exception::bad_request(message));
+        let message = "closest_row_before ended with HBase 1: scan in reverse instead";
+        return Err(Exception::new(ExceptionKind::UnknownProtocol, message));
     }
     let cells = cells(served, get).await?;
     if get.existence_only() {
@@ -39,12 +40,10 @@ pub(super) async fn read(
 
 pub(super) async fn cells(served: &Served, get: &pb::Get) -> Result<Vec<Cell>> {
     let read = decode::get(get)?;
+    let (read, filter) = RowFilter::of(get.filter.as_ref(), read, false)?;
     let cells = served.region.get(&get.row, &read).await?;
-    match &get.filter {
-        None => Ok(cells),
-        Some(filter) => {
-            let mut filter = crate::filter::decode(filter)?;
-            Ok(filter.filter_row(&get.row, cells).unwrap_or_default())
-        }
-    }
+    Ok(match filter {
+        None => cells,
+        Some(mut filter) => filter.filter(&get.row, cells),
+    })
 }

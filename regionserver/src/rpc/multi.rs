@@ -180,8 +180,7 @@ async fn run_atomic(
         }
         None => {
             let nonce = decode::nonce(group, row.nonce);
-            let (mutations, updates) = (&row.mutations, &row.updates);
-            let cells = served.region.mutate_row(&first_row, mutations, updates, nonce).await?;
+            let cells = served.region.mutate_row(&first_row, &row.steps, nonce).await?;
             (true, cells)
         }
     };

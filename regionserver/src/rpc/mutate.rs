@@ -6,15 +6,14 @@ use basalt_model::Cell;
 use super::decode::Decoded;
 use super::results::Results;
 use super::{Purpose, Result, Rpc, decode, request};
-use crate::filter;
-use crate::region::{Condition, Mutation, Outcome, RowRead, RowUpdate};
+use crate::filter::{self, RowFilter};
+use crate::region::{Condition, Outcome, RowRead, RowStep};
 use crate::server::Served;
 
-/// What one row's mutations ask for, sorted by kind.
+/// The mutations of one row, in their order.
 #[derive(Default)]
 pub(super) struct RowMutations {
-    pub(super) mutations: Vec<Mutation>,
-    pub(super) updates: Vec<RowUpdate>,
+    pub(super) steps: Vec<RowStep>,
     pub(super) nonce: Option<u64>,
 }
 
@@ -59,10 +58,10 @@ impl Rpc {
 impl RowMutations {
     pub(super) fn add(&mut self, decoded: Decoded) {
         match decoded {
-            Decoded::Blind(mutation) => self.mutations.push(mutation),
+            Decoded::Blind(mutation) => self.steps.push(RowStep::Mutation(mutation)),
             Decoded::Update { update, nonce, .. } => {
                 self.nonce = self.nonce.or(nonce);
-                self.updates.push(update);
+                self.steps.push(RowStep::Update(update));
             }
         }
     }
@@ -96,25 +95,25 @@ pub(super) async fn check_and_mutate(
 ) -> Result<Outcome> {
     let nonce = decode::nonce(nonce_group, row.nonce);
     let region = &served.region;
-    Ok(region.check_and_mutate(condition, &row.mutations, &row.updates, nonce).await?)
+    Ok(region.check_and_mutate(condition, &row.steps, nonce).await?)
 }
 
 /// The condition of a message: a comparison of one column, or a filter over the row.
 pub(super) fn condition_of(condition: &pb::Condition) -> Result<Condition> {
     let row = condition.row.clone();
     let time_range = decode::time_range(condition.time_range.as_ref());
-    if let Some(proto) = &condition.filter {
-        // Decoded once to refuse it now, and anew for the check, as filters have state.
-        drop(filter::decode(proto)?);
-        let (proto, row_of_filter) = (proto.clone(), row.clone());
-        let holds = move |cells: &[Cell]| match filter::decode(&proto) {
-            Ok(mut filter) => filter
-                .filter_row(&row_of_filter, cells.to_vec())
-                .is_some_and(|cells| !cells.is_empty()),
-            Err(_) => false,
-        };
+    if condition.filter.is_some() {
         let read = RowRead { time_range, ..RowRead::all() };
-        return Ok(Condition { row, read, holds: Box::new(holds) });
+        let filter = condition.filter.clone();
+        // Decoded once to refuse it now, and anew for the check, as filters have state.
+        let (before_filter, _) = RowFilter::of(filter.as_ref(), read.clone(), false)?;
+        let row_of_filter = row.clone();
+        let holds = move |cells: &[Cell]| match RowFilter::of(filter.as_ref(), read.clone(), false)
+        {
+            Ok((_, Some(mut filter))) => !filter.filter(&row_of_filter, cells.to_vec()).is_empty(),
+            _ => false,
+        };
+        return Ok(Condition { row, read: before_filter, holds: Box::new(holds) });
     }
     let (Some(family), Some(comparator)) = (&condition.family, &condition.comparator) else {
         let message = "a condition needs a family and a comparator, or a filter";

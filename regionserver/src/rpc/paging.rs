@@ -5,13 +5,13 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::Result;
-use crate::filter::Filter;
+use crate::filter::RowFilter;
 use crate::region::{RegionScanner, Room};
 
 /// The rows that a scan has left.
 pub(super) struct Paging {
     pub(super) scanner: RegionScanner,
-    pub(super) filter: Option<Box<dyn Filter>>,
+    pub(super) filter: Option<RowFilter>,
     /// How many cells a result holds at most; a wider row is cut into several.
     pub(super) batch: Option<usize>,
     /// How many rows the whole scan returns at most.
@@ -102,9 +102,10 @@ impl Paging {
             };
             match (&mut self.filter, row) {
                 (Some(filter), Some(row)) => {
-                    let mut cells = Vec::new();
-                    self.scanner.take_row(&mut cells).await?;
-                    if let Some(cells) = filter.filter_row(&row, cells) {
+                    if filter.begins_row(&row) {
+                        let mut cells = Vec::new();
+                        self.scanner.take_row(&mut cells).await?;
+                        let cells = filter.filter_cells(cells);
                         self.add_row(cells, gathered);
                     }
                 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::paging::{End, Gathered, Limits, Paging};
 use super::{Purpose, Result, Rpc, decode, request};
-use crate::filter;
+use crate::filter::RowFilter;
 use crate::server::Served;
 
 /// How long a scanner is kept without a call. HBase's default.
@@ -80,8 +80,8 @@ impl Rpc {
         };
         let served = self.region(region, Purpose::Read).await?;
         let read = decode::scan_read(scan);
+        let (read, filter) = RowFilter::of(scan.filter.as_ref(), read, scan.reversed())?;
         let scanner = served.region.scan(&read, decode::scan_range(scan)).await?;
-        let filter = scan.filter.as_ref().map(filter::decode).transpose()?;
         let whole_rows = filter.is_some();
         let rows = Paging {
             scanner,

@@ -10,7 +10,8 @@
 
 mod ordered_set;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cmp;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use basalt_model::{Cell, CellKey, SequenceId};
 use bytes::{Bytes, BytesMut};
@@ -34,6 +35,7 @@ pub struct Memstore {
     cells: RwLock<Cells>,
     bytes: AtomicU64,
     count: AtomicU64,
+    highest_timestamp: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -43,8 +45,9 @@ struct Cells {
     chunk: BytesMut,
 }
 
-/// A cell, in the order of cells.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+/// A cell, in the order of cells. Entries are equal if their keys and sequence ids are: an edit that
+/// writes one version of a column twice leaves what it wrote last.
+#[derive(Clone, Debug)]
 struct Entry {
     /// Tells most rows apart without a look at their bytes, which lie elsewhere in memory.
     prefix: RowPrefix,
@@ -81,9 +84,10 @@ impl Memstore {
         Self::default()
     }
 
-    /// Adds a copy of a cell that carries its sequence id. A cell that is there already (replayed
-    /// twice) changes nothing.
+    /// Adds a copy of a cell that carries its sequence id, in the place of one with the same key and
+    /// sequence id: an edit's cells come in the order in which it wrote them.
     pub fn insert(&self, cell: &Cell) {
+        self.highest_timestamp.fetch_max(cell.timestamp(), Ordering::Relaxed);
         let bytes = cell.bytes().len() as u64 + CELL_OVERHEAD_BYTES;
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -98,6 +102,11 @@ impl Memstore {
     /// How many cells were inserted.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// The highest timestamp of its cells; 0 without any.
+    pub fn highest_timestamp(&self) -> i64 {
+        self.highest_timestamp.load(Ordering::Relaxed)
     }
 
     /// Whether nothing was inserted.
@@ -186,6 +195,26 @@ impl Entry {
         Self { prefix: RowPrefix::of(cell.row()), cell }
     }
 }
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> cmp::Ordering {
+        self.prefix.cmp(&other.prefix).then_with(|| self.cell.compare_version(&other.cell))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
 
 // === impl RowPrefix ===
 
@@ -290,6 +319,23 @@ mod tests {
         let read = MemstoreRead { read_point: SequenceId(9), before_row: None, count: 10 };
         memstore.read_from(&CellKey::before_row(b"a"), read, &mut cells);
         assert_eq!(cells.len(), 1);
+    }
+
+    #[test]
+    fn the_later_of_two_cells_of_one_edit_stays() {
+        for (first, last) in [("a", "b"), ("b", "a")] {
+            let memstore = Memstore::new();
+            let cell = |value: &str| {
+                let cell = Cell::put(b"r", b"f", b"q", 7, value.as_bytes()).unwrap();
+                cell.with_sequence_id(SequenceId(1))
+            };
+            memstore.insert(&cell(first));
+            memstore.insert(&cell(last));
+            let mut cells = Vec::new();
+            let read = MemstoreRead { read_point: SequenceId(9), before_row: None, count: 10 };
+            memstore.read_from(&CellKey::before_row(b"r"), read, &mut cells);
+            assert_eq!(cells, [cell(last)]);
+        }
     }
 
     #[test]

@@ -22,13 +22,19 @@ pub(super) struct OrderedSet<T> {
 // === impl OrderedSet ===
 
 impl<T: Ord + Clone> OrderedSet<T> {
-    /// Adds `entry`, unless it is there.
+    /// Adds `entry`, in the place of an equal one if there is one.
     pub(super) fn insert(&mut self, entry: T) {
         let leaf = match self.leaves.range_mut(..=&entry).next_back() {
             Some((_, leaf)) => leaf,
             None => &mut self.lowest,
         };
-        let Err(at) = leaf.binary_search(&entry) else { return };
+        let at = match leaf.binary_search(&entry) {
+            Ok(at) => {
+                leaf[at] = entry;
+                return;
+            }
+            Err(at) => at,
+        };
         leaf.insert(at, entry);
         if leaf.len() < LEAF_ENTRIES {
             return;

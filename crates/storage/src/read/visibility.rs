@@ -50,10 +50,13 @@ pub struct ReadRules {
 /// What becomes of delete marks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Deletes {
-    /// They hide cells and are not shown: a read, or a compaction of all files.
+    /// They hide cells and are not shown: a read.
     Apply,
-    /// They hide cells and are kept, as they may hide more in other files: a compaction of some.
+    /// They hide cells and are kept, as they may hide more in other files: a flush, or a compaction
+    /// of some files.
     ApplyAndKeep,
+    /// They hide cells and go, unless the family keeps deleted cells: a compaction of all files.
+    Purge,
     /// They are shown like all else and hide nothing: a raw scan.
     ShowAll,
 }
@@ -149,41 +152,36 @@ impl ReadRules {
         }
     }
 
-    /// Everything as it lies there, deleted or not.
-    pub fn raw(columns: Columns, versions: u32, time_range: TimeRange) -> Self {
+    /// Everything that has not outlived its time, deleted or not.
+    pub fn raw(
+        family: &FamilyDescriptor,
+        columns: Columns,
+        versions: u32,
+        time_range: TimeRange,
+        now_ms: u64,
+    ) -> Self {
         Self {
             columns,
             versions_max: versions.max(1),
-            versions_min: 0,
-            expired_below: i64::MIN,
+            versions_min: family.versions_min,
+            expired_below: expired_below(family, now_ms),
             time_range,
             deletes: Deletes::ShowAll,
-            keep_deleted: KeepDeletedCells::True,
+            keep_deleted: family.keep_deleted_cells,
         }
     }
 
-    /// What a compaction keeps. `all_files`: nothing of the family lies elsewhere, so that deletes
-    /// have done their work.
+    /// What a flush or a compaction keeps. `all_files`: nothing of the family lies elsewhere, so
+    /// that deletes have done their work.
     pub fn compaction(family: &FamilyDescriptor, all_files: bool, now_ms: u64) -> Self {
-        let keep = family.keep_deleted_cells;
-        let deletes = match (keep, all_files) {
-            (KeepDeletedCells::False, true) => Deletes::Apply,
-            (KeepDeletedCells::False, false) => Deletes::ApplyAndKeep,
-            (KeepDeletedCells::True | KeepDeletedCells::Ttl, _) => Deletes::ShowAll,
-        };
-        let versions_max = match keep {
-            // Deleted versions do not count against the limit while they are kept for their time.
-            KeepDeletedCells::Ttl => u32::MAX,
-            _ => family.versions_max,
-        };
         Self {
             columns: Columns::All,
-            versions_max,
+            versions_max: family.versions_max,
             versions_min: family.versions_min,
             expired_below: expired_below(family, now_ms),
             time_range: TimeRange { from: i64::MIN, to: i64::MAX },
-            deletes,
-            keep_deleted: keep,
+            deletes: if all_files { Deletes::Purge } else { Deletes::ApplyAndKeep },
+            keep_deleted: family.keep_deleted_cells,
         }
     }
 }
@@ -211,27 +209,40 @@ impl Visibility {
 
     /// Decides on the row's next cell, by its key.
     pub fn decide(&mut self, key: &CellKey<'_>) -> Decision {
+        match self.decide_cell(key) {
+            // Deletes of the whole family lie among the cells of the column without a name: those
+            // that follow must still be seen.
+            Decision::SkipColumn if key.qualifier.is_empty() => Decision::Skip,
+            decision => decision,
+        }
+    }
+
+    fn decide_cell(&mut self, key: &CellKey<'_>) -> Decision {
         let cell_type = key.cell_type();
         if self.column.is_none() || self.qualifier != key.qualifier {
             self.begin_column(key.qualifier);
         }
+        let rules = &self.rules;
+        // What a delete hides has outlived its time together with it.
+        if rules.versions_min == 0 && rules.is_expired(key.timestamp) {
+            return Decision::SkipColumn;
+        }
         if matches!(cell_type, CellType::DeleteFamily | CellType::DeleteFamilyVersion) {
             return self.decide_family_delete(key.timestamp, cell_type);
         }
-        let rules = &self.rules;
         let Some(column) = self.column.as_mut() else { return Decision::Skip };
         if !column.wanted {
             let past_last = rules.columns.is_past_last(key.qualifier);
             return if past_last { Decision::SkipRow } else { Decision::SkipColumn };
         }
-        if cell_type.is_delete() && rules.deletes != Deletes::ShowAll {
+        if cell_type.is_delete() {
             return column.decide_delete(rules, key.timestamp, cell_type);
         }
-        if rules.deletes != Deletes::ShowAll && self.is_deleted(key.timestamp) {
+        if self.is_deleted(key.timestamp) {
             return Decision::Skip;
         }
         let Some(column) = self.column.as_mut() else { return Decision::Skip };
-        column.decide_version(&self.rules, key.timestamp, cell_type)
+        column.decide_version(&self.rules, key.timestamp)
     }
 
     fn begin_column(&mut self, qualifier: &[u8]) {
@@ -255,7 +266,9 @@ impl Visibility {
                 self.family_versions_deleted.insert(timestamp);
             }
         }
-        self.rules.keep_mark(timestamp)
+        let again =
+            self.column.as_mut().is_some_and(|column| column.is_repeated(timestamp, cell_type));
+        if again { Decision::Skip } else { self.rules.keep_mark(timestamp, 0) }
     }
 
     fn is_deleted(&self, timestamp: i64) -> bool {
@@ -268,23 +281,34 @@ impl Visibility {
 }
 
 impl ReadRules {
-    /// Whether a delete mark at `timestamp` hides cells from this read.
+    fn is_expired(&self, timestamp: i64) -> bool {
+        timestamp < self.expired_below
+    }
+
+    /// Whether a delete mark at `timestamp` hides cells.
     fn hides(&self, timestamp: i64) -> bool {
         match (self.deletes, self.keep_deleted) {
             (Deletes::ShowAll, _) => false,
-            (_, KeepDeletedCells::False) => timestamp >= self.time_range.from,
-            _ => self.time_range.contains(timestamp),
+            (Deletes::Apply, KeepDeletedCells::False) => timestamp >= self.time_range.from,
+            (Deletes::Apply, _) => self.time_range.contains(timestamp),
+            (_, KeepDeletedCells::False) => true,
+            (_, KeepDeletedCells::True) => false,
+            // What it hid was kept for the time to live only.
+            (_, KeepDeletedCells::Ttl) => self.is_expired(timestamp),
         }
     }
 
-    fn keep_mark(&self, timestamp: i64) -> Decision {
-        match self.deletes {
-            Deletes::Apply => Decision::Skip,
-            Deletes::ApplyAndKeep => Decision::Include,
-            Deletes::ShowAll if timestamp < self.expired_below => Decision::Skip,
-            Deletes::ShowAll if !self.time_range.contains(timestamp) => Decision::Skip,
-            Deletes::ShowAll => Decision::Include,
-        }
+    /// What becomes of a delete mark at `timestamp` that follows `versions` puts of its column.
+    fn keep_mark(&self, timestamp: i64, versions: u32) -> Decision {
+        let lives = versions <= self.versions_min || !self.is_expired(timestamp);
+        let keeps = match (self.deletes, self.keep_deleted) {
+            (Deletes::Apply, _) | (Deletes::Purge, KeepDeletedCells::False) => false,
+            (Deletes::ApplyAndKeep, _) => true,
+            (Deletes::Purge, KeepDeletedCells::Ttl) => !self.is_expired(timestamp),
+            (Deletes::Purge, KeepDeletedCells::True) => lives,
+            (Deletes::ShowAll, _) => lives && self.time_range.contains(timestamp),
+        };
+        if keeps { Decision::Include } else { Decision::Skip }
     }
 }
 
@@ -304,21 +328,19 @@ impl ColumnState {
                 self.version_deleted = Some(timestamp);
             }
         }
-        if self.last_mark.replace((timestamp, cell_type)) == Some((timestamp, cell_type)) {
+        if self.is_repeated(timestamp, cell_type) {
             return Decision::Skip;
         }
-        rules.keep_mark(timestamp)
+        rules.keep_mark(timestamp, self.versions)
     }
 
-    fn decide_version(
-        &mut self,
-        rules: &ReadRules,
-        timestamp: i64,
-        cell_type: CellType,
-    ) -> Decision {
-        if cell_type.is_delete() {
-            return rules.keep_mark(timestamp);
-        }
+    /// Whether the mark before was the same, by a later edit.
+    fn is_repeated(&mut self, timestamp: i64, cell_type: CellType) -> bool {
+        let mark = Some((timestamp, cell_type));
+        std::mem::replace(&mut self.last_mark, mark) == mark
+    }
+
+    fn decide_version(&mut self, rules: &ReadRules, timestamp: i64) -> Decision {
         // An older edit of the same version: the newer one, seen just before, counts.
         if self.last_put.replace(timestamp) == Some(timestamp) {
             return Decision::Skip;
@@ -329,12 +351,14 @@ impl ColumnState {
         if !rules.time_range.contains(timestamp) {
             return Decision::Skip;
         }
-        let expired = timestamp < rules.expired_below;
+        let expired = rules.is_expired(timestamp);
         if self.versions >= rules.versions_max || (expired && self.versions >= rules.versions_min) {
             // A compaction must still see the delete marks that follow; no more puts of the column
             // are wanted either way, as they are older still.
-            let marks_wanted = rules.deletes != Deletes::Apply;
-            return if marks_wanted { Decision::Skip } else { Decision::SkipColumn };
+            return match rules.deletes {
+                Deletes::Apply | Deletes::ShowAll => Decision::SkipColumn,
+                Deletes::ApplyAndKeep | Deletes::Purge => Decision::Skip,
+            };
         }
         self.versions += 1;
         Decision::Include
@@ -456,8 +480,56 @@ mod tests {
 
     #[test]
     fn a_raw_read_shows_all() {
-        let rules = ReadRules::raw(Columns::All, 9, TimeRange::ALL);
+        let rules = ReadRules::raw(&family(1), Columns::All, 9, TimeRange::ALL, 0);
         let cells = vec![put("a", 1), cell("a", 2, CellType::DeleteColumn)];
         assert_eq!(taken(rules, cells), [("a".into(), 2), ("a".into(), 1)]);
+    }
+
+    #[test]
+    fn a_raw_read_shows_nothing_that_outlived_its_time() {
+        let family = FamilyDescriptor { time_to_live_s: Some(1), ..family(10) };
+        let rules = ReadRules::raw(&family, Columns::All, 9, TimeRange::ALL, 10_000);
+        let cells = vec![put("a", 8_999), put("a", 9_000), cell("b", 1, CellType::DeleteColumn)];
+        assert_eq!(taken(rules, cells), [("a".into(), 9_000)]);
+    }
+
+    #[test]
+    fn a_delete_of_the_family_is_seen_behind_cells_of_the_column_without_a_name() {
+        let cells = || {
+            let mark = cell("", 5, CellType::DeleteFamily);
+            vec![put("", 9), put("", 8), mark, put("a", 4), put("a", 6)]
+        };
+        assert_eq!(taken(read(1), cells()), [(String::new(), 9), ("a".into(), 6)]);
+        let columns = Columns::Some([Bytes::from_static(b"a")].into());
+        let rules = ReadRules { columns, ..read(9) };
+        assert_eq!(taken(rules, cells()), [("a".into(), 6)]);
+    }
+
+    #[test]
+    fn a_compaction_never_shows_what_a_delete_hides() {
+        // Only the newest version is kept beyond its time; all of these have outlived it.
+        let family = |keep_deleted_cells| FamilyDescriptor {
+            time_to_live_s: Some(1),
+            versions_min: 1,
+            keep_deleted_cells,
+            ..family(3)
+        };
+        let cells = || vec![put("a", 1), cell("a", 2, CellType::DeleteColumn), put("b", 1)];
+        let kept = |keep| taken(ReadRules::compaction(&family(keep), true, 10_000), cells());
+        assert_eq!(kept(KeepDeletedCells::False), [("b".into(), 1)]);
+        assert_eq!(kept(KeepDeletedCells::Ttl), [("b".into(), 1)]);
+        let all = [("a".into(), 2), ("a".into(), 1), ("b".into(), 1)];
+        assert_eq!(kept(KeepDeletedCells::True), all);
+    }
+
+    #[test]
+    fn deleted_cells_that_are_kept_count_as_versions() {
+        for keep_deleted_cells in [KeepDeletedCells::True, KeepDeletedCells::Ttl] {
+            let family = FamilyDescriptor { keep_deleted_cells, ..family(2) };
+            let cells =
+                vec![put("a", 9), cell("a", 8, CellType::DeleteColumn), put("a", 8), put("a", 7)];
+            let rules = ReadRules::compaction(&family, true, 0);
+            assert_eq!(taken(rules, cells), [("a".into(), 9), ("a".into(), 8), ("a".into(), 8)]);
+        }
     }
 }

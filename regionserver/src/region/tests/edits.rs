@@ -9,7 +9,9 @@ use bytes::Bytes;
 use crate::region::testing::{
     TestServer, cell, mutation, put, put_of, range, row_of, shown, table, update_of,
 };
-use crate::region::{Condition, Error, Mutation, Region, RowRead, RowUpdate, ScanRange, Update};
+use crate::region::{
+    Condition, Error, Mutation, Region, RowRead, RowStep, RowUpdate, ScanRange, Update,
+};
 
 async fn increment(region: &Region, by: i64, nonce: Option<u64>) -> i64 {
     let nonce = nonce.map(|nonce| Nonce { group: 1, nonce });
@@ -188,14 +190,15 @@ async fn a_conditional_mutation_is_made_only_if_its_condition_holds() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
     let region = server.region(1).await;
     put(&region, "r", "f:a", "1").await.unwrap();
-    let mutations = [put_of("r", "f:b", "made")];
-    let refused = region.check_and_mutate(&equals("2"), &mutations, &[], None).await.unwrap();
+    let put = RowStep::Mutation(put_of("r", "f:b", "made"));
+    let append = RowStep::Update(update_of("r", "f:a", Update::Append, b"!"));
+    let steps = [put, append];
+    let refused = region.check_and_mutate(&equals("2"), &steps, None).await.unwrap();
     assert!(!refused.processed);
     assert_eq!(row_of(&region, "r").await, ["f:a=1"]);
-    let updates = [update_of("r", "f:a", Update::Append, b"!")];
     let nonce = Some(Nonce { group: 1, nonce: 9 });
     for attempt in ["the first", "its repetition"] {
-        let made = region.check_and_mutate(&equals("1"), &mutations, &updates, nonce).await;
+        let made = region.check_and_mutate(&equals("1"), &steps, nonce).await;
         let made = made.unwrap();
         assert!(made.processed, "{attempt}");
         assert_eq!(made.cells.iter().map(shown).collect::<Vec<_>>(), ["f:a=1!"], "{attempt}");
@@ -208,8 +211,9 @@ async fn an_update_among_the_mutations_of_another_row_is_refused() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
     let region = server.region(1).await;
     let row = Bytes::from_static(b"r");
-    let updates = [update_of("s", "f:a", Update::Append, b"!")];
-    let refused = region.mutate_row(&row, &[put_of("r", "f:a", "1")], &updates, None).await;
+    let put = RowStep::Mutation(put_of("r", "f:a", "1"));
+    let append = RowStep::Update(update_of("s", "f:a", Update::Append, b"!"));
+    let refused = region.mutate_row(&row, &[put, append], None).await;
     assert!(matches!(refused, Err(Error::BadRequest(_))), "{refused:?}");
     assert!(rows(&region, range("", false)).await.is_empty());
 }
@@ -222,7 +226,7 @@ async fn an_update_among_a_rows_mutations_keeps_to_its_time_range() {
     let none = TimeRange { from: 0, to: 1 };
     let append = RowUpdate { time_range: none, ..update_of("r", "f:a", Update::Append, b"alone") };
     let row = Bytes::from_static(b"r");
-    region.mutate_row(&row, &[], &[append], None).await.unwrap();
+    region.mutate_row(&row, &[RowStep::Update(append)], None).await.unwrap();
     assert_eq!(row_of(&region, "r").await, ["f:a=alone"]);
 }
 
@@ -247,8 +251,8 @@ async fn a_write_outlasts_what_it_asks_for_or_its_table_whichever_is_more() {
         region.update(&append(durability), None).await.unwrap();
         assert_eq!(disk.durability(&log).unwrap(), durability, "an update");
         let row = Bytes::from_static(b"r");
-        let updates = [append(durability)];
-        region.mutate_row(&row, &[put(Replicated)], &updates, None).await.unwrap();
+        let steps = [RowStep::Mutation(put(Replicated)), RowStep::Update(append(durability))];
+        region.mutate_row(&row, &steps, None).await.unwrap();
         assert_eq!(disk.durability(&log).unwrap(), durability, "an update among mutations");
     }
     let mut on_disk = table();
@@ -269,10 +273,10 @@ async fn a_conditional_put_that_is_repeated_says_again_that_it_was_made() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
     let region = server.region(1).await;
     put(&region, "r", "f:a", "1").await.unwrap();
-    let mutations = [put_of("r", "f:a", "2")];
+    let steps = [RowStep::Mutation(put_of("r", "f:a", "2"))];
     let nonce = |nonce| Some(Nonce { group: 1, nonce });
     for (number, processed) in [(5, true), (5, true), (6, false)] {
-        let made = region.check_and_mutate(&equals("1"), &mutations, &[], nonce(number)).await;
+        let made = region.check_and_mutate(&equals("1"), &steps, nonce(number)).await;
         assert_eq!(made.unwrap().processed, processed, "nonce {number}");
     }
     assert_eq!(row_of(&region, "r").await, ["f:a=2"]);

@@ -2,6 +2,7 @@
 
 mod edits;
 mod files;
+mod model;
 mod ownership;
 mod recovery;
 mod timestamps;

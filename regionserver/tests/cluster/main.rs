@@ -4,5 +4,7 @@
 
 mod client_service;
 mod orders;
+mod owners;
 mod running;
 mod transit;
+mod traps;

@@ -3,6 +3,7 @@
 use crate::running::Running;
 use basalt_cluster::pb;
 use basalt_model::ServerName;
+use bytes::Bytes;
 use tonic::Code;
 
 async fn close(running: &mut Running, server: &ServerName, epoch: u64) -> Result<String, Code> {
@@ -34,6 +35,9 @@ async fn an_order_to_close_for_an_earlier_process_at_the_same_address_is_refused
 async fn an_order_of_a_master_that_was_passed_over_is_refused() {
     let mut running = Running::start().await;
     let (own, epoch) = (running.name.clone(), running.master_epoch);
+    // As the next master does: the epoch is the version of its node.
+    let path = running.nodes.master_epoch();
+    running.client.set_data(&path, Bytes::from_static(b"next"), None).await.unwrap();
     assert_eq!(close(&mut running, &own, epoch + 1).await, Ok(String::new()));
     assert_eq!(close(&mut running, &own, epoch).await, Err(Code::FailedPrecondition));
 }

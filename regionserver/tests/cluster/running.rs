@@ -24,6 +24,7 @@ pub(crate) struct Running {
     pub(crate) name: ServerName,
     pub(crate) orders: RegionServerOrdersClient<tonic::transport::Channel>,
     pub(crate) master_epoch: u64,
+    pub(crate) disk: MemoryFileSystem,
     stop: Shutdown,
 }
 
@@ -49,7 +50,7 @@ impl Running {
         let master_epoch = pb::MasterRecord::decode(master).unwrap().epoch;
         let channel = grpc::channel(&seams.network, &record.peer_address, PATIENCE).unwrap();
         let orders = RegionServerOrdersClient::new(channel);
-        Self { seams, client, nodes, name, orders, master_epoch, stop }
+        Self { seams, client, nodes, name, orders, master_epoch, disk, stop }
     }
 }
 

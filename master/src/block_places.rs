@@ -164,7 +164,8 @@ mod tests {
                 .map(|(node, bytes)| pb::NodeBytes { node: (*node).to_owned(), bytes: *bytes })
                 .collect(),
         });
-        pb::Alive { server_name: "s".to_owned(), node: node.to_owned(), regions: regions.collect() }
+        let (server_name, node) = ("s".to_owned(), node.to_owned());
+        pb::Alive { server_name, node, regions: regions.collect(), ..Default::default() }
     }
 
     #[test]

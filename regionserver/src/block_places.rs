@@ -255,6 +255,7 @@ fn news(server_name: &str, told: &BlockPlaces, known: &BlockPlaces) -> VecDeque<
         server_name: server_name.to_owned(),
         node: own.map(ToString::to_string).unwrap_or_default(),
         regions: regions.to_vec(),
+        ..Default::default()
     };
     if regions.is_empty() && has_moved {
         return [word(&[])].into();

@@ -2,17 +2,23 @@
 //!
 //! The way of a write reads straight down: [`rpc`] `mutate` → `region/write` → the log → the
 //! memstore → acknowledged; later `flush` → store file → manifest. The way of a failure: `orders`
-//! (split, open) → `recovery/split` → `region/open` → `recovery/replay` → serving.
+//! (split, open) → `recovery/split` → `opening` → `region/open` → `recovery/replay` → serving.
 
 mod backoff;
 mod block_places;
+mod check;
+mod closing;
+mod compaction_requests;
 mod config;
 mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod lease;
 mod liveness;
+mod master_epoch;
 mod metrics;
+mod on_record;
+mod opening;
 mod orders;
 mod ownership;
 mod record_writer;
@@ -21,8 +27,10 @@ mod region;
 mod rpc;
 mod run;
 mod schedulers;
+mod served_report;
 mod server;
 mod stop;
+mod transitions;
 
 pub use config::{Addresses, Config, RegionConfig};
 pub use run::{Error, run};

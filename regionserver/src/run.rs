@@ -55,6 +55,9 @@ pub enum Error {
     /// It has been declared dead.
     #[error("{0}; its regions are served by others now, and this process ends")]
     DeclaredDead(String),
+    /// It found that its regions can only be recovered from its log.
+    #[error("{0}; this process ends, and its log is recovered")]
+    MustEnd(String),
 }
 
 struct Listeners {
@@ -263,7 +266,7 @@ async fn serve(
         biased;
         ended = &mut alive => match ended {
             Ok(Err(dead)) => Err(declared_dead(dead)),
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => server.end_reason().map_or(Ok(()), |reason| Err(Error::MustEnd(reason))),
             Err(dropped) => Err(Error::DeclaredDead(format!("the liveness task ended: {dropped}"))),
         },
         failure = wal.failed() => {

@@ -58,7 +58,7 @@ pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown
     }
 }
 
-/// Compacts what is due until told to stop.
+/// Compacts what is due or was asked for until told to stop.
 pub(crate) async fn compact_when_due(server: Arc<Server>, shutdown: Shutdown) {
     let rest = server.shared.config.compaction_rest;
     let mut backoff = Backoff::default();
@@ -66,7 +66,18 @@ pub(crate) async fn compact_when_due(server: Arc<Server>, shutdown: Shutdown) {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
+            () = server.compactions.came.notified() => {}
             () = tokio::time::sleep(INTERVAL) => {}
+        }
+        while let Some((name, is_major)) = server.compactions.take() {
+            if shutdown.is_cancelled() {
+                return;
+            }
+            // One that has gone elsewhere meanwhile is the next owner's.
+            let Some(served) = server.region(name) else { continue };
+            if let Err(error) = served.region.compact(&served.ownership, is_major).await {
+                error!(region = %served.region.info, %error, "compaction failed");
+            }
         }
         backoff.keep(|name| server.region(name).is_some());
         for served in server.regions() {

@@ -1,30 +1,32 @@
 //! The regions that this server serves, and what it knows of those that it does not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use basalt_cluster::served::ServedRegions;
 use basalt_cluster::{Catalog, Nodes, pb};
 use basalt_fs::{AVOIDED_NODES_MAX, NodeDoubt, NodeName};
-use basalt_model::{EncodedRegionName, MasterEpoch, RegionState, ServerName, TableState};
-use basalt_planted::{Rule, is_off};
+use basalt_model::{EncodedRegionName, RegionState, ServerName, TableState};
 use basalt_runtime::{Shutdown, WITNESS};
 use basalt_zk::Client;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tracing::trace;
+use tracing::{error, trace};
 
 use crate::block_places::BlockPlaces;
+use crate::compaction_requests::CompactionRequests;
+use crate::master_epoch::HighestMaster;
 use crate::ownership::Ownership;
 use crate::record_writer::RecordWriter;
 use crate::region::{Region, Shared};
+use crate::transitions::{Purpose, Transition, Transitions};
 
 /// How long an order waits for an earlier one for the same region.
-const OPENING_PATIENCE: Duration = Duration::from_secs(10);
-/// How often it looks.
-const OPENING_POLL: Duration = Duration::from_millis(10);
+const TRANSITION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running region server.
 pub(crate) struct Server {
@@ -37,12 +39,15 @@ pub(crate) struct Server {
     regions: RwLock<BTreeMap<EncodedRegionName, Arc<Served>>>,
     /// Counts the changes of `regions`.
     serving: watch::Sender<u64>,
-    /// The regions that are being opened.
-    opening: Mutex<BTreeSet<EncodedRegionName>>,
+    pub(crate) transitions: Arc<Transitions>,
     /// The highest epoch of a master that has given an order.
-    master_epoch: AtomicU64,
+    pub(crate) master: HighestMaster,
+    /// Why it must end, if it must.
+    end_reason: Mutex<Option<String>>,
     /// Where the store files lie, as far as that is known.
     pub(crate) block_places: watch::Sender<Arc<BlockPlaces>>,
+    /// What clients have asked to have compacted.
+    pub(crate) compactions: CompactionRequests,
     /// Wakes the scheduler.
     pub(crate) work: Notify,
     /// Ends the server at once, regions or not: it has been declared dead, or its log failed.
@@ -59,12 +64,6 @@ pub(crate) struct Served {
     pub(crate) since: Instant,
 }
 
-/// The right to open a region, held by one task at a time.
-pub(crate) struct OpeningTurn {
-    server: Arc<Server>,
-    name: EncodedRegionName,
-}
-
 /// Where a region is that is not served here.
 pub(crate) enum Elsewhere {
     /// Another server has it open.
@@ -73,14 +72,6 @@ pub(crate) enum Elsewhere {
     Opening,
     /// Nobody is known to have it.
     Unknown,
-}
-
-/// An order of a master that is not in charge any more.
-#[derive(Debug, thiserror::Error)]
-#[error("an order of master epoch {given}, but {highest} has been seen")]
-pub(crate) struct PassedOver {
-    given: u64,
-    highest: u64,
 }
 
 // === impl Server ===
@@ -98,14 +89,16 @@ impl Server {
             name,
             shared,
             records: RecordWriter::start(client.clone()),
+            master: HighestMaster::new(client.clone(), nodes.clone()),
             client,
             nodes,
             catalog,
             regions: RwLock::default(),
             serving: watch::Sender::new(0),
-            opening: Mutex::default(),
-            master_epoch: AtomicU64::new(0),
+            transitions: Arc::default(),
+            end_reason: Mutex::default(),
             block_places: watch::Sender::default(),
+            compactions: CompactionRequests::default(),
             work: Notify::new(),
             abort,
         }
@@ -116,15 +109,35 @@ impl Server {
         self.regions.read().get(&name).cloned()
     }
 
+    /// What is in service, as the master hears of it.
+    pub(crate) fn served(&self) -> ServedRegions {
+        let regions = self.regions.read();
+        regions.iter().map(|(name, served)| (*name, served.region.epoch)).collect()
+    }
+
     /// All regions in service.
     pub(crate) fn regions(&self) -> Vec<Arc<Served>> {
         self.regions.read().values().cloned().collect()
     }
 
-    /// Begins to serve a region. One of an older epoch that is still here is dropped.
-    pub(crate) fn begin_serving(&self, served: Served) {
-        self.regions.write().insert(served.region.encoded_name, Arc::new(served));
+    /// Begins to serve a region.
+    ///
+    /// # Errors
+    /// It is served under another epoch, whose edits may be in memory alone.
+    pub(crate) fn begin_serving(&self, served: Served) -> Result<(), String> {
+        let (name, epoch) = (served.region.encoded_name, served.region.epoch);
+        match self.regions.write().entry(name) {
+            Entry::Occupied(present) => {
+                let present = present.get().region.epoch;
+                return Err(format!("it is served under epoch {present} already"));
+            }
+            Entry::Vacant(place) => {
+                place.insert(Arc::new(served));
+            }
+        }
+        trace!(target: WITNESS, region = %name, epoch = epoch.0, server = %self.name, "serves");
         self.serving.send_modify(|changes| *changes += 1);
+        Ok(())
     }
 
     /// Ends the service of a region.
@@ -133,6 +146,8 @@ impl Server {
         let name = served.region.encoded_name;
         if regions.get(&name).is_some_and(|present| Arc::ptr_eq(present, served)) {
             regions.remove(&name);
+            let epoch = served.region.epoch.0;
+            trace!(target: WITNESS, region = %name, epoch, server = %self.name, "serves no more");
             self.serving.send_modify(|changes| *changes += 1);
         }
     }
@@ -144,22 +159,29 @@ impl Server {
 
     /// Whether regions are being opened.
     pub(crate) fn is_opening(&self) -> bool {
-        !self.opening.lock().is_empty()
+        self.transitions.are_opening()
     }
 
-    /// Takes the turn to open a region, once an earlier order for it has been carried out. `None` if
-    /// that takes too long.
-    pub(crate) async fn begin_opening(
-        self: &Arc<Self>,
+    /// Begins a transition of a region, once an earlier order for it has been carried out. `None`
+    /// if that takes too long.
+    pub(crate) async fn begin(
+        &self,
         name: EncodedRegionName,
-    ) -> Option<OpeningTurn> {
-        let turn = async {
-            while !self.opening.lock().insert(name) {
-                tokio::time::sleep(OPENING_POLL).await;
-            }
-        };
-        tokio::time::timeout(OPENING_PATIENCE, turn).await.ok()?;
-        Some(OpeningTurn { server: Arc::clone(self), name })
+        purpose: Purpose,
+    ) -> Option<Transition> {
+        self.transitions.begin(name, purpose, TRANSITION_PATIENCE).await
+    }
+
+    /// Ends the server at once: only the recovery of its log can help its regions.
+    pub(crate) fn end(&self, reason: &str) {
+        error!(reason, "this server must end");
+        self.end_reason.lock().get_or_insert_with(|| reason.to_owned());
+        self.abort.cancel();
+    }
+
+    /// Why [`Server::end`] was called, if it was.
+    pub(crate) fn end_reason(&self) -> Option<String> {
+        self.end_reason.lock().clone()
     }
 
     /// Where to send a client that asks for a region that is not here.
@@ -191,16 +213,6 @@ impl Server {
         }
     }
 
-    /// Refuses orders of masters that are no longer in charge.
-    pub(crate) fn check_master(&self, epoch: MasterEpoch) -> Result<(), PassedOver> {
-        let highest = self.master_epoch.fetch_max(epoch.0, Ordering::AcqRel);
-        if epoch.0 < highest && !is_off(Rule::MasterEpoch) {
-            return Err(PassedOver { given: epoch.0, highest });
-        }
-        trace!(target: WITNESS, server = %self.name, epoch = epoch.0, "ordered");
-        Ok(())
-    }
-
     /// What the server carries, for the balancer and for `status`.
     pub(crate) fn load(&self, requests_per_second: u64) -> pb::ServerLoad {
         let regions = self.regions.read();
@@ -226,18 +238,5 @@ impl Server {
     pub(crate) fn requests(&self) -> u64 {
         let regions = self.regions.read();
         regions.values().map(|served| served.region.requests.load(Ordering::Relaxed)).sum()
-    }
-}
-
-// === impl OpeningTurn ===
-
-impl Drop for OpeningTurn {
-    fn drop(&mut self) {
-        let mut opening = self.server.opening.lock();
-        opening.remove(&self.name);
-        if opening.is_empty() {
-            // What was replayed may be flushed now.
-            self.server.work.notify_one();
-        }
     }
 }

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::orders;
+use crate::closing;
 use crate::server::Server;
 
 /// How long a master may take to answer one call to drain; more than it waits itself.
@@ -52,7 +52,17 @@ async fn close_all(server: &Arc<Server>) {
     let closes = server.regions().into_iter().map(|served| {
         let server = Arc::clone(server);
         async move {
-            if let Err(error) = orders::close(&server, &served).await {
+            let closed = async {
+                let transition = closing::begin(&server, served.region.encoded_name).await?;
+                match server.region(served.region.encoded_name) {
+                    Some(present) if Arc::ptr_eq(&present, &served) => {
+                        closing::close(&server, &served, &transition).await
+                    }
+                    // A master had it closed meanwhile.
+                    _ => Ok(()),
+                }
+            };
+            if let Err(error) = closed.await {
                 warn!(region = %served.region.info, error, "not closed");
             }
         }

@@ -10,6 +10,7 @@ mod error;
 pub mod meta;
 mod paths;
 pub mod records;
+pub mod served;
 
 /// The generated messages and gRPC services of `proto/cluster.proto`.
 pub mod pb {

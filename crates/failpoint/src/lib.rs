@@ -78,6 +78,8 @@ pub enum Answer {
     Stop,
     /// It waits for so long.
     Wait(Duration),
+    /// What it has just done failed, as far as it knows. At points that [`passes`] is asked of.
+    Fail,
 }
 
 /// Whether this build has failpoints.
@@ -101,18 +103,33 @@ pub fn answer(_answer: Answer) {}
 /// `point` is reached.
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 pub async fn reached(point: Point) {
+    passes(point).await;
+}
+
+/// `point` is reached. Whether what led there has succeeded, as far as the task is to know.
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+pub async fn passes(point: Point) -> bool {
     tracing::trace!(target: basalt_runtime::WITNESS, point = point.name(), "reached");
     match ANSWER.take() {
         None => {}
+        Some(Answer::Fail) => return false,
         Some(Answer::Stop) => std::future::pending().await,
         Some(Answer::Wait(time)) => tokio::time::sleep(time).await,
     }
+    true
 }
 
 /// `point` is reached; nobody can stop there in this build.
 #[cfg(not(any(debug_assertions, feature = "failpoints")))]
 #[inline(always)]
 pub async fn reached(_point: Point) {}
+
+/// `point` is reached; nothing fails there in this build.
+#[cfg(not(any(debug_assertions, feature = "failpoints")))]
+#[inline(always)]
+pub async fn passes(_point: Point) -> bool {
+    true
+}
 
 // === impl Point ===
 
@@ -208,6 +225,9 @@ mod tests {
             answer(Answer::Stop);
             assert!(pin!(reached(Point::LogSynced)).poll(&mut context).is_pending());
             assert!(pin!(reached(Point::LogSynced)).poll(&mut context).is_ready(), "once");
+            answer(Answer::Fail);
+            let failed = pin!(passes(Point::OpenRecorded)).poll(&mut context);
+            assert_eq!(failed, std::task::Poll::Ready(false));
         }
     }
 }

@@ -47,6 +47,16 @@ pub enum Rule {
     ServingProbe,
     /// No edit is taken that the log has no room for on the disk.
     RoomForTheLog,
+    /// An order to close a region waits for an opening under way.
+    CloseWaitsForOpening,
+    /// One close of a region at a time, and the last look at its memory is the end of its service.
+    OneCloseAtATime,
+    /// An order to open a region is carried out only if the coordinator's record bears it out.
+    OpenOnRecord,
+    /// A master's epoch is believed only if the coordinator's record shows it.
+    RecordedMasterEpoch,
+    /// What servers serve is compared with what is on record, and repaired.
+    AntiEntropy,
 }
 
 impl Rule {
@@ -71,6 +81,11 @@ impl Rule {
         Self::CatalogsBeforeEnd,
         Self::ServingProbe,
         Self::RoomForTheLog,
+        Self::CloseWaitsForOpening,
+        Self::OneCloseAtATime,
+        Self::OpenOnRecord,
+        Self::RecordedMasterEpoch,
+        Self::AntiEntropy,
     ];
 
     /// As commands name it.
@@ -95,6 +110,11 @@ impl Rule {
             Self::CatalogsBeforeEnd => "catalogs-before-end",
             Self::ServingProbe => "serving-probe",
             Self::RoomForTheLog => "room-for-the-log",
+            Self::CloseWaitsForOpening => "close-waits-for-opening",
+            Self::OneCloseAtATime => "one-close-at-a-time",
+            Self::OpenOnRecord => "open-on-record",
+            Self::RecordedMasterEpoch => "recorded-master-epoch",
+            Self::AntiEntropy => "anti-entropy",
         }
     }
 }

@@ -241,6 +241,22 @@ impl RegionServerOrders for Orders {
         Ok(Response::new(pb::CatchUpReply {}))
     }
 
+    // As a region server of an earlier version.
+
+    async fn report_regions(
+        &self,
+        _: Request<pb::ReportRegionsRequest>,
+    ) -> Result<Response<pb::ReportRegionsReply>, Status> {
+        Err(Status::unimplemented("ReportRegions"))
+    }
+
+    async fn check_regions(
+        &self,
+        _: Request<pb::CheckRegionsRequest>,
+    ) -> Result<Response<pb::CheckRegionsReply>, Status> {
+        Err(Status::unimplemented("CheckRegions"))
+    }
+
     async fn split_logs(
         &self,
         request: Request<pb::SplitLogsRequest>,

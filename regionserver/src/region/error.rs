@@ -16,6 +16,8 @@ pub(crate) enum Error {
     NoSuchFamily { family: Bytes, region: String },
     #[error("region {region} is closing")]
     Closing { region: String },
+    #[error("region {region} still holds edits that were not flushed")]
+    NotFlushed { region: String },
     #[error("region {region} holds {bytes} unflushed bytes, more than the limit of {bytes_max}")]
     TooBusy { region: String, bytes: u64, bytes_max: u64 },
     #[error(

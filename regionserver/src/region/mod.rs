@@ -110,8 +110,17 @@ struct WriteOrder {
     last_ticket: Option<Ticket>,
     /// The highest edit of the memstores that are being flushed.
     flushing: Option<SequenceId>,
-    /// No more edits are taken.
-    closing: bool,
+    taking: Taking,
+}
+
+/// Whether a region takes edits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Taking {
+    Edits,
+    /// It is being closed.
+    NoneForNow,
+    /// It has been closed.
+    NoneEver,
 }
 
 /// What writes of a table outlast, and the files that they go into.

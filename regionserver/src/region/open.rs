@@ -28,7 +28,7 @@ use tracing::trace;
 use super::flush::TMP_FOLDER;
 use super::row_locks::RowLocks;
 use super::state::RegionState;
-use super::{Region, Result, Shared, WriteOrder, durability_of};
+use super::{Region, Result, Shared, Taking, WriteOrder, durability_of};
 use crate::recovery::replay::{self, SealedLogs};
 
 /// How many store files of a region are opened at a time.
@@ -98,7 +98,7 @@ impl Region {
                 last: manifest.highest,
                 last_ticket: None,
                 flushing: None,
-                closing: false,
+                taking: Taking::Edits,
             }),
             read_point: AtomicU64::new(manifest.highest.0),
             row_locks: RowLocks::new(),

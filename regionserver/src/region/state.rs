@@ -41,6 +41,12 @@ impl RegionState {
         self.families.values().map(FamilyState::memstore_bytes).sum()
     }
 
+    /// Whether all edits are in store files.
+    pub(crate) fn memstores_are_empty(&self) -> bool {
+        let mut memstores = self.families.values().flat_map(FamilyState::memstores);
+        memstores.all(|memstore| memstore.is_empty())
+    }
+
     pub(crate) fn store_file_bytes(&self) -> u64 {
         let files = self.families.values().flat_map(|family| &family.files);
         files.map(|file| file.length()).sum()

@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use tracing::trace;
 
 use super::row_locks::LockedRows;
-use super::{Error, Region, Result, RowRead, durability_of};
+use super::{Error, Region, Result, RowRead, Taking, durability_of};
 
 /// Cells of one row to be written, some of which may wait for the server's timestamp.
 #[derive(Clone, Debug)]
@@ -326,7 +326,7 @@ impl Region {
         let edit = EncodedEdit::new(self.encoded_name, self.epoch, timestamp_ms, nonce, &cells)?;
         let permit = self.shared.wal.reserve(edit.record_bytes()).await?;
         let mut order = self.order.lock();
-        if order.closing {
+        if order.taking != Taking::Edits {
             return Err(Error::Closing { region: self.info.to_string() });
         }
         let sequence_id = order.last.next();

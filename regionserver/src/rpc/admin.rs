@@ -69,12 +69,9 @@ impl Rpc {
         let request: pb::CompactRegionRequest = request(call)?;
         let served = self.region(&request.region, Purpose::Read).await?;
         // Clients do not wait for a compaction: they ask for its state.
-        let all = request.major();
-        tokio::spawn(async move {
-            if let Err(error) = served.region.compact(&served.ownership, all).await {
-                tracing::error!(region = %served.region.info, %error, "compaction failed");
-            }
-        });
+        let (name, is_major) = (served.region.encoded_name, request.major());
+        let added = self.server.compactions.add(name, is_major);
+        added.map_err(|full| Exception::new(ExceptionKind::RegionTooBusy, full.to_string()))?;
         Ok(Reply::new(&pb::CompactRegionResponse::default()))
     }
 }

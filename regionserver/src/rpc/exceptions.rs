@@ -20,9 +20,11 @@ impl From<Error> for Exception {
             // The edit may be in the log: clients must not take this for a refusal.
             Error::LeaseOver(_) => ExceptionKind::RegionServerStopped,
             Error::Wal(_) => ExceptionKind::RegionServerAborted,
-            Error::StoreFile(_) | Error::Manifest(_) | Error::Files(_) | Error::Replay { .. } => {
-                ExceptionKind::Other
-            }
+            Error::NotFlushed { .. }
+            | Error::StoreFile(_)
+            | Error::Manifest(_)
+            | Error::Files(_)
+            | Error::Replay { .. } => ExceptionKind::Other,
         };
         Self::new(kind, error.to_string())
     }

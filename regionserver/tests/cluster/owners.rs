@@ -43,13 +43,20 @@ impl OneRegion {
         let table = TableRecord { descriptor: descriptor.clone(), state };
         let path = running.nodes.table(&descriptor.name);
         running.client.create(&path, table.encode(), CreateMode::Persistent).await.unwrap();
-        let info = RegionInfo::primary("t".parse().unwrap(), Bytes::new(), Bytes::new(), 1);
         let owner: ServerName =
             owner.map_or_else(|| running.name.clone(), |owner| owner.parse().unwrap());
-        let record = RegionRecord::new(info).assigned_to(owner);
-        let path = running.nodes.region(record.encoded_name());
-        running.client.create(&path, record.encode(), CreateMode::Persistent).await.unwrap();
-        Self { running, record, descriptor }
+        let info = RegionInfo::primary("t".parse().unwrap(), Bytes::new(), Bytes::new(), 1);
+        let region =
+            Self { running, record: RegionRecord::new(info).assigned_to(owner), descriptor };
+        region.create(RegionState::Opening).await;
+        region
+    }
+
+    async fn create(&self, state: RegionState) {
+        let record = RegionRecord { state, ..self.record.clone() };
+        let path = self.running.nodes.region(record.encoded_name());
+        let client = &self.running.client;
+        client.create(&path, record.encode(), CreateMode::Persistent).await.unwrap();
     }
 
     fn open_order(&self, record: &RegionRecord) -> pb::OpenRegionsRequest {
@@ -186,4 +193,42 @@ async fn a_made_up_master_epoch_is_neither_believed_nor_remembered() {
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(!refused.message().contains(char::is_numeric), "it tells nothing: {refused}");
     assert_eq!(region.open(&region.record).await, "");
+}
+
+/// The outcome of writing OPEN was unknown, and clients were told for ever that the region is being
+/// opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_is_open_on_record_and_served_by_nobody_is_opened_again() {
+    let _trap = traps::set(Point::OpenRecorded, Answer::Fail).await;
+    let region = OneRegion::start(None, TableState::Enabled).await;
+    let first = region.until(RegionState::Open).await;
+    assert_eq!((first.epoch, region.served().await), (region.record.epoch, 0));
+    let again = async {
+        while region.served().await == 0 {
+            sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("it is served again");
+    let record = region.until(RegionState::Open).await;
+    assert!(record.epoch > first.epoch, "under a higher epoch: {record:?}");
+    assert_eq!(record.server, first.server);
+}
+
+/// Its edits may be in this server's log alone: no other server may have the region before that is
+/// recovered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_ends_itself_where_only_its_log_may_hold_a_regions_edits() {
+    let _no_traps = traps::none().await;
+    let region = OneRegion::start(Some("other,1,1"), TableState::Disabled).await;
+    let path = region.running.nodes.region(region.record.encoded_name());
+    let server = Some(region.running.name.clone());
+    let open = RegionRecord { state: RegionState::Open, server, ..region.record.clone() };
+    region.running.client.set_data(&path, open.encode(), None).await.unwrap();
+    let node = region.running.nodes.server(&region.running.name);
+    let ended = async {
+        while region.running.client.exists(&node).await.unwrap().is_some() {
+            sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, ended).await.expect("the server ends");
 }

@@ -1,5 +1,7 @@
 //! What a server must not do when it is no longer the owner, or about to let go.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use basalt_fs::MemoryFileSystem;
 
 use crate::region::testing::{LEASE, TestServer, put, row_of};
@@ -56,15 +58,19 @@ async fn a_region_that_closes_takes_no_edits_and_leaves_nothing_in_memory() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
     let region = server.region(1).await;
     put(&region, "a", "f:q", "1").await.unwrap();
-    region.begin_close();
+    let closing = region.begin_close().unwrap();
     let refused = put(&region, "a", "f:q", "2").await;
     assert!(matches!(refused, Err(Error::Closing { .. })), "{refused:?}");
     assert_eq!(row_of(&region, "a").await, ["f:q=1"], "reads go on");
-    region.give_up_close();
+    drop(closing);
     put(&region, "b", "f:q", "3").await.unwrap();
-    region.begin_close();
-    region.finish_close().await.unwrap();
+    let has_ended = AtomicBool::new(false);
+    let end = || has_ended.store(true, Ordering::Relaxed);
+    region.begin_close().unwrap().finish(end).await.unwrap();
+    assert!(has_ended.into_inner());
     assert_eq!(region.memstore_bytes(), 0);
+    let refused = put(&region, "a", "f:q", "2").await;
+    assert!(matches!(refused, Err(Error::Closing { .. })), "for good: {refused:?}");
     let region = server.region(2).await;
     assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
     assert_eq!(row_of(&region, "b").await, ["f:q=3"]);
@@ -77,9 +83,11 @@ async fn a_close_that_fails_does_not_let_edits_into_another_one() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
     let region = server.region(1).await;
     put(&region, "a", "f:q", "1").await.unwrap();
-    region.begin_close();
-    region.begin_close();
-    region.give_up_close();
+    let closing = region.begin_close();
+    let other = region.begin_close();
+    assert!(other.is_none(), "one close at a time");
+    drop(other);
     let refused = put(&region, "a", "f:q", "2").await;
     assert!(matches!(refused, Err(Error::Closing { .. })), "{refused:?}");
+    drop(closing);
 }

@@ -1,0 +1,105 @@
+//! Closing regions: as a master orders, or because this server stops.
+
+use std::sync::Arc;
+
+use basalt_cluster::{RegionRecord, pb};
+use basalt_model::{EncodedRegionName, RegionEpoch, RegionState};
+use tracing::{error, info};
+
+use crate::server::{Served, Server};
+use crate::transitions::{Purpose, Transition};
+
+/// Carries out a master's order to close a region.
+pub(crate) async fn close_region(
+    server: &Arc<Server>,
+    order: pb::CloseRegion,
+) -> pb::RegionOutcome {
+    let encoded_name = order.encoded_name.clone();
+    let closed = match order.encoded_name.parse::<EncodedRegionName>() {
+        Ok(name) => close_ordered(server, name, RegionEpoch(order.epoch)).await,
+        Err(error) => Err(error.to_string()),
+    };
+    let failure = closed.err().unwrap_or_default();
+    pb::RegionOutcome { encoded_name, failure, ..Default::default() }
+}
+
+async fn close_ordered(
+    server: &Arc<Server>,
+    name: EncodedRegionName,
+    epoch: RegionEpoch,
+) -> Result<(), String> {
+    // An opening under way goes on to serve unless it is waited for.
+    let transition = begin(server, name).await?;
+    let Some(served) = server.region(name) else { return Ok(()) };
+    if served.region.epoch > epoch {
+        // The order is late: that ownership is over.
+        return Ok(());
+    }
+    let is_to_close = |record: &RegionRecord| {
+        record.epoch == epoch
+            && record.server.as_ref() == Some(&server.name)
+            && matches!(record.state, RegionState::Closing | RegionState::Closed)
+    };
+    let on_record = server.region_on_record(name, is_to_close).await;
+    let on_record = on_record.map_err(|error| error.to_string())?;
+    if served.region.epoch < epoch {
+        return let_go(server, &served, Some(&on_record.record));
+    }
+    close(server, &served, &transition).await
+}
+
+/// Begins to close a region, once what else is done to it has ended.
+pub(crate) async fn begin(
+    server: &Arc<Server>,
+    name: EncodedRegionName,
+) -> Result<Transition, String> {
+    let begun = server.begin(name, Purpose::Close).await;
+    begun.ok_or_else(|| "it is still being opened or closed by an earlier order".to_owned())
+}
+
+/// Flushes and closes a region and puts that on record. If it cannot be flushed it stays in service.
+pub(crate) async fn close(
+    server: &Server,
+    served: &Arc<Served>,
+    transition: &Transition,
+) -> Result<(), String> {
+    let region = &served.region;
+    // The bulk of it is flushed while edits are still taken.
+    region.flush().await.map_err(|error| error.to_string())?;
+    let closing = region.begin_close().ok_or("it is being closed already")?;
+    let ended = closing.finish(|| server.end_serving(served)).await;
+    ended.map_err(|error| error.to_string())?;
+    transition.holds_no_edits(region.epoch);
+    info!(region = %region.info, "closed");
+    served.ownership.closed().await.map_err(|error| error.to_string())
+}
+
+/// Lets go of an ownership that is over: the coordinator's `record` of the region shows a higher
+/// epoch, or there is none.
+///
+/// # Errors
+/// The record gives the region to this server again, and edits of it are in memory and in our log
+/// alone. Then the server ends itself: the recovery gives them to the region's next owner.
+pub(crate) fn let_go(
+    server: &Server,
+    served: &Arc<Served>,
+    record: Option<&RegionRecord>,
+) -> Result<(), String> {
+    let region = &served.region;
+    let (epoch, bytes) = (region.epoch, region.memstore_bytes());
+    if bytes > 0 && record.is_some_and(|record| record.is_owned_by(&server.name)) {
+        let reason = format!(
+            "region {} is served under epoch {epoch} with {bytes} bytes that were not flushed, but \
+             has been given to this server anew",
+            region.encoded_name
+        );
+        server.end(&reason);
+        return Err(reason);
+    }
+    region.end(|| server.end_serving(served));
+    error!(
+        region = %region.info, %epoch, bytes,
+        "was served although its record shows a later owner or is gone: no longer served"
+    );
+    Ok(())
+}

@@ -29,6 +29,7 @@ mod reconcile;
 mod regions;
 mod rpc;
 mod run;
+mod served_regions;
 mod term;
 mod view;
 mod views;

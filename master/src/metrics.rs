@@ -66,3 +66,15 @@ pub(crate) fn recovered(report: &pb::RecoveryRecord) {
     counter!("basalt_recovery_regions_total").increment(u64::from(report.regions));
     counter!("basalt_recovery_wal_bytes_total").increment(report.wal_bytes);
 }
+
+/// A region that was not served as it is on record was checked.
+pub(crate) fn region_checked(verdict: pb::RegionVerdict) {
+    let verdict = match verdict {
+        pb::RegionVerdict::Unspecified | pb::RegionVerdict::Failed => "failed",
+        pb::RegionVerdict::AsRecorded => "as recorded",
+        pb::RegionVerdict::UnderWay => "under way",
+        pb::RegionVerdict::LetGo => "let go",
+        pb::RegionVerdict::WithoutEdits => "opened again",
+    };
+    counter!("basalt_master_regions_checked_total", "verdict" => verdict).increment(1);
+}

@@ -30,7 +30,7 @@ use crate::procedure::{self, Journal, SubmitError};
 use crate::regions::Claims;
 use crate::term::{Facts, Files, Term};
 use crate::views::Views;
-use crate::{bootstrap, housekeeping, reconcile, rpc};
+use crate::{bootstrap, housekeeping, reconcile, rpc, served_regions};
 
 /// The pause before the coordinator is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -301,6 +301,7 @@ async fn reign(
     }
     term.spawn(procedure::show_earlier_ends(Arc::clone(&term)));
     term.spawn(reconcile::run(Arc::clone(&term)));
+    term.spawn(served_regions::run(Arc::clone(&term)));
     term.spawn(housekeeping::run(Arc::clone(&term)));
     term.spawn(create_declared(Arc::clone(&term), master.declared_tables.clone()));
     seat.send_replace(Some(Arc::clone(&term)));
@@ -386,6 +387,7 @@ async fn begin(
         moving: Semaphore::new(MOVES_AT_ONCE),
         catalogs_shown: watch::Sender::new(false),
         facts: Mutex::new(Facts { recoveries, ..Facts::default() }),
+        reports: Mutex::default(),
         block_places: Mutex::default(),
         timers: master.timers,
         files: Files(Arc::clone(&master.files)),

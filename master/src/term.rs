@@ -20,6 +20,7 @@ use crate::locks::Locks;
 use crate::orders::Orders;
 use crate::procedure::Journal;
 use crate::regions::Claims;
+use crate::served_regions::Reports;
 use crate::views::Views;
 
 /// See the module. Shared by all tasks of the term; they end when the ledger's term is over.
@@ -40,6 +41,8 @@ pub(crate) struct Term {
     /// Whether the catalogs show all that was done in earlier terms.
     pub(crate) catalogs_shown: watch::Sender<bool>,
     pub(crate) facts: Mutex<Facts>,
+    /// What region servers report that they serve.
+    pub(crate) reports: Mutex<Reports>,
     /// See [`Term::places`].
     pub(crate) block_places: Mutex<Arc<BlockPlaces>>,
     pub(crate) timers: Timers,

@@ -43,7 +43,11 @@ pub(crate) async fn hold_stream(term: Arc<Term>, server: ServerName, record: pb:
             }
             reply
         };
+        term.reports.lock().begin(&server);
         let hear = |word: &pb::Alive| {
+            if let Some(report) = &word.served {
+                term.reports.lock().take_in(&server, report);
+            }
             let view = term.views.now();
             let known = |name: &EncodedRegionName| view.regions.contains_key(name);
             Arc::make_mut(&mut *term.block_places.lock()).take_in(&server, word, known);

@@ -129,6 +129,13 @@ impl MasterPeer for Master {
         Err(Status::unimplemented("not asked by the operator"))
     }
 
+    async fn catch_up(
+        &self,
+        _: Request<pb::CatchUpRequest>,
+    ) -> Result<Response<pb::CatchUpReply>, Status> {
+        Err(Status::unimplemented("not asked by the operator"))
+    }
+
     async fn process_ended(
         &self,
         _: Request<pb::ProcessEndedRequest>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_runtime::{Clock, ClockSource, Random, Seams, Shutdown};
+use basalt_runtime::{Clock, ClockSource, Random, Seams, Shutdown, Threads};
 use serde_json::{Value, json};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep};
@@ -65,6 +65,7 @@ impl World {
             clock: Clock::new(ServerClock(self.server.clone())),
             random: Random::from_seed(1),
             network: self.processes.network(),
+            threads: Threads::default(),
         };
         let options = Options {
             namespace: "basalt-system".to_owned(),

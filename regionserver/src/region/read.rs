@@ -50,11 +50,6 @@ impl RowRead {
         }
     }
 
-    /// No cell at all.
-    pub(crate) fn nothing() -> Self {
-        Self { families: Some(BTreeMap::new()), ..Self::all() }
-    }
-
     /// The newest version of some columns of one family.
     pub(crate) fn of_family(family: Bytes, columns: Columns) -> Self {
         Self { families: Some([(family, columns)].into()), ..Self::all() }

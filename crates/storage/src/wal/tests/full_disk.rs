@@ -89,6 +89,6 @@ async fn a_full_file_goes_on_where_there_is_no_room_for_the_next() {
     append_synced(&wal, &edit(1, last + 2, 10)).await.unwrap();
 }
 
-fn paths_of_logs() -> std::path::PathBuf {
+fn paths_of_logs() -> PathBuf {
     basalt_model::paths::server_logs(&server())
 }

@@ -108,7 +108,11 @@ impl ApiServer {
                 apply::merge_patch(found, &object);
                 Ok(())
             })),
-            false => drop(state.create(&key, object)),
+            false => {
+                let mut created = Value::Null;
+                apply::merge_patch(&mut created, &object);
+                drop(state.create(&key, created));
+            }
         }
         drop(state);
         self.notify();

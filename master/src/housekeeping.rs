@@ -69,7 +69,11 @@ async fn clean(term: &Term) -> Result<(), StepError> {
     let regions = term.read_all_regions().await?;
     leftovers.retain(|server| !is_needed(&regions, server));
     for server in leftovers {
-        forget_server(term, &server).await?;
+        // It may have come a moment ago, with a clock that is behind.
+        let is_registered = term.ledger.client().exists(&term.ledger.nodes().server(&server));
+        if is_registered.await?.is_none() {
+            forget_server(term, &server).await?;
+        }
     }
     Ok(())
 }
@@ -141,7 +145,8 @@ async fn forget_server(term: &Term, server: &ServerName) -> Result<(), StepError
     facts.deaths.remove(server);
     facts.proved_dead.remove(server);
     facts.seen.remove(server);
-    facts.lost_logs.remove(server);
+    drop(facts);
+    lost_logs::settle(term, server).await?;
     tracing::info!(%server, "the logs of a dead server are not needed any more");
     Ok(())
 }

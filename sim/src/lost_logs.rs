@@ -40,9 +40,10 @@ impl LostLogs {
         match loss {
             LogLoss::Folder => {}
             LogLoss::File => keep_one(&mut logs, random),
-            // Of the file that is written nobody but its server knows how long it was.
+            // Of the file that is written nobody but its server knows how long it was, nor for a moment
+            // of the one before.
             LogLoss::Closed => {
-                logs.pop();
+                logs.truncate(logs.len().saturating_sub(2));
                 keep_one(&mut logs, random);
             }
             LogLoss::Sealed => {

@@ -47,7 +47,13 @@ pub(super) async fn fence(
         tell(&recovery.server, &logs);
         return Ok(logs);
     }
-    take_folder_away(&term.files, &recovery.server).await?;
+    // The death is committed, so the list does not change any more.
+    let (listed, taken) = tokio::join!(
+        lost_logs::listed(term, &recovery.server),
+        take_folder_away(&term.files, &recovery.server)
+    );
+    taken?;
+    let listed = listed?;
     reached(Point::FenceRenamed).await;
     let folder = paths::fenced_logs(&recovery.server);
     let deadline = lease_end(term, &recovery.server);
@@ -64,7 +70,7 @@ pub(super) async fn fence(
         // Woken by a proof, or looks again: the process may end any moment.
         let _ = tokio::time::timeout(PROOF_PAUSE, term.proved.notified()).await;
     };
-    check_listed(term, recovery, &logs).await?;
+    check_listed(term, &recovery.server, listed, &logs).await?;
     let logs = settle_all(&term.files, &folder, logs).await?;
     reached(Point::FenceSealed).await;
     let logs = commit_cuts(term, &recovery.server, logs).await?;
@@ -73,15 +79,14 @@ pub(super) async fn fence(
     Ok(logs)
 }
 
-/// Compares what was sealed with what the server had, as it wrote down while it lived. Its death is
-/// committed, so the list does not change any more.
+/// Compares what was sealed with what the server had, as it wrote down while it lived.
 async fn check_listed(
     term: &Term,
-    recovery: &Recovery,
+    server: &ServerName,
+    listed: Option<Vec<pb::ListedLog>>,
     seals: &[(String, Seal)],
 ) -> Result<(), StepError> {
-    let server = &recovery.server;
-    match lost_logs::listed(term, server).await? {
+    match listed {
         Some(listed) => {
             let lost = lost_logs::of_listed(server, &listed, seals);
             lost_logs::check(term, server, lost).await

@@ -55,6 +55,20 @@ type Read<T> = Option<(T, i32)>;
 
 // === impl LostLog ===
 
+impl LostLog {
+    /// The entry of the record of one that was found at this time.
+    fn found_at(&self, now_ms: u64) -> pb::LostLog {
+        pb::LostLog {
+            name: self.name.clone(),
+            expected_bytes: self.expected,
+            found_bytes: self.found.unwrap_or_default(),
+            is_missing: self.found.is_none(),
+            found_ms: now_ms,
+            ..pb::LostLog::default()
+        }
+    }
+}
+
 impl std::fmt::Display for LostLog {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.found {
@@ -133,58 +147,76 @@ pub(super) async fn check(
     if is_off(Rule::MissingLog) {
         return Ok(());
     }
-    let path = term.ledger.nodes().lost_logs_of(server);
-    let recorded = read::<pb::LostLogsRecord>(term, path.clone(), "lost logs").await?;
-    let (record, version) = match recorded {
-        Some((record, version)) => (record, Some(version)),
-        None => (pb::LostLogsRecord::default(), None),
-    };
-    let (accepted, open): (Vec<_>, Vec<_>) =
-        record.logs.iter().cloned().partition(|log| log.accepted_ms > 0);
+    if found.is_empty() {
+        // As a rule; then nobody waits for the coordinator.
+        let was_lost = term.facts.lock().lost_logs.contains_key(server);
+        return if was_lost { settle(term, server).await } else { Ok(()) };
+    }
+    let (record, version) = read_lost(term, server).await?;
+    let accepted = record.logs.iter().filter(|log| log.accepted_ms > 0);
+    let accepted: Vec<_> = accepted.cloned().collect();
     let is_accepted = |lost: &LostLog| accepted.iter().any(|log| LostLog::from(log) == *lost);
     let lost: Vec<LostLog> = found.into_iter().filter(|lost| !is_accepted(lost)).collect();
-    let regions = match lost.is_empty() {
-        true => 0,
-        false => concerned(&term.read_all_regions().await?, server),
-    };
-    if regions == 0 {
-        if !lost.is_empty() {
-            tracing::warn!(%server, ?lost, "logs are lost that no region needs");
-        }
-        term.facts.lock().lost_logs.remove(server);
-        if let (Some(version), false) = (version, open.is_empty()) {
-            // The files are back.
-            let next = pb::LostLogsRecord { logs: accepted, regions: 0 };
-            term.ledger.commit(vec![replace(path, &next, version)]).await?;
-        }
-        return Ok(());
+    if lost.is_empty() {
+        return settle(term, server).await;
     }
-    let reason = reason(server, &lost, regions);
+    let regions = concerned(&term.read_all_regions().await?, server);
+    if regions == 0 {
+        tracing::warn!(%server, ?lost, "logs are lost that no region needs");
+        return settle(term, server).await;
+    }
     let now_ms = term.clock.wall_ms();
-    let found_before = |lost: &LostLog| open.iter().find(|log| LostLog::from(*log) == *lost);
-    let entry = |lost: &LostLog| match found_before(lost) {
-        Some(log) => log.clone(),
-        None => pb::LostLog {
-            name: lost.name.clone(),
-            expected_bytes: lost.expected,
-            found_bytes: lost.found.unwrap_or_default(),
-            is_missing: lost.found.is_none(),
-            found_ms: now_ms,
-            ..pb::LostLog::default()
-        },
-    };
-    let logs = accepted.iter().cloned().chain(lost.iter().map(entry)).collect();
-    let next = pb::LostLogsRecord { logs, regions };
+    let open = lost.iter().map(|lost| {
+        let known = record.logs.iter().find(|log| LostLog::from(*log) == *lost);
+        known.cloned().unwrap_or_else(|| lost.found_at(now_ms))
+    });
+    let next = pb::LostLogsRecord { logs: accepted.iter().cloned().chain(open).collect(), regions };
+    let reason = reason(server, &lost, regions);
     if next != record {
         tracing::error!(%server, regions, reason, "logs with acknowledged edits are lost");
-        let write = match version {
-            Some(version) => replace(path, &next, version),
-            None => ledger::create(path, encoded(&next)),
-        };
-        term.ledger.commit(vec![write]).await?;
+        write_lost(term, server, &next, version).await?;
     }
     term.facts.lock().lost_logs.insert(server.clone(), (regions, reason.clone()));
     Err(StepError::LostLogs(reason))
+}
+
+/// Takes back what is on record as lost and not accepted: the files are there again, or nobody needs
+/// them.
+pub(crate) async fn settle(term: &Term, server: &ServerName) -> Result<(), StepError> {
+    let (mut record, version) = read_lost(term, server).await?;
+    let recorded = record.logs.len();
+    record.logs.retain(|log| log.accepted_ms > 0);
+    if record.logs.len() < recorded {
+        record.regions = 0;
+        write_lost(term, server, &record, version).await?;
+    }
+    term.facts.lock().lost_logs.remove(server);
+    Ok(())
+}
+
+async fn read_lost(
+    term: &Term,
+    server: &ServerName,
+) -> Result<(pb::LostLogsRecord, Option<i32>), StepError> {
+    let path = term.ledger.nodes().lost_logs_of(server);
+    let recorded = read::<pb::LostLogsRecord>(term, path, "lost logs").await?;
+    Ok(recorded.map_or_else(Default::default, |(record, version)| (record, Some(version))))
+}
+
+/// Writes the record over `version`, or creates it.
+async fn write_lost(
+    term: &Term,
+    server: &ServerName,
+    record: &pb::LostLogsRecord,
+    version: Option<i32>,
+) -> Result<(), StepError> {
+    let path = term.ledger.nodes().lost_logs_of(server);
+    let write = match version {
+        Some(version) => replace(path, record, version),
+        None => ledger::create(path, encoded(record)),
+    };
+    term.ledger.commit(vec![write]).await?;
+    Ok(())
 }
 
 /// Looks for lost logs of servers whose recovery is over and that regions still need.
@@ -212,9 +244,7 @@ pub(crate) async fn accept(
     if fenced.is_some() {
         inspect(term, server).await?;
     }
-    let path = nodes.lost_logs_of(server);
-    let recorded = read::<pb::LostLogsRecord>(term, path.clone(), "lost logs").await?;
-    let (mut record, version) = recorded.unwrap_or_default();
+    let (mut record, version) = read_lost(term, server).await?;
     let is_open = |log: &&mut pb::LostLog| log.accepted_ms == 0;
     let open: Vec<&mut pb::LostLog> = record.logs.iter_mut().filter(is_open).collect();
     let lost: Vec<LostLog> = open.iter().map(|log| LostLog::from(&**log)).collect();
@@ -223,7 +253,9 @@ pub(crate) async fn accept(
         log.accepted_ms = term.clock.wall_ms().max(1);
         log.accepted_by.clone_from(&acceptance.by);
     }
-    let mut writes = vec![replace(path, &record, version)];
+    // Something is lost, so there is a record.
+    let version = version.unwrap_or_default();
+    let mut writes = vec![replace(nodes.lost_logs_of(server), &record, version)];
     if let Some((fenced, version)) = fenced {
         let logs = without(fenced.logs, &lost);
         let path = nodes.fenced_server(server);

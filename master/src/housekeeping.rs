@@ -70,8 +70,8 @@ async fn clean(term: &Term) -> Result<(), StepError> {
     leftovers.retain(|server| !is_needed(&regions, server));
     for server in leftovers {
         // It may have come a moment ago, with a clock that is behind.
-        let is_registered = term.ledger.client().exists(&term.ledger.nodes().server(&server));
-        if is_registered.await?.is_none() {
+        let path = term.ledger.nodes().server(&server);
+        if term.ledger.client().exists(&path).await?.is_none() {
             forget_server(term, &server).await?;
         }
     }

@@ -162,6 +162,8 @@ fn hold_streams(
 fn known(term: &Term) -> Known {
     let recovering: BTreeSet<ServerName> = term.journal.recovering().into_keys().collect();
     let claimed = term.claims.all();
+    // Read first: one that is compared in between must not seem to be draining.
+    let unchecked = term.facts.lock().clocks.unchecked().clone();
     let draining = term.draining();
     let facts = term.facts.lock();
     Known {
@@ -171,7 +173,7 @@ fn known(term: &Term) -> Known {
         claimed,
         moving: term.moves.all(),
         draining,
-        unchecked: facts.clocks.unchecked().clone(),
+        unchecked,
         places: term.places(),
     }
 }

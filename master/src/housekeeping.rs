@@ -141,11 +141,12 @@ async fn forget_server(term: &Term, server: &ServerName) -> Result<(), StepError
     term.files.delete_directory(&fenced).await?;
     let path = term.ledger.nodes().fenced_server(server);
     ignore_refusal(term.ledger.commit(vec![ledger::delete(path)]).await)?;
-    let mut facts = term.facts.lock();
-    facts.deaths.remove(server);
-    facts.proved_dead.remove(server);
-    facts.seen.remove(server);
-    drop(facts);
+    {
+        let mut facts = term.facts.lock();
+        facts.deaths.remove(server);
+        facts.proved_dead.remove(server);
+        facts.seen.remove(server);
+    }
     lost_logs::settle(term, server).await?;
     tracing::info!(%server, "the logs of a dead server are not needed any more");
     Ok(())

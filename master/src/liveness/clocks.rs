@@ -185,11 +185,12 @@ async fn compare(term: &Term, server: &ServerName, address: &str) -> Result<(), 
     let most_ms = server_ms.saturating_sub(asked_ms);
     let reading = Reading { least_ms: most_ms.saturating_sub(took_ms), most_ms, wall_ms };
     let bound_ms = i64::try_from(term.timers.clock_bound.as_millis()).unwrap_or(i64::MAX);
-    let mut facts = term.facts.lock();
-    let was_off = facts.clocks.verdict.off.contains(server);
-    let has_changed = facts.clocks.take_in(server, reading, bound_ms);
-    let is_off = facts.clocks.verdict.off.contains(server);
-    drop(facts);
+    let (was_off, is_off, has_changed) = {
+        let clocks = &mut term.facts.lock().clocks;
+        let was_off = clocks.verdict.off.contains(server);
+        let has_changed = clocks.take_in(server, reading, bound_ms);
+        (was_off, clocks.verdict.off.contains(server), has_changed)
+    };
     if is_off && !was_off {
         tracing::error!(
             %server, ahead_ms = reading.middle_ms(), bound_ms, server_ms, own_ms = asked_ms,

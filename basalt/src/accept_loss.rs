@@ -50,7 +50,7 @@ async fn accept(arguments: &Arguments) -> anyhow::Result<()> {
         let mut client = MasterPeerClient::new(channel);
         match tokio::time::timeout(CALL_TIMEOUT, client.accept_loss(request)).await {
             Ok(Ok(reply)) => {
-                reply.into_inner().lost.iter().for_each(|lost| println!("given up: {lost}"));
+                reply.into_inner().lost.iter().for_each(|lost| print_line!("given up: {lost}"));
                 return Ok(());
             }
             Ok(Err(status)) if status.code() == Code::Unavailable => {

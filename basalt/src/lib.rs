@@ -7,6 +7,7 @@
 #[macro_use]
 mod output;
 
+mod accept_loss;
 mod bench;
 mod chaos;
 mod coordinator;
@@ -60,6 +61,8 @@ enum Command {
     Regionserver(role::Arguments),
     /// Run the Kubernetes operator
     Operator(operator::Arguments),
+    /// Give up what was lost of a dead region server's logs, so that its regions open without it
+    AcceptLoss(accept_loss::Arguments),
     /// Print the Kubernetes custom resource definitions
     Crds(crds::Arguments),
     /// Print the timers that follow from a manifest
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Master(arguments) => role::run(&arguments, master::run),
         Command::Regionserver(arguments) => role::run(&arguments, regionserver::run),
         Command::Operator(arguments) => operator::run(&arguments),
+        Command::AcceptLoss(arguments) => accept_loss::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Timers(arguments) => timers::run(&arguments),
         Command::Version => {

@@ -70,6 +70,7 @@ fn config(file: &RoleFile<MasterSettings>, instance: String, gate: Gate) -> anyh
             session_timeout: derived.session_timeout,
             lease: derived.serving_lease,
             drift_margin: derived.drift_margin,
+            clock_bound: derived.clock_bound,
             connect_timeout: derived.rpc_connect_timeout,
             ..Timers::default()
         },

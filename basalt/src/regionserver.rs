@@ -47,6 +47,7 @@ fn config(file: &RoleFile<RegionServerSettings>, instance: String) -> anyhow::Re
         lease: derived.serving_lease,
         renewal_interval: derived.lease_renewal,
         stop_timeout: derived.termination_grace,
+        clock_bound: derived.clock_bound,
         region: RegionConfig {
             flush_bytes: limits.flush_bytes,
             memstore_bytes_max: limits.flush_bytes.saturating_mul(limits.block_multiplier),

@@ -232,6 +232,8 @@ async fn create_nodes(
         nodes.namespaces(),
         nodes.regions(),
         nodes.fenced(),
+        nodes.logs(),
+        nodes.lost_logs(),
         nodes.procedures(),
         nodes.recoveries(),
     ];

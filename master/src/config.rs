@@ -72,6 +72,8 @@ pub struct Timers {
     pub lease: Duration,
     /// How far clocks may run apart during a lease.
     pub drift_margin: Duration,
+    /// How far the clock of a region server may be off.
+    pub clock_bound: Duration,
     /// How long a connection may take to open.
     pub connect_timeout: Duration,
     /// After how long an order to a region server is given up and given again.
@@ -96,6 +98,7 @@ impl Default for Timers {
             session_timeout: Duration::from_millis(1_500),
             lease: Duration::from_millis(600),
             drift_margin: Duration::from_millis(100),
+            clock_bound: Duration::from_secs(1),
             connect_timeout: Duration::from_millis(500),
             order_timeout: Duration::from_secs(20),
             reconcile_interval: Duration::from_millis(500),

@@ -148,6 +148,9 @@ pub enum StepError {
     /// It can never be done: the procedure ends here, and its client is to know why.
     #[error("impossible: {0}")]
     Impossible(String),
+    /// Logs with acknowledged edits are lost, and nobody has accepted that.
+    #[error("{0}")]
+    LostLogs(String),
 }
 
 // === impl StepError ===

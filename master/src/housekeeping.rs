@@ -15,6 +15,7 @@ use basalt_zk::proto::ErrorCode;
 
 use crate::error::{CommitError, StepError};
 use crate::ledger;
+use crate::procedure::lost_logs;
 use crate::term::Term;
 use crate::view::View;
 
@@ -23,6 +24,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// How old a server must be, by its start code, before a log folder of it that nobody knows of is
 /// taken for a leftover: it makes its folder a moment before it registers.
 const STRANGER_AGE_MS: u64 = 60_000;
+/// At how many servers' logs one round looks.
+const INSPECTED_MAX: usize = 16;
 /// What the folder of a fenced server ends with.
 const FENCED_SUFFIX: &str = "-splitting";
 
@@ -51,7 +54,9 @@ async fn clean(term: &Term) -> Result<(), StepError> {
     let mut leftovers: BTreeSet<ServerName> =
         fenced.iter().filter_map(|name| name.parse().ok()).collect();
     leftovers.extend(stranger_folders(term, now_ms).await?);
+    leftovers.extend(stranger_lists(term, now_ms).await?);
     let view = term.views.now();
+    inspect_logs(term, &view).await?;
     let recovering = term.journal.recovering();
     leftovers.retain(|server| {
         !view.lives(server)
@@ -64,7 +69,22 @@ async fn clean(term: &Term) -> Result<(), StepError> {
     let regions = term.read_all_regions().await?;
     leftovers.retain(|server| !is_needed(&regions, server));
     for server in leftovers {
-        forget_server(term, &server).await?;
+        // It may have come a moment ago, with a clock that is behind.
+        let path = term.ledger.nodes().server(&server);
+        if term.ledger.client().exists(&path).await?.is_none() {
+            forget_server(term, &server).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks whether logs are lost where regions do not come to be open that need them.
+async fn inspect_logs(term: &Term, view: &View) -> Result<(), StepError> {
+    let opening = view.regions.values().filter(|one| one.record.state == RegionState::Opening);
+    let needed: BTreeSet<&ServerName> =
+        opening.flat_map(|region| &region.record.unflushed).take(INSPECTED_MAX).collect();
+    for server in needed {
+        lost_logs::inspect(term, server).await?;
     }
     Ok(())
 }
@@ -99,8 +119,18 @@ async fn stranger_folders(term: &Term, now_ms: u64) -> Result<Vec<ServerName>, S
     Ok(servers.filter(|server| server.start_code + STRANGER_AGE_MS < now_ms).collect())
 }
 
+/// The servers that have a list of logs, and whose start is long ago.
+async fn stranger_lists(term: &Term, now_ms: u64) -> Result<Vec<ServerName>, StepError> {
+    let (lists, _) = term.ledger.client().get_children(&term.ledger.nodes().logs()).await?;
+    let servers = lists.iter().filter_map(|name| name.parse::<ServerName>().ok());
+    Ok(servers.filter(|server| server.start_code + STRANGER_AGE_MS < now_ms).collect())
+}
+
 async fn forget_server(term: &Term, server: &ServerName) -> Result<(), StepError> {
-    // Renamed first: a server that wakes up finds itself fenced, not half deleted.
+    // First: logs that are listed are missed when they are gone.
+    let path = term.ledger.nodes().logs_of_server(server);
+    ignore_refusal(term.ledger.commit(vec![ledger::delete(path)]).await)?;
+    // Renamed then: a server that wakes up finds itself fenced, not half deleted.
     let (live, fenced) = (paths::server_logs(server), paths::fenced_logs(server));
     match term.files.rename(&live, &fenced).await {
         Err(error) if !error.is_not_found() && !error.is_already_exists() => {
@@ -111,10 +141,13 @@ async fn forget_server(term: &Term, server: &ServerName) -> Result<(), StepError
     term.files.delete_directory(&fenced).await?;
     let path = term.ledger.nodes().fenced_server(server);
     ignore_refusal(term.ledger.commit(vec![ledger::delete(path)]).await)?;
-    let mut facts = term.facts.lock();
-    facts.deaths.remove(server);
-    facts.proved_dead.remove(server);
-    facts.seen.remove(server);
+    {
+        let mut facts = term.facts.lock();
+        facts.deaths.remove(server);
+        facts.proved_dead.remove(server);
+        facts.seen.remove(server);
+    }
+    lost_logs::settle(term, server).await?;
     tracing::info!(%server, "the logs of a dead server are not needed any more");
     Ok(())
 }

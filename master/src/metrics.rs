@@ -49,6 +49,16 @@ pub(crate) fn tell(view: &View, recovering: usize) {
     gauge!("basalt_master_recoveries_under_way").set(recovering as f64);
 }
 
+/// Tells how many regions stay closed because logs with acknowledged edits are lost.
+pub(crate) fn tell_lost_logs(regions: u32) {
+    gauge!("basalt_master_regions_with_lost_logs").set(regions);
+}
+
+/// Tells how many clocks are off, of the region servers and of this master.
+pub(crate) fn tell_clocks(off: usize) {
+    gauge!("basalt_master_clocks_off").set(off as f64);
+}
+
 /// A recovery has ended.
 pub(crate) fn recovered(report: &pb::RecoveryRecord) {
     let seconds = |ms: u64| ms as f64 / 1000.0;

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::balancer::Loads;
 use crate::procedure::Work;
+use crate::procedure::lost_logs::{self, AcceptError, Acceptance};
 use crate::term::Term;
 use crate::views::pod_uid;
 
@@ -118,7 +119,28 @@ impl MasterPeer for Peer {
             recoveries,
             storage_is_known: deviations.is_some(),
             storage_deviations: deviations.unwrap_or_default(),
+            lost_logs: term.facts.lock().lost_logs.values().map(|(_, why)| why.clone()).collect(),
         }))
+    }
+
+    async fn accept_loss(
+        &self,
+        request: Request<pb::AcceptLossRequest>,
+    ) -> Result<Response<pb::AcceptLossReply>, Status> {
+        let term = self.term()?;
+        let pb::AcceptLossRequest { server_name, logs, by } = request.into_inner();
+        let server: ServerName = server_name
+            .parse()
+            .map_err(|error: basalt_model::Error| Status::invalid_argument(error.to_string()))?;
+        let acceptance = Acceptance { logs: logs.into_iter().collect(), by };
+        match lost_logs::accept(&term, &server, &acceptance).await {
+            Ok(lost) => {
+                let lost = lost.iter().map(ToString::to_string).collect();
+                Ok(Response::new(pb::AcceptLossReply { lost }))
+            }
+            Err(AcceptError::Request(reason)) => Err(Status::failed_precondition(reason)),
+            Err(AcceptError::Step(error)) => Err(Status::unavailable(error.to_string())),
+        }
     }
 }
 

@@ -14,9 +14,9 @@ use crate::balancer::{self, Loads, Move};
 use crate::block_places::BlockPlaces;
 use crate::client_nodes::choose_meta_server;
 use crate::error::StepError;
-use crate::liveness::hold_stream;
+use crate::liveness::{compare_clocks, hold_stream};
 use crate::metrics;
-use crate::term::Term;
+use crate::term::{Facts, Term};
 use crate::view::View;
 
 /// The least time between two looks: changes come in bursts.
@@ -35,7 +35,10 @@ struct Known {
     claimed: BTreeSet<EncodedRegionName>,
     /// Regions whose move is decided and may still wait for the lock of their table.
     moving: BTreeSet<EncodedRegionName>,
+    /// Servers that are to be given no regions.
     draining: BTreeSet<ServerName>,
+    /// Those of them that keep what they have: their clocks were not compared yet.
+    unchecked: BTreeSet<ServerName>,
     places: Arc<BlockPlaces>,
     /// The balancer is on, and it is its time.
     is_time_to_balance: bool,
@@ -77,7 +80,7 @@ struct Decisions {
 /// Runs until the term is over.
 pub(crate) async fn run(term: Arc<Term>) {
     let mut changes = term.views.catalog().changes();
-    let mut streams = BTreeSet::new();
+    let (mut streams, mut is_first_look) = (BTreeSet::new(), true);
     let mut balanced_at = Instant::now();
     let (mut takers, mut takers_since) = (BTreeSet::new(), Instant::now());
     let _in_charge = metrics::InCharge::begin(term.ledger.epoch().0);
@@ -88,7 +91,8 @@ pub(crate) async fn run(term: Arc<Term>) {
             term.ledger.verify().await;
         }
         let view = term.views.now();
-        hold_streams(&term, &view, &mut streams);
+        hold_streams(&term, &view, &mut streams, is_first_look);
+        is_first_look = false;
         let mut known = known(&term);
         let takers_now: BTreeSet<ServerName> =
             balancer::takers(&view, &known.draining).map(|(name, _)| name.clone()).collect();
@@ -99,6 +103,7 @@ pub(crate) async fn run(term: Arc<Term>) {
             && takers_since.elapsed() >= term.timers.balance_rest;
         known.is_time_to_balance &= is_time;
         metrics::tell(&view, known.recovering.len());
+        tell_facts(&term.facts.lock());
         if is_time {
             balanced_at = Instant::now();
         }
@@ -122,8 +127,19 @@ pub(crate) async fn run(term: Arc<Term>) {
     }
 }
 
-/// Holds a stream to each living region server.
-fn hold_streams(term: &Arc<Term>, view: &View, streams: &mut BTreeSet<ServerName>) {
+fn tell_facts(facts: &Facts) {
+    metrics::tell_lost_logs(facts.lost_logs.values().map(|(regions, _)| regions).sum());
+    metrics::tell_clocks(facts.clocks.off());
+}
+
+/// Holds a stream to each living region server, and compares its clock. Those that a master before
+/// this one has known keep their regions meanwhile.
+fn hold_streams(
+    term: &Arc<Term>,
+    view: &View,
+    streams: &mut BTreeSet<ServerName>,
+    is_first_look: bool,
+) {
     streams.retain(|server| view.lives(server));
     let mut facts = term.facts.lock();
     for (server, record) in &view.servers {
@@ -132,7 +148,12 @@ fn hold_streams(term: &Arc<Term>, view: &View, streams: &mut BTreeSet<ServerName
             if server.start_code + NEWCOMER_MS > term.clock.wall_ms() {
                 facts.newcomers.insert(server.clone(), Instant::now());
             }
+            if !is_first_look {
+                facts.clocks.expect(server);
+            }
             tracing::info!(%server, "a region server lives");
+            let address = record.peer_address.clone();
+            term.spawn(compare_clocks(Arc::clone(term), server.clone(), address));
             term.spawn(hold_stream(Arc::clone(term), server.clone(), record.clone()));
         }
     }
@@ -141,6 +162,8 @@ fn hold_streams(term: &Arc<Term>, view: &View, streams: &mut BTreeSet<ServerName
 fn known(term: &Term) -> Known {
     let recovering: BTreeSet<ServerName> = term.journal.recovering().into_keys().collect();
     let claimed = term.claims.all();
+    // Read first: one that is compared in between must not seem to be draining.
+    let unchecked = term.facts.lock().clocks.unchecked().clone();
     let draining = term.draining();
     let facts = term.facts.lock();
     Known {
@@ -150,6 +173,7 @@ fn known(term: &Term) -> Known {
         claimed,
         moving: term.moves.all(),
         draining,
+        unchecked,
         places: term.places(),
     }
 }
@@ -199,7 +223,8 @@ fn decide(view: &View, known: &Known) -> Decisions {
             _ => decisions.recover.push(server.clone()),
         }
     }
-    for server in known.draining.iter().filter(|server| view.lives(server)) {
+    let left = known.draining.difference(&known.unchecked);
+    for server in left.filter(|server| view.lives(server)) {
         decisions.moves.extend(balancer::empty(view, server, &known.draining, &known.places));
     }
     if known.may_balance() && decisions.recover.is_empty() && decisions.moves.is_empty() {
@@ -391,6 +416,15 @@ mod tests {
         for state in [TableState::Disabling, TableState::Disabled] {
             assert_eq!(decide(&opening(state).0, &known).open, [], "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_server_whose_clock_was_not_compared_keeps_what_it_has_and_gets_nothing() {
+        let view = view(&["a", "b"], 6);
+        let mut known = known(&[]);
+        known.draining.insert(server("a"));
+        known.unchecked.insert(server("a"));
+        assert_eq!(decide(&view, &known).moves, []);
     }
 
     #[test]

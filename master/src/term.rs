@@ -16,6 +16,7 @@ use crate::block_places::BlockPlaces;
 use crate::client_nodes::ClientNodes;
 use crate::config::Timers;
 use crate::ledger::Ledger;
+use crate::liveness::Clocks;
 use crate::locks::Locks;
 use crate::orders::Orders;
 use crate::procedure::Journal;
@@ -81,6 +82,10 @@ pub(crate) struct Facts {
     pub(crate) proved_dead: BTreeSet<ServerName>,
     /// When region servers were first seen; none for those that were there at the beginning.
     pub(crate) newcomers: BTreeMap<ServerName, Instant>,
+    /// Servers of whose logs something is lost: how many regions stay closed, and why.
+    pub(crate) lost_logs: BTreeMap<ServerName, (u32, String)>,
+    /// The clocks of region servers.
+    pub(crate) clocks: Clocks,
     /// Whether the balancer must not move regions.
     pub(crate) balancer_off: bool,
     /// Which server clients are sent to for the meta table, as this master wrote it last.
@@ -108,12 +113,13 @@ impl Term {
     }
 
     /// The servers that are to be given no regions: those that have asked, that say so in their
-    /// records, or that Kubernetes is to stop.
+    /// records, that Kubernetes is to stop, or whose clocks are off or not compared yet.
     pub(crate) fn draining(&self) -> BTreeSet<ServerName> {
         let view = self.views.now();
         let on_record = view.servers.iter().filter(|(_, record)| record.draining);
         let on_record = on_record.map(|(server, _)| server.clone());
-        self.facts.lock().draining.iter().cloned().chain(on_record).collect()
+        let facts = self.facts.lock();
+        facts.draining.iter().chain(facts.clocks.unfit()).cloned().chain(on_record).collect()
     }
 
     /// Where the blocks of regions lie, as far as this master was told.

@@ -30,6 +30,8 @@ pub struct Config {
     pub renewal_interval: Duration,
     /// How long a clean stop may take.
     pub stop_timeout: Duration,
+    /// How far the clock may be off.
+    pub clock_bound: Duration,
     /// The limits of the regions.
     pub region: RegionConfig,
     /// The size at which a log file is closed and another begun, in bytes.

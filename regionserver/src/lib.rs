@@ -15,6 +15,7 @@ mod filter;
 pub mod fuzzing;
 mod lease;
 mod liveness;
+mod log_list;
 mod master_epoch;
 mod metrics;
 mod on_record;
@@ -30,6 +31,7 @@ mod schedulers;
 mod served_report;
 mod server;
 mod stop;
+mod timestamps;
 mod transitions;
 
 pub use config::{Addresses, Config, RegionConfig};

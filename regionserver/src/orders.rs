@@ -162,6 +162,17 @@ impl RegionServerOrders for Orders {
         Ok(Response::new(pb::CheckRegionsReply { checks }))
     }
 
+    async fn compare_clock(
+        &self,
+        request: Request<pb::CompareClockRequest>,
+    ) -> Reply<pb::CompareClockReply> {
+        let request = request.into_inner();
+        self.check_master(request.master_epoch).await?;
+        let ahead_ms = request.is_off.then_some(request.ahead_ms);
+        let wall_ms = self.0.shared.timestamps.compare(request.compared_wall_ms, ahead_ms);
+        Ok(Response::new(pb::CompareClockReply { wall_ms }))
+    }
+
     async fn split_logs(
         &self,
         request: Request<pb::SplitLogsRequest>,

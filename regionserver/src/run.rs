@@ -14,7 +14,7 @@ use basalt_model::{ServerName, paths};
 use basalt_runtime::{Listener, Seams, Shutdown, grpc};
 use basalt_storage::block_cache::BlockCache;
 use basalt_storage::wal::{self, Wal, WalConfig};
-use basalt_zk::proto::{CreateMode, ErrorCode};
+use basalt_zk::proto::ErrorCode;
 use basalt_zk::{Client, Options};
 use prost::Message as _;
 use tracing::{error, info, warn};
@@ -23,6 +23,7 @@ use crate::block_places;
 use crate::config::{Addresses, Config};
 use crate::lease::ServingLease;
 use crate::liveness::{self, Dead, Renewals};
+use crate::log_list;
 use crate::metrics;
 use crate::orders::Orders;
 use crate::region::{MemstoresTotal, Shared};
@@ -30,6 +31,7 @@ use crate::rpc::Rpc;
 use crate::schedulers::{self, Limits};
 use crate::server::Server;
 use crate::stop;
+use crate::timestamps::TimestampClock;
 
 /// The pause between attempts to reach what is not there yet.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -157,7 +159,8 @@ async fn start(
     cluster_id: &str,
     abort: &Shutdown,
 ) -> Result<Arc<Server>, Error> {
-    let wal_config = WalConfig { roll_bytes: config.wal_roll_bytes, ..WalConfig::default() };
+    let wal_config =
+        WalConfig { roll_bytes: config.wal_roll_bytes, is_listed: true, ..WalConfig::default() };
     let clock = seams.clock.clone();
     let wal = loop {
         let (files, config, clock) = (Arc::clone(&files), wal_config.clone(), clock.clone());
@@ -176,6 +179,7 @@ async fn start(
         wal: Arc::new(wal),
         blocks: Arc::new(BlockCache::new(config.block_cache_bytes)),
         lease: ServingLease::new(seams.clock.clone(), config.lease),
+        timestamps: TimestampClock::new(seams.clock.clone(), config.clock_bound),
         memstores: Arc::new(MemstoresTotal::new(config.memstores_bytes_max.saturating_mul(2))),
         config: config.region.clone(),
     };
@@ -195,9 +199,7 @@ async fn register(
         rack: config.rack.clone(),
         ..pb::ServerRecord::default()
     };
-    let path = server.nodes.server(&server.name);
-    let data = record.encode_to_vec();
-    server.client.create(&path, data.into(), CreateMode::Ephemeral).await?;
+    log_list::register(server, record.encode_to_vec().into()).await?;
     // A master that had not heard of us for long may have taken the log for a stranger's.
     let folder = paths::server_logs(&server.name);
     if !server.shared.files.exists(&folder).await.map_err(wal::Error::from)? {
@@ -240,6 +242,7 @@ async fn serve(
         );
     tokio::spawn(orders);
     tokio::spawn(schedulers::flush_when_due(Arc::clone(server), limits, abort.clone()));
+    tokio::spawn(log_list::keep(Arc::clone(server), abort.clone()));
     tokio::spawn(metrics::report(Arc::clone(server)));
     let places = block_places::watch(Arc::clone(server));
     tokio::spawn(abort.clone().run_until_cancelled_owned(places));

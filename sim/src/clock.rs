@@ -8,7 +8,7 @@ use std::time::Duration;
 use basalt_runtime::ClockSource;
 
 /// The moment that the simulation begins: 2026-01-01T00:00:00Z.
-const EPOCH_MS: u64 = 1_767_225_600_000;
+pub(crate) const EPOCH_MS: u64 = 1_767_225_600_000;
 /// For how long the machines have been up by then.
 const BOOTED_BEFORE: Duration = Duration::from_secs(3_600);
 

@@ -24,9 +24,10 @@ use turmoil::Sim;
 use crate::clock::ClockError;
 use crate::disk::DiskFaults;
 use crate::drain::drain;
-use crate::faults::{Harm, Peers, Way};
+use crate::faults::{Harm, LogLoss, Peers, Way};
 use crate::invariants::{Violation, check_standstill};
 use crate::links::Links;
+use crate::lost_logs::LostLogs;
 use crate::plan::{self, Layout, Plan};
 use crate::process::{Life, Process, Processes, State, Volume, World};
 use crate::seed::Seed;
@@ -48,6 +49,8 @@ pub struct Cluster {
     members: BTreeMap<String, Arc<Process>>,
     faults: Random,
     shared: MemoryFileSystem,
+    /// What faults have taken from the shared disk.
+    lost_logs: Vec<LostLogs>,
     clients: Vec<String>,
     next_network_line: Duration,
     drains: u32,
@@ -83,6 +86,7 @@ impl Cluster {
             members: BTreeMap::new(),
             faults: seed.random_for("faults", 0),
             shared: shared.clone(),
+            lost_logs: Vec::new(),
             clients: Vec::new(),
             next_network_line: Duration::ZERO,
             drains: 0,
@@ -246,6 +250,11 @@ impl Cluster {
             Harm::FailStoreSyncs(count) => disk.fail_syncs(count, true),
             Harm::FlipBits(of) => disk.flip_bits(of),
             Harm::SetClock(ahead_ms) => self.process(name)?.clock.set_wall_ms(ahead_ms),
+            Harm::KillAndLoseLogs(loss) => {
+                self.take_down(name)?;
+                self.lose_logs(name, loss);
+            }
+            Harm::LoseLogs(loss) => self.lose_logs(name, loss),
         }
         Ok(())
     }
@@ -293,6 +302,14 @@ impl Cluster {
             Harm::FailSyncs(_) | Harm::FailStoreSyncs(_) => disk.fail_syncs(0, false),
             Harm::FlipBits(_) => disk.flip_bits(0),
             Harm::SetClock(_) => self.process(name)?.clock.set_wall_ms(0),
+            Harm::KillAndLoseLogs(_) | Harm::LoseLogs(_) => {
+                for lost in std::mem::take(&mut self.lost_logs) {
+                    lost.put_back(&self.shared);
+                }
+                if matches!(harm, Harm::KillAndLoseLogs(_)) && !self.sim.is_host_running(name) {
+                    self.sim.bounce(name);
+                }
+            }
         }
         Ok(())
     }
@@ -329,6 +346,12 @@ impl Cluster {
         for other in self.members.keys().chain(&self.clients).filter(|other| *other != name) {
             self.sim.set_link_max_message_latency(name, other.as_str(), latency_max);
         }
+    }
+
+    fn lose_logs(&mut self, name: &str, loss: LogLoss) {
+        let lost = LostLogs::take(&self.shared, name, loss, &self.faults);
+        self.tell(format_args!("lost: {lost:?}"));
+        self.lost_logs.push(lost);
     }
 
     fn take_down(&mut self, name: &str) -> anyhow::Result<()> {

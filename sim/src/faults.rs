@@ -80,6 +80,23 @@ pub enum Harm {
     FlipBits(u32),
     /// Its calendar is set by so much.
     SetClock(i64),
+    /// It is killed as by [`Harm::Kill`], and its logs lose something until the fault is over.
+    KillAndLoseLogs(LogLoss),
+    /// A log loses something until the fault is over, whoever the victim is.
+    LoseLogs(LogLoss),
+}
+
+/// What is lost of logs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogLoss {
+    /// All files, and their folder.
+    Folder,
+    /// One file.
+    File,
+    /// The end of one file, not of the newest.
+    Closed,
+    /// The end of the longest file that has been sealed.
+    Sealed,
 }
 
 /// Which way is cut off, as the victim sees it.
@@ -168,6 +185,8 @@ impl fmt::Display for Harm {
                 write!(formatter, "about to fail {count} syncs that are not of a log")
             }
             Self::FlipBits(of) => write!(formatter, "reading a flipped bit in one of {of} reads"),
+            Self::KillAndLoseLogs(loss) => write!(formatter, "killed, and its logs lose: {loss:?}"),
+            Self::LoseLogs(loss) => write!(formatter, "there when logs lose: {loss:?}"),
             Self::SetClock(ahead_ms) => write!(formatter, "set {ahead_ms} ms ahead"),
         }
     }

@@ -22,6 +22,7 @@ mod drain;
 pub mod faults;
 pub mod invariants;
 mod links;
+mod lost_logs;
 pub mod network;
 pub mod plan;
 mod process;

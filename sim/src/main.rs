@@ -86,6 +86,9 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::CatalogsBeforeEnd, "tables"),
     (Rule::ServingProbe, "standstill"),
     (Rule::RoomForTheLog, "full-disk"),
+    (Rule::SealedLength, "shortened-log"),
+    (Rule::MissingLog, "lost-logs"),
+    (Rule::ClockBound, "clock-steps"),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {

@@ -62,6 +62,8 @@ pub struct Layout {
     pub wal_roll_bytes: u64,
     /// By how many millionths a clock may run too fast or too slow.
     pub clock_drift_ppm: u64,
+    /// How far the clock of a region server may be off.
+    pub clock_bound: Duration,
 }
 
 /// What the configurations of all processes are made from.
@@ -87,6 +89,7 @@ impl Layout {
         syncs: Syncs::Honest,
         wal_roll_bytes: 16 << 10,
         clock_drift_ppm: 0,
+        clock_bound: Duration::from_secs(1),
     };
 
     /// The names of all processes.
@@ -181,6 +184,7 @@ impl Plan {
                 session_timeout: timers.session_timeout,
                 lease: timers.serving_lease,
                 drift_margin: timers.drift_margin,
+                clock_bound: self.layout.clock_bound,
                 connect_timeout: timers.rpc_connect_timeout,
                 ..Default::default()
             },
@@ -212,6 +216,7 @@ impl Plan {
             lease: timers.serving_lease,
             renewal_interval: timers.lease_renewal,
             stop_timeout: timers.termination_grace,
+            clock_bound: self.layout.clock_bound,
             region: basalt_regionserver::RegionConfig {
                 flush_bytes: limits.flush_bytes,
                 memstore_bytes_max: limits.flush_bytes.saturating_mul(limits.block_multiplier),

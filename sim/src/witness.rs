@@ -16,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::faults::Trap;
 use crate::invariants::{
     BelowTheCut, OneMaster, OneOwner, OneProcedureEnd, SequenceIds, TableTurns, Violation,
-    check_replay,
+    check_replay, check_timestamp,
 };
 
 /// Takes in what the roles tell; a cheap handle.
@@ -41,6 +41,7 @@ pub(crate) struct Told {
     pub(crate) epoch: u64,
     pub(crate) sequence_id: u64,
     pub(crate) flushed: u64,
+    pub(crate) timestamp_ms: u64,
     pub(crate) end: u64,
     pub(crate) cut: u64,
     pub(crate) took: Duration,
@@ -144,6 +145,7 @@ impl Witness {
             seen.below_the_cut.check(told),
             seen.sequence_ids.check(told),
             check_replay(told),
+            check_timestamp(told),
             seen.one_master.check(told),
             seen.one_end.check(told),
             seen.table_turns.check(told),
@@ -199,6 +201,7 @@ impl Visit for Told {
             "epoch" => self.epoch = value,
             "sequence_id" => self.sequence_id = value,
             "flushed" => self.flushed = value,
+            "timestamp_ms" => self.timestamp_ms = value,
             "end" => self.end = value,
             "cut" => self.cut = value,
             "took_us" => self.took = Duration::from_micros(value),

@@ -107,6 +107,26 @@ impl Nodes {
         format!("{}/{server}", self.fenced())
     }
 
+    /// The lists of log files.
+    pub fn logs(&self) -> String {
+        format!("{}/logs", self.parent)
+    }
+
+    /// The log files of one region server: a `LogListRecord`.
+    pub fn logs_of_server(&self, server: &ServerName) -> String {
+        format!("{}/{server}", self.logs())
+    }
+
+    /// The servers of whose logs something was lost.
+    pub fn lost_logs(&self) -> String {
+        format!("{}/lost-logs", self.parent)
+    }
+
+    /// What was lost of the logs of one server: a `LostLogsRecord`.
+    pub fn lost_logs_of(&self, server: &ServerName) -> String {
+        format!("{}/{server}", self.lost_logs())
+    }
+
     /// The procedures of the masters.
     pub fn procedures(&self) -> String {
         format!("{}/procedures", self.parent)

@@ -115,13 +115,34 @@ impl MemoryFileSystem {
         }
     }
 
+    /// The files below `folder` with their contents, sorted by path.
+    pub fn files_below(&self, folder: &Path) -> Vec<(PathBuf, Bytes)> {
+        let disk = self.disk.lock();
+        let below = disk.nodes.iter().filter(|(path, _)| path.starts_with(folder));
+        let files = below.filter_map(|(path, node)| match node {
+            Node::File(contents) => Some((path.clone(), contents.bytes.clone().freeze())),
+            Node::Directory => None,
+        });
+        files.collect()
+    }
+
+    /// Whether there is a folder.
+    pub fn is_folder(&self, path: &Path) -> bool {
+        matches!(self.disk.lock().nodes.get(path), Some(Node::Directory))
+    }
+
+    /// Removes a file, or a folder and all in it, as another program would.
+    pub fn remove(&self, path: &Path) {
+        self.disk.lock().nodes.retain(|node, _| !node.starts_with(path));
+    }
+
     /// Puts a folder there, durably.
-    pub(crate) fn put_folder(&self, path: &Path) {
+    pub fn put_folder(&self, path: &Path) {
         self.disk.lock().nodes.insert(path.to_owned(), Node::Directory);
     }
 
     /// Puts a file there, durably, in the place of any other.
-    pub(crate) fn put_file(&self, path: &Path, bytes: &[u8]) {
+    pub fn put_file(&self, path: &Path, bytes: &[u8]) {
         let mut disk = self.disk.lock();
         disk.next_file += 1;
         let (file, bytes) = (disk.next_file, BytesMut::from(bytes));

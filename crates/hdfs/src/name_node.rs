@@ -169,12 +169,20 @@ impl NameNode {
         Ok(())
     }
 
-    /// Fails unless this client still holds the lease of the file.
-    pub(crate) async fn check_lease(&self, path: &str, file_id: u64) -> Result<()> {
+    /// Records that the last block of the file has at least `last_block_length` bytes, durably, and
+    /// fails unless this client still holds the lease of the file. A NameNode that was never told a
+    /// length takes the block for empty: if it restarts, and no DataNode has reported a replica when
+    /// the lease is recovered, it removes the block (`FSNamesystem.internalReleaseLease`).
+    pub(crate) async fn record_length(
+        &self,
+        path: &str,
+        file_id: u64,
+        last_block_length: u64,
+    ) -> Result<()> {
         let request = pb::FsyncRequest {
             src: path.to_owned(),
             client: self.client_name().to_string(),
-            last_block_length: None,
+            last_block_length: Some(i64::try_from(last_block_length).unwrap_or(i64::MAX)),
             file_id: Some(file_id),
         };
         let _: pb::VoidResponse = self.call("fsync", &request).await?;

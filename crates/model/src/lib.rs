@@ -15,7 +15,7 @@ pub use cell::{
     Cell, CellBuilder, CellKey, CellType, LATEST_TIMESTAMP, OLDEST_TIMESTAMP, compare_keys,
 };
 pub use error::Error;
-pub use numbers::{MasterEpoch, RegionEpoch, SequenceId};
+pub use numbers::{LOG_HEADER_BYTES, MasterEpoch, RegionEpoch, SequenceId, log_holds_edits};
 pub use region::{EncodedRegionName, RegionInfo, RegionState, ReplicaId};
 pub use server_name::ServerName;
 pub use table::{

@@ -42,3 +42,13 @@ ascending_number! {
     /// names the region's next owner.
     RegionEpoch
 }
+
+/// How long the header of a log file is, in bytes. It is synced, with the file's name, before the log
+/// goes on in the file.
+pub const LOG_HEADER_BYTES: u64 = 512;
+
+/// Whether a log file that was sealed at `length` bytes can hold edits. One that cannot is normal
+/// after a crash while the log was rolled: it ends within its header, or with it.
+pub fn log_holds_edits(length: u64) -> bool {
+    length > LOG_HEADER_BYTES
+}

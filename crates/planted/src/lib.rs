@@ -57,6 +57,12 @@ pub enum Rule {
     RecordedMasterEpoch,
     /// What servers serve is compared with what is on record, and repaired.
     AntiEntropy,
+    /// A sealed log that is shorter than it was when it was sealed is a loss, not a torn tail.
+    SealedLength,
+    /// A log of a dead server that must exist and does not keeps the server's regions closed.
+    MissingLog,
+    /// A server gives no timestamps while its clock is known to be wrong.
+    ClockBound,
 }
 
 impl Rule {
@@ -86,6 +92,9 @@ impl Rule {
         Self::OpenOnRecord,
         Self::RecordedMasterEpoch,
         Self::AntiEntropy,
+        Self::SealedLength,
+        Self::MissingLog,
+        Self::ClockBound,
     ];
 
     /// As commands name it.
@@ -115,6 +124,9 @@ impl Rule {
             Self::OpenOnRecord => "open-on-record",
             Self::RecordedMasterEpoch => "recorded-master-epoch",
             Self::AntiEntropy => "anti-entropy",
+            Self::SealedLength => "sealed-length",
+            Self::MissingLog => "missing-log",
+            Self::ClockBound => "clock-bound",
         }
     }
 }

@@ -6,7 +6,8 @@
 //! acknowledged. Where sealing itself keeps later appends from being acknowledged, as on HDFS, a
 //! log is sealed once; the lease is waited for all the same, for its server may still answer reads.
 //! A log that may end elsewhere later is copied up to its cut, and the copy takes its place.
-//! The cuts are committed once, by making the node that holds them.
+//! The cuts are committed once, by making the node that holds them; not while a log is missing that
+//! must be there.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use prost::Message;
 use tokio::time::Instant;
 use tracing::{info, trace};
 
+use super::lost_logs;
 use super::record::Recovery;
 use crate::error::{CommitError, StepError};
 use crate::ledger;
@@ -45,7 +47,13 @@ pub(super) async fn fence(
         tell(&recovery.server, &logs);
         return Ok(logs);
     }
-    take_folder_away(&term.files, &recovery.server).await?;
+    // The death is committed, so the list does not change any more.
+    let (listed, taken) = tokio::join!(
+        lost_logs::listed(term, &recovery.server),
+        take_folder_away(&term.files, &recovery.server)
+    );
+    taken?;
+    let listed = listed?;
     reached(Point::FenceRenamed).await;
     let folder = paths::fenced_logs(&recovery.server);
     let deadline = lease_end(term, &recovery.server);
@@ -62,12 +70,37 @@ pub(super) async fn fence(
         // Woken by a proof, or looks again: the process may end any moment.
         let _ = tokio::time::timeout(PROOF_PAUSE, term.proved.notified()).await;
     };
+    check_listed(term, &recovery.server, listed, &logs).await?;
     let logs = settle_all(&term.files, &folder, logs).await?;
     reached(Point::FenceSealed).await;
     let logs = commit_cuts(term, &recovery.server, logs).await?;
     reached(Point::FenceRecorded).await;
     tell(&recovery.server, &logs);
     Ok(logs)
+}
+
+/// Compares what was sealed with what the server had, as it wrote down while it lived.
+async fn check_listed(
+    term: &Term,
+    server: &ServerName,
+    listed: Option<Vec<pb::ListedLog>>,
+    seals: &[(String, Seal)],
+) -> Result<(), StepError> {
+    match listed {
+        Some(listed) => {
+            let lost = lost_logs::of_listed(server, &listed, seals);
+            lost_logs::check(term, server, lost).await
+        }
+        None if seals.is_empty() && term.views.now().owned_by(server).next().is_some() => {
+            tracing::warn!(
+                %server,
+                "no log of a server that owned regions, and no list of its logs: a server of an \
+                 earlier release, or one whose logs were deleted"
+            );
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 fn tell(server: &ServerName, logs: &[pb::SealedLog]) {

@@ -11,6 +11,7 @@ mod failure;
 mod fence;
 mod flush_table;
 mod journal;
+pub(crate) mod lost_logs;
 mod modify_table;
 mod record;
 mod recover_server;

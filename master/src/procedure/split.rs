@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use basalt_cluster::pb;
-use basalt_model::ServerName;
+use basalt_model::{ServerName, log_holds_edits};
 
+use super::lost_logs;
 use crate::error::StepError;
 use crate::orders;
 use crate::term::Term;
@@ -26,14 +27,16 @@ pub(super) struct Findings {
 /// are done.
 ///
 /// # Errors
-/// [`StepError::NotYet`] without a living region server.
+/// [`StepError::NotYet`] without a living region server, [`StepError::LostLogs`] if a log is missing
+/// or shorter than it was sealed.
 pub(super) async fn split(
     term: &Term,
     dead: &ServerName,
     logs: &[pb::SealedLog],
 ) -> Result<Findings, StepError> {
     let mut findings = Findings::default();
-    let mut pending: Vec<pb::SealedLog> = logs.iter().filter(|log| log.cut > 0).cloned().collect();
+    let with_edits = logs.iter().filter(|log| log_holds_edits(log.cut));
+    let mut pending: Vec<pb::SealedLog> = with_edits.cloned().collect();
     let mut pause = PAUSE_MIN;
     for round in 0.. {
         if pending.is_empty() {
@@ -58,6 +61,10 @@ pub(super) async fn split(
             }
         }
         if !pending.is_empty() {
+            let lost = lost_logs::of_sealed(term, dead, &pending).await;
+            if !lost.is_empty() {
+                lost_logs::check(term, dead, lost).await?;
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }

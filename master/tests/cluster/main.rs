@@ -3,8 +3,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod clocks;
 mod first_start;
 mod lease;
+mod lost_logs;
 mod process;
 mod region_server;
 mod tables;
@@ -90,12 +92,18 @@ impl Cluster {
     }
 
     async fn add_server(&mut self) {
+        self.add_server_ahead(0).await;
+    }
+
+    /// Adds a server whose clock is ahead by so much.
+    async fn add_server_ahead(&mut self, ahead_ms: i64) {
         let writer = self.servers.len() as u64 + 1;
         let server = FakeRegionServer::start(
             self.coordinator.clone(),
             self.disk.as_writer(writer),
             free_port(),
             self.controls.clone(),
+            ahead_ms,
         );
         self.servers.push(server.await);
     }
@@ -314,7 +322,7 @@ async fn the_regions_of_a_killed_server_are_served_by_the_others() {
     .await;
     let recovery = recovery.into_inner().unwrap().unwrap();
     println!("{recovery:?}");
-    assert_eq!((recovery.regions, recovery.wal_bytes), (4, 5));
+    assert_eq!((recovery.regions, recovery.wal_bytes), (4, 600));
     assert_eq!(recovery.cause, "stream ended");
 
     // The logs stay until every region has flushed what it had in them.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use basalt_cluster::pb::region_server_orders_server::{
@@ -33,13 +34,19 @@ pub(crate) struct Controls {
     held_catalogs: Arc<watch::Sender<bool>>,
 }
 
+/// How long the log of each of them is: enough to hold edits.
+pub(crate) const LOG_BYTES: usize = 600;
+
 pub(crate) struct FakeRegionServer {
     pub(crate) name: ServerName,
     pub(crate) process: Process,
+    /// By how much its clock is ahead.
+    pub(crate) ahead_ms: Arc<AtomicI64>,
 }
 
 struct Orders {
     name: ServerName,
+    ahead_ms: Arc<AtomicI64>,
     client: Client,
     nodes: Nodes,
     controls: Controls,
@@ -100,6 +107,7 @@ impl FakeRegionServer {
         files: MemoryFileSystem,
         port: u16,
         controls: Controls,
+        ahead_ms: i64,
     ) -> Self {
         let name = ServerName {
             host: "127.0.0.1".to_owned(),
@@ -107,10 +115,12 @@ impl FakeRegionServer {
             start_code: Seams::system().clock.wall_ms(),
         };
         let (ready, is_ready) = oneshot::channel();
-        let running = run(name.clone(), coordinator, files, controls, ready);
+        let ahead_ms = Arc::new(AtomicI64::new(ahead_ms));
+        let clock = Arc::clone(&ahead_ms);
+        let running = run(name.clone(), coordinator, files, controls, clock, ready);
         let process = Process::start(running);
         is_ready.await.unwrap();
-        Self { name, process }
+        Self { name, process, ahead_ms }
     }
 }
 
@@ -119,6 +129,7 @@ async fn run(
     coordinator: String,
     files: MemoryFileSystem,
     controls: Controls,
+    ahead_ms: Arc<AtomicI64>,
     ready: oneshot::Sender<()>,
 ) {
     let seams = Seams::system();
@@ -128,7 +139,7 @@ async fn run(
     let folder = paths::server_logs(&name);
     files.create_directories(&folder).await.unwrap();
     let mut log = files.create(&folder.join(format!("{name}.1"))).await.unwrap();
-    log.append("edits".into()).await.unwrap();
+    log.append(vec![7; LOG_BYTES].into()).await.unwrap();
     log.sync().await.unwrap();
     let listener = seams.network.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let record = pb::ServerRecord {
@@ -138,12 +149,20 @@ async fn run(
         ..Default::default()
     };
     let nodes = Nodes::below("/basalt");
-    let orders =
-        Orders { name: name.clone(), client: client.clone(), nodes: nodes.clone(), controls };
+    let orders = Orders {
+        name: name.clone(),
+        ahead_ms,
+        client: client.clone(),
+        nodes: nodes.clone(),
+        controls,
+    };
     let serving = tonic::transport::Server::builder()
         .add_service(RegionServerOrdersServer::new(orders))
         .serve_with_incoming(grpc::incoming(listener));
     let serving = tokio::spawn(serving);
+    let listed = pb::ListedLog { number: 1, durable_bytes: LOG_BYTES as u64 };
+    let list = pb::LogListRecord { logs: vec![listed] }.encode_to_vec().into();
+    client.create(&nodes.logs_of_server(&name), list, CreateMode::Persistent).await.unwrap();
     let data = record.encode_to_vec().into();
     client.create(&nodes.server(&name), data, CreateMode::Ephemeral).await.unwrap();
     ready.send(()).unwrap();
@@ -255,6 +274,15 @@ impl RegionServerOrders for Orders {
         _: Request<pb::CheckRegionsRequest>,
     ) -> Result<Response<pb::CheckRegionsReply>, Status> {
         Err(Status::unimplemented("CheckRegions"))
+    }
+
+    async fn compare_clock(
+        &self,
+        _: Request<pb::CompareClockRequest>,
+    ) -> Result<Response<pb::CompareClockReply>, Status> {
+        let ahead_ms = self.ahead_ms.load(Ordering::Relaxed);
+        let wall_ms = Seams::system().clock.wall_ms().saturating_add_signed(ahead_ms);
+        Ok(Response::new(pb::CompareClockReply { wall_ms }))
     }
 
     async fn split_logs(

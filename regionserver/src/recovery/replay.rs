@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use basalt_cluster::{Nodes, pb};
 use basalt_fs::SharedFileSystem;
-use basalt_model::{ServerName, paths};
+use basalt_model::{ServerName, log_holds_edits, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_storage::wal;
 use basalt_storage::wal::parts::{self, LogIndex, PartReader, SharedReads};
@@ -30,7 +30,9 @@ pub(crate) struct SealedLogs {
 // === impl SealedLogs ===
 
 impl SealedLogs {
+    /// The logs as they were sealed; those that cannot hold an edit are left out.
     pub(crate) fn new(server: ServerName, mut logs: Vec<pb::SealedLog>) -> Self {
+        logs.retain(|log| log_holds_edits(log.cut));
         logs.sort_by_key(|log| log_number(&log.name));
         Self { server, logs, indexes: Arc::default() }
     }

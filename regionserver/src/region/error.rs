@@ -4,6 +4,7 @@ use basalt_storage::{manifest, store_file, wal};
 use bytes::Bytes;
 
 use crate::lease::LeaseOver;
+use crate::timestamps::ClockOff;
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
@@ -28,6 +29,8 @@ pub(crate) enum Error {
     BadRequest(String),
     #[error(transparent)]
     LeaseOver(#[from] LeaseOver),
+    #[error(transparent)]
+    ClockOff(#[from] ClockOff),
     #[error(transparent)]
     Wal(#[from] wal::Error),
     #[error(transparent)]

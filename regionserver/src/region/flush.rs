@@ -251,7 +251,7 @@ impl Region {
     }
 
     pub(super) fn now_ms(&self) -> u64 {
-        self.shared.seams.clock.wall_ms()
+        self.shared.timestamps.best_now_ms()
     }
 
     /// 32 hexadecimal digits, as HBase names its store files.

@@ -43,6 +43,7 @@ use parking_lot::Mutex;
 
 use crate::config::RegionConfig;
 use crate::lease::ServingLease;
+use crate::timestamps::TimestampClock;
 use row_locks::RowLocks;
 
 pub(crate) use error::{Error, Result};
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) wal: Arc<Wal>,
     pub(crate) blocks: Arc<BlockCache>,
     pub(crate) lease: ServingLease,
+    pub(crate) timestamps: TimestampClock,
     pub(crate) memstores: Arc<MemstoresTotal>,
     pub(crate) config: RegionConfig,
 }

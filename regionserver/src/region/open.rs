@@ -190,10 +190,11 @@ async fn make_folders(shared: &Shared, request: &OpenRegion) -> Result<()> {
     for folder in folders.filter(|folder| !present.contains(*folder)) {
         files.create_directories(&region.join(folder)).await?;
     }
+    // Also those that an opener before us has made: it may have ended before this.
+    files.sync_directory(&region).await?;
     if present.contains(DESCRIBED) {
         return Ok(());
     }
-    files.sync_directory(&region).await?;
     for folder in region.ancestors().skip(1).take(3) {
         files.sync_directory(folder).await?;
     }

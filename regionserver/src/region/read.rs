@@ -130,7 +130,7 @@ impl Region {
             None => state.families.keys().map(|family| (family, Columns::All)).collect(),
             Some(families) => families.iter().map(|(f, columns)| (f, columns.clone())).collect(),
         };
-        let now_ms = self.shared.seams.clock.wall_ms();
+        let now_ms = self.shared.timestamps.best_now_ms();
         let mut scanner = RegionScanner::new(&self.info, range, read_point, read);
         for (name, columns) in wanted {
             self.check_family(name)?;

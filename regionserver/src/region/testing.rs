@@ -24,6 +24,7 @@ use super::{
 use crate::config::RegionConfig;
 use crate::lease::ServingLease;
 use crate::recovery::replay::SealedLogs;
+use crate::timestamps::TimestampClock;
 
 /// How long a lease runs.
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
@@ -77,6 +78,7 @@ impl TestServer {
             files,
             wal: Arc::new(wal.unwrap()),
             blocks: Arc::new(BlockCache::new(1 << 20)),
+            timestamps: TimestampClock::new(clock.clone(), Duration::from_secs(1)),
             lease: ServingLease::new(clock, LEASE),
             memstores: Arc::new(MemstoresTotal::new(1 << 30)),
             config: RegionConfig::default(),

@@ -118,7 +118,7 @@ impl Region {
         let logged = {
             let rows = mutations.iter().map(|mutation| &mutation.row[..]);
             let mut locked = self.row_locks.lock(rows).await;
-            let mut draft = Draft::new(self.give_timestamp(&mut locked), None);
+            let mut draft = Draft::new(self.give_timestamp(&mut locked)?, None);
             draft.make_room(mutations.iter());
             for mutation in mutations {
                 self.draft_mutation(&mut draft, mutation).await?;
@@ -143,7 +143,7 @@ impl Region {
                 self.settle().await?;
                 return Ok(result);
             }
-            let mut draft = Draft::new(self.give_timestamp(&mut locked), nonce);
+            let mut draft = Draft::new(self.give_timestamp(&mut locked)?, nonce);
             self.draft_update(&mut draft, update).await?;
             let result = draft.result.clone();
             self.log(draft).await.map(|logged| (logged, result))?
@@ -196,7 +196,7 @@ impl Region {
                 self.settle().await?;
                 return Ok(Outcome { processed: false, cells: Vec::new() });
             }
-            let mut draft = Draft::new(self.give_timestamp(&mut locked), nonce);
+            let mut draft = Draft::new(self.give_timestamp(&mut locked)?, nonce);
             if condition.is_some() {
                 // Whoever learns that its condition held must find what it wrote.
                 draft.latest = self.latest_above(row, steps, draft.latest).await?;
@@ -358,9 +358,11 @@ impl Region {
         Ok(())
     }
 
-    fn give_timestamp(&self, locked: &mut LockedRows<'_>) -> u64 {
+    fn give_timestamp(&self, locked: &mut LockedRows<'_>) -> Result<u64> {
         let floor_ms = self.timestamp_floor_ms.load(Ordering::Relaxed);
-        locked.give_timestamp(self.shared.seams.clock.wall_ms(), floor_ms)
+        let given_ms = locked.give_timestamp(self.shared.timestamps.now_ms()?, floor_ms);
+        trace!(target: WITNESS, region = %self.encoded_name, timestamp_ms = given_ms, "timestamp");
+        Ok(given_ms)
     }
 
     fn check_mutation(&self, mutation: &Mutation) -> Result<()> {

@@ -11,7 +11,10 @@ impl From<Error> for Exception {
             Error::WrongRegion { .. } => ExceptionKind::WrongRegion,
             Error::NoSuchFamily { .. } => ExceptionKind::NoSuchColumnFamily,
             Error::Closing { .. } => ExceptionKind::NotServingRegion,
-            Error::TooBusy { .. } | Error::ServerTooBusy { .. } => ExceptionKind::RegionTooBusy,
+            // Nothing was written. Clients try again, and find the region where it has gone.
+            Error::TooBusy { .. } | Error::ServerTooBusy { .. } | Error::ClockOff(_) => {
+                ExceptionKind::RegionTooBusy
+            }
             Error::BadRequest(_) | Error::Wal(wal::Error::EditTooLong { .. }) => {
                 ExceptionKind::DoNotRetry
             }

@@ -126,6 +126,7 @@ async fn start_region_server(
         lease: Duration::from_secs(10),
         renewal_interval: Duration::from_secs(3),
         stop_timeout: Duration::from_secs(1),
+        clock_bound: Duration::from_secs(1),
         region: RegionConfig::default(),
         wal_roll_bytes: 1 << 20,
         wal_files_max: 4,

@@ -16,6 +16,7 @@ mod replay;
 mod sequence_ids;
 mod standstill;
 mod table_turns;
+mod timestamps;
 mod versions;
 mod whole_rows;
 
@@ -35,6 +36,7 @@ pub(crate) use replay::check_replay;
 pub(crate) use sequence_ids::SequenceIds;
 pub(crate) use standstill::check_standstill;
 pub(crate) use table_turns::TableTurns;
+pub(crate) use timestamps::check_timestamp;
 pub(crate) use versions::{DELETES_AND_VERSIONS, ModelRow, ModelWrite, VERSIONS_KEPT};
 pub use whole_rows::WholeRows;
 

@@ -4,12 +4,14 @@
 mod chaos;
 mod clean_stop;
 mod clock_drift;
+mod clock_steps;
 mod coordinator;
 mod disk;
 pub mod failpoints;
 mod full_disk;
 mod late_open;
 mod lost_answers;
+mod lost_logs;
 mod master;
 mod partition;
 mod pause;
@@ -63,12 +65,15 @@ pub const SCENARIOS: &[Scenario] = &[
     standstill::STANDSTILL,
     clock_drift::CLOCK_DRIFT,
     clock_drift::BEYOND_BOUND,
+    clock_steps::CLOCK_STEPS,
     wrong_hint::WRONG_HINT,
     wrong_hint::UNAWARE,
     wrong_hint::UNAWARE_BEYOND_BOUND,
     wrong_hint::UNAWARE_READER,
     late_open::LATE_OPEN,
     lost_answers::LOST_ANSWERS,
+    lost_logs::LOST_LOGS,
+    lost_logs::SHORTENED_LOG,
     failpoints::FAILPOINTS,
     failpoints::DELAYS,
     zombie_append::ZOMBIE_APPEND,

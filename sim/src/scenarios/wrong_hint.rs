@@ -27,7 +27,11 @@ pub(super) const UNAWARE: Scenario = Scenario {
 pub(super) const UNAWARE_BEYOND_BOUND: Scenario = Scenario {
     name: "unaware-beyond-bound",
     about: "the same with clocks that drift far beyond the bound: no lease protects the log then",
-    layout: Layout { clock_drift_ppm: 160_000, ..UNAWARE.layout },
+    layout: Layout {
+        clock_drift_ppm: 160_000,
+        clock_bound: super::clock_drift::DRIFTED_APART_MAX,
+        ..UNAWARE.layout
+    },
     faults: unaware,
 };
 

@@ -35,6 +35,8 @@ pub const PACE_MAX: Duration = Duration::from_secs(30);
 
 /// The session timeout that a stock HBase client asks for; the coordinator must grant it.
 const STOCK_CLIENT_SESSION: Duration = Duration::from_secs(90);
+/// How far the clock of a region server may be off.
+const CLOCK_BOUND: Duration = Duration::from_secs(1);
 /// Kubernetes counts leases and probes in whole seconds.
 const KUBERNETES_UNIT: Duration = Duration::from_secs(1);
 /// Probes that may fail in a row before the kubelet restarts a container, at least.
@@ -73,6 +75,8 @@ pub struct Timers {
     pub lease_renewal: Duration,
     /// By how much the clocks of two machines may drift apart during L.
     pub drift_margin: Duration,
+    /// How far the clock of a region server may be off before it gets no regions.
+    pub clock_bound: Duration,
 
     /// `leaseDurationSeconds` of the masters' Kubernetes Lease: whole seconds.
     pub master_lease_duration: Duration,
@@ -137,6 +141,9 @@ pub struct TimerOverrides {
     /// By how much clocks may drift apart during a lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift_margin: Option<Timespan>,
+    /// How far the clock of a region server may be off before it gets no regions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_bound: Option<Timespan>,
     /// Duration of the masters' Kubernetes Lease, in whole seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master_lease_duration: Option<Timespan>,
@@ -215,6 +222,7 @@ impl Timers {
             serving_lease,
             lease_renewal: or(overrides.lease_renewal, serving_lease / 3),
             drift_margin: or(overrides.drift_margin, serving_lease / 15),
+            clock_bound: or(overrides.clock_bound, CLOCK_BOUND),
             master_lease_duration,
             master_renew_deadline: or(
                 overrides.master_renew_deadline,
@@ -260,6 +268,7 @@ impl Timers {
             ("servingLease", self.serving_lease),
             ("leaseRenewal", self.lease_renewal),
             ("driftMargin", self.drift_margin),
+            ("clockBound", self.clock_bound),
             ("masterLeaseDuration", self.master_lease_duration),
             ("masterRenewDeadline", self.master_renew_deadline),
             ("masterRetryPeriod", self.master_retry_period),

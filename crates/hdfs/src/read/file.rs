@@ -112,7 +112,7 @@ impl Shared {
     }
 
     /// The most bytes that a DataNode has of a block that is being written. Asks all at once; once
-    /// one has answered the others are waited for a moment only.
+    /// one has answered with a length the others are waited for a moment only.
     async fn visible_length(&self, last: &pb::LocatedBlock) -> Result<u64> {
         let nodes = self.order(&last.locations);
         let asking = |node: pb::DatanodeInfo| async move {
@@ -121,24 +121,13 @@ impl Shared {
         let mut asking: FuturesUnordered<_> = nodes.into_iter().map(asking).collect();
         // Each has its own timeout: this one only grows shorter.
         let mut deadline = Instant::now() + 2 * self.calls.timeout;
-        let (mut length, mut failed) = (None, None);
+        let mut answers = Lengths { listed: last.locations.len(), ..Lengths::default() };
         while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
-            length = match answer {
-                Ok(bytes) => length.max(Some(bytes)),
-                // The block was begun, but this node has not made its replica.
-                Err(error) if error.is_exception("ReplicaNotFoundException") => length.max(Some(0)),
-                Err(error) => {
-                    failed = Some(error);
-                    continue;
-                }
-            };
-            deadline = deadline.min(Instant::now() + self.reads.config.hedge_after);
+            if answers.take_in(answer) {
+                deadline = deadline.min(Instant::now() + self.reads.config.hedge_after);
+            }
         }
-        match (length, failed) {
-            (Some(length), _) => Ok(length),
-            (None, None) => Ok(0),
-            (None, Some(last_error)) => Err(no_replica(last, last_error)),
-        }
+        answers.longest().map_err(|error| no_replica(last, error))
     }
 
     fn order(&self, nodes: &[pb::DatanodeInfo]) -> Vec<pb::DatanodeInfo> {
@@ -162,14 +151,59 @@ impl Shared {
                 nodes.iter().take(winner).for_each(|node| self.health.outrun(node));
                 Ok(bytes)
             }
-            Err(last) => Err(no_replica(
-                range.located,
-                last.unwrap_or_else(|| Error::Unreachable {
-                    server: "any DataNode".into(),
-                    reason: "the NameNode knows no replica".into(),
-                }),
-            )),
+            Err(last) => Err(no_replica(range.located, last.unwrap_or_else(unlocated))),
         }
+    }
+}
+
+/// What the DataNodes of an open block say of its length.
+#[derive(Debug, Default)]
+struct Lengths {
+    /// How many DataNodes the NameNode lists.
+    listed: usize,
+    longest: Option<u64>,
+    /// DataNodes that have no replica: the block was begun, but they have not made theirs.
+    without_replica: usize,
+    failed: Option<Error>,
+}
+
+// === impl Lengths ===
+
+impl Lengths {
+    /// Takes in an answer. Gives whether it is a length.
+    fn take_in(&mut self, answer: Result<u64>) -> bool {
+        match answer {
+            Ok(bytes) => self.longest = self.longest.max(Some(bytes)),
+            Err(error) if error.is_exception("ReplicaNotFoundException") => {
+                self.without_replica += 1;
+                return false;
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The length of the block. It is empty only if every DataNode that is listed says that it has
+    /// no replica: one that does not answer may have what was acknowledged, and a block without any
+    /// DataNode is one whose DataNodes have not reported to a NameNode that has restarted.
+    fn longest(self) -> Result<u64> {
+        match self {
+            Self { longest: Some(bytes), .. } => Ok(bytes),
+            Self { listed, without_replica, .. } if listed > 0 && without_replica == listed => {
+                Ok(0)
+            }
+            Self { failed, .. } => Err(failed.unwrap_or_else(unlocated)),
+        }
+    }
+}
+
+fn unlocated() -> Error {
+    Error::Unreachable {
+        server: "any DataNode".into(),
+        reason: "the NameNode knows no replica".into(),
     }
 }
 
@@ -349,6 +383,40 @@ mod tests {
         let (none, _) = first_of(&[(1, false), (100, false), (1, false)]).await;
         assert!(matches!(none, Err(Some(Error::Unreachable { .. }))));
         assert!(matches!(first_of(&[]).await.0, Err(None)));
+    }
+
+    /// The length of a block from the answers of its DataNodes: a length, no replica (`None`), or a
+    /// failure.
+    fn length_by(listed: usize, answers: &[Result<Option<u64>>]) -> Result<u64> {
+        let mut lengths = Lengths { listed, ..Lengths::default() };
+        for answer in answers {
+            let is_length = lengths.take_in(match answer {
+                Ok(Some(bytes)) => Ok(*bytes),
+                Ok(None) => Err(missing_replica()),
+                Err(error) => Err(error.clone()),
+            });
+            assert_eq!(is_length, matches!(answer, Ok(Some(_))));
+        }
+        lengths.longest()
+    }
+
+    fn missing_replica() -> Error {
+        let class = "org.apache.hadoop.hdfs.server.datanode.ReplicaNotFoundException".into();
+        Error::Remote {
+            server: "dn:1".into(),
+            method: "getReplicaVisibleLength",
+            exception: crate::error::RemoteException { class, message: "none".into() },
+        }
+    }
+
+    #[test]
+    fn an_open_block_is_empty_only_if_every_data_node_says_so() {
+        assert_eq!(length_by(3, &[Ok(Some(7)), Ok(None), Err(failure())]).unwrap(), 7);
+        assert_eq!(length_by(3, &[Ok(Some(7)), Ok(Some(9))]).unwrap(), 9);
+        assert_eq!(length_by(2, &[Ok(None), Ok(None)]).unwrap(), 0);
+        assert!(length_by(0, &[]).is_err(), "its DataNodes have not reported yet");
+        assert!(length_by(3, &[Ok(None), Ok(None)]).is_err(), "one has not answered");
+        assert!(length_by(2, &[Ok(None), Err(failure())]).is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,10 +1,14 @@
 //! A file that is being written.
 //!
-//! The way of a new block: the NameNode lists its DataNodes, each makes an empty replica, and only
-//! then is the NameNode asked whether the file is still ours. Whoever takes the file away later
-//! finds the replicas and stops them; whoever did so before makes that question fail. Without it a
-//! writer that sleeps between the first two steps would write, and acknowledge, into replicas that
-//! nobody looked for.
+//! The way of a new block: the NameNode lists its DataNodes, each makes an empty replica and takes the
+//! first bytes, and then the NameNode records how many these are (`fsync`). Only after that is
+//! anything in the block acknowledged. This one call serves two rules:
+//! - The file is still ours. Whoever takes it away later finds the replicas and stops them; whoever
+//!   did so before makes the call fail. Without it a writer that sleeps between the first two steps
+//!   would acknowledge what is in replicas that nobody looked for.
+//! - The block has a length. A NameNode that has restarted knows no replica of an open block until
+//!   its DataNodes report. If the lease is recovered before that, the NameNode removes a block of
+//!   length 0, and with it what was acknowledged.
 
 use std::sync::Arc;
 
@@ -217,7 +221,8 @@ impl FileWriter {
             if self.block.as_ref().is_some_and(|block| block.length() >= block_bytes) {
                 self.finish_block().await?;
             }
-            if self.block.is_none() {
+            let is_new = self.block.is_none();
+            if is_new {
                 let block = self.begin_block().await?;
                 let is_short = block.nodes() < self.shared.config.replication as usize;
                 self.few_copies_since = is_short.then(Instant::now);
@@ -230,6 +235,11 @@ impl FileWriter {
             let (now, later) = bytes.split_at(bytes.len().min(room));
             block.append(now).await?;
             bytes = later;
+            if is_new {
+                block.flush(self.durability).await?.wait().await?;
+                let length = block.length();
+                self.shared.name_node.record_length(&self.path, self.file_id, length).await?;
+            }
         }
         Ok(())
     }
@@ -258,7 +268,8 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Begins the next block on DataNodes that can be reached. Where the NameNode has too few at
+    /// Begins the next block on DataNodes that can be reached. Nothing in it may be acknowledged
+    /// before its length is on record. Where the NameNode has too few at
     /// the moment, as right after the loss of some, it is asked again until the deadline of a call.
     async fn begin_block(&mut self) -> Result<BlockWriter> {
         let Shared { seams, config, name_node, health, .. } = &*self.shared;
@@ -284,10 +295,7 @@ impl FileWriter {
             )
             .await
             {
-                SetUp::Ready(block) => {
-                    name_node.check_lease(&self.path, self.file_id).await?;
-                    return Ok(block);
-                }
+                SetUp::Ready(block) => return Ok(block),
                 SetUp::Failed(nodes) => nodes,
             };
             for (node, error) in &nodes {

@@ -55,6 +55,19 @@ pub enum Error {
         /// The bound in bytes.
         bytes_max: usize,
     },
+    /// A sealed file is shorter than it was when it was sealed: acknowledged edits may be lost.
+    #[error(
+        "{}: {length} bytes, but it was sealed at {sealed_length}: acknowledged edits may be lost",
+        .path.display()
+    )]
+    Shorter {
+        /// The file.
+        path: PathBuf,
+        /// Its length now, in bytes.
+        length: u64,
+        /// Its length when it was sealed, in bytes.
+        sealed_length: u64,
+    },
     /// Bytes that had been durable are damaged: acknowledged edits may be lost.
     #[error("{}: corrupt at byte {offset}: {defect}", .path.display())]
     Corrupt {

@@ -18,7 +18,7 @@ use crc32c::{crc32c, crc32c_append};
 use super::error::{Defect, Error, Result};
 
 /// The length of a file header.
-pub(super) const FILE_HEADER_BYTES: usize = 512;
+pub(super) const FILE_HEADER_BYTES: usize = basalt_model::LOG_HEADER_BYTES as usize;
 /// The length of a batch header.
 pub(super) const BATCH_HEADER_BYTES: usize = 36;
 /// What a batch header begins with.

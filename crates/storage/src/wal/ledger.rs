@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use basalt_model::{EncodedRegionName, SequenceId};
+use basalt_model::{EncodedRegionName, LOG_HEADER_BYTES, SequenceId};
+
+use super::listing::LogList;
 
 /// The files of one log, by number.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub(super) struct Touched {
 struct FileEntry {
     path: PathBuf,
     bytes: u64,
+    /// How many bytes are known to be durable; brought up to date when the file is closed.
+    durable_bytes: u64,
     state: FileState,
     /// It may be on a single machine: see [`AppendFile::give_up`](basalt_fs::AppendFile::give_up).
     lacks_copies: bool,
@@ -34,6 +38,8 @@ struct FileEntry {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum FileState {
+    /// It is there, and takes the place of the one that is written later.
+    Next,
     Written,
     Closed,
     /// Somebody is deleting it.
@@ -49,17 +55,39 @@ struct Unflushed {
 // === impl Ledger ===
 
 impl Ledger {
-    /// A new file, which is written from now on; the one before is closed.
-    pub(super) fn open_file(&mut self, number: u64, path: PathBuf) {
-        self.close_files();
+    /// A new file is there.
+    pub(super) fn add_file(&mut self, number: u64, path: PathBuf) {
         let entry = FileEntry {
             path,
             bytes: 0,
-            state: FileState::Written,
+            durable_bytes: LOG_HEADER_BYTES,
+            state: FileState::Next,
             lacks_copies: false,
             unflushed: BTreeMap::new(),
         };
         self.files.insert(number, entry);
+    }
+
+    /// A file is written from now on; the one before is closed.
+    pub(super) fn open_file(&mut self, number: u64) {
+        self.close_files();
+        if let Some(entry) = self.files.get_mut(&number) {
+            entry.state = FileState::Written;
+        }
+    }
+
+    /// The first `bytes` bytes of a file are durable, and the file takes nothing more.
+    pub(super) fn closed(&mut self, number: u64, bytes: u64) {
+        if let Some(entry) = self.files.get_mut(&number) {
+            entry.durable_bytes = bytes;
+        }
+    }
+
+    /// The files that must not vanish.
+    pub(super) fn list(&self) -> LogList {
+        let is_needed = |entry: &FileEntry| !entry.is_obsolete();
+        let needed = self.files.iter().filter(|(_, entry)| is_needed(entry));
+        LogList { files: needed.map(|(number, entry)| (*number, entry.durable_bytes)).collect() }
     }
 
     /// No file is written any more.
@@ -95,13 +123,15 @@ impl Ledger {
         }
     }
 
-    /// Takes the oldest file that nobody needs. It must come back by [`Ledger::deleted`] or
-    /// [`Ledger::not_deleted`].
-    pub(super) fn take_obsolete(&mut self) -> Option<(u64, PathBuf)> {
-        let (number, entry) = self
-            .files
-            .iter_mut()
-            .find(|(_, entry)| entry.state == FileState::Closed && entry.unflushed.is_empty())?;
+    /// Takes the oldest file that nobody needs and that is released. It must come back by
+    /// [`Ledger::deleted`] or [`Ledger::not_deleted`].
+    pub(super) fn take_obsolete(
+        &mut self,
+        is_released: impl Fn(u64) -> bool,
+    ) -> Option<(u64, PathBuf)> {
+        let (number, entry) = self.files.iter_mut().find(|(number, entry)| {
+            entry.state == FileState::Closed && entry.is_obsolete() && is_released(**number)
+        })?;
         entry.state = FileState::Leaving;
         Some((*number, entry.path.clone()))
     }
@@ -159,6 +189,16 @@ impl Ledger {
     }
 }
 
+// === impl FileEntry ===
+
+impl FileEntry {
+    /// Whether nobody needs what is in it.
+    fn is_obsolete(&self) -> bool {
+        let is_closed = matches!(self.state, FileState::Closed | FileState::Leaving);
+        is_closed && self.unflushed.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,16 +212,21 @@ mod tests {
     }
 
     fn obsolete(ledger: &mut Ledger) -> Option<u64> {
-        ledger.take_obsolete().map(|(number, _)| number)
+        ledger.take_obsolete(|_| true).map(|(number, _)| number)
+    }
+
+    fn open_file(ledger: &mut Ledger, number: u64) {
+        ledger.add_file(number, format!("/{number}").into());
+        ledger.open_file(number);
     }
 
     #[test]
     fn a_file_is_needed_until_each_region_in_it_is_flushed() {
         let mut ledger = Ledger::default();
-        ledger.open_file(1, "/1".into());
+        open_file(&mut ledger, 1);
         ledger.record(1, 700, &[edit(1, 10), edit(2, 5), edit(1, 11)]);
         ledger.flushed(region(2), SequenceId(5));
-        ledger.open_file(2, "/2".into());
+        open_file(&mut ledger, 2);
         assert_eq!(obsolete(&mut ledger), None, "11 of region 1 is not flushed");
         ledger.flushed(region(1), SequenceId(10));
         assert_eq!(ledger.unflushed_bytes(), 200);
@@ -198,17 +243,36 @@ mod tests {
     #[test]
     fn the_file_being_written_is_never_obsolete() {
         let mut ledger = Ledger::default();
-        ledger.open_file(1, "/1".into());
+        open_file(&mut ledger, 1);
         assert_eq!(obsolete(&mut ledger), None);
         ledger.close_files();
         assert_eq!(obsolete(&mut ledger), Some(1));
     }
 
     #[test]
+    fn a_file_is_listed_until_nobody_needs_it() {
+        let mut ledger = Ledger::default();
+        let listed = |ledger: &Ledger| Vec::from_iter(ledger.list().files);
+        open_file(&mut ledger, 1);
+        ledger.record(1, 700, &[edit(1, 10)]);
+        assert_eq!(listed(&ledger), [(1, 512)], "what is durable of it is not kept up to date");
+        ledger.add_file(2, "/2".into());
+        assert_eq!(listed(&ledger), [(1, 512), (2, 512)]);
+        ledger.open_file(2);
+        ledger.closed(1, 700);
+        assert_eq!(listed(&ledger), [(1, 700), (2, 512)]);
+        ledger.flushed(region(1), SequenceId(10));
+        assert_eq!(listed(&ledger), [(2, 512)]);
+        assert_eq!(ledger.take_obsolete(|number| number != 1), None, "the record names it still");
+        assert_eq!(obsolete(&mut ledger), Some(1));
+        assert_eq!(listed(&ledger), [(2, 512)], "it is being deleted");
+    }
+
+    #[test]
     fn the_regions_of_the_oldest_files_are_to_be_flushed() {
         let mut ledger = Ledger::default();
         for number in 1..=4 {
-            ledger.open_file(number, format!("/{number}").into());
+            open_file(&mut ledger, number);
             ledger.record(number, 100, &[edit(number as u8, number)]);
         }
         assert_eq!(ledger.oldest_needing_flush(4), []);
@@ -221,7 +285,7 @@ mod tests {
     fn the_regions_of_a_file_in_too_few_copies_are_to_be_flushed() {
         let mut ledger = Ledger::default();
         for number in 1..=2 {
-            ledger.open_file(number, format!("/{number}").into());
+            open_file(&mut ledger, number);
             ledger.record(number, 100, &[edit(1, 10 * number), edit(number as u8 + 1, 1)]);
         }
         assert_eq!(ledger.lacking_copies(), BTreeSet::new());

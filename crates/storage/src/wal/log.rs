@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::error::{Error, Result};
 use super::latch::Latch;
 use super::ledger::Ledger;
+use super::listing::{Listing, LogList};
 use super::open_file::FileMaker;
 use super::queue::{Permit, Queue};
 use super::writer::{Shared, Writer};
@@ -36,6 +37,9 @@ pub struct WalConfig {
     /// Where the file system lets a failed file be replaced: for how long that is tried before the log
     /// has failed. Default: 10 s.
     pub replace_timeout: Duration,
+    /// Whether somebody keeps a list of the files on record, see [`LogList`]. Default: no, and then
+    /// nothing waits for it.
+    pub is_listed: bool,
 }
 
 /// What a file has room for besides the edits that are under way: headers, marks, and edits that are
@@ -86,6 +90,7 @@ impl Default for WalConfig {
             write_timeout: Duration::from_secs(10),
             batches_in_flight_max: 4,
             replace_timeout: Duration::from_secs(10),
+            is_listed: false,
         }
     }
 }
@@ -139,6 +144,7 @@ impl Wal {
         let shared = Arc::new(Shared {
             queue: Queue::new(config.queue_bytes_max),
             ledger: Mutex::new(Ledger::default()),
+            listing: Listing::new(config.is_listed),
             written: Mutex::default(),
             ended: Latch::default(),
         });
@@ -178,6 +184,23 @@ impl Wal {
     /// All edits of `region` up to `sequence_id` are in store files that count.
     pub fn flushed(&self, region: EncodedRegionName, sequence_id: SequenceId) {
         self.shared.ledger.lock().flushed(region, sequence_id);
+        self.shared.listing.change();
+    }
+
+    /// The files that must not vanish, as they are to be recorded.
+    pub fn list(&self) -> LogList {
+        self.shared.ledger.lock().list()
+    }
+
+    /// Waits until [`Wal::list`] may have changed. For one caller.
+    pub async fn list_changed(&self) {
+        self.shared.listing.changed().await;
+    }
+
+    /// `list` is on record, and no older one can come to be: the files that it names may take edits,
+    /// those that it does not may be deleted.
+    pub fn listed(&self, list: LogList) {
+        self.shared.listing.record(list);
     }
 
     /// All edits of `region` are in store files that count: it was closed cleanly.
@@ -185,15 +208,17 @@ impl Wal {
         self.flushed(region, SequenceId(u64::MAX));
     }
 
-    /// Deletes the files in which all edits have been flushed, and says how many there were. To be
-    /// called after flushes; it delays no edit.
+    /// Deletes the files in which all edits have been flushed and that the recorded list does
+    /// without, and says how many there were. To be called after flushes; it delays no edit.
     ///
     /// # Errors
     /// [`Error::Fenced`] if they are gone; the log will fail as soon as it needs a new file.
     pub async fn delete_obsolete(&self) -> Result<usize> {
         let mut deleted = 0;
         loop {
-            let Some((number, path)) = self.shared.ledger.lock().take_obsolete() else {
+            let is_released = |number| self.shared.listing.is_released(number);
+            let obsolete = self.shared.ledger.lock().take_obsolete(is_released);
+            let Some((number, path)) = obsolete else {
                 return Ok(deleted);
             };
             let result = self.files.delete_file(&path).await;

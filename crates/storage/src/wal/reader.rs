@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use basalt_fs::{ReadFile, SharedFileSystem};
+use basalt_model::log_holds_edits;
+use basalt_planted::{Rule, is_off};
 use bytes::Bytes;
 
 use super::edit::{self, Edit, RECORD_PREFIX_BYTES};
@@ -75,10 +77,10 @@ enum Stop {
 // === impl WalReader ===
 
 impl WalReader {
-    /// Opens a file of a log; nothing at or beyond `cut` is ever read. A file shorter than its cut
-    /// is a torn one.
+    /// Opens a file of a log; nothing at or beyond `cut` is ever read.
     ///
     /// # Errors
+    /// [`Error::Shorter`] if it is shorter than its cut and edits may lie beyond its end;
     /// [`Error::Corrupt`] if its header is damaged though edits follow.
     pub async fn open(files: &SharedFileSystem, path: &Path, cut: u64) -> Result<Self> {
         let records = RecordReader::open(files, path, cut).await?;
@@ -115,6 +117,9 @@ impl RecordReader {
     pub(super) async fn open(files: &SharedFileSystem, path: &Path, cut: u64) -> Result<Self> {
         let file = files.open(path).await?;
         let end = file.length().min(cut);
+        if end < cut && log_holds_edits(cut) && !is_off(Rule::SealedLength) {
+            return Err(Error::Shorter { path: path.to_owned(), length: end, sealed_length: cut });
+        }
         let mut reader = Self {
             path: path.to_owned(),
             stream: Stream::new(Arc::clone(&file), end),

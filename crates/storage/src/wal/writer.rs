@@ -35,6 +35,7 @@ use tracing::{info, trace, warn};
 use super::error::{Error, Result};
 use super::latch::Latch;
 use super::ledger::Ledger;
+use super::listing::Listing;
 use super::log::{WalConfig, WalStats};
 use super::open_file::{FileMaker, OpenFile, timed_out, within};
 use super::queue::{Batch, Outcome, Queue, Work};
@@ -44,6 +45,7 @@ use super::queue::{Batch, Outcome, Queue, Work};
 pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) ledger: Mutex<Ledger>,
+    pub(super) listing: Listing,
     pub(super) written: Mutex<WalStats>,
     /// Set when the writer has ended.
     pub(super) ended: Latch<()>,
@@ -127,7 +129,11 @@ impl Writer {
         config: WalConfig,
         first: OpenFile,
     ) -> Self {
-        shared.ledger.lock().open_file(first.number, first.path.clone());
+        {
+            let mut ledger = shared.ledger.lock();
+            ledger.add_file(first.number, first.path.clone());
+            ledger.open_file(first.number);
+        }
         let end = End { shared: Arc::clone(&shared), clean: false };
         Self {
             shared,
@@ -351,13 +357,20 @@ impl Writer {
             && self.no_roll_before.is_none_or(|time| Instant::now() >= time)
     }
 
-    /// Makes a file with the next number.
+    /// Makes a file with the next number, and waits until it is on record: should it vanish with
+    /// edits in it, that must be noticed. The wait ends with the server, if not before: a server
+    /// whose record cannot be written loses its session.
     fn make_next(&mut self) -> BoxFuture<'static, Result<OpenFile>> {
         self.last_number += 1;
         let (maker, number) = (Arc::clone(&self.maker), self.last_number);
+        let shared = Arc::clone(&self.shared);
         async move {
             reached(Point::LogRoll).await;
-            maker.make(number).await
+            let made = maker.make(number).await?;
+            shared.ledger.lock().add_file(number, made.path.clone());
+            shared.listing.change();
+            shared.listing.until_named(number).await;
+            Ok(made)
         }
         .boxed()
     }
@@ -399,7 +412,12 @@ impl Writer {
     /// Makes the next file the current one. Gives the one before.
     async fn begin_next(&mut self) -> Result<OpenFile> {
         let next = self.next.take().unwrap_or_else(|| self.make_next()).await?;
-        self.shared.ledger.lock().open_file(next.number, next.path.clone());
+        {
+            let mut ledger = self.shared.ledger.lock();
+            ledger.open_file(next.number);
+            ledger.closed(self.current.number, self.current.synced);
+        }
+        self.shared.listing.change();
         reached(Point::LogRolled).await;
         self.no_roll_before = None;
         self.asked.drain(..).for_each(|asked| asked.set(Ok(())));

@@ -1,11 +1,13 @@
 //! Flushes, compactions and opening again.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_fs::{FileSystem, MemoryFileSystem};
+use basalt_fs::{FileSystem, MemoryFileSystem, RecordingFileSystem, Step};
 use basalt_model::{
-    CellKey, CellType, KeepDeletedCells, LATEST_TIMESTAMP, RegionEpoch, SequenceId, paths,
+    CellKey, CellType, FamilyDescriptor, KeepDeletedCells, LATEST_TIMESTAMP, RegionEpoch,
+    SequenceId, paths,
 };
 use basalt_storage::store_file::ScannerOptions;
 use bytes::Bytes;
@@ -224,4 +226,24 @@ async fn a_corrupt_block_fails_a_merge_and_costs_only_its_own_rows() {
     for (row, value) in [("a", "f:q=2"), ("b", "f:q=1"), ("c", "f:q=1")] {
         assert_eq!(row_of(&region, row).await[0], value);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_folder_of_a_new_family_is_synced_before_a_manifest_names_files_in_it() {
+    let disk = RecordingFileSystem::default();
+    let mut server = TestServer::start(&MemoryFileSystem::new(), 1).await;
+    server.shared.files = Arc::new(disk.clone());
+    drop(server.region(1).await);
+    let mut altered = table();
+    altered.families.insert("h".to_owned(), FamilyDescriptor::new("h"));
+    let region = server.region_of(2, altered).await;
+    put(&region, "a", "h:q", "1").await.unwrap();
+    region.flush().await.unwrap();
+    let steps = disk.steps();
+    let place = |is_it: &dyn Fn(&Step) -> bool| steps.iter().rposition(is_it).unwrap();
+    let is_manifest = |path: &PathBuf| path.starts_with(folder().join(".manifest"));
+    let made = place(&|step| *step == Step::CreateDirectories(folder().join("h")));
+    let synced = place(&|step| *step == Step::SyncDirectory(folder()));
+    let named = place(&|step| matches!(step, Step::Rename(_, to) if is_manifest(to)));
+    assert!(made < synced && synced < named, "made {made}, synced {synced}, named {named}");
 }

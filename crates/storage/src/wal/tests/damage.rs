@@ -68,10 +68,26 @@ async fn nothing_beyond_the_cut_is_read() {
         let by_length = read(&written.bytes[..cut], cut as u64).await.unwrap();
         assert_eq!(by_cut, by_length);
     }
-    let beyond = written.bytes.len() as u64 + 100;
-    let (edits, tail) = read(&written.bytes, beyond).await.unwrap();
-    assert_eq!(edits, written.edits);
-    assert_eq!(tail.torn_bytes, 100, "a file shorter than its cut is torn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_shorter_than_it_was_sealed_is_no_torn_tail() {
+    let written = write_log().await;
+    let sealed = written.bytes.len() as u64;
+    for length in 0..sealed {
+        let error = read(&written.bytes[..length as usize], sealed).await.unwrap_err();
+        assert!(
+            matches!(error, Error::Shorter { length: found, sealed_length, .. }
+                if found == length && sealed_length == sealed),
+            "{length}: {error}"
+        );
+    }
+    // A file that was sealed within its header holds no edit, whatever became of it since.
+    let header = FILE_HEADER_BYTES as u64;
+    for (length, sealed) in [(0, header), (100, header), (0, 1), (100, 400)] {
+        let (edits, _) = read(&written.bytes[..length], sealed).await.unwrap();
+        assert_eq!(edits, []);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -72,7 +72,8 @@ async fn edits_are_read_back_in_the_order_of_the_calls() {
     }
     wal.close().await.unwrap();
     assert_eq!(read_log(&files, 1).await, expected);
-    let mut reader = WalReader::open(&files, &log(1), u64::MAX).await.unwrap();
+    let cut = length(&files, &log(1)).await;
+    let mut reader = WalReader::open(&files, &log(1), cut).await.unwrap();
     assert_eq!(reader.header().unwrap().server, server());
     assert_eq!(reader.header().unwrap().cluster_id, "test cluster");
     assert_eq!(read_all(&mut reader).await.unwrap(), expected);
@@ -285,4 +286,36 @@ async fn an_idle_log_is_marked_once_without_a_sync() {
     assert_eq!(faulty.faults.syncs(), syncs);
     append_synced(&wal, &edit(1, 2, 10)).await.unwrap();
     assert_eq!(read_log(&files, 1).await, [edit(1, 1, 10), edit(1, 2, 10)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_file_takes_edits_once_it_is_on_record_and_goes_once_it_is_not() {
+    let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
+    let config = WalConfig { is_listed: true, ..WalConfig::default() };
+    let wal = create(&files, config).await.unwrap();
+    let numbers = |wal: &Wal| Vec::from_iter(wal.list().files.into_keys());
+    wal.listed(wal.list());
+    append_synced(&wal, &edit(1, 1, 10)).await.unwrap();
+    let mut rolled = Box::pin(wal.roll());
+    assert!(now_or_never(&mut rolled).is_none());
+    wal.list_changed().await;
+    assert_eq!(numbers(&wal), [1, 2], "it is there, and must not vanish from now on");
+    append_synced(&wal, &edit(1, 2, 10)).await.unwrap();
+    assert!(now_or_never(&mut rolled).is_none(), "the full file takes on what comes until then");
+    wal.listed(wal.list());
+    rolled.await.unwrap();
+    append_synced(&wal, &edit(1, 3, 10)).await.unwrap();
+    assert_eq!(read_log(&files, 1).await.len(), 2);
+    assert_eq!(read_log(&files, 2).await.len(), 1);
+    let closed_bytes = wal.list().files[&1];
+    assert!(closed_bytes > 512 && closed_bytes <= length(&files, &log(1)).await);
+
+    wal.listed(wal.list());
+    wal.flushed(region(1), SequenceId(2));
+    wal.list_changed().await;
+    assert_eq!(numbers(&wal), [2]);
+    assert_eq!(wal.delete_obsolete().await.unwrap(), 0, "the record names it still");
+    wal.listed(wal.list());
+    assert_eq!(wal.delete_obsolete().await.unwrap(), 1);
+    wal.close().await.unwrap();
 }

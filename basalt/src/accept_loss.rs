@@ -1,0 +1,64 @@
+//! `basalt accept-loss`: an operator gives up what was lost of a dead server's logs, so that its
+//! regions open without it.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use basalt_cluster::pb;
+use basalt_cluster::pb::master_peer_client::MasterPeerClient;
+use basalt_runtime::{Seams, grpc};
+use tonic::Code;
+
+/// What `basalt accept-loss` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The gRPC addresses of the masters; the one in charge is looked for among them
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
+    masters: Vec<String>,
+    /// The dead region server, as the master's log names it
+    #[arg(long, value_name = "HOST,PORT,STARTCODE")]
+    server: String,
+    /// A log file that is lost; all of them must be named. Without any, they are printed
+    #[arg(long = "log", value_name = "FILE")]
+    logs: Vec<String>,
+    /// Who accepts the loss; kept on record
+    #[arg(long, value_name = "WHO", required = true)]
+    by: String,
+}
+
+/// How long a connection and the whole call may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Asks the master in charge.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(accept(arguments))
+}
+
+async fn accept(arguments: &Arguments) -> anyhow::Result<()> {
+    let seams = Seams::system();
+    let mut refusals = Vec::new();
+    for master in &arguments.masters {
+        let channel = grpc::channel(&seams.network, master, CONNECT_TIMEOUT)
+            .with_context(|| format!("{master} is no address"))?;
+        let request = pb::AcceptLossRequest {
+            server_name: arguments.server.clone(),
+            logs: arguments.logs.clone(),
+            by: arguments.by.clone(),
+        };
+        let mut client = MasterPeerClient::new(channel);
+        match tokio::time::timeout(CALL_TIMEOUT, client.accept_loss(request)).await {
+            Ok(Ok(reply)) => {
+                reply.into_inner().lost.iter().for_each(|lost| print_line!("given up: {lost}"));
+                return Ok(());
+            }
+            Ok(Err(status)) if status.code() == Code::Unavailable => {
+                refusals.push(format!("{master}: {}", status.message()));
+            }
+            Ok(Err(status)) => bail!("{}", status.message()),
+            Err(_) => refusals.push(format!("{master}: no answer within {CALL_TIMEOUT:?}")),
+        }
+    }
+    bail!("no master in charge answered: {}", refusals.join("; "))
+}

@@ -1,0 +1,90 @@
+//! Logs of a dead server that are gone or too short.
+
+use basalt_cluster::pb::{AcceptLossReply, AcceptLossRequest, LostLogsRecord};
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use super::*;
+use crate::region_server::LOG_BYTES;
+
+/// Long enough for a recovery that is not held up.
+const HELD_UP: Duration = Duration::from_secs(3);
+
+impl Cluster {
+    async fn accept(&self, dead: &ServerName, logs: &[String]) -> Result<AcceptLossReply, Status> {
+        let request = AcceptLossRequest {
+            server_name: dead.to_string(),
+            logs: logs.to_vec(),
+            by: "a tester".to_owned(),
+        };
+        Ok(self.peer().await.accept_loss(request).await?.into_inner())
+    }
+
+    async fn lost(&self, dead: &ServerName) -> LostLogsRecord {
+        let path = Nodes::below("/basalt").lost_logs_of(dead);
+        match self.client.get_data(&path).await {
+            Ok((data, _)) => LostLogsRecord::decode(data).unwrap(),
+            Err(_) => LostLogsRecord::default(),
+        }
+    }
+
+    async fn served(regions: u8) -> Self {
+        let cluster = Self::start(1, 3).await;
+        cluster.finished(cluster.create_table("t", regions, 1).await).await;
+        cluster.all_open(regions.into()).await;
+        cluster
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_stay_closed_while_a_log_is_missing_until_the_loss_is_accepted() {
+    let mut cluster = Cluster::served(6).await;
+    let dead = cluster.servers[0].name.clone();
+    cluster.disk.remove(&paths::server_logs(&dead));
+    cluster.kill_server(0);
+    until("the loss is on record", async || !cluster.lost(&dead).await.logs.is_empty()).await;
+    tokio::time::sleep(HELD_UP).await;
+    assert_eq!(cluster.open_regions().values().sum::<usize>(), 4, "two stay closed");
+    let record = cluster.lost(&dead).await;
+    let name = format!("{dead}.1");
+    assert_eq!((record.regions, record.logs.len()), (2, 1));
+    let log = &record.logs[0];
+    let expected = (&name, LOG_BYTES as u64, true, 0);
+    assert_eq!((&log.name, log.expected_bytes, log.is_missing, log.accepted_ms), expected);
+    let reply = cluster.peer().await.recoveries(cluster::RecoveriesRequest {}).await.unwrap();
+    let told = reply.into_inner().lost_logs;
+    assert!(told.len() == 1 && told[0].contains(&format!("{name} is missing")), "{told:?}");
+
+    for wrong in [vec![], vec![format!("{dead}.2")], vec![name.clone(), format!("{dead}.2")]] {
+        let refusal = cluster.accept(&dead, &wrong).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::FailedPrecondition);
+        assert!(refusal.message().contains(&name), "{}", refusal.message());
+    }
+    let accepted = cluster.accept(&dead, std::slice::from_ref(&name)).await.unwrap();
+    assert!(accepted.lost.len() == 1 && accepted.lost[0].contains(&name));
+    cluster.all_open_without(&dead, 6).await;
+    let log = &cluster.lost(&dead).await.logs[0];
+    assert!(log.accepted_ms > 0 && log.accepted_by == "a tester");
+    let again = cluster.accept(&dead, &[name]).await.unwrap_err();
+    assert_eq!(again.code(), Code::FailedPrecondition, "there is nothing left to accept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_open_by_themselves_once_a_log_is_back() {
+    let mut cluster = Cluster::served(6).await;
+    let dead = cluster.servers[0].name.clone();
+    let log = paths::server_logs(&dead).join(format!("{dead}.1"));
+    let contents = cluster.disk.read_whole(&log, 1_000).await.unwrap();
+    cluster.disk.remove(&log);
+    cluster.disk.put_file(&log, &contents[..LOG_BYTES - 1]);
+    cluster.kill_server(0);
+    let is_short = async || cluster.lost(&dead).await.logs.iter().any(|log| !log.is_missing);
+    until("the loss is on record", is_short).await;
+    assert_eq!(cluster.lost(&dead).await.logs[0].found_bytes, LOG_BYTES as u64 - 1);
+    tokio::time::sleep(HELD_UP).await;
+    assert_eq!(cluster.open_regions().values().sum::<usize>(), 4);
+
+    cluster.disk.put_file(&paths::fenced_logs(&dead).join(format!("{dead}.1")), &contents);
+    cluster.all_open_without(&dead, 6).await;
+    assert_eq!(cluster.lost(&dead).await.logs, [], "nothing is lost");
+}

@@ -1,0 +1,122 @@
+//! Keeps the list of this server's log files on record, so that one that vanishes is missed.
+//!
+//! The list lies in a node that outlives the server. It is made in the multi that registers the
+//! server, and each later write checks that the server is still registered: once its death is
+//! committed, the list is what it was. The version that each write demands keeps an older one, of
+//! which nobody knows what became, from coming in later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::{Nodes, pb};
+use basalt_runtime::Shutdown;
+use basalt_storage::wal::LogList;
+use basalt_zk::proto::{CreateMode, ErrorCode};
+use basalt_zk::{Client, Error, Op, OpResult};
+use bytes::Bytes;
+use prost::Message as _;
+use tracing::{error, warn};
+
+use crate::server::Server;
+
+/// The pause before a write that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Registers the server: makes the node that `record` lies in, and the list of its logs. Nothing is
+/// in the logs yet.
+///
+/// # Errors
+/// The coordinator refused, or did not answer.
+pub(crate) async fn register(server: &Server, record: Bytes) -> Result<(), Error> {
+    let list = server.shared.wal.list();
+    let (client, nodes) = (&server.client, &server.nodes);
+    let create = |path, data, mode| Op::Create { path, data, mode };
+    let writes = vec![
+        create(nodes.logs_of_server(&server.name), encoded(&list), CreateMode::Persistent),
+        create(nodes.server(&server.name), record, CreateMode::Ephemeral),
+    ];
+    match client.multi(writes.clone()).await {
+        Err(Error::Multi { index: 0, code: ErrorCode::NoNode, .. }) => {
+            // No master of this release has been here yet.
+            make_parent(client, nodes).await?;
+            client.multi(writes).await?;
+        }
+        registered => drop(registered?),
+    }
+    server.shared.wal.listed(list);
+    Ok(())
+}
+
+async fn make_parent(client: &Client, nodes: &Nodes) -> Result<(), Error> {
+    match client.create(&nodes.logs(), Bytes::new(), CreateMode::Persistent).await {
+        Err(error) if error.code() != Some(ErrorCode::NodeExists) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the list whenever it has changed, until `abort`, or until the server is no longer
+/// registered: then it learns with its next renewal that it must end.
+pub(crate) async fn keep(server: Arc<Server>, abort: Shutdown) {
+    let keeping = async {
+        let (mut recorded, mut version) = (LogList::default(), 0);
+        loop {
+            server.shared.wal.list_changed().await;
+            let list = server.shared.wal.list();
+            if list == recorded {
+                server.shared.wal.listed(list);
+                continue;
+            }
+            match write(&server, &list, &mut version).await {
+                Ok(()) => {
+                    recorded = list.clone();
+                    server.shared.wal.listed(list);
+                }
+                // It is dead, and its next renewal says so.
+                Err(Error::Multi { index: 0, code: ErrorCode::NoNode, .. }) => return,
+                Err(error) if error.is_session_over() => return,
+                Err(error) => {
+                    error!(%error, "the list of log files is gone; this server ends");
+                    server.abort.cancel();
+                }
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = abort.cancelled() => {}
+        () = keeping => {}
+    }
+}
+
+/// Writes `list` over `version`, as often as it takes. Gives up once the server is not registered.
+async fn write(server: &Server, list: &LogList, version: &mut i32) -> Result<(), Error> {
+    let path = server.nodes.logs_of_server(&server.name);
+    loop {
+        let data = encoded(list);
+        let writes = vec![
+            Op::Check { path: server.nodes.server(&server.name), version: None },
+            Op::SetData { path: path.clone(), data, version: Some(*version) },
+        ];
+        match server.client.multi(writes).await {
+            Ok(results) => {
+                if let Some(OpResult::SetData(stat)) = results.last() {
+                    *version = stat.version;
+                }
+                return Ok(());
+            }
+            Err(error @ Error::Multi { code: ErrorCode::NoNode, .. }) => return Err(error),
+            Err(error) if error.is_session_over() => return Err(error),
+            Err(error) => warn!(%error, "the list of log files was not written; trying again"),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+        if let Ok((_, stat)) = server.client.get_data(&path).await {
+            *version = stat.version;
+        }
+    }
+}
+
+fn encoded(list: &LogList) -> Bytes {
+    let logs = list.files.iter();
+    let logs = logs.map(|(number, bytes)| pb::ListedLog { number: *number, durable_bytes: *bytes });
+    pb::LogListRecord { logs: logs.collect() }.encode_to_vec().into()
+}

@@ -1,0 +1,239 @@
+//! The clock that cells get their timestamps from.
+//!
+//! A timestamp cannot be taken back: a region never gives one below the highest that it has recorded,
+//! so a calendar that is a day ahead for a moment would put the region a day ahead for good. Two
+//! things show that the calendar of this machine is wrong, and then no timestamps are given:
+//! - It was set: it has moved against the boot clock since it was last found right. This is noticed
+//!   at once, by this server alone.
+//! - The master has compared it with its own, and says so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use basalt_planted::{Rule, is_off};
+use basalt_runtime::Clock;
+use metrics::gauge;
+use parking_lot::Mutex;
+use tracing::{error, info};
+
+/// See the module; a cheap handle.
+#[derive(Clone, Debug)]
+pub(crate) struct TimestampClock(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    bound_ms: u64,
+    /// The calendar less the boot clock when the calendar was last found right; when the server
+    /// started, before it was compared.
+    right_offset_ms: AtomicI64,
+    /// What was answered to the master last.
+    answered: Mutex<Answered>,
+    /// By how much the calendar is ahead, as the master says; [`RIGHT`] if it is not off.
+    told_ahead_ms: AtomicI64,
+    /// Whether the log says that it is off.
+    is_reported: AtomicBool,
+}
+
+/// An answer to the master, of which it is not known yet what comes of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answered {
+    wall_ms: u64,
+    /// The calendar less the boot clock then.
+    offset_ms: i64,
+}
+
+/// What the master says of a calendar that is right, or that it has not compared yet.
+const RIGHT: i64 = i64::MAX;
+
+/// This server gives no timestamps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "the clock of this server is off by {ahead_ms} ms, and {bound_ms} ms are allowed: it gives no \
+     timestamps until the clock is right, and its regions move to other servers"
+)]
+pub(crate) struct ClockOff {
+    ahead_ms: i64,
+    bound_ms: u64,
+}
+
+// === impl TimestampClock ===
+
+impl TimestampClock {
+    /// Timestamps by the calendar of `clock`, as long as it is off by no more than `bound`.
+    pub(crate) fn new(clock: Clock, bound: Duration) -> Self {
+        Self(Arc::new(Inner {
+            right_offset_ms: AtomicI64::new(offset_ms(&clock)),
+            answered: Mutex::default(),
+            clock,
+            bound_ms: u64::try_from(bound.as_millis()).unwrap_or(u64::MAX),
+            told_ahead_ms: AtomicI64::new(RIGHT),
+            is_reported: AtomicBool::new(false),
+        }))
+    }
+
+    /// The time for a timestamp.
+    ///
+    /// # Errors
+    /// The calendar is off.
+    pub(crate) fn now_ms(&self) -> Result<u64, ClockOff> {
+        let wall_ms = self.0.clock.wall_ms();
+        match self.ahead_ms() {
+            Some(ahead_ms) if !is_off(Rule::ClockBound) => {
+                if !self.0.is_reported.swap(true, Ordering::Relaxed) {
+                    let bound_ms = self.0.bound_ms;
+                    error!(
+                        ahead_ms,
+                        bound_ms, wall_ms, "the clock is off: no timestamps are given"
+                    );
+                    gauge!("basalt_clock_off").set(1.0);
+                }
+                Err(ClockOff { ahead_ms, bound_ms: self.0.bound_ms })
+            }
+            _ => {
+                if self.0.is_reported.swap(false, Ordering::Relaxed) {
+                    info!(wall_ms, "the clock is right again");
+                    gauge!("basalt_clock_off").set(0.0);
+                }
+                Ok(wall_ms)
+            }
+        }
+    }
+
+    /// The time for what nothing is recorded by, such as what has expired: by the calendar, put right
+    /// by as much as it is known to be off.
+    pub(crate) fn best_now_ms(&self) -> u64 {
+        let wall_ms = self.0.clock.wall_ms();
+        match self.ahead_ms() {
+            Some(ahead_ms) if !is_off(Rule::ClockBound) => wall_ms.saturating_add_signed(-ahead_ms),
+            _ => wall_ms,
+        }
+    }
+
+    /// The master asks for the time, and says what came of an earlier answer: by how much it was
+    /// ahead, if that was too much. Gives the next answer.
+    pub(crate) fn compare(&self, compared_wall_ms: u64, ahead_ms: Option<i64>) -> u64 {
+        let mut answered = self.0.answered.lock();
+        match ahead_ms {
+            Some(ahead_ms) => self.0.told_ahead_ms.store(ahead_ms, Ordering::Relaxed),
+            // As the calendar was then: it may have been set since.
+            None if compared_wall_ms == answered.wall_ms && compared_wall_ms != 0 => {
+                self.0.right_offset_ms.store(answered.offset_ms, Ordering::Relaxed);
+                self.0.told_ahead_ms.store(RIGHT, Ordering::Relaxed);
+            }
+            // Nothing was compared yet, or not the last answer: that one was lost.
+            None => {}
+        }
+        let (wall_ms, offset_ms) = (self.0.clock.wall_ms(), offset_ms(&self.0.clock));
+        *answered = Answered { wall_ms, offset_ms };
+        wall_ms
+    }
+
+    /// By how much the calendar is ahead if it is off.
+    fn ahead_ms(&self) -> Option<i64> {
+        let told_ms = self.0.told_ahead_ms.load(Ordering::Relaxed);
+        if told_ms != RIGHT {
+            return Some(told_ms);
+        }
+        let right_ms = self.0.right_offset_ms.load(Ordering::Relaxed);
+        let moved_ms = offset_ms(&self.0.clock).saturating_sub(right_ms);
+        (moved_ms.unsigned_abs() > self.0.bound_ms).then_some(moved_ms)
+    }
+}
+
+/// The calendar less the boot clock.
+fn offset_ms(clock: &Clock) -> i64 {
+    let wall_ms = i64::try_from(clock.wall_ms()).unwrap_or(i64::MAX);
+    wall_ms.saturating_sub(i64::try_from(clock.boot_time().as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_runtime::ClockSource;
+    use std::sync::atomic::AtomicU64;
+
+    /// Clocks that are moved by hand: the calendar and the boot clock.
+    #[derive(Clone)]
+    struct Hands(Arc<(AtomicU64, AtomicU64)>);
+
+    impl Hands {
+        fn pass(&self, ms: u64) {
+            self.0.0.fetch_add(ms, Ordering::Relaxed);
+            self.0.1.fetch_add(ms, Ordering::Relaxed);
+        }
+
+        fn set(&self, wall_ms: u64) {
+            self.0.0.store(wall_ms, Ordering::Relaxed);
+        }
+    }
+
+    impl ClockSource for Hands {
+        fn boot_time(&self) -> Duration {
+            Duration::from_millis(self.0.1.load(Ordering::Relaxed))
+        }
+
+        fn wall_ms(&self) -> u64 {
+            self.0.0.load(Ordering::Relaxed)
+        }
+    }
+
+    const DAY_MS: u64 = 86_400_000;
+
+    fn clocks() -> (Hands, TimestampClock) {
+        let hands = Hands(Arc::new((AtomicU64::new(10 * DAY_MS), AtomicU64::new(5_000))));
+        let clock = TimestampClock::new(Clock::new(hands.clone()), Duration::from_secs(1));
+        (hands, clock)
+    }
+
+    #[test]
+    fn a_calendar_that_is_set_gives_no_timestamps_until_it_is_right() {
+        let (hands, clock) = clocks();
+        hands.pass(DAY_MS);
+        assert_eq!(clock.now_ms(), Ok(11 * DAY_MS));
+        hands.set(11 * DAY_MS + 900);
+        assert_eq!(clock.now_ms(), Ok(11 * DAY_MS + 900), "within the bound");
+        for off in [12 * DAY_MS, 10 * DAY_MS] {
+            hands.set(off);
+            let error = clock.now_ms().unwrap_err();
+            assert_eq!(error.ahead_ms, off as i64 - 11 * DAY_MS as i64);
+            assert_eq!(clock.best_now_ms(), 11 * DAY_MS);
+        }
+        hands.set(11 * DAY_MS);
+        assert_eq!(clock.now_ms(), Ok(11 * DAY_MS));
+    }
+
+    #[test]
+    fn what_the_master_found_counts_for_the_answer_that_it_compared() {
+        let (hands, clock) = clocks();
+        let first = clock.compare(0, None);
+        hands.set(11 * DAY_MS);
+        // That the first answer was right says nothing of the calendar as it was set since.
+        let second = clock.compare(first, None);
+        assert!(clock.now_ms().is_err());
+        // The second answer was lost.
+        let third = clock.compare(first, None);
+        assert!(clock.now_ms().is_err());
+        assert_eq!(second, third);
+        let fourth = clock.compare(third, Some(DAY_MS as i64));
+        assert!(clock.now_ms().is_err());
+        // The master changed its mind: its own clock had been wrong.
+        clock.compare(fourth, None);
+        assert_eq!(clock.now_ms(), Ok(11 * DAY_MS));
+    }
+
+    #[test]
+    fn a_calendar_that_was_wrong_from_the_start_is_known_by_the_master_alone() {
+        let (hands, clock) = clocks();
+        assert!(clock.now_ms().is_ok());
+        let first = clock.compare(0, None);
+        let second = clock.compare(first, Some(DAY_MS as i64));
+        assert_eq!(clock.now_ms().unwrap_err().ahead_ms, DAY_MS as i64);
+        assert_eq!(clock.best_now_ms(), 9 * DAY_MS);
+        hands.set(9 * DAY_MS);
+        let third = clock.compare(second, Some(DAY_MS as i64));
+        clock.compare(third, None);
+        assert_eq!(clock.now_ms(), Ok(9 * DAY_MS));
+    }
+}

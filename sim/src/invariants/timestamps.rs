@@ -1,0 +1,44 @@
+//! No cell gets a timestamp from a server that is much ahead of the true time: it could not be taken
+//! back, and every later one of the region would be as far ahead.
+
+use super::Violation;
+use crate::clock::EPOCH_MS;
+use crate::witness::Told;
+
+/// How far a server's clock may be off, and what regions add: two mutations of one row never share a
+/// millisecond.
+const AHEAD_MS_MAX: u64 = 1_000 + 500;
+/// Clocks that drift are ahead by at most this part of the time that has passed.
+const DRIFT_OF_ELAPSED: u64 = 5;
+
+/// Looks at a timestamp that was given.
+pub(crate) fn check_timestamp(told: &Told) -> Option<Violation> {
+    if told.what != "timestamp" {
+        return None;
+    }
+    let elapsed_ms = u64::try_from(told.at.as_millis()).unwrap_or(u64::MAX);
+    let ahead_ms = told.timestamp_ms.saturating_sub(EPOCH_MS + elapsed_ms);
+    let is_wrong = ahead_ms > AHEAD_MS_MAX + elapsed_ms / DRIFT_OF_ELAPSED;
+    let seen = || format!("{}: region {}, {ahead_ms} ms ahead", told.process, told.region);
+    is_wrong.then(|| Violation::new("timestamps are not ahead of time", seen()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_timestamp_that_is_far_ahead_is_a_violation() {
+        let told = |ahead_ms: u64| Told {
+            what: "timestamp".to_owned(),
+            at: Duration::from_secs(5),
+            timestamp_ms: EPOCH_MS + 5_000 + ahead_ms,
+            ..Told::default()
+        };
+        assert_eq!(check_timestamp(&told(0)), None);
+        assert_eq!(check_timestamp(&told(2_500)), None);
+        assert!(check_timestamp(&told(2_501)).is_some());
+        assert!(check_timestamp(&told(86_400_000)).is_some());
+    }
+}

@@ -1,0 +1,39 @@
+//! Calendars are set far beyond the bound, on servers that have regions and on the master, while
+//! regions move and servers die.
+
+use basalt_runtime::Random;
+
+use super::{Scenario, happens, kill, ms, one_of, owner};
+use crate::faults::{Fault, Harm, Victim};
+use crate::plan::Layout;
+
+pub(super) const CLOCK_STEPS: Scenario = Scenario {
+    name: "clock-steps",
+    about: "the calendar of a region server or of the master is set by two seconds to a day",
+    layout: Layout::SMALL,
+    faults: clock_steps,
+};
+
+/// By how much, in either direction.
+const STEPS_MS: [i64; 4] = [2_000, 60_000, 3_600_000, 86_400_000];
+
+fn clock_steps(random: &Random, layout: Layout) -> Vec<Fault> {
+    let step_ms = || {
+        let step_ms = one_of(random, &STEPS_MS).unwrap_or(86_400_000);
+        if happens(random, 3) { -step_ms } else { step_ms }
+    };
+    let set = |victim: Victim| Fault {
+        at: ms(random, 200..1_200),
+        lasts: ms(random, 500..4_000),
+        victim,
+        harm: Harm::SetClock(step_ms()),
+    };
+    let victim = if happens(random, 8) { owner(random, layout) } else { Victim::ActiveMaster };
+    let mut faults = vec![set(victim)];
+    if happens(random, 5) {
+        // What it has logged is replayed by another, or it comes back with the wrong time.
+        let at = ms(random, 300..2_500);
+        faults.push(kill(owner(random, layout), at, ms(random, 300..1_500)));
+    }
+    faults
+}

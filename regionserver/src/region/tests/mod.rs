@@ -3,6 +3,7 @@
 mod edits;
 mod files;
 mod model;
+mod nonces;
 mod ownership;
 mod recovery;
 mod timestamps;

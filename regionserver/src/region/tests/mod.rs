@@ -4,6 +4,7 @@ mod edits;
 mod files;
 mod model;
 mod nonces;
+mod nonces_measure;
 mod ownership;
 mod recovery;
 mod timestamps;

@@ -10,7 +10,7 @@ use basalt_fs::{Durability, MemoryFileSystem, SharedFileSystem};
 use basalt_fuzz::{block_on, checksums, choice, ok, put, seed};
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, TableName, paths};
 use basalt_storage::manifest::{FileEntry, Manifest};
-use basalt_storage::nonces::{NonceEntry, Nonces};
+use basalt_storage::nonces::{Answer, NonceEntry, NonceFileEntry, Nonces};
 use basalt_storage::wal::Nonce;
 use libfuzzer_sys::fuzz_target;
 
@@ -34,8 +34,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
             return;
         };
         let manifest = manifest.unwrap_or_default();
-        let mut nonces = Nonces::default();
-        manifest.nonces.iter().for_each(|entry| nonces.insert(entry.clone()));
+        drop(Nonces::new(Vec::new(), manifest.nonces.iter().cloned()));
         ok(files.delete_file(&first).await);
         ok(manifest.write(&files, &table, region, Durability::default()).await);
         let again = ok(Manifest::take_over(&files, &table, region, epoch).await);
@@ -50,7 +49,7 @@ fn seeds() -> Vec<Vec<u8>> {
         nonce: Nonce { group: 1, nonce: 2 },
         sequence_id: SequenceId(7),
         at_ms: 12,
-        result: vec![ok(Cell::put(b"r", b"f", b"q", 1, b"v"))],
+        answer: Answer::of(&[ok(Cell::put(b"r", b"f", b"q", 1, b"v"))]),
     };
     let manifest = Manifest {
         epoch: RegionEpoch(2),
@@ -59,6 +58,13 @@ fn seeds() -> Vec<Vec<u8>> {
         flushed: SequenceId(7),
         highest: SequenceId(9),
         highest_timestamp_ms: 12,
+        nonce_files: vec![NonceFileEntry {
+            name: "0123".to_owned(),
+            length: 99,
+            entries: 3,
+            oldest_ms: 10,
+            newest_ms: 12,
+        }],
         nonces: vec![nonce],
     };
     let (table, region) = place();

@@ -71,6 +71,9 @@ fn tell(server: &Server) {
     gauge!("basalt_regions").set(regions.len() as f64);
     gauge!("basalt_memstore_bytes").set(sum(crate::region::Region::memstore_bytes));
     gauge!("basalt_store_file_bytes").set(sum(crate::region::Region::store_file_bytes));
+    gauge!("basalt_nonces").set(sum(crate::region::Region::nonces));
+    gauge!("basalt_nonce_file_bytes").set(sum(crate::region::Region::nonce_file_bytes));
+    gauge!("basalt_nonce_filter_bytes").set(sum(crate::region::Region::nonce_filter_bytes));
     tell_places(&server.block_places.borrow());
     let wal = server.shared.wal.stats();
     counter!("basalt_wal_syncs_total").absolute(wal.batches);

@@ -23,6 +23,8 @@ pub enum Point {
     FlushBegun,
     /// A store file lies in its place, and no manifest names it.
     FlushWritten,
+    /// A nonce file lies in its place, and no manifest names it.
+    NoncesWritten,
     /// The manifest names what was flushed; logs are still kept for it.
     FlushRecorded,
     /// The region's record names no sealed log any more.
@@ -33,6 +35,8 @@ pub enum Point {
     CompactionRecorded,
     /// Some inputs have been archived.
     CompactionArchived,
+    /// A merged nonce file lies in its place, and no manifest names it.
+    NoncesMerged,
     /// A death and its procedure are on record.
     DeathRecorded,
     /// The dead server's folder has been renamed.
@@ -142,11 +146,13 @@ impl Point {
         Self::LogRolled,
         Self::FlushBegun,
         Self::FlushWritten,
+        Self::NoncesWritten,
         Self::FlushRecorded,
         Self::FlushReleased,
         Self::CompactionWritten,
         Self::CompactionRecorded,
         Self::CompactionArchived,
+        Self::NoncesMerged,
         Self::DeathRecorded,
         Self::FenceRenamed,
         Self::FenceSealed,
@@ -176,11 +182,13 @@ impl Point {
             Self::LogRolled => "log-rolled",
             Self::FlushBegun => "flush-begun",
             Self::FlushWritten => "flush-written",
+            Self::NoncesWritten => "nonces-written",
             Self::FlushRecorded => "flush-recorded",
             Self::FlushReleased => "flush-released",
             Self::CompactionWritten => "compaction-written",
             Self::CompactionRecorded => "compaction-recorded",
             Self::CompactionArchived => "compaction-archived",
+            Self::NoncesMerged => "nonces-merged",
             Self::DeathRecorded => "death-recorded",
             Self::FenceRenamed => "fence-renamed",
             Self::FenceSealed => "fence-sealed",

@@ -5,6 +5,7 @@
 //! /data/<namespace>/<table>/.tabledesc/.tableinfo.<n>  table descriptor
 //! /data/<namespace>/<table>/<region>/.regioninfo
 //! /data/<namespace>/<table>/<region>/.manifest/<epoch>-<n>
+//! /data/<namespace>/<table>/<region>/.nonces/<epoch>-<digits>
 //! /data/<namespace>/<table>/<region>/<family>/<store file>
 //! /archive/data/…                                      replaced files, until nobody needs them
 //! /WALs/<server name>/<server name>.<n>                live logs
@@ -48,6 +49,11 @@ pub fn manifest(
     number: u64,
 ) -> PathBuf {
     manifests(name, encoded).join(format!("{:020}-{number:010}", epoch.0))
+}
+
+/// The folder of a region's nonce files.
+pub fn nonces(name: &TableName, encoded: EncodedRegionName) -> PathBuf {
+    region(name, encoded).join(".nonces")
 }
 
 /// The folder of a family's store files.

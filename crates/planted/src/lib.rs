@@ -27,6 +27,8 @@ pub enum Rule {
     ReplaySequence,
     /// The nonce of an operation is in its record in the log.
     NonceInWal,
+    /// An operation with a nonce is looked up in the nonce files.
+    NonceFiles,
     /// A small file appears under its name only once it is whole.
     WholeBeforeRename,
     /// A file is synced only if it is still under its name afterwards.
@@ -77,6 +79,7 @@ impl Rule {
         Self::CommittedCut,
         Self::ReplaySequence,
         Self::NonceInWal,
+        Self::NonceFiles,
         Self::WholeBeforeRename,
         Self::NameAtSync,
         Self::QuorumTime,
@@ -109,6 +112,7 @@ impl Rule {
             Self::CommittedCut => "committed-cut",
             Self::ReplaySequence => "replay-sequence",
             Self::NonceInWal => "nonce-in-wal",
+            Self::NonceFiles => "nonce-files",
             Self::WholeBeforeRename => "whole-before-rename",
             Self::NameAtSync => "name-at-sync",
             Self::QuorumTime => "quorum-time",

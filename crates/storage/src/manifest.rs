@@ -19,12 +19,12 @@ use basalt_planted::{Rule, is_off};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use crate::nonces::NonceEntry;
+use crate::nonces::{NonceEntry, NonceFileEntry};
 
 /// The first bytes of a manifest; the digit is the format's version.
 const MAGIC: &[u8; 8] = b"BASALTM1";
-/// No manifest is larger, in bytes.
-const LENGTH_MAX: u64 = 64 << 20;
+/// No manifest is longer, in bytes: neither written nor read.
+pub const LENGTH_MAX: u64 = 64 << 20;
 /// How many manifests of its own epoch an owner leaves behind the newest one.
 const KEPT_BEHIND: usize = 2;
 
@@ -43,7 +43,10 @@ pub struct Manifest {
     pub highest: SequenceId,
     /// The highest timestamp that the region has given, in milliseconds.
     pub highest_timestamp_ms: u64,
-    /// The nonces whose edits are in the store files and may still be retried.
+    /// The nonces whose edits are in the store files and may still be retried, in the order of their
+    /// flushes.
+    pub nonce_files: Vec<NonceFileEntry>,
+    /// More of them, from a release that had no nonce files; the next flush writes them into one.
     pub nonces: Vec<NonceEntry>,
 }
 
@@ -82,6 +85,14 @@ pub enum Error {
         /// How many times.
         attempts: usize,
     },
+    /// It lists so much that nobody would read it.
+    #[error("{}: a manifest of {length} bytes, at most {LENGTH_MAX} are read", .path.display())]
+    TooLong {
+        /// The file that was not written.
+        path: PathBuf,
+        /// How long it would be, in bytes.
+        length: u64,
+    },
     /// The newest manifest is not what was written.
     #[error("{}: not a manifest: {reason}", .path.display())]
     Damaged {
@@ -107,6 +118,22 @@ mod pb {
         pub(super) highest_timestamp_ms: u64,
         #[prost(message, repeated, tag = "7")]
         pub(super) nonces: Vec<crate::nonces::NonceMessage>,
+        #[prost(message, repeated, tag = "8")]
+        pub(super) nonce_files: Vec<NonceFile>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct NonceFile {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(uint64, tag = "2")]
+        pub(super) length: u64,
+        #[prost(uint64, tag = "3")]
+        pub(super) entries: u64,
+        #[prost(uint64, tag = "4")]
+        pub(super) oldest_ms: u64,
+        #[prost(uint64, tag = "5")]
+        pub(super) newest_ms: u64,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -177,7 +204,8 @@ impl Manifest {
     /// Writes it. What it names must be whole and durable already.
     ///
     /// # Errors
-    /// One with its name exists: another process acts under the same epoch.
+    /// One with its name exists: another process acts under the same epoch. [`Error::TooLong`]:
+    /// nothing was written.
     pub async fn write(
         &self,
         files: &SharedFileSystem,
@@ -186,7 +214,12 @@ impl Manifest {
         durability: Durability,
     ) -> Result<(), Error> {
         let path = paths::manifest(table, region, self.epoch, self.number);
-        files.write_whole_as(&path, self.encode(), durability).await?;
+        let contents = self.encode();
+        let length = contents.len() as u64;
+        if length > LENGTH_MAX {
+            return Err(Error::TooLong { path, length });
+        }
+        files.write_whole_as(&path, contents, durability).await?;
         Ok(())
     }
 
@@ -223,6 +256,7 @@ impl Manifest {
             highest: self.highest.0,
             highest_timestamp_ms: self.highest_timestamp_ms,
             nonces: self.nonces.iter().map(Into::into).collect(),
+            nonce_files: self.nonce_files.iter().map(encode_nonce_file).collect(),
         }
         .encode_to_vec();
         let mut bytes = BytesMut::with_capacity(MAGIC.len() + 4 + message.len());
@@ -248,6 +282,7 @@ impl Manifest {
             flushed: SequenceId(message.flushed),
             highest: SequenceId(message.highest),
             highest_timestamp_ms: message.highest_timestamp_ms,
+            nonce_files: message.nonce_files.into_iter().map(decode_nonce_file).collect(),
             nonces: nonces.collect::<Result<_, _>>().map_err(|error| error.to_string())?,
         })
     }
@@ -299,6 +334,16 @@ fn decode_family(family: pb::Family) -> (String, Vec<FileEntry>) {
     (family.name, files.collect())
 }
 
+fn encode_nonce_file(file: &NonceFileEntry) -> pb::NonceFile {
+    let NonceFileEntry { name, length, entries, oldest_ms, newest_ms } = file.clone();
+    pb::NonceFile { name, length, entries, oldest_ms, newest_ms }
+}
+
+fn decode_nonce_file(file: pb::NonceFile) -> NonceFileEntry {
+    let pb::NonceFile { name, length, entries, oldest_ms, newest_ms } = file;
+    NonceFileEntry { name, length, entries, oldest_ms, newest_ms }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,6 +353,13 @@ mod tests {
     fn manifest(epoch: u64, number: u64) -> Manifest {
         let file =
             FileEntry { name: "0123".into(), length: 99, highest: SequenceId(7), major: epoch > 1 };
+        let nonce_file = NonceFileEntry {
+            name: "4567".into(),
+            length: 98,
+            entries: 3,
+            oldest_ms: 10,
+            newest_ms: 11,
+        };
         Manifest {
             epoch: RegionEpoch(epoch),
             number,
@@ -315,6 +367,7 @@ mod tests {
             flushed: SequenceId(7),
             highest: SequenceId(9),
             highest_timestamp_ms: 12,
+            nonce_files: vec![nonce_file],
             nonces: Vec::new(),
         }
     }
@@ -382,6 +435,27 @@ mod tests {
         let left = files.list(&paths::manifests(&table, region)).await.unwrap();
         assert_eq!(left.len(), 4, "{left:?}");
         assert_eq!(take_over(&files, 2).await.unwrap(), Some(manifest(2, 0)));
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_as_long_as_what_is_read() {
+        let (files, table, region) = region();
+        let fixed = manifest(1, 0).encode().len() - "4567".len();
+        let named = |length: u64, number| {
+            let mut manifest = manifest(1, number);
+            // Two lengths become longer by 3 bytes each with it.
+            manifest.nonce_files[0].name = "n".repeat(length as usize - fixed - 6);
+            assert_eq!(manifest.encode().len() as u64, length);
+            manifest
+        };
+        let longest = named(LENGTH_MAX, 0);
+        write(&files, &longest).await.unwrap();
+        assert_eq!(take_over(&files, 1).await.unwrap(), Some(longest.clone()));
+        let error = write(&files, &named(LENGTH_MAX + 1, 1)).await.unwrap_err();
+        assert!(matches!(error, Error::TooLong { .. }), "{error}");
+        assert_eq!(take_over(&files, 1).await.unwrap(), Some(longest), "nothing was written");
+        let listed = files.list(&paths::manifests(&table, region)).await.unwrap();
+        assert_eq!(listed.len(), 1, "{listed:?}");
     }
 
     #[test]

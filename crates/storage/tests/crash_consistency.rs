@@ -15,10 +15,11 @@ use basalt_model::{
 use basalt_runtime::{Clock, Random, SystemClock};
 use basalt_storage::block_cache::BlockCache;
 use basalt_storage::manifest::{FileEntry, Manifest};
+use basalt_storage::nonces::{Answer, NonceEntry, NonceFile, NonceFileEntry, NonceFileWriter};
 use basalt_storage::store_file::{
     ScannerOptions, StoreFile, StoreFileMeta, StoreFileOptions, StoreFileWriter,
 };
-use basalt_storage::wal::{EncodedEdit, Wal, WalConfig, WalReader};
+use basalt_storage::wal::{EncodedEdit, Nonce, Wal, WalConfig, WalReader};
 
 /// How many disks are looked at for each step, besides the best and the worst one.
 const CHANCES: u64 = 6;
@@ -128,15 +129,15 @@ async fn read_log(disk: &MemoryFileSystem, what: &str) -> BTreeMap<u64, Vec<Cell
     found
 }
 
-/// As a region flushes: a store file aside, then in its place, then the manifest that names it; now
-/// and then another owner takes over.
+/// As a region flushes: a store file and a nonce file aside, then in their places, then the manifest
+/// that names them; now and then another owner takes over.
 #[tokio::test]
 async fn a_manifest_names_whole_files_and_the_newest_one_is_found() {
     let recording = RecordingFileSystem::new();
     let files: SharedFileSystem = Arc::new(recording.clone());
     let (table, region) = (table(), region(1));
     let place = paths::region(&table, region);
-    for below in [".tmp", ".manifest", "f"] {
+    for below in [".tmp", ".manifest", ".nonces", "f"] {
         folder(&recording, &place.join(below)).await;
     }
     let mut manifest = Manifest { epoch: RegionEpoch(1), ..Manifest::default() };
@@ -152,6 +153,7 @@ async fn a_manifest_names_whole_files_and_the_newest_one_is_found() {
         let highest = SequenceId(round * 10);
         let entry = FileEntry { name, length, highest, major: false };
         manifest.families.entry("f".to_owned()).or_default().push(entry);
+        manifest.nonce_files.push(write_nonce_file(&files, &place, round * 10).await);
         manifest.write(&files, &table, region, Durability::default()).await.unwrap();
         recording.mark(round * 10);
         manifest.remove_older(&files, &table, region).await.unwrap();
@@ -165,6 +167,9 @@ async fn a_manifest_names_whole_files_and_the_newest_one_is_found() {
         assert!(flushed >= marks.last().copied().unwrap_or(0), "{what}: flushed {flushed}");
         for entry in found.iter().flat_map(|manifest| manifest.families.values().flatten()) {
             read_store_file(&files, &place, entry, &what).await;
+        }
+        for entry in found.iter().flat_map(|manifest| &manifest.nonce_files) {
+            read_nonce_file(&files, &place, entry, &what).await;
         }
         looked_at += 1;
     }
@@ -201,4 +206,43 @@ async fn read_store_file(files: &SharedFileSystem, place: &Path, entry: &FileEnt
     let highest = entry.highest.0;
     let written: Vec<Cell> = (highest - 9..=highest).flat_map(cells).collect();
     assert_eq!(found, written, "{what}: {}", entry.name);
+}
+
+fn nonces(highest: u64) -> Vec<NonceEntry> {
+    let entry = |id| NonceEntry {
+        nonce: Nonce { group: 1, nonce: id },
+        sequence_id: SequenceId(id),
+        at_ms: 5,
+        answer: Answer::of(&cells(id)),
+    };
+    (highest - 9..=highest).map(entry).collect()
+}
+
+async fn write_nonce_file(files: &SharedFileSystem, place: &Path, highest: u64) -> NonceFileEntry {
+    let name = format!("1-{highest:016x}");
+    let (aside, folder) = (place.join(".tmp").join(&name), place.join(".nonces"));
+    let writer = NonceFileWriter::create(files, &aside, 10, Durability::default()).await;
+    let mut writer = writer.unwrap();
+    for entry in nonces(highest) {
+        writer.append(&entry).await.unwrap();
+    }
+    let entry = writer.finish(name).await.unwrap();
+    files.rename(&aside, &folder.join(&entry.name)).await.unwrap();
+    files.sync_directory(&folder).await.unwrap();
+    entry
+}
+
+async fn read_nonce_file(
+    files: &SharedFileSystem,
+    place: &Path,
+    entry: &NonceFileEntry,
+    what: &str,
+) {
+    let file = NonceFile::new(files, &place.join(".nonces"), entry.clone());
+    let highest = u64::from_str_radix(&entry.name[2..], 16).unwrap();
+    for expected in nonces(highest) {
+        let found = file.get(expected.nonce).await;
+        let found = found.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(found, Some(expected), "{what}: {}", entry.name);
+    }
 }

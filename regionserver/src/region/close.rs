@@ -60,8 +60,9 @@ impl Closing<'_> {
         for _ in 0..FLUSHES_MAX {
             region.flush().await?;
             let mut order = region.order.lock();
-            let nothing_left =
-                order.taking == Taking::NoneForNow && region.state.load().memstores_are_empty();
+            let nothing_left = order.taking == Taking::NoneForNow
+                && region.state.load().memstores_are_empty()
+                && region.nonces.lock().recent_bytes() == 0;
             if nothing_left || is_off(Rule::OneCloseAtATime) {
                 order.taking = Taking::NoneEver;
                 end_serving();

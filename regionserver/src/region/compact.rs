@@ -4,6 +4,7 @@
 //! but only while the coordinator says that the region is still ours: an owner that has been passed
 //! over must not take files from the next one.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use basalt_failpoint::{Point, reached};
@@ -19,6 +20,13 @@ use super::{Region, Result};
 use crate::metrics;
 use crate::ownership::Ownership;
 
+/// Who holds it may compact.
+#[derive(Default)]
+pub(super) struct CompactionTurn {
+    /// What the last merge of nonce files has archived.
+    pub(super) archived_nonce_files: Vec<String>,
+}
+
 // === impl Region ===
 
 impl Region {
@@ -26,19 +34,25 @@ impl Region {
     pub(crate) fn needs_compaction(&self) -> bool {
         let state = self.state.load();
         state.families.values().any(|family| self.choose(&family.files, false).is_some())
+            || self.needs_nonces_merged()
     }
 
     /// Merges what is worth it of each family; with `all`, all files of each into one.
     pub(crate) async fn compact(&self, ownership: &Ownership, all: bool) -> Result<()> {
-        let _turn = self.compaction_turn.lock().await;
+        let mut turn = self.compaction_turn.lock().await;
+        // What is wrong with one kind of file does not keep the other from being merged.
+        let nonces_merged = self.merge_nonces(ownership, &mut turn).await;
         let families: Vec<Bytes> = self.state.load().families.keys().cloned().collect();
         for family in families {
             let merged = self.compact_family(&family, all).await?;
             if !merged.is_empty() {
-                self.archive(ownership, &family, &merged).await;
+                let family = String::from_utf8_lossy(&family);
+                let folder = paths::family(&self.info.table, self.encoded_name, &family);
+                let names: Vec<String> = merged.iter().map(|file| file_name(file)).collect();
+                self.archive(ownership, &folder, &names).await;
             }
         }
-        Ok(())
+        nonces_merged
     }
 
     /// As [`Region::compact`], of one family. Returns the files that were merged.
@@ -103,30 +117,34 @@ impl Region {
     }
 
     /// Moves files that no manifest names any more out of the way. What fails here is left for the
-    /// next owner to find unnamed.
-    async fn archive(&self, ownership: &Ownership, family: &Bytes, merged: &[Arc<StoreFile>]) {
+    /// next owner to find unnamed. Returns whether the region is still ours.
+    pub(super) async fn archive(
+        &self,
+        ownership: &Ownership,
+        folder: &Path,
+        names: &[String],
+    ) -> bool {
         match ownership.is_still_ours().await {
             Ok(true) => {}
-            Ok(false) => return,
+            Ok(false) => return false,
             Err(error) => {
                 warn!(%error, region = %self.encoded_name, "merged files are not archived");
-                return;
+                return false;
             }
         }
-        let family = String::from_utf8_lossy(family);
-        let folder = paths::family(&self.info.table, self.encoded_name, &family);
-        let archive = paths::archived(&folder);
+        let archive = paths::archived(folder);
         let files = &self.shared.files;
-        for name in merged.iter().map(|file| file_name(file)) {
+        for name in names {
             let moved = async {
                 files.create_directories(&archive).await?;
-                files.rename(&folder.join(&name), &archive.join(&name)).await
+                files.rename(&folder.join(name), &archive.join(name)).await
             };
             if let Err(error) = moved.await {
                 warn!(%error, region = %self.encoded_name, "a merged file is not archived");
             }
             reached(Point::CompactionArchived).await;
         }
+        true
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a region did not do what it was asked to.
 
-use basalt_storage::{manifest, store_file, wal};
+use basalt_model::SequenceId;
+use basalt_storage::{manifest, nonces, store_file, wal};
 use bytes::Bytes;
 
 use crate::lease::LeaseOver;
@@ -37,6 +38,15 @@ pub(crate) enum Error {
     StoreFile(#[from] store_file::Error),
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
+    #[error(transparent)]
+    Nonces(#[from] nonces::Error),
+    #[error(
+        "the operation was applied, as edit {sequence_id} of region {region}, but its answer is \
+         gone: a later write has replaced what it wrote; read the row instead of repeating it"
+    )]
+    AnswerGone { region: String, sequence_id: SequenceId },
+    #[error("the operation was applied, but its kept answer is damaged: {reason}")]
+    BadAnswer { reason: String },
     #[error(transparent)]
     Files(#[from] basalt_fs::Error),
     #[error("the write-ahead log of {server} has no readable part: {reason}")]

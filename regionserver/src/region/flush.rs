@@ -5,7 +5,7 @@
 //! the log no longer needs them. A flush that fails leaves the swapped memstores readable and is
 //! taken up again by the next one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +14,7 @@ use basalt_failpoint::{Point, reached};
 use basalt_model::{CellKey, FamilyDescriptor, RegionEpoch, SequenceId, paths};
 use basalt_storage::manifest::{self, FileEntry, Manifest};
 use basalt_storage::memstore::Memstore;
+use basalt_storage::nonces::NonceFile;
 use basalt_storage::read::{Decision, MergeCursor, ReadRules, Visibility};
 use basalt_storage::store_file::{StoreFile, StoreFileMeta, StoreFileOptions, StoreFileWriter};
 use bytes::Bytes;
@@ -27,16 +28,26 @@ use crate::metrics;
 pub(super) const TMP_FOLDER: &str = ".tmp";
 
 /// Who holds it may flush.
-#[derive(Default)]
 pub(super) struct FlushTurn {
-    /// What owners before us left behind has been removed.
-    has_tidied: bool,
+    /// The nonce files of the owner's first manifest; `None` once what owners before us left behind
+    /// has been removed.
+    first_nonce_files: Option<BTreeSet<String>>,
 }
 
 /// A store file that is whole and in its place.
 pub(super) struct NewFile {
     pub(super) file: Arc<StoreFile>,
     pub(super) entry: FileEntry,
+}
+
+// === impl FlushTurn ===
+
+impl FlushTurn {
+    /// That of an owner whose first manifest is `manifest`.
+    pub(super) fn new(manifest: &Manifest) -> Self {
+        let names = manifest.nonce_files.iter().map(|file| file.name.clone());
+        Self { first_nonce_files: Some(names.collect()) }
+    }
 }
 
 // === impl Region ===
@@ -47,9 +58,10 @@ impl Region {
         let mut turn = self.flush_turn.lock().await;
         let Some(flushed) = self.begin_flush() else { return Ok(0) };
         reached(Point::FlushBegun).await;
-        if !turn.has_tidied {
+        if let Some(named) = &turn.first_nonce_files {
             self.remove_leftovers().await?;
-            turn.has_tidied = true;
+            self.remove_unnamed_nonce_files(named).await?;
+            turn.first_nonce_files = None;
         }
         self.settle().await?;
         let state = self.state.load_full();
@@ -70,8 +82,9 @@ impl Region {
             }
         }
         reached(Point::FlushWritten).await;
+        let nonce_files = self.write_nonces().await?;
         let bytes = entries.values().map(|entry| entry.length).sum();
-        self.commit_flush(flushed, &files, entries).await?;
+        self.commit_flush(flushed, &files, entries, nonce_files).await?;
         info!(region = %self.encoded_name, up_to = %flushed, files = files.len(), bytes, "flushed");
         metrics::files_written("flush", bytes);
         Ok(bytes)
@@ -85,13 +98,17 @@ impl Region {
         let tmp = paths::region(&self.info.table, self.encoded_name).join(TMP_FOLDER);
         for entry in files.list(&tmp).await? {
             if epoch_of_aside(&entry.name).is_some_and(|epoch| epoch < self.epoch) {
-                match files.delete_file(&tmp.join(&entry.name)).await {
-                    Err(error) if !error.is_not_found() => return Err(error.into()),
-                    _ => {}
-                }
+                self.delete_if_there(&tmp.join(&entry.name)).await?;
             }
         }
         Ok(())
+    }
+
+    pub(super) async fn delete_if_there(&self, path: &Path) -> Result<()> {
+        match self.shared.files.delete_file(path).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Swaps the memstores, if there is anything in them. Returns up to where they go.
@@ -101,10 +118,14 @@ impl Region {
             return Some(unfinished);
         }
         let state = self.state.load();
-        if state.families.values().all(|family| family.active.is_empty()) {
+        let mut nonces = self.nonces.lock();
+        // An edit may have a nonce and no cell.
+        let has_nonces = nonces.active_bytes() > 0;
+        if !has_nonces && state.families.values().all(|family| family.active.is_empty()) {
             return None;
         }
         order.flushing = Some(order.last);
+        nonces.begin_flush();
         self.state.store(Arc::new(state.with_flush_begun()));
         order.flushing
     }
@@ -114,17 +135,21 @@ impl Region {
         flushed: SequenceId,
         files: &BTreeMap<Bytes, Arc<StoreFile>>,
         entries: BTreeMap<String, FileEntry>,
+        nonce_files: Vec<Arc<NonceFile>>,
     ) -> Result<()> {
         let mut manifest = self.manifest.lock().await;
         let mut next = self.next_manifest(&manifest);
         next.flushed = next.flushed.max(flushed);
-        next.nonces = self.nonces.lock().up_to(flushed);
+        // Those of an earlier release were in memory, and so are in the files.
+        next.nonces = Vec::new();
+        next.nonce_files.extend(nonce_files.iter().map(|file| file.entry().clone()));
         for (family, entry) in entries {
             next.families.entry(family).or_default().push(entry);
         }
         self.put_on_record(&mut manifest, next).await?;
         reached(Point::FlushRecorded).await;
         self.swap(|state| state.with_flush_done(files));
+        self.nonces.lock().flushed(nonce_files);
         self.order.lock().flushing = None;
         self.shared.wal.flushed(self.encoded_name, flushed);
         manifest.remove_older(&self.shared.files, &self.info.table, self.encoded_name).await?;
@@ -264,7 +289,7 @@ impl Region {
     pub(crate) fn needs_flush(&self) -> bool {
         let state = self.state.load();
         let active = state.families.values().map(|family| family.active.bytes()).sum::<u64>();
-        active >= self.shared.config.flush_bytes
+        active + self.nonces.lock().active_bytes() >= self.shared.config.flush_bytes
     }
 
     /// Puts a replayed cell into its family's memstore.
@@ -274,11 +299,11 @@ impl Region {
 }
 
 /// What a file is called while it is written aside.
-fn aside_name(epoch: RegionEpoch, name: &str) -> String {
+pub(super) fn aside_name(epoch: RegionEpoch, name: &str) -> String {
     format!("{}-{name}", epoch.0)
 }
 
-/// Under which ownership a file was written aside.
-fn epoch_of_aside(name: &str) -> Option<RegionEpoch> {
+/// Under which ownership a file was written aside, or a nonce file.
+pub(super) fn epoch_of_aside(name: &str) -> Option<RegionEpoch> {
     name.split_once('-')?.0.parse().ok().map(RegionEpoch)
 }

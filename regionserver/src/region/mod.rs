@@ -14,6 +14,7 @@ mod error;
 mod flush;
 mod latest;
 mod nonce;
+mod nonce_files;
 mod open;
 mod read;
 mod room;
@@ -86,7 +87,7 @@ pub(crate) struct Region {
     /// Held by whoever flushes.
     flush_turn: tokio::sync::Mutex<flush::FlushTurn>,
     /// Held by whoever compacts.
-    compaction_turn: tokio::sync::Mutex<()>,
+    compaction_turn: tokio::sync::Mutex<compact::CompactionTurn>,
     /// The manifest on record; held while the next one is written.
     manifest: tokio::sync::Mutex<Manifest>,
     pub(crate) requests: AtomicU64,
@@ -133,9 +134,9 @@ fn durability_of(table: &TableDescriptor) -> Durability {
 // === impl Region ===
 
 impl Region {
-    /// How much its memstores take, in bytes.
+    /// How much its memstores take, in bytes, and the nonces of the same edits.
     pub(crate) fn memstore_bytes(&self) -> u64 {
-        self.state.load().memstore_bytes()
+        self.state.load().memstore_bytes() + self.nonces.lock().recent_bytes()
     }
 
     /// How long its store files are, in bytes.

@@ -16,7 +16,7 @@ use basalt_model::{SequenceId, TableDescriptor, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::WITNESS;
 use basalt_storage::manifest::{FileEntry, Manifest};
-use basalt_storage::nonces::Nonces;
+use basalt_storage::nonces::{NonceFile, Nonces};
 use basalt_storage::store_file::{self, StoreFile};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -25,7 +25,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tracing::trace;
 
-use super::flush::TMP_FOLDER;
+use super::flush::{FlushTurn, TMP_FOLDER};
 use super::row_locks::RowLocks;
 use super::state::RegionState;
 use super::{Region, Result, Shared, Taking, WriteOrder, durability_of};
@@ -81,8 +81,11 @@ impl Region {
         // From here on, what an earlier owner still writes is not seen.
         let manifest = take_over(&shared, request).await?;
         reached(Point::OpenTakenOver).await;
-        let mut nonces = Nonces::default();
-        manifest.nonces.iter().cloned().for_each(|entry| nonces.insert(entry));
+        let folder = paths::nonces(&info.table, encoded_name);
+        let nonce_files = manifest.nonce_files.iter().cloned();
+        let nonce_files =
+            nonce_files.map(|entry| Arc::new(NonceFile::new(&shared.files, &folder, entry)));
+        let nonces = Nonces::new(nonce_files.collect(), manifest.nonces.iter().cloned());
         let mut state = RegionState::empty(&request.table);
         for (name, family) in &mut state.families {
             let name = String::from_utf8_lossy(name);
@@ -104,7 +107,7 @@ impl Region {
             row_locks: RowLocks::new(),
             nonces: Mutex::new(nonces),
             timestamp_floor_ms: AtomicU64::new(manifest.highest_timestamp_ms),
-            flush_turn: tokio::sync::Mutex::default(),
+            flush_turn: tokio::sync::Mutex::new(FlushTurn::new(&manifest)),
             compaction_turn: tokio::sync::Mutex::default(),
             manifest: tokio::sync::Mutex::new(manifest),
             requests: AtomicU64::new(0),
@@ -119,13 +122,11 @@ impl Region {
         order.last = order.last.max(edit.sequence_id);
         self.timestamp_floor_ms.fetch_max(edit.write_time_ms, Ordering::Relaxed);
         let is_in_files = edit.sequence_id <= flushed && !is_off(Rule::ReplaySequence);
-        if is_in_files && edit.nonce.is_none() {
-            return;
-        }
-        self.remember(edit.nonce, edit.sequence_id, edit.write_time_ms, &edit.cells);
         if is_in_files {
             return;
         }
+        // The record has no mark for the cells of the answer; a retry names their columns.
+        self.remember(edit.nonce, edit.sequence_id, edit.write_time_ms, &edit.cells);
         let (region, epoch, sequence_id) = (edit.region, edit.epoch.0, edit.sequence_id.0);
         trace!(target: WITNESS, %region, epoch, sequence_id, flushed = flushed.0, "replayed");
         for cell in &edit.cells {

@@ -56,7 +56,10 @@ impl RowRead {
     }
 
     /// The columns that `changes` change.
-    pub(crate) fn of_changes(changes: &[Change], time_range: TimeRange) -> Self {
+    pub(crate) fn of_changes<'a>(
+        changes: impl IntoIterator<Item = &'a Change>,
+        time_range: TimeRange,
+    ) -> Self {
         let mut families: BTreeMap<Bytes, Columns> = BTreeMap::new();
         for change in changes {
             let columns = families

@@ -15,9 +15,10 @@ impl From<Error> for Exception {
             Error::TooBusy { .. } | Error::ServerTooBusy { .. } | Error::ClockOff(_) => {
                 ExceptionKind::RegionTooBusy
             }
-            Error::BadRequest(_) | Error::Wal(wal::Error::EditTooLong { .. }) => {
-                ExceptionKind::DoNotRetry
-            }
+            Error::BadRequest(_)
+            | Error::Wal(wal::Error::EditTooLong { .. })
+            | Error::AnswerGone { .. }
+            | Error::BadAnswer { .. } => ExceptionKind::DoNotRetry,
             // Nothing was done, and clients try again.
             Error::Wal(wal::Error::NoRoom(_)) => ExceptionKind::RegionTooBusy,
             // The edit may be in the log: clients must not take this for a refusal.
@@ -26,6 +27,7 @@ impl From<Error> for Exception {
             Error::NotFlushed { .. }
             | Error::StoreFile(_)
             | Error::Manifest(_)
+            | Error::Nonces(_)
             | Error::Files(_)
             | Error::Replay { .. } => ExceptionKind::Other,
         };

@@ -53,6 +53,19 @@ pub enum Error {
         /// How long it may be.
         length_max: usize,
     },
+    /// What a reader loads when it opens the file is more than it would load.
+    #[error(
+        "{}: the load-on-open part takes {length} bytes, at most {length_max} are read",
+        .path.display()
+    )]
+    LoadOnOpenTooLong {
+        /// The file being written.
+        path: PathBuf,
+        /// How long the part is.
+        length: u64,
+        /// How long it may be.
+        length_max: u64,
+    },
     /// A codec failed to compress.
     #[error("{}: cannot compress with {codec}: {reason}", .path.display())]
     Compress {

@@ -23,14 +23,12 @@ use super::fields::Fields;
 use super::file_info::{self, FileInfo, TimeRange};
 use super::index::IndexBlock;
 use super::scanner::{ScannerOptions, StoreFileScanner};
-use super::trailer::{TRAILER_BYTES, Trailer, TrailerError};
+use super::trailer::{LOAD_ON_OPEN_BYTES_MAX, TRAILER_BYTES, Trailer, TrailerError};
 use super::writer::bloom_type_name;
 use crate::block_cache::{BlockCache, BlockKey, CachedBlock, FileId};
 
 /// How much of the file's end is read at first.
 const TAIL_BYTES: usize = TRAILER_BYTES + (64 << 10);
-/// How long the load-on-open part may be.
-const LOAD_ON_OPEN_BYTES_MAX: u64 = 256 << 20;
 /// What follows the root entries of an index of several levels: where the middle key is.
 const MIDDLE_KEY_BYTES: usize = 16;
 /// How much is read at a time by a scan that reads block after block past the cache.

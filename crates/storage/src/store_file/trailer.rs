@@ -13,6 +13,8 @@ use super::index::LEVELS_MAX;
 
 /// The length of the trailer in bytes.
 pub(super) const TRAILER_BYTES: usize = 4096;
+/// How long the load-on-open part may be, in bytes: no longer one is written or read.
+pub(super) const LOAD_ON_OPEN_BYTES_MAX: u64 = 256 << 20;
 
 const MAGIC: &[u8; 8] = b"TRABLK\"$";
 const VERSION_MAJOR: u8 = 3;

@@ -18,7 +18,7 @@ use super::data_block::put_cell;
 use super::error::{Error, Result};
 use super::file_info::{self, FileInfo, TimeRange};
 use super::index::{IndexWriter, separator};
-use super::trailer::{TRAILER_BYTES, Trailer};
+use super::trailer::{LOAD_ON_OPEN_BYTES_MAX, TRAILER_BYTES, Trailer};
 
 /// How many bytes are handed to the file system at a time.
 const APPEND_BYTES: usize = 1 << 20;
@@ -211,7 +211,7 @@ impl StoreFileWriter {
     /// Writes all that is left, and syncs the file. Its name is for the caller to make durable.
     ///
     /// # Errors
-    /// The file system refuses; the file must be given up.
+    /// The file system refuses, or [`Error::LoadOnOpenTooLong`]; the file must be given up.
     pub async fn finish(mut self, meta: StoreFileMeta) -> Result<StoreFileSummary> {
         self.finish_block()?;
         let path = self.path.clone();
@@ -233,6 +233,11 @@ impl StoreFileWriter {
         self.put(BlockType::FileInfo, &info)?;
         if let Some((bloom_meta, _)) = bloom {
             self.put(BlockType::GeneralBloomMeta, &bloom_meta)?;
+        }
+        let length = self.sink.offset().saturating_sub(index.root_offset);
+        if length > LOAD_ON_OPEN_BYTES_MAX {
+            let length_max = LOAD_ON_OPEN_BYTES_MAX;
+            return Err(Error::LoadOnOpenTooLong { path, length, length_max });
         }
         let uncompressed_bytes = self.sink.uncompressed_bytes() + TRAILER_BYTES as u64;
         let trailer = Trailer {

@@ -3,6 +3,8 @@
 mod edits;
 mod files;
 mod model;
+mod nonces;
+mod nonces_measure;
 mod ownership;
 mod recovery;
 mod timestamps;

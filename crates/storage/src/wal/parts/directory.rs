@@ -29,7 +29,7 @@ const ENTRY_BYTES: usize = 16 + 10 * 8 + 4;
 /// Stands for no sequence id behind damage.
 const NOTHING_BEHIND: u64 = u64::MAX;
 /// More regions than a server can hold.
-const REGIONS_MAX: u64 = 1 << 20;
+pub(super) const REGIONS_MAX: u64 = 1 << 20;
 
 /// What an index begins with.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -8,11 +8,11 @@ use basalt_fs::SharedFileSystem;
 use basalt_model::EncodedRegionName;
 use basalt_planted::{Rule, is_off};
 
-use super::directory::{Directory, Unreadable};
+use super::directory::{Directory, REGIONS_MAX, Unreadable};
 use super::ranges::RangesBuilder;
 use super::{PartDamage, PartSummary, PartsSummary, index_path};
 use crate::wal::edit::{RECORD_PREFIX_BYTES, RecordIdentity};
-use crate::wal::error::{Error, Result};
+use crate::wal::error::{Defect, Error, Result};
 use crate::wal::reader::{Found, Record, RecordReader};
 
 /// What is gathered of one region; a few bytes for each of its edits.
@@ -41,6 +41,11 @@ pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Resu
     let builders = gather(&mut reader).await?;
     let end = reader.tail().map_or(cut, |tail| tail.end);
     let parts: Vec<_> = builders.into_values().map(PartBuilder::finish).collect();
+    if parts.len() as u64 > REGIONS_MAX {
+        let (found, max) = (parts.len() as u64, REGIONS_MAX);
+        let defect = Defect::Length { part: "directory", found, min: 0, max };
+        return Err(Error::Corrupt { path, offset: 0, defect });
+    }
     let index = Directory::encode((cut, end, reader.file_checksum()), &parts);
     match files.write_whole(&path, index).await {
         // Somebody else was faster, and wrote the same.

@@ -7,7 +7,7 @@ use crc32c::{crc32c, crc32c_append};
 use proptest::prelude::*;
 
 use super::*;
-use crate::wal::edit::{RecordIdentity, check_record};
+use crate::wal::edit::{RECORD_PREFIX_BYTES, RecordIdentity, body_length, check_record};
 use crate::wal::header::{BatchHeader, FILE_HEADER_BYTES, FileChecksum, FileHeader};
 use crate::wal::parts::{LogIndex, index_parts, index_path};
 
@@ -105,9 +105,21 @@ fn an_edit_is_decoded_as_it_was_encoded() {
 }
 
 #[test]
-fn an_edit_that_fits_in_no_record_is_refused() {
-    let value = vec![0; crate::wal::RECORD_BYTES_MAX];
-    let cell = Cell::put(b"row", b"f", b"q", 1, &value).unwrap();
-    let encoded = EncodedEdit::new(region(1), RegionEpoch(1), 0, None, &[cell]);
-    assert!(matches!(encoded, Err(crate::wal::Error::EditTooLong { .. })));
+fn the_longest_record_that_is_written_is_the_longest_that_is_read() {
+    let of_value = |bytes: usize| {
+        let cell = Cell::put(b"row", b"f", b"q", 1, &vec![0; bytes]).unwrap();
+        let nonce = Some(Nonce { group: 1, nonce: 2 });
+        EncodedEdit::new(region(1), RegionEpoch(1), 0, nonce, &[cell])
+    };
+    let fixed = of_value(0).unwrap().record_bytes() - RECORD_PREFIX_BYTES;
+    let longest = of_value(crate::wal::RECORD_BYTES_MAX - fixed).unwrap();
+    let mut record = bytes::BytesMut::new();
+    longest.put(SequenceId(3), &mut record);
+    let prefix = record[..RECORD_PREFIX_BYTES].try_into().unwrap();
+    assert_eq!(body_length(&prefix).unwrap(), crate::wal::RECORD_BYTES_MAX);
+    let body = record.freeze().slice(RECORD_PREFIX_BYTES..);
+    check_record(&prefix, &body).unwrap();
+    assert_eq!(Edit::decode(&body).unwrap().cells.len(), 1);
+    let longer = of_value(crate::wal::RECORD_BYTES_MAX + 1 - fixed);
+    assert!(matches!(longer, Err(crate::wal::Error::EditTooLong { .. })));
 }

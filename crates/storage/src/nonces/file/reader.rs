@@ -1,0 +1,241 @@
+//! Finds operations in a nonce file.
+//!
+//! A file is opened when something is first looked up in it, so that opening a region does not wait
+//! for it. Its filter and index then stay in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use basalt_fs::{ReadFile, SharedFileSystem};
+use basalt_model::paths;
+use bytes::{Buf, Bytes};
+use tokio::sync::OnceCell;
+
+use super::NonceFileEntry;
+use super::format::{
+    FILE_BYTES_MAX, FOOTER_BYTES, Footer, INDEX_ENTRY_BYTES, MAGIC, Unreadable, payload, read_block,
+};
+use crate::nonces::filter::{Filter, filter_bytes};
+use crate::nonces::{Error, NonceEntry};
+use crate::wal::Nonce;
+
+/// A file that a manifest names.
+pub struct NonceFile {
+    files: SharedFileSystem,
+    path: PathBuf,
+    entry: NonceFileEntry,
+    opened: OnceCell<Arc<Opened>>,
+}
+
+/// All of a file but its blocks.
+struct Opened {
+    file: Arc<dyn ReadFile>,
+    index: Bytes,
+    filter: Filter,
+    /// Where the last block ends.
+    blocks_end: u64,
+}
+
+/// Reads the entries of a file in the order of their nonces.
+pub struct NonceFileScanner {
+    file: Arc<NonceFile>,
+    next_block: usize,
+    block: Bytes,
+}
+
+// === impl NonceFile ===
+
+impl NonceFile {
+    /// A file in `folder`, as a manifest names it. It is not looked at yet.
+    pub fn new(files: &SharedFileSystem, folder: &Path, entry: NonceFileEntry) -> Self {
+        let (files, path) = (Arc::clone(files), folder.join(&entry.name));
+        Self { files, path, entry, opened: OnceCell::new() }
+    }
+
+    /// What the manifest says of it.
+    pub fn entry(&self) -> &NonceFileEntry {
+        &self.entry
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads filter and index, if that was not done before. A file that is in the archive, where an
+    /// owner that had been passed over may have put it, is put back.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what was written.
+    pub async fn open(&self) -> Result<(), Error> {
+        self.opened().await.map(drop)
+    }
+
+    /// Whether filter and index are in memory.
+    pub fn is_open(&self) -> bool {
+        self.opened.initialized()
+    }
+
+    /// Memory of filter and index, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        let opened = self.opened.get();
+        opened.map_or(0, |opened| opened.index.len() as u64 + opened.filter.bytes())
+    }
+
+    /// What the operation did. Of nonces that are not in the file, the filter lets 1 of 2,000
+    /// through to the disk.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not what was written.
+    pub async fn get(&self, nonce: Nonce) -> Result<Option<NonceEntry>, Error> {
+        let opened = self.opened().await?;
+        if !opened.filter.may_contain(nonce) {
+            return Ok(None);
+        }
+        let Some(block) = opened.block_of(nonce) else { return Ok(None) };
+        let mut rest = self.block(opened, block).await?;
+        while !rest.is_empty() {
+            let entry = NonceEntry::take(&mut rest).map_err(|reason| self.damaged(reason))?;
+            if entry.nonce >= nonce {
+                return Ok((entry.nonce == nonce).then_some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads all entries.
+    pub fn scanner(self: &Arc<Self>) -> NonceFileScanner {
+        NonceFileScanner { file: Arc::clone(self), next_block: 0, block: Bytes::new() }
+    }
+
+    async fn opened(&self) -> Result<&Arc<Opened>, Error> {
+        self.opened.get_or_try_init(|| self.read()).await
+    }
+
+    async fn read(&self) -> Result<Arc<Opened>, Error> {
+        let file = match self.files.open(&self.path).await {
+            Err(error) if error.is_not_found() => {
+                self.files.rename(&paths::archived(&self.path), &self.path).await?;
+                self.files.open(&self.path).await?
+            }
+            opened => opened?,
+        };
+        let (length, expected) = (file.length(), self.entry.length);
+        if length != expected || !(FOOTER_BYTES as u64..=FILE_BYTES_MAX).contains(&length) {
+            let reason = format!("it is {length} bytes long, and should be {expected}");
+            return Err(self.damaged(reason));
+        }
+        let footer = file.read_at(length - FOOTER_BYTES as u64, FOOTER_BYTES).await?;
+        let footer = Footer::decode(&footer, length).map_err(|reason| self.damaged(reason))?;
+        let tables = (length - FOOTER_BYTES as u64 - footer.index_offset) as usize;
+        let mut tables = file.read_at(footer.index_offset, tables).await?;
+        let index = tables.split_to((footer.filter_offset - footer.index_offset) as usize);
+        let opened = self.assemble(file, &footer, index, tables);
+        opened.map(Arc::new).map_err(|reason| self.damaged(reason))
+    }
+
+    fn assemble(
+        &self,
+        file: Arc<dyn ReadFile>,
+        footer: &Footer,
+        index: Bytes,
+        filter: Bytes,
+    ) -> Result<Opened, String> {
+        let Footer { entries, oldest_ms, newest_ms, .. } = *footer;
+        let own = &self.entry;
+        if (entries, oldest_ms, newest_ms) != (own.entries, own.oldest_ms, own.newest_ms) {
+            return Err(format!("it has {entries} entries, and should have {}", own.entries));
+        }
+        let (index, filter) = (payload(index, "index")?, payload(filter, "filter")?);
+        let is_whole = index.len().is_multiple_of(INDEX_ENTRY_BYTES)
+            && index.is_empty() == (entries == 0)
+            && filter.len() as u64 >= filter_bytes(entries);
+        let opened =
+            Opened { file, index, filter: Filter::new(filter), blocks_end: footer.index_offset };
+        let mut expected = MAGIC.len() as u64;
+        let is_ordered = (0..opened.blocks()).all(|block| {
+            let (offset, end) = opened.range(block);
+            let begins_there = offset == expected && offset < end;
+            expected = end;
+            begins_there
+        });
+        if !is_whole || !is_ordered {
+            return Err("its index or its filter contradicts the rest of it".to_owned());
+        }
+        Ok(opened)
+    }
+
+    async fn block(&self, opened: &Opened, block: usize) -> Result<Bytes, Error> {
+        let (offset, end) = opened.range(block);
+        read_block(opened.file.as_ref(), offset, end).await.map_err(|error| match error {
+            Unreadable::Files(error) => error.into(),
+            Unreadable::Damaged(reason) => self.damaged(reason),
+        })
+    }
+
+    fn damaged(&self, reason: String) -> Error {
+        Error::Damaged { path: self.path.clone(), reason }
+    }
+}
+
+impl std::fmt::Debug for NonceFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("NonceFile").field(&self.path).finish()
+    }
+}
+
+// === impl Opened ===
+
+impl Opened {
+    fn blocks(&self) -> usize {
+        self.index.len() / INDEX_ENTRY_BYTES
+    }
+
+    /// The first nonce of a block and where the block begins.
+    fn index_entry(&self, block: usize) -> Option<(Nonce, u64)> {
+        let mut entry = self.index.get(block * INDEX_ENTRY_BYTES..)?;
+        let nonce = Nonce { group: entry.try_get_u64().ok()?, nonce: entry.try_get_u64().ok()? };
+        Some((nonce, entry.try_get_u64().ok()?))
+    }
+
+    /// The block that holds `nonce` if one does.
+    fn block_of(&self, nonce: Nonce) -> Option<usize> {
+        let (mut low, mut high) = (0, self.blocks());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.index_entry(middle) {
+                Some((first, _)) if first <= nonce => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        low.checked_sub(1)
+    }
+
+    /// Where a block begins and ends.
+    fn range(&self, block: usize) -> (u64, u64) {
+        let offset = |block| self.index_entry(block).map(|(_, offset)| offset);
+        let end = offset(block + 1).unwrap_or(self.blocks_end);
+        (offset(block).unwrap_or(end), end)
+    }
+}
+
+// === impl NonceFileScanner ===
+
+impl NonceFileScanner {
+    /// The next entry; `None` at the end.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not what was written.
+    pub async fn next(&mut self) -> Result<Option<NonceEntry>, Error> {
+        while self.block.is_empty() {
+            let opened = self.file.opened().await?;
+            if self.next_block == opened.blocks() {
+                return Ok(None);
+            }
+            self.block = self.file.block(opened, self.next_block).await?;
+            self.next_block += 1;
+        }
+        let entry = NonceEntry::take(&mut self.block);
+        entry.map(Some).map_err(|reason| self.file.damaged(reason))
+    }
+}

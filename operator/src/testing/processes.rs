@@ -136,6 +136,13 @@ impl MasterPeer for Master {
         Err(Status::unimplemented("not asked by the operator"))
     }
 
+    async fn accept_loss(
+        &self,
+        _: Request<pb::AcceptLossRequest>,
+    ) -> Result<Response<pb::AcceptLossReply>, Status> {
+        Err(Status::unimplemented("not asked by the operator"))
+    }
+
     async fn process_ended(
         &self,
         _: Request<pb::ProcessEndedRequest>,

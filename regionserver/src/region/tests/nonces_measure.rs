@@ -23,6 +23,7 @@ use crate::lease::ServingLease;
 use crate::recovery::replay::SealedLogs;
 use crate::region::testing::{info, table, update_of};
 use crate::region::{MemstoresTotal, OpenRegion, Region, RowRead, Shared, Update, open};
+use crate::timestamps::TimestampClock;
 
 /// How many clients there are, each with a row of its own.
 const CLIENTS: u64 = 100;
@@ -66,6 +67,7 @@ async fn take_over(root: &Path, epoch: u64, sealed: Vec<SealedLogs>) -> Owner {
     lease.renewed(clock.boot_time());
     let random = Random::from_seed(epoch);
     let shared = Shared {
+        timestamps: TimestampClock::new(clock.clone(), Duration::from_secs(1)),
         seams: Seams {
             clock,
             random,

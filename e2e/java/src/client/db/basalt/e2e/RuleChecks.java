@@ -156,11 +156,11 @@ final class RuleChecks {
     byte[] row = toBytes("update-at");
     long ahead = System.currentTimeMillis() + AHEAD_MS;
     for (long expected : new long[] {ahead, ahead + 1}) {
-      Result result = table.increment(new Increment(row).addColumn(F, Q, 1).setTimestamp(ahead));
+      Result result = table.increment(new Increment(row).setTimestamp(ahead).addColumn(F, Q, 1));
       equal("increment", expected, result.rawCells()[0].getTimestamp());
     }
-    Result appended = table.append(new Append(toBytes("append-at")).addColumn(F, Q, toBytes("x"))
-        .setTimestamp(7));
+    Result appended = table.append(new Append(toBytes("append-at")).setTimestamp(7)
+        .addColumn(F, Q, toBytes("x")));
     equal("append to nothing", 7L, appended.rawCells()[0].getTimestamp());
   }
 

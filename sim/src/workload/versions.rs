@@ -81,7 +81,8 @@ impl Writer<'_> {
     fn choose(&mut self, row: &Row) -> ModelWrite {
         let column = COLUMNS[self.random.in_range(0..COLUMNS.len() as u64) as usize];
         let newest = row.model.newest();
-        let older = newest - i64::try_from(self.random.in_range(0..4)).unwrap_or(0);
+        // Negative timestamps are rejected.
+        let older = (newest - i64::try_from(self.random.in_range(0..4)).unwrap_or(0)).max(1);
         match self.random.in_range(0..10) {
             0 => ModelWrite::DeleteVersion(column, older),
             1 => ModelWrite::DeleteColumn(column, older),
@@ -99,10 +100,15 @@ impl Writer<'_> {
     async fn write(&mut self, row: &mut Row) -> bool {
         let write = self.choose(row);
         row.writes += 1;
-        while !self.attempt(row, &write).await.is_acked() {
+        loop {
+            let outcome = self.attempt(row, &write).await;
+            if outcome.is_acked() {
+                break;
+            }
             row.is_closed = true;
             if self.workload.is_late() {
-                // The writers of the regions report it.
+                let seen = format!("{write:?} was never acknowledged: {outcome:?}");
+                self.workload.report(Violation::new(DELETES_AND_VERSIONS, seen));
                 return false;
             }
             tokio::time::sleep(ATTEMPT_PAUSE).await;

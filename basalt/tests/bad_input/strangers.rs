@@ -161,12 +161,12 @@ async fn strangers_at_every_port(count: usize, lasts: Duration, growth_max: u64)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_cost_clients_no_request_and_servers_little_memory() {
-    strangers_at_every_port(200, Duration::from_secs(10), 256 << 20).await;
+    Box::pin(strangers_at_every_port(200, Duration::from_secs(10), 256 << 20)).await;
 }
 
 /// `cargo test -p basalt --test bad_input strangers -- --ignored --nocapture` prints the figures.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "2,000 connections a port, for a minute"]
 async fn two_thousand_strangers_a_port_cost_clients_no_request() {
-    strangers_at_every_port(2_000, Duration::from_secs(60), 1 << 30).await;
+    Box::pin(strangers_at_every_port(2_000, Duration::from_secs(60), 1 << 30)).await;
 }

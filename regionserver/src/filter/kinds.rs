@@ -165,7 +165,11 @@ impl Filter for InclusiveStopFilter {
 impl Filter for AllOf {
     fn begins_row(&mut self, row: &[u8]) -> bool {
         // Each has to know the row, also after one that does not want it.
-        self.0.iter_mut().fold(true, |wanted, filter| filter.begins_row(row) && wanted)
+        let mut is_wanted = true;
+        for filter in &mut self.0 {
+            is_wanted &= filter.begins_row(row);
+        }
+        is_wanted
     }
 
     fn takes_cell(&mut self, cell: &Cell) -> bool {

@@ -61,9 +61,19 @@ impl Rig {
 
     /// The same, with its data in the folder `data` of `folder`.
     pub(crate) async fn start_in(folder: TempDir, tables: &[&str]) -> Self {
+        Self::start_from(folder, &manifest(tables)).await
+    }
+
+    /// The same, with sessions that a busy machine keeps: they may be silent for 10 s.
+    pub(crate) async fn start_patient(tables: &[&str]) -> Self {
         let text = manifest(tables);
+        let text = text.replace("  storage:", "  failover: { target: 20s }\n  storage:");
+        Self::start_from(tempfile::tempdir().unwrap(), &text).await
+    }
+
+    async fn start_from(folder: TempDir, text: &str) -> Self {
         let (cluster, tables) =
-            Manifests::from_yaml("m", &text).unwrap().into_single_cluster("m").unwrap();
+            Manifests::from_yaml("m", text).unwrap().into_single_cluster("m").unwrap();
         let manifest = validate(&cluster, &tables).unwrap();
         let mut rig = Self { folder, manifest, cluster: None };
         rig.start_again().await;

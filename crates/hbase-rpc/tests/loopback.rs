@@ -15,12 +15,12 @@ use basalt_model::Cell;
 use basalt_runtime::{Network, Shutdown, TcpNetwork};
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 const WAIT: Duration = Duration::from_secs(20);
 
 /// Answers by method: `Echo` with message and cells, `Hold` once it is released, `Fail`, `Panic`.
-/// With `Short` before it the call is a short one.
+/// `Block` is `Hold` without letting go of its thread. With `Short` before it the call is a short one.
 struct Echo {
     holding: AtomicUsize,
     release: Semaphore,
@@ -33,6 +33,16 @@ impl Handler for Echo {
             "Hold" => {
                 self.holding.fetch_add(1, Ordering::SeqCst);
                 self.release.acquire().await.unwrap().forget();
+            }
+            "Block" => {
+                self.holding.fetch_add(1, Ordering::SeqCst);
+                let until = std::time::Instant::now() + WAIT / 2;
+                while self.release.try_acquire().map(SemaphorePermit::forget).is_err() {
+                    if std::time::Instant::now() >= until {
+                        return Err(Exception::new(ExceptionKind::Other, "never released"));
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
             "Fail" => return Err(Exception::new(ExceptionKind::NotServingRegion, "elsewhere")),
             "Panic" => panic!("a handler that panics, for the test"),
@@ -159,6 +169,21 @@ async fn a_slow_call_holds_up_no_other() {
     for held in held {
         held.await.unwrap().unwrap();
     }
+}
+
+/// Red before the steps of large requests were long steps: `never released`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_large_call_that_occupies_the_only_thread_holds_up_no_other() {
+    let rig = Rig::start(|_| {}).await;
+    let (large, small) = (rig.connect().await, rig.connect().await);
+    let blocked = tokio::spawn(async move {
+        let text = message(&"x".repeat(17 << 20));
+        large.call_decoded::<pb::GetClusterIdResponse>("ShortBlock", &text, &[], WAIT).await
+    });
+    rig.holding(1).await;
+    assert_eq!(echo(&small, "past it").await.unwrap(), "past it");
+    rig.handler.release.add_permits(1);
+    blocked.await.unwrap().unwrap();
 }
 
 #[tokio::test]

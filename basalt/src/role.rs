@@ -89,12 +89,9 @@ where
         end_with_supervisor()?;
     }
     raise_file_limit();
-    let liveness = build_runtime("liveness", Some(LIVENESS_THREADS))?;
-    let serving = build_runtime("serving", file.worker_threads.map(NonZeroUsize::get))?;
-    let threads = Threads {
-        serving: Executor::new(serving.handle().clone()),
-        liveness: Executor::new(liveness.handle().clone()),
-    };
+    let runtimes = Runtimes::build(file.worker_threads)?;
+    let threads = runtimes.threads();
+    let Runtimes { serving, liveness } = runtimes;
     let ended = serving.block_on(run_on(threads, arguments, file, role));
     // A thread that stands still must not keep the process from ending. What watches over the
     // serving threads ends before them.
@@ -182,6 +179,12 @@ pub fn tell_ready() {
     health::now_ready();
 }
 
+/// The threads of a process.
+struct Runtimes {
+    serving: Runtime,
+    liveness: Runtime,
+}
+
 /// The signals that ask a process to stop.
 pub(crate) struct Signals {
     terminate: Signal,
@@ -198,6 +201,23 @@ impl Arguments {
         std::fs::write(log, &instance)
             .with_context(|| format!("cannot write to {}", log.display()))?;
         Ok(instance)
+    }
+}
+
+// === impl Runtimes ===
+
+impl Runtimes {
+    fn build(serving_threads: Option<NonZeroUsize>) -> std::io::Result<Self> {
+        let liveness = build_runtime("liveness", Some(LIVENESS_THREADS))?;
+        let serving = build_runtime("serving", serving_threads.map(NonZeroUsize::get))?;
+        Ok(Self { serving, liveness })
+    }
+
+    fn threads(&self) -> Threads {
+        Threads {
+            serving: Executor::new(self.serving.handle().clone()),
+            liveness: Executor::new(self.liveness.handle().clone()),
+        }
     }
 }
 
@@ -256,4 +276,27 @@ fn end_with_supervisor() -> anyhow::Result<()> {
         .spawn(watch)
         .context("cannot watch the supervisor")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Red with one runtime for both.
+    #[test]
+    fn a_serving_thread_that_stands_still_delays_no_liveness_task() {
+        let runtimes = Runtimes::build(NonZeroUsize::new(1)).unwrap();
+        let threads = runtimes.threads();
+        let (free, freed) = mpsc::channel();
+        let (began, has_begun) = mpsc::channel();
+        let stuck = threads.serving.spawn(async move {
+            began.send(()).unwrap();
+            freed.recv_timeout(Duration::from_secs(60)).is_ok()
+        });
+        has_begun.recv().unwrap();
+        drop(threads.liveness.spawn(async move { free.send(()).unwrap() }));
+        assert_eq!(runtimes.liveness.block_on(stuck), Ok(true));
+    }
 }

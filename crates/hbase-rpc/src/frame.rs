@@ -111,13 +111,21 @@ impl FrameBuffer {
 
     /// Where the next bytes of the stream are appended, with room in it.
     pub fn space(&mut self) -> &mut BytesMut {
-        // Grows with what really came: the length that a peer announces is not trusted.
-        let wanted = self.announced().unwrap_or(0).saturating_sub(self.buffer.len());
-        let room = wanted.clamp(READ_BYTES / 4, self.buffer.len().max(READ_BYTES));
-        if self.buffer.capacity() - self.buffer.len() < room {
-            self.buffer.reserve(room.max(READ_BYTES));
+        if self.must_grow() {
+            self.buffer.reserve(self.room().max(READ_BYTES));
         }
         &mut self.buffer
+    }
+
+    /// Whether [`Self::space`] first has to move what is there.
+    pub(crate) fn must_grow(&self) -> bool {
+        self.buffer.capacity() - self.buffer.len() < self.room()
+    }
+
+    /// Grows with what really came: the length that a peer announces is not trusted.
+    fn room(&self) -> usize {
+        let wanted = self.announced().unwrap_or(0).saturating_sub(self.buffer.len());
+        wanted.clamp(READ_BYTES / 4, self.buffer.len().max(READ_BYTES))
     }
 
     /// The next whole frame without its length, if it is there.

@@ -17,7 +17,7 @@ pub use clock::{Clock, ClockSource, SystemClock};
 pub use network::{Connection, Listener, Network, NetworkSource, Stream, TcpNetwork};
 pub use random::Random;
 pub use telemetry::init_telemetry;
-pub use threads::{Dropped, Executor, Spawn, Threads, until_stuck};
+pub use threads::{Dropped, Executor, LongSteps, Spawn, Threads, long_step, until_stuck};
 /// How a role is told to stop: cancelled once, seen by all its tasks.
 pub use tokio_util::sync::CancellationToken as Shutdown;
 pub use witness::WITNESS;

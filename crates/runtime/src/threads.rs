@@ -6,13 +6,18 @@
 //! those have not run anything for too long.
 //!
 //! In tests and in the simulation both are the caller's runtime.
+//!
+//! A step that computes for long, as the decoding of a request with millions of cells, delays all
+//! tasks of its thread. It runs as [`long_step`]: another thread takes those tasks over.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval_at};
 
@@ -55,6 +60,9 @@ impl Spawn for Handle {
 #[error("a task was dropped before it ended")]
 pub struct Dropped;
 
+/// A future whose every step, and whose drop, is a [`long_step`].
+pub struct LongSteps<T>(Option<BoxFuture<'static, T>>);
+
 /// How often within its limit [`until_stuck`] looks for an answer.
 const LOOKS: u32 = 10;
 
@@ -94,6 +102,47 @@ impl Default for Executor {
 impl fmt::Debug for Executor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Executor")
+    }
+}
+
+// === impl LongSteps ===
+
+impl<T> LongSteps<T> {
+    /// Takes the steps of `future` as long ones.
+    pub fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(Box::pin(future)))
+    }
+}
+
+impl<T> Future for LongSteps<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let Some(future) = &mut self.0 else { return Poll::Pending };
+        let step = long_step(|| future.as_mut().poll(context));
+        if step.is_ready() {
+            self.0 = None;
+        }
+        step
+    }
+}
+
+impl<T> Drop for LongSteps<T> {
+    fn drop(&mut self) {
+        if let Some(future) = self.0.take() {
+            long_step(|| drop(future));
+        }
+    }
+}
+
+/// Runs `step`, which computes for long, on this thread. The other tasks of the thread go on
+/// meanwhile on one that replaces it; so each such step that is under way costs a thread.
+///
+/// On a runtime of a single thread, as in the simulation, others wait for it.
+pub fn long_step<T>(step: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(step),
+        _ => step(),
     }
 }
 
@@ -149,6 +198,57 @@ mod tests {
         fn spawn(&self, task: BoxFuture<'static, ()>) {
             self.0.lock().push(task);
         }
+    }
+
+    /// Blocks the thread until `freed` is sent to; whether it was.
+    fn block(freed: &std::sync::mpsc::Receiver<()>) -> bool {
+        freed.recv_timeout(Duration::from_secs(60)).is_ok()
+    }
+
+    #[test]
+    fn others_run_while_the_only_thread_takes_a_long_step() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        for at_drop in [false, true] {
+            let (free, freed) = std::sync::mpsc::channel();
+            let (began, has_begun) = std::sync::mpsc::channel();
+            let step = move || {
+                began.send(()).unwrap();
+                block(&freed)
+            };
+            let blocked = if at_drop {
+                let (tell, was_freed) = oneshot::channel();
+                let guard = OnDrop(Some(move || tell.send(step()).unwrap()));
+                let mut steps = LongSteps::new(async move {
+                    let _guard = guard;
+                    std::future::pending::<()>().await;
+                });
+                runtime.spawn(async move {
+                    assert!(futures::poll!(&mut steps).is_pending());
+                    drop(steps);
+                    was_freed.await.unwrap()
+                })
+            } else {
+                runtime.spawn(LongSteps::new(async move { step() }))
+            };
+            has_begun.recv().unwrap();
+            runtime.spawn(async move { free.send(()).unwrap() });
+            assert!(runtime.block_on(blocked).unwrap(), "at drop: {at_drop}");
+        }
+    }
+
+    struct OnDrop<F: FnOnce()>(Option<F>);
+
+    impl<F: FnOnce()> Drop for OnDrop<F> {
+        fn drop(&mut self) {
+            self.0.take().unwrap()();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_single_thread_takes_long_steps_itself() {
+        assert_eq!(long_step(|| 7), 7);
+        assert_eq!(LongSteps::new(async { 7 }).await, 7);
     }
 
     #[tokio::test(start_paused = true)]

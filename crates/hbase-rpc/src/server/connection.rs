@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use basalt_model::Cell;
-use basalt_runtime::{Connection as Stream, Shutdown};
+use basalt_runtime::{Connection as Stream, LongSteps, Shutdown, long_step};
 use bytes::Bytes;
 use futures::FutureExt;
 use prost::Message;
@@ -31,6 +31,9 @@ const HEADER_BYTES_MAX: usize = 64 << 10;
 const REQUEST_HEADER_BYTES: usize = 4 << 10;
 /// After reading or decoding so much of one request, others have their turn.
 const TURN_BYTES_MAX: usize = 1 << 20;
+/// Decoding, answering or dropping a request from this size on may take a thread for long. Requests
+/// under way hold a bounded number of bytes, so there are few of them, and the threads suffice.
+const LONG_REQUEST_BYTES: usize = 16 << 20;
 /// While a client reads nothing, what it holds is looked at this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The call id of an exception that is about the connection.
@@ -180,31 +183,43 @@ async fn read_calls<H: Handler>(
             Err(error) => return Err(error.into()),
         };
         let bytes = frame.len();
-        let request = match decode_request(frame.clone(), caller.codec).await {
+        let Some(admitted) = Admitted::enter(&server.admission, own, bytes) else {
+            refuse(answers, call_id_of(&frame), &too_busy(options), options).await;
+            continue;
+        };
+        let is_long = bytes >= LONG_REQUEST_BYTES;
+        let decoding = decode_request(frame.clone(), caller.codec);
+        let decoded = if is_long { LongSteps::new(decoding).await } else { decoding.await };
+        let request = match decoded {
             Ok(request) => request,
             Err(error) => {
-                let call_id = frame::peek_call_id(&frame).unwrap_or(NO_CALL_ID);
-                refuse(answers, call_id, &Exception::bad_request(error), options).await;
+                drop(admitted);
+                let exception = Exception::bad_request(error);
+                refuse(answers, call_id_of(&frame), &exception, options).await;
                 continue;
             }
         };
         // The request's parts keep what they need of it.
         drop(frame);
-        match Admitted::enter(&server.admission, own, bytes) {
-            Some(admitted) => {
-                let owed = Owed {
-                    call_id: request.call_id,
-                    codec: caller.codec,
-                    admitted: Some(admitted),
-                    answers: answers.clone(),
-                };
-                let call = call(caller.clone(), request);
-                let is_last = !reader.buffer.has_frame();
-                start(server.handler.clone(), call, owed, is_last).await;
-            }
-            None => refuse(answers, request.call_id, &too_busy(options), options).await,
+        let owed = Owed {
+            call_id: request.call_id,
+            codec: caller.codec,
+            admitted: Some(admitted),
+            answers: answers.clone(),
+        };
+        let call = call(caller.clone(), request);
+        if is_long {
+            let handler = server.handler.clone();
+            tokio::spawn(LongSteps::new(answer(handler, call, owed)));
+        } else {
+            let is_last = !reader.buffer.has_frame();
+            start(server.handler.clone(), call, owed, is_last).await;
         }
     }
+}
+
+fn call_id_of(frame: &[u8]) -> u32 {
+    frame::peek_call_id(frame).unwrap_or(NO_CALL_ID)
 }
 
 /// Reads how the connection is opened, and who is there. `None` if it was only asked something.
@@ -313,14 +328,16 @@ fn call(caller: Arc<Caller>, request: frame::Request) -> Call {
     }
 }
 
+async fn answer<H: Handler>(handler: Arc<H>, call: Call, owed: Owed) {
+    let reply = handler.handle(call).await;
+    owed.pay(reply);
+}
+
 /// Begins a call, in a task of its own. A short one that nothing waits behind is begun right here,
 /// and needs no task if it is over at once: handing it over costs as much as the call.
 async fn start<H: Handler>(handler: Arc<H>, call: Call, owed: Owed, is_last: bool) {
     let is_begun_here = is_last && handler.is_short(&call);
-    let answer = async move {
-        let reply = handler.handle(call).await;
-        owed.pay(reply);
-    };
+    let answer = answer(handler, call, owed);
     if !is_begun_here {
         tokio::spawn(answer);
         return;
@@ -462,6 +479,10 @@ impl Reader {
         let unfinished = self.buffer.peek().len();
         self.share.progressed(unfinished);
         let wait = if unfinished == 0 { idle_timeout } else { self.frame_timeout };
+        if unfinished >= LONG_REQUEST_BYTES && self.buffer.must_grow() {
+            // The beginning of a large request is copied.
+            long_step(|| self.buffer.space().len());
+        }
         let read = self.stream.read_buf(self.buffer.space());
         let wait = wait.min(idle_timeout);
         let length = timeout(wait, read).await.map_err(|_| EndReason::Silent(wait))??;

@@ -36,9 +36,9 @@ impl Handler for Echo {
             }
             "Block" => {
                 self.holding.fetch_add(1, Ordering::SeqCst);
-                let until = std::time::Instant::now() + WAIT / 2;
+                let until = tokio::time::Instant::now() + WAIT / 2;
                 while self.release.try_acquire().map(SemaphorePermit::forget).is_err() {
-                    if std::time::Instant::now() >= until {
+                    if tokio::time::Instant::now() >= until {
                         return Err(Exception::new(ExceptionKind::Other, "never released"));
                     }
                     std::thread::sleep(Duration::from_millis(1));

@@ -88,3 +88,28 @@ async fn regions_open_by_themselves_once_a_log_is_back() {
     cluster.all_open_without(&dead, 6).await;
     assert_eq!(cluster.lost(&dead).await.logs, [], "nothing is lost");
 }
+
+/// A corrupt log stops the recovery while it is split: the operator truncates it, and accepts that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_that_is_accepted_while_the_logs_are_split_ends_the_recovery() {
+    for remaining in [Some(LOG_BYTES - 50), None] {
+        let mut cluster = Cluster::served(6).await;
+        let dead = cluster.servers[0].name.clone();
+        let name = format!("{dead}.1");
+        let log = paths::fenced_logs(&dead).join(&name);
+        cluster.controls.hold_splits(true);
+        cluster.kill_server(0);
+        until("a split is under way", async || cluster.controls.held_splits() > 0).await;
+        let contents = cluster.disk.read_whole(&log, 1_000).await.unwrap();
+        cluster.disk.remove(&log);
+        if let Some(remaining) = remaining {
+            cluster.disk.put_file(&log, &contents[..remaining]);
+        }
+        let accepted = cluster.accept(&dead, std::slice::from_ref(&name)).await.unwrap();
+        assert!(accepted.lost.len() == 1 && accepted.lost[0].contains(&name));
+        cluster.controls.hold_splits(false);
+        cluster.all_open_without(&dead, 6).await;
+        let record = cluster.lost(&dead).await;
+        assert!(record.logs.len() == 1 && record.logs[0].accepted_ms > 0, "{record:?}");
+    }
+}

@@ -32,6 +32,8 @@ pub(crate) struct Controls {
     held_closes: Arc<Mutex<Option<Vec<oneshot::Sender<()>>>>>,
     /// Whether the catalogs of the servers lag behind.
     held_catalogs: Arc<watch::Sender<bool>>,
+    /// While it is true, orders to split wait.
+    held_splits: Arc<watch::Sender<bool>>,
 }
 
 /// How long the log of each of them is: enough to hold edits.
@@ -49,6 +51,7 @@ struct Orders {
     ahead_ms: Arc<AtomicI64>,
     client: Client,
     nodes: Nodes,
+    files: MemoryFileSystem,
     controls: Controls,
 }
 
@@ -81,6 +84,21 @@ impl Controls {
     /// From now on, or no more, catalogs lag behind.
     pub(crate) fn hold_catalogs(&self, held: bool) {
         self.held_catalogs.send_replace(held);
+    }
+
+    /// From now on, or no more, orders to split wait.
+    pub(crate) fn hold_splits(&self, held: bool) {
+        self.held_splits.send_replace(held);
+    }
+
+    /// How many orders to split wait.
+    pub(crate) fn held_splits(&self) -> usize {
+        self.held_splits.receiver_count()
+    }
+
+    async fn wait_to_split(&self) {
+        let mut held = self.held_splits.subscribe();
+        let _ = held.wait_for(|held| !held).await;
     }
 
     async fn wait_to_catch_up(&self) {
@@ -154,6 +172,7 @@ async fn run(
         ahead_ms,
         client: client.clone(),
         nodes: nodes.clone(),
+        files,
         controls,
     };
     let serving = tonic::transport::Server::builder()
@@ -289,14 +308,20 @@ impl RegionServerOrders for Orders {
         &self,
         request: Request<pb::SplitLogsRequest>,
     ) -> Result<Response<pb::SplitLogsReply>, Status> {
+        self.controls.wait_to_split().await;
         let regions: Vec<Vec<u8>> =
             self.controls.opened.lock().iter().map(|name| name.digest().to_vec()).collect();
-        let logs = request.into_inner().logs.into_iter().map(|log| pb::SplitLog {
-            name: log.name,
-            failure: String::new(),
-            bytes: log.cut,
-            regions: regions.clone(),
-        });
-        Ok(Response::new(pb::SplitLogsReply { logs: logs.collect() }))
+        let pb::SplitLogsRequest { server_name, logs, .. } = request.into_inner();
+        let folder = paths::fenced_logs(&server_name.parse().unwrap());
+        let mut split = Vec::new();
+        for pb::SealedLog { name, cut } in logs {
+            let failure = match self.files.open(&folder.join(&name)).await {
+                Ok(file) if file.length() >= cut => String::new(),
+                Ok(file) => format!("{name} has {} bytes of {cut}", file.length()),
+                Err(error) => error.to_string(),
+            };
+            split.push(pb::SplitLog { name, failure, bytes: cut, regions: regions.clone() });
+        }
+        Ok(Response::new(pb::SplitLogsReply { logs: split }))
     }
 }

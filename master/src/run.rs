@@ -395,6 +395,7 @@ async fn begin(
         network: master.seams.network.clone(),
         submissions: tokio::sync::Mutex::new(()),
         planning: tokio::sync::Mutex::new(()),
+        recording_losses: tokio::sync::Mutex::new(()),
         client_nodes,
         wake: Notify::new(),
         proved: Notify::new(),

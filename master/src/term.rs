@@ -54,6 +54,8 @@ pub(crate) struct Term {
     pub(crate) submissions: tokio::sync::Mutex<()>,
     /// Held while regions are given to servers: two plans at once would both choose the emptiest.
     pub(crate) planning: tokio::sync::Mutex<()>,
+    /// Held while what is on record of lost logs changes.
+    pub(crate) recording_losses: tokio::sync::Mutex<()>,
     /// Where clients look for the cluster.
     pub(crate) client_nodes: ClientNodes,
     /// Wakes the reconciler.

@@ -144,13 +144,25 @@ pub(super) async fn check(
     server: &ServerName,
     found: Vec<LostLog>,
 ) -> Result<(), StepError> {
+    // As a rule nothing is lost; then nobody waits for the coordinator.
+    if found.is_empty() && !term.facts.lock().lost_logs.contains_key(server) {
+        return Ok(());
+    }
+    let _turn = term.recording_losses.lock().await;
+    check_in_turn(term, server, found).await
+}
+
+async fn check_in_turn(
+    term: &Term,
+    server: &ServerName,
+    found: Vec<LostLog>,
+) -> Result<(), StepError> {
     if is_off(Rule::MissingLog) {
         return Ok(());
     }
     if found.is_empty() {
-        // As a rule; then nobody waits for the coordinator.
         let was_lost = term.facts.lock().lost_logs.contains_key(server);
-        return if was_lost { settle(term, server).await } else { Ok(()) };
+        return if was_lost { settle_in_turn(term, server).await } else { Ok(()) };
     }
     let (record, version) = read_lost(term, server).await?;
     let accepted = record.logs.iter().filter(|log| log.accepted_ms > 0);
@@ -158,12 +170,12 @@ pub(super) async fn check(
     let is_accepted = |lost: &LostLog| accepted.iter().any(|log| LostLog::from(log) == *lost);
     let lost: Vec<LostLog> = found.into_iter().filter(|lost| !is_accepted(lost)).collect();
     if lost.is_empty() {
-        return settle(term, server).await;
+        return settle_in_turn(term, server).await;
     }
     let regions = concerned(&term.read_all_regions().await?, server);
     if regions == 0 {
         tracing::warn!(%server, ?lost, "logs are lost that no region needs");
-        return settle(term, server).await;
+        return settle_in_turn(term, server).await;
     }
     let now_ms = term.clock.wall_ms();
     let open = lost.iter().map(|lost| {
@@ -183,6 +195,11 @@ pub(super) async fn check(
 /// Takes back what is on record as lost and not accepted: the files are there again, or nobody needs
 /// them.
 pub(crate) async fn settle(term: &Term, server: &ServerName) -> Result<(), StepError> {
+    let _turn = term.recording_losses.lock().await;
+    settle_in_turn(term, server).await
+}
+
+async fn settle_in_turn(term: &Term, server: &ServerName) -> Result<(), StepError> {
     let (mut record, version) = read_lost(term, server).await?;
     let recorded = record.logs.len();
     record.logs.retain(|log| log.accepted_ms > 0);
@@ -221,9 +238,14 @@ async fn write_lost(
 
 /// Looks for lost logs of servers whose recovery is over and that regions still need.
 pub(crate) async fn inspect(term: &Term, server: &ServerName) -> Result<(), StepError> {
+    let _turn = term.recording_losses.lock().await;
+    inspect_in_turn(term, server).await
+}
+
+async fn inspect_in_turn(term: &Term, server: &ServerName) -> Result<(), StepError> {
     let Some(sealed) = fence::sealed_logs(term, server).await? else { return Ok(()) };
     let lost = of_sealed(term, server, &sealed).await;
-    match check(term, server, lost).await {
+    match check_in_turn(term, server, lost).await {
         // It is on record, and in the log.
         Err(StepError::LostLogs(_)) => Ok(()),
         checked => checked,
@@ -239,10 +261,12 @@ pub(crate) async fn accept(
     server: &ServerName,
     acceptance: &Acceptance,
 ) -> Result<Vec<LostLog>, AcceptError> {
+    // A recovery may be recording the same loss.
+    let _turn = term.recording_losses.lock().await;
     let nodes = term.ledger.nodes();
     let fenced = read::<pb::FencedRecord>(term, nodes.fenced_server(server), "fenced").await?;
     if fenced.is_some() {
-        inspect(term, server).await?;
+        inspect_in_turn(term, server).await?;
     }
     let (mut record, version) = read_lost(term, server).await?;
     let is_open = |log: &&mut pb::LostLog| log.accepted_ms == 0;
@@ -290,7 +314,7 @@ fn check_request(
 
 /// The sealed logs as they are once `lost` is accepted: those that are missing are left out, those
 /// that are too short end where they end.
-fn without(sealed: Vec<pb::SealedLog>, lost: &[LostLog]) -> Vec<pb::SealedLog> {
+pub(super) fn without(sealed: Vec<pb::SealedLog>, lost: &[LostLog]) -> Vec<pb::SealedLog> {
     let kept = sealed.into_iter().filter_map(|mut log| {
         match lost.iter().find(|lost| lost.name == log.name) {
             Some(LostLog { found: None, .. }) => return None,

@@ -63,7 +63,11 @@ pub(super) async fn split(
         if !pending.is_empty() {
             let lost = lost_logs::of_sealed(term, dead, &pending).await;
             if !lost.is_empty() {
-                lost_logs::check(term, dead, lost).await?;
+                lost_logs::check(term, dead, lost.clone()).await?;
+                // Accepted, which changed the sealed lengths on record since these were read; or no
+                // region needs what is lost.
+                pending = lost_logs::without(pending, &lost);
+                pending.retain(|log| log_holds_edits(log.cut));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);

@@ -1,9 +1,17 @@
 //! A region server's log that is torn or damaged. One cluster goes through all of it: every start
 //! is paid for once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use basalt::local::PortName;
+use basalt::role_config::RoleName;
 
 use super::cluster::{Rig, files_below, flip_in, row_name, value, wait_until};
+
+/// What the header of a batch begins with, and how long it is.
+const BATCH_MAGIC: &[u8] = b"BsB\x9d";
+const BATCH_HEADER_BYTES: usize = 36;
 
 /// The log of the server that was killed, whose records hold `value`.
 fn log_with(rig: &Rig, needle: &[u8]) -> PathBuf {
@@ -15,11 +23,41 @@ fn log_with(rig: &Rig, needle: &[u8]) -> PathBuf {
     logs.into_iter().find(holds).unwrap()
 }
 
+/// The byte at which `line` says that a log is corrupt.
+fn corrupt_at(line: &str) -> u64 {
+    let offset = line.split("corrupt at byte ").nth(1).unwrap();
+    offset.split(':').next().unwrap().parse().unwrap()
+}
+
+fn truncate(log: &Path, length: u64) {
+    let file = std::fs::OpenOptions::new().write(true).open(log).unwrap();
+    file.set_len(length).unwrap();
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// Runs `basalt accept-loss` on the server whose log is `log`. Gives what it prints, or why not.
+fn accept_loss(rig: &Rig, log: &Path, arguments: &[&str]) -> Result<String, String> {
+    let folder = file_name(log.parent().unwrap());
+    let masters = rig.cluster().plan().addresses(RoleName::Master, PortName::Peer);
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_basalt"))
+        .args(["accept-loss", "--masters", &masters.join(","), "--by", "a tester"])
+        .args(["--server", folder.strip_suffix("-splitting").unwrap()])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = |bytes| String::from_utf8(bytes).unwrap();
+    if status.success() { Ok(said(stdout)) } else { Err(said(stderr)) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_to_a_log_costs_only_what_lies_there() {
     let mut rig = Rig::start(&["torn", "damaged", "other"]).await;
     a_tail_that_was_cut_or_garbled_needs_nothing(&mut rig).await;
     a_damaged_edit_keeps_its_own_region_down(&mut rig).await;
+    a_damaged_header_keeps_all_regions_of_its_server_down(&mut rig).await;
 }
 
 /// Half a batch at the end, as a crash leaves it, then bits flipped in it: every acknowledged row
@@ -55,7 +93,7 @@ async fn a_damaged_edit_keeps_its_own_region_down(rig: &mut Rig) {
     rig.check("torn", 0..20).await;
     let line =
         rig.wait_log("regionserver-0", "an edit of this region, which had been durable").await;
-    let name = log.file_name().unwrap().to_string_lossy().into_owned();
+    let name = file_name(&log);
     assert!(line.contains(&name) && line.contains("corrupt at byte"), "{line}");
     let refused = rig.try_get("damaged", 0).await;
     assert!(refused.is_err(), "no answer may come out of a part: {refused:?}");
@@ -63,10 +101,21 @@ async fn a_damaged_edit_keeps_its_own_region_down(rig: &mut Rig) {
 
     // The documented way: once the others are flushed, give up what begins at the byte named.
     wait_until("the others are flushed", || !rig.store_files("other").is_empty()).await;
-    let offset = line.split("corrupt at byte ").nth(1).unwrap();
-    let offset: u64 = offset.split(':').next().unwrap().parse().unwrap();
-    let file = std::fs::OpenOptions::new().write(true).open(log_with(rig, &needle[..8])).unwrap();
-    file.set_len(offset).unwrap();
+    let log = log_with(rig, &needle[..8]);
+    let refusal = accept_loss(rig, &log, &["--log", &name]).unwrap_err();
+    assert!(refusal.contains("is known to be lost"), "nothing is, yet: {refusal}");
+    truncate(&log, corrupt_at(&line));
+    // Nobody truncates a log unnoticed; and nobody else is concerned.
+    rig.wait_log("master-0", "reason=\"1 regions stay closed").await;
+    let refused = rig.try_get("damaged", 0).await;
+    assert!(refused.is_err(), "nobody has accepted the loss: {refused:?}");
+    rig.check("other", 0..20).await;
+    rig.check("torn", 0..20).await;
+    rig.write("other", 10..20).await;
+    let refusal = accept_loss(rig, &log, &[]).unwrap_err();
+    assert!(refusal.contains(&format!("{name} has {} bytes", corrupt_at(&line))), "{refusal}");
+    let given_up = accept_loss(rig, &log, &["--log", &name]).unwrap();
+    assert!(given_up.contains(&format!("given up: {name} has")), "{given_up}");
     rig.check("damaged", 0..5).await;
     for row in 5..10 {
         assert_eq!(rig.try_get("damaged", row).await, Ok(None), "{}", row_name(row));
@@ -78,4 +127,40 @@ async fn a_damaged_edit_keeps_its_own_region_down(rig: &mut Rig) {
     rig.check("damaged", 0..10).await;
     rig.check("other", 0..20).await;
     rig.check("torn", 0..20).await;
+}
+
+/// Where it cannot be told whose edits are damaged, the recovery stops for all regions of the
+/// server, until somebody gives up the rest of the file.
+async fn a_damaged_header_keeps_all_regions_of_its_server_down(rig: &mut Rig) {
+    // It had nothing to replay, so it is not flushed: what is written now is in the log alone.
+    for row in 20..30 {
+        rig.write("torn", row..row + 1).await;
+    }
+    rig.kill().await;
+    let needle = value("torn", 25);
+    let log = log_with(rig, &needle);
+    let bytes = std::fs::read(&log).unwrap();
+    let row = bytes.windows(needle.len()).position(|part| part == needle).unwrap();
+    let header = bytes[..row].windows(4).rposition(|part| part == BATCH_MAGIC).unwrap();
+    flip_in(&log, &bytes[header..header + BATCH_HEADER_BYTES], 0);
+    rig.start_again().await;
+    let line = rig.wait_log("master-0", "log not split").await;
+    assert_eq!(corrupt_at(&line), header as u64, "{line}");
+    for table in ["torn", "damaged", "other"] {
+        let refused = rig.try_get(table, 0).await;
+        assert!(refused.is_err(), "its edits may be what is damaged: {refused:?}");
+    }
+
+    let (log, name) = (log_with(rig, &needle), file_name(&log));
+    truncate(&log, corrupt_at(&line));
+    let given_up = accept_loss(rig, &log, &["--log", &name]).unwrap();
+    assert!(given_up.contains(&format!("given up: {name} has {header} bytes")), "{given_up}");
+    rig.check("torn", 0..25).await;
+    for row in 25..30 {
+        assert_eq!(rig.try_get("torn", row).await, Ok(None), "{}", row_name(row));
+    }
+    rig.check("damaged", 0..10).await;
+    rig.check("other", 0..20).await;
+    rig.write("torn", 25..30).await;
+    rig.check("torn", 0..30).await;
 }

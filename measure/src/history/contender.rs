@@ -125,20 +125,28 @@ impl Contender {
 
     /// The counter of a prefix that has room for more operations.
     fn counter(&mut self, prefix: usize) -> Bytes {
-        let Some(current) = self.current.get_mut(prefix) else { return Bytes::new() };
-        while self.contest.history.is_full(&self.contest.row(prefix, COUNTER, current.counter)) {
-            current.counter += 1;
-        }
-        self.contest.row(prefix, COUNTER, current.counter)
+        self.row_with_room(prefix, COUNTER, |current| &mut current.counter)
     }
 
     /// The list of a prefix that has room for more operations.
     fn list(&mut self, prefix: usize) -> Bytes {
-        let Some(current) = self.current.get_mut(prefix) else { return Bytes::new() };
-        while self.contest.history.is_full(&self.contest.row(prefix, LIST, current.list)) {
-            current.list += 1;
+        self.row_with_room(prefix, LIST, |current| &mut current.list)
+    }
+
+    fn row_with_room(
+        &mut self,
+        prefix: usize,
+        kind: &str,
+        number_of: fn(&mut Current) -> &mut u64,
+    ) -> Bytes {
+        let Some(number) = self.current.get_mut(prefix).map(number_of) else { return Bytes::new() };
+        loop {
+            let row = self.contest.row(prefix, kind, *number);
+            if !self.contest.history.is_full(&row) {
+                return row;
+            }
+            *number += 1;
         }
-        self.contest.row(prefix, LIST, current.list)
     }
 
     fn amount(&self) -> i64 {

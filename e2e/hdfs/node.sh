@@ -4,7 +4,7 @@
 # node.sh small|fill|large I: DataNode I gets a new, empty disk of 1.5 GB in memory; that disk is filled;
 #   DataNode I has its old disk again. Needs root.
 #   kill: SIGKILL; freeze, thaw: SIGSTOP, SIGCONT; start: a new process on the same data, once
-#   the old one is gone; returns when it listens; ensure: start unless it runs.
+#   the old one is gone; returns when it listens; ensure: start unless it runs; on its old disk, too.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 [ $# = 2 ] || fail "usage: node.sh kill|freeze|thaw|start|ensure|small|fill|large|enter-safe-mode|leave-safe-mode I"
@@ -13,6 +13,7 @@ case $1 in
   ensure)
     # One that was killed a moment ago may still be seen.
     sleep 0.2
+    if mountpoint -q "$LAB/data/$name"; then exec "$0" large "$2"; fi
     if running "$name"; then send "$name" CONT; else exec "$0" start "$2"; fi ;;
   kill) send "$name" KILL ;;
   freeze) send "$name" STOP ;;

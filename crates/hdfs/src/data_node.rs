@@ -10,7 +10,7 @@ use basalt_runtime::Network;
 use tokio::time::{Instant, timeout};
 
 use crate::HdfsConfig;
-use crate::error::{Error, Result};
+use crate::error::{Defect, Error, Result};
 use crate::node_health::NodeHealth;
 use crate::pb;
 use crate::rpc::frame::{CallId, ClientId};
@@ -47,6 +47,15 @@ fn ipc_address(node: &pb::DatanodeInfo) -> Arc<str> {
     address(&node.id.ip_address, node.id.ipc_port)
 }
 
+/// A number of bytes that is a signed one in Java, and has no sign on the wire.
+fn visible_bytes(length: u64) -> Result<u64, Defect> {
+    let signed = length.cast_signed();
+    if signed < 0 {
+        return Err(Defect::Value { what: "the visible length of a replica", value: signed });
+    }
+    Ok(length)
+}
+
 fn address(host: &str, port: u32) -> Arc<str> {
     let is_v6 = host.contains(':');
     if is_v6 { format!("[{host}]:{port}").into() } else { format!("{host}:{port}").into() }
@@ -72,7 +81,8 @@ impl DataNodeCalls {
     }
 
     /// How many bytes of a replica its node has acknowledged. The node refuses a block with a
-    /// newer generation stamp than its own.
+    /// newer generation stamp than its own. One that has restarted does not know how many it had
+    /// acknowledged, and answers −1: that is an error.
     pub(crate) async fn visible_length(
         &self,
         node: &pb::DatanodeInfo,
@@ -82,7 +92,8 @@ impl DataNodeCalls {
         let method = "getReplicaVisibleLength";
         let response: pb::GetReplicaVisibleLengthResponse =
             self.call(node, Protocol::ClientDataNode, method, &request).await?;
-        Ok(response.length)
+        visible_bytes(response.length)
+            .map_err(|defect| Error::BadAnswer { server: ipc_address(node), defect })
     }
 
     /// Stops the writer of a replica and gives it to this recovery; nothing if there is none.
@@ -167,5 +178,17 @@ impl DataNodeCalls {
         };
         let left = deadline.saturating_duration_since(Instant::now());
         connection.call(CallId { id: 0, retry: 0 }, method, request, left).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_negative_visible_length_is_an_error() {
+        assert_eq!(visible_bytes(7), Ok(7));
+        let defect = visible_bytes((-1_i64).cast_unsigned()).unwrap_err();
+        assert_eq!(defect.to_string(), "the visible length of a replica is -1");
     }
 }

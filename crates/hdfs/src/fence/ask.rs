@@ -190,9 +190,10 @@ impl Answers {
         self.0.iter().filter_map(|answer| answer.stopped)
     }
 
-    /// Whether the writer is stopped on each of the `listed` DataNodes.
+    /// Whether the writer is stopped on each of the `listed` DataNodes. Where none is listed, that
+    /// is not known.
     pub(super) fn are_all_stopped(&self, listed: usize) -> bool {
-        self.stopped().count() == listed
+        listed > 0 && self.stopped().count() == listed
     }
 
     /// Whether there was no connection to one.
@@ -208,7 +209,8 @@ impl Answers {
             let is_current = replica.block.generation_stamp >= last.block.generation_stamp;
             is_current.then_some(Member { node: answer.node, replica })
         });
-        (members.collect(), Asked { listed: last.locations.len(), answered })
+        let (recorded, listed) = (last.block.bytes(), last.locations.len());
+        (members.collect(), Asked { recorded, listed, answered })
     }
 }
 

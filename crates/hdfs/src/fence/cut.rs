@@ -33,16 +33,19 @@ pub(super) struct Member {
 pub(super) enum Decision {
     /// These are cut to this length, in bytes, and kept.
     Keep { members: Vec<Member>, length: u64 },
-    /// Nothing was acknowledged: the block goes.
+    /// Nothing in it was ever acknowledged: the block goes.
     Delete,
     /// Not enough is known, or too few replicas would be left.
     Wait { reason: &'static str },
 }
 
-/// What was asked of the DataNodes of a block.
+/// What was asked about a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
-    /// How many the NameNode lists.
+    /// The length that the NameNode has on record, in bytes: 0 until the writer has recorded one,
+    /// which it does before anything in the block is acknowledged.
+    pub(super) recorded: u64,
+    /// How many DataNodes the NameNode lists.
     pub(super) listed: usize,
     /// How many gave an answer, be it that they have no replica.
     pub(super) answered: usize,
@@ -53,14 +56,22 @@ pub(super) struct Asked {
 /// was acknowledged; and replicas of restarted DataNodes, which may be shorter than what they
 /// acknowledged, decide only when nobody is left to ask.
 ///
+/// A block with a recorded length is never deleted here. That its DataNodes have no replica, or that
+/// there are none, proves nothing: one that has just started answers before it has found its
+/// replicas, and a NameNode that has restarted lists no DataNode until one has reported. What
+/// becomes of such a block is left to the NameNode's own recovery, which a DataNode makes only once it
+/// has reported its own replica.
+///
 /// `cut` is what taking over found: the block is not made longer than that.
 pub(super) fn decide(found: Vec<Member>, asked: Asked, cut: Option<u64>) -> Decision {
     let best = found.iter().filter_map(|member| rank(member.replica.state)).min();
     let Some(best) = best else {
-        return if asked.answered == asked.listed {
-            Decision::Delete
-        } else {
+        return if asked.listed == 0 {
+            Decision::Wait { reason: "the NameNode lists no DataNode" }
+        } else if asked.answered < asked.listed || asked.recorded > 0 {
             Decision::Wait { reason: "no DataNode that answered has a replica" }
+        } else {
+            Decision::Delete
         };
     };
     if best == rank(pb::ReplicaState::Rwr).unwrap_or(u8::MAX) && asked.answered < asked.listed {
@@ -71,7 +82,11 @@ pub(super) fn decide(found: Vec<Member>, asked: Asked, cut: Option<u64>) -> Deci
     let is_final = best == 0;
     let length = if is_final { shortest } else { shortest.min(cut.unwrap_or(u64::MAX)) };
     if length == 0 {
-        return Decision::Delete;
+        return if asked.recorded > 0 {
+            Decision::Wait { reason: "a replica has lost what was recorded" }
+        } else {
+            Decision::Delete
+        };
     }
     let fits = |member: &Member| {
         let bytes = member.replica.block.bytes();
@@ -119,7 +134,11 @@ mod tests {
     }
 
     fn decided(replicas: &[(pb::ReplicaState, u64)], answered: usize, cut: Option<u64>) -> String {
-        match decide(members(replicas), Asked { listed: 3, answered }, cut) {
+        decided_of(replicas, Asked { recorded: 0, listed: 3, answered }, cut)
+    }
+
+    fn decided_of(replicas: &[(pb::ReplicaState, u64)], asked: Asked, cut: Option<u64>) -> String {
+        match decide(members(replicas), asked, cut) {
             Decision::Keep { members, length } => format!("keep {} of {length}", members.len()),
             Decision::Delete => "delete".to_owned(),
             Decision::Wait { .. } => "wait".to_owned(),
@@ -143,8 +162,8 @@ mod tests {
     fn a_file_is_not_closed_on_one_replica_of_several() {
         assert_eq!(decided(&[(Rbw, 9)], 1, None), "wait");
         assert_eq!(decided(&[(Rbw, 9)], 3, None), "wait");
-        let single = decide(members(&[(Rbw, 9)]), Asked { listed: 1, answered: 1 }, None);
-        assert!(matches!(single, Decision::Keep { length: 9, .. }));
+        let single = Asked { recorded: 9, listed: 1, answered: 1 };
+        assert_eq!(decided_of(&[(Rbw, 9)], single, None), "keep 1 of 9");
     }
 
     #[test]
@@ -159,5 +178,22 @@ mod tests {
         assert_eq!(decided(&[(Rbw, 0), (Rbw, 9)], 2, None), "delete");
         assert_eq!(decided(&[], 3, None), "delete");
         assert_eq!(decided(&[], 2, None), "wait");
+    }
+
+    #[test]
+    fn a_block_with_a_recorded_length_is_never_deleted() {
+        let asked = Asked { recorded: 1, listed: 3, answered: 3 };
+        assert_eq!(decided_of(&[], asked, None), "wait", "they may have just started");
+        assert_eq!(decided_of(&[(Rwr, 0), (Rwr, 9), (Rwr, 9)], asked, None), "wait");
+        assert_eq!(decided_of(&[(Rbw, 9), (Rbw, 9)], asked, Some(0)), "wait");
+        assert_eq!(decided_of(&[(Rbw, 9), (Rbw, 9)], asked, Some(5)), "keep 2 of 5");
+    }
+
+    #[test]
+    fn a_block_without_data_nodes_is_not_deleted() {
+        for recorded in [0, 9] {
+            let asked = Asked { recorded, listed: 0, answered: 0 };
+            assert_eq!(decided_of(&[], asked, None), "wait", "they have not reported yet");
+        }
     }
 }

@@ -162,6 +162,7 @@ async fn run(files: &HdfsFileSystem, root: &str, fault: Fault, way: Way, number:
         node("thaw", 1 + victim % 3);
         // Until the NameNode gives it blocks again: this is about one fault at a time.
         sleep(HEARTBEATS).await;
+        all_nodes_serve().await;
     }
     let acked = writer.end().await;
     if !fenced.may_shrink {
@@ -170,7 +171,7 @@ async fn run(files: &HdfsFileSystem, root: &str, fault: Fault, way: Way, number:
     if fault == Fault::KilledWithNode {
         node("start", victim);
         sleep(HEARTBEATS).await;
-        all_nodes_live(files).await;
+        all_nodes_serve().await;
         // As the masters do each minute.
         files.rehearse_fence().await.unwrap();
     }
@@ -205,8 +206,6 @@ async fn run_case(fault: Fault, way: Way) {
     let runs = std::env::var("BASALT_HDFS_RUNS").map_or(3, |runs| runs.parse().unwrap());
     let name = format!("fence-{fault:?}-{way:?}");
     let files = files(&name).await;
-    all_nodes_run();
-    all_nodes_live(&files).await;
     let mut done = Vec::new();
     for number in 0..runs {
         done.push(run(&files, &format!("/basalt-tests/{name}"), fault, way, number).await);
@@ -254,8 +253,6 @@ async fn two_fences_at_once_do_no_harm() {
     let other =
         HdfsFileSystem::new(&Seams::system(), config(), Path::new("/basalt-tests/fence-twice"));
     let other = other.unwrap();
-    all_nodes_run();
-    all_nodes_live(&files).await;
     for number in 0..5 {
         let path = format!("/log.{number}");
         let writer = LogWriter::start(&format!("/basalt-tests/fence-twice{path}"));

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn settings() -> PathBuf {
     let folder = std::env::var("BASALT_HDFS_CONF");
@@ -35,12 +35,13 @@ fn config() -> HdfsConfig {
     HdfsConfig::from_folder(&settings(), None).unwrap()
 }
 
-/// A file system below a folder that nothing is in yet.
+/// A file system below a folder that nothing is in yet, of an HDFS of which everything runs.
 async fn files_with(config: HdfsConfig, name: &str) -> HdfsFileSystem {
     if let Ok(level) = std::env::var("BASALT_LOG") {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| basalt_runtime::init_telemetry(&level).unwrap());
     }
+    repair().await;
     let root = format!("/basalt-tests/{name}");
     let all = HdfsFileSystem::new(&Seams::system(), config.clone(), Path::new("/")).unwrap();
     all.delete_directory(Path::new(&root)).await.unwrap();
@@ -65,18 +66,33 @@ fn server(action: &str, name: &str) {
     assert!(status.success(), "{action} of {name}");
 }
 
-/// Starts the DataNodes that a test before has killed and not started again.
-fn all_nodes_run() {
+/// Starts what an earlier test that failed has left dead, frozen or in safe mode: one test that
+/// fails must not make those after it fail.
+async fn repair() {
+    if write_to_all_nodes().await.is_ok() {
+        return;
+    }
+    server("ensure", "nn");
     (1..=3).for_each(|number| node("ensure", number));
+    server("leave-safe-mode", "nn");
+    all_nodes_serve().await;
 }
 
-/// Waits until the NameNode sees all three DataNodes, with the one that came back.
-async fn all_nodes_live(files: &HdfsFileSystem) {
+/// Waits until each of the three DataNodes takes blocks. The NameNode lists one as alive as soon as
+/// it has registered, and gives it blocks only after a heartbeat that reports its storage.
+async fn all_nodes_serve() {
     let deadline = Instant::now() + PATIENCE;
-    while files.live_data_nodes().await.unwrap().len() < 3 {
-        assert!(Instant::now() < deadline, "a DataNode does not come back");
+    while let Err(error) = write_to_all_nodes().await {
+        assert!(Instant::now() < deadline, "a DataNode does not come back: {error}");
         sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Writes a small file that has a replica on each of the three DataNodes, and deletes it.
+async fn write_to_all_nodes() -> basalt_hdfs::Result<()> {
+    let call_deadline = Duration::from_secs(2);
+    let config = HdfsConfig { replication: 3, replicas_min: 3, call_deadline, ..config() };
+    HdfsFileSystem::new(&Seams::system(), config, Path::new("/"))?.check_writes().await
 }
 
 /// Bytes that differ everywhere.
@@ -219,8 +235,6 @@ async fn an_idle_file_stays_open() {
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_data_node_that_is_slow_to_begin_costs_nothing_but_time() {
     let files = files("slow").await;
-    all_nodes_run();
-    all_nodes_live(&files).await;
     node("freeze", 1);
     let thawed = tokio::task::spawn_blocking(|| {
         std::thread::sleep(Duration::from_millis(1200));
@@ -235,8 +249,9 @@ async fn a_data_node_that_is_slow_to_begin_costs_nothing_but_time() {
 #[tokio::test]
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_data_node_that_is_killed_costs_the_file_and_no_acknowledged_byte() {
-    let files = files("killed").await;
-    all_nodes_live(&files).await;
+    // So that it is noticed by the end of the connection.
+    let config = HdfsConfig { ack_timeout: PATIENCE, ..config() };
+    let files = files_with(config, "killed").await;
     let mut file = files.create(Path::new("/log.1")).await.unwrap();
     let mut acknowledged = Vec::new();
     let mut number = 0;
@@ -253,7 +268,7 @@ async fn a_data_node_that_is_killed_costs_the_file_and_no_acknowledged_byte() {
         number += 1;
         assert!(number < 5000, "the writer did not notice that a DataNode is gone");
     };
-    assert!(failed_after < Duration::from_secs(3), "{failed_after:?}");
+    assert!(failed_after < PATIENCE / 2, "{failed_after:?}");
     assert!(file.append(Bytes::from_static(b"x")).await.is_err(), "the file is given up");
     let started = Instant::now();
     let mut next = files.create(Path::new("/log.2")).await.unwrap();
@@ -268,7 +283,7 @@ async fn a_data_node_that_is_killed_costs_the_file_and_no_acknowledged_byte() {
     println!("noticed after {failed_after:?}, new file after {rolled_after:?}");
     next.close().await.unwrap();
     node("start", 1);
-    all_nodes_live(&files).await;
+    all_nodes_serve().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,7 +293,7 @@ async fn a_full_disk_costs_the_file_and_no_acknowledged_byte() {
     node("small", 2);
     // Until the NameNode knows the new disk.
     sleep(Duration::from_secs(3)).await;
-    all_nodes_live(&files).await;
+    all_nodes_serve().await;
     let mut open = Vec::new();
     for number in 0..4 {
         let path = format!("/log.{number}");
@@ -314,14 +329,15 @@ async fn a_full_disk_costs_the_file_and_no_acknowledged_byte() {
         assert!(reader.read_at(0, acknowledged.len()).await.unwrap()[..] == acknowledged);
     }
     node("large", 2);
-    all_nodes_live(&files).await;
+    all_nodes_serve().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a real HDFS and its processes"]
 async fn reads_do_not_wait_for_a_data_node_that_hangs() {
-    let files = files("hung").await;
-    all_nodes_live(&files).await;
+    // Longer than a busy machine takes for a read.
+    let read_timeout = Duration::from_secs(20);
+    let files = files_with(HdfsConfig { read_timeout, ..config() }, "hung").await;
     let bytes = pattern(1 << 20, 3);
     files.write_whole(Path::new("/a"), bytes.clone()).await.unwrap();
     let reader = files.open(Path::new("/a")).await.unwrap();
@@ -337,5 +353,5 @@ async fn reads_do_not_wait_for_a_data_node_that_hangs() {
         node("thaw", number);
     }
     println!("slowest read with a hung DataNode: {slowest:?}");
-    assert!(slowest < Duration::from_millis(900), "{slowest:?}: it waited for the read timeout");
+    assert!(slowest < read_timeout, "{slowest:?}: it waited for the read timeout");
 }

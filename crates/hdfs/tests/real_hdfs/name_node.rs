@@ -30,24 +30,21 @@ impl Log {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_log_goes_on_while_the_name_node_takes_no_changes_and_while_it_is_away() {
-    let config = HdfsConfig { call_deadline: CALL_DEADLINE, ..config() };
-    let files = files_with(config, "without-name-node").await;
-    all_nodes_run();
-    all_nodes_live(&files).await;
+    let files = files("without-name-node").await;
     let file = files.create_log(Path::new("/log")).await.unwrap();
     let mut log = Log { file, acknowledged: Vec::new() };
     log.go_on().await;
 
     server("enter-safe-mode", "nn");
     log.go_on().await;
-    let failure = fails_in_time(&files, "/in-safe-mode").await;
+    let failure = fails_in_time("/in-safe-mode").await;
     assert!(failure.contains("SafeMode") || failure.contains("safe mode"), "{failure}");
     server("leave-safe-mode", "nn");
     files.check_writes().await.unwrap();
 
     server("kill", "nn");
     log.go_on().await;
-    fails_in_time(&files, "/without-name-node").await;
+    fails_in_time("/without-name-node").await;
     server("start", "nn");
     log.go_on().await;
     let deadline = Instant::now() + PATIENCE;
@@ -59,11 +56,12 @@ async fn a_log_goes_on_while_the_name_node_takes_no_changes_and_while_it_is_away
     log.file.close().await.unwrap();
     let read = files.read_whole(Path::new("/log"), 1 << 20).await.unwrap();
     assert!(read[..] == log.acknowledged);
-    all_nodes_live(&files).await;
+    all_nodes_serve().await;
 }
 
 /// Making a file fails, and not later than it should. Gives the reason.
-async fn fails_in_time(files: &HdfsFileSystem, path: &str) -> String {
+async fn fails_in_time(path: &str) -> String {
+    let files = impatient("without-name-node", CALL_DEADLINE);
     let started = Instant::now();
     let failure = files.create_log(Path::new(path)).await.err().unwrap();
     let took = started.elapsed();
@@ -76,10 +74,7 @@ async fn fails_in_time(files: &HdfsFileSystem, path: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_log_outlasts_a_restart_of_the_name_node_while_its_data_nodes_are_away() {
-    let config = HdfsConfig { call_deadline: CALL_DEADLINE, ..config() };
-    let files = files_with(config.clone(), "restarted-name-node").await;
-    all_nodes_run();
-    all_nodes_live(&files).await;
+    let files = files("restarted-name-node").await;
     let file = files.create_log(Path::new("/log")).await.unwrap();
     let mut log = Log { file, acknowledged: Vec::new() };
     log.go_on().await;
@@ -91,24 +86,64 @@ async fn a_log_outlasts_a_restart_of_the_name_node_while_its_data_nodes_are_away
     // It would wait for the DataNodes of closed files; an HDFS of open ones only would not.
     server("leave-safe-mode", "nn");
 
-    let root = Path::new("/basalt-tests/restarted-name-node");
-    let fencer = HdfsFileSystem::new(&Seams::system(), config, root).unwrap();
+    let fencer = impatient("restarted-name-node", CALL_DEADLINE);
     for _ in 0..2 {
         let sealed = fencer.seal(Path::new("/log"), "").await;
         assert!(sealed.is_err(), "no DataNode is there, but {sealed:?}");
         assert!(fencer.open(Path::new("/log")).await.is_err(), "it has no length yet");
     }
     (1..=3).for_each(|number| node("start", number));
-    all_nodes_live(&fencer).await;
+    all_nodes_serve().await;
+    let opened = fencer.open(Path::new("/log")).await.map(|file| file.length());
+    assert!(opened.is_err(), "restarted DataNodes do not say how long it is, but {opened:?}");
+    seal_in_time(&fencer, &acknowledged).await;
+    check_contents(&files, &acknowledged).await;
+}
+
+// A DataNode answers before it has found its replicas; that it has none means nothing then.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real HDFS and its processes"]
+async fn a_log_outlasts_a_restart_of_all_its_data_nodes() {
+    let files = files("restarted-data-nodes").await;
+    let file = files.create_log(Path::new("/log")).await.unwrap();
+    let mut log = Log { file, acknowledged: Vec::new() };
+    log.go_on().await;
+    let Log { file: _open, acknowledged } = log;
+    (1..=3).for_each(|number| node("kill", number));
+    let starting = (1..=3).map(|number| tokio::task::spawn_blocking(move || node("start", number)));
+    let starting: Vec<_> = starting.collect();
+    // It does not wait long for DataNodes, so that it asks them often.
+    let fencer = impatient("restarted-data-nodes", Duration::from_millis(100));
+    seal_in_time(&fencer, &acknowledged).await;
+    for started in starting {
+        started.await.unwrap();
+    }
+    check_contents(&files, &acknowledged).await;
+}
+
+/// The files of a test, by calls to the NameNode that are not repeated for long.
+fn impatient(name: &str, call_deadline: Duration) -> HdfsFileSystem {
+    let root = format!("/basalt-tests/{name}");
+    let config = HdfsConfig { call_deadline, ..config() };
+    HdfsFileSystem::new(&Seams::system(), config, Path::new(&root)).unwrap()
+}
+
+/// Seals the log as soon as that succeeds: it has the length of all that was acknowledged.
+async fn seal_in_time(fencer: &HdfsFileSystem, acknowledged: &[u8]) {
     let deadline = Instant::now() + PATIENCE;
     let sealed = loop {
         match fencer.seal(Path::new("/log"), "").await {
             Ok(sealed) => break sealed,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
-        sleep(Duration::from_millis(200)).await;
+        sleep(Duration::from_millis(20)).await;
     };
-    assert!(sealed.length >= acknowledged.len() as u64, "{sealed:?}");
-    let read = fencer.read_whole(Path::new("/log"), 1 << 20).await.unwrap();
-    assert!(read[..acknowledged.len()] == acknowledged, "acknowledged bytes are lost");
+    assert_eq!(sealed.length, acknowledged.len() as u64, "nothing more was appended: {sealed:?}");
+}
+
+/// All that was acknowledged is in the log.
+async fn check_contents(files: &HdfsFileSystem, acknowledged: &[u8]) {
+    all_nodes_serve().await;
+    let read = files.read_whole(Path::new("/log"), 1 << 20).await.unwrap();
+    assert!(read[..acknowledged.len()] == *acknowledged, "acknowledged bytes are lost");
 }

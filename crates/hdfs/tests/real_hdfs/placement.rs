@@ -1,16 +1,21 @@
 //! Where blocks are put, and that it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
-use basalt_fs::{FileSystem, NodeDoubt, NodeName};
+use basalt_fs::{AppendFile, FileSystem, NodeDoubt, NodeName};
 use basalt_hdfs::{HdfsConfig, HdfsFileSystem, Machine};
+use bytes::Bytes;
 
-use super::{all_nodes_live, all_nodes_run, config, files_with, pattern};
+use super::{config, files_with, pattern};
 
 const BLOCK_BYTES: usize = 1 << 20;
+/// A DataNode that takes longer has failed.
+const SLOWEST: Duration = Duration::from_secs(20);
 
-/// A file system of a process on the machine of the DataNode `own`, below an empty folder.
+/// A file system of a process on the machine of the DataNode `own`, below an empty folder. No
+/// DataNode is avoided because the machine is busy.
 async fn files_beside(own: &str, replication: u32, name: &str) -> HdfsFileSystem {
     let machine = Machine { name: own.to_owned(), ordinal: None };
     let config = HdfsConfig {
@@ -18,6 +23,9 @@ async fn files_beside(own: &str, replication: u32, name: &str) -> HdfsFileSystem
         replication,
         replicas_min: 1,
         block_bytes: BLOCK_BYTES as u64,
+        connect_timeout: SLOWEST,
+        ack_timeout: SLOWEST,
+        slow_ack: SLOWEST,
         ..config()
     };
     let files = files_with(config, name).await;
@@ -27,14 +35,27 @@ async fn files_beside(own: &str, replication: u32, name: &str) -> HdfsFileSystem
 }
 
 async fn live_nodes() -> Vec<String> {
-    all_nodes_run();
     let files = files_with(config(), "placement").await;
-    all_nodes_live(&files).await;
     files.live_data_nodes().await.unwrap()
 }
 
 async fn bytes_of(files: &HdfsFileSystem, path: &str) -> BTreeMap<NodeName, u64> {
     files.block_bytes(Path::new(path)).await.unwrap().unwrap()
+}
+
+/// Writes a file, and gives the DataNodes that it was begun on. They are those of the open file: of
+/// a closed one the NameNode lists only those that have reported it, and later any that it has
+/// copied it to.
+async fn nodes_of_new(
+    files: &HdfsFileSystem,
+    path: &str,
+    mut file: Box<dyn AppendFile>,
+    bytes: Bytes,
+) -> BTreeSet<NodeName> {
+    file.append_and_sync(bytes).await.unwrap();
+    let nodes = bytes_of(files, path).await.into_keys().collect();
+    file.close().await.unwrap();
+    nodes
 }
 
 /// With one replica a block, so that it cannot be there by chance each time.
@@ -60,12 +81,12 @@ async fn a_log_lies_elsewhere_if_there_are_enough_data_nodes_and_anywhere_else()
     let bytes = pattern(100_000, 6);
     for (replication, own) in [1, 2, 3].into_iter().zip(&nodes) {
         let files = files_beside(own, replication, "placement-log").await;
-        let mut log = files.create_log(Path::new("/log")).await.unwrap();
-        log.append_and_sync(bytes.clone()).await.unwrap();
-        log.close().await.unwrap();
+        let log = files.create_log(Path::new("/log")).await.unwrap();
+        let replicas = nodes_of_new(&files, "/log", log, bytes.clone()).await;
+        assert_eq!(replicas.len(), replication as usize, "{replicas:?}");
         assert!(files.read_whole(Path::new("/log"), 1 << 20).await.unwrap() == bytes);
-        let is_here = bytes_of(&files, "/log").await.contains_key(&NodeName::new(own.as_str()));
-        assert_eq!(is_here, replication as usize == nodes.len(), "{replication} replicas");
+        let is_here = replicas.contains(&NodeName::new(own.as_str()));
+        assert_eq!(is_here, replication as usize == nodes.len(), "{replicas:?}");
     }
 }
 
@@ -78,9 +99,10 @@ async fn a_data_node_that_may_be_gone_gets_no_new_blocks_and_still_serves_old_on
     let bytes = pattern(100_000, 7);
     files.write_whole(Path::new("/before"), bytes.clone()).await.unwrap();
     files.avoid_node(&NodeName::new(other.as_str()), NodeDoubt::MayBeGone);
-    files.write_whole(Path::new("/after"), bytes.clone()).await.unwrap();
-    let after = bytes_of(&files, "/after").await;
-    assert!(!after.contains_key(&NodeName::new(other.as_str())), "{after:?}");
+    let file = files.create(Path::new("/after")).await.unwrap();
+    let after = nodes_of_new(&files, "/after", file, bytes.clone()).await;
+    assert_eq!(after.len(), 2, "{after:?}");
+    assert!(!after.contains(&NodeName::new(other.as_str())), "{after:?}");
     for path in ["/before", "/after"] {
         assert!(files.read_whole(Path::new(path), 1 << 20).await.unwrap() == bytes);
     }
@@ -95,8 +117,10 @@ async fn a_data_node_that_failed_elsewhere_gets_no_new_blocks_even_if_that_costs
     for (doubt, path) in [(NodeDoubt::MayBeGone, "/there"), (NodeDoubt::Failed, "/elsewhere")] {
         files.avoid_node(&other, doubt);
         assert!(files.avoided_nodes().contains(&(other.clone(), doubt)));
-        files.write_whole(Path::new(path), pattern(100, 8)).await.unwrap();
-        let is_there = bytes_of(&files, path).await.contains_key(&other);
-        assert_eq!(is_there, doubt == NodeDoubt::MayBeGone, "{doubt:?}");
+        let file = files.create(Path::new(path)).await.unwrap();
+        let replicas = nodes_of_new(&files, path, file, pattern(100, 8)).await;
+        let expected = if doubt == NodeDoubt::MayBeGone { 3 } else { 2 };
+        assert_eq!(replicas.len(), expected, "{doubt:?}: {replicas:?}");
+        assert_eq!(replicas.contains(&other), doubt == NodeDoubt::MayBeGone, "{replicas:?}");
     }
 }

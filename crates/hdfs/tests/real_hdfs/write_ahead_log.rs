@@ -67,7 +67,7 @@ async fn a_log_is_fenced_under_its_server_and_has_every_acknowledged_edit() {
 }
 
 /// A DataNode's page shows counts that are at most so old.
-const COUNTS_AGE_MAX: Duration = Duration::from_millis(10_500);
+const COUNTS_AGE_MAX: Duration = Duration::from_secs(12);
 
 /// How often each DataNode has synced a file to its disk, as it tells in its metrics.
 async fn disk_syncs(files: &HdfsFileSystem) -> Vec<u64> {
@@ -95,9 +95,7 @@ async fn disk_syncs(files: &HdfsFileSystem) -> Vec<u64> {
 #[ignore = "needs a real HDFS"]
 async fn what_is_to_outlast_a_loss_of_power_waits_for_the_disks() {
     const EDITS: u64 = 20;
-    all_nodes_run();
     let hdfs = Arc::new(files("durability").await);
-    all_nodes_live(&hdfs).await;
     let more = |now: &[u64], before: &[u64]| {
         assert_eq!((now.len(), before.len()), (3, 3));
         now.iter().zip(before).map(|(now, before)| now - before).collect::<Vec<_>>()

@@ -285,8 +285,15 @@ impl Region {
         format!("{:016x}{:016x}", random.next_u64(), random.next_u64())
     }
 
-    /// The memstores' size from which on they should be flushed.
+    /// Whether the memstores are large enough to be flushed, or a flush of them has failed.
+    ///
+    /// A failed one counts whatever is left to flush: its memstores may fill the region's limit, and
+    /// then no edit comes that could make the active ones large enough.
     pub(crate) fn needs_flush(&self) -> bool {
+        let has_failed = self.flush_turn.try_lock().is_ok() && self.order.lock().flushing.is_some();
+        if has_failed {
+            return true;
+        }
         let state = self.state.load();
         let active = state.families.values().map(|family| family.active.bytes()).sum::<u64>();
         active + self.nonces.lock().active_bytes() >= self.shared.config.flush_bytes

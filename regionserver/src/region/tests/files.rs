@@ -42,7 +42,9 @@ async fn a_flush_that_fails_loses_nothing_and_is_taken_up_again() {
     let region = server.region(1).await;
     put(&region, "a", "f:q", "1").await.unwrap();
     disk.delete_directory(&folder().join(".tmp")).await.unwrap();
+    assert!(!region.needs_flush(), "it is small");
     region.flush().await.unwrap_err();
+    assert!(region.needs_flush(), "whatever its size: its memstores may leave no room for edits");
     put(&region, "b", "f:q", "2").await.unwrap();
     for row in [("a", "f:q=1"), ("b", "f:q=2")] {
         assert_eq!(row_of(&region, row.0).await, [row.1]);
@@ -50,6 +52,7 @@ async fn a_flush_that_fails_loses_nothing_and_is_taken_up_again() {
     disk.create_directories(&folder().join(".tmp")).await.unwrap();
     region.flush().await.unwrap();
     assert!(region.memstore_bytes() > 0, "what came after the first attempt waits for the next");
+    assert!(!region.needs_flush(), "it is small");
     region.flush().await.unwrap();
     assert_eq!(region.memstore_bytes(), 0);
     let region = server.region(2).await;

@@ -10,6 +10,7 @@ use basalt_hbase_rpc::{CallError, Exception, pb};
 use basalt_model::Cell;
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::locate::{Place, note_exception};
@@ -97,8 +98,12 @@ pub(crate) async fn run(table: &Table, actions: &[Action]) -> Vec<Result<ActionR
 // === impl Batch ===
 
 impl Batch<'_> {
-    /// Sends what has no result yet.
-    async fn attempt(&mut self, wait: Duration) {
+    /// Sends what has no result yet. Boxed as [`Table::try_put`]'s attempt is.
+    fn attempt(&mut self, wait: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(self.attempt_here(wait))
+    }
+
+    async fn attempt_here(&mut self, wait: Duration) {
         let deadline = Instant::now() + wait;
         let chunks = self.group(wait).await;
         let left = deadline.saturating_duration_since(Instant::now());

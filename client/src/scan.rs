@@ -11,6 +11,7 @@ use std::time::Duration;
 use basalt_hbase_rpc::{CallError, Reaction, Service, message_cells, pb};
 use basalt_model::Cell;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::locate::Place;
@@ -258,7 +259,12 @@ impl Scanner {
     }
 
     /// One call: opens a scanner on the region at the position, or goes on with the open one.
-    async fn step(&mut self, wait: Duration) -> Result<()> {
+    /// Boxed as [`Table::try_put`]'s attempt is.
+    fn step(&mut self, wait: Duration) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.step_here(wait))
+    }
+
+    async fn step_here(&mut self, wait: Duration) -> Result<()> {
         let deadline = Instant::now() + wait;
         let location = match &self.open {
             Some(open) => open.location.clone(),
@@ -436,7 +442,11 @@ impl Drop for Scanner {
 }
 
 /// Best effort: a scanner that is not closed ends with its lease.
-async fn close(table: &Table, open: OpenScanner) {
+fn close(table: &Table, open: OpenScanner) -> BoxFuture<'_, ()> {
+    Box::pin(close_here(table, open))
+}
+
+async fn close_here(table: &Table, open: OpenScanner) {
     let request = pb::ScanRequest {
         scanner_id: Some(open.id),
         close_scanner: Some(true),

@@ -7,6 +7,7 @@ use basalt_hbase_rpc::pb::mutation_proto::MutationType;
 use basalt_hbase_rpc::{Service, message_cells, pb};
 use basalt_model::{Cell, ReplicaId, ServerName, TableName};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use prost::Message;
 use tokio::time::Instant;
@@ -171,13 +172,16 @@ impl Table {
         Outcome::of(self.get_once(get, wait).await)
     }
 
-    async fn get_once(&self, get: &Get, wait: Duration) -> Result<RowResult> {
-        let (response, cells, server) = if get.timeline {
-            self.get_any(get, wait).await?
-        } else {
-            self.get_primary(&get.row, get.to_message(false), wait).await?
-        };
-        row_result(response.result, cells, &server)
+    // Boxed, as all attempts are: this crate, and not each one that calls it, compiles what they do.
+    fn get_once<'a>(&'a self, get: &'a Get, wait: Duration) -> BoxFuture<'a, Result<RowResult>> {
+        Box::pin(async move {
+            let (response, cells, server) = if get.timeline {
+                self.get_any(get, wait).await?
+            } else {
+                self.get_primary(&get.row, get.to_message(false), wait).await?
+            };
+            row_result(response.result, cells, &server)
+        })
     }
 
     async fn get_primary(
@@ -261,7 +265,19 @@ impl Table {
         self.connection.shared.retried(name, attempt).await
     }
 
-    async fn write_once(&self, write: &RowWrite<'_>, wait: Duration) -> Result<(RowResult, bool)> {
+    fn write_once<'a>(
+        &'a self,
+        write: &'a RowWrite<'_>,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<(RowResult, bool)>> {
+        Box::pin(self.write_once_here(write, wait))
+    }
+
+    async fn write_once_here(
+        &self,
+        write: &RowWrite<'_>,
+        wait: Duration,
+    ) -> Result<(RowResult, bool)> {
         let (mutation, cells) = write.cells.to_message(write.kind, write.nonce)?;
         let nonce_group = self.connection.shared.nonce_group;
         let request = |location: &RegionLocation| pb::MutateRequest {

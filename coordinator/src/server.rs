@@ -8,6 +8,7 @@ use std::time::Duration;
 use basalt_fs::SharedFileSystem;
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::{Listener, Seams, Shutdown, grpc};
+use futures::future::BoxFuture;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{SnapshotPolicy, StepDownPolicy};
 use parking_lot::Mutex;
@@ -43,14 +44,15 @@ const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// See [`Error`]; after any of them a new start is safe.
-pub async fn run(
+// Boxed: this crate, and not each one that calls it, compiles what it does.
+pub fn run(
     config: Config,
     seams: Seams,
     files: SharedFileSystem,
     shutdown: Shutdown,
-) -> Result<(), Error> {
+) -> BoxFuture<'static, Result<(), Error>> {
     let random = seams.random.clone();
-    Box::pin(with_random(random, serve(config, seams, files, shutdown))).await
+    Box::pin(with_random(random, serve(config, seams, files, shutdown)))
 }
 
 async fn serve(

@@ -11,6 +11,7 @@ use basalt_model::{MasterEpoch, ServerName};
 use basalt_runtime::{Listener, Seams, Shutdown, WITNESS, grpc, until_stuck};
 use basalt_zk::proto::{CreateMode, ErrorCode};
 use basalt_zk::{Client, Options, State};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -68,7 +69,17 @@ struct Master {
 ///
 /// # Errors
 /// Why it stopped; see [`Error`].
-pub async fn run(
+// Boxed: this crate, and not each one that calls it, compiles what it does.
+pub fn run(
+    config: Config,
+    seams: Seams,
+    files: SharedFileSystem,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), Error>> {
+    Box::pin(run_here(config, seams, files, shutdown))
+}
+
+async fn run_here(
     mut config: Config,
     seams: Seams,
     files: SharedFileSystem,

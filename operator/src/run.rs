@@ -6,6 +6,7 @@ use std::time::Duration;
 use basalt_api::{BasaltCluster, BasaltTable};
 use basalt_runtime::{Seams, Shutdown};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -54,11 +55,21 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// There is no way to an API server, or another operator has the Lease.
-pub async fn run(
+// Boxed: this crate, and not each one that calls it, compiles what it does.
+pub fn run(
     options: Options,
     seams: Seams,
     stop: Shutdown,
-    ready: impl FnOnce(),
+    ready: fn(),
+) -> BoxFuture<'static, Result<(), Error>> {
+    Box::pin(run_here(options, seams, stop, ready))
+}
+
+async fn run_here(
+    options: Options,
+    seams: Seams,
+    stop: Shutdown,
+    ready: fn(),
 ) -> Result<(), Error> {
     let found = Config::infer().await.map_err(kube::Error::InferConfig);
     let mut config = found.asked(|| "finding the API server".to_owned())?;
@@ -75,7 +86,7 @@ pub(crate) async fn run_with(
     options: Options,
     seams: Seams,
     stop: Shutdown,
-    ready: impl FnOnce(),
+    ready: fn(),
 ) -> Result<(), Error> {
     let election =
         Election::new(client.clone(), &options.namespace, &options.identity, seams.clock.clone());

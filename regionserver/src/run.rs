@@ -16,6 +16,7 @@ use basalt_storage::block_cache::BlockCache;
 use basalt_storage::wal::{self, Wal, WalConfig};
 use basalt_zk::proto::ErrorCode;
 use basalt_zk::{Client, Options};
+use futures::future::BoxFuture;
 use prost::Message as _;
 use tracing::{error, info, warn};
 
@@ -72,7 +73,17 @@ struct Listeners {
 ///
 /// # Errors
 /// It could not start, has been declared dead, or its log failed.
-pub async fn run(
+// Boxed: this crate, and not each one that calls it, compiles what it does.
+pub fn run(
+    config: Config,
+    seams: Seams,
+    files: SharedFileSystem,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), Error>> {
+    Box::pin(run_here(config, seams, files, shutdown))
+}
+
+async fn run_here(
     mut config: Config,
     seams: Seams,
     files: SharedFileSystem,

@@ -14,6 +14,7 @@ use basalt_client::{
 };
 use basalt_runtime::Random;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use super::{History, Operation, OperationId, order};
 
@@ -85,7 +86,11 @@ impl Contender {
     }
 
     /// Does one operation.
-    pub async fn contend_once(&mut self) {
+    pub fn contend_once(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(self.contend())
+    }
+
+    async fn contend(&mut self) {
         let prefix = self.choose_prefix();
         let mut dice = self.random.in_range(0..CHOICES);
         let mut is = |share: u64| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use basalt_runtime::{Seams, Shutdown};
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::DropGuard;
@@ -63,21 +64,24 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::NoServers`]; [`Error::NotConnected`] if none has opened a session in time.
-    pub async fn connect(
+    // Boxed: this crate, and not each one that calls it, compiles what it does.
+    pub fn connect(
         seams: &Seams,
         servers: &[String],
         session_timeout: Duration,
         options: Options,
-    ) -> Result<Self> {
+    ) -> BoxFuture<'static, Result<Self>> {
         let (seams, servers) = (seams.clone(), servers.to_vec());
         let threads = seams.threads.liveness.clone();
         let names = servers.join(",");
         let connecting = async move {
             Box::pin(Self::connect_here(&seams, &servers, session_timeout, options)).await
         };
-        threads.spawn(connecting).await.unwrap_or_else(|dropped| {
-            let waited = Duration::ZERO;
-            Err(Error::NotConnected { servers: names, waited, last_attempt: dropped.to_string() })
+        Box::pin(async move {
+            threads.spawn(connecting).await.unwrap_or_else(|dropped| {
+                let (waited, last_attempt) = (Duration::ZERO, dropped.to_string());
+                Err(Error::NotConnected { servers: names, waited, last_attempt })
+            })
         })
     }
 

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use basalt_cluster::pb;
 use basalt_planted::{Rule, is_off};
-use basalt_runtime::{Shutdown, until_stuck};
+use basalt_runtime::{Shutdown, WITNESS, until_stuck};
 use basalt_zk::proto::ErrorCode;
 use prost::Message as _;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 use crate::server::Server;
 
@@ -86,10 +86,12 @@ async fn renew(
             _ = ticks.tick() => {}
         }
         record.load = Some(server.load(rate(server, &mut requests)));
+        trace!(target: WITNESS, server = %server.name, "renews");
         match client.set_data_timed(&path, record.encode_to_vec().into(), None).await {
             Ok(renewed) => {
                 debug!(sent_at = ?renewed.sent_at, "lease renewed");
                 server.shared.lease.renewed(renewed.sent_at);
+                trace!(target: WITNESS, server = %server.name, "renewed");
             }
             Err(error) if error.code() == Some(ErrorCode::NoNode) => return Err(Dead::NodeGone),
             Err(error) if error.is_session_over() => return Err(Dead::SessionOver),

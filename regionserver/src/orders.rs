@@ -22,6 +22,9 @@ use crate::{block_places, check, closing, opening, schedulers, served_report};
 /// How many regions are closed or flushed at a time.
 const REGIONS_AT_ONCE: usize = 16;
 
+/// How many regions one order to check may name; a master names 256.
+const CHECKS_MAX: usize = 1_024;
+
 /// The service.
 pub(crate) struct Orders(Arc<Server>);
 
@@ -152,6 +155,11 @@ impl RegionServerOrders for Orders {
         let request = request.into_inner();
         self.check_master(request.master_epoch).await?;
         self.check_addressee(&request.server_name)?;
+        let count = request.encoded_names.len();
+        if count > CHECKS_MAX {
+            let message = format!("{count} regions; at most {CHECKS_MAX} are checked at a time");
+            return Err(Status::invalid_argument(message));
+        }
         let server = Arc::clone(&self.0);
         let checked = tokio::spawn(async move {
             let checks = request.encoded_names.into_iter();

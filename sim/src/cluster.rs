@@ -255,6 +255,7 @@ impl Cluster {
                 self.lose_logs(name, loss);
             }
             Harm::LoseLogs(loss) => self.lose_logs(name, loss),
+            Harm::Nothing => {}
         }
         Ok(())
     }
@@ -310,6 +311,7 @@ impl Cluster {
                     self.sim.bounce(name);
                 }
             }
+            Harm::Nothing => {}
         }
         Ok(())
     }

@@ -80,6 +80,8 @@ pub enum Harm {
     FlipBits(u32),
     /// Its calendar is set by so much.
     SetClock(i64),
+    /// Nothing but what its trap did to it.
+    Nothing,
     /// It is killed as by [`Harm::Kill`], and its logs lose something until the fault is over.
     KillAndLoseLogs(LogLoss),
     /// A log loses something until the fault is over, whoever the victim is.
@@ -188,6 +190,7 @@ impl fmt::Display for Harm {
             Self::KillAndLoseLogs(loss) => write!(formatter, "killed, and its logs lose: {loss:?}"),
             Self::LoseLogs(loss) => write!(formatter, "there when logs lose: {loss:?}"),
             Self::SetClock(ahead_ms) => write!(formatter, "set {ahead_ms} ms ahead"),
+            Self::Nothing => formatter.write_str("held up at a point"),
         }
     }
 }

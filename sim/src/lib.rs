@@ -15,6 +15,7 @@
 //! cargo run --release -p basalt-sim -- all --seeds 1..101
 //! ```
 
+pub mod actors;
 pub mod clock;
 pub mod cluster;
 pub mod disk;

@@ -89,6 +89,11 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::SealedLength, "shortened-log"),
     (Rule::MissingLog, "lost-logs"),
     (Rule::ClockBound, "clock-steps"),
+    (Rule::CloseWaitsForOpening, "drain-while-opening"),
+    (Rule::OneCloseAtATime, "stray-orders"),
+    (Rule::OpenOnRecord, "stray-orders"),
+    (Rule::RecordedMasterEpoch, "stray-orders"),
+    (Rule::AntiEntropy, "lost-open"),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {

@@ -11,6 +11,7 @@ use basalt_master::DeclaredTable;
 use basalt_model::{FamilyDescriptor, TableDescriptor, TableName};
 use bytes::Bytes;
 
+use crate::actors::Actors;
 use crate::disk::Syncs;
 use crate::invariants::VERSIONS_KEPT;
 
@@ -64,6 +65,8 @@ pub struct Layout {
     pub clock_drift_ppm: u64,
     /// How far the clock of a region server may be off.
     pub clock_bound: Duration,
+    /// Who acts on it besides clients.
+    pub actors: Actors,
 }
 
 /// What the configurations of all processes are made from.
@@ -90,6 +93,7 @@ impl Layout {
         wal_roll_bytes: 16 << 10,
         clock_drift_ppm: 0,
         clock_bound: Duration::from_secs(1),
+        actors: Actors::NONE,
     };
 
     /// The names of all processes.

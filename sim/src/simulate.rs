@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_client::RegistryConfig;
-use basalt_cluster::Nodes;
+use basalt_cluster::{Nodes, RegionRecord, catalog};
 use basalt_failpoint::Point;
 use basalt_runtime::{Random, Seams};
 use basalt_zk::{Client, Options};
 use parking_lot::Mutex;
 
+use crate::actors;
 use crate::cluster::Cluster;
 use crate::disk::Syncs;
 use crate::faults::{Fault, Harm, Victim};
 use crate::invariants::{
     ACKNOWLEDGED_WRITES, Leftovers, Violation, check_newest_manifest, check_registered,
-    tables_on_disk,
+    check_served_as_recorded, tables_on_disk,
 };
 use crate::plan::{CLIENT_PARENT, DRIFT_PPM_MAX, Layout, NODES_PARENT};
 use crate::scenarios::{Scenario, failpoints};
@@ -146,6 +147,7 @@ pub fn simulate(
 impl Simulation<'_> {
     fn run(mut self, load: Duration) -> anyhow::Result<Outcome> {
         let workload = Arc::clone(&self.workload);
+        actors::start(&mut self.cluster, &workload, self.witness);
         self.cluster.client("client", |seams| workload.run(seams));
         while !self.cluster.step()? {
             self.check_opened();
@@ -164,6 +166,7 @@ impl Simulation<'_> {
         if self.cluster.plan().layout().tables > 0 {
             self.check_nothing_left()?;
         }
+        self.check_served()?;
         Ok(self.outcome())
     }
 
@@ -255,6 +258,28 @@ impl Simulation<'_> {
         Ok(())
     }
 
+    /// Compares what the servers serve with what is on record.
+    fn check_served(&mut self) -> anyhow::Result<()> {
+        let mut violation = None;
+        for look in 0..LOOKS {
+            let (servers, found) = (self.cluster.plan().coordinators(), Arc::default());
+            let seen: Arc<Mutex<OnRecord>> = Arc::clone(&found);
+            self.cluster.client(&format!("auditor-{look}"), |seams| async move {
+                tokio::time::sleep(LOOK_PAUSE).await;
+                *seen.lock() = on_record(seams, servers).await?;
+                Ok(())
+            });
+            while !self.cluster.step()? {}
+            let OnRecord { regions, living } = &*found.lock();
+            violation = check_served_as_recorded(regions, living, &self.witness.served());
+            if violation.is_none() {
+                break;
+            }
+        }
+        self.violations.extend(violation);
+        Ok(())
+    }
+
     fn outcome(self) -> Outcome {
         let (workload, seen) = (&self.workload, self.workload.seen());
         let mut violations = self.violations;
@@ -301,6 +326,24 @@ async fn registered(seams: Seams, servers: Vec<String>) -> anyhow::Result<Vec<St
     }
     client.close().await;
     Ok(names)
+}
+
+/// What the coordinator says of regions and region servers.
+#[derive(Debug, Default)]
+struct OnRecord {
+    regions: Vec<RegionRecord>,
+    living: Vec<String>,
+}
+
+async fn on_record(seams: Seams, servers: Vec<String>) -> anyhow::Result<OnRecord> {
+    let client = Client::connect(&seams, &servers, SESSION_TIMEOUT, Options::default()).await?;
+    let nodes = Nodes::below(NODES_PARENT);
+    client.sync(nodes.parent()).await?;
+    let catalog = catalog::follow(client.clone(), nodes.clone()).await?;
+    let regions = catalog.regions().into_values().map(|region| region.record.clone()).collect();
+    let living = client.get_children(&nodes.servers()).await?.0;
+    client.close().await;
+    Ok(OnRecord { regions, living })
 }
 
 /// One of HBase's two registries.

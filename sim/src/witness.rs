@@ -15,8 +15,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::faults::Trap;
 use crate::invariants::{
-    BelowTheCut, OneMaster, OneOwner, OneProcedureEnd, SequenceIds, TableTurns, Violation,
-    check_replay, check_timestamp,
+    BelowTheCut, OneMaster, OneOwner, OneProcedureEnd, SequenceIds, ServedAsRecorded, ServedBy,
+    TableTurns, Violation, check_replay, check_timestamp,
 };
 
 /// Takes in what the roles tell; a cheap handle.
@@ -53,6 +53,7 @@ pub(crate) struct Told {
 #[derive(Debug, Default)]
 struct Seen {
     one_owner: OneOwner,
+    served_as_recorded: ServedAsRecorded,
     below_the_cut: BelowTheCut,
     sequence_ids: SequenceIds,
     one_master: OneMaster,
@@ -110,6 +111,11 @@ impl Witness {
         std::mem::take(&mut self.0.lock().opened)
     }
 
+    /// What each server serves.
+    pub(crate) fn served(&self) -> ServedBy {
+        self.0.lock().served_as_recorded.served().clone()
+    }
+
     /// Sets a trap, unless there is one.
     pub(crate) fn set_trap(&self, trap: Trap) {
         let set = || SetTrap { trap, hits: 0, process: None };
@@ -142,6 +148,7 @@ impl Witness {
         }
         let found = [
             seen.one_owner.check(told),
+            seen.served_as_recorded.check(told),
             seen.below_the_cut.check(told),
             seen.sequence_ids.check(told),
             check_replay(told),

@@ -37,13 +37,30 @@ impl Region {
         self.order.lock().taking != Taking::Edits
     }
 
-    /// Ends its service by `end_serving`, whatever is in memory: it has a later owner.
-    pub(crate) fn end(&self, end_serving: impl FnOnce()) {
+    /// Ends its service by `end_serving`: it has a later owner. With `only_without_edits`, only if
+    /// nothing is left in memory, looked at in the same step.
+    ///
+    /// # Errors
+    /// It stays in service, with so many bytes in memory.
+    pub(crate) fn end(
+        &self,
+        only_without_edits: bool,
+        end_serving: impl FnOnce(),
+    ) -> std::result::Result<(), u64> {
         let mut order = self.order.lock();
+        if only_without_edits && !self.has_nothing_in_memory() {
+            return Err(self.memstore_bytes());
+        }
         order.taking = Taking::NoneEver;
         end_serving();
         drop(order);
         self.shared.wal.forget_region(self.encoded_name);
+        Ok(())
+    }
+
+    /// Whether all edits and nonces are in files.
+    fn has_nothing_in_memory(&self) -> bool {
+        self.state.load().memstores_are_empty() && self.nonces.lock().recent_bytes() == 0
     }
 }
 
@@ -60,9 +77,7 @@ impl Closing<'_> {
         for _ in 0..FLUSHES_MAX {
             region.flush().await?;
             let mut order = region.order.lock();
-            let nothing_left = order.taking == Taking::NoneForNow
-                && region.state.load().memstores_are_empty()
-                && region.nonces.lock().recent_bytes() == 0;
+            let nothing_left = order.taking == Taking::NoneForNow && region.has_nothing_in_memory();
             if nothing_left || is_off(Rule::OneCloseAtATime) {
                 order.taking = Taking::NoneEver;
                 end_serving();

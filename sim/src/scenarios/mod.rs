@@ -13,6 +13,7 @@ mod late_open;
 mod lost_answers;
 mod lost_logs;
 mod master;
+mod owners;
 mod partition;
 mod pause;
 mod region_server;
@@ -80,6 +81,10 @@ pub const SCENARIOS: &[Scenario] = &[
     whole_cluster::CRASH,
     clean_stop::ROLLING_RESTART,
     clean_stop::STOP_AND_CRASH,
+    owners::DRAIN_WHILE_OPENING,
+    owners::ALTER_WHILE_OPENING,
+    owners::STRAY_ORDERS,
+    owners::LOST_OPEN,
     chaos::CHAOS,
     tables::TABLES,
     tables::TABLES_CHAOS,

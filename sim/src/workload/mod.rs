@@ -213,7 +213,8 @@ impl Workload {
         }
     }
 
-    fn table(&self, seams: &Seams) -> anyhow::Result<Table> {
+    /// A client of its own.
+    pub(crate) fn connection(&self, seams: &Seams) -> Connection {
         let config = ConnectionConfig {
             retry: RetryConfig {
                 operation_timeout: OPERATION_TIMEOUT,
@@ -222,7 +223,11 @@ impl Workload {
             },
             ..ConnectionConfig::new(self.config.registry.clone())
         };
-        Ok(Connection::new(seams, config).table(&table_name()?))
+        Connection::new(seams, config)
+    }
+
+    fn table(&self, seams: &Seams) -> anyhow::Result<Table> {
+        Ok(self.connection(seams).table(&table_name()?))
     }
 
     /// From here on it counts.
@@ -233,13 +238,13 @@ impl Workload {
     }
 
     /// How long the faults have been over, if they are.
-    fn calm_for(&self) -> Option<Duration> {
+    pub(crate) fn calm_for(&self) -> Option<Duration> {
         let since = self.seen.lock().calm_since?;
         Some(turmoil::sim_elapsed().unwrap_or(since).saturating_sub(since))
     }
 
     /// Whether the load is over.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.calm_for().is_some_and(|calm| calm >= CALM_LOAD)
     }
 

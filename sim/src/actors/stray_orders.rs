@@ -1,0 +1,168 @@
+//! A stranger who gives region servers orders that no master gives now: orders that were given
+//! before and come late or once more, and orders that are made up.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::catalog::SharedRegion;
+use basalt_cluster::pb::region_server_orders_client::RegionServerOrdersClient;
+use basalt_cluster::records::write_descriptor;
+use basalt_cluster::{Catalog, Nodes, RegionRecord, catalog, pb};
+use basalt_model::{RegionEpoch, RegionState, ServerName};
+use basalt_runtime::{Random, Seams, grpc};
+use basalt_zk::{Client, Options};
+use tonic::transport::Channel;
+
+use crate::plan::{NODES_PARENT, table_name};
+use crate::simulate::SESSION_TIMEOUT;
+use crate::workload::Workload;
+
+/// The pause before each order.
+const PAUSE_MS: std::ops::Range<u64> = 5..60;
+/// The pause between two looks whether the load has begun.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// How long an answer is waited for.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many records of before are remembered.
+const REMEMBERED_MAX: usize = 256;
+/// A made-up epoch is so much higher.
+const JUMP: u64 = 1_000;
+
+type OrdersClient = RegionServerOrdersClient<Channel>;
+
+/// See the module.
+struct Stranger {
+    seams: Seams,
+    catalog: Catalog,
+    random: Random,
+    /// The records of before: what was ordered then.
+    remembered: VecDeque<SharedRegion>,
+}
+
+/// Gives stray orders until the load is over.
+pub(super) async fn run(
+    seams: Seams,
+    coordinators: Vec<String>,
+    workload: Arc<Workload>,
+) -> anyhow::Result<()> {
+    while workload.loading_since().is_none() {
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    let options = Options::default();
+    let client = Client::connect(&seams, &coordinators, SESSION_TIMEOUT, options).await?;
+    let catalog = catalog::follow(client.clone(), Nodes::below(NODES_PARENT)).await?;
+    let random = Random::from_seed(seams.random.next_u64());
+    let mut stranger = Stranger { seams, catalog, random, remembered: VecDeque::new() };
+    while !workload.is_over() {
+        let pause = stranger.random.in_range(PAUSE_MS);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        stranger.remember();
+        stranger.give_one();
+    }
+    client.close().await;
+    Ok(())
+}
+
+// === impl Stranger ===
+
+impl Stranger {
+    fn remember(&mut self) {
+        for region in self.catalog.regions().into_values() {
+            if !self.remembered.contains(&region) {
+                self.remembered.push_back(region);
+            }
+        }
+        let too_many = self.remembered.len().saturating_sub(REMEMBERED_MAX);
+        self.remembered.drain(..too_many);
+    }
+
+    /// Gives one order, and does not wait for its answer: others come beside it.
+    fn give_one(&self) {
+        let count = self.remembered.len() as u64;
+        let Some(master) = self.catalog.master().filter(|_| count > 0) else { return };
+        let place = usize::try_from(self.random.in_range(0..count)).unwrap_or(0);
+        let Some(before) = self.remembered.get(place) else { return };
+        let closing = self.catalog.regions().into_values();
+        let closing = closing.filter(|region| region.record.state == RegionState::Closing);
+        let closing: Vec<_> = closing.collect();
+        match self.random.in_range(0..10) {
+            // All orders to close that are under way, once more.
+            0..4 if !closing.is_empty() => {
+                closing.iter().for_each(|region| self.close(master.epoch, &region.record));
+            }
+            // One of before; or too early, while the region is open.
+            0..6 => self.close(master.epoch, &before.record),
+            // An order to open, late or once more.
+            6..8 => self.open(master.epoch, before, before.record.clone()),
+            // One that no master gave.
+            8 => {
+                let epoch = RegionEpoch(before.record.epoch.0 + JUMP);
+                let server = self.any_server();
+                let state = RegionState::Opening;
+                let made_up = RegionRecord { epoch, server, state, ..before.record.clone() };
+                self.open(master.epoch, before, made_up);
+            }
+            // One of a master that nobody elected.
+            _ => {
+                let master_epoch = master.epoch + JUMP;
+                self.give(self.any_server(), async move |mut orders: OrdersClient| {
+                    let _ = orders.live(pb::LiveRequest { master_epoch }).await;
+                });
+            }
+        }
+    }
+
+    fn any_server(&self) -> Option<ServerName> {
+        let servers: Vec<ServerName> = self.catalog.servers().into_keys().collect();
+        let place = self.random.in_range(0..(servers.len() as u64).max(1));
+        servers.get(usize::try_from(place).ok()?).cloned()
+    }
+
+    fn close(&self, master_epoch: u64, record: &RegionRecord) {
+        let region = pb::CloseRegion {
+            encoded_name: record.encoded_name().to_string(),
+            epoch: record.epoch.0,
+            ..Default::default()
+        };
+        let Some(server) = record.server.clone() else { return };
+        let server_name = server.to_string();
+        self.give(Some(server), async move |mut orders: OrdersClient| {
+            let request =
+                pb::CloseRegionsRequest { master_epoch, regions: vec![region], server_name };
+            let _ = orders.close_regions(request).await;
+        });
+    }
+
+    fn open(&self, master_epoch: u64, before: &SharedRegion, record: RegionRecord) {
+        let table = table_name().ok().and_then(|name| self.catalog.table(&name));
+        let region = pb::OpenRegion {
+            encoded_name: record.encoded_name().to_string(),
+            record: Some((&record).into()),
+            record_version: before.version,
+            table: table.map(|table| write_descriptor(&table.record.descriptor)),
+        };
+        self.give(record.server, async move |mut orders: OrdersClient| {
+            let regions = vec![region];
+            let request =
+                pb::OpenRegionsRequest { master_epoch, regions, avoided_nodes: Vec::new() };
+            let _ = orders.open_regions(request).await;
+        });
+    }
+
+    fn give<F>(&self, server: Option<ServerName>, order: impl FnOnce(OrdersClient) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let record = server.and_then(|server| self.catalog.servers().remove(&server));
+        let Some(record) = record else { return };
+        let network = &self.seams.network;
+        let channel = grpc::channel(network, &record.peer_address, ANSWER_TIMEOUT);
+        if let Ok(channel) = channel {
+            let order = order(OrdersClient::new(channel));
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(ANSWER_TIMEOUT, order).await;
+            });
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What is served is what is on record. Once a server serves a region under a higher epoch, no other
+//! one answers for it, nor has its lease renewed while it still serves it. At the end each region is
+//! served by its owner on record, under the epoch on record, and by nobody else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::RegionRecord;
+use basalt_model::RegionState;
+
+use super::Violation;
+use crate::witness::Told;
+
+const INVARIANT: &str = "what is served is what is on record";
+/// How far apart the clocks of two simulated machines may be within one step of the simulation.
+const STEP: Duration = Duration::from_millis(1);
+
+/// Which regions each server serves, by the server's name, and under which epoch.
+pub(crate) type ServedBy = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct ServedAsRecorded {
+    served: ServedBy,
+    /// The server of each process; a process that starts again is another one.
+    servers: BTreeMap<Arc<str>, String>,
+    /// Who began last to serve a region under the highest epoch of all.
+    newest: BTreeMap<String, Newest>,
+    /// When each server last set out to renew its lease.
+    renewing: BTreeMap<String, Duration>,
+}
+
+#[derive(Debug)]
+struct Newest {
+    epoch: u64,
+    process: Arc<str>,
+    since: Duration,
+}
+
+// === impl ServedAsRecorded ===
+
+impl ServedAsRecorded {
+    pub(crate) fn check(&mut self, told: &Told) -> Option<Violation> {
+        match told.what.as_str() {
+            "serves" => self.begins(told),
+            "serves no more" => {
+                let served = self.served.entry(told.server.clone()).or_default();
+                served.remove(&told.region);
+            }
+            // The lease is looked at: what was read, or logged, is about to be answered.
+            "answers" => return self.answers(told),
+            "renews" => {
+                self.renewing.insert(told.server.clone(), told.at);
+            }
+            // Nobody had declared it dead.
+            "renewed" => return self.renewed(told),
+            _ => {}
+        }
+        None
+    }
+
+    /// What each server says that it serves, the dead ones included.
+    pub(crate) fn served(&self) -> &ServedBy {
+        &self.served
+    }
+
+    fn begins(&mut self, told: &Told) {
+        self.servers.insert(Arc::clone(&told.process), told.server.clone());
+        let served = self.served.entry(told.server.clone()).or_default();
+        served.insert(told.region.clone(), told.epoch);
+        if self.newest.get(&told.region).is_none_or(|known| known.epoch < told.epoch) {
+            let process = Arc::clone(&told.process);
+            let newest = Newest { epoch: told.epoch, process, since: told.at };
+            self.newest.insert(told.region.clone(), newest);
+        }
+    }
+
+    /// Who has ended to serve a region may still answer what was asked before.
+    fn answers(&self, told: &Told) -> Option<Violation> {
+        let newest = self.newest.get(&told.region)?;
+        let server = self.servers.get(&told.process)?;
+        let serves = self.served.get(server)?.get(&told.region) == Some(&told.epoch);
+        (serves && newest.passes_over(told.epoch, told.at)).then(|| {
+            let by = format!("{} answers", told.process);
+            newest.violation(&told.region, &by, told.epoch, told.at)
+        })
+    }
+
+    fn renewed(&self, told: &Told) -> Option<Violation> {
+        let since = *self.renewing.get(&told.server)?;
+        self.served.get(&told.server)?.iter().find_map(|(region, epoch)| {
+            let newest = self.newest.get(region)?;
+            newest.passes_over(*epoch, since).then(|| {
+                let by = format!("{} renews its lease and serves it", told.server);
+                newest.violation(region, &by, *epoch, since)
+            })
+        })
+    }
+}
+
+// === impl Newest ===
+
+impl Newest {
+    /// Whether an ownership under `epoch` had been over for a while `at` that moment.
+    fn passes_over(&self, epoch: u64, at: Duration) -> bool {
+        epoch < self.epoch && at > self.since + STEP
+    }
+
+    fn violation(&self, region: &str, by: &str, under: u64, at: Duration) -> Violation {
+        let Self { epoch, process, since } = self;
+        let seen = format!(
+            "region {region}: {by} under epoch {under} at {at:?}, but {process} serves it under \
+             epoch {epoch} since {since:?}"
+        );
+        Violation::new(INVARIANT, seen)
+    }
+}
+
+/// Compares, at the end of a run, what the `living` servers serve with what is on record.
+pub(crate) fn check_served_as_recorded(
+    records: &[RegionRecord],
+    living: &[String],
+    served: &ServedBy,
+) -> Option<Violation> {
+    let is_served = |server: &str, region: &str, epoch: u64| {
+        served.get(server).and_then(|regions| regions.get(region)) == Some(&epoch)
+    };
+    for record in records {
+        let (region, epoch) = (record.encoded_name().to_string(), record.epoch.0);
+        let owner = record.server.as_ref().map(ToString::to_string).unwrap_or_default();
+        let wrong = match record.state {
+            RegionState::Closed => continue,
+            RegionState::Open if !living.contains(&owner) => "its owner is dead",
+            RegionState::Open if !is_served(&owner, &region, epoch) => {
+                "its owner does not serve it"
+            }
+            RegionState::Open => continue,
+            RegionState::Opening | RegionState::Closing => "it has come to no end",
+        };
+        let seen =
+            format!("region {region} is {:?} at {owner} under {epoch}: {wrong}", record.state);
+        return Some(Violation::new(INVARIANT, seen));
+    }
+    let on_record = |server: &str, region: &str, epoch: u64| {
+        records.iter().any(|record| {
+            record.state == RegionState::Open
+                && record.epoch.0 == epoch
+                && record.encoded_name().to_string() == region
+                && record.server.as_ref().is_some_and(|owner| owner.to_string() == server)
+        })
+    };
+    let living = served.iter().filter(|(server, _)| living.contains(server));
+    for (server, regions) in living {
+        for (region, epoch) in regions {
+            if !on_record(server, region, *epoch) {
+                let seen =
+                    format!("{server} serves {region} under {epoch}, which is not on record");
+                return Some(Violation::new(INVARIANT, seen));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_model::{RegionEpoch, RegionInfo};
+    use bytes::Bytes;
+
+    fn told(what: &str, process: &str, epoch: u64, at_ms: u64) -> Told {
+        Told {
+            process: process.into(),
+            server: format!("{process},1,1"),
+            at: Duration::from_millis(at_ms),
+            what: what.to_owned(),
+            region: "r".to_owned(),
+            epoch,
+            ..Told::default()
+        }
+    }
+
+    #[test]
+    fn a_server_that_goes_on_beside_the_next_owner_is_found() {
+        let mut invariant = ServedAsRecorded::default();
+        assert_eq!(invariant.check(&told("serves", "a", 1, 10)), None);
+        assert_eq!(invariant.check(&told("answers", "a", 1, 20)), None);
+        assert_eq!(invariant.check(&told("serves", "b", 2, 30)), None);
+        assert_eq!(invariant.check(&told("answers", "b", 2, 40)), None);
+        assert!(invariant.check(&told("answers", "a", 1, 40)).is_some());
+        assert_eq!(invariant.check(&told("serves no more", "a", 1, 50)), None);
+        assert_eq!(invariant.check(&told("answers", "a", 1, 51)), None, "it was asked before");
+    }
+
+    #[test]
+    fn a_server_whose_lease_goes_on_has_let_go_of_what_others_serve() {
+        let mut invariant = ServedAsRecorded::default();
+        let mut check = |what, process, epoch, at| invariant.check(&told(what, process, epoch, at));
+        assert_eq!(check("serves", "a", 1, 10), None);
+        assert_eq!(check("renews", "a", 0, 20), None);
+        assert_eq!(check("serves", "b", 2, 30), None);
+        assert_eq!(check("renewed", "a", 0, 40), None, "it may have been declared dead since");
+        assert_eq!(check("renews", "a", 0, 50), None);
+        assert!(check("renewed", "a", 0, 60).is_some());
+        assert_eq!(check("serves no more", "a", 1, 70), None);
+        assert_eq!(check("renewed", "a", 0, 80), None);
+    }
+
+    #[test]
+    fn at_the_end_each_region_is_served_by_its_owner_alone() {
+        let info = RegionInfo::primary("t".parse().unwrap(), Bytes::new(), Bytes::new(), 1);
+        let record = RegionRecord::new(info).assigned_to("a,1,1".parse().unwrap());
+        let open = RegionRecord { state: RegionState::Open, ..record.clone() };
+        let name = open.encoded_name().to_string();
+        let serves = |server: &str, epoch: u64| -> ServedBy {
+            [(server.to_owned(), [(name.clone(), epoch)].into())].into()
+        };
+        let living = ["a,1,1".to_owned(), "b,1,1".to_owned()];
+        let check = |record: &RegionRecord, served: &ServedBy| {
+            check_served_as_recorded(std::slice::from_ref(record), &living, served)
+        };
+        assert_eq!(check(&open, &serves("a,1,1", 1)), None);
+        assert!(check(&open, &serves("a,1,1", 2)).is_some());
+        assert!(check(&open, &ServedBy::new()).is_some());
+        assert!(check(&record, &serves("a,1,1", 1)).is_some(), "still opening");
+        let mut both = serves("a,1,1", 1);
+        both.extend(serves("b,1,1", 1));
+        assert!(check(&open, &both).is_some());
+        let dead = RegionRecord { server: Some("c,1,1".parse().unwrap()), ..open.clone() };
+        assert!(check(&dead, &serves("c,1,1", 1)).is_some());
+        let closed =
+            RegionRecord { state: RegionState::Closed, epoch: RegionEpoch(9), ..open.clone() };
+        assert_eq!(check(&closed, &ServedBy::new()), None);
+        assert!(check(&closed, &serves("a,1,1", 9)).is_some());
+    }
+}

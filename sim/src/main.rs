@@ -78,6 +78,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::CommittedCut, "zombie-append"),
     (Rule::ReplaySequence, "recoverer-crash"),
     (Rule::NonceInWal, "lost-answers"),
+    (Rule::NonceFiles, "mute-region-server"),
     (Rule::WholeBeforeRename, "whole-cluster-crash"),
     (Rule::NameAtSync, "unaware-beyond-bound"),
     (Rule::TableLock, "tables"),

@@ -1,6 +1,8 @@
 //! A region server does what it is asked and its answers do not arrive; then it is killed. Clients
 //! ask the next owners for the same things again.
 
+use std::time::Duration;
+
 use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms, owner};
@@ -13,6 +15,27 @@ pub(super) const LOST_ANSWERS: Scenario = Scenario {
     layout: Layout::SMALL,
     faults: lost_answers,
 };
+
+pub(super) const MUTE: Scenario = Scenario {
+    name: "mute-region-server",
+    about: "a region server's answers to clients are lost for a while, over flushes and merges",
+    layout: Layout::SMALL,
+    faults: mute,
+};
+
+/// Long enough that the nonces of what is asked again have been flushed, and less than the time for
+/// which clients ask.
+const MUTE_MS: std::ops::Range<u64> = 300..1_500;
+
+fn mute(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mutes = (0..2).map(|round| Fault {
+        at: ms(random, 300..900) + Duration::from_secs(2 * round),
+        lasts: ms(random, MUTE_MS),
+        victim: owner(random, layout),
+        harm: Harm::Cut(Way::Out, Peers::Clients),
+    });
+    mutes.collect()
+}
 
 fn lost_answers(random: &Random, layout: Layout) -> Vec<Fault> {
     let (victim, at) = (owner(random, layout), ms(random, 300..900));

@@ -73,6 +73,7 @@ pub const SCENARIOS: &[Scenario] = &[
     wrong_hint::UNAWARE_READER,
     late_open::LATE_OPEN,
     lost_answers::LOST_ANSWERS,
+    lost_answers::MUTE,
     lost_logs::LOST_LOGS,
     lost_logs::SHORTENED_LOG,
     failpoints::FAILPOINTS,

@@ -3,16 +3,17 @@
 //! Each says with its greetings what the digest of its state was as of an entry of the log. Equal
 //! logs make equal states; where they do not, something is broken that nothing else would show, and
 //! clients of different members would act on different states. A member that differs from others,
-//! and does not agree with a majority, stops serving.
+//! and does not agree with a majority, stops serving; and one that has just started serves only once
+//! its state has been compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use basalt_planted::{Rule, is_off};
 use tokio::time::Instant;
 
-use crate::ensemble::majority;
+use crate::ensemble::{Heard, majority};
 use crate::member::Member;
 use crate::tree::DIGEST_VERSION;
 
@@ -21,6 +22,8 @@ use crate::tree::DIGEST_VERSION;
 pub(crate) struct Agreement {
     /// Whether each other member's state was equal, when last compared.
     equal: BTreeMap<u64, bool>,
+    /// Those whose release has another digest.
+    incomparable: BTreeSet<u64>,
     differs: bool,
     last_told: Option<Instant>,
 }
@@ -31,19 +34,29 @@ const TELL_INTERVAL: Duration = Duration::from_secs(10);
 // === impl Agreement ===
 
 impl Agreement {
-    /// Compares this member's state with what `others` said last, and stops or lets it serve.
-    pub(crate) fn check(&mut self, member: &Member, others: &[u64]) {
+    /// Compares this member's state with what the `others` said last, and stops or lets it serve.
+    pub(crate) fn check(&mut self, member: &Member, others: &BTreeMap<u64, Heard>) {
         let checkpoints = member.checkpoints.lock().clone();
         for (other, checkpoint) in checkpoints {
-            let own = member.replica.digest_at(checkpoint.index);
-            if let Some(own) = own
-                && checkpoint.version == DIGEST_VERSION
-            {
+            if checkpoint.version != DIGEST_VERSION {
+                self.incomparable.insert(other);
+                continue;
+            }
+            self.incomparable.remove(&other);
+            if let Some(own) = member.replica.digest_at(checkpoint.index) {
                 self.equal.insert(other, own == checkpoint.digest);
             }
         }
-        self.differs = !is_off(Rule::StateChecksum) && must_stop(others.len() + 1, &self.equal);
+        let members = others.len() + 1;
+        self.differs = !is_off(Rule::StateChecksum) && must_stop(members, &self.equal);
         member.state_differs.store(self.differs, Ordering::Relaxed);
+        let is_incomparable = |(other, heard): &(&u64, &Heard)| {
+            **heard == Heard::EarlierRelease || self.incomparable.contains(other)
+        };
+        let incomparable = others.iter().filter(is_incomparable).count();
+        if is_compared(members, self.equal.len() + incomparable) {
+            member.state_is_compared.store(true, Ordering::Relaxed);
+        }
         if self.equal.values().any(|equal| !equal) {
             self.tell(member);
         }
@@ -88,6 +101,11 @@ fn must_stop(members: usize, equal: &BTreeMap<u64, bool>) -> bool {
     differ && agree < majority(members)
 }
 
+/// Whether one of `members` has been compared with enough others, if so many are done with.
+fn is_compared(members: usize, done: usize) -> bool {
+    done + 1 >= majority(members)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +121,12 @@ mod tests {
         assert!(stops(3, &[false, false]) && stops(3, &[false]), "nobody knows who is right");
         assert!(!stops(5, &[true, true, false, false]));
         assert!(stops(5, &[true, false, false]) && stops(5, &[true, false, false, false]));
+    }
+
+    #[test]
+    fn a_state_is_compared_once_a_majority_has_shown_theirs() {
+        assert!(is_compared(1, 0), "it has nobody else");
+        assert!(!is_compared(3, 0) && is_compared(3, 1));
+        assert!(!is_compared(5, 1) && is_compared(5, 2));
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use basalt_runtime::WITNESS;
 use basalt_zk::proto::{SessionId, Zxid};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -242,6 +243,7 @@ impl Contents {
 
 impl Digests {
     fn note(&mut self, index: u64, digest: u64) {
+        tracing::trace!(target: WITNESS, index, digest, "applied");
         if self.0.len() >= DIGESTS_MAX {
             self.0.pop_front();
         }

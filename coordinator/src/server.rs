@@ -156,6 +156,7 @@ async fn start(
         standing,
         checkpoints: Mutex::default(),
         state_differs: AtomicBool::new(false),
+        state_is_compared: AtomicBool::new(false),
         terms,
         touched: Mutex::default(),
         serving: watch::Sender::new(false),

@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use basalt_runtime::Random;
+use basalt_runtime::{Random, WITNESS};
 use basalt_zk::proto::SessionId;
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -86,7 +86,11 @@ fn judge(member: &Member, has_secret: bool, grace: Duration) {
     // To begin, the contact must be fresh; to go on, it must not be too old.
     let is_fresh = silence <= if was_serving { grace } else { grace / 2 };
     let differs = member.state_differs.load(Ordering::Relaxed);
-    let serving = has_secret && is_fresh && waiting <= grace * 4 && !differs;
+    let is_right = member.state_is_compared.load(Ordering::Relaxed) && !differs;
+    let serving = has_secret && is_fresh && waiting <= grace * 4 && is_right;
+    if serving {
+        tracing::trace!(target: WITNESS, "serves clients");
+    }
     if serving == was_serving {
         return;
     }

@@ -25,6 +25,7 @@ use crate::clock::ClockError;
 use crate::disk::DiskFaults;
 use crate::drain::drain;
 use crate::faults::{Harm, LogLoss, Peers, Way};
+use crate::folder::FolderCopy;
 use crate::invariants::{Violation, check_standstill};
 use crate::links::Links;
 use crate::lost_logs::LostLogs;
@@ -54,6 +55,8 @@ pub struct Cluster {
     clients: Vec<String>,
     next_network_line: Duration,
     drains: u32,
+    /// The processes that have ended by themselves.
+    ended: Vec<String>,
     plan: Arc<Plan>,
     /// Those whose serving threads stand still, and how often they had been started before.
     standing_still: BTreeMap<String, u64>,
@@ -91,6 +94,7 @@ impl Cluster {
             next_network_line: Duration::ZERO,
             drains: 0,
             standing_still: BTreeMap::new(),
+            ended: Vec::new(),
         };
         for id in 1..=layout.coordinators {
             cluster.start_coordinator(id);
@@ -139,7 +143,9 @@ impl Cluster {
         role: impl Fn(Life) -> BoxFuture<'static, Result<(), E>> + 'static,
     ) {
         let Layout { syncs, clock_drift_ppm, .. } = self.plan.layout();
-        let volume = Volume { files, writer, syncs, faults: DiskFaults::default() };
+        let faults = DiskFaults::default();
+        let copy = FolderCopy::default();
+        let volume = Volume { files, writer, syncs, faults, copy };
         let drift = i64::try_from(self.faults.in_range(0..2 * clock_drift_ppm + 1)).unwrap_or(0);
         let clock = ClockError::of_rate(drift - i64::try_from(clock_drift_ppm).unwrap_or(0));
         let process = Arc::new(Process::new(name, volume, clock, self.world.clone()));
@@ -183,6 +189,7 @@ impl Cluster {
     pub fn step(&mut self) -> anyhow::Result<bool> {
         let over = self.sim.step().map_err(|error| anyhow!("{error}"))?;
         for name in self.world.processes.ended() {
+            self.ended.push(name.clone());
             self.take_down(&name)?;
             // Its supervisor starts it again.
             self.sim.bounce(name);
@@ -206,6 +213,11 @@ impl Cluster {
         names.filter(|name| !Peers::Coordinators.include(name))
     }
 
+    /// The processes that have ended by themselves.
+    pub(crate) fn ended(&self) -> &[String] {
+        &self.ended
+    }
+
     /// The disk that all region servers and masters share.
     pub(crate) fn shared_disk(&self) -> &MemoryFileSystem {
         &self.shared
@@ -225,6 +237,10 @@ impl Cluster {
         let disk = self.process(name)?.disk().clone();
         match harm {
             Harm::Kill => self.take_down(name)?,
+            Harm::Folder(what) => {
+                self.take_down(name)?;
+                self.process(name)?.change_folder(what)?;
+            }
             Harm::Stop => self.process(name)?.stop(),
             Harm::Drain => self.drain(name),
             Harm::Pause => {
@@ -269,8 +285,8 @@ impl Cluster {
         let disk = self.process(name)?.disk().clone();
         match harm {
             // Another fault may have had it started already.
-            Harm::Kill if self.sim.is_host_running(name) => {}
-            Harm::Kill => self.sim.bounce(name),
+            Harm::Kill | Harm::Folder(_) if self.sim.is_host_running(name) => {}
+            Harm::Kill | Harm::Folder(_) => self.sim.bounce(name),
             // It is started again as soon as it has ended.
             Harm::Stop => {}
             Harm::Drain => {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use basalt_failpoint::{Answer, Point};
 
+use crate::folder::Folder;
+
 /// One fault.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
@@ -78,6 +80,8 @@ pub enum Harm {
     FailStoreSyncs(u32),
     /// One of so many reads of store files and manifests comes back with a flipped bit.
     FlipBits(u32),
+    /// It is killed, and this happens to its folder; it is started again when the fault is over.
+    Folder(Folder),
     /// Its calendar is set by so much.
     SetClock(i64),
     /// Nothing but what its trap did to it.
@@ -187,6 +191,7 @@ impl fmt::Display for Harm {
                 write!(formatter, "about to fail {count} syncs that are not of a log")
             }
             Self::FlipBits(of) => write!(formatter, "reading a flipped bit in one of {of} reads"),
+            Self::Folder(what) => write!(formatter, "killed, its folder {what:?}"),
             Self::KillAndLoseLogs(loss) => write!(formatter, "killed, and its logs lose: {loss:?}"),
             Self::LoseLogs(loss) => write!(formatter, "there when logs lose: {loss:?}"),
             Self::SetClock(ahead_ms) => write!(formatter, "set {ahead_ms} ms ahead"),

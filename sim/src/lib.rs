@@ -21,6 +21,7 @@ pub mod cluster;
 pub mod disk;
 mod drain;
 pub mod faults;
+pub mod folder;
 pub mod invariants;
 mod links;
 mod lost_logs;

@@ -95,6 +95,10 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::OpenOnRecord, "stray-orders"),
     (Rule::RecordedMasterEpoch, "stray-orders"),
     (Rule::AntiEntropy, "lost-open"),
+    (Rule::QuorumTime, "coordinator-quorum-loss"),
+    (Rule::WholeEnsembleForms, "coordinator-lost-folders"),
+    (Rule::Readmission, "coordinator-old-copy"),
+    (Rule::StateChecksum, "coordinator-false-state"),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::clock::{ClockError, SimulatedClock};
 use crate::disk::{DiskFaults, SimulatedDisk, Syncs};
+use crate::folder::{Folder, FolderCopy};
 use crate::invariants::{Violation, check_full_disk};
 use crate::links::Links;
 use crate::network::SimulatedNetwork;
@@ -71,6 +72,8 @@ pub(crate) struct Volume {
     pub(crate) writer: u64,
     pub(crate) syncs: Syncs,
     pub(crate) faults: DiskFaults,
+    /// What a fault has kept of it.
+    pub(crate) copy: FolderCopy,
 }
 
 /// What one life of a process runs with.
@@ -180,12 +183,18 @@ impl Process {
         files.crash(*writer, |unsynced| random.in_range(0..unsynced + 1));
     }
 
+    /// Does `what` to the folder of a process that is down, and has its disk to itself.
+    pub(crate) fn change_folder(&self, what: Folder) -> anyhow::Result<()> {
+        let Volume { files, writer, copy, .. } = &self.volume;
+        copy.apply(&files.as_writer(*writer), what)
+    }
+
     pub(crate) fn disk(&self) -> &DiskFaults {
         &self.volume.faults
     }
 
     fn files(&self, life: u64) -> SharedFileSystem {
-        let Volume { files, writer, syncs, faults } = &self.volume;
+        let Volume { files, writer, syncs, faults, .. } = &self.volume;
         let random = self.world.seed.random_for(&format!("{}'s disk", self.name), life);
         let files = files.as_writer(*writer);
         Arc::new(SimulatedDisk::new(files, random, *syncs, faults.clone()))

@@ -14,9 +14,10 @@ use crate::actors;
 use crate::cluster::Cluster;
 use crate::disk::Syncs;
 use crate::faults::{Fault, Harm, Victim};
+use crate::folder::Folder;
 use crate::invariants::{
-    ACKNOWLEDGED_WRITES, Leftovers, Violation, check_newest_manifest, check_registered,
-    check_served_as_recorded, tables_on_disk,
+    ACKNOWLEDGED_WRITES, Leftovers, Violation, check_newest_manifest, check_no_healthy_end,
+    check_registered, check_served_as_recorded, tables_on_disk,
 };
 use crate::plan::{CLIENT_PARENT, DRIFT_PPM_MAX, Layout, NODES_PARENT};
 use crate::scenarios::{Scenario, failpoints};
@@ -91,6 +92,8 @@ struct Simulation<'a> {
     /// On whom, and until when after the start.
     lasting: Vec<Lasting>,
     told: Vec<String>,
+    /// What was done, and to whom.
+    harms: Vec<(String, Harm)>,
     violations: Vec<Violation>,
 }
 
@@ -136,6 +139,7 @@ pub fn simulate(
             coming,
             lasting: Vec::new(),
             told: Vec::new(),
+            harms: Vec::new(),
             violations: Vec::new(),
         };
         simulation.run(settings.load)
@@ -185,6 +189,10 @@ impl Simulation<'_> {
         for fault in due.collect::<Vec<_>>() {
             let Some(victim) = self.victim(&fault.victim) else { continue };
             self.cluster.harm(&victim, fault.harm)?;
+            self.harms.push((victim.clone(), fault.harm));
+            if fault.harm == Harm::Folder(Folder::Falsified) {
+                self.witness.falsify(&victim);
+            }
             self.told.push(format!("{victim} {} for {:?}", fault.harm, fault.lasts));
             let begun = if fault.victim.trap().is_some() { loaded } else { fault.at };
             let ends_at = now + (begun + fault.lasts).saturating_sub(loaded);
@@ -283,6 +291,7 @@ impl Simulation<'_> {
     fn outcome(self) -> Outcome {
         let (workload, seen) = (&self.workload, self.workload.seen());
         let mut violations = self.violations;
+        violations.extend(check_no_healthy_end(self.cluster.ended(), &self.harms));
         violations.extend(workload.writes().violations());
         let disorders = workload.history().violations().into_iter();
         violations.extend(disorders.map(|seen| Violation::new("rows are linearizable", seen)));

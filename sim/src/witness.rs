@@ -15,8 +15,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::faults::Trap;
 use crate::invariants::{
-    BelowTheCut, OneMaster, OneOwner, OneProcedureEnd, SequenceIds, ServedAsRecorded, ServedBy,
-    TableTurns, Violation, check_replay, check_timestamp,
+    BelowTheCut, OneMaster, OneOwner, OneProcedureEnd, SameState, SequenceIds, ServedAsRecorded,
+    ServedBy, TableTurns, Violation, check_replay, check_timestamp,
 };
 
 /// Takes in what the roles tell; a cheap handle.
@@ -46,6 +46,9 @@ pub(crate) struct Told {
     pub(crate) cut: u64,
     pub(crate) took: Duration,
     pub(crate) id: u64,
+    /// The coordinator's: an entry of its log, and the digest of the state as of that.
+    pub(crate) index: u64,
+    pub(crate) digest: u64,
     /// Which failpoint was reached.
     pub(crate) point: String,
 }
@@ -59,6 +62,7 @@ struct Seen {
     one_master: OneMaster,
     one_end: OneProcedureEnd,
     table_turns: TableTurns,
+    same_state: SameState,
     violations: Vec<Violation>,
     active_master: Option<Arc<str>>,
     last_opener: Option<Arc<str>>,
@@ -116,6 +120,11 @@ impl Witness {
         self.0.lock().served_as_recorded.served().clone()
     }
 
+    /// The log of a member of the coordinator is falsified from now on.
+    pub(crate) fn falsify(&self, process: &str) {
+        self.0.lock().same_state.falsify(process);
+    }
+
     /// Sets a trap, unless there is one.
     pub(crate) fn set_trap(&self, trap: Trap) {
         let set = || SetTrap { trap, hits: 0, process: None };
@@ -156,6 +165,7 @@ impl Witness {
             seen.one_master.check(told),
             seen.one_end.check(told),
             seen.table_turns.check(told),
+            seen.same_state.check(told),
         ];
         let room = VIOLATIONS_MAX.saturating_sub(seen.violations.len());
         seen.violations.extend(found.into_iter().flatten().take(room));
@@ -213,6 +223,8 @@ impl Visit for Told {
             "cut" => self.cut = value,
             "took_us" => self.took = Duration::from_micros(value),
             "id" => self.id = value,
+            "index" => self.index = value,
+            "digest" => self.digest = value,
             "log" => self.log = value.to_string(),
             _ => {}
         }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use basalt_planted::{Rule, is_off};
+
 use super::{Facts, Start};
 
 /// What is remembered of each other member.
@@ -53,7 +55,7 @@ impl Roll {
         }
         let is_later = facts.start.incarnation > remembered.start.incarnation;
         let has_all = facts.began_with >= remembered.entries;
-        if is_later && has_all {
+        if (is_later && has_all) || is_off(Rule::Readmission) {
             self.peers.insert(peer, Remembered { start: facts.start, entries });
             judgement.is_new = true;
         } else {

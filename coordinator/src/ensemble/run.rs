@@ -156,6 +156,13 @@ impl Standing {
     }
 }
 
+/// Whether this member takes part, and its state was compared with others'.
+fn is_settled(member: &Member) -> bool {
+    member.ensemble.takes_part()
+        && member.rejoin.is_caught_up()
+        && member.state_is_compared.load(Ordering::Relaxed)
+}
+
 /// Whether the others' greetings should not wait for their turn.
 fn is_news(before: &Heard, now: &Heard) -> bool {
     let (Heard::Facts(before), Heard::Facts(now)) = (before, now) else {
@@ -211,9 +218,7 @@ async fn greet(member: &Member, peer: u64) {
             }
             Err(_) => {}
         }
-        let is_settled = member.ensemble.takes_part()
-            && member.rejoin.is_caught_up()
-            && standing.is_cleared(member.config.members.len());
+        let is_settled = is_settled(member) && standing.is_cleared(member.config.members.len());
         let interval = if is_settled { SETTLED_INTERVAL } else { UNSETTLED_INTERVAL };
         tokio::select! {
             biased;
@@ -259,8 +264,7 @@ impl<'a> Decider<'a> {
         loop {
             changes.mark_unchanged();
             self.step().await?;
-            let is_settled = member.ensemble.takes_part() && member.rejoin.is_caught_up();
-            let interval = if is_settled { SETTLED_INTERVAL } else { UNSETTLED_INTERVAL };
+            let interval = if is_settled(member) { SETTLED_INTERVAL } else { UNSETTLED_INTERVAL };
             tokio::select! {
                 biased;
                 _ = changes.changed() => {}
@@ -304,7 +308,7 @@ impl<'a> Decider<'a> {
         }
         self.name_ensemble(&peers).await?;
         self.take_part().await?;
-        self.agreement.check(member, &peers.keys().copied().collect::<Vec<_>>());
+        self.agreement.check(member, &peers);
         self.save_if_needed().await
     }
 

@@ -37,6 +37,8 @@ pub enum Rule {
     QuorumTime,
     /// A new ensemble of the coordinator forms only when all of its members are empty.
     WholeEnsembleForms,
+    /// A member of the coordinator that has less than it had is readmitted before it votes.
+    Readmission,
     /// A member of the coordinator whose state differs from a majority's stops serving.
     StateChecksum,
     /// Procedures on a table and moves of its regions take turns.
@@ -84,6 +86,7 @@ impl Rule {
         Self::NameAtSync,
         Self::QuorumTime,
         Self::WholeEnsembleForms,
+        Self::Readmission,
         Self::StateChecksum,
         Self::TableLock,
         Self::TableVersionAtOpening,
@@ -117,6 +120,7 @@ impl Rule {
             Self::NameAtSync => "name-at-sync",
             Self::QuorumTime => "quorum-time",
             Self::WholeEnsembleForms => "whole-ensemble-forms",
+            Self::Readmission => "readmission",
             Self::StateChecksum => "state-checksum",
             Self::TableLock => "table-lock",
             Self::TableVersionAtOpening => "table-version-at-opening",

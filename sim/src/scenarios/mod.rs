@@ -16,6 +16,7 @@ mod master;
 mod owners;
 mod partition;
 mod pause;
+mod quorum_loss;
 mod region_server;
 mod slow_links;
 mod standstill;
@@ -79,6 +80,10 @@ pub const SCENARIOS: &[Scenario] = &[
     failpoints::FAILPOINTS,
     failpoints::DELAYS,
     zombie_append::ZOMBIE_APPEND,
+    quorum_loss::QUORUM_LOSS,
+    quorum_loss::LOST_FOLDERS,
+    quorum_loss::OLD_COPY,
+    quorum_loss::FALSE_STATE,
     whole_cluster::CRASH,
     clean_stop::ROLLING_RESTART,
     clean_stop::STOP_AND_CRASH,

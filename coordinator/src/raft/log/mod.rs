@@ -112,16 +112,12 @@ impl Log {
         self.durable_entries.load(Ordering::Acquire)
     }
 
-    /// The log belongs to `ensemble` from now on: a new segment begins that says so.
+    /// The log belongs to `ensemble` from now on: a new segment begins that says so. It is not
+    /// waited for: what is written later lies behind it, and its failure ends the writer.
     pub(crate) async fn begin_ensemble(&self, ensemble: EnsembleId) -> io::Result<()> {
-        let (sender, synced) = oneshot::channel();
-        let write = Write {
-            records: Vec::new(),
-            completion: Completion::Wait(sender),
-            ensemble: Some(ensemble),
-        };
-        self.writes.send(write).await.map_err(|_| writer_gone())?;
-        synced.await.unwrap_or_else(|_| Err(writer_gone()))
+        let write =
+            Write { records: Vec::new(), completion: Completion::Nobody, ensemble: Some(ensemble) };
+        self.writes.send(write).await.map_err(|_| writer_gone())
     }
 
     /// The term of the stored vote.

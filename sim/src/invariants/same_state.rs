@@ -1,0 +1,95 @@
+//! Members of the coordinator that have applied the same entries hold the same state; and one whose
+//! log was falsified while it was down serves nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Violation;
+use crate::witness::Told;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct SameState {
+    /// By the index of the last entry applied: the digest of the state, and who had it first.
+    digests: BTreeMap<u64, (u64, Arc<str>)>,
+    /// The members whose logs were falsified.
+    falsified: BTreeSet<String>,
+    /// Those of them whose state is another than the rest's.
+    different: BTreeSet<Arc<str>>,
+}
+
+// === impl SameState ===
+
+impl SameState {
+    /// The log of `process` is falsified from now on.
+    pub(crate) fn falsify(&mut self, process: &str) {
+        self.falsified.insert(process.to_owned());
+    }
+
+    pub(crate) fn check(&mut self, told: &Told) -> Option<Violation> {
+        match told.what.as_str() {
+            "applied" => self.applied(told),
+            "serves clients" => self.serves(told),
+            _ => None,
+        }
+    }
+
+    fn applied(&mut self, told: &Told) -> Option<Violation> {
+        let Told { process, index, digest, .. } = told;
+        if self.falsified.contains(&**process) {
+            match self.digests.get(index) {
+                Some((right, _)) if right != digest => {
+                    self.different.insert(Arc::clone(process));
+                }
+                Some(_) => {
+                    self.different.remove(process);
+                }
+                None => {}
+            }
+            return None;
+        }
+        let (right, first) = self.digests.entry(*index).or_insert((*digest, Arc::clone(process)));
+        let seen = || format!("{process} differs from {first} as of entry {index}");
+        (right != digest)
+            .then(|| Violation::new("members that applied the same are the same", seen()))
+    }
+
+    fn serves(&self, told: &Told) -> Option<Violation> {
+        let seen = || format!("{} serves at {:?}", told.process, told.at);
+        self.different
+            .contains(&told.process)
+            .then(|| Violation::new("a member that differs serves nobody", seen()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(process: &str, what: &str, index: u64, digest: u64) -> Told {
+        Told { process: process.into(), what: what.to_owned(), index, digest, ..Told::default() }
+    }
+
+    #[test]
+    fn states_as_of_one_entry_are_equal() {
+        let mut invariant = SameState::default();
+        assert_eq!(invariant.check(&told("a", "applied", 7, 70)), None);
+        assert_eq!(invariant.check(&told("b", "applied", 7, 70)), None);
+        assert_eq!(invariant.check(&told("b", "applied", 8, 80)), None);
+        assert!(invariant.check(&told("a", "applied", 8, 81)).is_some());
+    }
+
+    #[test]
+    fn a_falsified_state_is_not_served() {
+        let mut invariant = SameState::default();
+        invariant.falsify("b");
+        for (process, digest) in [("a", 70), ("b", 71)] {
+            assert_eq!(invariant.check(&told(process, "applied", 7, digest)), None);
+        }
+        assert_eq!(invariant.check(&told("a", "serves clients", 0, 0)), None);
+        assert!(invariant.check(&told("b", "serves clients", 0, 0)).is_some());
+        // It is filled anew.
+        assert_eq!(invariant.check(&told("b", "applied", 7, 70)), None);
+        assert_eq!(invariant.check(&told("b", "serves clients", 0, 0)), None);
+    }
+}

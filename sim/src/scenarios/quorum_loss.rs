@@ -1,0 +1,123 @@
+//! Most members of the coordinator are away for longer than a session may be silent, lose their
+//! folders, or come back with old copies of them; or the state of one differs from the others'.
+
+use std::time::Duration;
+
+use basalt_runtime::Random;
+
+use super::{Scenario, coordinator, happens, kill, ms, owner};
+use crate::faults::{Fault, Harm, Peers, Victim, Way};
+use crate::folder::Folder;
+use crate::plan::{self, Layout};
+
+pub(super) const QUORUM_LOSS: Scenario = Scenario {
+    name: "coordinator-quorum-loss",
+    about: "two or all members of the coordinator are killed or cut off for longer than a session \
+            may be silent",
+    layout: Layout::SMALL,
+    faults: quorum_loss,
+};
+
+pub(super) const LOST_FOLDERS: Scenario = Scenario {
+    name: "coordinator-lost-folders",
+    about: "all members of the coordinator are killed, and one or two lose their folders; of two, \
+            one is found again",
+    layout: Layout::SMALL,
+    faults: lost_folders,
+};
+
+pub(super) const OLD_COPY: Scenario = Scenario {
+    name: "coordinator-old-copy",
+    about: "a member of the coordinator comes back with an old copy of its folder, while only one \
+            is there that was away too",
+    layout: Layout::SMALL,
+    faults: old_copy,
+};
+
+pub(super) const FALSE_STATE: Scenario = Scenario {
+    name: "coordinator-false-state",
+    about: "the state of a member of the coordinator differs from that of the others",
+    layout: Layout::SMALL,
+    faults: false_state,
+};
+
+/// The members, in an order of the seed's choice.
+fn shuffled(random: &Random, layout: Layout) -> Vec<Victim> {
+    let mut ids: Vec<u64> = (1..=layout.coordinators).collect();
+    for place in (1..ids.len()).rev() {
+        let other = random.in_range(0..place as u64 + 1);
+        ids.swap(place, usize::try_from(other).unwrap_or(0));
+    }
+    ids.into_iter().map(|id| Victim::Named(plan::coordinator(id))).collect()
+}
+
+fn folder(victim: &Victim, at: Duration, lasts: Duration, what: Folder) -> Fault {
+    Fault { at, lasts, victim: victim.clone(), harm: Harm::Folder(what) }
+}
+
+fn quorum_loss(random: &Random, layout: Layout) -> Vec<Fault> {
+    let (at, lasts) = (ms(random, 300..1_500), ms(random, 3_000..6_000));
+    // Those that are cut off come back at once: the leader of before still leads then.
+    let (harm, spared, apart_ms) = match random.in_range(0..10) {
+        0..3 => (Harm::Kill, 1, 400),
+        3 => (Harm::Kill, 0, 400),
+        4 => (Harm::Cut(Way::Both, Peers::Coordinators), 0, 1),
+        _ => (Harm::Cut(Way::Both, Peers::All), 0, 1),
+    };
+    let victims = shuffled(random, layout).into_iter().skip(spared);
+    let lasts = || lasts + ms(random, 0..apart_ms);
+    victims.map(|victim| Fault { at, lasts: lasts(), victim, harm }).collect()
+}
+
+fn lost_folders(random: &Random, layout: Layout) -> Vec<Fault> {
+    let at = ms(random, 300..1_500);
+    let victims = shuffled(random, layout);
+    let lost = 1 + usize::from(happens(random, 7));
+    let harm = |place| if place < lost { Harm::Folder(Folder::Lost) } else { Harm::Kill };
+    let faults = victims.iter().enumerate().map(|(place, victim)| Fault {
+        at,
+        lasts: ms(random, 300..1_500),
+        victim: victim.clone(),
+        harm: harm(place),
+    });
+    let mut faults: Vec<_> = faults.collect();
+    // A majority is empty: nothing is served until one of its folders is found.
+    if let (2.., Some(victim)) = (lost, victims.first()) {
+        let found_at = at + ms(random, 4_000..6_000);
+        faults.push(folder(victim, found_at, ms(random, 100..500), Folder::Restored));
+    }
+    faults
+}
+
+/// What the first member and the last have committed while the second was away is in the last one's
+/// folder alone when the first comes back with its copy.
+fn old_copy(random: &Random, layout: Layout) -> Vec<Fault> {
+    let victims = shuffled(random, layout);
+    let [copied, away, last] = &victims[..] else { return Vec::new() };
+    let at = ms(random, 300..900);
+    let restored_at = at + ms(random, 2_500..4_000);
+    let leaves_at = restored_at - ms(random, 600..900);
+    let away_for = restored_at + ms(random, 100..300) - leaves_at;
+    vec![
+        folder(copied, at, ms(random, 100..300), Folder::Copied),
+        kill(away.clone(), leaves_at, away_for),
+        folder(copied, restored_at, ms(random, 100..300), Folder::Restored),
+        kill(last.clone(), restored_at, ms(random, 2_000..4_000)),
+    ]
+}
+
+fn false_state(random: &Random, layout: Layout) -> Vec<Fault> {
+    let victim = coordinator::member(random, layout);
+    let at = ms(random, 300..900);
+    let mut faults = vec![folder(&victim, at, ms(random, 100..500), Folder::Falsified)];
+    // Others connect anew while the member is there.
+    let later = at + ms(random, 800..3_000);
+    let other = if happens(random, 5) { Victim::ActiveMaster } else { owner(random, layout) };
+    faults.push(kill(other, later, ms(random, 1_800..3_000)));
+    if happens(random, 5) {
+        // As an operator is advised: it is filled anew.
+        let emptied_at = at + ms(random, 3_000..4_000);
+        faults.push(folder(&victim, emptied_at, ms(random, 100..500), Folder::Lost));
+    }
+    faults
+}

@@ -99,6 +99,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::WholeEnsembleForms, "coordinator-lost-folders"),
     (Rule::Readmission, "coordinator-old-copy"),
     (Rule::StateChecksum, "coordinator-false-state"),
+    (Rule::BelievableTerm, "strangers"),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {

@@ -130,6 +130,23 @@ impl Plan {
         numbers.map(|number| format!("{}:{MASTER_PORT}", master(number))).collect()
     }
 
+    /// Where the coordinator's members listen for each other.
+    pub(crate) fn coordinator_peers(&self) -> Vec<String> {
+        let ids = 1..=self.layout.coordinators;
+        ids.map(|id| format!("{}:{COORDINATOR_PEER_PORT}", coordinator(id))).collect()
+    }
+
+    /// All ports of all processes.
+    pub(crate) fn ports(&self) -> Vec<String> {
+        let Layout { masters, region_servers, .. } = self.layout;
+        let ports_of = |host: String, rpc| [rpc, PEER_PORT].map(|port| format!("{host}:{port}"));
+        let masters = (0..masters).flat_map(|number| ports_of(master(number), MASTER_PORT));
+        let servers = (0..region_servers)
+            .flat_map(|number| ports_of(region_server(number), REGION_SERVER_PORT));
+        let coordinators = self.coordinators().into_iter().chain(self.coordinator_peers());
+        coordinators.chain(masters).chain(servers).collect()
+    }
+
     /// Those that answer what tables there are, and are to be checked.
     pub(crate) fn catalogs(&self) -> Vec<String> {
         let Layout { masters, region_servers, catalogs_are_checked, .. } = self.layout;

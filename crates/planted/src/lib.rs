@@ -41,6 +41,9 @@ pub enum Rule {
     Readmission,
     /// A member of the coordinator whose state differs from a majority's stops serving.
     StateChecksum,
+    /// A member believes a term only from a member of its ensemble, and only if elections can have
+    /// reached it.
+    BelievableTerm,
     /// Procedures on a table and moves of its regions take turns.
     TableLock,
     /// A region becomes OPENING on condition that its table is still to be served.
@@ -88,6 +91,7 @@ impl Rule {
         Self::WholeEnsembleForms,
         Self::Readmission,
         Self::StateChecksum,
+        Self::BelievableTerm,
         Self::TableLock,
         Self::TableVersionAtOpening,
         Self::CatalogsBeforeEnd,
@@ -122,6 +126,7 @@ impl Rule {
             Self::WholeEnsembleForms => "whole-ensemble-forms",
             Self::Readmission => "readmission",
             Self::StateChecksum => "state-checksum",
+            Self::BelievableTerm => "believable-term",
             Self::TableLock => "table-lock",
             Self::TableVersionAtOpening => "table-version-at-opening",
             Self::CatalogsBeforeEnd => "catalogs-before-end",

@@ -1,7 +1,8 @@
-//! Those who act on the cluster beside its clients: an administrator, and a stranger who gives
-//! region servers orders that are late, repeated or made up.
+//! Those who act on the cluster beside its clients: an administrator, a stranger who gives region
+//! servers orders that are late, repeated or made up, and strangers at every port.
 
 mod administrator;
+mod strangers;
 mod stray_orders;
 
 use std::sync::Arc;
@@ -20,18 +21,20 @@ pub struct Actors {
     pub administrator: Option<(&'static [Work], Begin)>,
     /// Whether stray orders are given.
     pub stray_orders: bool,
+    /// Whether there are strangers at every port.
+    pub strangers: bool,
 }
 
 // === impl Actors ===
 
 impl Actors {
     /// Nobody.
-    pub const NONE: Self = Self { administrator: None, stray_orders: false };
+    pub const NONE: Self = Self { administrator: None, stray_orders: false, strangers: false };
 }
 
 /// Starts those that are to act.
 pub(crate) fn start(cluster: &mut Cluster, workload: &Arc<Workload>, witness: &Witness) {
-    let Actors { administrator, stray_orders } = cluster.plan().layout().actors;
+    let Actors { administrator, stray_orders, strangers } = cluster.plan().layout().actors;
     if let Some((works, begin)) = administrator {
         let (seen, servers) =
             ((Arc::clone(workload), witness.clone()), cluster.plan().coordinators());
@@ -42,5 +45,11 @@ pub(crate) fn start(cluster: &mut Cluster, workload: &Arc<Workload>, witness: &W
     if stray_orders {
         let (workload, servers) = (Arc::clone(workload), cluster.plan().coordinators());
         cluster.client("stray-orders", |seams| stray_orders::run(seams, servers, workload));
+    }
+    if strangers {
+        let plan = cluster.plan();
+        let (ports, peers) = (plan.ports(), plan.coordinator_peers());
+        let workload = Arc::clone(workload);
+        cluster.client("strangers", |seams| strangers::run(seams, ports, peers, workload));
     }
 }

@@ -20,6 +20,7 @@ mod quorum_loss;
 mod region_server;
 mod slow_links;
 mod standstill;
+mod strangers;
 mod tables;
 mod whole_cluster;
 mod wrong_hint;
@@ -91,6 +92,7 @@ pub const SCENARIOS: &[Scenario] = &[
     owners::ALTER_WHILE_OPENING,
     owners::STRAY_ORDERS,
     owners::LOST_OPEN,
+    strangers::STRANGERS,
     chaos::CHAOS,
     tables::TABLES,
     tables::TABLES_CHAOS,

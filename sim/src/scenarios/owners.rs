@@ -19,7 +19,7 @@ pub(super) const DRAIN_WHILE_OPENING: Scenario = Scenario {
     layout: Layout {
         actors: Actors {
             administrator: Some((&[Work::Alter], Begin::WhenTrapped)),
-            stray_orders: false,
+            ..Actors::NONE
         },
         ..LAYOUT
     },
@@ -32,7 +32,7 @@ pub(super) const ALTER_WHILE_OPENING: Scenario = Scenario {
     layout: Layout {
         actors: Actors {
             administrator: Some((&[Work::Alter, Work::Disable], Begin::WithLoad)),
-            stray_orders: false,
+            ..Actors::NONE
         },
         ..LAYOUT
     },
@@ -46,6 +46,7 @@ pub(super) const STRAY_ORDERS: Scenario = Scenario {
         actors: Actors {
             administrator: Some((&[Work::Alter], Begin::WithLoad)),
             stray_orders: true,
+            ..Actors::NONE
         },
         ..LAYOUT
     },

@@ -1,0 +1,144 @@
+//! Strangers at every port: connections that send nothing, half of something, something else, or a
+//! made-up ballot, and stay for a while.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_runtime::{Random, Seams, grpc};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Request, Status};
+
+use crate::workload::Workload;
+
+/// How many strangers there are, and the pause of each between two connections.
+const STRANGERS: u64 = 4;
+const PAUSE_MS: std::ops::Range<u64> = 5..100;
+/// The pause between two looks whether the load has begun.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// How long a connection stays open.
+const STAY_MS: std::ops::Range<u64> = 1..2_000;
+/// How long a connection or an answer is waited for.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+/// What HBase's clients send first.
+const RPC_OPENING: &[u8] = b"HBas\0\x50";
+/// What HTTP/2 clients send first.
+const GRPC_OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The calls of the coordinator's peers that a stranger may try.
+const BALLOT_CALLS: [&str; 4] = ["Vote", "PreVote", "Append", "TransferLeader"];
+
+/// A vote request, or an append request without entries: their first fields are the same.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Forged {
+    #[prost(message, optional, tag = "1")]
+    vote: Option<Ballot>,
+    #[prost(message, optional, tag = "2")]
+    last: Option<LogId>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Ballot {
+    #[prost(uint64, tag = "1")]
+    term: u64,
+    #[prost(uint64, tag = "2")]
+    voted_for: u64,
+    #[prost(bool, tag = "3")]
+    committed: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LogId {
+    #[prost(uint64, tag = "1")]
+    term: u64,
+    #[prost(uint64, tag = "2")]
+    index: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Anything {}
+
+/// Connects to `ports`, and gives ballots to `peers`, until the load is over.
+pub(super) async fn run(
+    seams: Seams,
+    ports: Vec<String>,
+    peers: Vec<String>,
+    workload: Arc<Workload>,
+) -> anyhow::Result<()> {
+    while workload.loading_since().is_none() {
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    let strangers = (0..STRANGERS).map(|_| {
+        let random = Random::from_seed(seams.random.next_u64());
+        let (seams, ports, peers, workload) = (&seams, &ports, &peers, &workload);
+        async move {
+            while !workload.is_over() {
+                tokio::time::sleep(Duration::from_millis(random.in_range(PAUSE_MS))).await;
+                if random.in_range(0..4) == 0 {
+                    forge(seams, &random, peers).await;
+                } else {
+                    bother(seams, &random, ports).await;
+                }
+            }
+        }
+    });
+    futures::future::join_all(strangers).await;
+    Ok(())
+}
+
+/// Sends a ballot of an impossible term, as a member that is none.
+async fn forge(seams: &Seams, random: &Random, peers: &[String]) {
+    let Some(address) = one_of(random, peers) else { return };
+    let Some(call) = one_of(random, &BALLOT_CALLS) else { return };
+    let member = 1 + random.in_range(0..3);
+    let term = u64::MAX >> random.in_range(0..40);
+    let Ok(channel) = grpc::channel(&seams.network, address, ANSWER_TIMEOUT) else { return };
+    let ballot = Ballot { term, voted_for: 1 + member % 3, committed: *call == "Append" };
+    let last = LogId { term, index: 1 << 40 };
+    let mut request = Request::new(Forged { vote: Some(ballot), last: Some(last) });
+    for (name, value) in [("basalt-cluster", "simulated"), ("basalt-member", &member.to_string())] {
+        if let Ok(value) = value.parse() {
+            request.metadata_mut().insert(name, value);
+        }
+    }
+    let asked = async {
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.map_err(|_| Status::unavailable("not ready"))?;
+        let path = PathAndQuery::try_from(format!("/basalt.coordinator.v1.Peer/{call}"))
+            .map_err(|error| Status::internal(error.to_string()))?;
+        let codec = tonic_prost::ProstCodec::<Forged, Anything>::default();
+        client.unary(request, path, codec).await
+    };
+    let _ = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+}
+
+/// Opens a connection, sends something that is no request, and stays.
+async fn bother(seams: &Seams, random: &Random, ports: &[String]) {
+    let Some(address) = one_of(random, ports) else { return };
+    let connecting = seams.network.connect(address);
+    let Ok(Ok(mut connection)) = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await else {
+        return;
+    };
+    let mut noise = vec![0; 200];
+    random.fill(&mut noise);
+    let opening = *one_of(random, &[RPC_OPENING, GRPC_OPENING, b""]).unwrap_or(&&b""[..]);
+    let rest = match random.in_range(0..5) {
+        0 => Vec::new(),
+        1 => noise,
+        2 => b"GET / HTTP/1.1\r\nHost: basalt\r\n\r\n".to_vec(),
+        3 => vec![0xff; 4],
+        _ => [&(64_u32 << 10).to_be_bytes()[..], &[1; 1_000]].concat(),
+    };
+    let stay = Duration::from_millis(random.in_range(STAY_MS));
+    let talk = async {
+        connection.write_all(&[opening, &rest].concat()).await?;
+        let mut answer = [0; 1_024];
+        while connection.read(&mut answer).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(stay, talk).await;
+}
+
+fn one_of<'a, T>(random: &Random, choices: &'a [T]) -> Option<&'a T> {
+    let place = random.in_range(0..(choices.len() as u64).max(1));
+    choices.get(usize::try_from(place).ok()?)
+}

@@ -1,0 +1,29 @@
+//! Strangers send half requests, noise and made-up ballots to every port, while processes die.
+
+use basalt_runtime::Random;
+
+use super::{Scenario, happens, kill, ms, owner};
+use crate::actors::Actors;
+use crate::faults::{Fault, Victim};
+use crate::plan::{Layout, coordinator};
+
+pub(super) const STRANGERS: Scenario = Scenario {
+    name: "strangers",
+    about: "half requests, noise and made-up ballots at every port, while processes die",
+    layout: Layout { actors: Actors { strangers: true, ..Actors::NONE }, ..Layout::SMALL },
+    faults: strangers,
+};
+
+/// An election, and a recovery: ballots count most while there is no leader.
+fn strangers(random: &Random, layout: Layout) -> Vec<Fault> {
+    let member = 1 + random.in_range(0..layout.coordinators);
+    let killed = Victim::Named(coordinator(member));
+    let mut faults = vec![kill(killed, ms(random, 300..1_500), ms(random, 500..1_500))];
+    if happens(random, 7) {
+        faults.push(kill(owner(random, layout), ms(random, 300..2_500), ms(random, 500..2_000)));
+    }
+    if happens(random, 3) {
+        faults.push(kill(Victim::ActiveMaster, ms(random, 300..2_500), ms(random, 300..2_000)));
+    }
+    faults
+}

@@ -4,4 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 [ "$(id -u)" -eq 0 ] || { echo "CANNOT RUN: full-disk.sh mounts a tmpfs and must be run as root"; exit 1; }
-exec cargo test -p basalt --test bad_input full_disk -- --ignored --nocapture
+# With the workspace's features, so that nothing is compiled anew after the tests of all of it.
+exec cargo test --workspace --test bad_input full_disk -- --ignored --nocapture

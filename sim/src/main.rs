@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -170,7 +171,9 @@ fn report(outcome: &Outcome) -> ExitCode {
     println!("reads {}, rows seen whole {}", outcome.reads, outcome.whole_rows);
     println!("counted {} operations on counters and lists", outcome.counted);
     println!("versions of {} rows compared with their model", outcome.versions_read);
-    println!("tables {} operations ended", outcome.table_operations);
+    println!("operations {}", listed(&outcome.operations));
+    let points: Vec<&str> = outcome.points.iter().map(String::as_str).collect();
+    println!("points {}", points.join(" "));
     println!("told {} events of the roles", outcome.told);
     println!("write outage at most {} ms", outcome.write_outage_max.as_millis());
     println!("back after {} ms", outcome.recovered_after.as_millis());
@@ -212,8 +215,26 @@ fn sweep(
     let runs: u64 = tallies.values().map(|tally| tally.runs).sum();
     let hours: f64 = tallies.values().map(|tally| tally.simulated.as_secs_f64() / 3_600.0).sum();
     let faults: u64 = tallies.values().map(|tally| tally.faults).sum();
+    let (mut operations, mut points) = (BTreeMap::new(), BTreeSet::new());
+    for tally in tallies.values() {
+        for (kind, count) in &tally.operations {
+            *operations.entry(kind.as_str()).or_default() += count;
+        }
+        points.extend(tally.points.iter().map(String::as_str));
+    }
+    println!("operations: {}", listed(&operations));
+    let names = || Point::ALL.iter().map(|point| point.name());
+    let missed: Vec<&str> = names().filter(|name| !points.contains(name)).collect();
+    let reached = names().count() - missed.len();
+    println!("failpoints: {reached} reached, never: {}", missed.join(" "));
     println!("all: {runs} runs, {wrong} wrong, {hours:.2} simulated hours, {faults} faults");
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `kind count` of each.
+fn listed(operations: &BTreeMap<&str, u64>) -> String {
+    let all: Vec<String> = operations.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
+    all.join(", ")
 }
 
 /// Plants each bug, or the one that is named, and looks whether it is found.

@@ -1,5 +1,6 @@
 //! One simulation: a cluster, a workload, the faults of a scenario, and what came of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,10 +63,12 @@ pub struct Outcome {
     pub failed: u64,
     /// Rows that were read under load.
     pub reads: u64,
-    /// Operations on tables that came to their end.
-    pub table_operations: u64,
     /// Operations on counters and lists that were answered and checked.
     pub counted: usize,
+    /// Operations that were answered, by kind.
+    pub operations: BTreeMap<&'static str, u64>,
+    /// The failpoints that were reached.
+    pub points: BTreeSet<String>,
     /// Rows of several versions that were read and compared with their model.
     pub versions_read: u64,
     /// Rows that were looked at as a whole.
@@ -311,7 +314,12 @@ impl Simulation<'_> {
             unknown: seen.unknown,
             failed: seen.failed,
             reads: seen.reads,
-            table_operations: seen.table_operations,
+            operations: {
+                let mut operations = seen.operations;
+                operations.extend(workload.history().count_by_kind());
+                operations
+            },
+            points: self.witness.points(),
             counted: workload.history().count(),
             versions_read: seen.versions_read,
             whole_rows: workload.rows().count(),

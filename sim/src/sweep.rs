@@ -1,7 +1,7 @@
 //! Many simulations: a process for each, as the operating system's clocks and randomness can be put
 //! under a seed once in a process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -54,6 +54,10 @@ pub struct Tally {
     pub faults: u64,
     /// Writes that were acknowledged.
     pub acknowledged: u64,
+    /// Operations that were answered, by kind.
+    pub operations: BTreeMap<String, u64>,
+    /// The failpoints that were reached.
+    pub points: BTreeSet<String>,
     /// The longest time that a cluster took to come back.
     pub recovered_ms_max: u64,
     /// The longest that a region took for a write.
@@ -118,8 +122,12 @@ impl Sweep {
 impl Run {
     /// The number behind `word` at the beginning of a line.
     pub fn figure(&self, word: &str) -> Option<f64> {
-        let line = self.printed.lines().find_map(|line| line.strip_prefix(word))?;
-        line.split_whitespace().next()?.parse().ok()
+        self.rest(word).split_whitespace().next()?.parse().ok()
+    }
+
+    /// What is behind `word` at the beginning of a line; empty without one.
+    fn rest(&self, word: &str) -> &str {
+        self.printed.lines().find_map(|line| line.strip_prefix(word)).unwrap_or_default()
     }
 
     /// The invariants that did not hold, each once; or that the simulation came to no end.
@@ -149,6 +157,13 @@ impl Tally {
         self.acknowledged += figure("writes ") as u64;
         self.recovered_ms_max = self.recovered_ms_max.max(figure("back after ") as u64);
         self.outage_ms_max = self.outage_ms_max.max(figure("write outage at most ") as u64);
+        for operation in run.rest("operations ").split(", ") {
+            if let Some((kind, count)) = operation.split_once(' ') {
+                *self.operations.entry(kind.to_owned()).or_default() +=
+                    count.parse::<u64>().unwrap_or_default();
+            }
+        }
+        self.points.extend(run.rest("points ").split_whitespace().map(str::to_owned));
         if !run.held {
             self.wrong.push(run.seed);
         }
@@ -166,8 +181,13 @@ mod tests {
     #[test]
     fn a_tally_sums_what_the_runs_printed() {
         let mut tally = Tally::default();
-        tally.add(&run(true, "faults 2\nsimulated 6.500 s\nback after 900 ms\n"));
-        tally.add(&run(false, "faults 1\nsimulated 5.500 s\nback after 300 ms\n"));
+        let second = "operations put 5\npoints log-roll\n";
+        let done = "operations append 2, put 3\npoints log-append log-roll\n";
+        tally.add(&run(true, &format!("faults 2\nsimulated 6.500 s\nback after 900 ms\n{done}")));
+        tally
+            .add(&run(false, &format!("faults 1\nsimulated 5.500 s\nback after 300 ms\n{second}")));
+        assert_eq!(tally.operations, [("append".to_owned(), 2), ("put".to_owned(), 8)].into());
+        assert_eq!(tally.points, ["log-append", "log-roll"].map(str::to_owned).into());
         assert_eq!((tally.runs, tally.faults, tally.recovered_ms_max), (2, 3, 900));
         assert_eq!((tally.simulated, &tally.wrong[..]), (Duration::from_secs(12), &[7][..]));
     }

@@ -1,6 +1,7 @@
 //! What the roles tell of themselves while they run: the events of target `witness`, handed to the
 //! invariants in the order in which they happen.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ struct Seen {
     opened: Vec<(String, u64)>,
     trap: Option<SetTrap>,
     count: u64,
+    points: BTreeSet<String>,
 }
 
 /// A trap that waits, or has sprung.
@@ -98,6 +100,11 @@ impl Witness {
     /// How many events there were.
     pub(crate) fn count(&self) -> u64 {
         self.0.lock().count
+    }
+
+    /// The failpoints that were reached.
+    pub(crate) fn points(&self) -> BTreeSet<String> {
+        self.0.lock().points.clone()
     }
 
     /// The process that took charge as master last.
@@ -144,6 +151,9 @@ impl Witness {
     fn take_in(&self, told: &Told) {
         let mut seen = self.0.lock();
         seen.count += 1;
+        if !told.point.is_empty() && !seen.points.contains(&told.point) {
+            seen.points.insert(told.point.clone());
+        }
         if let Some(set) = &mut seen.trap {
             set.take_in(told);
         }

@@ -52,6 +52,21 @@ pub enum Operation {
     Delete,
 }
 
+// === impl Operation ===
+
+impl Operation {
+    /// What it is called.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Read => "read-of-contended",
+            Self::Add(_) => "increment",
+            Self::Replace(..) => "check-and-mutate",
+            Self::Append(_) => "append",
+            Self::Delete => "delete-of-contended",
+        }
+    }
+}
+
 /// An operation under way.
 #[derive(Clone, Debug)]
 pub struct OperationId {
@@ -121,6 +136,18 @@ impl History {
         let rows = self.0.lock();
         let entries = rows.values().flat_map(|row| &row.entries);
         entries.filter(|entry| entry.answer.is_some()).count()
+    }
+
+    /// How many operations of each kind were answered.
+    pub fn count_by_kind(&self) -> BTreeMap<&'static str, u64> {
+        let rows = self.0.lock();
+        let mut counts = BTreeMap::new();
+        for entry in rows.values().flat_map(|row| &row.entries) {
+            if entry.answer.is_some() {
+                *counts.entry(entry.operation.kind()).or_default() += 1;
+            }
+        }
+        counts
     }
 
     /// How many operations were answered of the row that has most of them.

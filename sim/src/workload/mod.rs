@@ -90,8 +90,8 @@ pub struct Seen {
     pub recovered: BTreeMap<u32, Duration>,
     /// How many rows were read back under load.
     pub reads: u64,
-    /// How many operations on tables came to their end.
-    pub table_operations: u64,
+    /// How many operations of each kind were answered, but for those on counters and lists.
+    pub operations: BTreeMap<&'static str, u64>,
     /// How many rows of several versions were read and compared with their model.
     pub versions_read: u64,
     /// Regions that did not come back, and rows that were not as they should be.
@@ -251,6 +251,11 @@ impl Workload {
     /// Whether the time for coming back is over.
     fn is_late(&self) -> bool {
         self.calm_for().is_some_and(|calm| calm > CALM_TIME_MAX)
+    }
+
+    /// An operation was answered.
+    fn count(&self, kind: &'static str) {
+        *self.seen.lock().operations.entry(kind).or_default() += 1;
     }
 
     fn report(&self, violation: Violation) {

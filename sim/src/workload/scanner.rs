@@ -38,6 +38,7 @@ pub(super) async fn scan(workload: &Workload, table: Table, random: Random) {
         let mut scanner = table.scan(scan);
         // That it cannot be read now proves nothing.
         if let Ok(Ok(rows)) = tokio::time::timeout(OPERATION_TIMEOUT, scanner.rows()).await {
+            workload.count(if reversed { "reversed-scan" } else { "scan" });
             for row in &rows {
                 workload.check_row(row);
             }

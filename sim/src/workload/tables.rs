@@ -129,6 +129,21 @@ fn connection(workload: &Workload, seams: &Seams) -> Connection {
     Connection::new(seams, ConnectionConfig { retry, ..ConnectionConfig::new(registry) })
 }
 
+// === impl Operation ===
+
+impl Operation {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Create => "create-table",
+            Self::Alter => "alter-table",
+            Self::Disable => "disable-table",
+            Self::Enable => "enable-table",
+            Self::Truncate { .. } => "truncate-table",
+            Self::Delete => "delete-table",
+        }
+    }
+}
+
 // === impl Tables ===
 
 impl Tables {
@@ -197,7 +212,7 @@ impl Tables {
             self.report(ENDS, format!("{name}: {operation:?} failed after {took:?}: {error}"));
             return false;
         }
-        self.workload.seen.lock().table_operations += 1;
+        self.workload.count(operation.kind());
         self.state = match operation {
             Operation::Disable => Some(TableState::Disabled),
             Operation::Delete => None,

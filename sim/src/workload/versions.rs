@@ -114,6 +114,7 @@ impl Writer<'_> {
             tokio::time::sleep(ATTEMPT_PAUSE).await;
         }
         row.model.apply(&write);
+        self.workload.count(kind_of(&write));
         true
     }
 
@@ -171,5 +172,15 @@ impl Writer<'_> {
         let mut scanner = self.table.scan(scan);
         let rows = tokio::time::timeout(ATTEMPT_TIMEOUT, scanner.rows()).await.ok()?.ok()?;
         Some(rows.into_iter().next().unwrap_or_default())
+    }
+}
+
+fn kind_of(write: &ModelWrite) -> &'static str {
+    match write {
+        ModelWrite::Put(..) => "put-with-timestamp",
+        ModelWrite::DeleteVersion(..) => "delete-version",
+        ModelWrite::DeleteColumn(..) => "delete-column",
+        ModelWrite::DeleteFamilyVersion(..) => "delete-family-version",
+        ModelWrite::DeleteFamily(..) => "delete-family",
     }
 }

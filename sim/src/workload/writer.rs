@@ -96,6 +96,7 @@ impl Writer {
             self.clean.push(row.clone());
         }
         workload.writes.acknowledge(row, value);
+        workload.count("put");
         let mut seen = workload.seen.lock();
         let outage = seen.outages.entry(self.region).or_default();
         *outage = started.elapsed().max(*outage);
@@ -109,6 +110,7 @@ impl Writer {
         let outcome = self.table.try_get(&Get::new(row.clone()), ATTEMPT_TIMEOUT).await;
         let Outcome::Acked(found) = outcome else { return false };
         self.workload.seen.lock().reads += 1;
+        self.workload.count("get");
         self.workload.writes.check_read(&row, value(&found, FAMILY));
         self.workload.check_row(&found);
         true
@@ -129,6 +131,7 @@ impl Writer {
             }
         }
         self.workload.writes.acknowledge_delete(row);
+        self.workload.count("delete-row");
         true
     }
 

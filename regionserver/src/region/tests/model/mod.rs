@@ -513,7 +513,6 @@ async fn scan(
 }
 
 #[test]
-#[ignore = "its last change has not been run yet: run it by hand, then take this away"]
 fn a_region_agrees_with_a_model_of_hbase() {
     let histories = std::env::var("MODEL_HISTORIES").ok();
     let cases = histories.map_or(HISTORIES, |count| count.parse().unwrap());

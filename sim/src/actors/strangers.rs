@@ -13,7 +13,7 @@ use crate::workload::Workload;
 
 /// How many strangers there are, and the pause of each between two connections.
 const STRANGERS: u64 = 4;
-const PAUSE_MS: std::ops::Range<u64> = 5..100;
+const PAUSE_MS: std::ops::Range<u64> = 5..50;
 /// The pause between two looks whether the load has begun.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How long a connection stays open.
@@ -57,7 +57,8 @@ struct LogId {
 #[derive(Clone, PartialEq, prost::Message)]
 struct Anything {}
 
-/// Connects to `ports`, and gives ballots to `peers`, until the load is over.
+/// Connects to `ports`, and gives ballots to `peers`, the coordinator's members, until the load is
+/// over.
 pub(super) async fn run(
     seams: Seams,
     ports: Vec<String>,
@@ -73,7 +74,7 @@ pub(super) async fn run(
         async move {
             while !workload.is_over() {
                 tokio::time::sleep(Duration::from_millis(random.in_range(PAUSE_MS))).await;
-                if random.in_range(0..4) == 0 {
+                if random.in_range(0..2) == 0 {
                     forge(seams, &random, peers).await;
                 } else {
                     bother(seams, &random, ports).await;
@@ -85,12 +86,12 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Sends a ballot of an impossible term, as a member that is none.
+/// Sends a ballot of an impossible term to one of `peers`, of which the first is member 1.
 async fn forge(seams: &Seams, random: &Random, peers: &[String]) {
-    let Some(address) = one_of(random, peers) else { return };
+    let member = 1 + random.in_range(0..peers.len() as u64);
+    let Some(address) = peers.get(member as usize - 1) else { return };
     let Some(call) = one_of(random, &BALLOT_CALLS) else { return };
-    let member = 1 + random.in_range(0..3);
-    let term = u64::MAX >> random.in_range(0..40);
+    let term = u64::MAX - random.in_range(0..3);
     let Ok(channel) = grpc::channel(&seams.network, address, ANSWER_TIMEOUT) else { return };
     let ballot = Ballot { term, voted_for: 1 + member % 3, committed: *call == "Append" };
     let last = LogId { term, index: 1 << 40 };

@@ -10,7 +10,7 @@
 //! any other.
 
 // Fuzz targets run decoders alone: what a role does is not compiled for them.
-#![cfg_attr(fuzzing, allow(dead_code))]
+#![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]
 
 mod agreement;
 mod config;

@@ -9,7 +9,7 @@
 //! it was made on, and of the epoch of the master that makes it (see [`ledger`]).
 
 // Fuzz targets run decoders alone: what a role does is not compiled for them.
-#![cfg_attr(fuzzing, allow(dead_code))]
+#![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]
 
 mod balancer;
 mod block_places;

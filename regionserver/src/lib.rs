@@ -5,7 +5,7 @@
 //! (split, open) → `recovery/split` → `opening` → `region/open` → `recovery/replay` → serving.
 
 // Fuzz targets run decoders alone: what a role does is not compiled for them.
-#![cfg_attr(fuzzing, allow(dead_code))]
+#![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]
 
 mod backoff;
 mod block_places;

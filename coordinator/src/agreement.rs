@@ -6,7 +6,7 @@
 //! and does not agree with a majority, stops serving; and one that has just started serves only once
 //! its state has been compared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -16,14 +16,13 @@ use tokio::time::Instant;
 use crate::ensemble::{Heard, majority};
 use crate::member::Member;
 use crate::tree::DIGEST_VERSION;
+use crate::wire::v1;
 
 /// What comparing with the others has shown.
 #[derive(Debug, Default)]
 pub(crate) struct Agreement {
     /// Whether each other member's state was equal, when last compared.
     equal: BTreeMap<u64, bool>,
-    /// Those whose release has another digest.
-    incomparable: BTreeSet<u64>,
     differs: bool,
     last_told: Option<Instant>,
 }
@@ -37,21 +36,21 @@ impl Agreement {
     /// Compares this member's state with what the `others` said last, and stops or lets it serve.
     pub(crate) fn check(&mut self, member: &Member, others: &BTreeMap<u64, Heard>) {
         let checkpoints = member.checkpoints.lock().clone();
-        for (other, checkpoint) in checkpoints {
-            if checkpoint.version != DIGEST_VERSION {
-                self.incomparable.insert(other);
-                continue;
-            }
-            self.incomparable.remove(&other);
-            if let Some(own) = member.replica.digest_at(checkpoint.index) {
-                self.equal.insert(other, own == checkpoint.digest);
+        let has_another_digest = |checkpoint: &v1::Checkpoint| checkpoint.version != DIGEST_VERSION;
+        for (other, checkpoint) in &checkpoints {
+            let own = member.replica.digest_at(checkpoint.index);
+            if let Some(own) = own
+                && !has_another_digest(checkpoint)
+            {
+                self.equal.insert(*other, own == checkpoint.digest);
             }
         }
         let members = others.len() + 1;
         self.differs = !is_off(Rule::StateChecksum) && must_stop(members, &self.equal);
         member.state_differs.store(self.differs, Ordering::Relaxed);
         let is_incomparable = |(other, heard): &(&u64, &Heard)| {
-            **heard == Heard::EarlierRelease || self.incomparable.contains(other)
+            **heard == Heard::EarlierRelease
+                || checkpoints.get(other).is_some_and(has_another_digest)
         };
         let incomparable = others.iter().filter(is_incomparable).count();
         if is_compared(members, self.equal.len() + incomparable) {

@@ -232,23 +232,7 @@ impl Simulation<'_> {
     /// Compares the ephemeral nodes of servers with what runs.
     fn check_registered(&mut self) -> anyhow::Result<()> {
         let running: Vec<String> = self.cluster.registering().map(str::to_owned).collect();
-        let mut violation = None;
-        for look in 0..LOOKS {
-            let (servers, found) = (self.cluster.plan().coordinators(), Arc::default());
-            let seen: Arc<Mutex<Vec<String>>> = Arc::clone(&found);
-            self.cluster.client(&format!("observer-{look}"), |seams| async move {
-                tokio::time::sleep(LOOK_PAUSE).await;
-                *seen.lock() = registered(seams, servers).await?;
-                Ok(())
-            });
-            while !self.cluster.step()? {}
-            violation = check_registered(&found.lock(), &running);
-            if violation.is_none() {
-                break;
-            }
-        }
-        self.violations.extend(violation);
-        Ok(())
+        self.look("observer", registered, |found: &Vec<String>| check_registered(found, &running))
     }
 
     /// Tables that were deleted must have left nothing, and no procedure must be under way.
@@ -257,38 +241,67 @@ impl Simulation<'_> {
             // Whoever met one did not delete its table.
             return Ok(());
         }
-        let (servers, found) = (self.cluster.plan().coordinators(), Arc::default());
-        let left: Arc<Mutex<Leftovers>> = Arc::clone(&found);
-        self.cluster.client("leftovers", |seams| async move {
-            *left.lock() = Leftovers::read(seams, servers).await?;
-            Ok(())
-        });
-        while !self.cluster.step()? {}
+        let servers = self.cluster.plan().coordinators();
+        let left: Leftovers = self.ask("leftovers", |seams| Leftovers::read(seams, servers))?;
         let folders = tables_on_disk(self.cluster.shared_disk());
-        self.violations.extend(found.lock().violations(&folders));
+        self.violations.extend(left.violations(&folders));
         Ok(())
     }
 
     /// Compares what the servers serve with what is on record.
     fn check_served(&mut self) -> anyhow::Result<()> {
+        let witness = self.witness;
+        self.look("auditor", on_record, |OnRecord { regions, living }| {
+            check_served_as_recorded(regions, living, &witness.served())
+        })
+    }
+
+    /// Asks the coordinator's members by `read` until `check` finds nothing wrong with the answer,
+    /// [`LOOKS`] times at most.
+    fn look<T, F>(
+        &mut self,
+        name: &str,
+        read: fn(Seams, Vec<String>) -> F,
+        check: impl Fn(&T) -> Option<Violation>,
+    ) -> anyhow::Result<()>
+    where
+        T: Default + 'static,
+        F: Future<Output = anyhow::Result<T>> + 'static,
+    {
         let mut violation = None;
         for look in 0..LOOKS {
-            let (servers, found) = (self.cluster.plan().coordinators(), Arc::default());
-            let seen: Arc<Mutex<OnRecord>> = Arc::clone(&found);
-            self.cluster.client(&format!("auditor-{look}"), |seams| async move {
+            let servers = self.cluster.plan().coordinators();
+            let found = self.ask(&format!("{name}-{look}"), |seams| async move {
                 tokio::time::sleep(LOOK_PAUSE).await;
-                *seen.lock() = on_record(seams, servers).await?;
-                Ok(())
-            });
-            while !self.cluster.step()? {}
-            let OnRecord { regions, living } = &*found.lock();
-            violation = check_served_as_recorded(regions, living, &self.witness.served());
+                read(seams, servers).await
+            })?;
+            violation = check(&found);
             if violation.is_none() {
                 break;
             }
         }
         self.violations.extend(violation);
         Ok(())
+    }
+
+    /// Goes on with the simulation until a client of this name has its answer.
+    fn ask<T, F>(&mut self, name: &str, client: impl FnOnce(Seams) -> F) -> anyhow::Result<T>
+    where
+        T: Default + 'static,
+        F: Future<Output = anyhow::Result<T>> + 'static,
+    {
+        let found: Arc<Mutex<T>> = Arc::default();
+        let answer = Arc::clone(&found);
+        self.cluster.client(name, |seams| {
+            let client = client(seams);
+            async move {
+                *answer.lock() = client.await?;
+                Ok(())
+            }
+        });
+        while !self.cluster.step()? {}
+        let mut found = found.lock();
+        Ok(std::mem::take(&mut *found))
     }
 
     fn outcome(self) -> Outcome {
@@ -307,18 +320,16 @@ impl Simulation<'_> {
             violations.retain(|violation| violation.invariant == ACKNOWLEDGED_WRITES);
         }
         violations.truncate(VIOLATIONS_MAX);
+        let mut operations = seen.operations;
+        operations.extend(workload.history().count_by_kind());
         Outcome {
             sprung: self.witness.trapped().map(|process| process.to_string()),
             faults: self.told,
             acknowledged: workload.writes().count(),
             unknown: seen.unknown,
             failed: seen.failed,
-            reads: seen.reads,
-            operations: {
-                let mut operations = seen.operations;
-                operations.extend(workload.history().count_by_kind());
-                operations
-            },
+            reads: operations.get("get").copied().unwrap_or_default(),
+            operations,
             points: self.witness.points(),
             counted: workload.history().count(),
             versions_read: seen.versions_read,

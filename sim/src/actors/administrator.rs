@@ -11,6 +11,7 @@ use basalt_runtime::{Random, Seams};
 use basalt_zk::{Client, Options};
 
 use crate::plan::{NODES_PARENT, table_name};
+use crate::scenarios::one_of;
 use crate::simulate::SESSION_TIMEOUT;
 use crate::witness::Witness;
 use crate::workload::Workload;
@@ -81,9 +82,8 @@ impl Administrator {
     async fn work(&self, works: &[Work]) -> anyhow::Result<()> {
         while self.workload.calm_for().is_none() {
             self.pause().await;
-            let place = self.random.in_range(0..works.len() as u64);
             // What fails is tried again, or something else is.
-            let outcome = match works.get(usize::try_from(place)?) {
+            let outcome = match one_of(&self.random, works) {
                 Some(Work::Alter) => self.alter().await,
                 Some(Work::Disable) => self.disable_and_enable().await,
                 None => Ok(()),

@@ -9,13 +9,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 
+use crate::scenarios::one_of;
 use crate::workload::Workload;
 
 /// How many strangers there are, and the pause of each between two connections.
 const STRANGERS: u64 = 4;
 const PAUSE_MS: std::ops::Range<u64> = 5..50;
-/// The pause between two looks whether the load has begun.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How long a connection stays open.
 const STAY_MS: std::ops::Range<u64> = 1..2_000;
 /// How long a connection or an answer is waited for.
@@ -65,9 +64,7 @@ pub(super) async fn run(
     peers: Vec<String>,
     workload: Arc<Workload>,
 ) -> anyhow::Result<()> {
-    while workload.loading_since().is_none() {
-        tokio::time::sleep(LOOK_PAUSE).await;
-    }
+    workload.until_loading().await;
     let strangers = (0..STRANGERS).map(|_| {
         let random = Random::from_seed(seams.random.next_u64());
         let (seams, ports, peers, workload) = (&seams, &ports, &peers, &workload);
@@ -93,7 +90,7 @@ async fn forge(seams: &Seams, random: &Random, peers: &[String]) {
     let Some(call) = one_of(random, &BALLOT_CALLS) else { return };
     let term = u64::MAX - random.in_range(0..3);
     let Ok(channel) = grpc::channel(&seams.network, address, ANSWER_TIMEOUT) else { return };
-    let ballot = Ballot { term, voted_for: 1 + member % 3, committed: *call == "Append" };
+    let ballot = Ballot { term, voted_for: 1 + member % 3, committed: call == "Append" };
     let last = LogId { term, index: 1 << 40 };
     let mut request = Request::new(Forged { vote: Some(ballot), last: Some(last) });
     for (name, value) in [("basalt-cluster", "simulated"), ("basalt-member", &member.to_string())] {
@@ -115,13 +112,13 @@ async fn forge(seams: &Seams, random: &Random, peers: &[String]) {
 /// Opens a connection, sends something that is no request, and stays.
 async fn bother(seams: &Seams, random: &Random, ports: &[String]) {
     let Some(address) = one_of(random, ports) else { return };
-    let connecting = seams.network.connect(address);
+    let connecting = seams.network.connect(&address);
     let Ok(Ok(mut connection)) = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await else {
         return;
     };
     let mut noise = vec![0; 200];
     random.fill(&mut noise);
-    let opening = *one_of(random, &[RPC_OPENING, GRPC_OPENING, b""]).unwrap_or(&&b""[..]);
+    let opening = one_of(random, &[RPC_OPENING, GRPC_OPENING, b""]).unwrap_or_default();
     let rest = match random.in_range(0..5) {
         0 => Vec::new(),
         1 => noise,
@@ -137,9 +134,4 @@ async fn bother(seams: &Seams, random: &Random, ports: &[String]) {
         std::io::Result::Ok(())
     };
     let _ = tokio::time::timeout(stay, talk).await;
-}
-
-fn one_of<'a, T>(random: &Random, choices: &'a [T]) -> Option<&'a T> {
-    let place = random.in_range(0..(choices.len() as u64).max(1));
-    choices.get(usize::try_from(place).ok()?)
 }

@@ -15,13 +15,12 @@ use basalt_zk::{Client, Options};
 use tonic::transport::Channel;
 
 use crate::plan::{NODES_PARENT, table_name};
+use crate::scenarios::one_of;
 use crate::simulate::SESSION_TIMEOUT;
 use crate::workload::Workload;
 
 /// The pause before each order.
 const PAUSE_MS: std::ops::Range<u64> = 5..60;
-/// The pause between two looks whether the load has begun.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How long an answer is waited for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many records of before are remembered.
@@ -46,9 +45,7 @@ pub(super) async fn run(
     coordinators: Vec<String>,
     workload: Arc<Workload>,
 ) -> anyhow::Result<()> {
-    while workload.loading_since().is_none() {
-        tokio::time::sleep(LOOK_PAUSE).await;
-    }
+    workload.until_loading().await;
     let options = Options::default();
     let client = Client::connect(&seams, &coordinators, SESSION_TIMEOUT, options).await?;
     let catalog = catalog::follow(client.clone(), Nodes::below(NODES_PARENT)).await?;
@@ -115,8 +112,7 @@ impl Stranger {
 
     fn any_server(&self) -> Option<ServerName> {
         let servers: Vec<ServerName> = self.catalog.servers().into_keys().collect();
-        let place = self.random.in_range(0..(servers.len() as u64).max(1));
-        servers.get(usize::try_from(place).ok()?).cloned()
+        one_of(&self.random, &servers)
     }
 
     fn close(&self, master_epoch: u64, record: &RegionRecord) {

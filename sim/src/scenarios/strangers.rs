@@ -2,10 +2,10 @@
 
 use basalt_runtime::Random;
 
-use super::{Scenario, happens, kill, ms, owner};
+use super::{Scenario, coordinator, happens, kill, ms, owner};
 use crate::actors::Actors;
 use crate::faults::{Fault, Victim};
-use crate::plan::{Layout, coordinator};
+use crate::plan::Layout;
 
 pub(super) const STRANGERS: Scenario = Scenario {
     name: "strangers",
@@ -16,9 +16,8 @@ pub(super) const STRANGERS: Scenario = Scenario {
 
 /// An election, and a recovery: ballots count most while there is no leader.
 fn strangers(random: &Random, layout: Layout) -> Vec<Fault> {
-    let member = 1 + random.in_range(0..layout.coordinators);
-    let killed = Victim::Named(coordinator(member));
-    let mut faults = vec![kill(killed, ms(random, 300..1_500), ms(random, 500..1_500))];
+    let member = coordinator::member(random, layout);
+    let mut faults = vec![kill(member, ms(random, 300..1_500), ms(random, 500..1_500))];
     if happens(random, 7) {
         faults.push(kill(owner(random, layout), ms(random, 300..2_500), ms(random, 500..2_000)));
     }

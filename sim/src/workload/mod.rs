@@ -41,6 +41,8 @@ const QUALIFIER: &[u8] = b"value";
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long an operation is tried that retries by itself.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(3);
+/// The pause between two looks whether the load has begun.
+const LOADING_LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How many clients contend for counters, and the pause between two operations of each.
 const CONTENDERS: u64 = 3;
 const CONTENDERS_PAUSE_MS: std::ops::Range<u64> = 5..40;
@@ -88,8 +90,6 @@ pub struct Seen {
     pub outages: BTreeMap<u32, Duration>,
     /// How long after the last fault each region had taken a write and answered a read.
     pub recovered: BTreeMap<u32, Duration>,
-    /// How many rows were read back under load.
-    pub reads: u64,
     /// How many operations of each kind were answered, but for those on counters and lists.
     pub operations: BTreeMap<&'static str, u64>,
     /// How many rows of several versions were read and compared with their model.
@@ -144,6 +144,13 @@ impl Workload {
     /// When the load began; cheap.
     pub fn loading_since(&self) -> Option<Duration> {
         self.seen.lock().loading_since
+    }
+
+    /// Ends once the load has begun.
+    pub(crate) async fn until_loading(&self) {
+        while self.loading_since().is_none() {
+            tokio::time::sleep(LOADING_LOOK_PAUSE).await;
+        }
     }
 
     /// The faults are over.

@@ -109,7 +109,6 @@ impl Writer {
         let row = self.row(self.random.in_range(0..self.next.max(1)));
         let outcome = self.table.try_get(&Get::new(row.clone()), ATTEMPT_TIMEOUT).await;
         let Outcome::Acked(found) = outcome else { return false };
-        self.workload.seen.lock().reads += 1;
         self.workload.count("get");
         self.workload.writes.check_read(&row, value(&found, FAMILY));
         self.workload.check_row(&found);

@@ -16,6 +16,14 @@ struct Log {
 }
 
 impl Log {
+    /// Makes it, and writes to it.
+    async fn begin(files: &HdfsFileSystem) -> Self {
+        let file = files.create_log(Path::new("/log")).await.unwrap();
+        let mut log = Self { file, acknowledged: Vec::new() };
+        log.go_on().await;
+        log
+    }
+
     /// Needs no NameNode.
     async fn go_on(&mut self) {
         for number in 0..50 {
@@ -31,9 +39,7 @@ impl Log {
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_log_goes_on_while_the_name_node_takes_no_changes_and_while_it_is_away() {
     let files = files("without-name-node").await;
-    let file = files.create_log(Path::new("/log")).await.unwrap();
-    let mut log = Log { file, acknowledged: Vec::new() };
-    log.go_on().await;
+    let mut log = Log::begin(&files).await;
 
     server("enter-safe-mode", "nn");
     log.go_on().await;
@@ -75,9 +81,7 @@ async fn fails_in_time(path: &str) -> String {
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_log_outlasts_a_restart_of_the_name_node_while_its_data_nodes_are_away() {
     let files = files("restarted-name-node").await;
-    let file = files.create_log(Path::new("/log")).await.unwrap();
-    let mut log = Log { file, acknowledged: Vec::new() };
-    log.go_on().await;
+    let log = Log::begin(&files).await;
     // The file stays open: to drop it would close it.
     let Log { file: _open, acknowledged } = log;
     (1..=3).for_each(|number| node("kill", number));
@@ -105,9 +109,7 @@ async fn a_log_outlasts_a_restart_of_the_name_node_while_its_data_nodes_are_away
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_log_outlasts_a_restart_of_all_its_data_nodes() {
     let files = files("restarted-data-nodes").await;
-    let file = files.create_log(Path::new("/log")).await.unwrap();
-    let mut log = Log { file, acknowledged: Vec::new() };
-    log.go_on().await;
+    let log = Log::begin(&files).await;
     let Log { file: _open, acknowledged } = log;
     (1..=3).for_each(|number| node("kill", number));
     let starting = (1..=3).map(|number| tokio::task::spawn_blocking(move || node("start", number)));

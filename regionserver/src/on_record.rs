@@ -9,10 +9,11 @@
 use std::collections::BTreeMap;
 
 use basalt_cluster::{RegionRecord, TableRecord};
-use basalt_model::{EncodedRegionName, TableDescriptor, TableName};
+use basalt_model::{EncodedRegionName, ServerName, TableDescriptor, TableName};
 use basalt_zk::proto::ErrorCode;
 use tracing::warn;
 
+use crate::recovery::replay::SealedLogs;
 use crate::server::Server;
 
 /// A region's record, and its version in the coordinator.
@@ -56,8 +57,7 @@ impl Server {
         if let Some(known) = self.copy_of_region(name).filter(|known| is_so(&known.record)) {
             return Ok(known);
         }
-        let read = self.read_regions(&[name]).await?.remove(&name);
-        if let Some(read) = read.filter(|read| is_so(&read.record)) {
+        if let Some(read) = self.read_region(name).await?.filter(|read| is_so(&read.record)) {
             return Ok(read);
         }
         match self.newest_region(name).await? {
@@ -72,8 +72,8 @@ impl Server {
         &self,
         name: EncodedRegionName,
     ) -> Result<Option<OnRecord>, Error> {
-        self.client.sync(&self.nodes.region(name)).await?;
-        Ok(self.read_regions(&[name]).await?.remove(&name))
+        self.catch_up().await?;
+        self.read_region(name).await
     }
 
     /// The record of a region in the watched copy.
@@ -82,21 +82,53 @@ impl Server {
         Some(OnRecord { record: known.record.clone(), version: known.version })
     }
 
-    /// The records of regions in the member of the coordinator that we are connected to, in as few
-    /// requests as they fit into.
-    pub(crate) async fn read_regions(
+    /// Waits until the member of the coordinator that we are connected to has all that is committed
+    /// now.
+    pub(crate) async fn catch_up(&self) -> Result<(), Error> {
+        Ok(self.client.sync(&self.nodes.regions()).await?)
+    }
+
+    /// The records of regions, and the logs of dead servers as they were cut, as far as they are
+    /// there, in as few requests as they fit into.
+    pub(crate) async fn read_regions_and_cuts(
         &self,
-        names: &[EncodedRegionName],
-    ) -> Result<BTreeMap<EncodedRegionName, OnRecord>, Error> {
-        let paths: Vec<String> = names.iter().map(|name| self.nodes.region(*name)).collect();
-        let mut regions = BTreeMap::new();
-        for (name, read) in names.iter().zip(self.client.get_data_of_all(&paths).await?) {
+        regions: &[EncodedRegionName],
+        dead: &[ServerName],
+    ) -> Result<(BTreeMap<EncodedRegionName, OnRecord>, BTreeMap<ServerName, SealedLogs>), Error>
+    {
+        let records = regions.iter().map(|name| self.nodes.region(*name));
+        let cuts = dead.iter().map(|server| self.nodes.fenced_server(server));
+        let paths: Vec<String> = records.chain(cuts).collect();
+        let mut read = self.client.get_data_of_all(&paths).await?.into_iter();
+        let mut found = BTreeMap::new();
+        for (name, read) in regions.iter().zip(read.by_ref()) {
             if let Some((data, stat)) = read {
                 let record = RegionRecord::decode(&data)?;
-                regions.insert(*name, OnRecord { record, version: stat.version });
+                found.insert(*name, OnRecord { record, version: stat.version });
             }
         }
-        Ok(regions)
+        let mut sealed = BTreeMap::new();
+        for (server, read) in dead.iter().zip(read) {
+            if let Some((data, _)) = read {
+                sealed.insert(server.clone(), SealedLogs::decode(server.clone(), data)?);
+            }
+        }
+        Ok((found, sealed))
+    }
+
+    /// The record of a region in the member of the coordinator that we are connected to.
+    pub(crate) async fn read_region(
+        &self,
+        name: EncodedRegionName,
+    ) -> Result<Option<OnRecord>, Error> {
+        match self.client.get_data(&self.nodes.region(name)).await {
+            Ok((data, stat)) => {
+                let record = RegionRecord::decode(&data)?;
+                Ok(Some(OnRecord { record, version: stat.version }))
+            }
+            Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The table `name` as it is on record, where an order says that it is `given`.

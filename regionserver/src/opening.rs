@@ -1,6 +1,6 @@
 //! Opening regions, as a master orders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use basalt_cluster::{RegionRecord, pb, records};
@@ -9,6 +9,8 @@ use basalt_model::{EncodedRegionName, RegionState, ServerName, TableDescriptor};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::WITNESS;
 use futures::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tracing::{info, trace, warn};
 
@@ -23,6 +25,16 @@ use crate::transitions::Purpose;
 /// How many regions are opened at a time: most of it is waiting for syncs, which the disk does
 /// together.
 const OPENINGS_AT_ONCE: usize = 64;
+/// Of how many dead servers the cuts are read together with the records; a region rarely needs the
+/// logs of more than one.
+const SERVERS_AHEAD_MAX: usize = 32;
+
+/// One region of an order, as the master gave it.
+struct Order {
+    record: RegionRecord,
+    table: TableDescriptor,
+    version: i32,
+}
 
 /// An order that the coordinator's record bears out.
 struct Confirmed {
@@ -30,32 +42,37 @@ struct Confirmed {
     table: TableDescriptor,
 }
 
+/// What the coordinator shows for the regions of one order.
+struct Shown {
+    /// The records that one request found as the order says.
+    regions: BTreeMap<EncodedRegionName, OnRecord>,
+    /// The logs of dead servers. A cut does not depend on when it is read: it is committed once,
+    /// before a record names its server to the next owner. If an operator accepts that a log has
+    /// lost its end, the cut becomes lower, and a reader that has the earlier one finds the log too
+    /// short and opens nothing.
+    sealed: Mutex<BTreeMap<ServerName, SealedLogs>>,
+    /// Set once the member that answers us has all that was committed when the order came.
+    caught_up: OnceCell<()>,
+}
+
 /// Carries out a master's order to open regions.
 pub(crate) async fn open_regions(
     server: Arc<Server>,
     orders: Vec<pb::OpenRegion>,
 ) -> Vec<pb::RegionOutcome> {
-    let read = read_ahead(&server, &orders).await;
-    let confirming = orders.into_iter().map(|order| {
-        let (server, read) = (&server, &read);
-        async move {
-            let name = order.encoded_name.clone();
-            (name, confirm(server, order, read).await)
-        }
-    });
-    let confirming: Vec<_> = confirming.collect();
-    let confirmed: Vec<_> =
-        futures::stream::iter(confirming).buffered(OPENINGS_AT_ONCE).collect().await;
-    let records = confirmed.iter().filter_map(|(_, confirmed)| confirmed.as_ref().ok());
-    let records = records.map(|confirmed| &confirmed.on_record.record);
-    let sealed = Arc::new(read_sealed_logs(&server, records).await);
-    let opens = confirmed.into_iter().map(|(name, confirmed)| {
-        let (server, sealed) = (Arc::clone(&server), Arc::clone(&sealed));
+    let orders: Vec<(String, Result<Order, String>)> = orders
+        .into_iter()
+        .map(|order| (order.encoded_name.clone(), Order::try_from(order)))
+        .collect();
+    let valid = orders.iter().filter_map(|(_, order)| order.as_ref().ok());
+    let shown = Arc::new(Shown::read(&server, valid.collect()).await);
+    let opens = orders.into_iter().map(|(name, order)| {
+        let (server, shown) = (Arc::clone(&server), Arc::clone(&shown));
         // Each in a task of its own, so that replays run on all cores.
         let opening = name.clone();
         let opened = tokio::spawn(async move {
-            let opened = match confirmed {
-                Ok(confirmed) => open_region(&server, confirmed, &sealed).await,
+            let opened = match order {
+                Ok(order) => open_ordered(&server, order, &shown).await,
                 Err(error) => Err(error),
             };
             if !server.is_opening() {
@@ -78,81 +95,126 @@ pub(crate) async fn open_regions(
     futures::stream::iter(opens).buffer_unordered(OPENINGS_AT_ONCE).collect().await
 }
 
-/// The records of those regions that the watched copy does not show as ordered, in one request: a
-/// server that takes over hundreds of regions has not heard of most of them when it is ordered to.
-async fn read_ahead(
-    server: &Server,
-    orders: &[pb::OpenRegion],
-) -> BTreeMap<EncodedRegionName, OnRecord> {
-    let is_known = |order: &pb::OpenRegion, name: &EncodedRegionName| {
-        let epoch = order.record.as_ref().map(|record| record.epoch);
-        server.copy_of_region(*name).is_some_and(|copy| Some(copy.record.epoch.0) == epoch)
-    };
-    let unknown = orders.iter().filter_map(|order| {
-        let name: EncodedRegionName = order.encoded_name.parse().ok()?;
-        (!is_known(order, &name)).then_some(name)
-    });
-    let unknown: Vec<_> = unknown.collect();
-    // Where that fails, each is looked up by itself, and says why it cannot be.
-    server.read_regions(&unknown).await.unwrap_or_default()
+async fn open_ordered(
+    server: &Arc<Server>,
+    order: Order,
+    shown: &Shown,
+) -> Result<pb::RegionOutcome, String> {
+    let confirmed = shown.confirm(server, order).await?;
+    let sealed = shown.sealed_logs(server, &confirmed.on_record.record.unflushed).await?;
+    open_region(server, confirmed, sealed).await
 }
 
-/// Looks whether the coordinator's records say what the order says, and takes theirs. Until then
-/// nothing is done: opening renames the region's manifest, and that cannot be taken back.
-async fn confirm(
-    server: &Server,
-    order: pb::OpenRegion,
-    read: &BTreeMap<EncodedRegionName, OnRecord>,
-) -> Result<Confirmed, String> {
-    let record = order.record.ok_or("the order has no record")?;
-    let given = RegionRecord::try_from(record).map_err(|error| error.to_string())?;
-    let table = order.table.ok_or("the order has no table")?;
-    let table = records::read_descriptor(table).map_err(|error| error.to_string())?;
-    if is_off(Rule::OpenOnRecord) {
-        let on_record = OnRecord { record: given, version: order.record_version };
-        return Ok(Confirmed { on_record, table });
+// === impl Order ===
+
+impl TryFrom<pb::OpenRegion> for Order {
+    type Error = String;
+
+    fn try_from(order: pb::OpenRegion) -> Result<Self, String> {
+        let record = order.record.ok_or("the order has no record")?;
+        let record = RegionRecord::try_from(record).map_err(|error| error.to_string())?;
+        let table = order.table.ok_or("the order has no table")?;
+        let table = records::read_descriptor(table).map_err(|error| error.to_string())?;
+        Ok(Self { record, table, version: order.record_version })
     }
-    let is_ours = |record: &RegionRecord| {
-        record.epoch == given.epoch
+}
+
+impl Order {
+    /// Whether `record` says that this server is the owner that the order means.
+    fn is_borne_out(&self, server: &Server, record: &RegionRecord) -> bool {
+        record.epoch == self.record.epoch
             && record.server.as_ref() == Some(&server.name)
             && matches!(record.state, RegionState::Opening | RegionState::Open)
-    };
-    let told = |error: on_record::Error| error.to_string();
-    let name = given.encoded_name();
-    let on_record = match read.get(&name).filter(|read| is_ours(&read.record)) {
-        Some(read) => read.clone(),
-        None => server.region_on_record(name, is_ours).await.map_err(told)?,
-    };
-    let table_name = &on_record.record.info.table;
-    let table = server.table_on_record(table_name, &table).await.map_err(told)?;
-    Ok(Confirmed { on_record, table })
+    }
 }
 
-/// The sealed logs that any of the regions needs. One that cannot be read is missing, and the regions
-/// that need it fail.
-async fn read_sealed_logs(
-    server: &Server,
-    records: impl Iterator<Item = &RegionRecord>,
-) -> BTreeMap<ServerName, SealedLogs> {
-    let mut sealed = BTreeMap::new();
-    for name in records.flat_map(|record| &record.unflushed) {
-        if sealed.contains_key(name) {
-            continue;
-        }
-        match SealedLogs::read(&server.client, &server.nodes, name).await {
-            Ok(logs) => {
-                sealed.insert(name.clone(), logs);
+// === impl Shown ===
+
+impl Shown {
+    /// Takes the records from the watched copy, and reads those that it does not show as ordered in
+    /// one request, with the cuts of the logs that the orders name: a server that takes over
+    /// hundreds of regions has not heard of most of them when it is ordered to.
+    async fn read(server: &Server, orders: Vec<&Order>) -> Self {
+        let mut regions = BTreeMap::new();
+        let (mut unknown, mut dead) = (Vec::new(), BTreeSet::new());
+        for order in &orders {
+            let name = order.record.encoded_name();
+            match server.copy_of_region(name) {
+                Some(copy) if order.is_borne_out(server, &copy.record) => {
+                    regions.insert(name, copy);
+                }
+                _ => unknown.push(name),
             }
-            Err(error) => warn!(%error, "the cuts of a dead server cannot be read"),
+            dead.extend(&order.record.unflushed);
+        }
+        let dead: Vec<_> = dead.into_iter().take(SERVERS_AHEAD_MAX).cloned().collect();
+        let mut sealed = BTreeMap::new();
+        // Where that fails, each is looked up by itself, and says why it cannot be.
+        if let Ok((read, cuts)) = server.read_regions_and_cuts(&unknown, &dead).await {
+            regions.extend(read);
+            sealed = cuts;
+        }
+        Self { regions, sealed: Mutex::new(sealed), caught_up: OnceCell::new() }
+    }
+
+    /// Looks whether the coordinator's records say what the order says, and takes theirs. Until
+    /// then nothing is done: opening renames the region's manifest, and that cannot be taken back.
+    async fn confirm(&self, server: &Server, order: Order) -> Result<Confirmed, String> {
+        if is_off(Rule::OpenOnRecord) {
+            let on_record = OnRecord { record: order.record, version: order.version };
+            return Ok(Confirmed { on_record, table: order.table });
+        }
+        let told = |error: on_record::Error| error.to_string();
+        let name = order.record.encoded_name();
+        let known = self.regions.get(&name);
+        let on_record = match known.filter(|known| order.is_borne_out(server, &known.record)) {
+            Some(known) => known.clone(),
+            None => self.newest(server, &order).await.map_err(told)?,
+        };
+        let table_name = &on_record.record.info.table;
+        let table = server.table_on_record(table_name, &order.table).await.map_err(told)?;
+        Ok(Confirmed { on_record, table })
+    }
+
+    /// The record that bears the order out, as of when the order came or later: the member that
+    /// answers us may lag behind the one that the master has written to.
+    async fn newest(&self, server: &Server, order: &Order) -> Result<OnRecord, on_record::Error> {
+        self.caught_up.get_or_try_init(|| server.catch_up()).await?;
+        let name = order.record.encoded_name();
+        match server.read_region(name).await? {
+            Some(read) if order.is_borne_out(server, &read.record) => Ok(read),
+            Some(read) => Err(on_record::Error::Otherwise(Box::new(read.record))),
+            None => Err(on_record::Error::Missing),
         }
     }
-    sealed
+
+    /// The sealed logs of all of `dead`.
+    async fn sealed_logs(
+        &self,
+        server: &Server,
+        dead: &[ServerName],
+    ) -> Result<Vec<SealedLogs>, String> {
+        let mut all = Vec::with_capacity(dead.len());
+        for name in dead {
+            let known = self.sealed.lock().get(name).cloned();
+            all.push(match known {
+                Some(known) => known,
+                None => {
+                    let read = SealedLogs::read(&server.client, &server.nodes, name).await;
+                    let read = read.map_err(|error| error.to_string())?;
+                    // Shared with the other regions that need them: they are indexed once.
+                    self.sealed.lock().entry(name.clone()).or_insert(read).clone()
+                }
+            });
+        }
+        Ok(all)
+    }
 }
 
 async fn open_region(
     server: &Arc<Server>,
     confirmed: Confirmed,
-    known: &BTreeMap<ServerName, SealedLogs>,
+    sealed: Vec<SealedLogs>,
 ) -> Result<pb::RegionOutcome, String> {
     let Confirmed { on_record: OnRecord { record, version }, table } = confirmed;
     let (name, epoch) = (record.encoded_name(), record.epoch);
@@ -175,10 +237,6 @@ async fn open_region(
     }
     if record.state != RegionState::Opening {
         return Err("its record says that it has been opened already".to_owned());
-    }
-    let sealed = region::sealed_logs_of(&record, known);
-    if sealed.len() != record.unflushed.len() {
-        return Err(format!("the cuts of {:?} are not all known", record.unflushed));
     }
     let unflushed = !record.unflushed.is_empty();
     let ownership = Ownership::new(server, record.clone(), version);

@@ -1,10 +1,13 @@
-//! Writes the records of many regions in few transactions: while one is under way, the next ones
-//! gather. A server that takes over hundreds of regions opens them all within a few milliseconds.
+//! Writes the records of many regions in few transactions: while some are under way, the next ones
+//! gather. A server that takes over hundreds of regions opens them all within a few milliseconds, and
+//! one that takes over a few does not let one wait for another.
 
 use basalt_planted::{Rule, is_off};
 use basalt_zk::proto::{SessionId, Stat};
 use basalt_zk::{Client, Error, Op, OpResult, Result};
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 /// Writes that may wait; who comes later waits too.
@@ -12,6 +15,9 @@ const WAITING_MAX: usize = 1024;
 /// How many records one transaction holds at most; each has a few hundred bytes, and a transaction
 /// may have 512 KB.
 const BATCH_MAX: usize = 256;
+/// How many transactions are under way at a time. They write different records: the writer of a
+/// record waits for the outcome before it writes that record again.
+const TRANSACTIONS_AT_ONCE: usize = 4;
 
 /// The record writer of a server; a cheap handle.
 #[derive(Clone, Debug)]
@@ -33,14 +39,9 @@ struct Write {
 impl RecordWriter {
     /// Starts the task that writes; it ends with the last handle.
     pub(crate) fn start(client: Client) -> Self {
-        let (waiting, mut writes) = mpsc::channel(WAITING_MAX);
+        let (waiting, writes) = mpsc::channel(WAITING_MAX);
         let session_id = client.session_id();
-        tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while writes.recv_many(&mut batch, BATCH_MAX).await > 0 {
-                write(&client, std::mem::take(&mut batch)).await;
-            }
-        });
+        tokio::spawn(write_all(client, writes));
         Self { waiting, session_id }
     }
 
@@ -55,6 +56,26 @@ impl RecordWriter {
         self.waiting.send(write).await.map_err(|_| closed())?;
         is_done.await.map_err(|_| closed())?
     }
+}
+
+/// Writes what comes until there is no handle any more, and all of it has an outcome.
+async fn write_all(client: Client, mut writes: mpsc::Receiver<Write>) {
+    let mut under_way = FuturesUnordered::new();
+    let mut batch = Vec::new();
+    loop {
+        let may_begin = under_way.len() < TRANSACTIONS_AT_ONCE;
+        tokio::select! {
+            biased;
+            Some(()) = under_way.next() => {}
+            received = writes.recv_many(&mut batch, BATCH_MAX), if may_begin => {
+                if received == 0 {
+                    break;
+                }
+                under_way.push(write(&client, std::mem::take(&mut batch)));
+            }
+        }
+    }
+    while under_way.next().await.is_some() {}
 }
 
 /// Writes all records in one transaction. If that is refused, one of them is out of date, and each

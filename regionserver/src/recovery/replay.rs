@@ -12,7 +12,8 @@ use basalt_fs::SharedFileSystem;
 use basalt_model::{ServerName, log_holds_edits, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_storage::wal;
-use basalt_storage::wal::parts::{self, LogIndex, PartReader, SharedReads};
+use basalt_storage::wal::parts::{LogIndex, PartReader, SharedReads};
+use bytes::Bytes;
 use prost::Message;
 use tokio::sync::OnceCell;
 
@@ -48,9 +49,18 @@ impl SealedLogs {
             .get_data(&nodes.fenced_server(server))
             .await
             .map_err(|error| unreadable(error.to_string()))?;
-        let record =
-            pb::FencedRecord::decode(data).map_err(|error| unreadable(error.to_string()))?;
-        Ok(Self::new(server.clone(), record.logs))
+        Self::decode(server.clone(), data).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// The logs as the record of a fenced server names them.
+    pub(crate) fn decode(
+        server: ServerName,
+        data: Bytes,
+    ) -> std::result::Result<Self, basalt_cluster::Error> {
+        let record = pb::FencedRecord::decode(data).map_err(|error| {
+            basalt_cluster::Error::Undecodable { record: "fenced", reason: error.to_string() }
+        })?;
+        Ok(Self::new(server, record.logs))
     }
 
     /// Where a log lies.
@@ -65,8 +75,7 @@ impl SealedLogs {
             for log in &self.logs {
                 let path = Self::path(&self.server, &log.name);
                 // The index is made by the split; a log whose split was lost is read now.
-                parts::index_parts(files, &path, log.cut).await?;
-                indexes.push(LogIndex::open(files, &path, &shared).await?);
+                indexes.push(LogIndex::open_sealed(files, &path, log.cut, &shared).await?);
             }
             Ok(indexes)
         };

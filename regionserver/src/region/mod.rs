@@ -48,7 +48,7 @@ use crate::timestamps::TimestampClock;
 use row_locks::RowLocks;
 
 pub(crate) use error::{Error, Result};
-pub(crate) use open::{OpenRegion, open, sealed_logs_of};
+pub(crate) use open::{OpenRegion, open};
 pub(crate) use read::RowRead;
 pub(crate) use room::MemstoresTotal;
 pub(crate) use scanner::{RegionScanner, Room, ScanRange};

@@ -4,7 +4,7 @@
 //! the record names → OPENING becomes OPEN on condition of the record's version. A late order
 //! therefore opens nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -246,12 +246,4 @@ async fn open_file(
         opened => opened,
     };
     Ok(Arc::new(opened?))
-}
-
-/// The sealed logs that a record needs, for each of its unflushed servers, out of `known`.
-pub(crate) fn sealed_logs_of(
-    record: &RegionRecord,
-    known: &BTreeMap<basalt_model::ServerName, SealedLogs>,
-) -> Vec<SealedLogs> {
-    record.unflushed.iter().filter_map(|server| known.get(server).cloned()).collect()
 }

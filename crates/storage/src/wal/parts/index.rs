@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use basalt_failpoint::{Point, reached};
-use basalt_fs::SharedFileSystem;
+use basalt_fs::{ReadFile, SharedFileSystem};
 use basalt_model::EncodedRegionName;
 use basalt_planted::{Rule, is_off};
 
@@ -21,6 +22,13 @@ struct PartBuilder {
     ranges: RangesBuilder,
 }
 
+/// An index that was made for a cut, and its log.
+pub(super) struct Existing {
+    pub(super) directory: Directory,
+    pub(super) index: Arc<dyn ReadFile>,
+    pub(super) log: Arc<dyn ReadFile>,
+}
+
 /// Reads the file `log` up to its `cut`, checks it, and writes the index beside it. If there is
 /// one for this cut, nothing is done but to read its front; a damaged one is made again.
 ///
@@ -33,8 +41,8 @@ pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Resu
         false => cut,
     };
     let path = index_path(log);
-    if let Some(directory) = read_existing(files, log, cut).await? {
-        return Ok(directory.into_summary());
+    if let Some(existing) = open_existing(files, log, cut).await? {
+        return Ok(existing.directory.into_summary());
     }
     reached(Point::SplitBegun).await;
     let mut reader = RecordReader::open(files, log, cut).await?;
@@ -100,22 +108,24 @@ async fn gather(reader: &mut RecordReader) -> Result<BTreeMap<EncodedRegionName,
 
 /// The index that is there, if it is whole and made for this cut of the file as it is; another is
 /// deleted.
-async fn read_existing(
+pub(super) async fn open_existing(
     files: &SharedFileSystem,
     log: &Path,
     cut: u64,
-) -> Result<Option<Directory>> {
+) -> Result<Option<Existing>> {
     let path = &index_path(log);
-    let file = match files.open(path).await {
+    let (index, log) = futures::future::join(files.open(path), files.open(log)).await;
+    let index = match index {
         Err(error) if error.is_not_found() => return Ok(None),
         opened => opened?,
     };
-    match Directory::read(&*file).await {
+    match Directory::read(&*index).await {
         Err(Unreadable::Files(error)) => return Err(error.into()),
         Ok(directory) => {
-            let length = files.open(log).await?.length();
+            let log = log?;
+            let length = log.length();
             if directory.cut == cut && directory.end <= length {
-                return Ok(Some(directory));
+                return Ok(Some(Existing { directory, index, log }));
             }
             tracing::warn!(
                 path = %path.display(),

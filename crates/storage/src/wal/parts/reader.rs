@@ -9,8 +9,9 @@ use basalt_model::{EncodedRegionName, SequenceId};
 use bytes::Bytes;
 
 use super::directory::Directory;
+use super::index::open_existing;
 use super::ranges::Ranges;
-use super::{PartSummary, SharedReads, index_path};
+use super::{PartSummary, SharedReads, index_parts, index_path};
 use crate::wal::edit::{self, Edit, RECORD_PREFIX_BYTES, RecordIdentity};
 use crate::wal::error::{Defect, Error, Result};
 use crate::wal::stream::{ReadAhead, WINDOW_BYTES};
@@ -57,6 +58,30 @@ struct Window {
 // === impl LogIndex ===
 
 impl LogIndex {
+    /// Opens the file `log`, sealed at `cut`, to be read with others by way of `shared`. Makes its
+    /// index if there is none for this cut.
+    ///
+    /// # Errors
+    /// As of [`index_parts`].
+    pub async fn open_sealed(
+        files: &SharedFileSystem,
+        log: &Path,
+        cut: u64,
+        shared: &Arc<SharedReads>,
+    ) -> Result<Self> {
+        // As a rule it is there, and is opened once.
+        if let Some(existing) = open_existing(files, log, cut).await? {
+            return Ok(Self {
+                directory: Arc::new(existing.directory),
+                index: existing.index,
+                log: shared.share(existing.log),
+                path: log.to_owned(),
+            });
+        }
+        index_parts(files, log, cut).await?;
+        Self::open(files, log, shared).await
+    }
+
     /// Opens the file `log`, which has been indexed, to be read with others by way of `shared`.
     ///
     /// # Errors

@@ -63,9 +63,10 @@ const ENDED_AT_ONCE: i32 = 130;
 const BLOCKING_THREADS_MAX: usize = 128;
 /// How long such a thread waits for more work.
 const BLOCKING_THREADS_KEPT: Duration = Duration::from_secs(1);
-/// How many threads leases, sessions and heartbeats have. They hardly run: one is for what another
-/// is busy with, as the coordinator's with a snapshot.
-const LIVENESS_THREADS: usize = 2;
+/// How many threads leases, sessions and heartbeats have. They hardly run, and a second thread costs
+/// each write to the coordinator the time to wake it. Long steps, as those of a snapshot, leave the
+/// thread to the others (`basalt_runtime::long_step`).
+const LIVENESS_THREADS: usize = 1;
 /// A process whose serving threads run nothing for this long is ended, whatever its role made of it.
 const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 /// How many files a process should be able to open: as many connections as its ports take, and the
@@ -282,6 +283,8 @@ fn end_with_supervisor() -> anyhow::Result<()> {
 mod tests {
     use std::sync::mpsc;
 
+    use basalt_runtime::long_step;
+
     use super::*;
 
     /// Red with one runtime for both.
@@ -298,5 +301,23 @@ mod tests {
         has_begun.recv().unwrap();
         drop(threads.liveness.spawn(async move { free.send(()).unwrap() }));
         assert_eq!(runtimes.liveness.block_on(stuck), Ok(true));
+    }
+
+    /// Red without the [`long_step`].
+    #[test]
+    fn a_long_step_delays_no_other_liveness_task() {
+        let runtimes = Runtimes::build(NonZeroUsize::new(1)).unwrap();
+        let liveness = runtimes.threads().liveness;
+        let (free, freed) = mpsc::channel();
+        let (began, has_begun) = mpsc::channel();
+        let snapshot = liveness.spawn(async move {
+            long_step(|| {
+                began.send(()).unwrap();
+                freed.recv_timeout(Duration::from_secs(60)).is_ok()
+            })
+        });
+        has_begun.recv().unwrap();
+        drop(liveness.spawn(async move { free.send(()).unwrap() }));
+        assert_eq!(runtimes.serving.block_on(snapshot), Ok(true));
     }
 }

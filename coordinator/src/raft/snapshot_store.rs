@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use basalt_fs::SharedFileSystem;
+use basalt_runtime::long_step;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
@@ -59,8 +60,10 @@ impl SnapshotStore {
     pub(crate) async fn save(&self, meta: &SnapshotMeta, state: &Bytes) -> Result<(), StoreError> {
         let path = self.path(meta.last_log_id.as_ref());
         if !self.files.exists(&path).await? {
-            let contents = encode(meta, state, self.ensemble.id()).map_err(|error| {
-                StoreError::Damaged { path: path.clone(), problem: error.to_string() }
+            let encoded = long_step(|| encode(meta, state, self.ensemble.id()));
+            let contents = encoded.map_err(|error| StoreError::Damaged {
+                path: path.clone(),
+                problem: error.to_string(),
             })?;
             self.files.write_whole(&path, contents).await?;
         }
@@ -83,7 +86,8 @@ impl SnapshotStore {
             return Ok(None);
         };
         let contents = self.files.read_whole(&path, SNAPSHOT_BYTES_MAX).await?;
-        decode(contents).map(Some).map_err(|problem| StoreError::Damaged { path, problem })
+        let decoded = long_step(|| decode(contents));
+        decoded.map(Some).map_err(|problem| StoreError::Damaged { path, problem })
     }
 
     fn path(&self, last: Option<&LogId>) -> PathBuf {

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_runtime::long_step;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -75,9 +76,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
-        let state = State::decode(snapshot.clone()).map_err(io::Error::other)?;
+        let state = long_step(|| State::decode(snapshot.clone())).map_err(io::Error::other)?;
         self.save(meta, &snapshot).await?;
-        self.replica.install(state, meta.last_log_id, meta.last_membership.clone());
+        let membership = meta.last_membership.clone();
+        long_step(|| self.replica.install(state, meta.last_log_id, membership));
         Ok(())
     }
 
@@ -92,7 +94,7 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     async fn build_snapshot(&mut self) -> Result<StoredSnapshot, io::Error> {
         let (state, last_log_id, last_membership) = self.replica.freeze();
         let mut encoded = BytesMut::new();
-        state.encode(&mut encoded).map_err(io::Error::other)?;
+        long_step(|| state.encode(&mut encoded)).map_err(io::Error::other)?;
         let meta = SnapshotMeta { last_log_id, last_membership };
         let snapshot = encoded.freeze();
         self.save(&meta, &snapshot).await?;

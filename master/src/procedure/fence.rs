@@ -43,15 +43,17 @@ pub(super) async fn fence(
     term: &Term,
     recovery: &Recovery,
 ) -> Result<Vec<pb::SealedLog>, StepError> {
-    if let Some(logs) = sealed_logs(term, &recovery.server).await? {
-        tell(&recovery.server, &logs);
-        return Ok(logs);
-    }
-    // The death is committed, so the list does not change any more.
-    let (listed, taken) = tokio::join!(
+    // The death is committed, so the list does not change any more. A folder that was taken away
+    // before is taken away again, which changes nothing.
+    let (committed, listed, taken) = tokio::join!(
+        sealed_logs(term, &recovery.server),
         lost_logs::listed(term, &recovery.server),
         take_folder_away(&term.files, &recovery.server)
     );
+    if let Some(logs) = committed? {
+        tell(&recovery.server, &logs);
+        return Ok(logs);
+    }
     taken?;
     let listed = listed?;
     reached(Point::FenceRenamed).await;

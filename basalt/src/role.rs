@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::health;
-use crate::role_config::{self, RoleFile, Settings};
+use crate::role_config::{self, RoleFile, RoleName, Settings};
 
 /// What a role's subcommand takes.
 #[derive(clap::Args)]
@@ -63,10 +63,6 @@ const ENDED_AT_ONCE: i32 = 130;
 const BLOCKING_THREADS_MAX: usize = 128;
 /// How long such a thread waits for more work.
 const BLOCKING_THREADS_KEPT: Duration = Duration::from_secs(1);
-/// How many threads leases, sessions and heartbeats have. They hardly run, and a second thread costs
-/// each write to the coordinator the time to wake it. Long steps, as those of a snapshot, leave the
-/// thread to the others (`basalt_runtime::long_step`).
-const LIVENESS_THREADS: usize = 1;
 /// A process whose serving threads run nothing for this long is ended, whatever its role made of it.
 const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 /// How many files a process should be able to open: as many connections as its ports take, and the
@@ -90,7 +86,7 @@ where
         end_with_supervisor()?;
     }
     raise_file_limit();
-    let runtimes = Runtimes::build(file.worker_threads)?;
+    let runtimes = Runtimes::build(file.worker_threads, liveness_threads(S::ROLE))?;
     let threads = runtimes.threads();
     let Runtimes { serving, liveness } = runtimes;
     let ended = serving.block_on(run_on(threads, arguments, file, role));
@@ -112,6 +108,16 @@ fn raise_file_limit() {
     if let Some(files) = files.filter(|files| *files < FILES_ADVISED) {
         let refused = raised.err().map(tracing::field::display);
         tracing::warn!(files, advised = FILES_ADVISED, refused, "few files may be open at once");
+    }
+}
+
+/// How many threads leases, sessions and heartbeats have. They hardly run, and a second thread costs
+/// each answer of the coordinator the time to wake it. The coordinator has one for what another is
+/// busy with: it applies entries and makes snapshots on them.
+fn liveness_threads(role: RoleName) -> usize {
+    match role {
+        RoleName::Coordinator => 2,
+        RoleName::Master | RoleName::RegionServer | RoleName::Idle => 1,
     }
 }
 
@@ -208,8 +214,11 @@ impl Arguments {
 // === impl Runtimes ===
 
 impl Runtimes {
-    fn build(serving_threads: Option<NonZeroUsize>) -> std::io::Result<Self> {
-        let liveness = build_runtime("liveness", Some(LIVENESS_THREADS))?;
+    fn build(
+        serving_threads: Option<NonZeroUsize>,
+        liveness_threads: usize,
+    ) -> std::io::Result<Self> {
+        let liveness = build_runtime("liveness", Some(liveness_threads))?;
         let serving = build_runtime("serving", serving_threads.map(NonZeroUsize::get))?;
         Ok(Self { serving, liveness })
     }
@@ -290,7 +299,7 @@ mod tests {
     /// Red with one runtime for both.
     #[test]
     fn a_serving_thread_that_stands_still_delays_no_liveness_task() {
-        let runtimes = Runtimes::build(NonZeroUsize::new(1)).unwrap();
+        let runtimes = Runtimes::build(NonZeroUsize::new(1), 1).unwrap();
         let threads = runtimes.threads();
         let (free, freed) = mpsc::channel();
         let (began, has_begun) = mpsc::channel();
@@ -306,7 +315,7 @@ mod tests {
     /// Red without the [`long_step`].
     #[test]
     fn a_long_step_delays_no_other_liveness_task() {
-        let runtimes = Runtimes::build(NonZeroUsize::new(1)).unwrap();
+        let runtimes = Runtimes::build(NonZeroUsize::new(1), 1).unwrap();
         let liveness = runtimes.threads().liveness;
         let (free, freed) = mpsc::channel();
         let (began, has_begun) = mpsc::channel();

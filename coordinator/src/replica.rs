@@ -149,9 +149,11 @@ impl Replica {
     /// Replaces the state by a snapshot of the leader. Events were missed, so all clients are
     /// disconnected: they come back and ask what they have missed.
     pub(crate) fn install(&self, state: State, last: Option<LogId>, membership: StoredMembership) {
-        let mut contents = self.contents.write();
         let pipeline = state.pipeline(self.member);
-        *contents = Contents::new(state, last, membership);
+        let new = Contents::new(state, last, membership);
+        let mut contents = self.contents.write();
+        // Dropped once nobody waits for the lock: that takes long for a large state.
+        let replaced = std::mem::replace(&mut *contents, new);
         self.disconnect_all();
         if let Some(pipeline) = pipeline {
             for answer in self.proposals.settle_unknown(pipeline.life, pipeline.number) {
@@ -160,6 +162,7 @@ impl Replica {
         }
         drop(contents);
         self.applied.send_replace(zxid(last));
+        drop(replaced);
     }
 
     /// The digest of the state as of the last entry that was applied.

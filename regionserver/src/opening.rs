@@ -25,9 +25,9 @@ use crate::transitions::Purpose;
 /// How many regions are opened at a time: most of it is waiting for syncs, which the disk does
 /// together.
 const OPENINGS_AT_ONCE: usize = 64;
-/// Of how many dead servers the cuts are read together with the records; a region rarely needs the
-/// logs of more than one.
-const SERVERS_AHEAD_MAX: usize = 32;
+/// Of how many dead servers the cuts are read together with the records, so that the answer fits
+/// into a frame. A region rarely needs the logs of more than one.
+const SERVERS_AHEAD_MAX: usize = 8;
 
 /// One region of an order, as the master gave it.
 struct Order {
@@ -46,10 +46,10 @@ struct Confirmed {
 struct Shown {
     /// The records that one request found as the order says.
     regions: BTreeMap<EncodedRegionName, OnRecord>,
-    /// The logs of dead servers. A cut does not depend on when it is read: it is committed once,
-    /// before a record names its server to the next owner. If an operator accepts that a log has
-    /// lost its end, the cut becomes lower, and a reader that has the earlier one finds the log too
-    /// short and opens nothing.
+    /// The logs of dead servers. A cut may be read before the record that needs it: it is committed
+    /// once, before a record names its server to the next owner. It changes only if an operator
+    /// accepts that a log is lost or has lost its end. Who has read it before then finds that the log
+    /// is missing or too short, and opens nothing, or finds all edits.
     sealed: Mutex<BTreeMap<ServerName, SealedLogs>>,
     /// Set once the member that answers us has all that was committed when the order came.
     caught_up: OnceCell<()>,

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
+use tokio::task::coop::consume_budget;
 
 use crate::raft::snapshot_store::{SnapshotStore, StoreError};
 use crate::raft::types::{LogId, SnapshotMeta, StoredMembership, StoredSnapshot, TypeConfig};
@@ -67,6 +68,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if let Some(responder) = responder {
                 responder.send(());
             }
+            // Thousands may be ready at once, as after a start: heartbeats go between them.
+            consume_budget().await;
         }
         Ok(())
     }
@@ -95,13 +98,15 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
         let (state, last_log_id, last_membership) = self.replica.freeze();
         let mut encoded = BytesMut::new();
         long_step(|| state.encode(&mut encoded)).map_err(io::Error::other)?;
+        let nodes = state.node_count();
+        long_step(|| drop(state));
         let meta = SnapshotMeta { last_log_id, last_membership };
         let snapshot = encoded.freeze();
         self.save(&meta, &snapshot).await?;
         tracing::info!(
             index = last_log_id.map(|last| last.index),
             bytes = snapshot.len(),
-            nodes = state.node_count(),
+            nodes,
             "made a snapshot"
         );
         Ok(StoredSnapshot { meta, snapshot })

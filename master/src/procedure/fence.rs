@@ -43,8 +43,7 @@ pub(super) async fn fence(
     term: &Term,
     recovery: &Recovery,
 ) -> Result<Vec<pb::SealedLog>, StepError> {
-    // The death is committed, so the list does not change any more. A folder that was taken away
-    // before is taken away again, which changes nothing.
+    // The death is committed, so the list does not change any more.
     let (committed, listed, taken) = tokio::join!(
         sealed_logs(term, &recovery.server),
         lost_logs::listed(term, &recovery.server),
@@ -54,7 +53,7 @@ pub(super) async fn fence(
         tell(&recovery.server, &logs);
         return Ok(logs);
     }
-    taken?;
+    block_making(&term.files, &recovery.server, taken?).await?;
     let listed = listed?;
     reached(Point::FenceRenamed).await;
     let folder = paths::fenced_logs(&recovery.server);
@@ -143,16 +142,36 @@ fn are_final(seals: &[(String, Seal)], is_proved: bool, lease_is_over: bool) -> 
     locks_are_free || is_proved || lease_is_over || is_off(Rule::WalFence)
 }
 
-async fn take_folder_away(files: &Files, server: &ServerName) -> Result<(), StepError> {
+/// What became of the folder with a server's logs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Folder {
+    /// It has been taken away.
+    Taken,
+    /// There is none at its place: it was taken away before, or never made.
+    Missing,
+}
+
+/// Takes the folder away, if it is at its place. Once it has been, this changes nothing.
+async fn take_folder_away(files: &Files, server: &ServerName) -> Result<Folder, StepError> {
     let (live, fenced) = (paths::server_logs(server), paths::fenced_logs(server));
     match files.rename(&live, &fenced).await {
         Ok(()) => {}
         Err(error) if error.is_already_exists() => move_stragglers(files, &live, &fenced).await?,
-        // Renamed before, or never made: then the folder is the marker that blocks its making.
-        Err(error) if error.is_not_found() => files.create_directories(&fenced).await?,
+        Err(error) if error.is_not_found() => return Ok(Folder::Missing),
         Err(error) => return Err(error.into()),
     }
-    Ok(files.sync_directory(&paths::logs()).await?)
+    files.sync_directory(&paths::logs()).await?;
+    Ok(Folder::Taken)
+}
+
+/// Makes the folder that was missing, where it would have been taken to: the marker that keeps the
+/// server from making its own.
+async fn block_making(files: &Files, server: &ServerName, folder: Folder) -> Result<(), StepError> {
+    if folder == Folder::Missing {
+        files.create_directories(&paths::fenced_logs(server)).await?;
+        files.sync_directory(&paths::logs()).await?;
+    }
+    Ok(())
 }
 
 /// Both folders are there: the server made its own while the marker was made.
@@ -292,8 +311,10 @@ mod tests {
         files.create_directories(&paths::server_logs(&name)).await.unwrap();
         let mut log = files.create(&paths::server_logs(&name).join("log.1")).await.unwrap();
         log.append("abc".into()).await.unwrap();
-        for _ in 0..2 {
-            take_folder_away(&files, &name).await.unwrap();
+        for folder in [Folder::Taken, Folder::Missing] {
+            let taken = take_folder_away(&files, &name).await.unwrap();
+            assert_eq!(taken, folder);
+            block_making(&files, &name, taken).await.unwrap();
             let entries = files.list(&paths::fenced_logs(&name)).await.unwrap();
             assert_eq!(entries.len(), 1);
             assert!(!files.exists(&paths::server_logs(&name)).await.unwrap());

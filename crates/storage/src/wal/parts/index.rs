@@ -36,10 +36,7 @@ pub(super) struct Existing {
 /// [`Error::Corrupt`] if bytes of the log that had been durable are damaged, and it cannot be told
 /// whose they are; see [`PartSummary::damage`] if it can.
 pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Result<PartsSummary> {
-    let cut = match is_off(Rule::CommittedCut) {
-        true => files.open(log).await?.length(),
-        false => cut,
-    };
+    let cut = trusted_cut(files, log, cut).await?;
     let path = index_path(log);
     if let Some(existing) = open_existing(files, log, cut).await? {
         return Ok(existing.directory.into_summary());
@@ -62,6 +59,13 @@ pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Resu
     }
     reached(Point::SplitIndexed).await;
     Ok(PartsSummary { cut, end, parts: parts.into_iter().map(|(summary, _)| summary).collect() })
+}
+
+async fn trusted_cut(files: &SharedFileSystem, log: &Path, cut: u64) -> Result<u64> {
+    match is_off(Rule::CommittedCut) {
+        true => Ok(files.open(log).await?.length()),
+        false => Ok(cut),
+    }
 }
 
 /// Reads all records to the end.
@@ -113,6 +117,7 @@ pub(super) async fn open_existing(
     log: &Path,
     cut: u64,
 ) -> Result<Option<Existing>> {
+    let cut = trusted_cut(files, log, cut).await?;
     let path = &index_path(log);
     let (index, log) = futures::future::join(files.open(path), files.open(log)).await;
     let index = match index {

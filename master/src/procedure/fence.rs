@@ -304,6 +304,11 @@ mod tests {
         assert_eq!(sealed.len(), 1, "a copy is no log of the server");
     }
 
+    async fn take_and_block(files: &Files, name: &ServerName) {
+        let folder = take_folder_away(files, name).await.unwrap();
+        block_making(files, name, folder).await.unwrap();
+    }
+
     #[tokio::test]
     async fn fencing_a_folder_again_changes_nothing() {
         let files = Files(Arc::new(MemoryFileSystem::default()));
@@ -311,10 +316,8 @@ mod tests {
         files.create_directories(&paths::server_logs(&name)).await.unwrap();
         let mut log = files.create(&paths::server_logs(&name).join("log.1")).await.unwrap();
         log.append("abc".into()).await.unwrap();
-        for folder in [Folder::Taken, Folder::Missing] {
-            let taken = take_folder_away(&files, &name).await.unwrap();
-            assert_eq!(taken, folder);
-            block_making(&files, &name, taken).await.unwrap();
+        for _ in 0..2 {
+            take_and_block(&files, &name).await;
             let entries = files.list(&paths::fenced_logs(&name)).await.unwrap();
             assert_eq!(entries.len(), 1);
             assert!(!files.exists(&paths::server_logs(&name)).await.unwrap());
@@ -326,12 +329,14 @@ mod tests {
         let files = Files(Arc::new(MemoryFileSystem::default()));
         let name = server("a");
         files.create_directories(&paths::logs()).await.unwrap();
-        take_folder_away(&files, &name).await.unwrap();
+        assert_eq!(take_folder_away(&files, &name).await.unwrap(), Folder::Missing);
+        assert!(!files.exists(&paths::fenced_logs(&name)).await.unwrap(), "not by looking");
+        take_and_block(&files, &name).await;
         assert!(files.exists(&paths::fenced_logs(&name)).await.unwrap());
         // The server looked for the marker before it was there.
         files.create_directories(&paths::server_logs(&name)).await.unwrap();
         drop(files.create(&paths::server_logs(&name).join("log.1")).await.unwrap());
-        take_folder_away(&files, &name).await.unwrap();
+        take_and_block(&files, &name).await;
         assert_eq!(files.list(&paths::fenced_logs(&name)).await.unwrap().len(), 1);
         assert!(!files.exists(&paths::server_logs(&name)).await.unwrap());
     }

@@ -326,12 +326,15 @@ pub(super) fn without(sealed: Vec<pb::SealedLog>, lost: &[LostLog]) -> Vec<pb::S
     kept.collect()
 }
 
-/// How many regions need the logs of `server`.
+/// How many regions need the logs of `server`. Those that it was only to open do not: it takes edits
+/// once their records say that they are open. So a server that stopped cleanly, and removed its
+/// logs while a master that did not know of it gave it regions, has lost nothing.
 fn concerned(regions: &[RegionRecord], server: &ServerName) -> u32 {
-    let needs = |region: &&RegionRecord| {
-        region.unflushed.contains(server)
-            || (region.state != RegionState::Closed && region.server.as_ref() == Some(server))
+    let took_edits = |region: &RegionRecord| {
+        matches!(region.state, RegionState::Open | RegionState::Closing)
+            && region.server.as_ref() == Some(server)
     };
+    let needs = |region: &&RegionRecord| region.unflushed.contains(server) || took_edits(region);
     u32::try_from(regions.iter().filter(needs).count()).unwrap_or(u32::MAX)
 }
 
@@ -431,11 +434,29 @@ mod tests {
     #[test]
     fn regions_that_need_the_logs_are_concerned() {
         let mut owned = region("t", "a").assigned_to(server("a"));
+        owned.state = RegionState::Open;
         let mut unflushed = region("t", "b").assigned_to(server("b"));
         unflushed.unflushed.push(server("a"));
         let regions = [owned.clone(), unflushed.clone(), region("t", "c")];
         assert_eq!(concerned(&regions, &server("a")), 2);
-        owned.state = RegionState::Closed;
-        assert_eq!(concerned(&[owned], &server("a")), 0);
+        for (state, count) in [
+            (RegionState::Opening, 0),
+            (RegionState::Open, 1),
+            (RegionState::Closing, 1),
+            (RegionState::Closed, 0),
+        ] {
+            owned.state = state;
+            assert_eq!(concerned(std::slice::from_ref(&owned), &server("a")), count, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_only_to_open_regions_has_lost_no_edits_of_them() {
+        // As a new master leaves it: it did not know that the server was stopping.
+        let opening = region("t", "a").assigned_to(server("a"));
+        assert_eq!(concerned(std::slice::from_ref(&opening), &server("a")), 0);
+        let mut recovering = opening.assigned_to(server("b"));
+        recovering.unflushed.push(server("a"));
+        assert_eq!(concerned(&[recovering], &server("a")), 1, "what it had before counts");
     }
 }

@@ -69,6 +69,22 @@ async fn regions_stay_closed_while_a_log_is_missing_until_the_loss_is_accepted()
     assert_eq!(again.code(), Code::FailedPrecondition, "there is nothing left to accept");
 }
 
+/// So it is when a server stops cleanly, and removes its logs, while a new master gives it regions.
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_that_a_server_was_only_to_open_need_no_log_of_it() {
+    let mut cluster = Cluster::start(1, 3).await;
+    cluster.controls.hold_opens(true);
+    let created = cluster.create_table("t", 6, 1).await;
+    until("each server is to open regions", async || cluster.controls.held_opens() == 3).await;
+    let dead = cluster.servers[0].name.clone();
+    cluster.disk.remove(&paths::server_logs(&dead));
+    cluster.kill_server(0);
+    cluster.controls.hold_opens(false);
+    cluster.finished(created).await;
+    cluster.all_open_without(&dead, 6).await;
+    assert_eq!(cluster.lost(&dead).await.logs, [], "nothing is lost");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn regions_open_by_themselves_once_a_log_is_back() {
     let mut cluster = Cluster::served(6).await;

@@ -34,6 +34,8 @@ pub(crate) struct Controls {
     held_catalogs: Arc<watch::Sender<bool>>,
     /// While it is true, orders to split wait.
     held_splits: Arc<watch::Sender<bool>>,
+    /// While it is true, orders to open wait.
+    held_opens: Arc<watch::Sender<bool>>,
 }
 
 /// How long the log of each of them is: enough to hold edits.
@@ -94,6 +96,21 @@ impl Controls {
     /// How many orders to split wait.
     pub(crate) fn held_splits(&self) -> usize {
         self.held_splits.receiver_count()
+    }
+
+    /// From now on, or no more, orders to open wait.
+    pub(crate) fn hold_opens(&self, held: bool) {
+        self.held_opens.send_replace(held);
+    }
+
+    /// How many orders to open wait.
+    pub(crate) fn held_opens(&self) -> usize {
+        self.held_opens.receiver_count()
+    }
+
+    async fn wait_to_open(&self) {
+        let mut held = self.held_opens.subscribe();
+        let _ = held.wait_for(|held| !held).await;
     }
 
     async fn wait_to_split(&self) {
@@ -226,6 +243,7 @@ impl RegionServerOrders for Orders {
         &self,
         request: Request<pb::OpenRegionsRequest>,
     ) -> Result<Response<pb::RegionsReply>, Status> {
+        self.controls.wait_to_open().await;
         let mut outcomes = Vec::new();
         for region in request.into_inner().regions {
             let name = region.encoded_name;

@@ -9,6 +9,7 @@ use prost::Message;
 use tokio::time::Instant;
 
 use crate::connection::within;
+use crate::locate::{Place, TableRegions};
 use crate::{Connection, Error, RegionLocation, Result};
 
 /// Makes, changes and lists tables; a cheap handle. Methods make attempts until the operation
@@ -134,6 +135,37 @@ impl Admin {
         };
         let response: pb::ModifyTableResponse = self.ask("ModifyTable", &request).await?;
         self.finish(&table.name, response.proc_id).await
+    }
+
+    /// Writes what the regions of a table hold in memory to store files, and waits for that.
+    ///
+    /// # Errors
+    /// Any [`Error`]; the exception `TableNotEnabled` if it is disabled.
+    pub async fn flush_table(&self, table: &TableName) -> Result<()> {
+        let request = pb::FlushTableRequest {
+            table_name: schema::table_name_to_message(table),
+            column_family: Vec::new(),
+            nonce_group: Some(self.connection.shared.nonce_group),
+            nonce: Some(self.connection.shared.nonce()),
+        };
+        let response: pb::FlushTableResponse = self.ask("FlushTable", &request).await?;
+        self.finish(table, response.proc_id).await
+    }
+
+    /// Has the regions of a table compacted; a major compaction writes all files of a region anew.
+    /// Does not wait for the compactions, which their servers queue.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn compact_table(&self, table: &TableName, is_major: bool) -> Result<()> {
+        let shared = &self.connection.shared;
+        let regions = shared.locator.table(table);
+        for location in self.regions(table).await? {
+            let row = &location.region.start_key;
+            let attempt = |wait| self.compact_region(&regions, row, is_major, wait);
+            shared.retried("CompactRegion", attempt).await?;
+        }
+        Ok(())
     }
 
     /// Has the balancer even out the regions now. Returns whether it did: it does not while it is
@@ -303,6 +335,42 @@ impl Admin {
             }
         };
         shared.retried(method, attempt).await
+    }
+
+    /// Asks the server of the region that has `row`, once.
+    async fn compact_region(
+        &self,
+        regions: &TableRegions,
+        row: &[u8],
+        is_major: bool,
+        wait: Duration,
+    ) -> Result<()> {
+        let shared = &self.connection.shared;
+        let deadline = Instant::now() + wait;
+        let location = shared.locate(regions, Place::Of(row), wait).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let address = location.server.address();
+        let connect = async { Ok(shared.pool.get(&address, Service::Admin).await?) };
+        let server = match within(left, "the region's server", connect).await {
+            Ok(server) => server,
+            Err(error) => {
+                shared.deny(regions, &location);
+                return Err(error);
+            }
+        };
+        let request = pb::CompactRegionRequest {
+            region: location.specifier(),
+            major: Some(is_major),
+            family: None,
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer: std::result::Result<(pb::CompactRegionResponse, _), _> =
+            server.call_decoded("CompactRegion", &request, &[], left).await;
+        answer.map(drop).map_err(|error| {
+            shared.pool.note_failure(&server, Service::Admin, &error);
+            shared.note_failure(regions, &location, &error);
+            error.into()
+        })
     }
 
     /// Waits for a procedure of the master; what was known of the table is then forgotten.

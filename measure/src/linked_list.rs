@@ -38,8 +38,10 @@ pub struct Audit {
     pub lost: u64,
     /// References to nodes that are not there.
     pub undefined: u64,
-    /// The longest that a node took to be acknowledged.
+    /// The longest that a node took to be acknowledged, apart from outages.
     pub longest_wait: Duration,
+    /// The longest of those whose wait met an outage; see [`LinkedList::begin_outage`].
+    pub longest_wait_in_outage: Duration,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,15 @@ struct Nodes {
     acked: Vec<u64>,
     unknown: u64,
     longest_wait: Duration,
+    longest_wait_in_outage: Duration,
+    outage: Outage,
+}
+
+/// The last time in which nothing could be acknowledged.
+#[derive(Debug, Default)]
+struct Outage {
+    is_under_way: bool,
+    ended_at: Option<Instant>,
 }
 
 /// How many write at the same time, each with a connection of its own.
@@ -102,6 +113,18 @@ impl LinkedList {
         self.list.nodes.lock().acked.len()
     }
 
+    /// From now on nothing can be acknowledged, through no fault of one process alone. Waits that meet
+    /// this time are reported apart from the others.
+    pub fn begin_outage(&self) {
+        self.list.nodes.lock().outage.is_under_way = true;
+    }
+
+    /// Ends what [`LinkedList::begin_outage`] began.
+    pub fn end_outage(&self) {
+        self.list.nodes.lock().outage =
+            Outage { is_under_way: false, ended_at: Some(Instant::now()) };
+    }
+
     /// Ends the list and reads all of it back.
     ///
     /// # Errors
@@ -136,6 +159,7 @@ fn audit(nodes: &Nodes, mut present: Vec<u64>, references: &[u64]) -> Audit {
         acked: nodes.acked.len() as u64,
         unknown: nodes.unknown,
         longest_wait: nodes.longest_wait,
+        longest_wait_in_outage: nodes.longest_wait_in_outage,
         lost: missing(&nodes.acked),
         undefined: missing(references),
     }
@@ -154,9 +178,23 @@ fn node_of(row: &[u8]) -> Option<u64> {
 // === impl Nodes ===
 
 impl Nodes {
-    fn acknowledge(&mut self, node: u64, after: Duration) {
+    /// Takes in that `node`, of which the write began at `begun`, was acknowledged `after` so long.
+    fn acknowledge(&mut self, node: u64, begun: Instant, after: Duration) {
         self.acked.push(node);
-        self.longest_wait = self.longest_wait.max(after);
+        let longest = match self.outage.meets_wait_since(begun) {
+            true => &mut self.longest_wait_in_outage,
+            false => &mut self.longest_wait,
+        };
+        *longest = after.max(*longest);
+    }
+}
+
+// === impl Outage ===
+
+impl Outage {
+    /// Whether it meets a wait that began at `begun` and ends now.
+    fn meets_wait_since(&self, begun: Instant) -> bool {
+        self.is_under_way || self.ended_at.is_some_and(|ended_at| ended_at >= begun)
     }
 }
 
@@ -171,7 +209,7 @@ impl List {
             let begun = Instant::now();
             match table.put(&put).await {
                 Ok(()) => {
-                    self.nodes.lock().acknowledge(node, begun.elapsed());
+                    self.nodes.lock().acknowledge(node, begun, begun.elapsed());
                     previous = Some(node);
                 }
                 Err(error) => {
@@ -209,11 +247,26 @@ mod tests {
     #[test]
     fn what_is_missing_is_counted_by_who_misses_it() {
         let longest_wait = Duration::from_millis(3);
-        let nodes = Nodes { acked: vec![5, 1, 9], unknown: 1, longest_wait };
-        let all = audit(&nodes, vec![1, 5, 7, 9], &[1, 5]);
-        assert_eq!(all, Audit { acked: 3, unknown: 1, lost: 0, undefined: 0, longest_wait });
+        let nodes = Nodes { acked: vec![5, 1, 9], unknown: 1, longest_wait, ..Nodes::default() };
+        let none_missing = Audit { acked: 3, unknown: 1, longest_wait, ..Audit::default() };
+        assert_eq!(audit(&nodes, vec![1, 5, 7, 9], &[1, 5]), none_missing);
         let without_9 = audit(&nodes, vec![1, 5, 7], &[1, 9, 9]);
-        assert_eq!(without_9, Audit { acked: 3, unknown: 1, lost: 1, undefined: 2, longest_wait });
+        assert_eq!(without_9, Audit { lost: 1, undefined: 2, ..none_missing });
+    }
+
+    #[test]
+    fn a_wait_that_meets_an_outage_is_reported_apart() {
+        let (before, second) = (Instant::now(), Duration::from_secs(1));
+        let mut nodes = Nodes::default();
+        nodes.acknowledge(1, before, second);
+        nodes.outage.is_under_way = true;
+        nodes.acknowledge(2, before + second, second * 2);
+        nodes.outage = Outage { is_under_way: false, ended_at: Some(before + second * 4) };
+        // One began before the outage ended, the other after it.
+        nodes.acknowledge(3, before + second * 2, second * 3);
+        nodes.acknowledge(4, before + second * 5, second / 2);
+        assert_eq!(nodes.longest_wait, second);
+        assert_eq!(nodes.longest_wait_in_outage, second * 3);
     }
 
     #[test]

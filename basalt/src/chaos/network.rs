@@ -37,8 +37,8 @@ const HOSTS_MAX: usize = 200;
 /// How long a holder may take to enter a namespace of its own.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs this program again with the same arguments in a network namespace of its own. `None` if
-/// this is that program.
+/// Runs this program again with the same arguments in a network namespace and a mount namespace of
+/// its own. `None` if this is that program.
 ///
 /// # Errors
 /// There is no `unshare`, or it may not make namespaces.
@@ -47,7 +47,7 @@ pub(super) fn run_apart() -> anyhow::Result<Option<ExitStatus>> {
         return Ok(None);
     }
     let mut unshare = std::process::Command::new("unshare");
-    unshare.arg("--net");
+    unshare.args(["--net", "--mount"]);
     if !rustix::process::geteuid().is_root() {
         unshare.args(["--user", "--map-root-user"]);
     }
@@ -57,7 +57,7 @@ pub(super) fn run_apart() -> anyhow::Result<Option<ExitStatus>> {
         .args(std::env::args_os().skip(1))
         .env(APART, "1")
         .status();
-    status.map(Some).context("cannot run unshare (util-linux), which makes the network namespaces")
+    status.map(Some).context("cannot run unshare (util-linux), which makes the namespaces")
 }
 
 // === impl Namespaces ===

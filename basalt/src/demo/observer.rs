@@ -1,6 +1,7 @@
 //! What the demo reads of the cluster's own records: who is the active master, how a recovery went,
 //! who leads the coordinator.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -45,8 +46,27 @@ impl Observer {
 
     /// The name of the active master; `None` while there is none.
     pub(crate) async fn active_master(&self) -> Option<String> {
+        Some(self.master_record().await?.server_name)
+    }
+
+    /// Where the active master answers masters and region servers; `None` while there is none.
+    pub(crate) async fn active_master_peer(&self) -> Option<String> {
+        Some(self.master_record().await?.peer_address)
+    }
+
+    async fn master_record(&self) -> Option<pb::MasterRecord> {
         let (data, _) = self.client.get_data(&self.nodes.master()).await.ok()?;
-        Some(pb::MasterRecord::decode(data).ok()?.server_name)
+        pb::MasterRecord::decode(data).ok()
+    }
+
+    /// The instance of the region server that is registered at `address`, if one is.
+    pub(crate) async fn instance_at(&self, address: SocketAddr) -> Option<String> {
+        let (names, _) = self.client.get_children(&self.nodes.servers()).await.ok()?;
+        let is_there =
+            |name: &&String| name.starts_with(&format!("{},{},", address.ip(), address.port()));
+        let path = format!("{}/{}", self.nodes.servers(), names.iter().find(is_there)?);
+        let (data, _) = self.client.get_data(&path).await.ok()?;
+        Some(pb::ServerRecord::decode(data).ok()?.instance)
     }
 
     /// The recovery of the server at `port` that the master learnt of at `since_ms` or later. Its end

@@ -1,0 +1,171 @@
+//! What a run did and what came of it: the report, and what must not have happened.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use basalt_measure::report::duration;
+use serde::Serialize;
+
+use super::administrator::Report;
+use super::memory::ProcessMemory;
+
+/// What was done, and what came of it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Outcome {
+    pub(super) seed: u64,
+    pub(super) seconds: u64,
+    pub(super) processes: usize,
+    #[serde(flatten)]
+    pub(super) tally: Tally,
+    /// Connections of strangers that were open.
+    pub(super) strangers: u64,
+    /// What the administrator did and found.
+    pub(super) administration: Report,
+    pub(super) acked: u64,
+    pub(super) unknown: u64,
+    pub(super) lost: u64,
+    pub(super) undefined: u64,
+    /// The longest that a node took to be acknowledged while the coordinator had a quorum.
+    pub(super) longest_wait_ms: u64,
+    /// The longest of those that waited while it had none.
+    pub(super) longest_wait_without_quorum_ms: u64,
+    /// Operations on counters that were answered.
+    pub(super) contended: usize,
+    /// Rows for whose answers there is no order.
+    pub(super) not_linearizable: Vec<String>,
+    /// How long after the last fault all processes were ready and all regions took a write.
+    pub(super) healthy_after_ms: Option<u64>,
+    /// What each process took of memory.
+    pub(super) memory: BTreeMap<String, ProcessMemory>,
+    /// The processes that took too much at the end.
+    pub(super) grown: Vec<String>,
+}
+
+/// How many faults there were.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Tally {
+    /// Of each kind: each of them hits one process.
+    pub(super) faults: BTreeMap<&'static str, u64>,
+    /// How many times two were struck at once or one after the other.
+    pub(super) double_blows: u64,
+    /// Losses of the coordinator's quorum, by how it was lost: each of them hits everything.
+    pub(super) quorum_losses: BTreeMap<&'static str, u64>,
+    /// The longest until all regions took a write again once a quorum could be had again.
+    pub(super) longest_return_of_quorum_ms: u64,
+    /// Processes that ended while others had lost the quorum: those before may be the reason.
+    pub(super) ended_without_quorum: u64,
+}
+
+/// After this time without a fault the cluster is well.
+const HEALTHY_MAX: Duration = Duration::from_secs(10);
+
+// === impl Tally ===
+
+impl Tally {
+    pub(super) fn count(&mut self, fault: &'static str) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// What must not have happened and did, in words.
+    pub(super) fn broken(&self) -> Vec<String> {
+        let mut broken = Vec::new();
+        if self.lost > 0 {
+            broken.push(format!("{} of {} acknowledged nodes are lost", self.lost, self.acked));
+        }
+        if self.undefined > 0 {
+            broken.push(format!("{} references lead to nodes that are not there", self.undefined));
+        }
+        for row in &self.not_linearizable {
+            broken.push(format!("not linearizable: {row}"));
+        }
+        let healthy_max = HEALTHY_MAX.as_millis() as u64;
+        if self.healthy_after_ms.is_none_or(|after| after > healthy_max) {
+            broken.push(format!("the cluster was not well {HEALTHY_MAX:?} after the last fault"));
+        }
+        let return_ms = self.tally.longest_return_of_quorum_ms;
+        if return_ms > healthy_max {
+            broken
+                .push(format!("no writes for {return_ms} ms after the quorum could be had again"));
+        }
+        broken.extend(self.administration.broken.iter().cloned());
+        broken.extend(self.grown.iter().cloned());
+        broken
+    }
+
+    pub(super) fn tell(&self) {
+        let tally = &self.tally;
+        let faults: u64 = tally.faults.values().sum();
+        print_line!("\nseed {}: {faults} faults ({})", self.seed, counted(&tally.faults));
+        print_line!("  {} of the blows hit two", tally.double_blows);
+        let losses: u64 = tally.quorum_losses.values().sum();
+        if losses > 0 {
+            print_line!(
+                "quorum lost: {losses} times ({}); writes at most {} ms after it could be had \
+                 again; {} other processes ended",
+                counted(&tally.quorum_losses),
+                tally.longest_return_of_quorum_ms,
+                tally.ended_without_quorum
+            );
+        }
+        print_line!("strangers: {} connections", self.strangers);
+        let longest = self.administration.longest_ms.iter().max_by_key(|(_, took)| **took);
+        let (longest, took) = longest.map_or(("", 0), |(work, took)| (*work, *took));
+        print_line!("administrator: {}", counted(&self.administration.done));
+        print_line!("  the longest took {took} ms ({longest})");
+        let Self { acked, unknown, lost, undefined, contended, .. } = self;
+        print_line!(
+            "nodes: {acked} acknowledged, {unknown} unknown, {lost} lost, {undefined} undefined"
+        );
+        print_line!(
+            "longest wait for a write: {}; without a quorum: {}",
+            duration(Duration::from_millis(self.longest_wait_ms)),
+            duration(Duration::from_millis(self.longest_wait_without_quorum_ms))
+        );
+        let rows = self.not_linearizable.len();
+        print_line!("counters: {contended} operations, {rows} rows not linearizable");
+        for (process, memory) in &self.memory {
+            print_line!("memory of {process}: {}", memory.describe());
+        }
+        match self.healthy_after_ms {
+            Some(after) => print_line!("well again {after} ms after the last fault"),
+            None => print_line!("NOT well after the last fault"),
+        }
+    }
+}
+
+fn counted(counts: &BTreeMap<&'static str, u64>) -> String {
+    let counts: Vec<_> =
+        counts.iter().map(|(kind, count)| format!("{count} times {kind}")).collect();
+    counts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_must_not_happen_breaks_a_run() {
+        let well = || Outcome { healthy_after_ms: Some(10_000), ..Outcome::default() };
+        assert_eq!(well().broken(), Vec::<String>::new());
+        let administration =
+            Report { broken: vec!["disable failed".to_owned()], ..Report::default() };
+        let late = Tally { longest_return_of_quorum_ms: 10_001, ..Tally::default() };
+        let broken = [
+            Outcome { tally: late, ..well() },
+            Outcome { lost: 1, ..well() },
+            Outcome { undefined: 1, ..well() },
+            Outcome { not_linearizable: vec!["row".to_owned()], ..well() },
+            Outcome { healthy_after_ms: Some(10_001), ..well() },
+            Outcome { healthy_after_ms: None, ..well() },
+            Outcome { administration, ..well() },
+            Outcome { grown: vec!["master-0 took 2.00 times".to_owned()], ..well() },
+        ];
+        for outcome in broken {
+            assert_eq!(outcome.broken().len(), 1, "{outcome:?}");
+        }
+    }
+}

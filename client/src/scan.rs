@@ -47,6 +47,8 @@ pub struct Scan {
     pub filter: Option<pb::Filter>,
     /// Whether what is read is kept in the block cache. Default yes.
     pub cache_blocks: bool,
+    /// Whether deletes are shown, and hide nothing. Default no.
+    pub raw: bool,
 }
 
 /// A scan under way. Dropping it closes the scanner at the server.
@@ -101,6 +103,7 @@ impl Default for Scan {
             time_range: None,
             filter: None,
             cache_blocks: true,
+            raw: false,
         }
     }
 }
@@ -125,6 +128,7 @@ impl Scan {
             cache_blocks: Some(self.cache_blocks),
             max_result_size: Some(self.bytes_max),
             caching: Some(self.rows_per_call),
+            attribute: self.raw.then(raw_attribute).into_iter().collect(),
             ..Default::default()
         }
     }
@@ -141,6 +145,11 @@ impl Scan {
             || (!self.stop.is_empty()
                 && (*end > self.stop || (*end == self.stop && !self.include_stop)))
     }
+}
+
+/// How HBase's clients say that a scan is raw.
+fn raw_attribute() -> pb::NameBytesPair {
+    pb::NameBytesPair { name: "_raw_".to_owned(), value: Some(Bytes::from_static(&[0xFF])) }
 }
 
 // === impl Scanner ===

@@ -7,10 +7,21 @@ use std::time::Duration;
 
 use basalt_runtime::ClockSource;
 
+use crate::invariants::ClockSpan;
+
 /// The moment that the simulation begins: 2026-01-01T00:00:00Z.
 pub(crate) const EPOCH_MS: u64 = 1_767_225_600_000;
 /// For how long the machines have been up by then.
 const BOOTED_BEFORE: Duration = Duration::from_secs(3_600);
+
+/// By how much the calendars of servers may be off that take them for right.
+#[derive(Clone, Copy, Debug)]
+pub struct CalendarError {
+    /// By how much a calendar is set at most.
+    pub set_by: Duration,
+    /// By how many millionths a clock may run too fast or too slow.
+    pub drift_ppm: u64,
+}
 
 /// How far a machine's clocks are off; a cheap handle.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +41,24 @@ pub(crate) struct SimulatedClock {
     error: ClockError,
     /// The last reading, for where there is no simulation: while a process is being taken down.
     last_ns: AtomicU64,
+}
+
+// === impl CalendarError ===
+
+impl CalendarError {
+    /// What servers' calendars may have shown between two moments of the true time.
+    pub(crate) fn span(self, from_ms: u64, to_ms: u64) -> ClockSpan {
+        let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        let off_ms = |at_ms: u64| {
+            let drift_ms = at_ms.saturating_sub(EPOCH_MS) * self.drift_ppm / 1_000_000;
+            // Readings are whole milliseconds.
+            let rounding_ms = u64::from(self.drift_ppm > 0);
+            let set_ms = u64::try_from(self.set_by.as_millis()).unwrap_or(u64::MAX);
+            set_ms + drift_ms + rounding_ms
+        };
+        let earliest_ms = signed(from_ms.saturating_sub(off_ms(from_ms)));
+        ClockSpan { earliest_ms, latest_ms: signed(to_ms + off_ms(to_ms)) }
+    }
 }
 
 // === impl ClockError ===
@@ -86,6 +115,18 @@ impl ClockSource for SimulatedClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calendars_that_are_exact_show_the_time_of_a_read() {
+        let span = |set_by, drift_ppm| {
+            let error = CalendarError { set_by, drift_ppm };
+            let span = error.span(EPOCH_MS + 10_000, EPOCH_MS + 10_005);
+            let since = |ms: i64| ms - EPOCH_MS as i64;
+            (since(span.earliest_ms), since(span.latest_ms))
+        };
+        assert_eq!(span(Duration::ZERO, 0), (10_000, 10_005));
+        assert_eq!(span(Duration::from_millis(200), 10_000), (9_699, 10_306));
+    }
 
     #[test]
     fn a_fast_clock_gains_and_a_slow_one_loses() {

@@ -101,6 +101,8 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::Readmission, "coordinator-old-copy"),
     (Rule::StateChecksum, "coordinator-false-state"),
     (Rule::BelievableTerm, "strangers"),
+    (Rule::TimeToLive, "region-server-crash"),
+    (Rule::KeepDeletedCells, "region-server-crash"),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {

@@ -8,19 +8,27 @@ use std::time::Duration;
 use basalt_api::timers::TARGET_DEFAULT;
 use basalt_api::{RegionServerConfig, TimerOverrides, Timers};
 use basalt_master::DeclaredTable;
-use basalt_model::{FamilyDescriptor, TableDescriptor, TableName};
+use basalt_model::{FamilyDescriptor, KeepDeletedCells, TableDescriptor, TableName};
 use bytes::Bytes;
 
 use crate::actors::Actors;
+use crate::clock::CalendarError;
 use crate::disk::Syncs;
-use crate::invariants::VERSIONS_KEPT;
 
 /// The column families of the table.
 pub const FAMILY: &str = "family";
 /// The other one: what is written to both at once must be seen in both.
 pub const FAMILY_SECOND: &str = "second";
 /// A family that keeps several versions.
-pub const FAMILY_VERSIONS: &str = "versions";
+const FAMILY_VERSIONS: &str = "versions";
+/// A family whose cells have a time to live.
+const FAMILY_EXPIRING: &str = "expiring";
+/// A family that keeps deleted cells.
+const FAMILY_KEPT: &str = "kept";
+/// A family that keeps deleted cells for their time to live.
+const FAMILY_KEPT_IN_TIME: &str = "kept-in-time";
+/// How long the cells of those live.
+const TIME_TO_LIVE_S: u32 = 3;
 /// Where clients look for the cluster in the coordinator.
 pub const CLIENT_PARENT: &str = "/hbase";
 
@@ -65,6 +73,8 @@ pub struct Layout {
     pub clock_drift_ppm: u64,
     /// How far the clock of a region server may be off.
     pub clock_bound: Duration,
+    /// By how much a calendar is set, at most, while its server still takes it for right.
+    pub calendars_set_by: Duration,
     /// Who acts on it besides clients.
     pub actors: Actors,
 }
@@ -93,8 +103,14 @@ impl Layout {
         wal_roll_bytes: 16 << 10,
         clock_drift_ppm: 0,
         clock_bound: Duration::from_secs(1),
+        calendars_set_by: Duration::ZERO,
         actors: Actors::NONE,
     };
+
+    /// By how much the calendars of servers may be off.
+    pub(crate) fn calendar_error(&self) -> CalendarError {
+        CalendarError { set_by: self.calendars_set_by, drift_ppm: self.clock_drift_ppm }
+    }
 
     /// The names of all processes.
     pub(crate) fn processes(&self) -> Vec<String> {
@@ -275,17 +291,38 @@ pub(crate) fn region_server(number: u64) -> String {
 
 /// A table whose region `n` begins at `n` in two digits.
 fn table(regions: u32) -> anyhow::Result<DeclaredTable> {
-    let mut families = [FAMILY, FAMILY_SECOND, FAMILY_VERSIONS].map(FamilyDescriptor::new);
-    families[2].versions_max = VERSIONS_KEPT as u32;
+    let families = [FAMILY, FAMILY_SECOND].map(FamilyDescriptor::new).into_iter();
+    let families = families.chain([family_of_versions()]).chain(families_with_ends());
     Ok(DeclaredTable {
         descriptor: TableDescriptor {
             name: table_name()?,
-            families: families.map(|family| (family.name.clone(), family)).into(),
+            families: families.map(|family| (family.name.clone(), family)).collect(),
             region_replication: 1,
             settings: BTreeMap::new(),
         },
         split_keys: (1..regions).map(|region| Bytes::from(format!("{region:02}"))).collect(),
     })
+}
+
+/// The family that keeps several versions.
+pub(crate) fn family_of_versions() -> FamilyDescriptor {
+    FamilyDescriptor { versions_max: 3, ..FamilyDescriptor::new(FAMILY_VERSIONS) }
+}
+
+/// The families whose cells have a time to live, or stay when they are deleted.
+pub(crate) fn families_with_ends() -> [FamilyDescriptor; 3] {
+    let family = |name, versions_max, time_to_live_s, keep_deleted_cells| FamilyDescriptor {
+        versions_max,
+        time_to_live_s,
+        keep_deleted_cells,
+        ..FamilyDescriptor::new(name)
+    };
+    let ends = Some(TIME_TO_LIVE_S);
+    [
+        family(FAMILY_EXPIRING, 3, ends, KeepDeletedCells::False),
+        family(FAMILY_KEPT, 8, None, KeepDeletedCells::True),
+        family(FAMILY_KEPT_IN_TIME, 8, ends, KeepDeletedCells::Ttl),
+    ]
 }
 
 /// Small, so that seconds of load are enough for flushes, compactions and new log files.

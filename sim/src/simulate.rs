@@ -128,6 +128,7 @@ pub fn simulate(
             regions: layout.regions,
             tables: layout.tables,
             catalogs: cluster.plan().catalogs(),
+            calendars: layout.calendar_error(),
         };
         let workload = Arc::new(Workload::new(config, trace));
         let mut coming = match settings.point {

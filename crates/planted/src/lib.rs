@@ -70,6 +70,10 @@ pub enum Rule {
     MissingLog,
     /// A server gives no timestamps while its clock is known to be wrong.
     ClockBound,
+    /// No read shows a cell that has outlived its time to live, dropped by a compaction or not.
+    TimeToLive,
+    /// A flush or a compaction keeps the deleted cells that their family is to keep.
+    KeepDeletedCells,
 }
 
 impl Rule {
@@ -105,6 +109,8 @@ impl Rule {
         Self::SealedLength,
         Self::MissingLog,
         Self::ClockBound,
+        Self::TimeToLive,
+        Self::KeepDeletedCells,
     ];
 
     /// As commands name it.
@@ -140,6 +146,8 @@ impl Rule {
             Self::SealedLength => "sealed-length",
             Self::MissingLog => "missing-log",
             Self::ClockBound => "clock-bound",
+            Self::TimeToLive => "time-to-live",
+            Self::KeepDeletedCells => "keep-deleted-cells",
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) use served_as_recorded::{ServedAsRecorded, ServedBy, check_served_as_
 pub(crate) use standstill::check_standstill;
 pub(crate) use table_turns::TableTurns;
 pub(crate) use timestamps::check_timestamp;
-pub(crate) use versions::{DELETES_AND_VERSIONS, ModelRow, ModelWrite, VERSIONS_KEPT};
+pub(crate) use versions::{ClockSpan, DELETES_AND_VERSIONS, ModelRow, ModelWrite};
 pub use whole_rows::WholeRows;
 
 /// Something that does not hold.

@@ -1,34 +1,48 @@
-//! Deletes and versions agree with HBase's rules: a row that one client alone writes, operation by
-//! operation, is compared with a model of it.
+//! Deletes, versions and times to live agree with HBase's rules: a row that one client alone writes,
+//! operation by operation, is compared with a model of it ([`basalt_reference`]).
 //!
-//! The model is deliberately naive: a list of cells with timestamps. What HBase leaves to chance it
-//! allows either way: a version that was once beyond the number of versions kept may or may not come
-//! back when newer ones are deleted, depending on whether a flush or a compaction dropped it.
+//! The model does not know when the region was flushed and compacted, nor what its server's clock
+//! showed. So it says of each cell whether a read must see it, may see it, or must not:
+//! - a version that was once beyond the number of versions kept may or may not come back when newer
+//!   ones are deleted, as a flush or a compaction may have dropped it;
+//! - a cell whose time to live ends while the clock of its server, of the owner before, or the read
+//!   itself may be on either side of that end, may be seen or not; so may what a delete hides that has
+//!   outlived its time by the fastest of these clocks, and not by the slowest.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use basalt_model::Cell;
+use basalt_model::{Cell, CellType, FamilyDescriptor, KeepDeletedCells};
+use basalt_reference::{ModelCell, ModelRead, Rules};
 use bytes::Bytes;
 
 /// Its name.
-pub(crate) const DELETES_AND_VERSIONS: &str = "deletes and versions follow HBase's rules";
+pub(crate) const DELETES_AND_VERSIONS: &str =
+    "deletes, versions and times to live follow HBase's rules";
 
-/// How many versions of a column the family keeps.
-pub(crate) const VERSIONS_KEPT: usize = 3;
+/// All of time.
+const ALWAYS: (i64, i64) = (0, i64::MAX);
 
 /// What was written to one family of one row.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ModelRow {
-    columns: BTreeMap<&'static str, BTreeMap<i64, ModelCell>>,
+    key: String,
+    family: FamilyDescriptor,
+    /// The same without a limit on versions.
+    unlimited: FamilyDescriptor,
+    cells: Vec<ModelCell>,
+    /// The puts that were once beyond the number of versions kept, by column and timestamp.
+    surplus: BTreeSet<(String, i64)>,
     /// The highest timestamp that was used.
     newest: i64,
 }
 
-#[derive(Clone, Debug)]
-struct ModelCell {
-    value: Bytes,
-    /// Whether a read must see it: it was never beyond the number of versions kept.
-    is_certain: bool,
+/// What the clocks showed that decide whether a cell has outlived its time, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClockSpan {
+    /// The least that the server's clock showed when it read.
+    pub(crate) earliest_ms: i64,
+    /// The most that any server's clock has shown so far.
+    pub(crate) latest_ms: i64,
 }
 
 /// One write, with its timestamp.
@@ -49,93 +63,144 @@ pub(crate) enum ModelWrite {
 // === impl ModelRow ===
 
 impl ModelRow {
+    /// A row to which nothing was written.
+    pub(crate) fn new(key: String, family: FamilyDescriptor) -> Self {
+        let unlimited = FamilyDescriptor { versions_max: u32::MAX, ..family.clone() };
+        let (cells, surplus) = (Vec::new(), BTreeSet::new());
+        Self { key, family, unlimited, cells, surplus, newest: 0 }
+    }
+
+    /// What the family declares.
+    pub(crate) fn family(&self) -> &FamilyDescriptor {
+        &self.family
+    }
+
     /// The highest timestamp that was used: a new version with a higher one lies above every
     /// deletion, so that it does not matter whether a compaction has dropped its marker.
     pub(crate) fn newest(&self) -> i64 {
         self.newest
     }
 
+    /// The timestamp of the write before the last `back` ones.
+    pub(crate) fn recent(&self, back: usize) -> i64 {
+        self.cells.iter().rev().nth(back).map_or(self.newest, |cell| cell.timestamp)
+    }
+
+    /// Whether the time of some version is over by every clock.
+    pub(crate) fn has_expired(&self, clock: ClockSpan) -> bool {
+        let rules = self.rules(clock.earliest_ms);
+        self.cells.iter().any(|cell| cell.is_put() && rules.is_gone(cell))
+    }
+
     /// Takes in a write that was acknowledged.
     pub(crate) fn apply(&mut self, write: &ModelWrite) {
-        match write {
+        let (kind, qualifier, timestamp, value) = match write {
             ModelWrite::Put(column, timestamp, value) => {
-                let versions = self.columns.entry(column).or_default();
-                versions.insert(*timestamp, ModelCell { value: value.clone(), is_certain: true });
-                for cell in versions.values_mut().rev().skip(VERSIONS_KEPT) {
-                    cell.is_certain = false;
-                }
-                self.newest = self.newest.max(*timestamp);
+                (CellType::Put, *column, *timestamp, value.to_vec())
             }
             ModelWrite::DeleteVersion(column, timestamp) => {
-                self.delete(|name, version| name == *column && version == *timestamp, *timestamp);
+                (CellType::Delete, *column, *timestamp, Vec::new())
             }
             ModelWrite::DeleteColumn(column, until) => {
-                self.delete(|name, version| name == *column && version <= *until, *until);
+                (CellType::DeleteColumn, *column, *until, Vec::new())
             }
             ModelWrite::DeleteFamilyVersion(timestamp) => {
-                self.delete(|_, version| version == *timestamp, *timestamp);
+                (CellType::DeleteFamilyVersion, "", *timestamp, Vec::new())
             }
-            ModelWrite::DeleteFamily(until) => {
-                self.delete(|_, version| version <= *until, *until);
-            }
-        }
-    }
-
-    fn delete(&mut self, is_deleted: impl Fn(&str, i64) -> bool, timestamp: i64) {
+            ModelWrite::DeleteFamily(until) => (CellType::DeleteFamily, "", *until, Vec::new()),
+        };
+        let (row, qualifier, edit) = (self.key.clone(), qualifier.to_owned(), self.cells.len());
         self.newest = self.newest.max(timestamp);
-        for (column, versions) in &mut self.columns {
-            versions.retain(|version, _| !is_deleted(column, *version));
+        self.cells.push(ModelCell { row, qualifier, timestamp, kind, edit: edit as u64, value });
+        self.note_surplus();
+    }
+
+    /// Notes the versions beyond those that are kept, by what a compaction counts: with
+    /// `KEEP_DELETED_CELLS` the deleted ones too.
+    fn note_surplus(&mut self) {
+        let raw = self.family.keep_deleted_cells != KeepDeletedCells::False;
+        let all = ModelRead { versions: u32::MAX, range: ALWAYS, raw };
+        let mut counted = self.rules(0).read(&self.cells, &all);
+        counted.retain(ModelCell::is_put);
+        counted.sort_by_key(|cell| (cell.qualifier.clone(), std::cmp::Reverse(cell.timestamp)));
+        for column in counted.chunk_by(|a, b| a.qualifier == b.qualifier) {
+            let beyond = column.iter().skip(self.family.versions_max as usize);
+            self.surplus.extend(beyond.map(|cell| (cell.qualifier.clone(), cell.timestamp)));
         }
     }
 
-    /// What is wrong with what a read of up to `versions_max` versions of each column found.
-    pub(crate) fn compare(&self, found: &[Cell], versions_max: usize) -> Option<String> {
-        let qualifiers = found.iter().map(|cell| cell.qualifier());
-        if let Some(other) =
-            qualifiers.clone().find(|name| !self.columns.keys().any(|n| n.as_bytes() == *name))
-        {
-            return Some(format!("column {} was never written", String::from_utf8_lossy(other)));
-        }
-        self.columns.iter().find_map(|(column, versions)| {
-            let found = found.iter().filter(|cell| cell.qualifier() == column.as_bytes());
-            let found: Vec<_> = found.map(|cell| (cell.timestamp(), cell.value())).collect();
-            let wrong = compare_column(versions, &found, versions_max.min(VERSIONS_KEPT))?;
-            Some(format!("column {column}: {wrong}; found {found:?}, of {versions:?}"))
-        })
+    fn rules(&self, now: i64) -> Rules<'_> {
+        Rules { family: &self.unlimited, now }
     }
-}
 
-fn compare_column(
-    versions: &BTreeMap<i64, ModelCell>,
-    found: &[(i64, &[u8])],
-    versions_max: usize,
-) -> Option<String> {
-    if found.len() > versions_max {
-        return Some(format!("more than {versions_max} versions"));
+    /// The cells that `read` may see, whatever the number of versions.
+    fn allowed(&self, read: &ModelRead, clock: ClockSpan) -> Vec<ModelCell> {
+        let latest = self.rules(clock.latest_ms);
+        // A delete that has outlived its time may have gone before what it hides. It hides nothing
+        // from a raw read.
+        let stays = |cell: &&ModelCell| read.raw || cell.is_put() || !latest.is_gone(cell);
+        let cells: Vec<_> = self.cells.iter().filter(stays).cloned().collect();
+        self.rules(clock.earliest_ms).read(&cells, read)
     }
-    if !found.is_sorted_by(|before, after| before.0 > after.0) {
-        return Some("not the newest first".to_owned());
+
+    /// The cells that `read` must see, unless newer versions are as many as it wants.
+    fn certain(&self, read: &ModelRead, clock: ClockSpan) -> Vec<ModelCell> {
+        let mut certain = self.rules(clock.latest_ms).read(&self.cells, read);
+        certain.retain(|cell| {
+            let key = (cell.qualifier.clone(), cell.timestamp);
+            !cell.is_put() || !self.surplus.contains(&key)
+        });
+        certain
     }
-    for (timestamp, value) in found {
-        match versions.get(timestamp) {
-            None => return Some(format!("version {timestamp} was deleted or never written")),
-            Some(cell) if cell.value != *value => {
-                return Some(format!("version {timestamp} has another value"));
-            }
-            Some(_) => {}
+
+    /// What is wrong with what `read` found.
+    pub(crate) fn compare(
+        &self,
+        read: &ModelRead,
+        clock: ClockSpan,
+        found: &[Cell],
+    ) -> Option<String> {
+        let name = &self.family.name;
+        let all = ModelRead { versions: u32::MAX, ..read.clone() };
+        let kept = if read.raw { u32::MAX } else { self.family.versions_max };
+        let versions_max = read.versions.min(kept) as usize;
+        if !found.is_sorted_by(|before, after| before.key().compare(&after.key()).is_lt()) {
+            return Some(format!("not in order: {found:?}"));
         }
+        let allowed = self.allowed(&all, clock);
+        let is_allowed = |cell: &&Cell| allowed.iter().any(|one| one.is(name, cell));
+        if let Some(wrong) = found.iter().find(|cell| !is_allowed(cell)) {
+            return Some(format!("{wrong:?} must not be seen at {clock:?}; found {found:?}"));
+        }
+        let puts_of = |qualifier: &[u8]| {
+            let of_column =
+                |cell: &&Cell| cell.cell_type() == CellType::Put && cell.qualifier() == qualifier;
+            found.iter().filter(of_column).collect::<Vec<_>>()
+        };
+        if let Some(cell) = found.iter().find(|c| puts_of(c.qualifier()).len() > versions_max) {
+            return Some(format!("more than {versions_max} versions beside {cell:?}: {found:?}"));
+        }
+        let is_left_out = |cell: &&ModelCell| {
+            let puts = puts_of(cell.qualifier.as_bytes());
+            let is_full = puts.len() == versions_max;
+            is_full && puts.last().is_some_and(|last| last.timestamp() > cell.timestamp)
+        };
+        let certain = self.certain(&all, clock);
+        let mut missing = certain.iter().filter(|cell| !found.iter().any(|one| cell.is(name, one)));
+        let missing = missing.find(|cell| !(cell.is_put() && is_left_out(cell)))?;
+        let ModelCell { qualifier, timestamp, kind, .. } = missing;
+        Some(format!(
+            "{kind:?} of {qualifier}/{timestamp} is missing at {clock:?}; found {found:?}"
+        ))
     }
-    let is_full = found.len() == versions_max;
-    let from = if is_full { found.last().map_or(i64::MIN, |(last, _)| *last) } else { i64::MIN };
-    let missing = versions.range(from..).find(|(timestamp, cell)| {
-        cell.is_certain && !found.iter().any(|(found, _)| found == *timestamp)
-    });
-    missing.map(|(timestamp, _)| format!("version {timestamp} is missing"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use basalt_model::CellBuilder;
+
+    const NOW: ClockSpan = ClockSpan { earliest_ms: 10_000, latest_ms: 10_000 };
 
     fn put(timestamp: i64) -> ModelWrite {
         ModelWrite::Put("a", timestamp, value(timestamp))
@@ -151,21 +216,49 @@ mod tests {
         timestamps.iter().map(cell).collect()
     }
 
-    fn row(writes: &[ModelWrite]) -> ModelRow {
-        let mut row = ModelRow::default();
+    fn mark(qualifier: &str, timestamp: i64, cell_type: CellType) -> Cell {
+        CellBuilder {
+            row: b"r",
+            family: b"f",
+            qualifier: qualifier.as_bytes(),
+            timestamp,
+            cell_type,
+            value: b"",
+            tags: &[],
+        }
+        .build()
+        .unwrap()
+    }
+
+    fn family() -> FamilyDescriptor {
+        FamilyDescriptor { versions_max: 3, ..FamilyDescriptor::new("f") }
+    }
+
+    fn row_of(family: FamilyDescriptor, writes: &[ModelWrite]) -> ModelRow {
+        let mut row = ModelRow::new("r".to_owned(), family);
         writes.iter().for_each(|write| row.apply(write));
         row
+    }
+
+    fn row(writes: &[ModelWrite]) -> ModelRow {
+        row_of(family(), writes)
+    }
+
+    /// What is wrong with a read of so many versions that found just these.
+    fn wrong(row: &ModelRow, timestamps: &[i64], versions: u32) -> Option<String> {
+        let read = ModelRead { versions, range: ALWAYS, raw: false };
+        row.compare(&read, NOW, &found(timestamps))
     }
 
     #[test]
     fn a_read_finds_the_newest_versions() {
         let row = row(&[put(1), put(3), put(2)]);
-        assert_eq!(row.compare(&found(&[3, 2, 1]), 3), None);
-        assert_eq!(row.compare(&found(&[3]), 1), None);
-        for wrong in [&[3, 2][..], &[3, 1], &[2, 3, 1], &[], &[4, 3, 2]] {
-            assert!(row.compare(&found(wrong), 3).is_some(), "{wrong:?}");
+        assert_eq!(wrong(&row, &[3, 2, 1], 3), None);
+        assert_eq!(wrong(&row, &[3], 1), None);
+        for other in [&[3, 2][..], &[3, 1], &[2, 3, 1], &[], &[4, 3, 2]] {
+            assert!(wrong(&row, other, 3).is_some(), "{other:?}");
         }
-        assert!(row.compare(&found(&[2]), 1).is_some());
+        assert!(wrong(&row, &[2], 1).is_some());
     }
 
     #[test]
@@ -178,10 +271,10 @@ mod tests {
             (ModelWrite::DeleteColumn("b", 3), &[3, 2, 1]),
         ] {
             let row = row(&[put(1), put(2), put(3), delete.clone()]);
-            assert_eq!(row.compare(&found(left), 3), None, "{delete:?}");
+            assert_eq!(wrong(&row, left, 3), None, "{delete:?}");
             let others = [&[3, 2, 1][..], &[3, 1], &[3], &[2, 1], &[]];
             for other in others.iter().filter(|other| **other != left) {
-                assert!(row.compare(&found(other), 3).is_some(), "{delete:?}: {other:?}");
+                assert!(wrong(&row, other, 3).is_some(), "{delete:?}: {other:?}");
             }
         }
     }
@@ -189,8 +282,57 @@ mod tests {
     #[test]
     fn a_version_beyond_the_kept_ones_may_come_back_or_not() {
         let row = row(&[put(1), put(2), put(3), put(4), ModelWrite::DeleteVersion("a", 4)]);
-        assert_eq!(row.compare(&found(&[3, 2]), 3), None);
-        assert_eq!(row.compare(&found(&[3, 2, 1]), 3), None);
-        assert!(row.compare(&found(&[3, 1]), 3).is_some(), "2 is certain");
+        assert_eq!(wrong(&row, &[3, 2], 3), None);
+        assert_eq!(wrong(&row, &[3, 2, 1], 3), None);
+        assert!(wrong(&row, &[3, 1], 3).is_some(), "2 is certain");
+    }
+
+    #[test]
+    fn a_version_may_be_seen_or_not_only_while_clocks_disagree_on_its_end() {
+        let family = FamilyDescriptor { time_to_live_s: Some(3), ..family() };
+        let row = row_of(family, &[put(5_000), put(7_000), put(9_000)]);
+        let read = ModelRead { versions: 3, range: ALWAYS, raw: false };
+        let wrong = |clock, timestamps: &[i64]| row.compare(&read, clock, &found(timestamps));
+        // 7,000 lives up to 10,000.
+        assert_eq!(wrong(NOW, &[9_000, 7_000]), None);
+        assert!(wrong(NOW, &[9_000]).is_some() && wrong(NOW, &[9_000, 7_000, 5_000]).is_some());
+        let unsure = ClockSpan { earliest_ms: 9_900, latest_ms: 10_100 };
+        assert_eq!(wrong(unsure, &[9_000, 7_000]), None);
+        assert_eq!(wrong(unsure, &[9_000]), None);
+        assert!(wrong(unsure, &[7_000]).is_some() && wrong(unsure, &[]).is_some());
+        assert!(row.has_expired(unsure));
+    }
+
+    #[test]
+    fn what_a_delete_hides_may_come_back_only_while_clocks_disagree_on_its_end() {
+        let family = FamilyDescriptor { time_to_live_s: Some(3), ..family() };
+        let row = row_of(family, &[put(7_000), ModelWrite::DeleteColumn("a", 7_001)]);
+        let read = ModelRead { versions: 3, range: ALWAYS, raw: false };
+        for (earliest_ms, latest_ms, may_be_seen) in
+            [(9_900, 10_000, false), (9_900, 10_100, true), (10_001, 10_100, false)]
+        {
+            let clock = ClockSpan { earliest_ms, latest_ms };
+            assert_eq!(row.compare(&read, clock, &[]), None);
+            assert_eq!(row.compare(&read, clock, &found(&[7_000])).is_none(), may_be_seen);
+        }
+    }
+
+    #[test]
+    fn deleted_cells_that_are_kept_are_seen_by_reads_of_before_and_by_raw_ones() {
+        let family = FamilyDescriptor { keep_deleted_cells: KeepDeletedCells::True, ..family() };
+        let row = row_of(family, &[put(1), put(3), ModelWrite::DeleteColumn("a", 2), put(2)]);
+        let wrong = |range, raw, cells: &[Cell]| {
+            row.compare(&ModelRead { versions: 9, range, raw }, NOW, cells)
+        };
+        assert_eq!(wrong(ALWAYS, false, &found(&[3])), None);
+        assert!(wrong(ALWAYS, false, &found(&[3, 2])).is_some());
+        assert_eq!(wrong((0, 2), false, &found(&[1])), None);
+        assert!(wrong((0, 2), false, &[]).is_some(), "the delete at 2 is not of that time");
+        let mut all = found(&[3, 2, 1]);
+        all.insert(1, mark("a", 2, CellType::DeleteColumn));
+        assert_eq!(wrong(ALWAYS, true, &all), None);
+        assert!(wrong(ALWAYS, true, &found(&[3, 2, 1])).is_some());
+        all.remove(3);
+        assert!(wrong(ALWAYS, true, &all).is_some());
     }
 }

@@ -14,6 +14,7 @@ pub(super) const CLOCK_DRIFT: Scenario = Scenario {
     layout: Layout {
         clock_drift_ppm: DRIFT_PPM_MAX,
         clock_bound: DRIFTED_APART_MAX,
+        calendars_set_by: Duration::from_millis(SET_BY_MS_MAX),
         ..Layout::SMALL
     },
     faults: clock_drift,
@@ -32,8 +33,12 @@ pub(super) const BEYOND_BOUND: Scenario = Scenario {
     faults: clock_drift,
 };
 
+/// By how much calendars are set, in either direction.
+const SET_BY_MS_MAX: u64 = 200;
+
 fn clock_drift(random: &Random, layout: Layout) -> Vec<Fault> {
-    let ahead_ms = i64::try_from(random.in_range(0..400)).unwrap_or(0) - 200;
+    let set_by_ms = i64::try_from(random.in_range(0..2 * SET_BY_MS_MAX)).unwrap_or(0);
+    let ahead_ms = set_by_ms - SET_BY_MS_MAX as i64;
     let set = |victim: Victim| Fault {
         at: ms(random, 0..900),
         lasts: ms(random, 500..4_000),

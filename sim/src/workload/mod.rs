@@ -26,8 +26,9 @@ use parking_lot::Mutex;
 
 use basalt_measure::history::{Contender, Contest, History};
 
+use crate::clock::CalendarError;
 use crate::invariants::{AcknowledgedWrites, Violation, WholeRows};
-use crate::plan::{FAMILY, FAMILY_SECOND, table_name};
+use crate::plan::{FAMILY, FAMILY_SECOND, families_with_ends, family_of_versions, table_name};
 use crate::trace::Trace;
 use writer::Writer;
 
@@ -46,6 +47,9 @@ const LOADING_LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How many clients contend for counters, and the pause between two operations of each.
 const CONTENDERS: u64 = 3;
 const CONTENDERS_PAUSE_MS: std::ops::Range<u64> = 5..40;
+/// The pauses between two operations of those who write versions.
+const VERSIONS_PAUSE_MS: std::ops::Range<u64> = 5..40;
+const ENDS_PAUSE_MS: std::ops::Range<u64> = 10..60;
 /// Counters are above the rows of the writers.
 const COUNTER_PREFIX: &str = "counter";
 
@@ -60,6 +64,8 @@ pub struct WorkloadConfig {
     pub tables: u64,
     /// The servers that must show at once what was done to those, each `host:port`.
     pub catalogs: Vec<String>,
+    /// By how much the calendars of servers may be off.
+    pub calendars: CalendarError,
 }
 
 /// A workload, and what it has seen so far.
@@ -183,7 +189,7 @@ impl Workload {
         let scans = scanner::scan(&self, self.table(&seams)?, random(&seams));
         let writes = futures::future::join_all(writers.iter_mut().map(Writer::write_until_calm));
         let contend = futures::future::join_all(contenders);
-        let versions = versions::write(&self, self.table(&seams)?, random(&seams));
+        let versions = self.write_versions(&seams)?;
         let changes = self.change_tables(&seams);
         let clients = futures::future::join5(writes, contend, scans, versions, changes);
         let (_, _, (), (), changed) = Box::pin(clients).await;
@@ -195,6 +201,20 @@ impl Workload {
             self.writes.check_all(&self.read_all(&newcomer).await?);
         }
         Ok(())
+    }
+
+    /// Has versions written and deleted by two clients: to a family that only limits their number, and,
+    /// less often, to those whose cells have a time to live or stay when they are deleted.
+    fn write_versions(&self, seams: &Seams) -> anyhow::Result<impl Future<Output = ()>> {
+        let writer = |families, pace_ms| {
+            let (table, clock) = (self.table(seams)?, seams.clock.clone());
+            anyhow::Ok(versions::Writer::new(self, table, clock, random(seams), families, pace_ms))
+        };
+        let versions = writer(vec![family_of_versions()], VERSIONS_PAUSE_MS)?;
+        let ends = writer(families_with_ends().into(), ENDS_PAUSE_MS)?;
+        Ok(async move {
+            futures::future::join(versions.write_until_over(), ends.write_until_over()).await;
+        })
     }
 
     /// Has the tables changed that come and go, while regions are moved.

@@ -1,39 +1,51 @@
 //! A client that writes versions with timestamps of its own and deletes them in each of the four
 //! ways, to rows that nobody else writes, and compares what it reads with a model.
+//!
+//! Where a family keeps deleted cells, it also writes below deletions and over other versions, and
+//! reads by ranges of time and raw. Where cells have a time to live, it gives them timestamps so old
+//! that this ends soon.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use basalt_client::{Columns, Delete, Get, Outcome, Put, RowResult, Scan, Table};
-use basalt_runtime::Random;
+use basalt_client::{Columns, Delete, Get, Outcome, Put, RowResult, Scan, Table, TimeRange};
+use basalt_model::{FamilyDescriptor, KeepDeletedCells};
+use basalt_reference::ModelRead;
+use basalt_runtime::{Clock, Random};
 use bytes::Bytes;
 
 use super::{ATTEMPT_TIMEOUT, Workload};
-use crate::invariants::{DELETES_AND_VERSIONS, ModelRow, ModelWrite, VERSIONS_KEPT, Violation};
-use crate::plan::FAMILY_VERSIONS;
+use crate::invariants::{ClockSpan, DELETES_AND_VERSIONS, ModelRow, ModelWrite, Violation};
 
-/// The pause between two operations, and after an attempt that failed.
-const PACE_MS: std::ops::Range<u64> = 5..40;
+/// The pause after an attempt that failed.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);
 /// How many rows are written to in turn, and how many writes each gets.
 const ROWS: usize = 8;
 const WRITES_MAX: u32 = 60;
 /// The columns.
 const COLUMNS: [&str; 2] = ["a", "b"];
-/// What the rows are called, after the region's number. They are above those of the writers.
-const PREFIX: &str = "versions";
+/// For how long a cell with a time to live is seen once it has been written.
+const LEFT_MS: Range<u64> = 0..2_500;
+/// As many versions as a request can ask for.
+const ALL_VERSIONS: u32 = i32::MAX as u32;
 
 /// See the module.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     workload: &'a Workload,
     table: Table,
+    clock: Clock,
     random: Random,
+    /// What is written to in turn.
+    families: Vec<FamilyDescriptor>,
+    pace_ms: Range<u64>,
     /// How many rows there were.
     rows: u64,
     /// Makes each value a different one.
     values: u64,
 }
 
-/// A row under way.
+/// A row under way. Its key has the region's number, then the name of the family, so that it is above
+/// the rows of other writers.
 struct Row {
     key: Bytes,
     model: ModelRow,
@@ -42,56 +54,103 @@ struct Row {
     is_closed: bool,
 }
 
-/// Writes and reads until the load is over.
-pub(super) async fn write(workload: &Workload, table: Table, random: Random) {
-    let mut writer = Writer { workload, table, random, rows: 0, values: 0 };
-    let mut rows: Vec<Row> = (0..ROWS).map(|_| writer.new_row()).collect();
-    while !workload.is_over() {
-        let place = writer.random.in_range(0..ROWS as u64) as usize;
-        let Some(row) = rows.get_mut(place) else { continue };
-        if row.is_closed || row.writes >= WRITES_MAX {
-            // Whether a compaction or a recovery changes it shows later, too.
-            writer.read(row).await;
-            *row = writer.new_row();
-        } else if writer.random.in_range(0..3) == 0 {
-            writer.read(row).await;
-        } else if !writer.write(row).await {
-            return;
-        }
-        let pace = Duration::from_millis(writer.random.in_range(PACE_MS));
-        tokio::time::sleep(pace).await;
+// === impl Row ===
+
+impl Row {
+    fn family(&self) -> &[u8] {
+        self.model.family().name.as_bytes()
     }
-    for row in &rows {
-        writer.read(row).await;
+
+    fn keeps_deleted(&self) -> bool {
+        self.model.family().keep_deleted_cells != KeepDeletedCells::False
     }
 }
 
 // === impl Writer ===
 
-impl Writer<'_> {
-    fn new_row(&mut self) -> Row {
-        self.rows += 1;
-        let region = self.random.in_range(0..u64::from(self.workload.config.regions));
-        let key = Bytes::from(format!("{region:02}-{PREFIX}-{:04}", self.rows));
-        Row { key, model: ModelRow::default(), writes: 0, is_closed: false }
+impl<'a> Writer<'a> {
+    pub(super) fn new(
+        workload: &'a Workload,
+        table: Table,
+        clock: Clock,
+        random: Random,
+        families: Vec<FamilyDescriptor>,
+        pace_ms: Range<u64>,
+    ) -> Self {
+        Self { workload, table, clock, random, families, pace_ms, rows: 0, values: 0 }
     }
 
-    /// The next write: a put lies above everything before it or is an older version; a deletion
-    /// is of what is there.
+    /// Writes and reads until the load is over.
+    pub(super) async fn write_until_over(mut self) {
+        let mut rows: Vec<Row> = (0..ROWS).filter_map(|_| self.new_row()).collect();
+        while !self.workload.is_over() {
+            let place = self.random.in_range(0..ROWS as u64) as usize;
+            let Some(row) = rows.get_mut(place) else { continue };
+            if row.is_closed || row.writes >= WRITES_MAX {
+                // Whether a compaction or a recovery changes it shows later, too.
+                self.read(row).await;
+                let Some(next) = self.new_row() else { return };
+                *row = next;
+            } else if self.random.in_range(0..3) == 0 {
+                self.read(row).await;
+            } else if !self.write(row).await {
+                return;
+            }
+            let pace = Duration::from_millis(self.random.in_range(self.pace_ms.clone()));
+            tokio::time::sleep(pace).await;
+        }
+        for row in &rows {
+            self.read(row).await;
+        }
+    }
+
+    /// A row of the next family.
+    fn new_row(&mut self) -> Option<Row> {
+        let place = self.rows as usize % self.families.len().max(1);
+        let family = self.families.get(place)?.clone();
+        self.rows += 1;
+        let region = self.random.in_range(0..u64::from(self.workload.config.regions));
+        let key = format!("{region:02}-{}-{:04}", family.name, self.rows);
+        let model = ModelRow::new(key.clone(), family);
+        Some(Row { key: key.into(), model, writes: 0, is_closed: false })
+    }
+
+    /// The next write: a put lies above everything before it, unless deleted cells are kept; a
+    /// deletion is of what is there.
     fn choose(&mut self, row: &Row) -> ModelWrite {
         let column = COLUMNS[self.random.in_range(0..COLUMNS.len() as u64) as usize];
-        let newest = row.model.newest();
-        // Negative timestamps are rejected.
-        let older = (newest - i64::try_from(self.random.in_range(0..4)).unwrap_or(0)).max(1);
+        let near = self.near(row);
         match self.random.in_range(0..10) {
-            0 => ModelWrite::DeleteVersion(column, older),
-            1 => ModelWrite::DeleteColumn(column, older),
-            2 => ModelWrite::DeleteFamilyVersion(older),
-            3 => ModelWrite::DeleteFamily(older),
+            0 => ModelWrite::DeleteVersion(column, near),
+            1 => ModelWrite::DeleteColumn(column, near),
+            2 => ModelWrite::DeleteFamilyVersion(near),
+            3 => ModelWrite::DeleteFamily(near),
             _ => {
                 self.values += 1;
-                let timestamp = newest + 1 + i64::from(self.random.in_range(0..3) == 0);
-                ModelWrite::Put(column, timestamp, Bytes::from(format!("{}", self.values)))
+                let value = Bytes::from(format!("{}", self.values));
+                ModelWrite::Put(column, self.timestamp(row, near), value)
+            }
+        }
+    }
+
+    /// The timestamp of one of the last writes, or one beside it.
+    fn near(&self, row: &Row) -> i64 {
+        let recent = row.model.recent(self.random.in_range(0..4) as usize);
+        let beside = recent + self.random.in_range(0..3) as i64 - 1;
+        // Negative timestamps are rejected.
+        beside.min(row.model.newest()).max(1)
+    }
+
+    fn timestamp(&self, row: &Row, near: i64) -> i64 {
+        if row.keeps_deleted() && self.random.in_range(0..10) < 3 {
+            return near;
+        }
+        let next = row.model.newest() + 1 + i64::from(self.random.in_range(0..3) == 0);
+        match row.model.family().time_to_live_s {
+            None => next,
+            Some(seconds) => {
+                let oldest_ms = self.clock.wall_ms() - u64::from(seconds) * 1_000;
+                next.max((oldest_ms + self.random.in_range(LEFT_MS)) as i64)
             }
         }
     }
@@ -119,7 +178,7 @@ impl Writer<'_> {
     }
 
     async fn attempt(&self, row: &Row, write: &ModelWrite) -> Outcome<()> {
-        let (key, family) = (row.key.clone(), FAMILY_VERSIONS.as_bytes());
+        let (key, family) = (row.key.clone(), row.family());
         let delete = Delete::new(key.clone());
         let delete = match write {
             ModelWrite::Put(column, timestamp, value) => {
@@ -140,39 +199,79 @@ impl Writer<'_> {
 
     /// Reads a row by a get or a scan, forward or reversed, and compares it with its model. That it
     /// cannot be read now proves nothing.
-    async fn read(&mut self, row: &Row) {
-        let versions_max = 1 + self.random.in_range(0..VERSIONS_KEPT as u64 + 1) as u32;
-        let found = match self.random.in_range(0..3) {
-            0 => self.get(row, versions_max).await,
-            way => self.scan(row, versions_max, way == 1).await,
+    async fn read(&self, row: &Row) {
+        let read = self.choose_read(row);
+        let way = self.random.in_range(0..3);
+        let began_ms = self.clock.wall_ms();
+        // No get is raw.
+        let found = match way {
+            0 if !read.raw => self.get(row, &read).await,
+            way => self.scan(row, &read, way == 1).await,
         };
         let Some(found) = found else { return };
+        let clock = self.workload.config.calendars.span(began_ms, self.clock.wall_ms());
         self.workload.seen.lock().versions_read += 1;
-        if let Some(wrong) = row.model.compare(&found.cells, versions_max as usize) {
+        self.count(row, &read, clock);
+        if let Some(wrong) = row.model.compare(&read, clock, &found.cells) {
             let name = String::from_utf8_lossy(&row.key);
-            let seen = format!("row {name}, {versions_max} versions: {wrong}");
+            let seen = format!("row {name}, {read:?}: {wrong}; written {:?}", row.model);
             self.workload.report(Violation::new(DELETES_AND_VERSIONS, seen));
         }
     }
 
-    async fn get(&self, row: &Row, versions_max: u32) -> Option<RowResult> {
-        let get = Get { versions_max, ..Get::new(row.key.clone()) };
+    fn choose_read(&self, row: &Row) -> ModelRead {
+        let raw = row.keeps_deleted() && self.random.in_range(0..4) == 0;
+        let range = if self.random.in_range(0..3) == 0 {
+            let (one, other) = (self.near(row), self.near(row));
+            let from = if self.random.in_range(0..2) == 0 { 0 } else { one.min(other) };
+            (from, one.max(other) + 1)
+        } else {
+            (0, i64::MAX)
+        };
+        let few = 1 + self.random.in_range(0..4) as u32;
+        ModelRead { versions: if raw { ALL_VERSIONS } else { few }, range, raw }
+    }
+
+    fn count(&self, row: &Row, read: &ModelRead, clock: ClockSpan) {
+        if read.raw {
+            self.workload.count("read-raw");
+        }
+        if read.range.1 != i64::MAX {
+            self.workload.count("read-time-range");
+        }
+        if row.model.has_expired(clock) {
+            self.workload.count("read-of-expired");
+        }
+    }
+
+    async fn get(&self, row: &Row, read: &ModelRead) -> Option<RowResult> {
+        let get = Get::new(row.key.clone()).family(row.family());
+        let (versions_max, time_range) = (read.versions, time_range(read));
+        let get = Get { versions_max, time_range, ..get };
         match self.table.try_get(&get, ATTEMPT_TIMEOUT).await {
             Outcome::Acked(found) => Some(found),
             Outcome::Failed(_) | Outcome::Unknown(_) => None,
         }
     }
 
-    async fn scan(&self, row: &Row, versions_max: u32, reversed: bool) -> Option<RowResult> {
+    async fn scan(&self, row: &Row, read: &ModelRead, reversed: bool) -> Option<RowResult> {
         let mut columns = Columns::default();
-        columns.add_family(FAMILY_VERSIONS.as_bytes());
+        columns.add_family(row.family());
         let (start, stop) = (row.key.clone(), row.key.clone());
-        let range = Scan { include_stop: true, ..Scan::range(start, stop) };
-        let scan = Scan { reversed, versions_max, columns, ..range };
-        let mut scanner = self.table.scan(scan);
+        let range = Scan { include_stop: true, columns, ..Scan::range(start, stop) };
+        let (versions_max, time_range, raw) = (read.versions, time_range(read), read.raw);
+        let mut scanner =
+            self.table.scan(Scan { reversed, versions_max, time_range, raw, ..range });
         let rows = tokio::time::timeout(ATTEMPT_TIMEOUT, scanner.rows()).await.ok()?.ok()?;
         Some(rows.into_iter().next().unwrap_or_default())
     }
+}
+
+/// The range of a read, if it has one.
+fn time_range(read: &ModelRead) -> Option<TimeRange> {
+    let (from, to) = read.range;
+    let unsigned = |ms: i64| u64::try_from(ms).unwrap_or_default();
+    (to != i64::MAX).then(|| TimeRange { from: unsigned(from), to: unsigned(to) })
 }
 
 fn kind_of(write: &ModelWrite) -> &'static str {

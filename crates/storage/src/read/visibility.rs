@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use basalt_model::{CellKey, CellType, FamilyDescriptor, KeepDeletedCells};
+use basalt_planted::{Rule, is_off};
 use bytes::Bytes;
 
 /// Timestamps from `from` (included) to `to` (excluded), in milliseconds.
@@ -145,7 +146,7 @@ impl ReadRules {
             columns,
             versions_max: versions.min(family.versions_max).max(1),
             versions_min: family.versions_min,
-            expired_below: expired_below(family, now_ms),
+            expired_below: unseen_below(family, now_ms),
             time_range,
             deletes: Deletes::Apply,
             keep_deleted: family.keep_deleted_cells,
@@ -164,7 +165,7 @@ impl ReadRules {
             columns,
             versions_max: versions.max(1),
             versions_min: family.versions_min,
-            expired_below: expired_below(family, now_ms),
+            expired_below: unseen_below(family, now_ms),
             time_range,
             deletes: Deletes::ShowAll,
             keep_deleted: family.keep_deleted_cells,
@@ -174,6 +175,10 @@ impl ReadRules {
     /// What a flush or a compaction keeps. `all_files`: nothing of the family lies elsewhere, so
     /// that deletes have done their work.
     pub fn compaction(family: &FamilyDescriptor, all_files: bool, now_ms: u64) -> Self {
+        let keep_deleted = match family.keep_deleted_cells {
+            _ if is_off(Rule::KeepDeletedCells) => KeepDeletedCells::False,
+            declared => declared,
+        };
         Self {
             columns: Columns::All,
             versions_max: family.versions_max,
@@ -181,7 +186,7 @@ impl ReadRules {
             expired_below: expired_below(family, now_ms),
             time_range: TimeRange { from: i64::MIN, to: i64::MAX },
             deletes: if all_files { Deletes::Purge } else { Deletes::ApplyAndKeep },
-            keep_deleted: family.keep_deleted_cells,
+            keep_deleted,
         }
     }
 }
@@ -363,6 +368,11 @@ impl ColumnState {
         self.versions += 1;
         Decision::Include
     }
+}
+
+/// As [`expired_below`], for a read.
+fn unseen_below(family: &FamilyDescriptor, now_ms: u64) -> i64 {
+    if is_off(Rule::TimeToLive) { i64::MIN } else { expired_below(family, now_ms) }
 }
 
 fn expired_below(family: &FamilyDescriptor, now_ms: u64) -> i64 {

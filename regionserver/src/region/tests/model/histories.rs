@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use basalt_hbase_rpc::pb;
 use basalt_model::{BloomType, CellType, FamilyDescriptor, KeepDeletedCells, TableDescriptor};
+use basalt_reference::ModelCell;
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::rules::ModelCell;
 use crate::region::testing::table;
 
 pub(super) const FAMILIES: [&str; 2] = ["f", "g"];

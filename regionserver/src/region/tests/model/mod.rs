@@ -5,7 +5,6 @@
 //! says how many there are.
 
 mod histories;
-mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use std::time::Duration;
 
 use basalt_fs::MemoryFileSystem;
 use basalt_model::{Cell, CellType, LATEST_TIMESTAMP, TableDescriptor};
+use basalt_reference::{ModelCell, ModelFamily, ModelRead, Rules};
 use basalt_storage::read::{Columns, TimeRange};
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -26,7 +26,6 @@ use histories::{
     BEGIN_MS, FAMILIES, FilterKind, Kind, NUMBER, QUALIFIERS, ROWS, Read, Step, Write, families,
     number, read, step, value_of,
 };
-use rules::{ModelCell, ModelFamily, ModelRead, Rules};
 
 const HISTORIES: u32 = 300;
 /// A region that is opened gives times above those of the owner before.

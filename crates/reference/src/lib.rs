@@ -1,5 +1,7 @@
 //! HBase's rules of versions, deletes and times to live, as plainly as they can be said: over sets of
-//! cells, without an order in which they come. Shares no code with what it is compared with.
+//! cells, without an order in which they come. Shares no code with what it is compared with: the random
+//! histories of a region (`regionserver/src/region/tests/model`), which know every flush and every
+//! compaction, and the simulation (`sim/src/invariants/versions.rs`), which knows none of them.
 //!
 //! Where Apache HBase 2.6.4 contradicts itself, one side was chosen: that a minor compaction keeps the
 //! deletes below surplus versions (HBase loses them), and that `MIN_VERSIONS` holds alike for reads of
@@ -11,47 +13,60 @@ use basalt_model::{Cell, CellType, FamilyDescriptor, KeepDeletedCells};
 
 /// One cell of a family.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct ModelCell {
-    pub(super) row: String,
-    pub(super) qualifier: String,
-    pub(super) timestamp: i64,
-    pub(super) kind: CellType,
-    pub(super) edit: u64,
-    pub(super) value: Vec<u8>,
+pub struct ModelCell {
+    /// The row's key.
+    pub row: String,
+    /// The column, without its family; empty where a whole family is deleted.
+    pub qualifier: String,
+    /// Its timestamp.
+    pub timestamp: i64,
+    /// A put, or a kind of delete.
+    pub kind: CellType,
+    /// Of two edits the later one has the higher number.
+    pub edit: u64,
+    /// The value; empty in deletes.
+    pub value: Vec<u8>,
 }
 
 /// What a read asks for.
 #[derive(Clone, Debug)]
-pub(super) struct ModelRead {
-    pub(super) versions: u32,
-    /// From the first, included, to the last, excluded.
-    pub(super) range: (i64, i64),
-    pub(super) raw: bool,
+pub struct ModelRead {
+    /// How many versions of a column at most.
+    pub versions: u32,
+    /// From the first timestamp, included, to the last, excluded.
+    pub range: (i64, i64),
+    /// Whether deletes are shown and hide nothing.
+    pub raw: bool,
 }
 
 /// A family: what is in memory, and its files.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ModelFamily {
-    pub(super) memory: Vec<ModelCell>,
-    pub(super) files: Vec<Vec<ModelCell>>,
+pub struct ModelFamily {
+    /// What no file holds yet.
+    pub memory: Vec<ModelCell>,
+    /// The cells of each file, the oldest file first.
+    pub files: Vec<Vec<ModelCell>>,
 }
 
 /// The rules of a family at a time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules<'a> {
-    pub(super) family: &'a FamilyDescriptor,
-    pub(super) now: i64,
+pub struct Rules<'a> {
+    /// What the family declares.
+    pub family: &'a FamilyDescriptor,
+    /// The time, in milliseconds.
+    pub now: i64,
 }
 
 // === impl ModelCell ===
 
 impl ModelCell {
-    pub(super) fn is_put(&self) -> bool {
+    /// Whether it sets a value.
+    pub fn is_put(&self) -> bool {
         self.kind == CellType::Put
     }
 
     /// Whether this mark hides `put`.
-    fn hides(&self, put: &Self) -> bool {
+    pub fn hides(&self, put: &Self) -> bool {
         let same_column = self.qualifier == put.qualifier;
         self.row == put.row
             && match self.kind {
@@ -68,7 +83,8 @@ impl ModelCell {
         (&self.row, &self.qualifier, self.timestamp, self.kind)
     }
 
-    pub(super) fn is(&self, family: &str, cell: &Cell) -> bool {
+    /// Whether it is `cell`, of a family of this name.
+    pub fn is(&self, family: &str, cell: &Cell) -> bool {
         let key = cell.key();
         let (row, qualifier) = (self.row.as_bytes(), self.qualifier.as_bytes());
         (row, family.as_bytes(), qualifier) == (key.row, key.family, key.qualifier)
@@ -80,11 +96,13 @@ impl ModelCell {
 // === impl ModelFamily ===
 
 impl ModelFamily {
-    pub(super) fn all(&self) -> Vec<ModelCell> {
+    /// Everything that is there, in memory and in files.
+    pub fn all(&self) -> Vec<ModelCell> {
         self.files.iter().flatten().chain(&self.memory).cloned().collect()
     }
 
-    pub(super) fn flush(&mut self, rules: Rules<'_>) {
+    /// Writes what is in memory into a file.
+    pub fn flush(&mut self, rules: Rules<'_>) {
         let kept = rules.compact(&std::mem::take(&mut self.memory), false);
         if !kept.is_empty() {
             self.files.push(kept);
@@ -92,7 +110,7 @@ impl ModelFamily {
     }
 
     /// Merges the files from `first` to before `end`.
-    pub(super) fn compact(&mut self, rules: Rules<'_>, first: usize, end: usize) {
+    pub fn compact(&mut self, rules: Rules<'_>, first: usize, end: usize) {
         let all = first == 0 && end == self.files.len();
         let merged: Vec<ModelCell> = self.files.drain(first..end).flatten().collect();
         let kept = rules.compact(&merged, all);
@@ -107,11 +125,11 @@ impl ModelFamily {
 impl Rules<'_> {
     fn is_expired(&self, cell: &ModelCell) -> bool {
         let lived = self.family.time_to_live_s.map(|seconds| i64::from(seconds) * 1000);
-        lived.is_some_and(|lived| cell.timestamp < self.now - lived)
+        lived.is_some_and(|lived| cell.timestamp < self.now.saturating_sub(lived))
     }
 
-    /// Cells that have outlived their time, unless some of those are kept.
-    fn is_gone(&self, cell: &ModelCell) -> bool {
+    /// Whether a cell has outlived its time, unless some of those are kept.
+    pub fn is_gone(&self, cell: &ModelCell) -> bool {
         self.family.versions_min == 0 && self.is_expired(cell)
     }
 
@@ -151,7 +169,7 @@ impl Rules<'_> {
     }
 
     /// What a read sees of `cells`.
-    pub(super) fn read(&self, cells: &[ModelCell], read: &ModelRead) -> Vec<ModelCell> {
+    pub fn read(&self, cells: &[ModelCell], read: &ModelRead) -> Vec<ModelCell> {
         let (from, to) = read.range;
         let inside = |cell: &&ModelCell| cell.timestamp >= from && cell.timestamp < to;
         let living = || cells.iter().filter(|cell| !self.is_gone(cell));
@@ -237,7 +255,7 @@ impl Rules<'_> {
 
     /// The least time from `now` on at which a put of any of `columns` (of all where a column has no
     /// name) is seen, and is above all that is.
-    pub(super) fn latest(&self, cells: &[ModelCell], row: &str, columns: &[Option<String>]) -> i64 {
+    pub fn latest(&self, cells: &[ModelCell], row: &str, columns: &[Option<String>]) -> i64 {
         let everything = ModelRead { versions: u32::MAX, range: (0, i64::MAX), raw: false };
         let is_meant = |qualifier: &str| {
             columns.iter().any(|column| column.as_deref().is_none_or(|name| name == qualifier))

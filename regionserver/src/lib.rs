@@ -16,6 +16,8 @@ mod config;
 mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+#[cfg(test)]
+mod interleavings;
 mod lease;
 mod liveness;
 mod log_list;
@@ -34,6 +36,7 @@ mod schedulers;
 mod served_report;
 mod server;
 mod stop;
+mod sync;
 mod timestamps;
 mod transitions;
 

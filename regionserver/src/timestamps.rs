@@ -25,8 +25,8 @@ pub(crate) struct TimestampClock(Arc<Inner>);
 struct Inner {
     clock: Clock,
     bound_ms: u64,
-    /// The calendar less the boot clock when the calendar was last found right; when the server
-    /// started, before it was compared.
+    /// What the right time is, less the boot clock, by the last comparison whose outcome is known; by
+    /// the calendar when the server started, before it was compared.
     right_offset_ms: AtomicI64,
     /// What was answered to the master last.
     answered: Mutex<Answered>,
@@ -101,14 +101,20 @@ impl TimestampClock {
         }
     }
 
-    /// The time for what nothing is recorded by, such as what has expired: by the calendar, put right
-    /// by as much as it is known to be off.
+    /// The time for what nothing is recorded by, such as what has expired: by the calendar; while that
+    /// is known to be off, by the boot clock, from when the calendar was compared last.
     pub(crate) fn best_now_ms(&self) -> u64 {
-        let wall_ms = self.0.clock.wall_ms();
-        match self.ahead_ms() {
-            Some(ahead_ms) if !is_off(Rule::ClockBound) => wall_ms.saturating_add_signed(-ahead_ms),
-            _ => wall_ms,
+        if self.ahead_ms().is_none() || is_off(Rule::ClockBound) {
+            return self.0.clock.wall_ms();
         }
+        let boot_ms = u64::try_from(self.0.clock.boot_time().as_millis()).unwrap_or(u64::MAX);
+        boot_ms.saturating_add_signed(self.0.right_offset_ms.load(Ordering::Relaxed))
+    }
+
+    /// The time for dropping for good what has expired: where the calendar and what is known of it
+    /// disagree, the earlier one. The master that says that the calendar is off may be wrong itself.
+    pub(crate) fn least_now_ms(&self) -> u64 {
+        self.best_now_ms().min(self.0.clock.wall_ms())
     }
 
     /// The master asks for the time, and says what came of an earlier answer: by how much it was
@@ -116,7 +122,14 @@ impl TimestampClock {
     pub(crate) fn compare(&self, compared_wall_ms: u64, ahead_ms: Option<i64>) -> u64 {
         let mut answered = self.0.answered.lock();
         match ahead_ms {
-            Some(ahead_ms) => self.0.told_ahead_ms.store(ahead_ms, Ordering::Relaxed),
+            Some(ahead_ms) => {
+                // Not as it is now: it may have been put right since.
+                if compared_wall_ms == answered.wall_ms {
+                    let right_ms = answered.offset_ms.saturating_sub(ahead_ms);
+                    self.0.right_offset_ms.store(right_ms, Ordering::Relaxed);
+                }
+                self.0.told_ahead_ms.store(ahead_ms, Ordering::Relaxed);
+            }
             // As the calendar was then: it may have been set since.
             None if compared_wall_ms == answered.wall_ms && compared_wall_ms != 0 => {
                 self.0.right_offset_ms.store(answered.offset_ms, Ordering::Relaxed);
@@ -235,5 +248,21 @@ mod tests {
         let third = clock.compare(second, Some(DAY_MS as i64));
         clock.compare(third, None);
         assert_eq!(clock.now_ms(), Ok(9 * DAY_MS));
+    }
+
+    #[test]
+    fn a_calendar_that_is_put_right_expires_nothing_before_the_master_knows() {
+        for off in [11 * DAY_MS, 9 * DAY_MS] {
+            let (hands, clock) = clocks();
+            let first = clock.compare(0, None);
+            hands.set(off);
+            let second = clock.compare(first, None);
+            clock.compare(second, Some(off as i64 - 10 * DAY_MS as i64));
+            assert_eq!(clock.best_now_ms(), 10 * DAY_MS);
+            assert_eq!(clock.least_now_ms(), off.min(10 * DAY_MS), "the master may be wrong");
+            hands.set(10 * DAY_MS);
+            assert!(clock.now_ms().is_err(), "until the master says so");
+            assert_eq!(clock.best_now_ms(), 10 * DAY_MS);
+        }
     }
 }

@@ -23,7 +23,7 @@ impl Region {
     /// Takes no more edits. Reads go on until the region is taken off the server. `None` if a close
     /// is under way already, or has ended.
     pub(crate) fn begin_close(&self) -> Option<Closing<'_>> {
-        let mut order = self.order.lock();
+        let mut order = self.view.lock();
         if order.taking != Taking::Edits && !is_off(Rule::OneCloseAtATime) {
             return None;
         }
@@ -34,7 +34,7 @@ impl Region {
 
     /// Whether it takes no more edits.
     pub(crate) fn is_closing(&self) -> bool {
-        self.order.lock().taking != Taking::Edits
+        self.view.lock().taking != Taking::Edits
     }
 
     /// Ends its service by `end_serving`: it has a later owner. With `only_without_edits`, only if
@@ -47,7 +47,7 @@ impl Region {
         only_without_edits: bool,
         end_serving: impl FnOnce(),
     ) -> std::result::Result<(), u64> {
-        let mut order = self.order.lock();
+        let mut order = self.view.lock();
         if only_without_edits && !self.has_nothing_in_memory() {
             return Err(self.memstore_bytes());
         }
@@ -60,7 +60,7 @@ impl Region {
 
     /// Whether all edits and nonces are in files.
     fn has_nothing_in_memory(&self) -> bool {
-        self.state.load().memstores_are_empty() && self.nonces.lock().recent_bytes() == 0
+        self.view.load().memstores_are_empty() && self.nonces.lock().recent_bytes() == 0
     }
 }
 
@@ -76,7 +76,7 @@ impl Closing<'_> {
         let region = self.region;
         for _ in 0..FLUSHES_MAX {
             region.flush().await?;
-            let mut order = region.order.lock();
+            let mut order = region.view.lock();
             let nothing_left = order.taking == Taking::NoneForNow && region.has_nothing_in_memory();
             if nothing_left || is_off(Rule::OneCloseAtATime) {
                 order.taking = Taking::NoneEver;
@@ -92,7 +92,7 @@ impl Closing<'_> {
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        let mut order = self.region.order.lock();
+        let mut order = self.region.view.lock();
         if order.taking == Taking::NoneForNow {
             order.taking = Taking::Edits;
         }

@@ -32,7 +32,7 @@ pub(super) struct CompactionTurn {
 impl Region {
     /// Whether a family has files that are worth merging.
     pub(crate) fn needs_compaction(&self) -> bool {
-        let state = self.state.load();
+        let state = self.view.load();
         state.families.values().any(|family| self.choose(&family.files, false).is_some())
             || self.needs_nonces_merged()
     }
@@ -42,7 +42,7 @@ impl Region {
         let mut turn = self.compaction_turn.lock().await;
         // What is wrong with one kind of file does not keep the other from being merged.
         let nonces_merged = self.merge_nonces(ownership, &mut turn).await;
-        let families: Vec<Bytes> = self.state.load().families.keys().cloned().collect();
+        let families: Vec<Bytes> = self.view.load().families.keys().cloned().collect();
         for family in families {
             let merged = self.compact_family(&family, all).await?;
             if !merged.is_empty() {
@@ -61,7 +61,7 @@ impl Region {
         family: &Bytes,
         all: bool,
     ) -> Result<Vec<Arc<StoreFile>>> {
-        let files = match self.state.load().families.get(family) {
+        let files = match self.view.load().families.get(family) {
             Some(family) => family.files.clone(),
             None => return Ok(Vec::new()),
         };
@@ -92,7 +92,7 @@ impl Region {
     ) -> Result<()> {
         let Some(descriptor) = self.descriptor(family) else { return Ok(()) };
         // Memstores hold newer edits only; deletes in the oldest files have nothing left to hide.
-        let rules = ReadRules::compaction(descriptor, all_files, self.now_ms());
+        let rules = ReadRules::compaction(descriptor, all_files, self.least_now_ms());
         let highest = inputs.iter().map(|file| file.max_sequence_id()).max().unwrap_or_default();
         let meta = StoreFileMeta { max_sequence_id: highest, is_major_compaction: all_files };
         let uncached = ScannerOptions { cache_blocks: false };
@@ -109,7 +109,7 @@ impl Region {
         reached(Point::CompactionRecorded).await;
         let bytes = merged.as_ref().map_or(0, |merged| merged.entry.length);
         let merged = merged.map(|merged| merged.file);
-        self.swap(|state| state.with_compaction_done(family, inputs, merged));
+        self.view.swap(|state| state.with_compaction_done(family, inputs, merged));
         drop(manifest);
         info!(region = %self.encoded_name, files = inputs.len(), bytes, all_files, "compacted");
         metrics::files_written("compaction", bytes);

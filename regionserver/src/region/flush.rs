@@ -20,7 +20,6 @@ use basalt_storage::store_file::{StoreFile, StoreFileMeta, StoreFileOptions, Sto
 use bytes::Bytes;
 use tracing::info;
 
-use super::state::RegionState;
 use super::{Region, Result, durability_of};
 use crate::metrics;
 
@@ -64,7 +63,7 @@ impl Region {
             turn.first_nonce_files = None;
         }
         self.settle().await?;
-        let state = self.state.load_full();
+        let state = self.view.load_full();
         let mut files = BTreeMap::new();
         let mut entries = BTreeMap::new();
         for (name, family) in &state.families {
@@ -73,7 +72,7 @@ impl Region {
                 continue;
             };
             let Some(descriptor) = self.descriptor(name) else { continue };
-            let rules = ReadRules::compaction(descriptor, false, self.now_ms());
+            let rules = ReadRules::compaction(descriptor, false, self.least_now_ms());
             let cursor = MergeCursor::new([Arc::clone(memstore)], [], SequenceId(u64::MAX), None);
             let meta = StoreFileMeta { max_sequence_id: flushed, is_major_compaction: false };
             if let Some(new) = self.write_file(descriptor, cursor, rules, meta).await? {
@@ -113,11 +112,11 @@ impl Region {
 
     /// Swaps the memstores, if there is anything in them. Returns up to where they go.
     fn begin_flush(&self) -> Option<SequenceId> {
-        let mut order = self.order.lock();
+        let mut order = self.view.lock();
         if let Some(unfinished) = order.flushing {
             return Some(unfinished);
         }
-        let state = self.state.load();
+        let state = order.state();
         let mut nonces = self.nonces.lock();
         // An edit may have a nonce and no cell.
         let has_nonces = nonces.active_bytes() > 0;
@@ -126,7 +125,7 @@ impl Region {
         }
         order.flushing = Some(order.last);
         nonces.begin_flush();
-        self.state.store(Arc::new(state.with_flush_begun()));
+        order.replace(state.with_flush_begun());
         order.flushing
     }
 
@@ -148,9 +147,9 @@ impl Region {
         }
         self.put_on_record(&mut manifest, next).await?;
         reached(Point::FlushRecorded).await;
-        self.swap(|state| state.with_flush_done(files));
+        self.view.swap(|state| state.with_flush_done(files));
         self.nonces.lock().flushed(nonce_files);
-        self.order.lock().flushing = None;
+        self.view.lock().flushing = None;
         self.shared.wal.flushed(self.encoded_name, flushed);
         manifest.remove_older(&self.shared.files, &self.info.table, self.encoded_name).await?;
         Ok(())
@@ -160,7 +159,7 @@ impl Region {
     pub(super) fn next_manifest(&self, manifest: &Manifest) -> Manifest {
         Manifest {
             number: manifest.number + 1,
-            highest: self.order.lock().last,
+            highest: self.view.lock().last,
             highest_timestamp_ms: self.timestamp_floor_ms.load(Ordering::Relaxed),
             ..manifest.clone()
         }
@@ -189,13 +188,6 @@ impl Region {
             }
         }
         Ok(())
-    }
-
-    /// Replaces the state by what `change` makes of it.
-    pub(super) fn swap(&self, change: impl FnOnce(&RegionState) -> RegionState) {
-        let _order = self.order.lock();
-        let changed = change(&self.state.load());
-        self.state.store(Arc::new(changed));
     }
 
     /// Writes what `rules` keep of the cells of `cursor` into a store file: aside, then in its
@@ -279,6 +271,11 @@ impl Region {
         self.shared.timestamps.best_now_ms()
     }
 
+    /// The time by which what has expired is dropped.
+    pub(super) fn least_now_ms(&self) -> u64 {
+        self.shared.timestamps.least_now_ms()
+    }
+
     /// 32 hexadecimal digits, as HBase names its store files.
     fn new_file_name(&self) -> String {
         let random = &self.shared.seams.random;
@@ -290,18 +287,18 @@ impl Region {
     /// A failed one counts whatever is left to flush: its memstores may fill the region's limit, and
     /// then no edit comes that could make the active ones large enough.
     pub(crate) fn needs_flush(&self) -> bool {
-        let has_failed = self.flush_turn.try_lock().is_ok() && self.order.lock().flushing.is_some();
+        let has_failed = self.flush_turn.try_lock().is_ok() && self.view.lock().flushing.is_some();
         if has_failed {
             return true;
         }
-        let state = self.state.load();
+        let state = self.view.load();
         let active = state.families.values().map(|family| family.active.bytes()).sum::<u64>();
         active + self.nonces.lock().active_bytes() >= self.shared.config.flush_bytes
     }
 
     /// Puts a replayed cell into its family's memstore.
     pub(super) fn active(&self, family: &[u8]) -> Option<Arc<Memstore>> {
-        self.state.load().families.get(family).map(|family| Arc::clone(&family.active))
+        self.view.load().families.get(family).map(|family| Arc::clone(&family.active))
     }
 }
 

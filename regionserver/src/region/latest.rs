@@ -30,7 +30,7 @@ impl Region {
         steps: &[RowStep],
         latest: i64,
     ) -> Result<i64> {
-        if self.state.load().highest_timestamp() < latest {
+        if self.view.load().highest_timestamp() < latest {
             return Ok(latest);
         }
         let Written { whole_row, families } = Written::by(steps);

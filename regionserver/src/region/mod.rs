@@ -21,6 +21,7 @@ mod room;
 mod row_locks;
 mod scanner;
 mod state;
+mod view;
 mod write;
 
 #[cfg(test)]
@@ -30,9 +31,8 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use arc_swap::ArcSwap;
 use basalt_fs::{Durability, SharedFileSystem};
 use basalt_model::{EncodedRegionName, RegionEpoch, RegionInfo, SequenceId, TableDescriptor};
 use basalt_runtime::Seams;
@@ -44,8 +44,10 @@ use parking_lot::Mutex;
 
 use crate::config::RegionConfig;
 use crate::lease::ServingLease;
+use crate::sync;
 use crate::timestamps::TimestampClock;
 use row_locks::RowLocks;
+use view::View;
 
 pub(crate) use error::{Error, Result};
 pub(crate) use open::{OpenRegion, open};
@@ -75,11 +77,7 @@ pub(crate) struct Region {
     pub(crate) epoch: RegionEpoch,
     pub(crate) table: Arc<TableDescriptor>,
     shared: Shared,
-    /// Swapped whole, under `order`.
-    state: ArcSwap<RegionState>,
-    order: Mutex<WriteOrder>,
-    /// All edits up to here are visible.
-    read_point: AtomicU64,
+    view: View,
     row_locks: RowLocks,
     nonces: Mutex<Nonces>,
     /// The timestamps that the region gives are not below this.
@@ -136,17 +134,17 @@ fn durability_of(table: &TableDescriptor) -> Durability {
 impl Region {
     /// How much its memstores take, in bytes, and the nonces of the same edits.
     pub(crate) fn memstore_bytes(&self) -> u64 {
-        self.state.load().memstore_bytes() + self.nonces.lock().recent_bytes()
+        self.view.load().memstore_bytes() + self.nonces.lock().recent_bytes()
     }
 
     /// How long its store files are, in bytes.
     pub(crate) fn store_file_bytes(&self) -> u64 {
-        self.state.load().store_file_bytes()
+        self.view.load().store_file_bytes()
     }
 
     /// What it holds in memory and in files.
     pub(crate) fn size(&self) -> RegionSize {
-        let state = self.state.load();
+        let state = self.view.load();
         let files = || state.families.values().flat_map(|family| &family.files);
         RegionSize {
             store_files: files().count(),
@@ -158,34 +156,22 @@ impl Region {
 
     /// Its store files, each with its length in bytes.
     pub(crate) fn store_files(&self) -> Vec<(PathBuf, u64)> {
-        let state = self.state.load();
+        let state = self.view.load();
         let files = state.families.values().flat_map(|family| &family.files);
         files.map(|file| (file.path().to_owned(), file.length())).collect()
-    }
-
-    /// The state and the highest edit that is visible in it, as one.
-    fn snapshot(&self) -> (Arc<RegionState>, SequenceId) {
-        loop {
-            let state = self.state.load_full();
-            let read_point = SequenceId(self.read_point.load(Ordering::Acquire));
-            // A flush in between could have moved edits at or below the read point out of `state`.
-            if Arc::ptr_eq(&state, &self.state.load()) {
-                return (state, read_point);
-            }
-        }
     }
 
     /// Waits until all edits that have gone into the log so far are durable and may be shown.
     async fn settle(&self) -> Result<SequenceId> {
         let (last, ticket) = {
-            let order = self.order.lock();
+            let order = self.view.lock();
             (order.last, order.last_ticket.clone())
         };
         if let Some(ticket) = ticket {
             ticket.synced().await?;
         }
         self.check_lease().await?;
-        self.read_point.fetch_max(last.0, Ordering::AcqRel);
+        self.view.show(last);
         Ok(last)
     }
 

@@ -139,7 +139,7 @@ impl Region {
     fn choose_nonce_files(&self) -> Option<(Vec<Arc<NonceFile>>, bool)> {
         let files = self.nonces.lock().files();
         let entries: Vec<&NonceFileEntry> = files.iter().map(|file| file.entry()).collect();
-        match nonces::choose(&entries, self.now_ms())? {
+        match nonces::choose(&entries, self.least_now_ms())? {
             Choice::Drop(over) => {
                 Some((over.into_iter().filter_map(|at| files.get(at).cloned()).collect(), false))
             }
@@ -151,7 +151,8 @@ impl Region {
         let name = self.new_nonce_file_name();
         let (files, aside) = (&self.shared.files, self.aside(&name));
         let durability = durability_of(&self.table);
-        let merged = nonces::merge(files, &aside, name, inputs, self.now_ms(), durability).await;
+        let merged =
+            nonces::merge(files, &aside, name, inputs, self.least_now_ms(), durability).await;
         self.put_in_place(&aside, merged).await
     }
 

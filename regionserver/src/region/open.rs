@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use basalt_cluster::RegionRecord;
 use basalt_failpoint::{Point, reached};
 use basalt_model::{SequenceId, TableDescriptor, paths};
@@ -28,6 +27,7 @@ use tracing::trace;
 use super::flush::{FlushTurn, TMP_FOLDER};
 use super::row_locks::RowLocks;
 use super::state::RegionState;
+use super::view::View;
 use super::{Region, Result, Shared, Taking, WriteOrder, durability_of};
 use crate::recovery::replay::{self, SealedLogs};
 
@@ -63,8 +63,8 @@ pub(crate) async fn open(shared: Shared, request: OpenRegion) -> Result<Opened> 
         replayed_bytes += replay::replay(&region, sealed).await?;
     }
     let replay_time = begun.elapsed();
-    let last = region.order.lock().last;
-    region.read_point.store(last.0, Ordering::Release);
+    let last = region.view.lock().last;
+    region.view.show(last);
     // Rows may have got the highest timestamp already, from an owner whose clock was ahead; what
     // they get from us must be above, or a delete of theirs would hide it.
     region.timestamp_floor_ms.fetch_add(1, Ordering::Relaxed);
@@ -92,18 +92,17 @@ impl Region {
             let entries = manifest.families.get(name.as_ref()).map_or(&[][..], Vec::as_slice);
             family.files = open_files(&shared, request, &name, entries).await?;
         }
+        let order = WriteOrder {
+            last: manifest.highest,
+            last_ticket: None,
+            flushing: None,
+            taking: Taking::Edits,
+        };
         Ok(Self {
             encoded_name,
             epoch: request.record.epoch,
             table: Arc::clone(&request.table),
-            state: ArcSwap::from_pointee(state),
-            order: Mutex::new(WriteOrder {
-                last: manifest.highest,
-                last_ticket: None,
-                flushing: None,
-                taking: Taking::Edits,
-            }),
-            read_point: AtomicU64::new(manifest.highest.0),
+            view: View::new(state, order, manifest.highest),
             row_locks: RowLocks::new(),
             nonces: Mutex::new(nonces),
             timestamp_floor_ms: AtomicU64::new(manifest.highest_timestamp_ms),
@@ -118,7 +117,7 @@ impl Region {
 
     /// Takes in one edit of a sealed log, unless it is in the store files already.
     pub(crate) fn replay_edit(&self, edit: basalt_storage::wal::Edit, flushed: SequenceId) {
-        let mut order = self.order.lock();
+        let mut order = self.view.lock();
         order.last = order.last.max(edit.sequence_id);
         self.timestamp_floor_ms.fetch_max(edit.write_time_ms, Ordering::Relaxed);
         let is_in_files = edit.sequence_id <= flushed && !is_off(Rule::ReplaySequence);

@@ -79,7 +79,7 @@ impl Region {
     /// What clients see of a row.
     pub(crate) async fn get(&self, row: &[u8], read: &RowRead) -> Result<Vec<Cell>> {
         self.check_row(row)?;
-        let (state, read_point) = self.snapshot();
+        let (state, read_point) = self.view.snapshot();
         let cells = self.read_row(&state, read_point, row, read).await?;
         self.check_lease().await?;
         Ok(cells)
@@ -95,7 +95,7 @@ impl Region {
     /// What is there of a row, edits included that are not durable yet: for whoever holds the row's
     /// lock and decides by it.
     pub(super) async fn read_latest(&self, row: &[u8], read: &RowRead) -> Result<Vec<Cell>> {
-        let state = self.state.load_full();
+        let state = self.view.load_full();
         self.read_row(&state, SequenceId(u64::MAX), row, read).await
     }
 
@@ -117,7 +117,7 @@ impl Region {
 
     /// A scanner over rows as they are at this moment.
     pub(crate) async fn scan(&self, read: &RowRead, range: ScanRange) -> Result<RegionScanner> {
-        let (state, read_point) = self.snapshot();
+        let (state, read_point) = self.view.snapshot();
         self.scanner_of(&state, read_point, read, range, None).await
     }
 

@@ -306,7 +306,7 @@ impl Region {
             };
             cell.build().map_err(|error| Error::BadRequest(error.to_string()))
         };
-        self.state.load().families.keys().map(mark).collect()
+        self.view.load().families.keys().map(mark).collect()
     }
 
     /// The timestamp of the newest version of a cell's column, or of the `nth`: what "delete the
@@ -350,7 +350,7 @@ impl Region {
         let Draft { cells, result, timestamp_ms, nonce, durability, .. } = draft;
         let edit = EncodedEdit::new(self.encoded_name, self.epoch, timestamp_ms, nonce, &cells)?;
         let permit = self.shared.wal.reserve(edit.record_bytes()).await?;
-        let mut order = self.order.lock();
+        let mut order = self.view.lock();
         if order.taking != Taking::Edits {
             return Err(Error::Closing { region: self.info.to_string() });
         }
@@ -363,7 +363,7 @@ impl Region {
         order.last_ticket = Some(ticket.clone());
         self.shared.memstores.add(edit.record_bytes() as u64);
         self.timestamp_floor_ms.fetch_max(timestamp_ms, Ordering::Relaxed);
-        let state = self.state.load();
+        let state = order.state();
         for cell in cells {
             if let Some(family) = state.families.get(cell.family()) {
                 family.active.insert(&cell.with_sequence_id(sequence_id));
@@ -380,7 +380,7 @@ impl Region {
         let (region, epoch) = (self.encoded_name, self.epoch.0);
         let sequence_id = logged.sequence_id.0;
         trace!(target: WITNESS, %region, epoch, sequence_id, "acknowledged");
-        self.read_point.fetch_max(logged.sequence_id.0, Ordering::AcqRel);
+        self.view.show(logged.sequence_id);
         Ok(())
     }
 
@@ -419,7 +419,7 @@ impl Region {
     }
 
     pub(super) fn check_family(&self, family: &[u8]) -> Result<()> {
-        if self.state.load().families.contains_key(family) {
+        if self.view.load().families.contains_key(family) {
             return Ok(());
         }
         let family = Bytes::copy_from_slice(family);

@@ -213,7 +213,8 @@ impl Workload {
         let versions = writer(vec![family_of_versions()], VERSIONS_PAUSE_MS)?;
         let ends = writer(families_with_ends().into(), ENDS_PAUSE_MS)?;
         Ok(async move {
-            futures::future::join(versions.write_until_over(), ends.write_until_over()).await;
+            let both = futures::future::join(versions.write_until_over(), ends.write_until_over());
+            Box::pin(both).await;
         })
     }
 

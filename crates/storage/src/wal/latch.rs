@@ -1,8 +1,6 @@
 //! A value that is set once, and those who wait for it.
 
-use std::sync::OnceLock;
-
-use tokio::sync::Notify;
+use super::sync::{Notify, OnceLock};
 
 /// Empty until somebody sets it; wakes all who wait.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ use basalt_runtime::Clock;
 use parking_lot::Mutex;
 
 use super::error::{Error, Result};
-use super::latch::Latch;
 use super::ledger::Ledger;
 use super::listing::{Listing, LogList};
 use super::open_file::FileMaker;
@@ -146,7 +145,6 @@ impl Wal {
             ledger: Mutex::new(Ledger::default()),
             listing: Listing::new(config.is_listed),
             written: Mutex::default(),
-            ended: Latch::default(),
         });
         let writer = Writer::new(Arc::clone(&shared), maker, config, first);
         tokio::spawn(writer.run());
@@ -177,7 +175,7 @@ impl Wal {
         tokio::select! {
             biased;
             result = outcome.wait() => result,
-            () = self.shared.ended.wait() => Err(self.shared.queue.refusal()),
+            () = self.shared.queue.ended.wait() => Err(self.shared.queue.refusal()),
         }
     }
 
@@ -265,7 +263,7 @@ impl Wal {
     /// Whatever ended the log before.
     pub async fn close(&self) -> Result<()> {
         self.shared.queue.ask_close();
-        self.shared.ended.wait().await;
+        self.shared.queue.ended.wait().await;
         match self.shared.queue.failure.get() {
             Some(error) => Err(error),
             None => Ok(()),

@@ -27,8 +27,11 @@ pub mod parts;
 mod queue;
 mod reader;
 mod stream;
+mod sync;
 mod writer;
 
+#[cfg(test)]
+mod interleavings;
 #[cfg(test)]
 mod tests;
 

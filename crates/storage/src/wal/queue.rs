@@ -9,15 +9,13 @@ use std::sync::Arc;
 use basalt_fs::Durability;
 use basalt_model::SequenceId;
 use bytes::BytesMut;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio::task::yield_now;
 
 use super::edit::EncodedEdit;
 use super::error::{Error, Result};
 use super::header::BATCH_HEADER_BYTES;
 use super::latch::Latch;
 use super::ledger::Touched;
+use super::sync::{Mutex, Notify, Semaphore, SemaphorePermit, yield_now};
 
 /// What the regions add to and the writer takes from.
 #[derive(Debug)]
@@ -30,6 +28,8 @@ pub(super) struct Queue {
     room_bytes_max: u32,
     /// Why the log died, if it did.
     pub(super) failure: Latch<Error>,
+    /// Set when the writer has ended.
+    pub(super) ended: Latch<()>,
 }
 
 /// What the writer is asked to do, in this order.
@@ -90,6 +90,7 @@ impl Queue {
             room: Semaphore::new(room_bytes_max as usize),
             room_bytes_max,
             failure: Latch::default(),
+            ended: Latch::default(),
         }
     }
 
@@ -199,8 +200,26 @@ impl Queue {
         self.room.add_permits(batch.room_bytes);
     }
 
+    /// The writer cannot go on: fails those whose edits it has taken, and all others.
+    pub(super) fn fail<'a>(&self, taken: impl Iterator<Item = &'a Outcome>, error: &Error) {
+        for outcome in taken {
+            outcome.set(Err(error.clone()));
+        }
+        self.refuse(error);
+        self.failure.set(error.clone());
+    }
+
+    /// The writer has ended. `clean`: all that was added is durable.
+    pub(super) fn end(&self, clean: bool) {
+        self.refuse(&self.refusal());
+        if !clean {
+            self.failure.set(self.refusal());
+        }
+        self.ended.set(());
+    }
+
     /// Takes nothing more, and fails all who wait.
-    pub(super) fn refuse(&self, error: &Error) {
+    fn refuse(&self, error: &Error) {
         let (batch, roll) = {
             let mut state = self.state.lock();
             state.refused = Some(error.clone());

@@ -33,7 +33,6 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, trace, warn};
 
 use super::error::{Error, Result};
-use super::latch::Latch;
 use super::ledger::Ledger;
 use super::listing::Listing;
 use super::log::{WalConfig, WalStats};
@@ -47,8 +46,6 @@ pub(super) struct Shared {
     pub(super) ledger: Mutex<Ledger>,
     pub(super) listing: Listing,
     pub(super) written: Mutex<WalStats>,
-    /// Set when the writer has ended.
-    pub(super) ended: Latch<()>,
 }
 
 /// The task.
@@ -161,11 +158,7 @@ impl Writer {
             }
             Err(error) => {
                 let unsettled = self.in_flight.iter().map(|unsettled| &unsettled.batch.outcome);
-                for outcome in unsettled.chain(&self.asked) {
-                    outcome.set(Err(error.clone()));
-                }
-                self.shared.queue.refuse(&error);
-                self.shared.queue.failure.set(error);
+                self.shared.queue.fail(unsettled.chain(&self.asked), &error);
                 while !self.shared.queue.next_work().await.close {}
             }
         }
@@ -509,12 +502,7 @@ async fn oldest_settled(
 
 impl Drop for End {
     fn drop(&mut self) {
-        let queue = &self.shared.queue;
-        queue.refuse(&queue.refusal());
-        if !self.clean {
-            queue.failure.set(queue.refusal());
-        }
-        self.shared.ended.set(());
+        self.shared.queue.end(self.clean);
     }
 }
 

@@ -263,7 +263,7 @@ async fn a_write_outlasts_what_it_asks_for_or_its_table_whichever_is_more() {
     region.mutate(&[put(Replicated)]).await.unwrap();
     assert_eq!(disk.durability(&log).unwrap(), OnDisk, "as the table says");
     region.flush().await.unwrap();
-    let families = &region.state.load().families;
+    let families = &region.view.load().families;
     let file = families[&b"f"[..]].files[0].path();
     assert_eq!(disk.durability(file).unwrap(), OnDisk, "the store file too");
 }

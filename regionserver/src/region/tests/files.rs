@@ -75,7 +75,7 @@ async fn a_flush_whose_manifest_is_not_written_shows_each_cell_once() {
     disk.delete_file(&in_the_way).await.unwrap();
     region.flush().await.unwrap();
     assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
-    assert_eq!(region.state.load().families[&b"f"[..]].files.len(), 1);
+    assert_eq!(region.view.load().families[&b"f"[..]].files.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,15 +108,15 @@ async fn merging_all_files_drops_what_is_deleted_and_keeps_the_rest() {
     region.mutate(&[mutation("a", vec![gone])]).await.unwrap();
     region.flush().await.unwrap();
     let family = Bytes::from_static(b"f");
-    let inputs = region.state.load().families[&family].files.clone();
+    let inputs = region.view.load().families[&family].files.clone();
     assert_eq!(inputs.len(), 3);
     region.merge(&family, &inputs, true).await.unwrap();
-    let merged = region.state.load().families[&family].files.clone();
+    let merged = region.view.load().families[&family].files.clone();
     assert_eq!(merged.len(), 1);
     let region = server.region(2).await;
     assert_eq!(row_of(&region, "a").await, [""; 0]);
     assert_eq!(row_of(&region, "b").await, ["f:q=2"]);
-    assert_eq!(region.state.load().families[&family].files[0].path(), merged[0].path());
+    assert_eq!(region.view.load().families[&family].files[0].path(), merged[0].path());
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +129,7 @@ async fn a_compaction_that_is_asked_for_writes_the_one_file_anew() {
     let region = server.region_of(1, short.clone()).await;
     let name = Bytes::from_static(b"f");
     let cells = async |region: &Region| {
-        let state = region.state.load_full();
+        let state = region.view.load_full();
         let files = state.families[&name].files.iter();
         let mut cells = 0;
         for file in files {
@@ -149,7 +149,7 @@ async fn a_compaction_that_is_asked_for_writes_the_one_file_anew() {
     region.flush().await.unwrap();
     region.compact_family(&name, true).await.unwrap();
     assert_eq!(cells(&region).await, 3, "two versions and the delete live");
-    assert!(region.state.load().families[&name].files[0].is_major_compaction());
+    assert!(region.view.load().families[&name].files[0].is_major_compaction());
 
     // The table no longer keeps what is deleted.
     let mut other = short.clone();
@@ -164,7 +164,7 @@ async fn a_compaction_that_is_asked_for_writes_the_one_file_anew() {
     server.hand.move_by(Duration::from_secs(9));
     server.renew();
     region.compact_family(&name, true).await.unwrap();
-    assert!(region.state.load().families[&name].files.is_empty(), "all have outlived their time");
+    assert!(region.view.load().families[&name].files.is_empty(), "all have outlived their time");
     assert!(region.compact_family(&name, true).await.unwrap().is_empty(), "nothing to merge");
 }
 
@@ -202,7 +202,7 @@ async fn a_corrupt_block_fails_a_merge_and_costs_only_its_own_rows() {
         region.flush().await.unwrap();
     }
     let family = Bytes::from_static(b"f");
-    let victim = region.state.load().families[&family].files[1].path().to_owned();
+    let victim = region.view.load().families[&family].files[1].path().to_owned();
     let whole = disk.read_whole(&victim, u64::MAX).await.unwrap();
     let replace = async |contents: Bytes| {
         disk.delete_file(&victim).await.unwrap();
@@ -213,10 +213,10 @@ async fn a_corrupt_block_fails_a_merge_and_costs_only_its_own_rows() {
     replace(damaged.into()).await;
 
     let region = server.region(2).await;
-    let inputs = region.state.load().families[&family].files.clone();
+    let inputs = region.view.load().families[&family].files.clone();
     let error = region.merge(&family, &inputs, true).await.unwrap_err().to_string();
     assert!(error.contains(&*victim.to_string_lossy()) && error.contains("at 0"), "{error}");
-    assert_eq!(region.state.load().families[&family].files.len(), 3);
+    assert_eq!(region.view.load().families[&family].files.len(), 3);
     assert!(region.get(b"b", &RowRead::all()).await.is_err(), "not absent: unreadable");
     for row in ["a", "c"] {
         assert_eq!(row_of(&region, row).await, ["f:q=1"]);

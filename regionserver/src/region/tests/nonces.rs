@@ -121,7 +121,7 @@ async fn a_long_answer_is_read_again_while_that_very_version_is_there() {
     assert_eq!(append(&region, 1, &long).await.unwrap().len(), 300, "after a move");
     assert_eq!(append(&region, 2, "y").await.unwrap().len(), 301, "after a replay");
     region.flush().await.unwrap();
-    let files = region.state.load().families[&b"g"[..]].files.clone();
+    let files = region.view.load().families[&b"g"[..]].files.clone();
     region.merge(&Bytes::from_static(b"g"), &files, true).await.unwrap();
     assert_eq!(append(&region, 2, "y").await.unwrap().len(), 301);
     let error = append(&region, 1, &long).await.unwrap_err();

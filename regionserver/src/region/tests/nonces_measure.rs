@@ -174,7 +174,7 @@ async fn maintain(region: &Region) {
     for name in region.replace_nonce_files().await.unwrap() {
         region.delete_if_there(&folder.join(name)).await.unwrap();
     }
-    for (family, state) in region.state.load_full().families.clone() {
+    for (family, state) in region.view.load_full().families.clone() {
         if state.files.len() > 8 {
             region.merge(&family, &state.files, false).await.unwrap();
         }

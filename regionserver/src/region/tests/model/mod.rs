@@ -140,7 +140,7 @@ impl Bench {
 
     async fn merge(&mut self, family: usize, first: usize, count: usize) {
         let name = Self::name(family);
-        let files = self.region.state.load().families[&name].files.clone();
+        let files = self.region.view.load().families[&name].files.clone();
         if files.is_empty() {
             return;
         }

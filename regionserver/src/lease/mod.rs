@@ -5,13 +5,16 @@
 //! before it is answered, and after an edit was synced and before it becomes visible: a server that
 //! was frozen in between sees, when it wakes, that it must stay silent.
 
+mod end;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::Clock;
-use tokio::sync::Notify;
+
+use crate::sync;
+use end::LeaseEnd;
 
 /// The lease, shared by all that answer clients.
 #[derive(Clone, Debug)]
@@ -21,9 +24,7 @@ pub(crate) struct ServingLease(Arc<Inner>);
 struct Inner {
     clock: Clock,
     duration: Duration,
-    /// When it ends, in nanoseconds of the boot clock.
-    ends_at_ns: AtomicU64,
-    renewed: Notify,
+    end: LeaseEnd,
 }
 
 /// The lease is over: another server may own the regions by now.
@@ -36,15 +37,13 @@ pub(crate) struct LeaseOver;
 impl ServingLease {
     /// A lease that runs for `duration` from each renewal, and is over until the first.
     pub(crate) fn new(clock: Clock, duration: Duration) -> Self {
-        let ends_at_ns = AtomicU64::new(0);
-        Self(Arc::new(Inner { clock, duration, ends_at_ns, renewed: Notify::new() }))
+        Self(Arc::new(Inner { clock, duration, end: LeaseEnd::new() }))
     }
 
     /// A renewal sent at `sent_at` (boot time) was committed.
     pub(crate) fn renewed(&self, sent_at: Duration) {
         let ends_at = sent_at.saturating_add(self.0.duration);
-        self.0.ends_at_ns.fetch_max(nanoseconds(ends_at), Ordering::Release);
-        self.0.renewed.notify_waiters();
+        self.0.end.put_off(nanoseconds(ends_at));
     }
 
     /// Whether the lease runs at this moment.
@@ -52,8 +51,7 @@ impl ServingLease {
     /// # Errors
     /// It does not.
     pub(crate) fn check(&self) -> Result<(), LeaseOver> {
-        let runs =
-            nanoseconds(self.0.clock.boot_time()) < self.0.ends_at_ns.load(Ordering::Acquire);
+        let runs = self.0.end.is_after(nanoseconds(self.0.clock.boot_time()));
         if runs || is_off(Rule::ServingLease) { Ok(()) } else { Err(LeaseOver) }
     }
 
@@ -65,15 +63,7 @@ impl ServingLease {
         if self.check().is_ok() {
             return Ok(());
         }
-        let wait = async {
-            loop {
-                let renewed = self.0.renewed.notified();
-                if self.check().is_ok() {
-                    return;
-                }
-                renewed.await;
-            }
-        };
+        let wait = self.0.end.until(|| self.check().is_ok());
         tokio::time::timeout(patience, wait).await.map_err(|_| LeaseOver)
     }
 }
@@ -86,6 +76,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use basalt_runtime::ClockSource;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     #[derive(Clone, Default)]
     struct Hand(Arc<AtomicU64>);

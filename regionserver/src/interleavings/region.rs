@@ -1,0 +1,150 @@
+//! A region's view while edits come in, a flush puts a file in the place of a memstore, and readers
+//! take snapshots.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use basalt_loom::{AtomicUsize, check, thread};
+use basalt_model::SequenceId;
+
+use super::sync::{AtomicU64, Ordering};
+use super::view::View;
+
+/// How many cells an edit writes.
+const CELLS: usize = 2;
+
+/// Cells by their edits, as a memstore has them: added one by one while readers look.
+struct Memory {
+    count: AtomicUsize,
+    /// Not a lock of loom's: it orders nothing.
+    cells: std::sync::Mutex<Vec<SequenceId>>,
+}
+
+/// In the place of the region's own: one family.
+pub(super) struct RegionState {
+    active: Arc<Memory>,
+    flushing: Option<Arc<Memory>>,
+    file: Vec<SequenceId>,
+}
+
+/// In the place of the region's own.
+pub(super) struct WriteOrder {
+    last: SequenceId,
+}
+
+struct Region {
+    view: View,
+    /// The highest edit that a client was told of.
+    acknowledged: AtomicU64,
+}
+
+// === impl Memory ===
+
+impl Memory {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { count: AtomicUsize::new(0), cells: std::sync::Mutex::default() })
+    }
+
+    fn insert(&self, edit: SequenceId) {
+        self.cells.lock().unwrap().push(edit);
+        self.count.fetch_add(1, Ordering::Release);
+    }
+
+    fn read(&self, read_point: SequenceId) -> Vec<SequenceId> {
+        let count = self.count.load(Ordering::Acquire);
+        let cells = self.cells.lock().unwrap();
+        cells.iter().take(count).copied().filter(|edit| *edit <= read_point).collect()
+    }
+}
+
+// === impl Region ===
+
+impl Region {
+    fn new() -> Arc<Self> {
+        let state = RegionState { active: Memory::new(), flushing: None, file: Vec::new() };
+        let order = WriteOrder { last: SequenceId(0) };
+        let view = View::new(state, order, SequenceId(0));
+        Arc::new(Self { view, acknowledged: AtomicU64::new(0) })
+    }
+
+    /// As `Region::log`, then `Region::make_visible` once the edit is durable.
+    fn write(&self) {
+        let edit = {
+            let mut order = self.view.lock();
+            order.last = order.last.next();
+            let state = order.state();
+            for _ in 0..CELLS {
+                state.active.insert(order.last);
+            }
+            order.last
+        };
+        self.view.show(edit);
+        self.acknowledged.fetch_max(edit.0, Ordering::AcqRel);
+    }
+
+    /// As `Region::flush`.
+    fn flush(&self) {
+        {
+            let mut order = self.view.lock();
+            let state = order.state();
+            let (active, flushing) = (Memory::new(), Some(Arc::clone(&state.active)));
+            order.replace(RegionState { active, flushing, file: state.file.clone() });
+        }
+        // As `Region::settle`.
+        let last = self.view.lock().last;
+        self.view.show(last);
+        let state = self.view.load_full();
+        let written = state.flushing.as_ref().map(|memory| memory.read(SequenceId(u64::MAX)));
+        self.view.swap(|state| {
+            let file = state.file.iter().copied().chain(written.unwrap_or_default()).collect();
+            RegionState { active: Arc::clone(&state.active), flushing: None, file }
+        });
+    }
+
+    /// A snapshot holds what was acknowledged before, and each edit wholly or not at all.
+    fn check(&self) {
+        let acknowledged = self.acknowledged.load(Ordering::Acquire);
+        let (state, read_point) = self.view.snapshot();
+        let memories = state.flushing.iter().chain([&state.active]);
+        let in_memory = memories.flat_map(|memory| memory.read(read_point));
+        let in_file = state.file.iter().copied().filter(|edit| *edit <= read_point);
+        let mut cells: BTreeMap<SequenceId, usize> = BTreeMap::new();
+        for edit in in_memory.chain(in_file) {
+            *cells.entry(edit).or_default() += 1;
+        }
+        assert!(cells.values().all(|count| *count == CELLS), "edits by halves: {cells:?}");
+        let missing = (1..=acknowledged).find(|edit| !cells.contains_key(&SequenceId(*edit)));
+        assert_eq!(missing, None, "of {acknowledged} at {read_point:?}: {cells:?}");
+    }
+}
+
+fn go_on(region: &Arc<Region>, work: fn(&Region)) -> thread::JoinHandle<()> {
+    let region = Arc::clone(region);
+    thread::spawn(move || work(&region))
+}
+
+#[test]
+fn a_snapshot_sees_whole_edits_and_all_that_were_acknowledged_while_a_flush_swaps() {
+    check(|| {
+        let region = Region::new();
+        region.write();
+        let writer = go_on(&region, Region::write);
+        let flush = go_on(&region, Region::flush);
+        region.check();
+        writer.join().unwrap();
+        flush.join().unwrap();
+        region.check();
+    });
+}
+
+#[test]
+fn two_writers_show_their_edits_in_order() {
+    check(|| {
+        let region = Region::new();
+        let writers = [go_on(&region, Region::write), go_on(&region, Region::write)];
+        region.check();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        assert_eq!(region.view.snapshot().1, SequenceId(2));
+        region.check();
+    });
+}

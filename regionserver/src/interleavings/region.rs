@@ -101,7 +101,7 @@ impl Region {
         });
     }
 
-    /// A snapshot holds what was acknowledged before, and each edit wholly or not at all.
+    /// A snapshot holds what was acknowledged before and all edits up to its read point, each wholly.
     fn check(&self) {
         let acknowledged = self.acknowledged.load(Ordering::Acquire);
         let (state, read_point) = self.view.snapshot();
@@ -113,7 +113,8 @@ impl Region {
             *cells.entry(edit).or_default() += 1;
         }
         assert!(cells.values().all(|count| *count == CELLS), "edits by halves: {cells:?}");
-        let missing = (1..=acknowledged).find(|edit| !cells.contains_key(&SequenceId(*edit)));
+        let missing = (1..=acknowledged.max(read_point.0))
+            .find(|edit| !cells.contains_key(&SequenceId(*edit)));
         assert_eq!(missing, None, "of {acknowledged} at {read_point:?}: {cells:?}");
     }
 }
@@ -134,6 +135,26 @@ fn a_snapshot_sees_whole_edits_and_all_that_were_acknowledged_while_a_flush_swap
         writer.join().unwrap();
         flush.join().unwrap();
         region.check();
+    });
+}
+
+#[test]
+fn a_flush_and_a_compaction_take_nothing_from_each_other() {
+    check(|| {
+        let region = Region::new();
+        region.write();
+        let flush = go_on(&region, Region::flush);
+        // A compaction puts one file in the place of others, and leaves the rest as it is.
+        let compaction = go_on(&region, |region| {
+            region.view.swap(|state| {
+                let (active, flushing) = (Arc::clone(&state.active), state.flushing.clone());
+                RegionState { active, flushing, file: state.file.clone() }
+            });
+        });
+        flush.join().unwrap();
+        compaction.join().unwrap();
+        region.check();
+        assert!(region.view.load().flushing.is_none());
     });
 }
 

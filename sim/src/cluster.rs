@@ -26,11 +26,12 @@ use crate::disk::DiskFaults;
 use crate::drain::drain;
 use crate::faults::{Harm, LogLoss, Peers, Way};
 use crate::folder::FolderCopy;
+use crate::hdfs::{Hdfs, HdfsHarm, Outage};
 use crate::invariants::{Violation, check_standstill};
 use crate::links::Links;
 use crate::lost_logs::LostLogs;
 use crate::plan::{self, Layout, Plan};
-use crate::process::{Life, Process, Processes, State, Volume, World};
+use crate::process::{HdfsVolume, Life, Process, Processes, State, Volume, World};
 use crate::seed::Seed;
 use crate::trace::Trace;
 
@@ -50,6 +51,8 @@ pub struct Cluster {
     members: BTreeMap<String, Arc<Process>>,
     faults: Random,
     shared: MemoryFileSystem,
+    /// What has the contents of the shared files, where it is not a disk.
+    hdfs: Option<Hdfs>,
     /// What faults have taken from the shared disk.
     lost_logs: Vec<LostLogs>,
     clients: Vec<String>,
@@ -81,14 +84,19 @@ impl Cluster {
             trace: trace.clone(),
             violations: Arc::default(),
         };
-        let shared = MemoryFileSystem::new();
+        // One DataNode on the machine of each region server, and one more.
+        let data_nodes = layout.region_servers + 1;
+        let hdfs = || Hdfs::new(data_nodes, seed.random_for("hdfs", 0), trace);
+        let hdfs = layout.on_hdfs.then(hdfs);
+        let shared = hdfs.as_ref().map_or_else(MemoryFileSystem::new, Hdfs::names);
         let mut cluster = Self {
             sim: simulation(seed),
             world,
             plan,
             members: BTreeMap::new(),
             faults: seed.random_for("faults", 0),
-            shared: shared.clone(),
+            shared,
+            hdfs,
             lost_logs: Vec::new(),
             clients: Vec::new(),
             next_network_line: Duration::ZERO,
@@ -100,17 +108,18 @@ impl Cluster {
             cluster.start_coordinator(id);
         }
         for number in 0..layout.masters {
-            cluster.start_master(number, &shared);
+            cluster.start_master(number);
         }
         for number in 0..layout.region_servers {
-            cluster.start_region_server(number, &shared);
+            cluster.start_region_server(number);
         }
         Ok(cluster)
     }
 
     fn start_coordinator(&mut self, id: u64) {
         let plan = Arc::clone(&self.plan);
-        self.host(&plan::coordinator(id), MemoryFileSystem::new(), 1, move |life| {
+        let volume = self.volume(MemoryFileSystem::new(), 1);
+        self.host(&plan::coordinator(id), volume, move |life| {
             let config = plan.coordinator(id);
             basalt_coordinator::run(config, life.seams, life.files, life.shutdown).boxed()
         });
@@ -118,34 +127,43 @@ impl Cluster {
 
     // Writers of the shared disk: masters from 1, region servers from 101.
 
-    fn start_master(&mut self, number: u64, shared: &MemoryFileSystem) {
+    fn start_master(&mut self, number: u64) {
         let plan = Arc::clone(&self.plan);
-        self.host(&plan::master(number), shared.clone(), 1 + number, move |life| {
+        let volume = self.shared_volume(1 + number, None);
+        self.host(&plan::master(number), volume, move |life| {
             let config = plan.master(number, life.instance);
             basalt_master::run(config, life.seams, life.files, life.shutdown).boxed()
         });
     }
 
-    fn start_region_server(&mut self, number: u64, shared: &MemoryFileSystem) {
+    fn start_region_server(&mut self, number: u64) {
         let plan = Arc::clone(&self.plan);
-        self.host(&plan::region_server(number), shared.clone(), 101 + number, move |life| {
+        let volume = self.shared_volume(101 + number, Some(number));
+        self.host(&plan::region_server(number), volume, move |life| {
             let config = plan.region_server(number, life.instance);
             basalt_regionserver::run(config, life.seams, life.files, life.shutdown).boxed()
         });
+    }
+
+    fn volume(&self, files: MemoryFileSystem, writer: u64) -> Volume {
+        let (syncs, faults) = (self.plan.layout().syncs, DiskFaults::default());
+        Volume { files, writer, syncs, faults, copy: FolderCopy::default(), hdfs: None }
+    }
+
+    /// The files that masters and region servers share.
+    fn shared_volume(&self, writer: u64, own_node: Option<u64>) -> Volume {
+        let hdfs = self.hdfs.clone().map(|hdfs| HdfsVolume { hdfs, own_node });
+        Volume { hdfs, ..self.volume(self.shared.clone(), writer) }
     }
 
     /// Starts a process that runs `role` in each of its lives.
     fn host<E: Display + 'static>(
         &mut self,
         name: &str,
-        files: MemoryFileSystem,
-        writer: u64,
+        volume: Volume,
         role: impl Fn(Life) -> BoxFuture<'static, Result<(), E>> + 'static,
     ) {
-        let Layout { syncs, clock_drift_ppm, .. } = self.plan.layout();
-        let faults = DiskFaults::default();
-        let copy = FolderCopy::default();
-        let volume = Volume { files, writer, syncs, faults, copy };
+        let Layout { clock_drift_ppm, .. } = self.plan.layout();
         let drift = i64::try_from(self.faults.in_range(0..2 * clock_drift_ppm + 1)).unwrap_or(0);
         let clock = ClockError::of_rate(drift - i64::try_from(clock_drift_ppm).unwrap_or(0));
         let process = Arc::new(Process::new(name, volume, clock, self.world.clone()));
@@ -187,6 +205,9 @@ impl Cluster {
     /// # Errors
     /// A client failed, or the simulation takes too long.
     pub fn step(&mut self) -> anyhow::Result<bool> {
+        if let Some(hdfs) = &self.hdfs {
+            hdfs.tick(self.sim.elapsed());
+        }
         let over = self.sim.step().map_err(|error| anyhow!("{error}"))?;
         for name in self.world.processes.ended() {
             self.ended.push(name.clone());
@@ -234,6 +255,9 @@ impl Cluster {
     /// There is no such process.
     pub fn harm(&mut self, name: &str, harm: Harm) -> anyhow::Result<()> {
         self.tell(format_args!("fault: {name} is {harm}"));
+        if let Harm::Hdfs(harm) = harm {
+            return self.harm_hdfs(name, harm);
+        }
         let disk = self.process(name)?.disk().clone();
         match harm {
             Harm::Kill => self.take_down(name)?,
@@ -271,7 +295,11 @@ impl Cluster {
                 self.lose_logs(name, loss);
             }
             Harm::LoseLogs(loss) => self.lose_logs(name, loss),
-            Harm::Nothing => {}
+            Harm::KillMachine => {
+                self.take_down(name)?;
+                self.harm_data_node(name)?;
+            }
+            Harm::Nothing | Harm::Hdfs(_) => {}
         }
         Ok(())
     }
@@ -282,6 +310,10 @@ impl Cluster {
     /// There is no such process.
     pub fn heal(&mut self, name: &str, harm: Harm) -> anyhow::Result<()> {
         self.tell(format_args!("fault over: {name} was {harm}"));
+        if let Harm::Hdfs(harm) = harm {
+            self.hdfs()?.heal(self.sim.elapsed(), harm);
+            return Ok(());
+        }
         let disk = self.process(name)?.disk().clone();
         match harm {
             // Another fault may have had it started already.
@@ -327,9 +359,40 @@ impl Cluster {
                     self.sim.bounce(name);
                 }
             }
-            Harm::Nothing => {}
+            Harm::KillMachine => {
+                if let Some(harm) = self.data_node_of(name)? {
+                    self.hdfs()?.heal(self.sim.elapsed(), harm);
+                }
+                if !self.sim.is_host_running(name) {
+                    self.sim.bounce(name);
+                }
+            }
+            Harm::Nothing | Harm::Hdfs(_) => {}
         }
         Ok(())
+    }
+
+    fn harm_hdfs(&self, name: &str, harm: HdfsHarm) -> anyhow::Result<()> {
+        let writer = self.members.get(name).map(|process| process.writer());
+        self.hdfs()?.harm(self.sim.elapsed(), harm, writer);
+        Ok(())
+    }
+
+    /// The machine of a process dies, and with it its DataNode.
+    fn harm_data_node(&self, name: &str) -> anyhow::Result<()> {
+        match self.data_node_of(name)? {
+            Some(harm) => self.harm_hdfs(name, harm),
+            None => Ok(()),
+        }
+    }
+
+    fn data_node_of(&self, name: &str) -> anyhow::Result<Option<HdfsHarm>> {
+        let own = self.process(name)?.own_node();
+        Ok(own.map(|node| HdfsHarm::DataNode(node, Outage::PowerCut)))
+    }
+
+    fn hdfs(&self) -> anyhow::Result<&Hdfs> {
+        self.hdfs.as_ref().context("the files of this layout are on no HDFS")
     }
 
     /// Asks for the regions of a region server to be moved away.
@@ -375,7 +438,7 @@ impl Cluster {
     fn take_down(&mut self, name: &str) -> anyhow::Result<()> {
         self.world.processes.set(name, State::Down);
         // The disk first: what the dying tasks still do must not reach it.
-        self.process(name)?.crash_disk(&self.faults);
+        self.process(name)?.crash_disk(self.sim.elapsed(), &self.faults);
         self.sim.crash(name);
         Ok(())
     }

@@ -130,7 +130,7 @@ impl DiskFaults {
         bytes.into()
     }
 
-    async fn thawed(&self) {
+    pub(crate) async fn thawed(&self) {
         let mut frozen = self.0.frozen.subscribe();
         // An error says that all is over.
         let _over = frozen.wait_for(|frozen| !frozen).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use basalt_failpoint::{Answer, Point};
 
 use crate::folder::Folder;
+use crate::hdfs::HdfsHarm;
 
 /// One fault.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Fault {
 pub enum Victim {
     /// By its name.
     Named(String),
+    /// The HDFS.
+    Hdfs,
     /// The region server that had a region when the load began.
     OwnerOf(u32),
     /// The region server that opened a region last.
@@ -90,6 +93,10 @@ pub enum Harm {
     KillAndLoseLogs(LogLoss),
     /// A log loses something until the fault is over, whoever the victim is.
     LoseLogs(LogLoss),
+    /// It is killed as by [`Harm::Kill`], and the DataNode on its machine with it.
+    KillMachine,
+    /// This befalls the HDFS.
+    Hdfs(HdfsHarm),
 }
 
 /// What is lost of logs.
@@ -194,6 +201,8 @@ impl fmt::Display for Harm {
             Self::Folder(what) => write!(formatter, "killed, its folder {what:?}"),
             Self::KillAndLoseLogs(loss) => write!(formatter, "killed, and its logs lose: {loss:?}"),
             Self::LoseLogs(loss) => write!(formatter, "there when logs lose: {loss:?}"),
+            Self::KillMachine => formatter.write_str("killed with its DataNode"),
+            Self::Hdfs(harm) => write!(formatter, "where this befalls HDFS: {harm:?}"),
             Self::SetClock(ahead_ms) => write!(formatter, "set {ahead_ms} ms ahead"),
             Self::Nothing => formatter.write_str("held up at a point"),
         }

@@ -22,6 +22,7 @@ pub mod disk;
 mod drain;
 pub mod faults;
 pub mod folder;
+pub mod hdfs;
 pub mod invariants;
 mod links;
 mod lost_logs;

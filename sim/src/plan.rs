@@ -67,6 +67,8 @@ pub struct Layout {
     pub catalogs_are_checked: bool,
     /// The disks.
     pub syncs: Syncs,
+    /// Whether masters and region servers keep their files on an HDFS.
+    pub on_hdfs: bool,
     /// From how many bytes on a log file is followed by another.
     pub wal_roll_bytes: u64,
     /// By how many millionths a clock may run too fast or too slow.
@@ -100,6 +102,7 @@ impl Layout {
         tables: 0,
         catalogs_are_checked: false,
         syncs: Syncs::Honest,
+        on_hdfs: false,
         wal_roll_bytes: 16 << 10,
         clock_drift_ppm: 0,
         clock_bound: Duration::from_secs(1),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::clock::{ClockError, SimulatedClock};
 use crate::disk::{DiskFaults, SimulatedDisk, Syncs};
 use crate::folder::{Folder, FolderCopy};
+use crate::hdfs::{Hdfs, HdfsClient};
 use crate::invariants::{Violation, check_full_disk};
 use crate::links::Links;
 use crate::network::SimulatedNetwork;
@@ -74,6 +75,16 @@ pub(crate) struct Volume {
     pub(crate) faults: DiskFaults,
     /// What a fault has kept of it.
     pub(crate) copy: FolderCopy,
+    /// The HDFS that has the files instead of a disk.
+    pub(crate) hdfs: Option<HdfsVolume>,
+}
+
+/// An HDFS, as a process is placed in it.
+#[derive(Clone, Debug)]
+pub(crate) struct HdfsVolume {
+    pub(crate) hdfs: Hdfs,
+    /// The DataNode on the machine of the process.
+    pub(crate) own_node: Option<u64>,
 }
 
 /// What one life of a process runs with.
@@ -147,6 +158,10 @@ impl Process {
         processes.set(&self.name, State::Up);
         let shutdown = Shutdown::new();
         *self.shutdown.lock() = shutdown.clone();
+        let Some(files) = self.open_files(number, &shutdown).await else {
+            trace.record(format_args!("{}: ended before it began", self.name));
+            return processes.set(&self.name, State::Ended);
+        };
         let life = Life {
             seams: Seams {
                 threads: Threads {
@@ -155,7 +170,7 @@ impl Process {
                 },
                 ..self.world.seams(&self.name, number, self.clock.clone())
             },
-            files: self.files(number),
+            files,
             shutdown,
             instance: format!("{}/{number}", self.name),
         };
@@ -178,8 +193,11 @@ impl Process {
 
     /// What a crash does to the disk: each file that was being written keeps what was synced, and
     /// of the rest as much as `random` says.
-    pub(crate) fn crash_disk(&self, random: &Random) {
-        let Volume { files, writer, .. } = &self.volume;
+    pub(crate) fn crash_disk(&self, now: Duration, random: &Random) {
+        let Volume { files, writer, hdfs, .. } = &self.volume;
+        if let Some(HdfsVolume { hdfs, .. }) = hdfs {
+            return hdfs.crash(now, *writer);
+        }
         files.crash(*writer, |unsynced| random.in_range(0..unsynced + 1));
     }
 
@@ -189,15 +207,34 @@ impl Process {
         copy.apply(&files.as_writer(*writer), what)
     }
 
+    /// As whom it writes its files.
+    pub(crate) fn writer(&self) -> u64 {
+        self.volume.writer
+    }
+
+    /// The DataNode on its machine.
+    pub(crate) fn own_node(&self) -> Option<u64> {
+        self.volume.hdfs.as_ref()?.own_node
+    }
+
     pub(crate) fn disk(&self) -> &DiskFaults {
         &self.volume.faults
     }
 
-    fn files(&self, life: u64) -> SharedFileSystem {
-        let Volume { files, writer, syncs, faults, .. } = &self.volume;
+    /// The files of its `life`th life, once they are there; nothing if it is asked to stop before.
+    async fn open_files(&self, life: u64, shutdown: &Shutdown) -> Option<SharedFileSystem> {
+        let Volume { files, writer, syncs, faults, hdfs, .. } = &self.volume;
         let random = self.world.seed.random_for(&format!("{}'s disk", self.name), life);
-        let files = files.as_writer(*writer);
-        Arc::new(SimulatedDisk::new(files, random, *syncs, faults.clone()))
+        let Some(HdfsVolume { hdfs, own_node }) = hdfs else {
+            let files = files.as_writer(*writer);
+            return Some(Arc::new(SimulatedDisk::new(files, random, *syncs, faults.clone())));
+        };
+        let client = HdfsClient::new(hdfs.clone(), *writer, random, faults.clone(), *own_node);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => None,
+            () = client.until_it_takes_writes() => Some(Arc::new(client)),
+        }
     }
 }
 

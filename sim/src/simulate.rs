@@ -216,6 +216,7 @@ impl Simulation<'_> {
     fn victim(&self, victim: &Victim) -> Option<String> {
         match victim {
             Victim::Named(name) => Some(name.clone()),
+            Victim::Hdfs => Some("hdfs".to_owned()),
             Victim::OwnerOf(region) => self.workload.seen().servers.get(region).cloned(),
             Victim::LastOpener => Some(self.witness.last_opener()?.to_string()),
             Victim::ActiveMaster => Some(self.witness.active_master()?.to_string()),

@@ -33,14 +33,16 @@ mod write;
 
 pub use config::{HdfsConfig, Machine};
 pub use error::{Defect, Error, RemoteException, Result};
-pub use fence::{Fenced, Way};
+pub use fence::{Asked, Decision, Fenced, Member, REPLICAS_TO_CLOSE, Way, decide};
 pub use file_system::{Configuration, HdfsFileSystem, ServerKind};
+pub use pb::ReplicaState;
 pub use write::{FileWriter, Flushed};
 
 /// The messages, one module as there is one protocol package; see `proto/`.
 #[allow(
     clippy::all,
     clippy::pedantic,
+    missing_docs,
     unreachable_pub,
     unused_qualifications,
     reason = "generated"

@@ -9,6 +9,7 @@ mod coordinator;
 mod disk;
 pub mod failpoints;
 mod full_disk;
+mod hdfs;
 mod late_open;
 mod lost_answers;
 mod lost_logs;
@@ -96,6 +97,9 @@ pub const SCENARIOS: &[Scenario] = &[
     chaos::CHAOS,
     tables::TABLES,
     tables::TABLES_CHAOS,
+    hdfs::SERVER_CRASH,
+    hdfs::NAME_NODE,
+    hdfs::CHAOS,
 ];
 
 /// The scenario of this name.

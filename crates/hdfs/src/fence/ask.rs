@@ -47,6 +47,9 @@ pub(super) struct Answer {
     is_unreachable: bool,
 }
 
+/// A replica, and the DataNode that has it.
+pub(super) type Located = (pb::DatanodeInfo, Replica);
+
 /// What all of them did.
 #[derive(Debug, Default)]
 pub(super) struct Answers(Vec<Answer>);
@@ -202,12 +205,13 @@ impl Answers {
     }
 
     /// The replicas that are ours to recover, and how many DataNodes have answered that.
-    pub(super) fn into_members(self, last: &pb::LocatedBlock) -> (Vec<Member>, Asked) {
+    pub(super) fn into_members(self, last: &pb::LocatedBlock) -> (Vec<Member<Located>>, Asked) {
         let answered = self.0.iter().filter(|answer| answer.replica.is_some()).count();
         let members = self.0.into_iter().filter_map(|answer| {
             let replica = answer.replica.flatten()?;
             let is_current = replica.block.generation_stamp >= last.block.generation_stamp;
-            is_current.then_some(Member { node: answer.node, replica })
+            let (state, bytes) = (replica.state, replica.block.bytes());
+            is_current.then_some(Member { replica: (answer.node, replica), state, bytes })
         });
         let (recorded, listed) = (last.block.bytes(), last.locations.len());
         (members.collect(), Asked { recorded, listed, answered })

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use tracing::debug;
 
 use super::Fence;
+use super::ask::Located;
 use super::cut::{Asked, Decision, Member, REPLICAS_TO_CLOSE, decide};
 use crate::error::{Error, Result};
 use crate::pb;
@@ -48,7 +49,7 @@ impl Closing<'_> {
     pub(super) async fn run(
         &self,
         recovery_id: u64,
-        (found, asked): (Vec<Member>, Asked),
+        (found, asked): (Vec<Member<Located>>, Asked),
         cut: Option<u64>,
     ) -> Result<u64> {
         match decide(found, asked, cut) {
@@ -65,9 +66,14 @@ impl Closing<'_> {
     }
 
     /// Cuts the replicas and tells the NameNode of those that have done it.
-    async fn finish(&self, recovery_id: u64, members: Vec<Member>, length: u64) -> Result<()> {
+    async fn finish(
+        &self,
+        recovery_id: u64,
+        members: Vec<Member<Located>>,
+        length: u64,
+    ) -> Result<()> {
         let pool_id = &self.last.block.pool_id;
-        let updating = members.iter().map(|Member { node, replica }| async move {
+        let updating = members.iter().map(|Member { replica: (node, replica), .. }| async move {
             let Fence { calls, .. } = self.fence;
             let finish = calls.finish_recovery(node, pool_id, replica, recovery_id, length);
             let updated = self.fence.while_reachable(node, finish).await;

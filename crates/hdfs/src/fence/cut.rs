@@ -3,8 +3,7 @@
 //! Invariant: a cut is at least the length of everything that was ever acknowledged, and every
 //! replica that is kept has that many bytes.
 
-use crate::data_node::Replica;
-use crate::pb;
+use crate::pb::ReplicaState;
 
 /// What is done to take a file away.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,32 +22,44 @@ pub enum Way {
 
 /// A replica that takes part in the recovery of a block.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Member {
-    pub(super) node: pb::DatanodeInfo,
-    pub(super) replica: Replica,
+pub struct Member<R> {
+    /// The replica and where it lies.
+    pub replica: R,
+    /// What it was before the recovery began.
+    pub state: ReplicaState,
+    /// Its length in bytes.
+    pub bytes: u64,
 }
 
 /// What to do with the replicas of a block.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Decision {
-    /// These are cut to this length, in bytes, and kept.
-    Keep { members: Vec<Member>, length: u64 },
+pub enum Decision<R> {
+    /// These are cut to this length and kept.
+    Keep {
+        /// The replicas.
+        members: Vec<Member<R>>,
+        /// The length in bytes.
+        length: u64,
+    },
     /// Nothing in it was ever acknowledged: the block goes.
     Delete,
     /// Not enough is known, or too few replicas would be left.
-    Wait { reason: &'static str },
+    Wait {
+        /// What is not known.
+        reason: &'static str,
+    },
 }
 
 /// What was asked about a block.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub struct Asked {
     /// The length that the NameNode has on record, in bytes: 0 until the writer has recorded one,
     /// which it does before anything in the block is acknowledged.
-    pub(super) recorded: u64,
+    pub recorded: u64,
     /// How many DataNodes the NameNode lists.
-    pub(super) listed: usize,
+    pub listed: usize,
     /// How many gave an answer, be it that they have no replica.
-    pub(super) answered: usize,
+    pub answered: usize,
 }
 
 /// Decides as the recovery of HDFS does, but for two rules of ours: a file is closed on two
@@ -63,8 +74,8 @@ pub(super) struct Asked {
 /// has reported its own replica.
 ///
 /// `cut` is what taking over found: the block is not made longer than that.
-pub(super) fn decide(found: Vec<Member>, asked: Asked, cut: Option<u64>) -> Decision {
-    let best = found.iter().filter_map(|member| rank(member.replica.state)).min();
+pub fn decide<R>(found: Vec<Member<R>>, asked: Asked, cut: Option<u64>) -> Decision<R> {
+    let best = found.iter().filter_map(|member| rank(member.state)).min();
     let Some(best) = best else {
         return if asked.listed == 0 {
             Decision::Wait { reason: "the NameNode lists no DataNode" }
@@ -74,11 +85,11 @@ pub(super) fn decide(found: Vec<Member>, asked: Asked, cut: Option<u64>) -> Deci
             Decision::Delete
         };
     };
-    if best == rank(pb::ReplicaState::Rwr).unwrap_or(u8::MAX) && asked.answered < asked.listed {
+    if best == rank(ReplicaState::Rwr).unwrap_or(u8::MAX) && asked.answered < asked.listed {
         return Decision::Wait { reason: "only restarted DataNodes answered" };
     }
-    let of_best = || found.iter().filter(|member| rank(member.replica.state) == Some(best));
-    let shortest = of_best().map(|member| member.replica.block.bytes()).min().unwrap_or(0);
+    let of_best = found.iter().filter(|member| rank(member.state) == Some(best));
+    let shortest = of_best.map(|member| member.bytes).min().unwrap_or(0);
     let is_final = best == 0;
     let length = if is_final { shortest } else { shortest.min(cut.unwrap_or(u64::MAX)) };
     if length == 0 {
@@ -88,16 +99,13 @@ pub(super) fn decide(found: Vec<Member>, asked: Asked, cut: Option<u64>) -> Deci
             Decision::Delete
         };
     }
-    let fits = |member: &Member| {
-        let bytes = member.replica.block.bytes();
-        match rank(member.replica.state) {
-            Some(0) => bytes == length,
-            Some(1) if is_final => bytes == length,
-            Some(state) => state == best && bytes >= length,
-            None => false,
-        }
+    let fits = |member: &Member<R>| match rank(member.state) {
+        Some(0) => member.bytes == length,
+        Some(1) if is_final => member.bytes == length,
+        Some(state) => state == best && member.bytes >= length,
+        None => false,
     };
-    let members: Vec<Member> = found.into_iter().filter(fits).collect();
+    let members: Vec<Member<R>> = found.into_iter().filter(fits).collect();
     if members.len() < asked.listed.min(REPLICAS_TO_CLOSE) {
         return Decision::Wait { reason: "too few replicas would be left" };
     }
@@ -105,39 +113,33 @@ pub(super) fn decide(found: Vec<Member>, asked: Asked, cut: Option<u64>) -> Deci
 }
 
 /// A file is closed on so many replicas at least.
-pub(super) const REPLICAS_TO_CLOSE: usize = 2;
+pub const REPLICAS_TO_CLOSE: usize = 2;
 
 /// How far a replica can be relied on, the best first; nothing for those that do not count.
-fn rank(state: pb::ReplicaState) -> Option<u8> {
+fn rank(state: ReplicaState) -> Option<u8> {
     match state {
-        pb::ReplicaState::Finalized => Some(0),
-        pb::ReplicaState::Rbw => Some(1),
-        pb::ReplicaState::Rwr => Some(2),
-        pb::ReplicaState::Rur | pb::ReplicaState::Temporary => None,
+        ReplicaState::Finalized => Some(0),
+        ReplicaState::Rbw => Some(1),
+        ReplicaState::Rwr => Some(2),
+        ReplicaState::Rur | ReplicaState::Temporary => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pb::ReplicaState::{Finalized, Rbw, Rwr};
+    use ReplicaState::{Finalized, Rbw, Rwr};
 
-    fn members(replicas: &[(pb::ReplicaState, u64)]) -> Vec<Member> {
-        let member = |(state, bytes): &(pb::ReplicaState, u64)| Member {
-            node: pb::DatanodeInfo::default(),
-            replica: Replica {
-                state: *state,
-                block: pb::Block { bytes: Some(*bytes), ..Default::default() },
-            },
-        };
-        replicas.iter().map(member).collect()
+    fn members(replicas: &[(ReplicaState, u64)]) -> Vec<Member<()>> {
+        let members = replicas.iter();
+        members.map(|(state, bytes)| Member { replica: (), state: *state, bytes: *bytes }).collect()
     }
 
-    fn decided(replicas: &[(pb::ReplicaState, u64)], answered: usize, cut: Option<u64>) -> String {
+    fn decided(replicas: &[(ReplicaState, u64)], answered: usize, cut: Option<u64>) -> String {
         decided_of(replicas, Asked { recorded: 0, listed: 3, answered }, cut)
     }
 
-    fn decided_of(replicas: &[(pb::ReplicaState, u64)], asked: Asked, cut: Option<u64>) -> String {
+    fn decided_of(replicas: &[(ReplicaState, u64)], asked: Asked, cut: Option<u64>) -> String {
         match decide(members(replicas), asked, cut) {
             Decision::Keep { members, length } => format!("keep {} of {length}", members.len()),
             Decision::Delete => "delete".to_owned(),

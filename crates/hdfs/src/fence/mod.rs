@@ -35,7 +35,7 @@ use basalt_runtime::Network;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-pub use cut::Way;
+pub use cut::{Asked, Decision, Member, REPLICAS_TO_CLOSE, Way, decide};
 
 use crate::config::HdfsConfig;
 use crate::data_node::{DataNodeCalls, transfer_address};

@@ -1,0 +1,302 @@
+//! One process's file system on the HDFS: calls to the NameNode, and what the process knows of
+//! DataNodes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use basalt_fs::{
+    AVOIDED_NODES_MAX, AppendFile, DirectoryEntry, FileSystem, NodeDoubt, NodeName, ReadFile,
+    Result, Seal,
+};
+use basalt_runtime::Random;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::reader::HdfsRead;
+use super::state::{Holder, NodeId, State, failed, in_memory};
+use super::writer::{HdfsFile, Purpose};
+use super::{CALL_DEADLINE, Hdfs, fence};
+use crate::disk::DiskFaults;
+
+/// A process's file system; a cheap handle.
+#[derive(Clone)]
+pub(crate) struct HdfsClient(Arc<Inner>);
+
+struct Inner {
+    hdfs: Hdfs,
+    holder: Holder,
+    random: Random,
+    /// The process is paused by them: its calls are made and answered when it goes on.
+    faults: DiskFaults,
+    /// The DataNode on the same machine.
+    own: Option<NodeId>,
+    health: Mutex<Health>,
+}
+
+/// Until when DataNodes are avoided.
+#[derive(Debug, Default)]
+struct Health {
+    failed: BTreeMap<NodeId, Instant>,
+    suspected: BTreeMap<NodeId, Instant>,
+}
+
+/// What a call asks of the NameNode.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Call {
+    /// Also answered in safe mode.
+    Read,
+    Change,
+}
+
+/// How long one way between a process and a server takes.
+const WAY_US: std::ops::Range<u64> = 50..1_500;
+/// The first pause before a call is made again; it doubles up to the other one.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// How long a DataNode that failed is left out; ten times the socket timeout on a real one, which
+/// is longer than a run.
+pub(super) const AVOID_FOR: Duration = Duration::from_secs(2);
+/// Before a process looks again whether the HDFS takes writes, when it starts.
+const START_PAUSE: Duration = Duration::from_millis(500);
+/// There is no kernel whose locks would prove anything.
+const BOOT_ID: &str = "hdfs";
+
+// === impl HdfsClient ===
+
+impl HdfsClient {
+    /// The file system of a process in the present life of `writer`, whose machine has the DataNode
+    /// `own`.
+    pub(crate) fn new(
+        hdfs: Hdfs,
+        writer: u64,
+        random: Random,
+        faults: DiskFaults,
+        own: Option<u64>,
+    ) -> Self {
+        let life = hdfs.state.lock().life(writer);
+        let own = own.and_then(|own| NodeId::try_from(own).ok());
+        let health = Mutex::default();
+        let holder = (writer, life);
+        Self(Arc::new(Inner { hdfs, holder, random, faults, own, health }))
+    }
+
+    /// Returns when a file can be written, as a role waits before it starts.
+    pub(crate) async fn until_it_takes_writes(&self) {
+        loop {
+            let path = Path::new("/").join(format!(".rehearsal-{}", self.writer_tag()));
+            let written = async {
+                let mut file = self.create_log(&path).await?;
+                file.append_and_sync(Bytes::from_static(b"rehearsal")).await?;
+                file.close().await
+            };
+            let written = written.await;
+            // It may not be there.
+            let _deleted = self.delete_file(&path).await;
+            if written.is_ok() {
+                return;
+            }
+            sleep(START_PAUSE).await;
+        }
+    }
+
+    pub(super) fn holder(&self) -> Holder {
+        self.0.holder
+    }
+
+    pub(super) fn own(&self) -> Option<NodeId> {
+        self.0.own
+    }
+
+    /// The state of the HDFS at this moment.
+    pub(super) fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.0.hdfs.now()
+    }
+
+    /// One way to a server.
+    pub(super) async fn way(&self) {
+        sleep(self.draw_way()).await;
+        self.0.faults.thawed().await;
+    }
+
+    pub(super) fn draw_way(&self) -> Duration {
+        Duration::from_micros(self.0.random.in_range(WAY_US))
+    }
+
+    /// Waits while the process is paused.
+    pub(super) async fn thawed(&self) {
+        self.0.faults.thawed().await;
+    }
+
+    /// Calls the NameNode until it has done what it is asked, or the deadline of a call is over. Then
+    /// it may have done it all the same.
+    pub(super) async fn call<T>(
+        &self,
+        kind: Call,
+        path: &Path,
+        operation: &'static str,
+        mut act: impl FnMut(&mut State) -> Result<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + CALL_DEADLINE;
+        let (mut pause, mut done) = (PAUSE_MIN, None);
+        loop {
+            self.way().await;
+            let reason = {
+                let mut state = self.state();
+                state.check_alive(self.0.holder, path)?;
+                if state.name_node.is_away {
+                    "no answer from the NameNode"
+                } else if done.is_none() && kind == Call::Change && state.is_in_safe_mode() {
+                    "SafeModeException: the NameNode is in safe mode"
+                } else {
+                    // What it did before its answer was lost it does not do again.
+                    let result = done.take().unwrap_or_else(|| act(&mut state));
+                    self.0.hdfs.tell(&mut state);
+                    done = Some(result);
+                    ""
+                }
+            };
+            if reason.is_empty() {
+                self.way().await;
+                // An answer is lost if the NameNode goes away meanwhile.
+                let is_away = self.state().name_node.is_away;
+                if let Some(result) = done.take_if(|_| !is_away) {
+                    return result;
+                }
+            }
+            if Instant::now() + pause >= deadline {
+                return Err(failed(path, operation, format!("{reason} within {CALL_DEADLINE:?}")));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    // What is known of DataNodes.
+
+    /// A DataNode did not do what it was asked.
+    pub(super) fn node_failed(&self, node: NodeId) {
+        self.0.health.lock().failed.insert(node, Instant::now() + AVOID_FOR);
+    }
+
+    /// Those that failed, and those whose machine may be gone.
+    pub(super) fn avoided(&self) -> (Vec<NodeId>, Vec<NodeId>) {
+        let now = Instant::now();
+        let mut health = self.0.health.lock();
+        let Health { failed, suspected } = &mut *health;
+        for nodes in [&mut *failed, &mut *suspected] {
+            nodes.retain(|_, until| *until > now);
+        }
+        (failed.keys().copied().collect(), suspected.keys().copied().collect())
+    }
+
+    fn name_of(&self, node: NodeId) -> Option<NodeName> {
+        Some(self.state().nodes.get(node)?.name.clone())
+    }
+}
+
+#[async_trait]
+impl FileSystem for HdfsClient {
+    async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
+        Ok(Box::new(HdfsFile::create(self, path, Purpose::Store).await?))
+    }
+
+    async fn create_log(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
+        Ok(Box::new(HdfsFile::create(self, path, Purpose::Log).await?))
+    }
+
+    async fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>> {
+        Ok(Arc::new(HdfsRead::open(self, path).await?))
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let rename = |state: &mut State| in_memory(from, state.names.rename(from, to));
+        self.call(Call::Change, from, "rename", rename).await
+    }
+
+    async fn create_directories(&self, path: &Path) -> Result<()> {
+        let make = |state: &mut State| in_memory(path, state.names.create_directories(path));
+        self.call(Call::Change, path, "make the folder", make).await
+    }
+
+    async fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>> {
+        self.call(Call::Read, path, "list", |state| state.list(path)).await
+    }
+
+    async fn exists(&self, path: &Path) -> Result<bool> {
+        let look = |state: &mut State| in_memory(path, state.names.exists(path));
+        self.call(Call::Read, path, "look for", look).await
+    }
+
+    async fn delete_file(&self, path: &Path) -> Result<()> {
+        self.call(Call::Change, path, "delete", |state| state.delete_file(path)).await
+    }
+
+    async fn delete_directory(&self, path: &Path) -> Result<()> {
+        self.call(Call::Change, path, "delete", |state| state.delete_directory(path)).await
+    }
+
+    async fn sync_directory(&self, _path: &Path) -> Result<()> {
+        // The NameNode answers once its log of changes is durable.
+        Ok(())
+    }
+
+    async fn seal(&self, path: &Path, _writer_boot_id: &str) -> Result<Seal> {
+        let fence::Fenced { length, may_shrink, .. } = fence::fence(self, path).await?;
+        Ok(Seal { length, is_final: true, writer_gone: false, may_shrink })
+    }
+
+    fn failed_files_are_replaced(&self) -> bool {
+        true
+    }
+
+    fn own_node(&self) -> Option<NodeName> {
+        self.name_of(self.0.own?)
+    }
+
+    async fn block_bytes(&self, path: &Path) -> Result<Option<BTreeMap<NodeName, u64>>> {
+        let look = |state: &mut State| {
+            let id = state.id_of(path)?;
+            let file =
+                state.file(id).ok_or_else(|| basalt_fs::Error::NotFound { path: path.into() });
+            let file = file?;
+            let (length, listed) = (file.closed.unwrap_or(file.recorded), file.listed.clone());
+            let known = listed.into_iter().filter(|node| state.has_reported(*node));
+            Ok(Some(known.map(|node| (state.nodes[node].name.clone(), length)).collect()))
+        };
+        self.call(Call::Read, path, "look for the blocks of", look).await
+    }
+
+    fn avoid_node(&self, node: &NodeName, doubt: NodeDoubt) {
+        let until = Instant::now() + AVOID_FOR;
+        let id = self.state().nodes.iter().position(|listed| listed.name == *node);
+        let mut health = self.0.health.lock();
+        match (doubt, id) {
+            (NodeDoubt::Failed, Some(id)) => drop(health.failed.insert(id, until)),
+            // This process lives, so its own machine does.
+            (_, Some(id)) if self.0.own != Some(id) => drop(health.suspected.insert(id, until)),
+            _ => {}
+        }
+    }
+
+    fn avoided_nodes(&self) -> Vec<(NodeName, NodeDoubt)> {
+        let (failed, suspected) = self.avoided();
+        let named = |nodes: Vec<NodeId>, doubt| {
+            nodes.into_iter().filter_map(move |node| Some((self.name_of(node)?, doubt)))
+        };
+        let failed = named(failed, NodeDoubt::Failed);
+        failed.chain(named(suspected, NodeDoubt::MayBeGone)).take(AVOIDED_NODES_MAX).collect()
+    }
+
+    fn writer_tag(&self) -> String {
+        let ((writer, life), number) = (self.0.holder, self.state().next_id());
+        format!("{writer}-{life}-{number}")
+    }
+
+    fn boot_id(&self) -> &str {
+        BOOT_ID
+    }
+}

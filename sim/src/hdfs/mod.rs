@@ -1,0 +1,175 @@
+//! A model of HDFS at the file-system seam: what a role sees through `crates/hdfs`, without its
+//! protocols.
+//!
+//! There is one NameNode, which knows names, the lengths of closed files, and who writes or takes
+//! which file; and a DataNode on each region server's machine, plus one. A file is one block. Its
+//! replicas have lengths of their own: each DataNode takes what its writer sends in its own time, and
+//! a sync is acknowledged when all have it. So a crash leaves replicas of different lengths.
+//!
+//! - `state` holds all of it, and changes without waiting: blocks, replicas, DataNodes, NameNode.
+//! - `recovery` is what the NameNode and its DataNodes do by themselves.
+//! - `client` is one process's file system on it; `writer`, `reader` and `fence` follow the modules
+//!   of the same purpose in `crates/hdfs`. Where a file ends when it is taken away is decided by that
+//!   crate's own function ([`basalt_hdfs::decide`]).
+//!
+//! Content is kept once for each file: replicas are prefixes of what its only writer sent.
+//! Everything is under the seed. Time is that of the simulation.
+
+mod client;
+mod fence;
+mod reader;
+mod recovery;
+mod state;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_fs::MemoryFileSystem;
+use basalt_runtime::Random;
+use parking_lot::{Mutex, MutexGuard};
+
+pub(crate) use client::HdfsClient;
+use state::{NodeState, State};
+
+use crate::trace::Trace;
+
+/// The HDFS of a simulation; a cheap handle.
+#[derive(Clone)]
+pub(crate) struct Hdfs {
+    state: Arc<Mutex<State>>,
+    trace: Trace,
+}
+
+/// What befalls an HDFS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HdfsHarm {
+    /// The NameNode answers nobody.
+    NameNodeAway,
+    /// The NameNode is killed. It starts when the fault is over, and is in safe mode for so long; of
+    /// the DataNodes it knows those that have reported.
+    NameNodeRestart {
+        /// In milliseconds.
+        safe_mode_ms: u64,
+    },
+    /// The NameNode refuses changes.
+    SafeMode,
+    /// This happens to the DataNode of this number.
+    DataNode(u64, Outage),
+    /// So many DataNodes that have the log which the victim writes hang.
+    LogNodesHang(u64),
+    /// The DataNodes that hang go on, and the NameNode recovers the files that are nobody's.
+    Return,
+}
+
+/// What happens to a DataNode.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outage {
+    /// It does nothing until it goes on.
+    Hang,
+    /// Its process is killed: the machine keeps what it had.
+    Kill,
+    /// Its machine is killed: of what was not on the disk a part is lost.
+    PowerCut,
+}
+
+/// How long a DataNode may take for an acknowledgement or a read, as `hdfsSocketTimeout` with the
+/// default target. The other timers follow from it as in `docs/hdfs.md`.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a call to the NameNode is tried.
+const CALL_DEADLINE: Duration = Duration::from_secs(12);
+/// How many replicas a file has, and with how many it is begun.
+const REPLICAS: usize = 3;
+const REPLICAS_MIN: usize = 2;
+
+// === impl Hdfs ===
+
+impl Hdfs {
+    /// An empty HDFS with so many DataNodes; the first ones are on the machines of region servers.
+    pub(crate) fn new(data_nodes: u64, random: Random, trace: &Trace) -> Self {
+        let state = State::new(data_nodes, random);
+        Self { state: Arc::new(Mutex::new(state)), trace: trace.clone() }
+    }
+
+    /// The names: all files and folders, without their contents.
+    pub(crate) fn names(&self) -> MemoryFileSystem {
+        self.state.lock().names.clone()
+    }
+
+    /// Lets the NameNode and the DataNodes do what is due at `now`.
+    pub(crate) fn tick(&self, now: Duration) {
+        let mut state = self.at(now);
+        recovery::run_due(&mut state);
+        self.tell(&mut state);
+    }
+
+    /// Ends the present life of the process that writes as `writer`.
+    pub(crate) fn crash(&self, now: Duration, writer: u64) {
+        self.at(now).crash(writer);
+    }
+
+    /// Does harm; `writer` is the victim, where it is a process.
+    pub(crate) fn harm(&self, now: Duration, harm: HdfsHarm, writer: Option<u64>) {
+        let mut state = self.at(now);
+        match harm {
+            HdfsHarm::NameNodeAway | HdfsHarm::NameNodeRestart { .. } => {
+                state.name_node.is_away = true;
+            }
+            HdfsHarm::SafeMode => state.name_node.safe_mode_until = Some(Duration::MAX),
+            HdfsHarm::DataNode(node, Outage::Hang) => state.take_down(node, NodeState::Hangs),
+            HdfsHarm::DataNode(node, outage) => {
+                state.take_down(node, NodeState::Down);
+                if outage == Outage::PowerCut {
+                    state.cut_power(node);
+                }
+            }
+            HdfsHarm::LogNodesHang(count) => state.hang_log_nodes(writer.unwrap_or(0), count),
+            HdfsHarm::Return => {
+                state.let_go_on();
+                recovery::hasten(&mut state);
+            }
+        }
+        self.tell(&mut state);
+    }
+
+    /// Takes back what [`Hdfs::harm`] did.
+    pub(crate) fn heal(&self, now: Duration, harm: HdfsHarm) {
+        let mut state = self.at(now);
+        match harm {
+            HdfsHarm::NameNodeAway => state.name_node.is_away = false,
+            HdfsHarm::NameNodeRestart { safe_mode_ms } => {
+                state.restart_name_node(Duration::from_millis(safe_mode_ms));
+            }
+            HdfsHarm::SafeMode => state.name_node.safe_mode_until = None,
+            HdfsHarm::DataNode(node, outage) => state.bring_back(node, outage),
+            HdfsHarm::LogNodesHang(_) | HdfsHarm::Return => state.let_go_on(),
+        }
+        self.tell(&mut state);
+    }
+
+    fn at(&self, now: Duration) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        state.set_now(now);
+        state
+    }
+
+    /// The state at the present simulated time.
+    fn now(&self) -> MutexGuard<'_, State> {
+        self.at(turmoil::sim_elapsed().unwrap_or_default())
+    }
+
+    fn tell(&self, state: &mut State) {
+        let now = state.now();
+        for event in state.events.drain(..) {
+            self.trace.record_at(now, format_args!("hdfs: {event}"));
+        }
+    }
+}
+
+impl std::fmt::Debug for Hdfs {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Hdfs")
+    }
+}

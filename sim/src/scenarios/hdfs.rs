@@ -1,0 +1,110 @@
+//! The files are on an HDFS: its NameNode and DataNodes suffer beside those who use them.
+
+use std::time::Duration;
+
+use basalt_runtime::Random;
+
+use super::{Scenario, happens, kill, ms, one_of, owner, partition, pause};
+use crate::faults::{Fault, Harm, Victim};
+use crate::hdfs::{HdfsHarm, Outage};
+use crate::plan::Layout;
+
+const ON_HDFS: Layout = Layout { on_hdfs: true, ..Layout::SMALL };
+
+pub(super) const SERVER_CRASH: Scenario = Scenario {
+    name: "hdfs-server-crash",
+    about: "on HDFS: a region server is killed, with or without its DataNode, and perhaps another",
+    layout: ON_HDFS,
+    faults: server_crash,
+};
+
+pub(super) const NAME_NODE: Scenario = Scenario {
+    name: "hdfs-name-node",
+    about: "on HDFS: the NameNode is away, restarts or is in safe mode; a region server is killed",
+    layout: ON_HDFS,
+    faults: name_node,
+};
+
+pub(super) const CHAOS: Scenario = Scenario {
+    name: "hdfs-chaos",
+    about: "on HDFS: faults of servers, masters, DataNodes and the NameNode, several at a time",
+    layout: Layout { region_servers: 4, ..ON_HDFS },
+    faults: chaos,
+};
+
+fn on_hdfs(at: Duration, lasts: Duration, harm: HdfsHarm) -> Fault {
+    Fault { at, lasts, victim: Victim::Hdfs, harm: Harm::Hdfs(harm) }
+}
+
+/// A DataNode hangs, or its process is killed. Not its machine: one at a time loses what is not on
+/// its disk, as acknowledgements promise.
+fn data_node(random: &Random, layout: Layout) -> HdfsHarm {
+    let outage = one_of(random, &[Outage::Hang, Outage::Kill]).unwrap_or(Outage::Hang);
+    HdfsHarm::DataNode(random.in_range(0..layout.region_servers + 1), outage)
+}
+
+fn server_crash(random: &Random, layout: Layout) -> Vec<Fault> {
+    let harm = if happens(random, 5) { Harm::KillMachine } else { Harm::Kill };
+    let (at, lasts) = (ms(random, 300..1_200), ms(random, 500..3_000));
+    let mut faults = vec![Fault { at, lasts, victim: owner(random, layout), harm }];
+    if happens(random, 5) {
+        let (at, lasts) = (ms(random, 100..1_500), ms(random, 300..4_000));
+        faults.push(on_hdfs(at, lasts, data_node(random, layout)));
+    }
+    faults
+}
+
+fn name_node(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mut faults = vec![name_node_fault(random)];
+    if happens(random, 7) {
+        // Before, meanwhile, or while DataNodes have not reported yet.
+        let killed_at = ms(random, 300..500) + ms(random, 0..4_000);
+        faults.push(kill(owner(random, layout), killed_at, ms(random, 500..2_000)));
+    }
+    if happens(random, 3) {
+        let (at, lasts) = (ms(random, 300..2_000), ms(random, 300..3_000));
+        faults.push(on_hdfs(at, lasts, data_node(random, layout)));
+    }
+    faults
+}
+
+fn name_node_fault(random: &Random) -> Fault {
+    let safe_mode_ms = random.in_range(300..3_000);
+    let harms = [
+        HdfsHarm::NameNodeAway,
+        HdfsHarm::NameNodeRestart { safe_mode_ms },
+        HdfsHarm::NameNodeRestart { safe_mode_ms },
+        HdfsHarm::SafeMode,
+    ];
+    let harm = one_of(random, &harms).unwrap_or(HdfsHarm::NameNodeAway);
+    on_hdfs(ms(random, 500..1_500), ms(random, 300..4_000), harm)
+}
+
+/// A machine that dies is one replica of a log less. Of the two others one may suffer as well: what
+/// has lost its end is not to decide alone.
+fn chaos(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for _ in 0..random.in_range(1..4) {
+        let mut fault = match random.in_range(0..6) {
+            0 | 1 => kill(owner(random, layout), Duration::ZERO, ms(random, 300..3_000)),
+            2 => kill(Victim::LastOpener, Duration::ZERO, ms(random, 300..3_000)),
+            3 => kill(Victim::ActiveMaster, Duration::ZERO, ms(random, 300..3_000)),
+            4 => pause::pause(random, owner(random, layout)),
+            _ => partition::cut(random, owner(random, layout)),
+        };
+        fault.at = ms(random, 300..4_000);
+        faults.push(fault);
+    }
+    let (at, lasts) = (ms(random, 300..3_000), ms(random, 300..4_000));
+    if happens(random, 5) {
+        faults.push(Fault { at, lasts, victim: owner(random, layout), harm: Harm::KillMachine });
+    }
+    if happens(random, 6) {
+        let (at, lasts) = (ms(random, 300..3_000), ms(random, 300..4_000));
+        faults.push(on_hdfs(at, lasts, data_node(random, layout)));
+    }
+    if happens(random, 4) {
+        faults.push(name_node_fault(random));
+    }
+    faults
+}

@@ -429,6 +429,11 @@ impl Cluster {
         }
     }
 
+    /// The server and the number of each log that something has been taken of.
+    pub(crate) fn lost_logs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.lost_logs.iter().flat_map(LostLogs::names)
+    }
+
     fn lose_logs(&mut self, name: &str, loss: LogLoss) {
         let lost = LostLogs::take(&self.shared, name, loss, &self.faults);
         self.tell(format_args!("lost: {lost:?}"));

@@ -66,6 +66,12 @@ impl LostLogs {
         Self { taken: logs }
     }
 
+    /// The server and the number of each log that something was taken of.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.taken.iter().filter_map(|(path, _)| path.file_name()?.to_str());
+        files.filter_map(|name| name.rsplit_once('.'))
+    }
+
     /// Puts back what was taken: where the log of a fenced server lies by now, unless it is done with.
     pub(crate) fn put_back(self, disk: &MemoryFileSystem) {
         for (path, bytes) in self.taken {

@@ -194,6 +194,9 @@ impl Simulation<'_> {
             let Some(victim) = self.victim(&fault.victim) else { continue };
             self.cluster.harm(&victim, fault.harm)?;
             self.harms.push((victim.clone(), fault.harm));
+            for (server, number) in self.cluster.lost_logs() {
+                self.witness.shorten_log(server, number);
+            }
             if fault.harm == Harm::Folder(Folder::Falsified) {
                 self.witness.falsify(&victim);
             }

@@ -132,6 +132,11 @@ impl Witness {
         self.0.lock().same_state.falsify(process);
     }
 
+    /// The file of a server's log has become shorter by the simulation's doing.
+    pub(crate) fn shorten_log(&self, server: &str, number: &str) {
+        self.0.lock().below_the_cut.shorten(server, number);
+    }
+
     /// Sets a trap, unless there is one.
     pub(crate) fn set_trap(&self, trap: Trap) {
         let set = || SetTrap { trap, hits: 0, process: None };

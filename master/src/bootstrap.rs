@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use basalt_cluster::{Nodes, REGION_BUCKETS, pb};
+use basalt_cluster::{Nodes, REGION_BUCKETS, pb, records};
 use basalt_fs::SharedFileSystem;
 use basalt_hbase_rpc::znode;
 use basalt_model::{MasterEpoch, ServerName, paths};
@@ -173,16 +173,9 @@ async fn mark_root(
 }
 
 async fn read_cluster_id(client: &Client, nodes: &Nodes) -> Result<Option<String>, Error> {
-    match client.get_data(&nodes.cluster()).await {
-        Ok((data, _)) => {
-            let record = pb::ClusterRecord::decode(data).map_err(|error| {
-                basalt_cluster::Error::Undecodable { record: "cluster", reason: error.to_string() }
-            })?;
-            Ok(Some(record.cluster_id))
-        }
-        Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let Some((data, _)) = client.find_data(&nodes.cluster()).await? else { return Ok(None) };
+    let record: pb::ClusterRecord = records::decode("cluster", data)?;
+    Ok(Some(record.cluster_id))
 }
 
 async fn create_cluster(client: &Client, nodes: &Nodes, seams: &Seams) -> Result<String, Error> {

@@ -16,6 +16,7 @@ pub mod outage;
 pub mod probe;
 mod process;
 pub mod report;
+pub mod stranger;
 mod target;
 pub mod timeline;
 

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use basalt_cluster::{RegionRecord, TableRecord};
 use basalt_model::{EncodedRegionName, ServerName, TableDescriptor, TableName};
-use basalt_zk::proto::ErrorCode;
+use basalt_zk::proto::Stat;
+use bytes::Bytes;
 use tracing::warn;
 
 use crate::recovery::replay::SealedLogs;
@@ -43,6 +44,14 @@ pub(crate) enum Error {
     /// What lies there cannot be understood.
     #[error(transparent)]
     Record(#[from] basalt_cluster::Error),
+}
+
+// === impl OnRecord ===
+
+impl OnRecord {
+    fn decode((data, stat): (Bytes, Stat)) -> Result<Self, Error> {
+        Ok(Self { record: RegionRecord::decode(&data)?, version: stat.version })
+    }
 }
 
 // === impl Server ===
@@ -102,9 +111,8 @@ impl Server {
         let mut read = self.client.get_data_of_all(&paths).await?.into_iter();
         let mut found = BTreeMap::new();
         for (name, read) in regions.iter().zip(read.by_ref()) {
-            if let Some((data, stat)) = read {
-                let record = RegionRecord::decode(&data)?;
-                found.insert(*name, OnRecord { record, version: stat.version });
+            if let Some(read) = read {
+                found.insert(*name, OnRecord::decode(read)?);
             }
         }
         let mut sealed = BTreeMap::new();
@@ -121,14 +129,8 @@ impl Server {
         &self,
         name: EncodedRegionName,
     ) -> Result<Option<OnRecord>, Error> {
-        match self.client.get_data(&self.nodes.region(name)).await {
-            Ok((data, stat)) => {
-                let record = RegionRecord::decode(&data)?;
-                Ok(Some(OnRecord { record, version: stat.version }))
-            }
-            Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let found = self.client.find_data(&self.nodes.region(name)).await?;
+        found.map(OnRecord::decode).transpose()
     }
 
     /// The table `name` as it is on record, where an order says that it is `given`.
@@ -154,10 +156,7 @@ impl Server {
     }
 
     async fn read_table(&self, path: &str) -> Result<Option<TableDescriptor>, Error> {
-        match self.client.get_data(path).await {
-            Ok((data, _)) => Ok(Some(TableRecord::decode(&data)?.descriptor)),
-            Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let Some((data, _)) = self.client.find_data(path).await? else { return Ok(None) };
+        Ok(Some(TableRecord::decode(&data)?.descriptor))
     }
 }

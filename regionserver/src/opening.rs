@@ -44,7 +44,8 @@ struct Confirmed {
 
 /// What the coordinator shows for the regions of one order.
 struct Shown {
-    /// The records that one request found as the order says.
+    /// The records of the watched copy that are as the order says, and what one request found of the
+    /// others.
     regions: BTreeMap<EncodedRegionName, OnRecord>,
     /// The logs of dead servers. A cut may be read before the record that needs it: it is committed
     /// once, before a record names its server to the next owner. It changes only if an operator

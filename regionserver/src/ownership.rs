@@ -84,10 +84,9 @@ impl Ownership {
         let path = self.nodes.region(known.record.encoded_name());
         // A follower may lag behind: bring it up to date before asking it.
         self.client.sync(&path).await?;
-        match self.client.get_data(&path).await {
-            Ok((data, _)) => Ok(RegionRecord::decode(&data)?.epoch == known.record.epoch),
-            Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(false),
-            Err(error) => Err(error.into()),
+        match self.client.find_data(&path).await? {
+            Some((data, _)) => Ok(RegionRecord::decode(&data)?.epoch == known.record.epoch),
+            None => Ok(false),
         }
     }
 

@@ -107,8 +107,8 @@ impl TimestampClock {
         if self.ahead_ms().is_none() || is_off(Rule::ClockBound) {
             return self.0.clock.wall_ms();
         }
-        let boot_ms = u64::try_from(self.0.clock.boot_time().as_millis()).unwrap_or(u64::MAX);
-        boot_ms.saturating_add_signed(self.0.right_offset_ms.load(Ordering::Relaxed))
+        let right_offset_ms = self.0.right_offset_ms.load(Ordering::Relaxed);
+        u64::try_from(boot_ms(&self.0.clock).saturating_add(right_offset_ms)).unwrap_or(0)
     }
 
     /// The time for dropping for good what has expired: where the calendar and what is known of it
@@ -158,7 +158,11 @@ impl TimestampClock {
 /// The calendar less the boot clock.
 fn offset_ms(clock: &Clock) -> i64 {
     let wall_ms = i64::try_from(clock.wall_ms()).unwrap_or(i64::MAX);
-    wall_ms.saturating_sub(i64::try_from(clock.boot_time().as_millis()).unwrap_or(i64::MAX))
+    wall_ms.saturating_sub(boot_ms(clock))
+}
+
+fn boot_ms(clock: &Clock) -> i64 {
+    i64::try_from(clock.boot_time().as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

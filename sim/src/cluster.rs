@@ -256,7 +256,8 @@ impl Cluster {
     pub fn harm(&mut self, name: &str, harm: Harm) -> anyhow::Result<()> {
         self.tell(format_args!("fault: {name} is {harm}"));
         if let Harm::Hdfs(harm) = harm {
-            return self.harm_hdfs(name, harm);
+            self.hdfs()?.harm(self.sim.elapsed(), harm);
+            return Ok(());
         }
         let disk = self.process(name)?.disk().clone();
         match harm {
@@ -372,18 +373,12 @@ impl Cluster {
         Ok(())
     }
 
-    fn harm_hdfs(&self, name: &str, harm: HdfsHarm) -> anyhow::Result<()> {
-        let writer = self.members.get(name).map(|process| process.writer());
-        self.hdfs()?.harm(self.sim.elapsed(), harm, writer);
-        Ok(())
-    }
-
     /// The machine of a process dies, and with it its DataNode.
     fn harm_data_node(&self, name: &str) -> anyhow::Result<()> {
-        match self.data_node_of(name)? {
-            Some(harm) => self.harm_hdfs(name, harm),
-            None => Ok(()),
+        if let Some(harm) = self.data_node_of(name)? {
+            self.hdfs()?.harm(self.sim.elapsed(), harm);
         }
+        Ok(())
     }
 
     fn data_node_of(&self, name: &str) -> anyhow::Result<Option<HdfsHarm>> {

@@ -207,11 +207,6 @@ impl Process {
         copy.apply(&files.as_writer(*writer), what)
     }
 
-    /// As whom it writes its files.
-    pub(crate) fn writer(&self) -> u64 {
-        self.volume.writer
-    }
-
     /// The DataNode on its machine.
     pub(crate) fn own_node(&self) -> Option<u64> {
         self.volume.hdfs.as_ref()?.own_node

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::schedule::{milliseconds, pick};
+use super::schedule::milliseconds;
 
 /// See the module.
 pub(super) struct Administrator {
@@ -190,7 +190,7 @@ impl Administrator {
     /// Sets the size of blocks, on which no data depend.
     async fn alter(&mut self) -> Step<()> {
         let mut descriptor = ended("describe", self.admin.descriptor(&self.load).await)?;
-        let block_bytes = pick(&self.random, &BLOCK_BYTES).copied().unwrap_or_default();
+        let block_bytes = self.random.pick(&BLOCK_BYTES).copied().unwrap_or_default();
         for family in descriptor.families.values_mut() {
             family.block_bytes = block_bytes;
         }
@@ -273,7 +273,7 @@ impl Administrator {
 }
 
 fn next_work(random: &Random) -> Option<Work> {
-    pick(random, &WORKS).copied()
+    random.pick(&WORKS).copied()
 }
 
 /// The name of a row; which region it is in is the seed's choice.

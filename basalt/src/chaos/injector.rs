@@ -56,15 +56,8 @@ impl Injector<'_> {
     ) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
         while self.begun.elapsed() < time {
-            match schedule.next_blow() {
-                Some(Blow::QuorumLoss { members, harm, lasts }) => {
-                    list.begin_outage();
-                    *tally.quorum_losses.entry(harm.name()).or_default() += 1;
-                    self.lose_quorum(&members, harm, lasts, &mut tally).await?;
-                    list.end_outage();
-                }
-                Some(blow) => self.deal(&blow, &mut tally).await?,
-                None => {}
+            if let Some(blow) = schedule.next_blow() {
+                self.deal(&blow, list, &mut tally).await?;
             }
             if self.begun.elapsed() >= time {
                 break;
@@ -77,8 +70,8 @@ impl Injector<'_> {
         Ok(tally)
     }
 
-    /// Any blow but the loss of a quorum.
-    async fn deal(&self, blow: &Blow, tally: &mut Tally) -> anyhow::Result<()> {
+    /// What `list` cannot acknowledge while the quorum is lost is an outage of its own.
+    async fn deal(&self, blow: &Blow, list: &LinkedList, tally: &mut Tally) -> anyhow::Result<()> {
         match blow {
             Blow::Strikes(strikes) => {
                 tally.double_blows += u64::from(strikes.len() > 1);
@@ -106,7 +99,12 @@ impl Injector<'_> {
                 disk.empty()?;
                 tally.count("full disk");
             }
-            Blow::QuorumLoss { .. } => {}
+            Blow::QuorumLoss { members, harm, lasts } => {
+                list.begin_outage();
+                *tally.quorum_losses.entry(harm.name()).or_default() += 1;
+                self.lose_quorum(members, *harm, *lasts, tally).await?;
+                list.end_outage();
+            }
         }
         Ok(())
     }

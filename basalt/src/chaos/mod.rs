@@ -355,7 +355,7 @@ impl Run<'_> {
         }
         let members = processes.iter().filter(|(_, role)| **role == RoleName::Coordinator);
         let members: Vec<_> = members.map(|(name, _)| name).collect();
-        let member = schedule::pick(random, &members).context("there is no coordinator")?;
+        let member = random.pick(&members).context("there is no coordinator")?;
         Ok(Some(SmallDisk::mount(&data.join(member))?))
     }
 }

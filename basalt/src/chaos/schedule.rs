@@ -152,18 +152,8 @@ const RECOVERY_MS: std::ops::Range<u64> = 10..600;
 /// How long the cluster has between two blows, once all processes are ready again.
 const CALM_MS: std::ops::Range<u64> = 500..4_000;
 
-pub(super) fn pick<'a, T>(random: &Random, of: &'a [T]) -> Option<&'a T> {
-    of.get(random.in_range(0..of.len().max(1) as u64) as usize)
-}
-
 pub(super) fn milliseconds(random: &Random, range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(random.in_range(range))
-}
-
-fn shuffle<T>(random: &Random, of: &mut [T]) {
-    for place in (1..of.len()).rev() {
-        of.swap(place, random.in_range(0..place as u64 + 1) as usize);
-    }
 }
 
 // === impl Schedule ===
@@ -180,7 +170,7 @@ impl Schedule {
             let possible = ROUND.iter().filter(|(card, _)| self.is_possible(*card));
             let cards = possible.flat_map(|(card, count)| std::iter::repeat_n(*card, *count));
             self.deck = cards.collect();
-            shuffle(&self.random, &mut self.deck);
+            self.random.shuffle(&mut self.deck);
         }
         Some(match self.deck.pop()? {
             Card::Strikes => Blow::Strikes(self.strikes()),
@@ -227,7 +217,7 @@ impl Schedule {
         // Others take over the regions only of a server that has gone.
         let dice_end = if leaves.is_empty() { 8 } else { 10 };
         let blow: Vec<Option<Strike>> = match random.in_range(0..dice_end) {
-            0..5 => vec![pick(random, &all).map(|name| self.strike(self.victim(name), now))],
+            0..5 => vec![random.pick(&all).map(|name| self.strike(self.victim(name), now))],
             5..8 => {
                 let pair = self.two(&all).into_iter();
                 pair.map(|name| Some(self.strike(self.victim(&name?), now))).collect()
@@ -239,7 +229,7 @@ impl Schedule {
                     8 => Some(Victim::ActiveMaster),
                     _ => recoverer.map(Victim::Process),
                 };
-                let leave = pick(random, &leaves).map_or(Harm::Kill, |harm| **harm);
+                let leave = random.pick(&leaves).map_or(Harm::Kill, |harm| **harm);
                 let gone = gone.map(|name| self.strike(Victim::Process(name), now));
                 vec![
                     gone.map(|gone| Strike { harm: leave, ..gone }),
@@ -251,7 +241,7 @@ impl Schedule {
     }
 
     fn strike(&self, victim: Victim, after: Duration) -> Strike {
-        let harm = pick(&self.random, &self.harms()).copied().unwrap_or(Harm::Kill);
+        let harm = self.random.pick(&self.harms()).copied().unwrap_or(Harm::Kill);
         let harm = match (&victim, harm) {
             (Victim::Foreign(_), Harm::Cut) => Harm::Pause,
             (Victim::Foreign(_), Harm::Stop) => Harm::Kill,
@@ -270,7 +260,7 @@ impl Schedule {
     /// Two that differ, or only one.
     fn two(&self, of: &[String]) -> [Option<String>; 2] {
         let mut of = of.to_vec();
-        shuffle(&self.random, &mut of);
+        self.random.shuffle(&mut of);
         let mut of = of.into_iter();
         [of.next(), of.next()]
     }
@@ -278,7 +268,7 @@ impl Schedule {
     fn roll(&self) -> Blow {
         let roles: BTreeSet<_> = self.scope.processes.values().copied().collect();
         let roles: Vec<_> = roles.into_iter().collect();
-        let role = pick(&self.random, &roles).copied().unwrap_or(RoleName::RegionServer);
+        let role = self.random.pick(&roles).copied().unwrap_or(RoleName::RegionServer);
         Blow::Roll { processes: self.of_role(role) }
     }
 
@@ -288,21 +278,21 @@ impl Schedule {
         // Half of them, rounded up, leave no majority.
         let least = members.len().div_ceil(2) as u64;
         let count = random.in_range(least..members.len() as u64 + 1);
-        shuffle(random, &mut members);
+        random.shuffle(&mut members);
         members.truncate(count as usize);
         let harms = match self.scope.has_links {
             true => &[Harm::Kill, Harm::Pause, Harm::Cut][..],
             false => &[Harm::Kill, Harm::Pause],
         };
-        let harm = pick(random, harms).copied().unwrap_or(Harm::Kill);
+        let harm = random.pick(harms).copied().unwrap_or(Harm::Kill);
         Blow::QuorumLoss { members, harm, lasts: milliseconds(random, QUORUM_LOSS_MS) }
     }
 
     fn drain(&self) -> Option<Blow> {
         let random = &self.random;
-        let server = pick(random, &self.of_role(RoleName::RegionServer))?.clone();
+        let server = random.pick(&self.of_role(RoleName::RegionServer))?.clone();
         let ends = [DrainEnd::Undone, DrainEnd::ServerKilled, DrainEnd::MasterKilled];
-        let end = pick(random, &ends).copied()?;
+        let end = random.pick(&ends).copied()?;
         Some(Blow::Drain { server, end, lasts: milliseconds(random, DRAIN_MS) })
     }
 }

@@ -6,7 +6,7 @@ use basalt_model::{
     EncodedRegionName, FamilyDescriptor, RegionEpoch, RegionInfo, RegionState, ReplicaId,
     SequenceId, ServerName, TableDescriptor, TableName, TableState,
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use prost::Message;
 
 use crate::{Error, pb};
@@ -79,7 +79,7 @@ impl RegionRecord {
     /// # Errors
     /// The bytes are not a region record.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        Self::try_from(pb::RegionRecord::decode(bytes).map_err(|e| undecodable("region", &e))?)
+        Self::try_from(decode::<pb::RegionRecord>("region", bytes)?)
     }
 
     /// The bytes that go into the coordinator.
@@ -160,7 +160,7 @@ impl TableRecord {
     /// # Errors
     /// The bytes are not a table record.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let record = pb::TableRecord::decode(bytes).map_err(|e| undecodable("table", &e))?;
+        let record: pb::TableRecord = decode("table", bytes)?;
         let state = match record.state() {
             pb::TableStateRecord::TableStateEnabled => TableState::Enabled,
             pb::TableStateRecord::TableStateDisabled => TableState::Disabled,
@@ -257,8 +257,12 @@ fn small(record: &'static str, field: &str, number: u32) -> Result<u16, Error> {
     })
 }
 
-fn undecodable(record: &'static str, error: &prost::DecodeError) -> Error {
-    Error::Undecodable { record, reason: error.to_string() }
+/// The message of a record; `record` says which kind it is.
+///
+/// # Errors
+/// [`Error::Undecodable`].
+pub fn decode<T: Message + Default>(record: &'static str, data: impl Buf) -> Result<T, Error> {
+    T::decode(data).map_err(|error| Error::Undecodable { record, reason: error.to_string() })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! locks, and what it had not synced is lost, kept or torn as the caller decides.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -118,8 +119,7 @@ impl MemoryFileSystem {
     /// The files below `folder` with their contents, sorted by path.
     pub fn files_below(&self, folder: &Path) -> Vec<(PathBuf, Bytes)> {
         let disk = self.disk.lock();
-        let below = disk.nodes.iter().filter(|(path, _)| path.starts_with(folder));
-        let files = below.filter_map(|(path, node)| match node {
+        let files = disk.below(folder).filter_map(|(path, node)| match node {
             Node::File(contents) => Some((path.clone(), contents.bytes.clone().freeze())),
             Node::Directory => None,
         });
@@ -198,8 +198,7 @@ impl FileSystem for MemoryFileSystem {
         if !disk.nodes.contains_key(from) {
             return Err(Error::NotFound { path: from.to_owned() });
         }
-        let moved: Vec<PathBuf> =
-            disk.nodes.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        let moved: Vec<PathBuf> = disk.below(from).map(|(path, _)| path.clone()).collect();
         for old in moved {
             let below = old.strip_prefix(from).unwrap_or(Path::new(""));
             let new = if below.as_os_str().is_empty() { to.to_owned() } else { to.join(below) };
@@ -223,8 +222,8 @@ impl FileSystem for MemoryFileSystem {
     async fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>> {
         let disk = self.disk.lock();
         disk.check_directory(path)?;
-        let below = disk.nodes.iter().filter(|(node, _)| node.parent() == Some(path));
-        Ok(below
+        let children = disk.below(path).filter(|(node, _)| node.parent() == Some(path));
+        Ok(children
             .map(|(node, contents)| DirectoryEntry {
                 name: node.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 is_directory: matches!(contents, Node::Directory),
@@ -292,6 +291,14 @@ const BOOT_ID: &str = "memory";
 // === impl Disk ===
 
 impl Disk {
+    /// A node and all below it, sorted. Paths are ordered by their components, so these follow one
+    /// another.
+    fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (&'a PathBuf, &'a Node)> {
+        let from = (Bound::Included(path), Bound::Unbounded);
+        let nodes = self.nodes.range::<Path, _>(from);
+        nodes.take_while(move |(node, _)| node.starts_with(path))
+    }
+
     fn check_directory(&self, path: &Path) -> Result<()> {
         match self.nodes.get(path) {
             Some(Node::Directory) => Ok(()),

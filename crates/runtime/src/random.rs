@@ -35,6 +35,20 @@ impl Random {
         self.0.lock().random_range(range)
     }
 
+    /// One of the choices; `None` if there are none.
+    pub fn pick<'a, T>(&self, choices: &'a [T]) -> Option<&'a T> {
+        let place = self.in_range(0..(choices.len() as u64).max(1));
+        choices.get(usize::try_from(place).ok()?)
+    }
+
+    /// Puts `items` into any order.
+    pub fn shuffle<T>(&self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let place = self.in_range(0..last as u64 + 1);
+            items.swap(last, usize::try_from(place).unwrap_or(last));
+        }
+    }
+
     /// Fills `bytes` with random bytes.
     pub fn fill(&self, bytes: &mut [u8]) {
         self.0.lock().fill_bytes(bytes);
@@ -57,5 +71,23 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(first.next_u64(), second.next_u64());
         }
+    }
+
+    #[test]
+    fn every_choice_has_its_turn_and_a_shuffle_keeps_all_items() {
+        let random = Random::from_seed(7);
+        assert_eq!(random.pick::<u8>(&[]), None);
+        let mut items = [0, 1, 2, 3];
+        for wanted in 0..4 {
+            assert!((0..100).any(|_| random.pick(&[0, 1, 2, 3]) == Some(&wanted)));
+            let comes_first = (0..100).any(|_| {
+                random.shuffle(&mut items);
+                items[0] == wanted
+            });
+            assert!(comes_first, "{wanted}");
+        }
+        items.sort_unstable();
+        assert_eq!(items, [0, 1, 2, 3]);
+        random.shuffle::<u8>(&mut []);
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use basalt_cluster::pb::master_peer_client::MasterPeerClient;
-use basalt_cluster::{Nodes, pb};
+use basalt_cluster::{Nodes, pb, records};
 use basalt_model::{MasterEpoch, ServerName};
 use basalt_runtime::{Network, grpc};
 use basalt_zk::proto::{CreateMode, ErrorCode};
@@ -84,9 +84,7 @@ async fn stand_once(
         }
         Err(error) => return Err(error.into()),
     };
-    let record = pb::MasterRecord::decode(data).map_err(|error| {
-        basalt_cluster::Error::Undecodable { record: "master", reason: error.to_string() }
-    })?;
+    let record: pb::MasterRecord = records::decode("master", data)?;
     if stat.ephemeral_owner == candidate.client.session_id().0 {
         // An earlier try took effect although its answer was lost.
         return Ok(Some(MasterEpoch(record.epoch)));

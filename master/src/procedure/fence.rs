@@ -18,7 +18,6 @@ use basalt_fs::Seal;
 use basalt_model::{ServerName, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::WITNESS;
-use basalt_zk::proto::ErrorCode;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tokio::time::Instant;
@@ -116,16 +115,8 @@ pub(super) async fn sealed_logs(
     server: &ServerName,
 ) -> Result<Option<Vec<pb::SealedLog>>, StepError> {
     let path = term.ledger.nodes().fenced_server(server);
-    match term.ledger.client().get_data(&path).await {
-        Ok((data, _)) => {
-            let record = pb::FencedRecord::decode(data).map_err(|error| {
-                basalt_cluster::Error::Undecodable { record: "fenced", reason: error.to_string() }
-            })?;
-            Ok(Some(record.logs))
-        }
-        Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let fenced = lost_logs::read::<pb::FencedRecord>(term, path, "fenced").await?;
+    Ok(fenced.map(|(record, _)| record.logs))
 }
 
 /// When the server's lease is surely over: counted from when this master saw its death committed.

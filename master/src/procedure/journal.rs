@@ -212,10 +212,9 @@ impl Journal {
 
 /// Procedure `id`, if it is there.
 async fn read(ledger: &Ledger, id: u64) -> Result<Option<(u64, Procedure)>, StepError> {
-    match ledger.client().get_data(&ledger.nodes().procedure(id)).await {
-        Ok((data, _)) => Ok(Some((id, Procedure::decode(&data)?))),
-        Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(None),
-        Err(error) => Err(error.into()),
+    match ledger.client().find_data(&ledger.nodes().procedure(id)).await? {
+        Some((data, _)) => Ok(Some((id, Procedure::decode(&data)?))),
+        None => Ok(None),
     }
 }
 

@@ -8,11 +8,11 @@
 
 use std::collections::BTreeSet;
 
-use basalt_cluster::{RegionRecord, pb};
+use basalt_cluster::{RegionRecord, pb, records};
 use basalt_fs::Seal;
 use basalt_model::{RegionState, ServerName, log_holds_edits, paths};
 use basalt_planted::{Rule, is_off};
-use basalt_zk::proto::ErrorCode;
+use basalt_zk::proto::Stat;
 use bytes::Bytes;
 use prost::Message;
 
@@ -360,22 +360,16 @@ fn replace(path: String, record: &impl Message, version: i32) -> basalt_zk::Op {
     ledger::replace(path, encoded(record), version)
 }
 
-async fn read<T: Message + Default>(
+pub(super) async fn read<T: Message + Default>(
     term: &Term,
     path: String,
     what: &'static str,
 ) -> Result<Read<T>, StepError> {
-    match term.ledger.client().get_data(&path).await {
-        Ok((data, stat)) => {
-            let record = T::decode(data).map_err(|error| basalt_cluster::Error::Undecodable {
-                record: what,
-                reason: error.to_string(),
-            })?;
-            Ok(Some((record, stat.version)))
-        }
-        Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let found = term.ledger.client().find_data(&path).await?;
+    let decode = |(data, stat): (Bytes, Stat)| {
+        records::decode(what, data).map(|record| (record, stat.version))
+    };
+    Ok(found.map(decode).transpose()?)
 }
 
 #[cfg(test)]

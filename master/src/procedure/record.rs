@@ -1,6 +1,6 @@
 //! What is written down of a procedure, as values.
 
-use basalt_cluster::pb as cluster;
+use basalt_cluster::{pb as cluster, records};
 use basalt_model::{RegionInfo, ServerName, TableName};
 use bytes::Bytes;
 use prost::Message;
@@ -95,7 +95,7 @@ impl Procedure {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, basalt_cluster::Error> {
-        let record = pb::ProcedureRecord::decode(bytes).map_err(|error| undecodable(&error))?;
+        let record = records::decode::<pb::ProcedureRecord>("procedure", bytes)?;
         let nonce = Nonce { group: record.nonce_group, number: record.nonce };
         let outcome = record.finished.then_some(match record.failure {
             None => Outcome::Done,
@@ -103,7 +103,7 @@ impl Procedure {
                 Outcome::Failed { exception: failure.exception, message: failure.message }
             }
         });
-        let work = read_work(record.work.ok_or_else(|| undecodable(&"it names no work"))?)?;
+        let work = read_work(record.work.ok_or_else(no_work)?)?;
         let locks = match record.locks.is_empty() {
             true => work.locks(),
             false => record.locks.iter().map(read_lock).collect::<Result<_, _>>()?,
@@ -356,8 +356,9 @@ fn write_recovery(recovery: &Recovery) -> pb::RecoverServer {
     }
 }
 
-fn undecodable(reason: &dyn std::fmt::Display) -> basalt_cluster::Error {
-    basalt_cluster::Error::Undecodable { record: "procedure", reason: reason.to_string() }
+fn no_work() -> basalt_cluster::Error {
+    let reason = "it names no work".to_owned();
+    basalt_cluster::Error::Undecodable { record: "procedure", reason }
 }
 
 fn bad_word(source: basalt_model::Error) -> basalt_cluster::Error {

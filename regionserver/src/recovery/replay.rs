@@ -7,14 +7,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use basalt_cluster::{Nodes, pb};
+use basalt_cluster::{Nodes, pb, records};
 use basalt_fs::SharedFileSystem;
 use basalt_model::{ServerName, log_holds_edits, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_storage::wal;
 use basalt_storage::wal::parts::{LogIndex, PartReader, SharedReads};
 use bytes::Bytes;
-use prost::Message;
 use tokio::sync::OnceCell;
 
 use crate::region::{Error, Region, Result};
@@ -57,9 +56,7 @@ impl SealedLogs {
         server: ServerName,
         data: Bytes,
     ) -> std::result::Result<Self, basalt_cluster::Error> {
-        let record = pb::FencedRecord::decode(data).map_err(|error| {
-            basalt_cluster::Error::Undecodable { record: "fenced", reason: error.to_string() }
-        })?;
+        let record: pb::FencedRecord = records::decode("fenced", data)?;
         Ok(Self::new(server, record.logs))
     }
 

@@ -11,7 +11,6 @@ use basalt_runtime::{Random, Seams};
 use basalt_zk::{Client, Options};
 
 use crate::plan::{NODES_PARENT, table_name};
-use crate::scenarios::one_of;
 use crate::simulate::SESSION_TIMEOUT;
 use crate::witness::Witness;
 use crate::workload::Workload;
@@ -83,7 +82,7 @@ impl Administrator {
         while self.workload.calm_for().is_none() {
             self.pause().await;
             // What fails is tried again, or something else is.
-            let outcome = match one_of(&self.random, works) {
+            let outcome = match self.random.pick(works) {
                 Some(Work::Alter) => self.alter().await,
                 Some(Work::Disable) => self.disable_and_enable().await,
                 None => Ok(()),

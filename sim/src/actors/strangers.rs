@@ -4,12 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_measure::stranger::{self, Approach, Opening};
 use basalt_runtime::{Random, Seams, grpc};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 
-use crate::scenarios::one_of;
 use crate::workload::Workload;
 
 /// How many strangers there are, and the pause of each between two connections.
@@ -19,10 +18,6 @@ const PAUSE_MS: std::ops::Range<u64> = 5..50;
 const STAY_MS: std::ops::Range<u64> = 1..2_000;
 /// How long a connection or an answer is waited for.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-/// What HBase's clients send first.
-const RPC_OPENING: &[u8] = b"HBas\0\x50";
-/// What HTTP/2 clients send first.
-const GRPC_OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The calls of the coordinator's peers that a stranger may try.
 const BALLOT_CALLS: [&str; 4] = ["Vote", "PreVote", "Append", "TransferLeader"];
 
@@ -87,7 +82,7 @@ pub(super) async fn run(
 async fn forge(seams: &Seams, random: &Random, peers: &[String]) {
     let member = 1 + random.in_range(0..peers.len() as u64);
     let Some(address) = peers.get(member as usize - 1) else { return };
-    let Some(call) = one_of(random, &BALLOT_CALLS) else { return };
+    let Some(call) = random.pick(&BALLOT_CALLS).copied() else { return };
     let term = u64::MAX - random.in_range(0..3);
     let Ok(channel) = grpc::channel(&seams.network, address, ANSWER_TIMEOUT) else { return };
     let ballot = Ballot { term, voted_for: 1 + member % 3, committed: call == "Append" };
@@ -111,27 +106,15 @@ async fn forge(seams: &Seams, random: &Random, peers: &[String]) {
 
 /// Opens a connection, sends something that is no request, and stays.
 async fn bother(seams: &Seams, random: &Random, ports: &[String]) {
-    let Some(address) = one_of(random, ports) else { return };
-    let connecting = seams.network.connect(&address);
-    let Ok(Ok(mut connection)) = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await else {
+    let Some(address) = random.pick(ports) else { return };
+    let connecting = seams.network.connect(address);
+    let Ok(Ok(connection)) = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await else {
         return;
     };
-    let mut noise = vec![0; 200];
+    let mut noise = [0; 200];
     random.fill(&mut noise);
-    let opening = one_of(random, &[RPC_OPENING, GRPC_OPENING, b""]).unwrap_or_default();
-    let rest = match random.in_range(0..5) {
-        0 => Vec::new(),
-        1 => noise,
-        2 => b"GET / HTTP/1.1\r\nHost: basalt\r\n\r\n".to_vec(),
-        3 => vec![0xff; 4],
-        _ => [&(64_u32 << 10).to_be_bytes()[..], &[1; 1_000]].concat(),
-    };
+    let opening = random.pick(&Opening::ALL).map_or(&b""[..], |opening| opening.bytes());
+    let rest = random.pick(&Approach::ALL).map(|approach| approach.bytes(&noise));
     let stay = Duration::from_millis(random.in_range(STAY_MS));
-    let talk = async {
-        connection.write_all(&[opening, &rest].concat()).await?;
-        let mut answer = [0; 1_024];
-        while connection.read(&mut answer).await? > 0 {}
-        std::io::Result::Ok(())
-    };
-    let _ = tokio::time::timeout(stay, talk).await;
+    stranger::visit(connection, &[opening, &rest.unwrap_or_default()].concat(), stay).await;
 }

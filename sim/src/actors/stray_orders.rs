@@ -15,7 +15,6 @@ use basalt_zk::{Client, Options};
 use tonic::transport::Channel;
 
 use crate::plan::{NODES_PARENT, table_name};
-use crate::scenarios::one_of;
 use crate::simulate::SESSION_TIMEOUT;
 use crate::workload::Workload;
 
@@ -112,7 +111,7 @@ impl Stranger {
 
     fn any_server(&self) -> Option<ServerName> {
         let servers: Vec<ServerName> = self.catalog.servers().into_keys().collect();
-        one_of(&self.random, &servers)
+        self.random.pick(&servers).cloned()
     }
 
     fn close(&self, master_epoch: u64, record: &RegionRecord) {

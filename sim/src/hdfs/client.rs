@@ -259,10 +259,7 @@ impl FileSystem for HdfsClient {
 
     async fn block_bytes(&self, path: &Path) -> Result<Option<BTreeMap<NodeName, u64>>> {
         let look = |state: &mut State| {
-            let id = state.id_of(path)?;
-            let file =
-                state.file(id).ok_or_else(|| basalt_fs::Error::NotFound { path: path.into() });
-            let file = file?;
+            let (_, file) = state.file_at(path)?;
             let (length, listed) = (file.closed.unwrap_or(file.recorded), file.listed.clone());
             let known = listed.into_iter().filter(|node| state.has_reported(*node));
             Ok(Some(known.map(|node| (state.nodes[node].name.clone(), length)).collect()))

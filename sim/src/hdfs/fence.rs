@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use basalt_fs::{Error, Result};
+use basalt_fs::Result;
 use basalt_hdfs::{Asked, Decision, Member, REPLICAS_TO_CLOSE, ReplicaState, decide};
 use futures::StreamExt;
 use futures::future::join_all;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::client::{Call, HdfsClient};
 use super::recovery::{Frozen, recover_lease};
 use super::state::{FileId, NodeId, NodeState, Replica, State, failed};
-use super::{CALL_DEADLINE, SOCKET_TIMEOUT};
+use super::{CALL_DEADLINE, HANGING_PAUSE, SOCKET_TIMEOUT};
 
 /// A file whose writer gets nothing more acknowledged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,8 +61,7 @@ enum Reached {
 const STEP_TIMEOUT: Duration = SOCKET_TIMEOUT.saturating_mul(2);
 /// How long further DataNodes are waited for once there are enough to close the file.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Between two looks at a DataNode that hangs, and at a file that is to be closed.
-const HANGING_PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks at a file that is to be closed.
 const POLL_PAUSE: Duration = Duration::from_millis(50);
 /// Between two calls of `recoverLease` for a file that stays open.
 const RECOVER_PAUSE: Duration = Duration::from_secs(1);
@@ -311,8 +310,7 @@ async fn freeze(client: &HdfsClient, path: &Path) -> Result<Frozen> {
 
 async fn locate(client: &HdfsClient, path: &Path) -> Result<Located> {
     let locate = |state: &mut State| {
-        let id = state.id_of(path)?;
-        let file = state.file(id).ok_or_else(|| Error::NotFound { path: path.to_owned() })?;
+        let (id, file) = state.file_at(path)?;
         let (listed, recorded, closed) = (file.listed.clone(), file.recorded, file.closed);
         Ok(Located { id, listed, recorded, closed })
     };

@@ -58,8 +58,6 @@ pub enum HdfsHarm {
     SafeMode,
     /// This happens to the DataNode of this number.
     DataNode(u64, Outage),
-    /// So many DataNodes that have the log which the victim writes hang.
-    LogNodesHang(u64),
     /// The DataNodes that hang go on, and the NameNode recovers the files that are nobody's.
     Return,
 }
@@ -78,6 +76,10 @@ pub enum Outage {
 /// How long a DataNode may take for an acknowledgement or a read, as `hdfsSocketTimeout` with the
 /// default target. The other timers follow from it as in `docs/hdfs.md`.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two looks at a DataNode that hangs.
+const HANGING_PAUSE: Duration = Duration::from_millis(5);
+/// A DataNode that is silent for longer counts as gone: blocks are copied, and put elsewhere.
+const SILENT_MAX: Duration = Duration::from_secs(3);
 /// How long a call to the NameNode is tried.
 const CALL_DEADLINE: Duration = Duration::from_secs(12);
 /// How many replicas a file has, and with how many it is begun.
@@ -110,8 +112,8 @@ impl Hdfs {
         self.at(now).crash(writer);
     }
 
-    /// Does harm; `writer` is the victim, where it is a process.
-    pub(crate) fn harm(&self, now: Duration, harm: HdfsHarm, writer: Option<u64>) {
+    /// Does harm.
+    pub(crate) fn harm(&self, now: Duration, harm: HdfsHarm) {
         let mut state = self.at(now);
         match harm {
             HdfsHarm::NameNodeAway | HdfsHarm::NameNodeRestart { .. } => {
@@ -125,7 +127,6 @@ impl Hdfs {
                     state.cut_power(node);
                 }
             }
-            HdfsHarm::LogNodesHang(count) => state.hang_log_nodes(writer.unwrap_or(0), count),
             HdfsHarm::Return => {
                 state.let_go_on();
                 recovery::hasten(&mut state);
@@ -144,7 +145,7 @@ impl Hdfs {
             }
             HdfsHarm::SafeMode => state.name_node.safe_mode_until = None,
             HdfsHarm::DataNode(node, outage) => state.bring_back(node, outage),
-            HdfsHarm::LogNodesHang(_) | HdfsHarm::Return => state.let_go_on(),
+            HdfsHarm::Return => state.let_go_on(),
         }
         self.tell(&mut state);
     }

@@ -1,7 +1,6 @@
 //! A file that is being read, as `crates/hdfs/src/read` does.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use basalt_fs::{Error, ReadFile, Result};
@@ -9,9 +8,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::SOCKET_TIMEOUT;
 use super::client::{Call, HdfsClient};
 use super::state::{FileId, NodeId, NodeState, State, failed};
+use super::{HANGING_PAUSE, SOCKET_TIMEOUT};
 
 /// A file open for reading, as long as it was then.
 pub(super) struct HdfsRead {
@@ -30,9 +29,6 @@ struct Located {
     has_block: bool,
     nodes: Vec<NodeId>,
 }
-
-/// Between two looks at a DataNode that hangs.
-const HANGING_PAUSE: Duration = Duration::from_millis(5);
 
 // === impl HdfsRead ===
 
@@ -120,10 +116,9 @@ impl ReadFile for HdfsRead {
 
 async fn locate(client: &HdfsClient, path: &Path) -> Result<Located> {
     let locate = |state: &mut State| {
-        let id = state.id_of(path)?;
-        let nodes = locations(state, id);
-        let file = state.file(id).ok_or_else(|| Error::NotFound { path: path.to_owned() })?;
-        Ok(Located { id, closed: file.closed, has_block: file.has_block, nodes })
+        let (id, file) = state.file_at(path)?;
+        let (closed, has_block) = (file.closed, file.has_block);
+        Ok(Located { id, closed, has_block, nodes: locations(state, id) })
     };
     client.call(Call::Read, path, "open", locate).await
 }

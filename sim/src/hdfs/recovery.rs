@@ -26,8 +26,6 @@ const RECOVERY_MS: std::ops::Range<u64> = 2_000..12_000;
 const HASTENED_MS: std::ops::Range<u64> = 1..30;
 /// Between two looks for blocks that have lost replicas.
 const COPIES_EVERY: Duration = Duration::from_millis(100);
-/// A DataNode that is silent for longer counts as gone: blocks are copied, and put elsewhere.
-pub(super) const SILENT_MAX: Duration = Duration::from_secs(3);
 
 /// Does what is due.
 pub(super) fn run_due(state: &mut State) {
@@ -153,11 +151,8 @@ fn copy(state: &mut State) {
         return;
     }
     state.copies_at = now + COPIES_EVERY;
-    let is_there = |node: &NodeId| {
-        let silent = state.nodes[*node].silent_since;
-        silent.is_none_or(|since| now.saturating_sub(since) < SILENT_MAX)
-    };
-    let there: Vec<NodeId> = (0..state.nodes.len()).filter(is_there).collect();
+    let there: Vec<NodeId> =
+        (0..state.nodes.len()).filter(|node| !state.is_silent(*node)).collect();
     let up: BTreeSet<NodeId> = there.iter().copied().filter(|node| state.answers(*node)).collect();
     let lacking = state.files.iter().filter_map(|(id, file)| {
         let length = file.closed.filter(|length| *length > 0 && file.gone_at.is_none())?;

@@ -13,7 +13,7 @@ use basalt_runtime::Random;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 
-use super::Outage;
+use super::{Outage, SILENT_MAX};
 
 /// Stays the same over renames.
 pub(super) type FileId = u64;
@@ -72,7 +72,6 @@ pub(super) enum NodeState {
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) holder: Holder,
-    pub(super) is_log: bool,
     /// All that its writer has sent.
     pub(super) bytes: BytesMut,
     /// Its length once it is closed.
@@ -284,22 +283,6 @@ impl State {
         self.events.push(format!("{} is back", node.name));
     }
 
-    /// So many DataNodes that have the newest open log of a writer hang.
-    pub(super) fn hang_log_nodes(&mut self, writer: u64, count: u64) {
-        let is_its = |file: &File| file.holder.0 == writer && file.is_log && file.has_block;
-        let newest = self.files.values().rev().find(|file| is_its(file) && file.closed.is_none());
-        let mut members: Vec<NodeId> =
-            newest.map(|file| file.replicas.keys().copied().collect()).unwrap_or_default();
-        for _ in 0..count {
-            if members.is_empty() {
-                break;
-            }
-            let place = self.random.in_range(0..members.len() as u64);
-            let node = members.remove(usize::try_from(place).unwrap_or(0));
-            self.take_down(node as u64, NodeState::Hangs);
-        }
-    }
-
     /// All DataNodes that hang go on.
     pub(super) fn let_go_on(&mut self) {
         for node in 0..self.nodes.len() as u64 {
@@ -338,6 +321,13 @@ impl State {
         Some(file)
     }
 
+    /// The file of this name, and what it is called within.
+    pub(super) fn file_at(&mut self, path: &Path) -> Result<(FileId, &mut File)> {
+        let id = self.id_of(path)?;
+        let file = self.file(id).ok_or_else(|| Error::NotFound { path: path.to_owned() })?;
+        Ok((id, file))
+    }
+
     // The NameNode's calls.
 
     /// The file of this name.
@@ -347,11 +337,11 @@ impl State {
         Ok(FileId::from_be_bytes(id[..].try_into().unwrap_or_default()))
     }
 
-    pub(super) fn create(&mut self, path: &Path, holder: Holder, is_log: bool) -> Result<FileId> {
+    pub(super) fn create(&mut self, path: &Path, holder: Holder) -> Result<FileId> {
         drop(in_memory(path, self.names.create(path))?);
         let id = self.next_id();
         self.names.put_file(path, &id.to_be_bytes());
-        self.files.insert(id, File::new(holder, is_log));
+        self.files.insert(id, File::new(holder));
         Ok(id)
     }
 
@@ -418,6 +408,12 @@ impl State {
         self.nodes.get(node).is_some_and(|node| self.now >= node.finds_at)
     }
 
+    /// Whether the NameNode has not heard of this DataNode for so long that it counts as gone.
+    pub(super) fn is_silent(&self, node: NodeId) -> bool {
+        let since = self.nodes.get(node).and_then(|node| node.silent_since);
+        since.is_some_and(|since| self.now.saturating_sub(since) >= SILENT_MAX)
+    }
+
     /// Whether the NameNode knows what this DataNode has.
     pub(super) fn has_reported(&self, node: NodeId) -> bool {
         self.nodes.get(node).is_some_and(|node| node.reports_at.is_none())
@@ -430,10 +426,9 @@ pub(super) const WRITER: &str = "its writer";
 // === impl File ===
 
 impl File {
-    fn new(holder: Holder, is_log: bool) -> Self {
+    fn new(holder: Holder) -> Self {
         Self {
             holder,
-            is_log,
             bytes: BytesMut::new(),
             closed: None,
             is_taken: false,

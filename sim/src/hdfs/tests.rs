@@ -42,7 +42,7 @@ impl World {
     }
 
     fn harm(&self, harm: HdfsHarm) {
-        self.hdfs.harm(turmoil::sim_elapsed().unwrap(), harm, None);
+        self.hdfs.harm(turmoil::sim_elapsed().unwrap(), harm);
     }
 
     fn heal(&self, harm: HdfsHarm) {

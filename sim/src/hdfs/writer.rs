@@ -11,9 +11,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::client::{AVOID_FOR, Call, HdfsClient};
-use super::recovery::SILENT_MAX;
 use super::state::{File, FileId, NodeId, NodeState, Packet, Replica, State, WRITER, failed};
-use super::{CALL_DEADLINE, REPLICAS, REPLICAS_MIN, SOCKET_TIMEOUT, fence};
+use super::{CALL_DEADLINE, HANGING_PAUSE, REPLICAS, REPLICAS_MIN, SOCKET_TIMEOUT, fence};
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,8 +54,6 @@ enum Progress {
 
 /// Before the NameNode is asked again for a block when it had too few DataNodes.
 const FEW_NODES_PAUSE: Duration = Duration::from_millis(200);
-/// Between two looks at a DataNode that hangs.
-const HANGING_PAUSE: Duration = Duration::from_millis(5);
 
 // === impl HdfsFile ===
 
@@ -64,8 +61,7 @@ impl HdfsFile {
     /// Makes a file that must not be there, in a folder that must be.
     pub(super) async fn create(client: &HdfsClient, path: &Path, purpose: Purpose) -> Result<Self> {
         let holder = client.holder();
-        let is_log = purpose == Purpose::Log;
-        let create = |state: &mut State| state.create(path, holder, is_log);
+        let create = |state: &mut State| state.create(path, holder);
         let id = client.call(Call::Change, path, "create", create).await?;
         let writer = Writer {
             client: client.clone(),
@@ -512,17 +508,9 @@ fn held<'a>(state: &'a mut State, id: FileId, path: &Path) -> Result<&'a mut Fil
 /// The DataNodes that the NameNode proposes, in an order of the seed's choice. It does not know at
 /// once that one is gone.
 fn live_nodes(state: &State) -> Vec<NodeId> {
-    let now = state.now();
-    let is_live = |node: &NodeId| {
-        let silent = state.nodes[*node].silent_since;
-        let is_silent = silent.is_some_and(|since| now.saturating_sub(since) >= SILENT_MAX);
-        state.has_reported(*node) && !is_silent
-    };
+    let is_live = |node: &NodeId| state.has_reported(*node) && !state.is_silent(*node);
     let mut live: Vec<NodeId> = (0..state.nodes.len()).filter(is_live).collect();
-    for last in (1..live.len()).rev() {
-        let place = state.random.in_range(0..last as u64 + 1);
-        live.swap(last, usize::try_from(place).unwrap_or(last));
-    }
+    state.random.shuffle(&mut live);
     live
 }
 

@@ -3,7 +3,7 @@
 
 use basalt_runtime::Random;
 
-use super::{Scenario, happens, kill, ms, one_of, owner};
+use super::{Scenario, happens, kill, ms, owner};
 use crate::faults::{Fault, Harm, Victim};
 use crate::plan::Layout;
 
@@ -19,7 +19,7 @@ const STEPS_MS: [i64; 4] = [2_000, 60_000, 3_600_000, 86_400_000];
 
 fn clock_steps(random: &Random, layout: Layout) -> Vec<Fault> {
     let step_ms = || {
-        let step_ms = one_of(random, &STEPS_MS).unwrap_or(86_400_000);
+        let step_ms = random.pick(&STEPS_MS).copied().unwrap_or(86_400_000);
         if happens(random, 3) { -step_ms } else { step_ms }
     };
     let set = |victim: Victim| Fault {

@@ -2,7 +2,7 @@
 
 use basalt_runtime::Random;
 
-use super::{Scenario, coordinator, happens, kill, ms, one_of, owner};
+use super::{Scenario, coordinator, happens, kill, ms, owner};
 use crate::faults::{Fault, Harm, Victim};
 use crate::plan::{self, Layout};
 
@@ -29,7 +29,7 @@ pub(super) fn trouble(random: &Random, victim: Victim) -> Fault {
         Harm::FailSyncs(failing),
         Harm::FailStoreSyncs(failing),
     ];
-    let harm = one_of(random, &choices).unwrap_or(Harm::SlowDisk);
+    let harm = random.pick(&choices).copied().unwrap_or(Harm::SlowDisk);
     Fault { at: ms(random, 300..2_000), lasts: ms(random, 200..3_000), victim, harm }
 }
 

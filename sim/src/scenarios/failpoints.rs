@@ -6,7 +6,7 @@ use std::time::Duration;
 use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
-use super::{Scenario, happens, kill, ms, one_of, owner};
+use super::{Scenario, happens, kill, ms, owner};
 use crate::faults::{Fault, Harm, Peers, Trap, Victim};
 use crate::plan::Layout;
 
@@ -23,7 +23,7 @@ fn failpoints(random: &Random, layout: Layout) -> Vec<Fault> {
 }
 
 fn choose(random: &Random) -> (Point, u32) {
-    let point = one_of(random, Point::ALL).unwrap_or(Point::LogSynced);
+    let point = random.pick(Point::ALL).copied().unwrap_or(Point::LogSynced);
     let hit = u32::try_from(random.in_range(0..u64::from(hits(point)))).unwrap_or(0);
     (point, 1 + hit)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use basalt_runtime::Random;
 
-use super::{Scenario, happens, kill, ms, one_of, owner, partition, pause};
+use super::{Scenario, happens, kill, ms, owner, partition, pause};
 use crate::faults::{Fault, Harm, Victim};
 use crate::hdfs::{HdfsHarm, Outage};
 use crate::plan::Layout;
@@ -39,7 +39,7 @@ fn on_hdfs(at: Duration, lasts: Duration, harm: HdfsHarm) -> Fault {
 /// A DataNode hangs, or its process is killed. Not its machine: one at a time loses what is not on
 /// its disk, as acknowledgements promise.
 fn data_node(random: &Random, layout: Layout) -> HdfsHarm {
-    let outage = one_of(random, &[Outage::Hang, Outage::Kill]).unwrap_or(Outage::Hang);
+    let outage = random.pick(&[Outage::Hang, Outage::Kill]).copied().unwrap_or(Outage::Hang);
     HdfsHarm::DataNode(random.in_range(0..layout.region_servers + 1), outage)
 }
 
@@ -76,7 +76,7 @@ fn name_node_fault(random: &Random) -> Fault {
         HdfsHarm::NameNodeRestart { safe_mode_ms },
         HdfsHarm::SafeMode,
     ];
-    let harm = one_of(random, &harms).unwrap_or(HdfsHarm::NameNodeAway);
+    let harm = random.pick(&harms).copied().unwrap_or(HdfsHarm::NameNodeAway);
     on_hdfs(ms(random, 500..1_500), ms(random, 300..4_000), harm)
 }
 

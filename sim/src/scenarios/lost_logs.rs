@@ -4,7 +4,7 @@
 use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
-use super::{Scenario, kill, ms, one_of, owner};
+use super::{Scenario, kill, ms, owner};
 use crate::faults::{Fault, Harm, LogLoss, Trap, Victim};
 use crate::plan::Layout;
 
@@ -27,7 +27,7 @@ const AWAY_MS: std::ops::Range<u64> = 1_000..4_000;
 
 fn lost_logs(random: &Random, layout: Layout) -> Vec<Fault> {
     let losses = [LogLoss::Folder, LogLoss::File, LogLoss::File, LogLoss::Closed];
-    let loss = one_of(random, &losses).unwrap_or(LogLoss::Folder);
+    let loss = random.pick(&losses).copied().unwrap_or(LogLoss::Folder);
     let victim = owner(random, layout);
     let (at, lasts) = (ms(random, 300..1_200), ms(random, AWAY_MS));
     let mut faults = vec![Fault { at, lasts, victim, harm: Harm::KillAndLoseLogs(loss) }];

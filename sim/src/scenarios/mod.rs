@@ -111,12 +111,6 @@ fn ms(random: &Random, range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(random.in_range(range))
 }
 
-/// One of the choices; `None` if there are none.
-pub(crate) fn one_of<T: Clone>(random: &Random, choices: &[T]) -> Option<T> {
-    let place = random.in_range(0..(choices.len() as u64).max(1));
-    choices.get(usize::try_from(place).ok()?).cloned()
-}
-
 /// Whether something happens that does in `of_ten` of ten cases.
 fn happens(random: &Random, of_ten: u64) -> bool {
     random.in_range(0..10) < of_ten

@@ -2,7 +2,7 @@
 
 use basalt_runtime::Random;
 
-use super::{Scenario, coordinator, ms, one_of, owner};
+use super::{Scenario, coordinator, ms, owner};
 use crate::faults::{Fault, Harm, Peers, Victim, Way};
 use crate::plan::Layout;
 
@@ -37,11 +37,11 @@ pub(super) const COORDINATOR: Scenario = Scenario {
 const PEERS: [Peers; 4] = [Peers::All, Peers::Coordinators, Peers::Masters, Peers::RegionServers];
 
 pub(super) fn way(random: &Random) -> Way {
-    one_of(random, &[Way::Both, Way::Both, Way::In, Way::Out]).unwrap_or(Way::Both)
+    random.pick(&[Way::Both, Way::Both, Way::In, Way::Out]).copied().unwrap_or(Way::Both)
 }
 
 pub(super) fn cut(random: &Random, victim: Victim) -> Fault {
-    let peers = one_of(random, &PEERS).unwrap_or(Peers::All);
+    let peers = random.pick(&PEERS).copied().unwrap_or(Peers::All);
     let harm = Harm::Cut(way(random), peers);
     Fault { at: ms(random, 300..900), lasts: ms(random, 200..5_000), victim, harm }
 }

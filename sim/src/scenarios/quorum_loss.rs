@@ -44,10 +44,7 @@ pub(super) const FALSE_STATE: Scenario = Scenario {
 /// The members, in an order of the seed's choice.
 fn shuffled(random: &Random, layout: Layout) -> Vec<Victim> {
     let mut ids: Vec<u64> = (1..=layout.coordinators).collect();
-    for place in (1..ids.len()).rev() {
-        let other = random.in_range(0..place as u64 + 1);
-        ids.swap(place, usize::try_from(other).unwrap_or(0));
-    }
+    random.shuffle(&mut ids);
     ids.into_iter().map(|id| Victim::Named(plan::coordinator(id))).collect()
 }
 

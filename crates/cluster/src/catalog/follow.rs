@@ -10,12 +10,11 @@ use basalt_zk::{Client, WatchedEvent};
 use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::RwLock;
-use prost::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, warn};
 
 use super::state::{CatalogState, Versioned};
-use crate::{Catalog, Error, Nodes, REGION_BUCKETS, RegionRecord, TableRecord, pb};
+use crate::{Catalog, Error, Nodes, REGION_BUCKETS, RegionRecord, TableRecord, pb, records};
 
 /// How many reads are under way at a time.
 const READS_AT_ONCE: usize = 64;
@@ -176,8 +175,7 @@ impl Follower {
 
     async fn read_everything(&self) -> Result<(), Error> {
         let (cluster, _) = self.client.get_data(&self.nodes.cluster()).await?;
-        let cluster = pb::ClusterRecord::decode(cluster)
-            .map_err(|e| Error::Undecodable { record: "cluster", reason: e.to_string() })?;
+        let cluster: pb::ClusterRecord = records::decode("cluster", cluster)?;
         self.state.write().cluster_id = cluster.cluster_id;
         self.read_servers().await?;
         let mut paths = vec![self.nodes.master()];
@@ -225,15 +223,9 @@ impl Follower {
         let known: BTreeSet<ServerName> = self.state.read().servers.keys().cloned().collect();
         self.state.write().servers.retain(|server, _| living.contains(server));
         for server in living.difference(&known) {
-            match self.client.get_data(&self.nodes.server(server)).await {
-                Ok((data, _)) => {
-                    let record = pb::ServerRecord::decode(data).map_err(|e| {
-                        Error::Undecodable { record: "server", reason: e.to_string() }
-                    })?;
-                    self.state.write().servers.insert(server.clone(), record);
-                }
-                Err(error) if error.code() == Some(ErrorCode::NoNode) => {}
-                Err(error) => return Err(error.into()),
+            if let Some((data, _)) = self.client.find_data(&self.nodes.server(server)).await? {
+                let record = records::decode("server", data)?;
+                self.state.write().servers.insert(server.clone(), record);
             }
         }
         Ok(())
@@ -254,10 +246,8 @@ impl Follower {
     fn take_in(&self, path: &str, found: Option<(Bytes, i32, i64)>) -> Result<(), Error> {
         let name = path.rsplit('/').next().unwrap_or_default();
         if path == self.nodes.master() {
-            let decode = |(data, ..): (Bytes, i32, i64)| pb::MasterRecord::decode(data);
-            let record = found.map(decode).transpose();
-            self.state.write().master = record
-                .map_err(|e| Error::Undecodable { record: "master", reason: e.to_string() })?;
+            let decode = |(data, ..): (Bytes, i32, i64)| records::decode("master", data);
+            self.state.write().master = found.map(decode).transpose()?;
         } else if path.starts_with(&self.nodes.tables()) {
             match found {
                 Some((data, version, zxid)) => {

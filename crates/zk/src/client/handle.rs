@@ -220,6 +220,18 @@ impl Client {
         self.get_data_as(path, None).await
     }
 
+    /// [`Client::get_data`]; `None` if there is no such node.
+    ///
+    /// # Errors
+    /// Those of the session.
+    pub async fn find_data(&self, path: &str) -> Result<Option<(Bytes, Stat)>> {
+        match self.get_data(path).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.code() == Some(ErrorCode::NoNode) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The data and state of many nodes as they were at one moment, in few requests; `None` for
     /// those that do not exist. Needs a ZooKeeper of 3.6 or later.
     ///

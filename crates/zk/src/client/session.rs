@@ -107,11 +107,7 @@ impl Session {
         silence_max: Option<Duration>,
     ) -> Self {
         // Spreads the clients over the servers.
-        for last in (1..servers.len()).rev() {
-            let bound = u64::try_from(last).unwrap_or(u64::MAX).saturating_add(1);
-            let chosen = usize::try_from(seams.random.in_range(0..bound)).unwrap_or(0);
-            servers.swap(last, chosen);
-        }
+        seams.random.shuffle(&mut servers);
         Self {
             seams,
             servers,

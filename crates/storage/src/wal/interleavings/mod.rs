@@ -113,14 +113,21 @@ fn failure() -> Error {
     Error::TimedOut { path: "log".into(), limit_ms: 1 }
 }
 
+fn begin_writer(log: &Arc<Log>, fate: Fate) -> thread::JoinHandle<()> {
+    let log = Arc::clone(log);
+    thread::spawn(move || log.write(fate))
+}
+
+fn begin_close(log: &Arc<Log>) -> thread::JoinHandle<()> {
+    let log = Arc::clone(log);
+    thread::spawn(move || log.queue.ask_close())
+}
+
 /// Two add an edit each while the writer has `fate`; then the log is closed.
 fn add_two(fate: Fate) {
     check(move || {
         let log = Log::new();
-        let writer = thread::spawn({
-            let log = Arc::clone(&log);
-            move || log.write(fate)
-        });
+        let writer = begin_writer(&log, fate);
         let other = thread::spawn({
             let log = Arc::clone(&log);
             move || log.add(SequenceId(2))
@@ -167,14 +174,8 @@ fn each_edit_is_answered_once_when_the_writer_is_dropped() {
 fn an_edit_that_meets_the_close_is_written_or_refused() {
     check(|| {
         let log = Log::new();
-        let writer = thread::spawn({
-            let log = Arc::clone(&log);
-            move || log.write(Fate::Writes)
-        });
-        let closer = thread::spawn({
-            let log = Arc::clone(&log);
-            move || log.queue.ask_close()
-        });
+        let writer = begin_writer(&log, Fate::Writes);
+        let closer = begin_close(&log);
         let end = log.add(SequenceId(1));
         closer.join().unwrap();
         writer.join().unwrap();
@@ -188,14 +189,8 @@ fn a_roll_that_is_asked_for_ends_whatever_becomes_of_the_writer() {
     for fate in [Fate::Writes, Fate::Fails, Fate::IsDropped] {
         check(move || {
             let log = Log::new();
-            let writer = thread::spawn({
-                let log = Arc::clone(&log);
-                move || log.write(fate)
-            });
-            let closer = thread::spawn({
-                let log = Arc::clone(&log);
-                move || log.queue.ask_close()
-            });
+            let writer = begin_writer(&log, fate);
+            let closer = begin_close(&log);
             // As `Wal::roll` waits.
             let outcome = log.queue.ask_roll();
             block_on(async {

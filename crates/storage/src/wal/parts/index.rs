@@ -36,11 +36,20 @@ pub(super) struct Existing {
 /// [`Error::Corrupt`] if bytes of the log that had been durable are damaged, and it cannot be told
 /// whose they are; see [`PartSummary::damage`] if it can.
 pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Result<PartsSummary> {
+    match open_existing(files, log, cut).await? {
+        Some(existing) => Ok(existing.directory.into_summary()),
+        None => make_index(files, log, cut).await,
+    }
+}
+
+/// Does what [`index_parts`] does where there is no index.
+pub(super) async fn make_index(
+    files: &SharedFileSystem,
+    log: &Path,
+    cut: u64,
+) -> Result<PartsSummary> {
     let cut = trusted_cut(files, log, cut).await?;
     let path = index_path(log);
-    if let Some(existing) = open_existing(files, log, cut).await? {
-        return Ok(existing.directory.into_summary());
-    }
     reached(Point::SplitBegun).await;
     let mut reader = RecordReader::open(files, log, cut).await?;
     let builders = gather(&mut reader).await?;
@@ -119,12 +128,12 @@ pub(super) async fn open_existing(
 ) -> Result<Option<Existing>> {
     let cut = trusted_cut(files, log, cut).await?;
     let path = &index_path(log);
-    let (index, log) = futures::future::join(files.open(path), files.open(log)).await;
-    let index = match index {
+    let index = match files.open(path).await {
         Err(error) if error.is_not_found() => return Ok(None),
         opened => opened?,
     };
-    match Directory::read(&*index).await {
+    let (directory, log) = futures::future::join(Directory::read(&*index), files.open(log)).await;
+    match directory {
         Err(Unreadable::Files(error)) => return Err(error.into()),
         Ok(directory) => {
             let log = log?;

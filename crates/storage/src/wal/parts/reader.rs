@@ -9,9 +9,9 @@ use basalt_model::{EncodedRegionName, SequenceId};
 use bytes::Bytes;
 
 use super::directory::Directory;
-use super::index::open_existing;
+use super::index::{make_index, open_existing};
 use super::ranges::Ranges;
-use super::{PartSummary, SharedReads, index_parts, index_path};
+use super::{PartSummary, SharedReads, index_path};
 use crate::wal::edit::{self, Edit, RECORD_PREFIX_BYTES, RecordIdentity};
 use crate::wal::error::{Defect, Error, Result};
 use crate::wal::stream::{ReadAhead, WINDOW_BYTES};
@@ -62,7 +62,7 @@ impl LogIndex {
     /// index if there is none for this cut.
     ///
     /// # Errors
-    /// As of [`index_parts`].
+    /// As of [`super::index_parts`].
     pub async fn open_sealed(
         files: &SharedFileSystem,
         log: &Path,
@@ -78,7 +78,7 @@ impl LogIndex {
                 path: log.to_owned(),
             });
         }
-        index_parts(files, log, cut).await?;
+        make_index(files, log, cut).await?;
         Self::open(files, log, shared).await
     }
 

@@ -256,7 +256,8 @@ impl Cluster {
     pub fn harm(&mut self, name: &str, harm: Harm) -> anyhow::Result<()> {
         self.tell(format_args!("fault: {name} is {harm}"));
         if let Harm::Hdfs(harm) = harm {
-            self.hdfs()?.harm(self.sim.elapsed(), harm);
+            let writer = self.members.get(name).map(|process| process.writer());
+            self.hdfs()?.harm(self.sim.elapsed(), harm, writer);
             return Ok(());
         }
         let disk = self.process(name)?.disk().clone();
@@ -376,7 +377,7 @@ impl Cluster {
     /// The machine of a process dies, and with it its DataNode.
     fn harm_data_node(&self, name: &str) -> anyhow::Result<()> {
         if let Some(harm) = self.data_node_of(name)? {
-            self.hdfs()?.harm(self.sim.elapsed(), harm);
+            self.hdfs()?.harm(self.sim.elapsed(), harm, None);
         }
         Ok(())
     }

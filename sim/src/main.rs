@@ -88,7 +88,9 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::CatalogsBeforeEnd, "tables"),
     (Rule::ServingProbe, "standstill"),
     (Rule::RoomForTheLog, "full-disk"),
+    (Rule::RoomForLeases, "coordinator-full-disk"),
     (Rule::SealedLength, "shortened-log"),
+    (Rule::ShrinkingLog, "hdfs-shrinking-log"),
     (Rule::MissingLog, "lost-logs"),
     (Rule::ClockBound, "clock-steps"),
     (Rule::CloseWaitsForOpening, "drain-while-opening"),
@@ -102,6 +104,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::StateChecksum, "coordinator-false-state"),
     (Rule::BelievableTerm, "strangers"),
     (Rule::TimeToLive, "region-server-crash"),
+    (Rule::VersionsMin, "region-server-crash"),
     (Rule::KeepDeletedCells, "region-server-crash"),
 ];
 

@@ -23,6 +23,8 @@ pub const FAMILY_SECOND: &str = "second";
 const FAMILY_VERSIONS: &str = "versions";
 /// A family whose cells have a time to live.
 const FAMILY_EXPIRING: &str = "expiring";
+/// One of which some versions stay although they have outlived their time.
+const FAMILY_EXPIRING_BUT_NEWEST: &str = "expiring-but-newest";
 /// A family that keeps deleted cells.
 const FAMILY_KEPT: &str = "kept";
 /// A family that keeps deleted cells for their time to live.
@@ -313,7 +315,7 @@ pub(crate) fn family_of_versions() -> FamilyDescriptor {
 }
 
 /// The families whose cells have a time to live, or stay when they are deleted.
-pub(crate) fn families_with_ends() -> [FamilyDescriptor; 3] {
+pub(crate) fn families_with_ends() -> [FamilyDescriptor; 4] {
     let family = |name, versions_max, time_to_live_s, keep_deleted_cells| FamilyDescriptor {
         versions_max,
         time_to_live_s,
@@ -323,6 +325,10 @@ pub(crate) fn families_with_ends() -> [FamilyDescriptor; 3] {
     let ends = Some(TIME_TO_LIVE_S);
     [
         family(FAMILY_EXPIRING, 3, ends, KeepDeletedCells::False),
+        FamilyDescriptor {
+            versions_min: 2,
+            ..family(FAMILY_EXPIRING_BUT_NEWEST, 3, ends, KeepDeletedCells::False)
+        },
         family(FAMILY_KEPT, 8, None, KeepDeletedCells::True),
         family(FAMILY_KEPT_IN_TIME, 8, ends, KeepDeletedCells::Ttl),
     ]

@@ -212,6 +212,11 @@ impl Process {
         self.volume.hdfs.as_ref()?.own_node
     }
 
+    /// As whom it writes its files.
+    pub(crate) fn writer(&self) -> u64 {
+        self.volume.writer
+    }
+
     pub(crate) fn disk(&self) -> &DiskFaults {
         &self.volume.faults
     }

@@ -64,14 +64,20 @@ pub enum Rule {
     RecordedMasterEpoch,
     /// What servers serve is compared with what is on record, and repaired.
     AntiEntropy,
+    /// The end of what the coordinator's log has left on a full disk is for those that hold leases.
+    RoomForLeases,
     /// A sealed log that is shorter than it was when it was sealed is a loss, not a torn tail.
     SealedLength,
+    /// A sealed log that may become shorter is copied, and its copy takes its place.
+    ShrinkingLog,
     /// A log of a dead server that must exist and does not keeps the server's regions closed.
     MissingLog,
     /// A server gives no timestamps while its clock is known to be wrong.
     ClockBound,
     /// No read shows a cell that has outlived its time to live, dropped by a compaction or not.
     TimeToLive,
+    /// As many versions as a family declares are kept although they have outlived their time.
+    VersionsMin,
     /// A flush or a compaction keeps the deleted cells that their family is to keep.
     KeepDeletedCells,
 }
@@ -106,10 +112,13 @@ impl Rule {
         Self::OpenOnRecord,
         Self::RecordedMasterEpoch,
         Self::AntiEntropy,
+        Self::RoomForLeases,
         Self::SealedLength,
+        Self::ShrinkingLog,
         Self::MissingLog,
         Self::ClockBound,
         Self::TimeToLive,
+        Self::VersionsMin,
         Self::KeepDeletedCells,
     ];
 
@@ -143,10 +152,13 @@ impl Rule {
             Self::OpenOnRecord => "open-on-record",
             Self::RecordedMasterEpoch => "recorded-master-epoch",
             Self::AntiEntropy => "anti-entropy",
+            Self::RoomForLeases => "room-for-leases",
             Self::SealedLength => "sealed-length",
+            Self::ShrinkingLog => "shrinking-log",
             Self::MissingLog => "missing-log",
             Self::ClockBound => "clock-bound",
             Self::TimeToLive => "time-to-live",
+            Self::VersionsMin => "versions-min",
             Self::KeepDeletedCells => "keep-deleted-cells",
         }
     }

@@ -123,7 +123,8 @@ impl ModelFamily {
 // === impl Rules ===
 
 impl Rules<'_> {
-    fn is_expired(&self, cell: &ModelCell) -> bool {
+    /// Whether a cell has outlived its time.
+    pub fn is_expired(&self, cell: &ModelCell) -> bool {
         let lived = self.family.time_to_live_s.map(|seconds| i64::from(seconds) * 1000);
         lived.is_some_and(|lived| cell.timestamp < self.now.saturating_sub(lived))
     }

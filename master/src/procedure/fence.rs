@@ -211,8 +211,8 @@ async fn settle_all(
     seals: Vec<(String, Seal)>,
 ) -> Result<Vec<pb::SealedLog>, StepError> {
     let settled = seals.into_iter().map(|(name, seal)| async move {
-        let name =
-            if seal.may_shrink { copy(files, folder, name, seal.length).await? } else { name };
+        let is_copied = seal.may_shrink && !is_off(Rule::ShrinkingLog);
+        let name = if is_copied { copy(files, folder, name, seal.length).await? } else { name };
         Ok::<_, StepError>(pb::SealedLog { name, cut: seal.length })
     });
     let settled: Vec<_> = settled.collect();

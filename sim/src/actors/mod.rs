@@ -1,7 +1,9 @@
 //! Those who act on the cluster beside its clients: an administrator, a stranger who gives region
-//! servers orders that are late, repeated or made up, and strangers at every port.
+//! servers orders that are late, repeated or made up, strangers at every port, and a client that fills
+//! the coordinator's log.
 
 mod administrator;
+mod node_writer;
 mod strangers;
 mod stray_orders;
 
@@ -23,18 +25,22 @@ pub struct Actors {
     pub stray_orders: bool,
     /// Whether there are strangers at every port.
     pub strangers: bool,
+    /// Whether a client writes much to the coordinator.
+    pub node_writer: bool,
 }
 
 // === impl Actors ===
 
 impl Actors {
     /// Nobody.
-    pub const NONE: Self = Self { administrator: None, stray_orders: false, strangers: false };
+    pub const NONE: Self =
+        Self { administrator: None, stray_orders: false, strangers: false, node_writer: false };
 }
 
 /// Starts those that are to act.
 pub(crate) fn start(cluster: &mut Cluster, workload: &Arc<Workload>, witness: &Witness) {
-    let Actors { administrator, stray_orders, strangers } = cluster.plan().layout().actors;
+    let Actors { administrator, stray_orders, strangers, node_writer } =
+        cluster.plan().layout().actors;
     if let Some((works, begin)) = administrator {
         let (seen, servers) =
             ((Arc::clone(workload), witness.clone()), cluster.plan().coordinators());
@@ -45,6 +51,10 @@ pub(crate) fn start(cluster: &mut Cluster, workload: &Arc<Workload>, witness: &W
     if stray_orders {
         let (workload, servers) = (Arc::clone(workload), cluster.plan().coordinators());
         cluster.client("stray-orders", |seams| stray_orders::run(seams, servers, workload));
+    }
+    if node_writer {
+        let (workload, servers) = (Arc::clone(workload), cluster.plan().coordinators());
+        cluster.client("node-writer", |seams| node_writer::run(seams, servers, workload));
     }
     if strangers {
         let plan = cluster.plan();

@@ -58,6 +58,8 @@ pub enum HdfsHarm {
     SafeMode,
     /// This happens to the DataNode of this number.
     DataNode(u64, Outage),
+    /// So many DataNodes that have the log which the victim writes hang.
+    LogNodesHang(usize),
     /// The DataNodes that hang go on, and the NameNode recovers the files that are nobody's.
     Return,
 }
@@ -112,8 +114,8 @@ impl Hdfs {
         self.at(now).crash(writer);
     }
 
-    /// Does harm.
-    pub(crate) fn harm(&self, now: Duration, harm: HdfsHarm) {
+    /// Does harm; `writer` is the victim, where it is a process.
+    pub(crate) fn harm(&self, now: Duration, harm: HdfsHarm, writer: Option<u64>) {
         let mut state = self.at(now);
         match harm {
             HdfsHarm::NameNodeAway | HdfsHarm::NameNodeRestart { .. } => {
@@ -125,6 +127,11 @@ impl Hdfs {
                 state.take_down(node, NodeState::Down);
                 if outage == Outage::PowerCut {
                     state.cut_power(node);
+                }
+            }
+            HdfsHarm::LogNodesHang(count) => {
+                if let Some(writer) = writer {
+                    state.hang_log_nodes(writer, count);
                 }
             }
             HdfsHarm::Return => {
@@ -145,7 +152,7 @@ impl Hdfs {
             }
             HdfsHarm::SafeMode => state.name_node.safe_mode_until = None,
             HdfsHarm::DataNode(node, outage) => state.bring_back(node, outage),
-            HdfsHarm::Return => state.let_go_on(),
+            HdfsHarm::LogNodesHang(_) | HdfsHarm::Return => state.let_go_on(),
         }
         self.tell(&mut state);
     }

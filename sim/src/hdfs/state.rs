@@ -9,6 +9,7 @@ use basalt_fs::{
     DirectoryEntry, Durability, Error, FileSystem, MemoryFileSystem, NodeName, Result,
 };
 use basalt_hdfs::ReplicaState;
+use basalt_model::paths;
 use basalt_runtime::Random;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
@@ -245,6 +246,23 @@ impl State {
         }
     }
 
+    /// So many DataNodes that have the newest open log of a writer hang.
+    pub(super) fn hang_log_nodes(&mut self, writer: u64, count: usize) {
+        let logs = self.names.files_below(&paths::logs()).into_iter();
+        let ids = logs.filter_map(|(_, content)| file_id(&content));
+        let is_its = |id: &FileId| {
+            let file = self.files.get(id);
+            file.is_some_and(|file| file.holder.0 == writer && file.closed.is_none())
+        };
+        let newest = ids.filter(is_its).max().and_then(|id| self.files.get(&id));
+        let replicas = newest.map(|file| file.replicas.keys().copied());
+        let mut members: Vec<NodeId> = replicas.into_iter().flatten().collect();
+        self.random.shuffle(&mut members);
+        for node in members.into_iter().take(count) {
+            self.take_down(node as u64, NodeState::Hangs);
+        }
+    }
+
     /// The machine of a DataNode that has just been taken down loses what was not on its disk.
     pub(super) fn cut_power(&mut self, node: u64) {
         let Ok(id) = usize::try_from(node) else { return };
@@ -333,8 +351,8 @@ impl State {
     /// The file of this name.
     pub(super) fn id_of(&self, path: &Path) -> Result<FileId> {
         let file = in_memory(path, self.names.open(path))?;
-        let id = in_memory(path, file.read_at(0, size_of::<FileId>()))?;
-        Ok(FileId::from_be_bytes(id[..].try_into().unwrap_or_default()))
+        let content = in_memory(path, file.read_at(0, size_of::<FileId>()))?;
+        file_id(&content).ok_or_else(|| Error::NotFound { path: path.to_owned() })
     }
 
     pub(super) fn create(&mut self, path: &Path, holder: Holder) -> Result<FileId> {
@@ -497,6 +515,11 @@ impl Replica {
         self.is_stopped = true;
         self.coming.clear();
     }
+}
+
+/// The id that a file of the NameNode's names holds.
+fn file_id(content: &[u8]) -> Option<FileId> {
+    Some(FileId::from_be_bytes(content.try_into().ok()?))
 }
 
 /// What files in memory answer at once.

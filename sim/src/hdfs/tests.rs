@@ -42,7 +42,7 @@ impl World {
     }
 
     fn harm(&self, harm: HdfsHarm) {
-        self.hdfs.harm(turmoil::sim_elapsed().unwrap(), harm);
+        self.hdfs.harm(turmoil::sim_elapsed().unwrap(), harm, None);
     }
 
     fn heal(&self, harm: HdfsHarm) {

@@ -4,7 +4,8 @@
 //! The model does not know when the region was flushed and compacted, nor what its server's clock
 //! showed. So it says of each cell whether a read must see it, may see it, or must not:
 //! - a version that was once beyond the number of versions kept may or may not come back when newer
-//!   ones are deleted, as a flush or a compaction may have dropped it;
+//!   ones are deleted, as a flush or a compaction may have dropped it; so may a version that has
+//!   outlived its time and is not among the `MIN_VERSIONS` newest, deleted ones included;
 //! - a cell whose time to live ends while the clock of its server, of the owner before, or the read
 //!   itself may be on either side of that end, may be seen or not; so may what a delete hides that has
 //!   outlived its time by the fastest of these clocks, and not by the slowest.
@@ -89,7 +90,7 @@ impl ModelRow {
     /// Whether the time of some version is over by every clock.
     pub(crate) fn has_expired(&self, clock: ClockSpan) -> bool {
         let rules = self.rules(clock.earliest_ms);
-        self.cells.iter().any(|cell| cell.is_put() && rules.is_gone(cell))
+        self.cells.iter().any(|cell| cell.is_put() && rules.is_expired(cell))
     }
 
     /// Takes in a write that was acknowledged.
@@ -140,16 +141,60 @@ impl ModelRow {
         // from a raw read.
         let stays = |cell: &&ModelCell| read.raw || cell.is_put() || !latest.is_gone(cell);
         let cells: Vec<_> = self.cells.iter().filter(stays).cloned().collect();
-        self.rules(clock.earliest_ms).read(&cells, read)
+        let earliest = self.rules(clock.earliest_ms);
+        let mut allowed = earliest.read(&cells, read);
+        if self.family.versions_min > 0 {
+            // Where a newer version was dropped, an older one takes its place among the newest.
+            let dropped = self.droppable(clock);
+            let (lost, left): (Vec<_>, Vec<_>) =
+                cells.into_iter().partition(|cell| is_of(&dropped, cell));
+            for cell in lost {
+                let with_it: Vec<_> = left.iter().chain([&cell]).cloned().collect();
+                allowed.extend(earliest.read(&with_it, read));
+            }
+        }
+        allowed
+    }
+
+    /// Whether a put of a family with `MIN_VERSIONS` has expired by every clock, and as many newer
+    /// versions of its column were found.
+    fn is_too_old(&self, cell: &Cell, found: &[Cell], clock: ClockSpan) -> bool {
+        let rules = self.rules(clock.earliest_ms);
+        let mut own =
+            self.cells.iter().filter(|own| own.is_put() && own.is(&self.family.name, cell));
+        let is_expired = own.any(|own| rules.is_expired(own));
+        let is_newer = |other: &&Cell| {
+            other.cell_type() == CellType::Put
+                && other.qualifier() == cell.qualifier()
+                && other.timestamp() > cell.timestamp()
+        };
+        self.family.versions_min > 0
+            && is_expired
+            && found.iter().filter(is_newer).count() >= self.family.versions_min as usize
+    }
+
+    /// The puts that a flush or a compaction may have dropped, by column and timestamp.
+    fn droppable(&self, clock: ClockSpan) -> BTreeSet<(String, i64)> {
+        let mut droppable = self.surplus.clone();
+        let latest = self.rules(clock.latest_ms);
+        let puts = || self.cells.iter().filter(|cell| cell.is_put());
+        for put in puts().filter(|put| self.family.versions_min > 0 && latest.is_expired(put)) {
+            let is_newer = |other: &&ModelCell| {
+                other.qualifier == put.qualifier && other.timestamp > put.timestamp
+            };
+            let newer: BTreeSet<i64> = puts().filter(is_newer).map(|put| put.timestamp).collect();
+            if newer.len() >= self.family.versions_min as usize {
+                droppable.insert((put.qualifier.clone(), put.timestamp));
+            }
+        }
+        droppable
     }
 
     /// The cells that `read` must see, unless newer versions are as many as it wants.
     fn certain(&self, read: &ModelRead, clock: ClockSpan) -> Vec<ModelCell> {
         let mut certain = self.rules(clock.latest_ms).read(&self.cells, read);
-        certain.retain(|cell| {
-            let key = (cell.qualifier.clone(), cell.timestamp);
-            !cell.is_put() || !self.surplus.contains(&key)
-        });
+        let droppable = self.droppable(clock);
+        certain.retain(|cell| !is_of(&droppable, cell));
         certain
     }
 
@@ -180,6 +225,9 @@ impl ModelRow {
         if let Some(cell) = found.iter().find(|c| puts_of(c.qualifier()).len() > versions_max) {
             return Some(format!("more than {versions_max} versions beside {cell:?}: {found:?}"));
         }
+        if let Some(cell) = found.iter().find(|cell| self.is_too_old(cell, found, clock)) {
+            return Some(format!("{cell:?} has expired and is not among the newest: {found:?}"));
+        }
         let is_left_out = |cell: &&ModelCell| {
             let puts = puts_of(cell.qualifier.as_bytes());
             let is_full = puts.len() == versions_max;
@@ -193,6 +241,11 @@ impl ModelRow {
             "{kind:?} of {qualifier}/{timestamp} is missing at {clock:?}; found {found:?}"
         ))
     }
+}
+
+/// Whether `cell` is a put of this column and timestamp.
+fn is_of(puts: &BTreeSet<(String, i64)>, cell: &ModelCell) -> bool {
+    cell.is_put() && puts.contains(&(cell.qualifier.clone(), cell.timestamp))
 }
 
 #[cfg(test)]
@@ -301,6 +354,35 @@ mod tests {
         assert_eq!(wrong(unsure, &[9_000]), None);
         assert!(wrong(unsure, &[7_000]).is_some() && wrong(unsure, &[]).is_some());
         assert!(row.has_expired(unsure));
+    }
+
+    #[test]
+    fn the_newest_versions_stay_although_their_time_is_over() {
+        let family = FamilyDescriptor { time_to_live_s: Some(3), versions_min: 2, ..family() };
+        let puts = [put(1_000), put(2_000), put(3_000)];
+        let row = row_of(family.clone(), &puts);
+        assert_eq!(wrong(&row, &[3_000, 2_000], 3), None);
+        assert!(wrong(&row, &[3_000], 3).is_some(), "two are kept");
+        assert!(wrong(&row, &[3_000, 2_000, 1_000], 3).is_some(), "the third has expired");
+        assert!(row.has_expired(NOW));
+        // The oldest one has been dropped, or is one of the two newest again.
+        let deleted = [&puts[..], &[ModelWrite::DeleteVersion("a", 3_000)]].concat();
+        let row = row_of(family.clone(), &deleted);
+        assert_eq!(wrong(&row, &[2_000, 1_000], 3), None);
+        assert_eq!(wrong(&row, &[2_000], 3), None);
+        assert!(wrong(&row, &[1_000], 3).is_some() && wrong(&row, &[], 3).is_some());
+        // Of those that may have been dropped, an older one may be left that a file of its own holds.
+        let deleted = [&deleted[..], &[ModelWrite::DeleteVersion("a", 2_000)]].concat();
+        let row = row_of(FamilyDescriptor { versions_min: 1, ..family }, &deleted);
+        for left in [&[1_000][..], &[]] {
+            assert_eq!(wrong(&row, left, 3), None);
+        }
+        let deleted = [&deleted[..], &[put(3_500), put(4_000)]].concat();
+        let deleted = [&deleted[..], &[ModelWrite::DeleteFamilyVersion(4_000)]].concat();
+        let row = row_of(row.family, &deleted);
+        assert_eq!(wrong(&row, &[3_500], 3), None);
+        assert_eq!(wrong(&row, &[1_000], 3), None);
+        assert!(wrong(&row, &[3_500, 1_000], 3).is_some(), "only one of them is seen");
     }
 
     #[test]

@@ -2,15 +2,24 @@
 
 use basalt_runtime::Random;
 
-use super::{Scenario, coordinator, happens, ms, owner};
+use super::{Scenario, coordinator, happens, kill, ms, owner};
+use crate::actors::Actors;
 use crate::faults::{Fault, Harm, Victim};
-use crate::plan::Layout;
+use crate::plan::{self, Layout};
 
 pub(super) const FULL_DISK: Scenario = Scenario {
     name: "full-disk",
     about: "the disks of one to three processes are full for a while",
     layout: Layout::SMALL,
     faults: full_disk,
+};
+
+pub(super) const COORDINATOR: Scenario = Scenario {
+    name: "coordinator-full-disk",
+    about: "the disks of two or all members of the coordinator are full, and a client that holds no \
+            lease writes much",
+    layout: Layout { actors: Actors { node_writer: true, ..Actors::NONE }, ..Layout::SMALL },
+    faults: coordinator_full_disk,
 };
 
 fn fill(random: &Random, victim: Victim) -> Fault {
@@ -25,6 +34,27 @@ fn full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
     }
     if happens(random, 3) {
         faults.push(fill(random, Victim::ActiveMaster));
+    }
+    faults
+}
+
+/// Long enough for what is reserved to be used up, if everybody may. A region server may die meanwhile:
+/// its regions must find another owner all the same.
+fn coordinator_full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mut members: Vec<u64> = (1..=layout.coordinators).collect();
+    random.shuffle(&mut members);
+    let majority = layout.coordinators / 2 + 1;
+    let count = random.in_range(majority..layout.coordinators + 1);
+    let begin = ms(random, 300..1_000);
+    let mut faults = Vec::new();
+    for member in members.into_iter().take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        let (at, lasts) = (begin + ms(random, 0..300), ms(random, 4_000..7_000));
+        let victim = Victim::Named(plan::coordinator(member));
+        faults.push(Fault { at, lasts, victim, harm: Harm::FullDisk });
+    }
+    if happens(random, 3) {
+        let at = begin + ms(random, 0..4_000);
+        faults.push(kill(owner(random, layout), at, ms(random, 500..2_000)));
     }
     faults
 }

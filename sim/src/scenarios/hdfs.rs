@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner, partition, pause};
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, Harm, Trap, Victim};
 use crate::hdfs::{HdfsHarm, Outage};
 use crate::plan::Layout;
 
@@ -32,6 +33,13 @@ pub(super) const CHAOS: Scenario = Scenario {
     faults: chaos,
 };
 
+pub(super) const SHRINKING_LOG: Scenario = Scenario {
+    name: "hdfs-shrinking-log",
+    about: "on HDFS: a log is sealed while two of its three DataNodes hang, then becomes shorter",
+    layout: ON_HDFS,
+    faults: shrinking_log,
+};
+
 fn on_hdfs(at: Duration, lasts: Duration, harm: HdfsHarm) -> Fault {
     Fault { at, lasts, victim: Victim::Hdfs, harm: Harm::Hdfs(harm) }
 }
@@ -52,6 +60,21 @@ fn server_crash(random: &Random, layout: Layout) -> Vec<Fault> {
         faults.push(on_hdfs(at, lasts, data_node(random, layout)));
     }
     faults
+}
+
+/// Two DataNodes of a log hang, and its server is killed before a sync fails on them. They return once
+/// the length of the log is committed, before anybody has read it: the NameNode's recovery may end it
+/// where one of them does.
+fn shrinking_log(random: &Random, layout: Layout) -> Vec<Fault> {
+    let (at, lasts) = (ms(random, 300..1_200), ms(random, 9_000..14_000));
+    let victim = owner(random, layout);
+    let harm = Harm::Hdfs(HdfsHarm::LogNodesHang(2));
+    let hanging = Fault { at, lasts, victim: victim.clone(), harm };
+    let killed = kill(victim, at + ms(random, 1..700), ms(random, 500..3_000));
+    let answer = Answer::Wait(ms(random, 50..300));
+    let sealer = Victim::Springing(Trap { point: Point::FenceRecorded, hit: 1, answer });
+    let harm = Harm::Hdfs(HdfsHarm::Return);
+    vec![hanging, killed, Fault { at, lasts: ms(random, 50..300), victim: sealer, harm }]
 }
 
 fn name_node(random: &Random, layout: Layout) -> Vec<Fault> {

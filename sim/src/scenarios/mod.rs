@@ -66,6 +66,7 @@ pub const SCENARIOS: &[Scenario] = &[
     disk::DISK_FAULTS,
     disk::FLIPPED_BITS,
     full_disk::FULL_DISK,
+    full_disk::COORDINATOR,
     standstill::STANDSTILL,
     clock_drift::CLOCK_DRIFT,
     clock_drift::BEYOND_BOUND,
@@ -99,6 +100,7 @@ pub const SCENARIOS: &[Scenario] = &[
     tables::TABLES_CHAOS,
     hdfs::SERVER_CRASH,
     hdfs::NAME_NODE,
+    hdfs::SHRINKING_LOG,
     hdfs::CHAOS,
 ];
 

@@ -286,7 +286,7 @@ impl Workload {
         *self.seen.lock().operations.entry(kind).or_default() += 1;
     }
 
-    fn report(&self, violation: Violation) {
+    pub(crate) fn report(&self, violation: Violation) {
         self.seen.lock().violations.push(violation);
     }
 

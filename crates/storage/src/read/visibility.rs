@@ -182,7 +182,7 @@ impl ReadRules {
         Self {
             columns: Columns::All,
             versions_max: family.versions_max,
-            versions_min: family.versions_min,
+            versions_min: if is_off(Rule::VersionsMin) { 0 } else { family.versions_min },
             expired_below: expired_below(family, now_ms),
             time_range: TimeRange { from: i64::MIN, to: i64::MAX },
             deletes: if all_files { Deletes::Purge } else { Deletes::ApplyAndKeep },

@@ -1,0 +1,61 @@
+//! A client of the coordinator that holds no lease, and writes much: while disks are full it must not
+//! use up what leases need, and once there is room it must be taken again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_runtime::{Random, Seams};
+use basalt_zk::proto::{CreateMode, ErrorCode};
+use basalt_zk::{Client, Options, Result};
+use bytes::Bytes;
+
+use crate::invariants::Violation;
+use crate::simulate::SESSION_TIMEOUT;
+use crate::workload::Workload;
+
+const PATH: &str = "/node-writer";
+/// How much is written at a time, and the pause after each.
+const DATA_BYTES: usize = 128 << 10;
+const PAUSE_MS: std::ops::Range<u64> = 5..50;
+/// How long after the faults a write may be refused: the disk is looked at once a second.
+const REFUSED_MAX: Duration = Duration::from_secs(5);
+/// What must hold.
+const TAKEN_AGAIN: &str = "once its disks have room, the coordinator takes all writes";
+
+/// Writes until the load is over, then until a write is taken.
+pub(super) async fn run(
+    seams: Seams,
+    coordinators: Vec<String>,
+    workload: Arc<Workload>,
+) -> anyhow::Result<()> {
+    workload.until_loading().await;
+    let client =
+        Client::connect(&seams, &coordinators, SESSION_TIMEOUT, Options::default()).await?;
+    let random = Random::from_seed(seams.random.next_u64());
+    loop {
+        let written = write(&client).await;
+        let calm = workload.calm_for();
+        match (written, calm) {
+            (Ok(()), Some(_)) => break,
+            (Err(error), Some(calm)) if calm > REFUSED_MAX => {
+                let seen = format!("{error}, {calm:?} after the last fault");
+                workload.report(Violation::new(TAKEN_AGAIN, seen));
+                break;
+            }
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(random.in_range(PAUSE_MS))).await;
+    }
+    client.close().await;
+    Ok(())
+}
+
+async fn write(client: &Client) -> Result<()> {
+    let data = Bytes::from(vec![7; DATA_BYTES]);
+    match client.set_data(PATH, data.clone(), None).await {
+        Err(error) if error.code() == Some(ErrorCode::NoNode) => {
+            client.create(PATH, data, CreateMode::Persistent).await.map(drop)
+        }
+        written => written.map(drop),
+    }
+}

@@ -46,6 +46,8 @@ pub(crate) struct Member {
     pub(crate) standing: Standing,
     /// What the others' states were, by their digests.
     pub(crate) checkpoints: Mutex<BTreeMap<u64, v1::Checkpoint>>,
+    /// Those of the others whose logs have room left for the sessions that hold leases alone.
+    pub(crate) short_of_room: Mutex<BTreeSet<u64>>,
     /// Whether this member's state differs from others', so that it must not serve.
     pub(crate) state_differs: AtomicBool,
     /// Whether this start's state was compared with that of enough others: before, it serves nobody.
@@ -96,6 +98,15 @@ impl Member {
     /// Whether this member leads, as far as it knows.
     pub(crate) fn leads(&self) -> bool {
         self.leadership.borrow().leader == Some(self.id())
+    }
+
+    /// Whether only sessions that hold leases may write: the disks of so many members are full that
+    /// the others are no majority. One that said so and is away counts, as it helps no majority.
+    pub(crate) fn keeps_room_for_leases(&self) -> bool {
+        let own = usize::from(self.log.room().is_for_leases());
+        let short = own + self.short_of_room.lock().len();
+        let members = self.config.members.len();
+        members.saturating_sub(short) < members / 2 + 1
     }
 
     /// The session has shown a sign of life.

@@ -34,6 +34,8 @@ fn tell(member: &Member) {
     gauge!("basalt_coordinator_queued_bytes").set(member.queued.queued_bytes() as f64);
     let differs = member.state_differs.load(Ordering::Relaxed);
     gauge!("basalt_coordinator_state_differs").set(f64::from(u8::from(differs)));
+    let is_short = member.log.room().is_for_leases();
+    gauge!("basalt_coordinator_short_of_room").set(f64::from(u8::from(is_short)));
     gauge!("basalt_coordinator_leader").set(f64::from(u8::from(member.leads())));
     gauge!("basalt_coordinator_serving").set(f64::from(u8::from(*member.serving.borrow())));
     gauge!("basalt_coordinator_term").set(member.leadership.borrow().term as f64);

@@ -151,10 +151,14 @@ impl Rig {
         self.connection().table(&name.parse().unwrap())
     }
 
+    /// Where the coordinator takes clients.
+    pub(crate) fn coordinators(&self) -> Vec<String> {
+        self.cluster().plan().addresses(RoleName::Coordinator, PortName::Client)
+    }
+
     fn connection(&self) -> Connection {
-        let coordinators = self.cluster().plan().addresses(RoleName::Coordinator, PortName::Client);
         let registry =
-            RegistryConfig::ZooKeeper { servers: coordinators, root: "/hbase".to_owned() };
+            RegistryConfig::ZooKeeper { servers: self.coordinators(), root: "/hbase".to_owned() };
         let mut config = ConnectionConfig::new(registry);
         config.retry.operation_timeout = PATIENCE;
         Connection::new(&Seams::system(), config)

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use basalt::local::{Death, Event};
 use basalt_client::{Outcome, Put};
+use basalt_runtime::Seams;
+use basalt_zk::proto::{CreateMode, ErrorCode};
+use basalt_zk::{Client, Options};
+use bytes::Bytes;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
@@ -80,6 +84,31 @@ async fn write_until_refused(rig: &Rig) -> String {
     unreachable!()
 }
 
+/// A client of the coordinator that holds no lease.
+async fn node_writer(rig: &Rig) -> Client {
+    let (seams, timeout) = (Seams::system(), Duration::from_secs(10));
+    let client = Client::connect(&seams, &rig.coordinators(), timeout, Options::default()).await;
+    let client = client.unwrap();
+    client.create("/large", Bytes::new(), CreateMode::Persistent).await.unwrap();
+    client
+}
+
+/// Writes to the coordinator until it refuses that, and says how much it took.
+async fn write_nodes_until_refused(client: &Client) -> usize {
+    let data = Bytes::from(vec![7; 100_000]);
+    // More than is reserved.
+    for written in 0..100 {
+        match client.set_data("/large", data.clone(), None).await {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error.code(), Some(ErrorCode::ThrottledOp), "{error}");
+                return written * data.len();
+            }
+        }
+    }
+    panic!("all was taken");
+}
+
 /// Red before logs reserved room: a log line that could not be written ended every process, and a
 /// record that could not be written ended the region server and the coordinator.
 #[tokio::test(flavor = "multi_thread")]
@@ -92,11 +121,14 @@ async fn on_a_full_disk_reads_go_on_writes_fail_cleanly_and_nothing_ends() {
     rig.write("small", 0..10).await;
     rig.cluster().supervisor().wait_all_ready(PATIENCE).await.unwrap();
     assert_eq!(deaths(&mut events), [], "before the disk is full");
+    let client = node_writer(&rig).await;
     disk.fill();
     let reason = write_until_refused(&rig).await;
     for part in ["no room for more edits", "data/storage", "MiB free"] {
         assert!(reason.contains(part), "{part:?} is not in: {reason}");
     }
+    let taken_bytes = write_nodes_until_refused(&client).await;
+    assert!(taken_bytes < 4 << 20, "{taken_bytes} of the 8 to 9 MiB that are reserved");
     // Longer than any lease and any session.
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -109,6 +141,11 @@ async fn on_a_full_disk_reads_go_on_writes_fail_cleanly_and_nothing_ends() {
     disk.make_room();
     rig.write("small", 0..20).await;
     rig.check("small", 0..20).await;
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = client.set_data("/large", Bytes::new(), None).await {
+        assert!(Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert_eq!(deaths(&mut events), [], "afterwards");
     drop(rig);
     drop(disk);

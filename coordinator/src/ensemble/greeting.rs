@@ -10,6 +10,7 @@ pub(super) fn to_wire(
     member: u64,
     facts: &Facts,
     checkpoint: Option<v1::Checkpoint>,
+    short_of_room: bool,
 ) -> v1::Greeting {
     v1::Greeting {
         member,
@@ -25,6 +26,7 @@ pub(super) fn to_wire(
         entries: facts.entries,
         term: facts.term,
         checkpoint,
+        short_of_room,
     }
 }
 

@@ -207,7 +207,8 @@ async fn greet(member: &Member, peer: u64) {
     loop {
         changes.mark_unchanged();
         let checkpoint = member.replica.checkpoint();
-        let greeting = greeting::to_wire(member.id(), &standing.facts(member), checkpoint);
+        let (facts, is_short) = (standing.facts(member), member.log.room().is_for_leases());
+        let greeting = greeting::to_wire(member.id(), &facts, checkpoint, is_short);
         match member.peers.greet(peer, greeting).await {
             Ok(answer) => standing.answered(member, peer, answer),
             Err(status) if status.code() == Code::Unimplemented => {

@@ -53,6 +53,11 @@ impl Ensemble for EnsembleService {
             if let Some(checkpoint) = greeting.checkpoint {
                 member.checkpoints.lock().insert(greeting.member, checkpoint);
             }
+            let mut short_of_room = member.short_of_room.lock();
+            match greeting.short_of_room {
+                true => short_of_room.insert(greeting.member),
+                false => short_of_room.remove(&greeting.member),
+            };
         }
         let judgement = member.standing.heard(member, greeting.member, facts);
         Ok(Response::new(match is_peer {

@@ -23,11 +23,19 @@ pub(super) enum Reply {
     Multi { with_stat: Vec<bool> },
 }
 
+/// The longest write of the holder of a lease while the room is for such: a renewal is shorter, and so
+/// is what a master records of some hundred regions.
+const LEASE_WRITE_BYTES_MAX: usize = 64 << 10;
+
 // === impl Client ===
 
 impl Client {
-    /// Hands a write on. Its reply comes when it is applied here.
+    /// Hands a write on. Its reply comes when it is applied here. It is refused while the room that
+    /// is left on the disk is for those that hold leases.
     pub(super) async fn write(&self, xid: Xid, operations: Vec<Operation>, reply: Reply) {
+        if self.member.keeps_room_for_leases() && !self.holds_lease(&operations) {
+            return self.refuse(xid, ErrorCode::ThrottledOp).await;
+        }
         let multi = matches!(reply, Reply::Multi { .. });
         let change = Change::Write(Write {
             session: self.session,
@@ -46,6 +54,19 @@ impl Client {
             },
         })
         .await;
+    }
+
+    /// Whether the session has a node that ends with it, or makes one, and writes little. Those of
+    /// masters and region servers do: their leases are such nodes.
+    fn holds_lease(&self, operations: &[Operation]) -> bool {
+        let bytes: usize = operations.iter().map(Operation::size_bytes).sum();
+        let begins_lease =
+            |operation: &Operation| matches!(operation, Operation::Create { ephemeral: true, .. });
+        let holds = || {
+            let replica = &self.member.replica;
+            replica.read(|state, _| state.ephemerals(self.session).next().is_some())
+        };
+        bytes <= LEASE_WRITE_BYTES_MAX && (operations.iter().any(begins_lease) || holds())
     }
 
     /// Hands a change on; `answer` queues the reply when it is applied here.

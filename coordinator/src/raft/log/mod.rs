@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ensemble::EnsembleId;
 use crate::raft::log::memory::Memory;
-use crate::raft::log::writer::{Completion, Write};
+use crate::raft::log::writer::{Completion, Room, Write};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 use crate::wire::{entry_to_wire, log_id_to_wire, v1, vote_to_wire};
 
@@ -51,6 +51,7 @@ pub(crate) use writer::Writer;
 pub(crate) struct Log {
     memory: Arc<RwLock<Memory>>,
     durable_entries: Arc<AtomicU64>,
+    room: Arc<Room>,
     writes: mpsc::Sender<Write>,
 }
 
@@ -110,6 +111,11 @@ impl Log {
     /// How many entries the log reaches, with those that are purged, of which each is durable.
     pub(crate) fn durable_entries(&self) -> u64 {
         self.durable_entries.load(Ordering::Acquire)
+    }
+
+    /// What is left of the disk for the log.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// The log belongs to `ensemble` from now on: a new segment begins that says so. It is not

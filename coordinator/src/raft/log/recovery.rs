@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::raft::log::frame::{self, Found};
 use crate::raft::log::memory::Memory;
-use crate::raft::log::writer::{Closed, Writer};
+use crate::raft::log::writer::{Closed, Room, Writer};
 use crate::raft::log::{Log, LogError};
 use crate::wire::v1::log_record::Record;
 use crate::wire::{
@@ -82,8 +82,10 @@ pub(crate) async fn open(
     let memory = Arc::new(RwLock::new(replayed.memory));
     let (writes, queue) = mpsc::channel(WRITES_WAITING_MAX);
     let durable = Arc::clone(&durable_entries);
-    let writer = Writer::begin(files, folder, header, replayed.closed, queue, durable).await?;
-    let log = Log { memory, durable_entries, writes };
+    let room = Arc::<Room>::default();
+    let (closed, shared) = (replayed.closed, Arc::clone(&room));
+    let writer = Writer::begin(files, folder, header, closed, queue, durable, shared).await?;
+    let log = Log { memory, durable_entries, room, writes };
     Ok(Opened { log, writer, life, ensembles: replayed.ensembles })
 }
 

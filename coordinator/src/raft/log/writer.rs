@@ -2,7 +2,8 @@
 //!
 //! The segment always has room on the disk for what is to come, so that a full disk ends neither the
 //! member nor the leases and sessions whose renewals it records. While no more can be reserved, what is
-//! reserved is used up; only then does a write fail, and with it the member.
+//! reserved is used up, the end of it by the sessions that hold leases; only then does a write fail, and
+//! with it the member.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,10 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use basalt_fs::{AppendFile, SharedFileSystem};
+use basalt_planted::{Rule, is_off};
 use openraft::storage::IOFlushed;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::ensemble::EnsembleId;
 use crate::raft::log::frame;
@@ -64,10 +66,20 @@ pub(crate) struct Writer {
     reserved: u64,
     /// The disk is full: when it was last looked at.
     full_since_look: Option<Instant>,
+    room: Arc<Room>,
+}
+
+/// What is left for the log of what was reserved, once the disk has no more.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// `u64::MAX` while the disk has room.
+    left_bytes: AtomicU64,
 }
 
 /// For how many bytes to come a segment has room: thousands of renewals, and nothing to a disk.
 const RESERVE_BYTES: u64 = 8 << 20;
+/// What of it is for sessions that hold nodes, as leases do.
+const LEASES_BYTES: u64 = 6 << 20;
 /// How much is reserved at once, beyond what has to be.
 const RESERVE_STEP_BYTES: u64 = 1 << 20;
 /// Before a full disk is looked at again.
@@ -76,6 +88,21 @@ const ROOM_PAUSE: Duration = Duration::from_secs(1);
 const SEGMENT_BYTES: u64 = 32 << 20;
 /// No more writes are taken into a frame that is longer than this.
 const FRAME_BYTES: usize = 4 << 20;
+
+// === impl Room ===
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { left_bytes: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Room {
+    /// Whether the disk is full, and what is left is for the sessions that hold leases.
+    pub(crate) fn is_for_leases(&self) -> bool {
+        self.left_bytes.load(Ordering::Relaxed) < LEASES_BYTES && !is_off(Rule::RoomForLeases)
+    }
+}
 
 // === impl Writer ===
 
@@ -88,6 +115,7 @@ impl Writer {
         closed: Vec<Closed>,
         queue: mpsc::Receiver<Write>,
         durable_entries: Arc<AtomicU64>,
+        room: Arc<Room>,
     ) -> basalt_fs::Result<Self> {
         let file = begin_segment(&files, folder, &header).await?;
         Ok(Self {
@@ -100,8 +128,9 @@ impl Writer {
             closed: closed.into(),
             entries: durable_entries.load(Ordering::Acquire),
             durable_entries,
-            reserved: 0,
+            reserved: RESERVE_BYTES,
             full_since_look: None,
+            room,
         })
     }
 
@@ -111,7 +140,19 @@ impl Writer {
     /// The disk failed; whoever waits has been told.
     pub(crate) async fn run(mut self) -> basalt_fs::Result<()> {
         let mut completions = Vec::new();
-        while let Some(first) = self.queue.recv().await {
+        loop {
+            let first = match self.full_since_look {
+                None => self.queue.recv().await,
+                // Nobody may write anything before there is room again.
+                Some(_) => match timeout(ROOM_PAUSE, self.queue.recv()).await {
+                    Ok(first) => first,
+                    Err(_) => {
+                        self.look_for_room().await?;
+                        continue;
+                    }
+                },
+            };
+            let Some(first) = first else { return Ok(()) };
             let (records, ensemble) = self.take_waiting(first, &mut completions);
             let written = self.write(records, ensemble).await;
             let failure = written.as_ref().err().map(ToString::to_string);
@@ -121,7 +162,6 @@ impl Writer {
             written?;
             self.delete_purged().await?;
         }
-        Ok(())
     }
 
     fn take_waiting(
@@ -186,9 +226,17 @@ impl Writer {
             // It has to be on record, however full the disk is.
             return self.roll().await;
         }
-        if self.full_since_look.is_some_and(|look| look.elapsed() < ROOM_PAUSE) {
-            return Ok(());
+        if let Some(look) = self.full_since_look {
+            self.note_room_left();
+            if look.elapsed() < ROOM_PAUSE {
+                return Ok(());
+            }
         }
+        self.look_for_room().await
+    }
+
+    /// Reserves what is to come, and rolls where that is due; notes that the disk is full.
+    async fn look_for_room(&mut self) -> basalt_fs::Result<()> {
         let mut kept = self.keep_room().await;
         if kept.is_ok() && self.file.length() > SEGMENT_BYTES {
             kept = self.roll().await;
@@ -196,17 +244,32 @@ impl Writer {
         match kept {
             Ok(()) => {
                 if self.full_since_look.take().is_some() {
+                    self.room.left_bytes.store(u64::MAX, Ordering::Relaxed);
                     tracing::info!(folder = %self.folder.display(), "the disk has room again");
                 }
             }
             Err(error) if error.is_storage_full() => {
-                let left_bytes = self.reserved.saturating_sub(self.file.length());
-                tracing::warn!(%error, left_bytes, "the disk is full: what is reserved is used up");
+                let left_bytes = self.note_room_left();
+                let is_for_leases = self.room.is_for_leases();
+                tracing::warn!(
+                    %error,
+                    left_bytes,
+                    is_for_leases,
+                    "the disk is full: what is reserved is used up, the end of it by the sessions \
+                     that hold leases"
+                );
                 self.full_since_look = Some(Instant::now());
             }
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Tells others how much of what is reserved is left, and gives it.
+    fn note_room_left(&self) -> u64 {
+        let left_bytes = self.reserved.saturating_sub(self.file.length());
+        self.room.left_bytes.store(left_bytes, Ordering::Relaxed);
+        left_bytes
     }
 
     async fn keep_room(&mut self) -> basalt_fs::Result<()> {
@@ -230,7 +293,7 @@ impl Writer {
             path: segment_path(&self.folder, self.header.number),
             last_index: self.last_index.take(),
         });
-        (self.file, self.header, self.reserved) = (next, header, 0);
+        (self.file, self.header, self.reserved) = (next, header, RESERVE_BYTES);
         self.keep_room().await
     }
 

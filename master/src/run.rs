@@ -1,6 +1,6 @@
 //! The life of a master process: it stands for election, and is in charge until it is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use basalt_cluster::{Catalog, Nodes, catalog, pb};
 use basalt_fs::SharedFileSystem;
 use basalt_model::{MasterEpoch, ServerName};
 use basalt_runtime::{Listener, Seams, Shutdown, WITNESS, grpc, until_stuck};
-use basalt_zk::proto::{CreateMode, ErrorCode};
+use basalt_zk::proto::{CreateMode, ErrorCode, Stat};
 use basalt_zk::{Client, Options, State};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use prost::Message;
@@ -30,6 +31,7 @@ use crate::peer::Peer;
 use crate::procedure::{self, Journal, SubmitError};
 use crate::regions::Claims;
 use crate::term::{Facts, Files, Term};
+use crate::view::View;
 use crate::views::Views;
 use crate::{bootstrap, housekeeping, reconcile, rpc, served_regions};
 
@@ -386,6 +388,7 @@ async fn begin(
     if !matches!(caught_up, Ok(Ok(()))) {
         tracing::warn!(%epoch, "the catalog is late");
     }
+    let draining = read_draining(&ledger, &views.now()).await?;
     Ok(Arc::new(Term {
         server: master.server.clone(),
         ledger,
@@ -397,7 +400,7 @@ async fn begin(
         locks: Locks::default(),
         moving: Semaphore::new(MOVES_AT_ONCE),
         catalogs_shown: watch::Sender::new(false),
-        facts: Mutex::new(Facts { recoveries, ..Facts::default() }),
+        facts: Mutex::new(Facts { recoveries, draining, ..Facts::default() }),
         reports: Mutex::default(),
         block_places: Mutex::default(),
         timers: master.timers,
@@ -435,6 +438,20 @@ async fn read_recoveries(ledger: &Ledger) -> Result<BTreeMap<u64, pb::RecoveryRe
     Ok(recoveries)
 }
 
+/// The region servers that are leaving: they have asked an earlier master to move their regions, and
+/// say so in their records. The catalog keeps only their first records.
+async fn read_draining(ledger: &Ledger, view: &View) -> Result<BTreeSet<ServerName>, StepError> {
+    let servers: Vec<_> = view.servers.keys().cloned().collect();
+    let paths: Vec<_> = servers.iter().map(|server| ledger.nodes().server(server)).collect();
+    let found = ledger.client().get_data_of_all(&paths).await?;
+    let is_draining = |found: Option<(Bytes, Stat)>| {
+        let record = found.and_then(|(data, _)| pb::ServerRecord::decode(data).ok());
+        record.is_some_and(|record| record.draining)
+    };
+    let answers = servers.into_iter().zip(found);
+    Ok(answers.filter_map(|(server, found)| is_draining(found).then_some(server)).collect())
+}
+
 /// Makes the tables of the manifest that are missing.
 async fn create_declared(term: Arc<Term>, tables: Vec<DeclaredTable>) {
     let is_missing =
@@ -470,7 +487,7 @@ async fn create_if_missing(term: &Arc<Term>, table: &DeclaredTable) -> Result<()
     }
     let namespace = term.ledger.nodes().namespace(name.namespace());
     // Other errors do not matter: it is there already, or the table will say that it is not.
-    let made = term.ledger.commit(vec![ledger::create(namespace, bytes::Bytes::new())]).await;
+    let made = term.ledger.commit(vec![ledger::create(namespace, Bytes::new())]).await;
     if matches!(made, Err(CommitError::Deposed)) {
         return Err(SubmitError::Deposed);
     }

@@ -12,7 +12,7 @@ use basalt_cluster::pb::master_peer_client::MasterPeerClient;
 use basalt_model::paths;
 use basalt_runtime::grpc;
 use futures::StreamExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::closing;
@@ -31,11 +31,18 @@ const LATE_REGIONS_POLL: Duration = Duration::from_millis(50);
 
 /// Hands all regions over and leaves the cluster.
 pub(crate) async fn hand_over(server: &Arc<Server>) {
-    if let Err(error) = drain(server).await {
+    let mut asked = drain(server).await;
+    if let Err(error) = &asked {
         info!(error, "no master moves the regions; closing them here");
     }
     let deadline = Instant::now() + LATE_REGIONS_WAIT;
     loop {
+        // A master that has come since would give us regions.
+        let active = server.catalog.master().map(|master| master.server_name);
+        if active.is_some_and(|active| asked.as_ref() != Ok(&active)) {
+            let again = timeout_at(deadline, drain(server)).await;
+            asked = again.unwrap_or_else(|_| Err("the master does not answer".to_owned()));
+        }
         close_all(server).await;
         let is_over = server.regions().is_empty() && on_record(server) == 0;
         if is_over || Instant::now() >= deadline {
@@ -76,8 +83,8 @@ fn on_record(server: &Server) -> usize {
     regions.values().filter(|region| region.record.is_owned_by(&server.name)).count()
 }
 
-/// Asks the active master to move everything away, for as long as it gets anywhere.
-async fn drain(server: &Server) -> Result<(), String> {
+/// Asks the active master to move everything away, for as long as it gets anywhere. Gives its name.
+async fn drain(server: &Server) -> Result<String, String> {
     let master = server.catalog.master().ok_or("there is no active master")?;
     let channel =
         grpc::channel(&server.shared.seams.network, &master.peer_address, CONNECT_TIMEOUT)
@@ -95,7 +102,7 @@ async fn drain(server: &Server) -> Result<(), String> {
         }
         left_before = left;
     }
-    Ok(())
+    Ok(master.server_name)
 }
 
 /// Ends the session and removes the log, if nothing can be in it that anybody needs.

@@ -1,21 +1,25 @@
 //! The connections of the other members: few, and soon known.
 //!
-//! A connection over which no request of this ensemble comes within a while is closed, so that
-//! strangers cannot take the places of the members.
+//! A connection over which no request of this ensemble comes within a while is closed. When all
+//! places are taken, a new connection takes the place of one that has not introduced itself yet. So
+//! strangers cannot keep the members out.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use basalt_runtime::{Listener, grpc};
+use basalt_runtime::{Listener, Shutdown, grpc};
 use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 /// One connection of a peer.
@@ -23,8 +27,10 @@ pub(crate) struct PeerStream {
     stream: grpc::Accepted,
     info: PeerInfo,
     deadline: Pin<Box<Sleep>>,
-    /// One of the places for connections.
-    _place: OwnedSemaphorePermit,
+    /// Ends when the connection has to make room for another.
+    evicted: Pin<Box<WaitForCancellationFutureOwned>>,
+    places: Arc<Places>,
+    number: u64,
 }
 
 /// What the service knows of the connection that a request came over.
@@ -34,9 +40,23 @@ pub(crate) struct PeerInfo {
     is_known: Arc<AtomicBool>,
 }
 
+/// The open connections, by the order in which they came.
+#[derive(Debug, Default)]
+struct Places(Mutex<BTreeMap<u64, Place>>);
+
+/// What one of them takes up.
+#[derive(Debug)]
+struct Place {
+    address: IpAddr,
+    is_known: Arc<AtomicBool>,
+    evict: Shutdown,
+}
+
 /// How many connections there may be: four other members, each with one, and room for those that
 /// are broken but not noticed yet.
 const CONNECTIONS_MAX: usize = 64;
+/// The same with those that have to make room and have not ended yet.
+const CONNECTIONS_WITH_EVICTED_MAX: usize = 2 * CONNECTIONS_MAX;
 /// How long a connection has for its first request of this ensemble.
 const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -49,26 +69,90 @@ impl PeerInfo {
     }
 }
 
-/// The connections that `listener` accepts; what is beyond their number is closed at once.
+/// The connections that `listener` accepts. One that finds no place, nor anybody who has to make
+/// room for it, is closed at once.
 pub(crate) fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<PeerStream>> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Places::default());
+    let mut number = 0;
     grpc::incoming(listener).filter_map(move |accepted| {
-        let place = Arc::clone(&places).try_acquire_owned().ok();
-        std::future::ready(match (accepted, place) {
-            (Ok(stream), Some(place)) => Some(Ok(PeerStream::new(stream, place))),
-            (Ok(_), None) => None,
-            (Err(error), _) => Some(Err(error)),
-        })
+        number += 1;
+        let stream = match accepted {
+            Ok(stream) => PeerStream::new(stream, &places, number).map(Ok),
+            Err(error) => Some(Err(error)),
+        };
+        std::future::ready(stream)
     })
+}
+
+// === impl Places ===
+
+impl Places {
+    /// Takes a place, if there is one or someone can be evicted.
+    fn take(&self, number: u64, place: Place) -> Option<()> {
+        let mut places = self.0.lock();
+        let staying = places.values().filter(|place| place.is_known() || !place.is_evicted());
+        if staying.count() >= CONNECTIONS_MAX {
+            let evicted = evict(&places)?;
+            if places.len() >= CONNECTIONS_WITH_EVICTED_MAX {
+                return None;
+            }
+            places.get(&evicted)?.evict.cancel();
+        }
+        places.insert(number, place);
+        Some(())
+    }
+}
+
+/// Who has to make room: of those that have not introduced themselves, the oldest one of the address
+/// that has the most.
+fn evict(places: &BTreeMap<u64, Place>) -> Option<u64> {
+    let mut unknown: BTreeMap<IpAddr, Vec<u64>> = BTreeMap::new();
+    let strangers = places.iter().filter(|(_, place)| !place.is_known() && !place.is_evicted());
+    for (number, place) in strangers {
+        unknown.entry(place.address).or_default().push(*number);
+    }
+    let oldest = unknown.into_values().map(|numbers| (numbers.len(), Reverse(numbers[0])));
+    oldest.max().map(|(_, Reverse(number))| number)
+}
+
+// === impl Place ===
+
+impl Place {
+    fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
+    }
+
+    fn is_evicted(&self) -> bool {
+        self.evict.is_cancelled()
+    }
 }
 
 // === impl PeerStream ===
 
 impl PeerStream {
-    fn new(stream: grpc::Accepted, place: OwnedSemaphorePermit) -> Self {
+    /// Nothing if there is no place for it.
+    fn new(stream: grpc::Accepted, places: &Arc<Places>, number: u64) -> Option<Self> {
         let info = PeerInfo { address: stream.connect_info(), is_known: Arc::default() };
+        let (evict, is_known) = (Shutdown::new(), Arc::clone(&info.is_known));
+        let evicted = Box::pin(evict.clone().cancelled_owned());
+        places.take(number, Place { address: info.address.ip(), is_known, evict })?;
         let deadline = Box::pin(tokio::time::sleep(INTRODUCTION_TIMEOUT));
-        Self { stream, info, deadline, _place: place }
+        Some(Self { stream, info, deadline, evicted, places: Arc::clone(places), number })
+    }
+
+    /// An error once it has to end without having introduced itself; the task is woken then. Writes
+    /// ask as well: where they wait for a peer that does not read, nothing is read either.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let is_over = !self.info.is_known.load(Ordering::Relaxed)
+            && (self.deadline.as_mut().poll(context).is_ready()
+                || self.evicted.as_mut().poll(context).is_ready());
+        if is_over { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+}
+
+impl Drop for PeerStream {
+    fn drop(&mut self) {
+        self.places.0.lock().remove(&self.number);
     }
 }
 
@@ -86,11 +170,7 @@ impl AsyncRead for PeerStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.info.is_known.load(Ordering::Relaxed)
-            && self.deadline.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -101,14 +181,101 @@ impl AsyncWrite for PeerStream {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_write(context, buffer)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use basalt_runtime::Seams;
+    use tokio::io::AsyncWriteExt;
+
+    fn place(last: u8) -> Place {
+        let address = IpAddr::from([10, 0, 0, last]);
+        Place { address, is_known: Arc::default(), evict: Shutdown::new() }
+    }
+
+    fn evicted(places: &Places) -> Vec<u64> {
+        let places = places.0.lock();
+        let gone = places.iter().filter(|(_, place)| place.evict.is_cancelled());
+        gone.map(|(number, _)| *number).collect()
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_place_of_the_oldest_stranger_from_where_most_come() {
+        let places = Places::default();
+        for number in 0..64 {
+            // A member, another address, and strangers.
+            let place = place(if number == 1 { 7 } else { 9 });
+            place.is_known.store(number == 0, Ordering::Relaxed);
+            assert!(places.take(number, place).is_some());
+        }
+        assert_eq!(evicted(&places), []);
+        assert!(places.take(64, place(1)).is_some() && places.take(65, place(9)).is_some());
+        assert_eq!(evicted(&places), [2, 3]);
+        // Those that do not end are not without number.
+        let taken = (66..1_000).filter(|number| places.take(*number, place(9)).is_some()).count();
+        assert_eq!(taken, CONNECTIONS_WITH_EVICTED_MAX - 66);
+    }
+
+    #[test]
+    fn of_strangers_from_as_many_places_the_oldest_makes_room() {
+        let places = Places::default();
+        for number in 0..64 {
+            assert!(places.take(number, place(200 - u8::try_from(number).unwrap())).is_some());
+        }
+        for (number, oldest) in [(64, vec![0]), (65, vec![0, 1])] {
+            let newcomer = place(250);
+            let is_known = Arc::clone(&newcomer.is_known);
+            assert!(places.take(number, newcomer).is_some());
+            assert_eq!(evicted(&places), oldest, "not the newcomer before");
+            is_known.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_has_to_make_room_ends_although_it_reads_nothing() {
+        let network = Seams::system().network;
+        let listener = network.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_address().unwrap().to_string();
+        let mut accepted = Box::pin(incoming(listener));
+        let _reads_nothing = network.connect(&address).await.unwrap();
+        let mut stream = accepted.next().await.unwrap().unwrap();
+        let evict = stream.places.0.lock()[&stream.number].evict.clone();
+        let writing = tokio::spawn(async move {
+            loop {
+                if let Err(error) = stream.write_all(&[0; 64 << 10]).await {
+                    return error.kind();
+                }
+            }
+        });
+        // Until nothing more is taken.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!writing.is_finished());
+        evict.cancel();
+        assert_eq!(writing.await.unwrap(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn nobody_makes_room_who_has_introduced_itself() {
+        let places = Places::default();
+        for number in 0..64 {
+            let place = place(9);
+            place.is_known.store(true, Ordering::Relaxed);
+            assert!(places.take(number, place).is_some());
+        }
+        assert!(places.take(64, place(1)).is_none());
+        assert_eq!(evicted(&places), []);
     }
 }

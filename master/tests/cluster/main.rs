@@ -24,6 +24,7 @@ use basalt_model::{FamilyDescriptor, RegionState, ServerName, TableDescriptor, p
 use basalt_runtime::{Seams, Shutdown, grpc};
 use basalt_zk::{Client, Options};
 use bytes::Bytes;
+use prost::Message;
 use tokio::time::Instant;
 
 use process::{Process, free_port};
@@ -120,11 +121,7 @@ impl Cluster {
     }
 
     /// Calls the active master; tries again while there is none.
-    async fn call<M: prost::Message + Default>(
-        &self,
-        method: &'static str,
-        request: &impl prost::Message,
-    ) -> M {
+    async fn call<M: Message + Default>(&self, method: &'static str, request: &impl Message) -> M {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let outcome = self.call_once(method, request).await;
@@ -137,10 +134,10 @@ impl Cluster {
         }
     }
 
-    async fn call_once<M: prost::Message + Default>(
+    async fn call_once<M: Message + Default>(
         &self,
         method: &'static str,
-        request: &impl prost::Message,
+        request: &impl Message,
     ) -> Result<M, String> {
         let active = self.active().ok_or("no active master")?;
         let server: ServerName = active.server_name.parse().unwrap();
@@ -385,6 +382,39 @@ async fn a_server_that_is_drained_loses_its_regions_and_leaves_without_a_recover
     let recoveries = cluster.peer().await.recoveries(cluster::RecoveriesRequest {}).await;
     assert_eq!(recoveries.unwrap().into_inner().recoveries, []);
     assert_eq!(cluster.open_regions().into_values().collect::<Vec<_>>(), [6]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_master_knows_which_servers_are_leaving() {
+    let mut cluster = Cluster::start(1, 2).await;
+    cluster.finished(cluster.create_table("t", 6, 1).await).await;
+    let first = cluster.active().unwrap().server_name;
+    cluster.add_master(2_001, Gate::open());
+    let nodes = Nodes::below("/basalt");
+    until("the standby has its catalog", async || {
+        let (masters, _) = cluster.client.get_children(&nodes.masters()).await.unwrap();
+        let Some(standby) = masters.into_iter().find(|name| *name != first) else { return false };
+        let path = nodes.standby(&standby.parse().unwrap());
+        let (data, _) = cluster.client.get_data(&path).await.unwrap();
+        let address = cluster::ServerRecord::decode(data).unwrap().peer_address;
+        let channel = grpc::channel(&Seams::system().network, &address, CALL).unwrap();
+        // It answers no call before.
+        MasterPeerClient::new(channel).catch_up(cluster::CatchUpRequest::default()).await.is_ok()
+    })
+    .await;
+    let leaving = cluster.servers[0].name.clone();
+    // As a server does that has been asked to stop, before it asks the master.
+    let path = nodes.server(&leaving);
+    let (data, _) = cluster.client.get_data(&path).await.unwrap();
+    let record = cluster::ServerRecord::decode(data).unwrap();
+    let record = cluster::ServerRecord { draining: true, ..record };
+    cluster.client.set_data(&path, record.encode_to_vec().into(), None).await.unwrap();
+    cluster.masters[0].kill();
+    until("the regions are moved away from it", async || {
+        let open = cluster.open_regions();
+        open.get(&leaving) == Some(&0) && open.values().sum::<usize>() == 6
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

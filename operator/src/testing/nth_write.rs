@@ -193,7 +193,7 @@ async fn fresh(spec: Value) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "takes minutes of processor time, and has not been run to its end yet"]
+#[ignore = "takes minutes of processor time: --ignored"]
 async fn each_field_that_is_set_changed_removed_and_put_back_leaves_what_a_fresh_install_has() {
     let plain = fresh(json!({})).await;
     for (path, one, other) in fields() {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::config::Config;
-use crate::ensemble::{Ensemble, Standing};
+use crate::ensemble::{Ensemble, Standing, majority};
 use crate::expiry::Expiry;
 use crate::outgoing::QueueBudget;
 use crate::raft::log::Log;
@@ -106,7 +106,7 @@ impl Member {
         let own = usize::from(self.log.room().is_for_leases());
         let short = own + self.short_of_room.lock().len();
         let members = self.config.members.len();
-        members.saturating_sub(short) < members / 2 + 1
+        members.saturating_sub(short) < majority(members)
     }
 
     /// The session has shown a sign of life.

@@ -35,10 +35,6 @@ use crate::{connection, ensemble, folder, identity, vitality};
 
 /// How many requests of one member may be under way.
 const PEER_REQUESTS_MAX: u32 = 256;
-/// How often a member that is connected and silent is asked whether it is there, and how long it may
-/// take to answer: the place of a machine that has gone is free again then.
-const PEER_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const PEER_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest greeting that is taken.
 const GREETING_BYTES_MAX: usize = 4 << 10;
 /// How long a snapshot may take to be sent and installed.
@@ -309,8 +305,9 @@ async fn serve_peers(member: Arc<Member>, listener: Box<dyn Listener>) -> Result
     let greetings = InterceptedService::new(greetings, Gate::for_greetings(member));
     tonic::transport::Server::builder()
         .max_concurrent_streams(PEER_REQUESTS_MAX)
-        .http2_keepalive_interval(Some(PEER_KEEP_ALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(PEER_KEEP_ALIVE_TIMEOUT))
+        // The place of a machine that has gone is free again then.
+        .http2_keepalive_interval(Some(grpc::KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(grpc::KEEP_ALIVE_TIMEOUT))
         .add_service(service)
         .add_service(greetings)
         .serve_with_incoming(incoming::incoming(listener))

@@ -420,22 +420,15 @@ async fn begin(
 async fn read_recoveries(ledger: &Ledger) -> Result<BTreeMap<u64, pb::RecoveryRecord>, StepError> {
     let nodes = ledger.nodes();
     let (children, _) = ledger.client().get_children(&nodes.recoveries()).await?;
-    let ids = children.iter().filter_map(|name| name.parse::<u64>().ok());
-    let reads: Vec<_> = ids
-        .map(|id| async move { (id, ledger.client().get_data(&nodes.recovery(id)).await) })
-        .collect();
-    let mut recoveries = BTreeMap::new();
-    for (id, read) in futures::future::join_all(reads).await {
-        match read {
-            Ok((data, _)) => {
-                // A report that cannot be read is history, and stops nothing.
-                recoveries.insert(id, pb::RecoveryRecord::decode(data).unwrap_or_default());
-            }
-            Err(error) if error.code() == Some(ErrorCode::NoNode) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(recoveries)
+    let ids: Vec<u64> = children.iter().filter_map(|name| name.parse().ok()).collect();
+    let paths: Vec<_> = ids.iter().map(|id| nodes.recovery(*id)).collect();
+    let found = ledger.client().get_data_of_all(&paths).await?;
+    // A report that cannot be read is history, and stops nothing.
+    let reports = ids.into_iter().zip(found).filter_map(|(id, found)| {
+        let (data, _) = found?;
+        Some((id, pb::RecoveryRecord::decode(data).unwrap_or_default()))
+    });
+    Ok(reports.collect())
 }
 
 /// The region servers that are leaving: they have asked an earlier master to move their regions, and

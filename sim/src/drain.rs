@@ -6,11 +6,10 @@ use anyhow::Context;
 use basalt_cluster::pb::master_peer_client::MasterPeerClient;
 use basalt_cluster::{Nodes, pb};
 use basalt_runtime::{Seams, grpc};
-use basalt_zk::{Client, Options};
 use prost::Message;
 
 use crate::plan::NODES_PARENT;
-use crate::simulate::SESSION_TIMEOUT;
+use crate::simulate::connect;
 
 /// How long a connection to the master may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -23,7 +22,7 @@ pub(crate) async fn drain(
     coordinators: &[String],
     host: &str,
 ) -> anyhow::Result<()> {
-    let client = Client::connect(seams, coordinators, SESSION_TIMEOUT, Options::default()).await?;
+    let client = connect(seams, coordinators).await?;
     let nodes = Nodes::below(NODES_PARENT);
     let asked = async {
         let (servers, _) = client.get_children(&nodes.servers()).await?;

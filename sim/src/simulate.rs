@@ -28,7 +28,7 @@ use crate::witness::Witness;
 use crate::workload::{Workload, WorkloadConfig};
 
 /// How long a session of the simulation's own may be silent.
-pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often, and after which pause each, is looked for the ephemeral nodes: sessions of processes
 /// that ended last must have had their time.
 const LOOKS: u32 = 8;
@@ -348,9 +348,14 @@ impl Simulation<'_> {
     }
 }
 
+/// Opens a session of a client that is none of the cluster's processes.
+pub(crate) async fn connect(seams: &Seams, coordinators: &[String]) -> basalt_zk::Result<Client> {
+    Client::connect(seams, coordinators, SESSION_TIMEOUT, Options::default()).await
+}
+
 /// The names under which masters and region servers are registered.
 async fn registered(seams: Seams, servers: Vec<String>) -> anyhow::Result<Vec<String>> {
-    let client = Client::connect(&seams, &servers, SESSION_TIMEOUT, Options::default()).await?;
+    let client = connect(&seams, &servers).await?;
     let nodes = Nodes::below(NODES_PARENT);
     let mut names = Vec::new();
     for parent in [nodes.servers(), nodes.masters()] {
@@ -369,7 +374,7 @@ struct OnRecord {
 }
 
 async fn on_record(seams: Seams, servers: Vec<String>) -> anyhow::Result<OnRecord> {
-    let client = Client::connect(&seams, &servers, SESSION_TIMEOUT, Options::default()).await?;
+    let client = connect(&seams, &servers).await?;
     let nodes = Nodes::below(NODES_PARENT);
     client.sync(nodes.parent()).await?;
     let catalog = catalog::follow(client.clone(), nodes.clone()).await?;

@@ -19,7 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{Connection, Listener, Network};
 
-pub use limits::{Bounded, BoundedRequests, server};
+pub use limits::{Bounded, BoundedRequests, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, server};
 
 /// The largest gRPC message that any of our services takes or sends, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;

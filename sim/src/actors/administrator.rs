@@ -8,10 +8,9 @@ use basalt_client::Admin;
 use basalt_cluster::{Catalog, Nodes, catalog};
 use basalt_model::TableState;
 use basalt_runtime::{Random, Seams};
-use basalt_zk::{Client, Options};
 
 use crate::plan::{NODES_PARENT, table_name};
-use crate::simulate::SESSION_TIMEOUT;
+use crate::simulate::connect;
 use crate::witness::Witness;
 use crate::workload::Workload;
 
@@ -64,8 +63,7 @@ pub(super) async fn run(
         }
         tokio::time::sleep(LOOK_PAUSE).await;
     }
-    let options = Options::default();
-    let client = Client::connect(&seams, &coordinators, SESSION_TIMEOUT, options).await?;
+    let client = connect(&seams, &coordinators).await?;
     let catalog = catalog::follow(client.clone(), Nodes::below(NODES_PARENT)).await?;
     let random = Random::from_seed(seams.random.next_u64());
     let admin = workload.connection(&seams).admin();

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use basalt_runtime::{Random, Seams};
 use basalt_zk::proto::{CreateMode, ErrorCode};
-use basalt_zk::{Client, Options, Result};
+use basalt_zk::{Client, Result};
 use bytes::Bytes;
 
 use crate::invariants::Violation;
-use crate::simulate::SESSION_TIMEOUT;
+use crate::simulate::connect;
 use crate::workload::Workload;
 
 const PATH: &str = "/node-writer";
@@ -29,8 +29,7 @@ pub(super) async fn run(
     workload: Arc<Workload>,
 ) -> anyhow::Result<()> {
     workload.until_loading().await;
-    let client =
-        Client::connect(&seams, &coordinators, SESSION_TIMEOUT, Options::default()).await?;
+    let client = connect(&seams, &coordinators).await?;
     let random = Random::from_seed(seams.random.next_u64());
     loop {
         let written = write(&client).await;

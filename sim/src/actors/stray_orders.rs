@@ -11,11 +11,10 @@ use basalt_cluster::records::write_descriptor;
 use basalt_cluster::{Catalog, Nodes, RegionRecord, catalog, pb};
 use basalt_model::{RegionEpoch, RegionState, ServerName};
 use basalt_runtime::{Random, Seams, grpc};
-use basalt_zk::{Client, Options};
 use tonic::transport::Channel;
 
 use crate::plan::{NODES_PARENT, table_name};
-use crate::simulate::SESSION_TIMEOUT;
+use crate::simulate::connect;
 use crate::workload::Workload;
 
 /// The pause before each order.
@@ -45,8 +44,7 @@ pub(super) async fn run(
     workload: Arc<Workload>,
 ) -> anyhow::Result<()> {
     workload.until_loading().await;
-    let options = Options::default();
-    let client = Client::connect(&seams, &coordinators, SESSION_TIMEOUT, options).await?;
+    let client = connect(&seams, &coordinators).await?;
     let catalog = catalog::follow(client.clone(), Nodes::below(NODES_PARENT)).await?;
     let random = Random::from_seed(seams.random.next_u64());
     let mut stranger = Stranger { seams, catalog, random, remembered: VecDeque::new() };

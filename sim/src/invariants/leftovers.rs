@@ -6,12 +6,11 @@ use basalt_cluster::{Nodes, REGION_BUCKETS, RegionRecord};
 use basalt_fs::{FileSystem, MemoryFileSystem};
 use basalt_model::{TableName, paths};
 use basalt_runtime::Seams;
-use basalt_zk::{Client, Options};
 use futures::FutureExt;
 
 use super::Violation;
 use crate::plan::NODES_PARENT;
-use crate::simulate::SESSION_TIMEOUT;
+use crate::simulate::connect;
 
 /// What lies in the coordinator.
 #[derive(Debug, Default)]
@@ -25,7 +24,7 @@ pub(crate) struct Leftovers {
 
 impl Leftovers {
     pub(crate) async fn read(seams: Seams, servers: Vec<String>) -> anyhow::Result<Self> {
-        let client = Client::connect(&seams, &servers, SESSION_TIMEOUT, Options::default()).await?;
+        let client = connect(&seams, &servers).await?;
         let nodes = Nodes::below(NODES_PARENT);
         client.sync(nodes.parent()).await?;
         let mut left = Self::default();

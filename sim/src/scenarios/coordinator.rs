@@ -26,6 +26,13 @@ pub(super) fn member(random: &Random, layout: Layout) -> Victim {
     Victim::Named(plan::coordinator(1 + random.in_range(0..layout.coordinators)))
 }
 
+/// The members, in an order of the seed's choice.
+pub(super) fn shuffled(random: &Random, layout: Layout) -> Vec<Victim> {
+    let mut ids: Vec<u64> = (1..=layout.coordinators).collect();
+    random.shuffle(&mut ids);
+    ids.into_iter().map(|id| Victim::Named(plan::coordinator(id))).collect()
+}
+
 fn crash(random: &Random, layout: Layout) -> Vec<Fault> {
     let at = ms(random, 300..900);
     let mut faults = vec![kill(member(random, layout), at, ms(random, 300..3_000))];

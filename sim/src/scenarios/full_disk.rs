@@ -5,7 +5,7 @@ use basalt_runtime::Random;
 use super::{Scenario, coordinator, happens, kill, ms, owner};
 use crate::actors::Actors;
 use crate::faults::{Fault, Harm, Victim};
-use crate::plan::{self, Layout};
+use crate::plan::Layout;
 
 pub(super) const FULL_DISK: Scenario = Scenario {
     name: "full-disk",
@@ -41,15 +41,13 @@ fn full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
 /// Long enough for what is reserved to be used up, if everybody may. A region server may die meanwhile:
 /// its regions must find another owner all the same.
 fn coordinator_full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
-    let mut members: Vec<u64> = (1..=layout.coordinators).collect();
-    random.shuffle(&mut members);
+    let members = coordinator::shuffled(random, layout);
     let majority = layout.coordinators / 2 + 1;
     let count = random.in_range(majority..layout.coordinators + 1);
     let begin = ms(random, 300..1_000);
     let mut faults = Vec::new();
-    for member in members.into_iter().take(usize::try_from(count).unwrap_or(usize::MAX)) {
+    for victim in members.into_iter().take(usize::try_from(count).unwrap_or(usize::MAX)) {
         let (at, lasts) = (begin + ms(random, 0..300), ms(random, 4_000..7_000));
-        let victim = Victim::Named(plan::coordinator(member));
         faults.push(Fault { at, lasts, victim, harm: Harm::FullDisk });
     }
     if happens(random, 3) {

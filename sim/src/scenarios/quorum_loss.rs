@@ -8,7 +8,7 @@ use basalt_runtime::Random;
 use super::{Scenario, coordinator, happens, kill, ms, owner};
 use crate::faults::{Fault, Harm, Peers, Victim, Way};
 use crate::folder::Folder;
-use crate::plan::{self, Layout};
+use crate::plan::Layout;
 
 pub(super) const QUORUM_LOSS: Scenario = Scenario {
     name: "coordinator-quorum-loss",
@@ -41,13 +41,6 @@ pub(super) const FALSE_STATE: Scenario = Scenario {
     faults: false_state,
 };
 
-/// The members, in an order of the seed's choice.
-fn shuffled(random: &Random, layout: Layout) -> Vec<Victim> {
-    let mut ids: Vec<u64> = (1..=layout.coordinators).collect();
-    random.shuffle(&mut ids);
-    ids.into_iter().map(|id| Victim::Named(plan::coordinator(id))).collect()
-}
-
 fn folder(victim: &Victim, at: Duration, lasts: Duration, what: Folder) -> Fault {
     Fault { at, lasts, victim: victim.clone(), harm: Harm::Folder(what) }
 }
@@ -61,14 +54,14 @@ fn quorum_loss(random: &Random, layout: Layout) -> Vec<Fault> {
         4 => (Harm::Cut(Way::Both, Peers::Coordinators), 0, 1),
         _ => (Harm::Cut(Way::Both, Peers::All), 0, 1),
     };
-    let victims = shuffled(random, layout).into_iter().skip(spared);
+    let victims = coordinator::shuffled(random, layout).into_iter().skip(spared);
     let lasts = || lasts + ms(random, 0..apart_ms);
     victims.map(|victim| Fault { at, lasts: lasts(), victim, harm }).collect()
 }
 
 fn lost_folders(random: &Random, layout: Layout) -> Vec<Fault> {
     let at = ms(random, 300..1_500);
-    let victims = shuffled(random, layout);
+    let victims = coordinator::shuffled(random, layout);
     let lost = 1 + usize::from(happens(random, 7));
     let harm = |place| if place < lost { Harm::Folder(Folder::Lost) } else { Harm::Kill };
     let faults = victims.iter().enumerate().map(|(place, victim)| Fault {
@@ -89,7 +82,7 @@ fn lost_folders(random: &Random, layout: Layout) -> Vec<Fault> {
 /// What the first member and the last have committed while the second was away is in the last one's
 /// folder alone when the first comes back with its copy.
 fn old_copy(random: &Random, layout: Layout) -> Vec<Fault> {
-    let victims = shuffled(random, layout);
+    let victims = coordinator::shuffled(random, layout);
     let [copied, away, last] = &victims[..] else { return Vec::new() };
     let at = ms(random, 300..900);
     let restored_at = at + ms(random, 2_500..4_000);

@@ -22,9 +22,10 @@ const CONNECTION_REQUESTS_MAX: u32 = 256;
 const UNFINISHED_BYTES_MAX: usize = 256 << 20;
 /// How long a request may take to be whole.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// A peer is asked this often whether it is there, and has this long to answer.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a peer is asked whether it is there.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it has to answer.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A server for services whose requests are single messages, with the bounds of a port.
 pub fn server() -> Server<Stack<BoundedRequests, Identity>> {

@@ -5,6 +5,9 @@
 //! writer. That makes its length final, and proves nothing of the process: it may live on and
 //! answer reads until its serving lease is over.
 
+mod append_file;
+mod read_file;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,14 +16,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use basalt_fs::{
-    AVOIDED_NODES_MAX, AppendFile, DirectoryEntry, Durability, Durable, FileSystem, NodeDoubt,
-    NodeName, ReadFile, Seal,
+    AVOIDED_NODES_MAX, AppendFile, DirectoryEntry, FileSystem, NodeDoubt, NodeName, ReadFile, Seal,
 };
 use basalt_runtime::{Network, Seams, Shutdown};
-use bytes::Bytes;
 use futures::StreamExt;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
+use self::append_file::HdfsAppendFile;
+use self::read_file::HdfsReadFile;
 use crate::config::HdfsConfig;
 use crate::data_node::transfer_address;
 use crate::error::{Error, Result};
@@ -29,7 +32,7 @@ use crate::live_nodes::LiveNodes;
 use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
-use crate::read::{FileReader, Readers};
+use crate::read::Readers;
 use crate::web;
 use crate::write::{FileWriter, Purpose, Writers};
 
@@ -47,24 +50,6 @@ pub struct HdfsFileSystem {
     next_tag: AtomicU64,
     network: Network,
     name_node_pages: Vec<String>,
-}
-
-/// A file open for appending. Dropped without [`AppendFile::close`], it is closed in the
-/// background; if something failed, by taking it away from ourselves: the NameNode's own recovery
-/// may take a heartbeat, and 30 of them where it chooses a DataNode that is dead.
-struct HdfsAppendFile {
-    path: PathBuf,
-    /// The same, as the NameNode knows it.
-    whole: String,
-    /// Nothing once it was closed or dropped.
-    writer: Option<FileWriter>,
-    length: u64,
-    fence: Fence,
-}
-
-struct HdfsReadFile {
-    path: PathBuf,
-    reader: FileReader,
 }
 
 /// Which kind of server a [`Configuration`] is of.
@@ -136,7 +121,8 @@ impl HdfsFileSystem {
         })
     }
 
-    /// Makes the root folder. It is asked once and not again, to find out whether the HDFS is there.
+    /// Makes the root folder. It is asked once and not again, to find out whether the HDFS is
+    /// there.
     ///
     /// # Errors
     /// Those of the NameNode; [`Error::is_passing`] tells which pass by themselves.
@@ -161,7 +147,8 @@ impl HdfsFileSystem {
         self.nodes.look(&self.name_node).await
     }
 
-    /// Makes a file as [`FileSystem::create_log`] does, for appending with several flushes under way.
+    /// Makes a file as [`FileSystem::create_log`] does, for appending with several flushes under
+    /// way.
     ///
     /// # Errors
     /// Those of the NameNode: the file is there, or its folder is missing.
@@ -179,8 +166,8 @@ impl HdfsFileSystem {
     }
 
     /// Writes a small file, and takes it away as from a server that died. So it is known before it
-    /// matters what an HDFS does not allow; and the DataNodes have loaded what they need for it, for
-    /// which a Java process takes hundreds of milliseconds the first time.
+    /// matters what an HDFS does not allow; and the DataNodes have loaded what they need for it,
+    /// for which a Java process takes hundreds of milliseconds the first time.
     ///
     /// # Errors
     /// As for [`Self::create_file`] and [`Self::fence`].
@@ -220,7 +207,8 @@ impl HdfsFileSystem {
         Ok(nodes.iter().map(|node| transfer_address(node).to_string()).collect())
     }
 
-    /// What the NameNodes, and some of the DataNodes that are alive, say of their effective settings.
+    /// What the NameNodes, and some of the DataNodes that are alive, say of their effective
+    /// settings.
     pub async fn configurations(&self) -> Vec<Configuration> {
         let pages = self.name_node_pages.iter();
         let mut servers: Vec<(ServerKind, Arc<str>)> =
@@ -436,163 +424,6 @@ fn file_error(path: &Path, operation: &'static str, error: Error) -> basalt_fs::
         basalt_fs::Error::AlreadyExists { path }
     } else {
         basalt_fs::Error::Io { path, operation, source: io::Error::other(error) }
-    }
-}
-
-// === impl HdfsAppendFile ===
-
-impl HdfsAppendFile {
-    /// What ends the file; nothing if it has ended.
-    fn ending(&mut self) -> Option<impl Future<Output = bool> + Send + 'static> {
-        let writer = self.writer.take()?;
-        Some(end(writer, std::mem::take(&mut self.whole), self.fence.clone()))
-    }
-
-    fn writer(&mut self) -> basalt_fs::Result<&mut FileWriter> {
-        self.writer.as_mut().ok_or_else(|| basalt_fs::Error::Io {
-            path: self.path.clone(),
-            operation: "append to",
-            source: io::Error::other("it was closed"),
-        })
-    }
-}
-
-#[async_trait]
-impl AppendFile for HdfsAppendFile {
-    fn set_durability(&mut self, durability: Durability) {
-        if let Some(writer) = &mut self.writer {
-            writer.set_durability(durability);
-        }
-    }
-
-    async fn append(&mut self, bytes: Bytes) -> basalt_fs::Result<()> {
-        let path = self.path.clone();
-        let writer = self.writer()?;
-        let appended = async {
-            writer.append(&bytes).await?;
-            // Sent at once: what is not synced is to be there when only this process dies.
-            writer.send().await
-        };
-        appended.await.map_err(|error| file_error(&path, "append to", error))?;
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    async fn append_and_sync(&mut self, bytes: Bytes) -> basalt_fs::Result<()> {
-        let path = self.path.clone();
-        let writer = self.writer()?;
-        let appended = async {
-            writer.append(&bytes).await?;
-            writer.sync().await
-        };
-        appended.await.map_err(|error| file_error(&path, "append to and sync", error))?;
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    async fn append_and_begin_sync(&mut self, bytes: Bytes) -> basalt_fs::Result<Durable> {
-        let path = self.path.clone();
-        let writer = self.writer()?;
-        let appended = async {
-            writer.append(&bytes).await?;
-            writer.flush().await
-        };
-        let flushed =
-            appended.await.map_err(|error| file_error(&path, "append to and sync", error))?;
-        self.length += bytes.len() as u64;
-        Ok(match flushed {
-            None => Durable::Now,
-            Some(flushed) => Durable::Later(Box::pin(async move {
-                flushed.wait().await.map_err(|error| file_error(&path, "sync", error))
-            })),
-        })
-    }
-
-    async fn sync(&mut self) -> basalt_fs::Result<()> {
-        let path = self.path.clone();
-        let synced = self.writer()?.sync().await;
-        synced.map_err(|error| file_error(&path, "sync", error))
-    }
-
-    async fn close(&mut self) -> basalt_fs::Result<()> {
-        let Some(writer) = &mut self.writer else {
-            return Ok(());
-        };
-        let closed = writer.close().await;
-        closed.map_err(|error| file_error(&self.path, "close", error))?;
-        self.writer = None;
-        Ok(())
-    }
-
-    fn length(&self) -> u64 {
-        self.length
-    }
-
-    fn has_few_copies(&self) -> bool {
-        self.writer.as_ref().is_some_and(FileWriter::has_few_copies)
-    }
-
-    async fn give_up(&mut self) -> bool {
-        match self.ending() {
-            Some(ending) => ending.await,
-            None => true,
-        }
-    }
-}
-
-impl Drop for HdfsAppendFile {
-    fn drop(&mut self) {
-        if let Some(ending) = self.ending()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(ending);
-        }
-    }
-}
-
-/// Closes a file: as its writer if it can, else by taking it away from ourselves. Whether it is
-/// closed on as many DataNodes as the fence insists on, or somebody else's now.
-async fn end(mut writer: FileWriter, whole: String, fence: Fence) -> bool {
-    if !writer.is_given_up() && writer.close().await.is_ok() {
-        return true;
-    }
-    drop(writer);
-    match fence.fence(&whole, Way::TakeOverAndClose).await {
-        Ok(fenced) => {
-            info!(path = whole, ?fenced, "a file that was given up is fenced");
-            fenced.is_closed && fenced.way != Way::LeaseRecovery
-        }
-        // Renamed with its folder, or deleted: whoever did that sees to it.
-        Err(error) if error.is_exception("FileNotFoundException") => true,
-        Err(error) => {
-            warn!(path = whole, %error, "a file that was given up stays open");
-            false
-        }
-    }
-}
-
-// === impl HdfsReadFile ===
-
-#[async_trait]
-impl ReadFile for HdfsReadFile {
-    async fn read_at(&self, offset: u64, length: usize) -> basalt_fs::Result<Bytes> {
-        let end = offset.checked_add(length as u64);
-        if end.is_none_or(|end| end > self.reader.length()) {
-            return Err(basalt_fs::Error::EndOfFile { path: self.path.clone(), offset, length });
-        }
-        if length == 0 {
-            return Ok(Bytes::new());
-        }
-        let read = self.reader.read_at(offset, length).await;
-        read.map_err(|error| file_error(&self.path, "read", error))
-    }
-
-    fn length(&self) -> u64 {
-        self.reader.length()
-    }
-
-    fn is_far(&self) -> bool {
-        true
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tonic::service::interceptor::InterceptedService;
 
 use crate::config::{BoundAddresses, Config};
-use crate::ensemble::{Ensemble, EnsembleService, Standing};
+use crate::ensemble::{Ensemble, EnsembleService, RecordStore, Standing};
 use crate::error::Error;
 use crate::expiry::Expiry;
 use crate::member::{Latency, Leadership, Member};
@@ -167,30 +167,40 @@ async fn start(
         incoming: Semaphore::new(limits.incoming_bytes_max.min(Semaphore::MAX_PERMITS)),
         latency: Latency::default(),
     });
-    tasks.spawn(follow_leadership(Arc::clone(&member), leadership_sender));
-    let shared = Arc::clone(&member);
+    spawn_tasks(&member, leadership_sender, opened.records, tasks);
+    Ok(member)
+}
+
+/// Starts what a member does by itself.
+fn spawn_tasks(
+    member: &Arc<Member>,
+    leadership: watch::Sender<Leadership>,
+    records: RecordStore,
+    tasks: &mut JoinSet<Result<(), Error>>,
+) {
+    tasks.spawn(follow_leadership(Arc::clone(member), leadership));
+    let shared = Arc::clone(member);
     tasks.spawn(async move {
         metrics::report(shared).await;
         Ok(())
     });
-    let shared = Arc::clone(&member);
+    let shared = Arc::clone(member);
     tasks.spawn(async move {
         shared.propose_all().await;
         Ok(())
     });
-    let (shared, records) = (Arc::clone(&member), opened.records);
+    let shared = Arc::clone(member);
     tasks.spawn(async move { ensemble::run(&shared, records).await });
-    let shared = Arc::clone(&member);
+    let shared = Arc::clone(member);
     tasks.spawn(async move {
         vitality::run(&shared).await;
         Ok(())
     });
-    let shared = Arc::clone(&member);
+    let shared = Arc::clone(member);
     tasks.spawn(async move {
         shared.expiry.run(&shared).await;
         Ok(())
     });
-    Ok(member)
 }
 
 fn connect_peers(config: &Config, seams: &Seams, ensemble: &Ensemble) -> Result<Peers, Error> {

@@ -228,36 +228,8 @@ async fn serve(
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
     let abort = &server.abort;
-    let limits = Limits {
-        wal_files_max: config.wal_files_max,
-        memstores_bytes_max: config.memstores_bytes_max,
-    };
-    let options = ServerOptions {
-        calls_max: config.calls_max,
-        ..ServerOptions::new([Service::Client, Service::Admin, Service::ClientMeta])
-    };
-    let handler = Arc::new(Rpc::new(Arc::clone(server)));
-    let (catalog, patience) = (server.catalog.clone(), config.session_timeout);
-    let answering = basalt_hbase_rpc::serve(listeners.rpc, handler, options, abort.clone());
-    tokio::spawn(async move {
-        // It was read before this server was known: a client that was told since that its table is
-        // there must find it here. Without an answer of the coordinator it is as good as it gets.
-        let _ = tokio::time::timeout(patience, catalog.catch_up()).await;
-        answering.await;
-    });
-    let orders = grpc::server()
-        .add_service(Orders::service(Arc::clone(server)))
-        .serve_with_incoming_shutdown(
-            grpc::incoming(listeners.peer),
-            abort.clone().cancelled_owned(),
-        );
-    tokio::spawn(orders);
-    tokio::spawn(schedulers::flush_when_due(Arc::clone(server), limits, abort.clone()));
-    tokio::spawn(log_list::keep(Arc::clone(server), abort.clone()));
-    tokio::spawn(metrics::report(Arc::clone(server)));
-    let places = block_places::watch(Arc::clone(server));
-    tokio::spawn(abort.clone().run_until_cancelled_owned(places));
-    tokio::spawn(schedulers::compact_when_due(Arc::clone(server), shutdown.clone()));
+    spawn_listeners(server, config, listeners.rpc, listeners.peer);
+    spawn_tasks(server, config, shutdown);
     let renewals = Renewals {
         interval: config.renewal_interval,
         // A process that is silent for so long has lost its session; one that answers nobody is no
@@ -296,6 +268,48 @@ async fn serve(
             Ok(())
         }
     }
+}
+
+/// Answers clients, and takes orders of masters.
+fn spawn_listeners(
+    server: &Arc<Server>,
+    config: &Config,
+    rpc: Box<dyn Listener>,
+    peer: Box<dyn Listener>,
+) {
+    let abort = &server.abort;
+    let options = ServerOptions {
+        calls_max: config.calls_max,
+        ..ServerOptions::new([Service::Client, Service::Admin, Service::ClientMeta])
+    };
+    let handler = Arc::new(Rpc::new(Arc::clone(server)));
+    let (catalog, patience) = (server.catalog.clone(), config.session_timeout);
+    let answering = basalt_hbase_rpc::serve(rpc, handler, options, abort.clone());
+    tokio::spawn(async move {
+        // It was read before this server was known: a client that was told since that its table is
+        // there must find it here. Without an answer of the coordinator it is as good as it gets.
+        let _ = tokio::time::timeout(patience, catalog.catch_up()).await;
+        answering.await;
+    });
+    let orders = grpc::server()
+        .add_service(Orders::service(Arc::clone(server)))
+        .serve_with_incoming_shutdown(grpc::incoming(peer), abort.clone().cancelled_owned());
+    tokio::spawn(orders);
+}
+
+/// Starts what a server does by itself, but for keeping its lease and its session.
+fn spawn_tasks(server: &Arc<Server>, config: &Config, shutdown: &Shutdown) {
+    let abort = &server.abort;
+    let limits = Limits {
+        wal_files_max: config.wal_files_max,
+        memstores_bytes_max: config.memstores_bytes_max,
+    };
+    tokio::spawn(schedulers::flush_when_due(Arc::clone(server), limits, abort.clone()));
+    tokio::spawn(log_list::keep(Arc::clone(server), abort.clone()));
+    tokio::spawn(metrics::report(Arc::clone(server)));
+    let places = block_places::watch(Arc::clone(server));
+    tokio::spawn(abort.clone().run_until_cancelled_owned(places));
+    tokio::spawn(schedulers::compact_when_due(Arc::clone(server), shutdown.clone()));
 }
 
 fn declared_dead(dead: Dead) -> Error {

@@ -68,14 +68,15 @@ pub(crate) struct Arguments {
     /// `unshare`, `nsenter`, `ip` and `mount`
     #[arg(long)]
     no_cuts: bool,
-    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in a new folder
-    /// beside the one that the manifest names
+    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in a new
+    /// folder beside the one that the manifest names
     #[arg(long, value_name = "DIR")]
     hdfs_conf: Option<PathBuf>,
     /// Strike this too, which is not of the cluster: a DataNode, say; may be given several times
     #[arg(long, value_name = "NAME", requires = "foreign_command")]
     foreign: Vec<String>,
-    /// How those are struck: run by the shell with $VICTIM, and kill, start, freeze or thaw as $ACTION
+    /// How those are struck: run by the shell with $VICTIM, and kill, start, freeze or thaw as
+    /// $ACTION
     #[arg(long, value_name = "COMMAND", requires = "foreign")]
     foreign_command: Option<String>,
     /// Write the figures as JSON
@@ -263,14 +264,7 @@ impl Run<'_> {
         let list = LinkedList::begin(|| cluster.connect(), table, family, random).await?;
         let clients = Clients::begin(cluster, random).await?;
         let stop = Shutdown::new();
-        let works = match self.kinds.contains(&Kind::Administrator) {
-            true => {
-                let connection = cluster.connect_patiently();
-                let administrator = Administrator::begin(&connection, table, child(random)).await?;
-                Some(AbortOnDropHandle::new(tokio::spawn(administrator.work(stop.clone()))))
-            }
-            false => None,
-        };
+        let works = self.administer(cluster, random, &stop).await?;
         let strangers = self.kinds.contains(&Kind::Strangers);
         let strangers =
             strangers.then(|| Strangers::send(&seams.network, cluster.ports(), &child(random)));
@@ -328,6 +322,21 @@ impl Run<'_> {
             memory: memory.processes().clone(),
             administration: report,
         })
+    }
+
+    /// Starts the administrator's work, if it is among the faults.
+    async fn administer(
+        &self,
+        cluster: &Cluster<'_>,
+        random: &Random,
+        stop: &Shutdown,
+    ) -> anyhow::Result<Option<AbortOnDropHandle<administrator::Report>>> {
+        if !self.kinds.contains(&Kind::Administrator) {
+            return Ok(None);
+        }
+        let connection = cluster.connect_patiently();
+        let administrator = Administrator::begin(&connection, cluster.table, child(random)).await?;
+        Ok(Some(AbortOnDropHandle::new(tokio::spawn(administrator.work(stop.clone())))))
     }
 
     fn time(&self) -> Duration {

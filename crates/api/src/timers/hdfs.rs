@@ -11,8 +11,8 @@ use super::Timers;
 
 /// A DataNode cannot be asked for a heartbeat more often: the NameNode counts whole seconds.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Twice that after its last heartbeats a DataNode counts as dead, and its blocks are copied. Shorter
-/// would copy them at each restart.
+/// Twice that after its last heartbeats a DataNode counts as dead, and its blocks are copied.
+/// Shorter would copy them at each restart.
 const RECHECK: Duration = Duration::from_secs(30);
 /// A copy of 128 MB takes less, also where several are under way.
 const COPY_AGAIN_AFTER: Duration = Duration::from_secs(30);
@@ -64,29 +64,34 @@ impl Timers {
     /// waited for: it is avoided before the session of its region server is over, and no connection
     /// to it is held on to.
     pub fn hdfs_settings(&self) -> Vec<HdfsSetting> {
-        use HdfsServer::{DataNode, NameNode};
-        let ms = |length: Duration| length.as_millis().to_string();
-        let hdfs = |name, value, server, cost| HdfsSetting {
-            file: "hdfs-site.xml",
-            name,
-            value,
-            server,
-            cost,
-        };
+        let mut settings = self.hdfs_connections();
+        settings.extend(self.stale_nodes());
+        settings.extend(self.replicas_kept());
+        settings
+    }
+
+    /// How long a lost machine is waited for by whoever has a connection to it.
+    fn hdfs_connections(&self) -> Vec<HdfsSetting> {
         let core = |name, value, cost| HdfsSetting {
             file: "core-site.xml",
             name,
             value,
-            server: DataNode,
+            server: HdfsServer::DataNode,
             cost,
         };
         let recovery = "a DataNode that closes a dead writer's file waits so long for a lost one";
-        let stale = "until then new blocks are put on, and blocks read from, a lost DataNode";
-        let copies = "copying blocks of a lost DataNode stalls for as long";
         vec![
             core("ipc.client.connect.timeout", ms(self.rpc_connect_timeout), recovery),
             core("ipc.client.connect.max.retries.on.timeouts", "1".to_owned(), recovery),
             core("ipc.client.connect.max.retries", "1".to_owned(), recovery),
+        ]
+    }
+
+    /// How soon a lost DataNode is noticed and avoided.
+    fn stale_nodes(&self) -> Vec<HdfsSetting> {
+        use HdfsServer::{DataNode, NameNode};
+        let stale = "until then new blocks are put on, and blocks read from, a lost DataNode";
+        vec![
             hdfs(
                 "dfs.heartbeat.interval",
                 HEARTBEAT.as_secs().to_string(),
@@ -109,27 +114,35 @@ impl Timers {
             ),
             hdfs("dfs.namenode.avoid.read.stale.datanode", "true".to_owned(), NameNode, stale),
             hdfs("dfs.namenode.avoid.write.stale.datanode", "true".to_owned(), NameNode, stale),
+        ]
+    }
+
+    /// Where the replicas of blocks are put, how many there are, and how soon lost ones are copied.
+    fn replicas_kept(&self) -> Vec<HdfsSetting> {
+        use HdfsServer::{DataNode, NameNode};
+        let copies = "copying blocks of a lost DataNode stalls for as long";
+        vec![
             // Among few DataNodes two connections are easily more than twice the average.
             hdfs(
                 "dfs.namenode.redundancy.considerLoad",
                 "false".to_owned(),
                 NameNode,
-                "a DataNode with twice the connections of the others gets no new block, and a block \
-                 of the log fewer replicas if there are no others",
+                "a DataNode with twice the connections of the others gets no new block, and a \
+                 block of the log fewer replicas if there are no others",
             ),
             hdfs(
                 "dfs.namenode.heartbeat.recheck-interval",
                 ms(RECHECK),
                 NameNode,
-                "the blocks of a lost DataNode are copied only after twice that; until then the loss \
-                 of others may take the last replica",
+                "the blocks of a lost DataNode are copied only after twice that; until then the \
+                 loss of others may take the last replica",
             ),
             hdfs(
                 REPLICATION,
                 REPLICAS_MIN.to_string(),
                 NameNode,
-                "a server that is lost with its DataNode leaves fewer than two replicas of its log, \
-                 and such a log is copied before anything is recovered from it",
+                "a server that is lost with its DataNode leaves fewer than two replicas of its \
+                 log, and such a log is copied before anything is recovered from it",
             ),
             hdfs(
                 "dfs.namenode.reconstruction.pending.timeout-sec",
@@ -148,8 +161,8 @@ impl Timers {
         ]
     }
 
-    /// In what the `effective` settings of a server are not what they should be. A shorter time than
-    /// asked for is fine, and more replicas are.
+    /// In what the `effective` settings of a server are not what they should be. A shorter time
+    /// than asked for is fine, and more replicas are.
     pub fn hdfs_deviations(
         &self,
         server: HdfsServer,
@@ -164,6 +177,15 @@ impl Timers {
         });
         deviating.collect()
     }
+}
+
+/// A setting of hdfs-site.xml.
+fn hdfs(name: &'static str, value: String, server: HdfsServer, cost: &'static str) -> HdfsSetting {
+    HdfsSetting { file: "hdfs-site.xml", name, value, server, cost }
+}
+
+fn ms(length: Duration) -> String {
+    length.as_millis().to_string()
 }
 
 /// Whether `value` is as good as the one that is wanted.

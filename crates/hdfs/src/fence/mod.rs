@@ -7,20 +7,20 @@
 //! cut        │ the shortest of those replicas: all that was ever acknowledged lies below
 //! close      │ the block's recovery, by us instead of by a DataNode at its next heartbeat
 //! ```
-//! Taking over and the beginning of the recovery follow each other on each DataNode, without waiting
-//! for the others.
+//! Taking over and the beginning of the recovery follow each other on each DataNode, without
+//! waiting for the others.
 //!
 //! Why this is safe is told in `docs/hdfs.md`. In short: an acknowledgement needs every DataNode of
-//! the frozen list, so stopping one stops all; and each DataNode counts bytes as acknowledged before
-//! it says so, so each has all that was. That needs a writer which never mends a pipeline in place,
-//! as ours.
+//! the frozen list, so stopping one stops all; and each DataNode counts bytes as acknowledged
+//! before it says so, so each has all that was. That needs a writer which never mends a pipeline in
+//! place, as ours.
 //!
 //! No step waits for a machine that is gone, nor for one that goes during the step: each call that
 //! takes long ends when a new connection to its DataNode fails. Once there are enough replicas to
-//! close the file, DataNodes that hang have [`HdfsConfig::fence_patience`]. A file that could not be
-//! closed is closed by the NameNode's own recovery, later; the cut is good before that. But if not
-//! *every* DataNode was reached, one that only hung may come back with a shorter replica, and that
-//! recovery would cut the file to it.
+//! close the file, DataNodes that hang have [`HdfsConfig::fence_patience`]. A file that could not
+//! be closed is closed by the NameNode's own recovery, later; the cut is good before that. But if
+//! not *every* DataNode was reached, one that only hung may come back with a shorter replica, and
+//! that recovery would cut the file to it.
 //! Nothing acknowledged is lost by that; whoever builds on the rest copies it first
 //! ([`Fenced::may_shrink`]).
 
@@ -199,6 +199,7 @@ impl Fence {
         let (server, config) = (transfer_address(node), &self.config);
         let (pause, limit) = (config.fence_patience, config.connect_timeout);
         tokio::select! {
+            biased;
             result = call => result,
             error = until_unreachable(&self.network, &server, pause, limit) => {
                 self.health.heed(node, Err(error))

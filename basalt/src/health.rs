@@ -1,5 +1,5 @@
-//! What a process tells over HTTP: that it lives (`/livez`), whether it serves (`/readyz`), and what
-//! it has counted and measured (`/metrics`, for Prometheus; `docs/metrics.md`).
+//! What a process tells over HTTP: that it lives (`/livez`), whether it serves (`/readyz`), and
+//! what it has counted and measured (`/metrics`, for Prometheus; `docs/metrics.md`).
 //!
 //! A process lives if it answers at all; it serves from the moment that its role says so.
 
@@ -23,8 +23,8 @@ static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 /// Up to where durations are told apart, in seconds.
 const BUCKETS_S: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// How often measured durations are put into their buckets, asked for or not: until then they wait in
-/// memory, each by itself.
+/// How often measured durations are put into their buckets, asked for or not: until then they wait
+/// in memory, each by itself.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// How long one question may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);

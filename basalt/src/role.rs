@@ -63,7 +63,8 @@ const ENDED_AT_ONCE: i32 = 130;
 const BLOCKING_THREADS_MAX: usize = 128;
 /// How long such a thread waits for more work.
 const BLOCKING_THREADS_KEPT: Duration = Duration::from_secs(1);
-/// A process whose serving threads run nothing for this long is ended, whatever its role made of it.
+/// A process whose serving threads run nothing for this long is ended, whatever its role made of
+/// it.
 const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 /// How many files a process should be able to open: as many connections as its ports take, and the
 /// files of its data.
@@ -97,8 +98,8 @@ where
     ended
 }
 
-/// Takes as many file descriptors as the process may have: each connection is one, and a server that
-/// has none left can begin no file.
+/// Takes as many file descriptors as the process may have: each connection is one, and a server
+/// that has none left can begin no file.
 fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -111,9 +112,9 @@ fn raise_file_limit() {
     }
 }
 
-/// How many threads leases, sessions and heartbeats have. They hardly run, and a second thread costs
-/// each answer of the coordinator the time to wake it. The coordinator has one for what another is
-/// busy with: it applies entries and makes snapshots on them.
+/// How many threads leases, sessions and heartbeats have. They hardly run, and a second thread
+/// costs each answer of the coordinator the time to wake it. The coordinator has one for what
+/// another is busy with: it applies entries and makes snapshots on them.
 fn liveness_threads(role: RoleName) -> usize {
     match role {
         RoleName::Coordinator => 2,

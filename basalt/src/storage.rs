@@ -242,7 +242,8 @@ mod tests {
         };
         let (short, long) = (with(3), with(30));
         assert_eq!(short.ack_timeout, Duration::from_secs(1));
-        // DataNodes are asked to give a silent writer up after `hdfsSocketTimeout`, which is 1 s here.
+        // DataNodes are asked to give a silent writer up after `hdfsSocketTimeout`, which is 1 s
+        // here.
         assert_eq!(short.heartbeat_interval, Duration::from_millis(250));
         assert!(short.ack_timeout < long.ack_timeout && short.call_timeout < long.call_timeout);
     }

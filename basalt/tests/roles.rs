@@ -18,7 +18,8 @@ fn spawn_with(folder: &Path, supervised: bool, output: Stdio, log: Stdio) -> Chi
     let config = folder.join("idle.json");
     let text = format!(
         r#"{{ "role": "idle", "cluster": "c", "clusterUid": "u", "process": "idle-0",
-              "logLevel": "info", "supervised": {supervised}, "failover": {{}}, "settings": {{}} }}"#
+              "logLevel": "info", "supervised": {supervised},
+              "failover": {{}}, "settings": {{}} }}"#
     );
     std::fs::write(&config, text).unwrap();
     Command::new(env!("CARGO_BIN_EXE_basalt"))

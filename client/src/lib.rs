@@ -4,8 +4,9 @@
 //! it) → one attempt → on failure `retry`. What a failed attempt tells is used at once: a moved
 //! region's new place is kept, a lost server's regions are looked up again.
 //!
-//! Two levels: the methods of [`Table`] and [`Admin`] retry until their deadline; [`Table::try_put`]
-//! and [`Table::try_get`] make one attempt, and say exactly what is known of it ([`Outcome`]).
+//! Two levels: the methods of [`Table`] and [`Admin`] retry until their deadline;
+//! [`Table::try_put`] and [`Table::try_get`] make one attempt, and say exactly what is known of it
+//! ([`Outcome`]).
 //!
 //! A write that was sent and not answered is *unknown*: it may have been applied or may yet be.
 

@@ -172,7 +172,8 @@ impl Table {
         Outcome::of(self.get_once(get, wait).await)
     }
 
-    // Boxed, as all attempts are: this crate, and not each one that calls it, compiles what they do.
+    // Boxed, as all attempts are: this crate, and not each one that calls it, compiles what they
+    // do.
     fn get_once<'a>(&'a self, get: &'a Get, wait: Duration) -> BoxFuture<'a, Result<RowResult>> {
         Box::pin(async move {
             let (response, cells, server) = if get.timeline {

@@ -9,8 +9,8 @@ use prost::Message;
 
 use crate::{Error, Result};
 
-/// When a write counts as done. Basalt does what the table says, or more for [`Durability::FsyncWal`];
-/// never less.
+/// When a write counts as done. Basalt does what the table says, or more for
+/// [`Durability::FsyncWal`]; never less.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Durability {
     /// What the table says.

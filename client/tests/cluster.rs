@@ -324,7 +324,8 @@ async fn single_attempts_say_what_is_known() {
         let wait = Duration::from_secs(2);
         let put = Put::new("03x").column(F, b"q", b"v");
         assert!(table.try_put(&put, wait).await.is_acked());
-        assert!(matches!(table.try_get(&Get::new("03x"), wait).await, Outcome::Acked(row) if !row.is_empty()));
+        let outcome = table.try_get(&Get::new("03x"), wait).await;
+        assert!(matches!(outcome, Outcome::Acked(row) if !row.is_empty()));
         let wrong = Put::new("03x").column(b"nonsense", b"q", b"v");
         assert!(matches!(table.try_put(&wrong, wait).await, Outcome::Failed(_)));
         connection.admin().disable_table(table.name()).await.unwrap();

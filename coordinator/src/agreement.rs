@@ -3,8 +3,8 @@
 //! Each says with its greetings what the digest of its state was as of an entry of the log. Equal
 //! logs make equal states; where they do not, something is broken that nothing else would show, and
 //! clients of different members would act on different states. A member that differs from others,
-//! and does not agree with a majority, stops serving; and one that has just started serves only once
-//! its state has been compared.
+//! and does not agree with a majority, stops serving; and one that has just started serves only
+//! once its state has been compared.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

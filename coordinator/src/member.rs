@@ -50,7 +50,8 @@ pub(crate) struct Member {
     pub(crate) short_of_room: Mutex<BTreeSet<u64>>,
     /// Whether this member's state differs from others', so that it must not serve.
     pub(crate) state_differs: AtomicBool,
-    /// Whether this start's state was compared with that of enough others: before, it serves nobody.
+    /// Whether this start's state was compared with that of enough others: before, it serves
+    /// nobody.
     pub(crate) state_is_compared: AtomicBool,
     pub(crate) terms: Terms,
     /// The sessions that have shown signs of life here since the leader was told.

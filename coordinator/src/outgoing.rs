@@ -141,7 +141,8 @@ impl Outgoing {
         // Whatever the others have, each client has its share, and one frame of any length.
         if before > self.budget.share_bytes && !has_room {
             let queued = before + bytes;
-            tracing::warn!(peer = %self.peer, queued, of_all, "gave up a client that does not read");
+            let peer = &self.peer;
+            tracing::warn!(%peer, queued, of_all, "gave up a client that does not read");
             self.end(&mut queue, End::Closed);
         }
         drop(queue);

@@ -101,8 +101,8 @@ fn judge(member: &Member, has_secret: bool, grace: Duration) {
             ?silence,
             ?waiting,
             differs,
-            "disconnected all clients: no leader confirms that it leads, writes are not applied, or \
-             this member's state differs from that of others"
+            "disconnected all clients: no leader confirms that it leads, writes are not applied, \
+             or this member's state differs from that of others"
         );
     }
     member.serving.send_replace(serving);

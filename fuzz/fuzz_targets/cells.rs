@@ -35,8 +35,13 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
     let mut beside = cells.clone().into_iter();
     match (kind >> 1) % 4 {
         0 => drop(pb::Result::decode(message).map(|m| message_cells::cells_of(&m, &mut beside))),
-        1 => drop(pb::ScanResponse::decode(message).map(|m| message_cells::scanned_results(&m, cells))),
-        2 => drop(pb::MutationProto::decode(message).map(|m| message_cells::mutated_cells(&m, &mut beside))),
+        1 => drop(
+            pb::ScanResponse::decode(message).map(|m| message_cells::scanned_results(&m, cells)),
+        ),
+        2 => drop(
+            pb::MutationProto::decode(message)
+                .map(|m| message_cells::mutated_cells(&m, &mut beside)),
+        ),
         _ => {
             if let Ok(cell) = pb::Cell::decode(message)
                 && let Ok(cell) = message_cells::from_message(&cell)

@@ -1,5 +1,6 @@
-//! What clients read to find tables and servers, and what they send to make tables: schemas, rows of
-//! `hbase:meta`, znodes, exceptions. What was read is the same when it is written and read again.
+//! What clients read to find tables and servers, and what they send to make tables: schemas, rows
+//! of `hbase:meta`, znodes, exceptions. What was read is the same when it is written and read
+//! again.
 //!
 //! Input: a byte that chooses, then a message or a cell block.
 

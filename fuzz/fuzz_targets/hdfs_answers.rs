@@ -1,5 +1,5 @@
-//! What NameNodes and DataNodes say: answers to calls, packets, responses, the page of settings; and
-//! the files of settings.
+//! What NameNodes and DataNodes say: answers to calls, packets, responses, the page of settings;
+//! and the files of settings.
 //!
 //! Input: a byte that chooses, then the bytes.
 

@@ -1,7 +1,7 @@
 //! A whole store file: opened, scanned both ways, sought in, asked for rows.
 //!
-//! Input: a byte that chooses, the trailer's message, the blocks. The trailer is filled up here, and
-//! with an odd choice the blocks' checksums are made right.
+//! Input: a byte that chooses, the trailer's message, the blocks. The trailer is filled up here,
+//! and with an odd choice the blocks' checksums are made right.
 
 #![no_main]
 

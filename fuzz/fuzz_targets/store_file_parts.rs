@@ -1,5 +1,6 @@
 //! The parts of a store file one by one, as they are once their checksum was right: data blocks in
-//! every encoding, index blocks, the bloom filter's meta block, the file info, the trailer, compressed bytes.
+//! every encoding, index blocks, the bloom filter's meta block, the file info, the trailer,
+//! compressed bytes.
 //!
 //! Input: a byte that chooses the part and its variant, then its bytes.
 

@@ -20,7 +20,8 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
         checksums::mend_parts(&mut index);
         checksums::mend_log(&mut log);
     }
-    let cut = index.get(14..).and_then(|cut| cut.first_chunk()).map_or(0, |c| u64::from_be_bytes(*c));
+    let cut = index.get(14..).and_then(|cut| cut.first_chunk());
+    let cut = cut.map_or(0, |c| u64::from_be_bytes(*c));
     block_on(async {
         let path = Path::new("/log");
         let files = disk_with(path, &log).await;

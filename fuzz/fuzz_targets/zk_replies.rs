@@ -1,5 +1,5 @@
-//! A server's side of the ZooKeeper protocol: frames, the opening, headers, events, every reply. What
-//! was read is the same when it is written and read again.
+//! A server's side of the ZooKeeper protocol: frames, the opening, headers, events, every reply.
+//! What was read is the same when it is written and read again.
 //!
 //! Input: a byte that chooses the record, then the bytes of a connection.
 

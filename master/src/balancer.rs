@@ -2,8 +2,8 @@
 //!
 //! By count, for now: every living server that is not being drained holds as many regions as any
 //! other, give or take one. Of those that hold the fewest, one in the rack that holds the fewest
-//! gets the next; ties go by name, so that the same view gives the same plan. Which regions a server
-//! gets within its number depends on whose machine has their blocks.
+//! gets the next; ties go by name, so that the same view gives the same plan. Which regions a
+//! server gets within its number depends on whose machine has their blocks.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

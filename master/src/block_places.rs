@@ -1,4 +1,5 @@
-//! On which nodes of the storage the blocks of regions lie, as region servers have told this master.
+//! On which nodes of the storage the blocks of regions lie, as region servers have told this
+//! master.
 //!
 //! It is only a preference: a master that has just begun knows nothing of it, and decides without.
 
@@ -102,8 +103,8 @@ impl BlockPlaces {
         self.nodes.get(server).and_then(on_node).unwrap_or(0)
     }
 
-    /// Which part of `region` is on the machine of `server`, from 0 to 1; nothing if it is not known
-    /// where any of it is.
+    /// Which part of `region` is on the machine of `server`, from 0 to 1; nothing if it is not
+    /// known where any of it is.
     pub(crate) fn share(&self, region: &EncodedRegionName, server: &ServerName) -> Option<f32> {
         let bytes = self.regions.get(region).map(|places| places.bytes).filter(|all| *all > 0)?;
         let share = self.bytes_on(region, server) as f64 / bytes as f64;

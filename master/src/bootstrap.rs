@@ -1,10 +1,11 @@
 //! Makes what is missing, and makes sure that coordinator and storage root belong together.
 //!
 //! Every master does this before it stands for election; doing it twice, or at the same time as
-//! another master, is safe. Things are written in one order: the coordinator's record of the cluster,
-//! the mark of the root, the coordinator's epoch, the root's record of that epoch. Where two of them
-//! are compared, the one that is written later is read first, and the coordinator is synced before
-//! the other is read: so what another master does meanwhile never looks like lost data.
+//! another master, is safe. Things are written in one order: the coordinator's record of the
+//! cluster, the mark of the root, the coordinator's epoch, the root's record of that epoch. Where
+//! two of them are compared, the one that is written later is read first, and the coordinator is
+//! synced before the other is read: so what another master does meanwhile never looks like lost
+//! data.
 
 use std::path::PathBuf;
 

@@ -38,8 +38,8 @@ pub struct Config {
     pub instance: String,
     /// Opens when this master may campaign: with the Lease, or always.
     pub gate: Gate,
-    /// Which settings of the storage the promise needs otherwise, a sentence each, once that is known:
-    /// for whoever asks.
+    /// Which settings of the storage the promise needs otherwise, a sentence each, once that is
+    /// known: for whoever asks.
     pub storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,
     /// Told the addresses once they are bound.
     pub ready: Option<oneshot::Sender<BoundAddresses>>,

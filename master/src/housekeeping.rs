@@ -89,7 +89,8 @@ async fn inspect_logs(term: &Term, view: &View) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Forgets where the blocks of regions lay that are gone, and beside which servers that are done with.
+/// Forgets where the blocks of regions lay that are gone, and beside which servers that are done
+/// with.
 fn forget_places(term: &Term) {
     let (view, facts) = (term.views.now(), term.facts.lock());
     Arc::make_mut(&mut *term.block_places.lock())

@@ -2,8 +2,8 @@
 //!
 //! A procedure that changes a table holds the table's exclusive lock from its beginning to its end.
 //! A move holds the table's shared lock and its region's exclusive one. Requests are granted in the
-//! order in which they came, so that neither starves the other. Whoever takes both takes the table's
-//! lock first, and the recovery of a server takes none: nothing waits in a circle.
+//! order in which they came, so that neither starves the other. Whoever takes both takes the
+//! table's lock first, and the recovery of a server takes none: nothing waits in a circle.
 //!
 //! The locks of a procedure are part of its record. A master that takes charge requests them again
 //! in the order of the procedures' ids, before it moves any region. Moves have no record: they end

@@ -308,7 +308,8 @@ async fn reign(
             }
         }
     };
-    // In the order in which they were taken on, and before any region moves: each requests its locks.
+    // In the order in which they were taken on, and before any region moves: each requests its
+    // locks.
     for (id, _) in term.journal.unfinished() {
         procedure::execute(&term, id);
     }
@@ -342,8 +343,9 @@ impl<E: Into<StepError>> From<E> for Beginning {
     }
 }
 
-/// Why a term cannot begin whose epoch was not recorded. A root that has seen a higher epoch than the
-/// coordinator is at was used by a cluster that is forgotten; else that epoch is another master's.
+/// Why a term cannot begin whose epoch was not recorded. A root that has seen a higher epoch than
+/// the coordinator is at was used by a cluster that is forgotten; else that epoch is another
+/// master's.
 async fn not_recorded(master: &Master, error: Error) -> Beginning {
     let in_root = match error {
         Error::ForgottenEpochs { in_root, .. } => in_root,
@@ -431,8 +433,8 @@ async fn read_recoveries(ledger: &Ledger) -> Result<BTreeMap<u64, pb::RecoveryRe
     Ok(reports.collect())
 }
 
-/// The region servers that are leaving: they have asked an earlier master to move their regions, and
-/// say so in their records. The catalog keeps only their first records.
+/// The region servers that are leaving: they have asked an earlier master to move their regions,
+/// and say so in their records. The catalog keeps only their first records.
 async fn read_draining(ledger: &Ledger, view: &View) -> Result<BTreeSet<ServerName>, StepError> {
     let servers: Vec<_> = view.servers.keys().cloned().collect();
     let paths: Vec<_> = servers.iter().map(|server| ledger.nodes().server(server)).collect();

@@ -2,8 +2,8 @@
 //!
 //! Each server reports once a second what it serves. A region whose owner on record does not serve
 //! it, or that is served by another than its owner, is one that its server is asked to check; only
-//! the server knows what it is at work on, and only the record decides. What it then gives back, its
-//! owner opens again under a higher epoch.
+//! the server knows what it is at work on, and only the record decides. What it then gives back,
+//! its owner opens again under a higher epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -170,7 +170,10 @@ async fn ask(term: &Arc<Term>, server: &ServerName, question: Question) {
                 client.report_regions(orders::within(ANSWER_TIMEOUT, request)).await
             });
             if let Some(reply) = reply.await {
-                tracing::info!(%server, "the reports of a server had a gap: all of its regions were asked for");
+                tracing::info!(
+                    %server,
+                    "the reports of a server had a gap: all of its regions were asked for"
+                );
                 term.reports.lock().replace(server, ServedRegions::from_messages(&reply.served));
             }
         }

@@ -113,8 +113,8 @@ impl LinkedList {
         self.list.nodes.lock().acked.len()
     }
 
-    /// From now on nothing can be acknowledged, through no fault of one process alone. Waits that meet
-    /// this time are reported apart from the others.
+    /// From now on nothing can be acknowledged, through no fault of one process alone. Waits that
+    /// meet this time are reported apart from the others.
     pub fn begin_outage(&self) {
         self.list.nodes.lock().outage.is_under_way = true;
     }

@@ -103,7 +103,8 @@ impl Measurement {
         attribute(&windows, &self.regions)
     }
 
-    /// The longest outages of writes, at most `count`, the longest first, with the index of the region.
+    /// The longest outages of writes, at most `count`, the longest first, with the index of the
+    /// region.
     pub fn longest_write_outages(&self, count: usize) -> Vec<(usize, Outage)> {
         let of_region = |(index, region): (usize, &RegionOutages)| {
             region.writes.iter().map(|outage| (index, *outage)).collect::<Vec<_>>()

@@ -1,5 +1,5 @@
-//! What a stranger at a port sends: nothing, half a request, noise, a request of another protocol or a
-//! huge length, perhaps behind what clients of one of our protocols send first.
+//! What a stranger at a port sends: nothing, half a request, noise, a request of another protocol
+//! or a huge length, perhaps behind what clients of one of our protocols send first.
 
 use std::time::Duration;
 

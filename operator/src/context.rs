@@ -14,7 +14,8 @@ use kube::{Api, Client, Resource};
 
 use crate::cluster::{Applied, Evictions};
 
-/// A cluster as it is watched: one that cannot be read is an error in its place, and stops no other.
+/// A cluster as it is watched: one that cannot be read is an error in its place, and stops no
+/// other.
 pub(crate) type WatchedCluster = DeserializeGuard<BasaltCluster>;
 /// A table as it is watched.
 pub(crate) type WatchedTable = DeserializeGuard<BasaltTable>;

@@ -41,8 +41,8 @@ type Done<K> = (ObjectRef<kube::core::DeserializeGuard<K>>, Action);
 
 /// How many resources of a kind are reconciled at a time.
 const CONCURRENCY: u16 = 8;
-/// After this time without an event a watch is begun anew, in seconds: one that is stuck holds nothing
-/// up for longer.
+/// After this time without an event a watch is begun anew, in seconds: one that is stuck holds
+/// nothing up for longer.
 const WATCH_S: u32 = 60;
 /// How often is looked for a definition that is missing.
 const DEFINITION_PERIOD: Duration = Duration::from_secs(2);
@@ -165,7 +165,11 @@ where
     for attempt in 0_u32.. {
         let Err(error) = api.list_metadata(&ListParams::default().limit(1)).await else { return };
         if attempt % DEFINITION_LOG_EVERY == 0 {
-            tracing::warn!(%kind, %error, "the kind cannot be listed: is its definition installed?");
+            tracing::warn!(
+                %kind,
+                %error,
+                "the kind cannot be listed: is its definition installed?"
+            );
         }
         tokio::time::sleep(DEFINITION_PERIOD).await;
     }

@@ -2,8 +2,8 @@
 //! shown in metrics, and told to the master, which prefers those who have the blocks of a region
 //! when it needs another server.
 //!
-//! It costs a call for each new file, a while after it came, and another one now and then, for blocks
-//! move. What cannot be looked up is not known, and nothing waits for it.
+//! It costs a call for each new file, a while after it came, and another one now and then, for
+//! blocks move. What cannot be looked up is not known, and nothing waits for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -200,7 +200,8 @@ impl RegionPlaces {
     }
 }
 
-/// What a server that lives says to a master: its name at once, then what becomes known. Never ends.
+/// What a server that lives says to a master: its name at once, then what becomes known. Never
+/// ends.
 pub(crate) fn words(server: Arc<Server>) -> impl Stream<Item = pb::Alive> {
     let server_name = server.name.to_string();
     let mut changes = server.block_places.subscribe();

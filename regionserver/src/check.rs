@@ -2,9 +2,10 @@
 //! is not what is on record.
 //!
 //! Nothing is believed but the record itself, read past every copy while nobody opens or closes the
-//! region here. A region is let go only if its record shows a later owner or is gone. One that is on
-//! record as open here and is not served is given back, if our log holds no edit of that ownership;
-//! otherwise only the recovery of the log brings the edits to the next owner, so the server ends.
+//! region here. A region is let go only if its record shows a later owner or is gone. One that is
+//! on record as open here and is not served is given back, if our log holds no edit of that
+//! ownership; otherwise only the recovery of the log brings the edits to the next owner, so the
+//! server ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,8 +61,8 @@ async fn check(server: &Arc<Server>, name: EncodedRegionName) -> Result<pb::Regi
         }
         (Finding::Unserved(epoch), _) => {
             let reason = format!(
-                "region {name} is on record as open here under epoch {epoch} and is not served, and \
-                 the log may hold edits of it"
+                "region {name} is on record as open here under epoch {epoch} and is not served, \
+                 and the log may hold edits of it"
             );
             server.end(&reason);
             Err(reason)

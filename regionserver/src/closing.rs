@@ -58,7 +58,8 @@ pub(crate) async fn begin(
     begun.ok_or_else(|| "it is still being opened or closed by an earlier order".to_owned())
 }
 
-/// Flushes and closes a region and puts that on record. If it cannot be flushed it stays in service.
+/// Flushes and closes a region and puts that on record. If it cannot be flushed it stays in
+/// service.
 pub(crate) async fn close(
     server: &Server,
     served: &Arc<Served>,

@@ -3,9 +3,9 @@
 //! The serving lease is renewed by a write to the server's own node: that the quorum commits it
 //! proves that the node is still there, that is, that nobody has declared the server dead.
 //!
-//! This runs on threads of its own, so that no request delays a renewal. It goes on only for as long
-//! as the serving threads run what they are given: a server whose requests stand still must lose its
-//! regions to one that answers.
+//! This runs on threads of its own, so that no request delays a renewal. It goes on only for as
+//! long as the serving threads run what they are given: a server whose requests stand still must
+//! lose its regions to one that answers.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What a region server counts and measures; `docs/metrics.md` lists it. Where nobody records, as in
-//! tests and in the simulation, all of it goes nowhere.
+//! What a region server counts and measures; `docs/metrics.md` lists it. Where nobody records, as
+//! in tests and in the simulation, all of it goes nowhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What the coordinator has on record, looked up before an order is carried out.
 //!
-//! An order is only words: it may come late, twice, or from a stranger. Nothing that cannot be taken
-//! back is done before the coordinator's own record has shown that it is to be done. That the
+//! An order is only words: it may come late, twice, or from a stranger. Nothing that cannot be
+//! taken back is done before the coordinator's own record has shown that it is to be done. That the
 //! record shows something is a fact even if the copy that shows it lags behind, because a later
 //! write on condition of the version fails then. So the watched copy is asked first, which costs
 //! nothing.
@@ -150,7 +150,10 @@ impl Server {
         self.client.sync(&path).await?;
         let read = self.read_table(&path).await?.ok_or(Error::TableMissing)?;
         if read != *given {
-            warn!(table = %name, "an order describes a table otherwise than its record, which counts");
+            warn!(
+                table = %name,
+                "an order describes a table otherwise than its record, which counts"
+            );
         }
         Ok(read)
     }

@@ -44,13 +44,13 @@ struct Confirmed {
 
 /// What the coordinator shows for the regions of one order.
 struct Shown {
-    /// The records of the watched copy that are as the order says, and what one request found of the
-    /// others.
+    /// The records of the watched copy that are as the order says, and what one request found of
+    /// the others.
     regions: BTreeMap<EncodedRegionName, OnRecord>,
     /// The logs of dead servers. A cut may be read before the record that needs it: it is committed
     /// once, before a record names its server to the next owner. It changes only if an operator
-    /// accepts that a log is lost or has lost its end. Who has read it before then finds that the log
-    /// is missing or too short, and opens nothing, or finds all edits.
+    /// accepts that a log is lost or has lost its end. Who has read it before then finds that the
+    /// log is missing or too short, and opens nothing, or finds all edits.
     sealed: Mutex<BTreeMap<ServerName, SealedLogs>>,
     /// Set once the member that answers us has all that was committed when the order came.
     caught_up: OnceCell<()>,

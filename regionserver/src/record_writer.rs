@@ -1,6 +1,6 @@
 //! Writes the records of many regions in few transactions: while some are under way, the next ones
-//! gather. A server that takes over hundreds of regions opens them all within a few milliseconds, and
-//! one that takes over a few does not let one wait for another.
+//! gather. A server that takes over hundreds of regions opens them all within a few milliseconds,
+//! and one that takes over a few does not let one wait for another.
 
 use basalt_planted::{Rule, is_off};
 use basalt_zk::proto::{SessionId, Stat};

@@ -46,7 +46,8 @@ pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown
             }
             let result = flush(&server, &served).await;
             if let Err(error) = &result {
-                error!(region = %served.region.info, %error, "flush failed; it will be tried again");
+                let region = &served.region.info;
+                error!(%region, %error, "flush failed; it will be tried again");
             }
             let done = result.is_ok() && !served.flush_due.load(Ordering::Relaxed);
             backoff.ended(served.region.encoded_name, done);

@@ -1,8 +1,8 @@
 //! A clean stop: hand the regions over, then close the log and leave.
 //!
 //! The master moves the regions while we go on serving those that are still here. Without a master
-//! we close them ourselves; whichever master comes next finds them closed and assigns them. Only when
-//! the coordinator names this server as the owner of no region does the log go.
+//! we close them ourselves; whichever master comes next finds them closed and assigns them. Only
+//! when the coordinator names this server as the owner of no region does the log go.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What the view of a region and the end of the lease are made of. Their tests in every interleaving
-//! (`interleavings/`) have those of `basalt_loom` in its place.
+//! What the view of a region and the end of the lease are made of. Their tests in every
+//! interleaving (`interleavings/`) have those of `basalt_loom` in its place.
 
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,9 @@
 //! The clock that cells get their timestamps from.
 //!
-//! A timestamp cannot be taken back: a region never gives one below the highest that it has recorded,
-//! so a calendar that is a day ahead for a moment would put the region a day ahead for good. Two
-//! things show that the calendar of this machine is wrong, and then no timestamps are given:
+//! A timestamp cannot be taken back: a region never gives one below the highest that it has
+//! recorded, so a calendar that is a day ahead for a moment would put the region a day ahead for
+//! good. Two things show that the calendar of this machine is wrong, and then no timestamps are
+//! given:
 //! - It was set: it has moved against the boot clock since it was last found right. This is noticed
 //!   at once, by this server alone.
 //! - The master has compared it with its own, and says so.
@@ -25,8 +26,8 @@ pub(crate) struct TimestampClock(Arc<Inner>);
 struct Inner {
     clock: Clock,
     bound_ms: u64,
-    /// What the right time is, less the boot clock, by the last comparison whose outcome is known; by
-    /// the calendar when the server started, before it was compared.
+    /// What the right time is, less the boot clock, by the last comparison whose outcome is known;
+    /// by the calendar when the server started, before it was compared.
     right_offset_ms: AtomicI64,
     /// What was answered to the master last.
     answered: Mutex<Answered>,
@@ -101,8 +102,8 @@ impl TimestampClock {
         }
     }
 
-    /// The time for what nothing is recorded by, such as what has expired: by the calendar; while that
-    /// is known to be off, by the boot clock, from when the calendar was compared last.
+    /// The time for what nothing is recorded by, such as what has expired: by the calendar; while
+    /// that is known to be off, by the boot clock, from when the calendar was compared last.
     pub(crate) fn best_now_ms(&self) -> u64 {
         if self.ahead_ms().is_none() || is_off(Rule::ClockBound) {
             return self.0.clock.wall_ms();
@@ -112,7 +113,8 @@ impl TimestampClock {
     }
 
     /// The time for dropping for good what has expired: where the calendar and what is known of it
-    /// disagree, the earlier one. The master that says that the calendar is off may be wrong itself.
+    /// disagree, the earlier one. The master that says that the calendar is off may be wrong
+    /// itself.
     pub(crate) fn least_now_ms(&self) -> u64 {
         self.best_now_ms().min(self.0.clock.wall_ms())
     }

@@ -1,5 +1,5 @@
-//! What happens to a coordinator's folder while its process is down: it is copied, lost, replaced by
-//! its copy, or falsified.
+//! What happens to a coordinator's folder while its process is down: it is copied, lost, replaced
+//! by its copy, or falsified.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,8 +82,8 @@ fn is_log(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-"))
 }
 
-/// Changes a letter of [`WRITTEN`] wherever a whole frame of the log holds it. Gives the log, and in
-/// how many places.
+/// Changes a letter of [`WRITTEN`] wherever a whole frame of the log holds it. Gives the log, and
+/// in how many places.
 fn falsify(log: &[u8]) -> (Vec<u8>, usize) {
     let (mut falsified, mut count, mut begin) = (log.to_vec(), 0, 0);
     while let Some(frame) = falsified.get_mut(begin..) {

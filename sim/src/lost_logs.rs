@@ -25,8 +25,8 @@ impl std::fmt::Debug for LostLogs {
 }
 
 impl LostLogs {
-    /// Takes something of the logs of the process `name`, or of a log that has just been sealed. Gives
-    /// what.
+    /// Takes something of the logs of the process `name`, or of a log that has just been sealed.
+    /// Gives what.
     pub(crate) fn take(
         disk: &MemoryFileSystem,
         name: &str,
@@ -40,8 +40,8 @@ impl LostLogs {
         match loss {
             LogLoss::Folder => {}
             LogLoss::File => keep_one(&mut logs, random),
-            // Of the file that is written nobody but its server knows how long it was, nor for a moment
-            // of the one before.
+            // Of the file that is written nobody but its server knows how long it was, nor for a
+            // moment of the one before.
             LogLoss::Closed => {
                 logs.truncate(logs.len().saturating_sub(2));
                 keep_one(&mut logs, random);
@@ -72,7 +72,8 @@ impl LostLogs {
         files.filter_map(|name| name.rsplit_once('.'))
     }
 
-    /// Puts back what was taken: where the log of a fenced server lies by now, unless it is done with.
+    /// Puts back what was taken: where the log of a fenced server lies by now, unless it is done
+    /// with.
     pub(crate) fn put_back(self, disk: &MemoryFileSystem) {
         for (path, bytes) in self.taken {
             let (Some(folder), Some(file)) = (path.parent(), path.file_name()) else { continue };

@@ -1,4 +1,5 @@
-//! The serving threads of a process, as far as its probe sees them: they can be made to stand still.
+//! The serving threads of a process, as far as its probe sees them: they can be made to stand
+//! still.
 
 use std::sync::Arc;
 

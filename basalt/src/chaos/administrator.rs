@@ -1,4 +1,5 @@
-//! An administrator who works on the tables while faults last, and looks at what comes of each call.
+//! An administrator who works on the tables while faults last, and looks at what comes of each
+//! call.
 //!
 //! The load's table is altered (nothing that its data depends on), flushed, compacted and balanced.
 //! Another table has rows of its own, and is disabled and enabled; a third one is emptied, deleted

@@ -1,7 +1,7 @@
 //! Which faults are injected where, and when: pure, by a seed.
 //!
-//! Blows follow each other. In each round every card of a deck comes once, in an order of the seed's
-//! choice, so that no kind of fault has to wait for its luck.
+//! Blows follow each other. In each round every card of a deck comes once, in an order of the
+//! seed's choice, so that no kind of fault has to wait for its luck.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -5,7 +5,7 @@ use clap::ValueEnum as _;
 use super::*;
 
 const HARMS: [Harm; 4] = [Harm::Kill, Harm::Pause, Harm::Cut, Harm::Stop];
-const DATA_NODE: &str = "data node";
+const DATA_NODE: &str = "DataNode";
 
 fn processes() -> BTreeMap<String, RoleName> {
     let of_role = |role: RoleName, count: u32| {

@@ -31,7 +31,7 @@ pub(super) struct Injector<'a> {
     then_mend: Option<&'a str>,
 }
 
-/// How long a fault may be felt before the demo gives up.
+/// How long a fault may keep regions from serving before the demo gives up.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
 /// How often is looked whether it still is.
 const POLL: Duration = Duration::from_millis(10);
@@ -264,8 +264,8 @@ impl<'a> Injector<'a> {
         Ok(address.with_context(|| format!("{name} has no port for clients"))?.port())
     }
 
-    /// The length of the logs of the server at `port`, in bytes. That of a file that is being written
-    /// on HDFS is not known.
+    /// The length of the logs of the server at `port`, in bytes. That of a file that is being
+    /// written on HDFS is not known.
     async fn wal_bytes(&self, port: u16) -> Option<u64> {
         let server = format!(",{port},");
         let mut bytes = 0;

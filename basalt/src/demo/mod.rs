@@ -55,8 +55,8 @@ pub(crate) struct Arguments {
     /// Write a picture of the first recovery, as SVG
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
-    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in a new folder
-    /// beside the one that the manifest names
+    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in a new
+    /// folder beside the one that the manifest names
     #[arg(long, value_name = "DIR")]
     hdfs_conf: Option<PathBuf>,
     /// Run this by the shell at the moment of each strike, with its number, from 0, as $STRIKE: to
@@ -185,7 +185,8 @@ async fn demonstrate(
     let measurement = probe.finish(&title, faults).await?;
     local.supervisor().stop(GRACE).await;
     if arguments.data.is_none() {
-        // On this machine the temporary folder goes with all that is in it; on an HDFS nothing does.
+        // On this machine the temporary folder goes with all that is in it; on an HDFS nothing
+        // does.
         files.delete_directory(Path::new("/")).await?;
     }
     Ok(measurement)

@@ -69,8 +69,8 @@ impl Observer {
         Some(pb::ServerRecord::decode(data).ok()?.instance)
     }
 
-    /// The recovery of the server at `port` that the master learnt of at `since_ms` or later. Its end
-    /// is written down soon after the last region is served, so that is waited for.
+    /// The recovery of the server at `port` that the master learnt of at `since_ms` or later. Its
+    /// end is written down soon after the last region is served, so that is waited for.
     pub(crate) async fn recovery(&self, port: u16, since_ms: u64) -> Option<pb::RecoveryRecord> {
         let looking = async {
             loop {
@@ -122,7 +122,8 @@ impl Observer {
     }
 }
 
-/// The phases of a recovery, of which `detected_after` passed before the master learnt of the death.
+/// The phases of a recovery, of which `detected_after` passed before the master learnt of the
+/// death.
 pub(crate) fn phases(record: &pb::RecoveryRecord, detected_after: Duration) -> Phases {
     let milliseconds = |number| Some(Duration::from_millis(number));
     Phases {

@@ -1,4 +1,5 @@
-//! When `basalt local` gives up: a process that has never served fails the same way again and again.
+//! When `basalt local` gives up: a process that has never served fails the same way again and
+//! again.
 //!
 //! A process that has served once is started again for as long as it takes, as a kubelet does: what
 //! ends it may pass, as a full disk does.

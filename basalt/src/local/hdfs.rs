@@ -36,8 +36,8 @@ pub(crate) fn conf(
     Ok(Some(folder))
 }
 
-/// Moves the files of a cluster on an HDFS into a folder that nobody has used, beside the one that its
-/// manifest names: for one whose coordinator begins with nothing, and so must find nothing.
+/// Moves the files of a cluster on an HDFS into a folder that nobody has used, beside the one that
+/// its manifest names: for one whose coordinator begins with nothing, and so must find nothing.
 pub(crate) fn begin_anew(cluster: &mut ValidatedCluster) {
     if let ValidatedStorage::Hdfs(hdfs) = &mut cluster.storage {
         hdfs.root = format!("{}-{:016x}", hdfs.root, Seams::system().random.next_u64());

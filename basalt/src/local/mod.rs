@@ -48,8 +48,8 @@ pub(crate) struct Arguments {
     /// [default: basalt-data/<cluster>]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in the folder
-    /// that the manifest names, or else in /basalt/<cluster>
+    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in the
+    /// folder that the manifest names, or else in /basalt/<cluster>
     #[arg(long, value_name = "DIR")]
     hdfs_conf: Option<PathBuf>,
     /// Take free ports instead of HBase's defaults, and instead of those of the last time

@@ -95,8 +95,8 @@ pub fn process_names(cluster: &ValidatedCluster) -> Vec<(String, RoleName)> {
         .collect()
 }
 
-/// Plans `cluster` in the folder `data`, which `identity` belongs to. The settings of an HDFS are in
-/// the folder `hdfs_conf`. `cores` are those of the machine that all share.
+/// Plans `cluster` in the folder `data`, which `identity` belongs to. The settings of an HDFS are
+/// in the folder `hdfs_conf`. `cores` are those of the machine that all share.
 ///
 /// # Errors
 /// The claim has a name that the folder needs for itself, `ports` lacks one, or the data is on an

@@ -15,8 +15,8 @@ use crate::wire;
 /// Of the request's cells.
 const BLOCK_BYTES: usize = 200 << 20;
 
-/// Fields of `RequestHeader`: the call id, the method, that a message follows, and how many bytes of
-/// cells follow that.
+/// Fields of `RequestHeader`: the call id, the method, that a message follows, and how many bytes
+/// of cells follow that.
 fn frame_head(block_bytes: usize) -> Vec<u8> {
     let mut block_meta = vec![0x08];
     wire::put_varint(block_bytes as u64, &mut block_meta);

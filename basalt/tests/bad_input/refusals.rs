@@ -87,7 +87,9 @@ fn a_folder_of_something_else_is_left_alone() {
     assert!(message.contains("thesis.tex"), "{message}");
 
     std::fs::remove_file(data.join("thesis.tex")).unwrap();
-    let identity = r#"{ "formatVersion": 1, "name": "prod", "uid": "u", "coordinators": 1, "claim": "storage" }"#;
+    let identity = r#"{
+        "formatVersion": 1, "name": "prod", "uid": "u", "coordinators": 1, "claim": "storage"
+    }"#;
     std::fs::write(data.join("cluster.json"), identity).unwrap();
     let message = refused(folder.path(), &manifest(&[]), &data);
     for part in ["\"prod\"", "\"demo\"", "--data"] {

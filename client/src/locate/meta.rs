@@ -42,9 +42,9 @@ const FIND: &str = "a server of the meta table";
 // === impl MetaServers ===
 
 impl MetaServers {
-    /// Asks `server` no more until the registry names it again, unless it answers. One that has gone
-    /// without a word costs a whole lookup's time, and a caller who has no more than that gives up
-    /// while it waits: then too, or nobody would ever get to ask the registry.
+    /// Asks `server` no more until the registry names it again, unless it answers. One that has
+    /// gone without a word costs a whole lookup's time, and a caller who has no more than that
+    /// gives up while it waits: then too, or nobody would ever get to ask the registry.
     fn doubt<'a>(&'a self, server: &'a ServerName) -> Doubted<'a> {
         Doubted { servers: self, server, has_answered: false }
     }

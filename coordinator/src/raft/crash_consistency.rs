@@ -1,5 +1,5 @@
-//! The log and the snapshots on a disk whose power is cut after every single step, with what was not
-//! synced lost, torn, holed or kept.
+//! The log and the snapshots on a disk whose power is cut after every single step, with what was
+//! not synced lost, torn, holed or kept.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -103,8 +103,8 @@ impl Places {
     }
 }
 
-/// Who has to make room: of those that have not introduced themselves, the oldest one of the address
-/// that has the most.
+/// Who has to make room: of those that have not introduced themselves, the oldest one of the
+/// address that has the most.
 fn evict(places: &BTreeMap<u64, Place>) -> Option<u64> {
     let mut unknown: BTreeMap<IpAddr, Vec<u64>> = BTreeMap::new();
     let strangers = places.iter().filter(|(_, place)| !place.is_known() && !place.is_evicted());

@@ -23,8 +23,8 @@ pub(super) enum Reply {
     Multi { with_stat: Vec<bool> },
 }
 
-/// The longest write of the holder of a lease while the room is for such: a renewal is shorter, and so
-/// is what a master records of some hundred regions.
+/// The longest write of the holder of a lease while the room is for such: a renewal is shorter, and
+/// so is what a master records of some hundred regions.
 const LEASE_WRITE_BYTES_MAX: usize = 64 << 10;
 
 // === impl Client ===

@@ -16,8 +16,8 @@ pub(crate) const SECRET_BYTES: usize = 32;
 /// All that the members agree on.
 ///
 /// Invariants: every node but the root has its parent, which has its name; an ephemeral node has
-/// no children, its owner is a session, and `ephemerals` lists it. What the digest covers is changed
-/// by the methods that keep it in step, and by nothing else.
+/// no children, its owner is a session, and `ephemerals` lists it. What the digest covers is
+/// changed by the methods that keep it in step, and by nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(super) nodes: BTreeMap<Arc<str>, Arc<Node>>,

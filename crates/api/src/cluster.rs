@@ -56,7 +56,8 @@ pub struct BasaltClusterSpec {
     /// The members that hold the cluster's state.
     #[serde(default)]
     #[x_kube(validation = Rule::new("has(self.external) == has(oldSelf.external)")
-        .message("spec.coordinator.external cannot be added or removed: the kind of coordinator is immutable"))]
+        .message("spec.coordinator.external cannot be added or removed: the kind of coordinator is \
+                  immutable"))]
     pub coordinator: Coordinator,
     /// The masters: one is active, the others wait.
     #[serde(default)]
@@ -68,7 +69,8 @@ pub struct BasaltClusterSpec {
     #[x_kube(validation = Rule::new("has(self.shared) != has(self.hdfs)")
         .message("spec.storage takes exactly one of shared and hdfs"))]
     #[x_kube(validation = Rule::new("has(self.shared) == has(oldSelf.shared)")
-        .message("spec.storage cannot change between shared and hdfs: the kind of storage is immutable"))]
+        .message("spec.storage cannot change between shared and hdfs: the kind of storage is \
+                  immutable"))]
     pub storage: Storage,
     /// Where replicas are kept apart.
     #[serde(default)]
@@ -230,7 +232,8 @@ pub struct HdfsStorage {
     /// with these files instead: `--hdfs-conf`.
     pub config_map: String,
     /// The folder under which this cluster, and no other, keeps everything.
-    #[x_kube(validation = Rule::new("self.startsWith('/') && self.size() > 1 && !self.endsWith('/')")
+    #[x_kube(validation = Rule::new("self.startsWith('/') && self.size() > 1 && \
+                                             !self.endsWith('/')")
         .message("spec.storage.hdfs.root must be an absolute path such as /basalt/demo"))]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("spec.storage.hdfs.root is immutable"))]

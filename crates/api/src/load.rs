@@ -170,8 +170,8 @@ pub fn part_of_document<T: DeserializeOwned>(file: &str, text: &str) -> Result<T
     deserialize(serde_yaml_ng::Deserializer::from_str(text), &place)
 }
 
-/// The first field of `object` that cannot be read as a `T`, and what is wrong with it; nothing if all
-/// of it can.
+/// The first field of `object` that cannot be read as a `T`, and what is wrong with it; nothing if
+/// all of it can.
 pub fn unreadable_field<T: DeserializeOwned>(
     object: &serde_json::Value,
 ) -> Option<(String, String)> {

@@ -176,9 +176,9 @@ pub enum StorageSettings {
     Hdfs(HdfsSettings),
 }
 
-/// The environment variable with the address or the host name of the machine that a process runs on,
-/// as a DataNode on it has it, where that is not the host that the process advertises. No part of the
-/// file: a process of the release before would refuse it.
+/// The environment variable with the address or the host name of the machine that a process runs
+/// on, as a DataNode on it has it, where that is not the host that the process advertises. No part
+/// of the file: a process of the release before would refuse it.
 pub const MACHINE_VARIABLE: &str = "BASALT_MACHINE";
 
 /// A folder of an HDFS.
@@ -192,8 +192,9 @@ pub struct HdfsSettings {
     pub nameservice: Option<String>,
     /// The folder below which everything is kept.
     pub root: PathBuf,
-    /// Of several DataNodes on the machine of this process, sorted by address, which one is near it,
-    /// modulo their number: so that the servers of `basalt local` have one each. Without it all are.
+    /// Of several DataNodes on the machine of this process, sorted by address, which one is near
+    /// it, modulo their number: so that the servers of `basalt local` have one each. Without it all
+    /// are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_node_ordinal: Option<usize>,
 }

@@ -88,7 +88,8 @@ mod tests {
         keys.iter().map(|key| String::from_utf8(key.to_vec()).unwrap()).collect()
     }
 
-    /// What `org.apache.hadoop.hbase.util.RegionSplitter` gives, and its `TestRegionSplitter` expects.
+    /// What `org.apache.hadoop.hbase.util.RegionSplitter` gives, and its `TestRegionSplitter`
+    /// expects.
     #[test]
     fn keys_are_those_of_apache_hbase() {
         assert_eq!(text(HexString, 2, ""), ["80000000"]);

@@ -2,8 +2,8 @@
 //!
 //! The resources themselves ignore unknown fields: the operator watches them, and an object that a
 //! newer version wrote must not stop an older one. A file is written by a person, who wants to hear
-//! of a misspelt field. So the reader decides, not the type. What is inside an enum's variant is not
-//! looked at; no resource has such.
+//! of a misspelt field. So the reader decides, not the type. What is inside an enum's variant is
+//! not looked at; no resource has such.
 
 use std::fmt;
 

@@ -361,8 +361,8 @@ fn check_remainder(problems: &mut Problems, spec: &BasaltClusterSpec) {
     }
 }
 
-/// What keeps a text from being a log filter, if anything does. The subscriber takes more: any other
-/// word is the name of a target to it, so that a misspelt level would turn all logging off.
+/// What keeps a text from being a log filter, if anything does. The subscriber takes more: any
+/// other word is the name of a target to it, so that a misspelt level would turn all logging off.
 fn bad_log_level(level: &str) -> Option<String> {
     if level.len() > LOG_LEVEL_LENGTH_MAX {
         return Some(format!("{} bytes; at most {LOG_LEVEL_LENGTH_MAX}", level.len()));

@@ -84,9 +84,9 @@ impl MetaReader {
         Self { catalog, scanners: Mutex::default(), waiting: Semaphore::new(WAITING_MAX) }
     }
 
-    /// Answers a get or a scan of the meta table. Where that asks for a region whose server has just
-    /// died, the answer waits a moment for the next one to be named: a client that is sent to a dead
-    /// server comes back later each time.
+    /// Answers a get or a scan of the meta table. Where that asks for a region whose server has
+    /// just died, the answer waits a moment for the next one to be named: a client that is sent to
+    /// a dead server comes back later each time.
     ///
     /// # Errors
     /// The request cannot be understood, or is not one that reads.
@@ -169,8 +169,8 @@ impl MetaReader {
         let get = request.get;
         refuse_filter(get.filter.as_ref())?;
         let row = || Bound::Included(MetaRow(get.row.clone()));
-        // Older clients find the region of a row by the last row of the meta table before it. HBase 2
-        // refuses that; those clients then say that there is no such table.
+        // Older clients find the region of a row by the last row of the meta table before it. HBase
+        // 2 refuses that; those clients then say that there is no such table.
         let closest = get.closest_row_before();
         let from = if closest { Bound::Unbounded } else { row() };
         let found = self.catalog.meta_rows(from, row(), closest, 1);

@@ -1,8 +1,8 @@
 //! Which regions a server serves, each under which epoch, and how it reports that to the master.
 //!
 //! A report names what has changed since the report before on the same stream, and a digest of the
-//! whole set. Whoever follows the reports computes the same digest, and asks for the whole set where
-//! it differs.
+//! whole set. Whoever follows the reports computes the same digest, and asks for the whole set
+//! where it differs.
 
 use std::collections::{BTreeMap, VecDeque};
 

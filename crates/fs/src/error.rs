@@ -42,7 +42,10 @@ pub enum Error {
         length_max: u64,
     },
     /// A file was renamed or deleted under its writer. What was appended since may be lost.
-    #[error("{}: it is not under this name any more: it was taken from its writer", .path.display())]
+    #[error(
+        "{}: it is not under this name any more: it was taken from its writer",
+        .path.display()
+    )]
     TakenAway {
         /// The name that it was made under.
         path: PathBuf,

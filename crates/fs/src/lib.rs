@@ -8,8 +8,8 @@
 //! - [`FileSystem::seal`] says how long a file is and whether its writer is *proved* gone.
 //!
 //! [`LocalFileSystem`] is a folder, on this machine or shared; [`MemoryFileSystem`] keeps all in
-//! memory and can forget what was not synced, as a power cut does; [`RecordingFileSystem`] shows the
-//! disk as a power cut after any step would leave it.
+//! memory and can forget what was not synced, as a power cut does; [`RecordingFileSystem`] shows
+//! the disk as a power cut after any step would leave it.
 
 mod error;
 mod local;
@@ -134,10 +134,10 @@ pub trait FileSystem: Send + Sync + 'static {
     /// a writer under another kernel, nor on a network file system.
     async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal>;
 
-    /// Whether what was not acknowledged may be appended again to a new file when one has failed. True
-    /// only where a file that failed acknowledges nothing more, whoever asks: then its writer knows
-    /// what counts. On a disk of this machine it does not: after a failed sync nobody knows what is
-    /// on the disk, nor what the next sync will say.
+    /// Whether what was not acknowledged may be appended again to a new file when one has failed.
+    /// True only where a file that failed acknowledges nothing more, whoever asks: then its writer
+    /// knows what counts. On a disk of this machine it does not: after a failed sync nobody knows
+    /// what is on the disk, nor what the next sync will say.
     fn failed_files_are_replaced(&self) -> bool {
         false
     }
@@ -240,7 +240,8 @@ pub trait FileSystem: Send + Sync + 'static {
 /// A file that grows at its end, held by its only writer.
 #[async_trait]
 pub trait AppendFile: Send + 'static {
-    /// What syncs have the bytes outlast from now on. On a disk of this machine there is one answer.
+    /// What syncs have the bytes outlast from now on. On a disk of this machine there is one
+    /// answer.
     fn set_durability(&mut self, _durability: Durability) {}
 
     /// Adds bytes at the end. They are not durable before [`AppendFile::sync`].
@@ -249,14 +250,15 @@ pub trait AppendFile: Send + 'static {
     /// Makes all appended bytes durable. After an error the file must be given up: what the
     /// operating system kept of it is unknown.
     ///
-    /// This is a fence that needs no clock: whoever renames the file, or its folder, and looks at its
-    /// length then, finds all that any sync has said yes to.
+    /// This is a fence that needs no clock: whoever renames the file, or its folder, and looks at
+    /// its length then, finds all that any sync has said yes to.
     ///
     /// # Errors
     /// [`Error::TakenAway`] if the file is not under its name when all is durable.
     async fn sync(&mut self) -> Result<()>;
 
-    /// [`AppendFile::append`], then [`AppendFile::sync`]: one trip to the disk where that is cheaper.
+    /// [`AppendFile::append`], then [`AppendFile::sync`]: one trip to the disk where that is
+    /// cheaper.
     async fn append_and_sync(&mut self, bytes: Bytes) -> Result<()> {
         self.append(bytes).await?;
         self.sync().await
@@ -297,8 +299,8 @@ pub trait AppendFile: Send + 'static {
         false
     }
 
-    /// Ends a file that has failed, as far as that goes. False: what was acknowledged of it may be on
-    /// a single machine; who has it elsewhere should write it down anew.
+    /// Ends a file that has failed, as far as that goes. False: what was acknowledged of it may be
+    /// on a single machine; who has it elsewhere should write it down anew.
     async fn give_up(&mut self) -> bool {
         true
     }

@@ -401,8 +401,8 @@ fn rename_file(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// For file systems without `RENAME_NOREPLACE`, such as NFS: a link never replaces anything either.
-/// After a crash in between the file has both names. Folders cannot be linked; renaming one replaces
-/// an empty folder at most.
+/// After a crash in between the file has both names. Folders cannot be linked; renaming one
+/// replaces an empty folder at most.
 fn rename_by_link(from: &Path, to: &Path) -> Result<()> {
     let failed = |e: io::Error| match e.kind() {
         io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {

@@ -105,7 +105,8 @@ impl MemoryFileSystem {
         }
     }
 
-    /// What the writer of a file last chose for its syncs. A crash of this disk makes no difference.
+    /// What the writer of a file last chose for its syncs. A crash of this disk makes no
+    /// difference.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such file.
@@ -339,8 +340,8 @@ fn check_names(path: &Path) -> Result<()> {
 // === impl MemoryAppendFile ===
 
 impl MemoryAppendFile {
-    /// Runs `operation` on the contents; a file deleted while open swallows what is written. Whether
-    /// the file is still under the name that it was created under.
+    /// Runs `operation` on the contents; a file deleted while open swallows what is written.
+    /// Whether the file is still under the name that it was created under.
     fn with_contents(&mut self, operation: impl FnOnce(&mut Contents)) -> Result<bool> {
         let mut disk = self.disk.lock();
         disk.check_alive(self.holder, &self.path)?;

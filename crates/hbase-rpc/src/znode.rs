@@ -4,8 +4,8 @@
 //! [ 0xFF | i32 length | writer's id, 8 bytes ]
 //! "PBUF" | message
 //! ```
-//! HBase writes the first part (its `ZKMetadata`), and some clients insist on it; its own reads with
-//! or without, and so does Basalt. A file has only the second part.
+//! HBase writes the first part (its `ZKMetadata`), and some clients insist on it; its own reads
+//! with or without, and so does Basalt. A file has only the second part.
 
 use basalt_model::ServerName;
 use bytes::{Buf, BufMut, Bytes, BytesMut};

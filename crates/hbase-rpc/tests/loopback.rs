@@ -20,7 +20,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const WAIT: Duration = Duration::from_secs(20);
 
 /// Answers by method: `Echo` with message and cells, `Hold` once it is released, `Fail`, `Panic`.
-/// `Block` is `Hold` without letting go of its thread. With `Short` before it the call is a short one.
+/// `Block` is `Hold` without letting go of its thread. With `Short` before it the call is a short
+/// one.
 struct Echo {
     holding: AtomicUsize,
     release: Semaphore,

@@ -1,8 +1,8 @@
 //! How fast the write-ahead log is on an HDFS: `wal_bench CONF WRITERS SECONDS`.
 //!
 //! Each writer appends an edit of one cell with a value of 1,000 bytes, waits until it is durable,
-//! and appends the next one: what Apache HBase's `WALPerformanceEvaluation` does. Prints one line of
-//! JSON. CONF is the folder with core-site.xml and hdfs-site.xml.
+//! and appends the next one: what Apache HBase's `WALPerformanceEvaluation` does. Prints one line
+//! of JSON. CONF is the folder with core-site.xml and hdfs-site.xml.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 

@@ -255,8 +255,8 @@ mod tests {
     #[test]
     fn settings_are_read_from_hadoops_files() {
         let folder = tempfile::tempdir().unwrap();
-        let core = "<configuration><property>\n<name>fs.defaultFS</name>\n  <value> hdfs://nn:9000/x \
-                    </value></property></configuration>";
+        let core = "<configuration><property>\n<name>fs.defaultFS</name>\n  <value> \
+                    hdfs://nn:9000/x </value></property></configuration>";
         let site = "<property><name>dfs.replication</name><value>1</value></property>\
                     <!-- <property><name>dfs.blocksize</name><value>1</value></property> -->\
                     <property><name>dfs.blocksize</name><value>256m</value></property>";

@@ -175,8 +175,8 @@ impl Error {
         self.exception().is_some_and(|exception| exception.is(class))
     }
 
-    /// Whether the same call may succeed later, without anybody doing anything: the server is away, in
-    /// standby, or in safe mode, as a NameNode that has just started.
+    /// Whether the same call may succeed later, without anybody doing anything: the server is away,
+    /// in standby, or in safe mode, as a NameNode that has just started.
     pub fn is_passing(&self) -> bool {
         self.is_of_this_server()
             || ["SafeModeException", "RetriableException", "NotReplicatedYetException"]

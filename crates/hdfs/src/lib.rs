@@ -2,8 +2,8 @@
 //! from dead writers.
 //!
 //! [`HdfsFileSystem`] is Basalt's file system on it. Below that:
-//! - `name_node` and `data_node` are calls, over `rpc`; `live_nodes` and `node_health` what is known
-//!   of DataNodes, for where blocks are put and read first;
+//! - `name_node` and `data_node` are calls, over `rpc`; `live_nodes` and `node_health` what is
+//!   known of DataNodes, for where blocks are put and read first;
 //! - `write` writes a block to all its DataNodes at once, and acknowledges what all have;
 //! - `read` reads it from whichever DataNode answers first;
 //! - `fence` ends a file whose writer is dead, or only thought to be, within milliseconds;

@@ -171,8 +171,8 @@ impl NameNode {
 
     /// Records that the last block of the file has at least `last_block_length` bytes, durably, and
     /// fails unless this client still holds the lease of the file. A NameNode that was never told a
-    /// length takes the block for empty: if it restarts, and no DataNode has reported a replica when
-    /// the lease is recovered, it removes the block (`FSNamesystem.internalReleaseLease`).
+    /// length takes the block for empty: if it restarts, and no DataNode has reported a replica
+    /// when the lease is recovered, it removes the block (`FSNamesystem.internalReleaseLease`).
     pub(crate) async fn record_length(
         &self,
         path: &str,

@@ -122,8 +122,8 @@ impl NodeHealth {
     }
 
     /// The nodes of a block in the order in which they are asked: the one at the address `own`, the
-    /// others as the NameNode gave them, then those that were outrun, that retire, that may be gone,
-    /// that are in trouble.
+    /// others as the NameNode gave them, then those that were outrun, that retire, that may be
+    /// gone, that are in trouble.
     pub(crate) fn order(
         &self,
         nodes: &[pb::DatanodeInfo],

@@ -42,8 +42,8 @@ pub(crate) async fn effective_settings(
         |error: std::io::Error| Error::Lost { server: server(), reason: error.to_string().into() };
     let asked = timeout(PAGE_TIMEOUT, async {
         let mut stream = connect(network, address, PAGE_TIMEOUT).await?;
-        // Of this version, for its answer ends with the connection. JSON is given to who accepts it;
-        // the parameter `format` that Hadoop's documents have is not looked at.
+        // Of this version, for its answer ends with the connection. JSON is given to who accepts
+        // it; the parameter `format` that Hadoop's documents have is not looked at.
         let accept = "Accept: application/json";
         let request = format!("GET /conf HTTP/1.0\r\nHost: {address}\r\n{accept}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.map_err(lost)?;
@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn a_page_is_read() {
-        let page = "HTTP/1.1 200 OK\r\nServer: x\r\n\r\n{\"properties\":[{\"key\":\"a\",\"value\":\"1\",\
+        let page = "HTTP/1.1 200 OK\r\nServer: x\r\n\r\n{\"properties\":[\
+                    {\"key\":\"a\",\"value\":\"1\",\
                     \"isFinal\":false,\"resource\":\"r\"},{\"key\":\"b\",\"value\":null}]}";
         assert_eq!(parse(page.as_bytes()).unwrap(), [("a".into(), "1".into())].into());
         let refused = parse(b"HTTP/1.1 403 Forbidden\r\n\r\n").unwrap_err();

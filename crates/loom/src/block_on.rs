@@ -23,8 +23,8 @@ impl Wake for Parked {
     }
 }
 
-/// Runs `future` to its end. A future that is never woken ends the test: loom finds that no thread can
-/// go on.
+/// Runs `future` to its end. A future that is never woken ends the test: loom finds that no thread
+/// can go on.
 ///
 /// # Panics
 /// Another thread has panicked.

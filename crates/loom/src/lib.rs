@@ -1,10 +1,11 @@
-//! For tests only: the primitives that lock-free code is made of, on [loom], which runs a test in every
-//! interleaving of its threads, and with every value that the memory model lets an atomic show.
+//! For tests only: the primitives that lock-free code is made of, on [loom], which runs a test in
+//! every interleaving of its threads, and with every value that the memory model lets an atomic
+//! show.
 //!
-//! A module to be checked takes its primitives from a module `sync` beside it. Its test includes the
-//! same file a second time, beside a `sync` that takes them from here. The types have the names and
-//! the contracts of those that they stand for (`parking_lot`, `tokio::sync`, `arc_swap`), as far as the
-//! checked code uses them; a wait is a future, which [`block_on`] runs.
+//! A module to be checked takes its primitives from a module `sync` beside it. Its test includes
+//! the same file a second time, beside a `sync` that takes them from here. The types have the names
+//! and the contracts of those that they stand for (`parking_lot`, `tokio::sync`, `arc_swap`), as
+//! far as the checked code uses them; a wait is a future, which [`block_on`] runs.
 
 mod arc_swap;
 mod block_on;
@@ -21,8 +22,8 @@ pub use loom::thread;
 pub use notify::{Notified, Notify};
 pub use semaphore::{Acquire, AcquireError, Semaphore, SemaphorePermit};
 
-/// How often a thread is interrupted that could go on, at most. Nearly all faults of interleaving show with
-/// two; without a bound the tests would take hours.
+/// How often a thread is interrupted that could go on, at most. Nearly all faults of interleaving
+/// show with two; without a bound the tests would take hours.
 const PREEMPTIONS_MAX: usize = 2;
 
 /// Runs `test` in every interleaving with up to [`PREEMPTIONS_MAX`] preemptions.

@@ -28,8 +28,8 @@ struct Waiter {
     is_woken: bool,
 }
 
-/// A wait. It is woken by [`Notify::notify_waiters`] from its making on, by [`Notify::notify_one`] once
-/// it was polled.
+/// A wait. It is woken by [`Notify::notify_waiters`] from its making on, by [`Notify::notify_one`]
+/// once it was polled.
 #[derive(Debug)]
 pub struct Notified<'a> {
     notify: &'a Notify,

@@ -290,8 +290,9 @@ impl Cell {
         self
     }
 
-    /// A copy with this timestamp, at the end of `memory`: cells that live and die together lie side
-    /// by side, and a small one does not keep a large buffer alive that it happened to come in.
+    /// A copy with this timestamp, at the end of `memory`: cells that live and die together lie
+    /// side by side, and a small one does not keep a large buffer alive that it happened to come
+    /// in.
     #[must_use]
     pub fn copy_into(&self, memory: &mut BytesMut, timestamp: i64) -> Self {
         memory.extend_from_slice(&self.bytes);

@@ -43,8 +43,8 @@ ascending_number! {
     RegionEpoch
 }
 
-/// How long the header of a log file is, in bytes. It is synced, with the file's name, before the log
-/// goes on in the file.
+/// How long the header of a log file is, in bytes. It is synced, with the file's name, before the
+/// log goes on in the file.
 pub const LOG_HEADER_BYTES: u64 = 512;
 
 /// Whether a log file that was sealed at `length` bytes can hold edits. One that cannot is normal

@@ -39,8 +39,8 @@ pub struct TableDescriptor {
     pub families: BTreeMap<String, FamilyDescriptor>,
     /// How many copies of each region are served.
     pub region_replication: u16,
-    /// Settings that Basalt keeps for clients and, but for [`TableDescriptor::syncs_to_disk`], does not
-    /// read.
+    /// Settings that Basalt keeps for clients and, but for [`TableDescriptor::syncs_to_disk`], does
+    /// not read.
     pub settings: BTreeMap<String, String>,
 }
 

@@ -1,11 +1,12 @@
-//! HBase's rules of versions, deletes and times to live, as plainly as they can be said: over sets of
-//! cells, without an order in which they come. Shares no code with what it is compared with: the random
-//! histories of a region (`regionserver/src/region/tests/model`), which know every flush and every
-//! compaction, and the simulation (`sim/src/invariants/versions.rs`), which knows none of them.
+//! HBase's rules of versions, deletes and times to live, as plainly as they can be said: over sets
+//! of cells, without an order in which they come. Shares no code with what it is compared with: the
+//! random histories of a region (`regionserver/src/region/tests/model`), which know every flush and
+//! every compaction, and the simulation (`sim/src/invariants/versions.rs`), which knows none of
+//! them.
 //!
-//! Where Apache HBase 2.6.4 contradicts itself, one side was chosen: that a minor compaction keeps the
-//! deletes below surplus versions (HBase loses them), and that `MIN_VERSIONS` holds alike for reads of
-//! all columns and of some (HBase shows one expired version more in the latter).
+//! Where Apache HBase 2.6.4 contradicts itself, one side was chosen: that a minor compaction keeps
+//! the deletes below surplus versions (HBase loses them), and that `MIN_VERSIONS` holds alike for
+//! reads of all columns and of some (HBase shows one expired version more in the latter).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,8 +135,8 @@ impl Rules<'_> {
         self.family.versions_min == 0 && self.is_expired(cell)
     }
 
-    /// Of puts, as many of each column as there may be, the newest first; of each timestamp the last
-    /// one that was written.
+    /// Of puts, as many of each column as there may be, the newest first; of each timestamp the
+    /// last one that was written.
     fn versions(&self, puts: Vec<&ModelCell>, versions_max: u32) -> Vec<ModelCell> {
         let mut columns: BTreeMap<(&str, &str), BTreeMap<i64, &ModelCell>> = BTreeMap::new();
         for put in puts {
@@ -254,8 +255,8 @@ impl Rules<'_> {
         kept
     }
 
-    /// The least time from `now` on at which a put of any of `columns` (of all where a column has no
-    /// name) is seen, and is above all that is.
+    /// The least time from `now` on at which a put of any of `columns` (of all where a column has
+    /// no name) is seen, and is above all that is.
     pub fn latest(&self, cells: &[ModelCell], row: &str, columns: &[Option<String>]) -> i64 {
         let everything = ModelRead { versions: u32::MAX, range: (0, i64::MAX), raw: false };
         let is_meant = |qualifier: &str| {

@@ -33,7 +33,8 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 const REFUSALS_REPORTED_EVERY: Duration = Duration::from_secs(10);
 
 /// A lazily connecting channel to `address` (`host:port`) over `network`.
-/// Each attempt to connect has `connect_timeout`; each request gets its own deadline from its caller.
+/// Each attempt to connect has `connect_timeout`; each request gets its own deadline from its
+/// caller.
 ///
 /// # Errors
 /// `address` is not a valid authority.
@@ -60,8 +61,8 @@ pub fn channel(
 }
 
 /// The accepted connections of `listener`, as tonic's `serve_with_incoming` takes them: at most
-/// [`CONNECTIONS_MAX`] at once. An error of a single accept (out of file descriptors, say) is passed
-/// on; tonic logs it and goes on.
+/// [`CONNECTIONS_MAX`] at once. An error of a single accept (out of file descriptors, say) is
+/// passed on; tonic logs it and goes on.
 pub fn incoming(listener: Box<dyn Listener>) -> impl AsyncStream<Item = io::Result<Accepted>> {
     let gate = Gate {
         listener,

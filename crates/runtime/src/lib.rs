@@ -38,8 +38,8 @@ pub struct Seams {
 // === impl Seams ===
 
 impl Seams {
-    /// The seams of a real machine: its clocks, the operating system's randomness, TCP. All tasks run
-    /// on the caller's threads.
+    /// The seams of a real machine: its clocks, the operating system's randomness, TCP. All tasks
+    /// run on the caller's threads.
     pub fn system() -> Self {
         Self {
             clock: Clock::new(SystemClock),

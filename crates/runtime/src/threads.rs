@@ -1,9 +1,9 @@
 //! Where a role's tasks run: threads that serve, and threads that keep leases and sessions alive.
 //!
-//! One long request can occupy a serving thread for longer than a lease lasts. So renewals, sessions
-//! and the coordinator's heartbeats have threads of their own. Those threads must not keep a process
-//! in office that answers nobody: they probe the serving threads ([`until_stuck`]) and give up once
-//! those have not run anything for too long.
+//! One long request can occupy a serving thread for longer than a lease lasts. So renewals,
+//! sessions and the coordinator's heartbeats have threads of their own. Those threads must not keep
+//! a process in office that answers nobody: they probe the serving threads ([`until_stuck`]) and
+//! give up once those have not run anything for too long.
 //!
 //! In tests and in the simulation both are the caller's runtime.
 //!

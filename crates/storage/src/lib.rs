@@ -2,9 +2,9 @@
 //! manifest.
 //!
 //! An edit goes into the [`wal`], then into a [`memstore`]; a flush writes memstores into
-//! [`store_file`]s and names them in the [`manifest`]; a [`compaction`] merges them. [`read`] brings
-//! memstores and store files together again. Which region does what when is left to the region
-//! server.
+//! [`store_file`]s and names them in the [`manifest`]; a [`compaction`] merges them. [`read`]
+//! brings memstores and store files together again. Which region does what when is left to the
+//! region server.
 
 pub mod block_cache;
 pub mod compaction;

@@ -1,10 +1,10 @@
 //! Which store files a region consists of, and up to where its edits are in them.
 //!
 //! A manifest is written whole under the name `<region epoch>-<number>` and never replaced; the one
-//! with the highest name counts. An opener puts the newest one under its own epoch before it serves,
-//! so whatever an earlier owner still flushes or compacts is never seen. It does so by renaming: a
-//! server that takes over hundreds of regions makes no files for it, and of two openers only one
-//! finds the file.
+//! with the highest name counts. An opener puts the newest one under its own epoch before it
+//! serves, so whatever an earlier owner still flushes or compacts is never seen. It does so by
+//! renaming: a server that takes over hundreds of regions makes no files for it, and of two openers
+//! only one finds the file.
 //!
 //! ```text
 //! magic "BASALTM1" | crc32c of the rest | protobuf message Manifest
@@ -43,8 +43,8 @@ pub struct Manifest {
     pub highest: SequenceId,
     /// The highest timestamp that the region has given, in milliseconds.
     pub highest_timestamp_ms: u64,
-    /// The nonces whose edits are in the store files and may still be retried, in the order of their
-    /// flushes.
+    /// The nonces whose edits are in the store files and may still be retried, in the order of
+    /// their flushes.
     pub nonce_files: Vec<NonceFileEntry>,
     /// More of them, from a release that had no nonce files; the next flush writes them into one.
     pub nonces: Vec<NonceEntry>,
@@ -78,7 +78,10 @@ pub enum Error {
         own: RegionEpoch,
     },
     /// Again and again the newest manifest was replaced before it could be taken over.
-    #[error("{}: its newest manifest changed {attempts} times while it was taken over", .folder.display())]
+    #[error(
+        "{}: its newest manifest changed {attempts} times while it was taken over",
+        .folder.display()
+    )]
     Unsteady {
         /// The folder of the manifests.
         folder: PathBuf,
@@ -164,8 +167,8 @@ impl Manifest {
     /// region never had one.
     ///
     /// # Errors
-    /// [`Error::TakenOver`]; or the newest one is damaged: nothing is guessed from older ones, which
-    /// may lack store files.
+    /// [`Error::TakenOver`]; or the newest one is damaged: nothing is guessed from older ones,
+    /// which may lack store files.
     pub async fn take_over(
         files: &SharedFileSystem,
         table: &TableName,

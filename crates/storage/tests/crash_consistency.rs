@@ -129,8 +129,8 @@ async fn read_log(disk: &MemoryFileSystem, what: &str) -> BTreeMap<u64, Vec<Cell
     found
 }
 
-/// As a region flushes: a store file and a nonce file aside, then in their places, then the manifest
-/// that names them; now and then another owner takes over.
+/// As a region flushes: a store file and a nonce file aside, then in their places, then the
+/// manifest that names them; now and then another owner takes over.
 #[tokio::test]
 async fn a_manifest_names_whole_files_and_the_newest_one_is_found() {
     let recording = RecordingFileSystem::new();

@@ -193,7 +193,8 @@ async fn many_nodes_are_read_at_once() {
 #[tokio::test]
 #[ignore = "needs a real ZooKeeper: set BASALT_ZOOKEEPER to its host:port"]
 async fn watches_tell_of_changes_in_their_order() {
-    // Servers before 3.9 keep one kind of watch for a node and session: three kinds, three sessions.
+    // Servers before 3.9 keep one kind of watch for a node and session: three kinds, three
+    // sessions.
     let (client, other) = (client_at(&server()).await, client_at(&server()).await);
     let (second, third) = (client_at(&server()).await, client_at(&server()).await);
     let root = root(&client, "watches").await;

@@ -1,9 +1,10 @@
 //! Comparing the clocks of region servers with the master's.
 //!
-//! A region server gives cells their timestamps by its calendar, and a timestamp is never taken back.
-//! So a server whose calendar is off gets no regions, and those that it has move away. The master asks
-//! each server for its time and takes the round trip into account. It may be its own calendar that is
-//! wrong: if most of the servers agree with each other and not with it, theirs counts.
+//! A region server gives cells their timestamps by its calendar, and a timestamp is never taken
+//! back. So a server whose calendar is off gets no regions, and those that it has move away. The
+//! master asks each server for its time and takes the round trip into account. It may be its own
+//! calendar that is wrong: if most of the servers agree with each other and not with it, theirs
+//! counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use crate::term::Term;
 /// The time between two comparisons.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// By how much a server's calendar is ahead of the master's, at least and at most, in milliseconds: it
-/// was read between the sending of the question and the arrival of the answer.
+/// By how much a server's calendar is ahead of the master's, at least and at most, in milliseconds:
+/// it was read between the sending of the question and the arrival of the answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Reading {
     least_ms: i64,
@@ -123,7 +124,8 @@ impl Clocks {
     }
 }
 
-/// Whose calendar is off. The master's counts, unless a majority of all clocks agree on another time.
+/// Whose calendar is off. The master's counts, unless a majority of all clocks agree on another
+/// time.
 fn judge(readings: &BTreeMap<ServerName, Reading>, bound_ms: i64) -> Verdict {
     let off_from = |reference_ms: i64| {
         let off = readings.iter().filter(|(_, one)| one.is_off(reference_ms, bound_ms));
@@ -149,7 +151,10 @@ pub(crate) async fn compare_clocks(term: Arc<Term>, server: ServerName, address:
             match compare(&term, &server, &address).await {
                 Ok(()) => {}
                 Err(status) if status.code() == Code::Unimplemented => {
-                    tracing::warn!(%server, "a server of an earlier release: its clock is not compared");
+                    tracing::warn!(
+                        %server,
+                        "a server of an earlier release: its clock is not compared"
+                    );
                     term.facts.lock().clocks.forget(&server);
                     term.wake.notify_one();
                     std::future::pending::<()>().await;
@@ -194,7 +199,8 @@ async fn compare(term: &Term, server: &ServerName, address: &str) -> Result<(), 
     if is_off && !was_off {
         tracing::error!(
             %server, ahead_ms = reading.middle_ms(), bound_ms, server_ms, own_ms = asked_ms,
-            "the clock of a region server is off: it gets no regions, and those that it has move away"
+            "the clock of a region server is off: it gets no regions, and those that it has move \
+             away"
         );
     } else if was_off && !is_off {
         tracing::info!(%server, "the clock of a region server is right again");

@@ -30,7 +30,8 @@ pub(super) async fn run(
         term.views.catalog().catch_up().await?;
     }
     if term.views.now().of_table(table).is_empty() {
-        // Nothing here is of this table: a server that opened a region of a deleted one late left it.
+        // Nothing here is of this table: a server that opened a region of a deleted one late left
+        // it.
         archive(&term.files, id, table).await?;
     }
     write_descriptor(&term.files, &known.record.descriptor).await.map_err(|error| {

@@ -20,7 +20,8 @@ pub(super) async fn run(term: &Term, id: u64, table: &TableName) -> Result<Vec<O
     Ok(vec![ledger::delete(term.ledger.nodes().table(table))])
 }
 
-/// Deletes the records of the table's regions, which are closed, and moves its files to the archive.
+/// Deletes the records of the table's regions, which are closed, and moves its files to the
+/// archive.
 pub(super) async fn clear(term: &Term, id: u64, table: &TableName) -> Result<(), StepError> {
     let view = term.views.now();
     let regions = view.of_table(table);

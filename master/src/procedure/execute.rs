@@ -22,8 +22,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How many pauses go by between two lines in the log about a procedure that waits.
 const TRIES_PER_LINE: u32 = 20;
 
-/// Runs procedure `id` until it is finished or the term is over. Its locks are requested before this
-/// returns: procedures get them in the order in which they were taken on.
+/// Runs procedure `id` until it is finished or the term is over. Its locks are requested before
+/// this returns: procedures get them in the order in which they were taken on.
 pub(crate) fn execute(term: &Arc<Term>, id: u64) {
     let running = Arc::clone(term);
     let requested = request_locks(term, id);

@@ -59,8 +59,8 @@ pub(super) async fn fence(
     let deadline = lease_end(term, &recovery.server);
     let mut seals = Vec::new();
     let logs = loop {
-        // Looked at before the lengths: what was acknowledged up to a proof, or up to the end of the
-        // lease, lies below lengths that are taken after it.
+        // Looked at before the lengths: what was acknowledged up to a proof, or up to the end of
+        // the lease, lies below lengths that are taken after it.
         let is_proved = term.facts.lock().proved_dead.contains(&recovery.server);
         let lease_is_over = Instant::now() >= deadline;
         seals = seal_all(&term.files, &folder, &recovery.boot_id, &seals).await?;

@@ -1,10 +1,10 @@
 //! Log files of a dead server that must exist and do not, or are shorter than they were.
 //!
-//! Acknowledged edits may have been in them. So the regions that need the logs stay closed, with the
-//! reason on record, until the files are back or an operator accepts the loss. What must exist is
-//! known from two records: the list that the server kept while it lived (until its logs are sealed),
-//! and the sealed lengths (from then on). Which regions had edits in a file that is gone cannot be
-//! known, so all regions that need the logs of the server are concerned.
+//! Acknowledged edits may have been in them. So the regions that need the logs stay closed, with
+//! the reason on record, until the files are back or an operator accepts the loss. What must exist
+//! is known from two records: the list that the server kept while it lived (until its logs are
+//! sealed), and the sealed lengths (from then on). Which regions had edits in a file that is gone
+//! cannot be known, so all regions that need the logs of the server are concerned.
 
 use std::collections::BTreeSet;
 
@@ -192,8 +192,8 @@ async fn check_in_turn(
     Err(StepError::LostLogs(reason))
 }
 
-/// Takes back what is on record as lost and not accepted: the files are there again, or nobody needs
-/// them.
+/// Takes back what is on record as lost and not accepted: the files are there again, or nobody
+/// needs them.
 pub(crate) async fn settle(term: &Term, server: &ServerName) -> Result<(), StepError> {
     let _turn = term.recording_losses.lock().await;
     settle_in_turn(term, server).await
@@ -326,9 +326,9 @@ pub(super) fn without(sealed: Vec<pb::SealedLog>, lost: &[LostLog]) -> Vec<pb::S
     kept.collect()
 }
 
-/// How many regions need the logs of `server`. Those that it was only to open do not: it takes edits
-/// once their records say that they are open. So a server that stopped cleanly, and removed its
-/// logs while a master that did not know of it gave it regions, has lost nothing.
+/// How many regions need the logs of `server`. Those that it was only to open do not: it takes
+/// edits once their records say that they are open. So a server that stopped cleanly, and removed
+/// its logs while a master that did not know of it gave it regions, has lost nothing.
 fn concerned(regions: &[RegionRecord], server: &ServerName) -> u32 {
     let took_edits = |region: &RegionRecord| {
         matches!(region.state, RegionState::Open | RegionState::Closing)

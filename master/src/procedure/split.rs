@@ -27,8 +27,8 @@ pub(super) struct Findings {
 /// are done.
 ///
 /// # Errors
-/// [`StepError::NotYet`] without a living region server, [`StepError::LostLogs`] if a log is missing
-/// or shorter than it was sealed.
+/// [`StepError::NotYet`] without a living region server, [`StepError::LostLogs`] if a log is
+/// missing or shorter than it was sealed.
 pub(super) async fn split(
     term: &Term,
     dead: &ServerName,

@@ -270,8 +270,8 @@ impl Term {
         self.change_table(table, change, otherwise, work, nonce).await
     }
 
-    /// Takes on work on a table, with the record that `change` makes of its present one. `otherwise`
-    /// is the refusal where that is none, or something else is being done to the table.
+    /// Takes on work on a table, with the record that `change` makes of its present one.
+    /// `otherwise` is the refusal where that is none, or something else is being done to the table.
     async fn change_table(
         self: &Arc<Self>,
         table: TableName,

@@ -19,8 +19,9 @@ pub(super) struct TakeOver {
 }
 
 /// Decides on every region that `dead` still owns. One whose table is to be served gets a living
-/// owner, which has its blocks if that fits, any other is closed. Those that have edits in the dead server's logs name it among the
-/// servers whose logs they still need; what they needed before they still need.
+/// owner, which has its blocks if that fits, any other is closed. Those that have edits in the dead
+/// server's logs name it among the servers whose logs they still need; what they needed before they
+/// still need.
 pub(super) fn plan(
     view: &View,
     dead: &ServerName,

@@ -1,9 +1,11 @@
-//! When a client learns that a procedure has ended: not before every living server shows what it did.
+//! When a client learns that a procedure has ended: not before every living server shows what it
+//! did.
 //!
 //! Masters and region servers answer from copies of the catalog, which lag behind the coordinator.
-//! A client that was told that its table is there must find it, whomever it asks next. So the end of
-//! a procedure is told once every copy has caught up, or after the session timeout: a server that
-//! hears nothing for that long has lost its session, and answers nobody. Look-ups wait for nothing.
+//! A client that was told that its table is there must find it, whomever it asks next. So the end
+//! of a procedure is told once every copy has caught up, or after the session timeout: a server
+//! that hears nothing for that long has lost its session, and answers nobody. Look-ups wait for
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -257,8 +257,8 @@ impl Drop for WitnessedMove {
     }
 }
 
-/// Moves that open regions where they are, but for those that are at a server which is drained: they
-/// go to another one, or wait until there is one.
+/// Moves that open regions where they are, but for those that are at a server which is drained:
+/// they go to another one, or wait until there is one.
 fn off_draining(view: &View, draining: &BTreeSet<ServerName>, moves: Vec<Move>) -> Vec<Move> {
     let mut loads = Loads::of(view, draining);
     let moves = moves.into_iter().filter_map(|one| match draining.contains(&one.destination) {

@@ -32,12 +32,14 @@ const OF_FAMILIES: [Promise; 4] = [
     Promise {
         name: "ENCRYPTION",
         off: &["none"],
-        advice: "files are not encrypted yet; leave it out, and encrypt the storage below if need be",
+        advice: "files are not encrypted yet; leave it out, and encrypt the storage below if need \
+                 be",
     },
     Promise {
         name: "ENCRYPTION_KEY",
         off: &[],
-        advice: "files are not encrypted yet; leave it out, and encrypt the storage below if need be",
+        advice: "files are not encrypted yet; leave it out, and encrypt the storage below if need \
+                 be",
     },
     Promise {
         name: "NEW_VERSION_BEHAVIOR",

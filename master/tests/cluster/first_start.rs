@@ -1,5 +1,5 @@
-//! Two masters that start at once on an empty storage root: whatever one of them has read before the
-//! other prepared the cluster, neither gives up.
+//! Two masters that start at once on an empty storage root: whatever one of them has read before
+//! the other prepared the cluster, neither gives up.
 
 use std::path::Path;
 use std::sync::Arc;

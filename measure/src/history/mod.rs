@@ -1,5 +1,6 @@
-//! Reads, conditional writes, increments, appends and deletes of a row are linearizable: there is one
-//! order of them that agrees with every answer, and with which of them ended before others began.
+//! Reads, conditional writes, increments, appends and deletes of a row are linearizable: there is
+//! one order of them that agrees with every answer, and with which of them ended before others
+//! began.
 //!
 //! An operation without an answer is *unknown*: it may take effect at any moment after it began, or
 //! never. `order.rs` has the search.

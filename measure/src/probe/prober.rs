@@ -80,8 +80,8 @@ const PACE_MIN: Duration = Duration::from_millis(10);
 const WRITES_PER_SECOND_MAX: u64 = 2_000;
 /// How long the answer to a late attempt is still waited for.
 const LATE_ANSWER: Duration = Duration::from_secs(30);
-/// How soon an attempt that was refused is repeated. With many regions each next one a little later:
-/// attempts of hundreds of regions that are all out would take the machine from the servers.
+/// How soon an attempt that was refused is repeated. With many regions each next one a little
+/// later: attempts of hundreds of regions that are all out would take the machine from the servers.
 const REPEAT_MIN: Duration = Duration::from_millis(10);
 const REPEAT_MAX: Duration = Duration::from_millis(50);
 /// How far behind its pace a stream may be and still catch up.

@@ -235,7 +235,8 @@ impl Figure {
                         (row.name)
                     }
                 }
-                @for (from, to, tip) in row.bars.iter().filter(|(from, to, _)| self.shows(*from, *to)) {
+                @let bars = row.bars.iter();
+                @for (from, to, tip) in bars.filter(|(from, to, _)| self.shows(*from, *to)) {
                     @let x = self.x(*from);
                     rect class="outage" x=(short(x)) y=(short(y)) height=(short(bar))
                         width=(short((self.x(*to) - x).max(1.5))) { title { (tip) } }
@@ -265,7 +266,8 @@ impl Figure {
     fn markers(&self, bottom: f64) -> Markup {
         let mut free_from = 0.0;
         html! {
-            @for marker in self.markers.iter().filter(|marker| self.shows(marker.at_s, marker.at_s)) {
+            @let markers = self.markers.iter();
+            @for marker in markers.filter(|marker| self.shows(marker.at_s, marker.at_s)) {
                 @let x = self.x(marker.at_s);
                 line class="marker" x1=(short(x)) x2=(short(x)) y1=(TOP - 6.0)
                     y2=(short(bottom)) { title { (marker.tip) } }

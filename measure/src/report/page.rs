@@ -23,7 +23,8 @@ font-variant-numeric:tabular-nums;line-height:1.3}.tile span{color:var(--soft);f
 .card{padding:14px 14px 8px;overflow-x:auto}table{border-collapse:collapse;width:100%;\
 font-size:14px;font-variant-numeric:tabular-nums}th{color:var(--soft);font-weight:500;\
 text-align:left;vertical-align:bottom}th,td{padding:6px 10px;border-bottom:1px solid var(--line)}\
-tr:last-child td{border-bottom:0}td.n,th.n{text-align:right}td.n{white-space:nowrap}td small{color:var(--soft)}\
+tr:last-child td{border-bottom:0}td.n,th.n{text-align:right}td.n{white-space:nowrap}\
+td small{color:var(--soft)}\
 details{margin-top:12px}summary{cursor:pointer;font-weight:600;padding-bottom:8px}\
 summary span{font-weight:400;color:var(--soft);margin-left:8px}\
 .broken{border:1px solid var(--failed);color:var(--failed);border-radius:8px;\

@@ -63,7 +63,8 @@ pub fn fault_lines(number: usize, fault: &Fault, cost: &FaultCost) -> String {
     );
     if cost.already_out > 0 {
         lines += &format!(
-            "              {} of these outages were under way when it hit, and count from then on\n",
+            "              {} of these outages were under way when it hit, and count from then \
+             on\n",
             cost.already_out
         );
     }

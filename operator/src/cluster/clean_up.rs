@@ -1,5 +1,5 @@
-//! What goes with a cluster: Kubernetes deletes the objects that it owns; the claim of its data goes
-//! only where the policy says so, and only the very claim that this cluster has used.
+//! What goes with a cluster: Kubernetes deletes the objects that it owns; the claim of its data
+//! goes only where the policy says so, and only the very claim that this cluster has used.
 
 use basalt_api::BasaltCluster;
 use basalt_api::common::DeletionPolicy;

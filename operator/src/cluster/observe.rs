@@ -360,8 +360,8 @@ async fn coordinator_state(network: &Network, address: &str) -> Option<String> {
     state.map(|state| state.trim().to_owned())
 }
 
-/// What the master at `address` knows of recoveries and of the storage; none if it is not the active
-/// one.
+/// What the master at `address` knows of recoveries and of the storage; none if it is not the
+/// active one.
 async fn told_by_master(network: &Network, address: &str) -> Option<pb::RecoveriesReply> {
     let mut client = master(network, address)?;
     let reply = client.recoveries(pb::RecoveriesRequest {}).await;

@@ -118,8 +118,8 @@ async fn round_of(cluster: &BasaltCluster, context: &Context) -> Result<Action, 
     failed.map_or(Ok(action), Err)
 }
 
-/// One that cannot be read is observed and reported on, and left alone. When it is deleted, what can
-/// be read of its policy counts.
+/// One that cannot be read is observed and reported on, and left alone. When it is deleted, what
+/// can be read of its policy counts.
 async fn round_of_unreadable(invalid: &InvalidObject, context: &Context) -> Result<Action, Error> {
     let Unreadable { cluster, problem } = unreadable::read(invalid, context).await?;
     if cluster.metadata.deletion_timestamp.is_some() {
@@ -233,8 +233,8 @@ async fn write(
     Ok((!is_seen).then_some(Step::Wait { reason }))
 }
 
-/// Writes the status if it says something new, and publishes what happened. The cluster is looked at
-/// again after `pause`, or when its phase asks for it.
+/// Writes the status if it says something new, and publishes what happened. The cluster is looked
+/// at again after `pause`, or when its phase asks for it.
 async fn report(
     facts: &Facts<'_>,
     context: &Context,

@@ -1,5 +1,5 @@
-//! Replacing a pod: it is evicted, so that disruption budgets bind the operator as they bind whoever
-//! drains a node, and two of them never take two members at once.
+//! Replacing a pod: it is evicted, so that disruption budgets bind the operator as they bind
+//! whoever drains a node, and two of them never take two members at once.
 //!
 //! What was decided on may be old: processes were asked in between. So the pod and its StatefulSet
 //! are read again, and the eviction names the pod's uid and the version that was read.

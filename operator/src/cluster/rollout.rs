@@ -1,9 +1,9 @@
 //! Which pod may be replaced next: pure.
 //!
 //! A pod is replaced by evicting it: its process hands over when it is asked to stop, and the
-//! StatefulSet makes it anew as it is written now. Roles go in order: the coordinator's members with
-//! the leader last, masters with the active one last, region servers rack by rack. One pod at a
-//! time, and only while all others of its role serve; of region servers as many as
+//! StatefulSet makes it anew as it is written now. Roles go in order: the coordinator's members
+//! with the leader last, masters with the active one last, region servers rack by rack. One pod at
+//! a time, and only while all others of its role serve; of region servers as many as
 //! `maxUnavailable` says, if they stand in one rack. What is decided depends on nothing but what is
 //! observed, so whoever looks next goes on where the last one stopped.
 

@@ -1,5 +1,5 @@
-//! The status of a cluster, made from what was observed: pure. Every condition is found anew in every
-//! phase, also where nothing is changed.
+//! The status of a cluster, made from what was observed: pure. Every condition is found anew in
+//! every phase, also where nothing is changed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -359,8 +359,8 @@ fn placement(observed: &Observed) -> Finding {
     let unknown = observed.members.values().filter(on_nodes).find(|member| member.rack.is_none());
     if let Some(Member { node: Some(node), .. }) = unknown {
         let message = format!(
-            "the rack of node {node} is unknown: it lacks the label of spec.placement.rackLabel, or \
-             the operator may not read nodes, as where it watches one namespace only"
+            "the rack of node {node} is unknown: it lacks the label of spec.placement.rackLabel, \
+             or the operator may not read nodes, as where it watches one namespace only"
         );
         return finding(false, "RacksUnknown", message);
     }
@@ -393,7 +393,8 @@ fn together<'a>(
             by_place.iter().find(|(_, names)| names.len() >= too_many.max(2))
         {
             return Some(format!(
-                "{} stand on {kind} {place}: with it {bound} of the pods of role {role} would be lost",
+                "{} stand on {kind} {place}: with it {bound} of the pods of role {role} would be \
+                 lost",
                 names.join(" and ")
             ));
         }

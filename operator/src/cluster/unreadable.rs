@@ -1,5 +1,5 @@
-//! A cluster that cannot be read: a newer version wrote it, or a value passed the API server that is
-//! none. What runs of it is left alone, and its status says what is wrong and how it is.
+//! A cluster that cannot be read: a newer version wrote it, or a value passed the API server that
+//! is none. What runs of it is left alone, and its status says what is wrong and how it is.
 
 use basalt_api::{BasaltCluster, BasaltClusterSpec, Problem};
 use kube::api::{ApiResource, DynamicObject};

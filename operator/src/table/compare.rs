@@ -16,8 +16,8 @@ pub(super) fn differences(written: &TableDescriptor, found: &TableDescriptor) ->
     differences
 }
 
-/// What a table that is there becomes when its manifest is changed: its families are as written. One
-/// that is not written stays, and all that is in it; so do settings that only clients read.
+/// What a table that is there becomes when its manifest is changed: its families are as written.
+/// One that is not written stays, and all that is in it; so do settings that only clients read.
 pub(super) fn altered(written: &TableDescriptor, found: &TableDescriptor) -> TableDescriptor {
     let mut altered = found.clone();
     for (name, family) in &written.families {

@@ -335,7 +335,8 @@ impl State {
         })
     }
 
-    /// As the Eviction API does it: one budget a pod, which a pod that is not ready does not count for.
+    /// As the Eviction API does it: one budget a pod, which a pod that is not ready does not count
+    /// for.
     pub(super) fn evict(&mut self, key: &Key, eviction: &Value) -> Result<Value, Refusal> {
         let pod = self.objects.get(key).ok_or_else(|| not_found(key))?.clone();
         let budgets = self.objects.iter().filter(|(other, budget)| {

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 /// Lays `config` over `object` as a field manager that applied `before` the last time: fields of
-/// `before` that `config` lacks go, unless one of `others` applied them too. Without `force`, a field
-/// that the manager did not apply before and that has another value is a conflict: its path.
+/// `before` that `config` lacks go, unless one of `others` applied them too. Without `force`, a
+/// field that the manager did not apply before and that has another value is a conflict: its path.
 pub(super) fn apply(
     object: &mut Value,
     before: Option<&Value>,

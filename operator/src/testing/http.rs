@@ -246,7 +246,8 @@ fn decoded(value: &str) -> String {
 }
 
 fn success() -> Value {
-    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 })
+    let (kind, status) = ("Status", "Success");
+    json!({ "kind": kind, "apiVersion": "v1", "metadata": {}, "status": status, "code": 201 })
 }
 
 fn refusal((code, message): Refusal) -> Response<Body> {

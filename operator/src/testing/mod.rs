@@ -4,10 +4,10 @@
 //!
 //! It models what the operator's decisions depend on: resource versions, uids, generations,
 //! finalizers, owner references and garbage collection, server-side apply with a field manager,
-//! preconditions, evictions with disruption budgets, watches with a resume point. It does not model:
-//! schemas, defaults, admission, quotas and rights; field ownership inside lists (a list is one
-//! field, but for conditions and owner references); several versions of a kind; the scheduler; 410
-//! for a watch that resumes too far back. The real API server in `e2e/kube` remains the judge.
+//! preconditions, evictions with disruption budgets, watches with a resume point. It does not
+//! model: schemas, defaults, admission, quotas and rights; field ownership inside lists (a list is
+//! one field, but for conditions and owner references); several versions of a kind; the scheduler;
+//! 410 for a watch that resumes too far back. The real API server in `e2e/kube` remains the judge.
 
 mod api_server;
 mod apply;

@@ -1,7 +1,7 @@
-//! The operator is killed at each of its writes in turn, before and after the API server has done it;
-//! lists are stale and watches stand still when the next one starts. The end is that of a run without
-//! faults. And each field of the manifest is set, changed, removed and put back: the end is that of a
-//! fresh install.
+//! The operator is killed at each of its writes in turn, before and after the API server has done
+//! it; lists are stale and watches stand still when the next one starts. The end is that of a run
+//! without faults. And each field of the manifest is set, changed, removed and put back: the end is
+//! that of a fresh install.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const LIFE: [(&str, u32); 2] = [("info", 3), ("debug", 2)];
 /// How long the operator may take for what it does with a kill in between.
 const PATIENCE_S: u64 = 300;
 
-/// Leads a cluster through its life, and kills the operator at `kill`: the write, and whether the API
-/// server has done it. Gives how many writes there were, and the end.
+/// Leads a cluster through its life, and kills the operator at `kill`: the write, and whether the
+/// API server has done it. Gives how many writes there were, and the end.
 async fn life(kill: Option<(usize, bool)>, is_blind_afterwards: bool) -> (usize, Vec<String>) {
     let world = World::new();
     let mut operator = Some(world.operator());
@@ -133,7 +133,8 @@ async fn a_change_is_seen_although_watches_stand_still() {
 fn fields() -> Vec<(&'static str, Value, Value)> {
     let template = |level: &str| {
         let env = json!([{ "name": "RUST_LOG", "value": level }]);
-        json!({ "spec": { "containers": [{ "name": "basalt", "env": env }], "priorityClassName": level } })
+        let containers = json!([{ "name": "basalt", "env": env }]);
+        json!({ "spec": { "containers": containers, "priorityClassName": level } })
     };
     let resources = |memory: &str| json!({ "limits": { "memory": memory } });
     vec![

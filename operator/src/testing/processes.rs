@@ -1,6 +1,6 @@
 //! Basalt's processes, as the operator asks them: members of the coordinator answer `mntr`, masters
-//! the gRPC service of their peers. A process answers while its pod is ready; of each role the first
-//! that is ready leads.
+//! the gRPC service of their peers. A process answers while its pod is ready; of each role the
+//! first that is ready leads.
 
 use std::io;
 use std::net::SocketAddr;

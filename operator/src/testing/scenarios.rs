@@ -54,7 +54,8 @@ async fn a_cluster_is_made_and_deleted_with_all_that_it_owns() {
     operator.kill().await;
 }
 
-// ---- A17: one bad object stops the operator for all clusters --------------------------------------
+// ---- A17: one bad object stops the operator for all clusters
+// --------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn an_object_that_cannot_be_read_says_so_and_stops_no_other() {
@@ -148,7 +149,8 @@ async fn what_somebody_deletes_or_changes_is_put_back_at_once() {
         .await;
 }
 
-// ---- A18: pods are evicted, within their budgets --------------------------------------------------
+// ---- A18: pods are evicted, within their budgets
+// --------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn pods_are_evicted_by_uid_and_version_and_never_deleted() {
@@ -260,7 +262,8 @@ async fn a_stale_view_of_a_stateful_set_replaces_no_pod() {
     world.until_ready("demo").await;
 }
 
-// ---- A19: nothing of others is touched ------------------------------------------------------------
+// ---- A19: nothing of others is touched
+// ------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn the_claim_of_another_cluster_outlives_a_rejected_one() {
@@ -373,7 +376,8 @@ async fn a_cluster_of_the_same_name_waits_until_the_objects_of_the_one_before_ar
     assert!(world.pods().iter().all(|pod| !before.contains(pod)));
 }
 
-// ---- A20: the status is true in every phase -------------------------------------------------------
+// ---- A20: the status is true in every phase
+// -------------------------------------------------------
 
 fn break_all(world: &World) {
     for (name, _) in world.pods() {

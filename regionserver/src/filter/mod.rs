@@ -1,9 +1,9 @@
 //! What of a row a client wants beyond its columns: filters, and the comparators of conditions.
 //!
 //! Filters follow the protocol of HBase, so that lists of them answer alike, in every order: a
-//! filter sees the row, then the row's cells of each family one by one, as they lie there; cells are
-//! changed only once all filters have taken them; at last it may refuse the row that is left. It
-//! sees all versions that the family keeps. How many the client wants is counted afterwards.
+//! filter sees the row, then the row's cells of each family one by one, as they lie there; cells
+//! are changed only once all filters have taken them; at last it may refuse the row that is left.
+//! It sees all versions that the family keeps. How many the client wants is counted afterwards.
 
 mod comparator;
 mod kinds;

@@ -101,7 +101,8 @@ impl Region {
         });
     }
 
-    /// A snapshot holds what was acknowledged before and all edits up to its read point, each wholly.
+    /// A snapshot holds what was acknowledged before and all edits up to its read point, each
+    /// wholly.
     fn check(&self) {
         let acknowledged = self.acknowledged.load(Ordering::Acquire);
         let (state, read_point) = self.view.snapshot();

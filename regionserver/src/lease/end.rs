@@ -1,8 +1,8 @@
 //! When a lease ends: read by requests, put off by renewals.
 //!
 //! Invariant, which `interleavings/lease.rs` checks in every interleaving: the end is that of the
-//! latest renewal, whatever the order in which their answers came, and whoever waits for it learns of
-//! each.
+//! latest renewal, whatever the order in which their answers came, and whoever waits for it learns
+//! of each.
 
 use super::sync::{AtomicU64, Notify, Ordering};
 

@@ -1,9 +1,9 @@
 //! The serving lease: for how long this server may act as the owner of its regions.
 //!
 //! The lease runs for a fixed time from the *sending* of the last renewal that the coordinator's
-//! quorum committed, by a clock that counts suspended time. It is checked after a value was read and
-//! before it is answered, and after an edit was synced and before it becomes visible: a server that
-//! was frozen in between sees, when it wakes, that it must stay silent.
+//! quorum committed, by a clock that counts suspended time. It is checked after a value was read
+//! and before it is answered, and after an edit was synced and before it becomes visible: a server
+//! that was frozen in between sees, when it wakes, that it must stay silent.
 
 mod end;
 

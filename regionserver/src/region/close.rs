@@ -1,8 +1,8 @@
 //! Letting a region go: no more edits, everything flushed, nothing left for a recovery to read.
 //!
-//! One close at a time. That nothing is left in memory is looked at in the same step, under the lock
-//! that orders edits, in which the region's service ends: an edit is either before that and was
-//! flushed, or it is refused.
+//! One close at a time. That nothing is left in memory is looked at in the same step, under the
+//! lock that orders edits, in which the region's service ends: an edit is either before that and
+//! was flushed, or it is refused.
 
 use basalt_planted::{Rule, is_off};
 

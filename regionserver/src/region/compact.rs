@@ -1,8 +1,8 @@
 //! Merging store files.
 //!
-//! The merged file takes the place of its inputs in the manifest; the inputs then go to the archive,
-//! but only while the coordinator says that the region is still ours: an owner that has been passed
-//! over must not take files from the next one.
+//! The merged file takes the place of its inputs in the manifest; the inputs then go to the
+//! archive, but only while the coordinator says that the region is still ours: an owner that has
+//! been passed over must not take files from the next one.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -284,8 +284,8 @@ impl Region {
 
     /// Whether the memstores are large enough to be flushed, or a flush of them has failed.
     ///
-    /// A failed one counts whatever is left to flush: its memstores may fill the region's limit, and
-    /// then no edit comes that could make the active ones large enough.
+    /// A failed one counts whatever is left to flush: its memstores may fill the region's limit,
+    /// and then no edit comes that could make the active ones large enough.
     pub(crate) fn needs_flush(&self) -> bool {
         let has_failed = self.flush_turn.try_lock().is_ok() && self.view.lock().flushing.is_some();
         if has_failed {

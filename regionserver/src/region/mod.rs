@@ -1,12 +1,13 @@
 //! A region as its owner holds it: memory, store files, and the order of its edits.
 //!
 //! Invariants:
-//! - Edits get their sequence ids, go into the log and into the memstore in one step under one lock,
-//!   so the log holds them in their order. When an edit is durable, so are all before it; that is why
-//!   the read point can simply be raised to it.
+//! - Edits get their sequence ids, go into the log and into the memstore in one step under one
+//!   lock, so the log holds them in their order. When an edit is durable, so are all before it;
+//!   that is why the read point can simply be raised to it.
 //! - An edit is visible, and acknowledged, once it is durable and the serving lease was seen to run
 //!   after that.
-//! - A reader takes one [`RegionState`] and one read point that belong together, and sees just that.
+//! - A reader takes one [`RegionState`] and one read point that belong together, and sees just
+//!   that.
 
 mod close;
 mod compact;

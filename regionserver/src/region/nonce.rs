@@ -1,9 +1,9 @@
 //! What a region knows of operations with a nonce: look-ups before an edit, and answers of retries.
 //!
 //! A look-up comes before the edit has a sequence id, under the lock of its row and no other: two
-//! attempts of one operation are of one row, so the second finds what the first has put into memory.
-//! From there an operation moves into a nonce file by the flush of its edit, and is found in one or
-//! the other at any moment.
+//! attempts of one operation are of one row, so the second finds what the first has put into
+//! memory. From there an operation moves into a nonce file by the flush of its edit, and is found
+//! in one or the other at any moment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

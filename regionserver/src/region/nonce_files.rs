@@ -3,9 +3,9 @@
 //! They are treated as store files are: written aside, synced, put in their place, named by the
 //! manifest that also names the store files of the same edits; and archived once no manifest names
 //! them. Unlike store files they do not stay in the archive: the owner deletes them with its next
-//! merge. What a crash leaves is deleted by the next owner: a name begins with the epoch of the owner
-//! that wrote the file, and files of earlier epochs that its first manifest does not name are never
-//! named again.
+//! merge. What a crash leaves is deleted by the next owner: a name begins with the epoch of the
+//! owner that wrote the file, and files of earlier epochs that its first manifest does not name are
+//! never named again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -180,9 +180,9 @@ impl Region {
         Ok(Arc::new(file))
     }
 
-    /// Deletes nonce files of earlier owners that are not among `named`, those of this owner's first
-    /// manifest, also in the archive: later owners begin with a manifest of this owner, or of one
-    /// after it, and those name no others of earlier owners.
+    /// Deletes nonce files of earlier owners that are not among `named`, those of this owner's
+    /// first manifest, also in the archive: later owners begin with a manifest of this owner, or of
+    /// one after it, and those name no others of earlier owners.
     pub(super) async fn remove_unnamed_nonce_files(&self, named: &BTreeSet<String>) -> Result<()> {
         let folder = paths::nonces(&self.info.table, self.encoded_name);
         let files = &self.shared.files;

@@ -224,8 +224,8 @@ async fn open_files(
     stream::iter(opening).buffered(FILES_AT_ONCE).try_collect().await
 }
 
-/// Opens a store file where it should be, or in the archive, where an owner that had been passed over
-/// may have put it; then it is put back.
+/// Opens a store file where it should be, or in the archive, where an owner that had been passed
+/// over may have put it; then it is put back.
 async fn open_file(
     shared: &Shared,
     request: &OpenRegion,

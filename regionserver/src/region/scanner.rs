@@ -177,8 +177,8 @@ impl RegionScanner {
         }
     }
 
-    /// Appends the next visible cells of the row to `cells`, while there is room. Returns whether the
-    /// row has more.
+    /// Appends the next visible cells of the row to `cells`, while there is room. Returns whether
+    /// the row has more.
     pub(crate) async fn take_cells(
         &mut self,
         mut room: Room,

@@ -2,8 +2,9 @@
 //!
 //! The state is swapped whole, under the lock that orders edits. Invariants, which
 //! `interleavings/region.rs` checks in every interleaving:
-//! - [`View::snapshot`] gives a state and a read point that belong together: all edits up to the read
-//!   point are in the state, so that a reader who passes over those above it sees none by halves;
+//! - [`View::snapshot`] gives a state and a read point that belong together: all edits up to the
+//!   read point are in the state, so that a reader who passes over those above it sees none by
+//!   halves;
 //! - an edit that was shown before a snapshot began is in it.
 
 use std::ops::{Deref, DerefMut};

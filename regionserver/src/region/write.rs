@@ -1,9 +1,10 @@
 //! How edits get into a region: puts, deletes, increments, appends and conditional ones.
 //!
 //! Straight down: lock the rows → [read what is there] → give the timestamp → [`Region::log`]:
-//! sequence id, log and memstore in one step → unlock → wait until durable → check the lease → visible.
-//! The row locks are let go before the sync: whoever reads under them next sees the edit although it is
-//! not durable yet, and waits for it to be before answering (the log keeps the order).
+//! sequence id, log and memstore in one step → unlock → wait until durable → check the lease →
+//! visible. The row locks are let go before the sync: whoever reads under them next sees the edit
+//! although it is not durable yet, and waits for it to be before answering (the log keeps the
+//! order).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

@@ -247,8 +247,8 @@ impl Run {
         self.indexes.push(index);
     }
 
-    /// Makes the mutations as one edit. If one of them is wrong, each is made by itself, so that the
-    /// right ones are not lost with it.
+    /// Makes the mutations as one edit. If one of them is wrong, each is made by itself, so that
+    /// the right ones are not lost with it.
     async fn apply(&mut self, served: &Served, outcomes: &mut Outcomes) {
         let run = std::mem::take(self);
         if run.mutations.is_empty() {

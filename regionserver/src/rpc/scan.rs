@@ -1,8 +1,9 @@
 //! `Scan`: open, next, renew and close.
 //!
 //! An open scanner is kept between calls under an id and a lease. Each call returns what fits its
-//! limits: rows, bytes and time. A row that does not fit is cut and marked partial, for clients that
-//! can stitch it; where time runs out first, the reply is a heartbeat and the client calls again.
+//! limits: rows, bytes and time. A row that does not fit is cut and marked partial, for clients
+//! that can stitch it; where time runs out first, the reply is a heartbeat and the client calls
+//! again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -155,7 +156,8 @@ impl Rpc {
         Ok(Reply::with_cells(&response, cells))
     }
 
-    /// A region that was closed, or opened anew, since the scanner was made: the client finds it again.
+    /// A region that was closed, or opened anew, since the scanner was made: the client finds it
+    /// again.
     fn check_served(&self, scanner: &OpenScanner) -> Result<()> {
         let name = scanner.served.region.encoded_name;
         match self.server.region(name) {

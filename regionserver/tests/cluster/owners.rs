@@ -137,8 +137,8 @@ impl OneRegion {
     }
 }
 
-/// The close said "done" while the opening was under way, another server opened the region under the
-/// next epoch, and then the first opening ended and served the region as well.
+/// The close said "done" while the opening was under way, another server opened the region under
+/// the next epoch, and then the first opening ended and served the region as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_waits_for_an_opening_under_way() {
     let region = OneRegion::start(None, TableState::Disabled).await;

@@ -1,6 +1,6 @@
 //! Those who act on the cluster beside its clients: an administrator, a stranger who gives region
-//! servers orders that are late, repeated or made up, strangers at every port, and a client that fills
-//! the coordinator's log.
+//! servers orders that are late, repeated or made up, strangers at every port, and a client that
+//! fills the coordinator's log.
 
 mod administrator;
 mod node_writer;

@@ -1,5 +1,5 @@
-//! A client of the coordinator that holds no lease, and writes much: while disks are full it must not
-//! use up what leases need, and once there is room it must be taken again.
+//! A client of the coordinator that holds no lease, and writes much: while disks are full it must
+//! not use up what leases need, and once there is room it must be taken again.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -131,8 +131,8 @@ impl HdfsClient {
         self.0.faults.thawed().await;
     }
 
-    /// Calls the NameNode until it has done what it is asked, or the deadline of a call is over. Then
-    /// it may have done it all the same.
+    /// Calls the NameNode until it has done what it is asked, or the deadline of a call is over.
+    /// Then it may have done it all the same.
     pub(super) async fn call<T>(
         &self,
         kind: Call,

@@ -146,8 +146,8 @@ impl Fencing<'_> {
         self.client.call(Call::Change, path, "seal", ask).await
     }
 
-    /// Asks all DataNodes at once. Once so many replicas are ours the others are waited for no longer
-    /// than the patience lasts.
+    /// Asks all DataNodes at once. Once so many replicas are ours the others are waited for no
+    /// longer than the patience lasts.
     async fn gather<F: Future<Output = Answer>>(
         &self,
         enough: usize,
@@ -286,8 +286,8 @@ impl Fencing<'_> {
         }
     }
 
-    /// Does something with the replica that a DataNode has; nothing if it has none, or has not found
-    /// it yet.
+    /// Does something with the replica that a DataNode has; nothing if it has none, or has not
+    /// found it yet.
     fn on_replica<T>(&self, node: NodeId, act: impl FnOnce(&mut Replica) -> T) -> Option<T> {
         let mut state = self.client.state();
         if !state.has_found_replicas(node)

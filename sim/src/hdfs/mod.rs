@@ -3,14 +3,14 @@
 //!
 //! There is one NameNode, which knows names, the lengths of closed files, and who writes or takes
 //! which file; and a DataNode on each region server's machine, plus one. A file is one block. Its
-//! replicas have lengths of their own: each DataNode takes what its writer sends in its own time, and
-//! a sync is acknowledged when all have it. So a crash leaves replicas of different lengths.
+//! replicas have lengths of their own: each DataNode takes what its writer sends in its own time,
+//! and a sync is acknowledged when all have it. So a crash leaves replicas of different lengths.
 //!
 //! - `state` holds all of it, and changes without waiting: blocks, replicas, DataNodes, NameNode.
 //! - `recovery` is what the NameNode and its DataNodes do by themselves.
 //! - `client` is one process's file system on it; `writer`, `reader` and `fence` follow the modules
-//!   of the same purpose in `crates/hdfs`. Where a file ends when it is taken away is decided by that
-//!   crate's own function ([`basalt_hdfs::decide`]).
+//!   of the same purpose in `crates/hdfs`. Where a file ends when it is taken away is decided by
+//!   that crate's own function ([`basalt_hdfs::decide`]).
 //!
 //! Content is kept once for each file: replicas are prefixes of what its only writer sent.
 //! Everything is under the seed. Time is that of the simulation.
@@ -48,8 +48,8 @@ pub(crate) struct Hdfs {
 pub enum HdfsHarm {
     /// The NameNode answers nobody.
     NameNodeAway,
-    /// The NameNode is killed. It starts when the fault is over, and is in safe mode for so long; of
-    /// the DataNodes it knows those that have reported.
+    /// The NameNode is killed. It starts when the fault is over, and is in safe mode for so long;
+    /// of the DataNodes it knows those that have reported.
     NameNodeRestart {
         /// In milliseconds.
         safe_mode_ms: u64,

@@ -1,5 +1,5 @@
-//! What the NameNode and its DataNodes do by themselves: reports, recoveries of files that were taken
-//! from their writers, copies of blocks that have lost replicas.
+//! What the NameNode and its DataNodes do by themselves: reports, recoveries of files that were
+//! taken from their writers, copies of blocks that have lost replicas.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -114,8 +114,8 @@ fn recover(state: &mut State) {
     }
 }
 
-/// A block's recovery as a DataNode makes it (`BlockRecoveryWorker`): it goes on with whoever answers,
-/// be it alone.
+/// A block's recovery as a DataNode makes it (`BlockRecoveryWorker`): it goes on with whoever
+/// answers, be it alone.
 fn recover_block(state: &mut State, id: FileId, recovery_id: u64) {
     let answers = |node: &NodeId| state.answers(*node) && state.has_found_replicas(*node);
     let listed = state.files.get(&id).map(|file| file.listed.clone()).unwrap_or_default();
@@ -126,8 +126,8 @@ fn recover_block(state: &mut State, id: FileId, recovery_id: u64) {
         recovery.primary = None;
     }
     let found = || file.replicas.iter().filter(|(node, _)| asked.contains(node));
-    let is_anothers = |replica: &Replica| replica.recovery.is_some_and(|own| own >= recovery_id);
-    if found().any(|(_, replica)| is_anothers(replica)) {
+    let is_of_another = |replica: &Replica| replica.recovery.is_some_and(|own| own >= recovery_id);
+    if found().any(|(_, replica)| is_of_another(replica)) {
         return;
     }
     let best = found().filter(|(_, replica)| replica.length > 0).map(|(_, replica)| {

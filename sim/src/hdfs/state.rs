@@ -204,8 +204,8 @@ impl State {
 
     // What happens to processes and servers.
 
-    /// Ends the present life of a writer. What it has sent arrives on each DataNode up to a place of
-    /// the seed's choice, which may be within a packet.
+    /// Ends the present life of a writer. What it has sent arrives on each DataNode up to a place
+    /// of the seed's choice, which may be within a packet.
     pub(super) fn crash(&mut self, writer: u64) {
         let life = self.lives.entry(writer).or_default();
         let ended = (writer, *life);
@@ -308,8 +308,8 @@ impl State {
         }
     }
 
-    /// The NameNode starts: what it has written down is there, and of the DataNodes of open files it
-    /// knows nobody before they report.
+    /// The NameNode starts: what it has written down is there, and of the DataNodes of open files
+    /// it knows nobody before they report.
     pub(super) fn restart_name_node(&mut self, safe_mode: Duration) {
         self.name_node = NameNode { is_away: false, safe_mode_until: Some(self.now + safe_mode) };
         for file in self.files.values_mut() {

@@ -1,5 +1,5 @@
-//! A file that is being written: to all its DataNodes at once, and given up at the first failure, as
-//! `crates/hdfs/src/write` does.
+//! A file that is being written: to all its DataNodes at once, and given up at the first failure,
+//! as `crates/hdfs/src/write` does.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -237,7 +237,8 @@ impl Writer {
         async move { awaited.wait().await }
     }
 
-    /// The NameNode records how long the block is at least, and says whether the file is still ours.
+    /// The NameNode records how long the block is at least, and says whether the file is still
+    /// ours.
     async fn record_length(&self) -> Result<()> {
         let (id, length, path) = (self.id, self.length, &self.path);
         let record = |state: &mut State| {
@@ -354,7 +355,8 @@ impl Writer {
         Ok(Some(unready))
     }
 
-    /// Asks the NameNode for DataNodes: better ones first, see `crates/hdfs/src/write/placement.rs`.
+    /// Asks the NameNode for DataNodes: better ones first, see
+    /// `crates/hdfs/src/write/placement.rs`.
     async fn add_block(&self, failed: &[NodeId]) -> Result<Vec<NodeId>> {
         let (troubled, suspected) = self.client.avoided();
         let (own, id, path) = (self.client.own(), self.id, &self.path);

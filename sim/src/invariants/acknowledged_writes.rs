@@ -1,8 +1,8 @@
 //! What was acknowledged is there: for each strong read that begins after the acknowledgement, and
 //! at the end.
 //!
-//! A row is written once, so a read cannot be right by chance; some rows are deleted later, and stay
-//! away from then on.
+//! A row is written once, so a read cannot be right by chance; some rows are deleted later, and
+//! stay away from then on.
 
 use std::collections::BTreeMap;
 
@@ -108,7 +108,8 @@ impl AcknowledgedWrites {
 // === impl Held ===
 
 impl Held {
-    /// Without the rows that a scan did not come to: those beyond `last`, the one that it gave last.
+    /// Without the rows that a scan did not come to: those beyond `last`, the one that it gave
+    /// last.
     pub(crate) fn without_rest(mut self, last: &[u8], reversed: bool) -> Self {
         self.0.retain(|row, _| if reversed { &row[..] >= last } else { &row[..] <= last });
         self

@@ -1,5 +1,5 @@
-//! Every acknowledgement ever sent is of an edit that lies below its log's cut, whichever of the two
-//! came first.
+//! Every acknowledgement ever sent is of an edit that lies below its log's cut, whichever of the
+//! two came first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

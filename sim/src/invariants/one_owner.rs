@@ -1,5 +1,5 @@
-//! One owner a region: under an epoch one process opens it and acknowledges, and once a later owner has
-//! acknowledged, no earlier one does.
+//! One owner a region: under an epoch one process opens it and acknowledges, and once a later owner
+//! has acknowledged, no earlier one does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! What is served is what is on record. Once a server serves a region under a higher epoch, no other
-//! one answers for it, nor has its lease renewed while it still serves it. At the end each region is
-//! served by its owner on record, under the epoch on record, and by nobody else.
+//! What is served is what is on record. Once a server serves a region under a higher epoch, no
+//! other one answers for it, nor has its lease renewed while it still serves it. At the end each
+//! region is served by its owner on record, under the epoch on record, and by nobody else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

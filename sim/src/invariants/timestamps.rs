@@ -1,12 +1,12 @@
-//! No cell gets a timestamp from a server that is much ahead of the true time: it could not be taken
-//! back, and every later one of the region would be as far ahead.
+//! No cell gets a timestamp from a server that is much ahead of the true time: it could not be
+//! taken back, and every later one of the region would be as far ahead.
 
 use super::Violation;
 use crate::clock::EPOCH_MS;
 use crate::witness::Told;
 
-/// How far a server's clock may be off, and what regions add: two mutations of one row never share a
-/// millisecond.
+/// How far a server's clock may be off, and what regions add: two mutations of one row never share
+/// a millisecond.
 const AHEAD_MS_MAX: u64 = 1_000 + 500;
 /// Clocks that drift are ahead by at most this part of the time that has passed.
 const DRIFT_OF_ELAPSED: u64 = 5;

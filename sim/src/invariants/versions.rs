@@ -1,5 +1,5 @@
-//! Deletes, versions and times to live agree with HBase's rules: a row that one client alone writes,
-//! operation by operation, is compared with a model of it ([`basalt_reference`]).
+//! Deletes, versions and times to live agree with HBase's rules: a row that one client alone
+//! writes, operation by operation, is compared with a model of it ([`basalt_reference`]).
 //!
 //! The model does not know when the region was flushed and compacted, nor what its server's clock
 //! showed. So it says of each cell whether a read must see it, may see it, or must not:
@@ -7,8 +7,8 @@
 //!   ones are deleted, as a flush or a compaction may have dropped it; so may a version that has
 //!   outlived its time and is not among the `MIN_VERSIONS` newest, deleted ones included;
 //! - a cell whose time to live ends while the clock of its server, of the owner before, or the read
-//!   itself may be on either side of that end, may be seen or not; so may what a delete hides that has
-//!   outlived its time by the fastest of these clocks, and not by the slowest.
+//!   itself may be on either side of that end, may be seen or not; so may what a delete hides that
+//!   has outlived its time by the fastest of these clocks, and not by the slowest.
 
 use std::collections::BTreeSet;
 
@@ -371,7 +371,8 @@ mod tests {
         assert_eq!(wrong(&row, &[2_000, 1_000], 3), None);
         assert_eq!(wrong(&row, &[2_000], 3), None);
         assert!(wrong(&row, &[1_000], 3).is_some() && wrong(&row, &[], 3).is_some());
-        // Of those that may have been dropped, an older one may be left that a file of its own holds.
+        // Of those that may have been dropped, an older one may be left that a file of its own
+        // holds.
         let deleted = [&deleted[..], &[ModelWrite::DeleteVersion("a", 2_000)]].concat();
         let row = row_of(FamilyDescriptor { versions_min: 1, ..family }, &deleted);
         for left in [&[1_000][..], &[]] {

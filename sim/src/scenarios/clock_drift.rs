@@ -20,15 +20,16 @@ pub(super) const CLOCK_DRIFT: Scenario = Scenario {
     faults: clock_drift,
 };
 
-/// No real clock drifts so far from others in a minute, and here none is set right now and then: it is
-/// not asked of these scenarios that clocks stay within the usual bound.
+/// No real clock drifts so far from others in a minute, and here none is set right now and then: it
+/// is not asked of these scenarios that clocks stay within the usual bound.
 pub(super) const DRIFTED_APART_MAX: Duration = Duration::from_secs(60);
 
 /// One clock may run 16 % too slow and another 16 % too fast: a lease of 750 ms lasts for 890, and
 /// 800 ms are over after 690.
 pub(super) const BEYOND_BOUND: Scenario = Scenario {
     name: "clocks-beyond-bound",
-    about: "the same with clocks that drift far beyond the bound: only that nothing is lost is asked",
+    about: "the same with clocks that drift far beyond the bound: only that nothing is lost is \
+            asked",
     layout: Layout { clock_drift_ppm: 160_000, clock_bound: DRIFTED_APART_MAX, ..Layout::SMALL },
     faults: clock_drift,
 };

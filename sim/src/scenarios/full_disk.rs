@@ -16,8 +16,8 @@ pub(super) const FULL_DISK: Scenario = Scenario {
 
 pub(super) const COORDINATOR: Scenario = Scenario {
     name: "coordinator-full-disk",
-    about: "the disks of two or all members of the coordinator are full, and a client that holds no \
-            lease writes much",
+    about: "the disks of two or all members of the coordinator are full, and a client that holds \
+            no lease writes much",
     layout: Layout { actors: Actors { node_writer: true, ..Actors::NONE }, ..Layout::SMALL },
     faults: coordinator_full_disk,
 };
@@ -38,8 +38,8 @@ fn full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-/// Long enough for what is reserved to be used up, if everybody may. A region server may die meanwhile:
-/// its regions must find another owner all the same.
+/// Long enough for what is reserved to be used up, if everybody may. A region server may die
+/// meanwhile: its regions must find another owner all the same.
 fn coordinator_full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
     let members = coordinator::shuffled(random, layout);
     let majority = layout.coordinators / 2 + 1;

@@ -62,9 +62,9 @@ fn server_crash(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-/// Two DataNodes of a log hang, and its server is killed before a sync fails on them. They return once
-/// the length of the log is committed, before anybody has read it: the NameNode's recovery may end it
-/// where one of them does.
+/// Two DataNodes of a log hang, and its server is killed before a sync fails on them. They return
+/// once the length of the log is committed, before anybody has read it: the NameNode's recovery may
+/// end it where one of them does.
 fn shrinking_log(random: &Random, layout: Layout) -> Vec<Fault> {
     let (at, lasts) = (ms(random, 300..1_200), ms(random, 9_000..14_000));
     let victim = owner(random, layout);

@@ -1,5 +1,5 @@
-//! A server that opens a region is declared dead, does not hear of it, and says OPEN when the region
-//! has another owner already.
+//! A server that opens a region is declared dead, does not hear of it, and says OPEN when the
+//! region has another owner already.
 //!
 //! Its replay is slow, its connections with the masters are reset, and its link to the coordinator
 //! is cut: what it writes there is held, and arrives with the link, before its session has ended.
@@ -21,8 +21,8 @@ pub(super) const LATE_OPEN: Scenario = Scenario {
     faults: late_open,
 };
 
-/// For how long the opener is deaf and mute: past the lease and its margin (800 ms), so that another
-/// has opened the region, and less than the session (1.5 s).
+/// For how long the opener is deaf and mute: past the lease and its margin (800 ms), so that
+/// another has opened the region, and less than the session (1.5 s).
 const CUT_MS: std::ops::Range<u64> = 880..1_200;
 /// For how long it replays: less than that.
 const REPLAY_MS: std::ops::Range<u64> = 20..800;

@@ -41,7 +41,8 @@ pub(super) const ALTER_WHILE_OPENING: Scenario = Scenario {
 
 pub(super) const STRAY_ORDERS: Scenario = Scenario {
     name: "stray-orders",
-    about: "region servers get orders late, twice and from nobody, while flushes fail and servers die",
+    about: "region servers get orders late, twice and from nobody, while flushes fail and servers \
+            die",
     layout: Layout {
         actors: Actors {
             administrator: Some((&[Work::Alter], Begin::WithLoad)),
@@ -60,8 +61,8 @@ pub(super) const LOST_OPEN: Scenario = Scenario {
     faults: lost_open,
 };
 
-/// The record says OPEN for a while before the region is in service. The recovery that has it opened
-/// holds no lock of the table: altering the table closes the region meanwhile, and opens it
+/// The record says OPEN for a while before the region is in service. The recovery that has it
+/// opened holds no lock of the table: altering the table closes the region meanwhile, and opens it
 /// elsewhere.
 fn drain_while_opening(random: &Random, layout: Layout) -> Vec<Fault> {
     let answer = Answer::Wait(ms(random, 800..2_500));

@@ -1,8 +1,8 @@
 //! Clients that write and read all regions of the table, and remember what they were told.
 //!
 //! Each region has a writer of its own, which never waits for another region (`writer.rs`). Some
-//! clients contend for counters and lists, one scans (`scanner.rs`), one writes and deletes versions
-//! (`versions.rs`). It goes on until the
+//! clients contend for counters and lists, one scans (`scanner.rs`), one writes and deletes
+//! versions (`versions.rs`). It goes on until the
 //! faults are over; then each region must take a write and answer a read within a stated time
 //! ([`CALM_TIME_MAX`]), and at the end everything is read.
 
@@ -203,8 +203,8 @@ impl Workload {
         Ok(())
     }
 
-    /// Has versions written and deleted by two clients: to a family that only limits their number, and,
-    /// less often, to those whose cells have a time to live or stay when they are deleted.
+    /// Has versions written and deleted by two clients: to a family that only limits their number,
+    /// and, less often, to those whose cells have a time to live or stay when they are deleted.
     fn write_versions(&self, seams: &Seams) -> anyhow::Result<impl Future<Output = ()>> {
         let writer = |families, pace_ms| {
             let (table, clock) = (self.table(seams)?, seams.clock.clone());

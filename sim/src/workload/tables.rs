@@ -1,5 +1,5 @@
-//! A client that makes, alters, disables, enables, empties and deletes a table of its own, and looks
-//! after each step whether what it was told is true wherever it asks.
+//! A client that makes, alters, disables, enables, empties and deletes a table of its own, and
+//! looks after each step whether what it was told is true wherever it asks.
 //!
 //! Each operation must end, and the client must learn how: it asks for as long as it takes, well
 //! beyond the time in which the cluster must have come back. Meanwhile another client has the

@@ -2,8 +2,8 @@
 //! ways, to rows that nobody else writes, and compares what it reads with a model.
 //!
 //! Where a family keeps deleted cells, it also writes below deletions and over other versions, and
-//! reads by ranges of time and raw. Where cells have a time to live, it gives them timestamps so old
-//! that this ends soon.
+//! reads by ranges of time and raw. Where cells have a time to live, it gives them timestamps so
+//! old that this ends soon.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -44,8 +44,8 @@ pub(super) struct Writer<'a> {
     values: u64,
 }
 
-/// A row under way. Its key has the region's number, then the name of the family, so that it is above
-/// the rows of other writers.
+/// A row under way. Its key has the region's number, then the name of the family, so that it is
+/// above the rows of other writers.
 struct Row {
     key: Bytes,
     model: ModelRow,

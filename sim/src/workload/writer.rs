@@ -103,8 +103,8 @@ impl Writer {
         true
     }
 
-    /// Reads one of the rows that were acknowledged. Whether it was answered: that it cannot be read
-    /// now proves nothing.
+    /// Reads one of the rows that were acknowledged. Whether it was answered: that it cannot be
+    /// read now proves nothing.
     async fn read_back(&mut self) -> bool {
         let row = self.row(self.random.in_range(0..self.next.max(1)));
         let outcome = self.table.try_get(&Get::new(row.clone()), ATTEMPT_TIMEOUT).await;

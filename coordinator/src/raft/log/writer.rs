@@ -1,9 +1,9 @@
 //! The task that writes the log: takes all that waits, writes it as one frame, syncs once.
 //!
-//! The segment always has room on the disk for what is to come, so that a full disk ends neither the
-//! member nor the leases and sessions whose renewals it records. While no more can be reserved, what is
-//! reserved is used up, the end of it by the sessions that hold leases; only then does a write fail, and
-//! with it the member.
+//! The segment always has room on the disk for what is to come, so that a full disk ends neither
+//! the member nor the leases and sessions whose renewals it records. While no more can be reserved,
+//! what is reserved is used up, the end of it by the sessions that hold leases; only then does a
+//! write fail, and with it the member.
 
 use std::collections::VecDeque;
 use std::io;

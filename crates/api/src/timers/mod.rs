@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_seconds_give_the_session_and_lease_of_the_design() {
+    fn three_seconds_give_a_session_and_a_lease() {
         let timers = Timers::derive(TARGET_DEFAULT, &TimerOverrides::default()).unwrap();
         assert_eq!(timers.session_timeout, Duration::from_millis(1_500));
         assert_eq!(timers.serving_lease, Duration::from_millis(750));
@@ -366,7 +366,9 @@ mod tests {
         }
 
         #[test]
-        fn a_target_out_of_range_is_refused(ms in prop_oneof![0_u64..1_000, 600_001_u64..10_000_000]) {
+        fn a_target_out_of_range_is_refused(
+            ms in prop_oneof![0_u64..1_000, 600_001_u64..10_000_000],
+        ) {
             let broken = Timers::derive(Timespan::from_ms(ms), &TimerOverrides::default());
             prop_assert!(broken.unwrap_err().to_string().contains("target"));
         }

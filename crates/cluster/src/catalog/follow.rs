@@ -91,8 +91,8 @@ impl Follower {
                     Step::End => return,
                 }
             }
-            // Those who ask first: then what they ask for has arrived. While the coordinator does not
-            // answer they stop waiting, and others come.
+            // Those who ask first: then what they ask for has arrived. While the coordinator does
+            // not answer they stop waiting, and others come.
             waiting.retain(|asked: &oneshot::Sender<()>| !asked.is_closed());
             while waiting.len() < WAITING_MAX
                 && let Ok(asked) = self.waiting.try_recv()

@@ -1,8 +1,8 @@
 //! A watched copy of the records: which servers live, which tables there are, where regions live.
 //!
-//! Every master and region server keeps one, so that any of them can tell a client where a row lives
-//! even while no master does. A copy may lag behind the coordinator; whoever decides by it writes on
-//! condition of the record's version.
+//! Every master and region server keeps one, so that any of them can tell a client where a row
+//! lives even while no master does. A copy may lag behind the coordinator; whoever decides by it
+//! writes on condition of the record's version.
 
 mod follow;
 mod state;

@@ -1,6 +1,6 @@
 //! Bytes that wait for clients: beginnings of requests that are not whole, and answers that are not
-//! read. Over all connections they are bounded; beyond the bound the connection goes that has made no
-//! progress for the longest time, so that clients which send and read are served on.
+//! read. Over all connections they are bounded; beyond the bound the connection goes that has made
+//! no progress for the longest time, so that clients which send and read are served on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

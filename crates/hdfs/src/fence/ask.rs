@@ -5,10 +5,10 @@
 //! the replica to what it acknowledged, and answers. The connection is closed then; the replica
 //! stays as it is.
 //!
-//! *Beginning a recovery*: the request of a DataNode that recovers the block. It stops a writer too,
-//! and gives the replica to this recovery alone. It follows at once on each DataNode that was taken
-//! over, for the NameNode gives the same recovery to a DataNode at its next heartbeat, and whoever
-//! asks first gets the replica.
+//! *Beginning a recovery*: the request of a DataNode that recovers the block. It stops a writer
+//! too, and gives the replica to this recovery alone. It follows at once on each DataNode that was
+//! taken over, for the NameNode gives the same recovery to a DataNode at its next heartbeat, and
+//! whoever asks first gets the replica.
 
 use std::pin::pin;
 use std::sync::Arc;

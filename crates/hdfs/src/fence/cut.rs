@@ -67,11 +67,11 @@ pub struct Asked {
 /// was acknowledged; and replicas of restarted DataNodes, which may be shorter than what they
 /// acknowledged, decide only when nobody is left to ask.
 ///
-/// A block with a recorded length is never deleted here. That its DataNodes have no replica, or that
-/// there are none, proves nothing: one that has just started answers before it has found its
+/// A block with a recorded length is never deleted here. That its DataNodes have no replica, or
+/// that there are none, proves nothing: one that has just started answers before it has found its
 /// replicas, and a NameNode that has restarted lists no DataNode until one has reported. What
-/// becomes of such a block is left to the NameNode's own recovery, which a DataNode makes only once it
-/// has reported its own replica.
+/// becomes of such a block is left to the NameNode's own recovery, which a DataNode makes only once
+/// it has reported its own replica.
 ///
 /// `cut` is what taking over found: the block is not made longer than that.
 pub fn decide<R>(found: Vec<Member<R>>, asked: Asked, cut: Option<u64>) -> Decision<R> {

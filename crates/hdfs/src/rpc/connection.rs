@@ -159,9 +159,9 @@ pub(crate) async fn connect(
     }
 }
 
-/// Ends when no new stream can be opened within `limit`; one is tried, and closed, after each `pause`.
-/// That tells a machine that is gone from a process that only hangs, for which its kernel answers,
-/// and streams that are open already tell neither.
+/// Ends when no new stream can be opened within `limit`; one is tried, and closed, after each
+/// `pause`. That tells a machine that is gone from a process that only hangs, for which its kernel
+/// answers, and streams that are open already tell neither.
 pub(crate) async fn until_unreachable(
     network: &Network,
     server: &Arc<str>,

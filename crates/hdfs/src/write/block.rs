@@ -200,8 +200,8 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Sends what was not sent. It is on all DataNodes, or on their disks, when [`Flushed::wait`] has
-    /// returned.
+    /// Sends what was not sent. It is on all DataNodes, or on their disks, when [`Flushed::wait`]
+    /// has returned.
     ///
     /// # Errors
     /// Whatever ended the block.

@@ -1,7 +1,7 @@
 //! A file that is being written.
 //!
-//! The way of a new block: the NameNode lists its DataNodes, each makes an empty replica and takes the
-//! first bytes, and then the NameNode records how many these are (`fsync`). Only after that is
+//! The way of a new block: the NameNode lists its DataNodes, each makes an empty replica and takes
+//! the first bytes, and then the NameNode records how many these are (`fsync`). Only after that is
 //! anything in the block acknowledged. This one call serves two rules:
 //! - The file is still ours. Whoever takes it away later finds the replicas and stops them; whoever
 //!   did so before makes the call fail. Without it a writer that sleeps between the first two steps

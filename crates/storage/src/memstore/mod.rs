@@ -1,12 +1,13 @@
 //! The cells of one family that are not yet in a store file, in order.
 //!
-//! A region puts its edits in one after the other, so a tree behind a lock serves writers as well as
-//! anything could; readers take some cells at a time out of it, and hold nothing between. A memstore
-//! only grows: to flush it, its store swaps in an empty one and drops the old one when its store file
-//! is on record.
+//! A region puts its edits in one after the other, so a tree behind a lock serves writers as well
+//! as anything could; readers take some cells at a time out of it, and hold nothing between. A
+//! memstore only grows: to flush it, its store swaps in an empty one and drops the old one when its
+//! store file is on record.
 //!
-//! The bytes of the cells are copied into chunks that hold nothing else. Many cells share a chunk, and
-//! with it the count of those who use it, which a reader has to change for each cell that it takes.
+//! The bytes of the cells are copied into chunks that hold nothing else. Many cells share a chunk,
+//! and with it the count of those who use it, which a reader has to change for each cell that it
+//! takes.
 
 mod ordered_set;
 
@@ -45,8 +46,8 @@ struct Cells {
     chunk: BytesMut,
 }
 
-/// A cell, in the order of cells. Entries are equal if their keys and sequence ids are: an edit that
-/// writes one version of a column twice leaves what it wrote last.
+/// A cell, in the order of cells. Entries are equal if their keys and sequence ids are: an edit
+/// that writes one version of a column twice leaves what it wrote last.
 #[derive(Clone, Debug)]
 struct Entry {
     /// Tells most rows apart without a look at their bytes, which lie elsewhere in memory.
@@ -84,8 +85,8 @@ impl Memstore {
         Self::default()
     }
 
-    /// Adds a copy of a cell that carries its sequence id, in the place of one with the same key and
-    /// sequence id: an edit's cells come in the order in which it wrote them.
+    /// Adds a copy of a cell that carries its sequence id, in the place of one with the same key
+    /// and sequence id: an edit's cells come in the order in which it wrote them.
     pub fn insert(&self, cell: &Cell) {
         self.highest_timestamp.fetch_max(cell.timestamp(), Ordering::Relaxed);
         let bytes = cell.bytes().len() as u64 + CELL_OVERHEAD_BYTES;
@@ -240,9 +241,9 @@ impl<'a> RowBound<'a> {
     }
 }
 
-/// Has the processor fetch `entries` and the keys of their cells, as many at once as it can. Each would
-/// be waited for in its turn otherwise: what is done with one cell depends on its bytes, and counting
-/// those who use its chunk waits for all that was asked for before.
+/// Has the processor fetch `entries` and the keys of their cells, as many at once as it can. Each
+/// would be waited for in its turn otherwise: what is done with one cell depends on its bytes, and
+/// counting those who use its chunk waits for all that was asked for before.
 fn touch<'a>(entries: impl Iterator<Item = &'a Entry>) {
     let lines = |entry: &Entry| {
         let bytes = entry.cell.bytes();
@@ -365,7 +366,8 @@ mod tests {
             let memstore = Memstore::new();
             let mut expected: Vec<Cell> = rows
                 .iter()
-                .map(|row| Cell::put(row, b"f", b"q", 1, b"").unwrap().with_sequence_id(SequenceId(1)))
+                .map(|row| Cell::put(row, b"f", b"q", 1, b"").unwrap())
+                .map(|cell| cell.with_sequence_id(SequenceId(1)))
                 .collect();
             expected.iter().for_each(|cell| memstore.insert(cell));
             expected.sort();

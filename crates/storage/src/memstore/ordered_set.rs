@@ -1,21 +1,23 @@
 //! An ordered set that only grows, made for walks over neighbours.
 //!
-//! A B-tree of two kinds of nodes: a standard one above, and long leaves below. In a leaf neighbours
-//! lie side by side, so that the processor fetches what a walk needs next by itself; the short nodes
-//! of `BTreeSet` it has to wait for one by one.
+//! A B-tree of two kinds of nodes: a standard one above, and long leaves below. In a leaf
+//! neighbours lie side by side, so that the processor fetches what a walk needs next by itself; the
+//! short nodes of `BTreeSet` it has to wait for one by one.
 
 use std::collections::BTreeMap;
 use std::iter;
 use std::ops::Bound;
 
-/// How many entries a leaf is split at. With more of them an insert moves more, a walk gains little.
+/// How many entries a leaf is split at. With more of them an insert moves more, a walk gains
+/// little.
 const LEAF_ENTRIES: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct OrderedSet<T> {
     /// What is below the first key of `leaves`.
     lowest: Vec<T>,
-    /// By the entry that a leaf was begun with: the others in it are higher, and below the next key.
+    /// By the entry that a leaf was begun with: the others in it are higher, and below the next
+    /// key.
     leaves: BTreeMap<T, Vec<T>>,
 }
 
@@ -47,7 +49,8 @@ impl<T: Ord + Clone> OrderedSet<T> {
         }
     }
 
-    /// The entries after `entry` in ascending order, and `entry` itself if it is there and included.
+    /// The entries after `entry` in ascending order, and `entry` itself if it is there and
+    /// included.
     pub(super) fn ascending(&self, entry: &T, included: bool) -> impl Iterator<Item = &T> + Clone {
         let leaf = self.leaves.range(..=entry).next_back();
         let leaf = leaf.map_or(&self.lowest, |(_, leaf)| leaf);

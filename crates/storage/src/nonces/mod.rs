@@ -7,8 +7,8 @@
 //! operations since the last flush, which count as memstore, and for each file a filter and an
 //! index: 2.2 bytes an operation, so 20 MB for 30 minutes of 5,000 operations a second.
 //!
-//! Small answers are kept. A larger one is in the region's own cells for as long as nothing replaces
-//! it, so only where to find it is kept.
+//! Small answers are kept. A larger one is in the region's own cells for as long as nothing
+//! replaces it, so only where to find it is kept.
 
 mod entry;
 mod file;

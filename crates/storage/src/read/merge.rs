@@ -24,7 +24,8 @@ const MEMORY_CHUNK_COLUMN: usize = 4;
 /// How many cells are stepped over one by one before a seek is made instead.
 const STEPS_BEFORE_SEEK: usize = 4;
 
-/// A place in the merged cells of a family. Before the first [`MergeCursor::seek`] it is at no cell.
+/// A place in the merged cells of a family. Before the first [`MergeCursor::seek`] it is at no
+/// cell.
 pub struct MergeCursor {
     sources: Vec<Source>,
     /// The sources that are at a cell, the one with the smallest cell last.
@@ -192,8 +193,8 @@ impl MergeCursor {
         self.seek_forward(&CellKey::before_row(&row_after(left.row()))).await
     }
 
-    /// The last row before `row` that has a cell; of all rows if `row` is `None`. The cursor must be
-    /// sought afterwards.
+    /// The last row before `row` that has a cell; of all rows if `row` is `None`. The cursor must
+    /// be sought afterwards.
     ///
     /// # Errors
     /// A store file cannot be read.

@@ -4,8 +4,8 @@
 //! column in the form of a cell key without family. The meta block, loaded when a file is opened:
 //!
 //! ```text
-//! i32 version 3 | i64 bytes of all chunks | i32 hash count | i32 hash type | i64 keys | i64 keys, at most
-//! i32 chunks | comparator's class | root index entries of the chunks
+//! i32 version 3 | i64 bytes of all chunks | i32 hash count | i32 hash type | i64 keys
+//! i64 keys, at most | i32 chunks | comparator's class | root index entries of the chunks
 //! ```
 //! All arithmetic on hashes is that of Java's `int`.
 
@@ -277,7 +277,8 @@ impl Hashes {
 
     /// The bits of the key in a chunk of so many bytes.
     fn bits(self, hash_count: u32, chunk_bytes: usize) -> impl Iterator<Item = usize> {
-        // Blocks are bounded well below what Java's `int` can count in bits; an empty chunk has none.
+        // Blocks are bounded well below what Java's `int` can count in bits; an empty chunk has
+        // none.
         let bit_count = i32::try_from(chunk_bytes * 8).unwrap_or(i32::MAX).max(1);
         (0..hash_count).map(move |number| {
             let hash = self.0.wrapping_add(number.wrapping_mul(self.1)) as i32;

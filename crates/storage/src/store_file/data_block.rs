@@ -1,7 +1,8 @@
 //! Data blocks: cells back to back, found by walking their lengths.
 //!
 //! ```text
-//! cell: i32 key length | i32 value length | key | value [u16 tags length | tags] [vlong sequence id]
+//! cell: i32 key length | i32 value length | key | value
+//!       [u16 tags length | tags] [vlong sequence id]
 //! ```
 //! Whether tags and sequence ids are there is said once for a file. Every eighth cell's place is
 //! kept, so that a search halves its way to within eight cells. Invariant: a [`DataBlock`] was

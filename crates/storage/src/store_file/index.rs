@@ -4,10 +4,12 @@
 //! length; their count stands elsewhere. Blocks below the root can be searched as they lie:
 //!
 //! ```text
-//! i32 n | (n + 1) × i32 offset of an entry, from the first one | n × (i64 offset | i32 length | key)
+//! i32 n | (n + 1) × i32 offset of an entry, from the first one
+//!       | n × (i64 offset | i32 length | key)
 //! ```
 //! The root is turned into that form when it is read, so there is one kind of index to search.
-//! An entry's key is at most the first key of its block, and after the last key of the block before.
+//! An entry's key is at most the first key of its block, and after the last key of the block
+//! before.
 
 use std::cmp::Ordering;
 

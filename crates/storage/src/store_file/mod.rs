@@ -9,8 +9,9 @@
 //! A [`StoreFileWriter`] writes one from cells in order; a [`StoreFile`] is one that is open, and a
 //! [`StoreFileScanner`] a place in it. All blocks below the root come through the
 //! [`BlockCache`](crate::block_cache::BlockCache). Every byte but those of the trailer is under a
-//! checksum that is compared before the byte is believed; what does not fit is an [`Error`] with the
-//! file, the place and the reason, and costs only what lies in that block. Numbers are big endian.
+//! checksum that is compared before the byte is believed; what does not fit is an [`Error`] with
+//! the file, the place and the reason, and costs only what lies in that block. Numbers are big
+//! endian.
 //!
 //! Encoded data blocks are read and not written. Not read yet: encryption, other bloom filters than
 //! ROW and ROWCOL.

@@ -19,7 +19,10 @@ pub enum Error {
         folder: PathBuf,
     },
     /// There is a log under this server name, which a log is made for only once.
-    #[error("{}: a log of this server name exists, a new process needs a new one", .folder.display())]
+    #[error(
+        "{}: a log of this server name exists, a new process needs a new one",
+        .folder.display()
+    )]
     NotNew {
         /// The folder that is there.
         folder: PathBuf,
@@ -156,8 +159,8 @@ pub enum Defect {
     Cell(#[from] basalt_model::Error),
     /// A damaged record that names this region, among whole ones of others.
     #[error(
-        "an edit of this region, which had been durable, is damaged; the edits of other regions are \
-         whole"
+        "an edit of this region, which had been durable, is damaged; the edits of other regions \
+         are whole"
     )]
     LostEdit,
     /// A record of another region, where only one region's should be.

@@ -1,9 +1,10 @@
 //! Which files of the log must exist if its server dies, as the coordinator is to know it.
 //!
-//! A file that vanishes from the disk is noticed only by who knows that there was one. So the server
-//! keeps a list of its log files on record: a new file takes edits only once it is on record, and a
-//! file is deleted only once a recorded list does without it. Whoever fences the server misses every
-//! file that is listed and not there, or shorter than its edits were when it was closed.
+//! A file that vanishes from the disk is noticed only by who knows that there was one. So the
+//! server keeps a list of its log files on record: a new file takes edits only once it is on
+//! record, and a file is deleted only once a recorded list does without it. Whoever fences the
+//! server misses every file that is listed and not there, or shorter than its edits were when it
+//! was closed.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,8 @@ use tokio::sync::Notify;
 /// The files of a log that hold edits which are not in store files, or may come to.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LogList {
-    /// Their numbers, each with how many bytes of the file are known to be durable: all of them once
-    /// the file is closed, its header before.
+    /// Their numbers, each with how many bytes of the file are known to be durable: all of them
+    /// once the file is closed, its header before.
     pub files: BTreeMap<u64, u64>,
 }
 

@@ -33,16 +33,16 @@ pub struct WalConfig {
     pub write_timeout: Duration,
     /// Where the file system can have several syncs under way: how many batches may be. Default: 4.
     pub batches_in_flight_max: usize,
-    /// Where the file system lets a failed file be replaced: for how long that is tried before the log
-    /// has failed. Default: 10 s.
+    /// Where the file system lets a failed file be replaced: for how long that is tried before the
+    /// log has failed. Default: 10 s.
     pub replace_timeout: Duration,
     /// Whether somebody keeps a list of the files on record, see [`LogList`]. Default: no, and then
     /// nothing waits for it.
     pub is_listed: bool,
 }
 
-/// What a file has room for besides the edits that are under way: headers, marks, and edits that are
-/// somewhat longer than they were announced.
+/// What a file has room for besides the edits that are under way: headers, marks, and edits that
+/// are somewhat longer than they were announced.
 const RESERVE_BYTES_BESIDE: u64 = 1 << 20;
 
 /// What a log has done and holds.
@@ -195,8 +195,8 @@ impl Wal {
         self.shared.listing.changed().await;
     }
 
-    /// `list` is on record, and no older one can come to be: the files that it names may take edits,
-    /// those that it does not may be deleted.
+    /// `list` is on record, and no older one can come to be: the files that it names may take
+    /// edits, those that it does not may be deleted.
     pub fn listed(&self, list: LogList) {
         self.shared.listing.record(list);
     }

@@ -92,7 +92,8 @@ impl FileMaker {
 // === impl OpenFile ===
 
 impl OpenFile {
-    /// Puts the header before records, which lie behind room for it: they go to the end of the file.
+    /// Puts the header before records, which lie behind room for it: they go to the end of the
+    /// file.
     pub(super) fn frame(&self, mut bytes: BytesMut, records: usize) -> Bytes {
         let records_bytes = (bytes.len() - BATCH_HEADER_BYTES) as u64;
         let header = self.header(records_bytes, records as u32);

@@ -1,8 +1,8 @@
 //! Between the regions and the writer: edits gather in a batch while the one before is synced.
 //!
 //! Bounded by bytes: a [`Permit`] is taken before an edit may be added, and what it stands for is
-//! free again once the edit's batch is durable. All that permits stand for has room on the disk, which
-//! the writer reserves; where it cannot, no more permits are given until it can.
+//! free again once the edit's batch is durable. All that permits stand for has room on the disk,
+//! which the writer reserves; where it cannot, no more permits are given until it can.
 
 use std::sync::Arc;
 

@@ -2,17 +2,18 @@
 //! are durable.
 //!
 //! On a disk of this machine a batch is synced before the next one is written, and after one failed
-//! write nothing is written any more. Where the file system can have several syncs under way, several
-//! batches are in flight; and where it lets a failed file be replaced, a new one is begun, and what
-//! was not acknowledged is appended there again, in its order. An edit may be in both files then;
-//! replay takes it in once.
+//! write nothing is written any more. Where the file system can have several syncs under way,
+//! several batches are in flight; and where it lets a failed file be replaced, a new one is begun,
+//! and what was not acknowledged is appended there again, in its order. An edit may be in both
+//! files then; replay takes it in once.
 //!
-//! A full file takes on what comes until the next one is there. Where failed files are replaced it does
-//! so, too, when the next one cannot be begun, as while a NameNode is away: that is tried again later.
+//! A full file takes on what comes until the next one is there. Where failed files are replaced it
+//! does so, too, when the next one cannot be begun, as while a NameNode is away: that is tried
+//! again later.
 //!
 //! The current file always has room on the disk for all edits that permits were given for. Where no
-//! more can be reserved the queue gives no more permits, so that no edit meets a full disk half-way; it
-//! is tried again every [`ROOM_PAUSE`].
+//! more can be reserved the queue gives no more permits, so that no edit meets a full disk
+//! half-way; it is tried again every [`ROOM_PAUSE`].
 //!
 //! Invariants: at any time the newest file is open, and so locked; that lock is free only when the
 //! log was closed or its process is gone. Nothing is acknowledged for a file that failed.
@@ -97,9 +98,9 @@ enum Event {
     LookForRoom,
 }
 
-/// While a batch is in flight the next one follows this much later at the earliest, with all that has
-/// come meanwhile: a small batch costs as many trips to the DataNodes as a large one. Most are durable
-/// sooner; behind one that is slow the next ones need not wait for it.
+/// While a batch is in flight the next one follows this much later at the earliest, with all that
+/// has come meanwhile: a small batch costs as many trips to the DataNodes as a large one. Most are
+/// durable sooner; behind one that is slow the next ones need not wait for it.
 const PACE: Duration = Duration::from_millis(1);
 /// How many files in a row may fail without anything becoming durable.
 const FAILURES_MAX: u32 = 8;
@@ -273,7 +274,8 @@ impl Writer {
         match within(&self.maker, &path, reserve).await {
             Ok(()) => {
                 if self.look_for_room_at.take().is_some() {
-                    info!(file = %path.display(), "there is room on the disk: writes are taken again");
+                    let file = path.display();
+                    info!(%file, "there is room on the disk: writes are taken again");
                     self.shared.queue.set_disk_full(None);
                 }
             }
@@ -420,7 +422,8 @@ impl Writer {
     /// The current file failed: begins another one, and appends what is in flight there.
     ///
     /// # Errors
-    /// `error`, where a failed file is the end of the log; else what kept a new one from being begun.
+    /// `error`, where a failed file is the end of the log; else what kept a new one from being
+    /// begun.
     async fn replace_file(&mut self, mut error: Error) -> Result<()> {
         if !self.maker.files.failed_files_are_replaced() {
             return Err(error);

@@ -166,9 +166,9 @@ fn find(bytes: &[u8], magic: &[u8; 8], count: usize) -> usize {
     found.nth(count - 1).unwrap().0
 }
 
-/// Data, leaf index and bloom blocks are HBase's byte by byte, with headers and checksums: up to the
-/// first intermediate block (HBase made smaller ones here), or up to HBase's second bloom filter,
-/// for deletes of families, which we leave out.
+/// Data, leaf index and bloom blocks are HBase's byte by byte, with headers and checksums: up to
+/// the first intermediate block (HBase made smaller ones here), or up to HBase's second bloom
+/// filter, for deletes of families, which we leave out.
 #[tokio::test]
 async fn our_blocks_are_hbases_to_the_byte() {
     let deep = ("none-rowcol-deep-index.hfile", BloomType::RowCol, 512, 128);

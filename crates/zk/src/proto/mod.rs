@@ -1,9 +1,9 @@
 //! The wire: jute records and frames of the ZooKeeper 3.8/3.9 client protocol, both directions.
 //!
 //! A connection carries [`frame`]s. The client's first holds a [`ConnectRequest`], the server's
-//! first a [`ConnectResponse`]. After that a client's frame holds a [`RequestHeader`] and the record
-//! of its [`OpCode`] ([`Request`] is all of them), a server's a [`ReplyHeader`] and, unless the
-//! header names an error, the reply's record; or, with [`Xid::EVENT`], a [`WatcherEvent`].
+//! first a [`ConnectResponse`]. After that a client's frame holds a [`RequestHeader`] and the
+//! record of its [`OpCode`] ([`Request`] is all of them), a server's a [`ReplyHeader`] and, unless
+//! the header names an error, the reply's record; or, with [`Xid::EVENT`], a [`WatcherEvent`].
 //!
 //! Decoding never panics and never trusts a length. Like Java's, it ignores bytes after the last
 //! field of a record: newer peers may append fields.

@@ -21,8 +21,9 @@ record! {
         cversion: i32,
         /// How often its access list has changed.
         aversion: i32,
-        /// The session that owns an ephemeral node, else 0. ZooKeeper shows clients 0 for containers
-        /// and nodes with a time to live too, although it marks them in this field inside.
+        /// The session that owns an ephemeral node, else 0. ZooKeeper shows clients 0 for
+        /// containers and nodes with a time to live too, although it marks them in this field
+        /// inside.
         ephemeral_owner: i64,
         /// The length of its data.
         data_length: i32,

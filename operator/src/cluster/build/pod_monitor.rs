@@ -1,5 +1,6 @@
 //! What tells a Prometheus operator to collect the metrics of all pods. Its type is not
-//! Kubernetes' own: <https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PodMonitor>.
+//! Kubernetes' own:
+//! <https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PodMonitor>.
 
 use kube::core::GroupVersionKind;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! Operations with a nonce: each counts once however often it is repeated, and what is remembered of
-//! them takes a bounded amount of memory.
+//! Operations with a nonce: each counts once however often it is repeated, and what is remembered
+//! of them takes a bounded amount of memory.
 
 use std::time::Duration;
 

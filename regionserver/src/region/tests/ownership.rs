@@ -76,8 +76,8 @@ async fn a_region_that_closes_takes_no_edits_and_leaves_nothing_in_memory() {
     assert_eq!(row_of(&region, "b").await, ["f:q=3"]);
 }
 
-/// Of two closes at once one failed and took the other's mark back: clients wrote again, and what they
-/// wrote was in a log alone that was then deleted.
+/// Of two closes at once one failed and took the other's mark back: clients wrote again, and what
+/// they wrote was in a log alone that was then deleted.
 #[tokio::test(start_paused = true)]
 async fn a_close_that_fails_does_not_let_edits_into_another_one() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;

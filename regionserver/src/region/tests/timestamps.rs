@@ -1,5 +1,5 @@
-//! Which of several writes of a column counts: within one mutation, and under timestamps that clients
-//! give. Each is compared with Apache HBase 2.6.4.
+//! Which of several writes of a column counts: within one mutation, and under timestamps that
+//! clients give. Each is compared with Apache HBase 2.6.4.
 
 use basalt_fs::MemoryFileSystem;
 use basalt_model::{Cell, CellType, LATEST_TIMESTAMP};
@@ -94,7 +94,8 @@ async fn the_later_of_two_puts_of_one_mutation_stays() {
 async fn mutations_of_a_row_are_made_in_their_order() {
     let (_server, region) = region().await;
     let put = |value| RowStep::Mutation(put_of("r", "f:q", value));
-    // An append reads what was there before: both results count from nothing, and the last one stays.
+    // An append reads what was there before: both results count from nothing, and the last one
+    // stays.
     assert_eq!(mutate_row(&region, "r", &[append("r", "1"), append("r", "2")]).await.len(), 2);
     assert_eq!(row_of(&region, "r").await, ["f:q=2"]);
     let (_server, region) = self::region().await;

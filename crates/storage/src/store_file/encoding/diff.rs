@@ -4,8 +4,8 @@
 //! ```text
 //! block: u8 family length | family | cells
 //! cell: u8 flags | [packed key length] [packed value length] packed length in common
-//!       rest of the row | qualifier, or the rest of it | 1 to 8 bytes of timestamp, the lowest first
-//!       [u8 type] | value
+//!       rest of the row | qualifier, or the rest of it
+//!       1 to 8 bytes of timestamp, the lowest first | [u8 type] | value
 //! ```
 
 use basalt_model::CellKey;

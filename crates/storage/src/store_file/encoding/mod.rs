@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! block: i16 number of the encoding | encoded
-//! encoded, PREFIX, DIFF, FAST_DIFF: i32 length of the plain cells | cells, each as what is not in the
-//!     one before; DIFF has the family before them
+//! encoded, PREFIX, DIFF, FAST_DIFF: i32 length of the plain cells | cells, each as what is not in
+//!     the one before; DIFF has the family before them
 //! encoded, ROW_INDEX_V1: plain cells | index of their rows
 //! ```
 //! Invariant: nothing is put together that is longer than the block said, so that a few bytes that

@@ -1,8 +1,9 @@
 //! The index file.
 //!
 //! ```text
-//! header │ magic 8 │ u16 version │ u32 regions │ u64 cut │ u64 end │ u32 crc32c of the log's header │
-//!        │ u32 crc32c of the directory │ u32 crc32c of all before │               42 bytes
+//! header │ magic 8 │ u16 version │ u32 regions │ u64 cut │ u64 end │
+//!        │ u32 crc32c of the log's header │ u32 crc32c of the directory │
+//!        │ u32 crc32c of all before │                                              42 bytes
 //! entry  │ region 16 │ u64 lowest, u64 highest epoch │ u64 lowest, u64 highest sequence id │
 //!        │ u64 edits │ u64 bytes │ u64 damaged at, u64 sequence id behind that │
 //!        │ u64 offset, u64 length, u32 crc32c of the section │                        100 bytes

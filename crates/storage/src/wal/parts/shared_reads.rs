@@ -1,8 +1,9 @@
 //! Reads of a sealed log that several regions share.
 //!
 //! The edits of a region lie scattered in a log, and all regions of a dead server that open on one
-//! server need the same stretches of it at about the same time. Where each read is a trip to another
-//! machine, a stretch is read once, by whoever needs it first, and kept for the others for a while.
+//! server need the same stretches of it at about the same time. Where each read is a trip to
+//! another machine, a stretch is read once, by whoever needs it first, and kept for the others for
+//! a while.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -287,7 +287,8 @@ pub(super) fn read() -> impl Strategy<Value = Read> {
                 reversed,
                 start,
                 stop,
-                // A raw read of some columns is refused by HBase, and a filter of one is not compared.
+                // A raw read of some columns is refused by HBase, and a filter of one is not
+                // compared.
                 qualifiers: qualifiers.filter(|_| !raw),
                 versions,
                 range,

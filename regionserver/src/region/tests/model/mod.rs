@@ -1,8 +1,8 @@
 //! Random histories of a region, compared with a model of HBase's rules after every step.
 //!
 //! A history declares two families at random, then writes, flushes, merges files, opens the region
-//! anew (in order or after a crash), lets time pass, and reads. The seed is fixed; `MODEL_HISTORIES`
-//! says how many there are.
+//! anew (in order or after a crash), lets time pass, and reads. The seed is fixed;
+//! `MODEL_HISTORIES` says how many there are.
 
 mod histories;
 

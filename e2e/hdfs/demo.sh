@@ -1,7 +1,7 @@
 #!/bin/bash
 # demo.sh [CASE...]: `basalt demo` on a real HDFS, which is started for it and stopped after it
 # (KEEP=1: it stays; UP=1: it runs already). Fails when an acknowledged write is lost, or a bar of
-# issue 7 is missed. Figures as JSON and pages in $RESULTS (default: in the lab's folder).
+# the promise is missed. Figures as JSON and pages in $RESULTS (default: in the lab's folder).
 #   kill       9 times kill -9 of a region server: outage p50 <= 1 s, max <= 2.5 s
 #   machine    9 times kill -9 of a region server and a DataNode at once: p50 <= 3 s
 #   unflushed  9 times the same with 512 MB unflushed: max <= 5 s

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # env.sh: the HDFS that the tests of this folder use: 1 NameNode and 3 DataNodes as separate
 # processes on 127.0.0.1, from Maven (e2e/lab/hbase), with the settings that a short failover needs.
 # Sourced by the other scripts. A LAB_INSTANCE and a PORT_BASE of its own keep it apart from others.

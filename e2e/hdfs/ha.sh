@@ -63,8 +63,10 @@ up() {
       "-Ddfs.journalnode.http-address=127.0.0.1:$(journal_web_port "$i")"
   done
   for i in 1 2 3; do wait_port "jn$i" "$(journal_port "$i")"; done
+  # shellcheck disable=SC2091  # name_node prints a command
   $(name_node 1 -format -nonInteractive -force) >"$LAB/logs/format.log" 2>&1
   start_ha_name_node 1
+  # shellcheck disable=SC2091  # name_node prints a command
   $(name_node 2 -bootstrapStandby -nonInteractive) >"$LAB/logs/bootstrap.log" 2>&1
   start_ha_name_node 2
   admin -transitionToActive nn1

@@ -1,3 +1,5 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # those that source this file use what is set here
 # env.sh: class paths of the Java programs; sourced by the scripts of this folder.
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../lab/hbase/env.sh"
 

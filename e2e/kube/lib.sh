@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # lib.sh: what the steps of run.sh have in common. Sourced.
 
 W=${BASALT_LAB:-$HOME/.cache/basalt-lab}/kube

@@ -236,8 +236,7 @@ replace_all() {
 }
 # The operator is killed three times meanwhile; the next one waits for its lease.
 kill_operator() {
-  local time
-  for time in 1 2 3; do
+  for _ in 1 2 3; do
     sleep 6
     kubectl -n basalt-system delete pod -l app.kubernetes.io/name=basalt-operator \
       --grace-period=0 --force >/dev/null 2>&1
@@ -342,7 +341,8 @@ step_hdfs() {
   awk 'BEGIN { RS = "---\n" } /member-demo/ { print "---"; print }' volumes.yaml |
     sed "s#NAMESPACE#$NAMESPACE#; s#VOLUMES#$folder#; s#{ name: demo-#{ name: hdfs-#" | kubectl apply -f - >/dev/null
   k create configmap hdfs-client --from-file="$conf/core-site.xml" --from-file="$conf/hdfs-site.xml" >/dev/null
-  local from=$(now_ms)
+  local from
+  from=$(now_ms)
   sed "s#nameservice: prod #nameservice: \"$(sed -nE 's#.*hdfs://([^<]*)<.*#\1#p' "$conf/core-site.xml")\" #" \
     "$ROOT/examples/hdfs.yaml" | k apply -f - >/dev/null
   until_true 60 is "basaltcluster/$CLUSTER" Available

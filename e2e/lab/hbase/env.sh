@@ -1,3 +1,5 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # those that source this file use what is set here
 # env.sh: settings, ports, class paths and process helpers of the HBase lab; sourced by the other
 # scripts, and by tests that start or kill a single server (`. env.sh; start_region_server 2`).
 #

@@ -17,6 +17,6 @@ cp "$INSTALL_POM" "$new/pom.xml"
 mvn -q -B -Dstyle.color=never -f "$new/pom.xml" dependency:copy-dependencies \
   -DincludeScope=runtime "-DoutputDirectory=$new/lib" >&2
 # HBase logs through log4j 2; Hadoop's log4j 1 binding beside it would win.
-if [ -e "$new"/lib/log4j-slf4j-impl-*.jar ]; then rm -f "$new"/lib/{reload4j,slf4j-reload4j}-*.jar; fi
+if compgen -G "$new/lib/log4j-slf4j-impl-*.jar" >/dev/null; then rm -f "$new"/lib/{reload4j,slf4j-reload4j}-*.jar; fi
 rm -rf "$INSTALL_INTO"; mv "$new" "$INSTALL_INTO"
 echo "$name: $(ls "$INSTALL_INTO/lib" | wc -l) jars in $INSTALL_INTO/lib"

@@ -1,12 +1,12 @@
 //! The master: decides where regions live and runs the durable procedures.
 //!
-//! The way of a failure reads straight down: [`liveness`] (a stream ended, or the coordinator has
-//! ended a session) → [`procedure::recover_server`](procedure) (detected → fenced → split →
+//! The way of a failure reads straight down: `liveness` (a stream ended, or the coordinator has
+//! ended a session) → `procedure::recover_server` (detected → fenced → split →
 //! assigned → done) → orders to region servers. All state is in the coordinator: a master that
 //! takes charge goes on where the last one stopped.
 //!
-//! Decisions are pure functions of a [`view`]; a decision is committed on condition of the records
-//! it was made on, and of the epoch of the master that makes it (see [`ledger`]).
+//! Decisions are pure functions of a `view`; a decision is committed on condition of the records
+//! it was made on, and of the epoch of the master that makes it (see `ledger`).
 
 // Fuzz targets run decoders alone: what a role does is not compiled for them.
 #![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]

@@ -2,7 +2,7 @@
 //!
 //! [`outage`] and [`timeline`] are pure: they say what an outage is and whose doing. The [`probe`]
 //! makes the requests and checks at the end that nothing acknowledged is missing; what it returns
-//! is a [`Measurement`], of which [`report`] tells. [`bench`] is YCSB's workloads.
+//! is a [`Measurement`], of which [`report`] tells. [`mod@bench`] is YCSB's workloads.
 //!
 //! It works against anything that speaks HBase's protocol ([`Target`]), Apache HBase included.
 

@@ -1,6 +1,6 @@
 //! The Kubernetes operator: reconciles `BasaltCluster` and `BasaltTable`.
 //!
-//! [`cluster`] makes a cluster run as it is written and says how it is; [`table`] makes its tables;
+//! `cluster` makes a cluster run as it is written and says how it is; `table` makes its tables;
 //! [`run()`] drives both by kube's controllers, while this process holds the Lease. The resources
 //! themselves, their validation, their timers and their definitions for the API server live in
 //! `basalt_api`, which `basalt local` shares.

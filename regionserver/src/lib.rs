@@ -1,6 +1,6 @@
 //! The region server: serves regions, splits and replays the logs of dead servers.
 //!
-//! The way of a write reads straight down: [`rpc`] `mutate` → `region/write` → the log → the
+//! The way of a write reads straight down: `rpc` `mutate` → `region/write` → the log → the
 //! memstore → acknowledged; later `flush` → store file → manifest. The way of a failure: `orders`
 //! (split, open) → `recovery/split` → `opening` → `region/open` → `recovery/replay` → serving.
 

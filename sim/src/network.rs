@@ -3,7 +3,7 @@
 //! turmoil takes down a whole machine: what is sent to it is not answered. Here it is a process
 //! that dies, and the machine's kernel refuses further connections at once; so this file looks
 //! whether the process is up. turmoil's own partitions drop segments that no TCP sends again; so
-//! what is cut off is held back here, at the end that reads, see [`crate::links`].
+//! what is cut off is held back here, at the end that reads, see `crate::links`.
 
 use std::io;
 use std::net::SocketAddr;

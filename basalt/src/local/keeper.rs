@@ -107,7 +107,7 @@ pub enum Event {
     },
 }
 
-/// Called with each death; what it returns is run beside, for at most [`HOOK_TIMEOUT`].
+/// Called with each death; what it returns is run beside, for at most `HOOK_TIMEOUT`.
 pub type DeathHook = Arc<dyn Fn(Death) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What a keeper is asked to do.

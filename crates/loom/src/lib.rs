@@ -26,7 +26,7 @@ pub use semaphore::{Acquire, AcquireError, Semaphore, SemaphorePermit};
 /// show with two; without a bound the tests would take hours.
 const PREEMPTIONS_MAX: usize = 2;
 
-/// Runs `test` in every interleaving with up to [`PREEMPTIONS_MAX`] preemptions.
+/// Runs `test` in every interleaving with up to `PREEMPTIONS_MAX` preemptions.
 pub fn check(test: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS_MAX);

@@ -2,7 +2,7 @@
 //!
 //! A harness is believed once it has caught what was planted. The code that keeps a rule asks
 //! [`is_off`]; without the feature `planted-bugs` the answer is `false` at compile time, and
-//! nothing of it is left in a binary. With the feature, [`turn_off`] plants one bug in this
+//! nothing of it is left in a binary. With the feature, `turn_off` plants one bug in this
 //! process.
 
 /// A rule that keeps data safe, and that a test may turn off.

@@ -61,7 +61,7 @@ pub fn channel(
 }
 
 /// The accepted connections of `listener`, as tonic's `serve_with_incoming` takes them: at most
-/// [`CONNECTIONS_MAX`] at once. An error of a single accept (out of file descriptors, say) is
+/// `CONNECTIONS_MAX` at once. An error of a single accept (out of file descriptors, say) is
 /// passed on; tonic logs it and goes on.
 pub fn incoming(listener: Box<dyn Listener>) -> impl AsyncStream<Item = io::Result<Accepted>> {
     let gate = Gate {

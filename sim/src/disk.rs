@@ -243,7 +243,10 @@ impl FileSystem for SimulatedDisk {
     }
 
     async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal> {
-        self.faults.thawed().await;
+        self.faults.sync_time(&self.random).await;
+        if self.faults.fails_sync(path) {
+            return Err(broken(path, "sync", io::ErrorKind::Other));
+        }
         self.files.seal(path, writer_boot_id).await
     }
 

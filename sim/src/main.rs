@@ -90,6 +90,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::RoomForTheLog, "full-disk"),
     (Rule::RoomForLeases, "coordinator-full-disk"),
     (Rule::SealedLength, "shortened-log"),
+    (Rule::SyncAtSeal, "killed-after-seal"),
     (Rule::ShrinkingLog, "hdfs-shrinking-log"),
     (Rule::MissingLog, "lost-logs"),
     (Rule::ClockBound, "clock-steps"),

@@ -488,10 +488,10 @@ fn seal_file(path: &Path, same_kernel: bool) -> Result<Seal> {
         Err(TryLockError::Error(error)) => return Err(Error::from_io(path, "lock", error)),
     };
     let writer_gone = lock_free && same_kernel && is_local(&file, path)?;
-    // What is read up to a seal must not go again in a power cut that follows.
-    file.sync_all().map_err(|e| Error::from_io(path, "sync", e))?;
-    // The length is read after the lock was found free: before, it might still have grown.
+    // The length is read after the lock was found free: before, the file might still have grown. It
+    // is read before the sync: what a living writer appends during the sync may not be durable.
     let length = file.metadata().map_err(|e| Error::from_io(path, "stat", e))?.len();
+    file.sync_all().map_err(|e| Error::from_io(path, "sync", e))?;
     Ok(Seal { length, is_final: writer_gone, writer_gone, may_shrink: false })
 }
 

@@ -264,9 +264,12 @@ impl FileSystem for MemoryFileSystem {
     }
 
     async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal> {
-        let disk = self.disk.lock();
-        match disk.nodes.get(path) {
+        self.check_alive(path)?;
+        match self.disk.lock().nodes.get_mut(path) {
             Some(Node::File(contents)) => {
+                if !is_off(Rule::SyncAtSeal) {
+                    contents.synced = contents.bytes.len();
+                }
                 let writer_gone = contents.holder.is_none() && writer_boot_id == BOOT_ID;
                 let length = contents.bytes.len() as u64;
                 Ok(Seal { length, is_final: writer_gone, writer_gone, may_shrink: false })
@@ -423,6 +426,21 @@ mod tests {
         assert!(file.append(Bytes::from_static(b"zombie")).await.is_err());
         assert_eq!(&disk.read_whole(Path::new("/log"), 100).await.unwrap()[..], b"durable l");
         assert!(disk.seal(Path::new("/log"), disk.boot_id()).await.unwrap().writer_gone);
+    }
+
+    #[tokio::test]
+    async fn a_crash_keeps_what_was_sealed() {
+        let disk = MemoryFileSystem::new();
+        let (writer, master) = (disk.as_writer(1), disk.as_writer(2));
+        let mut file = writer.create(Path::new("/log")).await.unwrap();
+        file.append(Bytes::from_static(b"sealed")).await.unwrap();
+        let seal = master.seal(Path::new("/log"), master.boot_id()).await.unwrap();
+        assert_eq!((seal.length, seal.writer_gone), (6, false));
+        file.append(Bytes::from_static(b" or not")).await.unwrap();
+        disk.crash(1, |_| 0);
+        assert_eq!(&disk.read_whole(Path::new("/log"), 100).await.unwrap()[..], b"sealed");
+        disk.crash(2, |_| 0);
+        assert!(master.seal(Path::new("/log"), master.boot_id()).await.is_err(), "it has crashed");
     }
 
     #[tokio::test]

@@ -68,6 +68,8 @@ pub enum Rule {
     RoomForLeases,
     /// A sealed log that is shorter than it was when it was sealed is a loss, not a torn tail.
     SealedLength,
+    /// What is sealed of a file is synced by the one who seals it.
+    SyncAtSeal,
     /// A sealed log that may become shorter is copied, and its copy takes its place.
     ShrinkingLog,
     /// A log of a dead server that must exist and does not keeps the server's regions closed.
@@ -114,6 +116,7 @@ impl Rule {
         Self::AntiEntropy,
         Self::RoomForLeases,
         Self::SealedLength,
+        Self::SyncAtSeal,
         Self::ShrinkingLog,
         Self::MissingLog,
         Self::ClockBound,
@@ -154,6 +157,7 @@ impl Rule {
             Self::AntiEntropy => "anti-entropy",
             Self::RoomForLeases => "room-for-leases",
             Self::SealedLength => "sealed-length",
+            Self::SyncAtSeal => "sync-at-seal",
             Self::ShrinkingLog => "shrinking-log",
             Self::MissingLog => "missing-log",
             Self::ClockBound => "clock-bound",

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use crate::owners::OneRegion;
 use crate::running::{PATIENCE, Running};
 use basalt_cluster::RegionRecord;
-use basalt_hbase_rpc::{Connection, ConnectionOptions, Service, message_cells, pb};
-use basalt_model::{Cell, RegionInfo};
+use basalt_hbase_rpc::{
+    CallError, Connection, ConnectionOptions, ExceptionKind, Service, message_cells, pb,
+};
+use basalt_model::{Cell, RegionInfo, RegionState, TableState};
 use basalt_zk::proto::CreateMode;
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
@@ -15,21 +18,29 @@ async fn connect(running: &Running, service: Service) -> Connection {
     Connection::open(&running.seams.network, &running.name.address(), &options).await.unwrap()
 }
 
-/// The last row of the meta table at or before `row`.
-async fn closest_row(connection: &Connection, row: &'static str) -> Vec<Cell> {
+/// Asks a region for the last row at or before `row`, as clients of HBase 1 do.
+async fn ask_closest_row(
+    connection: &Connection,
+    region: Bytes,
+    row: &'static str,
+) -> Result<(pb::GetResponse, Vec<Cell>), CallError> {
     let request = pb::GetRequest {
         region: pb::RegionSpecifier {
             r#type: pb::region_specifier::RegionSpecifierType::RegionName.into(),
-            value: Bytes::from_static(b"hbase:meta,,1"),
+            value: region,
         },
         get: pb::Get {
             row: Bytes::from_static(row.as_bytes()),
-            column: vec![pb::Column { family: Bytes::from_static(b"info"), qualifier: vec![] }],
             closest_row_before: Some(true),
             ..Default::default()
         },
     };
-    let answer = connection.call_decoded::<pb::GetResponse>("Get", &request, &[], PATIENCE).await;
+    connection.call_decoded("Get", &request, &[], PATIENCE).await
+}
+
+/// The last row of the meta table at or before `row`.
+async fn closest_row(connection: &Connection, row: &'static str) -> Vec<Cell> {
+    let answer = ask_closest_row(connection, Bytes::from_static(b"hbase:meta,,1"), row).await;
     let (response, beside) = answer.unwrap();
     let result = response.result.unwrap_or_default();
     message_cells::cells_of(&result, &mut beside.into_iter()).unwrap()
@@ -62,6 +73,20 @@ async fn a_client_of_hbase_1_finds_a_region_by_the_closest_row_before() {
         assert!(cells.iter().any(|cell| cell.qualifier() == b"regioninfo"), "{row}");
     }
     assert!(closest_row(&connection, "a,,:").await.is_empty(), "nothing lies before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_meta_table_has_a_closest_row_before() {
+    let region = OneRegion::start(None, TableState::Enabled).await;
+    assert_eq!(region.open(&region.record).await, "");
+    region.until(RegionState::Open).await;
+    let connection = connect(&region.running, Service::Client).await;
+    match ask_closest_row(&connection, region.record.info.name(), "r").await {
+        Err(CallError::Remote(exception)) => {
+            assert_eq!(exception.kind(), ExceptionKind::UnknownProtocol);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

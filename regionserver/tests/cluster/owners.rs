@@ -22,9 +22,9 @@ use crate::traps;
 const POLL: Duration = Duration::from_millis(5);
 
 /// A cluster with one region, of a table that the master leaves alone.
-struct OneRegion {
-    running: Running,
-    record: RegionRecord,
+pub(crate) struct OneRegion {
+    pub(crate) running: Running,
+    pub(crate) record: RegionRecord,
     descriptor: TableDescriptor,
 }
 
@@ -32,7 +32,7 @@ struct OneRegion {
 
 impl OneRegion {
     /// The region is on record as `owner` (or the server that runs) is to open it.
-    async fn start(owner: Option<&str>, state: TableState) -> Self {
+    pub(crate) async fn start(owner: Option<&str>, state: TableState) -> Self {
         let running = Running::start().await;
         let descriptor = TableDescriptor {
             name: "t".parse().unwrap(),
@@ -73,7 +73,7 @@ impl OneRegion {
         }
     }
 
-    async fn open(&self, record: &RegionRecord) -> String {
+    pub(crate) async fn open(&self, record: &RegionRecord) -> String {
         let mut orders = self.running.orders.clone();
         let reply = orders.open_regions(self.open_order(record)).await.unwrap();
         reply.into_inner().outcomes.remove(0).failure
@@ -101,7 +101,7 @@ impl OneRegion {
     }
 
     /// Waits until the record is in `state`.
-    async fn until(&self, state: RegionState) -> RegionRecord {
+    pub(crate) async fn until(&self, state: RegionState) -> RegionRecord {
         let wait = async {
             loop {
                 let record = self.on_record().await;

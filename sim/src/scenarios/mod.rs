@@ -75,6 +75,7 @@ pub const SCENARIOS: &[Scenario] = &[
     wrong_hint::UNAWARE,
     wrong_hint::UNAWARE_BEYOND_BOUND,
     wrong_hint::UNAWARE_READER,
+    wrong_hint::KILLED_AFTER_SEAL,
     late_open::LATE_OPEN,
     lost_answers::LOST_ANSWERS,
     lost_answers::MUTE,

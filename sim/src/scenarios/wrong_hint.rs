@@ -1,10 +1,11 @@
 //! A region server is believed dead that lives: its connections to the masters are reset and
 //! refused, while clients, the coordinator and the disk still reach it.
 
+use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
-use super::{Scenario, ms, owner};
-use crate::faults::{Fault, Harm, Peers, Way};
+use super::{Scenario, kill, ms, owner};
+use crate::faults::{Fault, Harm, Peers, Trap, Victim, Way};
 use crate::plan::Layout;
 
 pub(super) const WRONG_HINT: Scenario = Scenario {
@@ -42,6 +43,13 @@ pub(super) const UNAWARE_READER: Scenario = Scenario {
     faults: unaware_reader,
 };
 
+pub(super) const KILLED_AFTER_SEAL: Scenario = Scenario {
+    name: "killed-after-seal",
+    about: "the same, and it is killed after its log is sealed and before anyone has read the log",
+    layout: UNAWARE.layout,
+    faults: killed_after_seal,
+};
+
 fn wrong_hint(random: &Random, layout: Layout) -> Vec<Fault> {
     vec![Fault {
         at: ms(random, 300..900),
@@ -64,5 +72,19 @@ fn unaware(random: &Random, layout: Layout) -> Vec<Fault> {
 fn unaware_reader(random: &Random, layout: Layout) -> Vec<Fault> {
     let mut faults = unaware(random, layout);
     faults.extend(faults.first().map(|first| Fault { harm: Harm::FreezeDisk, ..first.clone() }));
+    faults
+}
+
+/// The frozen disk has bytes of the log that were not synced. The seal covers them, so the death of
+/// their writer must not take them away.
+fn killed_after_seal(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mut faults = unaware_reader(random, layout);
+    if let Some(Fault { at, victim, .. }) = faults.first().cloned() {
+        faults.push(kill(victim, at + ms(random, 1_000..1_500), ms(random, 500..2_000)));
+        let delay = ms(random, 1_000..2_000);
+        let trap = Trap { point: Point::FenceRecorded, hit: 1, answer: Answer::Wait(delay) };
+        let victim = Victim::Springing(trap);
+        faults.push(Fault { at, lasts: delay, victim, harm: Harm::SlowDisk });
+    }
     faults
 }

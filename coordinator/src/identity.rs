@@ -6,6 +6,7 @@ use basalt_fs::SharedFileSystem;
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::room::RoomWait;
 
 /// The longest such file.
 const IDENTITY_BYTES_MAX: u64 = 4096;
@@ -26,7 +27,11 @@ pub(crate) async fn claim(
     let path = folder.join("identity");
     if !files.exists(&path).await? {
         let contents = format!("{FIRST_LINE}\ncluster={cluster}\nmember={member}\n");
-        files.write_whole(&path, Bytes::from(contents)).await?;
+        let contents = Bytes::from(contents);
+        let mut wait = RoomWait::new("the folder's identity");
+        while let Err(error) = files.write_whole(&path, contents.clone()).await {
+            wait.after(error).await?;
+        }
         return Ok(());
     }
     let contents = files.read_whole(&path, IDENTITY_BYTES_MAX).await?;

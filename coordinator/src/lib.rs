@@ -32,6 +32,7 @@ mod raft;
 mod rejoin;
 mod replica;
 mod request;
+mod room;
 mod server;
 mod session;
 mod tree;

@@ -48,6 +48,8 @@ pub(crate) struct Member {
     pub(crate) checkpoints: Mutex<BTreeMap<u64, v1::Checkpoint>>,
     /// Those of the others whose logs have room left for the sessions that hold leases alone.
     pub(crate) short_of_room: Mutex<BTreeSet<u64>>,
+    /// Those of the others that did not answer the last greeting.
+    pub(crate) unreachable: Mutex<BTreeSet<u64>>,
     /// Whether this member's state differs from others', so that it must not serve.
     pub(crate) state_differs: AtomicBool,
     /// Whether this start's state was compared with that of enough others: before, it serves
@@ -101,13 +103,26 @@ impl Member {
         self.leadership.borrow().leader == Some(self.id())
     }
 
-    /// Whether only sessions that hold leases may write: the disks of so many members are full that
-    /// the others are no majority. One that said so and is away counts, as it helps no majority.
+    /// Whether only sessions that hold leases may write: the disks of some members are full, and
+    /// the others are no majority without them. One that is away helps no majority either.
     pub(crate) fn keeps_room_for_leases(&self) -> bool {
-        let own = usize::from(self.log.room().is_for_leases());
-        let short = own + self.short_of_room.lock().len();
+        let is_short = self.log.room().is_for_leases();
+        let mut helpless = self.short_of_room.lock().clone();
+        if !is_short && helpless.is_empty() {
+            return false;
+        }
+        helpless.extend(self.unreachable.lock().iter());
         let members = self.config.members.len();
-        members.saturating_sub(short) < majority(members)
+        members.saturating_sub(helpless.len() + usize::from(is_short)) < majority(members)
+    }
+
+    /// Refuses what has to be written to the log while it waits for room: consensus would wait with
+    /// it, and answer nobody.
+    pub(crate) fn check_room(&self) -> Result<(), Status> {
+        match self.log.room().is_used_up() {
+            true => Err(Status::resource_exhausted("the disk of this member is full")),
+            false => Ok(()),
+        }
     }
 
     /// The session has shown a sign of life.
@@ -187,6 +202,7 @@ impl Member {
     /// Puts commands into the log, in order, all or none, if this member leads. Once taken, they
     /// are lost only by a change of leader, after which their origin sends them again.
     pub(crate) async fn propose_as_leader(&self, commands: Vec<Command>) -> Result<(), Status> {
+        self.check_room()?;
         let stopped = |fatal: Fatal<TypeConfig>| Status::unavailable(fatal.to_string());
         let time_ms = self.seams.clock.wall_ms();
         let commands = commands.into_iter().map(|command| Command { time_ms, ..command });

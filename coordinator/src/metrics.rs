@@ -36,6 +36,8 @@ fn tell(member: &Member) {
     gauge!("basalt_coordinator_state_differs").set(f64::from(u8::from(differs)));
     let is_short = member.log.room().is_for_leases();
     gauge!("basalt_coordinator_short_of_room").set(f64::from(u8::from(is_short)));
+    let is_used_up = member.log.room().is_used_up();
+    gauge!("basalt_coordinator_out_of_room").set(f64::from(u8::from(is_used_up)));
     gauge!("basalt_coordinator_leader").set(f64::from(u8::from(member.leads())));
     gauge!("basalt_coordinator_serving").set(f64::from(u8::from(*member.serving.borrow())));
     gauge!("basalt_coordinator_term").set(member.leadership.borrow().term as f64);

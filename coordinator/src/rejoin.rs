@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::replica::Replica;
+use crate::room::RoomWait;
 
 /// Whether this member may vote, and whom it follows.
 pub(crate) struct Rejoin {
@@ -58,7 +59,10 @@ impl Rejoin {
     /// This member has less than it promised, or cannot know: it has to be admitted.
     pub(crate) async fn begin(&self) -> basalt_fs::Result<()> {
         if !self.files.exists(&self.marker).await? {
-            self.files.write_whole(&self.marker, Bytes::new()).await?;
+            let mut wait = RoomWait::new("the mark of a rejoining member");
+            while let Err(error) = self.files.write_whole(&self.marker, Bytes::new()).await {
+                wait.after(error).await?;
+            }
         }
         self.stage.send_replace(Stage::Unadmitted);
         Ok(())

@@ -73,7 +73,12 @@ async fn serve(
     };
     let ready = config.ready.take();
     let mut tasks = JoinSet::new();
-    let member = start(config, seams, files, &mut tasks).await?;
+    let member = tokio::select! {
+        biased;
+        // A disk that is full may hold a start up for long.
+        () = shutdown.cancelled() => return Ok(()),
+        member = start(config, seams, files, &mut tasks) => member?,
+    };
     tasks.spawn(serve_peers(Arc::clone(&member), peer_listener));
     // Raft has the threads that this runs on to itself.
     let clients = Shutdown::new();
@@ -98,6 +103,7 @@ async fn serve(
     clients.cancel();
     // The connections of clients are closed before anything else stops.
     let _stopped = accepting.await;
+    member.log.room().stop_waiting();
     if stopped.is_ok() {
         hand_over(&member).await;
     }
@@ -156,6 +162,7 @@ async fn start(
         standing,
         checkpoints: Mutex::default(),
         short_of_room: Mutex::default(),
+        unreachable: Mutex::default(),
         state_differs: AtomicBool::new(false),
         state_is_compared: AtomicBool::new(false),
         terms,
@@ -342,14 +349,17 @@ pub(crate) async fn hand_over(member: &Member) {
     let Some(successor) = successor else {
         return;
     };
-    if member.raft.trigger().transfer_leader(successor).await.is_err() {
-        return;
-    }
     let mut leadership = member.leadership.clone();
-    let handed_over = leadership.wait_for(|now| now.leader.is_some_and(|l| l != member.id()));
+    let handing_over = async {
+        if member.raft.trigger().transfer_leader(successor).await.is_ok() {
+            let is_other = |now: &Leadership| now.leader.is_some_and(|l| l != member.id());
+            // An error says that consensus has stopped.
+            let _stopped = leadership.wait_for(is_other).await;
+        }
+    };
     let timeout = member.config.timers.election_timeout_max * 2;
-    match tokio::time::timeout(timeout, handed_over).await {
-        Ok(_) => tracing::info!(successor, "handed leadership over"),
+    match tokio::time::timeout(timeout, handing_over).await {
+        Ok(()) => tracing::info!(successor, "handed leadership over"),
         Err(_) => tracing::warn!(successor, "leadership was not taken over: an election follows"),
     }
 }

@@ -9,7 +9,7 @@ use basalt_runtime::{Random, WITNESS};
 use basalt_zk::proto::SessionId;
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use crate::member::Member;
 use crate::tree::{Change, SECRET_BYTES};
@@ -52,9 +52,11 @@ async fn is_led(member: &Member) -> bool {
     let sessions = std::mem::take(&mut *member.touched.lock());
     let wire_sessions = sessions.iter().map(|session| session.0).collect();
     let told = if leader == member.id() {
-        let confirmed = member.raft.get_read_linearizer(ReadPolicy::LeaseRead).await;
+        // Consensus answers nobody while it waits for a full disk.
+        let confirming = member.raft.get_read_linearizer(ReadPolicy::LeaseRead);
+        let confirmed = timeout(member.config.timers.isolation_grace, confirming).await;
         member.expiry.heard_of(wire_sessions);
-        confirmed.is_ok()
+        matches!(confirmed, Ok(Ok(_)))
     } else {
         member.peers.touch(leader, wire_sessions).await.is_ok()
     };
@@ -87,7 +89,8 @@ fn judge(member: &Member, has_secret: bool, grace: Duration) {
     let is_fresh = silence <= if was_serving { grace } else { grace / 2 };
     let differs = member.state_differs.load(Ordering::Relaxed);
     let is_right = member.state_is_compared.load(Ordering::Relaxed) && !differs;
-    let serving = has_secret && is_fresh && waiting <= grace * 4 && is_right;
+    let has_room = !member.log.room().is_used_up();
+    let serving = has_secret && is_fresh && waiting <= grace * 4 && is_right && has_room;
     if serving {
         tracing::trace!(target: WITNESS, "serves clients");
     }
@@ -101,8 +104,9 @@ fn judge(member: &Member, has_secret: bool, grace: Duration) {
             ?silence,
             ?waiting,
             differs,
+            has_room,
             "disconnected all clients: no leader confirms that it leads, writes are not applied, \
-             or this member's state differs from that of others"
+             this member's state differs from that of others, or its disk is full"
         );
     }
     member.serving.send_replace(serving);

@@ -37,6 +37,8 @@ use crate::{bootstrap, housekeeping, reconcile, rpc, served_regions};
 
 /// The pause before the coordinator is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The pause before a full disk is looked at again.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// How long is waited for the catalog to show all that the masters before this one wrote.
 const CATALOG_WAIT: Duration = Duration::from_secs(1);
 /// How many regions the balancer and drains move at a time.
@@ -171,6 +173,10 @@ async fn start(
             Err(Error::Coordinator(error)) if error.is_outcome_unknown() => {
                 tracing::warn!(%error, "preparing the cluster: trying again");
                 tokio::time::sleep(PAUSE).await;
+            }
+            Err(Error::Storage(error)) if error.is_storage_full() => {
+                tracing::warn!(%error, "no room to prepare the storage root: waiting until there is");
+                tokio::time::sleep(ROOM_PAUSE).await;
             }
             prepared => break prepared?,
         }

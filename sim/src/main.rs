@@ -88,6 +88,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::CatalogsBeforeEnd, "tables"),
     (Rule::ServingProbe, "standstill"),
     (Rule::RoomForTheLog, "full-disk"),
+    (Rule::LogWaitsForRoom, "coordinator-full-disk"),
     (Rule::RoomForLeases, "coordinator-full-disk"),
     (Rule::SealedLength, "shortened-log"),
     (Rule::SyncAtSeal, "killed-after-seal"),

@@ -67,6 +67,8 @@ pub struct Layout {
     /// Whether every server that answers must show at once what a returned operation on a table
     /// did. One that is cut off from the coordinator cannot, until its session ends.
     pub catalogs_are_checked: bool,
+    /// How long a write may take at most, whatever is done to the cluster, if that has a bound.
+    pub write_outage_max: Option<Duration>,
     /// The disks.
     pub syncs: Syncs,
     /// Whether masters and region servers keep their files on an HDFS.
@@ -103,6 +105,7 @@ impl Layout {
         regions: 6,
         tables: 0,
         catalogs_are_checked: false,
+        write_outage_max: None,
         syncs: Syncs::Honest,
         on_hdfs: false,
         wal_roll_bytes: 16 << 10,

@@ -10,7 +10,6 @@ use basalt_runtime::{Clock, Executor, Network, Random, Seams, Shutdown, Threads}
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::clock::{ClockError, SimulatedClock};
 use crate::disk::{DiskFaults, SimulatedDisk, Syncs};
@@ -174,12 +173,11 @@ impl Process {
             shutdown,
             instance: format!("{}/{number}", self.name),
         };
-        let begun = Instant::now();
         match role(life).await {
             Ok(()) => trace.record(format_args!("{}: ended", self.name)),
             Err(error) => {
                 trace.record(format_args!("{}: ended: {error}", self.name));
-                let violation = check_full_disk(&self.name, &error.to_string(), begun.elapsed());
+                let violation = check_full_disk(&self.name, &error.to_string());
                 self.world.violations.lock().extend(violation);
             }
         }

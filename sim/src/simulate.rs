@@ -18,7 +18,7 @@ use crate::faults::{Fault, Harm, Victim};
 use crate::folder::Folder;
 use crate::invariants::{
     ACKNOWLEDGED_WRITES, Leftovers, Violation, check_newest_manifest, check_no_healthy_end,
-    check_registered, check_served_as_recorded, tables_on_disk,
+    check_registered, check_served_as_recorded, check_write_outage, tables_on_disk,
 };
 use crate::plan::{CLIENT_PARENT, DRIFT_PPM_MAX, Layout, NODES_PARENT};
 use crate::scenarios::{Scenario, failpoints};
@@ -320,6 +320,9 @@ impl Simulation<'_> {
         violations.extend(self.witness.violations());
         violations.extend(seen.violations);
         violations.extend(self.cluster.take_violations());
+        let write_outage_max = seen.outages.values().max().copied().unwrap_or_default();
+        let bound = self.cluster.plan().layout().write_outage_max;
+        violations.extend(check_write_outage(write_outage_max, bound));
         if self.cluster.plan().layout().clock_drift_ppm > DRIFT_PPM_MAX {
             // Beyond the bound nothing else is asked.
             violations.retain(|violation| violation.invariant == ACKNOWLEDGED_WRITES);
@@ -340,7 +343,7 @@ impl Simulation<'_> {
             versions_read: seen.versions_read,
             whole_rows: workload.rows().count(),
             told: self.witness.count(),
-            write_outage_max: seen.outages.values().max().copied().unwrap_or_default(),
+            write_outage_max,
             recovered_after: seen.recovered.values().max().copied().unwrap_or_default(),
             elapsed: self.cluster.elapsed(),
             violations,

@@ -129,8 +129,8 @@ async fn on_a_full_disk_reads_go_on_writes_fail_cleanly_and_nothing_ends() {
     }
     let taken_bytes = write_nodes_until_refused(&client).await;
     assert!(taken_bytes < 4 << 20, "{taken_bytes} of the 8 to 9 MiB that are reserved");
-    // Longer than any lease and any session.
-    for _ in 0..20 {
+    // Longer than any lease, any session, and any interval at which something is saved.
+    for _ in 0..60 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         rig.check("small", 0..10).await;
         let put = Put::new(row_name(0)).column(b"f", b"q", &value("small", 0));

@@ -19,6 +19,7 @@ use prost::Message;
 use super::roll::Remembered;
 use super::{EnsembleId, Nonce, Roll, Start};
 use crate::error::Error;
+use crate::room::RoomWait;
 use crate::wire::v1;
 
 /// What is in the file.
@@ -150,8 +151,17 @@ impl RecordStore {
         }
     }
 
-    /// Replaces the record; it is durable when this returns.
+    /// Replaces the record, once the disk has room for it; it is durable when this returns.
     pub(crate) async fn save(&mut self, record: &Record) -> basalt_fs::Result<()> {
+        let mut wait = RoomWait::new("the record of the ensemble");
+        while let Err(error) = self.try_save(record).await {
+            wait.after(error).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the record, if the disk has room for it; it is durable when this returns.
+    pub(crate) async fn try_save(&mut self, record: &Record) -> basalt_fs::Result<()> {
         let number = self.number + 1;
         self.files.write_whole(&self.path(number), record.encode()).await?;
         self.number = number;

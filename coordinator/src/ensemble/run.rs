@@ -209,7 +209,13 @@ async fn greet(member: &Member, peer: u64) {
         let checkpoint = member.replica.checkpoint();
         let (facts, is_short) = (standing.facts(member), member.log.room().is_for_leases());
         let greeting = greeting::to_wire(member.id(), &facts, checkpoint, is_short);
-        match member.peers.greet(peer, greeting).await {
+        let answer = member.peers.greet(peer, greeting).await;
+        let is_away = answer.as_ref().is_err_and(|status| status.code() != Code::Unimplemented);
+        match is_away {
+            true => member.unreachable.lock().insert(peer),
+            false => member.unreachable.lock().remove(&peer),
+        };
+        match answer {
             Ok(answer) => standing.answered(member, peer, answer),
             Err(status) if status.code() == Code::Unimplemented => {
                 standing.note(peer, Heard::EarlierRelease);
@@ -398,9 +404,9 @@ impl<'a> Decider<'a> {
             self.is_initialized = true;
         }
         let is_cleared = member.standing.is_cleared(member.config.members.len());
-        let differs = self.agreement.differs();
-        member.raft.runtime_config().elect(is_counted && is_cleared && !differs);
-        if differs && member.leads() {
+        let must_not_lead = self.agreement.differs() || member.log.room().is_used_up();
+        member.raft.runtime_config().elect(is_counted && is_cleared && !must_not_lead);
+        if must_not_lead && member.leads() {
             // The next leader is one that may stand for election.
             hand_over(member).await;
         }
@@ -429,14 +435,29 @@ impl<'a> Decider<'a> {
         }
     }
 
+    /// Saves what is known of the others now and then. Nobody waits for it, so a full disk only
+    /// delays it.
     async fn save_if_needed(&mut self) -> Result<(), Error> {
         let must = self.member.standing.must_save.swap(false, Ordering::Relaxed);
-        if must || self.last_saved.elapsed() >= SAVE_INTERVAL {
-            self.save().await?;
+        let record = self.member.standing.record.lock().clone();
+        let is_due = must || self.last_saved.elapsed() >= SAVE_INTERVAL;
+        if !is_due || self.saved.as_ref() == Some(&record) {
+            return Ok(());
+        }
+        self.last_saved = Instant::now();
+        match self.store.try_save(&record).await {
+            Err(error) if error.is_storage_full() => {
+                tracing::warn!(%error, "no room for the record of the ensemble: tried again later");
+            }
+            saved => {
+                saved?;
+                self.saved = Some(record);
+            }
         }
         Ok(())
     }
 
+    /// Saves what holds from now on.
     async fn save(&mut self) -> Result<(), Error> {
         let record = self.member.standing.record.lock().clone();
         self.last_saved = Instant::now();

@@ -75,6 +75,7 @@ impl PeerService {
     fn ballot(&self, request: v1::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
         let vote = self.vote_of(request.vote)?;
         let member = &self.member;
+        member.check_room()?;
         let is_cleared = member.standing.is_cleared(member.config.members.len());
         let candidate = vote.leader_id.voted_for;
         if !member.rejoin.may_vote(candidate) || (!is_cleared && member.rejoin.is_caught_up()) {
@@ -209,9 +210,12 @@ impl Peer for PeerService {
         request: Request<v1::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
         let request = request.into_inner();
-        let entries = request.entries.into_iter().map(entry_from_wire);
         let vote = self.vote_of(request.vote)?;
         self.check_may_follow(&vote)?;
+        if !request.entries.is_empty() {
+            self.member.check_room()?;
+        }
+        let entries = request.entries.into_iter().map(entry_from_wire);
         let rpc = AppendEntriesRequest {
             vote,
             prev_log_id: request.previous.map(log_id_from_wire),

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use basalt_runtime::long_step;
 use bytes::{Bytes, BytesMut};
@@ -15,10 +14,8 @@ use tokio::task::coop::consume_budget;
 use crate::raft::snapshot_store::{SnapshotStore, StoreError};
 use crate::raft::types::{LogId, SnapshotMeta, StoredMembership, StoredSnapshot, TypeConfig};
 use crate::replica::Replica;
+use crate::room::RoomWait;
 use crate::tree::State;
-
-/// Before a full disk is looked at again.
-const ROOM_PAUSE: Duration = Duration::from_secs(5);
 
 /// Applies what is committed, and makes snapshots of it.
 #[derive(Clone)]
@@ -38,11 +35,11 @@ impl StateMachine {
     /// Saves a snapshot, and waits for as long as the disk is full: without it the log only grows,
     /// and has room reserved; an error would end the member.
     async fn save(&self, meta: &SnapshotMeta, snapshot: &Bytes) -> io::Result<()> {
+        let mut wait = RoomWait::new("a snapshot");
         loop {
             match self.store.save(meta, snapshot).await {
-                Err(StoreError::File(error)) if error.is_storage_full() => {
-                    tracing::warn!(%error, "no room for a snapshot: waiting until there is");
-                    tokio::time::sleep(ROOM_PAUSE).await;
+                Err(StoreError::File(error)) => {
+                    wait.after(error).await.map_err(io::Error::other)?
                 }
                 saved => return saved.map_err(io::Error::other),
             }

@@ -64,6 +64,8 @@ pub enum Rule {
     RecordedMasterEpoch,
     /// What servers serve is compared with what is on record, and repaired.
     AntiEntropy,
+    /// The coordinator's log waits for room on a full disk; it does not fail.
+    LogWaitsForRoom,
     /// The end of what the coordinator's log has left on a full disk is for those that hold leases.
     RoomForLeases,
     /// A sealed log that is shorter than it was when it was sealed is a loss, not a torn tail.
@@ -114,6 +116,7 @@ impl Rule {
         Self::OpenOnRecord,
         Self::RecordedMasterEpoch,
         Self::AntiEntropy,
+        Self::LogWaitsForRoom,
         Self::RoomForLeases,
         Self::SealedLength,
         Self::SyncAtSeal,
@@ -155,6 +158,7 @@ impl Rule {
             Self::OpenOnRecord => "open-on-record",
             Self::RecordedMasterEpoch => "recorded-master-epoch",
             Self::AntiEntropy => "anti-entropy",
+            Self::LogWaitsForRoom => "log-waits-for-room",
             Self::RoomForLeases => "room-for-leases",
             Self::SealedLength => "sealed-length",
             Self::SyncAtSeal => "sync-at-seal",

@@ -22,6 +22,7 @@ mod table_turns;
 mod timestamps;
 mod versions;
 mod whole_rows;
+mod write_outage;
 
 use std::fmt;
 
@@ -45,6 +46,7 @@ pub(crate) use table_turns::TableTurns;
 pub(crate) use timestamps::check_timestamp;
 pub(crate) use versions::{ClockSpan, DELETES_AND_VERSIONS, ModelRow, ModelWrite};
 pub use whole_rows::WholeRows;
+pub(crate) use write_outage::check_write_outage;
 
 /// Something that does not hold.
 #[derive(Clone, Debug, Eq, PartialEq)]

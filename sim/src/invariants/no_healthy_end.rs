@@ -28,7 +28,7 @@ pub(crate) fn check_no_healthy_end(
 
 /// Whether a member of the coordinator may end by itself for this.
 fn ends(harm: Harm) -> bool {
-    matches!(harm, Harm::Stop | Harm::FullDisk | Harm::FailSyncs(_) | Harm::FailStoreSyncs(_))
+    matches!(harm, Harm::Stop | Harm::FailSyncs(_) | Harm::FailStoreSyncs(_))
 }
 
 #[cfg(test)]

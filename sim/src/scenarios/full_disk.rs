@@ -1,5 +1,7 @@
 //! Disks that are full, and nothing else: nobody may end for it.
 
+use std::time::Duration;
+
 use basalt_runtime::Random;
 
 use super::{Scenario, coordinator, happens, kill, ms, owner};
@@ -16,9 +18,14 @@ pub(super) const FULL_DISK: Scenario = Scenario {
 
 pub(super) const COORDINATOR: Scenario = Scenario {
     name: "coordinator-full-disk",
-    about: "the disks of two or all members of the coordinator are full, and a client that holds \
-            no lease writes much",
-    layout: Layout { actors: Actors { node_writer: true, ..Actors::NONE }, ..Layout::SMALL },
+    about: "the disks of some or all members of the coordinator are full, and a client that holds no \
+            lease writes much",
+    layout: Layout {
+        actors: Actors { node_writer: true, ..Actors::NONE },
+        // A leader is elected, or a region server recovered. Nobody loses a lease for a full disk.
+        write_outage_max: Some(Duration::from_secs(3)),
+        ..Layout::SMALL
+    },
     faults: coordinator_full_disk,
 };
 
@@ -38,17 +45,24 @@ fn full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-/// Long enough for what is reserved to be used up, if everybody may. A region server may die
-/// meanwhile: its regions must find another owner all the same.
+/// Long enough for what is reserved to be used up, if everybody may: so it is where the others are a
+/// majority. Sometimes long enough for everything that a member writes now and then. A region server may
+/// die meanwhile: its regions must find another owner all the same. A member may be killed, and start
+/// on a full disk.
 fn coordinator_full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
     let members = coordinator::shuffled(random, layout);
-    let majority = layout.coordinators / 2 + 1;
-    let count = random.in_range(majority..layout.coordinators + 1);
+    let count = random.in_range(1..layout.coordinators + 1);
     let begin = ms(random, 300..1_000);
+    let duration = if happens(random, 3) { 11_000..14_000 } else { 4_000..7_000 };
     let mut faults = Vec::new();
-    for victim in members.into_iter().take(usize::try_from(count).unwrap_or(usize::MAX)) {
-        let (at, lasts) = (begin + ms(random, 0..300), ms(random, 4_000..7_000));
-        faults.push(Fault { at, lasts, victim, harm: Harm::FullDisk });
+    for victim in members.iter().take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        let (at, lasts) = (begin + ms(random, 0..300), ms(random, duration.clone()));
+        faults.push(Fault { at, lasts, victim: victim.clone(), harm: Harm::FullDisk });
+    }
+    if happens(random, 3)
+        && let Some(member) = members.first()
+    {
+        faults.push(kill(member.clone(), begin + ms(random, 500..3_000), ms(random, 200..1_000)));
     }
     if happens(random, 3) {
         let at = begin + ms(random, 0..4_000);

@@ -1,19 +1,18 @@
 //! The task that writes the log: takes all that waits, writes it as one frame, syncs once.
 //!
-//! The segment always has room on the disk for what is to come, so that a full disk ends neither
-//! the member nor the leases and sessions whose renewals it records. While no more can be reserved,
-//! what is reserved is used up, the end of it by the sessions that hold leases; only then does a
-//! write fail, and with it the member.
+//! The segment always has room on the disk for what is to come, so that a full disk ends neither the
+//! leases nor the sessions whose renewals it records. While no more can be reserved, what is reserved is
+//! used up, the end of it by the sessions that hold leases. Then writes wait until there is room.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use basalt_fs::{AppendFile, SharedFileSystem};
 use basalt_planted::{Rule, is_off};
+use basalt_runtime::Shutdown;
 use openraft::storage::IOFlushed;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +22,7 @@ use crate::ensemble::EnsembleId;
 use crate::raft::log::frame;
 use crate::raft::log::recovery::segment_path;
 use crate::raft::types::TypeConfig;
+use crate::room::{ROOM_PAUSE, RoomWait};
 use crate::wire::v1::{self, log_record::Record};
 
 /// Records to be written together.
@@ -66,6 +66,7 @@ pub(crate) struct Writer {
     reserved: u64,
     /// The disk is full: when it was last looked at.
     full_since_look: Option<Instant>,
+    wait: RoomWait,
     room: Arc<Room>,
 }
 
@@ -74,6 +75,10 @@ pub(crate) struct Writer {
 pub(crate) struct Room {
     /// `u64::MAX` while the disk has room.
     left_bytes: AtomicU64,
+    /// A write waits for room.
+    is_used_up: AtomicBool,
+    /// Writes wait no longer: the member stops.
+    stopping: Shutdown,
 }
 
 /// For how many bytes to come a segment has room: thousands of renewals, and nothing to a disk.
@@ -82,8 +87,6 @@ const RESERVE_BYTES: u64 = 8 << 20;
 const LEASES_BYTES: u64 = 6 << 20;
 /// How much is reserved at once, beyond what has to be.
 const RESERVE_STEP_BYTES: u64 = 1 << 20;
-/// Before a full disk is looked at again.
-const ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// A segment is closed when it is longer than this.
 const SEGMENT_BYTES: u64 = 32 << 20;
 /// No more writes are taken into a frame that is longer than this.
@@ -93,7 +96,11 @@ const FRAME_BYTES: usize = 4 << 20;
 
 impl Default for Room {
     fn default() -> Self {
-        Self { left_bytes: AtomicU64::new(u64::MAX) }
+        Self {
+            left_bytes: AtomicU64::new(u64::MAX),
+            is_used_up: AtomicBool::new(false),
+            stopping: Shutdown::new(),
+        }
     }
 }
 
@@ -102,12 +109,22 @@ impl Room {
     pub(crate) fn is_for_leases(&self) -> bool {
         self.left_bytes.load(Ordering::Relaxed) < LEASES_BYTES && !is_off(Rule::RoomForLeases)
     }
+
+    /// Whether nothing is left, so that the log takes nothing for now.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.is_used_up.load(Ordering::Relaxed)
+    }
+
+    /// Has writes that wait for room fail, now and from now on.
+    pub(crate) fn stop_waiting(&self) {
+        self.stopping.cancel();
+    }
 }
 
 // === impl Writer ===
 
 impl Writer {
-    /// Begins the segment of `header`.
+    /// Begins the segment of `header`, once the disk has room for it.
     pub(super) async fn begin(
         files: SharedFileSystem,
         folder: &Path,
@@ -117,7 +134,13 @@ impl Writer {
         durable_entries: Arc<AtomicU64>,
         room: Arc<Room>,
     ) -> basalt_fs::Result<Self> {
-        let file = begin_segment(&files, folder, &header).await?;
+        let mut wait = RoomWait::new("a segment of the log");
+        let file = loop {
+            match begin_segment(&files, folder, &header).await {
+                Ok(file) => break file,
+                Err(error) => wait.after(error).await?,
+            }
+        };
         Ok(Self {
             files,
             folder: folder.to_owned(),
@@ -130,6 +153,7 @@ impl Writer {
             durable_entries,
             reserved: RESERVE_BYTES,
             full_since_look: None,
+            wait: RoomWait::new("the log. This member takes no part until there is some"),
             room,
         })
     }
@@ -137,7 +161,7 @@ impl Writer {
     /// Writes until the log is dropped.
     ///
     /// # Errors
-    /// The disk failed; whoever waits has been told.
+    /// The disk failed, or was full when the member stopped; whoever waits has been told.
     pub(crate) async fn run(mut self) -> basalt_fs::Result<()> {
         let mut completions = Vec::new();
         loop {
@@ -217,14 +241,17 @@ impl Writer {
         ensemble: Option<EnsembleId>,
     ) -> basalt_fs::Result<()> {
         for records in frame::split(&records) {
-            let offset = self.file.length();
-            self.file.append_and_sync(frame::encode(offset, records)).await?;
+            let frame = frame::encode(self.file.length(), records);
+            self.have_room(frame.len() as u64).await?;
+            self.file.append_and_sync(frame).await?;
         }
         self.durable_entries.store(self.entries, Ordering::Release);
         if let Some(ensemble) = ensemble {
             self.header.ensemble = ensemble.to_bytes();
-            // It has to be on record, however full the disk is.
-            return self.roll().await;
+            // It has to be on record before anything that is written later.
+            while let Err(error) = self.roll().await {
+                self.wait_for_room(error).await?;
+            }
         }
         if let Some(look) = self.full_since_look {
             self.note_room_left();
@@ -239,7 +266,10 @@ impl Writer {
     async fn look_for_room(&mut self) -> basalt_fs::Result<()> {
         let mut kept = self.keep_room().await;
         if kept.is_ok() && self.file.length() > SEGMENT_BYTES {
-            kept = self.roll().await;
+            kept = match self.roll().await {
+                Ok(()) => self.keep_room().await,
+                full => full,
+            };
         }
         match kept {
             Ok(()) => {
@@ -263,6 +293,33 @@ impl Writer {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Waits until the segment has room for `bytes` more: a write that the disk has no room for would
+    /// leave a part of itself, and end the member.
+    async fn have_room(&mut self, bytes: u64) -> basalt_fs::Result<()> {
+        while self.file.length() + bytes > self.reserved && !is_off(Rule::LogWaitsForRoom) {
+            match self.file.reserve(bytes).await {
+                Ok(()) => self.reserved = self.file.length() + bytes,
+                Err(error) => self.wait_for_room(error).await?,
+            }
+        }
+        self.room.is_used_up.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits a while for room, if `error` says that there is none. Others see that the log waits.
+    async fn wait_for_room(&mut self, error: basalt_fs::Error) -> basalt_fs::Result<()> {
+        if !error.is_storage_full() || self.room.stopping.is_cancelled() {
+            return Err(error);
+        }
+        self.note_room_left();
+        self.full_since_look = Some(Instant::now());
+        self.room.is_used_up.store(true, Ordering::Relaxed);
+        let room = Arc::clone(&self.room);
+        // The next attempt fails where the member stops.
+        let waited = room.stopping.run_until_cancelled(self.wait.after(error)).await;
+        waited.unwrap_or(Ok(()))
     }
 
     /// Tells others how much of what is reserved is left, and gives it.
@@ -294,7 +351,7 @@ impl Writer {
             last_index: self.last_index.take(),
         });
         (self.file, self.header, self.reserved) = (next, header, RESERVE_BYTES);
-        self.keep_room().await
+        Ok(())
     }
 
     /// Deletes the oldest segments of which every entry is in a snapshot. Their votes and purges

@@ -1,0 +1,42 @@
+//! Waiting for room on a full disk: it holds a member up, and does not end it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Before a full disk is looked at again.
+pub(crate) const ROOM_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is logged that something waits.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Something that waits for room on the disk.
+#[derive(Debug)]
+pub(crate) struct RoomWait {
+    what: &'static str,
+    last_logged: Option<Instant>,
+}
+
+// === impl RoomWait ===
+
+impl RoomWait {
+    /// `what` is to be written.
+    pub(crate) fn new(what: &'static str) -> Self {
+        Self { what, last_logged: None }
+    }
+
+    /// Waits before the next attempt, after one that failed by `error`.
+    ///
+    /// # Errors
+    /// `error`, if it is not that the disk is full.
+    pub(crate) async fn after(&mut self, error: basalt_fs::Error) -> basalt_fs::Result<()> {
+        if !error.is_storage_full() {
+            return Err(error);
+        }
+        if self.last_logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
+            self.last_logged = Some(Instant::now());
+            tracing::error!(%error, "the disk is full: waiting for room for {}", self.what);
+        }
+        tokio::time::sleep(ROOM_PAUSE).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! Writes go on, or are back within the scenario's bound, while its faults last.
+
+use std::time::Duration;
+
+use super::Violation;
+
+/// Compares the longest time that a region took for a write with the scenario's bound, if it has one.
+pub(crate) fn check_write_outage(longest: Duration, bound: Option<Duration>) -> Option<Violation> {
+    let bound = bound.filter(|bound| longest > *bound)?;
+    let seen = format!("a region took {longest:?} for a write, at most {bound:?} are allowed");
+    Some(Violation::new("writes go on during the faults", seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_longer_outage_than_the_bound_is_a_violation() {
+        let second = Duration::from_secs(1);
+        assert!(check_write_outage(second * 3, Some(second * 2)).is_some());
+        assert_eq!(check_write_outage(second * 2, Some(second * 2)), None);
+        assert_eq!(check_write_outage(second * 3, None), None);
+    }
+}

@@ -13,6 +13,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct RoomWait {
     what: &'static str,
+    pause: Duration,
     last_logged: Option<Instant>,
 }
 
@@ -21,7 +22,12 @@ pub(crate) struct RoomWait {
 impl RoomWait {
     /// `what` is to be written.
     pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, last_logged: None }
+        Self { what, pause: ROOM_PAUSE, last_logged: None }
+    }
+
+    /// The same with another pause between attempts.
+    pub(crate) fn with_pause(self, pause: Duration) -> Self {
+        Self { pause, ..self }
     }
 
     /// Waits before the next attempt, after one that failed by `error`.
@@ -36,7 +42,7 @@ impl RoomWait {
             self.last_logged = Some(Instant::now());
             tracing::error!(%error, "the disk is full: waiting for room for {}", self.what);
         }
-        tokio::time::sleep(ROOM_PAUSE).await;
+        tokio::time::sleep(self.pause).await;
         Ok(())
     }
 }

@@ -37,6 +37,8 @@ use crate::{connection, ensemble, folder, identity, vitality};
 const PEER_REQUESTS_MAX: u32 = 256;
 /// The longest greeting that is taken.
 const GREETING_BYTES_MAX: usize = 4 << 10;
+/// How long consensus may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a snapshot may take to be sent and installed.
 const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -103,12 +105,12 @@ async fn serve(
     clients.cancel();
     // The connections of clients are closed before anything else stops.
     let _stopped = accepting.await;
-    member.log.room().stop_waiting();
     if stopped.is_ok() {
         hand_over(&member).await;
     }
-    // Whatever it says, it has stopped.
-    let _stopped = member.raft.shutdown().await;
+    member.log.room().stop_waiting();
+    // Whatever it says, it has stopped, or is not waited for.
+    let _stopped = tokio::time::timeout(STOP_TIMEOUT, member.raft.shutdown()).await;
     // Who is told that this member has stopped may start it again: its ports are free by then.
     tasks.shutdown().await;
     tracing::info!(member = member.id(), "stopped");
@@ -351,15 +353,14 @@ pub(crate) async fn hand_over(member: &Member) {
     };
     let mut leadership = member.leadership.clone();
     let handing_over = async {
-        if member.raft.trigger().transfer_leader(successor).await.is_ok() {
-            let is_other = |now: &Leadership| now.leader.is_some_and(|l| l != member.id());
-            // An error says that consensus has stopped.
-            let _stopped = leadership.wait_for(is_other).await;
-        }
+        let is_other = |now: &Leadership| now.leader.is_some_and(|l| l != member.id());
+        member.raft.trigger().transfer_leader(successor).await.is_ok()
+            && leadership.wait_for(is_other).await.is_ok()
     };
     let timeout = member.config.timers.election_timeout_max * 2;
     match tokio::time::timeout(timeout, handing_over).await {
-        Ok(()) => tracing::info!(successor, "handed leadership over"),
+        Ok(true) => tracing::info!(successor, "handed leadership over"),
+        Ok(false) => tracing::warn!(successor, "consensus has stopped: an election follows"),
         Err(_) => tracing::warn!(successor, "leadership was not taken over: an election follows"),
     }
 }

@@ -17,6 +17,7 @@ use super::{EnsembleId, Facts, Heard, Record, RecordStore, Start, greeting, majo
 use crate::agreement::Agreement;
 use crate::error::Error;
 use crate::member::Member;
+use crate::room::{ROOM_PAUSE, RoomWait};
 use crate::server::hand_over;
 use crate::wire::{self, v1};
 
@@ -33,6 +34,10 @@ pub(crate) struct Standing {
     is_outdated: AtomicBool,
     /// Whether the record has changed in what must be written down at once.
     must_save: AtomicBool,
+    /// The members whose present start is not in the record on disk yet.
+    unrecorded: Mutex<BTreeSet<u64>>,
+    /// The record could not be saved, as the disk is full.
+    is_disk_full: AtomicBool,
     /// Told when something has changed that others should know.
     changed: watch::Sender<u64>,
 }
@@ -63,6 +68,8 @@ impl Standing {
             cleared: Mutex::default(),
             is_outdated: AtomicBool::new(false),
             must_save: AtomicBool::new(false),
+            unrecorded: Mutex::default(),
+            is_disk_full: AtomicBool::new(false),
             changed: watch::Sender::new(0),
         }
     }
@@ -81,6 +88,7 @@ impl Standing {
             judgement = self.record.lock().roll.judge(peer, &facts, committed);
             if judgement.is_new {
                 self.must_save.store(true, Ordering::Relaxed);
+                self.unrecorded.lock().insert(peer);
             }
             if judgement.is_outdated {
                 tracing::warn!(peer, "this member had more than it has now: it must catch up");
@@ -88,6 +96,12 @@ impl Standing {
         }
         self.note(peer, Heard::Facts(facts));
         judgement
+    }
+
+    /// Whether this member may not say yet that the start of `peer` has all that it should have: it
+    /// would forget that start with its own end, as the disk is full.
+    pub(super) fn must_record_first(&self, peer: u64) -> bool {
+        self.is_disk_full.load(Ordering::Relaxed) && self.unrecorded.lock().contains(&peer)
     }
 
     fn note(&self, peer: u64, heard: Heard) {
@@ -438,33 +452,47 @@ impl<'a> Decider<'a> {
     /// Saves what is known of the others now and then. Nobody waits for it, so a full disk only
     /// delays it.
     async fn save_if_needed(&mut self) -> Result<(), Error> {
-        let must = self.member.standing.must_save.swap(false, Ordering::Relaxed);
-        let record = self.member.standing.record.lock().clone();
-        let is_due = must || self.last_saved.elapsed() >= SAVE_INTERVAL;
-        if !is_due || self.saved.as_ref() == Some(&record) {
+        let standing = &self.member.standing;
+        let interval = match standing.is_disk_full.load(Ordering::Relaxed) {
+            true => ROOM_PAUSE,
+            false if standing.must_save.load(Ordering::Relaxed) => Duration::ZERO,
+            false => SAVE_INTERVAL,
+        };
+        if self.last_saved.elapsed() < interval {
             return Ok(());
         }
-        self.last_saved = Instant::now();
-        match self.store.try_save(&record).await {
-            Err(error) if error.is_storage_full() => {
-                tracing::warn!(%error, "no room for the record of the ensemble: tried again later");
-            }
-            saved => {
-                saved?;
-                self.saved = Some(record);
-            }
+        match self.try_save().await {
+            Err(error) if error.is_storage_full() => Ok(()),
+            saved => Ok(saved?),
+        }
+    }
+
+    /// Saves what holds from now on, once there is room.
+    async fn save(&mut self) -> Result<(), Error> {
+        let mut wait = RoomWait::new("the record of the ensemble");
+        while let Err(error) = self.try_save().await {
+            wait.after(error).await?;
         }
         Ok(())
     }
 
-    /// Saves what holds from now on.
-    async fn save(&mut self) -> Result<(), Error> {
-        let record = self.member.standing.record.lock().clone();
+    async fn try_save(&mut self) -> basalt_fs::Result<()> {
+        let standing = &self.member.standing;
+        let must = standing.must_save.swap(false, Ordering::Relaxed);
+        let recorded = standing.unrecorded.lock().clone();
+        let record = standing.record.lock().clone();
         self.last_saved = Instant::now();
         if self.saved.as_ref() != Some(&record) {
-            self.store.save(&record).await?;
+            let saved = self.store.try_save(&record).await;
+            let is_full = saved.as_ref().is_err_and(basalt_fs::Error::is_storage_full);
+            standing.is_disk_full.store(is_full, Ordering::Relaxed);
+            if is_full && must {
+                standing.must_save.store(true, Ordering::Relaxed);
+            }
+            saved?;
             self.saved = Some(record);
         }
+        standing.unrecorded.lock().retain(|peer| !recorded.contains(peer));
         Ok(())
     }
 }

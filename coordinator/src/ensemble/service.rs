@@ -60,6 +60,9 @@ impl Ensemble for EnsembleService {
             };
         }
         let judgement = member.standing.heard(member, greeting.member, facts);
+        if is_peer && member.standing.must_record_first(greeting.member) {
+            return Err(Status::resource_exhausted("the disk of this member is full"));
+        }
         Ok(Response::new(match is_peer {
             true => v1::GreetingAnswer {
                 outdated: judgement.is_outdated,

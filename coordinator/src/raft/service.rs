@@ -266,6 +266,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<v1::SnapshotChunk>>,
     ) -> Result<Response<v1::SnapshotResponse>, Status> {
+        self.member.check_room()?;
         let Ok(_place) = self.installing.try_acquire() else {
             return Err(Status::resource_exhausted("another snapshot is being installed"));
         };
@@ -282,6 +283,7 @@ impl Peer for PeerService {
         &self,
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        self.member.check_room()?;
         let request = request.into_inner();
         let rpc = TransferLeaderRequest::new(
             self.vote_of(request.from)?,

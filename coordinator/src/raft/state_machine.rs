@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use basalt_runtime::long_step;
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,9 @@ use crate::raft::types::{LogId, SnapshotMeta, StoredMembership, StoredSnapshot, 
 use crate::replica::Replica;
 use crate::room::RoomWait;
 use crate::tree::State;
+
+/// Before a snapshot that found no room is tried again: each attempt fills the disk up.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(5);
 
 /// Applies what is committed, and makes snapshots of it.
 #[derive(Clone)]
@@ -35,7 +39,7 @@ impl StateMachine {
     /// Saves a snapshot, and waits for as long as the disk is full: without it the log only grows,
     /// and has room reserved; an error would end the member.
     async fn save(&self, meta: &SnapshotMeta, snapshot: &Bytes) -> io::Result<()> {
-        let mut wait = RoomWait::new("a snapshot");
+        let mut wait = RoomWait::new("a snapshot").with_pause(SNAPSHOT_PAUSE);
         loop {
             match self.store.save(meta, snapshot).await {
                 Err(StoreError::File(error)) => {

@@ -105,9 +105,10 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Whether the disk is full, and what is left is for the sessions that hold leases.
+    /// Whether the disk is full, and what is left, if anything, is for the sessions that hold leases.
     pub(crate) fn is_for_leases(&self) -> bool {
-        self.left_bytes.load(Ordering::Relaxed) < LEASES_BYTES && !is_off(Rule::RoomForLeases)
+        let is_short = self.left_bytes.load(Ordering::Relaxed) < LEASES_BYTES || self.is_used_up();
+        is_short && !is_off(Rule::RoomForLeases)
     }
 
     /// Whether nothing is left, so that the log takes nothing for now.
@@ -253,6 +254,7 @@ impl Writer {
                 self.wait_for_room(error).await?;
             }
         }
+        self.room.is_used_up.store(false, Ordering::Relaxed);
         if let Some(look) = self.full_since_look {
             self.note_room_left();
             if look.elapsed() < ROOM_PAUSE {
@@ -304,7 +306,6 @@ impl Writer {
                 Err(error) => self.wait_for_room(error).await?,
             }
         }
-        self.room.is_used_up.store(false, Ordering::Relaxed);
         Ok(())
     }
 

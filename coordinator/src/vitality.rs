@@ -28,9 +28,9 @@ pub(crate) async fn run(member: &Member) {
     let mut last_shortened = Instant::now();
     loop {
         ticks.tick().await;
-        // Consensus may wait with the log, and its ticks would fill its queue meanwhile: it waits to
-        // add to that queue itself then, for ever. Without ticks it sends no heartbeats either, so that
-        // the others elect a leader.
+        // Consensus may wait with the log, and its ticks would fill its queue meanwhile: it waits
+        // to add to that queue itself then, for ever. Without ticks it sends no heartbeats either,
+        // so that the others elect a leader.
         member.raft.runtime_config().tick(!member.log.room().is_used_up());
         if is_led(member).await {
             *member.contact.lock() = Instant::now();

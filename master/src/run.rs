@@ -175,7 +175,7 @@ async fn start(
                 tokio::time::sleep(PAUSE).await;
             }
             Err(Error::Storage(error)) if error.is_storage_full() => {
-                tracing::warn!(%error, "no room to prepare the storage root: waiting until there is");
+                tracing::warn!(%error, "waiting for room to prepare the storage root");
                 tokio::time::sleep(ROOM_PAUSE).await;
             }
             prepared => break prepared?,

@@ -50,8 +50,8 @@ pub struct DirectoryEntry {
 /// What [`FileSystem::seal`] found. A writer that is gone implies a length that is final.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Seal {
-    /// The length of the file in bytes. Everything that was acknowledged before lies below, and what
-    /// lies below is durable.
+    /// The length of the file in bytes. Everything that was acknowledged before lies below, and
+    /// what lies below is durable.
     pub length: u64,
     /// The length will never change, for no later append can be acknowledged. Where this is false
     /// the file may still grow, and its length counts only after the writer's serving lease has

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Violation;
 
-/// Compares the longest time that a region took for a write with the scenario's bound, if it has one.
+/// Compares the longest time that a region took for a write with the scenario's bound, if it has
+/// one.
 pub(crate) fn check_write_outage(longest: Duration, bound: Option<Duration>) -> Option<Violation> {
     let bound = bound.filter(|bound| longest > *bound)?;
     let seen = format!("a region took {longest:?} for a write, at most {bound:?} are allowed");

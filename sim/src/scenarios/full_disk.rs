@@ -18,8 +18,8 @@ pub(super) const FULL_DISK: Scenario = Scenario {
 
 pub(super) const COORDINATOR: Scenario = Scenario {
     name: "coordinator-full-disk",
-    about: "the disks of some or all members of the coordinator are full, and a client that holds no \
-            lease writes much",
+    about: "the disks of some or all members of the coordinator are full, and a client that holds \
+            no lease writes much",
     layout: Layout {
         actors: Actors { node_writer: true, ..Actors::NONE },
         // A leader is elected, or a region server recovered. Nobody loses a lease for a full disk.
@@ -45,10 +45,10 @@ fn full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-/// Long enough for what is reserved to be used up, if everybody may: so it is where the others are a
-/// majority. Sometimes long enough for everything that a member writes now and then. A region server may
-/// die meanwhile: its regions must find another owner all the same. A member may be killed, and start
-/// on a full disk.
+/// Long enough for what is reserved to be used up, if everybody may: so it is where the others are
+/// a majority. Sometimes long enough for everything that a member writes now and then. A region
+/// server may die meanwhile: its regions must find another owner all the same. A member may be
+/// killed, and start on a full disk.
 fn coordinator_full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
     let members = coordinator::shuffled(random, layout);
     let count = random.in_range(1..layout.coordinators + 1);

@@ -1,8 +1,9 @@
 //! The task that writes the log: takes all that waits, writes it as one frame, syncs once.
 //!
-//! The segment always has room on the disk for what is to come, so that a full disk ends neither the
-//! leases nor the sessions whose renewals it records. While no more can be reserved, what is reserved is
-//! used up, the end of it by the sessions that hold leases. Then writes wait until there is room.
+//! The segment always has room on the disk for what is to come, so that a full disk ends neither
+//! the leases nor the sessions whose renewals it records. While no more can be reserved, what is
+//! reserved is used up, the end of it by the sessions that hold leases. Then writes wait until
+//! there is room.
 
 use std::collections::VecDeque;
 use std::io;
@@ -105,7 +106,8 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Whether the disk is full, and what is left, if anything, is for the sessions that hold leases.
+    /// Whether the disk is full, and what is left, if anything, is for the sessions that hold
+    /// leases.
     pub(crate) fn is_for_leases(&self) -> bool {
         let is_short = self.left_bytes.load(Ordering::Relaxed) < LEASES_BYTES || self.is_used_up();
         is_short && !is_off(Rule::RoomForLeases)
@@ -297,8 +299,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits until the segment has room for `bytes` more: a write that the disk has no room for would
-    /// leave a part of itself, and end the member.
+    /// Waits until the segment has room for `bytes` more: a write that the disk has no room for
+    /// would leave a part of itself, and end the member.
     async fn have_room(&mut self, bytes: u64) -> basalt_fs::Result<()> {
         while self.file.length() + bytes > self.reserved && !is_off(Rule::LogWaitsForRoom) {
             match self.file.reserve(bytes).await {

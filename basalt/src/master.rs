@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use basalt_api::Problem;
 use basalt_master::{Config, DeclaredTable, Gate, Timers};
+use basalt_model::FeatureLevel;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -79,6 +80,7 @@ fn config(file: &RoleFile<MasterSettings>, instance: String, gate: Gate) -> anyh
         instance,
         gate,
         storage_deviations: None,
+        feature_level: FeatureLevel::NEWEST,
         ready: None,
     })
 }

@@ -1,5 +1,6 @@
 //! `basalt regionserver`: from the role's file to the role's `run`.
 
+use basalt_model::FeatureLevel;
 use basalt_regionserver::{Config, RegionConfig};
 use tokio::sync::oneshot;
 
@@ -61,6 +62,7 @@ fn config(file: &RoleFile<RegionServerSettings>, instance: String) -> anyhow::Re
         memstores_bytes_max: limits.memstores_bytes_max,
         block_cache_bytes: limits.block_cache_bytes,
         calls_max: CALLS_MAX,
+        feature_level: FeatureLevel::NEWEST,
         ready: None,
     })
 }

@@ -9,10 +9,10 @@
 
 use std::path::PathBuf;
 
-use basalt_cluster::{Nodes, REGION_BUCKETS, pb, records};
+use basalt_cluster::{Nodes, REGION_BUCKETS, feature_level, pb, records};
 use basalt_fs::SharedFileSystem;
 use basalt_hbase_rpc::znode;
-use basalt_model::{MasterEpoch, ServerName, paths};
+use basalt_model::{FeatureLevel, MasterEpoch, ServerName, paths};
 use basalt_runtime::Seams;
 use basalt_zk::proto::{CreateMode, ErrorCode};
 use basalt_zk::{Client, Op};
@@ -41,6 +41,7 @@ pub(crate) async fn prepare(
     files: &SharedFileSystem,
     seams: &Seams,
     server: &ServerName,
+    level: FeatureLevel,
 ) -> Result<String, Error> {
     let in_root = read_root_id(files).await?;
     client.sync(SYNC_PATH).await?;
@@ -51,7 +52,7 @@ pub(crate) async fn prepare(
     create_nodes(client, nodes, client_nodes).await?;
     let in_coordinator = match in_coordinator {
         Some(id) => id,
-        None => create_cluster(client, nodes, seams).await?,
+        None => create_cluster(client, nodes, seams, level).await?,
     };
     let epoch = read_epoch(client, nodes).await?;
     // Another master may have marked it since it was read.
@@ -179,11 +180,20 @@ async fn read_cluster_id(client: &Client, nodes: &Nodes) -> Result<Option<String
     Ok(Some(record.cluster_id))
 }
 
-async fn create_cluster(client: &Client, nodes: &Nodes, seams: &Seams) -> Result<String, Error> {
+/// Makes the cluster, at the feature level of its first master.
+async fn create_cluster(
+    client: &Client,
+    nodes: &Nodes,
+    seams: &Seams,
+    level: FeatureLevel,
+) -> Result<String, Error> {
     let record =
         pb::ClusterRecord { cluster_id: fresh_id(seams), created_ms: seams.clock.wall_ms() };
-    let data = record.encode_to_vec().into();
-    match client.create(&nodes.cluster(), data, CreateMode::Persistent).await {
+    let created = vec![
+        ledger::create(nodes.cluster(), record.encode_to_vec().into()),
+        ledger::create(nodes.feature_level(), feature_level::encode(level, None)),
+    ];
+    match client.multi(created).await {
         Ok(_) => {
             tracing::info!(cluster_id = record.cluster_id, "a new cluster");
             Ok(record.cluster_id)

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use basalt_model::TableDescriptor;
+use basalt_model::{FeatureLevel, TableDescriptor};
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
@@ -41,6 +41,9 @@ pub struct Config {
     /// Which settings of the storage the promise needs otherwise, a sentence each, once that is
     /// known: for whoever asks.
     pub storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,
+    /// The highest feature level that this process knows: that of its release, but in tests of
+    /// upgrades.
+    pub feature_level: FeatureLevel,
     /// Told the addresses once they are bound.
     pub ready: Option<oneshot::Sender<BoundAddresses>>,
 }
@@ -87,6 +90,9 @@ pub struct Timers {
     pub balance_rest: Duration,
     /// After the first region server came, how long the first assignments wait for others.
     pub settle: Duration,
+    /// For how long all living servers must know a higher feature level before the cluster's is
+    /// raised to it: until then the servers can go back to their earlier release.
+    pub feature_level_delay: Duration,
 }
 
 // === impl Timers ===
@@ -105,6 +111,7 @@ impl Default for Timers {
             balance_interval: Duration::from_secs(2),
             balance_rest: Duration::from_secs(5),
             settle: Duration::from_millis(150),
+            feature_level_delay: Duration::from_mins(10),
         }
     }
 }

@@ -18,6 +18,7 @@ mod client_nodes;
 mod config;
 mod election;
 mod error;
+mod feature_level;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod housekeeping;

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_cluster::feature_level::OnRecord;
 use basalt_cluster::pb::master_peer_server::MasterPeerServer;
-use basalt_cluster::{Catalog, Nodes, catalog, pb};
+use basalt_cluster::{Catalog, Nodes, catalog, feature_level, pb};
 use basalt_fs::SharedFileSystem;
-use basalt_model::{MasterEpoch, ServerName};
+use basalt_model::{FeatureLevel, MasterEpoch, ServerName};
 use basalt_runtime::{Listener, Seams, Shutdown, WITNESS, grpc, until_stuck};
 use basalt_zk::proto::{CreateMode, ErrorCode, Stat};
-use basalt_zk::{Client, Options, State};
+use basalt_zk::{Client, Op, Options, State};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -65,6 +66,7 @@ struct Master {
     timers: Timers,
     declared_tables: Vec<DeclaredTable>,
     gate: Gate,
+    feature_level: FeatureLevel,
     storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,
 }
 
@@ -169,7 +171,17 @@ async fn start(
     let nodes = Nodes::below(&config.nodes_parent);
     let client_nodes = ClientNodes::below(&config.client_parent, server.clone());
     let cluster_id = loop {
-        match bootstrap::prepare(client, &nodes, &client_nodes, &files, seams, &server).await {
+        match bootstrap::prepare(
+            client,
+            &nodes,
+            &client_nodes,
+            &files,
+            seams,
+            &server,
+            config.feature_level,
+        )
+        .await
+        {
             Err(Error::Coordinator(error)) if error.is_outcome_unknown() => {
                 tracing::warn!(%error, "preparing the cluster: trying again");
                 tokio::time::sleep(PAUSE).await;
@@ -189,8 +201,9 @@ async fn start(
         info_port: config.info_port.into(),
         draining: false,
         load: None,
+        feature_level: config.feature_level.0,
     };
-    register(client, &nodes.standby(&server), &record).await?;
+    register(client, &nodes, &server, &record).await?;
     let catalog = catalog::follow(client.clone(), nodes.clone()).await?;
     tracing::info!(%server, cluster = config.cluster_name, cluster_id, "master started");
     Ok(Master {
@@ -207,17 +220,29 @@ async fn start(
         timers: config.timers,
         declared_tables: config.declared_tables.clone(),
         gate: config.gate.clone(),
+        feature_level: config.feature_level,
         storage_deviations: config.storage_deviations.clone(),
     })
 }
 
-async fn register(client: &Client, path: &str, record: &pb::ServerRecord) -> Result<(), Error> {
+async fn register(
+    client: &Client,
+    nodes: &Nodes,
+    server: &ServerName,
+    record: &pb::ServerRecord,
+) -> Result<(), Error> {
+    let (path, data) = (nodes.standby(server), Bytes::from(record.encode_to_vec()));
+    let known = FeatureLevel(record.feature_level);
     loop {
-        let data = record.encode_to_vec().into();
-        match client.create(path, data, CreateMode::Ephemeral).await {
+        let level = feature_level::until_admitted(client, nodes, known).await?;
+        let (path, data) = (path.clone(), data.clone());
+        let create = Op::Create { path, data, mode: CreateMode::Ephemeral };
+        match client.multi(vec![create, level.check(nodes)]).await {
             Ok(_) => return Ok(()),
             // Ours: the name holds the moment of our start.
             Err(error) if error.code() == Some(ErrorCode::NodeExists) => return Ok(()),
+            // The level was raised, or is about to be.
+            Err(error) if error.code() == Some(ErrorCode::BadVersion) => {}
             Err(error) if error.is_outcome_unknown() => tokio::time::sleep(PAUSE).await,
             Err(error) => return Err(error.into()),
         }
@@ -323,6 +348,7 @@ async fn reign(
     term.spawn(reconcile::run(Arc::clone(&term)));
     term.spawn(served_regions::run(Arc::clone(&term)));
     term.spawn(housekeeping::run(Arc::clone(&term)));
+    term.spawn(crate::feature_level::run(Arc::clone(&term)));
     term.spawn(create_declared(Arc::clone(&term), master.declared_tables.clone()));
     seat.send_replace(Some(Arc::clone(&term)));
     tracing::info!(server = %master.server, %epoch, "ready to serve clients");
@@ -388,7 +414,9 @@ async fn begin(
             client_nodes.write_master(master.info_port),
         ])
         .await?;
-    let journal = Journal::load(&ledger).await?;
+    // Only this master writes it from here on.
+    let level = OnRecord::read(ledger.client(), ledger.nodes()).await?.level;
+    let journal = Journal::load(&ledger, master.feature_level).await?;
     let recoveries = read_recoveries(&ledger).await?;
     let views = Views::new(master.catalog.clone());
     // Decisions are checked when they are committed, so it may be late.
@@ -409,6 +437,8 @@ async fn begin(
         moving: Semaphore::new(MOVES_AT_ONCE),
         catalogs_shown: watch::Sender::new(false),
         facts: Mutex::new(Facts { recoveries, draining, ..Facts::default() }),
+        feature_level: Mutex::new(level),
+        known_level: master.feature_level,
         reports: Mutex::default(),
         block_places: Mutex::default(),
         timers: master.timers,

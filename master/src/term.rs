@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use basalt_cluster::pb;
 use basalt_fs::SharedFileSystem;
-use basalt_model::ServerName;
+use basalt_model::{FeatureLevel, ServerName};
 use basalt_runtime::{Clock, Network};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -42,6 +42,10 @@ pub(crate) struct Term {
     /// Whether the catalogs show all that was done in earlier terms.
     pub(crate) catalogs_shown: watch::Sender<bool>,
     pub(crate) facts: Mutex<Facts>,
+    /// The cluster's feature level.
+    pub(crate) feature_level: Mutex<FeatureLevel>,
+    /// The highest that this master knows.
+    pub(crate) known_level: FeatureLevel,
     /// What region servers report that they serve.
     pub(crate) reports: Mutex<Reports>,
     /// See [`Term::places`].

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use basalt_model::FeatureLevel;
 use tokio::sync::oneshot;
 
 /// Where a region server listens, whom it talks to, and by which limits it works.
@@ -45,6 +46,9 @@ pub struct Config {
     pub block_cache_bytes: u64,
     /// How many calls are handled at once.
     pub calls_max: usize,
+    /// The highest feature level that this process knows: that of its release, but in tests of
+    /// upgrades.
+    pub feature_level: FeatureLevel,
     /// Gets the bound addresses once the server is registered.
     pub ready: Option<oneshot::Sender<Addresses>>,
 }

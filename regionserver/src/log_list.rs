@@ -8,7 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use basalt_cluster::feature_level::OnRecord;
 use basalt_cluster::{Nodes, pb};
+use basalt_model::FeatureLevel;
 use basalt_runtime::Shutdown;
 use basalt_storage::wal::LogList;
 use basalt_zk::proto::{CreateMode, ErrorCode};
@@ -22,26 +24,39 @@ use crate::server::Server;
 /// The pause before a write that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Registers the server: makes the node that `record` lies in, and the list of its logs. Nothing is
-/// in the logs yet.
+/// Registers the server, which knows the feature levels up to `known`: makes the node that `record`
+/// lies in, and the list of its logs. Nothing is in the logs yet.
 ///
 /// # Errors
-/// The coordinator refused, or did not answer.
-pub(crate) async fn register(server: &Server, record: Bytes) -> Result<(), Error> {
+/// The coordinator refused, or did not answer; or the cluster's level was raised meanwhile.
+pub(crate) async fn register(
+    server: &Server,
+    known: FeatureLevel,
+    record: Bytes,
+) -> Result<(), basalt_cluster::Error> {
     let list = server.shared.wal.list();
     let (client, nodes) = (&server.client, &server.nodes);
     let create = |path, data, mode| Op::Create { path, data, mode };
-    let writes = vec![
-        create(nodes.logs_of_server(&server.name), encoded(&list), CreateMode::Persistent),
-        create(nodes.server(&server.name), record, CreateMode::Ephemeral),
-    ];
-    match client.multi(writes.clone()).await {
-        Err(Error::Multi { index: 0, code: ErrorCode::NoNode, .. }) => {
+    loop {
+        let level = OnRecord::read(client, nodes).await?;
+        level.check_admits(known)?;
+        let writes = vec![
+            create(nodes.logs_of_server(&server.name), encoded(&list), CreateMode::Persistent),
+            create(nodes.server(&server.name), record.clone(), CreateMode::Ephemeral),
+            level.check(nodes),
+        ];
+        match client.multi(writes).await {
             // No master of this release has been here yet.
-            make_parent(client, nodes).await?;
-            client.multi(writes).await?;
+            Err(Error::Multi { index: 0, code: ErrorCode::NoNode, .. }) => {
+                make_parent(client, nodes).await?;
+            }
+            // The level was raised, or is about to be.
+            Err(Error::Multi { code: ErrorCode::BadVersion, .. }) => {}
+            registered => {
+                registered?;
+                break;
+            }
         }
-        registered => drop(registered?),
     }
     server.shared.wal.listed(list);
     Ok(())

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_cluster::{Nodes, catalog, pb};
+use basalt_cluster::{Nodes, catalog, feature_level, pb};
 use basalt_fs::SharedFileSystem;
 use basalt_hbase_rpc::{ServerOptions, Service};
 use basalt_model::{ServerName, paths};
@@ -98,6 +98,15 @@ async fn run_here(
     let Some(cluster_id) = until_stopped(&shutdown, cluster_id(&client, &nodes)).await else {
         return Ok(());
     };
+    // A process that may not register makes no log. Its name is of the moment at which it may.
+    let admitted = feature_level::until_admitted(&client, &nodes, config.feature_level);
+    match until_stopped(&shutdown, admitted).await {
+        None => {
+            client.close().await;
+            return Ok(());
+        }
+        Some(admitted) => drop(admitted?),
+    }
     let name = ServerName {
         host: config.host.clone(),
         port: addresses.rpc.port(),
@@ -208,9 +217,10 @@ async fn register(
         boot_id: server.shared.files.boot_id().to_owned(),
         instance: config.instance.clone(),
         rack: config.rack.clone(),
+        feature_level: config.feature_level.0,
         ..pb::ServerRecord::default()
     };
-    log_list::register(server, record.encode_to_vec().into()).await?;
+    log_list::register(server, config.feature_level, record.encode_to_vec().into()).await?;
     // A master that had not heard of us for long may have taken the log for a stranger's.
     let folder = paths::server_logs(&server.name);
     if !server.shared.files.exists(&folder).await.map_err(wal::Error::from)? {

@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use basalt_fs::MemoryFileSystem;
+use basalt_model::FeatureLevel;
 use basalt_runtime::{Random, Seams};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use turmoil::Sim;
 
 use crate::clock::ClockError;
@@ -61,9 +63,14 @@ pub struct Cluster {
     /// The processes that have ended by themselves.
     ended: Vec<String>,
     plan: Arc<Plan>,
+    /// Which feature levels those know that were replaced.
+    levels: Levels,
     /// Those whose serving threads stand still, and how often they had been started before.
     standing_still: BTreeMap<String, u64>,
 }
+
+/// The highest feature level that a process knows from its next start on, by its name.
+type Levels = Arc<Mutex<BTreeMap<String, FeatureLevel>>>;
 
 /// Those that serving threads answer.
 const SERVED: [Peers; 3] = [Peers::Masters, Peers::RegionServers, Peers::Clients];
@@ -101,6 +108,7 @@ impl Cluster {
             clients: Vec::new(),
             next_network_line: Duration::ZERO,
             drains: 0,
+            levels: Levels::default(),
             standing_still: BTreeMap::new(),
             ended: Vec::new(),
         };
@@ -130,8 +138,10 @@ impl Cluster {
     fn start_master(&mut self, number: u64) {
         let plan = Arc::clone(&self.plan);
         let volume = self.shared_volume(1 + number, None);
+        let (name, levels) = (plan::master(number), Arc::clone(&self.levels));
         self.host(&plan::master(number), volume, move |life| {
-            let config = plan.master(number, life.instance);
+            let level = levels.lock().get(&name).copied();
+            let config = plan.master(number, life.instance, level);
             basalt_master::run(config, life.seams, life.files, life.shutdown).boxed()
         });
     }
@@ -139,8 +149,10 @@ impl Cluster {
     fn start_region_server(&mut self, number: u64) {
         let plan = Arc::clone(&self.plan);
         let volume = self.shared_volume(101 + number, Some(number));
+        let (name, levels) = (plan::region_server(number), Arc::clone(&self.levels));
         self.host(&plan::region_server(number), volume, move |life| {
-            let config = plan.region_server(number, life.instance);
+            let level = levels.lock().get(&name).copied();
+            let config = plan.region_server(number, life.instance, level);
             basalt_regionserver::run(config, life.seams, life.files, life.shutdown).boxed()
         });
     }
@@ -268,6 +280,10 @@ impl Cluster {
                 self.process(name)?.change_folder(what)?;
             }
             Harm::Stop => self.process(name)?.stop(),
+            Harm::Replace(level) => {
+                self.levels.lock().insert(name.to_owned(), level);
+                self.process(name)?.stop();
+            }
             Harm::Drain => self.drain(name),
             Harm::Pause => {
                 disk.freeze(true);
@@ -322,7 +338,7 @@ impl Cluster {
             Harm::Kill | Harm::Folder(_) if self.sim.is_host_running(name) => {}
             Harm::Kill | Harm::Folder(_) => self.sim.bounce(name),
             // It is started again as soon as it has ended.
-            Harm::Stop => {}
+            Harm::Stop | Harm::Replace(_) => {}
             Harm::Drain => {
                 if self.sim.is_host_running(name) {
                     self.take_down(name)?;

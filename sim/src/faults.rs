@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use basalt_failpoint::{Answer, Point};
+use basalt_model::FeatureLevel;
 
 use crate::folder::Folder;
 use crate::hdfs::HdfsHarm;
@@ -58,6 +59,8 @@ pub enum Harm {
     Kill,
     /// It is asked to stop, as by SIGTERM, and started again once it has ended.
     Stop,
+    /// It is asked to stop, and started again as a release that knows the levels up to this one.
+    Replace(FeatureLevel),
     /// The master in charge is asked to move its regions away; when the fault is over it is killed
     /// and started again, as nothing else ends a drain.
     Drain,
@@ -184,6 +187,7 @@ impl fmt::Display for Harm {
         match self {
             Self::Kill => formatter.write_str("killed"),
             Self::Stop => formatter.write_str("asked to stop"),
+            Self::Replace(level) => write!(formatter, "replaced by one of level {level}"),
             Self::Drain => formatter.write_str("drained"),
             Self::Pause => formatter.write_str("paused"),
             Self::Cut(way, peers) => write!(formatter, "cut off ({way:?}) from {peers:?}"),

@@ -82,6 +82,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::NonceFiles, "mute-region-server"),
     (Rule::WholeBeforeRename, "whole-cluster-crash"),
     (Rule::NameAtSync, "unaware-beyond-bound"),
+    (Rule::LevelOfAll, "rolling-upgrade"),
     (Rule::TableLock, "tables"),
     // The lock protects as well: both are off.
     (Rule::TableVersionAtOpening, "tables"),

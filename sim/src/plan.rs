@@ -8,7 +8,7 @@ use std::time::Duration;
 use basalt_api::timers::TARGET_DEFAULT;
 use basalt_api::{RegionServerConfig, TimerOverrides, Timers};
 use basalt_master::DeclaredTable;
-use basalt_model::{FamilyDescriptor, KeepDeletedCells, TableDescriptor, TableName};
+use basalt_model::{FamilyDescriptor, FeatureLevel, KeepDeletedCells, TableDescriptor, TableName};
 use bytes::Bytes;
 
 use crate::actors::Actors;
@@ -81,6 +81,8 @@ pub struct Layout {
     pub clock_bound: Duration,
     /// By how much a calendar is set, at most, while its server still takes it for right.
     pub calendars_set_by: Duration,
+    /// The highest feature level that masters and region servers know when the cluster starts.
+    pub feature_level: FeatureLevel,
     /// Who acts on it besides clients.
     pub actors: Actors,
 }
@@ -112,6 +114,7 @@ impl Layout {
         clock_drift_ppm: 0,
         clock_bound: Duration::from_secs(1),
         calendars_set_by: Duration::ZERO,
+        feature_level: FeatureLevel::NEWEST,
         actors: Actors::NONE,
     };
 
@@ -214,7 +217,13 @@ impl Plan {
         }
     }
 
-    pub(crate) fn master(&self, number: u64, instance: String) -> basalt_master::Config {
+    /// That of a master that knows the feature levels up to `level`, or to those of the layout.
+    pub(crate) fn master(
+        &self,
+        number: u64,
+        instance: String,
+        level: Option<FeatureLevel>,
+    ) -> basalt_master::Config {
         let timers = &self.timers;
         basalt_master::Config {
             cluster_name: "simulated".to_owned(),
@@ -231,6 +240,7 @@ impl Plan {
                 drift_margin: timers.drift_margin,
                 clock_bound: self.layout.clock_bound,
                 connect_timeout: timers.rpc_connect_timeout,
+                feature_level_delay: Duration::from_millis(300),
                 ..Default::default()
             },
             declared_tables: vec![self.table.clone()],
@@ -238,14 +248,18 @@ impl Plan {
             instance,
             gate: basalt_master::Gate::open(),
             storage_deviations: None,
+            feature_level: level.unwrap_or(self.layout.feature_level),
             ready: None,
         }
     }
 
+    /// That of a region server that knows the feature levels up to `level`, or to those of the
+    /// layout.
     pub(crate) fn region_server(
         &self,
         number: u64,
         instance: String,
+        level: Option<FeatureLevel>,
     ) -> basalt_regionserver::Config {
         let (timers, limits) = (&self.timers, &self.limits);
         let count = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
@@ -275,6 +289,7 @@ impl Plan {
             memstores_bytes_max: limits.memstores_bytes_max,
             block_cache_bytes: limits.block_cache_bytes,
             calls_max: 1_024,
+            feature_level: level.unwrap_or(self.layout.feature_level),
             ready: None,
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use basalt_client::RegistryConfig;
 use basalt_cluster::{Nodes, RegionRecord, catalog};
 use basalt_failpoint::Point;
+use basalt_model::FeatureLevel;
 use basalt_runtime::{Random, Seams};
 use basalt_zk::{Client, Options};
 use parking_lot::Mutex;
@@ -128,6 +129,7 @@ pub fn simulate(
             regions: layout.regions,
             tables: layout.tables,
             catalogs: cluster.plan().catalogs(),
+            is_upgraded: layout.feature_level < FeatureLevel::NEWEST,
             calendars: layout.calendar_error(),
         };
         let workload = Arc::new(Workload::new(config, trace));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use basalt_cluster::{Nodes, pb};
 use basalt_fs::{MemoryFileSystem, SharedFileSystem};
+use basalt_model::FeatureLevel;
 use basalt_runtime::Shutdown;
 use basalt_zk::{Client as Session, Options};
 use prost::Message;
@@ -151,6 +152,7 @@ fn config(coordinator: &str, gate: Gate) -> basalt_master::Config {
         instance: "master".to_owned(),
         gate,
         storage_deviations: None,
+        feature_level: FeatureLevel::NEWEST,
         ready: None,
     }
 }

@@ -19,6 +19,17 @@ pub enum Error {
         /// What is wrong.
         source: basalt_model::Error,
     },
+    /// The cluster uses formats and messages that this release does not know.
+    #[error(
+        "this release knows the feature levels up to {known}, and the cluster is at {cluster}: \
+         start a release that knows it"
+    )]
+    UnknownLevel {
+        /// The highest level that this process knows.
+        known: basalt_model::FeatureLevel,
+        /// That of the cluster, or the one that is announced.
+        cluster: basalt_model::FeatureLevel,
+    },
     /// The coordinator did not answer, or refused.
     #[error("coordinator: {0}")]
     Coordinator(#[from] basalt_zk::Error),

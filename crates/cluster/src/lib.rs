@@ -7,6 +7,7 @@
 
 pub mod catalog;
 mod error;
+pub mod feature_level;
 pub mod meta;
 mod paths;
 pub mod records;

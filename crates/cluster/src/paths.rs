@@ -32,6 +32,11 @@ impl Nodes {
         format!("{}/cluster", self.parent)
     }
 
+    /// Which formats and messages the cluster uses: a `FeatureLevelRecord`.
+    pub fn feature_level(&self) -> String {
+        format!("{}/feature-level", self.parent)
+    }
+
     /// The active master: a `MasterRecord`, ephemeral.
     pub fn master(&self) -> String {
         format!("{}/master", self.parent)

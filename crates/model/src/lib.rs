@@ -5,6 +5,7 @@
 
 mod cell;
 mod error;
+mod feature_level;
 mod numbers;
 pub mod paths;
 mod region;
@@ -15,6 +16,7 @@ pub use cell::{
     Cell, CellBuilder, CellKey, CellType, LATEST_TIMESTAMP, OLDEST_TIMESTAMP, compare_keys,
 };
 pub use error::Error;
+pub use feature_level::{Feature, FeatureLevel};
 pub use numbers::{LOG_HEADER_BYTES, MasterEpoch, RegionEpoch, SequenceId, log_holds_edits};
 pub use region::{EncodedRegionName, RegionInfo, RegionState, ReplicaId};
 pub use server_name::ServerName;

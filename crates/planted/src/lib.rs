@@ -44,6 +44,8 @@ pub enum Rule {
     /// A member believes a term only from a member of its ensemble, and only if elections can have
     /// reached it.
     BelievableTerm,
+    /// The feature level is raised only once every living server knows the next.
+    LevelOfAll,
     /// Procedures on a table and moves of its regions take turns.
     TableLock,
     /// A region becomes OPENING on condition that its table is still to be served.
@@ -106,6 +108,7 @@ impl Rule {
         Self::Readmission,
         Self::StateChecksum,
         Self::BelievableTerm,
+        Self::LevelOfAll,
         Self::TableLock,
         Self::TableVersionAtOpening,
         Self::CatalogsBeforeEnd,
@@ -148,6 +151,7 @@ impl Rule {
             Self::Readmission => "readmission",
             Self::StateChecksum => "state-checksum",
             Self::BelievableTerm => "believable-term",
+            Self::LevelOfAll => "level-of-all",
             Self::TableLock => "table-lock",
             Self::TableVersionAtOpening => "table-version-at-opening",
             Self::CatalogsBeforeEnd => "catalogs-before-end",

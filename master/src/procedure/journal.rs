@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use basalt_model::{MasterEpoch, ServerName, TableName};
+use basalt_model::{FeatureLevel, MasterEpoch, ServerName, TableName};
 use basalt_zk::Op;
 use basalt_zk::proto::ErrorCode;
 use futures::{StreamExt, TryStreamExt};
@@ -45,15 +45,16 @@ struct Entries {
 // === impl Journal ===
 
 impl Journal {
-    /// What the masters before this one have left.
+    /// What the masters before this one have left, for one that knows the feature levels up to
+    /// `known`.
     ///
     /// # Errors
     /// The coordinator cannot be read, or holds a record that is none.
-    pub(crate) async fn load(ledger: &Ledger) -> Result<Self, StepError> {
+    pub(crate) async fn load(ledger: &Ledger, known: FeatureLevel) -> Result<Self, StepError> {
         let nodes = ledger.nodes();
         let (children, _) = ledger.client().get_children(&nodes.procedures()).await?;
         let ids = children.iter().filter_map(|name| name.parse::<u64>().ok());
-        let reads: Vec<_> = ids.map(|id| read(ledger, id)).collect();
+        let reads: Vec<_> = ids.map(|id| read(ledger, id, known)).collect();
         let found: Vec<_> =
             futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
         let procedures: BTreeMap<u64, Procedure> = found.into_iter().flatten().collect();
@@ -211,9 +212,13 @@ impl Journal {
 }
 
 /// Procedure `id`, if it is there.
-async fn read(ledger: &Ledger, id: u64) -> Result<Option<(u64, Procedure)>, StepError> {
+async fn read(
+    ledger: &Ledger,
+    id: u64,
+    known: FeatureLevel,
+) -> Result<Option<(u64, Procedure)>, StepError> {
     match ledger.client().find_data(&ledger.nodes().procedure(id)).await? {
-        Some((data, _)) => Ok(Some((id, Procedure::decode(&data)?))),
+        Some((data, _)) => Ok(Some((id, Procedure::decode(&data, known)?))),
         None => Ok(None),
     }
 }

@@ -1,7 +1,7 @@
 //! What is written down of a procedure, as values.
 
 use basalt_cluster::{pb as cluster, records};
-use basalt_model::{RegionInfo, ServerName, TableName};
+use basalt_model::{Feature, FeatureLevel, RegionInfo, ServerName, TableName};
 use bytes::Bytes;
 use prost::Message;
 
@@ -94,7 +94,11 @@ impl Procedure {
         self.outcome.is_some()
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, basalt_cluster::Error> {
+    /// Reads a record, for a master that knows the feature levels up to `known`.
+    ///
+    /// # Errors
+    /// It is none, or it needs a higher level.
+    pub(crate) fn decode(bytes: &[u8], known: FeatureLevel) -> Result<Self, basalt_cluster::Error> {
         let record = records::decode::<pb::ProcedureRecord>("procedure", bytes)?;
         let nonce = Nonce { group: record.nonce_group, number: record.nonce };
         let outcome = record.finished.then_some(match record.failure {
@@ -104,6 +108,15 @@ impl Procedure {
             }
         });
         let work = read_work(record.work.ok_or_else(no_work)?)?;
+        if work.level() > known {
+            return Err(basalt_cluster::Error::Undecodable {
+                record: "procedure",
+                reason: format!(
+                    "it needs feature level {}, and this release knows {known}",
+                    work.level()
+                ),
+            });
+        }
         let locks = match record.locks.is_empty() {
             true => work.locks(),
             false => record.locks.iter().map(read_lock).collect::<Result<_, _>>()?,
@@ -178,6 +191,14 @@ impl Work {
     /// waits for nobody.
     fn locks(&self) -> Vec<(TableName, Mode)> {
         self.table().map(|table| (table.clone(), Mode::Exclusive)).into_iter().collect()
+    }
+
+    /// The feature level that its record needs.
+    fn level(&self) -> FeatureLevel {
+        match self {
+            Self::TruncateTable { .. } => Feature::TruncateTable.level(),
+            _ => FeatureLevel::OLDEST,
+        }
     }
 
     /// A few words for logs.
@@ -414,10 +435,16 @@ pub(crate) mod tests {
         for work in works {
             let nonce = Nonce { group: 3, number: 4 }.given();
             let mut procedure = Procedure::new(work, nonce, 5);
-            assert_eq!(Procedure::decode(&procedure.encode()).unwrap(), procedure);
+            assert_eq!(
+                Procedure::decode(&procedure.encode(), FeatureLevel::NEWEST).unwrap(),
+                procedure
+            );
             procedure.outcome =
                 Some(Outcome::Failed { exception: "e".to_owned(), message: "m".to_owned() });
-            assert_eq!(Procedure::decode(&procedure.encode()).unwrap(), procedure);
+            assert_eq!(
+                Procedure::decode(&procedure.encode(), FeatureLevel::NEWEST).unwrap(),
+                procedure
+            );
         }
     }
 
@@ -427,7 +454,7 @@ pub(crate) mod tests {
         let procedure = Procedure::new(Work::DisableTable { table: table.clone() }, None, 5);
         let mut record = pb::ProcedureRecord::decode(procedure.encode()).unwrap();
         record.locks.clear();
-        let read = Procedure::decode(&record.encode_to_vec()).unwrap();
+        let read = Procedure::decode(&record.encode_to_vec(), FeatureLevel::NEWEST).unwrap();
         assert_eq!(read.locks, [(table, Mode::Exclusive)]);
         let dead = Procedure::new(Work::RecoverServer(recovery("a")), None, 5);
         assert_eq!(dead.locks, [], "a recovery waits for nobody");
@@ -435,8 +462,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_record_that_names_no_work_is_refused() {
-        assert!(Procedure::decode(&[]).is_err());
-        assert!(Procedure::decode(&[0xff; 7]).is_err());
+        assert!(Procedure::decode(&[], FeatureLevel::NEWEST).is_err());
+        assert!(Procedure::decode(&[0xff; 7], FeatureLevel::NEWEST).is_err());
     }
 
     #[test]

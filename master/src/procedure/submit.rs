@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use basalt_cluster::TableRecord;
 use basalt_hbase_rpc::{Exception, ExceptionKind};
-use basalt_model::{RegionInfo, ServerName, TableDescriptor, TableName, TableState};
+use basalt_model::{Feature, RegionInfo, ServerName, TableDescriptor, TableName, TableState};
 use basalt_zk::Op;
 use basalt_zk::proto::ErrorCode;
 use bytes::Bytes;
@@ -113,6 +113,8 @@ impl Term {
         preserve_splits: bool,
         nonce: Option<Nonce>,
     ) -> Result<u64, SubmitError> {
+        self.check_feature(Feature::TruncateTable, "truncating a table")
+            .map_err(SubmitError::Refused)?;
         let view = self.views.now();
         let infos: Vec<_> =
             view.of_table(&table).into_iter().map(|region| &region.record.info).collect();

@@ -20,7 +20,9 @@ use basalt_cluster::{Catalog, Nodes, catalog, pb as cluster};
 use basalt_fs::{FileSystem, MemoryFileSystem, SharedFileSystem};
 use basalt_hbase_rpc::{Connection, ConnectionOptions, Service, pb, schema};
 use basalt_master::{Config, Gate, Timers};
-use basalt_model::{FamilyDescriptor, RegionState, ServerName, TableDescriptor, paths};
+use basalt_model::{
+    FamilyDescriptor, FeatureLevel, RegionState, ServerName, TableDescriptor, paths,
+};
 use basalt_runtime::{Seams, Shutdown, grpc};
 use basalt_zk::{Client, Options};
 use bytes::Bytes;
@@ -249,6 +251,7 @@ fn start_master(coordinator: &str, files: impl FileSystem, gate: Gate) -> Proces
         instance: "master".to_owned(),
         gate,
         storage_deviations: None,
+        feature_level: FeatureLevel::NEWEST,
         ready: None,
     };
     Process::start(async move {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use basalt_cluster::pb::region_server_orders_client::RegionServerOrdersClient;
 use basalt_cluster::{Nodes, pb};
 use basalt_fs::{MemoryFileSystem, SharedFileSystem};
-use basalt_model::ServerName;
+use basalt_model::{FeatureLevel, ServerName};
 use basalt_regionserver::RegionConfig;
 use basalt_runtime::{Seams, Shutdown, grpc};
 use basalt_zk::{Client, Options};
@@ -100,6 +100,7 @@ fn start_master(disk: &MemoryFileSystem, seams: &Seams, stop: &Shutdown, coordin
         instance: "master".to_owned(),
         gate: basalt_master::Gate::open(),
         storage_deviations: None,
+        feature_level: FeatureLevel::NEWEST,
         ready: None,
     };
     let files: SharedFileSystem = Arc::new(disk.as_writer(2));
@@ -133,6 +134,7 @@ async fn start_region_server(
         memstores_bytes_max: 64 << 20,
         block_cache_bytes: 1 << 20,
         calls_max: 16,
+        feature_level: FeatureLevel::NEWEST,
         ready: Some(ready),
     };
     let files: SharedFileSystem = Arc::new(disk.as_writer(3));

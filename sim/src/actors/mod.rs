@@ -3,6 +3,7 @@
 //! fills the coordinator's log.
 
 mod administrator;
+mod level_observer;
 mod node_writer;
 mod strangers;
 mod stray_orders;
@@ -27,19 +28,26 @@ pub struct Actors {
     pub strangers: bool,
     /// Whether a client writes much to the coordinator.
     pub node_writer: bool,
+    /// Whether the feature level is compared with what the servers know.
+    pub level_observer: bool,
 }
 
 // === impl Actors ===
 
 impl Actors {
     /// Nobody.
-    pub const NONE: Self =
-        Self { administrator: None, stray_orders: false, strangers: false, node_writer: false };
+    pub const NONE: Self = Self {
+        administrator: None,
+        stray_orders: false,
+        strangers: false,
+        node_writer: false,
+        level_observer: false,
+    };
 }
 
 /// Starts those that are to act.
 pub(crate) fn start(cluster: &mut Cluster, workload: &Arc<Workload>, witness: &Witness) {
-    let Actors { administrator, stray_orders, strangers, node_writer } =
+    let Actors { administrator, stray_orders, strangers, node_writer, level_observer } =
         cluster.plan().layout().actors;
     if let Some((works, begin)) = administrator {
         let (seen, servers) =
@@ -51,6 +59,10 @@ pub(crate) fn start(cluster: &mut Cluster, workload: &Arc<Workload>, witness: &W
     if stray_orders {
         let (workload, servers) = (Arc::clone(workload), cluster.plan().coordinators());
         cluster.client("stray-orders", |seams| stray_orders::run(seams, servers, workload));
+    }
+    if level_observer {
+        let (workload, servers) = (Arc::clone(workload), cluster.plan().coordinators());
+        cluster.client("level-observer", |seams| level_observer::run(seams, servers, workload));
     }
     if node_writer {
         let (workload, servers) = (Arc::clone(workload), cluster.plan().coordinators());

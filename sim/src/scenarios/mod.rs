@@ -23,6 +23,7 @@ mod slow_links;
 mod standstill;
 mod strangers;
 mod tables;
+mod upgrade;
 mod whole_cluster;
 mod wrong_hint;
 mod zombie_append;
@@ -99,6 +100,7 @@ pub const SCENARIOS: &[Scenario] = &[
     chaos::CHAOS,
     tables::TABLES,
     tables::TABLES_CHAOS,
+    upgrade::ROLLING_UPGRADE,
     hdfs::SERVER_CRASH,
     hdfs::NAME_NODE,
     hdfs::SHRINKING_LOG,

@@ -64,6 +64,8 @@ pub struct WorkloadConfig {
     pub tables: u64,
     /// The servers that must show at once what was done to those, each `host:port`.
     pub catalogs: Vec<String>,
+    /// Whether the cluster begins with a release that lacks what the next one has.
+    pub is_upgraded: bool,
     /// By how much the calendars of servers may be off.
     pub calendars: CalendarError,
 }
@@ -86,6 +88,8 @@ pub struct Seen {
     pub loading_since: Option<Duration>,
     /// When the last fault was over.
     pub calm_since: Option<Duration>,
+    /// Since when the cluster is known to be at the newest feature level, after the start.
+    pub newest_level_since: Option<Duration>,
     /// Which process had each region when the load began.
     pub servers: BTreeMap<u32, String>,
     /// Attempts to write that may have been applied.
@@ -269,6 +273,19 @@ impl Workload {
     pub(crate) fn calm_for(&self) -> Option<Duration> {
         let since = self.seen.lock().calm_since?;
         Some(turmoil::sim_elapsed().unwrap_or(since).saturating_sub(since))
+    }
+
+    /// The cluster is at the newest feature level.
+    pub(crate) fn note_newest_level(&self) {
+        let now = turmoil::sim_elapsed().unwrap_or_default();
+        self.seen.lock().newest_level_since.get_or_insert(now);
+    }
+
+    /// How long the cluster has been known to be at the newest feature level.
+    fn newest_level_for(&self) -> Duration {
+        let now = turmoil::sim_elapsed().unwrap_or_default();
+        let since = self.seen.lock().newest_level_since;
+        since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
     /// Whether the load is over.

@@ -36,6 +36,10 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
 const ROWS: std::ops::Range<u64> = 1..6;
 /// The regions of a table begin with these.
 const SPLIT_KEYS: [&str; 3] = ["g", "n", "t"];
+/// How long after the feature level was raised its master may still go by the earlier one.
+const LEVEL_KNOWN_WITHIN: Duration = Duration::from_secs(2);
+/// How a master refuses what the cluster's feature level does not have.
+const LEVEL_TOO_LOW: &str = "needs feature level";
 /// What must hold of the operations on tables.
 const ENDS: &str = "every procedure ends and its client learns how";
 const SHOWN: &str = "a returned operation on a table is visible to the next call";
@@ -186,7 +190,7 @@ impl Tables {
 
     /// Does it, and looks whether it shows. Whether it went as it should.
     async fn operate(&mut self, operation: Operation) -> bool {
-        let began = Instant::now();
+        let (began, newest_level_for) = (Instant::now(), self.workload.newest_level_for());
         let ended = match operation {
             Operation::Create => {
                 let keys = SPLIT_KEYS.map(Bytes::from);
@@ -208,6 +212,16 @@ impl Tables {
         self.workload
             .trace
             .record(format_args!("client: {name}: {operation:?} {ended:?} after {took:?}"));
+        if let Err(error) = &ended
+            && matches!(operation, Operation::Truncate { .. })
+            && self.workload.config.is_upgraded
+            && newest_level_for < LEVEL_KNOWN_WITHIN
+            && error.to_string().contains(LEVEL_TOO_LOW)
+        {
+            // Nothing was done.
+            self.workload.count("refused-truncation");
+            return true;
+        }
         if let Err(error) = ended {
             self.report(ENDS, format!("{name}: {operation:?} failed after {took:?}: {error}"));
             return false;

@@ -1,0 +1,48 @@
+//! Which formats and messages a cluster may use while servers of two releases run side by side.
+
+use std::fmt;
+
+/// A level of formats and messages. Each release knows the levels from 0 to its own
+/// [`FeatureLevel::NEWEST`]. The cluster has one level, which never goes down: the active master
+/// raises it once every living server knows the next. A server writes and sends only what the
+/// cluster's level has; it reads all that its release knows.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FeatureLevel(pub u32);
+
+/// What needs a level above the lowest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Feature {
+    /// The record of the procedure that empties a table: an earlier master cannot go on with it.
+    TruncateTable,
+}
+
+// === impl FeatureLevel ===
+
+impl FeatureLevel {
+    /// That of releases that know no levels.
+    pub const OLDEST: Self = Self(0);
+    /// The highest that this release knows.
+    pub const NEWEST: Self = Self(1);
+
+    /// Whether `feature` may be used.
+    pub fn has(self, feature: Feature) -> bool {
+        self >= feature.level()
+    }
+}
+
+impl fmt::Display for FeatureLevel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+// === impl Feature ===
+
+impl Feature {
+    /// The level that it needs.
+    pub const fn level(self) -> FeatureLevel {
+        match self {
+            Self::TruncateTable => FeatureLevel(1),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Raises the cluster's feature level once every living server knows a higher one.
+//!
+//! `basalt_cluster::feature_level` says in which steps, and why a server of an earlier release
+//! cannot slip in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use basalt_cluster::feature_level::{OnRecord, encode};
+use basalt_cluster::{pb, records};
+use basalt_hbase_rpc::{Exception, ExceptionKind};
+use basalt_model::{Feature, FeatureLevel};
+use basalt_planted::{Rule, is_off};
+use metrics::gauge;
+use tokio::time::Instant;
+
+use crate::error::{CommitError, StepError};
+use crate::ledger;
+use crate::term::Term;
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    Rest,
+    Announce(FeatureLevel),
+    Finish(FeatureLevel),
+    Withdraw,
+}
+
+/// Since when all living servers know the level.
+type Since = Option<(FeatureLevel, Instant)>;
+
+/// How often it is logged that a server knows less than the cluster's level.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Compares what is on record with what the servers know until the term is over.
+pub(crate) async fn run(term: Arc<Term>) {
+    let (mut since, mut last_logged) = (None, None);
+    loop {
+        match advance(&term, &mut since, &mut last_logged).await {
+            Ok(()) => {}
+            Err(error) if error.is_deposed() => return,
+            Err(error) => tracing::warn!(%error, "feature level: to be tried again"),
+        }
+        tokio::time::sleep(term.timers.reconcile_interval).await;
+    }
+}
+
+async fn advance(
+    term: &Term,
+    since: &mut Since,
+    last_logged: &mut Option<Instant>,
+) -> Result<(), StepError> {
+    // In this order: who is not among the living now registers by what is on record.
+    let on_record = OnRecord::read(term.ledger.client(), term.ledger.nodes()).await?;
+    // The answer to an earlier write may have been lost.
+    *term.feature_level.lock() = on_record.level;
+    let known = known_by_all(term).await?;
+    if known < on_record.level && last_logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
+        *last_logged = Some(Instant::now());
+        tracing::error!(
+            cluster = on_record.level.0,
+            known = known.0,
+            "a registered server does not know the cluster's feature level: it runs a release \
+             that knows no levels. Replace it"
+        );
+    }
+    gauge!("basalt_master_feature_level").set(f64::from(on_record.level.0));
+    let step = next_step(&on_record, known, since, term.timers.feature_level_delay);
+    let level = on_record.level;
+    let (level, raising_to) = match step {
+        Step::Rest => return Ok(()),
+        Step::Announce(next) => (level, Some(next)),
+        Step::Withdraw => (level, None),
+        Step::Finish(next) => (next, None),
+    };
+    let path = term.ledger.nodes().feature_level();
+    let write = ledger::replace(path, encode(level, raising_to), on_record.version);
+    match term.ledger.commit(vec![write]).await {
+        // It is read again.
+        Err(CommitError::Refused { .. }) => return Ok(()),
+        outcome => drop(outcome?),
+    }
+    tracing::info!(%level, raising_to = raising_to.map(|next| next.0), ?step, "feature level");
+    *term.feature_level.lock() = level;
+    Ok(())
+}
+
+/// The highest level that this master and every registered server know.
+async fn known_by_all(term: &Term) -> Result<FeatureLevel, StepError> {
+    let (client, nodes) = (term.ledger.client(), term.ledger.nodes());
+    let mut known = term.known_level;
+    if is_off(Rule::LevelOfAll) {
+        return Ok(known);
+    }
+    for parent in [nodes.servers(), nodes.masters()] {
+        let (children, _) = client.get_children(&parent).await?;
+        let paths: Vec<_> = children.iter().map(|name| format!("{parent}/{name}")).collect();
+        for (data, _) in client.get_data_of_all(&paths).await?.into_iter().flatten() {
+            let record: pb::ServerRecord = records::decode("server", data)?;
+            known = known.min(FeatureLevel(record.feature_level));
+        }
+    }
+    Ok(known)
+}
+
+/// `known` is what all living servers know, and `since` remembers for how long they do.
+fn next_step(
+    on_record: &OnRecord,
+    known: FeatureLevel,
+    since: &mut Since,
+    delay: Duration,
+) -> Step {
+    if let Some(next) = on_record.raising_to {
+        return if known >= next { Step::Finish(next) } else { Step::Withdraw };
+    }
+    if known <= on_record.level {
+        *since = None;
+        return Step::Rest;
+    }
+    let now = Instant::now();
+    let (level, began) = since.filter(|(level, _)| *level == known).unwrap_or((known, now));
+    *since = Some((level, began));
+    match now.duration_since(began) >= delay {
+        true => Step::Announce(level),
+        false => Step::Rest,
+    }
+}
+
+// === impl Term ===
+
+impl Term {
+    /// Refuses what the cluster's feature level does not have yet.
+    pub(crate) fn check_feature(&self, feature: Feature, what: &str) -> Result<(), Exception> {
+        let level = *self.feature_level.lock();
+        if level.has(feature) {
+            return Ok(());
+        }
+        let needed = feature.level();
+        let delay = self.timers.feature_level_delay;
+        let message = format!(
+            "{what} needs feature level {needed}, and the cluster is at {level}: it is raised once \
+             all masters and region servers have run a release that knows {needed} for {delay:?}"
+        );
+        Err(Exception::new(ExceptionKind::DoNotRetry, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(level: u32, raising_to: Option<u32>) -> OnRecord {
+        OnRecord {
+            level: FeatureLevel(level),
+            raising_to: raising_to.map(FeatureLevel),
+            version: 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_level_is_announced_once_all_have_known_it_for_long_enough() {
+        let (mut since, delay) = (None, Duration::from_secs(60));
+        let mut step = |known: u32| next_step(&at(1, None), FeatureLevel(known), &mut since, delay);
+        assert_eq!(step(1), Step::Rest);
+        assert_eq!(step(2), Step::Rest);
+        tokio::time::advance(delay / 2).await;
+        assert_eq!(step(1), Step::Rest, "a server of the earlier release has come back");
+        tokio::time::advance(delay).await;
+        assert_eq!(step(2), Step::Rest, "the time begins anew");
+        tokio::time::advance(delay / 2).await;
+        assert_eq!(step(2), Step::Rest);
+        tokio::time::advance(delay / 2).await;
+        assert_eq!(step(2), Step::Announce(FeatureLevel(2)));
+    }
+
+    #[test]
+    fn what_was_announced_holds_if_all_know_it_and_is_withdrawn_otherwise() {
+        let step =
+            |known| next_step(&at(1, Some(2)), FeatureLevel(known), &mut None, Duration::ZERO);
+        assert_eq!(step(2), Step::Finish(FeatureLevel(2)));
+        assert_eq!(step(3), Step::Finish(FeatureLevel(2)));
+        assert_eq!(step(1), Step::Withdraw);
+    }
+
+    #[test]
+    fn a_level_never_goes_down() {
+        let step = next_step(&at(3, None), FeatureLevel(1), &mut None, Duration::ZERO);
+        assert_eq!(step, Step::Rest);
+    }
+}

@@ -65,16 +65,20 @@ impl OnRecord {
     /// # Errors
     /// [`Error::UnknownLevel`].
     pub fn check_admits(&self, known: FeatureLevel) -> Result<(), Error> {
-        let cluster = self.raising_to.unwrap_or(self.level).max(self.level);
         match self.admits(known) {
             true => Ok(()),
-            false => Err(Error::UnknownLevel { known, cluster }),
+            false => Err(Error::UnknownLevel { known, cluster: self.needed() }),
         }
     }
 
     /// Whether a server that knows the levels up to `known` may register.
     pub fn admits(&self, known: FeatureLevel) -> bool {
-        known >= self.level && self.raising_to.is_none_or(|next| known >= next)
+        known >= self.needed()
+    }
+
+    /// What a server must know to register: the level, and the one that is announced.
+    fn needed(&self) -> FeatureLevel {
+        self.raising_to.map_or(self.level, |next| next.max(self.level))
     }
 
     /// The operation that a registration has in its multi: it is for this record.

@@ -24,6 +24,10 @@ use clap::Parser;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+/// A fifth of the time of a run was that of the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Simulate a cluster to which harm is done
 #[derive(Debug, Parser)]
 struct Arguments {

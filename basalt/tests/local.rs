@@ -185,6 +185,21 @@ fn ctrl_c_stops_everything_and_ends_well() {
     wait_dead(&pids);
 }
 
+/// Theirs would be three times as large.
+#[test]
+fn no_memory_is_in_transparent_huge_pages() {
+    let _turn = PORTS.blocking_lock();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut local, pids) = run_local(folder.path());
+    for pid in pids.iter().copied().chain([local.id()]) {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains("\nTHP_enabled:\t0\n"), "{pid}: {status}");
+    }
+    local.kill().unwrap();
+    local.wait().unwrap();
+    wait_dead(&pids);
+}
+
 /// `basalt local … | head -3`.
 #[test]
 fn a_cluster_outlives_the_reader_of_its_output() {

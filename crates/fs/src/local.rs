@@ -255,23 +255,27 @@ impl ReadFile for LocalReadFile {
             return Err(Error::EndOfFile { path: self.path.clone(), offset, length });
         }
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
-        on_disk(move || {
-            let mut buffer = BytesMut::zeroed(length);
-            match file.read_exact_at(&mut buffer, offset) {
-                Ok(()) => Ok(buffer.freeze()),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    Err(Error::EndOfFile { path, offset, length })
-                }
-                Err(error) => Err(Error::from_io(&path, "read", error)),
+        // Not by the blocking thread: mimalloc keeps what another thread frees until the thread
+        // that took it next takes such a piece, and there are many of these, mostly idle.
+        let mut buffer = BytesMut::zeroed(length);
+        on_disk(move || match file.read_exact_at(&mut buffer, offset) {
+            Ok(()) => Ok(buffer.freeze()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Error::EndOfFile { path, offset, length })
             }
+            Err(error) => Err(Error::from_io(&path, "read", error)),
         })
         .await
     }
 
     async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Bytes> {
-        let (file, path, end) = (Arc::clone(&self.file), self.path.clone(), self.length);
-        let ranges = ranges.to_vec();
-        on_disk(move || read_file_ranges(&file, &path, end, &ranges)).await
+        if let Some(beyond) = ranges.iter().find(|range| range.end > self.length) {
+            return Err(end_of_file(&self.path, beyond));
+        }
+        let length: u64 = ranges.iter().map(crate::range_length).sum();
+        let buffer = BytesMut::zeroed(usize::try_from(length).unwrap_or(usize::MAX));
+        let (file, path, ranges) = (Arc::clone(&self.file), self.path.clone(), ranges.to_vec());
+        on_disk(move || read_file_ranges(&file, &path, buffer, &ranges)).await
     }
 
     fn length(&self) -> u64 {
@@ -284,18 +288,22 @@ const GAP_BYTES_MAX: u64 = 4 << 10;
 /// What is read at once is at most this long, unless one range is longer.
 const SPAN_BYTES_MAX: u64 = 64 << 10;
 
-fn read_file_ranges(file: &File, path: &Path, end: u64, ranges: &[Range<u64>]) -> Result<Bytes> {
-    let end_of_file = |range: &Range<u64>| Error::EndOfFile {
+fn end_of_file(path: &Path, range: &Range<u64>) -> Error {
+    Error::EndOfFile {
         path: path.to_owned(),
         offset: range.start,
         length: usize::try_from(crate::range_length(range)).unwrap_or(usize::MAX),
-    };
-    if let Some(beyond) = ranges.iter().find(|range| range.end > end) {
-        return Err(end_of_file(beyond));
     }
-    let length: u64 = ranges.iter().map(crate::range_length).sum();
-    let mut output = BytesMut::zeroed(usize::try_from(length).unwrap_or(usize::MAX));
-    let mut unfilled = &mut output[..];
+}
+
+/// Fills `buffer`, which is as long as all ranges together.
+fn read_file_ranges(
+    file: &File,
+    path: &Path,
+    mut buffer: BytesMut,
+    ranges: &[Range<u64>],
+) -> Result<Bytes> {
+    let mut unfilled = &mut buffer[..];
     let mut scratch = Vec::new();
     let mut rest = ranges;
     while let Some(first) = rest.first() {
@@ -304,7 +312,9 @@ fn read_file_ranges(file: &File, path: &Path, end: u64, ranges: &[Range<u64>]) -
         let span = first.start..together.last().map_or(first.end, |last| last.end);
         let span_length = crate::range_length(&span) as usize;
         let read = |buffer: &mut [u8]| match file.read_exact_at(buffer, span.start) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(end_of_file(&span)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(end_of_file(path, &span))
+            }
             result => result.map_err(|e| Error::from_io(path, "read", e)),
         };
         if together.len() == 1 {
@@ -319,7 +329,7 @@ fn read_file_ranges(file: &File, path: &Path, end: u64, ranges: &[Range<u64>]) -
             take_front(&mut unfilled, wanted.len()).copy_from_slice(wanted);
         }
     }
-    Ok(output.freeze())
+    Ok(buffer.freeze())
 }
 
 /// How many of the first ranges ascend so closely that they are read at once; at least one.

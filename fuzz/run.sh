@@ -1,6 +1,7 @@
 #!/bin/bash
-# fuzz/run.sh [TARGET...]: builds the fuzz targets, gives each its first inputs, and runs each for a
-# while. Fails where one finds something, or where they cannot be built or run. See docs/fuzzing.md.
+# fuzz/run.sh [--build] [TARGET...]: builds the fuzz targets, gives each its first inputs, and runs
+# each for a while; with --build, it only builds them. Fails where one finds something, or where they
+# cannot be built or run. See docs/fuzzing.md.
 #   SECONDS_EACH      how long each target runs, default 10
 #   JOBS              how many run at a time, default one a core
 #   CORPUS            where the inputs are kept, default fuzz/corpus
@@ -46,6 +47,11 @@ run_target() {
 export -f run_target say
 
 command -v c++ >/dev/null || fail "libFuzzer needs a C++ compiler"
+build_only=
+if [ "${1:-}" = --build ]; then
+  build_only=1
+  shift
+fi
 TARGETS=("$@")
 if [ ${#TARGETS[@]} -eq 0 ]; then
   for file in fuzz_targets/*.rs; do TARGETS+=("$(basename "$file" .rs)"); done
@@ -57,6 +63,7 @@ say "building ${#TARGETS[@]} targets"
 cargo build --release --target "$TRIPLE" "${TARGETS[@]/#/--bin=}" \
   || fail "the targets do not build"
 say "built in $SECONDS s"
+[ -z "$build_only" ] || exit 0
 # A failure must not hide those behind it.
 code=0
 printf '%s\n' "${TARGETS[@]}" \

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::client_nodes::ClientNodes;
+use crate::epoch_guarded_store;
 use crate::error::Error;
-use crate::ledger;
 
 /// The namespaces that every cluster has.
 const NAMESPACES: [&str; 2] = ["default", "hbase"];
@@ -190,8 +190,8 @@ async fn create_cluster(
     let record =
         pb::ClusterRecord { cluster_id: fresh_id(seams), created_ms: seams.clock.wall_ms() };
     let created = vec![
-        ledger::create(nodes.cluster(), record.encode_to_vec().into()),
-        ledger::create(nodes.feature_level(), feature_level::encode(level, None)),
+        epoch_guarded_store::create(nodes.cluster(), record.encode_to_vec().into()),
+        epoch_guarded_store::create(nodes.feature_level(), feature_level::encode(level, None)),
     ];
     match client.multi(created).await {
         Ok(_) => {
@@ -276,7 +276,7 @@ async fn create_missing(client: &Client, parent: &str, paths: Vec<String>) -> Re
         let missing: Vec<Op> = paths
             .iter()
             .filter(is_missing)
-            .map(|path| ledger::create(path.clone(), Bytes::new()))
+            .map(|path| epoch_guarded_store::create(path.clone(), Bytes::new()))
             .collect();
         if missing.is_empty() {
             return Ok(());

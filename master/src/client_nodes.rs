@@ -7,7 +7,7 @@ use basalt_hbase_rpc::znode;
 use basalt_model::ServerName;
 use basalt_zk::Op;
 
-use crate::ledger;
+use crate::epoch_guarded_store;
 
 /// The nodes below one parent, `/hbase` by default, as one master writes them.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ impl ClientNodes {
     }
 
     fn write(&self, node: String, data: &[u8]) -> Op {
-        ledger::overwrite(node, znode::written_by(&self.writer, data))
+        epoch_guarded_store::overwrite(node, znode::written_by(&self.writer, data))
     }
 }
 

@@ -14,8 +14,8 @@ use basalt_planted::{Rule, is_off};
 use metrics::gauge;
 use tokio::time::Instant;
 
+use crate::epoch_guarded_store;
 use crate::error::{CommitError, StepError};
-use crate::ledger;
 use crate::term::Term;
 
 /// What is to be done next.
@@ -52,7 +52,7 @@ async fn advance(
     last_logged: &mut Option<Instant>,
 ) -> Result<(), StepError> {
     // In this order: who is not among the living now registers by what is on record.
-    let on_record = OnRecord::read(term.ledger.client(), term.ledger.nodes()).await?;
+    let on_record = OnRecord::read(term.store.client(), term.store.nodes()).await?;
     // The answer to an earlier write may have been lost.
     *term.feature_level.lock() = on_record.level;
     let known = known_by_all(term).await?;
@@ -74,9 +74,9 @@ async fn advance(
         Step::Withdraw => (level, None),
         Step::Finish(next) => (next, None),
     };
-    let path = term.ledger.nodes().feature_level();
-    let write = ledger::replace(path, encode(level, raising_to), on_record.version);
-    match term.ledger.commit(vec![write]).await {
+    let path = term.store.nodes().feature_level();
+    let write = epoch_guarded_store::replace(path, encode(level, raising_to), on_record.version);
+    match term.store.commit(vec![write]).await {
         // It is read again.
         Err(CommitError::Refused { .. }) => return Ok(()),
         outcome => drop(outcome?),
@@ -88,7 +88,7 @@ async fn advance(
 
 /// The highest level that this master and every registered server know.
 async fn known_by_all(term: &Term) -> Result<FeatureLevel, StepError> {
-    let (client, nodes) = (term.ledger.client(), term.ledger.nodes());
+    let (client, nodes) = (term.store.client(), term.store.nodes());
     let mut known = term.known_level;
     if is_off(Rule::LevelOfAll) {
         return Ok(known);

@@ -13,8 +13,8 @@ use basalt_cluster::RegionRecord;
 use basalt_model::{RegionState, ServerName, paths};
 use basalt_zk::proto::ErrorCode;
 
+use crate::epoch_guarded_store;
 use crate::error::{CommitError, StepError};
-use crate::ledger;
 use crate::procedure::lost_logs;
 use crate::term::Term;
 use crate::view::View;
@@ -44,13 +44,13 @@ pub(crate) async fn run(term: Arc<Term>) {
 async fn clean(term: &Term) -> Result<(), StepError> {
     let now_ms = term.clock.wall_ms();
     forget_places(term);
-    term.journal.drop_old(&term.ledger, now_ms).await?;
+    term.journal.drop_old(&term.store, now_ms).await?;
     let dropped = term.facts.lock().drop_old_recoveries();
     for id in dropped {
-        let path = term.ledger.nodes().recovery(id);
-        ignore_refusal(term.ledger.commit(vec![ledger::delete(path)]).await)?;
+        let path = term.store.nodes().recovery(id);
+        ignore_refusal(term.store.commit(vec![epoch_guarded_store::delete(path)]).await)?;
     }
-    let (fenced, _) = term.ledger.client().get_children(&term.ledger.nodes().fenced()).await?;
+    let (fenced, _) = term.store.client().get_children(&term.store.nodes().fenced()).await?;
     let mut leftovers: BTreeSet<ServerName> =
         fenced.iter().filter_map(|name| name.parse().ok()).collect();
     leftovers.extend(stranger_folders(term, now_ms).await?);
@@ -70,8 +70,8 @@ async fn clean(term: &Term) -> Result<(), StepError> {
     leftovers.retain(|server| !is_needed(&regions, server));
     for server in leftovers {
         // It may have come a moment ago, with a clock that is behind.
-        let path = term.ledger.nodes().server(&server);
-        if term.ledger.client().exists(&path).await?.is_none() {
+        let path = term.store.nodes().server(&server);
+        if term.store.client().exists(&path).await?.is_none() {
             forget_server(term, &server).await?;
         }
     }
@@ -122,15 +122,15 @@ async fn stranger_folders(term: &Term, now_ms: u64) -> Result<Vec<ServerName>, S
 
 /// The servers that have a list of logs, and whose start is long ago.
 async fn stranger_lists(term: &Term, now_ms: u64) -> Result<Vec<ServerName>, StepError> {
-    let (lists, _) = term.ledger.client().get_children(&term.ledger.nodes().logs()).await?;
+    let (lists, _) = term.store.client().get_children(&term.store.nodes().logs()).await?;
     let servers = lists.iter().filter_map(|name| name.parse::<ServerName>().ok());
     Ok(servers.filter(|server| server.start_code + STRANGER_AGE_MS < now_ms).collect())
 }
 
 async fn forget_server(term: &Term, server: &ServerName) -> Result<(), StepError> {
     // First: logs that are listed are missed when they are gone.
-    let path = term.ledger.nodes().logs_of_server(server);
-    ignore_refusal(term.ledger.commit(vec![ledger::delete(path)]).await)?;
+    let path = term.store.nodes().logs_of_server(server);
+    ignore_refusal(term.store.commit(vec![epoch_guarded_store::delete(path)]).await)?;
     // Renamed then: a server that wakes up finds itself fenced, not half deleted.
     let (live, fenced) = (paths::server_logs(server), paths::fenced_logs(server));
     match term.files.rename(&live, &fenced).await {
@@ -140,8 +140,8 @@ async fn forget_server(term: &Term, server: &ServerName) -> Result<(), StepError
         _ => {}
     }
     term.files.delete_directory(&fenced).await?;
-    let path = term.ledger.nodes().fenced_server(server);
-    ignore_refusal(term.ledger.commit(vec![ledger::delete(path)]).await)?;
+    let path = term.store.nodes().fenced_server(server);
+    ignore_refusal(term.store.commit(vec![epoch_guarded_store::delete(path)]).await)?;
     {
         let mut facts = term.facts.lock();
         facts.deaths.remove(server);

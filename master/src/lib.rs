@@ -6,7 +6,7 @@
 //! takes charge goes on where the last one stopped.
 //!
 //! Decisions are pure functions of a `view`; a decision is committed on condition of the records
-//! it was made on, and of the epoch of the master that makes it (see `ledger`).
+//! it was made on, and of the epoch of the master that makes it (see `epoch_guarded_store`).
 
 // Fuzz targets run decoders alone: what a role does is not compiled for them.
 #![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]
@@ -17,12 +17,12 @@ mod bootstrap;
 mod client_nodes;
 mod config;
 mod election;
+mod epoch_guarded_store;
 mod error;
 mod feature_level;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod housekeeping;
-mod ledger;
 mod liveness;
 mod locks;
 mod metrics;

@@ -43,7 +43,7 @@ const PODS_MAX: usize = 10_000;
 impl Peer {
     fn term(&self) -> Result<Arc<Term>, Status> {
         let term = self.seat.borrow().clone();
-        term.filter(|term| !term.ledger.term().is_cancelled())
+        term.filter(|term| !term.store.term().is_cancelled())
             .ok_or_else(|| Status::unavailable(format!("{} is not the active master", self.server)))
     }
 }

@@ -83,12 +83,12 @@ pub(crate) async fn run(term: Arc<Term>) {
     let (mut streams, mut is_first_look) = (BTreeSet::new(), true);
     let mut balanced_at = Instant::now();
     let (mut takers, mut takers_since) = (BTreeSet::new(), Instant::now());
-    let _in_charge = metrics::InCharge::begin(term.ledger.epoch().0);
+    let _in_charge = metrics::InCharge::begin(term.store.epoch().0);
     loop {
         changes.borrow_and_update();
-        if term.views.catalog().master().map(|master| master.epoch) != Some(term.ledger.epoch().0) {
+        if term.views.catalog().master().map(|master| master.epoch) != Some(term.store.epoch().0) {
             // Somebody else may be in charge: a write tells for sure.
-            term.ledger.verify().await;
+            term.store.verify().await;
         }
         let view = term.views.now();
         hold_streams(&term, &view, &mut streams, is_first_look);
@@ -327,7 +327,7 @@ async fn place_meta(term: &Arc<Term>, view: &View) {
     if present.as_ref() == Some(&chosen) {
         return;
     }
-    match term.ledger.commit(vec![term.client_nodes.write_meta_server(&chosen)]).await {
+    match term.store.commit(vec![term.client_nodes.write_meta_server(&chosen)]).await {
         Ok(_) => term.facts.lock().meta_server = Some(chosen),
         Err(error) => tracing::warn!(%error, "the node of the meta server is not written"),
     }

@@ -24,8 +24,8 @@ use tokio_util::task::TaskTracker;
 use crate::client_nodes::ClientNodes;
 use crate::config::{BoundAddresses, Config, DeclaredTable, Timers};
 use crate::election::{Candidate, Gate, campaign};
+use crate::epoch_guarded_store::{self, EpochGuardedStore};
 use crate::error::{CommitError, Error, StepError};
-use crate::ledger::{self, Ledger};
 use crate::locks::Locks;
 use crate::orders::Orders;
 use crate::peer::Peer;
@@ -292,7 +292,7 @@ async fn serve(
     };
     let term = seat.borrow().clone();
     if let Some(term) = term {
-        term.ledger.term().cancel();
+        term.store.term().cancel();
         term.tasks.close();
         // What does not end in time ends with the process.
         let _ = tokio::time::timeout(STOP_WAIT, term.tasks.wait()).await;
@@ -354,7 +354,7 @@ async fn reign(
     tracing::info!(server = %master.server, %epoch, "ready to serve clients");
     tokio::select! {
         biased;
-        () = term.ledger.term().cancelled() => Err(deposed()),
+        () = term.store.term().cancelled() => Err(deposed()),
         holder = master.gate.lost() => {
             Err(Error::LeaseLost { server: master.server.clone(), epoch, holder })
         }
@@ -406,28 +406,28 @@ async fn begin(
     if let Err(error) = bootstrap::record_epoch(&master.files, epoch).await {
         return Err(not_recorded(master, error).await);
     }
-    let ledger = Ledger::new(master.client.clone(), master.nodes.clone(), epoch, term);
+    let store = EpochGuardedStore::new(master.client.clone(), master.nodes.clone(), epoch, term);
     let client_nodes = master.client_nodes.clone();
-    ledger
+    store
         .commit(vec![
             client_nodes.write_cluster_id(&master.cluster_id),
             client_nodes.write_master(master.info_port),
         ])
         .await?;
     // Only this master writes it from here on.
-    let level = OnRecord::read(ledger.client(), ledger.nodes()).await?.level;
-    let journal = Journal::load(&ledger, master.feature_level).await?;
-    let recoveries = read_recoveries(&ledger).await?;
+    let level = OnRecord::read(store.client(), store.nodes()).await?.level;
+    let journal = Journal::load(&store, master.feature_level).await?;
+    let recoveries = read_recoveries(&store).await?;
     let views = Views::new(master.catalog.clone());
     // Decisions are checked when they are committed, so it may be late.
     let caught_up = tokio::time::timeout(CATALOG_WAIT, views.catalog().catch_up()).await;
     if !matches!(caught_up, Ok(Ok(()))) {
         tracing::warn!(%epoch, "the catalog is late");
     }
-    let draining = read_draining(&ledger, &views.now()).await?;
+    let draining = read_draining(&store, &views.now()).await?;
     Ok(Arc::new(Term {
         server: master.server.clone(),
-        ledger,
+        store,
         views,
         orders: Orders::new(master.seams.network.clone(), master.timers.connect_timeout),
         journal,
@@ -455,12 +455,14 @@ async fn begin(
     }))
 }
 
-async fn read_recoveries(ledger: &Ledger) -> Result<BTreeMap<u64, pb::RecoveryRecord>, StepError> {
-    let nodes = ledger.nodes();
-    let (children, _) = ledger.client().get_children(&nodes.recoveries()).await?;
+async fn read_recoveries(
+    store: &EpochGuardedStore,
+) -> Result<BTreeMap<u64, pb::RecoveryRecord>, StepError> {
+    let nodes = store.nodes();
+    let (children, _) = store.client().get_children(&nodes.recoveries()).await?;
     let ids: Vec<u64> = children.iter().filter_map(|name| name.parse().ok()).collect();
     let paths: Vec<_> = ids.iter().map(|id| nodes.recovery(*id)).collect();
-    let found = ledger.client().get_data_of_all(&paths).await?;
+    let found = store.client().get_data_of_all(&paths).await?;
     // A report that cannot be read is history, and stops nothing.
     let reports = ids.into_iter().zip(found).filter_map(|(id, found)| {
         let (data, _) = found?;
@@ -471,10 +473,13 @@ async fn read_recoveries(ledger: &Ledger) -> Result<BTreeMap<u64, pb::RecoveryRe
 
 /// The region servers that are leaving: they have asked an earlier master to move their regions,
 /// and say so in their records. The catalog keeps only their first records.
-async fn read_draining(ledger: &Ledger, view: &View) -> Result<BTreeSet<ServerName>, StepError> {
+async fn read_draining(
+    store: &EpochGuardedStore,
+    view: &View,
+) -> Result<BTreeSet<ServerName>, StepError> {
     let servers: Vec<_> = view.servers.keys().cloned().collect();
-    let paths: Vec<_> = servers.iter().map(|server| ledger.nodes().server(server)).collect();
-    let found = ledger.client().get_data_of_all(&paths).await?;
+    let paths: Vec<_> = servers.iter().map(|server| store.nodes().server(server)).collect();
+    let found = store.client().get_data_of_all(&paths).await?;
     let is_draining = |found: Option<(Bytes, Stat)>| {
         let record = found.and_then(|(data, _)| pb::ServerRecord::decode(data).ok());
         record.is_some_and(|record| record.draining)
@@ -516,9 +521,9 @@ async fn create_if_missing(term: &Arc<Term>, table: &DeclaredTable) -> Result<()
     if term.views.catalog().table(name).is_some() {
         return Ok(());
     }
-    let namespace = term.ledger.nodes().namespace(name.namespace());
+    let namespace = term.store.nodes().namespace(name.namespace());
     // Other errors do not matter: it is there already, or the table will say that it is not.
-    let made = term.ledger.commit(vec![ledger::create(namespace, Bytes::new())]).await;
+    let made = term.store.commit(vec![epoch_guarded_store::create(namespace, Bytes::new())]).await;
     if matches!(made, Err(CommitError::Deposed)) {
         return Err(SubmitError::Deposed);
     }

@@ -163,7 +163,7 @@ async fn ask(term: &Arc<Term>, server: &ServerName, question: Question) {
     match question {
         Question::All => {
             let request = pb::ReportRegionsRequest {
-                master_epoch: term.ledger.epoch().0,
+                master_epoch: term.store.epoch().0,
                 server_name: server.to_string(),
             };
             let reply = term.order(server, async move |mut client: OrdersClient| {
@@ -184,7 +184,7 @@ async fn ask(term: &Arc<Term>, server: &ServerName, question: Question) {
 async fn check(term: &Arc<Term>, server: &ServerName, names: Vec<EncodedRegionName>) {
     tracing::warn!(%server, regions = names.len(), "regions are not served as they are on record");
     let request = pb::CheckRegionsRequest {
-        master_epoch: term.ledger.epoch().0,
+        master_epoch: term.store.epoch().0,
         server_name: server.to_string(),
         encoded_names: names.iter().map(ToString::to_string).collect(),
     };
@@ -234,7 +234,7 @@ impl Term {
             Ok(reply) => Some(reply.into_inner()),
             Err(status) => {
                 if orders::is_deposed(&status) {
-                    self.ledger.verify().await;
+                    self.store.verify().await;
                 }
                 tracing::warn!(%server, status = orders::lost(&status), "order to check lost");
                 None

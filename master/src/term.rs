@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::block_places::BlockPlaces;
 use crate::client_nodes::ClientNodes;
 use crate::config::Timers;
-use crate::ledger::Ledger;
+use crate::epoch_guarded_store::EpochGuardedStore;
 use crate::liveness::Clocks;
 use crate::locks::Locks;
 use crate::orders::Orders;
@@ -24,12 +24,12 @@ use crate::regions::Claims;
 use crate::served_regions::Reports;
 use crate::views::Views;
 
-/// See the module. Shared by all tasks of the term; they end when the ledger's term is over.
+/// See the module. Shared by all tasks of the term; they end when the store's term is over.
 #[derive(Debug)]
 pub(crate) struct Term {
     /// This master.
     pub(crate) server: ServerName,
-    pub(crate) ledger: Ledger,
+    pub(crate) store: EpochGuardedStore,
     pub(crate) views: Views,
     pub(crate) orders: Orders,
     pub(crate) journal: Journal,
@@ -108,7 +108,7 @@ pub(crate) const RECOVERIES_MAX: usize = 100;
 impl Term {
     /// Runs `work` until it ends or the term does.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let over = self.ledger.term().clone();
+        let over = self.store.term().clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 biased;

@@ -72,7 +72,7 @@ pub enum Point {
     /// A procedure is done, and not finished on record.
     ProcedureDone,
     /// A transaction of the master is committed, and the master does not know yet.
-    LedgerCommitted,
+    StoreCommitted,
 }
 
 /// What the task that reached a point does.
@@ -170,7 +170,7 @@ impl Point {
         Self::TableRecorded,
         Self::TableServed,
         Self::ProcedureDone,
-        Self::LedgerCommitted,
+        Self::StoreCommitted,
     ];
 
     /// As commands name it.
@@ -206,7 +206,7 @@ impl Point {
             Self::TableRecorded => "table-recorded",
             Self::TableServed => "table-served",
             Self::ProcedureDone => "procedure-done",
-            Self::LedgerCommitted => "ledger-committed",
+            Self::StoreCommitted => "store-committed",
         }
     }
 }

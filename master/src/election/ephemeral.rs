@@ -18,8 +18,8 @@ use tonic::Status;
 
 use crate::bootstrap;
 use crate::election::gate::{Gate, Seat};
+use crate::epoch_guarded_store;
 use crate::error::Error;
-use crate::ledger;
 use crate::liveness::{Verdict, listen};
 
 /// The pause after the coordinator did not answer, or somebody else was faster.
@@ -153,7 +153,7 @@ async fn take_seat(
         lease_holder: candidate.gate.identity().to_owned(),
     };
     let name = Bytes::from(candidate.server.to_string());
-    let raise = ledger::replace(nodes.master_epoch(), name, epoch.0 as i32);
+    let raise = epoch_guarded_store::replace(nodes.master_epoch(), name, epoch.0 as i32);
     let seat = Op::Create {
         path: nodes.master(),
         data: record.encode_to_vec().into(),
@@ -161,7 +161,7 @@ async fn take_seat(
     };
     let mut writes = vec![raise];
     if is_taken {
-        writes.push(ledger::delete(nodes.master()));
+        writes.push(epoch_guarded_store::delete(nodes.master()));
     }
     writes.push(seat);
     match candidate.client.multi(writes).await {

@@ -159,7 +159,7 @@ pub(crate) async fn compare_clocks(term: Arc<Term>, server: ServerName, address:
                     term.wake.notify_one();
                     std::future::pending::<()>().await;
                 }
-                Err(status) if orders::is_deposed(&status) => term.ledger.verify().await,
+                Err(status) if orders::is_deposed(&status) => term.store.verify().await,
                 Err(status) => tracing::debug!(%server, %status, "its clock was not compared"),
             }
             tokio::time::sleep(INTERVAL).await;
@@ -178,7 +178,7 @@ pub(crate) async fn compare_clocks(term: Arc<Term>, server: ServerName, address:
 async fn compare(term: &Term, server: &ServerName, address: &str) -> Result<(), Status> {
     let mut client = term.orders.client(server, address)?;
     let last = term.facts.lock().clocks.last(server);
-    let request = pb::CompareClockRequest { master_epoch: term.ledger.epoch().0, ..last };
+    let request = pb::CompareClockRequest { master_epoch: term.store.epoch().0, ..last };
     let (asked_at, asked_ms) = (term.clock.boot_time(), signed(term.clock.wall_ms()));
     let limit = term.timers.connect_timeout * 2;
     let reply = client.compare_clock(orders::within(limit, request)).await?;

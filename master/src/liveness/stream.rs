@@ -35,11 +35,11 @@ pub(crate) enum Verdict {
 pub(crate) async fn hold_stream(term: Arc<Term>, server: ServerName, record: pb::ServerRecord) {
     let address = record.peer_address.as_str();
     loop {
-        let request = pb::LiveRequest { master_epoch: term.ledger.epoch().0 };
+        let request = pb::LiveRequest { master_epoch: term.store.epoch().0 };
         let open = async {
             let reply = term.orders.separate_client(address)?.live(request).await;
             if reply.as_ref().is_err_and(orders::is_deposed) {
-                term.ledger.verify().await;
+                term.store.verify().await;
             }
             reply
         };

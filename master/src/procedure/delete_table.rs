@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use basalt_model::{RegionState, TableName, paths};
 use basalt_zk::Op;
 
+use crate::epoch_guarded_store;
 use crate::error::StepError;
-use crate::ledger;
 use crate::term::{Files, Term};
 
 /// The longest name of a file or folder in bytes, on Linux and HDFS.
@@ -17,7 +17,7 @@ const ARCHIVED_MAX: u32 = 1_000;
 pub(super) async fn run(term: &Term, id: u64, table: &TableName) -> Result<Vec<Op>, StepError> {
     clear(term, id, table).await?;
     term.views.forget_table(table);
-    Ok(vec![ledger::delete(term.ledger.nodes().table(table))])
+    Ok(vec![epoch_guarded_store::delete(term.store.nodes().table(table))])
 }
 
 /// Deletes the records of the table's regions, which are closed, and moves its files to the

@@ -152,5 +152,5 @@ async fn finish(term: &Term, id: u64, outcome: Outcome, writes: Vec<Op>) -> Resu
     reached(Point::ProcedureDone).await;
     let updated_ms = term.clock.wall_ms();
     let finished = Procedure { updated_ms, outcome: Some(outcome), ..procedure };
-    Ok(term.journal.update(&term.ledger, id, finished, writes).await?)
+    Ok(term.journal.update(&term.store, id, finished, writes).await?)
 }

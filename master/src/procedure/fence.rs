@@ -25,8 +25,8 @@ use tracing::{info, trace};
 
 use super::lost_logs;
 use super::record::Recovery;
+use crate::epoch_guarded_store;
 use crate::error::{CommitError, StepError};
-use crate::ledger;
 use crate::term::{Files, Term};
 
 /// How many logs are sealed at a time.
@@ -114,7 +114,7 @@ pub(super) async fn sealed_logs(
     term: &Term,
     server: &ServerName,
 ) -> Result<Option<Vec<pb::SealedLog>>, StepError> {
-    let path = term.ledger.nodes().fenced_server(server);
+    let path = term.store.nodes().fenced_server(server);
     let fenced = lost_logs::read::<pb::FencedRecord>(term, path, "fenced").await?;
     Ok(fenced.map(|(record, _)| record.logs))
 }
@@ -239,8 +239,8 @@ async fn commit_cuts(
     logs: Vec<pb::SealedLog>,
 ) -> Result<Vec<pb::SealedLog>, StepError> {
     let record = pb::FencedRecord { logs: logs.clone() }.encode_to_vec();
-    let path = term.ledger.nodes().fenced_server(server);
-    match term.ledger.commit(vec![ledger::create(path, record.into())]).await {
+    let path = term.store.nodes().fenced_server(server);
+    match term.store.commit(vec![epoch_guarded_store::create(path, record.into())]).await {
         Ok(_) => Ok(logs),
         Err(error @ CommitError::Deposed) => Err(error.into()),
         Err(error) => match sealed_logs(term, server).await? {

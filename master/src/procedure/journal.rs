@@ -14,8 +14,8 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 
 use super::record::{Nonce, Procedure, Work};
+use crate::epoch_guarded_store::{self, EpochGuardedStore};
 use crate::error::{CommitError, StepError};
-use crate::ledger::{self, Ledger};
 
 /// How many procedures of clients may be unfinished.
 pub(crate) const UNFINISHED_MAX: usize = 256;
@@ -50,17 +50,20 @@ impl Journal {
     ///
     /// # Errors
     /// The coordinator cannot be read, or holds a record that is none.
-    pub(crate) async fn load(ledger: &Ledger, known: FeatureLevel) -> Result<Self, StepError> {
-        let nodes = ledger.nodes();
-        let (children, _) = ledger.client().get_children(&nodes.procedures()).await?;
+    pub(crate) async fn load(
+        store: &EpochGuardedStore,
+        known: FeatureLevel,
+    ) -> Result<Self, StepError> {
+        let nodes = store.nodes();
+        let (children, _) = store.client().get_children(&nodes.procedures()).await?;
         let ids = children.iter().filter_map(|name| name.parse::<u64>().ok());
-        let reads: Vec<_> = ids.map(|id| read(ledger, id, known)).collect();
+        let reads: Vec<_> = ids.map(|id| read(store, id, known)).collect();
         let found: Vec<_> =
             futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
         let procedures: BTreeMap<u64, Procedure> = found.into_iter().flatten().collect();
         let ended = procedures.iter().filter(|(_, procedure)| procedure.is_finished());
         let not_shown = ended.map(|(id, _)| *id).collect();
-        let entries = Entries { procedures, not_shown, next_id: first_id(ledger.epoch()) };
+        let entries = Entries { procedures, not_shown, next_id: first_id(store.epoch()) };
         Ok(Self { entries: Mutex::new(entries) })
     }
 
@@ -70,7 +73,7 @@ impl Journal {
     /// A refusal's index counts `writes` alone.
     pub(crate) async fn submit(
         &self,
-        ledger: &Ledger,
+        store: &EpochGuardedStore,
         procedure: Procedure,
         writes: Vec<Op>,
     ) -> Result<u64, CommitError> {
@@ -79,10 +82,11 @@ impl Journal {
             entries.next_id += 1;
             entries.next_id
         };
-        let mut operations = vec![ledger::create(ledger.nodes().procedure(id), procedure.encode())];
+        let mut operations =
+            vec![epoch_guarded_store::create(store.nodes().procedure(id), procedure.encode())];
         operations.extend(writes);
         loop {
-            match ledger.commit(operations.clone()).await {
+            match store.commit(operations.clone()).await {
                 Ok(_) => break,
                 // The id is ours alone: an earlier try did take effect.
                 Err(error) if error.is(0, ErrorCode::NodeExists) => break,
@@ -104,16 +108,17 @@ impl Journal {
     /// [`CommitError::Deposed`], or a refusal, whose index counts `writes` alone.
     pub(crate) async fn update(
         &self,
-        ledger: &Ledger,
+        store: &EpochGuardedStore,
         id: u64,
         procedure: Procedure,
         writes: Vec<Op>,
     ) -> Result<(), CommitError> {
-        let record = ledger::overwrite(ledger.nodes().procedure(id), procedure.encode());
+        let record =
+            epoch_guarded_store::overwrite(store.nodes().procedure(id), procedure.encode());
         let mut operations = vec![record];
         operations.extend(writes);
         loop {
-            match ledger.commit(operations.clone()).await {
+            match store.commit(operations.clone()).await {
                 Ok(_) => break,
                 Err(CommitError::Refused { index, code }) => {
                     return Err(CommitError::Refused { index: index.saturating_sub(1), code });
@@ -194,10 +199,15 @@ impl Journal {
     ///
     /// # Errors
     /// [`CommitError::Deposed`].
-    pub(crate) async fn drop_old(&self, ledger: &Ledger, now_ms: u64) -> Result<(), CommitError> {
+    pub(crate) async fn drop_old(
+        &self,
+        store: &EpochGuardedStore,
+        now_ms: u64,
+    ) -> Result<(), CommitError> {
         let old = old_ones(&self.entries.lock().procedures, now_ms);
         for id in old {
-            match ledger.commit(vec![ledger::delete(ledger.nodes().procedure(id))]).await {
+            match store.commit(vec![epoch_guarded_store::delete(store.nodes().procedure(id))]).await
+            {
                 Err(CommitError::Deposed) => return Err(CommitError::Deposed),
                 Err(CommitError::Unknown(_)) => {}
                 Ok(_) | Err(CommitError::Refused { .. }) => {
@@ -213,11 +223,11 @@ impl Journal {
 
 /// Procedure `id`, if it is there.
 async fn read(
-    ledger: &Ledger,
+    store: &EpochGuardedStore,
     id: u64,
     known: FeatureLevel,
 ) -> Result<Option<(u64, Procedure)>, StepError> {
-    match ledger.client().find_data(&ledger.nodes().procedure(id)).await? {
+    match store.client().find_data(&store.nodes().procedure(id)).await? {
         Some((data, _)) => Ok(Some((id, Procedure::decode(&data, known)?))),
         None => Ok(None),
     }

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::fence;
+use crate::epoch_guarded_store;
 use crate::error::StepError;
-use crate::ledger;
 use crate::term::Term;
 
 /// A log file that has lost bytes.
@@ -130,7 +130,7 @@ pub(super) async fn listed(
     term: &Term,
     server: &ServerName,
 ) -> Result<Option<Vec<pb::ListedLog>>, StepError> {
-    let path = term.ledger.nodes().logs_of_server(server);
+    let path = term.store.nodes().logs_of_server(server);
     let read = read::<pb::LogListRecord>(term, path, "list of logs").await?;
     Ok(read.map(|(record, _)| record.logs))
 }
@@ -215,7 +215,7 @@ async fn read_lost(
     term: &Term,
     server: &ServerName,
 ) -> Result<(pb::LostLogsRecord, Option<i32>), StepError> {
-    let path = term.ledger.nodes().lost_logs_of(server);
+    let path = term.store.nodes().lost_logs_of(server);
     let recorded = read::<pb::LostLogsRecord>(term, path, "lost logs").await?;
     Ok(recorded.map_or_else(Default::default, |(record, version)| (record, Some(version))))
 }
@@ -227,12 +227,12 @@ async fn write_lost(
     record: &pb::LostLogsRecord,
     version: Option<i32>,
 ) -> Result<(), StepError> {
-    let path = term.ledger.nodes().lost_logs_of(server);
+    let path = term.store.nodes().lost_logs_of(server);
     let write = match version {
         Some(version) => replace(path, record, version),
-        None => ledger::create(path, encoded(record)),
+        None => epoch_guarded_store::create(path, encoded(record)),
     };
-    term.ledger.commit(vec![write]).await?;
+    term.store.commit(vec![write]).await?;
     Ok(())
 }
 
@@ -263,7 +263,7 @@ pub(crate) async fn accept(
 ) -> Result<Vec<LostLog>, AcceptError> {
     // A recovery may be recording the same loss.
     let _turn = term.recording_losses.lock().await;
-    let nodes = term.ledger.nodes();
+    let nodes = term.store.nodes();
     let fenced = read::<pb::FencedRecord>(term, nodes.fenced_server(server), "fenced").await?;
     if fenced.is_some() {
         inspect_in_turn(term, server).await?;
@@ -285,7 +285,7 @@ pub(crate) async fn accept(
         let path = nodes.fenced_server(server);
         writes.push(replace(path, &pb::FencedRecord { logs }, version));
     }
-    term.ledger.commit(writes).await.map_err(StepError::from)?;
+    term.store.commit(writes).await.map_err(StepError::from)?;
     tracing::warn!(%server, by = acceptance.by, ?lost, "the loss of logs has been accepted");
     term.facts.lock().lost_logs.remove(server);
     term.wake.notify_one();
@@ -357,7 +357,7 @@ fn encoded(record: &impl Message) -> Bytes {
 }
 
 fn replace(path: String, record: &impl Message, version: i32) -> basalt_zk::Op {
-    ledger::replace(path, encoded(record), version)
+    epoch_guarded_store::replace(path, encoded(record), version)
 }
 
 pub(super) async fn read<T: Message + Default>(
@@ -365,7 +365,7 @@ pub(super) async fn read<T: Message + Default>(
     path: String,
     what: &'static str,
 ) -> Result<Read<T>, StepError> {
-    let found = term.ledger.client().find_data(&path).await?;
+    let found = term.store.client().find_data(&path).await?;
     let decode = |(data, stat): (Bytes, Stat)| {
         records::decode(what, data).map(|record| (record, stat.version))
     };

@@ -21,7 +21,7 @@ use crate::balancer::Loads;
 use crate::error::StepError;
 use crate::term::Term;
 use crate::views::Views;
-use crate::{ledger, metrics};
+use crate::{epoch_guarded_store, metrics};
 
 /// How long is waited for a region server before it is looked again.
 const SERVER_WAIT: Duration = Duration::from_millis(500);
@@ -49,7 +49,7 @@ pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
             ..procedure
         };
         // Written down while the regions open: they need not wait for it.
-        let saved = term.journal.update(&term.ledger, id, next, Vec::new());
+        let saved = term.journal.update(&term.store, id, next, Vec::new());
         let (saved, opened) = tokio::join!(saved, term.open(regions));
         saved?;
         opened?;
@@ -184,6 +184,6 @@ fn report(term: &Term, id: u64, recovery: &Recovery, replay_ms: u64) -> Vec<Op> 
     if recovery.regions == 0 {
         return Vec::new();
     }
-    let path = term.ledger.nodes().recovery(id);
-    vec![ledger::create(path, report.encode_to_vec().into())]
+    let path = term.store.nodes().recovery(id);
+    vec![epoch_guarded_store::create(path, report.encode_to_vec().into())]
 }

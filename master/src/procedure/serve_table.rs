@@ -7,8 +7,8 @@ use basalt_cluster::catalog::Versioned;
 use basalt_model::{EncodedRegionName, RegionState, TableName, TableState};
 use basalt_zk::Op;
 
+use crate::epoch_guarded_store;
 use crate::error::StepError;
-use crate::ledger;
 use crate::term::Term;
 use crate::view::View;
 
@@ -87,7 +87,7 @@ pub(super) async fn write_state(
 ) -> Result<Op, StepError> {
     let known = read_record(term, table).await?;
     let record = TableRecord { state, ..known.record };
-    Ok(ledger::overwrite(term.ledger.nodes().table(table), record.encode()))
+    Ok(epoch_guarded_store::overwrite(term.store.nodes().table(table), record.encode()))
 }
 
 /// The regions of `table` whose state `is_meant`.

@@ -117,7 +117,7 @@ async fn order_split(
     logs: Vec<pb::SealedLog>,
 ) -> Vec<pb::SplitLog> {
     let request = pb::SplitLogsRequest {
-        master_epoch: term.ledger.epoch().0,
+        master_epoch: term.store.epoch().0,
         server_name: dead.to_string(),
         logs,
         avoided_nodes: orders::avoided_nodes(&term.files),
@@ -135,7 +135,7 @@ async fn order_split(
         Ok(reply) => reply.into_inner().logs,
         Err(status) => {
             if orders::is_deposed(&status) {
-                term.ledger.verify().await;
+                term.store.verify().await;
             }
             tracing::warn!(%worker, %dead, status = orders::lost(&status), "order to split lost");
             Vec::new()

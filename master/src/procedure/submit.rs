@@ -19,8 +19,8 @@ use super::journal::UNFINISHED_MAX;
 use super::record::{
     Nonce, Procedure, Recovery, RecoveryStep, TruncateStep, Work, regions_between,
 };
+use crate::epoch_guarded_store;
 use crate::error::CommitError;
-use crate::ledger;
 use crate::term::Term;
 use crate::view::View;
 
@@ -69,11 +69,11 @@ impl Term {
         let table = descriptor.name.clone();
         let now_ms = self.clock.wall_ms();
         self.check_names(&table, &split_keys, now_ms)?;
-        let nodes = self.ledger.nodes();
+        let nodes = self.store.nodes();
         let record = TableRecord { descriptor, state: TableState::Enabling };
         let writes = vec![
-            ledger::exists(nodes.namespace(table.namespace())),
-            ledger::create(nodes.table(&table), record.encode()),
+            epoch_guarded_store::exists(nodes.namespace(table.namespace())),
+            epoch_guarded_store::create(nodes.table(&table), record.encode()),
         ];
         let work = Work::CreateTable { table: table.clone(), split_keys, region_id: now_ms };
         match self.take_on(Procedure::new(work, nonce, now_ms), writes).await {
@@ -234,7 +234,7 @@ impl Term {
             return Ok(());
         }
         if death.is_registered {
-            writes.insert(0, ledger::delete(self.ledger.nodes().server(&death.server)));
+            writes.insert(0, epoch_guarded_store::delete(self.store.nodes().server(&death.server)));
         }
         let now_ms = self.clock.wall_ms();
         let recovery = Recovery {
@@ -294,8 +294,8 @@ impl Term {
         }
         let changed = change(known).map_err(SubmitError::Refused)?;
         let record = changed.ok_or_else(&otherwise)?;
-        let path = self.ledger.nodes().table(&table);
-        let writes = vec![ledger::replace(path, record.encode(), version)];
+        let path = self.store.nodes().table(&table);
+        let writes = vec![epoch_guarded_store::replace(path, record.encode(), version)];
         let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
         match self.take_on(procedure, writes).await {
             // Another request came first.
@@ -310,8 +310,8 @@ impl Term {
         &self,
         table: &TableName,
     ) -> Result<(TableRecord, i32), SubmitError> {
-        let path = self.ledger.nodes().table(table);
-        let (data, stat) = match self.ledger.client().get_data(&path).await {
+        let path = self.store.nodes().table(table);
+        let (data, stat) = match self.store.client().get_data(&path).await {
             Ok(read) => read,
             Err(error) if error.code() == Some(ErrorCode::NoNode) => {
                 return Err(refused(ExceptionKind::TableNotFound, table.to_string()));
@@ -330,7 +330,7 @@ impl Term {
     ) -> Result<u64, CommitError> {
         let name = procedure.work.name();
         let table = procedure.work.table().map(ToString::to_string);
-        let id = self.journal.submit(&self.ledger, procedure, writes).await?;
+        let id = self.journal.submit(&self.store, procedure, writes).await?;
         tracing::info!(id, name, table, "procedure taken on");
         execute(self, id);
         Ok(id)

@@ -28,7 +28,7 @@ pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
         let updated_ms = term.clock.wall_ms();
         let next = Procedure { updated_ms, work, ..procedure };
         let enabling = serve_table::write_state(term, &table, TableState::Enabling).await?;
-        term.journal.update(&term.ledger, id, next, vec![enabling]).await?;
+        term.journal.update(&term.store, id, next, vec![enabling]).await?;
     }
     create_table::run(term, id, &table, &split_keys, region_id).await
 }

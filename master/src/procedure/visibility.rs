@@ -98,7 +98,7 @@ impl Term {
         let servers =
             servers.map(|(server, record)| ((Role::RegionServer, server), record.peer_address));
         let mut readers: BTreeMap<_, _> = servers.collect();
-        let (client, nodes) = (self.ledger.client(), self.ledger.nodes());
+        let (client, nodes) = (self.store.client(), self.store.nodes());
         let (masters, _) = client.get_children(&nodes.masters()).await?;
         for name in masters {
             let Ok(server) = name.parse::<ServerName>() else { continue };
@@ -144,7 +144,7 @@ impl Term {
         server: &ServerName,
         address: &str,
     ) -> Result<(), Status> {
-        let request = pb::CatchUpRequest { master_epoch: self.ledger.epoch().0 };
+        let request = pb::CatchUpRequest { master_epoch: self.store.epoch().0 };
         let request = orders::within(self.timers.session_timeout, request);
         match role {
             Role::RegionServer => {
@@ -163,8 +163,8 @@ impl Term {
         match role {
             Role::RegionServer => self.views.death_of(server).await,
             Role::Standby => {
-                let node = self.ledger.nodes().standby(server);
-                while !matches!(self.ledger.client().exists(&node).await, Ok(None)) {
+                let node = self.store.nodes().standby(server);
+                while !matches!(self.store.client().exists(&node).await, Ok(None)) {
                     tokio::time::sleep(self.timers.reconcile_interval).await;
                 }
             }

@@ -199,7 +199,7 @@ impl Term {
         address: &str,
         regions: Vec<pb::CloseRegion>,
     ) -> Vec<EncodedRegionName> {
-        let (master_epoch, server_name) = (self.ledger.epoch().0, owner.to_string());
+        let (master_epoch, server_name) = (self.store.epoch().0, owner.to_string());
         let request = pb::CloseRegionsRequest { master_epoch, regions, server_name };
         let order = async {
             let mut client = self.orders.client(owner, address)?;
@@ -214,7 +214,7 @@ impl Term {
             Ok(reply) => reply.into_inner().outcomes,
             Err(status) => {
                 if orders::is_deposed(&status) {
-                    self.ledger.verify().await;
+                    self.store.verify().await;
                 }
                 tracing::warn!(%owner, status = orders::lost(&status), "order to close lost");
                 return Vec::new();

@@ -51,7 +51,7 @@ impl Term {
     async fn order_flush(&self, owner: &ServerName, address: &str, names: Vec<String>) -> usize {
         let count = names.len();
         let request =
-            pb::FlushRegionsRequest { master_epoch: self.ledger.epoch().0, encoded_names: names };
+            pb::FlushRegionsRequest { master_epoch: self.store.epoch().0, encoded_names: names };
         let order = async {
             let mut client = self.orders.client(owner, address)?;
             client.flush_regions(orders::within(self.timers.order_timeout, request)).await
@@ -68,7 +68,7 @@ impl Term {
             }
             Err(status) => {
                 if orders::is_deposed(&status) {
-                    self.ledger.verify().await;
+                    self.store.verify().await;
                 }
                 tracing::warn!(%owner, status = orders::lost(&status), "order to flush lost");
                 count

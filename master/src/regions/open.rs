@@ -153,7 +153,7 @@ impl Term {
     ) -> Vec<pb::RegionOutcome> {
         let count = regions.len();
         let request = pb::OpenRegionsRequest {
-            master_epoch: self.ledger.epoch().0,
+            master_epoch: self.store.epoch().0,
             regions,
             avoided_nodes: orders::avoided_nodes(&self.files),
         };
@@ -170,7 +170,7 @@ impl Term {
             Ok(reply) => reply.into_inner().outcomes,
             Err(status) => {
                 if orders::is_deposed(&status) {
-                    self.ledger.verify().await;
+                    self.store.verify().await;
                 }
                 tracing::warn!(%owner, count, status = orders::lost(&status), "order to open lost");
                 Vec::new()

@@ -12,8 +12,8 @@ use basalt_zk::proto::{ErrorCode, Stat};
 use basalt_zk::{Op, OpResult};
 use futures::StreamExt;
 
+use crate::epoch_guarded_store;
 use crate::error::{CommitError, StepError};
-use crate::ledger;
 use crate::term::Term;
 use crate::view::{RegionWrite, View};
 
@@ -38,34 +38,38 @@ impl Term {
         &self,
         writes: Vec<RegionWrite>,
     ) -> Result<Vec<SharedRegion>, StepError> {
-        let nodes = self.ledger.nodes();
+        let nodes = self.store.nodes();
         let view = self.views.now();
         let writes = writes.into_iter().filter(|write| is_allowed(&view, write));
         let operations = writes.map(|write| {
             let path = nodes.region(write.name);
-            let operation = ledger::replace(path, write.record.encode(), write.over_version);
+            let operation =
+                epoch_guarded_store::replace(path, write.record.encode(), write.over_version);
             (write, operation)
         });
         let bytes_of = |(write, operation): &(RegionWrite, Op)| {
             // As if each region were the only one of its table.
-            let checked = opened_table(write).map(|table| ledger::exists(nodes.table(table)));
-            let checked = checked.iter().map(ledger::operation_bytes).sum::<usize>();
-            ledger::operation_bytes(operation) + checked
+            let checked =
+                opened_table(write).map(|table| epoch_guarded_store::exists(nodes.table(table)));
+            let checked = checked.iter().map(epoch_guarded_store::operation_bytes).sum::<usize>();
+            epoch_guarded_store::operation_bytes(operation) + checked
         };
         let mut written = Vec::new();
-        for batch in ledger::batches(operations.collect(), bytes_of) {
+        for batch in epoch_guarded_store::batches(operations.collect(), bytes_of) {
             let (batch, replacements): (Vec<RegionWrite>, Vec<Op>) = batch.into_iter().unzip();
             let owners: Vec<ServerName> = named_owners(&batch).into_iter().collect();
             let tables = opened_tables(&view, &batch);
-            let mut operations: Vec<Op> =
-                owners.iter().map(|owner| ledger::exists(nodes.server(owner))).collect();
+            let mut operations: Vec<Op> = owners
+                .iter()
+                .map(|owner| epoch_guarded_store::exists(nodes.server(owner)))
+                .collect();
             let checks = tables.iter();
             operations.extend(checks.map(|(table, version)| Op::Check {
                 path: nodes.table(table),
                 version: (!is_off(Rule::TableVersionAtOpening)).then_some(*version),
             }));
             operations.extend(replacements);
-            match self.ledger.commit(operations).await {
+            match self.store.commit(operations).await {
                 Ok(results) => {
                     let regions = committed(batch, &results[owners.len() + tables.len()..]);
                     self.views.learn(regions.iter().cloned());
@@ -103,7 +107,7 @@ impl Term {
         &self,
         table: &TableName,
     ) -> Result<Option<Versioned<TableRecord>>, StepError> {
-        match self.ledger.client().get_data(&self.ledger.nodes().table(table)).await {
+        match self.store.client().get_data(&self.store.nodes().table(table)).await {
             Ok((data, stat)) => {
                 let record = TableRecord::decode(&data)?;
                 let read = Versioned { record, version: stat.version, zxid: stat.mzxid.0 };
@@ -126,8 +130,8 @@ impl Term {
         &self,
         names: impl IntoIterator<Item = EncodedRegionName>,
     ) -> Result<(), StepError> {
-        let nodes = self.ledger.nodes();
-        let client = self.ledger.client();
+        let nodes = self.store.nodes();
+        let client = self.store.client();
         let reads: Vec<_> = names
             .into_iter()
             .map(|name| async move { (name, client.get_data(&nodes.region(name)).await) })
@@ -152,8 +156,8 @@ impl Term {
     /// # Errors
     /// The coordinator cannot be read, or holds a record that is none.
     pub(crate) async fn read_all_regions(&self) -> Result<Vec<RegionRecord>, StepError> {
-        let nodes = self.ledger.nodes();
-        let client = self.ledger.client();
+        let nodes = self.store.nodes();
+        let client = self.store.client();
         client.sync(nodes.parent()).await?;
         let buckets: Vec<_> =
             (0..basalt_cluster::REGION_BUCKETS)
@@ -197,15 +201,17 @@ impl Term {
                 return Ok(());
             }
             let operations = missing.iter().map(|record| {
-                let path = self.ledger.nodes().region(record.encoded_name());
-                ledger::create(path, record.encode())
+                let path = self.store.nodes().region(record.encoded_name());
+                epoch_guarded_store::create(path, record.encode())
             });
             let operations: Vec<Op> = operations.collect();
             let mut done = 0;
-            for batch in ledger::batches(operations, ledger::operation_bytes) {
+            for batch in
+                epoch_guarded_store::batches(operations, epoch_guarded_store::operation_bytes)
+            {
                 let records = missing[done..done + batch.len()].to_vec();
                 done += batch.len();
-                match self.ledger.commit(batch).await {
+                match self.store.commit(batch).await {
                     Ok(results) => self.views.learn(created(records, &results)),
                     Err(CommitError::Refused { code: ErrorCode::NodeExists, .. }) => {
                         self.read_regions(records.iter().map(RegionRecord::encoded_name)).await?;
@@ -242,17 +248,19 @@ impl Term {
         &self,
         names: Vec<EncodedRegionName>,
     ) -> Result<(), StepError> {
-        let nodes = self.ledger.nodes();
-        let operations: Vec<(EncodedRegionName, Op)> =
-            names.into_iter().map(|name| (name, ledger::delete(nodes.region(name)))).collect();
-        let bytes_of = |(_, op): &(EncodedRegionName, Op)| ledger::operation_bytes(op);
-        for batch in ledger::batches(operations, bytes_of) {
+        let nodes = self.store.nodes();
+        let operations: Vec<(EncodedRegionName, Op)> = names
+            .into_iter()
+            .map(|name| (name, epoch_guarded_store::delete(nodes.region(name))))
+            .collect();
+        let bytes_of = |(_, op): &(EncodedRegionName, Op)| epoch_guarded_store::operation_bytes(op);
+        for batch in epoch_guarded_store::batches(operations, bytes_of) {
             let (names, operations): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            match self.ledger.commit(operations.clone()).await {
+            match self.store.commit(operations.clone()).await {
                 Ok(_) => {}
                 Err(CommitError::Refused { code: ErrorCode::NoNode, .. }) => {
                     for operation in operations {
-                        match self.ledger.commit(vec![operation]).await {
+                        match self.store.commit(vec![operation]).await {
                             Ok(_) | Err(CommitError::Refused { .. }) => {}
                             Err(error) => return Err(error.into()),
                         }

@@ -59,7 +59,7 @@ impl MasterRpc {
     /// The term in which this master is in charge.
     fn term(&self) -> Result<Arc<Term>, Exception> {
         let term = self.seat.borrow().clone();
-        term.filter(|term| !term.ledger.term().is_cancelled()).ok_or_else(|| not_active(self))
+        term.filter(|term| !term.store.term().is_cancelled()).ok_or_else(|| not_active(self))
     }
 
     async fn master_service(&self, call: &Call) -> Answer {

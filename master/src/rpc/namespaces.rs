@@ -8,8 +8,8 @@ use basalt_zk::proto::ErrorCode;
 use bytes::Bytes;
 
 use super::{Answer, MasterRpc, read, sanity};
+use crate::epoch_guarded_store;
 use crate::error::CommitError;
-use crate::ledger;
 use crate::term::Term;
 
 // === impl MasterRpc ===
@@ -64,8 +64,8 @@ impl MasterRpc {
             let message = format!("namespace {name} is not empty, or is the cluster's own");
             return Err(Exception::new(ExceptionKind::Constraint, message));
         }
-        let path = term.ledger.nodes().namespace(name);
-        match term.ledger.commit(vec![ledger::delete(path)]).await {
+        let path = term.store.nodes().namespace(name);
+        match term.store.commit(vec![epoch_guarded_store::delete(path)]).await {
             Err(error) if error.is(0, ErrorCode::NoNode) => {
                 Err(Exception::new(ExceptionKind::NamespaceNotFound, name))
             }
@@ -80,8 +80,8 @@ async fn create(term: &Arc<Term>, namespace: &pb::NamespaceDescriptor) -> Result
     TableName::new(&name, "t").map_err(Exception::bad_request)?;
     sanity::check_name_length("namespace", &name)?;
     sanity::check_namespace_settings(&namespace.configuration)?;
-    let path = term.ledger.nodes().namespace(&name);
-    match term.ledger.commit(vec![ledger::create(path, Bytes::new())]).await {
+    let path = term.store.nodes().namespace(&name);
+    match term.store.commit(vec![epoch_guarded_store::create(path, Bytes::new())]).await {
         Err(error) if error.is(0, ErrorCode::NodeExists) => {
             Err(Exception::new(ExceptionKind::NamespaceExist, name))
         }

@@ -91,12 +91,12 @@ pub fn hits(point: Point) -> u32 {
     match point {
         Point::TableDescribed | Point::TableRecorded | Point::TableServed => 1,
         // Each transaction of the master, from the making of the table on.
-        Point::LedgerCommitted => 20,
+        Point::StoreCommitted => 20,
         _ => 3,
     }
 }
 
 /// Whether it is reached before there is any load.
 fn is_early(point: Point) -> bool {
-    hits(point) == 1 || point == Point::LedgerCommitted
+    hits(point) == 1 || point == Point::StoreCommitted
 }

@@ -19,7 +19,7 @@ use crate::error::CommitError;
 
 /// Writes under one epoch. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct EpochGuardedStore {
     client: Client,
     nodes: Nodes,
     epoch: MasterEpoch,
@@ -33,10 +33,10 @@ const OPERATION_BYTES: usize = 64;
 /// Kept free in each batch for the check of the epoch and of a few servers.
 const CHECKS_BYTES: usize = 32 << 10;
 
-// === impl Ledger ===
+// === impl EpochGuardedStore ===
 
-impl Ledger {
-    /// A ledger of the term that ends with `term`.
+impl EpochGuardedStore {
+    /// A store of the term that ends with `term`.
     pub(crate) fn new(client: Client, nodes: Nodes, epoch: MasterEpoch, term: Shutdown) -> Self {
         Self { client, nodes, epoch, term }
     }
@@ -79,7 +79,7 @@ impl Ledger {
             Ok(mut results) => {
                 let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
                 trace!(target: WITNESS, epoch = self.epoch.0, took_us, "committed");
-                reached(Point::LedgerCommitted).await;
+                reached(Point::StoreCommitted).await;
                 results.remove(0);
                 Ok(results)
             }

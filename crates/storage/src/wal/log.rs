@@ -12,10 +12,10 @@ use basalt_runtime::Clock;
 use parking_lot::Mutex;
 
 use super::error::{Error, Result};
-use super::ledger::Ledger;
 use super::listing::{Listing, LogList};
 use super::open_file::FileMaker;
 use super::queue::{Permit, Queue};
+use super::sequence_id_accounting::SequenceIdAccounting;
 use super::writer::{Shared, Writer};
 
 /// Settings of a log.
@@ -142,7 +142,7 @@ impl Wal {
         }
         let shared = Arc::new(Shared {
             queue: Queue::new(config.queue_bytes_max),
-            ledger: Mutex::new(Ledger::default()),
+            accounting: Mutex::new(SequenceIdAccounting::default()),
             listing: Listing::new(config.is_listed),
             written: Mutex::default(),
         });
@@ -181,13 +181,13 @@ impl Wal {
 
     /// All edits of `region` up to `sequence_id` are in store files that count.
     pub fn flushed(&self, region: EncodedRegionName, sequence_id: SequenceId) {
-        self.shared.ledger.lock().flushed(region, sequence_id);
+        self.shared.accounting.lock().flushed(region, sequence_id);
         self.shared.listing.change();
     }
 
     /// The files that must not vanish, as they are to be recorded.
     pub fn list(&self) -> LogList {
-        self.shared.ledger.lock().list()
+        self.shared.accounting.lock().list()
     }
 
     /// Waits until [`Wal::list`] may have changed. For one caller.
@@ -215,16 +215,16 @@ impl Wal {
         let mut deleted = 0;
         loop {
             let is_released = |number| self.shared.listing.is_released(number);
-            let obsolete = self.shared.ledger.lock().take_obsolete(is_released);
+            let obsolete = self.shared.accounting.lock().take_obsolete(is_released);
             let Some((number, path)) = obsolete else {
                 return Ok(deleted);
             };
             let result = self.files.delete_file(&path).await;
-            let mut ledger = self.shared.ledger.lock();
+            let mut accounting = self.shared.accounting.lock();
             match result {
-                Ok(()) => ledger.deleted(number),
+                Ok(()) => accounting.deleted(number),
                 Err(error) => {
-                    ledger.not_deleted(number);
+                    accounting.not_deleted(number);
                     return Err(self.or_fenced(error));
                 }
             }
@@ -234,24 +234,24 @@ impl Wal {
 
     /// The regions to flush so that at most `files_max` files are needed.
     pub fn oldest_needing_flush(&self, files_max: usize) -> Vec<EncodedRegionName> {
-        self.shared.ledger.lock().oldest_needing_flush(files_max)
+        self.shared.accounting.lock().oldest_needing_flush(files_max)
     }
 
     /// The regions to flush soon: edits of theirs are in a file that failed, and that is in too few
     /// copies to outlast the loss of another machine.
     pub fn lacking_copies(&self) -> BTreeSet<EncodedRegionName> {
-        self.shared.ledger.lock().lacking_copies()
+        self.shared.accounting.lock().lacking_copies()
     }
 
     /// Figures for metrics and for the pace of flushing.
     pub fn stats(&self) -> WalStats {
         let written = *self.shared.written.lock();
-        let ledger = self.shared.ledger.lock();
+        let accounting = self.shared.accounting.lock();
         WalStats {
             queued_bytes: self.shared.queue.queued_bytes() as u64,
-            live_files: ledger.files() as u64,
-            live_bytes: ledger.bytes(),
-            unflushed_bytes: ledger.unflushed_bytes(),
+            live_files: accounting.files() as u64,
+            live_bytes: accounting.bytes(),
+            unflushed_bytes: accounting.unflushed_bytes(),
             ..written
         }
     }

@@ -14,7 +14,7 @@ use super::edit::EncodedEdit;
 use super::error::{Error, Result};
 use super::header::BATCH_HEADER_BYTES;
 use super::latch::Latch;
-use super::ledger::Touched;
+use super::sequence_id_accounting::Touched;
 use super::sync::{Mutex, Notify, Semaphore, SemaphorePermit, yield_now};
 
 /// What the regions add to and the writer takes from.

@@ -34,17 +34,17 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, trace, warn};
 
 use super::error::{Error, Result};
-use super::ledger::Ledger;
 use super::listing::Listing;
 use super::log::{WalConfig, WalStats};
 use super::open_file::{FileMaker, OpenFile, timed_out, within};
 use super::queue::{Batch, Outcome, Queue, Work};
+use super::sequence_id_accounting::SequenceIdAccounting;
 
 /// What the writer shares with the handle of the log.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) queue: Queue,
-    pub(super) ledger: Mutex<Ledger>,
+    pub(super) accounting: Mutex<SequenceIdAccounting>,
     pub(super) listing: Listing,
     pub(super) written: Mutex<WalStats>,
 }
@@ -128,9 +128,9 @@ impl Writer {
         first: OpenFile,
     ) -> Self {
         {
-            let mut ledger = shared.ledger.lock();
-            ledger.add_file(first.number, first.path.clone());
-            ledger.open_file(first.number);
+            let mut accounting = shared.accounting.lock();
+            accounting.add_file(first.number, first.path.clone());
+            accounting.open_file(first.number);
         }
         let end = End { shared: Arc::clone(&shared), clean: false };
         Self {
@@ -154,7 +154,7 @@ impl Writer {
     pub(super) async fn run(mut self) {
         match self.write_until_closed().await {
             Ok(()) => {
-                self.shared.ledger.lock().close_files();
+                self.shared.accounting.lock().close_files();
                 self.end.clean = true;
             }
             Err(error) => {
@@ -238,8 +238,8 @@ impl Writer {
         let bytes = self.current.frame(std::mem::take(&mut batch.bytes), batch.touched.len());
         let number = self.current.number;
         let end = self.current.file.length() + bytes.len() as u64;
-        // Before the write: nobody may flush an edit away that the ledger does not know yet.
-        self.shared.ledger.lock().record(number, end, &batch.touched);
+        // Before the write: nobody may flush an edit away that the accounting does not know yet.
+        self.shared.accounting.lock().record(number, end, &batch.touched);
         reached(Point::LogAppend).await;
         let started = self.maker.clock.boot_time();
         let sent_at = Instant::now();
@@ -362,7 +362,7 @@ impl Writer {
         async move {
             reached(Point::LogRoll).await;
             let made = maker.make(number).await?;
-            shared.ledger.lock().add_file(number, made.path.clone());
+            shared.accounting.lock().add_file(number, made.path.clone());
             shared.listing.change();
             shared.listing.until_named(number).await;
             Ok(made)
@@ -408,9 +408,9 @@ impl Writer {
     async fn begin_next(&mut self) -> Result<OpenFile> {
         let next = self.next.take().unwrap_or_else(|| self.make_next()).await?;
         {
-            let mut ledger = self.shared.ledger.lock();
-            ledger.open_file(next.number);
-            ledger.closed(self.current.number, self.current.synced);
+            let mut accounting = self.shared.accounting.lock();
+            accounting.open_file(next.number);
+            accounting.closed(self.current.number, self.current.synced);
         }
         self.shared.listing.change();
         reached(Point::LogRolled).await;
@@ -458,7 +458,7 @@ impl Writer {
             unsettled.bytes = self.current.frame(BytesMut::from(&unsettled.bytes[..]), records);
             unsettled.end = self.current.file.length() + unsettled.bytes.len() as u64;
             let touched = &unsettled.batch.touched;
-            self.shared.ledger.lock().record(number, unsettled.end, touched);
+            self.shared.accounting.lock().record(number, unsettled.end, touched);
             let durability = unsettled.batch.durability;
             let write = self.current.append_batch(unsettled.bytes.clone(), durability);
             unsettled.durable = match within(&self.maker, &path, write).await? {
@@ -482,7 +482,7 @@ impl Writer {
 async fn give_up(mut failed: OpenFile, shared: Arc<Shared>) {
     if !failed.file.give_up().await {
         warn!(file = %failed.path.display(), "a file of the log that failed is in few copies");
-        shared.ledger.lock().lacks_copies(failed.number);
+        shared.accounting.lock().lacks_copies(failed.number);
     }
 }
 

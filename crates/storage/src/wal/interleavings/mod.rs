@@ -26,7 +26,7 @@ use basalt_loom::{block_on, check, thread};
 use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId};
 use futures::future::{Either, select};
 
-use super::{edit, error, header, ledger};
+use super::{accounting, edit, error, header};
 use edit::EncodedEdit;
 use error::{Error, Result};
 use latch::Latch;

@@ -12,7 +12,7 @@ use super::listing::LogList;
 
 /// The files of one log, by number.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct SequenceIdAccounting {
     files: BTreeMap<u64, FileEntry>,
 }
 
@@ -52,9 +52,9 @@ struct Unflushed {
     bytes: u64,
 }
 
-// === impl Ledger ===
+// === impl SequenceIdAccounting ===
 
-impl Ledger {
+impl SequenceIdAccounting {
     /// A new file is there.
     pub(super) fn add_file(&mut self, number: u64, path: PathBuf) {
         let entry = FileEntry {
@@ -124,7 +124,7 @@ impl Ledger {
     }
 
     /// Takes the oldest file that nobody needs and that is released. It must come back by
-    /// [`Ledger::deleted`] or [`Ledger::not_deleted`].
+    /// [`SequenceIdAccounting::deleted`] or [`SequenceIdAccounting::not_deleted`].
     pub(super) fn take_obsolete(
         &mut self,
         is_released: impl Fn(u64) -> bool,
@@ -211,87 +211,95 @@ mod tests {
         Touched { region: region(number), sequence_id: SequenceId(sequence_id), bytes: 100 }
     }
 
-    fn obsolete(ledger: &mut Ledger) -> Option<u64> {
-        ledger.take_obsolete(|_| true).map(|(number, _)| number)
+    fn obsolete(accounting: &mut SequenceIdAccounting) -> Option<u64> {
+        accounting.take_obsolete(|_| true).map(|(number, _)| number)
     }
 
-    fn open_file(ledger: &mut Ledger, number: u64) {
-        ledger.add_file(number, format!("/{number}").into());
-        ledger.open_file(number);
+    fn open_file(accounting: &mut SequenceIdAccounting, number: u64) {
+        accounting.add_file(number, format!("/{number}").into());
+        accounting.open_file(number);
     }
 
     #[test]
     fn a_file_is_needed_until_each_region_in_it_is_flushed() {
-        let mut ledger = Ledger::default();
-        open_file(&mut ledger, 1);
-        ledger.record(1, 700, &[edit(1, 10), edit(2, 5), edit(1, 11)]);
-        ledger.flushed(region(2), SequenceId(5));
-        open_file(&mut ledger, 2);
-        assert_eq!(obsolete(&mut ledger), None, "11 of region 1 is not flushed");
-        ledger.flushed(region(1), SequenceId(10));
-        assert_eq!(ledger.unflushed_bytes(), 200);
-        assert_eq!(obsolete(&mut ledger), None, "11 of region 1 is not flushed");
-        ledger.flushed(region(1), SequenceId(11));
-        assert_eq!(obsolete(&mut ledger), Some(1));
-        assert_eq!(obsolete(&mut ledger), None, "it is being deleted already");
-        ledger.not_deleted(1);
-        assert_eq!(obsolete(&mut ledger), Some(1));
-        ledger.deleted(1);
-        assert_eq!(ledger.files(), 1);
+        let mut accounting = SequenceIdAccounting::default();
+        open_file(&mut accounting, 1);
+        accounting.record(1, 700, &[edit(1, 10), edit(2, 5), edit(1, 11)]);
+        accounting.flushed(region(2), SequenceId(5));
+        open_file(&mut accounting, 2);
+        assert_eq!(obsolete(&mut accounting), None, "11 of region 1 is not flushed");
+        accounting.flushed(region(1), SequenceId(10));
+        assert_eq!(accounting.unflushed_bytes(), 200);
+        assert_eq!(obsolete(&mut accounting), None, "11 of region 1 is not flushed");
+        accounting.flushed(region(1), SequenceId(11));
+        assert_eq!(obsolete(&mut accounting), Some(1));
+        assert_eq!(obsolete(&mut accounting), None, "it is being deleted already");
+        accounting.not_deleted(1);
+        assert_eq!(obsolete(&mut accounting), Some(1));
+        accounting.deleted(1);
+        assert_eq!(accounting.files(), 1);
     }
 
     #[test]
     fn the_file_being_written_is_never_obsolete() {
-        let mut ledger = Ledger::default();
-        open_file(&mut ledger, 1);
-        assert_eq!(obsolete(&mut ledger), None);
-        ledger.close_files();
-        assert_eq!(obsolete(&mut ledger), Some(1));
+        let mut accounting = SequenceIdAccounting::default();
+        open_file(&mut accounting, 1);
+        assert_eq!(obsolete(&mut accounting), None);
+        accounting.close_files();
+        assert_eq!(obsolete(&mut accounting), Some(1));
     }
 
     #[test]
     fn a_file_is_listed_until_nobody_needs_it() {
-        let mut ledger = Ledger::default();
-        let listed = |ledger: &Ledger| Vec::from_iter(ledger.list().files);
-        open_file(&mut ledger, 1);
-        ledger.record(1, 700, &[edit(1, 10)]);
-        assert_eq!(listed(&ledger), [(1, 512)], "what is durable of it is not kept up to date");
-        ledger.add_file(2, "/2".into());
-        assert_eq!(listed(&ledger), [(1, 512), (2, 512)]);
-        ledger.open_file(2);
-        ledger.closed(1, 700);
-        assert_eq!(listed(&ledger), [(1, 700), (2, 512)]);
-        ledger.flushed(region(1), SequenceId(10));
-        assert_eq!(listed(&ledger), [(2, 512)]);
-        assert_eq!(ledger.take_obsolete(|number| number != 1), None, "the record names it still");
-        assert_eq!(obsolete(&mut ledger), Some(1));
-        assert_eq!(listed(&ledger), [(2, 512)], "it is being deleted");
+        let mut accounting = SequenceIdAccounting::default();
+        let listed = |accounting: &SequenceIdAccounting| Vec::from_iter(accounting.list().files);
+        open_file(&mut accounting, 1);
+        accounting.record(1, 700, &[edit(1, 10)]);
+        assert_eq!(listed(&accounting), [(1, 512)], "what is durable of it is not kept up to date");
+        accounting.add_file(2, "/2".into());
+        assert_eq!(listed(&accounting), [(1, 512), (2, 512)]);
+        accounting.open_file(2);
+        accounting.closed(1, 700);
+        assert_eq!(listed(&accounting), [(1, 700), (2, 512)]);
+        accounting.flushed(region(1), SequenceId(10));
+        assert_eq!(listed(&accounting), [(2, 512)]);
+        assert_eq!(
+            accounting.take_obsolete(|number| number != 1),
+            None,
+            "the record names it still"
+        );
+        assert_eq!(obsolete(&mut accounting), Some(1));
+        assert_eq!(listed(&accounting), [(2, 512)], "it is being deleted");
     }
 
     #[test]
     fn the_regions_of_the_oldest_files_are_to_be_flushed() {
-        let mut ledger = Ledger::default();
+        let mut accounting = SequenceIdAccounting::default();
         for number in 1..=4 {
-            open_file(&mut ledger, number);
-            ledger.record(number, 100, &[edit(number as u8, number)]);
+            open_file(&mut accounting, number);
+            accounting.record(number, 100, &[edit(number as u8, number)]);
         }
-        assert_eq!(ledger.oldest_needing_flush(4), []);
-        assert_eq!(ledger.oldest_needing_flush(2), [region(1), region(2)]);
-        ledger.flushed(region(1), SequenceId(1));
-        assert_eq!(ledger.oldest_needing_flush(2), [region(2)]);
+        assert_eq!(accounting.oldest_needing_flush(4), []);
+        assert_eq!(accounting.oldest_needing_flush(2), [region(1), region(2)]);
+        accounting.flushed(region(1), SequenceId(1));
+        assert_eq!(accounting.oldest_needing_flush(2), [region(2)]);
     }
 
     #[test]
     fn the_regions_of_a_file_in_too_few_copies_are_to_be_flushed() {
-        let mut ledger = Ledger::default();
+        let mut accounting = SequenceIdAccounting::default();
         for number in 1..=2 {
-            open_file(&mut ledger, number);
-            ledger.record(number, 100, &[edit(1, 10 * number), edit(number as u8 + 1, 1)]);
+            open_file(&mut accounting, number);
+            accounting.record(number, 100, &[edit(1, 10 * number), edit(number as u8 + 1, 1)]);
         }
-        assert_eq!(ledger.lacking_copies(), BTreeSet::new());
-        ledger.lacks_copies(1);
-        assert_eq!(ledger.lacking_copies(), BTreeSet::from([region(1), region(2)]));
-        ledger.flushed(region(1), SequenceId(10));
-        assert_eq!(ledger.lacking_copies(), BTreeSet::from([region(2)]), "20 is in another file");
+        assert_eq!(accounting.lacking_copies(), BTreeSet::new());
+        accounting.lacks_copies(1);
+        assert_eq!(accounting.lacking_copies(), BTreeSet::from([region(1), region(2)]));
+        accounting.flushed(region(1), SequenceId(10));
+        assert_eq!(
+            accounting.lacking_copies(),
+            BTreeSet::from([region(2)]),
+            "20 is in another file"
+        );
     }
 }

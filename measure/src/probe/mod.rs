@@ -1,9 +1,9 @@
 //! The probe: a write and a strong read to every region at a fixed pace.
 
-mod ledger;
+mod attempts;
 mod prober;
 mod rows;
 
-pub use ledger::{Audit, Ledger};
+pub use attempts::{Attempts, Audit};
 pub use prober::{Probe, ProbeConfig};
 pub use rows::{RegionRows, RunId};

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{Audit, Ledger, RegionRows, RunId};
+use super::{Attempts, Audit, RegionRows, RunId};
 use crate::measurement::{Fault, Measurement, Totals};
 use crate::outage::{ATTEMPT_PATIENCE, Attempt, OutageTracker, Outcome, RegionOutages};
 use crate::timeline::{Kind, Timeline};
@@ -60,7 +60,7 @@ struct Shared {
 struct RegionProbe {
     rows: RegionRows,
     start_key: Bytes,
-    ledger: Mutex<Ledger>,
+    attempts: Mutex<Attempts>,
     writes: Mutex<OutageTracker>,
     reads: Mutex<OutageTracker>,
 }
@@ -122,7 +122,7 @@ impl Probe {
             Some(Arc::new(RegionProbe {
                 rows,
                 start_key: start.clone(),
-                ledger: Mutex::default(),
+                attempts: Mutex::default(),
                 writes: Mutex::default(),
                 reads: Mutex::default(),
             }))
@@ -217,7 +217,7 @@ impl Probe {
 
     /// How many writes have been acknowledged.
     pub fn acknowledged(&self) -> u64 {
-        self.regions.iter().map(|region| region.ledger.lock().acknowledged_count()).sum()
+        self.regions.iter().map(|region| region.attempts.lock().acknowledged_count()).sum()
     }
 
     /// Stops the streams, waits for late answers, and reads everything back.
@@ -233,7 +233,7 @@ impl Probe {
         let mut regions = Vec::with_capacity(self.regions.len());
         for region in &self.regions {
             let present = self.shared.read_back(region).await?;
-            audit = audit.plus(region.ledger.lock().audit(present));
+            audit = audit.plus(region.attempts.lock().audit(present));
             let finished = |tracker: &Mutex<OutageTracker>| {
                 std::mem::take(&mut *tracker.lock()).finish(length)
             };
@@ -326,7 +326,7 @@ async fn write_stream(
 ) {
     let mut pace = Pace::new(shared.config.pace, delay);
     while pace.wait(&stop).await {
-        let Some(number) = region.ledger.lock().begin() else { return };
+        let Some(number) = region.attempts.lock().begin() else { return };
         let start = shared.begun.elapsed();
         let answer = tasks.spawn(write_once(Arc::clone(&shared), Arc::clone(&region), number));
         let outcome = match timeout(ATTEMPT_PATIENCE, answer).await {
@@ -350,20 +350,20 @@ async fn write_once(shared: Arc<Shared>, region: Arc<RegionProbe>, number: u32) 
     // What could not even be sent in time is not sent any more.
     let located = timeout(ATTEMPT_PATIENCE, shared.table.locate(&row)).await;
     if !matches!(located, Ok(Ok(_))) {
-        region.ledger.lock().refuse();
+        region.attempts.lock().refuse();
         return Outcome::Refused;
     }
     let value = region.rows.value(number, shared.config.value_bytes);
     let put = Put::new(row).column(shared.config.family.as_bytes(), QUALIFIER, &value);
     match shared.table.try_put(&put, LATE_ANSWER).await {
         ClientOutcome::Acked(()) => {
-            region.ledger.lock().acknowledge(number);
+            region.attempts.lock().acknowledge(number);
             shared.count_late(Kind::Write, start);
             Outcome::Succeeded
         }
         ClientOutcome::Failed(error) => {
             tracing::debug!(number, "write refused: {error}");
-            region.ledger.lock().refuse();
+            region.attempts.lock().refuse();
             Outcome::Refused
         }
         ClientOutcome::Unknown(error) => {
@@ -383,7 +383,7 @@ async fn read_stream(
 ) {
     let mut pace = Pace::new(shared.config.pace, delay);
     while pace.wait(&stop).await {
-        let Some(number) = region.ledger.lock().newest() else {
+        let Some(number) = region.attempts.lock().newest() else {
             pace.after(Outcome::Refused);
             continue;
         };

@@ -16,14 +16,14 @@ pub(crate) const ACKNOWLEDGED_WRITES: &str = "acknowledged writes are there";
 
 /// Every write that was acknowledged.
 #[derive(Debug, Default)]
-pub struct AcknowledgedWrites(Mutex<Ledger>);
+pub struct AcknowledgedWrites(Mutex<Writes>);
 
 /// What some rows held at a moment.
 #[derive(Debug)]
 pub(crate) struct Held(BTreeMap<Bytes, Option<Bytes>>);
 
 #[derive(Debug, Default)]
-struct Ledger {
+struct Writes {
     /// What each row must hold; `None` once it is deleted.
     rows: BTreeMap<Bytes, Option<Bytes>>,
     count: usize,
@@ -35,9 +35,9 @@ struct Ledger {
 impl AcknowledgedWrites {
     /// Takes in that the write of `value` to `row` was acknowledged.
     pub fn acknowledge(&self, row: Bytes, value: Bytes) {
-        let mut ledger = self.0.lock();
-        ledger.rows.insert(row, Some(value));
-        ledger.count += 1;
+        let mut writes = self.0.lock();
+        writes.rows.insert(row, Some(value));
+        writes.count += 1;
     }
 
     /// `row` is about to be deleted: until that is acknowledged nothing is known of it.
@@ -47,15 +47,15 @@ impl AcknowledgedWrites {
 
     /// Takes in that the deletion of `row` was acknowledged.
     pub fn acknowledge_delete(&self, row: Bytes) {
-        let mut ledger = self.0.lock();
-        ledger.rows.insert(row, None);
-        ledger.count += 1;
+        let mut writes = self.0.lock();
+        writes.rows.insert(row, None);
+        writes.count += 1;
     }
 
     /// Compares a strong read of `row`, begun after its acknowledgement, with what was written.
     pub fn check_read(&self, row: &Bytes, found: Option<&[u8]>) {
-        let mut ledger = self.0.lock();
-        let Some(written) = ledger.rows.get(row).cloned() else { return };
+        let mut writes = self.0.lock();
+        let Some(written) = writes.rows.get(row).cloned() else { return };
         if found == written.as_deref() {
             return;
         }
@@ -63,14 +63,14 @@ impl AcknowledgedWrites {
         let found = found.map_or_else(|| "nothing".to_owned(), text);
         let row = text(row);
         let seen = format!("row {row}: {written} was acknowledged, but a read found {found}");
-        ledger.violations.push(Violation::new(ACKNOWLEDGED_WRITES, seen));
+        writes.violations.push(Violation::new(ACKNOWLEDGED_WRITES, seen));
     }
 
     /// What the rows from `start` up to `stop` hold now, and which of them are deleted.
     pub(crate) fn held(&self, start: &[u8], stop: &[u8]) -> Held {
-        let ledger = self.0.lock();
+        let writes = self.0.lock();
         let within = |row: &Bytes| start <= &row[..] && &row[..] < stop;
-        let rows = ledger.rows.iter().filter(|(row, _)| within(row));
+        let rows = writes.rows.iter().filter(|(row, _)| within(row));
         Held(rows.map(|(row, value)| (row.clone(), value.clone())).collect())
     }
 

@@ -6,7 +6,7 @@
 
 /// The attempts of one region.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
+pub struct Attempts {
     acknowledged: Vec<u64>,
     begun: u32,
     refused: u64,
@@ -14,7 +14,7 @@ pub struct Ledger {
     newest: Option<u32>,
 }
 
-/// What was found of a ledger when all rows were read back.
+/// What was found of the attempts when all rows were read back.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Audit {
     /// Attempts that were acknowledged.
@@ -25,9 +25,9 @@ pub struct Audit {
     pub lost: u64,
 }
 
-// === impl Ledger ===
+// === impl Attempts ===
 
-impl Ledger {
+impl Attempts {
     /// Begins an attempt. `None` when the numbers are used up.
     pub fn begin(&mut self) -> Option<u32> {
         let number = self.begun;
@@ -101,27 +101,27 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_and_is_missing_is_lost() {
-        let mut ledger = Ledger::default();
+        let mut attempts = Attempts::default();
         for number in 0..200 {
-            assert_eq!(ledger.begin(), Some(number));
+            assert_eq!(attempts.begin(), Some(number));
         }
-        (0..150).for_each(|number| ledger.acknowledge(number));
-        (150..160).for_each(|_| ledger.refuse());
+        (0..150).for_each(|number| attempts.acknowledge(number));
+        (150..160).for_each(|_| attempts.refuse());
         let all_but_two = (0..200).filter(|number| ![3, 149].contains(number));
-        assert_eq!(ledger.audit(all_but_two), Audit { acked: 150, unknown: 40, lost: 2 });
-        assert_eq!(ledger.audit(0..150).lost, 0);
-        assert_eq!(ledger.newest(), Some(149));
+        assert_eq!(attempts.audit(all_but_two), Audit { acked: 150, unknown: 40, lost: 2 });
+        assert_eq!(attempts.audit(0..150).lost, 0);
+        assert_eq!(attempts.newest(), Some(149));
     }
 
     #[test]
     fn a_late_acknowledgement_counts() {
-        let mut ledger = Ledger::default();
-        let late = ledger.begin().unwrap();
-        let next = ledger.begin().unwrap();
-        ledger.acknowledge(next);
-        assert_eq!(ledger.audit([next]).unknown, 1);
-        ledger.acknowledge(late);
-        assert_eq!(ledger.newest(), Some(next));
-        assert_eq!(ledger.audit([next]).lost, 1);
+        let mut attempts = Attempts::default();
+        let late = attempts.begin().unwrap();
+        let next = attempts.begin().unwrap();
+        attempts.acknowledge(next);
+        assert_eq!(attempts.audit([next]).unknown, 1);
+        attempts.acknowledge(late);
+        assert_eq!(attempts.newest(), Some(next));
+        assert_eq!(attempts.audit([next]).lost, 1);
     }
 }

@@ -26,7 +26,7 @@ use basalt_loom::{block_on, check, thread};
 use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId};
 use futures::future::{Either, select};
 
-use super::{accounting, edit, error, header};
+use super::{edit, error, header, sequence_id_accounting};
 use edit::EncodedEdit;
 use error::{Error, Result};
 use latch::Latch;

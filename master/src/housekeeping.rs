@@ -44,7 +44,7 @@ pub(crate) async fn run(term: Arc<Term>) {
 async fn clean(term: &Term) -> Result<(), StepError> {
     let now_ms = term.clock.wall_ms();
     forget_places(term);
-    term.journal.drop_old(&term.store, now_ms).await?;
+    term.procedure_store.drop_old(&term.store, now_ms).await?;
     let dropped = term.facts.lock().drop_old_recoveries();
     for id in dropped {
         let path = term.store.nodes().recovery(id);
@@ -57,7 +57,7 @@ async fn clean(term: &Term) -> Result<(), StepError> {
     leftovers.extend(stranger_lists(term, now_ms).await?);
     let view = term.views.now();
     inspect_logs(term, &view).await?;
-    let recovering = term.journal.recovering();
+    let recovering = term.procedure_store.recovering();
     leftovers.retain(|server| {
         !view.lives(server)
             && !recovering.contains_key(server)

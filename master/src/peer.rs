@@ -109,7 +109,7 @@ impl MasterPeer for Peer {
     ) -> Result<Response<pb::RecoveriesReply>, Status> {
         let term = self.term()?;
         let mut recoveries: Vec<_> = term.facts.lock().recoveries.values().cloned().collect();
-        for (_, procedure) in term.journal.unfinished() {
+        for (_, procedure) in term.procedure_store.unfinished() {
             if let Work::RecoverServer(recovery) = procedure.work {
                 recoveries.push(recovery.report(None));
             }

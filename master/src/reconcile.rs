@@ -160,7 +160,7 @@ fn hold_streams(
 }
 
 fn known(term: &Term) -> Known {
-    let recovering: BTreeSet<ServerName> = term.journal.recovering().into_keys().collect();
+    let recovering: BTreeSet<ServerName> = term.procedure_store.recovering().into_keys().collect();
     let claimed = term.claims.all();
     // Read first: one that is compared in between must not seem to be draining.
     let unchecked = term.facts.lock().clocks.unchecked().clone();

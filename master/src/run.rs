@@ -29,7 +29,7 @@ use crate::error::{CommitError, Error, StepError};
 use crate::locks::Locks;
 use crate::orders::Orders;
 use crate::peer::Peer;
-use crate::procedure::{self, Journal, SubmitError};
+use crate::procedure::{self, ProcedureStore, SubmitError};
 use crate::regions::Claims;
 use crate::term::{Facts, Files, Term};
 use crate::view::View;
@@ -341,7 +341,7 @@ async fn reign(
     };
     // In the order in which they were taken on, and before any region moves: each requests its
     // locks.
-    for (id, _) in term.journal.unfinished() {
+    for (id, _) in term.procedure_store.unfinished() {
         procedure::execute(&term, id);
     }
     term.spawn(procedure::show_earlier_ends(Arc::clone(&term)));
@@ -416,7 +416,7 @@ async fn begin(
         .await?;
     // Only this master writes it from here on.
     let level = OnRecord::read(store.client(), store.nodes()).await?.level;
-    let journal = Journal::load(&store, master.feature_level).await?;
+    let procedure_store = ProcedureStore::load(&store, master.feature_level).await?;
     let recoveries = read_recoveries(&store).await?;
     let views = Views::new(master.catalog.clone());
     // Decisions are checked when they are committed, so it may be late.
@@ -430,7 +430,7 @@ async fn begin(
         store,
         views,
         orders: Orders::new(master.seams.network.clone(), master.timers.connect_timeout),
-        journal,
+        procedure_store,
         claims: Claims::default(),
         moves: Claims::default(),
         locks: Locks::default(),

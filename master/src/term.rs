@@ -19,7 +19,7 @@ use crate::epoch_guarded_store::EpochGuardedStore;
 use crate::liveness::Clocks;
 use crate::locks::Locks;
 use crate::orders::Orders;
-use crate::procedure::Journal;
+use crate::procedure::ProcedureStore;
 use crate::regions::Claims;
 use crate::served_regions::Reports;
 use crate::views::Views;
@@ -32,7 +32,7 @@ pub(crate) struct Term {
     pub(crate) store: EpochGuardedStore,
     pub(crate) views: Views,
     pub(crate) orders: Orders,
-    pub(crate) journal: Journal,
+    pub(crate) procedure_store: ProcedureStore,
     pub(crate) claims: Claims,
     /// The regions whose move is decided. Until its turn comes, a move keeps nobody else away.
     pub(crate) moves: Claims,

@@ -112,7 +112,7 @@ impl Term {
             tracing::info!(%server, instance, "the process of a region server has ended");
             self.declare_dead(server, "process ended", learnt_ms).await;
         } else {
-            let unfinished = self.journal.unfinished();
+            let unfinished = self.procedure_store.unfinished();
             let dead = unfinished.iter().find_map(|(_, procedure)| match &procedure.work {
                 Work::RecoverServer(recovery) if recovery.instance == instance => {
                     Some(recovery.server.clone())

@@ -34,7 +34,7 @@ pub(crate) fn execute(term: &Arc<Term>, id: u64) {
         let locks = locks.unwrap_or_default();
         let mut pause = PAUSE_MIN;
         let mut tries: u32 = 0;
-        while let Some(procedure) = running.journal.get(id).filter(|p| !p.is_finished()) {
+        while let Some(procedure) = running.procedure_store.get(id).filter(|p| !p.is_finished()) {
             let name = procedure.work.name();
             let advanced = within(&running, id, advance(&running, id, &procedure.work)).await;
             let finished = match advanced {
@@ -92,7 +92,7 @@ async fn advance(term: &Term, id: u64, work: &Work) -> Result<Vec<Op>, StepError
 
 /// What comes of `work`; `None` once procedure `id` has been tried for too long.
 async fn within<T>(term: &Term, id: u64, work: impl Future<Output = T>) -> Option<T> {
-    let procedure = term.journal.get(id)?;
+    let procedure = term.procedure_store.get(id)?;
     match failure::time_left(&procedure, term.clock.wall_ms()) {
         Some(left) => tokio::time::timeout(left, work).await.ok(),
         None => Some(work.await),
@@ -110,7 +110,7 @@ async fn end_in_failure(
 }
 
 fn request_locks(term: &Term, id: u64) -> Result<Vec<Lock>, TooManyWaiting> {
-    let locks = term.journal.get(id).map(|procedure| procedure.locks).unwrap_or_default();
+    let locks = term.procedure_store.get(id).map(|procedure| procedure.locks).unwrap_or_default();
     let requests = locks.into_iter().map(|(table, mode)| {
         term.locks.request(Resource::Table(table), mode, Holder::Procedure(id))
     });
@@ -148,9 +148,9 @@ fn witness_locks(id: u64, locks: &[Lock], what: &'static str) {
 }
 
 async fn finish(term: &Term, id: u64, outcome: Outcome, writes: Vec<Op>) -> Result<(), StepError> {
-    let Some(procedure) = term.journal.get(id) else { return Ok(()) };
+    let Some(procedure) = term.procedure_store.get(id) else { return Ok(()) };
     reached(Point::ProcedureDone).await;
     let updated_ms = term.clock.wall_ms();
     let finished = Procedure { updated_ms, outcome: Some(outcome), ..procedure };
-    Ok(term.journal.update(&term.store, id, finished, writes).await?)
+    Ok(term.procedure_store.update(&term.store, id, finished, writes).await?)
 }

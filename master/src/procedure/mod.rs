@@ -10,9 +10,9 @@ mod execute;
 mod failure;
 mod fence;
 mod flush_table;
-mod journal;
 pub(crate) mod lost_logs;
 mod modify_table;
+mod procedure_store;
 mod record;
 mod recover_server;
 mod serve_table;
@@ -30,7 +30,7 @@ mod pb {
 }
 
 pub(crate) use execute::execute;
-pub(crate) use journal::Journal;
+pub(crate) use procedure_store::ProcedureStore;
 pub(crate) use record::{Nonce, Outcome, Procedure, Work};
 pub(crate) use submit::{Death, SubmitError};
 pub(crate) use visibility::show_earlier_ends;

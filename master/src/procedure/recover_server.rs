@@ -49,7 +49,7 @@ pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
             ..procedure
         };
         // Written down while the regions open: they need not wait for it.
-        let saved = term.journal.update(&term.store, id, next, Vec::new());
+        let saved = term.procedure_store.update(&term.store, id, next, Vec::new());
         let (saved, opened) = tokio::join!(saved, term.open(regions));
         saved?;
         opened?;
@@ -90,7 +90,7 @@ async fn recover(
 }
 
 fn read(term: &Term, id: u64) -> Option<(Procedure, Recovery)> {
-    let procedure = term.journal.get(id)?;
+    let procedure = term.procedure_store.get(id)?;
     match &procedure.work {
         Work::RecoverServer(recovery) => Some((procedure.clone(), recovery.clone())),
         _ => None,

@@ -15,7 +15,7 @@ use basalt_zk::proto::ErrorCode;
 use bytes::Bytes;
 
 use super::execute;
-use super::journal::UNFINISHED_MAX;
+use super::procedure_store::UNFINISHED_MAX;
 use super::record::{
     Nonce, Procedure, Recovery, RecoveryStep, TruncateStep, Work, regions_between,
 };
@@ -76,7 +76,7 @@ impl Term {
             epoch_guarded_store::create(nodes.table(&table), record.encode()),
         ];
         let work = Work::CreateTable { table: table.clone(), split_keys, region_id: now_ms };
-        match self.take_on(Procedure::new(work, nonce, now_ms), writes).await {
+        match self.submit(Procedure::new(work, nonce, now_ms), writes).await {
             Err(error) if error.is(0, ErrorCode::NoNode) => {
                 let namespace = table.namespace();
                 Err(refused(ExceptionKind::NamespaceNotFound, namespace.to_owned()))
@@ -84,7 +84,7 @@ impl Term {
             Err(error) if error.is(1, ErrorCode::NodeExists) => {
                 Err(refused(ExceptionKind::TableExists, table.to_string()))
             }
-            outcome => outcome.map_err(not_taken_on),
+            outcome => outcome.map_err(not_submitted),
         }
     }
 
@@ -202,7 +202,7 @@ impl Term {
             TableState::Enabled => {
                 let work = Work::FlushTable { table };
                 let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
-                self.take_on(procedure, Vec::new()).await.map_err(not_taken_on)
+                self.submit(procedure, Vec::new()).await.map_err(not_submitted)
             }
             _ => Err(refused(ExceptionKind::TableNotEnabled, table.to_string())),
         }
@@ -230,7 +230,7 @@ impl Term {
         death: Death,
         mut writes: Vec<Op>,
     ) -> Result<(), CommitError> {
-        if self.journal.recovering().contains_key(&death.server) {
+        if self.procedure_store.recovering().contains_key(&death.server) {
             return Ok(());
         }
         if death.is_registered {
@@ -252,7 +252,7 @@ impl Term {
             assign_ms: 0,
         };
         let procedure = Procedure::new(Work::RecoverServer(recovery), None, now_ms);
-        self.take_on(procedure, writes).await?;
+        self.submit(procedure, writes).await?;
         Ok(())
     }
 
@@ -289,7 +289,7 @@ impl Term {
         self.check_room()?;
         let otherwise = || refused(otherwise.0, otherwise.1.clone());
         let (known, version) = self.read_table_record(&table).await?;
-        if self.journal.is_busy(&table) {
+        if self.procedure_store.is_busy(&table) {
             return Err(otherwise());
         }
         let changed = change(known).map_err(SubmitError::Refused)?;
@@ -297,10 +297,10 @@ impl Term {
         let path = self.store.nodes().table(&table);
         let writes = vec![epoch_guarded_store::replace(path, record.encode(), version)];
         let procedure = Procedure::new(work, nonce, self.clock.wall_ms());
-        match self.take_on(procedure, writes).await {
+        match self.submit(procedure, writes).await {
             // Another request came first.
             Err(CommitError::Refused { .. }) => Err(otherwise()),
-            outcome => outcome.map_err(not_taken_on),
+            outcome => outcome.map_err(not_submitted),
         }
     }
 
@@ -316,32 +316,32 @@ impl Term {
             Err(error) if error.code() == Some(ErrorCode::NoNode) => {
                 return Err(refused(ExceptionKind::TableNotFound, table.to_string()));
             }
-            Err(error) => return Err(not_taken_on(CommitError::Unknown(error))),
+            Err(error) => return Err(not_submitted(CommitError::Unknown(error))),
         };
         let known = TableRecord::decode(&data)
             .map_err(|error| refused(ExceptionKind::Other, error.to_string()))?;
         Ok((known, stat.version))
     }
 
-    async fn take_on(
+    async fn submit(
         self: &Arc<Self>,
         procedure: Procedure,
         writes: Vec<Op>,
     ) -> Result<u64, CommitError> {
         let name = procedure.work.name();
         let table = procedure.work.table().map(ToString::to_string);
-        let id = self.journal.submit(&self.store, procedure, writes).await?;
+        let id = self.procedure_store.submit(&self.store, procedure, writes).await?;
         tracing::info!(id, name, table, "procedure taken on");
         execute(self, id);
         Ok(id)
     }
 
     fn known(&self, nonce: Option<Nonce>) -> Option<u64> {
-        self.journal.with_nonce(nonce?)
+        self.procedure_store.with_nonce(nonce?)
     }
 
     fn check_room(&self) -> Result<(), SubmitError> {
-        if self.journal.unfinished().len() < UNFINISHED_MAX {
+        if self.procedure_store.unfinished().len() < UNFINISHED_MAX {
             return Ok(());
         }
         let message = format!("{UNFINISHED_MAX} procedures are under way");
@@ -378,7 +378,7 @@ fn refused(kind: ExceptionKind, message: String) -> SubmitError {
     SubmitError::Refused(Exception::new(kind, message))
 }
 
-fn not_taken_on(error: CommitError) -> SubmitError {
+fn not_submitted(error: CommitError) -> SubmitError {
     match error {
         CommitError::Deposed => SubmitError::Deposed,
         // Clients try again.

@@ -13,7 +13,7 @@ use crate::error::StepError;
 use crate::term::Term;
 
 pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
-    let Some(procedure) = term.journal.get(id) else { return Ok(Vec::new()) };
+    let Some(procedure) = term.procedure_store.get(id) else { return Ok(Vec::new()) };
     let Work::TruncateTable { table, split_keys, region_id, step } = procedure.work.clone() else {
         return Ok(Vec::new());
     };
@@ -28,7 +28,7 @@ pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
         let updated_ms = term.clock.wall_ms();
         let next = Procedure { updated_ms, work, ..procedure };
         let enabling = serve_table::write_state(term, &table, TableState::Enabling).await?;
-        term.journal.update(&term.store, id, next, vec![enabling]).await?;
+        term.procedure_store.update(&term.store, id, next, vec![enabling]).await?;
     }
     create_table::run(term, id, &table, &split_keys, region_id).await
 }

@@ -36,9 +36,9 @@ enum Role {
 
 /// Tells the ends of procedures of earlier terms, once the catalogs show what they did.
 pub(crate) async fn show_earlier_ends(term: Arc<Term>) {
-    let ended = term.journal.not_shown();
+    let ended = term.procedure_store.not_shown();
     term.wait_for_catalogs().await;
-    ended.into_iter().for_each(|id| term.journal.shown(id));
+    ended.into_iter().for_each(|id| term.procedure_store.shown(id));
     term.catalogs_shown.send_replace(true);
 }
 
@@ -47,9 +47,9 @@ pub(crate) async fn show_earlier_ends(term: Arc<Term>) {
 impl Term {
     /// Tells the end of procedure `id`, once the catalogs show what it did.
     pub(super) async fn show_end(&self, id: u64) {
-        if self.journal.not_shown().contains(&id) {
+        if self.procedure_store.not_shown().contains(&id) {
             self.wait_for_catalogs().await;
-            self.journal.shown(id);
+            self.procedure_store.shown(id);
         }
     }
 

@@ -13,14 +13,14 @@ const MOVE: &str = "move region";
 pub(super) fn answer(term: &Term, call: &Call) -> Answer {
     match call.method.as_str() {
         "GetProcedures" => {
-            let procedures = term.journal.all();
+            let procedures = term.procedure_store.all();
             let procedure = procedures.iter().map(|(id, found)| to_message(*id, found)).collect();
             Ok(Reply::new(&pb::GetProceduresResponse { procedure }))
         }
         "GetLocks" => {
             let describe = |holder: &Holder| match holder {
                 Holder::Procedure(id) => {
-                    term.journal.get(*id).map(|procedure| to_message(*id, &procedure))
+                    term.procedure_store.get(*id).map(|procedure| to_message(*id, &procedure))
                 }
                 Holder::Move(_) => Some(pb::Procedure {
                     class_name: MOVE.to_owned(),

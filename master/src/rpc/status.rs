@@ -58,7 +58,7 @@ impl MasterRpc {
         let masters = masters.map(|(names, _)| names).unwrap_or_default();
         let masters = masters.iter().filter_map(|name| name.parse::<ServerName>().ok());
         let standbys = masters.filter(|server| *server != self.server);
-        let dead = term.journal.recovering().into_keys();
+        let dead = term.procedure_store.recovering().into_keys();
         let info_port = self.catalog.master().map(|master| master.info_port as i32);
         pb::ClusterStatus {
             hbase_version: Some(pb::HBaseVersionFileContent { version: VERSION.to_owned() }),

@@ -66,7 +66,7 @@ impl MasterRpc {
             }
             "getProcedureResult" => {
                 let request: pb::GetProcedureResultRequest = read(call)?;
-                Ok(Reply::new(&procedure_result(term.journal.as_shown(request.proc_id))))
+                Ok(Reply::new(&procedure_result(term.procedure_store.as_shown(request.proc_id))))
             }
             "GetTableState" => {
                 term.catalog_is_shown().await;

@@ -30,7 +30,7 @@ const READS_AT_ONCE: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub(crate) struct ProcedureStore {
     entries: Mutex<Entries>,
 }
 
@@ -42,9 +42,9 @@ struct Entries {
     next_id: u64,
 }
 
-// === impl Journal ===
+// === impl ProcedureStore ===
 
-impl Journal {
+impl ProcedureStore {
     /// What the masters before this one have left, for one that knows the feature levels up to
     /// `known`.
     ///

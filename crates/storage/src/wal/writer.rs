@@ -182,7 +182,7 @@ impl Writer {
                     continue;
                 }
                 Event::Idle => {
-                    self.write_mark().await?;
+                    self.write_commit_marker().await?;
                     continue;
                 }
                 Event::LookForRoom => {
@@ -335,7 +335,7 @@ impl Writer {
 
     /// States, behind the last batch, that it is durable. Not synced: it only has to be there when
     /// the process dies, and the next sync covers it.
-    async fn write_mark(&mut self) -> Result<()> {
+    async fn write_commit_marker(&mut self) -> Result<()> {
         if self.current.marked {
             return Ok(());
         }
@@ -377,7 +377,7 @@ impl Writer {
                 // It may be needed sooner: should the current one fail, it takes its place.
                 self.next = Some(futures::future::ready(Ok(next)).boxed());
                 self.settle_all().await?;
-                self.write_mark().await?;
+                self.write_commit_marker().await?;
                 if self.next.is_some() {
                     // The old file is dropped: no edit waits until it is closed.
                     self.begin_next().await?;
@@ -472,7 +472,7 @@ impl Writer {
 
     async fn close(&mut self) -> Result<()> {
         self.settle_all().await?;
-        self.write_mark().await?;
+        self.write_commit_marker().await?;
         let path = self.current.path.clone();
         within(&self.maker, &path, self.current.file.close()).await
     }

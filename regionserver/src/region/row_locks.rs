@@ -52,7 +52,7 @@ impl RowLocks {
 impl LockedRows<'_> {
     /// A timestamp for a mutation of the locked rows: `now_ms`, or as much later as it takes to be
     /// above the last one given and not below `floor_ms`.
-    pub(crate) fn give_timestamp(&mut self, now_ms: u64, floor_ms: u64) -> u64 {
+    pub(crate) fn assign_timestamp(&mut self, now_ms: u64, floor_ms: u64) -> u64 {
         let last = self.held.iter().map(|lock| lock.0).max().unwrap_or_default();
         let given = now_ms.max(floor_ms).max(last + 1);
         for lock in &mut self.held {
@@ -89,9 +89,13 @@ mod tests {
     async fn a_row_never_gets_the_same_millisecond_twice() {
         let locks = RowLocks::new();
         let row = || [b"a".as_slice()].into_iter();
-        assert_eq!(locks.lock(row()).await.give_timestamp(100, 0), 100);
-        assert_eq!(locks.lock(row()).await.give_timestamp(100, 0), 101);
-        assert_eq!(locks.lock(row()).await.give_timestamp(90, 0), 102, "the clock went back");
-        assert_eq!(locks.lock(row()).await.give_timestamp(90, 500), 500, "a slower server's clock");
+        assert_eq!(locks.lock(row()).await.assign_timestamp(100, 0), 100);
+        assert_eq!(locks.lock(row()).await.assign_timestamp(100, 0), 101);
+        assert_eq!(locks.lock(row()).await.assign_timestamp(90, 0), 102, "the clock went back");
+        assert_eq!(
+            locks.lock(row()).await.assign_timestamp(90, 500),
+            500,
+            "a slower server's clock"
+        );
     }
 }

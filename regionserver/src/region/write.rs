@@ -87,7 +87,7 @@ pub(crate) struct Outcome {
 }
 
 /// One edit on its way into the log.
-struct Draft {
+struct PendingEdit {
     /// In the order in which they were written: of two with one key the later counts.
     cells: Vec<Cell>,
     /// Which of the cells are the operation's answer.
@@ -144,12 +144,12 @@ impl Region {
         let logged = {
             let rows = mutations.iter().map(|mutation| &mutation.row[..]);
             let mut locked = self.row_locks.lock(rows).await;
-            let mut draft = Draft::new(self.give_timestamp(&mut locked)?, None);
-            draft.make_room(mutations.iter());
+            let mut pending = PendingEdit::new(self.assign_timestamp(&mut locked)?, None);
+            pending.make_room(mutations.iter());
             for mutation in mutations {
-                self.draft_mutation(&mut draft, mutation).await?;
+                self.pend_mutation(&mut pending, mutation).await?;
             }
-            self.log(draft).await?
+            self.log(pending).await?
         };
         self.make_visible(logged).await
     }
@@ -168,10 +168,10 @@ impl Region {
                 drop(locked);
                 return self.answer_again(&done, &update.row, &[], &[update]).await;
             }
-            let mut draft = Draft::new(self.give_timestamp(&mut locked)?, nonce);
-            self.draft_update(&mut draft, update).await?;
-            let result = draft.result.clone();
-            self.log(draft).await.map(|logged| (logged, result))?
+            let mut pending = PendingEdit::new(self.assign_timestamp(&mut locked)?, nonce);
+            self.pend_update(&mut pending, update).await?;
+            let result = pending.result.clone();
+            self.log(pending).await.map(|logged| (logged, result))?
         };
         self.make_visible(logged).await?;
         Ok(result)
@@ -224,21 +224,26 @@ impl Region {
                 self.settle().await?;
                 return Ok(Outcome { processed: false, cells: Vec::new() });
             }
-            let mut draft = Draft::new(self.give_timestamp(&mut locked)?, nonce);
+            let mut pending = PendingEdit::new(self.assign_timestamp(&mut locked)?, nonce);
             if condition.is_some() {
                 // Whoever learns that its condition held must find what it wrote.
-                draft.latest = self.latest_above(row, steps, draft.latest).await?;
+                pending.latest = self.latest_above(row, steps, pending.latest).await?;
             }
-            self.draft_row(&mut draft, row, steps).await?;
-            let result = draft.result.clone();
-            self.log(draft).await.map(|logged| (logged, result))?
+            self.pend_row(&mut pending, row, steps).await?;
+            let result = pending.result.clone();
+            self.log(pending).await.map(|logged| (logged, result))?
         };
         let (logged, cells) = logged;
         self.make_visible(logged).await?;
         Ok(Outcome { processed: true, cells })
     }
 
-    async fn draft_row(&self, draft: &mut Draft, row: &Bytes, steps: &[RowStep]) -> Result<()> {
+    async fn pend_row(
+        &self,
+        pending: &mut PendingEdit,
+        row: &Bytes,
+        steps: &[RowStep],
+    ) -> Result<()> {
         for step in steps {
             if step.row() != row {
                 let (row, other) = (row.escape_ascii(), step.row().escape_ascii());
@@ -250,20 +255,20 @@ impl Region {
                 RowStep::Update(update) => self.check_update(update)?,
             }
         }
-        draft.make_room(steps.iter().filter_map(RowStep::mutation));
+        pending.make_room(steps.iter().filter_map(RowStep::mutation));
         for step in steps {
             match step {
-                RowStep::Mutation(mutation) => self.draft_mutation(draft, mutation).await?,
-                RowStep::Update(update) => self.draft_update(draft, update).await?,
+                RowStep::Mutation(mutation) => self.pend_mutation(pending, mutation).await?,
+                RowStep::Update(update) => self.pend_update(pending, update).await?,
             }
         }
         Ok(())
     }
 
-    async fn draft_mutation(&self, draft: &mut Draft, mutation: &Mutation) -> Result<()> {
+    async fn pend_mutation(&self, pending: &mut PendingEdit, mutation: &Mutation) -> Result<()> {
         if let Some(timestamp) = mutation.delete_row {
-            let timestamp = draft.timestamp_of(timestamp);
-            draft.cells.extend(self.row_deletes(&mutation.row, timestamp)?);
+            let timestamp = pending.timestamp_of(timestamp);
+            pending.cells.extend(self.row_deletes(&mutation.row, timestamp)?);
         }
         // How many of the latest versions of a column the mutation has deleted so far.
         let mut deleted: BTreeMap<(&[u8], &[u8]), u32> = BTreeMap::new();
@@ -277,19 +282,19 @@ impl Region {
                         None => continue,
                     }
                 }
-                (timestamp, _) => draft.timestamp_of(timestamp),
+                (timestamp, _) => pending.timestamp_of(timestamp),
             };
-            draft.cells.push(cell.copy_into(&mut draft.memory, timestamp));
+            pending.cells.push(cell.copy_into(&mut pending.memory, timestamp));
         }
-        draft.durability = draft.durability.max(mutation.durability);
+        pending.durability = pending.durability.max(mutation.durability);
         Ok(())
     }
 
-    async fn draft_update(&self, draft: &mut Draft, update: &RowUpdate) -> Result<()> {
-        let cells = self.changed(update, draft.latest).await?;
-        draft.result.extend(cells.iter().cloned());
-        draft.cells.extend(cells);
-        draft.durability = draft.durability.max(update.durability);
+    async fn pend_update(&self, pending: &mut PendingEdit, update: &RowUpdate) -> Result<()> {
+        let cells = self.changed(update, pending.latest).await?;
+        pending.result.extend(cells.iter().cloned());
+        pending.cells.extend(cells);
+        pending.durability = pending.durability.max(update.durability);
         Ok(())
     }
 
@@ -347,8 +352,8 @@ impl Region {
     }
 
     /// Gives the edit its sequence id and puts it into the log and the memstore, in one step.
-    async fn log(&self, draft: Draft) -> Result<Logged> {
-        let Draft { cells, result, timestamp_ms, nonce, durability, .. } = draft;
+    async fn log(&self, pending: PendingEdit) -> Result<Logged> {
+        let PendingEdit { cells, result, timestamp_ms, nonce, durability, .. } = pending;
         let edit = EncodedEdit::new(self.encoded_name, self.epoch, timestamp_ms, nonce, &cells)?;
         let permit = self.shared.wal.reserve(edit.record_bytes()).await?;
         let mut order = self.view.lock();
@@ -385,11 +390,11 @@ impl Region {
         Ok(())
     }
 
-    fn give_timestamp(&self, locked: &mut LockedRows<'_>) -> Result<u64> {
+    fn assign_timestamp(&self, locked: &mut LockedRows<'_>) -> Result<u64> {
         let floor_ms = self.timestamp_floor_ms.load(Ordering::Relaxed);
-        let given_ms = locked.give_timestamp(self.shared.timestamps.now_ms()?, floor_ms);
-        trace!(target: WITNESS, region = %self.encoded_name, timestamp_ms = given_ms, "timestamp");
-        Ok(given_ms)
+        let assigned_ms = locked.assign_timestamp(self.shared.timestamps.now_ms()?, floor_ms);
+        trace!(target: WITNESS, region = %self.encoded_name, timestamp_ms = assigned_ms, "timestamp");
+        Ok(assigned_ms)
     }
 
     fn check_mutation(&self, mutation: &Mutation) -> Result<()> {
@@ -453,9 +458,9 @@ impl RowStep {
     }
 }
 
-// === impl Draft ===
+// === impl PendingEdit ===
 
-impl Draft {
+impl PendingEdit {
     fn new(timestamp_ms: u64, nonce: Option<Nonce>) -> Self {
         Self {
             cells: Vec::new(),

@@ -27,7 +27,7 @@ use crate::metrics;
 pub(super) const TMP_FOLDER: &str = ".tmp";
 
 /// Who holds it may flush.
-pub(super) struct FlushTurn {
+pub(super) struct FlushLock {
     /// The nonce files of the owner's first manifest; `None` once what owners before us left behind
     /// has been removed.
     first_nonce_files: Option<BTreeSet<String>>,
@@ -39,9 +39,9 @@ pub(super) struct NewFile {
     pub(super) entry: FileEntry,
 }
 
-// === impl FlushTurn ===
+// === impl FlushLock ===
 
-impl FlushTurn {
+impl FlushLock {
     /// That of an owner whose first manifest is `manifest`.
     pub(super) fn new(manifest: &Manifest) -> Self {
         let names = manifest.nonce_files.iter().map(|file| file.name.clone());
@@ -54,7 +54,7 @@ impl FlushTurn {
 impl Region {
     /// Flushes all edits made so far. Returns how many bytes of store files that made.
     pub(crate) async fn flush(&self) -> Result<u64> {
-        let mut turn = self.flush_turn.lock().await;
+        let mut turn = self.flush_lock.lock().await;
         let Some(flushed) = self.begin_flush() else { return Ok(0) };
         reached(Point::FlushBegun).await;
         if let Some(named) = &turn.first_nonce_files {
@@ -287,7 +287,7 @@ impl Region {
     /// A failed one counts whatever is left to flush: its memstores may fill the region's limit,
     /// and then no edit comes that could make the active ones large enough.
     pub(crate) fn needs_flush(&self) -> bool {
-        let has_failed = self.flush_turn.try_lock().is_ok() && self.view.lock().flushing.is_some();
+        let has_failed = self.flush_lock.try_lock().is_ok() && self.view.lock().flushing.is_some();
         if has_failed {
             return true;
         }

@@ -84,7 +84,7 @@ pub(crate) struct Region {
     /// The timestamps that the region gives are not below this.
     timestamp_floor_ms: AtomicU64,
     /// Held by whoever flushes.
-    flush_turn: tokio::sync::Mutex<flush::FlushTurn>,
+    flush_lock: tokio::sync::Mutex<flush::FlushLock>,
     /// Held by whoever compacts.
     compaction_turn: tokio::sync::Mutex<compact::CompactionTurn>,
     /// The manifest on record; held while the next one is written.

@@ -24,7 +24,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tracing::trace;
 
-use super::flush::{FlushTurn, TMP_FOLDER};
+use super::flush::{FlushLock, TMP_FOLDER};
 use super::row_locks::RowLocks;
 use super::state::RegionState;
 use super::view::View;
@@ -106,7 +106,7 @@ impl Region {
             row_locks: RowLocks::new(),
             nonces: Mutex::new(nonces),
             timestamp_floor_ms: AtomicU64::new(manifest.highest_timestamp_ms),
-            flush_turn: tokio::sync::Mutex::new(FlushTurn::new(&manifest)),
+            flush_lock: tokio::sync::Mutex::new(FlushLock::new(&manifest)),
             compaction_turn: tokio::sync::Mutex::default(),
             manifest: tokio::sync::Mutex::new(manifest),
             requests: AtomicU64::new(0),

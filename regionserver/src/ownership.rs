@@ -29,7 +29,7 @@ struct Known {
 pub(crate) enum Error {
     /// Another owner has been named, or the region is gone.
     #[error("the region has been given to another owner")]
-    PassedOver,
+    StaleEpoch,
     /// The coordinator did not answer.
     #[error(transparent)]
     Coordinator(#[from] basalt_zk::Error),
@@ -103,7 +103,7 @@ impl Ownership {
         let path = self.nodes.region(known.record.encoded_name());
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let Some(next) = change(&known.record) else { return Err(Error::PassedOver) };
+            let Some(next) = change(&known.record) else { return Err(Error::StaleEpoch) };
             match self.writer.set_data(&path, next.encode(), known.version).await {
                 Ok(stat) => {
                     *known = Known { record: next, version: stat.version };
@@ -116,7 +116,7 @@ impl Ownership {
                 Ok((data, stat)) => {
                     let record = RegionRecord::decode(&data)?;
                     if record.epoch != known.record.epoch {
-                        return Err(Error::PassedOver);
+                        return Err(Error::StaleEpoch);
                     }
                     let written = record == next;
                     *known = Known { record, version: stat.version };
@@ -125,11 +125,11 @@ impl Ownership {
                     }
                 }
                 Err(error) if error.code() == Some(ErrorCode::NoNode) => {
-                    return Err(Error::PassedOver);
+                    return Err(Error::StaleEpoch);
                 }
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.map_or(Error::PassedOver, Error::Coordinator))
+        Err(last.map_or(Error::StaleEpoch, Error::Coordinator))
     }
 }

@@ -200,7 +200,7 @@ impl Server {
 
     /// Whether a region that is not here will soon be somewhere: it is between two owners, or it is
     /// ours on record.
-    pub(crate) fn is_on_its_way(&self, name: EncodedRegionName) -> bool {
+    pub(crate) fn is_in_transition(&self, name: EncodedRegionName) -> bool {
         let Some(known) = self.catalog.region(name) else { return false };
         let record = &known.record;
         match record.state {

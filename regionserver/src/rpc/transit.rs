@@ -64,7 +64,7 @@ impl Rpc {
                 return Ok(served);
             }
             let is_closing = self.server.region(name).is_some();
-            if Instant::now() >= deadline || !(is_closing || self.server.is_on_its_way(name)) {
+            if Instant::now() >= deadline || !(is_closing || self.server.is_in_transition(name)) {
                 return Err(self.not_here(name));
             }
             tokio::select! {

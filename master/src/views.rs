@@ -129,7 +129,7 @@ impl Views {
     }
 
     /// Takes in that `server` is dead; its name is never used again.
-    pub(crate) fn bury(&self, server: ServerName) {
+    pub(crate) fn mark_dead(&self, server: ServerName) {
         let mut own = self.own.lock();
         own.buried.insert(server);
         own.changes += 1;

@@ -82,7 +82,7 @@ impl Term {
         }
         tracing::info!(%server, cause, "the death of a region server is committed");
         reached(Point::DeathRecorded).await;
-        self.views.bury(server.clone());
+        self.views.mark_dead(server.clone());
         self.orders.forget(server);
         let mut facts = self.facts.lock();
         facts.draining.remove(server);

@@ -80,7 +80,7 @@ impl Term {
                     let table = index.checked_sub(owners.len()).and_then(|at| tables.get(at));
                     match (owners.get(index), table) {
                         (Some(owner), _) if code == ErrorCode::NoNode => {
-                            self.views.bury(owner.clone());
+                            self.views.mark_dead(owner.clone());
                         }
                         (_, Some((table, _))) => {
                             self.read_table(table).await?;

@@ -6,7 +6,7 @@
 //! events to the watchers, then the answer to the client. Reads are answered from this member's
 //! copy, after all earlier writes of their session.
 //!
-//! A session lives while the leader hears of it (`vitality`, `expiry`); its end is a command like
+//! A session lives while the leader hears of it (`leader_contact`, `expiry`); its end is a command like
 //! any other.
 
 // Fuzz targets run decoders alone: what a role does is not compiled for them.
@@ -24,6 +24,7 @@ mod four_letter;
 pub mod fuzzing;
 mod handshake;
 mod identity;
+mod leader_contact;
 mod member;
 mod metrics;
 mod outgoing;
@@ -36,7 +37,6 @@ mod room;
 mod server;
 mod session;
 mod tree;
-mod vitality;
 mod watch;
 mod wire;
 

@@ -31,7 +31,7 @@ use crate::raft::{
 use crate::replica::Replica;
 use crate::wire::v1::ensemble_server::EnsembleServer;
 use crate::wire::v1::peer_server::PeerServer;
-use crate::{connection, ensemble, folder, identity, vitality};
+use crate::{connection, ensemble, folder, identity, leader_contact};
 
 /// How many requests of one member may be under way.
 const PEER_REQUESTS_MAX: u32 = 256;
@@ -202,7 +202,7 @@ fn spawn_tasks(
     tasks.spawn(async move { ensemble::run(&shared, records).await });
     let shared = Arc::clone(member);
     tasks.spawn(async move {
-        vitality::run(&shared).await;
+        leader_contact::run(&shared).await;
         Ok(())
     });
     let shared = Arc::clone(member);

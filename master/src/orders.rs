@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use basalt_cluster::pb;
 use basalt_cluster::pb::region_server_orders_client::RegionServerOrdersClient;
-use basalt_fs::{NodeDoubt, NodeName, SharedFileSystem};
+use basalt_fs::{NodeName, NodeSuspicion, SharedFileSystem};
 use basalt_model::ServerName;
 use basalt_runtime::{Network, grpc};
 use parking_lot::Mutex;
@@ -26,9 +26,9 @@ pub(crate) type OrdersClient = RegionServerOrdersClient<Channel>;
 /// What an order tells of the nodes of the storage: whom this master avoids.
 pub(crate) fn avoided_nodes(files: &SharedFileSystem) -> Vec<pb::AvoidedNode> {
     let avoided = files.avoided_nodes().into_iter();
-    let tell = |(node, doubt): (NodeName, NodeDoubt)| pb::AvoidedNode {
+    let tell = |(node, doubt): (NodeName, NodeSuspicion)| pb::AvoidedNode {
         node: node.to_string(),
-        failed: doubt == NodeDoubt::Failed,
+        failed: doubt == NodeSuspicion::Failed,
     };
     avoided.map(tell).collect()
 }

@@ -30,7 +30,7 @@ use futures::future::BoxFuture;
 pub use error::{Error, Result};
 pub use local::LocalFileSystem;
 pub use memory::MemoryFileSystem;
-pub use node::{AVOIDED_NODES_MAX, NodeDoubt, NodeName};
+pub use node::{AVOIDED_NODES_MAX, NodeName, NodeSuspicion};
 pub use recording::{RecordingFileSystem, Step};
 
 /// A file system, shared by all tasks of a role.
@@ -158,11 +158,11 @@ pub trait FileSystem: Send + Sync + 'static {
     }
 
     /// `node` is avoided for a while.
-    fn avoid_node(&self, _node: &NodeName, _doubt: NodeDoubt) {}
+    fn exclude_node(&self, _node: &NodeName, _doubt: NodeSuspicion) {}
 
     /// The nodes that are avoided at the moment, those that failed first; at most
     /// [`AVOIDED_NODES_MAX`].
-    fn avoided_nodes(&self) -> Vec<(NodeName, NodeDoubt)> {
+    fn avoided_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
         Vec::new()
     }
 

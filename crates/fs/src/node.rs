@@ -10,7 +10,7 @@ pub struct NodeName(Arc<str>);
 
 /// Why a node is avoided for a while.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NodeDoubt {
+pub enum NodeSuspicion {
     /// Its machine may be gone: it is read from last, and new files are put elsewhere if there are
     /// enough others.
     MayBeGone,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use basalt_cluster::catalog::SharedRegion;
 use basalt_failpoint::{Point, reached};
-use basalt_fs::NodeDoubt;
+use basalt_fs::NodeSuspicion;
 use basalt_model::{RegionState, ServerName};
 use basalt_zk::Op;
 use prost::Message;
@@ -33,7 +33,7 @@ pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
     let Some((procedure, mut recovery)) = read(term, id) else { return Ok(Vec::new()) };
     if let Some(node) = term.places().node_of(&recovery.server) {
         // With the process its machine may be gone. Each order tells it.
-        term.files.avoid_node(node, NodeDoubt::MayBeGone);
+        term.files.exclude_node(node, NodeSuspicion::MayBeGone);
     }
     let mut assigned_ms = procedure.updated_ms;
     if recovery.step == RecoveryStep::Detected {

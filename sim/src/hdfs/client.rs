@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use basalt_fs::{
-    AVOIDED_NODES_MAX, AppendFile, DirectoryEntry, FileSystem, NodeDoubt, NodeName, ReadFile,
+    AVOIDED_NODES_MAX, AppendFile, DirectoryEntry, FileSystem, NodeName, NodeSuspicion, ReadFile,
     Result, Seal,
 };
 use basalt_runtime::Random;
@@ -267,25 +267,25 @@ impl FileSystem for HdfsClient {
         self.call(Call::Read, path, "look for the blocks of", look).await
     }
 
-    fn avoid_node(&self, node: &NodeName, doubt: NodeDoubt) {
+    fn exclude_node(&self, node: &NodeName, suspicion: NodeSuspicion) {
         let until = Instant::now() + AVOID_FOR;
         let id = self.state().nodes.iter().position(|listed| listed.name == *node);
         let mut health = self.0.health.lock();
-        match (doubt, id) {
-            (NodeDoubt::Failed, Some(id)) => drop(health.failed.insert(id, until)),
+        match (suspicion, id) {
+            (NodeSuspicion::Failed, Some(id)) => drop(health.failed.insert(id, until)),
             // This process lives, so its own machine does.
             (_, Some(id)) if self.0.own != Some(id) => drop(health.suspected.insert(id, until)),
             _ => {}
         }
     }
 
-    fn avoided_nodes(&self) -> Vec<(NodeName, NodeDoubt)> {
+    fn avoided_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
         let (failed, suspected) = self.avoided();
         let named = |nodes: Vec<NodeId>, doubt| {
-            nodes.into_iter().filter_map(move |node| Some((self.name_of(node)?, doubt)))
+            nodes.into_iter().filter_map(move |node| Some((self.name_of(node)?, suspicion)))
         };
-        let failed = named(failed, NodeDoubt::Failed);
-        failed.chain(named(suspected, NodeDoubt::MayBeGone)).take(AVOIDED_NODES_MAX).collect()
+        let failed = named(failed, NodeSuspicion::Failed);
+        failed.chain(named(suspected, NodeSuspicion::MayBeGone)).take(AVOIDED_NODES_MAX).collect()
     }
 
     fn writer_tag(&self) -> String {

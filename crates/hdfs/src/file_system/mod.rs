@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use basalt_fs::{
-    AVOIDED_NODES_MAX, AppendFile, DirectoryEntry, FileSystem, NodeDoubt, NodeName, ReadFile, Seal,
+    AVOIDED_NODES_MAX, AppendFile, DirectoryEntry, FileSystem, NodeName, NodeSuspicion, ReadFile,
+    Seal,
 };
 use basalt_runtime::{Network, Seams, Shutdown};
 use futures::StreamExt;
@@ -364,22 +365,22 @@ impl FileSystem for HdfsFileSystem {
         Ok(Some(bytes_by_node(&located)))
     }
 
-    fn avoid_node(&self, node: &NodeName, doubt: NodeDoubt) {
+    fn exclude_node(&self, node: &NodeName, suspicion: NodeSuspicion) {
         let known = self.nodes.known();
         let listed = known.nodes.iter().find(|listed| *transfer_address(listed) == *node.as_str());
-        match (doubt, listed) {
-            (NodeDoubt::Failed, Some(listed)) => self.health.told(listed),
+        match (suspicion, listed) {
+            (NodeSuspicion::Failed, Some(listed)) => self.health.told(listed),
             // We live, so our own machine does.
             _ if self.own_node().as_ref() == Some(node) => {}
             _ => self.health.suspect(node.as_str()),
         }
     }
 
-    fn avoided_nodes(&self) -> Vec<(NodeName, NodeDoubt)> {
+    fn avoided_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
         let failed = self.health.avoided().into_iter().map(|node| transfer_address(&node));
-        let failed = failed.map(|node| (NodeName::new(node), NodeDoubt::Failed));
+        let failed = failed.map(|node| (NodeName::new(node), NodeSuspicion::Failed));
         let suspected = self.health.suspected().into_iter();
-        let suspected = suspected.map(|node| (NodeName::new(node), NodeDoubt::MayBeGone));
+        let suspected = suspected.map(|node| (NodeName::new(node), NodeSuspicion::MayBeGone));
         failed.chain(suspected).take(AVOIDED_NODES_MAX).collect()
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use basalt_fs::{AppendFile, FileSystem, NodeDoubt, NodeName};
+use basalt_fs::{AppendFile, FileSystem, NodeName, NodeSuspicion};
 use basalt_hdfs::{HdfsConfig, HdfsFileSystem, Machine};
 use bytes::Bytes;
 
@@ -98,7 +98,7 @@ async fn a_data_node_that_may_be_gone_gets_no_new_blocks_and_still_serves_old_on
     let files = files_beside(own, 2, "placement-avoided").await;
     let bytes = pattern(100_000, 7);
     files.write_whole(Path::new("/before"), bytes.clone()).await.unwrap();
-    files.avoid_node(&NodeName::new(other.as_str()), NodeDoubt::MayBeGone);
+    files.exclude_node(&NodeName::new(other.as_str()), NodeSuspicion::MayBeGone);
     let file = files.create(Path::new("/after")).await.unwrap();
     let after = nodes_of_new(&files, "/after", file, bytes.clone()).await;
     assert_eq!(after.len(), 2, "{after:?}");
@@ -114,13 +114,15 @@ async fn a_data_node_that_failed_elsewhere_gets_no_new_blocks_even_if_that_costs
     let nodes = live_nodes().await;
     let (own, other) = (&nodes[0], NodeName::new(nodes[1].as_str()));
     let files = files_beside(own, 3, "placement-failed").await;
-    for (doubt, path) in [(NodeDoubt::MayBeGone, "/there"), (NodeDoubt::Failed, "/elsewhere")] {
-        files.avoid_node(&other, doubt);
-        assert!(files.avoided_nodes().contains(&(other.clone(), doubt)));
+    for (suspicion, path) in
+        [(NodeSuspicion::MayBeGone, "/there"), (NodeSuspicion::Failed, "/elsewhere")]
+    {
+        files.exclude_node(&other, suspicion);
+        assert!(files.avoided_nodes().contains(&(other.clone(), suspicion)));
         let file = files.create(Path::new(path)).await.unwrap();
         let replicas = nodes_of_new(&files, path, file, pattern(100, 8)).await;
-        let expected = if doubt == NodeDoubt::MayBeGone { 3 } else { 2 };
-        assert_eq!(replicas.len(), expected, "{doubt:?}: {replicas:?}");
-        assert_eq!(replicas.contains(&other), doubt == NodeDoubt::MayBeGone, "{replicas:?}");
+        let expected = if doubt == NodeSuspicion::MayBeGone { 3 } else { 2 };
+        assert_eq!(replicas.len(), expected, "{suspicion:?}: {replicas:?}");
+        assert_eq!(replicas.contains(&other), doubt == NodeSuspicion::MayBeGone, "{replicas:?}");
     }
 }

@@ -262,13 +262,13 @@ fn rounded(value: f64, scale: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::made_up;
+    use crate::report::fixtures;
 
     /// Whoever reads the JSON relies on exactly this.
     #[test]
     fn the_shape_is_the_documented_one() {
         let spread = |p50, max| serde_json::json!({ "p50": p50, "max": max });
-        let report = serde_json::to_value(Report::of(&made_up::small())).unwrap();
+        let report = serde_json::to_value(Report::of(&fixtures::small())).unwrap();
         let expected = serde_json::json!({
             "cluster": "made up",
             "ops": {

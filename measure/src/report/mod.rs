@@ -9,7 +9,7 @@ mod picture;
 mod summary;
 
 #[cfg(test)]
-mod made_up;
+mod fixtures;
 
 pub use json::{FaultReport, Latencies, Operations, PhasesMs, Report, SpreadMs, Summary};
 pub use page::page;

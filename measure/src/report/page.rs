@@ -210,11 +210,11 @@ fn counted(count: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::made_up;
+    use crate::report::fixtures;
 
     #[test]
     fn the_page_needs_nothing_from_elsewhere() {
-        let page = page(&made_up::large());
+        let page = page(&fixtures::large());
         assert!(page.len() < 3 << 20, "{} bytes", page.len());
         for outside in ["src=", "<script", "@import", "<link"] {
             assert!(!page.contains(outside), "{outside}");
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn each_fault_is_on_the_page() {
-        let measurement = made_up::large();
+        let measurement = fixtures::large();
         let page = page(&measurement);
         for fault in &measurement.faults {
             assert!(page.contains(&fault.victim));
@@ -240,7 +240,7 @@ mod tests {
         let Ok(folder) = std::env::var("BASALT_LOOK") else {
             return;
         };
-        let measurement = made_up::large();
+        let measurement = fixtures::large();
         std::fs::write(format!("{folder}/page.html"), page(&measurement)).unwrap();
         let picture = super::super::picture(&measurement, 0).unwrap();
         std::fs::write(format!("{folder}/picture.svg"), picture).unwrap();

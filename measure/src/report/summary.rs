@@ -190,11 +190,11 @@ fn verdict(measurement: &Measurement, attribution: &Attribution) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::made_up;
+    use crate::report::fixtures;
 
     #[test]
     fn a_newcomer_can_read_it() {
-        let text = summary(&made_up::small());
+        let text = summary(&fixtures::small());
         assert!(
             text.contains("regionserver-1: region server killed (SIGKILL), 1 regions"),
             "{text}"
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn an_outage_that_a_fault_met_is_told() {
-        let mut measurement = made_up::small();
+        let mut measurement = fixtures::small();
         measurement.regions[0].reads[0].start = Duration::from_millis(300);
         let text = summary(&measurement);
         assert!(text.contains("1 of these outages were under way when it hit"), "{text}");
@@ -219,14 +219,14 @@ mod tests {
 
     #[test]
     fn a_loss_is_told_aloud() {
-        let mut measurement = made_up::small();
+        let mut measurement = fixtures::small();
         measurement.audit.lost = 3;
         assert!(summary(&measurement).contains("BROKEN: 3 of 20 acknowledged writes were lost"));
     }
 
     #[test]
     fn without_faults_the_longest_outages_are_told_with_their_time() {
-        let mut measurement = made_up::small();
+        let mut measurement = fixtures::small();
         measurement.faults.clear();
         let text = summary(&measurement);
         let told: Vec<_> = text.lines().filter(|line| line.contains("writes of region")).collect();

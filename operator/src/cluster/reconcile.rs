@@ -114,7 +114,7 @@ async fn round_of(cluster: &BasaltCluster, context: &Context) -> Result<Action, 
         _ => None,
     };
     let action =
-        report(&facts, context, status::of_running(&facts, &validated, &step), pause).await?;
+        report(&facts, context, status::running_status(&facts, &validated, &step), pause).await?;
     failed.map_or(Ok(action), Err)
 }
 

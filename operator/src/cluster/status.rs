@@ -58,7 +58,7 @@ struct Health {
 }
 
 /// The status of a cluster that runs as it is written, or is on its way there.
-pub(super) fn of_running(
+pub(super) fn running_status(
     facts: &Facts<'_>,
     cluster: &ValidatedCluster,
     step: &Step,

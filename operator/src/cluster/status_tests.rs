@@ -46,7 +46,7 @@ fn at(second: i64) -> Timestamp {
 
 fn status_of(observed: &Observed, before: &BasaltClusterStatus, now: i64) -> BasaltClusterStatus {
     let facts = Facts { cluster: &cluster(), observed, before, now: at(now) };
-    of_running(&facts, &validated(), &Step::Done)
+    running_status(&facts, &validated(), &Step::Done)
 }
 
 fn condition<'a>(status: &'a BasaltClusterStatus, kind: &str) -> &'a Condition {
@@ -168,7 +168,7 @@ fn a_conflict_and_a_refusal_are_named() {
         let (observed, before) = (observed(), BasaltClusterStatus::default());
         let cluster = cluster();
         let facts = Facts { cluster: &cluster, observed: &observed, before: &before, now: at(1) };
-        of_running(&facts, &validated(), &step)
+        running_status(&facts, &validated(), &step)
     };
     let status = of(Step::Conflict { reason: "Service demo".to_owned() });
     assert_eq!(status.phase.as_deref(), Some("Conflict"));

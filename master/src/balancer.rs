@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use basalt_cluster::pb;
 use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
 
-use crate::block_places::BlockPlaces;
+use crate::block_locality::ClusterLocality;
 use crate::view::View;
 
 /// How many regions each server that may be given some holds.
@@ -105,7 +105,7 @@ impl Loads {
     pub(crate) fn deal(
         &mut self,
         regions: &[EncodedRegionName],
-        places: &BlockPlaces,
+        places: &ClusterLocality,
     ) -> Vec<ServerName> {
         let turns: Vec<ServerName> = regions.iter().map_while(|_| self.take_least()).collect();
         let mut left: BTreeMap<&ServerName, usize> = BTreeMap::new();
@@ -145,7 +145,7 @@ fn take_turn(left: &mut BTreeMap<&ServerName, usize>, server: &ServerName) -> bo
 pub(crate) fn even_out(
     view: &View,
     draining: &BTreeSet<ServerName>,
-    places: &BlockPlaces,
+    places: &ClusterLocality,
     moves_max: usize,
 ) -> Vec<Move> {
     let mut loads = Loads::of(view, draining).regions();
@@ -174,7 +174,7 @@ pub(crate) fn empty(
     view: &View,
     source: &ServerName,
     draining: &BTreeSet<ServerName>,
-    places: &BlockPlaces,
+    places: &ClusterLocality,
 ) -> Vec<Move> {
     let mut loads = Loads::of(view, draining);
     loads.servers.remove(source);
@@ -211,7 +211,7 @@ impl Placement {
         &mut self,
         source: &ServerName,
         destination: &ServerName,
-        places: &BlockPlaces,
+        places: &ClusterLocality,
     ) -> Option<EncodedRegionName> {
         let held: BTreeMap<TableName, usize> =
             self.0.get(destination).map_or_else(BTreeMap::new, |tables| {
@@ -237,11 +237,11 @@ impl Placement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block_places::testing::places;
+    use crate::block_locality::testing::places;
     use crate::view::testing::{server, view};
 
-    fn nowhere() -> BlockPlaces {
-        BlockPlaces::default()
+    fn nowhere() -> ClusterLocality {
+        ClusterLocality::default()
     }
 
     fn names(count: u8) -> Vec<EncodedRegionName> {

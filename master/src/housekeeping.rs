@@ -93,7 +93,7 @@ async fn inspect_logs(term: &Term, view: &View) -> Result<(), StepError> {
 /// with.
 fn forget_places(term: &Term) {
     let (view, facts) = (term.views.now(), term.facts.lock());
-    Arc::make_mut(&mut *term.block_places.lock())
+    Arc::make_mut(&mut *term.block_locality.lock())
         .keep(|server| facts.seen.contains_key(server), |name| view.regions.contains_key(name));
 }
 

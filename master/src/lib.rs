@@ -12,7 +12,7 @@
 #![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]
 
 mod balancer;
-mod block_places;
+mod block_locality;
 mod bootstrap;
 mod client_nodes;
 mod config;

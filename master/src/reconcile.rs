@@ -11,7 +11,7 @@ use basalt_model::{EncodedRegionName, RegionState, ServerName, TableState};
 use tokio::time::{Instant, timeout};
 
 use crate::balancer::{self, Loads, Move};
-use crate::block_places::BlockPlaces;
+use crate::block_locality::ClusterLocality;
 use crate::client_nodes::choose_meta_server;
 use crate::error::StepError;
 use crate::liveness::{compare_clocks, hold_stream};
@@ -39,7 +39,7 @@ struct Known {
     draining: BTreeSet<ServerName>,
     /// Those of them that keep what they have: their clocks were not compared yet.
     unchecked: BTreeSet<ServerName>,
-    places: Arc<BlockPlaces>,
+    places: Arc<ClusterLocality>,
     /// The balancer is on, and it is its time.
     is_time_to_balance: bool,
 }

@@ -440,7 +440,7 @@ async fn begin(
         feature_level: Mutex::new(level),
         known_level: master.feature_level,
         reports: Mutex::default(),
-        block_places: Mutex::default(),
+        block_locality: Mutex::default(),
         timers: master.timers,
         files: Files(Arc::clone(&master.files)),
         clock: master.seams.clock.clone(),

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::block_places::BlockPlaces;
+use crate::block_locality::ClusterLocality;
 use crate::client_nodes::ClientNodes;
 use crate::config::Timers;
 use crate::epoch_guarded_store::EpochGuardedStore;
@@ -49,7 +49,7 @@ pub(crate) struct Term {
     /// What region servers report that they serve.
     pub(crate) reports: Mutex<Reports>,
     /// See [`Term::places`].
-    pub(crate) block_places: Mutex<Arc<BlockPlaces>>,
+    pub(crate) block_locality: Mutex<Arc<ClusterLocality>>,
     pub(crate) timers: Timers,
     pub(crate) files: Files,
     pub(crate) clock: Clock,
@@ -129,8 +129,8 @@ impl Term {
     }
 
     /// Where the blocks of regions lie, as far as this master was told.
-    pub(crate) fn places(&self) -> Arc<BlockPlaces> {
-        Arc::clone(&*self.block_places.lock())
+    pub(crate) fn places(&self) -> Arc<ClusterLocality> {
+        Arc::clone(&*self.block_locality.lock())
     }
 
     /// Waits a moment if region servers are only just coming, so that the first one is not given

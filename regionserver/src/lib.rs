@@ -8,7 +8,7 @@
 #![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]
 
 mod backoff;
-mod block_places;
+mod block_locality;
 mod check;
 mod closing;
 mod compaction_requests;

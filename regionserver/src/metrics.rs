@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use metrics::{Histogram, counter, gauge, histogram};
 
-use crate::block_places::BlockPlaces;
+use crate::block_locality::ServerLocality;
 use crate::server::Server;
 
 /// How often what the server holds is told.
@@ -74,7 +74,7 @@ fn tell(server: &Server) {
     gauge!("basalt_nonces").set(sum(crate::region::Region::nonces));
     gauge!("basalt_nonce_file_bytes").set(sum(crate::region::Region::nonce_file_bytes));
     gauge!("basalt_nonce_filter_bytes").set(sum(crate::region::Region::nonce_filter_bytes));
-    tell_places(&server.block_places.borrow());
+    tell_places(&server.block_locality.borrow());
     let wal = server.shared.wal.stats();
     counter!("basalt_wal_syncs_total").absolute(wal.batches);
     counter!("basalt_wal_edits_total").absolute(wal.edits);
@@ -93,7 +93,7 @@ fn tell(server: &Server) {
 }
 
 /// Tells where the store files lie, once that is known of any.
-fn tell_places(places: &BlockPlaces) {
+fn tell_places(places: &ServerLocality) {
     let (own, all) = places.own_and_all_bytes();
     if all == 0 && places.own.is_none() {
         return;

@@ -17,7 +17,7 @@ use tracing::{trace, warn};
 use crate::master_epoch::Refused;
 use crate::recovery::split;
 use crate::server::Server;
-use crate::{block_places, check, closing, opening, schedulers, served_report};
+use crate::{block_locality, check, closing, opening, schedulers, served_report};
 
 /// How many regions are closed or flushed at a time.
 const REGIONS_AT_ONCE: usize = 16;
@@ -78,7 +78,7 @@ impl RegionServerOrders for Orders {
 
     async fn live(&self, request: Request<pb::LiveRequest>) -> Reply<Self::LiveStream> {
         self.check_master(request.get_ref().master_epoch).await?;
-        let places = Box::pin(block_places::words(Arc::clone(&self.0)));
+        let places = Box::pin(block_locality::words(Arc::clone(&self.0)));
         let reports = Box::pin(served_report::reports(Arc::clone(&self.0)));
         let words = futures::stream::select(places, reports).map(Ok);
         let ended = self.0.abort.clone();

@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 use prost::Message as _;
 use tracing::{error, info, warn};
 
-use crate::block_places;
+use crate::block_locality;
 use crate::config::{Addresses, Config};
 use crate::lease::ServingLease;
 use crate::liveness::{self, Dead, Renewals};
@@ -317,7 +317,7 @@ fn spawn_tasks(server: &Arc<Server>, config: &Config, shutdown: &Shutdown) {
     tokio::spawn(schedulers::flush_when_due(Arc::clone(server), limits, abort.clone()));
     tokio::spawn(log_list::keep(Arc::clone(server), abort.clone()));
     tokio::spawn(metrics::report(Arc::clone(server)));
-    let places = block_places::watch(Arc::clone(server));
+    let places = block_locality::watch(Arc::clone(server));
     tokio::spawn(abort.clone().run_until_cancelled_owned(places));
     tokio::spawn(schedulers::compact_when_due(Arc::clone(server), shutdown.clone()));
 }

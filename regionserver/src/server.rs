@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{error, trace};
 
-use crate::block_places::BlockPlaces;
+use crate::block_locality::ServerLocality;
 use crate::compaction_requests::CompactionRequests;
 use crate::master_epoch::HighestMaster;
 use crate::ownership::Ownership;
@@ -45,7 +45,7 @@ pub(crate) struct Server {
     /// Why it must end, if it must.
     end_reason: Mutex<Option<String>>,
     /// Where the store files lie, as far as that is known.
-    pub(crate) block_places: watch::Sender<Arc<BlockPlaces>>,
+    pub(crate) block_locality: watch::Sender<Arc<ServerLocality>>,
     /// What clients have asked to have compacted.
     pub(crate) compactions: CompactionRequests,
     /// Wakes the scheduler.
@@ -97,7 +97,7 @@ impl Server {
             serving: watch::Sender::new(0),
             transitions: Arc::default(),
             end_reason: Mutex::default(),
-            block_places: watch::Sender::default(),
+            block_locality: watch::Sender::default(),
             compactions: CompactionRequests::default(),
             work: Notify::new(),
             abort,

@@ -50,7 +50,7 @@ pub(crate) async fn hold_stream(term: Arc<Term>, server: ServerName, record: pb:
             }
             let view = term.views.now();
             let known = |name: &EncodedRegionName| view.regions.contains_key(name);
-            Arc::make_mut(&mut *term.block_places.lock()).take_in(&server, word, known);
+            Arc::make_mut(&mut *term.block_locality.lock()).take_in(&server, word, known);
         };
         let verdict = tokio::select! {
             biased;

@@ -7,7 +7,7 @@ use basalt_cluster::catalog::SharedRegion;
 use basalt_model::{RegionState, ServerName};
 
 use crate::balancer::Loads;
-use crate::block_places::BlockPlaces;
+use crate::block_locality::ClusterLocality;
 use crate::view::{RegionWrite, View};
 
 /// The next records of a dead server's regions.
@@ -27,7 +27,7 @@ pub(super) fn plan(
     dead: &ServerName,
     regions_with_edits: &BTreeSet<[u8; 16]>,
     mut loads: Loads,
-    places: &BlockPlaces,
+    places: &ClusterLocality,
 ) -> TakeOver {
     let mut plan = TakeOver::default();
     let mut regions: Vec<_> = view.owned_by(dead).collect();
@@ -59,7 +59,7 @@ pub(super) fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block_places::testing::places;
+    use crate::block_locality::testing::places;
     use crate::view::testing::{record_in, record_of, server, view};
     use basalt_model::TableState;
 
@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn every_region_gets_a_living_owner_under_a_higher_epoch() {
         let (view, loads) = after_a_death();
-        let plan = plan(&view, &server("a"), &edits_of_all(&view), loads, &BlockPlaces::default());
+        let plan =
+            plan(&view, &server("a"), &edits_of_all(&view), loads, &ClusterLocality::default());
         assert_eq!((plan.writes.len(), plan.waiting), (4, 0));
         for write in &plan.writes {
             let old = &view.regions[&write.name];
@@ -98,7 +99,7 @@ mod tests {
             record_in(region).unflushed = vec![server("x")];
         }
         let name = *view.owned_by(&server("a")).next().unwrap().record.encoded_name().digest();
-        let plan = plan(&view, &server("a"), &[name].into(), loads, &BlockPlaces::default());
+        let plan = plan(&view, &server("a"), &[name].into(), loads, &ClusterLocality::default());
         for write in &plan.writes {
             if write.name.digest() == &name {
                 assert_eq!(write.record.unflushed, [server("x"), server("a")]);
@@ -114,7 +115,8 @@ mod tests {
         for region in view.regions.values_mut() {
             record_in(region).unflushed = vec![server("a")];
         }
-        let plan = plan(&view, &server("a"), &edits_of_all(&view), loads, &BlockPlaces::default());
+        let plan =
+            plan(&view, &server("a"), &edits_of_all(&view), loads, &ClusterLocality::default());
         assert!(plan.writes.iter().all(|write| write.record.unflushed == [server("a")]));
     }
 
@@ -124,7 +126,7 @@ mod tests {
             let (mut view, loads) = after_a_death();
             view.tables.values_mut().for_each(|table| table.record.state = state);
             let plan =
-                plan(&view, &server("a"), &edits_of_all(&view), loads, &BlockPlaces::default());
+                plan(&view, &server("a"), &edits_of_all(&view), loads, &ClusterLocality::default());
             assert_eq!(plan.writes.len(), 4);
             for write in &plan.writes {
                 assert_eq!(write.record.state, RegionState::Closed);
@@ -142,7 +144,7 @@ mod tests {
         record_of(&mut view, &names[0]).state = RegionState::Opening;
         record_of(&mut view, &names[1]).state = RegionState::Closing;
         record_of(&mut view, &names[2]).state = RegionState::Closed;
-        let plan = plan(&view, &server("a"), &BTreeSet::new(), loads, &BlockPlaces::default());
+        let plan = plan(&view, &server("a"), &BTreeSet::new(), loads, &ClusterLocality::default());
         assert_eq!(plan.writes.len(), 3);
         assert!(plan.writes.iter().all(|write| write.record.state == RegionState::Opening));
         assert!(plan.writes.iter().all(|write| write.record.unflushed.is_empty()));
@@ -153,20 +155,20 @@ mod tests {
         let (mut view, _) = after_a_death();
         view.servers.clear();
         let loads = Loads::of(&view, &BTreeSet::new());
-        let plan = plan(&view, &server("a"), &BTreeSet::new(), loads, &BlockPlaces::default());
+        let plan = plan(&view, &server("a"), &BTreeSet::new(), loads, &ClusterLocality::default());
         assert_eq!((plan.writes.len(), plan.waiting), (0, 4));
     }
 
     #[test]
     fn what_is_taken_over_is_not_decided_again() {
         let (mut view, loads) = after_a_death();
-        let first = plan(&view, &server("a"), &BTreeSet::new(), loads, &BlockPlaces::default());
+        let first = plan(&view, &server("a"), &BTreeSet::new(), loads, &ClusterLocality::default());
         for write in first.writes {
             *record_of(&mut view, &write.name) = write.record;
         }
         let loads = Loads::of(&view, &BTreeSet::new());
         assert_eq!(
-            plan(&view, &server("a"), &BTreeSet::new(), loads, &BlockPlaces::default()),
+            plan(&view, &server("a"), &BTreeSet::new(), loads, &ClusterLocality::default()),
             TakeOver::default()
         );
     }

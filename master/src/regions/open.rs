@@ -10,7 +10,7 @@ use basalt_model::{EncodedRegionName, RegionState, ServerName};
 use futures::StreamExt;
 
 use crate::balancer::Loads;
-use crate::block_places::BlockPlaces;
+use crate::block_locality::ClusterLocality;
 use crate::error::StepError;
 use crate::orders;
 use crate::term::Term;
@@ -191,7 +191,7 @@ fn plan_assignments(
     view: &View,
     names: &[EncodedRegionName],
     loads: &mut Loads,
-    places: &BlockPlaces,
+    places: &ClusterLocality,
 ) -> Vec<RegionWrite> {
     let mut regions: Vec<_> = names.iter().filter_map(|name| view.regions.get(name)).collect();
     regions.retain(|region| {
@@ -255,7 +255,7 @@ mod tests {
         let view = closed(view(&["a", "b", "c"], 12));
         let names: Vec<_> = view.regions.keys().copied().collect();
         let mut loads = Loads::of(&view, &BTreeSet::new());
-        let writes = plan_assignments(&view, &names, &mut loads, &BlockPlaces::default());
+        let writes = plan_assignments(&view, &names, &mut loads, &ClusterLocality::default());
         assert_eq!(writes.len(), 12);
         for name in ["a", "b", "c"] {
             let owner = Some(server(name));
@@ -272,7 +272,7 @@ mod tests {
     fn only_closed_regions_of_served_tables_are_assigned() {
         let open = view(&["a"], 2);
         let names: Vec<_> = open.regions.keys().copied().collect();
-        let (mut loads, nowhere) = (Loads::of(&open, &BTreeSet::new()), BlockPlaces::default());
+        let (mut loads, nowhere) = (Loads::of(&open, &BTreeSet::new()), ClusterLocality::default());
         assert_eq!(plan_assignments(&open, &names, &mut loads, &nowhere), []);
         let mut disabled = closed(open);
         disabled.tables.values_mut().for_each(|t| t.record.state = TableState::Disabled);

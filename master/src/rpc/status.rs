@@ -10,7 +10,7 @@ use futures::StreamExt;
 use prost::Message;
 
 use super::{Answer, MasterRpc};
-use crate::block_places::BlockPlaces;
+use crate::block_locality::ClusterLocality;
 use crate::term::Term;
 use crate::view::View;
 
@@ -92,7 +92,7 @@ impl MasterRpc {
 fn live_servers(
     view: &View,
     loads: &BTreeMap<ServerName, cluster::ServerLoad>,
-    places: &BlockPlaces,
+    places: &ClusterLocality,
     now_ms: u64,
 ) -> Vec<pb::LiveServerInfo> {
     let servers = view.servers.iter().map(|(server, record)| {
@@ -165,7 +165,7 @@ fn region_counts(view: &View) -> Vec<pb::TableRegionStatesCount> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block_places::testing::places;
+    use crate::block_locality::testing::places;
     use crate::view::testing::{record_in, server, view};
 
     #[test]

@@ -11,7 +11,7 @@ use basalt_model::{EncodedRegionName, ServerName};
 
 /// See the module. Bounded by the numbers of servers and regions.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct BlockPlaces {
+pub(crate) struct ClusterLocality {
     /// The node on the machine of each server.
     nodes: BTreeMap<ServerName, NodeName>,
     regions: BTreeMap<EncodedRegionName, RegionPlaces>,
@@ -27,9 +27,9 @@ struct RegionPlaces {
 /// How many nodes of a region are remembered.
 const NODES_MAX: usize = 8;
 
-// === impl BlockPlaces ===
+// === impl ClusterLocality ===
 
-impl BlockPlaces {
+impl ClusterLocality {
     /// Takes in what `server` said. Of regions that are not `known` nothing is remembered.
     pub(crate) fn take_in(
         &mut self,
@@ -121,8 +121,8 @@ pub(crate) mod testing {
     pub(crate) fn places(
         servers: &[ServerName],
         regions: &[(EncodedRegionName, &[(&ServerName, u64)])],
-    ) -> BlockPlaces {
-        let mut places = BlockPlaces::default();
+    ) -> ClusterLocality {
+        let mut places = ClusterLocality::default();
         for server in servers {
             let word = pb::Alive { node: server.to_string(), ..Default::default() };
             places.take_in(server, &word, |_| true);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_servers_say_is_remembered_of_known_regions() {
-        let mut places = BlockPlaces::default();
+        let mut places = ClusterLocality::default();
         let nodes: &[_] = &[("n1", 30), ("n2", 40)];
         let said = word("n1", &[(&[1; 16], 40, nodes), (&[2; 16], 40, nodes)]);
         places.take_in(&server("a"), &said, |name| *name == region(1));
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_left_out() {
-        let mut places = BlockPlaces::default();
+        let mut places = ClusterLocality::default();
         let many: Vec<(String, u64)> = (0..100).map(|number| (format!("n{number}"), 1)).collect();
         let many: Vec<_> = many.iter().map(|(node, bytes)| (node.as_str(), *bytes)).collect();
         let endless = "n".repeat(1000);
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn servers_and_regions_that_are_gone_are_forgotten() {
-        let mut places = BlockPlaces::default();
+        let mut places = ClusterLocality::default();
         let nodes: &[_] = &[("n", 1)];
         places.take_in(&server("a"), &word("n", &[(&[1; 16], 1, nodes)]), |_| true);
         places.take_in(&server("b"), &word("n", &[(&[2; 16], 1, nodes)]), |_| true);

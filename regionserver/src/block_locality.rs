@@ -22,7 +22,7 @@ use crate::server::Server;
 
 /// What is known; never changed, only replaced.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct BlockPlaces {
+pub(crate) struct ServerLocality {
     /// The node on this machine.
     pub(crate) own: Option<NodeName>,
     pub(crate) regions: BTreeMap<EncodedRegionName, RegionPlaces>,
@@ -76,8 +76,8 @@ pub(crate) async fn watch(server: Arc<Server>) {
             return;
         }
         let places =
-            BlockPlaces { own: server.shared.files.own_node(), regions: sum(&in_use, &files) };
-        server.block_places.send_if_modified(|known| {
+            ServerLocality { own: server.shared.files.own_node(), regions: sum(&in_use, &files) };
+        server.block_locality.send_if_modified(|known| {
             let is_news = **known != places;
             if is_news {
                 *known = Arc::new(places);
@@ -166,9 +166,9 @@ fn sum(
     regions
 }
 
-// === impl BlockPlaces ===
+// === impl ServerLocality ===
 
-impl BlockPlaces {
+impl ServerLocality {
     /// How many bytes of the store files are known to lie on our own node, and of how many it is
     /// known where they lie.
     pub(crate) fn own_and_all_bytes(&self) -> (u64, u64) {
@@ -204,7 +204,7 @@ impl RegionPlaces {
 /// ends.
 pub(crate) fn words(server: Arc<Server>) -> impl Stream<Item = pb::Alive> {
     let server_name = server.name.to_string();
-    let mut changes = server.block_places.subscribe();
+    let mut changes = server.block_locality.subscribe();
     // What was told to another master is news to this one.
     changes.mark_changed();
     let first = pb::Alive { server_name: server_name.clone(), ..Default::default() };
@@ -218,8 +218,8 @@ pub(crate) fn words(server: Arc<Server>) -> impl Stream<Item = pb::Alive> {
 /// What is still to be said on one stream.
 struct Words {
     server_name: String,
-    changes: watch::Receiver<Arc<BlockPlaces>>,
-    told: Arc<BlockPlaces>,
+    changes: watch::Receiver<Arc<ServerLocality>>,
+    told: Arc<ServerLocality>,
     queue: VecDeque<pb::Alive>,
 }
 
@@ -243,7 +243,7 @@ impl Words {
 }
 
 /// What a master that was told `told` is to be told of `known`.
-fn news(server_name: &str, told: &BlockPlaces, known: &BlockPlaces) -> VecDeque<pb::Alive> {
+fn news(server_name: &str, told: &ServerLocality, known: &ServerLocality) -> VecDeque<pb::Alive> {
     let own = known.own.as_ref();
     // Which nodes of a region are told depends on our own.
     let has_moved = told.own != known.own;
@@ -279,11 +279,11 @@ mod tests {
     /// A region by its number, its bytes, and how many of them are where.
     type Lies<'a> = (u8, u64, &'a [(&'a str, u64)]);
 
-    fn places(own: &str, regions: &[Lies<'_>]) -> BlockPlaces {
+    fn places(own: &str, regions: &[Lies<'_>]) -> ServerLocality {
         let regions = regions.iter().map(|(number, bytes, nodes)| {
             (region(*number), RegionPlaces { bytes: *bytes, by_node: by_node(nodes) })
         });
-        BlockPlaces { own: NodeName::told(own), regions: regions.collect() }
+        ServerLocality { own: NodeName::told(own), regions: regions.collect() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -319,11 +319,11 @@ mod tests {
         let paths = |names: &[&str]| names.iter().map(|name| (name.into(), 0)).collect();
         let in_use = [(region(1), paths(&["/a", "/b", "/c"])), (region(2), paths(&["/c"]))];
         let regions = sum(&in_use.into(), &files.into());
-        let known = BlockPlaces { own: NodeName::told("m"), regions };
+        let known = ServerLocality { own: NodeName::told("m"), regions };
         assert_eq!(known, places("m", &[(1, 15, &[("n", 15), ("m", 4)])]));
         assert_eq!(known.own_and_all_bytes(), (4, 15));
-        assert_eq!(BlockPlaces { own: None, ..known }.own_and_all_bytes(), (0, 15));
-        assert_eq!(BlockPlaces::default().own_and_all_bytes(), (0, 0));
+        assert_eq!(ServerLocality { own: None, ..known }.own_and_all_bytes(), (0, 15));
+        assert_eq!(ServerLocality::default().own_and_all_bytes(), (0, 0));
     }
 
     #[test]
@@ -331,7 +331,7 @@ mod tests {
         let nodes: &[_] = &[("a", 1), ("b", 9), ("c", 8), ("d", 7), ("e", 6)];
         let of = |own: &str| {
             let known = places(own, &[(1, 9, nodes)]);
-            let word = news("s", &BlockPlaces::default(), &known).pop_front().unwrap();
+            let word = news("s", &ServerLocality::default(), &known).pop_front().unwrap();
             let blocks = &word.regions[0];
             assert_eq!((&*word.node, &*blocks.region, blocks.bytes), (own, &[1; 16][..], 9));
             blocks.nodes.iter().map(|one| (one.node.clone(), one.bytes)).collect::<Vec<_>>()
@@ -352,18 +352,18 @@ mod tests {
         let word = news("s", &before, &after).pop_front().unwrap();
         assert_eq!(word.regions.len(), 1);
         assert_eq!(word.regions[0].region, [2; 16]);
-        let moved = BlockPlaces { own: NodeName::told("m"), ..before.clone() };
+        let moved = ServerLocality { own: NodeName::told("m"), ..before.clone() };
         assert_eq!(news("s", &before, &moved)[0].regions.len(), 2);
-        let nothing = BlockPlaces { own: NodeName::told("m"), ..BlockPlaces::default() };
-        assert_eq!(news("s", &BlockPlaces::default(), &nothing).len(), 1);
-        let mut many = BlockPlaces::default();
+        let nothing = ServerLocality { own: NodeName::told("m"), ..ServerLocality::default() };
+        assert_eq!(news("s", &ServerLocality::default(), &nothing).len(), 1);
+        let mut many = ServerLocality::default();
         for number in 0..REGIONS_PER_WORD as u64 + 1 {
             let mut digest = [0; 16];
             digest[..8].copy_from_slice(&number.to_be_bytes());
             let name = EncodedRegionName::from_digest(digest);
             many.regions.insert(name, RegionPlaces { bytes: 1, by_node: BTreeMap::new() });
         }
-        let words = news("s", &BlockPlaces::default(), &many);
+        let words = news("s", &ServerLocality::default(), &many);
         assert_eq!(words.iter().map(|word| word.regions.len()).collect::<Vec<_>>(), [256, 1]);
     }
 }

@@ -13,12 +13,12 @@ mod flush_table;
 pub(crate) mod lost_logs;
 mod modify_table;
 mod procedure_store;
+mod reassign;
 mod record;
 mod recover_server;
 mod serve_table;
 mod split;
 mod submit;
-mod take_over;
 mod truncate_table;
 mod visibility;
 

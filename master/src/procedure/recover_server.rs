@@ -16,7 +16,7 @@ use basalt_zk::Op;
 use prost::Message;
 
 use super::record::{Procedure, Recovery, RecoveryStep, Work};
-use super::{fence, split, take_over};
+use super::{fence, reassign, split};
 use crate::balancer::Loads;
 use crate::error::StepError;
 use crate::term::Term;
@@ -109,7 +109,7 @@ async fn assign(
         let turn = term.planning.lock().await;
         let view = term.views.now();
         let loads = Loads::of(&view, &term.draining());
-        let plan = take_over::plan(&view, dead, regions_with_edits, loads, &term.places());
+        let plan = reassign::plan(&view, dead, regions_with_edits, loads, &term.places());
         if plan.writes.is_empty() && plan.waiting == 0 {
             return Ok(given);
         }

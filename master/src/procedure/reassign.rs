@@ -12,7 +12,7 @@ use crate::view::{RegionWrite, View};
 
 /// The next records of a dead server's regions.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct TakeOver {
+pub(super) struct Reassignment {
     pub(super) writes: Vec<RegionWrite>,
     /// Regions for which no server lives.
     pub(super) waiting: usize,
@@ -28,8 +28,8 @@ pub(super) fn plan(
     regions_with_edits: &BTreeSet<[u8; 16]>,
     mut loads: Loads,
     places: &ClusterLocality,
-) -> TakeOver {
-    let mut plan = TakeOver::default();
+) -> Reassignment {
+    let mut plan = Reassignment::default();
     let mut regions: Vec<_> = view.owned_by(dead).collect();
     // Neighbours by key go to different servers.
     regions.sort_by(|a, b| a.record.info.cmp(&b.record.info));
@@ -169,7 +169,7 @@ mod tests {
         let loads = Loads::of(&view, &BTreeSet::new());
         assert_eq!(
             plan(&view, &server("a"), &BTreeSet::new(), loads, &ClusterLocality::default()),
-            TakeOver::default()
+            Reassignment::default()
         );
     }
 

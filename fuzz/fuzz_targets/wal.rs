@@ -13,7 +13,7 @@ use basalt_fs::{Durability, MemoryFileSystem, SharedFileSystem};
 use basalt_fuzz::{block_on, checksums, choice, disk_with, ok, seed};
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, ServerName, paths};
 use basalt_runtime::{Clock, SystemClock};
-use basalt_storage::wal::parts::{LogIndex, PartReader, PartsSummary, index_parts};
+use basalt_storage::wal::split_index::{SplitIndex, PartReader, SplitIndexSummary, write_split_index};
 use basalt_storage::wal::{EncodedEdit, Nonce, Wal, WalConfig, WalReader};
 use libfuzzer_sys::fuzz_target;
 
@@ -30,11 +30,11 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
         let path = Path::new("/log");
         let files = disk_with(path, &file).await;
         let whole = read_whole(&files, path, cut).await;
-        let index = index_parts(&files, path, cut).await;
+        let index = write_split_index(&files, path, cut).await;
         let (Some(whole), Ok(index)) = (whole, index) else {
             return;
         };
-        let again = ok(index_parts(&files, path, cut).await);
+        let again = ok(write_split_index(&files, path, cut).await);
         assert_eq!(index, again, "an index is read as it was made");
         let counts: Counts = index.parts.iter().map(|part| (part.region, part.edits)).collect();
         assert_eq!(counts, whole);
@@ -54,8 +54,8 @@ async fn read_whole(files: &SharedFileSystem, path: &Path, cut: u64) -> Option<C
     Some(counts)
 }
 
-async fn read_parts(files: &SharedFileSystem, path: &Path, index: &PartsSummary) {
-    let parts = ok(LogIndex::open(files, path, &Arc::default()).await);
+async fn read_parts(files: &SharedFileSystem, path: &Path, index: &SplitIndexSummary) {
+    let parts = ok(SplitIndex::open(files, path, &Arc::default()).await);
     for summary in &index.parts {
         let part = ok(parts.part(summary.region).await);
         let Some(part) = part else {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use basalt_fuzz::{block_on, checksums, choice, disk_with, join_parts, put, seed, two_parts};
 use basalt_model::EncodedRegionName;
-use basalt_storage::wal::parts::{LogIndex, PartReader, index_parts, index_path};
+use basalt_storage::wal::split_index::{SplitIndex, PartReader, write_split_index, index_path};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(init: seed(seeds), |input: &[u8]| {
@@ -29,14 +29,14 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
         for digest in index.get(42..).unwrap_or_default().chunks(100).take(4) {
             let Some(digest) = digest.first_chunk() else { continue };
             let region = EncodedRegionName::from_digest(*digest);
-            let Ok(parts) = LogIndex::open(&files, path, &Arc::default()).await else { continue };
+            let Ok(parts) = SplitIndex::open(&files, path, &Arc::default()).await else { continue };
             let Ok(Some(part)) = parts.part(region).await else { continue };
             let mut reader = PartReader::new(part);
             while let Ok(Some(edit)) = reader.next().await {
                 assert_eq!(edit.region, region);
             }
         }
-        let _ = index_parts(&files, path, cut).await;
+        let _ = write_split_index(&files, path, cut).await;
     });
 });
 
@@ -69,7 +69,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let index = block_on(async {
         let path = Path::new("/log");
         let files = disk_with(path, &log).await;
-        basalt_fuzz::ok(index_parts(&files, path, log.len() as u64).await);
+        basalt_fuzz::ok(write_split_index(&files, path, log.len() as u64).await);
         basalt_fuzz::ok(files.read_whole(&index_path(path), 1 << 20).await).to_vec()
     });
     vec![[&[1], &join_parts(&index, &log)[..]].concat()]

@@ -12,7 +12,7 @@ use basalt_fs::SharedFileSystem;
 use basalt_model::{ServerName, log_holds_edits, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_storage::wal;
-use basalt_storage::wal::parts::{LogIndex, PartReader, SharedReads};
+use basalt_storage::wal::split_index::{PartReader, SharedReads, SplitIndex};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
@@ -24,7 +24,7 @@ pub(crate) struct SealedLogs {
     pub(crate) server: ServerName,
     logs: Vec<pb::SealedLog>,
     /// Opened for the first region that is replayed from them, and used for the others too.
-    indexes: Arc<OnceCell<Vec<LogIndex>>>,
+    indexes: Arc<OnceCell<Vec<SplitIndex>>>,
 }
 
 // === impl SealedLogs ===
@@ -65,14 +65,14 @@ impl SealedLogs {
         paths::fenced_logs(server).join(name)
     }
 
-    async fn indexes(&self, files: &SharedFileSystem) -> wal::Result<&[LogIndex]> {
+    async fn indexes(&self, files: &SharedFileSystem) -> wal::Result<&[SplitIndex]> {
         let open = async || {
             let mut indexes = Vec::with_capacity(self.logs.len());
             let shared = Arc::new(SharedReads::default());
             for log in &self.logs {
                 let path = Self::path(&self.server, &log.name);
                 // The index is made by the split; a log whose split was lost is read now.
-                indexes.push(LogIndex::open_sealed(files, &path, log.cut, &shared).await?);
+                indexes.push(SplitIndex::open_sealed(files, &path, log.cut, &shared).await?);
             }
             Ok(indexes)
         };

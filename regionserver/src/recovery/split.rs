@@ -5,7 +5,7 @@ use std::sync::Arc;
 use basalt_cluster::pb;
 use basalt_fs::SharedFileSystem;
 use basalt_model::ServerName;
-use basalt_storage::wal::parts;
+use basalt_storage::wal::split_index;
 use futures::StreamExt;
 use tracing::{info, warn};
 
@@ -33,7 +33,7 @@ async fn split_one(
     log: &pb::SealedLog,
 ) -> pb::SplitLog {
     let path = SealedLogs::path(server, &log.name);
-    match parts::index_parts(files, &path, log.cut).await {
+    match split_index::write_split_index(files, &path, log.cut).await {
         Ok(summary) => {
             info!(log = log.name, cut = log.cut, regions = summary.parts.len(), "split");
             for part in &summary.parts {

@@ -3,7 +3,7 @@
 //! One log per server, a folder of numbered files; all regions of the server write into it. A
 //! mutation is acknowledged after its edit is durable here ([`Ticket::synced`]); many share one
 //! sync. When the server dies, its log is [`fence`]d, each file is sealed at a *cut*, read once by
-//! [`parts::index_parts`], and the new owner of each region reads its own part.
+//! [`split_index::write_split_index`], and the new owner of each region reads its own part.
 //!
 //! ```text
 //! region ── reserve ──▶ Permit ── append(edit, sequence id) ──▶ Ticket ── synced ──▶ ack
@@ -22,10 +22,10 @@ mod latch;
 mod listing;
 mod log;
 mod open_file;
-pub mod parts;
 mod queue;
 mod reader;
 mod sequence_id_accounting;
+pub mod split_index;
 mod stream;
 mod sync;
 mod writer;

@@ -8,7 +8,7 @@ use basalt_fs::{LocalFileSystem, SharedFileSystem};
 use basalt_runtime::{Clock, SystemClock};
 
 use super::*;
-use crate::wal::parts::{LogIndex, PartReader, index_parts};
+use crate::wal::split_index::{PartReader, SplitIndex, write_split_index};
 
 const REGIONS: u8 = 12;
 
@@ -64,7 +64,7 @@ async fn fill(files: &SharedFileSystem, total_bytes: u64, value_bytes: usize) {
 }
 
 async fn replay(files: &SharedFileSystem, number: u8) -> u64 {
-    let index = LogIndex::open(files, &log(1), &Arc::default()).await.unwrap();
+    let index = SplitIndex::open(files, &log(1), &Arc::default()).await.unwrap();
     let part = index.part(region(number)).await.unwrap();
     let mut reader = PartReader::new(part.unwrap());
     let mut cells = 0;
@@ -81,9 +81,12 @@ async fn measure_recovery(value_bytes: usize) {
     let bytes = length(&files, &log(1)).await;
     println!("{bytes} bytes, values of {value_bytes}");
     let stopwatch = Stopwatch::start();
-    let summary = index_parts(&files, &log(1), bytes).await.unwrap();
+    let summary = write_split_index(&files, &log(1), bytes).await.unwrap();
     stopwatch.report("index", bytes);
-    println!("index file: {} bytes", length(&files, &crate::wal::parts::index_path(&log(1))).await);
+    println!(
+        "index file: {} bytes",
+        length(&files, &crate::wal::split_index::index_path(&log(1))).await
+    );
     let edits: u64 = summary.parts.iter().map(|part| part.edits).sum();
     let stopwatch = Stopwatch::start();
     assert_eq!(replay(&files, 0).await, summary.parts[0].edits);

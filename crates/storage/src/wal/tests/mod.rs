@@ -4,9 +4,9 @@ mod damage;
 mod faulty_files;
 mod full_disk;
 mod measure;
-mod parts;
 mod random;
 mod replaced_files;
+mod split_index;
 mod writer;
 
 use std::path::{Path, PathBuf};

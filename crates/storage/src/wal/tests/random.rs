@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::wal::edit::{RECORD_PREFIX_BYTES, RecordIdentity, body_length, check_record};
 use crate::wal::header::{BatchHeader, FILE_HEADER_BYTES, FileChecksum, FileHeader};
-use crate::wal::parts::{LogIndex, index_parts, index_path};
+use crate::wal::split_index::{SplitIndex, index_path, write_split_index};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
@@ -67,8 +67,8 @@ proptest! {
             let (files, cut) = (disk_with(&bytes).await, bytes.len() as u64);
             let mut reader = WalReader::open(&files, Path::new("/log"), cut).await.unwrap();
             let _ = read_all(&mut reader).await;
-            let _ = index_parts(&files, Path::new("/log"), bytes.len() as u64).await;
-            if let Ok(index) = LogIndex::open(&files, Path::new("/log"), &Arc::default()).await {
+            let _ = write_split_index(&files, Path::new("/log"), bytes.len() as u64).await;
+            if let Ok(index) = SplitIndex::open(&files, Path::new("/log"), &Arc::default()).await {
                 let _ = index.part(region(1)).await;
             }
         });
@@ -82,7 +82,7 @@ proptest! {
             index.extend_from_slice(&bytes);
             let path = index_path(Path::new("/log"));
             files.write_whole(&path, index.into()).await.unwrap();
-            assert!(LogIndex::open(&files, Path::new("/log"), &Arc::default()).await.is_err());
+            assert!(SplitIndex::open(&files, Path::new("/log"), &Arc::default()).await.is_err());
         });
     }
 }

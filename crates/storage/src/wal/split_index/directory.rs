@@ -19,7 +19,7 @@ use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc32c::crc32c;
 
-use super::{PartDamage, PartSummary, PartsSummary};
+use super::{PartDamage, PartSummary, SplitIndexSummary};
 use crate::wal::error::{Defect, Error};
 use crate::wal::header::{FileChecksum, check_end};
 
@@ -149,8 +149,8 @@ impl Directory {
         self.entries.get(found.ok()?)
     }
 
-    pub(super) fn into_summary(self) -> PartsSummary {
-        PartsSummary {
+    pub(super) fn into_summary(self) -> SplitIndexSummary {
+        SplitIndexSummary {
             cut: self.cut,
             end: self.end,
             parts: self.entries.into_iter().map(|entry| entry.summary).collect(),

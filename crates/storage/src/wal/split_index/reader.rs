@@ -18,7 +18,7 @@ use crate::wal::stream::{ReadAhead, WINDOW_BYTES};
 
 /// A sealed file with its index, opened once for all the regions that read their parts.
 #[derive(Clone)]
-pub struct LogIndex {
+pub struct SplitIndex {
     directory: Arc<Directory>,
     index: Arc<dyn ReadFile>,
     log: Arc<dyn ReadFile>,
@@ -55,14 +55,14 @@ struct Window {
     taken: u64,
 }
 
-// === impl LogIndex ===
+// === impl SplitIndex ===
 
-impl LogIndex {
+impl SplitIndex {
     /// Opens the file `log`, sealed at `cut`, to be read with others by way of `shared`. Makes its
     /// index if there is none for this cut.
     ///
     /// # Errors
-    /// As of [`super::index_parts`].
+    /// As of [`super::write_split_index`].
     pub async fn open_sealed(
         files: &SharedFileSystem,
         log: &Path,
@@ -85,7 +85,7 @@ impl LogIndex {
     /// Opens the file `log`, which has been indexed, to be read with others by way of `shared`.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if the index is damaged: [`super::index_parts`] makes it again.
+    /// [`Error::Corrupt`] if the index is damaged: [`super::write_split_index`] makes it again.
     pub async fn open(
         files: &SharedFileSystem,
         log: &Path,
@@ -105,7 +105,7 @@ impl LogIndex {
     /// Finds the edits of `region`; `None` if it has none.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] as of [`LogIndex::open`].
+    /// [`Error::Corrupt`] as of [`SplitIndex::open`].
     pub async fn part(&self, region: EncodedRegionName) -> Result<Option<Part>> {
         let Some(entry) = self.directory.find(region) else {
             return Ok(None);

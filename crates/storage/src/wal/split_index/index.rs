@@ -11,7 +11,7 @@ use basalt_planted::{Rule, is_off};
 
 use super::directory::{Directory, REGIONS_MAX, Unreadable};
 use super::ranges::RangesBuilder;
-use super::{PartDamage, PartSummary, PartsSummary, index_path};
+use super::{PartDamage, PartSummary, SplitIndexSummary, index_path};
 use crate::wal::edit::{RECORD_PREFIX_BYTES, RecordIdentity};
 use crate::wal::error::{Defect, Error, Result};
 use crate::wal::reader::{Found, Record, RecordReader};
@@ -35,19 +35,23 @@ pub(super) struct Existing {
 /// # Errors
 /// [`Error::Corrupt`] if bytes of the log that had been durable are damaged, and it cannot be told
 /// whose they are; see [`PartSummary::damage`] if it can.
-pub async fn index_parts(files: &SharedFileSystem, log: &Path, cut: u64) -> Result<PartsSummary> {
+pub async fn write_split_index(
+    files: &SharedFileSystem,
+    log: &Path,
+    cut: u64,
+) -> Result<SplitIndexSummary> {
     match open_existing(files, log, cut).await? {
         Some(existing) => Ok(existing.directory.into_summary()),
         None => make_index(files, log, cut).await,
     }
 }
 
-/// Does what [`index_parts`] does where there is no index.
+/// Does what [`write_split_index`] does where there is no index.
 pub(super) async fn make_index(
     files: &SharedFileSystem,
     log: &Path,
     cut: u64,
-) -> Result<PartsSummary> {
+) -> Result<SplitIndexSummary> {
     let cut = trusted_cut(files, log, cut).await?;
     let path = index_path(log);
     reached(Point::SplitBegun).await;
@@ -67,7 +71,11 @@ pub(super) async fn make_index(
         written => written?,
     }
     reached(Point::SplitIndexed).await;
-    Ok(PartsSummary { cut, end, parts: parts.into_iter().map(|(summary, _)| summary).collect() })
+    Ok(SplitIndexSummary {
+        cut,
+        end,
+        parts: parts.into_iter().map(|(summary, _)| summary).collect(),
+    })
 }
 
 async fn trusted_cut(files: &SharedFileSystem, log: &Path, cut: u64) -> Result<u64> {

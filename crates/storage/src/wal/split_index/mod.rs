@@ -1,8 +1,8 @@
 //! Splitting a dead server's log without rewriting it: an index beside each file says where the
 //! edits of each region lie.
 //!
-//! [`index_parts`] reads a sealed file once and checks every byte. The opener of a region then
-//! reads its own part and nothing else: [`LogIndex`], [`PartReader`].
+//! [`write_split_index`] reads a sealed file once and checks every byte. The opener of a region then
+//! reads its own part and nothing else: [`SplitIndex`], [`PartReader`].
 //! Invariant: an index depends on nothing but the file and its cut, so that whoever makes it, and
 //! however often, the same bytes result.
 //!
@@ -23,13 +23,13 @@ use std::path::{Path, PathBuf};
 
 use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId};
 
-pub use index::index_parts;
-pub use reader::{LogIndex, Part, PartReader};
+pub use index::write_split_index;
+pub use reader::{Part, PartReader, SplitIndex};
 pub use shared_reads::SharedReads;
 
 /// What a file of a log holds, by region.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PartsSummary {
+pub struct SplitIndexSummary {
     /// Where the file was sealed.
     pub cut: u64,
     /// All edits lie before this offset; what is between it and the cut is a torn tail.

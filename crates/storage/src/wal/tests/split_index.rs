@@ -9,10 +9,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wal::Error;
-use crate::wal::parts::{LogIndex, PartReader, index_parts, index_path};
+use crate::wal::split_index::{PartReader, SplitIndex, index_path, write_split_index};
 
 async fn read_region(files: &SharedFileSystem, number: u8) -> super::super::Result<Vec<Edit>> {
-    let index = LogIndex::open(files, &log(1), &Arc::default()).await?;
+    let index = SplitIndex::open(files, &log(1), &Arc::default()).await?;
     let Some(part) = index.part(region(number)).await? else {
         return Ok(Vec::new());
     };
@@ -51,9 +51,9 @@ fn by_region(edits: &[Edit]) -> BTreeMap<EncodedRegionName, Vec<Edit>> {
 async fn check_against_reader(files: &SharedFileSystem, cut: u64) {
     let mut reader = WalReader::open(files, &log(1), cut).await.unwrap();
     let expected = by_region(&read_all(&mut reader).await.unwrap());
-    let summary = index_parts(files, &log(1), cut).await.unwrap();
+    let summary = write_split_index(files, &log(1), cut).await.unwrap();
     assert_eq!(summary.end, reader.tail().unwrap().end);
-    assert_eq!(index_parts(files, &log(1), cut).await.unwrap(), summary, "from the index");
+    assert_eq!(write_split_index(files, &log(1), cut).await.unwrap(), summary, "from the index");
     assert_eq!(summary.parts.len(), expected.len());
     for (part, (region, edits)) in summary.parts.iter().zip(&expected) {
         let ids = edits.iter().map(|edit| edit.sequence_id);
@@ -104,7 +104,7 @@ async fn a_part_of_several_windows_is_read_whole() {
 async fn a_damaged_index_is_refused_and_made_again() {
     let (files, written) = write(&[(1, 10, true), (2, 10, false), (1, 10, true)]).await;
     let cut = length(&files, &log(1)).await;
-    let summary = index_parts(&files, &log(1), cut).await.unwrap();
+    let summary = write_split_index(&files, &log(1), cut).await.unwrap();
     let path = index_path(&log(1));
     let index = files.read_whole(&path, u64::MAX).await.unwrap();
     for at in 0..index.len() {
@@ -122,7 +122,7 @@ async fn a_damaged_index_is_refused_and_made_again() {
     }
     files.delete_file(&path).await.unwrap();
     files.write_whole(&path, Bytes::from_static(b"garbage")).await.unwrap();
-    assert_eq!(index_parts(&files, &log(1), cut).await.unwrap(), summary);
+    assert_eq!(write_split_index(&files, &log(1), cut).await.unwrap(), summary);
     assert_eq!(files.read_whole(&path, u64::MAX).await.unwrap(), index);
     assert_eq!(read_region(&files, 2).await.unwrap(), written[1..2]);
 }
@@ -131,7 +131,7 @@ async fn a_damaged_index_is_refused_and_made_again() {
 async fn damage_that_comes_after_the_index_is_found() {
     let (files, _) = write(&[(1, 10, true), (2, 10, false), (1, 10, true)]).await;
     let bytes = files.read_whole(&log(1), u64::MAX).await.unwrap();
-    index_parts(&files, &log(1), bytes.len() as u64).await.unwrap();
+    write_split_index(&files, &log(1), bytes.len() as u64).await.unwrap();
     files.delete_file(&log(1)).await.unwrap();
     let mut damaged = bytes.to_vec();
     damaged[560] ^= 1;
@@ -148,7 +148,7 @@ async fn a_corrupt_log_is_not_indexed() {
     files.delete_file(&log(1)).await.unwrap();
     let cut = bytes.len() as u64;
     files.write_whole(&log(1), bytes.into()).await.unwrap();
-    let result = index_parts(&files, &log(1), cut).await;
+    let result = write_split_index(&files, &log(1), cut).await;
     assert!(result.unwrap_err().is_corrupt());
     assert!(!files.exists(&index_path(&log(1))).await.unwrap());
 }
@@ -172,15 +172,18 @@ async fn a_damaged_edit_costs_its_own_region() {
     bytes[at] ^= 4;
     let files = disk_with(&bytes).await;
     let path = Path::new("/log");
-    let summary = index_parts(&files, path, bytes.len() as u64).await.unwrap();
-    assert_eq!(index_parts(&files, path, bytes.len() as u64).await.unwrap(), summary);
+    let summary = write_split_index(&files, path, bytes.len() as u64).await.unwrap();
+    assert_eq!(write_split_index(&files, path, bytes.len() as u64).await.unwrap(), summary);
     let before = written[&region(1)][3].sequence_id;
     let damage = summary.parts[0].damage.unwrap();
     assert_eq!(damage.before, Some(before));
     assert!(damage.offset < at as u64 && at as u64 - damage.offset < 200);
     for number in [2, 3] {
-        let part =
-            LogIndex::open(&files, path, &Arc::default()).await.unwrap().part(region(number)).await;
+        let part = SplitIndex::open(&files, path, &Arc::default())
+            .await
+            .unwrap()
+            .part(region(number))
+            .await;
         let part = part.unwrap().unwrap();
         part.check_whole_after(SequenceId(0)).unwrap();
         let mut reader = PartReader::new(part);
@@ -189,7 +192,7 @@ async fn a_damaged_edit_costs_its_own_region() {
         }
         assert!(reader.next().await.unwrap().is_none());
     }
-    let part = LogIndex::open(&files, path, &Arc::default()).await.unwrap().part(region(1)).await;
+    let part = SplitIndex::open(&files, path, &Arc::default()).await.unwrap().part(region(1)).await;
     let part = part.unwrap().unwrap();
     let error = part.check_whole_after(SequenceId(victim.sequence_id.0 - 1)).unwrap_err();
     assert!(
@@ -211,7 +214,7 @@ async fn no_flipped_bit_loses_an_edit_silently() {
         let mut damaged = bytes.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
         let files = disk_with(&damaged).await;
-        let Ok(summary) = index_parts(&files, path, bytes.len() as u64).await else {
+        let Ok(summary) = write_split_index(&files, path, bytes.len() as u64).await else {
             continue;
         };
         confined += 1;
@@ -230,14 +233,14 @@ async fn an_index_of_a_log_that_was_cut_off_since_is_made_again() {
     let path = Path::new("/log");
     let cut = bytes.len() as u64;
     let files = disk_with(&bytes).await;
-    let whole = index_parts(&files, path, cut).await.unwrap();
+    let whole = write_split_index(&files, path, cut).await.unwrap();
     files.delete_file(path).await.unwrap();
     let half = &bytes[..bytes.len() / 2];
     files.write_whole(path, Bytes::copy_from_slice(half)).await.unwrap();
-    let error = index_parts(&files, path, cut).await.unwrap_err();
+    let error = write_split_index(&files, path, cut).await.unwrap_err();
     assert!(matches!(error, Error::Shorter { .. }), "{error}");
     // The loss was accepted: the log ends where the file does from now on.
-    let shorter = index_parts(&files, path, half.len() as u64).await.unwrap();
+    let shorter = write_split_index(&files, path, half.len() as u64).await.unwrap();
     assert!(shorter.end <= half.len() as u64 && shorter.end < whole.end);
     assert!(shorter.parts[0].edits < written[&region(1)].len() as u64);
 }

@@ -24,8 +24,8 @@ pub(crate) struct Orders {
 pub(crate) type OrdersClient = RegionServerOrdersClient<Channel>;
 
 /// What an order tells of the nodes of the storage: whom this master avoids.
-pub(crate) fn avoided_nodes(files: &SharedFileSystem) -> Vec<pb::AvoidedNode> {
-    let avoided = files.avoided_nodes().into_iter();
+pub(crate) fn excluded_nodes(files: &SharedFileSystem) -> Vec<pb::AvoidedNode> {
+    let avoided = files.excluded_nodes().into_iter();
     let tell = |(node, doubt): (NodeName, NodeSuspicion)| pb::AvoidedNode {
         node: node.to_string(),
         failed: doubt == NodeSuspicion::Failed,

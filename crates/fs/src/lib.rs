@@ -162,7 +162,7 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// The nodes that are avoided at the moment, those that failed first; at most
     /// [`AVOIDED_NODES_MAX`].
-    fn avoided_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
+    fn excluded_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
         Vec::new()
     }
 

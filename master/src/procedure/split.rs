@@ -120,7 +120,7 @@ async fn order_split(
         master_epoch: term.store.epoch().0,
         server_name: dead.to_string(),
         logs,
-        avoided_nodes: orders::avoided_nodes(&term.files),
+        excluded_nodes: orders::excluded_nodes(&term.files),
     };
     let order = async {
         let mut client = term.orders.client(worker, address)?;

@@ -155,7 +155,7 @@ impl Term {
         let request = pb::OpenRegionsRequest {
             master_epoch: self.store.epoch().0,
             regions,
-            avoided_nodes: orders::avoided_nodes(&self.files),
+            excluded_nodes: orders::excluded_nodes(&self.files),
         };
         let order = async {
             let mut client = self.orders.client(owner, address)?;

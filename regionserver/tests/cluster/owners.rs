@@ -69,7 +69,7 @@ impl OneRegion {
         pb::OpenRegionsRequest {
             master_epoch: self.running.master_epoch,
             regions: vec![region],
-            avoided_nodes: Vec::new(),
+            excluded_nodes: Vec::new(),
         }
     }
 

@@ -138,7 +138,7 @@ impl Stranger {
         self.give(record.server, async move |mut orders: OrdersClient| {
             let regions = vec![region];
             let request =
-                pb::OpenRegionsRequest { master_epoch, regions, avoided_nodes: Vec::new() };
+                pb::OpenRegionsRequest { master_epoch, regions, excluded_nodes: Vec::new() };
             let _ = orders.open_regions(request).await;
         });
     }

@@ -279,9 +279,9 @@ impl FileSystem for HdfsClient {
         }
     }
 
-    fn avoided_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
+    fn excluded_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
         let (failed, suspected) = self.avoided();
-        let named = |nodes: Vec<NodeId>, doubt| {
+        let named = |nodes: Vec<NodeId>, suspicion| {
             nodes.into_iter().filter_map(move |node| Some((self.name_of(node)?, suspicion)))
         };
         let failed = named(failed, NodeSuspicion::Failed);

@@ -376,7 +376,7 @@ impl FileSystem for HdfsFileSystem {
         }
     }
 
-    fn avoided_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
+    fn excluded_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
         let failed = self.health.avoided().into_iter().map(|node| transfer_address(&node));
         let failed = failed.map(|node| (NodeName::new(node), NodeSuspicion::Failed));
         let suspected = self.health.suspected().into_iter();

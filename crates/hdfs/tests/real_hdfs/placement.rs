@@ -118,11 +118,11 @@ async fn a_data_node_that_failed_elsewhere_gets_no_new_blocks_even_if_that_costs
         [(NodeSuspicion::MayBeGone, "/there"), (NodeSuspicion::Failed, "/elsewhere")]
     {
         files.exclude_node(&other, suspicion);
-        assert!(files.avoided_nodes().contains(&(other.clone(), suspicion)));
+        assert!(files.excluded_nodes().contains(&(other.clone(), suspicion)));
         let file = files.create(Path::new(path)).await.unwrap();
         let replicas = nodes_of_new(&files, path, file, pattern(100, 8)).await;
-        let expected = if doubt == NodeSuspicion::MayBeGone { 3 } else { 2 };
+        let expected = if suspicion == NodeSuspicion::MayBeGone { 3 } else { 2 };
         assert_eq!(replicas.len(), expected, "{suspicion:?}: {replicas:?}");
-        assert_eq!(replicas.contains(&other), doubt == NodeSuspicion::MayBeGone, "{replicas:?}");
+        assert_eq!(replicas.contains(&other), suspicion == NodeSuspicion::MayBeGone, "{replicas:?}");
     }
 }

@@ -123,6 +123,10 @@ async fn a_data_node_that_failed_elsewhere_gets_no_new_blocks_even_if_that_costs
         let replicas = nodes_of_new(&files, path, file, pattern(100, 8)).await;
         let expected = if suspicion == NodeSuspicion::MayBeGone { 3 } else { 2 };
         assert_eq!(replicas.len(), expected, "{suspicion:?}: {replicas:?}");
-        assert_eq!(replicas.contains(&other), suspicion == NodeSuspicion::MayBeGone, "{replicas:?}");
+        assert_eq!(
+            replicas.contains(&other),
+            suspicion == NodeSuspicion::MayBeGone,
+            "{replicas:?}"
+        );
     }
 }

@@ -6,8 +6,8 @@
 //! events to the watchers, then the answer to the client. Reads are answered from this member's
 //! copy, after all earlier writes of their session.
 //!
-//! A session lives while the leader hears of it (`leader_contact`, `expiry`); its end is a command like
-//! any other.
+//! A session lives while the leader hears of it (`leader_contact`, `expiry`); its end is a command
+//! like any other.
 
 // Fuzz targets run decoders alone: what a role does is not compiled for them.
 #![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]

@@ -26,9 +26,9 @@ use turmoil::Sim;
 use crate::clock::ClockError;
 use crate::disk::DiskFaults;
 use crate::drain::drain;
-use crate::faults::{Harm, LogLoss, Peers, Way};
+use crate::faults::{FaultAction, LogLoss, Peers, Way};
 use crate::folder::FolderCopy;
-use crate::hdfs::{Hdfs, HdfsHarm, Outage};
+use crate::hdfs::{Hdfs, HdfsFault, Outage};
 use crate::invariants::{Violation, check_standstill};
 use crate::links::Links;
 use crate::lost_logs::LostLogs;
@@ -261,38 +261,38 @@ impl Cluster {
         self.world.trace.record_at(self.elapsed(), event);
     }
 
-    /// Does harm to a process.
+    /// Injects a fault into a process.
     ///
     /// # Errors
     /// There is no such process.
-    pub fn harm(&mut self, name: &str, harm: Harm) -> anyhow::Result<()> {
-        self.tell(format_args!("fault: {name} is {harm}"));
-        if let Harm::Hdfs(harm) = harm {
+    pub fn inject(&mut self, name: &str, action: FaultAction) -> anyhow::Result<()> {
+        self.tell(format_args!("fault: {name} is {action}"));
+        if let FaultAction::Hdfs(action) = action {
             let writer = self.members.get(name).map(|process| process.writer());
-            self.hdfs()?.harm(self.sim.elapsed(), harm, writer);
+            self.hdfs()?.inject(self.sim.elapsed(), action, writer);
             return Ok(());
         }
         let disk = self.process(name)?.disk().clone();
-        match harm {
-            Harm::Kill => self.take_down(name)?,
-            Harm::Folder(what) => {
+        match action {
+            FaultAction::Kill => self.take_down(name)?,
+            FaultAction::Folder(what) => {
                 self.take_down(name)?;
                 self.process(name)?.change_folder(what)?;
             }
-            Harm::Stop => self.process(name)?.stop(),
-            Harm::Replace(level) => {
+            FaultAction::Stop => self.process(name)?.stop(),
+            FaultAction::Replace(level) => {
                 self.levels.lock().insert(name.to_owned(), level);
                 self.process(name)?.stop();
             }
-            Harm::Drain => self.drain(name),
-            Harm::Pause => {
+            FaultAction::Drain => self.drain(name),
+            FaultAction::Pause => {
                 disk.freeze(true);
                 self.cut(name, Way::Both, Peers::All, Links::hold);
             }
-            Harm::Cut(way, peers) => self.cut(name, way, peers, Links::hold),
-            Harm::Refuse(peers) => self.cut(name, Way::Out, peers, Links::refuse),
-            Harm::SlowLinks => self.latency(name, SLOW_LATENCY_MAX),
-            Harm::StandStill => {
+            FaultAction::Cut(way, peers) => self.cut(name, way, peers, Links::hold),
+            FaultAction::Refuse(peers) => self.cut(name, Way::Out, peers, Links::refuse),
+            FaultAction::SlowLinks => self.latency(name, SLOW_LATENCY_MAX),
+            FaultAction::StandStill => {
                 let process = self.process(name)?;
                 process.serving.stand_still(true);
                 let lives = process.lives();
@@ -301,58 +301,58 @@ impl Cluster {
                     self.cut(name, Way::Both, peers, Links::hold);
                 }
             }
-            Harm::FreezeDisk => disk.freeze(true),
-            Harm::SlowDisk => disk.slow_down(true),
-            Harm::FullDisk => disk.fill_up(true),
-            Harm::FailSyncs(count) => disk.fail_syncs(count, false),
-            Harm::FailStoreSyncs(count) => disk.fail_syncs(count, true),
-            Harm::FlipBits(of) => disk.flip_bits(of),
-            Harm::SetClock(ahead_ms) => self.process(name)?.clock.set_wall_ms(ahead_ms),
-            Harm::KillAndLoseLogs(loss) => {
+            FaultAction::FreezeDisk => disk.freeze(true),
+            FaultAction::SlowDisk => disk.slow_down(true),
+            FaultAction::FullDisk => disk.fill_up(true),
+            FaultAction::FailSyncs(count) => disk.fail_syncs(count, false),
+            FaultAction::FailStoreSyncs(count) => disk.fail_syncs(count, true),
+            FaultAction::FlipBits(of) => disk.flip_bits(of),
+            FaultAction::SetClock(ahead_ms) => self.process(name)?.clock.set_wall_ms(ahead_ms),
+            FaultAction::KillAndLoseLogs(loss) => {
                 self.take_down(name)?;
                 self.lose_logs(name, loss);
             }
-            Harm::LoseLogs(loss) => self.lose_logs(name, loss),
-            Harm::KillMachine => {
+            FaultAction::LoseLogs(loss) => self.lose_logs(name, loss),
+            FaultAction::KillMachine => {
                 self.take_down(name)?;
-                self.harm_data_node(name)?;
+                self.inject_into_data_node(name)?;
             }
-            Harm::Nothing | Harm::Hdfs(_) => {}
+            FaultAction::Nothing | FaultAction::Hdfs(_) => {}
         }
         Ok(())
     }
 
-    /// Takes back what [`Cluster::harm`] did, as far as it can be.
+    /// Takes back what [`Cluster::action`] did, as far as it can be.
     ///
     /// # Errors
     /// There is no such process.
-    pub fn heal(&mut self, name: &str, harm: Harm) -> anyhow::Result<()> {
-        self.tell(format_args!("fault over: {name} was {harm}"));
-        if let Harm::Hdfs(harm) = harm {
-            self.hdfs()?.heal(self.sim.elapsed(), harm);
+    pub fn heal(&mut self, name: &str, action: FaultAction) -> anyhow::Result<()> {
+        self.tell(format_args!("fault over: {name} was {action}"));
+        if let FaultAction::Hdfs(action) = action {
+            self.hdfs()?.heal(self.sim.elapsed(), action);
             return Ok(());
         }
         let disk = self.process(name)?.disk().clone();
-        match harm {
+        match action {
             // Another fault may have had it started already.
-            Harm::Kill | Harm::Folder(_) if self.sim.is_host_running(name) => {}
-            Harm::Kill | Harm::Folder(_) => self.sim.bounce(name),
+            FaultAction::Kill | FaultAction::Folder(_) if self.sim.is_host_running(name) => {}
+            FaultAction::Kill | FaultAction::Folder(_) => self.sim.bounce(name),
             // It is started again as soon as it has ended.
-            Harm::Stop | Harm::Replace(_) => {}
-            Harm::Drain => {
+            FaultAction::Stop | FaultAction::Replace(_) => {}
+            FaultAction::Drain => {
                 if self.sim.is_host_running(name) {
                     self.take_down(name)?;
                 }
                 self.sim.bounce(name);
             }
-            Harm::Pause => {
+            FaultAction::Pause => {
                 disk.freeze(false);
                 self.cut(name, Way::Both, Peers::All, Links::release);
             }
-            Harm::Cut(way, peers) => self.cut(name, way, peers, Links::release),
-            Harm::Refuse(peers) => self.cut(name, Way::Out, peers, Links::accept),
-            Harm::SlowLinks => self.latency(name, LATENCY_MAX),
-            Harm::StandStill => {
+            FaultAction::Cut(way, peers) => self.cut(name, way, peers, Links::release),
+            FaultAction::Refuse(peers) => self.cut(name, Way::Out, peers, Links::accept),
+            FaultAction::SlowLinks => self.latency(name, LATENCY_MAX),
+            FaultAction::StandStill => {
                 let process = self.process(name)?;
                 process.serving.stand_still(false);
                 let now = process.lives();
@@ -363,44 +363,46 @@ impl Cluster {
                     self.cut(name, Way::Both, peers, Links::release);
                 }
             }
-            Harm::FreezeDisk => disk.freeze(false),
-            Harm::SlowDisk => disk.slow_down(false),
-            Harm::FullDisk => disk.fill_up(false),
-            Harm::FailSyncs(_) | Harm::FailStoreSyncs(_) => disk.fail_syncs(0, false),
-            Harm::FlipBits(_) => disk.flip_bits(0),
-            Harm::SetClock(_) => self.process(name)?.clock.set_wall_ms(0),
-            Harm::KillAndLoseLogs(_) | Harm::LoseLogs(_) => {
+            FaultAction::FreezeDisk => disk.freeze(false),
+            FaultAction::SlowDisk => disk.slow_down(false),
+            FaultAction::FullDisk => disk.fill_up(false),
+            FaultAction::FailSyncs(_) | FaultAction::FailStoreSyncs(_) => disk.fail_syncs(0, false),
+            FaultAction::FlipBits(_) => disk.flip_bits(0),
+            FaultAction::SetClock(_) => self.process(name)?.clock.set_wall_ms(0),
+            FaultAction::KillAndLoseLogs(_) | FaultAction::LoseLogs(_) => {
                 for lost in std::mem::take(&mut self.lost_logs) {
                     lost.put_back(&self.shared);
                 }
-                if matches!(harm, Harm::KillAndLoseLogs(_)) && !self.sim.is_host_running(name) {
+                if matches!(action, FaultAction::KillAndLoseLogs(_))
+                    && !self.sim.is_host_running(name)
+                {
                     self.sim.bounce(name);
                 }
             }
-            Harm::KillMachine => {
-                if let Some(harm) = self.data_node_of(name)? {
-                    self.hdfs()?.heal(self.sim.elapsed(), harm);
+            FaultAction::KillMachine => {
+                if let Some(action) = self.data_node_of(name)? {
+                    self.hdfs()?.heal(self.sim.elapsed(), action);
                 }
                 if !self.sim.is_host_running(name) {
                     self.sim.bounce(name);
                 }
             }
-            Harm::Nothing | Harm::Hdfs(_) => {}
+            FaultAction::Nothing | FaultAction::Hdfs(_) => {}
         }
         Ok(())
     }
 
     /// The machine of a process dies, and with it its DataNode.
-    fn harm_data_node(&self, name: &str) -> anyhow::Result<()> {
-        if let Some(harm) = self.data_node_of(name)? {
-            self.hdfs()?.harm(self.sim.elapsed(), harm, None);
+    fn inject_into_data_node(&self, name: &str) -> anyhow::Result<()> {
+        if let Some(action) = self.data_node_of(name)? {
+            self.hdfs()?.inject(self.sim.elapsed(), action, None);
         }
         Ok(())
     }
 
-    fn data_node_of(&self, name: &str) -> anyhow::Result<Option<HdfsHarm>> {
+    fn data_node_of(&self, name: &str) -> anyhow::Result<Option<HdfsFault>> {
         let own = self.process(name)?.own_node();
-        Ok(own.map(|node| HdfsHarm::DataNode(node, Outage::PowerCut)))
+        Ok(own.map(|node| HdfsFault::DataNode(node, Outage::PowerCut)))
     }
 
     fn hdfs(&self) -> anyhow::Result<&Hdfs> {

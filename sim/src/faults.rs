@@ -8,7 +8,7 @@ use basalt_failpoint::{Answer, Point};
 use basalt_model::FeatureLevel;
 
 use crate::folder::Folder;
-use crate::hdfs::HdfsHarm;
+use crate::hdfs::HdfsFault;
 
 /// One fault.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Fault {
     /// Whom it befalls.
     pub victim: Victim,
     /// What befalls it.
-    pub harm: Harm,
+    pub action: FaultAction,
 }
 
 /// A process, chosen when the fault begins.
@@ -52,9 +52,9 @@ pub struct Trap {
     pub answer: Answer,
 }
 
-/// What befalls a process.
+/// What is done to a process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Harm {
+pub enum FaultAction {
     /// It is killed together with its machine, and started again when the fault is over.
     Kill,
     /// It is asked to stop, as by SIGTERM, and started again once it has ended.
@@ -92,14 +92,15 @@ pub enum Harm {
     SetClock(i64),
     /// Nothing but what its trap did to it.
     Nothing,
-    /// It is killed as by [`Harm::Kill`], and its logs lose something until the fault is over.
+    /// It is killed as by [`FaultAction::Kill`], and its logs lose something until the fault is
+    /// over.
     KillAndLoseLogs(LogLoss),
     /// A log loses something until the fault is over, whoever the victim is.
     LoseLogs(LogLoss),
-    /// It is killed as by [`Harm::Kill`], and the DataNode on its machine with it.
+    /// It is killed as by [`FaultAction::Kill`], and the DataNode on its machine with it.
     KillMachine,
     /// This befalls the HDFS.
-    Hdfs(HdfsHarm),
+    Hdfs(HdfsFault),
 }
 
 /// What is lost of logs.
@@ -180,9 +181,9 @@ impl Peers {
     }
 }
 
-// === impl Harm ===
+// === impl FaultAction ===
 
-impl fmt::Display for Harm {
+impl fmt::Display for FaultAction {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kill => formatter.write_str("killed"),
@@ -206,7 +207,7 @@ impl fmt::Display for Harm {
             Self::KillAndLoseLogs(loss) => write!(formatter, "killed, and its logs lose: {loss:?}"),
             Self::LoseLogs(loss) => write!(formatter, "there when logs lose: {loss:?}"),
             Self::KillMachine => formatter.write_str("killed with its DataNode"),
-            Self::Hdfs(harm) => write!(formatter, "where this befalls HDFS: {harm:?}"),
+            Self::Hdfs(action) => write!(formatter, "where this befalls HDFS: {action:?}"),
             Self::SetClock(ahead_ms) => write!(formatter, "set {ahead_ms} ms ahead"),
             Self::Nothing => formatter.write_str("held up at a point"),
         }

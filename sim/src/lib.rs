@@ -1,8 +1,8 @@
 //! The whole cluster in one process under a seed.
 //!
 //! A scenario (`scenarios/`) starts a [`cluster`] of the roles' own `run` functions on a simulated
-//! network, lets a [`workload`] write and read, and does harm at moments that the seed chooses.
-//! `invariants/` say what must hold whatever was done. What happened is the [`trace`].
+//! network, lets a [`workload`] write and read, and injects faults at moments that the seed
+//! chooses. `invariants/` say what must hold whatever was done. What happened is the [`trace`].
 //!
 //! Clock, randomness, network and files of a role are the four seams; nothing else reaches it.
 //! The libraries below ask the operating system all the same (the order in which tokio wakes the

@@ -28,7 +28,7 @@ use rand::rngs::StdRng;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Simulate a cluster to which harm is done
+/// Simulate a cluster into which faults are injected
 #[derive(Debug, Parser)]
 struct Arguments {
     /// A scenario; `all`, with --seeds; `list`; `planted`: what each planted bug is found by; or

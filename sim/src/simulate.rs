@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::actors;
 use crate::cluster::Cluster;
 use crate::disk::Syncs;
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::folder::Folder;
 use crate::invariants::{
     ACKNOWLEDGED_WRITES, Leftovers, Violation, check_newest_manifest, check_no_healthy_end,
@@ -97,14 +97,14 @@ struct Simulation<'a> {
     lasting: Vec<Lasting>,
     told: Vec<String>,
     /// What was done, and to whom.
-    harms: Vec<(String, Harm)>,
+    actions: Vec<(String, FaultAction)>,
     violations: Vec<Violation>,
 }
 
 /// A fault that has begun.
 struct Lasting {
     victim: String,
-    harm: Harm,
+    action: FaultAction,
     ends_at: Duration,
 }
 
@@ -145,7 +145,7 @@ pub fn simulate(
             coming,
             lasting: Vec::new(),
             told: Vec::new(),
-            harms: Vec::new(),
+            actions: Vec::new(),
             violations: Vec::new(),
         };
         simulation.run(settings.load)
@@ -194,26 +194,26 @@ impl Simulation<'_> {
         });
         for fault in due.collect::<Vec<_>>() {
             let Some(victim) = self.victim(&fault.victim) else { continue };
-            self.cluster.harm(&victim, fault.harm)?;
-            self.harms.push((victim.clone(), fault.harm));
+            self.cluster.inject(&victim, fault.action)?;
+            self.actions.push((victim.clone(), fault.action));
             for (server, number) in self.cluster.lost_logs() {
                 self.witness.shorten_log(server, number);
             }
-            if fault.harm == Harm::Folder(Folder::Falsified) {
+            if fault.action == FaultAction::Folder(Folder::Falsified) {
                 self.witness.falsify(&victim);
             }
-            self.told.push(format!("{victim} {} for {:?}", fault.harm, fault.lasts));
+            self.told.push(format!("{victim} {} for {:?}", fault.action, fault.lasts));
             let begun = if fault.victim.trap().is_some() { loaded } else { fault.at };
             let ends_at = now + (begun + fault.lasts).saturating_sub(loaded);
-            self.lasting.push(Lasting { victim, harm: fault.harm, ends_at });
+            self.lasting.push(Lasting { victim, action: fault.action, ends_at });
         }
         Ok(())
     }
 
     fn end_faults(&mut self, now: Duration) -> anyhow::Result<()> {
         let over = self.lasting.extract_if(.., |fault| fault.ends_at <= now);
-        for Lasting { victim, harm, .. } in over.collect::<Vec<_>>() {
-            self.cluster.heal(&victim, harm)?;
+        for Lasting { victim, action, .. } in over.collect::<Vec<_>>() {
+            self.cluster.heal(&victim, action)?;
         }
         Ok(())
     }
@@ -314,7 +314,7 @@ impl Simulation<'_> {
     fn outcome(self) -> Outcome {
         let (workload, seen) = (&self.workload, self.workload.seen());
         let mut violations = self.violations;
-        violations.extend(check_no_healthy_end(self.cluster.ended(), &self.harms));
+        violations.extend(check_no_healthy_end(self.cluster.ended(), &self.actions));
         violations.extend(workload.writes().violations());
         let disorders = workload.history().violations().into_iter();
         violations.extend(disorders.map(|seen| Violation::new("rows are linearizable", seen)));

@@ -65,7 +65,7 @@ fn the_same_seed_gives_the_same_trace() {
     assert_eq!(first.printed, second.printed);
 }
 
-/// One of each kind of harm, with assertions and checks of overflows. `.ci/run` runs all of them,
+/// One of each kind of fault, with assertions and checks of overflows. `.ci/run` runs all of them,
 /// as a release build, which takes a tenth of the time.
 #[test]
 fn scenarios_of_each_kind_hold() {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::drain::Drainer;
 use super::network::Namespaces;
 use super::outcome::Tally;
-use super::schedule::{Blow, DrainEnd, Harm, Schedule, Strike, Victim};
+use super::schedule::{DrainEnd, FaultAction, FaultGroup, Injection, Schedule, Victim};
 use super::small_disk::SmallDisk;
 use crate::demo::Observer;
 use crate::local::{LocalCluster, PortName, ProcessState};
@@ -37,7 +37,7 @@ pub(super) struct Injector<'a> {
     pub(super) begun: Instant,
 }
 
-/// How long processes may take to be there again after a blow.
+/// How long processes may take to be there again after a fault.
 const RETURN_PATIENCE: Duration = Duration::from_secs(60);
 /// How long is looked whether the cluster is well.
 const HEALTHY_PATIENCE: Duration = Duration::from_secs(60);
@@ -47,8 +47,8 @@ const REAP_POLL: Duration = Duration::from_millis(2);
 // === impl Injector ===
 
 impl Injector<'_> {
-    /// Strikes again and again for `time`, from the beginning on.
-    pub(super) async fn strike_for(
+    /// Injects faults for `time`, from the beginning on.
+    pub(super) async fn inject_for(
         &self,
         time: Duration,
         schedule: &mut Schedule,
@@ -56,8 +56,8 @@ impl Injector<'_> {
     ) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
         while self.begun.elapsed() < time {
-            if let Some(blow) = schedule.next_blow() {
-                self.deal(&blow, list, &mut tally).await?;
+            if let Some(group) = schedule.next_group() {
+                self.deal(&group, list, &mut tally).await?;
             }
             if self.begun.elapsed() >= time {
                 break;
@@ -71,15 +71,22 @@ impl Injector<'_> {
     }
 
     /// What `list` cannot acknowledge while the quorum is lost is an outage of its own.
-    async fn deal(&self, blow: &Blow, list: &LinkedList, tally: &mut Tally) -> anyhow::Result<()> {
-        match blow {
-            Blow::Strikes(strikes) => {
-                tally.double_blows += u64::from(strikes.len() > 1);
-                for struck in join_all(strikes.iter().map(|strike| self.strike(strike))).await {
-                    tally.count(struck?.name());
+    async fn deal(
+        &self,
+        group: &FaultGroup,
+        list: &LinkedList,
+        tally: &mut Tally,
+    ) -> anyhow::Result<()> {
+        match group {
+            FaultGroup::Injections(injections) => {
+                tally.double_faults += u64::from(injections.len() > 1);
+                for injected in
+                    join_all(injections.iter().map(|injection| self.inject(injection))).await
+                {
+                    tally.count(injected?.name());
                 }
             }
-            Blow::Roll { processes } => {
+            FaultGroup::Roll { processes } => {
                 for process in processes {
                     self.say("roll", process, "");
                     self.stop(process).await?;
@@ -87,11 +94,11 @@ impl Injector<'_> {
                 }
                 tally.count("roll");
             }
-            Blow::Drain { server, end, lasts } => {
+            FaultGroup::Drain { server, end, lasts } => {
                 self.drain(server, *end, *lasts).await?;
                 tally.count(end.name());
             }
-            Blow::FullDisk { lasts } => {
+            FaultGroup::FullDisk { lasts } => {
                 let disk = self.small_disk.context("no disk can be filled")?;
                 self.say("full disk", "of the coordinator", duration(*lasts));
                 disk.fill()?;
@@ -99,74 +106,80 @@ impl Injector<'_> {
                 disk.empty()?;
                 tally.count("full disk");
             }
-            Blow::QuorumLoss { members, harm, lasts } => {
+            FaultGroup::QuorumLoss { members, action, lasts } => {
                 list.begin_outage();
-                *tally.quorum_losses.entry(harm.name()).or_default() += 1;
-                self.lose_quorum(members, *harm, *lasts, tally).await?;
+                *tally.quorum_losses.entry(action.name()).or_default() += 1;
+                self.lose_quorum(members, *action, *lasts, tally).await?;
                 list.end_outage();
             }
         }
         Ok(())
     }
 
-    async fn strike(&self, strike: &Strike) -> anyhow::Result<Harm> {
-        sleep(strike.after).await;
-        let name = match &strike.victim {
+    async fn inject(&self, injection: &Injection) -> anyhow::Result<FaultAction> {
+        sleep(injection.after).await;
+        let name = match &injection.victim {
             Victim::Process(name) => name.clone(),
             Victim::ActiveMaster => self.active_master().await,
             Victim::Foreign(name) => {
-                self.say(strike.harm.name(), name, duration(strike.lasts));
-                return self.strike_foreign(strike, name).await;
+                self.say(injection.action.name(), name, duration(injection.lasts));
+                return self.inject_foreign(injection, name).await;
             }
         };
-        match strike.harm {
-            Harm::Kill | Harm::Stop => self.say(strike.harm.name(), &name, ""),
-            Harm::Pause | Harm::Cut => self.say(strike.harm.name(), &name, duration(strike.lasts)),
-        }
-        match strike.harm {
-            Harm::Kill => self.kill(&name).await?,
-            Harm::Stop => self.stop(&name).await?,
-            Harm::Pause | Harm::Cut => {
-                self.begin(strike.harm, &name).await?;
-                sleep(strike.lasts).await;
-                self.end(strike.harm, &name).await?;
+        match injection.action {
+            FaultAction::Kill | FaultAction::Stop => self.say(injection.action.name(), &name, ""),
+            FaultAction::Pause | FaultAction::Cut => {
+                self.say(injection.action.name(), &name, duration(injection.lasts))
             }
         }
-        Ok(strike.harm)
+        match injection.action {
+            FaultAction::Kill => self.kill(&name).await?,
+            FaultAction::Stop => self.stop(&name).await?,
+            FaultAction::Pause | FaultAction::Cut => {
+                self.begin(injection.action, &name).await?;
+                sleep(injection.lasts).await;
+                self.end(injection.action, &name).await?;
+            }
+        }
+        Ok(injection.action)
     }
 
-    /// Strikes one that is not of the cluster, and waits until it is as before.
-    async fn strike_foreign(&self, strike: &Strike, name: &str) -> anyhow::Result<Harm> {
+    /// Injects a fault into a process that is not of the cluster, and waits until it is as before.
+    async fn inject_foreign(
+        &self,
+        injection: &Injection,
+        name: &str,
+    ) -> anyhow::Result<FaultAction> {
         let act = async |action: &str| {
             let variables = [("ACTION", action), ("VICTIM", name)];
             let running = shell::start(self.foreign_command, &variables)?;
             let done = shell::wait(running, RETURN_PATIENCE).await;
             done.with_context(|| format!("--foreign-command, {action} {name}"))
         };
-        let (begin, end) = match strike.harm {
-            Harm::Kill => ("kill", "start"),
-            Harm::Pause => ("freeze", "thaw"),
-            harm => bail!("{name} is not of the cluster: there is no {} of it", harm.name()),
+        let (begin, end) = match injection.action {
+            FaultAction::Kill => ("kill", "start"),
+            FaultAction::Pause => ("freeze", "thaw"),
+            action => bail!("{name} is not of the cluster: there is no {} of it", action.name()),
         };
         act(begin).await?;
-        sleep(strike.lasts).await;
+        sleep(injection.lasts).await;
         act(end).await?;
-        Ok(strike.harm)
+        Ok(injection.action)
     }
 
     /// Members of the coordinator are away at once. Returns when all regions take writes again.
     async fn lose_quorum(
         &self,
         members: &[String],
-        harm: Harm,
+        action: FaultAction,
         lasts: Duration,
         tally: &mut Tally,
     ) -> anyhow::Result<()> {
-        self.say(&format!("no quorum: {}", harm.name()), &members.join(", "), duration(lasts));
+        self.say(&format!("no quorum: {}", action.name()), &members.join(", "), duration(lasts));
         let before = self.pids();
-        try_join_all(members.iter().map(|name| self.begin(harm, name))).await?;
+        try_join_all(members.iter().map(|name| self.begin(action, name))).await?;
         sleep(lasts).await;
-        try_join_all(members.iter().map(|name| self.end(harm, name))).await?;
+        try_join_all(members.iter().map(|name| self.end(action, name))).await?;
         let ended = Instant::now();
         self.local.supervisor().wait_all_ready(RETURN_PATIENCE).await?;
         let writes =
@@ -202,32 +215,32 @@ impl Injector<'_> {
     }
 
     /// Begins a fault that lasts.
-    async fn begin(&self, harm: Harm, name: &str) -> anyhow::Result<()> {
+    async fn begin(&self, action: FaultAction, name: &str) -> anyhow::Result<()> {
         let supervisor = self.local.supervisor();
-        match (harm, self.namespaces) {
-            (Harm::Kill, _) => {
+        match (action, self.namespaces) {
+            (FaultAction::Kill, _) => {
                 supervisor.hold(name).await?;
                 self.kill(name).await?;
             }
-            (Harm::Stop, _) => {
+            (FaultAction::Stop, _) => {
                 supervisor.hold(name).await?;
                 self.stop(name).await?;
             }
-            (Harm::Pause, _) => supervisor.pause(name).await?,
-            (Harm::Cut, Some(namespaces)) => namespaces.cut(name).await?,
-            (Harm::Cut, None) => bail!("{name} has no link that could be cut"),
+            (FaultAction::Pause, _) => supervisor.pause(name).await?,
+            (FaultAction::Cut, Some(namespaces)) => namespaces.cut(name).await?,
+            (FaultAction::Cut, None) => bail!("{name} has no link that could be cut"),
         }
         Ok(())
     }
 
     /// Ends what [`Injector::begin`] began.
-    async fn end(&self, harm: Harm, name: &str) -> anyhow::Result<()> {
+    async fn end(&self, action: FaultAction, name: &str) -> anyhow::Result<()> {
         let supervisor = self.local.supervisor();
-        match (harm, self.namespaces) {
-            (Harm::Kill | Harm::Stop, _) => supervisor.release(name).await?,
-            (Harm::Pause, _) => supervisor.resume(name).await?,
-            (Harm::Cut, Some(namespaces)) => namespaces.heal(name).await?,
-            (Harm::Cut, None) => {}
+        match (action, self.namespaces) {
+            (FaultAction::Kill | FaultAction::Stop, _) => supervisor.release(name).await?,
+            (FaultAction::Pause, _) => supervisor.resume(name).await?,
+            (FaultAction::Cut, Some(namespaces)) => namespaces.heal(name).await?,
+            (FaultAction::Cut, None) => {}
         }
         Ok(())
     }

@@ -72,10 +72,10 @@ pub(crate) struct Arguments {
     /// folder beside the one that the manifest names
     #[arg(long, value_name = "DIR")]
     hdfs_conf: Option<PathBuf>,
-    /// Strike this too, which is not of the cluster: a DataNode, say; may be given several times
+    /// Inject faults into this too, which is not of the cluster: a DataNode, say; may be repeated
     #[arg(long, value_name = "NAME", requires = "foreign_command")]
     foreign: Vec<String>,
-    /// How those are struck: run by the shell with $VICTIM, and kill, start, freeze or thaw as
+    /// How that is done: run by the shell with $VICTIM, and kill, start, freeze or thaw as
     /// $ACTION
     #[arg(long, value_name = "COMMAND", requires = "foreign")]
     foreign_command: Option<String>,
@@ -118,7 +118,7 @@ struct Clients {
 
 /// How long the processes may take to be there.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// How long the load runs undisturbed before the first blow, and after the last.
+/// How long the load runs undisturbed before the first fault, and after the last.
 const CALM: Duration = Duration::from_secs(3);
 /// How long each process may take to stop at the end.
 const GRACE: Duration = Duration::from_secs(2);
@@ -286,7 +286,7 @@ impl Run<'_> {
         let memory = RefCell::new(Memory::new(self.time()));
         let faults = async {
             sleep(CALM).await;
-            let tally = injector.strike_for(self.time(), &mut schedule, &list).await?;
+            let tally = injector.inject_for(self.time(), &mut schedule, &list).await?;
             // What is under way ends, nothing else begins.
             stop.cancel();
             let strangers = OptionFuture::from(strangers.map(Strangers::leave)).await;

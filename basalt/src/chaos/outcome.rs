@@ -46,8 +46,8 @@ pub(super) struct Outcome {
 pub(super) struct Tally {
     /// Of each kind: each of them hits one process.
     pub(super) faults: BTreeMap<&'static str, u64>,
-    /// How many times two were struck at once or one after the other.
-    pub(super) double_blows: u64,
+    /// How many times two processes had a fault at once or one after the other.
+    pub(super) double_faults: u64,
     /// Losses of the coordinator's quorum, by how it was lost: each of them hits everything.
     pub(super) quorum_losses: BTreeMap<&'static str, u64>,
     /// The longest until all regions took a write again once a quorum could be had again.
@@ -100,7 +100,7 @@ impl Outcome {
         let tally = &self.tally;
         let faults: u64 = tally.faults.values().sum();
         print_line!("\nseed {}: {faults} faults ({})", self.seed, counted(&tally.faults));
-        print_line!("  {} of the blows hit two", tally.double_blows);
+        print_line!("  {} times two processes at once or one after the other", tally.double_faults);
         let losses: u64 = tally.quorum_losses.values().sum();
         if losses > 0 {
             print_line!(

@@ -1,7 +1,7 @@
 //! Which faults are injected where, and when: pure, by a seed.
 //!
-//! Blows follow each other. In each round every card of a deck comes once, in an order of the
-//! seed's choice, so that no kind of fault has to wait for its luck.
+//! Groups of faults follow each other. In each round every card of a deck comes once, in an order
+//! of the seed's choice, so that no kind of fault has to wait for its luck.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(super) enum Kind {
 
 /// What is done to a process.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Harm {
+pub(super) enum FaultAction {
     /// SIGKILL; it is started again.
     Kill,
     /// SIGSTOP, and SIGCONT after a while.
@@ -61,24 +61,24 @@ pub(super) enum Victim {
 
 /// One fault of one process.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Strike {
-    /// How long after the blow begins.
+pub(super) struct Injection {
+    /// How long after the group begins.
     pub(super) after: Duration,
     pub(super) victim: Victim,
-    pub(super) harm: Harm,
+    pub(super) action: FaultAction,
     /// How long it lasts, unless it is a kill or a clean stop.
     pub(super) lasts: Duration,
 }
 
-/// Faults that belong together; the next blow comes once their effects are over.
+/// Faults that belong together; the next group comes once their effects are over.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Blow {
+pub(super) enum FaultGroup {
     /// Each of these, whatever becomes of the others.
-    Strikes(Vec<Strike>),
+    Injections(Vec<Injection>),
     /// A rolling restart of these processes, all of one role, in this order.
     Roll { processes: Vec<String> },
     /// So many members of the coordinator at once that the others are no majority.
-    QuorumLoss { members: Vec<String>, harm: Harm, lasts: Duration },
+    QuorumLoss { members: Vec<String>, action: FaultAction, lasts: Duration },
     /// A drain of a region server that goes on for so long at most.
     Drain { server: String, end: DrainEnd, lasts: Duration },
     /// The disk that can be filled is full for so long.
@@ -96,18 +96,18 @@ pub(super) enum DrainEnd {
     MasterKilled,
 }
 
-/// What blows may be made of.
+/// What groups may be made of.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) processes: BTreeMap<String, RoleName>,
-    /// They are struck as processes of the cluster are, but for their links and clean stops.
+    /// They get the faults that processes of the cluster get, but for their links and clean stops.
     pub(super) foreign: Vec<String>,
     pub(super) kinds: BTreeSet<Kind>,
     /// Whether links can be cut.
     pub(super) has_links: bool,
 }
 
-/// Decides each blow.
+/// Decides each group.
 #[derive(Debug)]
 pub(super) struct Schedule {
     random: Random,
@@ -116,10 +116,10 @@ pub(super) struct Schedule {
     deck: Vec<Card>,
 }
 
-/// What a blow is to be.
+/// What a group is to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Card {
-    Strikes,
+    Injections,
     Roll,
     QuorumLoss,
     Drain,
@@ -128,18 +128,18 @@ enum Card {
 
 /// How often each card is in a round.
 const ROUND: [(Card, usize); 5] = [
-    (Card::Strikes, 8),
+    (Card::Injections, 8),
     (Card::Roll, 1),
     (Card::QuorumLoss, 1),
     (Card::Drain, 2),
     (Card::FullDisk, 1),
 ];
-/// The kinds that strike one process.
-const STRIKES: [(Kind, Harm); 4] = [
-    (Kind::Kill, Harm::Kill),
-    (Kind::Pause, Harm::Pause),
-    (Kind::Cut, Harm::Cut),
-    (Kind::Stop, Harm::Stop),
+/// The kinds of faults of one process.
+const INJECTED_ACTIONS: [(Kind, FaultAction); 4] = [
+    (Kind::Kill, FaultAction::Kill),
+    (Kind::Pause, FaultAction::Pause),
+    (Kind::Cut, FaultAction::Cut),
+    (Kind::Stop, FaultAction::Stop),
 ];
 /// The shortest and the longest pause or cut: well below a session's end, and well beyond.
 const LASTS_MS: std::ops::Range<u64> = 200..5_000;
@@ -147,9 +147,9 @@ const LASTS_MS: std::ops::Range<u64> = 200..5_000;
 const QUORUM_LOSS_MS: std::ops::Range<u64> = 1_000..6_000;
 /// For how long a server is drained: some drains have ended by then, others are under way.
 const DRAIN_MS: std::ops::Range<u64> = 20..1_500;
-/// How long after a server has gone, or has been asked to, who takes over is struck.
+/// How long after a server has gone, or has been asked to, the one that takes over gets a fault.
 const RECOVERY_MS: std::ops::Range<u64> = 10..600;
-/// How long the cluster has between two blows, once all processes are ready again.
+/// How long the cluster has between two groups, once all processes are ready again.
 const CALM_MS: std::ops::Range<u64> = 500..4_000;
 
 pub(super) fn milliseconds(random: &Random, range: std::ops::Range<u64>) -> Duration {
@@ -164,8 +164,8 @@ impl Schedule {
         Self { random, scope, deck: Vec::new() }
     }
 
-    /// The next blow; `None` if no kind of fault comes as a blow.
-    pub(super) fn next_blow(&mut self) -> Option<Blow> {
+    /// The next group; `None` if no kind of fault comes in groups.
+    pub(super) fn next_group(&mut self) -> Option<FaultGroup> {
         if self.deck.is_empty() {
             let possible = ROUND.iter().filter(|(card, _)| self.is_possible(*card));
             let cards = possible.flat_map(|(card, count)| std::iter::repeat_n(*card, *count));
@@ -173,11 +173,11 @@ impl Schedule {
             self.random.shuffle(&mut self.deck);
         }
         Some(match self.deck.pop()? {
-            Card::Strikes => Blow::Strikes(self.strikes()),
+            Card::Injections => FaultGroup::Injections(self.injections()),
             Card::Roll => self.roll(),
             Card::QuorumLoss => self.quorum_loss(),
             Card::Drain => self.drain()?,
-            Card::FullDisk => Blow::FullDisk { lasts: milliseconds(&self.random, LASTS_MS) },
+            Card::FullDisk => FaultGroup::FullDisk { lasts: milliseconds(&self.random, LASTS_MS) },
         })
     }
 
@@ -189,7 +189,7 @@ impl Schedule {
     fn is_possible(&self, card: Card) -> bool {
         let is_wanted = |kind| self.scope.kinds.contains(&kind);
         match card {
-            Card::Strikes => !self.harms().is_empty(),
+            Card::Injections => !self.actions().is_empty(),
             Card::Roll => is_wanted(Kind::Roll),
             Card::QuorumLoss => is_wanted(Kind::QuorumLoss),
             Card::Drain => is_wanted(Kind::Drain),
@@ -197,9 +197,9 @@ impl Schedule {
         }
     }
 
-    fn harms(&self) -> Vec<Harm> {
-        let wanted = STRIKES.iter().filter(|(kind, _)| self.scope.kinds.contains(kind));
-        wanted.map(|(_, harm)| *harm).collect()
+    fn actions(&self) -> Vec<FaultAction> {
+        let wanted = INJECTED_ACTIONS.iter().filter(|(kind, _)| self.scope.kinds.contains(kind));
+        wanted.map(|(_, action)| *action).collect()
     }
 
     fn of_role(&self, role: RoleName) -> Vec<String> {
@@ -208,19 +208,21 @@ impl Schedule {
     }
 
     /// One process, two at once, or a region server and then who takes its regions over.
-    fn strikes(&self) -> Vec<Strike> {
-        let (random, harms) = (&self.random, self.harms());
+    fn injections(&self) -> Vec<Injection> {
+        let (random, actions) = (&self.random, self.actions());
         let all: Vec<_> = self.scope.processes.keys().chain(&self.scope.foreign).cloned().collect();
         let now = Duration::ZERO;
-        let leaves: Vec<_> =
-            harms.iter().filter(|harm| matches!(harm, Harm::Kill | Harm::Stop)).collect();
+        let leaves: Vec<_> = actions
+            .iter()
+            .filter(|action| matches!(action, FaultAction::Kill | FaultAction::Stop))
+            .collect();
         // Others take over the regions only of a server that has gone.
         let dice_end = if leaves.is_empty() { 8 } else { 10 };
-        let blow: Vec<Option<Strike>> = match random.in_range(0..dice_end) {
-            0..5 => vec![random.pick(&all).map(|name| self.strike(self.victim(name), now))],
+        let group: Vec<Option<Injection>> = match random.in_range(0..dice_end) {
+            0..5 => vec![random.pick(&all).map(|name| self.inject(self.victim(name), now))],
             5..8 => {
                 let pair = self.two(&all).into_iter();
-                pair.map(|name| Some(self.strike(self.victim(&name?), now))).collect()
+                pair.map(|name| Some(self.inject(self.victim(&name?), now))).collect()
             }
             dice => {
                 let [gone, recoverer] = self.two(&self.of_role(RoleName::RegionServer));
@@ -229,25 +231,25 @@ impl Schedule {
                     8 => Some(Victim::ActiveMaster),
                     _ => recoverer.map(Victim::Process),
                 };
-                let leave = random.pick(&leaves).map_or(Harm::Kill, |harm| **harm);
-                let gone = gone.map(|name| self.strike(Victim::Process(name), now));
+                let leave = random.pick(&leaves).map_or(FaultAction::Kill, |action| **action);
+                let gone = gone.map(|name| self.inject(Victim::Process(name), now));
                 vec![
-                    gone.map(|gone| Strike { harm: leave, ..gone }),
-                    recoverer.map(|victim| self.strike(victim, later)),
+                    gone.map(|gone| Injection { action: leave, ..gone }),
+                    recoverer.map(|victim| self.inject(victim, later)),
                 ]
             }
         };
-        blow.into_iter().flatten().collect()
+        group.into_iter().flatten().collect()
     }
 
-    fn strike(&self, victim: Victim, after: Duration) -> Strike {
-        let harm = self.random.pick(&self.harms()).copied().unwrap_or(Harm::Kill);
-        let harm = match (&victim, harm) {
-            (Victim::Foreign(_), Harm::Cut) => Harm::Pause,
-            (Victim::Foreign(_), Harm::Stop) => Harm::Kill,
-            (_, harm) => harm,
+    fn inject(&self, victim: Victim, after: Duration) -> Injection {
+        let action = self.random.pick(&self.actions()).copied().unwrap_or(FaultAction::Kill);
+        let action = match (&victim, action) {
+            (Victim::Foreign(_), FaultAction::Cut) => FaultAction::Pause,
+            (Victim::Foreign(_), FaultAction::Stop) => FaultAction::Kill,
+            (_, action) => action,
         };
-        Strike { after, victim, harm, lasts: milliseconds(&self.random, LASTS_MS) }
+        Injection { after, victim, action, lasts: milliseconds(&self.random, LASTS_MS) }
     }
 
     fn victim(&self, name: &String) -> Victim {
@@ -265,14 +267,14 @@ impl Schedule {
         [of.next(), of.next()]
     }
 
-    fn roll(&self) -> Blow {
+    fn roll(&self) -> FaultGroup {
         let roles: BTreeSet<_> = self.scope.processes.values().copied().collect();
         let roles: Vec<_> = roles.into_iter().collect();
         let role = self.random.pick(&roles).copied().unwrap_or(RoleName::RegionServer);
-        Blow::Roll { processes: self.of_role(role) }
+        FaultGroup::Roll { processes: self.of_role(role) }
     }
 
-    fn quorum_loss(&self) -> Blow {
+    fn quorum_loss(&self) -> FaultGroup {
         let random = &self.random;
         let mut members = self.of_role(RoleName::Coordinator);
         // Half of them, rounded up, leave no majority.
@@ -280,26 +282,26 @@ impl Schedule {
         let count = random.in_range(least..members.len() as u64 + 1);
         random.shuffle(&mut members);
         members.truncate(count as usize);
-        let harms = match self.scope.has_links {
-            true => &[Harm::Kill, Harm::Pause, Harm::Cut][..],
-            false => &[Harm::Kill, Harm::Pause],
+        let actions = match self.scope.has_links {
+            true => &[FaultAction::Kill, FaultAction::Pause, FaultAction::Cut][..],
+            false => &[FaultAction::Kill, FaultAction::Pause],
         };
-        let harm = random.pick(harms).copied().unwrap_or(Harm::Kill);
-        Blow::QuorumLoss { members, harm, lasts: milliseconds(random, QUORUM_LOSS_MS) }
+        let action = random.pick(actions).copied().unwrap_or(FaultAction::Kill);
+        FaultGroup::QuorumLoss { members, action, lasts: milliseconds(random, QUORUM_LOSS_MS) }
     }
 
-    fn drain(&self) -> Option<Blow> {
+    fn drain(&self) -> Option<FaultGroup> {
         let random = &self.random;
         let server = random.pick(&self.of_role(RoleName::RegionServer))?.clone();
         let ends = [DrainEnd::Undone, DrainEnd::ServerKilled, DrainEnd::MasterKilled];
         let end = random.pick(&ends).copied()?;
-        Some(Blow::Drain { server, end, lasts: milliseconds(random, DRAIN_MS) })
+        Some(FaultGroup::Drain { server, end, lasts: milliseconds(random, DRAIN_MS) })
     }
 }
 
-// === impl Harm ===
+// === impl FaultAction ===
 
-impl Harm {
+impl FaultAction {
     /// Its name in reports.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -45,7 +45,7 @@ pub(crate) struct Hdfs {
 
 /// What befalls an HDFS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum HdfsHarm {
+pub enum HdfsFault {
     /// The NameNode answers nobody.
     NameNodeAway,
     /// The NameNode is killed. It starts when the fault is over, and is in safe mode for so long;
@@ -114,27 +114,27 @@ impl Hdfs {
         self.at(now).crash(writer);
     }
 
-    /// Does harm; `writer` is the victim, where it is a process.
-    pub(crate) fn harm(&self, now: Duration, harm: HdfsHarm, writer: Option<u64>) {
+    /// Injects a fault; `writer` is the victim, where it is a process.
+    pub(crate) fn inject(&self, now: Duration, action: HdfsFault, writer: Option<u64>) {
         let mut state = self.at(now);
-        match harm {
-            HdfsHarm::NameNodeAway | HdfsHarm::NameNodeRestart { .. } => {
+        match action {
+            HdfsFault::NameNodeAway | HdfsFault::NameNodeRestart { .. } => {
                 state.name_node.is_away = true;
             }
-            HdfsHarm::SafeMode => state.name_node.safe_mode_until = Some(Duration::MAX),
-            HdfsHarm::DataNode(node, Outage::Hang) => state.take_down(node, NodeState::Hangs),
-            HdfsHarm::DataNode(node, outage) => {
+            HdfsFault::SafeMode => state.name_node.safe_mode_until = Some(Duration::MAX),
+            HdfsFault::DataNode(node, Outage::Hang) => state.take_down(node, NodeState::Hangs),
+            HdfsFault::DataNode(node, outage) => {
                 state.take_down(node, NodeState::Down);
                 if outage == Outage::PowerCut {
                     state.cut_power(node);
                 }
             }
-            HdfsHarm::LogNodesHang(count) => {
+            HdfsFault::LogNodesHang(count) => {
                 if let Some(writer) = writer {
                     state.hang_log_nodes(writer, count);
                 }
             }
-            HdfsHarm::Return => {
+            HdfsFault::Return => {
                 state.let_go_on();
                 recovery::hasten(&mut state);
             }
@@ -142,17 +142,17 @@ impl Hdfs {
         self.tell(&mut state);
     }
 
-    /// Takes back what [`Hdfs::harm`] did.
-    pub(crate) fn heal(&self, now: Duration, harm: HdfsHarm) {
+    /// Takes back what [`Hdfs::action`] did.
+    pub(crate) fn heal(&self, now: Duration, action: HdfsFault) {
         let mut state = self.at(now);
-        match harm {
-            HdfsHarm::NameNodeAway => state.name_node.is_away = false,
-            HdfsHarm::NameNodeRestart { safe_mode_ms } => {
+        match action {
+            HdfsFault::NameNodeAway => state.name_node.is_away = false,
+            HdfsFault::NameNodeRestart { safe_mode_ms } => {
                 state.restart_name_node(Duration::from_millis(safe_mode_ms));
             }
-            HdfsHarm::SafeMode => state.name_node.safe_mode_until = None,
-            HdfsHarm::DataNode(node, outage) => state.bring_back(node, outage),
-            HdfsHarm::LogNodesHang(_) | HdfsHarm::Return => state.let_go_on(),
+            HdfsFault::SafeMode => state.name_node.safe_mode_until = None,
+            HdfsFault::DataNode(node, outage) => state.bring_back(node, outage),
+            HdfsFault::LogNodesHang(_) | HdfsFault::Return => state.let_go_on(),
         }
         self.tell(&mut state);
     }

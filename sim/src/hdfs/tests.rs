@@ -8,7 +8,7 @@ use basalt_runtime::Random;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::{Hdfs, HdfsClient, HdfsHarm, Outage};
+use super::{Hdfs, HdfsClient, HdfsFault, Outage};
 use crate::disk::DiskFaults;
 use crate::trace::Trace;
 
@@ -41,12 +41,12 @@ impl World {
         log
     }
 
-    fn harm(&self, harm: HdfsHarm) {
-        self.hdfs.harm(turmoil::sim_elapsed().unwrap(), harm, None);
+    fn inject(&self, action: HdfsFault) {
+        self.hdfs.inject(turmoil::sim_elapsed().unwrap(), action, None);
     }
 
-    fn heal(&self, harm: HdfsHarm) {
-        self.hdfs.heal(turmoil::sim_elapsed().unwrap(), harm);
+    fn heal(&self, action: HdfsFault) {
+        self.hdfs.heal(turmoil::sim_elapsed().unwrap(), action);
     }
 
     fn kill_writer(&self) {
@@ -81,8 +81,8 @@ where
     }
 }
 
-const fn hang(node: u64) -> HdfsHarm {
-    HdfsHarm::DataNode(node, Outage::Hang)
+const fn hang(node: u64) -> HdfsFault {
+    HdfsFault::DataNode(node, Outage::Hang)
 }
 
 #[test]
@@ -92,8 +92,8 @@ fn what_is_acknowledged_outlasts_its_writer_and_any_one_machine() {
             let mut log = world.log("acknowledged").await;
             let begun = log.append_and_begin_sync(Bytes::from_static(b", perhaps")).await;
             assert!(matches!(begun, Ok(Durable::Later(_))));
-            let power_cut = HdfsHarm::DataNode(node, Outage::PowerCut);
-            world.harm(power_cut);
+            let power_cut = HdfsFault::DataNode(node, Outage::PowerCut);
+            world.inject(power_cut);
             world.kill_writer();
             assert!(log.append_and_sync(Bytes::from_static(b"!")).await.is_err());
             let seal = world.master.seal(Path::new(LOG), "").await.unwrap();
@@ -120,7 +120,7 @@ fn a_sync_waits_for_every_replica_and_fails_with_one() {
         };
         second.await.unwrap();
         first.await.unwrap();
-        world.harm(hang(2));
+        world.inject(hang(2));
         assert!(log.append_and_sync("d".into()).await.is_err());
         world.heal(hang(2));
         assert!(log.append_and_sync("e".into()).await.is_err(), "it was given up");
@@ -136,8 +136,8 @@ fn a_log_that_is_sealed_while_two_replicas_are_away_may_shrink_and_does() {
         let (sender, receiver) = std::sync::mpsc::channel();
         simulate(seed, move |world| async move {
             let mut log = world.log("acknowledged").await;
-            world.harm(hang(1));
-            world.harm(hang(2));
+            world.inject(hang(1));
+            world.inject(hang(2));
             log.append(Bytes::from_static(b", and not")).await.unwrap();
             sleep(Duration::from_millis(20)).await;
             world.kill_writer();
@@ -145,7 +145,7 @@ fn a_log_that_is_sealed_while_two_replicas_are_away_may_shrink_and_does() {
             assert!(seal.is_final && seal.may_shrink, "{seal:?}");
             let copied = world.master.copy_start(Path::new(LOG), Path::new("/copy"), seal.length);
             copied.await.unwrap();
-            world.harm(HdfsHarm::Return);
+            world.inject(HdfsFault::Return);
             sleep(Duration::from_secs(1)).await;
             let read = world.read(LOG).await;
             assert!(read.starts_with("acknowledged"), "{read}");
@@ -160,13 +160,13 @@ fn a_log_that_is_sealed_while_two_replicas_are_away_may_shrink_and_does() {
 #[test]
 fn a_file_begun_on_two_data_nodes_is_in_few_copies() {
     simulate(1, |world| async move {
-        world.harm(HdfsHarm::DataNode(1, Outage::Kill));
-        world.harm(HdfsHarm::DataNode(OWN, Outage::Kill));
+        world.inject(HdfsFault::DataNode(1, Outage::Kill));
+        world.inject(HdfsFault::DataNode(OWN, Outage::Kill));
         let mut log = world.log("a").await;
         assert!(!log.has_few_copies());
         sleep(Duration::from_secs(5)).await;
         assert!(log.has_few_copies());
-        world.harm(HdfsHarm::DataNode(2, Outage::Kill));
+        world.inject(HdfsFault::DataNode(2, Outage::Kill));
         assert!(log.append_and_sync("b".into()).await.is_err());
         assert!(!log.give_up().await, "it is on one DataNode");
     });
@@ -176,13 +176,13 @@ fn a_file_begun_on_two_data_nodes_is_in_few_copies() {
 fn a_name_node_in_safe_mode_answers_reads_and_refuses_changes() {
     simulate(1, |world| async move {
         let mut log = world.log("a").await;
-        world.harm(HdfsHarm::SafeMode);
+        world.inject(HdfsFault::SafeMode);
         log.append_and_sync("b".into()).await.unwrap();
         assert_eq!(world.read(LOG).await, "ab");
         let refused = world.master.create(Path::new("/other")).await.err().unwrap();
         assert!(refused.to_string().contains("SafeMode"), "{refused}");
         assert!(world.master.seal(Path::new(LOG), "").await.is_err());
-        world.heal(HdfsHarm::SafeMode);
+        world.heal(HdfsFault::SafeMode);
         drop(world.master.create(Path::new("/other")).await.unwrap());
     });
 }
@@ -194,10 +194,10 @@ fn a_block_whose_data_nodes_have_not_reported_is_an_error_and_not_empty() {
         world.kill_writer();
         assert!(log.append("!".into()).await.is_err());
         for node in 0..4 {
-            world.harm(hang(node));
+            world.inject(hang(node));
         }
-        let restart = HdfsHarm::NameNodeRestart { safe_mode_ms: 0 };
-        world.harm(restart);
+        let restart = HdfsFault::NameNodeRestart { safe_mode_ms: 0 };
+        world.inject(restart);
         world.heal(restart);
         assert!(world.master.open(Path::new(LOG)).await.is_err());
         assert!(world.master.seal(Path::new(LOG), "").await.is_err());

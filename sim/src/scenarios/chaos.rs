@@ -8,7 +8,7 @@ use std::time::Duration;
 use basalt_runtime::Random;
 
 use super::{Scenario, coordinator, disk, kill, ms, owner, partition, pause, slow_links};
-use crate::faults::{Fault, Harm, Peers, Victim};
+use crate::faults::{Fault, FaultAction, Peers, Victim};
 use crate::plan::Layout;
 
 pub(super) const CHAOS: Scenario = Scenario {
@@ -35,7 +35,7 @@ fn chaos(random: &Random, layout: Layout) -> Vec<Fault> {
             _ => coordinator::member(random, layout),
         };
         let is_coordinator = matches!(victim, Victim::Named(_));
-        let mut fault = harm(random, victim);
+        let mut fault = action(random, victim);
         fault.at = if is_coordinator { at.max(coordinator_free_at) } else { at };
         if is_coordinator {
             // With time to catch up.
@@ -50,7 +50,7 @@ fn chaos(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-fn harm(random: &Random, victim: Victim) -> Fault {
+fn action(random: &Random, victim: Victim) -> Fault {
     match random.in_range(0..10) {
         0..3 => kill(victim, Duration::ZERO, ms(random, 300..3_000)),
         3 | 4 => pause::pause(random, victim),
@@ -58,8 +58,8 @@ fn harm(random: &Random, victim: Victim) -> Fault {
         7 => disk::trouble(random, victim),
         8 => slow_links::slow(random, victim),
         _ => {
-            let harm = Harm::Refuse(Peers::Masters);
-            Fault { at: Duration::ZERO, lasts: ms(random, 200..3_000), victim, harm }
+            let action = FaultAction::Refuse(Peers::Masters);
+            Fault { at: Duration::ZERO, lasts: ms(random, 200..3_000), victim, action }
         }
     }
 }

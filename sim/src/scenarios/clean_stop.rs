@@ -5,7 +5,7 @@ use std::time::Duration;
 use basalt_runtime::Random;
 
 use super::{Scenario, coordinator, happens, kill, ms, owner};
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::{self, Layout};
 
 pub(super) const ROLLING_RESTART: Scenario = Scenario {
@@ -59,5 +59,5 @@ fn stop_and_crash(random: &Random, layout: Layout) -> Vec<Fault> {
 }
 
 fn stop(victim: Victim, at: Duration) -> Fault {
-    Fault { at, lasts: STOP_INTERVAL, victim, harm: Harm::Stop }
+    Fault { at, lasts: STOP_INTERVAL, victim, action: FaultAction::Stop }
 }

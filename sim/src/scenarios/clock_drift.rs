@@ -5,7 +5,7 @@ use std::time::Duration;
 use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner, partition, pause};
-use crate::faults::{Fault, Harm, Victim, Way};
+use crate::faults::{Fault, FaultAction, Victim, Way};
 use crate::plan::{DRIFT_PPM_MAX, Layout};
 
 pub(super) const CLOCK_DRIFT: Scenario = Scenario {
@@ -44,15 +44,15 @@ fn clock_drift(random: &Random, layout: Layout) -> Vec<Fault> {
         at: ms(random, 0..900),
         lasts: ms(random, 500..4_000),
         victim,
-        harm: Harm::SetClock(ahead_ms),
+        action: FaultAction::SetClock(ahead_ms),
     };
     let mut faults = vec![set(owner(random, layout)), set(Victim::ActiveMaster)];
     faults.push(match random.in_range(0..3) {
         0 => pause::pause(random, owner(random, layout)),
         1 => {
             let cut = partition::cut(random, owner(random, layout));
-            let harm = Harm::Cut(Way::Both, crate::faults::Peers::Coordinators);
-            Fault { harm, ..cut }
+            let action = FaultAction::Cut(Way::Both, crate::faults::Peers::Coordinators);
+            Fault { action, ..cut }
         }
         _ => kill(owner(random, layout), ms(random, 300..900), ms(random, 500..2_000)),
     });

@@ -4,7 +4,7 @@
 use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner};
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::Layout;
 
 pub(super) const CLOCK_STEPS: Scenario = Scenario {
@@ -26,7 +26,7 @@ fn clock_steps(random: &Random, layout: Layout) -> Vec<Fault> {
         at: ms(random, 200..1_200),
         lasts: ms(random, 500..4_000),
         victim,
-        harm: Harm::SetClock(step_ms()),
+        action: FaultAction::SetClock(step_ms()),
     };
     let victim = if happens(random, 8) { owner(random, layout) } else { Victim::ActiveMaster };
     let mut faults = vec![set(victim)];

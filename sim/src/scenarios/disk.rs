@@ -3,7 +3,7 @@
 use basalt_runtime::Random;
 
 use super::{Scenario, coordinator, happens, kill, ms, owner};
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::{self, Layout};
 
 pub(super) const DISK_FAULTS: Scenario = Scenario {
@@ -23,14 +23,14 @@ pub(super) const FLIPPED_BITS: Scenario = Scenario {
 pub(super) fn trouble(random: &Random, victim: Victim) -> Fault {
     let failing = u32::try_from(random.in_range(1..4)).unwrap_or(1);
     let choices = [
-        Harm::SlowDisk,
-        Harm::FreezeDisk,
-        Harm::FullDisk,
-        Harm::FailSyncs(failing),
-        Harm::FailStoreSyncs(failing),
+        FaultAction::SlowDisk,
+        FaultAction::FreezeDisk,
+        FaultAction::FullDisk,
+        FaultAction::FailSyncs(failing),
+        FaultAction::FailStoreSyncs(failing),
     ];
-    let harm = random.pick(&choices).copied().unwrap_or(Harm::SlowDisk);
-    Fault { at: ms(random, 300..2_000), lasts: ms(random, 200..3_000), victim, harm }
+    let action = random.pick(&choices).copied().unwrap_or(FaultAction::SlowDisk);
+    Fault { at: ms(random, 300..2_000), lasts: ms(random, 200..3_000), victim, action }
 }
 
 fn disk_faults(random: &Random, layout: Layout) -> Vec<Fault> {
@@ -58,7 +58,7 @@ fn flipped_bits(random: &Random, layout: Layout) -> Vec<Fault> {
             at: ms(random, 100..1_500),
             lasts,
             victim,
-            harm: Harm::FlipBits(one_of),
+            action: FaultAction::FlipBits(one_of),
         });
     }
     faults

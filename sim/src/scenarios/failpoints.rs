@@ -7,7 +7,7 @@ use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner};
-use crate::faults::{Fault, Harm, Peers, Trap, Victim};
+use crate::faults::{Fault, FaultAction, Peers, Trap, Victim};
 use crate::plan::Layout;
 
 pub(super) const FAILPOINTS: Scenario = Scenario {
@@ -62,14 +62,14 @@ fn delay_at(point: Point, hit: u32, random: &Random, layout: Layout) -> Vec<Faul
     let delay = ms(random, DELAY_MS);
     let answer = Answer::Wait(delay);
     let springing = Victim::Springing(Trap { point, hit, answer });
-    let harm = match random.in_range(0..4) {
-        0 => Harm::Refuse(Peers::Masters),
-        1 => Harm::Stop,
-        _ => Harm::SlowDisk,
+    let action = match random.in_range(0..4) {
+        0 => FaultAction::Refuse(Peers::Masters),
+        1 => FaultAction::Stop,
+        _ => FaultAction::SlowDisk,
     };
     let mut faults = vec![
         kill(owner(random, layout), killed_at, ms(random, 500..3_000)),
-        Fault { at, lasts: delay, victim: springing, harm },
+        Fault { at, lasts: delay, victim: springing, action },
     ];
     if happens(random, 3) {
         faults.push(kill(Victim::ActiveMaster, killed_at + ms(random, 0..1_000), delay));
@@ -82,7 +82,7 @@ fn kill_at(point: Point, hit: u32, random: &Random, layout: Layout) -> Vec<Fault
     let killed_at = ms(random, 300..900);
     let at = if is_early(point) { Duration::ZERO } else { killed_at };
     let victim = Victim::Springing(Trap { point, hit, answer: Answer::Stop });
-    let stopped = Fault { at, lasts: ms(random, 300..1_500), victim, harm: Harm::Kill };
+    let stopped = Fault { at, lasts: ms(random, 300..1_500), victim, action: FaultAction::Kill };
     vec![kill(owner(random, layout), killed_at, ms(random, 500..3_000)), stopped]
 }
 

@@ -6,7 +6,7 @@ use basalt_runtime::Random;
 
 use super::{Scenario, coordinator, happens, kill, ms, owner};
 use crate::actors::Actors;
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::Layout;
 
 pub(super) const FULL_DISK: Scenario = Scenario {
@@ -31,7 +31,7 @@ pub(super) const COORDINATOR: Scenario = Scenario {
 
 fn fill(random: &Random, victim: Victim) -> Fault {
     let (at, lasts) = (ms(random, 300..2_000), ms(random, 500..6_000));
-    Fault { at, lasts, victim, harm: Harm::FullDisk }
+    Fault { at, lasts, victim, action: FaultAction::FullDisk }
 }
 
 fn full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
@@ -57,7 +57,7 @@ fn coordinator_full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
     let mut faults = Vec::new();
     for victim in members.iter().take(usize::try_from(count).unwrap_or(usize::MAX)) {
         let (at, lasts) = (begin + ms(random, 0..300), ms(random, duration.clone()));
-        faults.push(Fault { at, lasts, victim: victim.clone(), harm: Harm::FullDisk });
+        faults.push(Fault { at, lasts, victim: victim.clone(), action: FaultAction::FullDisk });
     }
     if happens(random, 3)
         && let Some(member) = members.first()

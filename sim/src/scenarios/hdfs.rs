@@ -6,8 +6,8 @@ use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner, partition, pause};
-use crate::faults::{Fault, Harm, Trap, Victim};
-use crate::hdfs::{HdfsHarm, Outage};
+use crate::faults::{Fault, FaultAction, Trap, Victim};
+use crate::hdfs::{HdfsFault, Outage};
 use crate::plan::Layout;
 
 const ON_HDFS: Layout = Layout { on_hdfs: true, ..Layout::SMALL };
@@ -40,21 +40,21 @@ pub(super) const SHRINKING_LOG: Scenario = Scenario {
     faults: shrinking_log,
 };
 
-fn on_hdfs(at: Duration, lasts: Duration, harm: HdfsHarm) -> Fault {
-    Fault { at, lasts, victim: Victim::Hdfs, harm: Harm::Hdfs(harm) }
+fn on_hdfs(at: Duration, lasts: Duration, action: HdfsFault) -> Fault {
+    Fault { at, lasts, victim: Victim::Hdfs, action: FaultAction::Hdfs(action) }
 }
 
 /// A DataNode hangs, or its process is killed. Not its machine: one at a time loses what is not on
 /// its disk, as acknowledgements promise.
-fn data_node(random: &Random, layout: Layout) -> HdfsHarm {
+fn data_node(random: &Random, layout: Layout) -> HdfsFault {
     let outage = random.pick(&[Outage::Hang, Outage::Kill]).copied().unwrap_or(Outage::Hang);
-    HdfsHarm::DataNode(random.in_range(0..layout.region_servers + 1), outage)
+    HdfsFault::DataNode(random.in_range(0..layout.region_servers + 1), outage)
 }
 
 fn server_crash(random: &Random, layout: Layout) -> Vec<Fault> {
-    let harm = if happens(random, 5) { Harm::KillMachine } else { Harm::Kill };
+    let action = if happens(random, 5) { FaultAction::KillMachine } else { FaultAction::Kill };
     let (at, lasts) = (ms(random, 300..1_200), ms(random, 500..3_000));
-    let mut faults = vec![Fault { at, lasts, victim: owner(random, layout), harm }];
+    let mut faults = vec![Fault { at, lasts, victim: owner(random, layout), action }];
     if happens(random, 5) {
         let (at, lasts) = (ms(random, 100..1_500), ms(random, 300..4_000));
         faults.push(on_hdfs(at, lasts, data_node(random, layout)));
@@ -68,13 +68,13 @@ fn server_crash(random: &Random, layout: Layout) -> Vec<Fault> {
 fn shrinking_log(random: &Random, layout: Layout) -> Vec<Fault> {
     let (at, lasts) = (ms(random, 300..1_200), ms(random, 9_000..14_000));
     let victim = owner(random, layout);
-    let harm = Harm::Hdfs(HdfsHarm::LogNodesHang(2));
-    let hanging = Fault { at, lasts, victim: victim.clone(), harm };
+    let action = FaultAction::Hdfs(HdfsFault::LogNodesHang(2));
+    let hanging = Fault { at, lasts, victim: victim.clone(), action };
     let killed = kill(victim, at + ms(random, 1..700), ms(random, 500..3_000));
     let answer = Answer::Wait(ms(random, 50..300));
     let sealer = Victim::Springing(Trap { point: Point::FenceRecorded, hit: 1, answer });
-    let harm = Harm::Hdfs(HdfsHarm::Return);
-    vec![hanging, killed, Fault { at, lasts: ms(random, 50..300), victim: sealer, harm }]
+    let action = FaultAction::Hdfs(HdfsFault::Return);
+    vec![hanging, killed, Fault { at, lasts: ms(random, 50..300), victim: sealer, action }]
 }
 
 fn name_node(random: &Random, layout: Layout) -> Vec<Fault> {
@@ -93,14 +93,14 @@ fn name_node(random: &Random, layout: Layout) -> Vec<Fault> {
 
 fn name_node_fault(random: &Random) -> Fault {
     let safe_mode_ms = random.in_range(300..3_000);
-    let harms = [
-        HdfsHarm::NameNodeAway,
-        HdfsHarm::NameNodeRestart { safe_mode_ms },
-        HdfsHarm::NameNodeRestart { safe_mode_ms },
-        HdfsHarm::SafeMode,
+    let actions = [
+        HdfsFault::NameNodeAway,
+        HdfsFault::NameNodeRestart { safe_mode_ms },
+        HdfsFault::NameNodeRestart { safe_mode_ms },
+        HdfsFault::SafeMode,
     ];
-    let harm = random.pick(&harms).copied().unwrap_or(HdfsHarm::NameNodeAway);
-    on_hdfs(ms(random, 500..1_500), ms(random, 300..4_000), harm)
+    let action = random.pick(&actions).copied().unwrap_or(HdfsFault::NameNodeAway);
+    on_hdfs(ms(random, 500..1_500), ms(random, 300..4_000), action)
 }
 
 /// A machine that dies is one replica of a log less. Of the two others one may suffer as well: what
@@ -120,7 +120,12 @@ fn chaos(random: &Random, layout: Layout) -> Vec<Fault> {
     }
     let (at, lasts) = (ms(random, 300..3_000), ms(random, 300..4_000));
     if happens(random, 5) {
-        faults.push(Fault { at, lasts, victim: owner(random, layout), harm: Harm::KillMachine });
+        faults.push(Fault {
+            at,
+            lasts,
+            victim: owner(random, layout),
+            action: FaultAction::KillMachine,
+        });
     }
     if happens(random, 6) {
         let (at, lasts) = (ms(random, 300..3_000), ms(random, 300..4_000));

@@ -11,7 +11,7 @@ use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms, owner};
-use crate::faults::{Fault, Harm, Peers, Trap, Victim, Way};
+use crate::faults::{Fault, FaultAction, Peers, Trap, Victim, Way};
 use crate::plan::Layout;
 
 pub(super) const LATE_OPEN: Scenario = Scenario {
@@ -36,19 +36,19 @@ fn late_open(random: &Random, layout: Layout) -> Vec<Fault> {
         at,
         lasts: ms(random, CUT_MS),
         victim: opener.clone(),
-        harm: Harm::Cut(Way::Both, Peers::Coordinators),
+        action: FaultAction::Cut(Way::Both, Peers::Coordinators),
     };
     let refused = Fault {
         at,
         lasts: cut.lasts + Duration::from_millis(500),
         victim: opener.clone(),
-        harm: Harm::Refuse(Peers::Masters),
+        action: FaultAction::Refuse(Peers::Masters),
     };
     let frozen = Fault {
         at,
         lasts: cut.lasts + Duration::from_millis(200),
         victim: opener,
-        harm: Harm::FreezeDisk,
+        action: FaultAction::FreezeDisk,
     };
     vec![kill(owner(random, layout), at, ms(random, 2_000..4_000)), cut, refused, frozen]
 }

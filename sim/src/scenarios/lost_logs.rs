@@ -5,7 +5,7 @@ use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms, owner};
-use crate::faults::{Fault, Harm, LogLoss, Trap, Victim};
+use crate::faults::{Fault, FaultAction, LogLoss, Trap, Victim};
 use crate::plan::Layout;
 
 pub(super) const LOST_LOGS: Scenario = Scenario {
@@ -30,7 +30,7 @@ fn lost_logs(random: &Random, layout: Layout) -> Vec<Fault> {
     let loss = random.pick(&losses).copied().unwrap_or(LogLoss::Folder);
     let victim = owner(random, layout);
     let (at, lasts) = (ms(random, 300..1_200), ms(random, AWAY_MS));
-    let mut faults = vec![Fault { at, lasts, victim, harm: Harm::KillAndLoseLogs(loss) }];
+    let mut faults = vec![Fault { at, lasts, victim, action: FaultAction::KillAndLoseLogs(loss) }];
     if random.in_range(0..10) < 4 {
         // The next master must know as well.
         let later = at + ms(random, 0..2_000);
@@ -43,7 +43,7 @@ fn shortened_log(random: &Random, layout: Layout) -> Vec<Fault> {
     let at = ms(random, 300..1_200);
     let answer = Answer::Wait(ms(random, 1..5));
     let sealer = Victim::Springing(Trap { point: Point::FenceRecorded, hit: 1, answer });
-    let harm = Harm::LoseLogs(LogLoss::Sealed);
-    let shortened = Fault { at, lasts: ms(random, AWAY_MS), victim: sealer, harm };
+    let action = FaultAction::LoseLogs(LogLoss::Sealed);
+    let shortened = Fault { at, lasts: ms(random, AWAY_MS), victim: sealer, action };
     vec![kill(owner(random, layout), at, ms(random, 500..2_000)), shortened]
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms, owner};
-use crate::faults::{Fault, Harm, Peers, Victim};
+use crate::faults::{Fault, FaultAction, Peers, Victim};
 use crate::plan::Layout;
 
 pub(super) const CRASH: Scenario = Scenario {
@@ -40,7 +40,7 @@ fn deposed(random: &Random, layout: Layout) -> Vec<Fault> {
             at,
             lasts: ms(random, 500..3_000),
             victim: Victim::ActiveMaster,
-            harm: Harm::Refuse(Peers::Masters),
+            action: FaultAction::Refuse(Peers::Masters),
         },
         kill(owner(random, layout), kill_at, ms(random, 500..3_000)),
     ]

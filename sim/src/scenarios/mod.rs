@@ -1,4 +1,4 @@
-//! What is done to the cluster: one file for each kind of harm. Moments, victims and durations are
+//! What is done to the cluster: one file for each kind of fault. Moments, victims and durations are
 //! the seed's choice.
 
 mod chaos;
@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use basalt_runtime::Random;
 
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::Layout;
 
 /// A cluster, and what is done to it.
@@ -127,7 +127,7 @@ fn owner(random: &Random, layout: Layout) -> Victim {
 }
 
 fn kill(victim: Victim, at: Duration, lasts: Duration) -> Fault {
-    Fault { at, lasts, victim, harm: Harm::Kill }
+    Fault { at, lasts, victim, action: FaultAction::Kill }
 }
 
 #[cfg(test)]

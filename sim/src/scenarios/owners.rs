@@ -8,7 +8,7 @@ use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner};
 use crate::actors::{Actors, Begin, Work};
-use crate::faults::{Fault, Harm, Trap, Victim};
+use crate::faults::{Fault, FaultAction, Trap, Victim};
 use crate::plan::Layout;
 
 const LAYOUT: Layout = Layout { region_servers: 4, ..Layout::SMALL };
@@ -68,7 +68,7 @@ fn drain_while_opening(random: &Random, layout: Layout) -> Vec<Fault> {
     let answer = Answer::Wait(ms(random, 800..2_500));
     let drain = Fault {
         lasts: ms(random, 2_500..4_000),
-        harm: Harm::Drain,
+        action: FaultAction::Drain,
         ..at_open_recorded(random, 2, answer)
     };
     vec![kill(owner(random, layout), ms(random, 300..900), ms(random, 2_000..4_000)), drain]
@@ -93,9 +93,15 @@ fn stray_orders(random: &Random, layout: Layout) -> Vec<Fault> {
         let victim = owner(random, layout);
         let at = ms(random, 300..2_500);
         let slow = ms(random, 300..1_500);
-        let failing = Harm::FailStoreSyncs(u32::try_from(random.in_range(1..4)).unwrap_or(1));
-        faults.push(Fault { at, lasts: slow, victim: victim.clone(), harm: Harm::SlowDisk });
-        faults.push(Fault { at: at + ms(random, 0..300), lasts: slow, victim, harm: failing });
+        let failing =
+            FaultAction::FailStoreSyncs(u32::try_from(random.in_range(1..4)).unwrap_or(1));
+        faults.push(Fault {
+            at,
+            lasts: slow,
+            victim: victim.clone(),
+            action: FaultAction::SlowDisk,
+        });
+        faults.push(Fault { at: at + ms(random, 0..300), lasts: slow, victim, action: failing });
     }
     if happens(random, 5) {
         faults.push(kill(owner(random, layout), ms(random, 300..2_000), ms(random, 500..2_000)));
@@ -116,5 +122,5 @@ fn lost_open(random: &Random, layout: Layout) -> Vec<Fault> {
 fn at_open_recorded(random: &Random, hits: u64, answer: Answer) -> Fault {
     let hit = 1 + u32::try_from(random.in_range(0..hits)).unwrap_or(0);
     let victim = Victim::Springing(Trap { point: Point::OpenRecorded, hit, answer });
-    Fault { at: ms(random, 100..400), lasts: Duration::ZERO, victim, harm: Harm::Nothing }
+    Fault { at: ms(random, 100..400), lasts: Duration::ZERO, victim, action: FaultAction::Nothing }
 }

@@ -3,7 +3,7 @@
 use basalt_runtime::Random;
 
 use super::{Scenario, coordinator, ms, owner};
-use crate::faults::{Fault, Harm, Peers, Victim, Way};
+use crate::faults::{Fault, FaultAction, Peers, Victim, Way};
 use crate::plan::Layout;
 
 pub(super) const REGION_SERVER: Scenario = Scenario {
@@ -42,8 +42,8 @@ pub(super) fn way(random: &Random) -> Way {
 
 pub(super) fn cut(random: &Random, victim: Victim) -> Fault {
     let peers = random.pick(&PEERS).copied().unwrap_or(Peers::All);
-    let harm = Harm::Cut(way(random), peers);
-    Fault { at: ms(random, 300..900), lasts: ms(random, 200..5_000), victim, harm }
+    let action = FaultAction::Cut(way(random), peers);
+    Fault { at: ms(random, 300..900), lasts: ms(random, 200..5_000), victim, action }
 }
 
 fn region_server(random: &Random, layout: Layout) -> Vec<Fault> {
@@ -51,9 +51,9 @@ fn region_server(random: &Random, layout: Layout) -> Vec<Fault> {
 }
 
 fn isolated(random: &Random, layout: Layout) -> Vec<Fault> {
-    let harm = Harm::Cut(way(random), Peers::Coordinators);
+    let action = FaultAction::Cut(way(random), Peers::Coordinators);
     let (at, lasts) = (ms(random, 300..900), ms(random, 2_500..5_000));
-    vec![Fault { at, lasts, victim: owner(random, layout), harm }]
+    vec![Fault { at, lasts, victim: owner(random, layout), action }]
 }
 
 fn master(random: &Random, layout: Layout) -> Vec<Fault> {

@@ -3,7 +3,7 @@
 use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner};
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::Layout;
 
 pub(super) const REGION_SERVER: Scenario = Scenario {
@@ -21,7 +21,12 @@ pub(super) const MASTER: Scenario = Scenario {
 };
 
 pub(super) fn pause(random: &Random, victim: Victim) -> Fault {
-    Fault { at: ms(random, 300..900), lasts: ms(random, 200..5_000), victim, harm: Harm::Pause }
+    Fault {
+        at: ms(random, 300..900),
+        lasts: ms(random, 200..5_000),
+        victim,
+        action: FaultAction::Pause,
+    }
 }
 
 fn region_server(random: &Random, layout: Layout) -> Vec<Fault> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use basalt_runtime::Random;
 
 use super::{Scenario, coordinator, happens, kill, ms, owner};
-use crate::faults::{Fault, Harm, Peers, Victim, Way};
+use crate::faults::{Fault, FaultAction, Peers, Victim, Way};
 use crate::folder::Folder;
 use crate::plan::Layout;
 
@@ -42,33 +42,34 @@ pub(super) const FALSE_STATE: Scenario = Scenario {
 };
 
 fn folder(victim: &Victim, at: Duration, lasts: Duration, what: Folder) -> Fault {
-    Fault { at, lasts, victim: victim.clone(), harm: Harm::Folder(what) }
+    Fault { at, lasts, victim: victim.clone(), action: FaultAction::Folder(what) }
 }
 
 fn quorum_loss(random: &Random, layout: Layout) -> Vec<Fault> {
     let (at, lasts) = (ms(random, 300..1_500), ms(random, 3_000..6_000));
     // Those that are cut off come back at once: the leader of before still leads then.
-    let (harm, spared, apart_ms) = match random.in_range(0..10) {
-        0..3 => (Harm::Kill, 1, 400),
-        3 => (Harm::Kill, 0, 400),
-        4 => (Harm::Cut(Way::Both, Peers::Coordinators), 0, 1),
-        _ => (Harm::Cut(Way::Both, Peers::All), 0, 1),
+    let (action, spared, apart_ms) = match random.in_range(0..10) {
+        0..3 => (FaultAction::Kill, 1, 400),
+        3 => (FaultAction::Kill, 0, 400),
+        4 => (FaultAction::Cut(Way::Both, Peers::Coordinators), 0, 1),
+        _ => (FaultAction::Cut(Way::Both, Peers::All), 0, 1),
     };
     let victims = coordinator::shuffled(random, layout).into_iter().skip(spared);
     let lasts = || lasts + ms(random, 0..apart_ms);
-    victims.map(|victim| Fault { at, lasts: lasts(), victim, harm }).collect()
+    victims.map(|victim| Fault { at, lasts: lasts(), victim, action }).collect()
 }
 
 fn lost_folders(random: &Random, layout: Layout) -> Vec<Fault> {
     let at = ms(random, 300..1_500);
     let victims = coordinator::shuffled(random, layout);
     let lost = 1 + usize::from(happens(random, 7));
-    let harm = |place| if place < lost { Harm::Folder(Folder::Lost) } else { Harm::Kill };
+    let action =
+        |place| if place < lost { FaultAction::Folder(Folder::Lost) } else { FaultAction::Kill };
     let faults = victims.iter().enumerate().map(|(place, victim)| Fault {
         at,
         lasts: ms(random, 300..1_500),
         victim: victim.clone(),
-        harm: harm(place),
+        action: action(place),
     });
     let mut faults: Vec<_> = faults.collect();
     // A majority is empty: nothing is served until one of its folders is found.

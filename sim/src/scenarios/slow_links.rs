@@ -3,7 +3,7 @@
 use basalt_runtime::Random;
 
 use super::{Scenario, coordinator, happens, kill, ms, owner};
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::Layout;
 
 pub(super) const SLOW_LINKS: Scenario = Scenario {
@@ -14,8 +14,8 @@ pub(super) const SLOW_LINKS: Scenario = Scenario {
 };
 
 pub(super) fn slow(random: &Random, victim: Victim) -> Fault {
-    let harm = Harm::SlowLinks;
-    Fault { at: ms(random, 300..900), lasts: ms(random, 500..5_000), victim, harm }
+    let action = FaultAction::SlowLinks;
+    Fault { at: ms(random, 300..900), lasts: ms(random, 500..5_000), victim, action }
 }
 
 fn slow_links(random: &Random, layout: Layout) -> Vec<Fault> {

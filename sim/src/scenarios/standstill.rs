@@ -3,7 +3,7 @@
 use basalt_runtime::Random;
 
 use super::{Scenario, ms, owner};
-use crate::faults::{Fault, Harm};
+use crate::faults::{Fault, FaultAction};
 use crate::plan::Layout;
 
 pub(super) const STANDSTILL: Scenario = Scenario {
@@ -15,5 +15,5 @@ pub(super) const STANDSTILL: Scenario = Scenario {
 
 fn standstill(random: &Random, layout: Layout) -> Vec<Fault> {
     let (at, lasts) = (ms(random, 300..2_000), ms(random, 4_000..8_000));
-    vec![Fault { at, lasts, victim: owner(random, layout), harm: Harm::StandStill }]
+    vec![Fault { at, lasts, victim: owner(random, layout), action: FaultAction::StandStill }]
 }

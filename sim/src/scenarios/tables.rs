@@ -6,7 +6,7 @@ use std::time::Duration;
 use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner, partition, pause, slow_links};
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::Layout;
 
 pub(super) const TABLES: Scenario = Scenario {
@@ -42,7 +42,9 @@ fn fault(random: &Random, layout: Layout) -> Fault {
     match random.in_range(0..10) {
         0..3 => kill(owner(random, layout), at, away),
         3..6 => kill(Victim::ActiveMaster, at, away),
-        6 | 7 => Fault { at, lasts: away, victim: owner(random, layout), harm: Harm::Drain },
+        6 | 7 => {
+            Fault { at, lasts: away, victim: owner(random, layout), action: FaultAction::Drain }
+        }
         _ => Fault { at, ..slow_links::slow(random, owner(random, layout)) },
     }
 }

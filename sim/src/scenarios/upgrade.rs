@@ -8,7 +8,7 @@ use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner};
 use crate::actors::Actors;
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::{Layout, master, region_server};
 
 pub(super) const ROLLING_UPGRADE: Scenario = Scenario {
@@ -52,5 +52,5 @@ fn rolling_upgrade(random: &Random, layout: Layout) -> Vec<Fault> {
 
 fn replace(name: &str, level: FeatureLevel, at: Duration) -> Fault {
     let victim = Victim::Named(name.to_owned());
-    Fault { at, lasts: Duration::from_millis(500), victim, harm: Harm::Replace(level) }
+    Fault { at, lasts: Duration::from_millis(500), victim, action: FaultAction::Replace(level) }
 }

@@ -5,7 +5,7 @@ use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms, owner};
-use crate::faults::{Fault, Harm, Peers, Trap, Victim, Way};
+use crate::faults::{Fault, FaultAction, Peers, Trap, Victim, Way};
 use crate::plan::Layout;
 
 pub(super) const WRONG_HINT: Scenario = Scenario {
@@ -55,7 +55,7 @@ fn wrong_hint(random: &Random, layout: Layout) -> Vec<Fault> {
         at: ms(random, 300..900),
         lasts: ms(random, 200..3_000),
         victim: owner(random, layout),
-        harm: Harm::Refuse(Peers::Masters),
+        action: FaultAction::Refuse(Peers::Masters),
     }]
 }
 
@@ -64,14 +64,17 @@ fn wrong_hint(random: &Random, layout: Layout) -> Vec<Fault> {
 fn unaware(random: &Random, layout: Layout) -> Vec<Fault> {
     let (victim, at, lasts) =
         (owner(random, layout), ms(random, 300..900), ms(random, 1_500..3_000));
-    let both = [Harm::Cut(Way::Both, Peers::Coordinators), Harm::Refuse(Peers::Masters)];
-    both.map(|harm| Fault { at, lasts, victim: victim.clone(), harm }).into()
+    let both =
+        [FaultAction::Cut(Way::Both, Peers::Coordinators), FaultAction::Refuse(Peers::Masters)];
+    both.map(|action| Fault { at, lasts, victim: victim.clone(), action }).into()
 }
 
 /// Nothing but the end of its lease keeps it from serving reads of what others overwrite.
 fn unaware_reader(random: &Random, layout: Layout) -> Vec<Fault> {
     let mut faults = unaware(random, layout);
-    faults.extend(faults.first().map(|first| Fault { harm: Harm::FreezeDisk, ..first.clone() }));
+    faults.extend(
+        faults.first().map(|first| Fault { action: FaultAction::FreezeDisk, ..first.clone() }),
+    );
     faults
 }
 
@@ -84,7 +87,7 @@ fn killed_after_seal(random: &Random, layout: Layout) -> Vec<Fault> {
         let delay = ms(random, 1_000..2_000);
         let trap = Trap { point: Point::FenceRecorded, hit: 1, answer: Answer::Wait(delay) };
         let victim = Victim::Springing(trap);
-        faults.push(Fault { at, lasts: delay, victim, harm: Harm::SlowDisk });
+        faults.push(Fault { at, lasts: delay, victim, action: FaultAction::SlowDisk });
     }
     faults
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms, owner};
-use crate::faults::{Fault, Harm, Victim};
+use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::{self, Layout};
 
 pub(super) const ZOMBIE_APPEND: Scenario = Scenario {
@@ -22,7 +22,8 @@ const PAUSE_MS: std::ops::Range<u64> = 2_400..3_200;
 
 fn zombie_append(random: &Random, layout: Layout) -> Vec<Fault> {
     let (at, lasts) = (ms(random, 300..900), ms(random, PAUSE_MS));
-    let mut faults = vec![Fault { at, lasts, victim: owner(random, layout), harm: Harm::Pause }];
+    let mut faults =
+        vec![Fault { at, lasts, victim: owner(random, layout), action: FaultAction::Pause }];
     // All of them: whoever took over is among them.
     let killed_at = at + lasts + Duration::from_millis(5) + ms(random, 0..600);
     for number in 0..layout.region_servers {

@@ -1,10 +1,10 @@
 //! Splitting a dead server's log without rewriting it: an index beside each file says where the
 //! edits of each region lie.
 //!
-//! [`write_split_index`] reads a sealed file once and checks every byte. The opener of a region then
-//! reads its own part and nothing else: [`SplitIndex`], [`PartReader`].
-//! Invariant: an index depends on nothing but the file and its cut, so that whoever makes it, and
-//! however often, the same bytes result.
+//! [`write_split_index`] reads a sealed file once and checks every byte. The opener of a region
+//! then reads its own part and nothing else: [`SplitIndex`], [`PartReader`]. Invariant: an index
+//! depends on nothing but the file and its cut, so that whoever makes it, and however often, the
+//! same bytes result.
 //!
 //! A damaged record that had been durable costs its own region alone, if it can be told whose it
 //! is: everything around it is whole, and the region that it names has other records in the file. A

@@ -13,7 +13,9 @@ use basalt_fs::{Durability, MemoryFileSystem, SharedFileSystem};
 use basalt_fuzz::{block_on, checksums, choice, disk_with, ok, seed};
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, ServerName, paths};
 use basalt_runtime::{Clock, SystemClock};
-use basalt_storage::wal::split_index::{SplitIndex, PartReader, SplitIndexSummary, write_split_index};
+use basalt_storage::wal::split_index::{
+    PartReader, SplitIndex, SplitIndexSummary, write_split_index,
+};
 use basalt_storage::wal::{EncodedEdit, Nonce, Wal, WalConfig, WalReader};
 use libfuzzer_sys::fuzz_target;
 

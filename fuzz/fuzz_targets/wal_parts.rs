@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use basalt_fuzz::{block_on, checksums, choice, disk_with, join_parts, put, seed, two_parts};
 use basalt_model::EncodedRegionName;
-use basalt_storage::wal::split_index::{SplitIndex, PartReader, write_split_index, index_path};
+use basalt_storage::wal::split_index::{PartReader, SplitIndex, index_path, write_split_index};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(init: seed(seeds), |input: &[u8]| {

@@ -392,9 +392,9 @@ impl Region {
 
     fn assign_timestamp(&self, locked: &mut LockedRows<'_>) -> Result<u64> {
         let floor_ms = self.timestamp_floor_ms.load(Ordering::Relaxed);
-        let assigned_ms = locked.assign_timestamp(self.shared.timestamps.now_ms()?, floor_ms);
-        trace!(target: WITNESS, region = %self.encoded_name, timestamp_ms = assigned_ms, "timestamp");
-        Ok(assigned_ms)
+        let timestamp_ms = locked.assign_timestamp(self.shared.timestamps.now_ms()?, floor_ms);
+        trace!(target: WITNESS, region = %self.encoded_name, timestamp_ms, "timestamp");
+        Ok(timestamp_ms)
     }
 
     fn check_mutation(&self, mutation: &Mutation) -> Result<()> {

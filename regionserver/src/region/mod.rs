@@ -14,11 +14,11 @@ mod compact;
 mod error;
 mod flush;
 mod latest;
+mod memstore_limit;
 mod nonce;
 mod nonce_files;
 mod open;
 mod read;
-mod room;
 mod row_locks;
 mod scanner;
 mod state;
@@ -51,10 +51,10 @@ use row_locks::RowLocks;
 use view::View;
 
 pub(crate) use error::{Error, Result};
+pub(crate) use memstore_limit::MemstoresTotal;
 pub(crate) use open::{OpenRegion, open};
 pub(crate) use read::RowRead;
-pub(crate) use room::MemstoresTotal;
-pub(crate) use scanner::{RegionScanner, Room, ScanRange};
+pub(crate) use scanner::{RegionScanner, ScanLimits, ScanRange};
 pub(crate) use state::RegionState;
 pub(crate) use write::{Change, Condition, Mutation, Outcome, RowStep, RowUpdate, Update};
 

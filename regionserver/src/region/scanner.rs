@@ -41,7 +41,7 @@ pub(crate) struct RegionScanner {
 
 /// How much more may be taken; the last cell may go beyond the bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub(crate) struct ScanLimits {
     pub(crate) cells: usize,
     pub(crate) bytes: u64,
 }
@@ -52,7 +52,7 @@ struct FamilyScan {
     /// Of the present row: how many cells are still passed over, and how many taken at most.
     to_pass: u32,
     to_take: u32,
-    /// The cell that the cursor is at was found visible, and there was no room for it.
+    /// The cell that the cursor is at was found visible, and there was no limits for it.
     is_visible: bool,
 }
 
@@ -177,16 +177,16 @@ impl RegionScanner {
         }
     }
 
-    /// Appends the next visible cells of the row to `cells`, while there is room. Returns whether
+    /// Appends the next visible cells of the row to `cells`, while there is limits. Returns whether
     /// the row has more.
     pub(crate) async fn take_cells(
         &mut self,
-        mut room: Room,
+        mut limits: ScanLimits,
         cells: &mut Vec<Cell>,
     ) -> Result<bool> {
         let Some(row) = &self.row else { return Ok(false) };
         while let Some(family) = self.families.get_mut(self.family) {
-            if family.take_cells(row, &mut room, cells).await? {
+            if family.take_cells(row, &mut limits, cells).await? {
                 return Ok(true);
             }
             self.family += 1;
@@ -196,7 +196,7 @@ impl RegionScanner {
 
     /// Appends all visible cells of the row that are left to `cells`.
     pub(crate) async fn take_row(&mut self, cells: &mut Vec<Cell>) -> Result<()> {
-        self.take_cells(Room::UNBOUNDED, cells).await?;
+        self.take_cells(ScanLimits::UNBOUNDED, cells).await?;
         Ok(())
     }
 
@@ -248,11 +248,11 @@ impl FamilyScan {
         (self.to_pass, self.to_take, self.is_visible) = (to_pass, to_take, false);
     }
 
-    /// Appends visible cells of `row` to `cells`. Returns whether one had no room.
+    /// Appends visible cells of `row` to `cells`. Returns whether one had no limits.
     async fn take_cells(
         &mut self,
         row: &[u8],
-        room: &mut Room,
+        limits: &mut ScanLimits,
         cells: &mut Vec<Cell>,
     ) -> Result<bool> {
         while self.to_take > 0
@@ -271,12 +271,12 @@ impl FamilyScan {
                     self.to_pass -= 1;
                     self.cursor.take().await?;
                 }
-                Decision::Include if !room.is_left() => {
+                Decision::Include if !limits.is_left() => {
                     self.is_visible = true;
                     return Ok(true);
                 }
                 Decision::Include => {
-                    room.give(cell);
+                    limits.give(cell);
                     self.to_take -= 1;
                     if !self.cursor.try_take_into(cells)? {
                         cells.extend(self.cursor.take().await?);
@@ -291,9 +291,9 @@ impl FamilyScan {
     }
 }
 
-// === impl Room ===
+// === impl ScanLimits ===
 
-impl Room {
+impl ScanLimits {
     /// For whole rows.
     const UNBOUNDED: Self = Self { cells: usize::MAX, bytes: u64::MAX };
 

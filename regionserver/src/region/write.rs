@@ -140,7 +140,7 @@ impl Region {
     /// Makes puts and deletes, all under one sequence id: they become visible at once.
     pub(crate) async fn mutate(&self, mutations: &[Mutation]) -> Result<()> {
         mutations.iter().try_for_each(|mutation| self.check_mutation(mutation))?;
-        self.check_room()?;
+        self.check_memstore_limit()?;
         let logged = {
             let rows = mutations.iter().map(|mutation| &mutation.row[..]);
             let mut locked = self.row_locks.lock(rows).await;
@@ -161,7 +161,7 @@ impl Region {
         nonce: Option<Nonce>,
     ) -> Result<Vec<Cell>> {
         self.check_update(update)?;
-        self.check_room()?;
+        self.check_memstore_limit()?;
         let (logged, result) = {
             let mut locked = self.row_locks.lock(std::iter::once(&update.row[..])).await;
             if let Some(done) = self.done_before(nonce).await? {
@@ -205,7 +205,7 @@ impl Region {
         nonce: Option<Nonce>,
     ) -> Result<Outcome> {
         self.check_row(row)?;
-        self.check_room()?;
+        self.check_memstore_limit()?;
         let logged = {
             let mut locked = self.row_locks.lock(std::iter::once(&row[..])).await;
             if let Some(done) = self.done_before(nonce).await? {

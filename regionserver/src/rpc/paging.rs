@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Result;
 use crate::filter::RowFilter;
-use crate::region::{RegionScanner, Room};
+use crate::region::{RegionScanner, ScanLimits};
 
 /// The rows that a scan has left.
 pub(super) struct Paging {
@@ -128,8 +128,8 @@ impl Paging {
                 true => limits.bytes.saturating_sub(gathered.bytes),
                 false => u64::MAX,
             };
-            let room = Room { cells: self.batch.unwrap_or(usize::MAX), bytes };
-            let has_more = self.scanner.take_cells(room, &mut gathered.cells).await?;
+            let limits = ScanLimits { cells: self.batch.unwrap_or(usize::MAX), bytes };
+            let has_more = self.scanner.take_cells(limits, &mut gathered.cells).await?;
             gathered.end_result(begun, has_more);
             if !has_more {
                 break;

@@ -21,7 +21,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use crate::filter::RowFilter;
 use crate::recovery::replay::SealedLogs;
 use crate::region::testing::{TestServer, cell, mutation, update_of};
-use crate::region::{Condition, Mutation, Region, Room, RowRead, RowStep, ScanRange, Update};
+use crate::region::{Condition, Mutation, Region, RowRead, RowStep, ScanLimits, ScanRange, Update};
 use histories::{
     BEGIN_MS, FAMILIES, FilterKind, Kind, NUMBER, QUALIFIERS, ROWS, Read, Step, Write, families,
     number, read, step, value_of,
@@ -413,7 +413,7 @@ impl Bench {
         };
         let filter = read.filter.map(FilterKind::message);
         let (row_read, filter) = RowFilter::of(filter.as_ref(), row_read, read.reversed).unwrap();
-        let found = scan(&self.region, &row_read, range, filter, read.room).await;
+        let found = scan(&self.region, &row_read, range, filter, read.limits).await;
         let expected = self.expected(read, (from, to));
         let is_same = found.len() == expected.len()
             && found.iter().zip(&expected).all(|(cell, (family, model))| model.is(family, cell));
@@ -486,13 +486,13 @@ impl Bench {
     }
 }
 
-/// The cells of a scan, taken `room` at a time.
+/// The cells of a scan, taken `limits` at a time.
 async fn scan(
     region: &Region,
     read: &RowRead,
     range: ScanRange,
     mut filter: Option<RowFilter>,
-    room: usize,
+    limits: usize,
 ) -> Vec<Cell> {
     let mut scanner = region.scan(read, range).await.unwrap();
     let mut found = Vec::new();
@@ -501,8 +501,11 @@ async fn scan(
             break;
         }
         let mut cells = Vec::new();
-        while scanner.take_cells(Room { cells: room, bytes: u64::MAX }, &mut cells).await.unwrap() {
-        }
+        while scanner
+            .take_cells(ScanLimits { cells: limits, bytes: u64::MAX }, &mut cells)
+            .await
+            .unwrap()
+        {}
         match &mut filter {
             None => found.extend(cells),
             Some(filter) => found.extend(filter.filter(&row, cells)),

@@ -44,7 +44,7 @@ impl MemstoresTotal {
 
 impl Region {
     /// Refuses edits while flushes cannot keep up, of this region or of the whole server.
-    pub(super) fn check_room(&self) -> Result<()> {
+    pub(super) fn check_memstore_limit(&self) -> Result<()> {
         let bytes = self.memstore_bytes();
         let bytes_max = self.shared.config.memstore_bytes_max;
         if bytes > bytes_max {

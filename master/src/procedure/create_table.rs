@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::delete_table::archive;
 use super::record::regions_between;
-use super::serve_table;
+use super::table_regions;
 use crate::error::StepError;
 use crate::term::{Files, Term};
 
@@ -25,7 +25,7 @@ pub(super) async fn run(
     split_keys: &[Bytes],
     region_id: u64,
 ) -> Result<Vec<Op>, StepError> {
-    let known = serve_table::read_record(term, table).await?;
+    let known = table_regions::read_record(term, table).await?;
     if term.views.now().of_table(table).is_empty() {
         term.views.catalog().catch_up().await?;
     }
@@ -47,9 +47,9 @@ pub(super) async fn run(
     let regions = regions_between(table, split_keys, region_id);
     term.create_regions(regions.into_iter().map(RegionRecord::new).collect()).await?;
     reached(Point::TableRecorded).await;
-    serve_table::serve_all(term, table).await?;
+    table_regions::open_all(term, table).await?;
     reached(Point::TableServed).await;
-    Ok(vec![serve_table::write_state(term, table, TableState::Enabled).await?])
+    Ok(vec![table_regions::write_state(term, table, TableState::Enabled).await?])
 }
 
 /// Leaves the descriptor where HBase's tools look for it, unless it is there.

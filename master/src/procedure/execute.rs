@@ -9,8 +9,8 @@ use basalt_zk::Op;
 
 use super::record::{Outcome, Procedure, Work};
 use super::{
-    create_table, delete_table, failure, flush_table, modify_table, recover_server, serve_table,
-    truncate_table,
+    create_table, delete_table, disable_table, enable_table, failure, flush_table, modify_table,
+    recover_server, truncate_table,
 };
 use crate::error::StepError;
 use crate::locks::{Holder, Lock, Resource, TooManyWaiting};
@@ -81,8 +81,8 @@ async fn advance(term: &Term, id: u64, work: &Work) -> Result<Vec<Op>, StepError
             create_table::run(term, id, table, split_keys, *region_id).await
         }
         Work::DeleteTable { table } => delete_table::run(term, id, table).await,
-        Work::EnableTable { table } => serve_table::enable(term, table).await,
-        Work::DisableTable { table } => serve_table::disable(term, table).await,
+        Work::EnableTable { table } => enable_table::enable(term, table).await,
+        Work::DisableTable { table } => disable_table::disable(term, table).await,
         Work::FlushTable { table } => flush_table::run(term, table).await,
         Work::ModifyTable { table } => modify_table::run(term, table).await,
         Work::TruncateTable { .. } => truncate_table::run(term, id).await,

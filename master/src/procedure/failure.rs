@@ -11,7 +11,7 @@ use basalt_model::{TableName, TableState};
 use basalt_zk::Op;
 
 use super::record::{Outcome, Procedure, TruncateStep, Work};
-use super::{delete_table, serve_table};
+use super::{delete_table, table_regions};
 use crate::error::StepError;
 use crate::term::Term;
 
@@ -65,7 +65,7 @@ async fn leave(term: &Term, id: u64, work: &Work, table: &TableName) -> Result<V
     let is_whole = regions.len() == work.region_count().unwrap_or(regions.len());
     match remains(work, is_whole) {
         Remains::AsItIs => Ok(Vec::new()),
-        Remains::Table(state) => Ok(vec![serve_table::write_state(term, table, state).await?]),
+        Remains::Table(state) => Ok(vec![table_regions::write_state(term, table, state).await?]),
         Remains::Nothing => delete_table::run(term, id, table).await,
     }
 }

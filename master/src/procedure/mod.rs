@@ -6,6 +6,8 @@
 
 mod create_table;
 mod delete_table;
+mod disable_table;
+mod enable_table;
 mod execute;
 mod failure;
 mod fence;
@@ -16,9 +18,9 @@ mod procedure_store;
 mod reassign;
 mod record;
 mod recover_server;
-mod serve_table;
 mod split;
 mod submit;
+mod table_regions;
 mod truncate_table;
 mod visibility;
 

@@ -11,7 +11,7 @@ use basalt_model::{EncodedRegionName, RegionEpoch, RegionState, TableName};
 use basalt_zk::Op;
 
 use super::create_table::write_descriptor;
-use super::serve_table;
+use super::table_regions;
 use crate::balancer::Move;
 use crate::error::StepError;
 use crate::term::Term;
@@ -22,7 +22,7 @@ const LOOK_WAIT: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
     // From here on, orders to open carry the new descriptor.
-    let known = serve_table::read_record(term, table).await?;
+    let known = table_regions::read_record(term, table).await?;
     write_descriptor(&term.files, &known.record.descriptor).await?;
     let before = epochs(&term.views.now(), table);
     loop {

@@ -8,7 +8,7 @@ use basalt_model::TableState;
 use basalt_zk::Op;
 
 use super::record::{Procedure, TruncateStep, Work};
-use super::{create_table, delete_table, serve_table};
+use super::{create_table, delete_table, table_regions};
 use crate::error::StepError;
 use crate::term::Term;
 
@@ -27,7 +27,7 @@ pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
         };
         let updated_ms = term.clock.wall_ms();
         let next = Procedure { updated_ms, work, ..procedure };
-        let enabling = serve_table::write_state(term, &table, TableState::Enabling).await?;
+        let enabling = table_regions::write_state(term, &table, TableState::Enabling).await?;
         term.procedure_store.update(&term.store, id, next, vec![enabling]).await?;
     }
     create_table::run(term, id, &table, &split_keys, region_id).await

@@ -52,7 +52,7 @@ struct FamilyScan {
     /// Of the present row: how many cells are still passed over, and how many taken at most.
     to_pass: u32,
     to_take: u32,
-    /// The cell that the cursor is at was found visible, and there was no limits for it.
+    /// The cell that the cursor is at was found visible, and the limits were reached before it.
     is_visible: bool,
 }
 
@@ -177,7 +177,7 @@ impl RegionScanner {
         }
     }
 
-    /// Appends the next visible cells of the row to `cells`, while there is limits. Returns whether
+    /// Appends the next visible cells of the row to `cells`, within `limits`. Returns whether
     /// the row has more.
     pub(crate) async fn take_cells(
         &mut self,
@@ -248,7 +248,7 @@ impl FamilyScan {
         (self.to_pass, self.to_take, self.is_visible) = (to_pass, to_take, false);
     }
 
-    /// Appends visible cells of `row` to `cells`. Returns whether one had no limits.
+    /// Appends visible cells of `row` to `cells`. Returns whether the limits were reached before one.
     async fn take_cells(
         &mut self,
         row: &[u8],
@@ -271,12 +271,12 @@ impl FamilyScan {
                     self.to_pass -= 1;
                     self.cursor.take().await?;
                 }
-                Decision::Include if !limits.is_left() => {
+                Decision::Include if !limits.are_left() => {
                     self.is_visible = true;
                     return Ok(true);
                 }
                 Decision::Include => {
-                    limits.give(cell);
+                    limits.take(cell);
                     self.to_take -= 1;
                     if !self.cursor.try_take_into(cells)? {
                         cells.extend(self.cursor.take().await?);
@@ -297,11 +297,11 @@ impl ScanLimits {
     /// For whole rows.
     const UNBOUNDED: Self = Self { cells: usize::MAX, bytes: u64::MAX };
 
-    fn is_left(&self) -> bool {
+    fn are_left(&self) -> bool {
         self.cells > 0 && self.bytes > 0
     }
 
-    fn give(&mut self, cell: &Cell) {
+    fn take(&mut self, cell: &Cell) {
         self.cells -= 1;
         self.bytes = self.bytes.saturating_sub(cell.bytes().len() as u64);
     }

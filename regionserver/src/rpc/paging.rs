@@ -128,8 +128,8 @@ impl Paging {
                 true => limits.bytes.saturating_sub(gathered.bytes),
                 false => u64::MAX,
             };
-            let limits = ScanLimits { cells: self.batch.unwrap_or(usize::MAX), bytes };
-            let has_more = self.scanner.take_cells(limits, &mut gathered.cells).await?;
+            let row_limits = ScanLimits { cells: self.batch.unwrap_or(usize::MAX), bytes };
+            let has_more = self.scanner.take_cells(row_limits, &mut gathered.cells).await?;
             gathered.end_result(begun, has_more);
             if !has_more {
                 break;

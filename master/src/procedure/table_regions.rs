@@ -1,4 +1,4 @@
-//! Enables and disables a table: has all its regions served, or none.
+//! What procedures on a table share: they open or close its regions, and write its state.
 
 use std::time::Duration;
 
@@ -12,29 +12,11 @@ use crate::error::StepError;
 use crate::term::Term;
 use crate::view::View;
 
-/// How long is waited for region servers to write what they were ordered.
+/// How long a step waits for region servers to carry out what they were ordered to do.
 const CHANGE_WAIT: Duration = Duration::from_millis(500);
 
-/// Enables a table.
-pub(super) async fn enable(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
-    read_record(term, table).await?;
-    close_all(term, table, |state| state == RegionState::Closing).await?;
-    serve_all(term, table).await?;
-    Ok(vec![write_state(term, table, TableState::Enabled).await?])
-}
-
-/// Disables a table.
-pub(super) async fn disable(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
-    read_record(term, table).await?;
-    // From here on no region of it becomes OPENING; those that are, are seen.
-    let regions = in_state(&term.views.now(), table, |_| true);
-    term.read_regions(regions).await?;
-    close_all(term, table, |state| state != RegionState::Closed).await?;
-    Ok(vec![write_state(term, table, TableState::Disabled).await?])
-}
-
-/// Has those regions of a table closed whose state `is_meant`.
-async fn close_all(
+/// Closes those regions of a table whose state `is_meant`.
+pub(super) async fn close_all(
     term: &Term,
     table: &TableName,
     is_meant: fn(RegionState) -> bool,
@@ -50,11 +32,11 @@ async fn close_all(
     Err(StepError::NotYet(format!("{} regions of {table} are to close", left.len())))
 }
 
-/// Has all regions of a table opened.
+/// Opens all regions of a table.
 ///
 /// # Errors
 /// [`StepError::NotYet`] while some are not open.
-pub(super) async fn serve_all(term: &Term, table: &TableName) -> Result<(), StepError> {
+pub(super) async fn open_all(term: &Term, table: &TableName) -> Result<(), StepError> {
     let closed = in_state(&term.views.now(), table, |state| state == RegionState::Closed);
     if !closed.is_empty() {
         term.assign(&closed).await?;
@@ -69,7 +51,7 @@ pub(super) async fn serve_all(term: &Term, table: &TableName) -> Result<(), Step
 }
 
 /// The record of a table as the coordinator has it: the catalog may lag behind what was written
-/// when the procedure was taken on. What is decided from here on sees it.
+/// when the procedure was submitted. What is decided from here on sees it.
 pub(super) async fn read_record(
     term: &Term,
     table: &TableName,
@@ -91,7 +73,7 @@ pub(super) async fn write_state(
 }
 
 /// The regions of `table` whose state `is_meant`.
-fn in_state(
+pub(super) fn in_state(
     view: &View,
     table: &TableName,
     is_meant: impl Fn(RegionState) -> bool,

@@ -413,7 +413,7 @@ impl Bench {
         };
         let filter = read.filter.map(FilterKind::message);
         let (row_read, filter) = RowFilter::of(filter.as_ref(), row_read, read.reversed).unwrap();
-        let found = scan(&self.region, &row_read, range, filter, read.limits).await;
+        let found = scan(&self.region, &row_read, range, filter, read.room).await;
         let expected = self.expected(read, (from, to));
         let is_same = found.len() == expected.len()
             && found.iter().zip(&expected).all(|(cell, (family, model))| model.is(family, cell));
@@ -486,13 +486,13 @@ impl Bench {
     }
 }
 
-/// The cells of a scan, taken `limits` at a time.
+/// The cells of a scan, taken `room` at a time.
 async fn scan(
     region: &Region,
     read: &RowRead,
     range: ScanRange,
     mut filter: Option<RowFilter>,
-    limits: usize,
+    room: usize,
 ) -> Vec<Cell> {
     let mut scanner = region.scan(read, range).await.unwrap();
     let mut found = Vec::new();
@@ -502,7 +502,7 @@ async fn scan(
         }
         let mut cells = Vec::new();
         while scanner
-            .take_cells(ScanLimits { cells: limits, bytes: u64::MAX }, &mut cells)
+            .take_cells(ScanLimits { cells: room, bytes: u64::MAX }, &mut cells)
             .await
             .unwrap()
         {}

@@ -248,7 +248,7 @@ impl FamilyScan {
         (self.to_pass, self.to_take, self.is_visible) = (to_pass, to_take, false);
     }
 
-    /// Appends visible cells of `row` to `cells`. Returns whether the limits were reached before one.
+    /// Appends visible cells of `row` to `cells`. Returns whether it left one out for the limits.
     async fn take_cells(
         &mut self,
         row: &[u8],

@@ -258,19 +258,18 @@ impl ReadFile for LocalReadFile {
         // Not by the blocking thread: mimalloc keeps what another thread frees until the thread
         // that took it next takes such a piece, and there are many of these, mostly idle.
         let mut buffer = BytesMut::zeroed(length);
-        on_disk(move || match file.read_exact_at(&mut buffer, offset) {
-            Ok(()) => Ok(buffer.freeze()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(Error::EndOfFile { path, offset, length })
-            }
-            Err(error) => Err(Error::from_io(&path, "read", error)),
+        on_disk(move || {
+            fill_from(&file, &path, &mut buffer, offset)?;
+            Ok(buffer.freeze())
         })
         .await
     }
 
     async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Bytes> {
         if let Some(beyond) = ranges.iter().find(|range| range.end > self.length) {
-            return Err(end_of_file(&self.path, beyond));
+            let length = usize::try_from(crate::range_length(beyond)).unwrap_or(usize::MAX);
+            let (path, offset) = (self.path.clone(), beyond.start);
+            return Err(Error::EndOfFile { path, offset, length });
         }
         let length: u64 = ranges.iter().map(crate::range_length).sum();
         let buffer = BytesMut::zeroed(usize::try_from(length).unwrap_or(usize::MAX));
@@ -288,11 +287,13 @@ const GAP_BYTES_MAX: u64 = 4 << 10;
 /// What is read at once is at most this long, unless one range is longer.
 const SPAN_BYTES_MAX: u64 = 64 << 10;
 
-fn end_of_file(path: &Path, range: &Range<u64>) -> Error {
-    Error::EndOfFile {
-        path: path.to_owned(),
-        offset: range.start,
-        length: usize::try_from(crate::range_length(range)).unwrap_or(usize::MAX),
+/// Fills `buffer` with what the file has from `offset` on.
+fn fill_from(file: &File, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()> {
+    match file.read_exact_at(buffer, offset) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(Error::EndOfFile { path: path.to_owned(), offset, length: buffer.len() })
+        }
+        result => result.map_err(|e| Error::from_io(path, "read", e)),
     }
 }
 
@@ -311,18 +312,12 @@ fn read_file_ranges(
         rest = later;
         let span = first.start..together.last().map_or(first.end, |last| last.end);
         let span_length = crate::range_length(&span) as usize;
-        let read = |buffer: &mut [u8]| match file.read_exact_at(buffer, span.start) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(end_of_file(path, &span))
-            }
-            result => result.map_err(|e| Error::from_io(path, "read", e)),
-        };
         if together.len() == 1 {
-            read(take_front(&mut unfilled, span_length))?;
+            fill_from(file, path, take_front(&mut unfilled, span_length), span.start)?;
             continue;
         }
         scratch.resize(span_length, 0);
-        read(&mut scratch)?;
+        fill_from(file, path, &mut scratch, span.start)?;
         for range in together {
             let (from, length) = (range.start - span.start, crate::range_length(range));
             let wanted = &scratch[from as usize..(from + length) as usize];

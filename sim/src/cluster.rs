@@ -322,7 +322,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes back what [`Cluster::action`] did, as far as it can be.
+    /// Takes back what [`Cluster::inject`] did, as far as it can be.
     ///
     /// # Errors
     /// There is no such process.

@@ -219,10 +219,10 @@ impl Schedule {
         // Others take over the regions only of a server that has gone.
         let dice_end = if leaves.is_empty() { 8 } else { 10 };
         let group: Vec<Option<Injection>> = match random.in_range(0..dice_end) {
-            0..5 => vec![random.pick(&all).map(|name| self.inject(self.victim(name), now))],
+            0..5 => vec![random.pick(&all).map(|name| self.injection(self.victim(name), now))],
             5..8 => {
                 let pair = self.two(&all).into_iter();
-                pair.map(|name| Some(self.inject(self.victim(&name?), now))).collect()
+                pair.map(|name| Some(self.injection(self.victim(&name?), now))).collect()
             }
             dice => {
                 let [gone, recoverer] = self.two(&self.of_role(RoleName::RegionServer));
@@ -232,17 +232,18 @@ impl Schedule {
                     _ => recoverer.map(Victim::Process),
                 };
                 let leave = random.pick(&leaves).map_or(FaultAction::Kill, |action| **action);
-                let gone = gone.map(|name| self.inject(Victim::Process(name), now));
+                let gone = gone.map(|name| self.injection(Victim::Process(name), now));
                 vec![
                     gone.map(|gone| Injection { action: leave, ..gone }),
-                    recoverer.map(|victim| self.inject(victim, later)),
+                    recoverer.map(|victim| self.injection(victim, later)),
                 ]
             }
         };
         group.into_iter().flatten().collect()
     }
 
-    fn inject(&self, victim: Victim, after: Duration) -> Injection {
+    /// One fault of `victim`, of a kind that is possible there.
+    fn injection(&self, victim: Victim, after: Duration) -> Injection {
         let action = self.random.pick(&self.actions()).copied().unwrap_or(FaultAction::Kill);
         let action = match (&victim, action) {
             (Victim::Foreign(_), FaultAction::Cut) => FaultAction::Pause,

@@ -142,7 +142,7 @@ impl Hdfs {
         self.tell(&mut state);
     }
 
-    /// Takes back what [`Hdfs::action`] did.
+    /// Takes back what [`Hdfs::inject`] did.
     pub(crate) fn heal(&self, now: Duration, action: HdfsFault) {
         let mut state = self.at(now);
         match action {

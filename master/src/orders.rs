@@ -24,13 +24,13 @@ pub(crate) struct Orders {
 pub(crate) type OrdersClient = RegionServerOrdersClient<Channel>;
 
 /// What an order tells of the nodes of the storage: whom this master avoids.
-pub(crate) fn excluded_nodes(files: &SharedFileSystem) -> Vec<pb::AvoidedNode> {
-    let avoided = files.excluded_nodes().into_iter();
-    let tell = |(node, doubt): (NodeName, NodeSuspicion)| pb::AvoidedNode {
+pub(crate) fn excluded_nodes(files: &SharedFileSystem) -> Vec<pb::ExcludedNode> {
+    let excluded = files.excluded_nodes().into_iter();
+    let tell = |(node, suspicion): (NodeName, NodeSuspicion)| pb::ExcludedNode {
         node: node.to_string(),
-        failed: doubt == NodeSuspicion::Failed,
+        failed: suspicion == NodeSuspicion::Failed,
     };
-    avoided.map(tell).collect()
+    excluded.map(tell).collect()
 }
 
 // === impl Orders ===

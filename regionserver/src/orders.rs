@@ -92,7 +92,7 @@ impl RegionServerOrders for Orders {
         let request = request.into_inner();
         self.check_master(request.master_epoch).await?;
         let server = Arc::clone(&self.0);
-        server.avoid_nodes(&request.excluded_nodes);
+        server.exclude_nodes(&request.excluded_nodes);
         // An order goes on when the master that gave it goes away.
         let opened = tokio::spawn(opening::open_regions(server, request.regions));
         let outcomes = opened.await.map_err(|error| Status::internal(error.to_string()))?;
@@ -191,7 +191,7 @@ impl RegionServerOrders for Orders {
             .server_name
             .parse()
             .map_err(|error: basalt_model::Error| Status::invalid_argument(error.to_string()))?;
-        self.0.avoid_nodes(&request.excluded_nodes);
+        self.0.exclude_nodes(&request.excluded_nodes);
         let files = Arc::clone(&self.0.shared.files);
         let logs = split::split(files, &server, request.logs).await;
         Ok(Response::new(pb::SplitLogsReply { logs }))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use basalt_cluster::served::ServedRegions;
 use basalt_cluster::{Catalog, Nodes, pb};
-use basalt_fs::{AVOIDED_NODES_MAX, NodeName, NodeSuspicion};
+use basalt_fs::{EXCLUDED_NODES_MAX, NodeName, NodeSuspicion};
 use basalt_model::{EncodedRegionName, RegionState, ServerName, TableState};
 use basalt_runtime::{Shutdown, WITNESS};
 use basalt_zk::Client;
@@ -225,11 +225,12 @@ impl Server {
     }
 
     /// Avoids the nodes of the storage that the master avoids.
-    pub(crate) fn avoid_nodes(&self, avoided: &[pb::AvoidedNode]) {
-        for told in avoided.iter().take(AVOIDED_NODES_MAX) {
-            let doubt = if told.failed { NodeSuspicion::Failed } else { NodeSuspicion::MayBeGone };
+    pub(crate) fn exclude_nodes(&self, excluded: &[pb::ExcludedNode]) {
+        for told in excluded.iter().take(EXCLUDED_NODES_MAX) {
+            let suspicion =
+                if told.failed { NodeSuspicion::Failed } else { NodeSuspicion::MayBeGone };
             if let Some(node) = NodeName::told(&told.node) {
-                self.shared.files.exclude_node(&node, doubt);
+                self.shared.files.exclude_node(&node, suspicion);
             }
         }
     }

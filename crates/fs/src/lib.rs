@@ -30,7 +30,7 @@ use futures::future::BoxFuture;
 pub use error::{Error, Result};
 pub use local::LocalFileSystem;
 pub use memory::MemoryFileSystem;
-pub use node::{AVOIDED_NODES_MAX, NodeName, NodeSuspicion};
+pub use node::{EXCLUDED_NODES_MAX, NodeName, NodeSuspicion};
 pub use recording::{RecordingFileSystem, Step};
 
 /// A file system, shared by all tasks of a role.
@@ -157,11 +157,11 @@ pub trait FileSystem: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// `node` is avoided for a while.
-    fn exclude_node(&self, _node: &NodeName, _doubt: NodeSuspicion) {}
+    /// `node` is excluded for a while.
+    fn exclude_node(&self, _node: &NodeName, _suspicion: NodeSuspicion) {}
 
-    /// The nodes that are avoided at the moment, those that failed first; at most
-    /// [`AVOIDED_NODES_MAX`].
+    /// The nodes that are excluded at the moment, those that failed first; at most
+    /// [`EXCLUDED_NODES_MAX`].
     fn excluded_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
         Vec::new()
     }

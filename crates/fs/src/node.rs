@@ -8,7 +8,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct NodeName(Arc<str>);
 
-/// Why a node is avoided for a while.
+/// Why a node is excluded for a while.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NodeSuspicion {
     /// Its machine may be gone: it is read from last, and new files are put elsewhere if there are
@@ -19,8 +19,8 @@ pub enum NodeSuspicion {
     Failed,
 }
 
-/// Of how many avoided nodes one process tells another.
-pub const AVOIDED_NODES_MAX: usize = 32;
+/// Of how many excluded nodes one process tells another.
+pub const EXCLUDED_NODES_MAX: usize = 32;
 
 /// The longest name that is taken from another process, in bytes.
 const NAME_BYTES_MAX: usize = 256;

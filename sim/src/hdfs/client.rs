@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use basalt_fs::{
-    AVOIDED_NODES_MAX, AppendFile, DirectoryEntry, FileSystem, NodeName, NodeSuspicion, ReadFile,
+    AppendFile, DirectoryEntry, EXCLUDED_NODES_MAX, FileSystem, NodeName, NodeSuspicion, ReadFile,
     Result, Seal,
 };
 use basalt_runtime::Random;
@@ -285,7 +285,7 @@ impl FileSystem for HdfsClient {
             nodes.into_iter().filter_map(move |node| Some((self.name_of(node)?, suspicion)))
         };
         let failed = named(failed, NodeSuspicion::Failed);
-        failed.chain(named(suspected, NodeSuspicion::MayBeGone)).take(AVOIDED_NODES_MAX).collect()
+        failed.chain(named(suspected, NodeSuspicion::MayBeGone)).take(EXCLUDED_NODES_MAX).collect()
     }
 
     fn writer_tag(&self) -> String {

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use basalt_fs::{
-    AVOIDED_NODES_MAX, AppendFile, DirectoryEntry, FileSystem, NodeName, NodeSuspicion, ReadFile,
+    AppendFile, DirectoryEntry, EXCLUDED_NODES_MAX, FileSystem, NodeName, NodeSuspicion, ReadFile,
     Seal,
 };
 use basalt_runtime::{Network, Seams, Shutdown};
@@ -381,7 +381,7 @@ impl FileSystem for HdfsFileSystem {
         let failed = failed.map(|node| (NodeName::new(node), NodeSuspicion::Failed));
         let suspected = self.health.suspected().into_iter();
         let suspected = suspected.map(|node| (NodeName::new(node), NodeSuspicion::MayBeGone));
-        failed.chain(suspected).take(AVOIDED_NODES_MAX).collect()
+        failed.chain(suspected).take(EXCLUDED_NODES_MAX).collect()
     }
 
     fn writer_tag(&self) -> String {

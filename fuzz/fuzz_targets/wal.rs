@@ -27,16 +27,16 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
     if choice & 1 != 0 {
         checksums::mend_log(&mut file);
     }
-    let cut = file.len() as u64 - u64::from(choice >> 1).min(file.len() as u64);
+    let sealed_length = file.len() as u64 - u64::from(choice >> 1).min(file.len() as u64);
     block_on(async {
         let path = Path::new("/log");
         let files = disk_with(path, &file).await;
-        let whole = read_whole(&files, path, cut).await;
-        let index = write_split_index(&files, path, cut).await;
+        let whole = read_whole(&files, path, sealed_length).await;
+        let index = write_split_index(&files, path, sealed_length).await;
         let (Some(whole), Ok(index)) = (whole, index) else {
             return;
         };
-        let again = ok(write_split_index(&files, path, cut).await);
+        let again = ok(write_split_index(&files, path, sealed_length).await);
         assert_eq!(index, again, "an index is read as it was made");
         let counts: Counts = index.parts.iter().map(|part| (part.region, part.edits)).collect();
         assert_eq!(counts, whole);
@@ -45,14 +45,14 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
 });
 
 /// How many edits there are of each region; `None` if the file is corrupt.
-async fn read_whole(files: &SharedFileSystem, path: &Path, cut: u64) -> Option<Counts> {
-    let mut reader = WalReader::open(files, path, cut).await.ok()?;
+async fn read_whole(files: &SharedFileSystem, path: &Path, sealed_length: u64) -> Option<Counts> {
+    let mut reader = WalReader::open(files, path, sealed_length).await.ok()?;
     let mut counts = Counts::new();
     while let Some(edit) = reader.next().await.ok()? {
         assert!(edit.cells.iter().all(|cell| cell.sequence_id() == edit.sequence_id));
         *counts.entry(edit.region).or_default() += 1;
     }
-    assert!(reader.tail().is_some_and(|tail| tail.end + tail.torn_bytes == cut));
+    assert!(reader.tail().is_some_and(|tail| tail.end + tail.torn_bytes == sealed_length));
     Some(counts)
 }
 

@@ -20,8 +20,8 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
         checksums::mend_parts(&mut index);
         checksums::mend_log(&mut log);
     }
-    let cut = index.get(14..).and_then(|cut| cut.first_chunk());
-    let cut = cut.map_or(0, |c| u64::from_be_bytes(*c));
+    let sealed_length = index.get(14..).and_then(|sealed_length| sealed_length.first_chunk());
+    let sealed_length = sealed_length.map_or(0, |c| u64::from_be_bytes(*c));
     block_on(async {
         let path = Path::new("/log");
         let files = disk_with(path, &log).await;
@@ -36,7 +36,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
                 assert_eq!(edit.region, region);
             }
         }
-        let _ = write_split_index(&files, path, cut).await;
+        let _ = write_split_index(&files, path, sealed_length).await;
     });
 });
 

@@ -2,8 +2,8 @@
 //!
 //! The logs of a fenced server go when its recovery is done and no region record, read from the
 //! coordinator past every copy, names it: neither as one whose edits are not in store files yet,
-//! nor as owner. The folder goes before the record of the cuts: while that is there, a folder
-//! that is there too was cut.
+//! nor as owner. The folder is deleted before the record of the sealed
+//! lengths. So a folder that exists beside such a record has been fenced.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -97,17 +97,17 @@ impl Server {
         Ok(self.client.sync(&self.nodes.regions()).await?)
     }
 
-    /// The records of regions, and the logs of dead servers as they were cut, as far as they are
+    /// The records of regions, and the sealed logs of dead servers, as far as they are
     /// there, in as few requests as they fit into.
-    pub(crate) async fn read_regions_and_cuts(
+    pub(crate) async fn read_regions_and_sealed_logs(
         &self,
         regions: &[EncodedRegionName],
         dead: &[ServerName],
     ) -> Result<(BTreeMap<EncodedRegionName, OnRecord>, BTreeMap<ServerName, SealedLogs>), Error>
     {
         let records = regions.iter().map(|name| self.nodes.region(*name));
-        let cuts = dead.iter().map(|server| self.nodes.fenced_server(server));
-        let paths: Vec<String> = records.chain(cuts).collect();
+        let fenced = dead.iter().map(|server| self.nodes.fenced_server(server));
+        let paths: Vec<String> = records.chain(fenced).collect();
         let mut read = self.client.get_data_of_all(&paths).await?.into_iter();
         let mut found = BTreeMap::new();
         for (name, read) in regions.iter().zip(read.by_ref()) {

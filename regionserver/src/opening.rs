@@ -25,8 +25,8 @@ use crate::transitions::Purpose;
 /// How many regions are opened at a time: most of it is waiting for syncs, which the disk does
 /// together.
 const OPENINGS_AT_ONCE: usize = 64;
-/// Of how many dead servers the cuts are read together with the records, so that the answer fits
-/// into a frame. A region rarely needs the logs of more than one.
+/// The sealed lengths of at most so many dead servers are read together with the records, so that
+/// the answer fits into a frame. A region rarely needs the logs of more than one.
 const SERVERS_AHEAD_MAX: usize = 8;
 
 /// One region of an order, as the master gave it.
@@ -47,10 +47,11 @@ struct Shown {
     /// The records of the watched copy that are as the order says, and what one request found of
     /// the others.
     regions: BTreeMap<EncodedRegionName, OnRecord>,
-    /// The logs of dead servers. A cut may be read before the record that needs it: it is committed
-    /// once, before a record names its server to the next owner. It changes only if an operator
-    /// accepts that a log is lost or has lost its end. Who has read it before then finds that the
-    /// log is missing or too short, and opens nothing, or finds all edits.
+    /// The sealed logs of dead servers. They may be read before the region record that needs
+    /// them: they are committed once, before a region record names the dead server to the next
+    /// owner. They change only if an operator accepts that a log is lost or has lost its end. An
+    /// opener that read them before that finds that the log is missing or too short, and opens
+    /// nothing, or it finds all edits.
     sealed: Mutex<BTreeMap<ServerName, SealedLogs>>,
     /// Set once the member that answers us has all that was committed when the order came.
     caught_up: OnceCell<()>,
@@ -132,9 +133,9 @@ impl Order {
 // === impl Shown ===
 
 impl Shown {
-    /// Takes the records from the watched copy, and reads those that it does not show as ordered in
-    /// one request, with the cuts of the logs that the orders name: a server that takes over
-    /// hundreds of regions has not heard of most of them when it is ordered to.
+    /// Takes the records from the watched copy. One request reads those that the copy does not
+    /// show as ordered, with the sealed lengths of the logs that the orders name: a server that is
+    /// ordered to open hundreds of regions does not have most of them in its copy yet.
     async fn read(server: &Server, orders: Vec<&Order>) -> Self {
         let mut regions = BTreeMap::new();
         let (mut unknown, mut dead) = (Vec::new(), BTreeSet::new());
@@ -151,9 +152,9 @@ impl Shown {
         let dead: Vec<_> = dead.into_iter().take(SERVERS_AHEAD_MAX).cloned().collect();
         let mut sealed = BTreeMap::new();
         // Where that fails, each is looked up by itself, and says why it cannot be.
-        if let Ok((read, cuts)) = server.read_regions_and_cuts(&unknown, &dead).await {
+        if let Ok((read, logs)) = server.read_regions_and_sealed_logs(&unknown, &dead).await {
             regions.extend(read);
-            sealed = cuts;
+            sealed = logs;
         }
         Self { regions, sealed: Mutex::new(sealed), caught_up: OnceCell::new() }
     }

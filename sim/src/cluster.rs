@@ -26,7 +26,7 @@ use turmoil::Sim;
 use crate::clock::ClockError;
 use crate::disk::DiskFaults;
 use crate::drain::drain;
-use crate::faults::{FaultAction, LogLoss, Peers, Way};
+use crate::faults::{Direction, FaultAction, LogLoss, Peers};
 use crate::folder::FolderCopy;
 use crate::hdfs::{Hdfs, HdfsFault, Outage};
 use crate::invariants::{Violation, check_standstill};
@@ -287,10 +287,10 @@ impl Cluster {
             FaultAction::Drain => self.drain(name),
             FaultAction::Pause => {
                 disk.freeze(true);
-                self.cut(name, Way::Both, Peers::All, Links::hold);
+                self.cut(name, Direction::Both, Peers::All, Links::hold);
             }
-            FaultAction::Cut(way, peers) => self.cut(name, way, peers, Links::hold),
-            FaultAction::Refuse(peers) => self.cut(name, Way::Out, peers, Links::refuse),
+            FaultAction::Cut(direction, peers) => self.cut(name, direction, peers, Links::hold),
+            FaultAction::Refuse(peers) => self.cut(name, Direction::Out, peers, Links::refuse),
             FaultAction::SlowLinks => self.latency(name, SLOW_LATENCY_MAX),
             FaultAction::StandStill => {
                 let process = self.process(name)?;
@@ -298,7 +298,7 @@ impl Cluster {
                 let lives = process.lives();
                 self.standing_still.insert(name.to_owned(), lives);
                 for peers in SERVED {
-                    self.cut(name, Way::Both, peers, Links::hold);
+                    self.cut(name, Direction::Both, peers, Links::hold);
                 }
             }
             FaultAction::FreezeDisk => disk.freeze(true),
@@ -347,10 +347,10 @@ impl Cluster {
             }
             FaultAction::Pause => {
                 disk.freeze(false);
-                self.cut(name, Way::Both, Peers::All, Links::release);
+                self.cut(name, Direction::Both, Peers::All, Links::release);
             }
-            FaultAction::Cut(way, peers) => self.cut(name, way, peers, Links::release),
-            FaultAction::Refuse(peers) => self.cut(name, Way::Out, peers, Links::accept),
+            FaultAction::Cut(direction, peers) => self.cut(name, direction, peers, Links::release),
+            FaultAction::Refuse(peers) => self.cut(name, Direction::Out, peers, Links::accept),
             FaultAction::SlowLinks => self.latency(name, LATENCY_MAX),
             FaultAction::StandStill => {
                 let process = self.process(name)?;
@@ -360,7 +360,7 @@ impl Cluster {
                 let violation = check_standstill(name, before, now);
                 self.world.violations.lock().extend(violation);
                 for peers in SERVED {
-                    self.cut(name, Way::Both, peers, Links::release);
+                    self.cut(name, Direction::Both, peers, Links::release);
                 }
             }
             FaultAction::FreezeDisk => disk.freeze(false),
@@ -425,13 +425,13 @@ impl Cluster {
     }
 
     /// Does `change` to the links between `name` and `peers`.
-    fn cut(&self, name: &str, way: Way, peers: Peers, change: fn(&Links, &str, &str)) {
+    fn cut(&self, name: &str, direction: Direction, peers: Peers, change: fn(&Links, &str, &str)) {
         let others = self.members.keys().chain(&self.clients);
         for other in others.filter(|other| *other != name && peers.include(other)) {
-            if way != Way::In {
+            if direction != Direction::In {
                 change(&self.world.links, name, other);
             }
-            if way != Way::Out {
+            if direction != Direction::Out {
                 change(&self.world.links, other, name);
             }
         }

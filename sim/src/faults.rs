@@ -67,7 +67,7 @@ pub enum FaultAction {
     /// It is stopped as by SIGSTOP, and goes on when the fault is over; see the module `cluster`.
     Pause,
     /// What is sent between it and others does not arrive.
-    Cut(Way, Peers),
+    Cut(Direction, Peers),
     /// Its connections with others are reset and refused, while it goes on.
     Refuse(Peers),
     /// What is sent between it and others takes up to 300 ms.
@@ -116,9 +116,9 @@ pub enum LogLoss {
     Sealed,
 }
 
-/// Which way is cut off, as the victim sees it.
+/// The direction that is cut off, as the victim sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Way {
+pub enum Direction {
     /// To it and from it.
     Both,
     /// What it sends.
@@ -191,7 +191,9 @@ impl fmt::Display for FaultAction {
             Self::Replace(level) => write!(formatter, "replaced by one of level {level}"),
             Self::Drain => formatter.write_str("drained"),
             Self::Pause => formatter.write_str("paused"),
-            Self::Cut(way, peers) => write!(formatter, "cut off ({way:?}) from {peers:?}"),
+            Self::Cut(direction, peers) => {
+                write!(formatter, "cut off ({direction:?}) from {peers:?}")
+            }
             Self::Refuse(peers) => write!(formatter, "refused by {peers:?}"),
             Self::SlowLinks => formatter.write_str("on slow links"),
             Self::StandStill => formatter.write_str("made to stand still"),

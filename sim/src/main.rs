@@ -80,7 +80,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::RegionEpochAtOpen, "late-open"),
     (Rule::RegionEpochInManifest, "region-server-crash"),
     (Rule::ServingLease, "unaware-reader"),
-    (Rule::CommittedCut, "zombie-append"),
+    (Rule::CommittedLength, "zombie-append"),
     (Rule::ReplaySequence, "recoverer-crash"),
     (Rule::NonceInWal, "lost-answers"),
     (Rule::NonceFiles, "mute-region-server"),
@@ -186,7 +186,7 @@ fn report(outcome: &Outcome) -> ExitCode {
     println!("operations {}", listed(&outcome.operations));
     let points: Vec<&str> = outcome.points.iter().map(String::as_str).collect();
     println!("points {}", points.join(" "));
-    println!("told {} events of the roles", outcome.told);
+    println!("observed {} events of the roles", outcome.events);
     println!("write outage at most {} ms", outcome.write_outage_max.as_millis());
     println!("back after {} ms", outcome.recovered_after.as_millis());
     println!("simulated {:.3} s", outcome.elapsed.as_secs_f64());

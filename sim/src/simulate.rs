@@ -34,7 +34,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// that ended last must have had their time.
 const LOOKS: u32 = 8;
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
-/// How many violations of one run are told.
+/// At most so many violations of one run are reported.
 const VIOLATIONS_MAX: usize = 20;
 
 /// How a scenario is run.
@@ -74,8 +74,8 @@ pub struct Outcome {
     pub versions_read: u64,
     /// Rows that were looked at as a whole.
     pub whole_rows: u64,
-    /// What the roles told of themselves.
-    pub told: u64,
+    /// How many events the roles reported of themselves.
+    pub events: u64,
     /// The longest that any region took for a write, in simulated time.
     pub write_outage_max: Duration,
     /// How long after the last fault all regions had taken a write and answered a read.
@@ -95,7 +95,7 @@ struct Simulation<'a> {
     coming: Vec<Fault>,
     /// On whom, and until when after the start.
     lasting: Vec<Lasting>,
-    told: Vec<String>,
+    injected: Vec<String>,
     /// What was done, and to whom.
     actions: Vec<(String, FaultAction)>,
     violations: Vec<Violation>,
@@ -144,7 +144,7 @@ pub fn simulate(
             witness: &witness,
             coming,
             lasting: Vec::new(),
-            told: Vec::new(),
+            injected: Vec::new(),
             actions: Vec::new(),
             violations: Vec::new(),
         };
@@ -202,7 +202,7 @@ impl Simulation<'_> {
             if fault.action == FaultAction::Folder(Folder::Falsified) {
                 self.witness.falsify(&victim);
             }
-            self.told.push(format!("{victim} {} for {:?}", fault.action, fault.lasts));
+            self.injected.push(format!("{victim} {} for {:?}", fault.action, fault.lasts));
             let begun = if fault.victim.trap().is_some() { loaded } else { fault.at };
             let ends_at = now + (begun + fault.lasts).saturating_sub(loaded);
             self.lasting.push(Lasting { victim, action: fault.action, ends_at });
@@ -334,7 +334,7 @@ impl Simulation<'_> {
         operations.extend(workload.history().count_by_kind());
         Outcome {
             sprung: self.witness.trapped().map(|process| process.to_string()),
-            faults: self.told,
+            faults: self.injected,
             acknowledged: workload.writes().count(),
             unknown: seen.unknown,
             failed: seen.failed,
@@ -344,7 +344,7 @@ impl Simulation<'_> {
             counted: workload.history().count(),
             versions_read: seen.versions_read,
             whole_rows: workload.rows().count(),
-            told: self.witness.count(),
+            events: self.witness.count(),
             write_outage_max,
             recovered_after: seen.recovered.values().max().copied().unwrap_or_default(),
             elapsed: self.cluster.elapsed(),

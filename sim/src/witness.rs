@@ -1,4 +1,4 @@
-//! What the roles tell of themselves while they run: the events of target `witness`, handed to the
+//! What the roles report of themselves while they run: the events of target `witness`, handed to the
 //! invariants in the order in which they happen.
 
 use std::collections::BTreeSet;
@@ -16,17 +16,17 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::faults::Trap;
 use crate::invariants::{
-    BelowTheCut, OneMaster, OneOwner, OneProcedureEnd, SameState, SequenceIds, ServedAsRecorded,
-    ServedBy, TableTurns, Violation, check_replay, check_timestamp,
+    BelowSealedLength, OneMaster, OneOwner, OneProcedureEnd, SameState, SequenceIds,
+    ServedAsRecorded, ServedBy, TableTurns, Violation, check_replay, check_timestamp,
 };
 
-/// Takes in what the roles tell; a cheap handle.
+/// Records the events of the roles and checks the invariants; a cheap handle.
 #[derive(Clone, Debug, Default)]
 pub struct Witness(Arc<Mutex<Seen>>);
 
-/// What a role told.
+/// An event that a role reported.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct WitnessEvent {
     /// Which process it was.
     pub(crate) process: Arc<str>,
     /// When.
@@ -44,7 +44,7 @@ pub(crate) struct Told {
     pub(crate) flushed: u64,
     pub(crate) timestamp_ms: u64,
     pub(crate) end: u64,
-    pub(crate) cut: u64,
+    pub(crate) sealed_length: u64,
     pub(crate) took: Duration,
     pub(crate) id: u64,
     /// The coordinator's: an entry of its log, and the digest of the state as of that.
@@ -58,7 +58,7 @@ pub(crate) struct Told {
 struct Seen {
     one_owner: OneOwner,
     served_as_recorded: ServedAsRecorded,
-    below_the_cut: BelowTheCut,
+    below_sealed_length: BelowSealedLength,
     sequence_ids: SequenceIds,
     one_master: OneMaster,
     one_end: OneProcedureEnd,
@@ -134,7 +134,7 @@ impl Witness {
 
     /// The file of a server's log has become shorter by the simulation's doing.
     pub(crate) fn shorten_log(&self, server: &str, number: &str) {
-        self.0.lock().below_the_cut.shorten(server, number);
+        self.0.lock().below_sealed_length.shorten(server, number);
     }
 
     /// Sets a trap, unless there is one.
@@ -153,34 +153,34 @@ impl Witness {
         self.0.lock().trap.as_ref()?.process.clone()
     }
 
-    fn take_in(&self, told: &Told) {
+    fn record(&self, event: &WitnessEvent) {
         let mut seen = self.0.lock();
         seen.count += 1;
-        if !told.point.is_empty() && !seen.points.contains(&told.point) {
-            seen.points.insert(told.point.clone());
+        if !event.point.is_empty() && !seen.points.contains(&event.point) {
+            seen.points.insert(event.point.clone());
         }
         if let Some(set) = &mut seen.trap {
-            set.take_in(told);
+            set.record(event);
         }
-        match told.what.as_str() {
-            "in charge" => seen.active_master = Some(Arc::clone(&told.process)),
+        match event.what.as_str() {
+            "active" => seen.active_master = Some(Arc::clone(&event.process)),
             "opened" => {
-                seen.last_opener = Some(Arc::clone(&told.process));
-                seen.opened.push((told.region.clone(), told.epoch));
+                seen.last_opener = Some(Arc::clone(&event.process));
+                seen.opened.push((event.region.clone(), event.epoch));
             }
             _ => {}
         }
         let found = [
-            seen.one_owner.check(told),
-            seen.served_as_recorded.check(told),
-            seen.below_the_cut.check(told),
-            seen.sequence_ids.check(told),
-            check_replay(told),
-            check_timestamp(told),
-            seen.one_master.check(told),
-            seen.one_end.check(told),
-            seen.table_turns.check(told),
-            seen.same_state.check(told),
+            seen.one_owner.check(event),
+            seen.served_as_recorded.check(event),
+            seen.below_sealed_length.check(event),
+            seen.sequence_ids.check(event),
+            check_replay(event),
+            check_timestamp(event),
+            seen.one_master.check(event),
+            seen.one_end.check(event),
+            seen.table_turns.check(event),
+            seen.same_state.check(event),
         ];
         let room = VIOLATIONS_MAX.saturating_sub(seen.violations.len());
         seen.violations.extend(found.into_iter().flatten().take(room));
@@ -190,13 +190,13 @@ impl Witness {
 // === impl SetTrap ===
 
 impl SetTrap {
-    fn take_in(&mut self, told: &Told) {
-        if told.point != self.trap.point.name() || self.process.is_some() {
+    fn record(&mut self, event: &WitnessEvent) {
+        if event.point != self.trap.point.name() || self.process.is_some() {
             return;
         }
         self.hits += 1;
         if self.hits == self.trap.hit {
-            self.process = Some(Arc::clone(&told.process));
+            self.process = Some(Arc::clone(&event.process));
             answer(self.trap.answer);
         }
     }
@@ -215,19 +215,20 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut told = Told { at: turmoil::sim_elapsed().unwrap_or_default(), ..Told::default() };
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        let mut witnessed = WitnessEvent { at, ..WitnessEvent::default() };
         let scope = context.event_scope(event).into_iter().flatten();
         for span in scope {
             if let Some(ProcessName(name)) = span.extensions().get::<ProcessName>() {
-                told.process = Arc::clone(name);
+                witnessed.process = Arc::clone(name);
             }
         }
-        event.record(&mut told);
-        self.take_in(&told);
+        event.record(&mut witnessed);
+        self.record(&witnessed);
     }
 }
 
-impl Visit for Told {
+impl Visit for WitnessEvent {
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
             "epoch" => self.epoch = value,
@@ -235,7 +236,7 @@ impl Visit for Told {
             "flushed" => self.flushed = value,
             "timestamp_ms" => self.timestamp_ms = value,
             "end" => self.end = value,
-            "cut" => self.cut = value,
+            "sealed_length" => self.sealed_length = value,
             "took_us" => self.took = Duration::from_micros(value),
             "id" => self.id = value,
             "index" => self.index = value,

@@ -39,7 +39,8 @@ fn nothing_is_lost_when_a_region_server_dies_under_load() {
     let mut traces = Vec::new();
     for seed in 1..=3 {
         let run = run("region-server-crash", seed, folder.path(), "trace");
-        for (word, least) in [("writes", 100), ("reads", 100), ("counted", 50), ("told", 1_000)] {
+        for (word, least) in [("writes", 100), ("reads", 100), ("counted", 50), ("observed", 1_000)]
+        {
             assert!(figure(&run, word) > least, "too few {word}:\n{}", run.printed);
         }
         let outage_ms = figure(&run, "write outage at most");

@@ -1,8 +1,8 @@
 //! What masters and region servers write down in the coordinator and say to each other.
 //!
 //! The records are the cluster's only shared truth: where each region lives and under which epoch,
-//! which servers live, which tables there are, which dead servers have been fenced and where their
-//! logs were cut. [`Nodes`] says where each lies, [`records`] what it holds, [`Catalog`] keeps a
+//! which servers live, which tables there are, which dead servers have been fenced and the sealed
+//! lengths of their logs. [`Nodes`] says where each is stored, [`records`] what it holds, [`Catalog`] keeps a
 //! watched copy, and [`meta`] shows that copy to clients as `hbase:meta`.
 
 pub mod catalog;

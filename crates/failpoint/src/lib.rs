@@ -43,7 +43,7 @@ pub enum Point {
     FenceRenamed,
     /// The lengths of its logs are final, and not on record.
     FenceSealed,
-    /// The cuts are on record.
+    /// The sealed lengths are on record.
     FenceRecorded,
     /// A region server is about to index a sealed log.
     SplitBegun,

@@ -33,7 +33,7 @@ mod write;
 
 pub use config::{HdfsConfig, Machine};
 pub use error::{Defect, Error, RemoteException, Result};
-pub use fence::{Asked, Decision, Fenced, Member, REPLICAS_TO_CLOSE, Way, decide};
+pub use fence::{Asked, Decision, Fenced, Member, REPLICAS_TO_CLOSE, RecoveryMethod, decide};
 pub use file_system::{Configuration, HdfsFileSystem, ServerKind};
 pub use pb::ReplicaState;
 pub use write::{FileWriter, Flushed};

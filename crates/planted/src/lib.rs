@@ -11,7 +11,7 @@
 pub enum Rule {
     /// A batch of the log is synced before its edits are acknowledged.
     SyncBeforeAck,
-    /// The cut of a log is taken only once its writer is proved gone or its lease is over.
+    /// A log is sealed only once its writer is proved gone or its lease is over.
     WalFence,
     /// Each write and each order of a master checks that its epoch is the highest.
     MasterEpoch,
@@ -21,8 +21,8 @@ pub enum Rule {
     RegionEpochInManifest,
     /// A server answers only while its serving lease runs.
     ServingLease,
-    /// Nobody reads a sealed log beyond its cut.
-    CommittedCut,
+    /// Nobody reads a sealed log beyond its committed sealed length.
+    CommittedLength,
     /// Replay passes over what is in the store files already.
     ReplaySequence,
     /// The nonce of an operation is in its record in the log.
@@ -97,7 +97,7 @@ impl Rule {
         Self::RegionEpochAtOpen,
         Self::RegionEpochInManifest,
         Self::ServingLease,
-        Self::CommittedCut,
+        Self::CommittedLength,
         Self::ReplaySequence,
         Self::NonceInWal,
         Self::NonceFiles,
@@ -140,7 +140,7 @@ impl Rule {
             Self::RegionEpochAtOpen => "region-epoch-at-open",
             Self::RegionEpochInManifest => "region-epoch-in-manifest",
             Self::ServingLease => "serving-lease",
-            Self::CommittedCut => "committed-cut",
+            Self::CommittedLength => "committed-length",
             Self::ReplaySequence => "replay-sequence",
             Self::NonceInWal => "nonce-in-wal",
             Self::NonceFiles => "nonce-files",

@@ -5,8 +5,8 @@
 //! still live ends where it is once the writer's lease is over: what is appended later is never
 //! acknowledged. Where sealing itself keeps later appends from being acknowledged, as on HDFS, a
 //! log is sealed once; the lease is waited for all the same, for its server may still answer reads.
-//! A log that may end elsewhere later is copied up to its cut, and the copy takes its place.
-//! The cuts are committed once, by making the node that holds them; not while a log is missing that
+//! A log that may end elsewhere later is copied up to its sealed length, and the copy takes its place.
+//! The sealed lengths are committed once, by making the node that holds them; not while a log is missing that
 //! must be there.
 
 use std::path::Path;
@@ -73,7 +73,7 @@ pub(super) async fn fence(
     check_listed(term, &recovery.server, listed, &logs).await?;
     let logs = settle_all(&term.files, &folder, logs).await?;
     reached(Point::FenceSealed).await;
-    let logs = commit_cuts(term, &recovery.server, logs).await?;
+    let logs = commit_sealed_lengths(term, &recovery.server, logs).await?;
     reached(Point::FenceRecorded).await;
     tell(&recovery.server, &logs);
     Ok(logs)
@@ -105,11 +105,11 @@ async fn check_listed(
 
 fn tell(server: &ServerName, logs: &[pb::SealedLog]) {
     for log in logs {
-        trace!(target: WITNESS, %server, log = log.name, cut = log.cut, "cut");
+        trace!(target: WITNESS, %server, log = log.name, sealed_length = log.sealed_length, "sealed");
     }
 }
 
-/// The cuts that are committed already.
+/// The sealed lengths that are committed already.
 pub(super) async fn sealed_logs(
     term: &Term,
     server: &ServerName,
@@ -213,27 +213,32 @@ async fn settle_all(
     let settled = seals.into_iter().map(|(name, seal)| async move {
         let is_copied = seal.may_shrink && !is_off(Rule::ShrinkingLog);
         let name = if is_copied { copy(files, folder, name, seal.length).await? } else { name };
-        Ok::<_, StepError>(pb::SealedLog { name, cut: seal.length })
+        Ok::<_, StepError>(pb::SealedLog { name, sealed_length: seal.length })
     });
     let settled: Vec<_> = settled.collect();
     futures::stream::iter(settled).buffered(SEALS_AT_ONCE).try_collect().await
 }
 
-/// Copies a log up to its cut, into a folder of this attempt's own: logs are looked for beside it
+/// Copies a log up to its sealed length, into a folder of this attempt's own: logs are looked for beside it
 /// only. Gives the path of the copy within `folder`.
-async fn copy(files: &Files, folder: &Path, name: String, cut: u64) -> Result<String, StepError> {
+async fn copy(
+    files: &Files,
+    folder: &Path,
+    name: String,
+    sealed_length: u64,
+) -> Result<String, StepError> {
     let attempt = format!("copy-{}", files.writer_tag());
     let copy = format!("{attempt}/{name}");
-    info!(log = name, copy, cut, "a log may shrink; its copy takes its place");
+    info!(log = name, copy, sealed_length, "a log may shrink; its copy takes its place");
     files.create_directories(&folder.join(&attempt)).await?;
-    files.copy_start(&folder.join(name), &folder.join(&copy), cut).await?;
+    files.copy_start(&folder.join(name), &folder.join(&copy), sealed_length).await?;
     files.sync_directory(&folder.join(&attempt)).await?;
     files.sync_directory(folder).await?;
     Ok(copy)
 }
 
-/// Commits the cuts, unless an earlier try has: then those count.
-async fn commit_cuts(
+/// Commits the sealed lengths, unless an earlier try has: then those count.
+async fn commit_sealed_lengths(
     term: &Term,
     server: &ServerName,
     logs: Vec<pb::SealedLog>,
@@ -277,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_may_shrink_is_copied_up_to_its_cut() {
+    async fn a_log_that_may_shrink_is_copied_up_to_its_sealed_length() {
         let files = Files(Arc::new(MemoryFileSystem::default()));
         let folder = paths::fenced_logs(&server("a"));
         files.create_directories(&folder).await.unwrap();
@@ -287,7 +292,7 @@ mod tests {
             let seals = vec![("log.1".to_owned(), Seal { length: 12, may_shrink, ..ON_HDFS })];
             let settled = settle_all(&files, &folder, seals).await.unwrap();
             let [log] = &settled[..] else { panic!("{settled:?}") };
-            assert_eq!((log.name != "log.1", log.cut), (may_shrink, 12));
+            assert_eq!((log.name != "log.1", log.sealed_length), (may_shrink, 12));
             let contents = files.read_whole(&folder.join(&log.name), 100).await.unwrap();
             assert!(contents.starts_with(b"acknowledged") && (contents.len() == 12) == may_shrink);
         }

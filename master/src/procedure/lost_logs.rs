@@ -114,13 +114,13 @@ pub(super) async fn of_sealed(
     sealed: &[pb::SealedLog],
 ) -> Vec<LostLog> {
     let mut lost = Vec::new();
-    for log in sealed.iter().filter(|log| log_holds_edits(log.cut)) {
+    for log in sealed.iter().filter(|log| log_holds_edits(log.sealed_length)) {
         let found = match term.files.open(&paths::fenced_logs(server).join(&log.name)).await {
-            Ok(file) if file.length() < log.cut => Some(file.length()),
+            Ok(file) if file.length() < log.sealed_length => Some(file.length()),
             Err(error) if error.is_not_found() => None,
             _ => continue,
         };
-        lost.push(LostLog { name: log.name.clone(), expected: log.cut, found });
+        lost.push(LostLog { name: log.name.clone(), expected: log.sealed_length, found });
     }
     lost
 }
@@ -318,7 +318,9 @@ pub(super) fn without(sealed: Vec<pb::SealedLog>, lost: &[LostLog]) -> Vec<pb::S
     let kept = sealed.into_iter().filter_map(|mut log| {
         match lost.iter().find(|lost| lost.name == log.name) {
             Some(LostLog { found: None, .. }) => return None,
-            Some(LostLog { found: Some(found), .. }) => log.cut = log.cut.min(*found),
+            Some(LostLog { found: Some(found), .. }) => {
+                log.sealed_length = log.sealed_length.min(*found)
+            }
             None => {}
         }
         Some(log)
@@ -419,7 +421,10 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_no_longer_looked_for_once_that_is_accepted() {
-        let sealed = |number: u64, cut| pb::SealedLog { name: lost(number, 0, None).name, cut };
+        let sealed = |number: u64, sealed_length| pb::SealedLog {
+            name: lost(number, 0, None).name,
+            sealed_length,
+        };
         let logs = vec![sealed(1, 900), sealed(2, 800), sealed(3, 700)];
         let accepted = [lost(1, 900, None), lost(3, 700, Some(600))];
         assert_eq!(without(logs, &accepted), [sealed(2, 800), sealed(3, 600)]);

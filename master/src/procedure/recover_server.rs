@@ -1,9 +1,9 @@
 //! Recovers the regions of a dead server: fence → split → assign → open.
 //!
-//! Until the regions have their next owners, nothing of it is written down but the cuts: a master
-//! that takes over begins again, and finds what was done before: the committed cuts, the parts
-//! beside the logs, the regions that have another owner already. Each write in between would be
-//! waited for while the regions are down.
+//! Until the regions have their next owners, the procedure records only the sealed lengths. A new
+//! active master starts it again, and finds what was done before: the committed sealed lengths, the
+//! split indexes beside the logs, the regions that already have another owner. Any other write
+//! would prolong the time for which the regions are unavailable.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -74,7 +74,7 @@ async fn recover(
         now_ms.saturating_sub(std::mem::replace(&mut phase_began_ms, now_ms))
     };
     let logs = fence::fence(term, recovery).await?;
-    recovery.wal_bytes = logs.iter().map(|log| log.cut).sum();
+    recovery.wal_bytes = logs.iter().map(|log| log.sealed_length).sum();
     recovery.fence_ms = phase_ms();
     tell(recovery, "fenced");
     let findings = split::split(term, &recovery.server, &logs).await?;

@@ -35,7 +35,7 @@ pub(super) async fn split(
     logs: &[pb::SealedLog],
 ) -> Result<Findings, StepError> {
     let mut findings = Findings::default();
-    let with_edits = logs.iter().filter(|log| log_holds_edits(log.cut));
+    let with_edits = logs.iter().filter(|log| log_holds_edits(log.sealed_length));
     let mut pending: Vec<pb::SealedLog> = with_edits.cloned().collect();
     let mut pause = PAUSE_MIN;
     for round in 0.. {
@@ -67,7 +67,7 @@ pub(super) async fn split(
                 // Accepted, which changed the sealed lengths on record since these were read; or no
                 // region needs what is lost.
                 pending = lost_logs::without(pending, &lost);
-                pending.retain(|log| log_holds_edits(log.cut));
+                pending.retain(|log| log_holds_edits(log.sealed_length));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -95,14 +95,14 @@ fn spread_logs<'a>(
     round: usize,
 ) -> BTreeMap<&'a ServerName, Vec<pb::SealedLog>> {
     let mut logs = logs.to_vec();
-    logs.sort_by(|a, b| b.cut.cmp(&a.cut).then_with(|| a.name.cmp(&b.name)));
+    logs.sort_by(|a, b| b.sealed_length.cmp(&a.sealed_length).then_with(|| a.name.cmp(&b.name)));
     let count = workers.len();
     let mut bytes = vec![0_u64; count];
     let mut spread: BTreeMap<&ServerName, Vec<pb::SealedLog>> = BTreeMap::new();
     for log in logs {
         let places = (0..count).map(|place| (place + round) % count);
         let Some(place) = places.min_by_key(|place| bytes[*place]) else { break };
-        bytes[place] += log.cut;
+        bytes[place] += log.sealed_length;
         spread.entry(workers[place]).or_default().push(log);
     }
     spread
@@ -148,8 +148,8 @@ mod tests {
     use super::*;
     use crate::view::testing::server;
 
-    fn log(name: &str, cut: u64) -> pb::SealedLog {
-        pb::SealedLog { name: name.to_owned(), cut }
+    fn log(name: &str, sealed_length: u64) -> pb::SealedLog {
+        pb::SealedLog { name: name.to_owned(), sealed_length }
     }
 
     #[test]

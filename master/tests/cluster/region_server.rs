@@ -332,13 +332,18 @@ impl RegionServerOrders for Orders {
         let pb::SplitLogsRequest { server_name, logs, .. } = request.into_inner();
         let folder = paths::fenced_logs(&server_name.parse().unwrap());
         let mut split = Vec::new();
-        for pb::SealedLog { name, cut } in logs {
+        for pb::SealedLog { name, sealed_length } in logs {
             let failure = match self.files.open(&folder.join(&name)).await {
-                Ok(file) if file.length() >= cut => String::new(),
-                Ok(file) => format!("{name} has {} bytes of {cut}", file.length()),
+                Ok(file) if file.length() >= sealed_length => String::new(),
+                Ok(file) => format!("{name} has {} bytes of {sealed_length}", file.length()),
                 Err(error) => error.to_string(),
             };
-            split.push(pb::SplitLog { name, failure, bytes: cut, regions: regions.clone() });
+            split.push(pb::SplitLog {
+                name,
+                failure,
+                bytes: sealed_length,
+                regions: regions.clone(),
+            });
         }
         Ok(Response::new(pb::SplitLogsReply { logs: split }))
     }

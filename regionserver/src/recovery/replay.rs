@@ -32,12 +32,12 @@ pub(crate) struct SealedLogs {
 impl SealedLogs {
     /// The logs as they were sealed; those that cannot hold an edit are left out.
     pub(crate) fn new(server: ServerName, mut logs: Vec<pb::SealedLog>) -> Self {
-        logs.retain(|log| log_holds_edits(log.cut));
+        logs.retain(|log| log_holds_edits(log.sealed_length));
         logs.sort_by_key(|log| log_number(&log.name));
         Self { server, logs, indexes: Arc::default() }
     }
 
-    /// Reads where the logs of `server` were cut.
+    /// Reads the sealed lengths of the logs of `server`.
     pub(crate) async fn read(
         client: &basalt_zk::Client,
         nodes: &Nodes,
@@ -72,7 +72,8 @@ impl SealedLogs {
             for log in &self.logs {
                 let path = Self::path(&self.server, &log.name);
                 // The index is made by the split; a log whose split was lost is read now.
-                indexes.push(SplitIndex::open_sealed(files, &path, log.cut, &shared).await?);
+                indexes
+                    .push(SplitIndex::open_sealed(files, &path, log.sealed_length, &shared).await?);
             }
             Ok(indexes)
         };

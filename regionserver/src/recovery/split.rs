@@ -33,9 +33,14 @@ async fn split_one(
     log: &pb::SealedLog,
 ) -> pb::SplitLog {
     let path = SealedLogs::path(server, &log.name);
-    match split_index::write_split_index(files, &path, log.cut).await {
+    match split_index::write_split_index(files, &path, log.sealed_length).await {
         Ok(summary) => {
-            info!(log = log.name, cut = log.cut, regions = summary.parts.len(), "split");
+            info!(
+                log = log.name,
+                sealed_length = log.sealed_length,
+                regions = summary.parts.len(),
+                "split"
+            );
             for part in &summary.parts {
                 if let Some(damage) = part.damage {
                     let (region, offset) = (part.region, damage.offset);

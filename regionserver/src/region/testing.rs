@@ -132,7 +132,7 @@ impl TestServer {
             let seal = files.seal(&log.path, files.boot_id()).await.unwrap();
             assert!(seal.writer_gone);
             let name = log.path.file_name().unwrap().to_string_lossy().into_owned();
-            logs.push(pb::SealedLog { name, cut: seal.length });
+            logs.push(pb::SealedLog { name, sealed_length: seal.length });
         }
         SealedLogs::new(self.name, logs)
     }

@@ -117,7 +117,7 @@ impl HdfsClient {
     }
 
     /// One way to a server.
-    pub(super) async fn way(&self) {
+    pub(super) async fn one_way(&self) {
         sleep(self.draw_way()).await;
         self.0.faults.thawed().await;
     }
@@ -143,7 +143,7 @@ impl HdfsClient {
         let deadline = Instant::now() + CALL_DEADLINE;
         let (mut pause, mut done) = (PAUSE_MIN, None);
         loop {
-            self.way().await;
+            self.one_way().await;
             let reason = {
                 let mut state = self.state();
                 state.check_alive(self.0.holder, path)?;
@@ -160,7 +160,7 @@ impl HdfsClient {
                 }
             };
             if reason.is_empty() {
-                self.way().await;
+                self.one_way().await;
                 // An answer is lost if the NameNode goes away meanwhile.
                 let is_away = self.state().name_node.is_away;
                 if let Some(result) = done.take_if(|_| !is_away) {

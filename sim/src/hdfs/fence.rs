@@ -85,18 +85,20 @@ pub(super) async fn fence(client: &HdfsClient, path: &Path) -> Result<Fenced> {
     let fencing = Fencing { client, path, last: &last };
     match fencing.stop().await {
         Stopped::Closed(length) => Ok(closed(length, false)),
-        Stopped::Open { cut: Some(length), is_everywhere } => {
+        Stopped::Open { block_length: Some(length), is_everywhere } => {
             close_later(client, path);
             let may_shrink = !is_everywhere;
             Ok(Fenced { length, is_closed: false, may_shrink, is_by_recovery: false })
         }
-        Stopped::Open { cut: None, .. } => Ok(closed(wait_until_closed(client, path).await?, true)),
+        Stopped::Open { block_length: None, .. } => {
+            Ok(closed(wait_until_closed(client, path).await?, true))
+        }
     }
 }
 
 enum Stopped {
     Closed(u64),
-    Open { cut: Option<u64>, is_everywhere: bool },
+    Open { block_length: Option<u64>, is_everywhere: bool },
 }
 
 struct Fencing<'a> {
@@ -116,10 +118,10 @@ impl Fencing<'_> {
             None => self.last.listed.len(),
         };
         let answers = self.gather(enough, |node| self.ask_one(node, recovery_id)).await;
-        let mut cut = answers.iter().filter_map(|answer| answer.stopped).min();
+        let mut block_length = answers.iter().filter_map(|answer| answer.stopped).min();
         let mut is_everywhere = self.are_all_stopped(&answers);
         if let Some(recovery_id) = recovery_id
-            && let Some(length) = self.close(recovery_id, &answers, cut).await
+            && let Some(length) = self.close(recovery_id, &answers, block_length).await
         {
             return Stopped::Closed(length);
         }
@@ -128,11 +130,11 @@ impl Fencing<'_> {
             let listed = self.last.listed.len();
             let answers = self.gather(listed, |node| self.ask_under_recovery(node)).await;
             if self.are_all_stopped(&answers) {
-                cut = answers.iter().filter_map(|answer| answer.stopped).min();
+                block_length = answers.iter().filter_map(|answer| answer.stopped).min();
                 is_everywhere = true;
             }
         }
-        Stopped::Open { cut, is_everywhere }
+        Stopped::Open { block_length, is_everywhere }
     }
 
     /// The id that the NameNode has given to the recovery.
@@ -153,10 +155,11 @@ impl Fencing<'_> {
         enough: usize,
         ask: impl Fn(NodeId) -> F,
     ) -> Vec<Answer> {
-        let mut asking: FuturesUnordered<_> = self.last.listed.iter().copied().map(ask).collect();
+        let mut stop_writer: FuturesUnordered<_> =
+            self.last.listed.iter().copied().map(ask).collect();
         let (mut answers, mut ours) = (Vec::new(), 0);
         let mut deadline = Instant::now() + 4 * STEP_TIMEOUT;
-        while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
+        while let Ok(Some(answer)) = timeout_at(deadline, stop_writer.next()).await {
             let is_ours = matches!(answer.replica, Some(Some(_)));
             answers.push(answer);
             ours += usize::from(is_ours);
@@ -220,7 +223,12 @@ impl Fencing<'_> {
     }
 
     /// Closes the file with the replicas that are ours to recover. Gives its length.
-    async fn close(&self, recovery_id: u64, answers: &[Answer], cut: Option<u64>) -> Option<u64> {
+    async fn close(
+        &self,
+        recovery_id: u64,
+        answers: &[Answer],
+        block_length: Option<u64>,
+    ) -> Option<u64> {
         let answered = answers.iter().filter(|answer| answer.replica.is_some()).count();
         let listed = self.last.listed.len();
         let asked = Asked { recorded: self.last.recorded, listed, answered };
@@ -228,7 +236,7 @@ impl Fencing<'_> {
             let (state, bytes) = answer.replica.flatten()?;
             Some(Member { replica: answer.node, state, bytes })
         });
-        let (members, length) = match decide(found.collect(), asked, cut) {
+        let (members, length) = match decide(found.collect(), asked, block_length) {
             Decision::Keep { members, length } => (members, length),
             Decision::Delete => (Vec::new(), 0),
             Decision::Wait { .. } => return None,
@@ -269,7 +277,7 @@ impl Fencing<'_> {
     async fn reach(&self, node: NodeId) -> Reached {
         let deadline = Instant::now() + STEP_TIMEOUT;
         loop {
-            self.client.way().await;
+            self.client.one_way().await;
             let is = self.client.state().nodes[node].state;
             match is {
                 NodeState::Up => return Reached::Answers,

@@ -50,7 +50,7 @@ impl HdfsRead {
     async fn read_from(&self, nodes: &[NodeId], offset: u64, end: u64) -> Option<Bytes> {
         let deadline = Instant::now() + SOCKET_TIMEOUT;
         loop {
-            self.client.way().await;
+            self.client.one_way().await;
             {
                 let mut state = self.client.state();
                 state.check_alive(self.client.holder(), &self.path).ok()?;
@@ -141,7 +141,7 @@ async fn visible_length(
 ) -> Result<u64> {
     let deadline = Instant::now() + 2 * SOCKET_TIMEOUT;
     loop {
-        client.way().await;
+        client.one_way().await;
         {
             let mut state = client.state();
             state.check_alive(client.holder(), path)?;

@@ -270,7 +270,7 @@ impl Writer {
     async fn finalized(&self) -> Result<()> {
         let deadline = Instant::now() + SOCKET_TIMEOUT;
         loop {
-            self.client.way().await;
+            self.client.one_way().await;
             {
                 let mut state = self.client.state();
                 let unfinished = self.pipeline.iter().copied().find(|node| {
@@ -328,7 +328,7 @@ impl Writer {
     async fn set_up(&self, targets: &[NodeId]) -> Result<Vec<NodeId>> {
         let deadline = Instant::now() + SOCKET_TIMEOUT;
         loop {
-            self.client.way().await;
+            self.client.one_way().await;
             if let Some(unready) = self.try_set_up(targets, Instant::now() >= deadline)? {
                 return Ok(unready);
             }

@@ -4,7 +4,7 @@
 //! themselves ([`crate::witness`]).
 
 mod acknowledged_writes;
-mod below_the_cut;
+mod below_sealed_length;
 mod full_disk;
 mod leftovers;
 mod newest_manifest;
@@ -28,7 +28,7 @@ use std::fmt;
 
 pub(crate) use acknowledged_writes::ACKNOWLEDGED_WRITES;
 pub use acknowledged_writes::AcknowledgedWrites;
-pub(crate) use below_the_cut::BelowTheCut;
+pub(crate) use below_sealed_length::BelowSealedLength;
 pub(crate) use full_disk::check_full_disk;
 pub(crate) use leftovers::{Leftovers, tables_on_disk};
 pub(crate) use newest_manifest::check_newest_manifest;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Violation;
-use crate::witness::Told;
+use crate::witness::WitnessEvent;
 
 const INVARIANT: &str = "one master in charge";
 
@@ -21,29 +21,29 @@ pub(crate) struct OneMaster {
 // === impl OneMaster ===
 
 impl OneMaster {
-    pub(crate) fn check(&mut self, told: &Told) -> Option<Violation> {
-        let (epoch, at) = (told.epoch, told.at);
+    pub(crate) fn check(&mut self, event: &WitnessEvent) -> Option<Violation> {
+        let (epoch, at) = (event.epoch, event.at);
         let (highest, since) = self.seated;
-        let wrong = match told.what.as_str() {
-            "in charge" if epoch > highest => {
+        let wrong = match event.what.as_str() {
+            "active" if epoch > highest => {
                 self.seated = (epoch, at);
                 None
             }
             // Only what was begun after the change is surely wrong.
-            "committed" if epoch < highest && at.saturating_sub(told.took) > since => {
+            "committed" if epoch < highest && at.saturating_sub(event.took) > since => {
                 Some(format!("committed at {at:?} under epoch {epoch}; {highest} since {since:?}"))
             }
             "ordered" => {
-                let obeyed = self.obeyed.entry(told.server.clone()).or_default();
+                let obeyed = self.obeyed.entry(event.server.clone()).or_default();
                 let other = *obeyed;
                 *obeyed = epoch.max(other);
-                let server = &told.server;
+                let server = &event.server;
                 let wrong = || format!("{server} obeyed an order of {epoch} after one of {other}");
                 (epoch < other).then(wrong)
             }
             _ => None,
         };
-        wrong.map(|wrong| Violation::new(INVARIANT, format!("{}: {wrong}", told.process)))
+        wrong.map(|wrong| Violation::new(INVARIANT, format!("{}: {wrong}", event.process)))
     }
 }
 
@@ -51,25 +51,25 @@ impl OneMaster {
 mod tests {
     use super::*;
 
-    fn told(what: &str, epoch: u64, at_ms: u64, took_ms: u64) -> Told {
-        Told {
+    fn event(what: &str, epoch: u64, at_ms: u64, took_ms: u64) -> WitnessEvent {
+        WitnessEvent {
             what: what.to_owned(),
             epoch,
             at: Duration::from_millis(at_ms),
             took: Duration::from_millis(took_ms),
-            ..Told::default()
+            ..WitnessEvent::default()
         }
     }
 
     #[test]
     fn a_master_that_was_passed_over_writes_nothing() {
         let mut invariant = OneMaster::default();
-        assert_eq!(invariant.check(&told("in charge", 1, 0, 0)), None);
-        assert_eq!(invariant.check(&told("in charge", 2, 100, 0)), None);
-        let begun_before = told("committed", 1, 120, 30);
+        assert_eq!(invariant.check(&event("active", 1, 0, 0)), None);
+        assert_eq!(invariant.check(&event("active", 2, 100, 0)), None);
+        let begun_before = event("committed", 1, 120, 30);
         assert_eq!(invariant.check(&begun_before), None, "it may have been first");
-        assert!(invariant.check(&told("committed", 1, 120, 10)).is_some());
-        assert_eq!(invariant.check(&told("ordered", 2, 130, 0)), None);
-        assert!(invariant.check(&told("ordered", 1, 140, 0)).is_some());
+        assert!(invariant.check(&event("committed", 1, 120, 10)).is_some());
+        assert_eq!(invariant.check(&event("ordered", 2, 130, 0)), None);
+        assert!(invariant.check(&event("ordered", 1, 140, 0)).is_some());
     }
 }

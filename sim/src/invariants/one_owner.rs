@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Violation;
-use crate::witness::Told;
+use crate::witness::WitnessEvent;
 
 const INVARIANT: &str = "one owner a region";
 /// How far apart the clocks of two simulated machines may be within one step of the simulation.
@@ -29,28 +29,28 @@ struct Owner {
 // === impl OneOwner ===
 
 impl OneOwner {
-    pub(crate) fn check(&mut self, told: &Told) -> Option<Violation> {
-        let has_opened = told.what == "opened";
-        if !has_opened && told.what != "acknowledged" {
+    pub(crate) fn check(&mut self, event: &WitnessEvent) -> Option<Violation> {
+        let has_opened = event.what == "opened";
+        if !has_opened && event.what != "acknowledged" {
             return None;
         }
-        let (region, epoch, process) = (&told.region, told.epoch, &told.process);
+        let (region, epoch, process) = (&event.region, event.epoch, &event.process);
         let Some(owner) = self.regions.get(region).filter(|owner| owner.epoch >= epoch) else {
-            let owner = Owner { epoch, process: Arc::clone(process), first_at: told.at };
+            let owner = Owner { epoch, process: Arc::clone(process), first_at: event.at };
             self.regions.insert(region.clone(), owner);
             return None;
         };
         let Owner { epoch: known, process: other, first_at } = owner;
         let is_same = *known == epoch && other == process;
         // Who wakes from a pause may hear late that it had opened the region.
-        let is_over = *known > epoch && (has_opened || told.at <= *first_at + STEP);
+        let is_over = *known > epoch && (has_opened || event.at <= *first_at + STEP);
         if is_same || is_over {
             return None;
         }
         let seen = format!(
             "region {region}: {process} has {} under epoch {epoch} at {:?}, but {other} acts under \
              epoch {known} since {first_at:?}",
-            told.what, told.at
+            event.what, event.at
         );
         Some(Violation::new(INVARIANT, seen))
     }
@@ -60,14 +60,14 @@ impl OneOwner {
 mod tests {
     use super::*;
 
-    fn acknowledged(process: &str, epoch: u64, at_ms: u64) -> Told {
-        Told {
+    fn acknowledged(process: &str, epoch: u64, at_ms: u64) -> WitnessEvent {
+        WitnessEvent {
             process: process.into(),
             at: Duration::from_millis(at_ms),
             what: "acknowledged".to_owned(),
             region: "r".to_owned(),
             epoch,
-            ..Told::default()
+            ..WitnessEvent::default()
         }
     }
 
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn an_epoch_is_opened_by_one_process() {
-        let opened = |process, epoch, at_ms| Told {
+        let opened = |process, epoch, at_ms| WitnessEvent {
             what: "opened".to_owned(),
             ..acknowledged(process, epoch, at_ms)
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Violation;
-use crate::witness::Told;
+use crate::witness::WitnessEvent;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -14,9 +14,9 @@ pub(crate) struct OneProcedureEnd {
 // === impl OneProcedureEnd ===
 
 impl OneProcedureEnd {
-    pub(crate) fn check(&mut self, told: &Told) -> Option<Violation> {
-        let again = told.what == "finished" && !self.ended.insert(told.id);
-        let seen = || format!("{}: procedure {} ended again", told.process, told.id);
+    pub(crate) fn check(&mut self, event: &WitnessEvent) -> Option<Violation> {
+        let again = event.what == "finished" && !self.ended.insert(event.id);
+        let seen = || format!("{}: procedure {} ended again", event.process, event.id);
         again.then(|| Violation::new("a procedure ends once", seen()))
     }
 }
@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn a_second_end_is_a_violation() {
         let mut invariant = OneProcedureEnd::default();
-        let end = |id| Told { what: "finished".to_owned(), id, ..Told::default() };
+        let end = |id| WitnessEvent { what: "finished".to_owned(), id, ..WitnessEvent::default() };
         assert_eq!(invariant.check(&end(1)), None);
         assert_eq!(invariant.check(&end(2)), None);
         assert!(invariant.check(&end(1)).is_some());

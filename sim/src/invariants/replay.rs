@@ -2,12 +2,12 @@
 //! nothing as long as every later edit of the cell is taken in too; this rule does without that.
 
 use super::Violation;
-use crate::witness::Told;
+use crate::witness::WitnessEvent;
 
 /// Looks at an edit that was replayed.
-pub(crate) fn check_replay(told: &Told) -> Option<Violation> {
-    let Told { region, sequence_id, flushed, .. } = told;
-    let is_wrong = told.what == "replayed" && sequence_id <= flushed;
+pub(crate) fn check_replay(event: &WitnessEvent) -> Option<Violation> {
+    let WitnessEvent { region, sequence_id, flushed, .. } = event;
+    let is_wrong = event.what == "replayed" && sequence_id <= flushed;
     let seen = || format!("region {region}: edit {sequence_id}, flushed up to {flushed}");
     is_wrong.then(|| Violation::new("replay passes over what was flushed", seen()))
 }
@@ -18,13 +18,13 @@ mod tests {
 
     #[test]
     fn a_flushed_edit_that_is_taken_in_is_a_violation() {
-        let told = |sequence_id| Told {
+        let event = |sequence_id| WitnessEvent {
             what: "replayed".to_owned(),
             sequence_id,
             flushed: 5,
-            ..Told::default()
+            ..WitnessEvent::default()
         };
-        assert_eq!(check_replay(&told(6)), None);
-        assert!(check_replay(&told(5)).is_some());
+        assert_eq!(check_replay(&event(6)), None);
+        assert!(check_replay(&event(5)).is_some());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Violation;
-use crate::witness::Told;
+use crate::witness::WitnessEvent;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -26,16 +26,16 @@ impl SameState {
         self.falsified.insert(process.to_owned());
     }
 
-    pub(crate) fn check(&mut self, told: &Told) -> Option<Violation> {
-        match told.what.as_str() {
-            "applied" => self.applied(told),
-            "serves clients" => self.serves(told),
+    pub(crate) fn check(&mut self, event: &WitnessEvent) -> Option<Violation> {
+        match event.what.as_str() {
+            "applied" => self.applied(event),
+            "serves clients" => self.serves(event),
             _ => None,
         }
     }
 
-    fn applied(&mut self, told: &Told) -> Option<Violation> {
-        let Told { process, index, digest, .. } = told;
+    fn applied(&mut self, event: &WitnessEvent) -> Option<Violation> {
+        let WitnessEvent { process, index, digest, .. } = event;
         if self.falsified.contains(&**process) {
             match self.digests.get(index) {
                 Some((right, _)) if right != digest => {
@@ -54,10 +54,10 @@ impl SameState {
             .then(|| Violation::new("members that applied the same are the same", seen()))
     }
 
-    fn serves(&self, told: &Told) -> Option<Violation> {
-        let seen = || format!("{} serves at {:?}", told.process, told.at);
+    fn serves(&self, event: &WitnessEvent) -> Option<Violation> {
+        let seen = || format!("{} serves at {:?}", event.process, event.at);
         self.different
-            .contains(&told.process)
+            .contains(&event.process)
             .then(|| Violation::new("a member that differs serves nobody", seen()))
     }
 }
@@ -66,17 +66,23 @@ impl SameState {
 mod tests {
     use super::*;
 
-    fn told(process: &str, what: &str, index: u64, digest: u64) -> Told {
-        Told { process: process.into(), what: what.to_owned(), index, digest, ..Told::default() }
+    fn event(process: &str, what: &str, index: u64, digest: u64) -> WitnessEvent {
+        WitnessEvent {
+            process: process.into(),
+            what: what.to_owned(),
+            index,
+            digest,
+            ..WitnessEvent::default()
+        }
     }
 
     #[test]
     fn states_as_of_one_entry_are_equal() {
         let mut invariant = SameState::default();
-        assert_eq!(invariant.check(&told("a", "applied", 7, 70)), None);
-        assert_eq!(invariant.check(&told("b", "applied", 7, 70)), None);
-        assert_eq!(invariant.check(&told("b", "applied", 8, 80)), None);
-        assert!(invariant.check(&told("a", "applied", 8, 81)).is_some());
+        assert_eq!(invariant.check(&event("a", "applied", 7, 70)), None);
+        assert_eq!(invariant.check(&event("b", "applied", 7, 70)), None);
+        assert_eq!(invariant.check(&event("b", "applied", 8, 80)), None);
+        assert!(invariant.check(&event("a", "applied", 8, 81)).is_some());
     }
 
     #[test]
@@ -84,12 +90,12 @@ mod tests {
         let mut invariant = SameState::default();
         invariant.falsify("b");
         for (process, digest) in [("a", 70), ("b", 71)] {
-            assert_eq!(invariant.check(&told(process, "applied", 7, digest)), None);
+            assert_eq!(invariant.check(&event(process, "applied", 7, digest)), None);
         }
-        assert_eq!(invariant.check(&told("a", "serves clients", 0, 0)), None);
-        assert!(invariant.check(&told("b", "serves clients", 0, 0)).is_some());
+        assert_eq!(invariant.check(&event("a", "serves clients", 0, 0)), None);
+        assert!(invariant.check(&event("b", "serves clients", 0, 0)).is_some());
         // It is filled anew.
-        assert_eq!(invariant.check(&told("b", "applied", 7, 70)), None);
-        assert_eq!(invariant.check(&told("b", "serves clients", 0, 0)), None);
+        assert_eq!(invariant.check(&event("b", "applied", 7, 70)), None);
+        assert_eq!(invariant.check(&event("b", "serves clients", 0, 0)), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Violation;
-use crate::witness::Told;
+use crate::witness::WitnessEvent;
 
 const INVARIANT: &str = "sequence ids ascend";
 
@@ -26,14 +26,14 @@ struct Ids {
 // === impl SequenceIds ===
 
 impl SequenceIds {
-    pub(crate) fn check(&mut self, told: &Told) -> Option<Violation> {
-        let Told { region, epoch, sequence_id: id, .. } = told;
-        let is_known = ["given", "acknowledged", "replayed"].contains(&told.what.as_str());
+    pub(crate) fn check(&mut self, event: &WitnessEvent) -> Option<Violation> {
+        let WitnessEvent { region, epoch, sequence_id: id, .. } = event;
+        let is_known = ["given", "acknowledged", "replayed"].contains(&event.what.as_str());
         if !is_known {
             return None;
         }
         let ids = self.regions.entry(region.clone()).or_default();
-        let wrong = match told.what.as_str() {
+        let wrong = match event.what.as_str() {
             "given" => {
                 let is_first = !ids.given.contains_key(epoch);
                 let highest = ids.given.entry(*epoch).or_default();
@@ -60,8 +60,8 @@ impl SequenceIds {
 mod tests {
     use super::*;
 
-    fn told(what: &str, epoch: u64, sequence_id: u64) -> Told {
-        Told { what: what.to_owned(), epoch, sequence_id, ..Told::default() }
+    fn event(what: &str, epoch: u64, sequence_id: u64) -> WitnessEvent {
+        WitnessEvent { what: what.to_owned(), epoch, sequence_id, ..WitnessEvent::default() }
     }
 
     #[test]
@@ -70,12 +70,12 @@ mod tests {
         for (what, epoch, id) in
             [("given", 1, 1), ("given", 1, 2), ("acknowledged", 1, 1), ("given", 2, 2)]
         {
-            assert_eq!(invariant.check(&told(what, epoch, id)), None, "{what} {id}");
+            assert_eq!(invariant.check(&event(what, epoch, id)), None, "{what} {id}");
         }
-        assert_eq!(invariant.check(&told("acknowledged", 2, 2)), None);
-        assert!(invariant.check(&told("given", 3, 2)).is_some(), "given again");
-        assert!(invariant.check(&told("given", 2, 2)).is_some(), "given twice by one owner");
-        assert!(invariant.check(&told("replayed", 1, 2)).is_some(), "two edits of one id");
-        assert_eq!(invariant.check(&told("replayed", 2, 2)), None);
+        assert_eq!(invariant.check(&event("acknowledged", 2, 2)), None);
+        assert!(invariant.check(&event("given", 3, 2)).is_some(), "given again");
+        assert!(invariant.check(&event("given", 2, 2)).is_some(), "given twice by one owner");
+        assert!(invariant.check(&event("replayed", 1, 2)).is_some(), "two edits of one id");
+        assert_eq!(invariant.check(&event("replayed", 2, 2)), None);
     }
 }

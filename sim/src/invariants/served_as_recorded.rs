@@ -10,7 +10,7 @@ use basalt_cluster::RegionRecord;
 use basalt_model::RegionState;
 
 use super::Violation;
-use crate::witness::Told;
+use crate::witness::WitnessEvent;
 
 const INVARIANT: &str = "what is served is what is on record";
 /// How far apart the clocks of two simulated machines may be within one step of the simulation.
@@ -41,20 +41,20 @@ struct Newest {
 // === impl ServedAsRecorded ===
 
 impl ServedAsRecorded {
-    pub(crate) fn check(&mut self, told: &Told) -> Option<Violation> {
-        match told.what.as_str() {
-            "serves" => self.begins(told),
+    pub(crate) fn check(&mut self, event: &WitnessEvent) -> Option<Violation> {
+        match event.what.as_str() {
+            "serves" => self.begins(event),
             "serves no more" => {
-                let served = self.served.entry(told.server.clone()).or_default();
-                served.remove(&told.region);
+                let served = self.served.entry(event.server.clone()).or_default();
+                served.remove(&event.region);
             }
             // The lease is looked at: what was read, or logged, is about to be answered.
-            "answers" => return self.answers(told),
+            "answers" => return self.answers(event),
             "renews" => {
-                self.renewing.insert(told.server.clone(), told.at);
+                self.renewing.insert(event.server.clone(), event.at);
             }
             // Nobody had declared it dead.
-            "renewed" => return self.renewed(told),
+            "renewed" => return self.renewed(event),
             _ => {}
         }
         None
@@ -65,34 +65,34 @@ impl ServedAsRecorded {
         &self.served
     }
 
-    fn begins(&mut self, told: &Told) {
-        self.servers.insert(Arc::clone(&told.process), told.server.clone());
-        let served = self.served.entry(told.server.clone()).or_default();
-        served.insert(told.region.clone(), told.epoch);
-        if self.newest.get(&told.region).is_none_or(|known| known.epoch < told.epoch) {
-            let process = Arc::clone(&told.process);
-            let newest = Newest { epoch: told.epoch, process, since: told.at };
-            self.newest.insert(told.region.clone(), newest);
+    fn begins(&mut self, event: &WitnessEvent) {
+        self.servers.insert(Arc::clone(&event.process), event.server.clone());
+        let served = self.served.entry(event.server.clone()).or_default();
+        served.insert(event.region.clone(), event.epoch);
+        if self.newest.get(&event.region).is_none_or(|known| known.epoch < event.epoch) {
+            let process = Arc::clone(&event.process);
+            let newest = Newest { epoch: event.epoch, process, since: event.at };
+            self.newest.insert(event.region.clone(), newest);
         }
     }
 
     /// Who has ended to serve a region may still answer what was asked before.
-    fn answers(&self, told: &Told) -> Option<Violation> {
-        let newest = self.newest.get(&told.region)?;
-        let server = self.servers.get(&told.process)?;
-        let serves = self.served.get(server)?.get(&told.region) == Some(&told.epoch);
-        (serves && newest.passes_over(told.epoch, told.at)).then(|| {
-            let by = format!("{} answers", told.process);
-            newest.violation(&told.region, &by, told.epoch, told.at)
+    fn answers(&self, event: &WitnessEvent) -> Option<Violation> {
+        let newest = self.newest.get(&event.region)?;
+        let server = self.servers.get(&event.process)?;
+        let serves = self.served.get(server)?.get(&event.region) == Some(&event.epoch);
+        (serves && newest.passes_over(event.epoch, event.at)).then(|| {
+            let by = format!("{} answers", event.process);
+            newest.violation(&event.region, &by, event.epoch, event.at)
         })
     }
 
-    fn renewed(&self, told: &Told) -> Option<Violation> {
-        let since = *self.renewing.get(&told.server)?;
-        self.served.get(&told.server)?.iter().find_map(|(region, epoch)| {
+    fn renewed(&self, event: &WitnessEvent) -> Option<Violation> {
+        let since = *self.renewing.get(&event.server)?;
+        self.served.get(&event.server)?.iter().find_map(|(region, epoch)| {
             let newest = self.newest.get(region)?;
             newest.passes_over(*epoch, since).then(|| {
-                let by = format!("{} renews its lease and serves it", told.server);
+                let by = format!("{} renews its lease and serves it", event.server);
                 newest.violation(region, &by, *epoch, since)
             })
         })
@@ -169,34 +169,35 @@ mod tests {
     use basalt_model::{RegionEpoch, RegionInfo};
     use bytes::Bytes;
 
-    fn told(what: &str, process: &str, epoch: u64, at_ms: u64) -> Told {
-        Told {
+    fn event(what: &str, process: &str, epoch: u64, at_ms: u64) -> WitnessEvent {
+        WitnessEvent {
             process: process.into(),
             server: format!("{process},1,1"),
             at: Duration::from_millis(at_ms),
             what: what.to_owned(),
             region: "r".to_owned(),
             epoch,
-            ..Told::default()
+            ..WitnessEvent::default()
         }
     }
 
     #[test]
     fn a_server_that_goes_on_beside_the_next_owner_is_found() {
         let mut invariant = ServedAsRecorded::default();
-        assert_eq!(invariant.check(&told("serves", "a", 1, 10)), None);
-        assert_eq!(invariant.check(&told("answers", "a", 1, 20)), None);
-        assert_eq!(invariant.check(&told("serves", "b", 2, 30)), None);
-        assert_eq!(invariant.check(&told("answers", "b", 2, 40)), None);
-        assert!(invariant.check(&told("answers", "a", 1, 40)).is_some());
-        assert_eq!(invariant.check(&told("serves no more", "a", 1, 50)), None);
-        assert_eq!(invariant.check(&told("answers", "a", 1, 51)), None, "it was asked before");
+        assert_eq!(invariant.check(&event("serves", "a", 1, 10)), None);
+        assert_eq!(invariant.check(&event("answers", "a", 1, 20)), None);
+        assert_eq!(invariant.check(&event("serves", "b", 2, 30)), None);
+        assert_eq!(invariant.check(&event("answers", "b", 2, 40)), None);
+        assert!(invariant.check(&event("answers", "a", 1, 40)).is_some());
+        assert_eq!(invariant.check(&event("serves no more", "a", 1, 50)), None);
+        assert_eq!(invariant.check(&event("answers", "a", 1, 51)), None, "it was asked before");
     }
 
     #[test]
     fn a_server_whose_lease_goes_on_has_let_go_of_what_others_serve() {
         let mut invariant = ServedAsRecorded::default();
-        let mut check = |what, process, epoch, at| invariant.check(&told(what, process, epoch, at));
+        let mut check =
+            |what, process, epoch, at| invariant.check(&event(what, process, epoch, at));
         assert_eq!(check("serves", "a", 1, 10), None);
         assert_eq!(check("renews", "a", 0, 20), None);
         assert_eq!(check("serves", "b", 2, 30), None);

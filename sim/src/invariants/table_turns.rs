@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Violation;
-use crate::witness::Told;
+use crate::witness::WitnessEvent;
 
 /// See the module. Of each master: what is under way ends with its term.
 #[derive(Debug, Default)]
@@ -20,11 +20,11 @@ struct Turns {
 // === impl TableTurns ===
 
 impl TableTurns {
-    pub(crate) fn check(&mut self, told: &Told) -> Option<Violation> {
-        let Told { process, table, region, id, .. } = told;
+    pub(crate) fn check(&mut self, event: &WitnessEvent) -> Option<Violation> {
+        let WitnessEvent { process, table, region, id, .. } = event;
         let turns = self.0.entry(Arc::clone(process)).or_default();
-        let wrong = match told.what.as_str() {
-            "in charge" => {
+        let wrong = match event.what.as_str() {
+            "active" => {
                 *turns = Turns::default();
                 None
             }
@@ -58,20 +58,20 @@ impl TableTurns {
 mod tests {
     use super::*;
 
-    fn told(what: &str, id: u64, region: &str) -> Told {
+    fn event(what: &str, id: u64, region: &str) -> WitnessEvent {
         let [what, table, region] = [what, "t", region].map(str::to_owned);
-        Told { what, table, region, id, ..Told::default() }
+        WitnessEvent { what, table, region, id, ..WitnessEvent::default() }
     }
 
     #[test]
     fn a_move_while_a_procedure_holds_the_table_is_a_violation() {
         let mut turns = TableTurns::default();
-        assert_eq!(turns.check(&told("move begins", 0, "r")), None);
-        assert_eq!(turns.check(&told("move ends", 0, "r")), None);
-        assert_eq!(turns.check(&told("procedure holds", 7, "")), None);
-        assert!(turns.check(&told("move begins", 0, "r")).is_some());
-        assert_eq!(turns.check(&told("in charge", 0, "")), None);
-        assert_eq!(turns.check(&told("move begins", 0, "r")), None, "another term");
-        assert!(turns.check(&told("procedure holds", 7, "")).is_some());
+        assert_eq!(turns.check(&event("move begins", 0, "r")), None);
+        assert_eq!(turns.check(&event("move ends", 0, "r")), None);
+        assert_eq!(turns.check(&event("procedure holds", 7, "")), None);
+        assert!(turns.check(&event("move begins", 0, "r")).is_some());
+        assert_eq!(turns.check(&event("active", 0, "")), None);
+        assert_eq!(turns.check(&event("move begins", 0, "r")), None, "another term");
+        assert!(turns.check(&event("procedure holds", 7, "")).is_some());
     }
 }

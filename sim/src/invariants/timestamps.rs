@@ -3,7 +3,7 @@
 
 use super::Violation;
 use crate::clock::EPOCH_MS;
-use crate::witness::Told;
+use crate::witness::WitnessEvent;
 
 /// How far a server's clock may be off, and what regions add: two mutations of one row never share
 /// a millisecond.
@@ -12,14 +12,14 @@ const AHEAD_MS_MAX: u64 = 1_000 + 500;
 const DRIFT_OF_ELAPSED: u64 = 5;
 
 /// Looks at a timestamp that was given.
-pub(crate) fn check_timestamp(told: &Told) -> Option<Violation> {
-    if told.what != "timestamp" {
+pub(crate) fn check_timestamp(event: &WitnessEvent) -> Option<Violation> {
+    if event.what != "timestamp" {
         return None;
     }
-    let elapsed_ms = u64::try_from(told.at.as_millis()).unwrap_or(u64::MAX);
-    let ahead_ms = told.timestamp_ms.saturating_sub(EPOCH_MS + elapsed_ms);
+    let elapsed_ms = u64::try_from(event.at.as_millis()).unwrap_or(u64::MAX);
+    let ahead_ms = event.timestamp_ms.saturating_sub(EPOCH_MS + elapsed_ms);
     let is_wrong = ahead_ms > AHEAD_MS_MAX + elapsed_ms / DRIFT_OF_ELAPSED;
-    let seen = || format!("{}: region {}, {ahead_ms} ms ahead", told.process, told.region);
+    let seen = || format!("{}: region {}, {ahead_ms} ms ahead", event.process, event.region);
     is_wrong.then(|| Violation::new("timestamps are not ahead of time", seen()))
 }
 
@@ -30,15 +30,15 @@ mod tests {
 
     #[test]
     fn a_timestamp_that_is_far_ahead_is_a_violation() {
-        let told = |ahead_ms: u64| Told {
+        let event = |ahead_ms: u64| WitnessEvent {
             what: "timestamp".to_owned(),
             at: Duration::from_secs(5),
             timestamp_ms: EPOCH_MS + 5_000 + ahead_ms,
-            ..Told::default()
+            ..WitnessEvent::default()
         };
-        assert_eq!(check_timestamp(&told(0)), None);
-        assert_eq!(check_timestamp(&told(2_500)), None);
-        assert!(check_timestamp(&told(2_501)).is_some());
-        assert!(check_timestamp(&told(86_400_000)).is_some());
+        assert_eq!(check_timestamp(&event(0)), None);
+        assert_eq!(check_timestamp(&event(2_500)), None);
+        assert!(check_timestamp(&event(2_501)).is_some());
+        assert!(check_timestamp(&event(86_400_000)).is_some());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner, partition, pause};
-use crate::faults::{Fault, FaultAction, Victim, Way};
+use crate::faults::{Direction, Fault, FaultAction, Victim};
 use crate::plan::{DRIFT_PPM_MAX, Layout};
 
 pub(super) const CLOCK_DRIFT: Scenario = Scenario {
@@ -51,7 +51,7 @@ fn clock_drift(random: &Random, layout: Layout) -> Vec<Fault> {
         0 => pause::pause(random, owner(random, layout)),
         1 => {
             let cut = partition::cut(random, owner(random, layout));
-            let action = FaultAction::Cut(Way::Both, crate::faults::Peers::Coordinators);
+            let action = FaultAction::Cut(Direction::Both, crate::faults::Peers::Coordinators);
             Fault { action, ..cut }
         }
         _ => kill(owner(random, layout), ms(random, 300..900), ms(random, 500..2_000)),

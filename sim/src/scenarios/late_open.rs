@@ -11,7 +11,7 @@ use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms, owner};
-use crate::faults::{Fault, FaultAction, Peers, Trap, Victim, Way};
+use crate::faults::{Direction, Fault, FaultAction, Peers, Trap, Victim};
 use crate::plan::Layout;
 
 pub(super) const LATE_OPEN: Scenario = Scenario {
@@ -36,7 +36,7 @@ fn late_open(random: &Random, layout: Layout) -> Vec<Fault> {
         at,
         lasts: ms(random, CUT_MS),
         victim: opener.clone(),
-        action: FaultAction::Cut(Way::Both, Peers::Coordinators),
+        action: FaultAction::Cut(Direction::Both, Peers::Coordinators),
     };
     let refused = Fault {
         at,

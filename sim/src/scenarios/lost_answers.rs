@@ -6,7 +6,7 @@ use std::time::Duration;
 use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms, owner};
-use crate::faults::{Fault, FaultAction, Peers, Way};
+use crate::faults::{Direction, Fault, FaultAction, Peers};
 use crate::plan::Layout;
 
 pub(super) const LOST_ANSWERS: Scenario = Scenario {
@@ -32,7 +32,7 @@ fn mute(random: &Random, layout: Layout) -> Vec<Fault> {
         at: ms(random, 300..900) + Duration::from_secs(2 * round),
         lasts: ms(random, MUTE_MS),
         victim: owner(random, layout),
-        action: FaultAction::Cut(Way::Out, Peers::Clients),
+        action: FaultAction::Cut(Direction::Out, Peers::Clients),
     });
     mutes.collect()
 }
@@ -44,7 +44,7 @@ fn lost_answers(random: &Random, layout: Layout) -> Vec<Fault> {
         at,
         lasts: ms(random, 1_000..2_000),
         victim: victim.clone(),
-        action: FaultAction::Cut(Way::Out, Peers::Clients),
+        action: FaultAction::Cut(Direction::Out, Peers::Clients),
     };
     vec![mute, kill(victim, killed_at, ms(random, 500..2_000))]
 }

@@ -3,7 +3,7 @@
 use basalt_runtime::Random;
 
 use super::{Scenario, coordinator, ms, owner};
-use crate::faults::{Fault, FaultAction, Peers, Victim, Way};
+use crate::faults::{Direction, Fault, FaultAction, Peers, Victim};
 use crate::plan::Layout;
 
 pub(super) const REGION_SERVER: Scenario = Scenario {
@@ -36,13 +36,16 @@ pub(super) const COORDINATOR: Scenario = Scenario {
 
 const PEERS: [Peers; 4] = [Peers::All, Peers::Coordinators, Peers::Masters, Peers::RegionServers];
 
-pub(super) fn way(random: &Random) -> Way {
-    random.pick(&[Way::Both, Way::Both, Way::In, Way::Out]).copied().unwrap_or(Way::Both)
+pub(super) fn direction(random: &Random) -> Direction {
+    random
+        .pick(&[Direction::Both, Direction::Both, Direction::In, Direction::Out])
+        .copied()
+        .unwrap_or(Direction::Both)
 }
 
 pub(super) fn cut(random: &Random, victim: Victim) -> Fault {
     let peers = random.pick(&PEERS).copied().unwrap_or(Peers::All);
-    let action = FaultAction::Cut(way(random), peers);
+    let action = FaultAction::Cut(direction(random), peers);
     Fault { at: ms(random, 300..900), lasts: ms(random, 200..5_000), victim, action }
 }
 
@@ -51,7 +54,7 @@ fn region_server(random: &Random, layout: Layout) -> Vec<Fault> {
 }
 
 fn isolated(random: &Random, layout: Layout) -> Vec<Fault> {
-    let action = FaultAction::Cut(way(random), Peers::Coordinators);
+    let action = FaultAction::Cut(direction(random), Peers::Coordinators);
     let (at, lasts) = (ms(random, 300..900), ms(random, 2_500..5_000));
     vec![Fault { at, lasts, victim: owner(random, layout), action }]
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use basalt_runtime::Random;
 
 use super::{Scenario, coordinator, happens, kill, ms, owner};
-use crate::faults::{Fault, FaultAction, Peers, Victim, Way};
+use crate::faults::{Direction, Fault, FaultAction, Peers, Victim};
 use crate::folder::Folder;
 use crate::plan::Layout;
 
@@ -51,8 +51,8 @@ fn quorum_loss(random: &Random, layout: Layout) -> Vec<Fault> {
     let (action, spared, apart_ms) = match random.in_range(0..10) {
         0..3 => (FaultAction::Kill, 1, 400),
         3 => (FaultAction::Kill, 0, 400),
-        4 => (FaultAction::Cut(Way::Both, Peers::Coordinators), 0, 1),
-        _ => (FaultAction::Cut(Way::Both, Peers::All), 0, 1),
+        4 => (FaultAction::Cut(Direction::Both, Peers::Coordinators), 0, 1),
+        _ => (FaultAction::Cut(Direction::Both, Peers::All), 0, 1),
     };
     let victims = coordinator::shuffled(random, layout).into_iter().skip(spared);
     let lasts = || lasts + ms(random, 0..apart_ms);

@@ -5,7 +5,7 @@ use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
 
 use super::{Scenario, kill, ms, owner};
-use crate::faults::{Fault, FaultAction, Peers, Trap, Victim, Way};
+use crate::faults::{Direction, Fault, FaultAction, Peers, Trap, Victim};
 use crate::plan::Layout;
 
 pub(super) const WRONG_HINT: Scenario = Scenario {
@@ -64,8 +64,10 @@ fn wrong_hint(random: &Random, layout: Layout) -> Vec<Fault> {
 fn unaware(random: &Random, layout: Layout) -> Vec<Fault> {
     let (victim, at, lasts) =
         (owner(random, layout), ms(random, 300..900), ms(random, 1_500..3_000));
-    let both =
-        [FaultAction::Cut(Way::Both, Peers::Coordinators), FaultAction::Refuse(Peers::Masters)];
+    let both = [
+        FaultAction::Cut(Direction::Both, Peers::Coordinators),
+        FaultAction::Refuse(Peers::Masters),
+    ];
     both.map(|action| Fault { at, lasts, victim: victim.clone(), action }).into()
 }
 

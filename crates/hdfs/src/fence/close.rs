@@ -8,8 +8,8 @@ use futures::future::join_all;
 use tracing::debug;
 
 use super::Fence;
-use super::ask::Located;
-use super::cut::{Asked, Decision, Member, REPLICAS_TO_CLOSE, decide};
+use super::recovery::{Asked, Decision, Member, REPLICAS_TO_CLOSE, decide};
+use super::stop_writer::Located;
 use crate::error::{Error, Result};
 use crate::pb;
 
@@ -42,7 +42,7 @@ impl Closing<'_> {
     }
 
     /// Closes the file with the replicas that are ours to recover. Gives the length of its last
-    /// block. `cut` is what taking over found.
+    /// block. `block_length` is what taking over found.
     ///
     /// # Errors
     /// There are too few.
@@ -50,9 +50,9 @@ impl Closing<'_> {
         &self,
         recovery_id: u64,
         (found, asked): (Vec<Member<Located>>, Asked),
-        cut: Option<u64>,
+        block_length: Option<u64>,
     ) -> Result<u64> {
-        match decide(found, asked, cut) {
+        match decide(found, asked, block_length) {
             Decision::Keep { members, length } => {
                 self.finish(recovery_id, members, length).await?;
                 Ok(length)
@@ -65,7 +65,7 @@ impl Closing<'_> {
         }
     }
 
-    /// Cuts the replicas and tells the NameNode of those that have done it.
+    /// Truncates the replicas, and reports to the NameNode which DataNodes have done it.
     async fn finish(
         &self,
         recovery_id: u64,
@@ -87,7 +87,7 @@ impl Closing<'_> {
             }
         }
         if kept.len() < self.last.locations.len().min(REPLICAS_TO_CLOSE) {
-            return Err(self.given_up("too few replicas were cut"));
+            return Err(self.given_up("too few replicas were truncated"));
         }
         self.commit(recovery_id, length, false, kept).await
     }

@@ -3,14 +3,14 @@
 //! ```text
 //! freeze     │ recoverLease: the NameNode lets the writer begin, mend and close nothing more
 //! locate     │ the last block, its generation stamp and its DataNodes: final from now on
-//! take over  │ each DataNode at once: stops the writer, cuts the replica to what it acknowledged
-//! cut        │ the shortest of those replicas: all that was ever acknowledged lies below
+//! take over  │ each DataNode at once: stops the writer, truncates the replica to what it acknowledged
+//! length     │ the shortest of those replicas: all that was ever acknowledged lies below
 //! close      │ the block's recovery, by us instead of by a DataNode at its next heartbeat
 //! ```
 //! Taking over and the beginning of the recovery follow each other on each DataNode, without
 //! waiting for the others.
 //!
-//! Why this is safe is told in `docs/hdfs.md`. In short: an acknowledgement needs every DataNode of
+//! `docs/hdfs.md` says why this is safe. In short: an acknowledgement needs every DataNode of
 //! the frozen list, so stopping one stops all; and each DataNode counts bytes as acknowledged
 //! before it says so, so each has all that was. That needs a writer which never mends a pipeline in
 //! place, as ours.
@@ -18,15 +18,15 @@
 //! No step waits for a machine that is gone, nor for one that goes during the step: each call that
 //! takes long ends when a new connection to its DataNode fails. Once there are enough replicas to
 //! close the file, DataNodes that hang have [`HdfsConfig::fence_patience`]. A file that could not
-//! be closed is closed by the NameNode's own recovery, later; the cut is good before that. But if
+//! be closed is closed by the NameNode's own recovery, later; the length is final before that. But if
 //! not *every* DataNode was reached, one that only hung may come back with a shorter replica, and
-//! that recovery would cut the file to it.
+//! that recovery would truncate the file to it.
 //! Nothing acknowledged is lost by that; whoever builds on the rest copies it first
 //! ([`Fenced::may_shrink`]).
 
-mod ask;
 mod close;
-mod cut;
+mod recovery;
+mod stop_writer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ use basalt_runtime::Network;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-pub use cut::{Asked, Decision, Member, REPLICAS_TO_CLOSE, Way, decide};
+pub use recovery::{Asked, Decision, Member, REPLICAS_TO_CLOSE, RecoveryMethod, decide};
 
 use crate::config::HdfsConfig;
 use crate::data_node::{DataNodeCalls, transfer_address};
@@ -44,8 +44,8 @@ use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
 use crate::rpc::until_unreachable;
-use ask::Asking;
 use close::Closing;
+use stop_writer::StopWriter;
 
 /// Takes files away from their writers.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ pub struct Fenced {
     /// It may be closed before `length`, though not before what was acknowledged.
     pub may_shrink: bool,
     /// What was done.
-    pub way: Way,
+    pub method: RecoveryMethod,
     /// From the first call until the writer was stopped.
     pub stopped_after: Duration,
     /// From the first call until the end.
@@ -79,7 +79,7 @@ pub struct Fenced {
 #[derive(Clone, Copy, Debug)]
 struct Stopped {
     /// The length of the last block, in bytes, if the writer was stopped anywhere.
-    cut: Option<u64>,
+    block_length: Option<u64>,
     /// It was stopped on every DataNode of the list, so no recovery makes the block shorter.
     is_everywhere: bool,
     is_closed: bool,
@@ -106,64 +106,67 @@ impl Fence {
         Self { network: network.clone(), config: Arc::clone(config), name_node, health, calls }
     }
 
-    /// Fences the file by `way`. May be done again, by anybody, at any time.
+    /// Fences the file by `method`. Any process may repeat it at any time.
     ///
     /// # Errors
     /// The file is missing, no NameNode answers, or too few of its DataNodes do: then it may not
     /// even be frozen, and this is to be done again.
-    pub(crate) async fn fence(&self, path: &str, way: Way) -> Result<Fenced> {
+    pub(crate) async fn fence(&self, path: &str, method: RecoveryMethod) -> Result<Fenced> {
         let started = Instant::now();
-        let fenced = |length, way, stopped_at: Instant| Fenced {
+        let fenced = |length, method, stopped_at: Instant| Fenced {
             length,
             is_closed: true,
             may_shrink: false,
-            way,
+            method,
             stopped_after: stopped_at - started,
             took: started.elapsed(),
         };
         if self.freeze(path).await? {
             let length = self.closed_length(path).await?;
-            return Ok(fenced(length, Way::Closed, Instant::now()));
+            return Ok(fenced(length, RecoveryMethod::Closed, Instant::now()));
         }
         let located = self.name_node.block_locations(path).await?;
         let last = match located.last_block {
             Some(last) if located.under_construction && !located.is_last_block_complete => last,
             // Closed meanwhile, or without a block that could still grow.
-            _ => return Ok(fenced(located.file_length, Way::Closed, Instant::now())),
+            _ => return Ok(fenced(located.file_length, RecoveryMethod::Closed, Instant::now())),
         };
-        let stopped = match way {
-            Way::TakeOver | Way::TakeOverAndClose => self.stop(path, &last, way).await,
-            Way::LeaseRecovery | Way::Closed => Stopped::nowhere(),
+        let stopped = match method {
+            RecoveryMethod::TakeOver | RecoveryMethod::TakeOverAndClose => {
+                self.stop(path, &last, method).await
+            }
+            RecoveryMethod::LeaseRecovery | RecoveryMethod::Closed => Stopped::nowhere(),
         };
-        match stopped.cut {
-            Some(cut) => {
+        match stopped.block_length {
+            Some(block_length) => {
                 if !stopped.is_closed {
                     self.close_later(path);
                 }
                 Ok(Fenced {
                     is_closed: stopped.is_closed,
                     may_shrink: !stopped.is_closed && !stopped.is_everywhere,
-                    ..fenced(last.offset + cut, way, stopped.at)
+                    ..fenced(last.offset + block_length, method, stopped.at)
                 })
             }
             None => {
                 let length = self.wait_until_closed(path).await?;
-                Ok(fenced(length, Way::LeaseRecovery, Instant::now()))
+                Ok(fenced(length, RecoveryMethod::LeaseRecovery, Instant::now()))
             }
         }
     }
 
-    /// Stops the writer, and closes the file unless `way` is not to.
-    async fn stop(&self, path: &str, last: &pb::LocatedBlock, way: Way) -> Stopped {
-        let (asking, closing) = (Asking { fence: self, last }, Closing { fence: self, path, last });
-        let recovery_id = match way {
-            Way::TakeOver => None,
+    /// Stops the writer, and closes the file unless `method` leaves it open.
+    async fn stop(&self, path: &str, last: &pb::LocatedBlock, method: RecoveryMethod) -> Stopped {
+        let (stop_writer, closing) =
+            (StopWriter { fence: self, last }, Closing { fence: self, path, last });
+        let recovery_id = match method {
+            RecoveryMethod::TakeOver => None,
             _ => closing.recovery_id().await.inspect_err(|error| not_closed(path, error)).ok(),
         };
         let listed = last.locations.len();
-        let answers = asking.ask(recovery_id).await;
+        let answers = stop_writer.ask(recovery_id).await;
         let mut stopped = Stopped {
-            cut: answers.stopped().min(),
+            block_length: answers.stopped().min(),
             is_everywhere: answers.are_all_stopped(listed),
             is_closed: false,
             at: Instant::now(),
@@ -171,19 +174,19 @@ impl Fence {
         let has_unreachable = answers.has_unreachable();
         if let Some(recovery_id) = recovery_id {
             let members = answers.into_members(last);
-            match closing.run(recovery_id, members, stopped.cut).await {
+            match closing.run(recovery_id, members, stopped.block_length).await {
                 Ok(length) => {
-                    (stopped.cut, stopped.is_closed) = (Some(length), true);
+                    (stopped.block_length, stopped.is_closed) = (Some(length), true);
                     return stopped;
                 }
                 Err(error) => not_closed(path, &error),
             }
         }
-        if !stopped.is_everywhere && !has_unreachable && way != Way::TakeOver {
+        if !stopped.is_everywhere && !has_unreachable && method != RecoveryMethod::TakeOver {
             // A recovery that was begun before, by us or another one, has stopped the writer too.
-            let answers = asking.ask_under_recovery().await;
+            let answers = stop_writer.ask_under_recovery().await;
             if answers.are_all_stopped(listed) {
-                stopped.cut = answers.stopped().min();
+                stopped.block_length = answers.stopped().min();
                 stopped.is_everywhere = true;
             }
         }
@@ -266,7 +269,7 @@ impl Fence {
 
 impl Stopped {
     fn nowhere() -> Self {
-        Self { cut: None, is_everywhere: false, is_closed: false, at: Instant::now() }
+        Self { block_length: None, is_everywhere: false, is_closed: false, at: Instant::now() }
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use super::file_error;
-use crate::fence::{Fence, Way};
+use crate::fence::{Fence, RecoveryMethod};
 use crate::write::FileWriter;
 
 /// A file open for appending. Dropped without [`AppendFile::close`], it is closed in the
@@ -146,10 +146,10 @@ async fn end(mut writer: FileWriter, whole: String, fence: Fence) -> bool {
         return true;
     }
     drop(writer);
-    match fence.fence(&whole, Way::TakeOverAndClose).await {
+    match fence.fence(&whole, RecoveryMethod::TakeOverAndClose).await {
         Ok(fenced) => {
             info!(path = whole, ?fenced, "a file that was given up is fenced");
-            fenced.is_closed && fenced.way != Way::LeaseRecovery
+            fenced.is_closed && fenced.method != RecoveryMethod::LeaseRecovery
         }
         // Renamed with its folder, or deleted: whoever did that sees to it.
         Err(error) if error.is_exception("FileNotFoundException") => true,

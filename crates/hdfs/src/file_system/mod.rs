@@ -28,7 +28,7 @@ use self::read_file::HdfsReadFile;
 use crate::config::HdfsConfig;
 use crate::data_node::transfer_address;
 use crate::error::{Error, Result};
-use crate::fence::{Fence, Fenced, Way};
+use crate::fence::{Fence, Fenced, RecoveryMethod};
 use crate::live_nodes::LiveNodes;
 use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
@@ -157,13 +157,13 @@ impl HdfsFileSystem {
         self.writers.create(&self.resolve(path)?, Purpose::Log).await
     }
 
-    /// Takes a file away from its writer by `way`; [`FileSystem::seal`] does it by
-    /// [`Way::TakeOverAndClose`].
+    /// Takes a file away from its writer by `method`; [`FileSystem::seal`] does it by
+    /// [`RecoveryMethod::TakeOverAndClose`].
     ///
     /// # Errors
     /// The file is missing, or the NameNode or all DataNodes of its last block do not answer.
-    pub async fn fence(&self, path: &Path, way: Way) -> Result<Fenced> {
-        self.fence.fence(&self.resolve(path)?, way).await
+    pub async fn fence(&self, path: &Path, method: RecoveryMethod) -> Result<Fenced> {
+        self.fence.fence(&self.resolve(path)?, method).await
     }
 
     /// Writes a small file, and takes it away as from a server that died. So it is known before it
@@ -176,7 +176,7 @@ impl HdfsFileSystem {
         self.with_small_file(async |writer, whole| {
             // As the death of its process: the DataNodes see its connections end.
             drop(writer);
-            self.fence.fence(whole, Way::TakeOverAndClose).await
+            self.fence.fence(whole, RecoveryMethod::TakeOverAndClose).await
         })
         .await
     }
@@ -342,7 +342,7 @@ impl FileSystem for HdfsFileSystem {
     }
 
     async fn seal(&self, path: &Path, _writer_boot_id: &str) -> basalt_fs::Result<Seal> {
-        let fenced = self.fence(path, Way::TakeOverAndClose).await;
+        let fenced = self.fence(path, RecoveryMethod::TakeOverAndClose).await;
         let fenced = fenced.map_err(|error| file_error(path, "seal", error))?;
         info!(path = %path.display(), ?fenced, "a file is sealed");
         let Fenced { length, may_shrink, .. } = fenced;

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
-use super::chunks::{Chunks, Cut};
+use super::chunks::{Chunks, PacketData};
 use super::node::{NodeStream, Target};
 use crate::config::HdfsConfig;
 use crate::error::{Error, Result};
@@ -194,8 +194,8 @@ impl BlockWriter {
     /// Whatever ended the block.
     pub(super) async fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.chunks.append(bytes);
-        while let Some(cut) = self.chunks.take_full() {
-            self.send(&cut, PLAIN).await?;
+        while let Some(packet_data) = self.chunks.take_full() {
+            self.send(&packet_data, PLAIN).await?;
         }
         Ok(())
     }
@@ -208,7 +208,7 @@ impl BlockWriter {
     pub(super) async fn flush(&mut self, durability: Durability) -> Result<Flushed> {
         let sync = durability == Durability::OnDisk;
         match self.chunks.take_rest() {
-            Some(cut) => self.send(&cut, PacketKind { sync, ..PLAIN }).await?,
+            Some(packet_data) => self.send(&packet_data, PacketKind { sync, ..PLAIN }).await?,
             // All of it went in full packets.
             None if sync && self.is_unsynced => {
                 self.send(&self.nothing(), PacketKind { sync, ..PLAIN }).await?;
@@ -229,19 +229,19 @@ impl BlockWriter {
         self.flushed().wait().await
     }
 
-    fn nothing(&self) -> Cut {
-        Cut { offset: self.length(), data: Bytes::new() }
+    fn nothing(&self) -> PacketData {
+        PacketData { offset: self.length(), data: Bytes::new() }
     }
 
     fn flushed(&self) -> Flushed {
         Flushed { sequence: self.next_sequence - 1, state: self.progress.state.subscribe() }
     }
 
-    async fn send(&mut self, cut: &Cut, kind: PacketKind) -> Result<()> {
+    async fn send(&mut self, packet_data: &PacketData, kind: PacketKind) -> Result<()> {
         let sequence = self.next_sequence;
         let PacketKind { is_last, sync } = kind;
-        let header = PacketHeader { offset: cut.offset, sequence, is_last, sync };
-        let packet = encode_packet(header, &cut.data);
+        let header = PacketHeader { offset: packet_data.offset, sequence, is_last, sync };
+        let packet = encode_packet(header, &packet_data.data);
         self.progress.check()?;
         self.progress.sent(Instant::now());
         self.next_sequence += 1;

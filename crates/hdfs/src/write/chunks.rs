@@ -1,4 +1,4 @@
-//! Cuts what is appended to a block into the data of packets.
+//! Splits what is appended to a block into the data of packets.
 //!
 //! Invariant: each packet begins at a chunk's boundary. Bytes of a chunk that was flushed before
 //! it was full are kept, and sent again in the next packet with what follows them.
@@ -20,7 +20,7 @@ pub(super) struct Chunks {
 
 /// The data of one packet.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Cut {
+pub(super) struct PacketData {
     /// Where they belong in the block.
     pub(super) offset: u64,
     pub(super) data: Bytes,
@@ -40,23 +40,23 @@ impl Chunks {
     }
 
     /// The next packet that is full, if there is one.
-    pub(super) fn take_full(&mut self) -> Option<Cut> {
+    pub(super) fn take_full(&mut self) -> Option<PacketData> {
         (self.tail.len() >= DATA_BYTES_MAX).then(|| self.take(DATA_BYTES_MAX))
     }
 
     /// All that has not been sent; to be called when there is no full packet.
-    pub(super) fn take_rest(&mut self) -> Option<Cut> {
+    pub(super) fn take_rest(&mut self) -> Option<PacketData> {
         (self.tail.len() > self.sent).then(|| self.take(self.tail.len()))
     }
 
-    fn take(&mut self, length: usize) -> Cut {
+    fn take(&mut self, length: usize) -> PacketData {
         let whole_chunks = length - length % CHUNK_BYTES;
         let data = Bytes::copy_from_slice(self.tail.get(..length).unwrap_or_default());
         let offset = self.boundary;
         self.tail.advance(whole_chunks);
         self.boundary += whole_chunks as u64;
         self.sent = length - whole_chunks;
-        Cut { offset, data }
+        PacketData { offset, data }
     }
 }
 
@@ -70,15 +70,18 @@ mod tests {
         let mut chunks = Chunks::default();
         assert_eq!(chunks.take_rest(), None);
         chunks.append(&[1; 500]);
-        let cut = chunks.take_rest().unwrap();
-        assert_eq!((cut.offset, cut.data.len()), (0, 500));
+        let packet_data = chunks.take_rest().unwrap();
+        assert_eq!((packet_data.offset, packet_data.data.len()), (0, 500));
         assert_eq!(chunks.take_rest(), None, "all of it was sent");
         chunks.append(&[2; 20]);
-        let cut = chunks.take_rest().unwrap();
-        assert_eq!((cut.offset, cut.data.len()), (0, 520));
+        let packet_data = chunks.take_rest().unwrap();
+        assert_eq!((packet_data.offset, packet_data.data.len()), (0, 520));
         chunks.append(&[3; 1]);
-        let cut = chunks.take_rest().unwrap();
-        assert_eq!((cut.offset, &cut.data[..]), (512, &[2, 2, 2, 2, 2, 2, 2, 2, 3][..]));
+        let packet_data = chunks.take_rest().unwrap();
+        assert_eq!(
+            (packet_data.offset, &packet_data.data[..]),
+            (512, &[2, 2, 2, 2, 2, 2, 2, 2, 3][..])
+        );
     }
 
     proptest! {
@@ -93,11 +96,11 @@ mod tests {
                 let bytes: Vec<u8> = (0..length).map(|at| (index * 31 + at) as u8).collect();
                 chunks.append(&bytes);
                 appended.extend(bytes);
-                let mut cuts: Vec<Cut> = std::iter::from_fn(|| chunks.take_full()).collect();
+                let mut packets: Vec<PacketData> = std::iter::from_fn(|| chunks.take_full()).collect();
                 if flush {
-                    cuts.extend(chunks.take_rest());
+                    packets.extend(chunks.take_rest());
                 }
-                for Cut { offset, data } in cuts {
+                for PacketData { offset, data } in packets {
                     let offset = offset as usize;
                     prop_assert!(offset.is_multiple_of(CHUNK_BYTES));
                     prop_assert!(data.len() <= DATA_BYTES_MAX);

@@ -1,5 +1,5 @@
 //! Files are taken from writers that are dead, asleep, or at full speed, with all DataNodes or
-//! without one. Whatever happens, every record that was acknowledged lies below the cut.
+//! without one. Whatever happens, every acknowledged record is below the file's length.
 //!
 //! `BASALT_HDFS_RUNS` says how often each case is run (default 3). Each prints a row of the table
 //! in `docs/hdfs.md`.
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use basalt_hdfs::{Fenced, Way};
+use basalt_hdfs::{Fenced, RecoveryMethod};
 
 use super::*;
 
@@ -118,8 +118,14 @@ impl Drop for LogWriter {
     }
 }
 
-async fn run(files: &HdfsFileSystem, root: &str, fault: Fault, way: Way, number: usize) -> Run {
-    let path = format!("/{fault:?}-{way:?}-{number}");
+async fn run(
+    files: &HdfsFileSystem,
+    root: &str,
+    fault: Fault,
+    method: RecoveryMethod,
+    number: usize,
+) -> Run {
+    let path = format!("/{fault:?}-{method:?}-{number}");
     let victim = 1 + number % 3;
     let writer = LogWriter::start(&format!("{root}{path}"));
     let path = Path::new(&path);
@@ -143,10 +149,10 @@ async fn run(files: &HdfsFileSystem, root: &str, fault: Fault, way: Way, number:
         }
         Fault::AliveNodeHangs => node("freeze", victim),
     }
-    let fenced = files.fence(path, way).await.unwrap();
+    let fenced = files.fence(path, method).await.unwrap();
     let at_fence = writer.acked();
     // Where it was to be closed and enough DataNodes live, it is.
-    let stays_open = fault == Fault::KilledTwoHang || way == Way::TakeOver;
+    let stays_open = fault == Fault::KilledTwoHang || method == RecoveryMethod::TakeOver;
     assert!(!fenced.may_shrink || stays_open, "{fenced:?}");
     if fenced.may_shrink {
         // As it is now, it is all there: later it may be shorter.
@@ -178,15 +184,15 @@ async fn run(files: &HdfsFileSystem, root: &str, fault: Fault, way: Way, number:
     Run { fenced, late: acked - at_fence }
 }
 
-/// Everything that was acknowledged is below the cut, in order; a closed file has grown no more.
+/// Everything that was acknowledged is below the file's length, in order; a closed file has grown no more.
 async fn check_contents(files: &HdfsFileSystem, path: &Path, fenced: &Fenced, acked: u64) {
     let length = fenced.length;
     assert!(
         acked * RECORD_BYTES <= length,
-        "{acked} records acknowledged, but the cut is {length}: {fenced:?}"
+        "{acked} records acknowledged, but the length is {length}: {fenced:?}"
     );
     let reader = files.open(path).await.unwrap();
-    assert!(reader.length() >= length, "{} bytes, cut at {length}", reader.length());
+    assert!(reader.length() >= length, "{} bytes, sealed at {length}", reader.length());
     if fenced.is_closed {
         assert_eq!(reader.length(), length, "a closed file has grown or shrunk");
     }
@@ -202,29 +208,29 @@ fn milliseconds(mut times: Vec<Duration>) -> String {
     format!("{} / {}", ms(times.get(times.len() / 2)), ms(times.last()))
 }
 
-async fn run_case(fault: Fault, way: Way) {
+async fn run_case(fault: Fault, method: RecoveryMethod) {
     let runs = std::env::var("BASALT_HDFS_RUNS").map_or(3, |runs| runs.parse().unwrap());
-    let name = format!("fence-{fault:?}-{way:?}");
+    let name = format!("fence-{fault:?}-{method:?}");
     let files = files(&name).await;
     let mut done = Vec::new();
     for number in 0..runs {
-        done.push(run(&files, &format!("/basalt-tests/{name}"), fault, way, number).await);
+        done.push(run(&files, &format!("/basalt-tests/{name}"), fault, method, number).await);
     }
     let closed = done.iter().filter(|run| run.fenced.is_closed).count();
     let late: u64 = done.iter().map(|run| run.late).sum();
     let stopped = milliseconds(done.iter().map(|run| run.fenced.stopped_after).collect());
     let took = milliseconds(done.iter().map(|run| run.fenced.took).collect());
     println!(
-        "| {fault:?} | {way:?} | {runs} | {stopped} | {took} | {closed} | {runs}/{runs} | {late} |"
+        "| {fault:?} | {method:?} | {runs} | {stopped} | {took} | {closed} | {runs}/{runs} | {late} |"
     );
 }
 
 macro_rules! cases {
-    ($($name:ident: $fault:ident by $way:ident;)*) => {$(
+    ($($name:ident: $fault:ident by $method:ident;)*) => {$(
         #[tokio::test]
         #[ignore = "needs a real HDFS and its processes"]
         async fn $name() {
-            run_case(Fault::$fault, Way::$way).await;
+            run_case(Fault::$fault, RecoveryMethod::$method).await;
         }
     )*};
 }
@@ -258,15 +264,15 @@ async fn two_fences_at_once_do_no_harm() {
         let writer = LogWriter::start(&format!("/basalt-tests/fence-twice{path}"));
         writer.warm_up().await;
         let path = Path::new(&path);
-        let way = Way::TakeOverAndClose;
-        let (first, second) = tokio::join!(files.fence(path, way), other.fence(path, way));
+        let method = RecoveryMethod::TakeOverAndClose;
+        let (first, second) = tokio::join!(files.fence(path, method), other.fence(path, method));
         let (first, second) = (first.unwrap(), second.unwrap());
         let acked = writer.end().await;
         println!("both at once: {first:?}, {second:?}");
         for fenced in [first, second] {
             assert!(acked * RECORD_BYTES <= fenced.length, "{acked} acknowledged, {fenced:?}");
         }
-        let again = files.fence(path, way).await.unwrap();
+        let again = files.fence(path, method).await.unwrap();
         assert!(again.length >= first.length.min(second.length));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! One log per server, a folder of numbered files; all regions of the server write into it. A
 //! mutation is acknowledged after its edit is durable here ([`Ticket::synced`]); many share one
-//! sync. When the server dies, its log is [`fence`]d, each file is sealed at a *cut*, read once by
+//! sync. When the server dies, its log is [`fence`]d, each file is sealed at a length, read once by
 //! [`split_index::write_split_index`], and the new owner of each region reads its own part.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! Reads one file of a log up to its cut.
+//! Reads one file of a log up to its sealed length.
 //!
 //! Where the bytes are damaged, a later header decides what that means: if one says that the
 //! damaged bytes had been durable, this is corruption, and reported as such; if none does, they
@@ -29,7 +29,7 @@ pub struct WalReader {
 pub struct Tail {
     /// All edits lie before this offset.
     pub end: u64,
-    /// How many bytes from there up to the cut cannot be read.
+    /// How many bytes from there up to the sealed length cannot be read.
     pub torn_bytes: u64,
     /// What is wrong with them, if there are any.
     pub defect: Option<Defect>,
@@ -40,7 +40,7 @@ pub(super) struct RecordReader {
     path: PathBuf,
     file: Arc<dyn ReadFile>,
     stream: Stream,
-    cut: u64,
+    sealed_length: u64,
     header: Option<FileHeader>,
     checksum: FileChecksum,
     /// Where the present batch ends, and how many records it should still have.
@@ -77,13 +77,13 @@ enum Stop {
 // === impl WalReader ===
 
 impl WalReader {
-    /// Opens a file of a log; nothing at or beyond `cut` is ever read.
+    /// Opens a file of a log; nothing at or beyond `sealed_length` is ever read.
     ///
     /// # Errors
-    /// [`Error::Shorter`] if it is shorter than its cut and edits may lie beyond its end;
+    /// [`Error::Shorter`] if it is shorter than its sealed length and edits may lie beyond its end;
     /// [`Error::Corrupt`] if its header is damaged though edits follow.
-    pub async fn open(files: &SharedFileSystem, path: &Path, cut: u64) -> Result<Self> {
-        let records = RecordReader::open(files, path, cut).await?;
+    pub async fn open(files: &SharedFileSystem, path: &Path, sealed_length: u64) -> Result<Self> {
+        let records = RecordReader::open(files, path, sealed_length).await?;
         Ok(Self { records })
     }
 
@@ -114,17 +114,21 @@ impl WalReader {
 // === impl RecordReader ===
 
 impl RecordReader {
-    pub(super) async fn open(files: &SharedFileSystem, path: &Path, cut: u64) -> Result<Self> {
+    pub(super) async fn open(
+        files: &SharedFileSystem,
+        path: &Path,
+        sealed_length: u64,
+    ) -> Result<Self> {
         let file = files.open(path).await?;
-        let end = file.length().min(cut);
-        if end < cut && log_holds_edits(cut) && !is_off(Rule::SealedLength) {
-            return Err(Error::Shorter { path: path.to_owned(), length: end, sealed_length: cut });
+        let end = file.length().min(sealed_length);
+        if end < sealed_length && log_holds_edits(sealed_length) && !is_off(Rule::SealedLength) {
+            return Err(Error::Shorter { path: path.to_owned(), length: end, sealed_length });
         }
         let mut reader = Self {
             path: path.to_owned(),
             stream: Stream::new(Arc::clone(&file), end),
             file,
-            cut,
+            sealed_length,
             header: None,
             checksum: FileChecksum::default(),
             batch_end: FILE_HEADER_BYTES as u64,
@@ -210,7 +214,7 @@ impl RecordReader {
             };
             return Err(Stop::Damaged(offset, defect));
         }
-        if offset == self.cut {
+        if offset == self.sealed_length {
             self.finished = Some(Ok(Tail { end: offset, torn_bytes: 0, defect: None }));
             return Ok(None);
         }
@@ -250,7 +254,7 @@ impl RecordReader {
 
     /// Decides what damage at `offset` means.
     async fn judge(&self, offset: u64, defect: Defect) -> Result<Tail> {
-        let end = self.file.length().min(self.cut);
+        let end = self.file.length().min(self.sealed_length);
         let mut from = offset;
         while end.saturating_sub(from) >= BATCH_HEADER_BYTES as u64 {
             let length = (end - from).min(WINDOW_BYTES as u64) as usize;
@@ -274,7 +278,7 @@ impl RecordReader {
     }
 
     fn torn(&self, end: u64, defect: Defect) -> Tail {
-        Tail { end, torn_bytes: self.cut - end, defect: Some(defect) }
+        Tail { end, torn_bytes: self.sealed_length - end, defect: Some(defect) }
     }
 }
 

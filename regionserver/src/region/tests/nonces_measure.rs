@@ -99,9 +99,9 @@ async fn die(root: &Path, owner: Owner) -> SealedLogs {
     let fenced = wal::fence(&files, &owner.server).await.unwrap();
     let mut logs = Vec::new();
     for log in fenced {
-        let cut = files.open(&log.path).await.unwrap().length();
+        let sealed_length = files.open(&log.path).await.unwrap().length();
         let name = log.path.file_name().unwrap().to_string_lossy().into_owned();
-        logs.push(pb::SealedLog { name, cut });
+        logs.push(pb::SealedLog { name, sealed_length });
     }
     SealedLogs::new(owner.server, logs)
 }

@@ -1,7 +1,7 @@
 //! The index file.
 //!
 //! ```text
-//! header │ magic 8 │ u16 version │ u32 regions │ u64 cut │ u64 end │
+//! header │ magic 8 │ u16 version │ u32 regions │ u64 sealed length │ u64 end │
 //!        │ u32 crc32c of the log's header │ u32 crc32c of the directory │
 //!        │ u32 crc32c of all before │                                              42 bytes
 //! entry  │ region 16 │ u64 lowest, u64 highest epoch │ u64 lowest, u64 highest sequence id │
@@ -35,7 +35,7 @@ pub(super) const REGIONS_MAX: u64 = 1 << 20;
 /// What an index begins with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Directory {
-    pub(super) cut: u64,
+    pub(super) sealed_length: u64,
     pub(super) end: u64,
     /// The checksum of the log's file header: says which file this is the index of.
     pub(super) log: FileChecksum,
@@ -63,7 +63,7 @@ pub(super) enum Unreadable {
 impl Directory {
     /// Serializes a whole index.
     pub(super) fn encode(
-        (cut, end, log): (u64, u64, FileChecksum),
+        (sealed_length, end, log): (u64, u64, FileChecksum),
         parts: &[(PartSummary, Vec<u8>)],
     ) -> Bytes {
         let front_bytes = HEADER_BYTES + parts.len() * ENTRY_BYTES;
@@ -84,7 +84,7 @@ impl Directory {
         output.put_slice(&MAGIC);
         output.put_u16(VERSION);
         output.put_u32(parts.len() as u32);
-        output.put_u64(cut);
+        output.put_u64(sealed_length);
         output.put_u64(end);
         output.put_u32(log.0);
         output.put_u32(crc32c(&entries));
@@ -125,7 +125,7 @@ impl Directory {
             });
         }
         let directory = Self {
-            cut: rest.get_u64(),
+            sealed_length: rest.get_u64(),
             end: rest.get_u64(),
             log: FileChecksum(rest.get_u32()),
             entries: Vec::new(),
@@ -151,7 +151,7 @@ impl Directory {
 
     pub(super) fn into_summary(self) -> SplitIndexSummary {
         SplitIndexSummary {
-            cut: self.cut,
+            sealed_length: self.sealed_length,
             end: self.end,
             parts: self.entries.into_iter().map(|entry| entry.summary).collect(),
         }

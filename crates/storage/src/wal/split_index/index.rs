@@ -22,15 +22,15 @@ struct PartBuilder {
     ranges: RangesBuilder,
 }
 
-/// An index that was made for a cut, and its log.
+/// An index that was made for a sealed length, and its log.
 pub(super) struct Existing {
     pub(super) directory: Directory,
     pub(super) index: Arc<dyn ReadFile>,
     pub(super) log: Arc<dyn ReadFile>,
 }
 
-/// Reads the file `log` up to its `cut`, checks it, and writes the index beside it. If there is
-/// one for this cut, nothing is done but to read its front; a damaged one is made again.
+/// Reads the file `log` up to its `sealed_length`, checks it, and writes the index beside it. If there is
+/// one for this length, nothing is done but to read its front; a damaged one is made again.
 ///
 /// # Errors
 /// [`Error::Corrupt`] if bytes of the log that had been durable are damaged, and it cannot be told
@@ -38,11 +38,11 @@ pub(super) struct Existing {
 pub async fn write_split_index(
     files: &SharedFileSystem,
     log: &Path,
-    cut: u64,
+    sealed_length: u64,
 ) -> Result<SplitIndexSummary> {
-    match open_existing(files, log, cut).await? {
+    match open_existing(files, log, sealed_length).await? {
         Some(existing) => Ok(existing.directory.into_summary()),
-        None => make_index(files, log, cut).await,
+        None => make_index(files, log, sealed_length).await,
     }
 }
 
@@ -50,21 +50,21 @@ pub async fn write_split_index(
 pub(super) async fn make_index(
     files: &SharedFileSystem,
     log: &Path,
-    cut: u64,
+    sealed_length: u64,
 ) -> Result<SplitIndexSummary> {
-    let cut = trusted_cut(files, log, cut).await?;
+    let sealed_length = trusted_length(files, log, sealed_length).await?;
     let path = index_path(log);
     reached(Point::SplitBegun).await;
-    let mut reader = RecordReader::open(files, log, cut).await?;
+    let mut reader = RecordReader::open(files, log, sealed_length).await?;
     let builders = gather(&mut reader).await?;
-    let end = reader.tail().map_or(cut, |tail| tail.end);
+    let end = reader.tail().map_or(sealed_length, |tail| tail.end);
     let parts: Vec<_> = builders.into_values().map(PartBuilder::finish).collect();
     if parts.len() as u64 > REGIONS_MAX {
         let (found, max) = (parts.len() as u64, REGIONS_MAX);
         let defect = Defect::Length { part: "directory", found, min: 0, max };
         return Err(Error::Corrupt { path, offset: 0, defect });
     }
-    let index = Directory::encode((cut, end, reader.file_checksum()), &parts);
+    let index = Directory::encode((sealed_length, end, reader.file_checksum()), &parts);
     match files.write_whole(&path, index).await {
         // Somebody else was faster, and wrote the same.
         Err(error) if error.is_already_exists() => {}
@@ -72,16 +72,16 @@ pub(super) async fn make_index(
     }
     reached(Point::SplitIndexed).await;
     Ok(SplitIndexSummary {
-        cut,
+        sealed_length,
         end,
         parts: parts.into_iter().map(|(summary, _)| summary).collect(),
     })
 }
 
-async fn trusted_cut(files: &SharedFileSystem, log: &Path, cut: u64) -> Result<u64> {
-    match is_off(Rule::CommittedCut) {
+async fn trusted_length(files: &SharedFileSystem, log: &Path, sealed_length: u64) -> Result<u64> {
+    match is_off(Rule::CommittedLength) {
         true => Ok(files.open(log).await?.length()),
-        false => Ok(cut),
+        false => Ok(sealed_length),
     }
 }
 
@@ -127,14 +127,14 @@ async fn gather(reader: &mut RecordReader) -> Result<BTreeMap<EncodedRegionName,
     Ok(builders)
 }
 
-/// The index that is there, if it is whole and made for this cut of the file as it is; another is
+/// The index that is there, if it is whole and made for this sealed length of the file as it is; another is
 /// deleted.
 pub(super) async fn open_existing(
     files: &SharedFileSystem,
     log: &Path,
-    cut: u64,
+    sealed_length: u64,
 ) -> Result<Option<Existing>> {
-    let cut = trusted_cut(files, log, cut).await?;
+    let sealed_length = trusted_length(files, log, sealed_length).await?;
     let path = &index_path(log);
     let index = match files.open(path).await {
         Err(error) if error.is_not_found() => return Ok(None),
@@ -146,15 +146,15 @@ pub(super) async fn open_existing(
         Ok(directory) => {
             let log = log?;
             let length = log.length();
-            if directory.cut == cut && directory.end <= length {
+            if directory.sealed_length == sealed_length && directory.end <= length {
                 return Ok(Some(Existing { directory, index, log }));
             }
             tracing::warn!(
                 path = %path.display(),
-                found = directory.cut,
-                expected = cut,
+                found = directory.sealed_length,
+                expected = sealed_length,
                 length,
-                "an index was made for another cut or length of its log; it is made again"
+                "an index was made for another sealed length of its log; it is made again"
             );
         }
         Err(Unreadable::Damaged(defect)) => {

@@ -3,7 +3,7 @@
 //!
 //! [`write_split_index`] reads a sealed file once and checks every byte. The opener of a region
 //! then reads its own part and nothing else: [`SplitIndex`], [`PartReader`]. Invariant: an index
-//! depends on nothing but the file and its cut, so that whoever makes it, and however often, the
+//! depends on nothing but the file and its sealed length, so that whoever makes it, and however often, the
 //! same bytes result.
 //!
 //! A damaged record that had been durable costs its own region alone, if it can be told whose it
@@ -31,8 +31,8 @@ pub use shared_reads::SharedReads;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SplitIndexSummary {
     /// Where the file was sealed.
-    pub cut: u64,
-    /// All edits lie before this offset; what is between it and the cut is a torn tail.
+    pub sealed_length: u64,
+    /// All edits lie before this offset; what is between it and the sealed length is a torn tail.
     pub end: u64,
     /// The regions, sorted by name.
     pub parts: Vec<PartSummary>,

@@ -58,19 +58,19 @@ struct Window {
 // === impl SplitIndex ===
 
 impl SplitIndex {
-    /// Opens the file `log`, sealed at `cut`, to be read with others by way of `shared`. Makes its
-    /// index if there is none for this cut.
+    /// Opens the file `log`, sealed at `sealed_length`, to be read with others by way of `shared`. Makes its
+    /// index if there is none for this length.
     ///
     /// # Errors
     /// As of [`super::write_split_index`].
     pub async fn open_sealed(
         files: &SharedFileSystem,
         log: &Path,
-        cut: u64,
+        sealed_length: u64,
         shared: &Arc<SharedReads>,
     ) -> Result<Self> {
         // As a rule it is there, and is opened once.
-        if let Some(existing) = open_existing(files, log, cut).await? {
+        if let Some(existing) = open_existing(files, log, sealed_length).await? {
             return Ok(Self {
                 directory: Arc::new(existing.directory),
                 index: existing.index,
@@ -78,7 +78,7 @@ impl SplitIndex {
                 path: log.to_owned(),
             });
         }
-        make_index(files, log, cut).await?;
+        make_index(files, log, sealed_length).await?;
         Self::open(files, log, shared).await
     }
 

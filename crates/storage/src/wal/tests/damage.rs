@@ -1,4 +1,4 @@
-//! What a reader makes of a log that was cut off or damaged.
+//! What a reader makes of a log that was truncated or damaged.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -41,9 +41,9 @@ async fn write_log() -> Written {
     Written { bytes, edits, acked_at }
 }
 
-async fn read(bytes: &[u8], cut: u64) -> super::super::Result<(Vec<Edit>, Tail)> {
+async fn read(bytes: &[u8], sealed_length: u64) -> super::super::Result<(Vec<Edit>, Tail)> {
     let files = disk_with(bytes).await;
-    let mut reader = WalReader::open(&files, Path::new("/log"), cut).await?;
+    let mut reader = WalReader::open(&files, Path::new("/log"), sealed_length).await?;
     let edits = read_all(&mut reader).await?;
     Ok((edits, reader.tail().unwrap().clone()))
 }
@@ -61,12 +61,12 @@ async fn every_prefix_holds_what_was_acknowledged_and_nothing_half() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_beyond_the_cut_is_read() {
+async fn nothing_beyond_the_sealed_length_is_read() {
     let written = write_log().await;
-    for cut in 0..=written.bytes.len() {
-        let by_cut = read(&written.bytes, cut as u64).await.unwrap();
-        let by_length = read(&written.bytes[..cut], cut as u64).await.unwrap();
-        assert_eq!(by_cut, by_length);
+    for length in 0..=written.bytes.len() {
+        let sealed = read(&written.bytes, length as u64).await.unwrap();
+        let truncated = read(&written.bytes[..length], length as u64).await.unwrap();
+        assert_eq!(sealed, truncated);
     }
 }
 

@@ -48,12 +48,16 @@ fn by_region(edits: &[Edit]) -> BTreeMap<EncodedRegionName, Vec<Edit>> {
     regions
 }
 
-async fn check_against_reader(files: &SharedFileSystem, cut: u64) {
-    let mut reader = WalReader::open(files, &log(1), cut).await.unwrap();
+async fn check_against_reader(files: &SharedFileSystem, sealed_length: u64) {
+    let mut reader = WalReader::open(files, &log(1), sealed_length).await.unwrap();
     let expected = by_region(&read_all(&mut reader).await.unwrap());
-    let summary = write_split_index(files, &log(1), cut).await.unwrap();
+    let summary = write_split_index(files, &log(1), sealed_length).await.unwrap();
     assert_eq!(summary.end, reader.tail().unwrap().end);
-    assert_eq!(write_split_index(files, &log(1), cut).await.unwrap(), summary, "from the index");
+    assert_eq!(
+        write_split_index(files, &log(1), sealed_length).await.unwrap(),
+        summary,
+        "from the index"
+    );
     assert_eq!(summary.parts.len(), expected.len());
     for (part, (region, edits)) in summary.parts.iter().zip(&expected) {
         let ids = edits.iter().map(|edit| edit.sequence_id);
@@ -80,12 +84,12 @@ proptest! {
     #[test]
     fn parts_are_what_a_reader_reads(
         edits in prop::collection::vec((0_u8..6, 0_usize..3000, any::<bool>()), 0..80),
-        cut_of_1000 in 0_u64..=1000,
+        length_of_1000 in 0_u64..=1000,
     ) {
         runtime().block_on(async {
             let (files, _) = write(&edits).await;
             let length = length(&files, &log(1)).await;
-            check_against_reader(&files, length * cut_of_1000 / 1000).await;
+            check_against_reader(&files, length * length_of_1000 / 1000).await;
         });
     }
 }
@@ -103,8 +107,8 @@ async fn a_part_of_several_windows_is_read_whole() {
 #[tokio::test(start_paused = true)]
 async fn a_damaged_index_is_refused_and_made_again() {
     let (files, written) = write(&[(1, 10, true), (2, 10, false), (1, 10, true)]).await;
-    let cut = length(&files, &log(1)).await;
-    let summary = write_split_index(&files, &log(1), cut).await.unwrap();
+    let sealed_length = length(&files, &log(1)).await;
+    let summary = write_split_index(&files, &log(1), sealed_length).await.unwrap();
     let path = index_path(&log(1));
     let index = files.read_whole(&path, u64::MAX).await.unwrap();
     for at in 0..index.len() {
@@ -122,7 +126,7 @@ async fn a_damaged_index_is_refused_and_made_again() {
     }
     files.delete_file(&path).await.unwrap();
     files.write_whole(&path, Bytes::from_static(b"garbage")).await.unwrap();
-    assert_eq!(write_split_index(&files, &log(1), cut).await.unwrap(), summary);
+    assert_eq!(write_split_index(&files, &log(1), sealed_length).await.unwrap(), summary);
     assert_eq!(files.read_whole(&path, u64::MAX).await.unwrap(), index);
     assert_eq!(read_region(&files, 2).await.unwrap(), written[1..2]);
 }
@@ -146,9 +150,9 @@ async fn a_corrupt_log_is_not_indexed() {
     let mut bytes = files.read_whole(&log(1), u64::MAX).await.unwrap().to_vec();
     bytes[560] ^= 1;
     files.delete_file(&log(1)).await.unwrap();
-    let cut = bytes.len() as u64;
+    let sealed_length = bytes.len() as u64;
     files.write_whole(&log(1), bytes.into()).await.unwrap();
-    let result = write_split_index(&files, &log(1), cut).await;
+    let result = write_split_index(&files, &log(1), sealed_length).await;
     assert!(result.unwrap_err().is_corrupt());
     assert!(!files.exists(&index_path(&log(1))).await.unwrap());
 }
@@ -231,13 +235,13 @@ async fn no_flipped_bit_loses_an_edit_silently() {
 async fn an_index_of_a_log_that_was_cut_off_since_is_made_again() {
     let (bytes, written) = write_batches().await;
     let path = Path::new("/log");
-    let cut = bytes.len() as u64;
+    let sealed_length = bytes.len() as u64;
     let files = disk_with(&bytes).await;
-    let whole = write_split_index(&files, path, cut).await.unwrap();
+    let whole = write_split_index(&files, path, sealed_length).await.unwrap();
     files.delete_file(path).await.unwrap();
     let half = &bytes[..bytes.len() / 2];
     files.write_whole(path, Bytes::copy_from_slice(half)).await.unwrap();
-    let error = write_split_index(&files, path, cut).await.unwrap_err();
+    let error = write_split_index(&files, path, sealed_length).await.unwrap_err();
     assert!(matches!(error, Error::Shorter { .. }), "{error}");
     // The loss was accepted: the log ends where the file does from now on.
     let shorter = write_split_index(&files, path, half.len() as u64).await.unwrap();

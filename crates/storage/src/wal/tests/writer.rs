@@ -72,8 +72,8 @@ async fn edits_are_read_back_in_the_order_of_the_calls() {
     }
     wal.close().await.unwrap();
     assert_eq!(read_log(&files, 1).await, expected);
-    let cut = length(&files, &log(1)).await;
-    let mut reader = WalReader::open(&files, &log(1), cut).await.unwrap();
+    let sealed_length = length(&files, &log(1)).await;
+    let mut reader = WalReader::open(&files, &log(1), sealed_length).await.unwrap();
     assert_eq!(reader.header().unwrap().server, server());
     assert_eq!(reader.header().unwrap().cluster_id, "test cluster");
     assert_eq!(read_all(&mut reader).await.unwrap(), expected);

@@ -1,13 +1,13 @@
-//! Where a file ends: the decisions, without the asking.
+//! Decides where a file ends, without any I/O.
 //!
-//! Invariant: a cut is at least the length of everything that was ever acknowledged, and every
+//! Invariant: the decided length is at least the length of everything that was ever acknowledged, and every
 //! replica that is kept has that many bytes.
 
 use crate::pb::ReplicaState;
 
-/// What is done to take a file away.
+/// How a file is taken away from its writer and recovered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Way {
+pub enum RecoveryMethod {
     /// Nothing: nobody writes it.
     Closed,
     /// Each DataNode is told of a new writer, which never writes. By client protocols alone, so
@@ -34,7 +34,7 @@ pub struct Member<R> {
 /// What to do with the replicas of a block.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision<R> {
-    /// These are cut to this length and kept.
+    /// These are truncated to this length and kept.
     Keep {
         /// The replicas.
         members: Vec<Member<R>>,
@@ -73,8 +73,8 @@ pub struct Asked {
 /// becomes of such a block is left to the NameNode's own recovery, which a DataNode makes only once
 /// it has reported its own replica.
 ///
-/// `cut` is what taking over found: the block is not made longer than that.
-pub fn decide<R>(found: Vec<Member<R>>, asked: Asked, cut: Option<u64>) -> Decision<R> {
+/// `block_length` is what taking over found: the block is not made longer than that.
+pub fn decide<R>(found: Vec<Member<R>>, asked: Asked, block_length: Option<u64>) -> Decision<R> {
     let best = found.iter().filter_map(|member| rank(member.state)).min();
     let Some(best) = best else {
         return if asked.listed == 0 {
@@ -91,7 +91,7 @@ pub fn decide<R>(found: Vec<Member<R>>, asked: Asked, cut: Option<u64>) -> Decis
     let of_best = found.iter().filter(|member| rank(member.state) == Some(best));
     let shortest = of_best.map(|member| member.bytes).min().unwrap_or(0);
     let is_final = best == 0;
-    let length = if is_final { shortest } else { shortest.min(cut.unwrap_or(u64::MAX)) };
+    let length = if is_final { shortest } else { shortest.min(block_length.unwrap_or(u64::MAX)) };
     if length == 0 {
         return if asked.recorded > 0 {
             Decision::Wait { reason: "a replica has lost what was recorded" }
@@ -135,12 +135,20 @@ mod tests {
         members.map(|(state, bytes)| Member { replica: (), state: *state, bytes: *bytes }).collect()
     }
 
-    fn decided(replicas: &[(ReplicaState, u64)], answered: usize, cut: Option<u64>) -> String {
-        decided_of(replicas, Asked { recorded: 0, listed: 3, answered }, cut)
+    fn decided(
+        replicas: &[(ReplicaState, u64)],
+        answered: usize,
+        block_length: Option<u64>,
+    ) -> String {
+        decided_of(replicas, Asked { recorded: 0, listed: 3, answered }, block_length)
     }
 
-    fn decided_of(replicas: &[(ReplicaState, u64)], asked: Asked, cut: Option<u64>) -> String {
-        match decide(members(replicas), asked, cut) {
+    fn decided_of(
+        replicas: &[(ReplicaState, u64)],
+        asked: Asked,
+        block_length: Option<u64>,
+    ) -> String {
+        match decide(members(replicas), asked, block_length) {
             Decision::Keep { members, length } => format!("keep {} of {length}", members.len()),
             Decision::Delete => "delete".to_owned(),
             Decision::Wait { .. } => "wait".to_owned(),

@@ -1,8 +1,8 @@
 //! Stops the writer of a block on each of its DataNodes.
 //!
 //! *Taking over*: the request of a client that mends its pipeline, under the generation stamp that
-//! the NameNode has already. The DataNode interrupts the writer and waits until it has ended, cuts
-//! the replica to what it acknowledged, and answers. The connection is closed then; the replica
+//! the NameNode has already. The DataNode interrupts the writer and waits until it has ended,
+//! truncates the replica to what it acknowledged, and answers. The connection is closed then; the replica
 //! stays as it is.
 //!
 //! *Beginning a recovery*: the request of a DataNode that recovers the block. It stops a writer
@@ -21,16 +21,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::Fence;
-use super::cut::{Asked, Member, REPLICAS_TO_CLOSE};
+use super::recovery::{Asked, Member, REPLICAS_TO_CLOSE};
 use crate::data_node::{Replica, transfer_address};
 use crate::error::{Error, Result};
 use crate::pb;
 use crate::rpc::connect;
 use crate::transfer::operation::{WriteBlock, lost, read_response};
 
-/// Asking the DataNodes of the last block of a file.
+/// Stops the writer on the DataNodes of the last block of a file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asking<'a> {
+pub(super) struct StopWriter<'a> {
     pub(super) fence: &'a Fence,
     pub(super) last: &'a pb::LocatedBlock,
 }
@@ -54,9 +54,9 @@ pub(super) type Located = (pb::DatanodeInfo, Replica);
 #[derive(Debug, Default)]
 pub(super) struct Answers(Vec<Answer>);
 
-// === impl Asking ===
+// === impl StopWriter ===
 
-impl Asking<'_> {
+impl StopWriter<'_> {
     /// Takes all DataNodes over at once, and has each begin the recovery with this id. Once enough
     /// replicas are ours to close the file, the others are waited for no longer than the patience
     /// lasts. Before that each may take its time: a replica that was given to us after we went on
@@ -170,11 +170,11 @@ impl Asking<'_> {
     ) -> Answers {
         let config = &self.fence.config;
         let nodes = self.fence.health.order(&self.last.locations, None);
-        let mut asking: FuturesUnordered<_> = nodes.into_iter().map(ask).collect();
+        let mut stop_writer: FuturesUnordered<_> = nodes.into_iter().map(ask).collect();
         let mut answers = Answers::default();
         // Each call has its own timeout: this one only grows shorter.
         let mut deadline = Instant::now() + 4 * config.fence_step_timeout;
-        while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
+        while let Ok(Some(answer)) = timeout_at(deadline, stop_writer.next()).await {
             answers.0.push(answer);
             let ours = answers.0.iter().filter(|answer| matches!(answer.replica, Some(Some(_))));
             if ours.count() == enough {

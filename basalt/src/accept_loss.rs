@@ -12,7 +12,7 @@ use tonic::Code;
 /// What `basalt accept-loss` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The gRPC addresses of the masters; the one in charge is looked for among them
+    /// The gRPC addresses of the masters; the active one is looked for among them
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
     masters: Vec<String>,
     /// The dead region server, as the master's log names it
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks the master in charge.
+/// Asks the active master.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(accept(arguments))
@@ -60,5 +60,5 @@ async fn accept(arguments: &Arguments) -> anyhow::Result<()> {
             Err(_) => refusals.push(format!("{master}: no answer within {CALL_TIMEOUT:?}")),
         }
     }
-    bail!("no master in charge answered: {}", refusals.join("; "))
+    bail!("no active master answered: {}", refusals.join("; "))
 }

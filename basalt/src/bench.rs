@@ -80,11 +80,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let mut signals = Signals::listen()?;
         let mut progress = Progress::new();
         let seams = Seams::system();
-        let mut tell = |step: Step<'_>| tell(&mut progress, &step);
+        let mut show = |step: Step<'_>| show_step(&mut progress, &step);
         tokio::select! {
             biased;
             () = signals.next() => bail!("interrupted; the table {} is still there", config.table),
-            report = bench::run(&config, &seams, &mut tell) => Ok(report?),
+            report = bench::run(&config, &seams, &mut show) => Ok(report?),
         }
     })?;
     print_line!("\n{}", report.summary());
@@ -127,7 +127,7 @@ fn config(arguments: &Arguments) -> anyhow::Result<BenchConfig> {
     })
 }
 
-fn tell(progress: &mut Progress, step: &Step<'_>) {
+fn show_step(progress: &mut Progress, step: &Step<'_>) {
     let seconds = step.elapsed.as_secs_f64().max(Duration::from_millis(1).as_secs_f64());
     let rate = thousands((step.done as f64 / seconds) as u64);
     let of = match step.operations {
@@ -135,7 +135,7 @@ fn tell(progress: &mut Progress, step: &Step<'_>) {
         operations => format!(" of {}", thousands(operations)),
     };
     let Step { target, round, .. } = step;
-    progress.tell(
+    progress.show(
         &format!("{target} {round} {}", step.mix.name()),
         &format!(
             "round {round}, {target}, {}: {}{of} operations, {rate} a second",

@@ -35,7 +35,7 @@ pub(crate) async fn run(context: RoleContext<CoordinatorSettings>) -> anyhow::Re
     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), config.client_listen.port());
     tokio::spawn(async move {
         if is_ready.await.is_ok() {
-            role::tell_ready();
+            role::report_ready();
             // In a pod: `basalt local` listens at one address, and asks for no readiness.
             if listens_everywhere {
                 stop.run_until_cancelled(watch_readiness(network, address)).await;

@@ -14,7 +14,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Whether this process serves: a fact of the process, as [`crate::role::tell_ready`] is.
+/// Whether this process serves: a fact of the process, as [`crate::role::report_ready`] is.
 static READY: AtomicBool = AtomicBool::new(false);
 
 /// What has been counted and measured, if it is recorded at all: of the process too.
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_measured_is_told() {
+    async fn measurements_are_served() {
         record_metrics().unwrap();
         metrics::histogram!("test_seconds", "of" => "this").record(0.003);
         let (status, body) = reply(b"GET /metrics HTTP/1.1\r\n\r\n", true);

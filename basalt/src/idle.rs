@@ -5,7 +5,7 @@ use crate::role_config::IdleSettings;
 
 /// Is ready at once, and waits to be stopped.
 pub(crate) async fn run(context: RoleContext<IdleSettings>) -> anyhow::Result<()> {
-    role::tell_ready();
+    role::report_ready();
     context.shutdown.cancelled().await;
     if context.file.settings.stubborn {
         std::future::pending::<()>().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use basalt_api::Problem;
-use basalt_master::{Config, DeclaredTable, Gate, Timers};
+use basalt_master::{Config, DeclaredTable, LeaseGuard, Timers};
 use basalt_model::FeatureLevel;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ use crate::storage;
 /// How long the end of the process waits for the Lease to be given back.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs the role until it is told to stop. The seat is given up first, then the Lease.
+/// Runs the role until it is asked to stop. The master steps down first, then gives the Lease back.
 pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<()> {
     let RoleContext { file, instance, seams, shutdown } = context;
     health::serve(&seams.network, file.settings.server.web_listen).await?;
@@ -32,15 +32,15 @@ pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<
         async move { master_lease::keep(lease.as_ref(), &process, &timers, &seams).await }
     };
     // No request delays a renewal of the Lease either.
-    let (gate, keeping) = seams.threads.liveness.spawn(keeping).await?;
-    let mut config = config(&file, instance, gate)?;
+    let (guard, keeping) = seams.threads.liveness.spawn(keeping).await?;
+    let mut config = config(&file, instance, guard)?;
     config.storage_deviations =
         storage::watch_deviations(&file.settings.server.storage, &timers, &seams)?;
     let (ready, is_ready) = oneshot::channel();
     config.ready = Some(ready);
     tokio::spawn(async move {
         if is_ready.await.is_ok() {
-            role::tell_ready();
+            role::report_ready();
         }
     });
     let ended = basalt_master::run(config, seams, files, shutdown).await;
@@ -51,7 +51,11 @@ pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<
     Ok(ended?)
 }
 
-fn config(file: &RoleFile<MasterSettings>, instance: String, gate: Gate) -> anyhow::Result<Config> {
+fn config(
+    file: &RoleFile<MasterSettings>,
+    instance: String,
+    guard: LeaseGuard,
+) -> anyhow::Result<Config> {
     let server = &file.settings.server;
     let derived = file.timers()?;
     let tables =
@@ -78,7 +82,7 @@ fn config(file: &RoleFile<MasterSettings>, instance: String, gate: Gate) -> anyh
         declared_tables: tables.collect(),
         rack: server.rack.clone(),
         instance,
-        gate,
+        guard,
         storage_deviations: None,
         feature_level: FeatureLevel::NEWEST,
         ready: None,

@@ -150,7 +150,7 @@ async fn watch(probe: &Probe) {
             out => format!(", {out} regions out"),
         };
         let (elapsed, rate) = (duration(now.0), thousands(rate as u64));
-        progress.tell("", &format!("{elapsed}: {rate} writes a second{out}"));
+        progress.show("", &format!("{elapsed}: {rate} writes a second{out}"));
         before = now;
     }
 }

@@ -11,7 +11,7 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     /// What was told last, and when, where there is no terminal.
     stage: String,
-    told_at: Option<Instant>,
+    printed_at: Option<Instant>,
 }
 
 /// How often a line is printed where there is no terminal.
@@ -25,11 +25,11 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             bar.set_style(style);
         }
-        Self { bar, stage: String::new(), told_at: None }
+        Self { bar, stage: String::new(), printed_at: None }
     }
 
     /// Tells that `stage` is as far as `text` says.
-    pub(crate) fn tell(&mut self, stage: &str, text: &str) {
+    pub(crate) fn show(&mut self, stage: &str, text: &str) {
         if !self.bar.is_hidden() {
             if self.stage != stage && !self.stage.is_empty() {
                 // The line of the stage before stays.
@@ -38,10 +38,10 @@ impl Progress {
             self.bar.set_message(text.to_owned());
             self.bar.tick();
         } else if self.stage != stage
-            || self.told_at.is_none_or(|told_at| told_at.elapsed() >= LINE_INTERVAL)
+            || self.printed_at.is_none_or(|printed_at| printed_at.elapsed() >= LINE_INTERVAL)
         {
             print_error_line!("{text}");
-            self.told_at = Some(Instant::now());
+            self.printed_at = Some(Instant::now());
         }
         stage.clone_into(&mut self.stage);
     }

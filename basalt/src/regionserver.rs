@@ -26,7 +26,7 @@ pub(crate) async fn run(context: RoleContext<RegionServerSettings>) -> anyhow::R
     config.ready = Some(ready);
     tokio::spawn(async move {
         if is_ready.await.is_ok() {
-            role::tell_ready();
+            role::report_ready();
         }
     });
     Ok(basalt_regionserver::run(config, seams, files, shutdown).await?)

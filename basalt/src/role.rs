@@ -182,7 +182,7 @@ fn end_if_stuck(threads: &Threads) {
 }
 
 /// Tells whoever started the process that it serves.
-pub fn tell_ready() {
+pub fn report_ready() {
     print_line!("{READY_LINE}");
     health::now_ready();
 }

@@ -23,7 +23,7 @@ use crate::role_config::{HdfsSettings, MACHINE_VARIABLE, ServerSettings, Storage
 /// Between two questions whether the HDFS is there.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often it is said that it is still waited for.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Opens the storage, and waits for as long as it is away; `None` if it is time to stop meanwhile.
 ///
@@ -59,8 +59,8 @@ pub(crate) async fn open(
 
 /// The machine that the process runs on, as DataNodes know it: as it was `told`, else the host that
 /// the process advertises.
-fn machine(host: &str, hdfs: &HdfsSettings, told: Option<String>) -> Machine {
-    let name = told.filter(|name| !name.is_empty()).unwrap_or_else(|| host.to_owned());
+fn machine(host: &str, hdfs: &HdfsSettings, reported: Option<String>) -> Machine {
+    let name = reported.filter(|name| !name.is_empty()).unwrap_or_else(|| host.to_owned());
     Machine { name, ordinal: hdfs.data_node_ordinal }
 }
 
@@ -84,9 +84,9 @@ pub(crate) fn hdfs_files(
 pub(crate) async fn wait_until_there(
     files: &HdfsFileSystem,
     hdfs: &HdfsSettings,
-    tell: impl Fn(&str),
+    report: impl Fn(&str),
 ) -> anyhow::Result<()> {
-    let mut told: Option<(String, Instant)> = None;
+    let mut reported: Option<(String, Instant)> = None;
     loop {
         let reason = match files.make_root().await {
             Err(error) if !error.is_passing() => {
@@ -99,11 +99,12 @@ pub(crate) async fn wait_until_there(
                 Err(error) => format!("it takes no writes: {error}"),
             },
         };
-        let is_news =
-            told.as_ref().is_none_or(|(old, at)| *old != reason || at.elapsed() > TOLD_EVERY);
+        let is_news = reported
+            .as_ref()
+            .is_none_or(|(old, at)| *old != reason || at.elapsed() > REPORT_INTERVAL);
         if is_news {
-            tell(&reason);
-            told = Some((reason, Instant::now()));
+            report(&reason);
+            reported = Some((reason, Instant::now()));
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -124,21 +125,21 @@ pub(crate) fn watch_deviations(
 ) -> anyhow::Result<Option<watch::Receiver<Option<Vec<String>>>>> {
     let StorageSettings::Hdfs(hdfs) = settings else { return Ok(None) };
     let files = hdfs_files(hdfs, timers, seams)?;
-    let (tell, told) = watch::channel(None);
+    let (sender, receiver) = watch::channel(None);
     let timers = timers.clone();
     tokio::spawn(async move {
-        while !tell.is_closed() {
+        while !sender.is_closed() {
             let mut found = deviations(&files, &timers).await;
             found.extend(rehearse(&files).await);
-            let is_news = tell.borrow().as_ref() != Some(&found);
+            let is_news = sender.borrow().as_ref() != Some(&found);
             if is_news {
                 found.iter().for_each(|deviation| warn!("HDFS: {deviation}"));
-                tell.send_replace(Some(found));
+                sender.send_replace(Some(found));
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     });
-    Ok(Some(told))
+    Ok(Some(receiver))
 }
 
 /// What is wrong with the fence, if anything.
@@ -175,12 +176,12 @@ pub(crate) async fn deviations(files: &HdfsFileSystem, timers: &Timers) -> Vec<S
             }
         }
     }
-    let told = servers.into_iter().map(|(deviation, servers)| {
+    let described = servers.into_iter().map(|(deviation, servers)| {
         let more = servers.len() - 1;
         let others = if more == 0 { String::new() } else { format!(" and {more} more") };
         format!("{deviation} ({}{others})", servers.first().map_or("", String::as_str))
     });
-    told.chain(unread).collect()
+    described.chain(unread).collect()
 }
 
 /// The settings of Hadoop's files, with the timers that follow from the promise.
@@ -218,9 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_called_as_it_is_told_and_else_as_its_process() {
-        let called = |told: Option<&str>| {
-            machine("10.1.0.7", &settings("/c".as_ref()), told.map(Into::into))
+    fn a_machine_has_its_reported_name_or_that_of_its_process() {
+        let called = |reported: Option<&str>| {
+            machine("10.1.0.7", &settings("/c".as_ref()), reported.map(Into::into))
         };
         assert_eq!(called(None), Machine { name: "10.1.0.7".to_owned(), ordinal: Some(2) });
         assert_eq!(called(Some("")).name, "10.1.0.7");

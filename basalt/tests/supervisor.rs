@@ -32,9 +32,9 @@ fn launch(folder: &Path, name: &str, role: RoleName, stubborn: bool) -> Launch {
 
 fn start(launches: Vec<Launch>) -> (Supervisor, Arc<Mutex<Vec<Death>>>) {
     let deaths = Arc::new(Mutex::new(Vec::new()));
-    let told = deaths.clone();
+    let recorded = deaths.clone();
     let hook: DeathHook = Arc::new(move |death: Death| {
-        told.lock().unwrap().push(death);
+        recorded.lock().unwrap().push(death);
         Box::pin(async {})
     });
     (Supervisor::start(launches, &Clock::new(SystemClock), &hook), deaths)
@@ -74,7 +74,7 @@ fn letter(pid: u32) -> Option<char> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_child_is_reaped_told_and_started_again() {
+async fn a_killed_child_is_reaped_reported_and_started_again() {
     let folder = tempfile::tempdir().unwrap();
     let (supervisor, deaths) = start(vec![launch(folder.path(), "a", RoleName::Idle, false)]);
     supervisor.wait_ready("a", PATIENCE).await.unwrap();
@@ -104,7 +104,7 @@ async fn each_life_has_a_name_of_its_own() {
     }
     assert_ne!(lives[0], lives[1]);
     let log = std::fs::read_to_string(folder.path().join("a.log")).unwrap();
-    assert!(log.contains(&lives[0]), "the child was told {:?}: {log}", lives[0]);
+    assert!(log.contains(&lives[0]), "the child has instance {:?}: {log}", lives[0]);
     supervisor.stop(Duration::ZERO).await;
 }
 
@@ -173,7 +173,7 @@ async fn a_child_that_does_not_stop_is_killed_after_the_grace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_child_that_cannot_start_is_told_with_the_reason() {
+async fn a_child_that_cannot_start_is_reported_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let mut broken = launch(folder.path(), "a", RoleName::Idle, false);
     broken.log = folder.path().join("missing/a.log");

@@ -301,7 +301,7 @@ impl Admin {
         })
     }
 
-    /// The master in charge, as the registry names it: one look, without asking it.
+    /// The active master, as the registry names it: one look, without asking it.
     ///
     /// # Errors
     /// The registry does not answer, or knows of none.

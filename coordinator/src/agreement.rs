@@ -24,11 +24,11 @@ pub(crate) struct Agreement {
     /// Whether each other member's state was equal, when last compared.
     equal: BTreeMap<u64, bool>,
     differs: bool,
-    last_told: Option<Instant>,
+    last_logged: Option<Instant>,
 }
 
-/// How often a difference is told.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
+/// A difference is logged at most this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 // === impl Agreement ===
 
@@ -57,7 +57,7 @@ impl Agreement {
             member.state_is_compared.store(true, Ordering::Relaxed);
         }
         if self.equal.values().any(|equal| !equal) {
-            self.tell(member);
+            self.log_difference(member);
         }
     }
 
@@ -66,11 +66,11 @@ impl Agreement {
         self.differs
     }
 
-    fn tell(&mut self, member: &Member) {
-        if self.last_told.is_some_and(|last| last.elapsed() < TELL_INTERVAL) {
+    fn log_difference(&mut self, member: &Member) {
+        if self.last_logged.is_some_and(|last| last.elapsed() < LOG_INTERVAL) {
             return;
         }
-        self.last_told = Some(Instant::now());
+        self.last_logged = Some(Instant::now());
         let unequal = self.equal.iter().filter(|(_, equal)| !**equal);
         let unequal: Vec<u64> = unequal.map(|(other, _)| *other).collect();
         if self.differs {

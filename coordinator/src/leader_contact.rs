@@ -55,19 +55,19 @@ async fn is_led(member: &Member) -> bool {
     };
     let sessions = std::mem::take(&mut *member.touched.lock());
     let wire_sessions = sessions.iter().map(|session| session.0).collect();
-    let told = if leader == member.id() {
+    let confirmed = if leader == member.id() {
         // Consensus answers nobody while it waits for a full disk.
         let confirming = member.raft.get_read_linearizer(ReadPolicy::LeaseRead);
-        let confirmed = timeout(member.config.timers.isolation_grace, confirming).await;
+        let answer = timeout(member.config.timers.isolation_grace, confirming).await;
         member.expiry.heard_of(wire_sessions);
-        matches!(confirmed, Ok(Ok(_)))
+        matches!(answer, Ok(Ok(_)))
     } else {
         member.peers.touch(leader, wire_sessions).await.is_ok()
     };
-    if !told {
+    if !confirmed {
         member.touched.lock().extend::<Vec<SessionId>>(sessions.into_iter().collect());
     }
-    told
+    confirmed
 }
 
 /// Has a snapshot made, and takes out of the log what the last one has.

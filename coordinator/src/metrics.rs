@@ -15,12 +15,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Tells what the member holds and has done, until it is dropped.
 pub(crate) async fn report(member: Arc<Member>) {
     loop {
-        tell(&member);
+        record(&member);
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-fn tell(member: &Member) {
+fn record(member: &Member) {
     let (nodes, ephemerals, sessions) = member
         .replica
         .read(|state, _| (state.node_count(), state.ephemeral_count(), state.sessions().count()));

@@ -289,7 +289,7 @@ async fn follow_leadership(
         if leads && confirmed.elapsed() > patience && !is_off(Rule::QuorumTime) {
             now.leader = None;
         }
-        leadership.send_if_modified(|known| tell_leadership(&member, known, now));
+        leadership.send_if_modified(|known| update_leadership(&member, known, now));
         tokio::select! {
             biased;
             changed = metrics.changed() => changed.map_err(stopped_by)?,
@@ -300,7 +300,7 @@ async fn follow_leadership(
 }
 
 /// Replaces what is known by `now`; gives whether it is something else.
-fn tell_leadership(member: &Member, known: &mut Leadership, now: Leadership) -> bool {
+fn update_leadership(member: &Member, known: &mut Leadership, now: Leadership) -> bool {
     if *known == now {
         return false;
     }

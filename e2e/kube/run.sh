@@ -149,7 +149,7 @@ end_master() {
     --fault-command "$PWD/fault.sh $1 master" \
     --repair-command "$PWD/fault.sh wait-ready master"
   none_failed "$kind"
-  # The Lease names the pod in charge, and the Service leads to it alone.
+  # The Lease names the pod of the active master, and the Service leads to it alone.
   until_true 30 holds_lease
   until_true 30 leads_to_active
 }

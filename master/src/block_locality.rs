@@ -37,7 +37,7 @@ impl ClusterLocality {
         word: &pb::Alive,
         known: impl Fn(&EncodedRegionName) -> bool,
     ) {
-        match NodeName::told(&word.node) {
+        match NodeName::reported(&word.node) {
             Some(node) => {
                 self.nodes.insert(server.clone(), node);
             }
@@ -52,8 +52,9 @@ impl ClusterLocality {
             let name = EncodedRegionName::from_digest(digest);
             if known(&name) {
                 let nodes = region.nodes.iter().take(NODES_MAX);
-                let by_node =
-                    nodes.filter_map(|one| Some((NodeName::told(&one.node)?, one.bytes))).collect();
+                let by_node = nodes
+                    .filter_map(|one| Some((NodeName::reported(&one.node)?, one.bytes)))
+                    .collect();
                 self.regions.insert(name, RegionPlaces { bytes: region.bytes, by_node });
             }
         }
@@ -182,7 +183,7 @@ mod tests {
         assert_eq!(places.share(&region(1), &server("c")), Some(0.0), "of it no node is known");
         assert_eq!(places.share(&region(2), &server("a")), None, "there is no such region");
         places.take_in(&server("a"), &word("", &[]), |_| true);
-        assert_eq!(places.node_of(&server("a")), NodeName::told("n1").as_ref());
+        assert_eq!(places.node_of(&server("a")), NodeName::reported("n1").as_ref());
         places.take_in(&server("a"), &word("", &[(&[1; 16], 40, nodes)]), |_| true);
         assert_eq!(places.node_of(&server("a")), None, "its node is gone");
     }

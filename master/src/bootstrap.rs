@@ -61,7 +61,7 @@ pub(crate) async fn prepare(
             return Err(Error::ForeignRoot { in_root, in_coordinator });
         }
         Some(_) => {}
-        // Some master was in charge, and none is before its root is marked.
+        // Some master was active, and none is before its root is marked.
         None if epoch > MasterEpoch(0) => return Err(Error::MissingRoot { in_coordinator }),
         None => mark_root(files, &in_coordinator, server).await?,
     }

@@ -7,7 +7,7 @@ use basalt_model::{FeatureLevel, TableDescriptor};
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
-use crate::election::Gate;
+use crate::election::LeaseGuard;
 
 /// The settings of one master process.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Config {
     /// Which process this is to the one who started it.
     pub instance: String,
     /// Opens when this master may campaign: with the Lease, or always.
-    pub gate: Gate,
+    pub guard: LeaseGuard,
     /// Which settings of the storage the promise needs otherwise, a sentence each, once that is
     /// known: for whoever asks.
     pub storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,

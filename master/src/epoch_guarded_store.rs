@@ -1,4 +1,4 @@
-//! The only way in which the master in charge writes to the coordinator.
+//! The only way in which the active master writes to the coordinator.
 //!
 //! Invariant: every multi that leaves here checks the version of the epoch's node. A master that
 //! was deposed without noticing writes nothing, and learns of it by the refusal; from then on the
@@ -56,7 +56,7 @@ impl EpochGuardedStore {
         self.epoch
     }
 
-    /// Cancelled when this master is not in charge any more.
+    /// Cancelled when this master is no longer active.
     pub(crate) fn term(&self) -> &Shutdown {
         &self.term
     }
@@ -84,7 +84,7 @@ impl EpochGuardedStore {
                 Ok(results)
             }
             Err(basalt_zk::Error::Multi { index: 0, code, .. }) => {
-                tracing::error!(epoch = %self.epoch, %code, "another master is in charge");
+                tracing::error!(epoch = %self.epoch, %code, "another master is active");
                 self.term.cancel();
                 Err(CommitError::Deposed)
             }
@@ -100,7 +100,7 @@ impl EpochGuardedStore {
         }
     }
 
-    /// Finds out whether this master is still in charge, after somebody said that it is not.
+    /// Finds out whether this master is still active, after somebody said that it is not.
     pub(crate) async fn verify(&self) {
         let outcome = self.commit(Vec::new()).await;
         tracing::debug!(?outcome, "epoch verified");

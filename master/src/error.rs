@@ -70,20 +70,22 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Another master is in charge.
-    #[error("{server} is not the master in charge any more: epoch {epoch} is over")]
+    /// Another master is active.
+    #[error("{server} is no longer the active master: epoch {epoch} is over")]
     Deposed {
         /// This master.
         server: ServerName,
-        /// The epoch in which it was in charge.
+        /// The epoch in which it was active.
         epoch: MasterEpoch,
     },
     /// Another master has taken the Lease.
-    #[error("{server} gives up the seat of epoch {epoch}: {holder} has taken the Lease")]
+    #[error(
+        "{server} is no longer the active master of epoch {epoch}: {holder} has taken the Lease"
+    )]
     LeaseLost {
         /// This master.
         server: ServerName,
-        /// The epoch in which it was in charge.
+        /// The epoch in which it was active.
         epoch: MasterEpoch,
         /// Who holds it.
         holder: String,
@@ -108,7 +110,7 @@ pub enum Error {
     },
 }
 
-/// Why a commit of the master in charge did not happen.
+/// Why a commit of the active master did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// A write's condition did not hold; none of its batch took effect.
@@ -119,7 +121,7 @@ pub enum CommitError {
         /// Why.
         code: ErrorCode,
     },
-    /// Another master is in charge: nothing that this one writes counts any more.
+    /// Another master is active: nothing that this one writes counts any more.
     #[error("deposed")]
     Deposed,
     /// The coordinator did not answer: whether the batch took effect is unknown.
@@ -156,7 +158,7 @@ pub enum StepError {
 // === impl StepError ===
 
 impl StepError {
-    /// Whether trying again is of no use, because another master is in charge.
+    /// Whether trying again is of no use, because another master is active.
     pub(crate) fn is_deposed(&self) -> bool {
         matches!(self, Self::Commit(CommitError::Deposed))
     }

@@ -39,7 +39,7 @@ mod view;
 mod views;
 
 pub use config::{BoundAddresses, Config, DeclaredTable, Timers};
-pub use election::{Gate, GateKeeper, LeaseState, Seat};
+pub use election::{ActiveMaster, LeaseGuard, LeaseGuardHandle, LeaseState};
 pub use error::{CommitError, Error, StepError};
 #[cfg(not(fuzzing))]
 pub use run::run;

@@ -9,7 +9,7 @@ use metrics::{counter, gauge, histogram};
 
 use crate::view::View;
 
-/// Says that this master is in charge, until it is dropped.
+/// Says that this master is active, until it is dropped.
 pub(crate) struct InCharge;
 
 // === impl InCharge ===
@@ -29,7 +29,7 @@ impl Drop for InCharge {
 }
 
 /// Tells what the active master sees.
-pub(crate) fn tell(view: &View, recovering: usize) {
+pub(crate) fn record(view: &View, recovering: usize) {
     let states = [
         (RegionState::Closed, "closed"),
         (RegionState::Opening, "opening"),
@@ -50,12 +50,12 @@ pub(crate) fn tell(view: &View, recovering: usize) {
 }
 
 /// Tells how many regions stay closed because logs with acknowledged edits are lost.
-pub(crate) fn tell_lost_logs(regions: u32) {
+pub(crate) fn record_lost_logs(regions: u32) {
     gauge!("basalt_master_regions_with_lost_logs").set(regions);
 }
 
 /// Tells how many clocks are off, of the region servers and of this master.
-pub(crate) fn tell_clocks(off: usize) {
+pub(crate) fn record_clocks(off: usize) {
     gauge!("basalt_master_clocks_off").set(off as f64);
 }
 

@@ -26,11 +26,11 @@ pub(crate) type OrdersClient = RegionServerOrdersClient<Channel>;
 /// What an order tells of the nodes of the storage: whom this master avoids.
 pub(crate) fn excluded_nodes(files: &SharedFileSystem) -> Vec<pb::ExcludedNode> {
     let excluded = files.excluded_nodes().into_iter();
-    let tell = |(node, suspicion): (NodeName, NodeSuspicion)| pb::ExcludedNode {
+    let message = |(node, suspicion): (NodeName, NodeSuspicion)| pb::ExcludedNode {
         node: node.to_string(),
         failed: suspicion == NodeSuspicion::Failed,
     };
-    excluded.map(tell).collect()
+    excluded.map(message).collect()
 }
 
 // === impl Orders ===

@@ -19,12 +19,12 @@ use crate::procedure::lost_logs::{self, AcceptError, Acceptance};
 use crate::term::Term;
 use crate::views::pod_uid;
 
-/// Who answers: this process, and the term in which it is in charge, if it is.
+/// Who answers: this process, and the term in which it is active, if it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) server: ServerName,
     pub(crate) catalog: Catalog,
-    pub(crate) seat: watch::Receiver<Option<Arc<Term>>>,
+    pub(crate) term: watch::Receiver<Option<Arc<Term>>>,
     /// See [`crate::Config::storage_deviations`].
     pub(crate) storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,
 }
@@ -42,7 +42,7 @@ const PODS_MAX: usize = 10_000;
 
 impl Peer {
     fn term(&self) -> Result<Arc<Term>, Status> {
-        let term = self.seat.borrow().clone();
+        let term = self.term.borrow().clone();
         term.filter(|term| !term.store.term().is_cancelled())
             .ok_or_else(|| Status::unavailable(format!("{} is not the active master", self.server)))
     }
@@ -97,7 +97,7 @@ impl MasterPeer for Peer {
     ) -> Result<Response<pb::PodsReply>, Status> {
         let pods = request.into_inner().pods;
         if pods.len() > PODS_MAX {
-            let reason = format!("{} pods; at most {PODS_MAX} can be told of", pods.len());
+            let reason = format!("{} pods; at most {PODS_MAX} can be reported", pods.len());
             return Err(Status::invalid_argument(reason));
         }
         Ok(Response::new(self.term()?.learn_pods(pods)))
@@ -152,7 +152,7 @@ impl Term {
     fn learn_pods(&self, pods: Vec<pb::Pod>) -> pb::PodsReply {
         let pods: BTreeMap<String, pb::Pod> =
             pods.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
-        let told: BTreeSet<String> = pods.keys().cloned().collect();
+        let reported: BTreeSet<String> = pods.keys().cloned().collect();
         self.views.learn_pods(pods);
         self.wake.notify_one();
         let view = self.views.now();
@@ -160,7 +160,7 @@ impl Term {
         let regions = owned.into_iter().filter_map(|(server, count)| {
             let uid = pod_uid(&view.servers.get(&server)?.instance);
             let count = u32::try_from(count).unwrap_or(u32::MAX);
-            told.contains(uid).then(|| (uid.to_owned(), count))
+            reported.contains(uid).then(|| (uid.to_owned(), count))
         });
         pb::PodsReply { regions: regions.collect() }
     }

@@ -87,7 +87,7 @@ pub(crate) async fn run(term: Arc<Term>) {
     loop {
         changes.borrow_and_update();
         if term.views.catalog().master().map(|master| master.epoch) != Some(term.store.epoch().0) {
-            // Somebody else may be in charge: a write tells for sure.
+            // Somebody else may be active: a write tells for sure.
             term.store.verify().await;
         }
         let view = term.views.now();
@@ -102,8 +102,8 @@ pub(crate) async fn run(term: Arc<Term>) {
         let is_time = balanced_at.elapsed() >= term.timers.balance_interval
             && takers_since.elapsed() >= term.timers.balance_rest;
         known.is_time_to_balance &= is_time;
-        metrics::tell(&view, known.recovering.len());
-        tell_facts(&term.facts.lock());
+        metrics::record(&view, known.recovering.len());
+        record_facts(&term.facts.lock());
         if is_time {
             balanced_at = Instant::now();
         }
@@ -127,9 +127,9 @@ pub(crate) async fn run(term: Arc<Term>) {
     }
 }
 
-fn tell_facts(facts: &Facts) {
-    metrics::tell_lost_logs(facts.lost_logs.values().map(|(regions, _)| regions).sum());
-    metrics::tell_clocks(facts.clocks.off());
+fn record_facts(facts: &Facts) {
+    metrics::record_lost_logs(facts.lost_logs.values().map(|(regions, _)| regions).sum());
+    metrics::record_clocks(facts.clocks.off());
 }
 
 /// Holds a stream to each living region server, and compares its clock. Those that a master before
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_living_owner_is_told_again_what_it_is_to_open() {
+    fn a_living_owner_is_ordered_again_to_open() {
         let opening = |state: TableState| {
             let mut view = view(&["a"], 3);
             view.tables.values_mut().for_each(|table| table.record.state = state);

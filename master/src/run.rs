@@ -1,4 +1,4 @@
-//! The life of a master process: it stands for election, and is in charge until it is not.
+//! The life of a master process: it stands for election, and is active until it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client_nodes::ClientNodes;
 use crate::config::{BoundAddresses, Config, DeclaredTable, Timers};
-use crate::election::{Candidate, Gate, campaign};
+use crate::election::{Candidate, LeaseGuard, campaign};
 use crate::epoch_guarded_store::{self, EpochGuardedStore};
 use crate::error::{CommitError, Error, StepError};
 use crate::locks::Locks;
@@ -51,7 +51,7 @@ const SERVERS_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long tasks may take to end once the master stops.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
-/// What a master process holds, in charge or not.
+/// What a master process holds, active or not.
 struct Master {
     server: ServerName,
     peer_address: String,
@@ -65,7 +65,7 @@ struct Master {
     info_port: u16,
     timers: Timers,
     declared_tables: Vec<DeclaredTable>,
-    gate: Gate,
+    guard: LeaseGuard,
     feature_level: FeatureLevel,
     storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,
 }
@@ -219,7 +219,7 @@ async fn start(
         info_port: config.info_port,
         timers: config.timers,
         declared_tables: config.declared_tables.clone(),
-        gate: config.gate.clone(),
+        guard: config.guard.clone(),
         feature_level: config.feature_level,
         storage_deviations: config.storage_deviations.clone(),
     })
@@ -256,7 +256,7 @@ async fn serve(
     peer_listener: Box<dyn Listener>,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
-    let (seat, seated) = watch::channel(None);
+    let (term_sender, term_receiver) = watch::channel(None);
     let stopping = shutdown.child_token();
     let _stop_on_return = stopping.clone().drop_guard();
     let answering = tokio::spawn(rpc::serve(
@@ -266,14 +266,14 @@ async fn serve(
             master.client.clone(),
             master.nodes.clone(),
             master.catalog.clone(),
-            seated.clone(),
+            term_receiver.clone(),
         ),
         stopping.clone(),
     ));
     let peer = Peer {
         server: master.server.clone(),
         catalog: master.catalog.clone(),
-        seat: seated,
+        term: term_receiver,
         storage_deviations: master.storage_deviations.clone(),
     };
     let peers =
@@ -286,11 +286,11 @@ async fn serve(
         () = session_end(&master.client) => {
             Err(Error::SessionLost { server: master.server.clone() })
         }
-        ended = reign(&master, &seat, &stopping) => ended,
+        ended = lead(&master, &term_sender, &stopping) => ended,
         ended = peers => ended.map_err(Error::Peer),
         ended = answering => Err(Error::Rpc(format!("the server ended: {ended:?}"))),
     };
-    let term = seat.borrow().clone();
+    let term = term_sender.borrow().clone();
     if let Some(term) = term {
         term.store.term().cancel();
         term.tasks.close();
@@ -308,10 +308,10 @@ async fn session_end(client: &Client) {
     let _ = state.wait_for(is_over).await;
 }
 
-/// Waits to be in charge, and is, until deposed.
-async fn reign(
+/// Waits until this master is active, and leads until it is deposed.
+async fn lead(
     master: &Master,
-    seat: &watch::Sender<Option<Arc<Term>>>,
+    term_sender: &watch::Sender<Option<Arc<Term>>>,
     stopping: &Shutdown,
 ) -> Result<(), Error> {
     let candidate = Candidate {
@@ -322,12 +322,12 @@ async fn reign(
         nodes: master.nodes.clone(),
         network: master.seams.network.clone(),
         connect_timeout: master.timers.connect_timeout,
-        gate: master.gate.clone(),
+        guard: master.guard.clone(),
     };
     let epoch = campaign(&candidate).await?;
     let deposed = || Error::Deposed { server: master.server.clone(), epoch };
-    tracing::trace!(target: WITNESS, epoch = epoch.0, "in charge");
-    tracing::info!(server = %master.server, %epoch, "in charge");
+    tracing::trace!(target: WITNESS, epoch = epoch.0, "active");
+    tracing::info!(server = %master.server, %epoch, "this master is active");
     let term = loop {
         match begin(master, epoch, stopping.child_token()).await {
             Ok(term) => break term,
@@ -350,12 +350,12 @@ async fn reign(
     term.spawn(housekeeping::run(Arc::clone(&term)));
     term.spawn(crate::feature_level::run(Arc::clone(&term)));
     term.spawn(create_declared(Arc::clone(&term), master.declared_tables.clone()));
-    seat.send_replace(Some(Arc::clone(&term)));
+    term_sender.send_replace(Some(Arc::clone(&term)));
     tracing::info!(server = %master.server, %epoch, "ready to serve clients");
     tokio::select! {
         biased;
         () = term.store.term().cancelled() => Err(deposed()),
-        holder = master.gate.lost() => {
+        holder = master.guard.lost() => {
             Err(Error::LeaseLost { server: master.server.clone(), epoch, holder })
         }
     }

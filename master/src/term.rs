@@ -1,4 +1,4 @@
-//! One term of being in charge: all that the work of an active master shares.
+//! One term of being active: all that the work of an active master shares.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -293,12 +293,12 @@ mod tests {
         let own = &mut Own::default();
         own.pods = [pod("u1", "z1", true), pod("u2", "", false)].into();
         own.lay_over(&mut seen);
-        let told = |name: &str| {
+        let rack = |name: &str| {
             let record = &seen.servers[&server(name)];
             (record.rack.as_str(), record.draining)
         };
         assert_eq!(
-            [told("a"), told("b"), told("c")],
+            [rack("a"), rack("b"), rack("c")],
             [("z1", true), ("own", false), ("own", false)]
         );
     }

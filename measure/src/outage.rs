@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_that_a_fault_meets_counts_from_the_fault_on_and_is_told() {
+    fn an_outage_under_way_at_a_fault_counts_from_the_fault_and_is_reported() {
         // Reads were out when it hit, for two seconds more; writes went out because of it.
         let regions = [region(&[(990, 1400)], &[(500, 3070)]), region(&[], &[(300, 1000)])];
         let found = attribute(&[fault(1000, Some(3100), &[0, 1])], &regions);
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn outages_that_belong_to_no_fault_are_told_apart() {
+    fn outages_that_belong_to_no_fault_are_reported_separately() {
         let regions = [
             region(&[(100, 200), (1000, 1300), (5000, 5700)], &[]),
             // Not on the victim.
@@ -566,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn without_faults_all_outages_are_told() {
+    fn without_faults_all_outages_are_reported() {
         let mut regions = [region(&[(10, 40)], &[]), region(&[(10, 4000)], &[])];
         regions[0].timeline = Some(vec![outage(5, 6)]);
         let found = attribute(&[], &regions);

@@ -45,14 +45,14 @@ pub enum Error {
 }
 
 /// Gives an error of the API server its place.
-pub(crate) trait Asked<T> {
+pub(crate) trait ResultExt<T> {
     /// `what` was asked of the API server.
     fn asked(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
-// === impl Asked ===
+// === impl ResultExt ===
 
-impl<T> Asked<T> for Result<T, kube::Error> {
+impl<T> ResultExt<T> for Result<T, kube::Error> {
     fn asked(self, what: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Kubernetes { what: what(), source: Box::new(source) })
     }

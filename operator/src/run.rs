@@ -17,9 +17,9 @@ use kube::runtime::{Controller, controller, watcher};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::{Applied, Evictions, drift, ended, reconcile};
+use crate::cluster::{Applied, Evictions, drift, reconcile, terminated_containers};
 use crate::context::{Context, Nodes, WatchedCluster, WatchedTable, watch_failed};
-use crate::error::{Asked, Error};
+use crate::error::{Error, ResultExt};
 use crate::lease::Election;
 use crate::{names, table};
 
@@ -97,7 +97,7 @@ pub(crate) async fn run_with(
         () = stop.cancelled() => return Ok(()),
         () = election.acquire() => {}
     }
-    tracing::info!(identity = options.identity, "in charge");
+    tracing::info!(identity = options.identity, "this operator holds the Lease");
     let working = stop.child_token();
     // Nothing of it outlives this function, however that ends.
     let _ended = working.clone().drop_guard();
@@ -149,7 +149,7 @@ async fn work(options: &Options, client: &Client, seams: &Seams, working: &Shutd
     });
     let namespace = options.watch_namespace.clone();
     let network = seams.network.clone();
-    tokio::spawn(ended::watch(client.clone(), namespace, network, working.clone()));
+    tokio::spawn(terminated_containers::watch(client.clone(), namespace, network, working.clone()));
     tokio::join!(
         run_clusters(clusters, options, Arc::clone(&context), working.clone()),
         run_tables(tables, context, working.clone()),

@@ -208,7 +208,7 @@ pub(crate) fn words(server: Arc<Server>) -> impl Stream<Item = pb::Alive> {
     // What was told to another master is news to this one.
     changes.mark_changed();
     let first = pb::Alive { server_name: server_name.clone(), ..Default::default() };
-    let words = Words { server_name, changes, told: Arc::default(), queue: [first].into() };
+    let words = Words { server_name, changes, reported: Arc::default(), queue: [first].into() };
     futures::stream::unfold(words, |mut words| async move {
         let word = words.next().await;
         Some((word, words))
@@ -219,7 +219,7 @@ pub(crate) fn words(server: Arc<Server>) -> impl Stream<Item = pb::Alive> {
 struct Words {
     server_name: String,
     changes: watch::Receiver<Arc<ServerLocality>>,
-    told: Arc<ServerLocality>,
+    reported: Arc<ServerLocality>,
     queue: VecDeque<pb::Alive>,
 }
 
@@ -236,21 +236,25 @@ impl Words {
                 std::future::pending::<()>().await;
             }
             let known = Arc::clone(&*self.changes.borrow_and_update());
-            self.queue = news(&self.server_name, &self.told, &known);
-            self.told = known;
+            self.queue = news(&self.server_name, &self.reported, &known);
+            self.reported = known;
         }
     }
 }
 
 /// What a master that was told `told` is to be told of `known`.
-fn news(server_name: &str, told: &ServerLocality, known: &ServerLocality) -> VecDeque<pb::Alive> {
+fn news(
+    server_name: &str,
+    reported: &ServerLocality,
+    known: &ServerLocality,
+) -> VecDeque<pb::Alive> {
     let own = known.own.as_ref();
     // Which nodes of a region are told depends on our own.
-    let has_moved = told.own != known.own;
+    let has_moved = reported.own != known.own;
     let changed = known
         .regions
         .iter()
-        .filter(|(region, places)| has_moved || told.regions.get(*region) != Some(*places));
+        .filter(|(region, places)| has_moved || reported.regions.get(*region) != Some(*places));
     let regions: Vec<_> = changed.map(|(region, places)| places.message(region, own)).collect();
     let word = |regions: &[pb::RegionBlocks]| pb::Alive {
         server_name: server_name.to_owned(),
@@ -283,7 +287,7 @@ mod tests {
         let regions = regions.iter().map(|(number, bytes, nodes)| {
             (region(*number), RegionPlaces { bytes: *bytes, by_node: by_node(nodes) })
         });
-        ServerLocality { own: NodeName::told(own), regions: regions.collect() }
+        ServerLocality { own: NodeName::reported(own), regions: regions.collect() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -319,7 +323,7 @@ mod tests {
         let paths = |names: &[&str]| names.iter().map(|name| (name.into(), 0)).collect();
         let in_use = [(region(1), paths(&["/a", "/b", "/c"])), (region(2), paths(&["/c"]))];
         let regions = sum(&in_use.into(), &files.into());
-        let known = ServerLocality { own: NodeName::told("m"), regions };
+        let known = ServerLocality { own: NodeName::reported("m"), regions };
         assert_eq!(known, places("m", &[(1, 15, &[("n", 15), ("m", 4)])]));
         assert_eq!(known.own_and_all_bytes(), (4, 15));
         assert_eq!(ServerLocality { own: None, ..known }.own_and_all_bytes(), (0, 15));
@@ -327,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_master_is_told_of_the_nodes_with_the_most_and_of_our_own() {
+    fn the_report_to_the_master_has_the_nodes_with_the_most_bytes_and_our_own() {
         let nodes: &[_] = &[("a", 1), ("b", 9), ("c", 8), ("d", 7), ("e", 6)];
         let of = |own: &str| {
             let known = places(own, &[(1, 9, nodes)]);
@@ -345,16 +349,16 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_changed_is_told_and_in_small_words() {
+    fn only_changes_are_reported_and_in_small_messages() {
         let before = places("n", &[(1, 9, &[("n", 9)]), (2, 9, &[("n", 9)])]);
         assert!(news("s", &before, &before).is_empty());
         let after = places("n", &[(1, 9, &[("n", 9)]), (2, 10, &[("n", 9)])]);
         let word = news("s", &before, &after).pop_front().unwrap();
         assert_eq!(word.regions.len(), 1);
         assert_eq!(word.regions[0].region, [2; 16]);
-        let moved = ServerLocality { own: NodeName::told("m"), ..before.clone() };
+        let moved = ServerLocality { own: NodeName::reported("m"), ..before.clone() };
         assert_eq!(news("s", &before, &moved)[0].regions.len(), 2);
-        let nothing = ServerLocality { own: NodeName::told("m"), ..ServerLocality::default() };
+        let nothing = ServerLocality { own: NodeName::reported("m"), ..ServerLocality::default() };
         assert_eq!(news("s", &ServerLocality::default(), &nothing).len(), 1);
         let mut many = ServerLocality::default();
         for number in 0..REGIONS_PER_WORD as u64 + 1 {

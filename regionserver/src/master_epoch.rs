@@ -41,7 +41,7 @@ impl HighestMaster {
         Self { client, nodes, epoch: AtomicU64::new(0), asking: tokio::sync::Mutex::default() }
     }
 
-    /// Refuses a master that is not in charge. Remembers the epoch of a new one.
+    /// Refuses a master that is not active. Remembers the epoch of a new one.
     pub(crate) async fn check(&self, given: MasterEpoch) -> Result<(), Refused> {
         if given > self.highest() && !is_off(Rule::RecordedMasterEpoch) {
             let _turn = self.asking.lock().await;

@@ -54,7 +54,7 @@ pub(crate) fn files_written(by: &'static str, bytes: u64) {
 /// Tells what the server holds and has done, for as long as it runs.
 pub(crate) async fn report(server: Arc<Server>) {
     loop {
-        tell(&server);
+        record(&server);
         tokio::select! {
             biased;
             () = server.abort.cancelled() => return,
@@ -63,7 +63,7 @@ pub(crate) async fn report(server: Arc<Server>) {
     }
 }
 
-fn tell(server: &Server) {
+fn record(server: &Server) {
     let regions = server.regions();
     let sum = |of: fn(&crate::region::Region) -> u64| {
         regions.iter().map(|served| of(&served.region)).sum::<u64>() as f64
@@ -74,7 +74,7 @@ fn tell(server: &Server) {
     gauge!("basalt_nonces").set(sum(crate::region::Region::nonces));
     gauge!("basalt_nonce_file_bytes").set(sum(crate::region::Region::nonce_file_bytes));
     gauge!("basalt_nonce_filter_bytes").set(sum(crate::region::Region::nonce_filter_bytes));
-    tell_places(&server.block_locality.borrow());
+    record_locality(&server.block_locality.borrow());
     let wal = server.shared.wal.stats();
     counter!("basalt_wal_syncs_total").absolute(wal.batches);
     counter!("basalt_wal_edits_total").absolute(wal.edits);
@@ -93,7 +93,7 @@ fn tell(server: &Server) {
 }
 
 /// Tells where the store files lie, once that is known of any.
-fn tell_places(places: &ServerLocality) {
+fn record_locality(places: &ServerLocality) {
     let (own, all) = places.own_and_all_bytes();
     if all == 0 && places.own.is_none() {
         return;

@@ -166,15 +166,15 @@ impl Shown {
             let on_record = OnRecord { record: order.record, version: order.version };
             return Ok(Confirmed { on_record, table: order.table });
         }
-        let told = |error: on_record::Error| error.to_string();
+        let message = |error: on_record::Error| error.to_string();
         let name = order.record.encoded_name();
         let known = self.regions.get(&name);
         let on_record = match known.filter(|known| order.is_borne_out(server, &known.record)) {
             Some(known) => known.clone(),
-            None => self.newest(server, &order).await.map_err(told)?,
+            None => self.newest(server, &order).await.map_err(message)?,
         };
         let table_name = &on_record.record.info.table;
-        let table = server.table_on_record(table_name, &order.table).await.map_err(told)?;
+        let table = server.table_on_record(table_name, &order.table).await.map_err(message)?;
         Ok(Confirmed { on_record, table })
     }
 

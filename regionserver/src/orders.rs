@@ -40,7 +40,7 @@ impl Orders {
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Refuses orders of masters that are not in charge. Who gave one may be anybody: the answer
+    /// Refuses orders of masters that are not active. Who gave one may be anybody: the answer
     /// says no more than that.
     async fn check_master(&self, epoch: u64) -> Result<(), Status> {
         let server = &self.0;
@@ -53,7 +53,7 @@ impl Orders {
                 warn!(%refused, "an order was refused");
                 Err(match refused {
                     Refused::Outdated { .. } | Refused::Unrecorded { .. } => {
-                        Status::failed_precondition("this master is not in charge")
+                        Status::failed_precondition("this master is not active")
                     }
                     Refused::Unknown(_) => Status::unavailable("the epoch cannot be checked now"),
                 })

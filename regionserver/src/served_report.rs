@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 struct Reporter {
     server: Arc<Server>,
     ticks: Interval,
-    told: ServedRegions,
+    reported: ServedRegions,
     queue: VecDeque<pb::ServedReport>,
 }
 
@@ -27,8 +27,8 @@ struct Reporter {
 pub(crate) fn reports(server: Arc<Server>) -> impl Stream<Item = pb::Alive> {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let told = ServedRegions::default();
-    let reporter = Reporter { server, ticks, told, queue: VecDeque::new() };
+    let reported = ServedRegions::default();
+    let reporter = Reporter { server, ticks, reported, queue: VecDeque::new() };
     futures::stream::unfold(reporter, |mut reporter| async move {
         let word = reporter.next().await;
         Some((word, reporter))
@@ -46,8 +46,8 @@ impl Reporter {
             }
             self.ticks.tick().await;
             let served = self.server.served();
-            self.queue = served.report_since(&self.told);
-            self.told = served;
+            self.queue = served.report_since(&self.reported);
+            self.reported = served;
         }
     }
 }

@@ -226,10 +226,10 @@ impl Server {
 
     /// Avoids the nodes of the storage that the master avoids.
     pub(crate) fn exclude_nodes(&self, excluded: &[pb::ExcludedNode]) {
-        for told in excluded.iter().take(EXCLUDED_NODES_MAX) {
+        for reported in excluded.iter().take(EXCLUDED_NODES_MAX) {
             let suspicion =
-                if told.failed { NodeSuspicion::Failed } else { NodeSuspicion::MayBeGone };
-            if let Some(node) = NodeName::told(&told.node) {
+                if reported.failed { NodeSuspicion::Failed } else { NodeSuspicion::MayBeGone };
+            if let Some(node) = NodeName::reported(&reported.node) {
                 self.shared.files.exclude_node(&node, suspicion);
             }
         }

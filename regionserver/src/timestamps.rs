@@ -32,7 +32,7 @@ struct Inner {
     /// What was answered to the master last.
     answered: Mutex<Answered>,
     /// By how much the calendar is ahead, as the master says; [`RIGHT`] if it is not off.
-    told_ahead_ms: AtomicI64,
+    reported_ahead_ms: AtomicI64,
     /// Whether the log says that it is off.
     is_reported: AtomicBool,
 }
@@ -69,7 +69,7 @@ impl TimestampClock {
             answered: Mutex::default(),
             clock,
             bound_ms: u64::try_from(bound.as_millis()).unwrap_or(u64::MAX),
-            told_ahead_ms: AtomicI64::new(RIGHT),
+            reported_ahead_ms: AtomicI64::new(RIGHT),
             is_reported: AtomicBool::new(false),
         }))
     }
@@ -130,12 +130,12 @@ impl TimestampClock {
                     let right_ms = answered.offset_ms.saturating_sub(ahead_ms);
                     self.0.right_offset_ms.store(right_ms, Ordering::Relaxed);
                 }
-                self.0.told_ahead_ms.store(ahead_ms, Ordering::Relaxed);
+                self.0.reported_ahead_ms.store(ahead_ms, Ordering::Relaxed);
             }
             // As the calendar was then: it may have been set since.
             None if compared_wall_ms == answered.wall_ms && compared_wall_ms != 0 => {
                 self.0.right_offset_ms.store(answered.offset_ms, Ordering::Relaxed);
-                self.0.told_ahead_ms.store(RIGHT, Ordering::Relaxed);
+                self.0.reported_ahead_ms.store(RIGHT, Ordering::Relaxed);
             }
             // Nothing was compared yet, or not the last answer: that one was lost.
             None => {}
@@ -147,9 +147,9 @@ impl TimestampClock {
 
     /// By how much the calendar is ahead if it is off.
     fn ahead_ms(&self) -> Option<i64> {
-        let told_ms = self.0.told_ahead_ms.load(Ordering::Relaxed);
-        if told_ms != RIGHT {
-            return Some(told_ms);
+        let reported_ms = self.0.reported_ahead_ms.load(Ordering::Relaxed);
+        if reported_ms != RIGHT {
+            return Some(reported_ms);
         }
         let right_ms = self.0.right_offset_ms.load(Ordering::Relaxed);
         let moved_ms = offset_ms(&self.0.clock).saturating_sub(right_ms);

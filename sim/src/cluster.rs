@@ -256,8 +256,8 @@ impl Cluster {
         &self.shared
     }
 
-    /// Tells the trace what is done to the cluster.
-    pub(crate) fn tell(&self, event: Arguments<'_>) {
+    /// Records in the trace what is done to the cluster.
+    pub(crate) fn record(&self, event: Arguments<'_>) {
         self.world.trace.record_at(self.elapsed(), event);
     }
 
@@ -266,7 +266,7 @@ impl Cluster {
     /// # Errors
     /// There is no such process.
     pub fn inject(&mut self, name: &str, action: FaultAction) -> anyhow::Result<()> {
-        self.tell(format_args!("fault: {name} is {action}"));
+        self.record(format_args!("fault: {name} is {action}"));
         if let FaultAction::Hdfs(action) = action {
             let writer = self.members.get(name).map(|process| process.writer());
             self.hdfs()?.inject(self.sim.elapsed(), action, writer);
@@ -327,7 +327,7 @@ impl Cluster {
     /// # Errors
     /// There is no such process.
     pub fn heal(&mut self, name: &str, action: FaultAction) -> anyhow::Result<()> {
-        self.tell(format_args!("fault over: {name} was {action}"));
+        self.record(format_args!("fault over: {name} was {action}"));
         if let FaultAction::Hdfs(action) = action {
             self.hdfs()?.heal(self.sim.elapsed(), action);
             return Ok(());
@@ -450,7 +450,7 @@ impl Cluster {
 
     fn lose_logs(&mut self, name: &str, loss: LogLoss) {
         let lost = LostLogs::take(&self.shared, name, loss, &self.faults);
-        self.tell(format_args!("lost: {lost:?}"));
+        self.record(format_args!("lost: {lost:?}"));
         self.lost_logs.push(lost);
     }
 

@@ -1,4 +1,4 @@
-//! Asks the master in charge to drain a region server, as whoever stops one does.
+//! Asks the active master to drain a region server, as whoever stops one does.
 
 use std::time::Duration;
 

@@ -35,7 +35,7 @@ pub enum Victim {
     OwnerOf(u32),
     /// The region server that opened a region last.
     LastOpener,
-    /// The master in charge.
+    /// The active master.
     ActiveMaster,
     /// The process that springs the trap; the fault begins when it does. One trap a simulation.
     Springing(Trap),
@@ -61,7 +61,7 @@ pub enum FaultAction {
     Stop,
     /// It is asked to stop, and started again as a release that knows the levels up to this one.
     Replace(FeatureLevel),
-    /// The master in charge is asked to move its regions away; when the fault is over it is killed
+    /// The active master is asked to move its regions away; when the fault is over it is killed
     /// and started again, as nothing else ends a drain.
     Drain,
     /// It is stopped as by SIGSTOP, and goes on when the fault is over; see the module `cluster`.

@@ -56,7 +56,7 @@ const PEER_PORT: u16 = 16_040;
 pub struct Layout {
     /// Members of the coordinator.
     pub coordinators: u64,
-    /// Masters, one of them in charge.
+    /// Masters, one of them active.
     pub masters: u64,
     /// Region servers.
     pub region_servers: u64,
@@ -246,7 +246,7 @@ impl Plan {
             declared_tables: vec![self.table.clone()],
             rack: String::new(),
             instance,
-            gate: basalt_master::Gate::open(),
+            guard: basalt_master::LeaseGuard::without_lease(),
             storage_deviations: None,
             feature_level: level.unwrap_or(self.layout.feature_level),
             ready: None,

@@ -67,11 +67,14 @@ pub struct Tally {
 // === impl Sweep ===
 
 impl Sweep {
-    /// Runs all, telling each that was found wrong to `tell`.
+    /// Runs all, and calls `report` with each run that was found wrong.
     ///
     /// # Errors
     /// A simulation cannot be started.
-    pub fn run(&self, mut tell: impl FnMut(&Run)) -> anyhow::Result<BTreeMap<&'static str, Tally>> {
+    pub fn run(
+        &self,
+        mut report: impl FnMut(&Run),
+    ) -> anyhow::Result<BTreeMap<&'static str, Tally>> {
         let program = std::env::current_exe().context("who runs this")?;
         let mut work = VecDeque::new();
         for seed in self.seeds.clone() {
@@ -97,7 +100,7 @@ impl Sweep {
                 let run = run?;
                 tallies.entry(run.scenario).or_default().add(&run);
                 if !run.held {
-                    tell(&run);
+                    report(&run);
                     if self.stop_at_first {
                         work.lock().retain(|(scenario, _)| *scenario != run.scenario);
                     }

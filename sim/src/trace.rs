@@ -101,11 +101,11 @@ impl Trace {
             .without_time()
             .with_ansi(false)
             .with_filter(EnvFilter::new("basalt=info,turmoil=info"));
-        let told = Targets::new()
+        let witnessed = Targets::new()
             .with_target(WITNESS, LevelFilter::TRACE)
             .with_target("turmoil", LevelFilter::INFO);
         let subscriber =
-            tracing_subscriber::registry().with(log).with(witness.clone().with_filter(told));
+            tracing_subscriber::registry().with(log).with(witness.clone().with_filter(witnessed));
         tracing::subscriber::with_default(subscriber, simulation)
     }
 }
@@ -153,11 +153,11 @@ mod tests {
         trace.record_at(Duration::from_millis(1_500), format_args!("a fault"));
         trace.with_log(
             &Witness::default(),
-            || tracing::info!(target: "basalt_master", answer = 42, "in charge"),
+            || tracing::info!(target: "basalt_master", answer = 42, "active"),
         );
         let lines = trace.lines();
         assert_eq!(lines[0], "  1.500000 a fault");
-        assert!(lines[1].contains("in charge answer=42"), "{lines:?}");
+        assert!(lines[1].contains("active answer=42"), "{lines:?}");
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Drainer<'_> {
         let telling = async {
             loop {
                 // Whoever has become the active master in between has not been told yet.
-                if let Ok(reply) = self.tell(vec![pod.clone()]).await {
+                if let Ok(reply) = self.send_pods(vec![pod.clone()]).await {
                     left = reply.regions.get(&uid).copied();
                 }
                 sleep(PAUSE).await;
@@ -69,7 +69,7 @@ impl Drainer<'_> {
     /// No master is told in time.
     pub(super) async fn undo(&self) -> anyhow::Result<()> {
         let telling = async {
-            while self.tell(Vec::new()).await.is_err() {
+            while self.send_pods(Vec::new()).await.is_err() {
                 sleep(PAUSE).await;
             }
         };
@@ -77,7 +77,7 @@ impl Drainer<'_> {
     }
 
     /// Tells the active master which servers are to go.
-    async fn tell(&self, pods: Vec<pb::Pod>) -> anyhow::Result<pb::PodsReply> {
+    async fn send_pods(&self, pods: Vec<pb::Pod>) -> anyhow::Result<pb::PodsReply> {
         let master =
             self.observer.active_master_peer().await.context("there is no active master")?;
         let channel = grpc::channel(self.network, &master, CONNECT_TIMEOUT)?;

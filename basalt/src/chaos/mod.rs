@@ -162,7 +162,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         std::fs::write(path, serde_json::to_string_pretty(&outcome)? + "\n")
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    outcome.tell();
+    outcome.print();
     match outcome.broken().as_slice() {
         [] => Ok(()),
         broken => bail!("{}", broken.join("; ")),

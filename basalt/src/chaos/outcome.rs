@@ -96,7 +96,7 @@ impl Outcome {
         broken
     }
 
-    pub(super) fn tell(&self) {
+    pub(super) fn print(&self) {
         let tally = &self.tally;
         let faults: u64 = tally.faults.values().sum();
         print_line!("\nseed {}: {faults} faults ({})", self.seed, counted(&tally.faults));

@@ -53,7 +53,7 @@ pub(super) enum FaultAction {
 pub(super) enum Victim {
     /// This process.
     Process(String),
-    /// Whoever is in charge then.
+    /// Whoever is active then.
     ActiveMaster,
     /// This one, which is not of the cluster.
     Foreign(String),

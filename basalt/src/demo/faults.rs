@@ -116,7 +116,7 @@ impl<'a> Injector<'a> {
             self.wait_left(&victim).await?;
         }
         let kind = self.strike.kind();
-        self.tell(kind, &victim, affected.len(), recovered_at.saturating_sub(at));
+        self.print(kind, &victim, affected.len(), recovered_at.saturating_sub(at));
         supervisor.release(&victim).await?;
         if let Some(too) = too {
             wait(too, "--strike-too").await?;
@@ -181,9 +181,9 @@ impl<'a> Injector<'a> {
             supervisor.release(name).await?;
         }
         let recovered_at = self.wait_served(&affected, at + SIGNAL_TAKES).await?;
-        let felt = recovered_at.saturating_sub(at);
-        self.tell(FaultKind::KillAll, "all processes", affected.len(), felt);
-        let phases = Some(Phases { total: Some(felt), ..Phases::default() });
+        let outage = recovered_at.saturating_sub(at);
+        self.print(FaultKind::KillAll, "all processes", affected.len(), outage);
+        let phases = Some(Phases { total: Some(outage), ..Phases::default() });
         let window = FaultWindow { at, recovered_at: Some(recovered_at), affected };
         let victim = "all".to_owned();
         Ok(Fault { kind: FaultKind::KillAll, victim, window, wal_bytes: None, phases })
@@ -193,7 +193,7 @@ impl<'a> Injector<'a> {
     async fn end(&self, kind: FaultKind, victim: String, at: Duration) -> anyhow::Result<Fault> {
         let took_over = self.probe.now();
         let recovered_at = self.wait_served(&self.probe.all_regions(), took_over).await?;
-        self.tell(kind, &victim, 0, took_over.saturating_sub(at));
+        self.print(kind, &victim, 0, took_over.saturating_sub(at));
         self.local.supervisor().wait_ready(&victim, RETURN_PATIENCE).await?;
         tokio::time::sleep(CALM).await;
         let total = Some(took_over.saturating_sub(at));
@@ -279,10 +279,10 @@ impl<'a> Injector<'a> {
         Some(bytes)
     }
 
-    fn tell(&self, kind: FaultKind, victim: &str, regions: usize, felt: Duration) {
+    fn print(&self, kind: FaultKind, victim: &str, regions: usize, outage: Duration) {
         let at = duration(self.probe.now());
         let on = if regions == 0 { String::new() } else { format!(" ({regions} regions)") };
-        print_line!("{at:>8}  {} {victim}{on}: over after {}", kind.name(), duration(felt));
+        print_line!("{at:>8}  {} {victim}{on}: over after {}", kind.name(), duration(outage));
     }
 }
 

@@ -13,7 +13,7 @@ use super::folder::{DataFolder, write_json};
 use super::keeper::Launch;
 use super::plan::{CONFIG_FOLDER, Hosts, LOGS_FOLDER, Plan, ProcessPlan, plan, process_names};
 use super::ports::{PortName, Ports};
-use super::reaped::tell_masters;
+use super::reaped::notify_masters;
 use super::supervisor::Supervisor;
 use crate::role_config::{RoleName, StorageSettings};
 use crate::storage;
@@ -73,7 +73,7 @@ impl LocalCluster {
         let launches = plan.processes.iter();
         let launches = launches.map(|process| launch(process, &options, &folder.path));
         let masters = plan.addresses(RoleName::Master, PortName::Peer);
-        let on_death = tell_masters(seams.network.clone(), masters);
+        let on_death = notify_masters(seams.network.clone(), masters);
         let supervisor = Supervisor::start(launches.collect(), &seams.clock, &on_death);
         Ok(Self { supervisor, plan, folder })
     }

@@ -56,18 +56,18 @@ pub(super) fn watch(
     let Some(StorageSettings::Hdfs(hdfs)) = cluster.plan().storage() else { return Ok(None) };
     let files = storage::hdfs_files(hdfs, timers, &Seams::system())?;
     let (hdfs, timers) = (hdfs.clone(), timers.clone());
-    let tell = |what: &str| print_line!("{:<16} {what}", "HDFS");
+    let report = |what: &str| print_line!("{:<16} {what}", "HDFS");
     Ok(Some(tokio::spawn(async move {
-        let waits = |reason: &str| tell(&format!("waiting for it: {reason}"));
+        let waits = |reason: &str| report(&format!("waiting for it: {reason}"));
         if let Err(error) = storage::wait_until_there(&files, &hdfs, waits).await {
-            return tell(&format!("{error:#}"));
+            return report(&format!("{error:#}"));
         }
         let mut known = Vec::new();
         loop {
             let deviations = storage::deviations(&files, &timers).await;
-            deviations.iter().filter(|line| !known.contains(*line)).for_each(|line| tell(line));
+            deviations.iter().filter(|line| !known.contains(*line)).for_each(|line| report(line));
             if deviations.is_empty() && !known.is_empty() {
-                tell("its settings are now as the promise needs them");
+                report("its settings are now as the promise needs them");
             }
             known = deviations;
             tokio::time::sleep(storage::LOOK_INTERVAL).await;

@@ -146,7 +146,7 @@ const LIFE_TO_FORGIVE: Duration = Duration::from_secs(10);
 const OUTPUT_BYTES_MAX: u64 = 4096;
 
 /// A hook that tells nobody.
-pub fn tell_nobody() -> DeathHook {
+pub fn ignore_death() -> DeathHook {
     Arc::new(|_: Death| Box::pin(async {}))
 }
 
@@ -205,7 +205,7 @@ impl Keeper {
                     reading = matches!(read, Ok(length) if length > 0);
                     if line.trim_end() == READY_LINE {
                         let process = self.launch.name.clone();
-                        self.tell(Event::Ready { process, pid, after: started.elapsed() });
+                        self.emit(Event::Ready { process, pid, after: started.elapsed() });
                         // After the event, so that who waits for the state has it already.
                         self.state.send_replace(ProcessState::Ready { pid });
                     }
@@ -284,7 +284,7 @@ impl Keeper {
             Ok(reaped) => reaped,
             Err(error) => {
                 let reason = format!("cannot run {}: {error}", self.launch.program.display());
-                return self.tell(Event::NotStarted { process, reason });
+                return self.emit(Event::NotStarted { process, reason });
             }
         };
         let death = Death {
@@ -297,11 +297,11 @@ impl Keeper {
         };
         tokio::spawn(tokio::time::timeout(HOOK_TIMEOUT, (self.on_death)(death.clone())));
         let again_after = (!death.asked && !self.held).then_some(delay);
-        self.tell(Event::Died { death, again_after });
+        self.emit(Event::Died { death, again_after });
     }
 
     /// Nobody may be listening; that is fine.
-    fn tell(&self, event: Event) {
+    fn emit(&self, event: Event) {
         let _ = self.events.send(event);
     }
 }
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn endings_are_told_in_words() {
+    fn exit_statuses_are_described_in_words() {
         assert_eq!(describe(ExitStatus::from_raw(9)), "killed by SIGKILL");
         assert_eq!(describe(ExitStatus::from_raw(1 << 8)), "failed with exit code 1");
         assert_eq!(describe(ExitStatus::from_raw(0)), "ended");

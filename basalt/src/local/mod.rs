@@ -33,7 +33,7 @@ use failures::Failures;
 
 pub use cluster::{LocalCluster, LocalOptions};
 pub use folder::{DataFolder, Identity};
-pub use keeper::{Death, DeathHook, Event, Launch, ProcessState, tell_nobody};
+pub use keeper::{Death, DeathHook, Event, Launch, ProcessState, ignore_death};
 pub use plan::{Host, Hosts, Plan, ProcessPlan, RolePlan, plan, process_names};
 pub use ports::{PortName, Ports};
 pub use supervisor::{Error, Supervisor};

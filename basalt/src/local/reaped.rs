@@ -16,29 +16,29 @@ use crate::role_config::RoleName;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A hook that tells each of `masters`, given as `host:port` of their gRPC services. Those that
-/// are not in charge refuse, which is no error: the one that takes over looks for itself.
-pub(super) fn tell_masters(network: Network, masters: Vec<String>) -> DeathHook {
+/// are not active refuse, which is no error: the one that takes over looks for itself.
+pub(super) fn notify_masters(network: Network, masters: Vec<String>) -> DeathHook {
     Arc::new(move |death: Death| -> BoxFuture<'static, ()> {
         if death.role != RoleName::RegionServer {
             return std::future::ready(()).boxed();
         }
         let (network, masters) = (network.clone(), masters.clone());
         async move {
-            let told = masters.iter().map(|master| tell(&network, master, &death));
-            join_all(told).await;
+            let notified = masters.iter().map(|master| notify(&network, master, &death));
+            join_all(notified).await;
         }
         .boxed()
     })
 }
 
-async fn tell(network: &Network, master: &str, death: &Death) {
+async fn notify(network: &Network, master: &str, death: &Death) {
     let request = ProcessEndedRequest { instance: death.instance.clone() };
-    let told = async {
+    let notified = async {
         let channel = grpc::channel(network, master, CONNECT_TIMEOUT)
             .map_err(|error| tonic::Status::invalid_argument(error.to_string()))?;
         MasterPeerClient::new(channel).process_ended(request).await
     };
-    if let Err(status) = told.await {
-        tracing::debug!(master, process = death.process, %status, "a death was not told");
+    if let Err(status) = notified.await {
+        tracing::debug!(master, process = death.process, %status, "a death was not reported");
     }
 }

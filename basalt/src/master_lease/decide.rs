@@ -1,14 +1,14 @@
 //! What is done with a Lease that was read: pure.
 //!
-//! Only a master that sits, or finds the seat vacant, takes the Lease; a standby beside a living
-//! master leaves it alone, however old it is. So an API server that comes back after an hour
-//! unseats nobody. Whether a holder is gone is judged by this process' own clock alone: by how long
+//! Only an active master, or one that finds no active master, takes the Lease; a standby beside a
+//! living master leaves it alone, however old it is. So an API server that comes back after an hour
+//! deposes no master. Whether a holder is gone is judged by this process' own clock alone: by how long
 //! the Lease has stood unchanged since it was first seen so. The times that stand in it are for
 //! people.
 
 use std::time::Duration;
 
-use basalt_master::Seat;
+use basalt_master::ActiveMaster;
 use tokio::time::Instant;
 
 /// What counts of a Lease.
@@ -34,23 +34,23 @@ pub(super) struct Seen {
     otherwise: Option<Instant>,
 }
 
-/// Who sits, and since when this process knows it.
+/// Which master is active, and since when this process knows it.
 #[derive(Clone, Debug)]
-pub(super) struct Seated {
-    pub(super) seat: Seat,
+pub(super) struct KnownActive {
+    pub(super) active: ActiveMaster,
     pub(super) since: Instant,
 }
 
 /// What is to be done.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Step {
+pub(super) enum LeaseAction {
     /// Nothing.
     Wait,
     /// Take the Lease, or renew it.
     Hold,
     /// Make the Lease nobody's.
     GiveBack,
-    /// Give up the seat to this one, which has written the Lease since we sat down.
+    /// Step down for this holder, which has written the Lease since this master became active.
     Yield(String),
 }
 
@@ -58,21 +58,23 @@ pub(super) enum Step {
 pub(super) fn decide(
     me: &str,
     seen: &Seen,
-    seated: &Seated,
+    known: &KnownActive,
     duration: Duration,
     now: Instant,
-) -> Step {
+) -> LeaseAction {
     let holder = seen.record.holder.as_str();
-    match &seated.seat {
-        // A holder that cannot sit lets the Lease lapse.
-        Seat::Unknown => Step::Wait,
-        Seat::Taken if holder == me => Step::GiveBack,
-        Seat::Taken => Step::Wait,
-        _ if holder.is_empty() || holder == me => Step::Hold,
-        _ if seen.is_lapsed(duration, now) => Step::Hold,
-        Seat::Vacant { last_holder } if last_holder == holder => Step::Hold,
-        Seat::Ours if seen.has_changed_since(seated.since) => Step::Yield(holder.to_owned()),
-        Seat::Vacant { .. } | Seat::Ours => Step::Wait,
+    match &known.active {
+        // A holder that cannot become active lets the Lease lapse.
+        ActiveMaster::Unknown => LeaseAction::Wait,
+        ActiveMaster::Other if holder == me => LeaseAction::GiveBack,
+        ActiveMaster::Other => LeaseAction::Wait,
+        _ if holder.is_empty() || holder == me => LeaseAction::Hold,
+        _ if seen.is_lapsed(duration, now) => LeaseAction::Hold,
+        ActiveMaster::Absent { last_holder } if last_holder == holder => LeaseAction::Hold,
+        ActiveMaster::This if seen.has_changed_since(known.since) => {
+            LeaseAction::Yield(holder.to_owned())
+        }
+        ActiveMaster::Absent { .. } | ActiveMaster::This => LeaseAction::Wait,
     }
 }
 
@@ -112,75 +114,75 @@ mod tests {
         Record { holder: holder.to_owned(), duration: None, version: version.to_string() }
     }
 
-    fn vacant(last_holder: &str) -> Seat {
-        Seat::Vacant { last_holder: last_holder.to_owned() }
+    fn vacant(last_holder: &str) -> ActiveMaster {
+        ActiveMaster::Absent { last_holder: last_holder.to_owned() }
     }
 
-    /// What `me` does `age` after it first saw a Lease of `holder`, on `seat` since the beginning.
-    fn after(age: Duration, holder: &str, seat: Seat) -> Step {
+    /// What `me` does `age` after it first saw a Lease of `holder`, with `active` since the beginning.
+    fn after(age: Duration, holder: &str, active: ActiveMaster) -> LeaseAction {
         let start = Instant::now();
         let seen = Seen::first(held_by(holder, 1), start, start);
-        decide("me", &seen, &Seated { seat, since: start }, DURATION, start + age)
+        decide("me", &seen, &KnownActive { active, since: start }, DURATION, start + age)
     }
 
     #[test]
     fn every_case_of_a_lease_that_is_fresh_or_has_lapsed() {
         let cases = [
-            // seat, holder, while it is fresh, when it has lapsed
-            (Seat::Unknown, "", Step::Wait, Step::Wait),
-            (Seat::Unknown, "me", Step::Wait, Step::Wait),
-            (Seat::Unknown, "other", Step::Wait, Step::Wait),
-            (vacant("gone"), "", Step::Hold, Step::Hold),
-            (vacant("gone"), "me", Step::Hold, Step::Hold),
-            (vacant("gone"), "gone", Step::Hold, Step::Hold),
-            (vacant("gone"), "other", Step::Wait, Step::Hold),
-            (vacant(""), "other", Step::Wait, Step::Hold),
-            (Seat::Taken, "", Step::Wait, Step::Wait),
-            (Seat::Taken, "me", Step::GiveBack, Step::GiveBack),
-            (Seat::Taken, "other", Step::Wait, Step::Wait),
-            (Seat::Ours, "", Step::Hold, Step::Hold),
-            (Seat::Ours, "me", Step::Hold, Step::Hold),
-            (Seat::Ours, "other", Step::Wait, Step::Hold),
+            // active master, holder, while it is fresh, when it has lapsed
+            (ActiveMaster::Unknown, "", LeaseAction::Wait, LeaseAction::Wait),
+            (ActiveMaster::Unknown, "me", LeaseAction::Wait, LeaseAction::Wait),
+            (ActiveMaster::Unknown, "other", LeaseAction::Wait, LeaseAction::Wait),
+            (vacant("gone"), "", LeaseAction::Hold, LeaseAction::Hold),
+            (vacant("gone"), "me", LeaseAction::Hold, LeaseAction::Hold),
+            (vacant("gone"), "gone", LeaseAction::Hold, LeaseAction::Hold),
+            (vacant("gone"), "other", LeaseAction::Wait, LeaseAction::Hold),
+            (vacant(""), "other", LeaseAction::Wait, LeaseAction::Hold),
+            (ActiveMaster::Other, "", LeaseAction::Wait, LeaseAction::Wait),
+            (ActiveMaster::Other, "me", LeaseAction::GiveBack, LeaseAction::GiveBack),
+            (ActiveMaster::Other, "other", LeaseAction::Wait, LeaseAction::Wait),
+            (ActiveMaster::This, "", LeaseAction::Hold, LeaseAction::Hold),
+            (ActiveMaster::This, "me", LeaseAction::Hold, LeaseAction::Hold),
+            (ActiveMaster::This, "other", LeaseAction::Wait, LeaseAction::Hold),
         ];
-        for (seat, holder, fresh, lapsed) in cases {
-            let case = format!("{seat:?}, held by {holder:?}");
+        for (active, holder, fresh, lapsed) in cases {
+            let case = format!("{active:?}, held by {holder:?}");
             let moment = Duration::from_millis(1);
-            assert_eq!(after(DURATION - moment, holder, seat.clone()), fresh, "{case}, fresh");
-            assert_eq!(after(DURATION, holder, seat), lapsed, "{case}, lapsed");
+            assert_eq!(after(DURATION - moment, holder, active.clone()), fresh, "{case}, fresh");
+            assert_eq!(after(DURATION, holder, active), lapsed, "{case}, lapsed");
         }
     }
 
     #[test]
     fn a_renewed_lease_starts_anew_and_a_longer_one_lasts_longer() {
         let start = Instant::now();
-        let seated = Seated { seat: vacant(""), since: start };
+        let known = KnownActive { active: vacant(""), since: start };
         let seen = Seen::first(held_by("other", 1), start, start);
         let later = start + DURATION;
         let seen = seen.then(held_by("other", 1), later, later);
-        assert_eq!(decide("me", &seen, &seated, DURATION, later), Step::Hold);
+        assert_eq!(decide("me", &seen, &known, DURATION, later), LeaseAction::Hold);
         let renewed = seen.then(held_by("other", 2), later, later);
-        assert_eq!(decide("me", &renewed, &seated, DURATION, later), Step::Wait);
-        assert_eq!(decide("me", &renewed, &seated, DURATION, later + DURATION), Step::Hold);
+        assert_eq!(decide("me", &renewed, &known, DURATION, later), LeaseAction::Wait);
+        assert_eq!(decide("me", &renewed, &known, DURATION, later + DURATION), LeaseAction::Hold);
         let mut longer = renewed;
         longer.record.duration = Some(DURATION * 3);
-        assert_eq!(decide("me", &longer, &seated, DURATION, later + DURATION), Step::Wait);
+        assert_eq!(decide("me", &longer, &known, DURATION, later + DURATION), LeaseAction::Wait);
     }
 
     #[test]
     fn who_sits_yields_only_to_one_that_has_written_since() {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
-        let ours = Seated { seat: Seat::Ours, since: second(10) };
+        let ours = KnownActive { active: ActiveMaster::This, since: second(10) };
         // Written before we sat down, perhaps: the last look was earlier.
         let before = Seen::first(held_by("me", 1), start, start);
         let unclear = before.then(held_by("other", 2), second(11), second(11));
-        assert_eq!(decide("me", &unclear, &ours, DURATION, second(11)), Step::Wait);
+        assert_eq!(decide("me", &unclear, &ours, DURATION, second(11)), LeaseAction::Wait);
         // It lives: it has renewed under our eyes.
         let clear = unclear.clone().then(held_by("other", 3), second(12), second(12));
-        let yields = Step::Yield("other".to_owned());
+        let yields = LeaseAction::Yield("other".to_owned());
         assert_eq!(decide("me", &clear, &ours, DURATION, second(12)), yields);
         // It does not: it was the dead one's last renewal.
         let still = unclear.then(held_by("other", 2), second(12), second(12));
-        assert_eq!(decide("me", &still, &ours, DURATION, second(13)), Step::Hold);
+        assert_eq!(decide("me", &still, &ours, DURATION, second(13)), LeaseAction::Hold);
     }
 }

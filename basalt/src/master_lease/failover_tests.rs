@@ -35,7 +35,7 @@ struct Process {
 // === impl Cluster ===
 
 impl Cluster {
-    /// With the masters `a`, which is in charge, and `b`.
+    /// With the masters `a`, which is active, and `b`.
     async fn start() -> Self {
         let disk = MemoryFileSystem::new();
         let coordinator = start_coordinator(disk.as_writer(1));
@@ -46,7 +46,7 @@ impl Cluster {
         let server = Server::with_lease_of("");
         let mut cluster = Self { coordinator, disk, session, server, masters: Vec::new() };
         cluster.add_master("a");
-        cluster.in_charge("a", 1).await;
+        cluster.is_active("a", 1).await;
         cluster.add_master("b");
         let masters = Nodes::below("/basalt").masters();
         until("b stands by", async || {
@@ -60,8 +60,8 @@ impl Cluster {
 
     fn add_master(&mut self, identity: &'static str) {
         let files: SharedFileSystem = Arc::new(self.disk.as_writer(2 + self.masters.len() as u64));
-        let (gate, keeper) = Gate::new(identity.to_owned());
-        let config = config(&self.coordinator, gate);
+        let (guard, keeper) = LeaseGuard::new(identity.to_owned());
+        let config = config(&self.coordinator, guard);
         let (server, stop) = (self.server.clone(), Shutdown::new());
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shutdown = stop.clone();
@@ -79,9 +79,9 @@ impl Cluster {
         pb::MasterRecord::decode(data).ok()
     }
 
-    /// Waits until `identity` sits with `epoch`.
-    async fn in_charge(&self, identity: &str, epoch: u64) {
-        until(&format!("{identity} is in charge"), async || {
+    /// Waits until `identity` is active with `epoch`.
+    async fn is_active(&self, identity: &str, epoch: u64) {
+        until(&format!("{identity} is active"), async || {
             let active = self.active().await;
             active.is_some_and(|it| it.lease_holder == identity && it.epoch == epoch)
         })
@@ -134,7 +134,7 @@ fn start_coordinator(files: MemoryFileSystem) -> String {
     client_listen.to_string()
 }
 
-fn config(coordinator: &str, gate: Gate) -> basalt_master::Config {
+fn config(coordinator: &str, guard: LeaseGuard) -> basalt_master::Config {
     let any = "127.0.0.1:0".parse().unwrap();
     basalt_master::Config {
         cluster_name: "test".to_owned(),
@@ -150,7 +150,7 @@ fn config(coordinator: &str, gate: Gate) -> basalt_master::Config {
         declared_tables: Vec::new(),
         rack: String::new(),
         instance: "master".to_owned(),
-        gate,
+        guard,
         storage_deviations: None,
         feature_level: FeatureLevel::NEWEST,
         ready: None,
@@ -171,8 +171,8 @@ async fn a_killed_master_is_followed_by_the_standby_which_takes_the_lease_over()
     cluster.holds("a").await;
     let killed = Instant::now();
     cluster.masters[0].kill();
-    cluster.in_charge("b", 2).await;
-    println!("b in charge {:?} after a was killed", killed.elapsed());
+    cluster.is_active("b", 2).await;
+    println!("b active {:?} after a was killed", killed.elapsed());
     assert_eq!(cluster.server.holder(), "b");
 }
 
@@ -181,8 +181,8 @@ async fn a_master_that_is_stopped_gives_up_the_seat_and_the_last_one_gives_the_l
     let cluster = Cluster::start().await;
     let stopped = Instant::now();
     cluster.masters[0].stop.cancel();
-    cluster.in_charge("b", 2).await;
-    println!("b in charge {:?} after a was stopped", stopped.elapsed());
+    cluster.is_active("b", 2).await;
+    println!("b active {:?} after a was stopped", stopped.elapsed());
     assert_eq!(cluster.server.holder(), "b");
     cluster.masters[1].stop.cancel();
     cluster.holds("").await;
@@ -194,13 +194,13 @@ async fn with_the_api_server_away_the_active_master_goes_on_and_is_followed_if_i
     let mut cluster = Cluster::start().await;
     cluster.server.go_away(true);
     tokio::time::sleep(PACE.unreachable_after() * 2).await;
-    cluster.in_charge("a", 1).await;
+    cluster.is_active("a", 1).await;
     cluster.masters[0].kill();
-    cluster.in_charge("b", 2).await;
+    cluster.is_active("b", 2).await;
     assert_eq!(cluster.server.holder(), "a");
     cluster.server.go_away(false);
     cluster.holds("b").await;
-    cluster.in_charge("b", 2).await;
+    cluster.is_active("b", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,6 +208,6 @@ async fn a_master_whose_lease_was_taken_ends_and_the_seat_goes_to_who_can_take_t
     let cluster = Cluster::start().await;
     cluster.server.written_by("a stranger");
     // Nobody renews it: when it has lapsed it is b's.
-    cluster.in_charge("b", 2).await;
+    cluster.is_active("b", 2).await;
     assert_eq!(cluster.server.holder(), "b");
 }

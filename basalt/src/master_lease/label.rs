@@ -1,10 +1,10 @@
 //! The label by which a Service finds the active master. Each master writes it on its own pod, so
-//! that the Service follows the seat while the operator is away, too.
+//! that the Service follows the active master even while the operator is not running.
 
 use std::time::Duration;
 
 use basalt_api::role_file::ACTIVE_MASTER_LABEL;
-use basalt_master::Seat;
+use basalt_master::ActiveMaster;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -12,19 +12,19 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Labels `pod` while this master sits, until the master ends. What a former life of the container
-/// has left is taken away first. One try may take `patience`, and is made again after it.
+/// Labels `pod` while this master is active, until the master ends. A label that an earlier process of the
+/// container left is removed first. An attempt may take `patience`, and is repeated after it.
 pub(super) async fn keep(
     api: Api<Pod>,
     pod: String,
-    mut seat: watch::Receiver<Seat>,
+    mut active: watch::Receiver<ActiveMaster>,
     patience: Duration,
 ) {
     let mut written = None;
     loop {
-        let sits = *seat.borrow_and_update() == Seat::Ours;
-        if written != Some(sits) {
-            let labels = json!({ (ACTIVE_MASTER_LABEL): sits.then_some("true") });
+        let leads = *active.borrow_and_update() == ActiveMaster::This;
+        if written != Some(leads) {
+            let labels = json!({ (ACTIVE_MASTER_LABEL): leads.then_some("true") });
             let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
             let params = PatchParams::default();
             let failed = match timeout(patience, api.patch_metadata(&pod, &params, &patch)).await {
@@ -33,9 +33,9 @@ pub(super) async fn keep(
                 Err(_) => Some(format!("no answer within {patience:?}")),
             };
             if let Some(failed) = &failed {
-                tracing::warn!(pod, sits, failed, "the pod is not labelled; trying again");
+                tracing::warn!(pod, leads, failed, "the pod is not labelled; trying again");
             }
-            written = failed.is_none().then_some(sits);
+            written = failed.is_none().then_some(leads);
         }
         let again = async {
             match written {
@@ -45,7 +45,7 @@ pub(super) async fn keep(
         };
         tokio::select! {
             biased;
-            changed = seat.changed() => if changed.is_err() { return },
+            changed = active.changed() => if changed.is_err() { return },
             () = again => {}
         }
     }
@@ -95,19 +95,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_label_follows_the_seat_and_is_tried_again_where_that_failed() {
+    async fn the_label_follows_the_active_master_and_is_written_again_after_a_failure() {
         let server = Server::default();
-        let (sits, seat) = watch::channel(Seat::Unknown);
+        let (sender, active) = watch::channel(ActiveMaster::Unknown);
         let pod = "demo-master-0".to_owned();
-        let keeping = tokio::spawn(keep(server.pods(), pod, seat, PATIENCE));
+        let keeping = tokio::spawn(keep(server.pods(), pod, active, PATIENCE));
         let some_time = || tokio::time::sleep(PATIENCE / 2);
         some_time().await;
-        assert_eq!(server.written(), [json!(null)], "what a former life has left goes");
-        sits.send_replace(Seat::Taken);
+        assert_eq!(server.written(), [json!(null)], "the label of an earlier process is removed");
+        sender.send_replace(ActiveMaster::Other);
         some_time().await;
         assert!(server.written().is_empty());
         server.0.lock().1 = StatusCode::SERVICE_UNAVAILABLE;
-        sits.send_replace(Seat::Ours);
+        sender.send_replace(ActiveMaster::This);
         some_time().await;
         assert_eq!(server.written(), [json!("true")]);
         server.0.lock().1 = StatusCode::OK;
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(server.written(), [json!("true")]);
         some_time().await;
         assert!(server.written().is_empty());
-        drop(sits);
+        drop(sender);
         keeping.await.unwrap();
     }
 }

@@ -1,13 +1,13 @@
 //! The masters' Kubernetes Lease: the only file of a role that speaks to an API server.
 //!
 //! The Lease elects, the coordinator's epoch guards. The keeper of this process reads and writes
-//! the Lease, and opens the gate before the seat while this process holds it, or while the API
-//! server has not answered for longer than a Lease lasts. What is done with a Lease that was read
-//! is decided in [`decide`]. One round at a time: look (a holder knows how the Lease stands, and
-//! does not), decide, write on condition of the version that was seen, tell.
+//! the Lease, and lets the master campaign while this process holds the Lease, or while the API
+//! server has not answered for longer than a Lease lasts. [`decide`] decides what to do with a Lease
+//! that was read. Each round reads the Lease (its holder knows it and does not), decides, writes on
+//! condition of the version that was read, and publishes the state.
 //!
 //! The operator makes the Lease, so that it goes with the cluster; the masters need no right to.
-//! Beside it, [`label`] lets a Service find the pod of the one that sits.
+//! Beside it, [`label`] lets a Service find the pod of the active master.
 
 mod decide;
 mod label;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use basalt_api::Timers;
 use basalt_api::role_file::LeaseSettings;
-use basalt_master::{Gate, GateKeeper, LeaseState, Seat};
+use basalt_master::{ActiveMaster, LeaseGuard, LeaseGuardHandle, LeaseState};
 use basalt_runtime::{Clock, Seams};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -26,7 +26,7 @@ use kube::{Api, Client};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use decide::{Record, Seated, Seen, Step, decide};
+use decide::{KnownActive, LeaseAction, Record, Seen, decide};
 
 /// The field manager of what masters write.
 const FIELD_MANAGER: &str = "basalt-master";
@@ -40,8 +40,8 @@ struct Keeper {
     identity: String,
     clock: Clock,
     pace: Pace,
-    gate: GateKeeper,
-    seated: Seated,
+    guard: LeaseGuardHandle,
+    known: KnownActive,
     /// The Lease as it stands; none if that is not known.
     found: Option<Lease>,
     seen: Option<Seen>,
@@ -61,32 +61,32 @@ struct Pace {
     retry_period: Duration,
 }
 
-/// Starts to keep the Lease that the role's file names, if it names one. Gives the gate, and the
+/// Starts to keep the Lease that the role's file names, if it names one. Gives the guard, and the
 /// task that gives the Lease back and ends once the master has ended.
 pub(crate) async fn keep(
     settings: Option<&LeaseSettings>,
     process: &str,
     timers: &Timers,
     seams: &Seams,
-) -> (Gate, Option<JoinHandle<()>>) {
-    let Some(settings) = settings else { return (Gate::open(), None) };
+) -> (LeaseGuard, Option<JoinHandle<()>>) {
+    let Some(settings) = settings else { return (LeaseGuard::without_lease(), None) };
     let client = match Client::try_default().await {
         Ok(client) => client,
         Err(error) => {
             // A pod that was made before there was a Lease has no token.
             tracing::error!(%error, "no way to the API server: the coordinator elects alone");
-            return (Gate::open(), None);
+            return (LeaseGuard::without_lease(), None);
         }
     };
     // The pod's name alone would be that of its next life, too.
     let identity = format!("{process}_{:016x}", seams.random.next_u64());
-    let (gate, keeper) = Gate::new(identity.clone());
+    let (guard, keeper) = LeaseGuard::new(identity.clone());
     let pace = Pace::of(timers);
     let pods = Api::namespaced(client.clone(), &settings.namespace);
-    let seat = keeper.seat.clone();
-    tokio::spawn(label::keep(pods, process.to_owned(), seat, pace.duration));
+    let active = keeper.active.clone();
+    tokio::spawn(label::keep(pods, process.to_owned(), active, pace.duration));
     let keeper = Keeper::new(client, settings, identity, pace, seams.clock.clone(), keeper);
-    (gate, Some(tokio::spawn(keeper.run())))
+    (guard, Some(tokio::spawn(keeper.run())))
 }
 
 // === impl Pace ===
@@ -120,7 +120,7 @@ impl Keeper {
         identity: String,
         pace: Pace,
         clock: Clock,
-        gate: GateKeeper,
+        guard: LeaseGuardHandle,
     ) -> Self {
         Self {
             api: Api::namespaced(client, &settings.namespace),
@@ -128,8 +128,8 @@ impl Keeper {
             identity,
             clock,
             pace,
-            gate,
-            seated: Seated { seat: Seat::Unknown, since: Instant::now() },
+            guard,
+            known: KnownActive { active: ActiveMaster::Unknown, since: Instant::now() },
             found: None,
             seen: None,
             renewed: None,
@@ -141,21 +141,21 @@ impl Keeper {
     /// Keeps the Lease for as long as the master runs, then gives it back.
     async fn run(mut self) {
         loop {
-            let seat = self.gate.seat.borrow_and_update().clone();
-            if seat != self.seated.seat {
-                self.seated = Seated { seat, since: Instant::now() };
+            let active = self.guard.active.borrow_and_update().clone();
+            if active != self.known.active {
+                self.known = KnownActive { active, since: Instant::now() };
             }
             let is_answered = self.round().await;
-            self.tell();
+            self.publish();
             let pause = self.pause(is_answered);
             tokio::select! {
                 biased;
-                changed = self.gate.seat.changed() => if changed.is_err() { break },
+                changed = self.guard.active.changed() => if changed.is_err() { break },
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        // It sits no more: what it holds is given back. If that fails, the Lease lapses.
-        self.seated = Seated { seat: Seat::Taken, since: Instant::now() };
+        // The master has ended: its Lease is given back. If that fails, the Lease lapses.
+        self.known = KnownActive { active: ActiveMaster::Other, since: Instant::now() };
         self.round().await;
     }
 
@@ -177,23 +177,23 @@ impl Keeper {
 
     async fn look_and_act(&mut self) -> Result<(), kube::Error> {
         let is_known = self.found.is_some() && self.is_holder();
-        if !is_known || self.seated.seat == Seat::Unknown {
+        if !is_known || self.known.active == ActiveMaster::Unknown {
             self.look().await?;
         }
         for _ in 0..TRIES_MAX {
             let Some(seen) = &self.seen else { return Ok(()) };
             let now = Instant::now();
-            let step = decide(&self.identity, seen, &self.seated, self.pace.duration, now);
-            let holder = match step {
-                Step::Wait => return Ok(()),
-                Step::Yield(holder) => {
+            let action = decide(&self.identity, seen, &self.known, self.pace.duration, now);
+            let holder = match action {
+                LeaseAction::Wait => return Ok(()),
+                LeaseAction::Yield(holder) => {
                     tracing::warn!(holder, "another master has taken the Lease");
                     self.lost_to = Some(holder);
                     return Ok(());
                 }
-                Step::Hold if self.lost_to.is_some() => return Ok(()),
-                Step::Hold => self.identity.clone(),
-                Step::GiveBack => String::new(),
+                LeaseAction::Hold if self.lost_to.is_some() => return Ok(()),
+                LeaseAction::Hold => self.identity.clone(),
+                LeaseAction::GiveBack => String::new(),
             };
             if self.write(holder).await? {
                 return Ok(());
@@ -267,15 +267,15 @@ impl Keeper {
         }
     }
 
-    fn tell(&self) {
+    fn publish(&self) {
         let state = self.state();
-        self.gate.lease.send_if_modified(|told| {
-            let is_new = *told != state;
+        self.guard.lease.send_if_modified(|known| {
+            let is_new = *known != state;
             if is_new && state == LeaseState::Unreachable {
                 let lease = self.name.as_str();
                 tracing::warn!(lease, "the API server is away: the coordinator elects alone");
             }
-            *told = state;
+            *known = state;
             is_new
         });
     }
@@ -292,16 +292,16 @@ impl Keeper {
         }
     }
 
-    /// How long until the next round, if nobody sits down or gets up before.
+    /// How long until the next round, if the active master does not change before.
     fn pause(&self, is_answered: bool) -> Duration {
-        match self.seated.seat {
+        match self.known.active {
             _ if !is_answered => self.pace.retry_period,
             // Time for another try is left.
             _ if self.renewed.is_some() => {
                 self.pace.renew_deadline.saturating_sub(self.pace.retry_period)
             }
             // There is nothing to take; this only finds out whether the API server is there.
-            Seat::Taken => self.pace.duration,
+            ActiveMaster::Other => self.pace.duration,
             _ => self.pace.retry_period,
         }
     }

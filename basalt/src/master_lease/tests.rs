@@ -32,9 +32,9 @@ struct Store {
 #[derive(Clone, Default)]
 pub(super) struct Server(Arc<Mutex<Store>>);
 
-/// A keeper, and the master's end of its gate.
+/// A keeper, and the guard that it serves.
 struct Master {
-    gate: Gate,
+    guard: LeaseGuard,
     keeping: JoinHandle<()>,
     lease: tokio::sync::watch::Receiver<LeaseState>,
 }
@@ -97,18 +97,18 @@ impl Server {
         server
     }
 
-    pub(super) fn keeper(&self, identity: &str, pace: Pace, gate: GateKeeper) -> Keeper {
+    pub(super) fn keeper(&self, identity: &str, pace: Pace, guard: LeaseGuardHandle) -> Keeper {
         let settings =
             LeaseSettings { namespace: "prod".to_owned(), name: "demo-master".to_owned() };
         let clock = Seams::system().clock;
-        Keeper::new(self.client(), &settings, identity.to_owned(), pace, clock, gate)
+        Keeper::new(self.client(), &settings, identity.to_owned(), pace, clock, guard)
     }
 
     fn master(&self, identity: &str) -> Master {
-        let (gate, keeper) = Gate::new(identity.to_owned());
+        let (guard, keeper) = LeaseGuard::new(identity.to_owned());
         let lease = keeper.lease.subscribe();
         let keeper = self.keeper(identity, PACE, keeper);
-        Master { gate, keeping: tokio::spawn(keeper.run()), lease }
+        Master { guard, keeping: tokio::spawn(keeper.run()), lease }
     }
 }
 
@@ -136,9 +136,9 @@ fn refusal(code: StatusCode) -> Response<Body> {
 // === impl Master ===
 
 impl Master {
-    /// The coordinator says who sits; gives what the Lease says then.
-    async fn sees(&self, seat: Seat) -> LeaseState {
-        self.gate.report(seat);
+    /// The coordinator says which master is active; gives the state of the Lease then.
+    async fn sees(&self, active: ActiveMaster) -> LeaseState {
+        self.guard.report(active);
         self.after(AT_ONCE).await
     }
 
@@ -148,8 +148,8 @@ impl Master {
     }
 }
 
-fn vacant(last_holder: &str) -> Seat {
-    Seat::Vacant { last_holder: last_holder.to_owned() }
+fn vacant(last_holder: &str) -> ActiveMaster {
+    ActiveMaster::Absent { last_holder: last_holder.to_owned() }
 }
 
 fn second(seconds: u64) -> Duration {
@@ -163,7 +163,7 @@ async fn a_free_lease_is_taken_renewed_and_given_back_at_the_end() {
     assert_eq!(master.after(second(10)).await, LeaseState::NotHeld);
     assert_eq!(server.writes(), 0);
     assert_eq!(master.sees(vacant("")).await, LeaseState::Held);
-    assert_eq!(master.sees(Seat::Ours).await, LeaseState::Held);
+    assert_eq!(master.sees(ActiveMaster::This).await, LeaseState::Held);
     assert_eq!(server.holder(), "a");
     let spec = server.0.lock().lease.spec.clone().unwrap();
     assert_eq!((spec.lease_duration_seconds, spec.lease_transitions), (Some(2), Some(1)));
@@ -171,7 +171,7 @@ async fn a_free_lease_is_taken_renewed_and_given_back_at_the_end() {
     assert_eq!(master.after(second(60)).await, LeaseState::Held);
     let renewals = server.writes() - before;
     assert!((60..=70).contains(&renewals), "{renewals} renewals in a minute");
-    drop(master.gate);
+    drop(master.guard);
     master.keeping.await.unwrap();
     assert_eq!(server.holder(), "");
 }
@@ -180,8 +180,8 @@ async fn a_free_lease_is_taken_renewed_and_given_back_at_the_end() {
 async fn the_lease_of_a_living_master_is_left_alone_and_that_of_a_dead_one_taken_at_once() {
     let server = Server::with_lease_of("a");
     let standby = server.master("b");
-    assert_eq!(standby.sees(Seat::Taken).await, LeaseState::NotHeld);
-    // However long it has not been renewed: the master that sits may be cut off from the server.
+    assert_eq!(standby.sees(ActiveMaster::Other).await, LeaseState::NotHeld);
+    // However long it has not been renewed: the active master may be cut off from the server.
     assert_eq!(standby.after(second(600)).await, LeaseState::NotHeld);
     assert_eq!(server.writes(), 0);
     assert_eq!(standby.sees(vacant("a")).await, LeaseState::Held);
@@ -207,9 +207,9 @@ async fn of_two_that_find_the_seat_vacant_one_gets_the_lease() {
     let states = tokio::join!(a.sees(vacant("gone")), b.sees(vacant("gone")));
     let states = [states.0, states.1];
     assert_eq!(states.iter().filter(|state| **state == LeaseState::Held).count(), 1, "{states:?}");
-    // Whoever has it and cannot sit lets it lapse.
+    // A holder that cannot become active lets it lapse.
     let (holder, other) = if states[0] == LeaseState::Held { (&a, &b) } else { (&b, &a) };
-    assert_eq!(holder.sees(Seat::Unknown).await, LeaseState::Held);
+    assert_eq!(holder.sees(ActiveMaster::Unknown).await, LeaseState::Held);
     assert_eq!(holder.after(second(2)).await, LeaseState::NotHeld);
     assert_eq!(other.after(second(2)).await, LeaseState::Held);
 }
@@ -219,17 +219,17 @@ async fn with_the_server_away_the_gate_opens_and_who_sits_takes_the_lease_when_i
     let server = Server::with_lease_of("");
     let (a, b) = (server.master("a"), server.master("b"));
     assert_eq!(a.sees(vacant("")).await, LeaseState::Held);
-    tokio::join!(a.sees(Seat::Ours), b.sees(Seat::Taken));
+    tokio::join!(a.sees(ActiveMaster::This), b.sees(ActiveMaster::Other));
     server.go_away(true);
     tokio::time::sleep(second(1)).await;
     assert_eq!(*b.lease.borrow(), LeaseState::NotHeld);
     tokio::time::sleep(second(120)).await;
     assert_eq!(*a.lease.borrow(), LeaseState::Unreachable);
     assert_eq!(*b.lease.borrow(), LeaseState::Unreachable);
-    // It dies without giving the Lease back, and the other one sits down.
+    // It dies without giving the Lease back, and the other one becomes active.
     a.keeping.abort();
     assert_eq!(b.sees(vacant("a")).await, LeaseState::Unreachable);
-    assert_eq!(b.sees(Seat::Ours).await, LeaseState::Unreachable);
+    assert_eq!(b.sees(ActiveMaster::This).await, LeaseState::Unreachable);
     server.go_away(false);
     // The dead one's last renewal is no life sign.
     server.written_by("a");
@@ -243,11 +243,11 @@ async fn who_sits_yields_to_one_that_has_taken_the_lease_and_leaves_it_alone() {
     let server = Server::with_lease_of("");
     let master = server.master("a");
     master.sees(vacant("")).await;
-    assert_eq!(master.sees(Seat::Ours).await, LeaseState::Held);
+    assert_eq!(master.sees(ActiveMaster::This).await, LeaseState::Held);
     server.written_by("b");
     let lost = LeaseState::Lost { holder: "b".to_owned() };
     assert_eq!(master.after(second(2)).await, lost);
-    drop(master.gate);
+    drop(master.guard);
     master.keeping.await.unwrap();
     assert_eq!(server.holder(), "b");
 }
@@ -257,6 +257,6 @@ async fn a_holder_that_was_overtaken_on_the_way_to_the_seat_gives_the_lease_back
     let server = Server::with_lease_of("");
     let master = server.master("a");
     assert_eq!(master.sees(vacant("")).await, LeaseState::Held);
-    assert_eq!(master.sees(Seat::Taken).await, LeaseState::NotHeld);
+    assert_eq!(master.sees(ActiveMaster::Other).await, LeaseState::NotHeld);
     assert_eq!(server.holder(), "");
 }

@@ -107,12 +107,12 @@ impl Standing {
     fn note(&self, peer: u64, heard: Heard) {
         let before = self.heard.lock().insert(peer, (heard.clone(), Instant::now()));
         if before.is_none_or(|(before, _)| is_news(&before, &heard)) {
-            self.tell();
+            self.notify();
         }
     }
 
     /// Others should know at once.
-    fn tell(&self) {
+    fn notify(&self) {
         self.changed.send_modify(|version| *version += 1);
     }
 
@@ -153,7 +153,7 @@ impl Standing {
         }
         if answer.outdated && member.rejoin.is_caught_up() {
             self.is_outdated.store(true, Ordering::Relaxed);
-            self.tell();
+            self.notify();
             return;
         }
         if !member.rejoin.is_caught_up() {
@@ -165,7 +165,7 @@ impl Standing {
             return;
         }
         if self.cleared.lock().insert(peer) {
-            self.tell();
+            self.notify();
         }
     }
 }
@@ -234,7 +234,7 @@ async fn greet(member: &Member, peer: u64) {
             Err(status) if status.code() == Code::Unimplemented => {
                 standing.note(peer, Heard::EarlierRelease);
                 if standing.cleared.lock().insert(peer) {
-                    standing.tell();
+                    standing.notify();
                 }
             }
             Err(_) => {}
@@ -257,7 +257,7 @@ struct Decider<'a> {
     began: Instant,
     saved: Option<Record>,
     last_saved: Instant,
-    last_told: Option<Instant>,
+    last_logged: Option<Instant>,
     is_initialized: bool,
     agreement: Agreement,
 }
@@ -273,7 +273,7 @@ impl<'a> Decider<'a> {
             began,
             saved: None,
             last_saved: began,
-            last_told: None,
+            last_logged: None,
             is_initialized: false,
             agreement: Agreement::default(),
         }
@@ -309,7 +309,7 @@ impl<'a> Decider<'a> {
         let (own, peers) = (standing.facts(member), standing.lately(member));
         let candidate = census::candidate(member.id(), &own, &peers);
         if std::mem::replace(&mut *standing.candidate.lock(), candidate) != candidate {
-            standing.tell();
+            standing.notify();
         }
         let own = Facts { candidate, ..own };
         match census::decide(member.id(), &own, &peers) {
@@ -369,7 +369,7 @@ impl<'a> Decider<'a> {
         let begun = self.member.log.begin_ensemble(id).await;
         begun.map_err(|error| Error::Consensus { problem: error.to_string() })?;
         self.member.ensemble.set(id, is_strict);
-        self.member.standing.tell();
+        self.member.standing.notify();
         Ok(())
     }
 
@@ -434,17 +434,17 @@ impl<'a> Decider<'a> {
         standing.record.lock().incarnation += 1;
         self.save().await?;
         self.member.rejoin.settle().await?;
-        standing.tell();
+        standing.notify();
         Ok(())
     }
 
     fn say(&mut self, obstacle: &Obstacle) {
-        let is_due = match self.last_told {
+        let is_due = match self.last_logged {
             Some(last) => last.elapsed() >= OBSTACLE_INTERVAL,
             None => self.began.elapsed() >= OBSTACLE_PAUSE,
         };
         if is_due {
-            self.last_told = Some(Instant::now());
+            self.last_logged = Some(Instant::now());
             tracing::error!("not serving: {obstacle}");
         }
     }

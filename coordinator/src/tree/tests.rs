@@ -95,7 +95,7 @@ fn events(applied: &Applied) -> Vec<(EventType, &str)> {
 }
 
 #[test]
-fn a_stat_tells_what_happened() {
+fn a_stat_reports_what_happened() {
     let mut fixture = Fixture::new();
     fixture.one(create("/a")).unwrap();
     let created = fixture.index;

@@ -199,7 +199,7 @@ fn regions_are_cut_by_an_algorithm_or_at_keys() {
 }
 
 #[test]
-fn all_problems_are_told_at_once() {
+fn all_problems_are_reported_together() {
     let text = DEMO
         .replace("masters: { replicas: 2 }", "masters: { replicas: 0 }")
         .replace("regionReplicas: 1", "regionReplicas: 3");

@@ -42,7 +42,7 @@ impl Nodes {
         format!("{}/master", self.parent)
     }
 
-    /// Its version is the epoch of the master in charge. Every write of a master checks it.
+    /// Its version is the epoch of the active master. Every write of a master checks it.
     pub fn master_epoch(&self) -> String {
         format!("{}/master-epoch", self.parent)
     }

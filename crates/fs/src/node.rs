@@ -34,7 +34,7 @@ impl NodeName {
     }
 
     /// The node that another process speaks of; nothing if it names none.
-    pub fn told(name: &str) -> Option<Self> {
+    pub fn reported(name: &str) -> Option<Self> {
         let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
         is_name.then(|| Self::new(name))
     }
@@ -57,8 +57,8 @@ mod tests {
 
     #[test]
     fn a_name_from_elsewhere_is_not_empty_and_not_endless() {
-        assert_eq!(NodeName::told(""), None);
-        assert_eq!(NodeName::told(&"n".repeat(257)), None);
-        assert_eq!(NodeName::told("10.0.0.1:9866"), Some(NodeName::new("10.0.0.1:9866")));
+        assert_eq!(NodeName::reported(""), None);
+        assert_eq!(NodeName::reported(&"n".repeat(257)), None);
+        assert_eq!(NodeName::reported("10.0.0.1:9866"), Some(NodeName::new("10.0.0.1:9866")));
     }
 }

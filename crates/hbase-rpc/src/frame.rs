@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn openings_are_told_apart() {
+    fn connection_openings_are_recognised() {
         assert_eq!(Preamble::parse(SIMPLE_PREAMBLE), Preamble::Simple);
         assert_eq!(Preamble::parse(*b"Regist"), Preamble::Registry);
         assert_eq!(Preamble::parse(*b"Securi"), Preamble::Security);

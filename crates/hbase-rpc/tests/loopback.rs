@@ -284,7 +284,7 @@ async fn raw(rig: &Rig, bytes: &[u8], length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_registry_opening_tells_the_cluster_and_closes() {
+async fn the_registry_opening_sends_the_cluster_id_and_closes() {
     let rig = Rig::start(|_| {}).await;
     let answer = raw(&rig, b"Regist", 1000).await;
     let mut buffer = frame::FrameBuffer::new(1000);
@@ -331,7 +331,7 @@ async fn the_security_opening_falls_back_to_the_simple_one() {
 }
 
 #[tokio::test]
-async fn other_protocols_are_told_what_is_expected() {
+async fn other_protocols_get_an_error_that_names_what_is_expected() {
     let rig = Rig::start(|_| {}).await;
     let mut kerberos = BytesMut::new();
     kerberos.put_slice(b"HBas\x00\x51");

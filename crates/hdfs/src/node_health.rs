@@ -86,7 +86,7 @@ impl NodeHealth {
     }
 
     /// The node failed, as another process says.
-    pub(crate) fn told(&self, node: &pb::DatanodeInfo) {
+    pub(crate) fn failed_elsewhere(&self, node: &pb::DatanodeInfo) {
         if self.remember(node) {
             info!(node = %transfer_address(node), "DataNode failed elsewhere, it is avoided");
         }
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(health.avoided(), []);
         let silent = Error::Unreachable { server: "a".into(), reason: "no route".into() };
         assert!(health.heed::<()>(&node(2), Err(silent)).is_err());
-        health.told(&node(3));
+        health.failed_elsewhere(&node(3));
         assert_eq!(health.avoided(), [node(2), node(3)]);
     }
 

@@ -32,8 +32,8 @@ ascending_number! {
 }
 
 ascending_number! {
-    /// Which reign of a master an order or a write belongs to. Raised each time that a master
-    /// becomes active; an order with an older one is refused everywhere.
+    /// The term of an active master that an order or a write belongs to. It is raised each time a
+    /// master becomes active; an order with an older epoch is rejected everywhere.
     MasterEpoch
 }
 

@@ -217,8 +217,8 @@ mod tests {
                 block(&freed)
             };
             let blocked = if at_drop {
-                let (tell, was_freed) = oneshot::channel();
-                let guard = OnDrop(Some(move || tell.send(step()).unwrap()));
+                let (sender, was_freed) = oneshot::channel();
+                let guard = OnDrop(Some(move || sender.send(step()).unwrap()));
                 let mut steps = LongSteps::new(async move {
                     let _guard = guard;
                     std::future::pending::<()>().await;

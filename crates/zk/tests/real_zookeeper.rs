@@ -192,7 +192,7 @@ async fn many_nodes_are_read_at_once() {
 
 #[tokio::test]
 #[ignore = "needs a real ZooKeeper: set BASALT_ZOOKEEPER to its host:port"]
-async fn watches_tell_of_changes_in_their_order() {
+async fn watches_report_changes_in_order() {
     // Servers before 3.9 keep one kind of watch for a node and session: three kinds, three
     // sessions.
     let (client, other) = (client_at(&server()).await, client_at(&server()).await);
@@ -435,7 +435,7 @@ async fn the_other_requests_are_understood() {
         ttl_ms: 60_000,
     };
     let created: Create2Response = raw.ask(Request::CreateTtl(ttl)).await.unwrap();
-    assert_eq!(created.stat.ephemeral_owner, 0, "only sessions are told as owners");
+    assert_eq!(created.stat.ephemeral_owner, 0, "only sessions are reported as owners");
     let request = Request::CreateContainer(create(&format!("{root}/c"), CreateMode::Container));
     let created: Create2Response = raw.ask(request).await.unwrap();
     assert_eq!(created.stat.ephemeral_owner, 0);

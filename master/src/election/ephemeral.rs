@@ -1,4 +1,4 @@
-//! Election by an ephemeral node: whoever makes it is in charge.
+//! Election by an ephemeral node: whoever makes it is active.
 //!
 //! The node's record names the epoch that its maker raised in the same multi. So a standby that
 //! takes a dead master's node away checks, by the epoch's version, that it is that very master's:
@@ -17,7 +17,7 @@ use prost::Message;
 use tonic::Status;
 
 use crate::bootstrap;
-use crate::election::gate::{Gate, Seat};
+use crate::election::lease_guard::{ActiveMaster, LeaseGuard};
 use crate::epoch_guarded_store;
 use crate::error::Error;
 use crate::liveness::{Verdict, listen};
@@ -36,10 +36,10 @@ pub(crate) struct Candidate {
     pub(crate) network: Network,
     pub(crate) connect_timeout: Duration,
     /// Opens when this master may campaign.
-    pub(crate) gate: Gate,
+    pub(crate) guard: LeaseGuard,
 }
 
-/// What happened while another was in charge.
+/// What happened while another was active.
 enum Change {
     /// Its node changed.
     Node,
@@ -47,21 +47,21 @@ enum Change {
     Hint(&'static str),
 }
 
-/// Waits until this master is in charge. Gives the epoch that it has raised.
+/// Waits until this master is active. Gives the epoch that it has raised.
 ///
 /// # Errors
 /// The session is over, or the coordinator holds what it must not.
 pub(crate) async fn campaign(candidate: &Candidate) -> Result<MasterEpoch, Error> {
     let mut last_holder = String::new();
     loop {
-        match stand_once(candidate, &mut last_holder).await {
+        match campaign_once(candidate, &mut last_holder).await {
             Ok(Some(epoch)) => {
-                candidate.gate.report(Seat::Ours);
+                candidate.guard.report(ActiveMaster::This);
                 return Ok(epoch);
             }
             Ok(None) => {}
             Err(Error::Coordinator(error)) if !error.is_session_over() => {
-                candidate.gate.report(Seat::Unknown);
+                candidate.guard.report(ActiveMaster::Unknown);
                 tracing::warn!(%error, "election: trying again");
                 tokio::time::sleep(PAUSE).await;
             }
@@ -70,9 +70,9 @@ pub(crate) async fn campaign(candidate: &Candidate) -> Result<MasterEpoch, Error
     }
 }
 
-/// Tries once, after whoever sits has gone. `last_holder` is as whom the last one that was seen to
-/// sit held the Lease.
-async fn stand_once(
+/// Tries once, after the active master has gone. `last_holder` is the identity under which the last
+/// active master held the Lease.
+async fn campaign_once(
     candidate: &Candidate,
     last_holder: &mut String,
 ) -> Result<Option<MasterEpoch>, Error> {
@@ -80,7 +80,7 @@ async fn stand_once(
     let (data, stat, mut changed) = match candidate.client.get_data_watch(&path).await {
         Ok(found) => found,
         Err(error) if error.code() == Some(ErrorCode::NoNode) => {
-            return take_empty_seat(candidate, last_holder).await;
+            return campaign_unopposed(candidate, last_holder).await;
         }
         Err(error) => return Err(error.into()),
     };
@@ -89,7 +89,7 @@ async fn stand_once(
         // An earlier try took effect although its answer was lost.
         return Ok(Some(MasterEpoch(record.epoch)));
     }
-    candidate.gate.report(Seat::Taken);
+    candidate.guard.report(ActiveMaster::Other);
     last_holder.clone_from(&record.lease_holder);
     tracing::info!(active = record.server_name, epoch = record.epoch, "standing by");
     let change = tokio::select! {
@@ -105,25 +105,27 @@ async fn stand_once(
                 cause,
                 "the active master seems to have died"
             );
-            candidate.gate.report(Seat::Vacant { last_holder: record.lease_holder.clone() });
+            candidate
+                .guard
+                .report(ActiveMaster::Absent { last_holder: record.lease_holder.clone() });
             tokio::select! {
                 biased;
                 // Its session is over, or somebody else was faster.
                 _ = changed => Ok(None),
-                () = candidate.gate.opened() => {
-                    take_seat(candidate, MasterEpoch(record.epoch), true).await
+                () = candidate.guard.may_campaign() => {
+                    become_active(candidate, MasterEpoch(record.epoch), true).await
                 }
             }
         }
     }
 }
 
-/// Takes the seat in which nobody sits, once the gate is open.
-async fn take_empty_seat(
+/// Becomes active where no master is, once the guard allows it.
+async fn campaign_unopposed(
     candidate: &Candidate,
     last_holder: &str,
 ) -> Result<Option<MasterEpoch>, Error> {
-    candidate.gate.report(Seat::Vacant { last_holder: last_holder.to_owned() });
+    candidate.guard.report(ActiveMaster::Absent { last_holder: last_holder.to_owned() });
     let (taken, changed) = candidate.client.exists_watch(&candidate.nodes.master()).await?;
     if taken.is_some() {
         return Ok(None);
@@ -131,15 +133,15 @@ async fn take_empty_seat(
     tokio::select! {
         biased;
         _ = changed => return Ok(None),
-        () = candidate.gate.opened() => {}
+        () = candidate.guard.may_campaign() => {}
     }
     let epoch = bootstrap::read_epoch(&candidate.client, &candidate.nodes).await?;
-    take_seat(candidate, epoch, false).await
+    become_active(candidate, epoch, false).await
 }
 
-/// Takes the seat over from the master of `epoch`, raising the epoch in the same multi. `None` if
-/// somebody else has.
-async fn take_seat(
+/// Becomes active after the master of `epoch`, and raises the epoch in the same multi. `None` if
+/// another master did.
+async fn become_active(
     candidate: &Candidate,
     epoch: MasterEpoch,
     is_taken: bool,
@@ -150,11 +152,11 @@ async fn take_seat(
         peer_address: candidate.peer_address.clone(),
         epoch: epoch.next().0,
         info_port: candidate.info_port.into(),
-        lease_holder: candidate.gate.identity().to_owned(),
+        lease_holder: candidate.guard.identity().to_owned(),
     };
     let name = Bytes::from(candidate.server.to_string());
     let raise = epoch_guarded_store::replace(nodes.master_epoch(), name, epoch.0 as i32);
-    let seat = Op::Create {
+    let node = Op::Create {
         path: nodes.master(),
         data: record.encode_to_vec().into(),
         mode: CreateMode::Ephemeral,
@@ -163,11 +165,11 @@ async fn take_seat(
     if is_taken {
         writes.push(epoch_guarded_store::delete(nodes.master()));
     }
-    writes.push(seat);
+    writes.push(node);
     match candidate.client.multi(writes).await {
         Ok(_) => Ok(Some(epoch.next())),
         Err(basalt_zk::Error::Multi { code, .. }) => {
-            tracing::debug!(%code, "the seat was not taken");
+            tracing::debug!(%code, "another master became active");
             tokio::time::sleep(PAUSE).await;
             Ok(None)
         }

@@ -1,12 +1,11 @@
-//! Which master is in charge, and since which epoch.
+//! Elects the active master, and numbers its epoch.
 //!
 //! However a master is elected, the epoch guards: it is the version of one node, raised in the
-//! multi in which the winner takes the seat. [`ephemeral`] elects by an ephemeral node. On
-//! Kubernetes a Lease stands before it: [`gate`] lets only its holder campaign, for as long as
-//! there is somebody who can tell who that is.
+//! multi in which the winner becomes active. [`ephemeral`] elects by an ephemeral node. On
+//! Kubernetes, [`lease_guard`] lets only the holder of a Lease campaign, while the Lease can be read.
 
 mod ephemeral;
-mod gate;
+mod lease_guard;
 
 pub(crate) use ephemeral::{Candidate, campaign};
-pub use gate::{Gate, GateKeeper, LeaseState, Seat};
+pub use lease_guard::{ActiveMaster, LeaseGuard, LeaseGuardHandle, LeaseState};

@@ -49,7 +49,7 @@ pub(super) async fn fence(
         take_folder_away(&term.files, &recovery.server)
     );
     if let Some(logs) = committed? {
-        tell(&recovery.server, &logs);
+        trace_sealed(&recovery.server, &logs);
         return Ok(logs);
     }
     block_making(&term.files, &recovery.server, taken?).await?;
@@ -75,7 +75,7 @@ pub(super) async fn fence(
     reached(Point::FenceSealed).await;
     let logs = commit_sealed_lengths(term, &recovery.server, logs).await?;
     reached(Point::FenceRecorded).await;
-    tell(&recovery.server, &logs);
+    trace_sealed(&recovery.server, &logs);
     Ok(logs)
 }
 
@@ -103,7 +103,7 @@ async fn check_listed(
     }
 }
 
-fn tell(server: &ServerName, logs: &[pb::SealedLog]) {
+fn trace_sealed(server: &ServerName, logs: &[pb::SealedLog]) {
     for log in logs {
         trace!(target: WITNESS, %server, log = log.name, sealed_length = log.sealed_length, "sealed");
     }

@@ -1,6 +1,6 @@
 //! The procedures of the cluster: in memory as they lie in the coordinator.
 //!
-//! Only the master in charge writes them, and every write is tried until its outcome is known, so
+//! Only the active master writes them, and every write is tried until its outcome is known, so
 //! that memory and coordinator never disagree for long. Ids are `epoch << 32 | number`: they
 //! ascend over the cluster's whole life and are never used again.
 

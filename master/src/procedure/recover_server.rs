@@ -76,16 +76,16 @@ async fn recover(
     let logs = fence::fence(term, recovery).await?;
     recovery.wal_bytes = logs.iter().map(|log| log.sealed_length).sum();
     recovery.fence_ms = phase_ms();
-    tell(recovery, "fenced");
+    log_step(recovery, "fenced");
     let findings = split::split(term, &recovery.server, &logs).await?;
     reached(Point::SplitDone).await;
     recovery.split_ms = phase_ms();
-    tell(recovery, "split");
+    log_step(recovery, "split");
     let regions = assign(term, &recovery.server, &findings.regions).await?;
     recovery.regions = u32::try_from(regions.len()).unwrap_or(u32::MAX);
     recovery.assign_ms = phase_ms();
     recovery.step = RecoveryStep::Assigned;
-    tell(recovery, "assigned");
+    log_step(recovery, "assigned");
     Ok(regions)
 }
 
@@ -151,7 +151,7 @@ async fn wait_until_settled(term: &Term, recovery: &Recovery) -> Result<(), Step
     Err(StepError::NotYet(format!("{} regions are to open", opening())))
 }
 
-fn tell(recovery: &Recovery, step: &'static str) {
+fn log_step(recovery: &Recovery, step: &'static str) {
     tracing::info!(
         server = %recovery.server,
         step,

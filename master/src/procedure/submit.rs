@@ -30,8 +30,8 @@ pub(crate) enum SubmitError {
     /// For the client to see.
     #[error("{0}")]
     Refused(Exception),
-    /// This master is not in charge any more.
-    #[error("another master is in charge")]
+    /// This master is no longer active.
+    #[error("another master is active")]
     Deposed,
 }
 

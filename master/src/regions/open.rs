@@ -107,7 +107,7 @@ impl Term {
     /// Keeps the reconciler away from a region for a while: each try leaves its traces in the
     /// coordinator and on the disk.
     fn let_rest(&self, name: EncodedRegionName) {
-        tracing::error!(region = %name, "down: it does not open, as told above; tried again later");
+        tracing::error!(region = %name, "down: it does not open, see the error above; tried again later");
         let claim = self.claims.claim([name]);
         self.spawn(async move {
             let _claim = claim;

@@ -33,7 +33,7 @@ impl Term {
     /// what was written.
     ///
     /// # Errors
-    /// This master is not in charge any more, or the coordinator cannot be read.
+    /// This master is no longer active, or the coordinator cannot be read.
     pub(crate) async fn write_regions(
         &self,
         writes: Vec<RegionWrite>,
@@ -191,7 +191,7 @@ impl Term {
     /// left as they are.
     ///
     /// # Errors
-    /// This master is not in charge any more, or the coordinator does not answer.
+    /// This master is no longer active, or the coordinator does not answer.
     pub(crate) async fn create_regions(&self, records: Vec<RegionRecord>) -> Result<(), StepError> {
         let mut missing = records;
         loop {
@@ -243,7 +243,7 @@ impl Term {
     /// Deletes the records of closed regions, whichever are still there.
     ///
     /// # Errors
-    /// This master is not in charge any more, or the coordinator does not answer.
+    /// This master is no longer active, or the coordinator does not answer.
     pub(crate) async fn delete_regions(
         &self,
         names: Vec<EncodedRegionName>,

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_told_with_its_owner_and_with_those_who_wait() {
+    fn a_lock_is_listed_with_its_owner_and_its_waiters() {
         let describe = |holder: &Holder| match holder {
             Holder::Procedure(id) => Some(pb::Procedure { proc_id: *id, ..Default::default() }),
             Holder::Move(_) => None,
@@ -96,10 +96,10 @@ mod tests {
         let resource = Resource::Table("ns:t".parse().unwrap());
         let (holders, waiting) = (vec![Holder::Procedure(4)], vec![Holder::Procedure(5)]);
         let mut locked = LockedResource { resource, mode: Mode::Exclusive, holders, waiting };
-        let told = locked_to_message(&locked, describe);
-        assert_eq!((told.resource_name(), told.lock_type()), ("ns:t", pb::LockType::Exclusive));
-        assert_eq!(told.exclusive_lock_owner_procedure.unwrap().proc_id, 4);
-        assert_eq!(told.waiting_procedures[0].proc_id, 5);
+        let entry = locked_to_message(&locked, describe);
+        assert_eq!((entry.resource_name(), entry.lock_type()), ("ns:t", pb::LockType::Exclusive));
+        assert_eq!(entry.exclusive_lock_owner_procedure.unwrap().proc_id, 4);
+        assert_eq!(entry.waiting_procedures[0].proc_id, 5);
         locked.mode = Mode::Shared;
         assert_eq!(locked_to_message(&locked, describe).shared_lock_count, Some(1));
     }

@@ -1,7 +1,7 @@
 //! The HBase RPC of a master.
 //!
 //! Where tables and regions are is answered by every master, from its copy of the catalog; what
-//! changes something, by the one in charge. A standby's refusal makes clients look for the active
+//! changes something, by the active master. A standby's refusal makes clients look for the active
 //! master again.
 
 mod locks;
@@ -36,7 +36,7 @@ pub(crate) struct MasterRpc {
     nodes: Nodes,
     catalog: Catalog,
     meta: MetaReader,
-    seat: watch::Receiver<Option<Arc<Term>>>,
+    term: watch::Receiver<Option<Arc<Term>>>,
 }
 
 /// What a method answers with.
@@ -50,15 +50,15 @@ impl MasterRpc {
         client: Client,
         nodes: Nodes,
         catalog: Catalog,
-        seat: watch::Receiver<Option<Arc<Term>>>,
+        term: watch::Receiver<Option<Arc<Term>>>,
     ) -> Self {
         let meta = MetaReader::new(catalog.clone());
-        Self { server, client, nodes, catalog, meta, seat }
+        Self { server, client, nodes, catalog, meta, term }
     }
 
-    /// The term in which this master is in charge.
+    /// The term in which this master is active.
     fn term(&self) -> Result<Arc<Term>, Exception> {
-        let term = self.seat.borrow().clone();
+        let term = self.term.borrow().clone();
         term.filter(|term| !term.store.term().is_cancelled()).ok_or_else(|| not_active(self))
     }
 
@@ -152,7 +152,7 @@ impl From<SubmitError> for Exception {
         match error {
             SubmitError::Refused(exception) => exception,
             SubmitError::Deposed => {
-                Self::new(ExceptionKind::ServerNotRunningYet, "another master is in charge")
+                Self::new(ExceptionKind::ServerNotRunningYet, "another master is active")
             }
         }
     }

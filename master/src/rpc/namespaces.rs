@@ -97,7 +97,7 @@ fn descriptor(name: &str) -> pb::NamespaceDescriptor {
 fn not_committed(error: CommitError) -> Exception {
     match error {
         CommitError::Deposed => {
-            Exception::new(ExceptionKind::ServerNotRunningYet, "another master is in charge")
+            Exception::new(ExceptionKind::ServerNotRunningYet, "another master is active")
         }
         error => Exception::new(ExceptionKind::PleaseHold, error.to_string()),
     }

@@ -180,12 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn the_locality_of_a_region_is_told_where_it_is_known() {
+    fn the_locality_of_a_region_is_reported_where_it_is_known() {
         let (view, a) = (view(&["a"], 2), server("a"));
         let region = *view.regions.keys().next().unwrap();
         let places = places(std::slice::from_ref(&a), &[(region, &[(&a, 5)])]);
-        let told = live_servers(&view, &BTreeMap::new(), &places, 1);
-        let loads = &told[0].server_load.region_loads;
+        let servers = live_servers(&view, &BTreeMap::new(), &places, 1);
+        let loads = &servers[0].server_load.region_loads;
         let shares: Vec<_> = loads.iter().map(|load| load.data_locality).collect();
         assert_eq!(shares, [Some(1.0), None]);
     }

@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_procedure_is_told_with_its_exception() {
+    fn a_procedure_is_reported_with_its_exception() {
         use crate::procedure::Work;
         use pb::get_procedure_result_response::State;
         assert_eq!(procedure_result(None).state(), State::NotFound);

@@ -96,16 +96,16 @@ impl FileSystem for HeldUp {
     }
 }
 
-/// Starts a master that is held up at `path` until another one, started after it, is in charge.
+/// Starts a master that is held up at `path` until another one, started after it, is active.
 async fn both_start(path: &'static str) {
     let disk = MemoryFileSystem::new();
     let (address, _coordinator) = start_coordinator(disk.as_writer(1_000)).await;
     let held_up = HeldUp::at(path, disk.as_writer(2_000));
-    let _first = start_master(&address, held_up.clone(), Gate::open());
+    let _first = start_master(&address, held_up.clone(), LeaseGuard::without_lease());
     held_up.arrived.acquire().await.unwrap().forget();
-    let _second = start_master(&address, disk.as_writer(2_001), Gate::open());
+    let _second = start_master(&address, disk.as_writer(2_001), LeaseGuard::without_lease());
     let epochs = Path::new("/.master-epochs");
-    until("the other one is in charge", async || {
+    until("the other one is active", async || {
         disk.list(epochs).await.is_ok_and(|epochs| !epochs.is_empty())
     })
     .await;

@@ -52,8 +52,11 @@ async fn regions_stay_closed_while_a_log_is_missing_until_the_loss_is_accepted()
     let expected = (&name, LOG_BYTES as u64, true, 0);
     assert_eq!((&log.name, log.expected_bytes, log.is_missing, log.accepted_ms), expected);
     let reply = cluster.peer().await.recoveries(cluster::RecoveriesRequest {}).await.unwrap();
-    let told = reply.into_inner().lost_logs;
-    assert!(told.len() == 1 && told[0].contains(&format!("{name} is missing")), "{told:?}");
+    let reported = reply.into_inner().lost_logs;
+    assert!(
+        reported.len() == 1 && reported[0].contains(&format!("{name} is missing")),
+        "{reported:?}"
+    );
 
     for wrong in [vec![], vec![format!("{dead}.2")], vec![name.clone(), format!("{dead}.2")]] {
         let refusal = cluster.accept(&dead, &wrong).await.unwrap_err();

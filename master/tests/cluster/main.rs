@@ -19,7 +19,7 @@ use basalt_cluster::pb::master_peer_client::MasterPeerClient;
 use basalt_cluster::{Catalog, Nodes, catalog, pb as cluster};
 use basalt_fs::{FileSystem, MemoryFileSystem, SharedFileSystem};
 use basalt_hbase_rpc::{Connection, ConnectionOptions, Service, pb, schema};
-use basalt_master::{Config, Gate, Timers};
+use basalt_master::{Config, LeaseGuard, Timers};
 use basalt_model::{
     FamilyDescriptor, FeatureLevel, RegionState, ServerName, TableDescriptor, paths,
 };
@@ -51,15 +51,15 @@ struct Cluster {
 
 impl Cluster {
     async fn start(masters: usize, servers: usize) -> Self {
-        Self::start_behind((0..masters).map(|_| Gate::open()), servers).await
+        Self::start_behind((0..masters).map(|_| LeaseGuard::without_lease()), servers).await
     }
 
     /// With a master behind each of `gates`.
-    async fn start_behind(gates: impl Iterator<Item = Gate>, servers: usize) -> Self {
+    async fn start_behind(guards: impl Iterator<Item = LeaseGuard>, servers: usize) -> Self {
         let disk = MemoryFileSystem::new();
         let (address, coordinator) = start_coordinator(disk.as_writer(1_000)).await;
         let masters: Vec<_> =
-            gates.map(|gate| start_master(&address, disk.as_writer(2_000), gate)).collect();
+            guards.map(|guard| start_master(&address, disk.as_writer(2_000), guard)).collect();
         let seams = Seams::system();
         let client = Client::connect(
             &seams,
@@ -90,8 +90,8 @@ impl Cluster {
         cluster
     }
 
-    fn add_master(&mut self, writer: u64, gate: Gate) {
-        self.masters.push(start_master(&self.coordinator, self.disk.as_writer(writer), gate));
+    fn add_master(&mut self, writer: u64, guard: LeaseGuard) {
+        self.masters.push(start_master(&self.coordinator, self.disk.as_writer(writer), guard));
     }
 
     async fn add_server(&mut self) {
@@ -233,7 +233,7 @@ async fn start_coordinator(files: MemoryFileSystem) -> (String, Process) {
     (format!("127.0.0.1:{client}"), Process::start(running))
 }
 
-fn start_master(coordinator: &str, files: impl FileSystem, gate: Gate) -> Process {
+fn start_master(coordinator: &str, files: impl FileSystem, guard: LeaseGuard) -> Process {
     let any = "127.0.0.1:0".parse().unwrap();
     let config = Config {
         cluster_name: "test".to_owned(),
@@ -249,7 +249,7 @@ fn start_master(coordinator: &str, files: impl FileSystem, gate: Gate) -> Proces
         declared_tables: Vec::new(),
         rack: String::new(),
         instance: "master".to_owned(),
-        gate,
+        guard,
         storage_deviations: None,
         feature_level: FeatureLevel::NEWEST,
         ready: None,
@@ -346,7 +346,7 @@ async fn a_standby_takes_over_from_a_killed_master_and_goes_on_with_its_work() {
     let mut cluster = Cluster::start(1, 2).await;
     cluster.finished(cluster.create_table("t", 4, 1).await).await;
     let first = cluster.active().unwrap();
-    cluster.add_master(2_001, Gate::open());
+    cluster.add_master(2_001, LeaseGuard::without_lease());
     let nodes = Nodes::below("/basalt");
     until("the standby is registered", async || {
         cluster.client.get_children(&nodes.masters()).await.unwrap().0.len() == 2
@@ -359,11 +359,11 @@ async fn a_standby_takes_over_from_a_killed_master_and_goes_on_with_its_work() {
     let killed_at = Instant::now();
     let dead = cluster.kill_server(0);
     cluster.masters[0].kill();
-    until("another master is in charge", async || {
+    until("another master is active", async || {
         cluster.active().is_some_and(|active| active.epoch == first.epoch + 1)
     })
     .await;
-    println!("another master in charge after {:?}", killed_at.elapsed());
+    println!("another master active after {:?}", killed_at.elapsed());
     cluster.all_open_without(&dead, 4).await;
     println!("all regions open again after {:?}", killed_at.elapsed());
     assert_eq!(cluster.open_regions().into_values().collect::<Vec<_>>(), [4]);
@@ -392,7 +392,7 @@ async fn a_new_master_knows_which_servers_are_leaving() {
     let mut cluster = Cluster::start(1, 2).await;
     cluster.finished(cluster.create_table("t", 6, 1).await).await;
     let first = cluster.active().unwrap().server_name;
-    cluster.add_master(2_001, Gate::open());
+    cluster.add_master(2_001, LeaseGuard::without_lease());
     let nodes = Nodes::below("/basalt");
     until("the standby has its catalog", async || {
         let (masters, _) = cluster.client.get_children(&nodes.masters()).await.unwrap();
@@ -430,7 +430,7 @@ async fn all_processes_killed_at_once_serve_again_when_they_are_started() {
 
     let started_at = Instant::now();
     for writer in 2_002..2_004 {
-        cluster.add_master(writer, Gate::open());
+        cluster.add_master(writer, LeaseGuard::without_lease());
     }
     cluster.add_server().await;
     cluster.add_server().await;

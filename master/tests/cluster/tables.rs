@@ -7,7 +7,7 @@ use basalt_cluster::pb as cluster;
 use basalt_fs::FileSystem;
 use basalt_hbase_rpc::pb::get_procedure_result_response::State;
 use basalt_hbase_rpc::{pb, schema};
-use basalt_master::Gate;
+use basalt_master::LeaseGuard;
 use basalt_model::{FamilyDescriptor, RegionState, TableName, TableState, paths};
 use bytes::Bytes;
 
@@ -308,8 +308,8 @@ async fn a_procedure_ends_once_every_catalog_shows_what_it_did() {
     .await;
     let epoch = cluster.active().unwrap().epoch;
     cluster.masters[0].kill();
-    cluster.add_master(2_001, Gate::open());
-    until("another master is in charge", async || {
+    cluster.add_master(2_001, LeaseGuard::without_lease());
+    until("another master is active", async || {
         cluster.active().is_some_and(|active| active.epoch > epoch)
     })
     .await;

@@ -176,8 +176,8 @@ async fn run_target(
             operations: work.operations,
             elapsed,
         };
-        let mut tell = |done, elapsed| progress(step(done, elapsed));
-        results.push(run_mix(config, target, round, &work, seams, &mut tell).await?);
+        let mut show = |done, elapsed| progress(step(done, elapsed));
+        results.push(run_mix(config, target, round, &work, seams, &mut show).await?);
         rows = work.next_insert.load(Ordering::Relaxed);
     }
     drop_table(&connection, &config.table).await

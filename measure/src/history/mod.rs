@@ -278,9 +278,9 @@ mod tests {
         history.end(&history.begin(&row, Add(1)), 1_001_501);
         assert_eq!((violations(&history), history.longest()), (0, 1_501));
         history.end(&history.begin(&row, Read), 1_501);
-        let told = history.violations().concat();
-        assert!(told.contains("no order explains Read=1501"), "{told}");
-        assert!(told.contains("Add(1000000)=unknown (from 0)"), "{told}");
+        let printed = history.violations().concat();
+        assert!(printed.contains("no order explains Read=1501"), "{printed}");
+        assert!(printed.contains("Add(1000000)=unknown (from 0)"), "{printed}");
     }
 
     #[test]

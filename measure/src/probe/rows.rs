@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_tells_its_number() {
+    fn a_row_key_holds_its_number() {
         let rows = rows("user5", "").unwrap();
         assert_eq!(rows.number(&rows.row(123)), Some(123));
         assert!(rows.row(9) < rows.row(10));

@@ -7,7 +7,7 @@ use crate::outage::{Apart, Attribution, FaultCost, Spread};
 use crate::report::Latencies;
 
 /// How many of the longest outages are told one by one where no fault explains them.
-const LONGEST_TOLD: usize = 3;
+const LONGEST_PRINTED: usize = 3;
 
 /// All of `measurement` in words.
 pub fn summary(measurement: &Measurement) -> String {
@@ -173,7 +173,7 @@ fn verdict(measurement: &Measurement, attribution: &Attribution) -> String {
     if measurement.faults.is_empty() {
         lines = lines.replace("Region-server faults", "Outages seen");
         // Nothing else tells when to look into whose log.
-        for (region, outage) in measurement.longest_write_outages(LONGEST_TOLD) {
+        for (region, outage) in measurement.longest_write_outages(LONGEST_PRINTED) {
             lines += &format!(
                 "  writes of region {region} at {} for {}\n",
                 duration(outage.start),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_that_a_fault_met_is_told() {
+    fn an_outage_under_way_at_a_fault_is_printed() {
         let mut measurement = fixtures::small();
         measurement.regions[0].reads[0].start = Duration::from_millis(300);
         let text = summary(&measurement);
@@ -218,20 +218,21 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_told_aloud() {
+    fn a_loss_is_reported_prominently() {
         let mut measurement = fixtures::small();
         measurement.audit.lost = 3;
         assert!(summary(&measurement).contains("BROKEN: 3 of 20 acknowledged writes were lost"));
     }
 
     #[test]
-    fn without_faults_the_longest_outages_are_told_with_their_time() {
+    fn without_faults_the_longest_outages_are_printed_with_their_time() {
         let mut measurement = fixtures::small();
         measurement.faults.clear();
         let text = summary(&measurement);
-        let told: Vec<_> = text.lines().filter(|line| line.contains("writes of region")).collect();
-        assert_eq!(told.len(), LONGEST_TOLD.min(measurement.longest_write_outages(99).len()));
-        assert!(told[0].ends_with("for 250 ms"), "{text}");
+        let printed: Vec<_> =
+            text.lines().filter(|line| line.contains("writes of region")).collect();
+        assert_eq!(printed.len(), LONGEST_PRINTED.min(measurement.longest_write_outages(99).len()));
+        assert!(printed[0].ends_with("for 250 ms"), "{text}");
     }
 
     #[test]

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_by_somebody_else_is_told_from_a_status_and_from_an_echo() {
+    fn a_foreign_change_differs_from_a_status_and_from_an_echo() {
         for (kind, now, is_deleted, is_changed) in [
             ("Service", metadata("u", None, "10"), false, false),
             ("Service", metadata("u", None, "9"), false, false),

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::applied::{ObjectName, Version};
 use super::build::{Object, pod_monitor};
-use crate::error::{Asked, Error};
+use crate::error::{Error, ResultExt};
 use crate::names::FIELD_MANAGER;
 
 /// What came of applying the objects of a cluster.

@@ -10,7 +10,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::events;
 use crate::context::{Context, in_namespace};
-use crate::error::{Asked, Error};
+use crate::error::{Error, ResultExt};
 
 /// Deletes the data if the policy says so.
 ///

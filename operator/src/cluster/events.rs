@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn each_recovery_and_each_new_master_is_told_once() {
+    fn each_recovery_and_each_new_master_is_reported_once() {
         let before = status("Ready", "m0", &["1"]);
         let after = status("Ready", "m1", &["3", "2", "1"]);
         assert_eq!(reasons(&before, &after), ["MasterActive", "Recovered", "Recovered"]);

@@ -26,7 +26,7 @@ use super::build::{coordinator_service_names, pod_monitor};
 use super::status::is_true;
 use super::unreadable;
 use crate::context::{Context, in_namespace};
-use crate::error::{Asked, Error};
+use crate::error::{Error, ResultExt};
 use crate::names::{self, host_port, port};
 
 /// How long a process may take to answer.
@@ -324,8 +324,8 @@ async fn ask_members(
                     Some((name, state.is_some(), leads, None))
                 }
                 RoleName::Master => {
-                    let told = told_by_master(network, &address).await?;
-                    Some((name, true, true, Some(told)))
+                    let reported = reported_by_master(network, &address).await?;
+                    Some((name, true, true, Some(reported)))
                 }
                 _ => None,
             }
@@ -336,14 +336,15 @@ async fn ask_members(
     for member in observed.members.values_mut().filter(|member| asked(member)) {
         member.serves = member.is_ready && member.role != Some(RoleName::Coordinator);
     }
-    for (name, serves, leads, told) in answers.into_iter().flatten() {
+    for (name, serves, leads, reported) in answers.into_iter().flatten() {
         if let Some(member) = observed.members.get_mut(&name) {
             member.serves = serves;
             member.leads = leads;
         }
-        if let Some(told) = told {
-            observed.recoveries.extend(told.recoveries);
-            observed.storage_deviations = told.storage_is_known.then_some(told.storage_deviations);
+        if let Some(reported) = reported {
+            observed.recoveries.extend(reported.recoveries);
+            observed.storage_deviations =
+                reported.storage_is_known.then_some(reported.storage_deviations);
         }
     }
 }
@@ -362,7 +363,7 @@ async fn coordinator_state(network: &Network, address: &str) -> Option<String> {
 
 /// What the master at `address` knows of recoveries and of the storage; none if it is not the
 /// active one.
-async fn told_by_master(network: &Network, address: &str) -> Option<pb::RecoveriesReply> {
+async fn reported_by_master(network: &Network, address: &str) -> Option<pb::RecoveriesReply> {
     let mut client = master(network, address)?;
     let reply = client.recoveries(pb::RecoveriesRequest {}).await;
     Some(reply.ok()?.into_inner())

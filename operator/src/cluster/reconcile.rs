@@ -22,9 +22,9 @@ use super::observe::{Observed, observe};
 use super::rollout::Step;
 use super::status::Facts;
 use super::unreadable::Unreadable;
-use super::{apply, events, lost, pods, replace, rollout, status, unreadable, validate};
+use super::{apply, drain, events, lost_nodes, replace, rollout, status, unreadable, validate};
 use crate::context::{Context, WatchedCluster, count_round};
-use crate::error::{Asked, Error};
+use crate::error::{Error, ResultExt};
 use crate::names::{FIELD_MANAGER, FINALIZER};
 
 /// The pause before a cluster is looked at again that is on its way.
@@ -168,8 +168,8 @@ async fn act(
     let namespace = cluster.namespace().unwrap_or_default();
     let uid = cluster.uid().unwrap_or_default();
     let declared = validated.region_servers;
-    let regions = pods::tell(&context.seams.network, observed, declared).await;
-    let for_now = pods::for_now(observed, declared, regions.as_ref());
+    let regions = drain::report(&context.seams.network, observed, declared).await;
+    let for_now = drain::for_now(observed, declared, regions.as_ref());
     let running = ValidatedCluster { region_servers: for_now.region_servers, ..validated.clone() };
     let plan = Plan {
         cluster: &running,
@@ -181,7 +181,7 @@ async fn act(
     if let Some(step) = write(context, &plan, observed).await? {
         return Ok(step);
     }
-    for (pod, uid) in lost::harmless(observed) {
+    for (pod, uid) in lost_nodes::deletable(observed) {
         replace::delete_by_force(&context.client, &namespace, &pod, &uid).await?;
         tracing::info!(pod, "on a lost node, and harmless: taken away");
         context.publish(&events::taken_away(&pod), &cluster.object_ref(&())).await;

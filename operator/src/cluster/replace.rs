@@ -16,7 +16,7 @@ use super::apply::is_owned;
 use super::observe::is_settled;
 use super::rollout::Step;
 use crate::context::Context;
-use crate::error::{Asked, Error};
+use crate::error::{Error, ResultExt};
 
 /// Replaces the pod of the cluster with the uid `cluster`, if that is still right. Gives what is
 /// under way then.

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::error::{Asked, Error};
+use crate::error::{Error, ResultExt};
 
 /// A cluster of which some fields cannot be read.
 pub(super) struct Unreadable {

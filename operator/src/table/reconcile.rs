@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::compare::{altered, differences};
 use super::status::{Finding, has_manifest_changed, status};
 use crate::context::{Context, WatchedCluster, WatchedTable, count_round, in_namespace};
-use crate::error::{Asked, Error};
+use crate::error::{Error, ResultExt};
 use crate::names::{COMPONENT_LABEL, FIELD_MANAGER, FINALIZER, INSTANCE_LABEL, host_port, port};
 
 /// The pause before a table is looked at again that is on its way.

@@ -77,8 +77,8 @@ async fn an_object_that_cannot_be_read_says_so_and_stops_no_other() {
     assert_eq!((status.as_str(), reason.as_str()), ("False", "Invalid"));
     assert!(message.contains("lots") && message.contains("500m"), "{message}");
     let table = world.server.get("basalttables", NAMESPACE, "worse").unwrap();
-    let told = table["status"]["conditions"].to_string();
-    assert!(table["status"]["phase"] == "Invalid" && told.contains("big"), "{table:#}");
+    let conditions = table["status"]["conditions"].to_string();
+    assert!(table["status"]["phase"] == "Invalid" && conditions.contains("big"), "{table:#}");
 
     // It can be mended, and it can go.
     let good = json!({ "masters": { "resources": { "requests": { "cpu": "100m" } } } });

@@ -90,7 +90,7 @@ async fn only_the_meta_table_has_a_closest_row_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_load_of_regions_is_told() {
+async fn the_load_of_regions_is_reported() {
     let running = Running::start().await;
     let connection = connect(&running, Service::Admin).await;
     let request = pb::GetRegionLoadRequest::default();

@@ -98,7 +98,7 @@ fn start_master(disk: &MemoryFileSystem, seams: &Seams, stop: &Shutdown, coordin
         declared_tables: Vec::new(),
         rack: String::new(),
         instance: "master".to_owned(),
-        gate: basalt_master::Gate::open(),
+        guard: basalt_master::LeaseGuard::without_lease(),
         storage_deviations: None,
         feature_level: FeatureLevel::NEWEST,
         ready: None,

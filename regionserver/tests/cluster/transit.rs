@@ -81,7 +81,7 @@ async fn get(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_waits_until_the_region_has_a_new_place_and_is_told_it() {
+async fn a_request_waits_until_the_region_has_moved_and_learns_where() {
     let transit = Transit::start(RegionState::Closing).await;
     let asked = get(&transit.connection, &transit.record, PATIENCE);
     let moves = async {

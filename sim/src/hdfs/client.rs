@@ -154,7 +154,7 @@ impl HdfsClient {
                 } else {
                     // What it did before its answer was lost it does not do again.
                     let result = done.take().unwrap_or_else(|| act(&mut state));
-                    self.0.hdfs.tell(&mut state);
+                    self.0.hdfs.record_events(&mut state);
                     done = Some(result);
                     ""
                 }

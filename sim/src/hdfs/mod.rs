@@ -106,7 +106,7 @@ impl Hdfs {
     pub(crate) fn tick(&self, now: Duration) {
         let mut state = self.at(now);
         recovery::run_due(&mut state);
-        self.tell(&mut state);
+        self.record_events(&mut state);
     }
 
     /// Ends the present life of the process that writes as `writer`.
@@ -139,7 +139,7 @@ impl Hdfs {
                 recovery::hasten(&mut state);
             }
         }
-        self.tell(&mut state);
+        self.record_events(&mut state);
     }
 
     /// Takes back what [`Hdfs::inject`] did.
@@ -154,7 +154,7 @@ impl Hdfs {
             HdfsFault::DataNode(node, outage) => state.bring_back(node, outage),
             HdfsFault::LogNodesHang(_) | HdfsFault::Return => state.let_go_on(),
         }
-        self.tell(&mut state);
+        self.record_events(&mut state);
     }
 
     fn at(&self, now: Duration) -> MutexGuard<'_, State> {
@@ -168,7 +168,7 @@ impl Hdfs {
         self.at(turmoil::sim_elapsed().unwrap_or_default())
     }
 
-    fn tell(&self, state: &mut State) {
+    fn record_events(&self, state: &mut State) {
         let now = state.now();
         for event in state.events.drain(..) {
             self.trace.record_at(now, format_args!("hdfs: {event}"));

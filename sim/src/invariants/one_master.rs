@@ -1,5 +1,5 @@
-//! One master in charge: once a later one has taken the seat, an earlier one commits nothing, and a
-//! server that has obeyed the later one does not obey it.
+//! One active master: once a later one has become active, an earlier one commits nothing, and a
+//! server that has obeyed the later one does not obey the earlier one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::Violation;
 use crate::witness::WitnessEvent;
 
-const INVARIANT: &str = "one master in charge";
+const INVARIANT: &str = "one active master";
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct OneMaster {
     /// The highest epoch, and since when it is known to have been taken.
-    seated: (u64, Duration),
+    active: (u64, Duration),
     /// The highest epoch that each server has obeyed.
     obeyed: BTreeMap<String, u64>,
 }
@@ -23,10 +23,10 @@ pub(crate) struct OneMaster {
 impl OneMaster {
     pub(crate) fn check(&mut self, event: &WitnessEvent) -> Option<Violation> {
         let (epoch, at) = (event.epoch, event.at);
-        let (highest, since) = self.seated;
+        let (highest, since) = self.active;
         let wrong = match event.what.as_str() {
             "active" if epoch > highest => {
-                self.seated = (epoch, at);
+                self.active = (epoch, at);
                 None
             }
             // Only what was begun after the change is surely wrong.

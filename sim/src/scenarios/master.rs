@@ -1,4 +1,4 @@
-//! The master in charge is killed in the middle of a recovery, or deposed without noticing.
+//! The active master is killed in the middle of a recovery, or deposed without noticing.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) const CRASH: Scenario = Scenario {
 
 pub(super) const DEPOSED: Scenario = Scenario {
     name: "deposed-master",
-    about: "the standby believes the active master dead, and takes its seat while it goes on",
+    about: "the standby declares the active master dead, and becomes active while that one still runs",
     layout: Layout::SMALL,
     faults: deposed,
 };

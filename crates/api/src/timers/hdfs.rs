@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_it_should_be_is_told_with_its_cost() {
+    fn a_wrong_setting_is_reported_with_its_cost() {
         let timers = Timers::derive(TARGET_DEFAULT, &TimerOverrides::default()).unwrap();
         let deviations = |server, changes: &[(&str, &str)]| {
             let settings = timers.hdfs_settings().into_iter();
@@ -264,8 +264,8 @@ mod tests {
         let stale = "dfs.namenode.stale.datanode.interval";
         let found = deviations(HdfsServer::NameNode, &[(stale, "30s")]);
         assert_eq!(found.len(), 1);
-        let told = found[0].to_string();
-        assert!(told.starts_with("dfs.namenode.stale.datanode.interval is 30s, should be 1200: "));
+        let text = found[0].to_string();
+        assert!(text.starts_with("dfs.namenode.stale.datanode.interval is 30s, should be 1200: "));
         assert_eq!(deviations(HdfsServer::NameNode, &[(stale, "1s")]), [], "shorter is fine");
         assert_eq!(deviations(HdfsServer::DataNode, &[("dfs.heartbeat.interval", "3")]).len(), 1);
         assert_eq!(deviations(HdfsServer::DataNode, &[("dfs.heartbeat.interval", "500ms")]), []);

@@ -369,7 +369,7 @@ impl FileSystem for HdfsFileSystem {
         let known = self.nodes.known();
         let listed = known.nodes.iter().find(|listed| *transfer_address(listed) == *node.as_str());
         match (suspicion, listed) {
-            (NodeSuspicion::Failed, Some(listed)) => self.health.told(listed),
+            (NodeSuspicion::Failed, Some(listed)) => self.health.failed_elsewhere(listed),
             // We live, so our own machine does.
             _ if self.own_node().as_ref() == Some(node) => {}
             _ => self.health.suspect(node.as_str()),

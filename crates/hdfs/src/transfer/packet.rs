@@ -171,9 +171,9 @@ impl Packet {
         if self.checksums.len() != expected {
             return Err(too_long("list of checksums", self.checksums.len(), expected));
         }
-        let mut told = self.checksums.clone();
+        let mut expected = self.checksums.clone();
         for (index, chunk) in self.data.chunks(chunk_bytes).enumerate() {
-            if checksum(chunk) != told.get_u32() {
+            if checksum(chunk) != expected.get_u32() {
                 return Err(Defect::Checksum { offset: index * chunk_bytes });
             }
         }

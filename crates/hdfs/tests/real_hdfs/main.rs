@@ -143,7 +143,7 @@ async fn names_behave_as_the_trait_says() {
 
 #[tokio::test]
 #[ignore = "needs a real HDFS"]
-async fn the_servers_tell_their_effective_settings() {
+async fn the_servers_report_their_effective_settings() {
     let configurations = files("settings").await.configurations().await;
     assert_eq!(configurations.len(), 1 + 3, "the NameNode and three DataNodes");
     for configuration in configurations {

@@ -61,7 +61,7 @@ async fn nodes_of_new(
 /// With one replica a block, so that it cannot be there by chance each time.
 #[tokio::test]
 #[ignore = "needs a real HDFS"]
-async fn a_store_file_lies_on_our_own_data_node_and_block_bytes_tells_it() {
+async fn a_store_file_is_on_the_local_data_node_and_block_bytes_says_so() {
     let bytes = pattern(2 * BLOCK_BYTES + 77, 5);
     for own in live_nodes().await {
         let files = files_beside(&own, 1, "placement-store").await;

@@ -450,7 +450,7 @@ async fn requests_are_sent_without_waiting_for_answers_and_answered_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timed_write_tells_when_it_was_sent() {
+async fn a_timed_write_reports_when_it_was_sent() {
     let (client, mut peer, _servers) = connected().await;
     let write = client.set_data_timed("/a", Bytes::new(), Some(3));
     let written = answered!(peer, 1, &StatResponse::default(), write);

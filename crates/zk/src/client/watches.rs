@@ -96,7 +96,7 @@ impl Watches {
             return false;
         };
         let path = event.path.as_str();
-        let told = WatchedEvent::Node { kind, path: event.path.clone() };
+        let sent = WatchedEvent::Node { kind, path: event.path.clone() };
         let fired: &mut [&mut Once] = match kind {
             EventType::NodeCreated | EventType::NodeDataChanged => {
                 &mut [&mut self.data, &mut self.exist]
@@ -109,14 +109,14 @@ impl Watches {
             for watcher in by_path.remove(path).unwrap_or_default() {
                 self.count = self.count.saturating_sub(1);
                 // Who has stopped waiting needs no event.
-                let _ = watcher.send(told.clone());
+                let _ = watcher.send(sent.clone());
             }
         }
-        tell_at(&mut self.persistent, path, &told);
+        notify_at(&mut self.persistent, path, &sent);
         if kind != EventType::NodeChildrenChanged {
             let mut watched = Some(path);
             while let Some(ancestor) = watched {
-                tell_at(&mut self.recursive, ancestor, &told);
+                notify_at(&mut self.recursive, ancestor, &sent);
                 watched = parent(ancestor);
             }
         }
@@ -127,7 +127,7 @@ impl Watches {
     pub(super) fn announce(&mut self, event: &WatchedEvent) {
         for by_path in [&mut self.persistent, &mut self.recursive] {
             for subscriber in by_path.values_mut().flatten() {
-                subscriber.tell(event.clone());
+                subscriber.notify(event.clone());
             }
         }
     }
@@ -198,16 +198,16 @@ impl Watches {
 // === impl Subscriber ===
 
 impl Subscriber {
-    fn tell(&mut self, event: WatchedEvent) {
+    fn notify(&mut self, event: WatchedEvent) {
         let has_room = self.events.capacity() > 1;
-        let told = match (has_room, self.is_lagging) {
+        let sent = match (has_room, self.is_lagging) {
             (true, _) => event,
             (false, false) => WatchedEvent::Missed,
             (false, true) => return,
         };
         self.is_lagging = !has_room;
         // A watcher that has gone is pruned later.
-        let _ = self.events.try_send(told);
+        let _ = self.events.try_send(sent);
     }
 }
 
@@ -215,9 +215,9 @@ fn add_once(by_path: &mut Once, path: &str, watcher: oneshot::Sender<WatchedEven
     by_path.entry(path.to_owned()).or_default().push(watcher);
 }
 
-fn tell_at(by_path: &mut Lasting, path: &str, event: &WatchedEvent) {
+fn notify_at(by_path: &mut Lasting, path: &str, event: &WatchedEvent) {
     for subscriber in by_path.get_mut(path).into_iter().flatten() {
-        subscriber.tell(event.clone());
+        subscriber.notify(event.clone());
     }
 }
 
@@ -276,16 +276,16 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_watcher_is_told_that_it_has_missed_events_and_then_goes_on() {
+    fn a_slow_watcher_learns_that_it_missed_events_and_continues() {
         let mut watches = Watches::default();
         let mut events = subscribe(&mut watches, "/a", AddWatchMode::Persistent);
         let changed = node(EventType::NodeDataChanged, "/a");
         for _ in 0..9 {
             watches.dispatch(WatcherEvent::of(EventType::NodeDataChanged, "/a"));
         }
-        let told = seen(&mut events);
-        assert_eq!(told.len(), 4);
-        assert_eq!(told.last(), Some(&WatchedEvent::Missed));
+        let sent = seen(&mut events);
+        assert_eq!(sent.len(), 4);
+        assert_eq!(sent.last(), Some(&WatchedEvent::Missed));
         watches.dispatch(WatcherEvent::of(EventType::NodeDataChanged, "/a"));
         assert_eq!(seen(&mut events), [changed]);
     }

@@ -1,6 +1,6 @@
 //! Who the pods are to the API server: an account a role. Only the masters' has rights, and a
 //! token: to hold the Lease that elects among them, and to label their own pods, so that a Service
-//! finds the one in charge. The operator makes the Lease, so that it goes with the cluster, and the
+//! finds the active one. The operator makes the Lease, so that it goes with the cluster, and the
 //! masters need no right to make any.
 
 use basalt_api::role_file::RoleName;

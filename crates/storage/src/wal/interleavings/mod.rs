@@ -141,8 +141,8 @@ fn add_two(fate: Fate) {
         match fate {
             Fate::Writes => assert!(ends.iter().all(Result::is_ok), "{ends:?}"),
             Fate::Fails => {
-                let is_told = |end: &Result<()>| matches!(end, Err(Error::TimedOut { .. }));
-                assert!(ends.iter().all(is_told), "{ends:?}");
+                let is_timeout = |end: &Result<()>| matches!(end, Err(Error::TimedOut { .. }));
+                assert!(ends.iter().all(is_timeout), "{ends:?}");
                 assert!(matches!(log.queue.failure.get(), Some(Error::TimedOut { .. })));
             }
             Fate::IsDropped => {

@@ -191,7 +191,7 @@ async fn a_file_that_is_being_made_takes_the_place_of_one_that_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_roll_that_fails_is_told_and_costs_nothing() {
+async fn a_roll_that_fails_is_reported_and_loses_nothing() {
     let (faulty, files) = replacing();
     let wal = create(&files, WalConfig::default()).await.unwrap();
     faulty.faults.fail_next_syncs(1);

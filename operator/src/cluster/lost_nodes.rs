@@ -1,4 +1,4 @@
-//! Which pods on lost nodes may be taken out of the way: pure.
+//! Which pods on lost nodes may be deleted by force: pure.
 //!
 //! When a node is lost, Kubernetes asks its pods to go, and nobody answers: a StatefulSet makes no
 //! new pod while the old one may run. The operator takes it away by force once it can do no harm:
@@ -12,14 +12,14 @@ use basalt_model::ServerName;
 use super::observe::{Member, Observed};
 
 /// The pods that may be deleted by force: name and uid.
-pub(super) fn harmless(observed: &Observed) -> Vec<(String, String)> {
+pub(super) fn deletable(observed: &Observed) -> Vec<(String, String)> {
     let stuck = observed.members.iter().filter(|(_, m)| m.is_leaving && m.is_evicted);
-    let harmless = stuck.filter(|(_, member)| match member.role {
+    let deletable = stuck.filter(|(_, member)| match member.role {
         Some(RoleName::Master) => true,
         Some(RoleName::RegionServer) => is_fenced(member, &observed.recoveries),
         _ => false,
     });
-    harmless.map(|(name, member)| (name.clone(), member.uid.clone())).collect()
+    deletable.map(|(name, member)| (name.clone(), member.uid.clone())).collect()
 }
 
 /// Whether the regions of the server in this pod have been recovered, which begins with its fence.
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_region_server_goes_once_it_is_fenced() {
         let may_go = |evicted, done, start_code| {
-            !harmless(&observed(RoleName::RegionServer, evicted, done, start_code)).is_empty()
+            !deletable(&observed(RoleName::RegionServer, evicted, done, start_code)).is_empty()
         };
         assert!(may_go(true, true, 6_000));
         assert!(!may_go(true, false, 6_000), "it is not fenced yet");
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_master_goes_at_once_and_a_member_of_the_coordinator_never() {
-        assert_eq!(harmless(&observed(RoleName::Master, true, false, 0)).len(), 1);
-        assert!(harmless(&observed(RoleName::Coordinator, true, true, 6_000)).is_empty());
+        assert_eq!(deletable(&observed(RoleName::Master, true, false, 0)).len(), 1);
+        assert!(deletable(&observed(RoleName::Coordinator, true, true, 6_000)).is_empty());
     }
 }

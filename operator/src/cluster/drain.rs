@@ -21,7 +21,7 @@ pub(super) struct ForNow {
 
 /// Tells the active master of all pods of region servers, of which `declared` are to stay. Gives
 /// how many regions each owns, by the uid of the pod; none if no master answers.
-pub(super) async fn tell(
+pub(super) async fn report(
     network: &Network,
     observed: &Observed,
     declared: u32,
@@ -114,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn the_master_is_told_of_racks_and_of_who_is_to_go() {
-        let told = known(&observed(3), 2);
-        let told: Vec<_> = told.iter().map(|pod| (pod.rack.as_str(), pod.draining)).collect();
-        assert_eq!(told, [("", false), ("z1", false), ("z1", true)]);
+    fn the_report_to_the_master_has_racks_and_draining_pods() {
+        let pods = known(&observed(3), 2);
+        let pods: Vec<_> = pods.iter().map(|pod| (pod.rack.as_str(), pod.draining)).collect();
+        assert_eq!(pods, [("", false), ("z1", false), ("z1", true)]);
     }
 }

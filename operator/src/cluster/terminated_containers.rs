@@ -1,5 +1,5 @@
-//! What the kubelets know: that a container of a region server has ended. The master is told at
-//! once, beside all reconciling.
+//! Reports to the active master that the container of a region server has terminated. It does so at
+//! once, and does not wait for a reconcile.
 //!
 //! Each start of a container writes its instance into the termination log, and the kubelet quotes
 //! it when that container has ended: so it is sure which life of the process is over, although the
@@ -25,13 +25,13 @@ use crate::names;
 
 /// How long a master may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// The pause before the masters are told again.
+/// The pause between two attempts to notify the masters.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often they are told: an election may be under way.
+/// The number of attempts: an election may be under way.
 const ATTEMPTS_MAX: u32 = 50;
-/// How many deaths are told at a time; one that is not told costs the time that the stream's end
-/// or the session takes.
-const TELLERS_MAX: usize = 256;
+/// At most so many notifications are sent at a time. A death that is not reported is noticed later,
+/// by the end of the server's stream or of its session.
+const NOTIFICATIONS_MAX: usize = 256;
 /// The longest instance that is believed.
 const INSTANCE_BYTES_MAX: usize = 256;
 
@@ -44,20 +44,20 @@ const REASONS_UNKNOWN: [&str; 2] = ["Unknown", "ContainerStatusUnknown"];
 struct Pods {
     /// Where the masters of each cluster are, by namespace and cluster, then by pod.
     masters: BTreeMap<(String, String), BTreeMap<String, String>>,
-    /// The instances that were told of, by the uid of their pod.
-    told: BTreeMap<String, BTreeSet<String>>,
+    /// The instances whose end was reported, by the uid of their pod.
+    notified: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// A process that has ended, and the masters to tell.
+/// A container that has terminated.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Ended {
+struct TerminatedContainer {
     pod: String,
     instance: String,
     exit_code: i32,
     cluster: (String, String),
 }
 
-/// Watches the pods of `api` and tells the masters, until told to stop.
+/// Watches the pods and notifies the masters, until asked to stop.
 pub(crate) async fn watch(
     client: Client,
     namespace: Option<String>,
@@ -71,15 +71,15 @@ pub(crate) async fn watch(
     let config = watcher::Config::default().labels(names::PODS_SELECTOR);
     let mut events = watcher(api, config).default_backoff().boxed();
     let mut pods = Pods::default();
-    let mut tellers = JoinSet::new();
+    let mut notifications = JoinSet::new();
     loop {
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            Some(_) = tellers.join_next() => continue,
+            Some(_) = notifications.join_next() => continue,
             event = events.try_next() => event,
         };
-        let ended = match event {
+        let terminated = match event {
             Ok(Some(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => pods.see(&pod),
             Ok(Some(watcher::Event::Delete(pod))) => pods.see_last(&pod),
             Ok(Some(_)) => Vec::new(),
@@ -89,24 +89,24 @@ pub(crate) async fn watch(
                 Vec::new()
             }
         };
-        for ended in ended {
+        for container in terminated {
             tracing::info!(
-                pod = ended.pod,
-                instance = ended.instance,
-                exit_code = ended.exit_code,
+                pod = container.pod,
+                instance = container.instance,
+                exit_code = container.exit_code,
                 "the kubelet reports that a region server's process has ended"
             );
-            let masters = pods.masters.get(&ended.cluster).cloned().unwrap_or_default();
-            if tellers.len() < TELLERS_MAX {
+            let masters = pods.masters.get(&container.cluster).cloned().unwrap_or_default();
+            if notifications.len() < NOTIFICATIONS_MAX {
                 let addresses = masters.into_values().collect();
-                tellers.spawn(tell(network.clone(), addresses, ended.instance));
+                notifications.spawn(notify_masters(network.clone(), addresses, container.instance));
             }
         }
     }
 }
 
-/// Tells whichever of the masters is active.
-async fn tell(network: Network, masters: Vec<String>, instance: String) {
+/// Notifies the active master, whichever it is.
+async fn notify_masters(network: Network, masters: Vec<String>, instance: String) {
     for _ in 0..ATTEMPTS_MAX {
         for address in &masters {
             let Some(mut client) = observe::master(&network, address) else { continue };
@@ -117,14 +117,14 @@ async fn tell(network: Network, masters: Vec<String>, instance: String) {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    tracing::warn!(instance, "no active master could be told");
+    tracing::warn!(instance, "no active master took the report that a process has ended");
 }
 
 // === impl Pods ===
 
 impl Pods {
-    /// Takes a pod in as it is now. Gives the processes of it that have ended since.
-    fn see(&mut self, pod: &Pod) -> Vec<Ended> {
+    /// Records a pod as it is now. Gives its containers that have terminated since.
+    fn see(&mut self, pod: &Pod) -> Vec<TerminatedContainer> {
         let labels = pod.labels();
         let cluster = labels.get(names::INSTANCE_LABEL).cloned().unwrap_or_default();
         let cluster = (pod.namespace().unwrap_or_default(), cluster);
@@ -143,34 +143,34 @@ impl Pods {
         }
         let uid = pod.uid().unwrap_or_default();
         let current = terminated(pod);
-        let told = self.told.entry(uid.clone()).or_default();
+        let notified = self.notified.entry(uid.clone()).or_default();
         // What the kubelet no longer quotes, it never will again.
-        told.retain(|instance| current.iter().any(|(known, _)| known == instance));
+        notified.retain(|instance| current.iter().any(|(known, _)| known == instance));
         let fresh = current.into_iter().filter(|(instance, _)| {
-            // Only a process of this very pod may be told of: the text is the container's own.
+            // Only a process of this very pod may be reported: the text is the container's own.
             instance.strip_prefix(&uid).is_some_and(|rest| rest.starts_with('/'))
-                && told.insert(instance.clone())
+                && notified.insert(instance.clone())
         });
-        let ended = |(instance, exit_code)| Ended {
+        let container = |(instance, exit_code)| TerminatedContainer {
             pod: pod.name_any(),
             instance,
             exit_code,
             cluster: cluster.clone(),
         };
-        fresh.map(ended).collect()
+        fresh.map(container).collect()
     }
 
-    /// Takes a pod in that is gone.
-    fn see_last(&mut self, pod: &Pod) -> Vec<Ended> {
-        let ended = self.see(pod);
-        self.told.remove(&pod.uid().unwrap_or_default());
+    /// Records that a pod is gone.
+    fn see_last(&mut self, pod: &Pod) -> Vec<TerminatedContainer> {
+        let terminated = self.see(pod);
+        self.notified.remove(&pod.uid().unwrap_or_default());
         for masters in self.masters.values_mut() {
             if pod.labels().get(names::COMPONENT_LABEL).is_some_and(|r| r == "master") {
                 masters.remove(&pod.name_any());
             }
         }
         self.masters.retain(|_, masters| !masters.is_empty());
-        ended
+        terminated
     }
 }
 
@@ -221,12 +221,12 @@ mod tests {
         json!({ "terminated": ended })
     }
 
-    fn instances(ended: Vec<Ended>) -> Vec<String> {
-        ended.into_iter().map(|ended| ended.instance).collect()
+    fn instances(containers: Vec<TerminatedContainer>) -> Vec<String> {
+        containers.into_iter().map(|container| container.instance).collect()
     }
 
     #[test]
-    fn an_ended_container_is_told_of_once_wherever_it_is_quoted() {
+    fn a_terminated_container_is_reported_once_wherever_it_is_quoted() {
         let mut pods = Pods::default();
         let running = json!({ "running": {} });
         assert!(pods.see(&pod(running.clone(), json!({}))).is_empty());
@@ -235,10 +235,10 @@ mod tests {
         assert!(pods.see(&pod(running, terminated("u1/a"))).is_empty());
         let both = pod(terminated("u1/b"), terminated("u1/a"));
         assert_eq!(instances(pods.see(&both)), ["u1/b"]);
-        assert_eq!(pods.told["u1"].len(), 2);
+        assert_eq!(pods.notified["u1"].len(), 2);
         let gone = pod(terminated("u1/c"), terminated("u1/b"));
         assert_eq!(instances(pods.see_last(&gone)), ["u1/c"]);
-        assert!(pods.told.is_empty());
+        assert!(pods.notified.is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use basalt_api::Timespan;
 use basalt_measure::Target;
-use basalt_measure::bench::{self, BenchConfig, BenchTarget, Mix, Step};
+use basalt_measure::bench::{self, BenchConfig, BenchProgress, BenchTarget, Mix};
 use basalt_measure::report::thousands;
 use basalt_model::TableName;
 use basalt_runtime::Seams;
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let mut signals = Signals::listen()?;
         let mut progress = Progress::new();
         let seams = Seams::system();
-        let mut show = |step: Step<'_>| show_step(&mut progress, &step);
+        let mut show = |step: BenchProgress<'_>| show_step(&mut progress, &step);
         tokio::select! {
             biased;
             () = signals.next() => bail!("interrupted; the table {} is still there", config.table),
@@ -127,14 +127,14 @@ fn config(arguments: &Arguments) -> anyhow::Result<BenchConfig> {
     })
 }
 
-fn show_step(progress: &mut Progress, step: &Step<'_>) {
+fn show_step(progress: &mut Progress, step: &BenchProgress<'_>) {
     let seconds = step.elapsed.as_secs_f64().max(Duration::from_millis(1).as_secs_f64());
     let rate = thousands((step.done as f64 / seconds) as u64);
     let of = match step.operations {
         u64::MAX => String::new(),
         operations => format!(" of {}", thousands(operations)),
     };
-    let Step { target, round, .. } = step;
+    let BenchProgress { target, round, .. } = step;
     progress.show(
         &format!("{target} {round} {}", step.mix.name()),
         &format!(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_coordinator::{Config, Limits, Member, Timers};
+use basalt_coordinator::{Config, CoordinatorTimers, Limits, Member};
 use basalt_fs::LocalFileSystem;
 use basalt_runtime::Network;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -83,14 +83,14 @@ fn config(file: &RoleFile<CoordinatorSettings>) -> anyhow::Result<Config> {
         client_listen: settings.client_listen,
         // The file system begins at `settings.data`.
         data: PathBuf::from("/"),
-        timers: Timers {
+        timers: CoordinatorTimers {
             heartbeat_interval: derived.coordinator_heartbeat,
             election_timeout_min: derived.election_timeout_min,
             election_timeout_max: derived.election_timeout_max,
             session_timeout_min: derived.session_timeout_min,
             session_timeout_max: derived.session_timeout_max,
             isolation_grace: derived.isolation_grace,
-            ..Timers::default()
+            ..CoordinatorTimers::default()
         },
         limits: Limits::default(),
         ready: None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use basalt_api::Problem;
-use basalt_master::{Config, DeclaredTable, LeaseGuard, Timers};
+use basalt_master::{Config, DeclaredTable, LeaseGuard, MasterTimers};
 use basalt_model::FeatureLevel;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -71,13 +71,13 @@ fn config(
         coordinators: server.coordinators.clone(),
         nodes_parent: server.nodes_parent.clone(),
         client_parent: server.client_parent.clone(),
-        timers: Timers {
+        timers: MasterTimers {
             session_timeout: derived.session_timeout,
             lease: derived.serving_lease,
             drift_margin: derived.drift_margin,
             clock_bound: derived.clock_bound,
             connect_timeout: derived.rpc_connect_timeout,
-            ..Timers::default()
+            ..MasterTimers::default()
         },
         declared_tables: tables.collect(),
         rack: server.rack.clone(),

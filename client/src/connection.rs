@@ -34,11 +34,11 @@ pub struct ConnectionConfig {
 /// A client of one cluster; a cheap handle. Nothing is opened before it is needed.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ConnectionShared>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ConnectionShared {
     pub(crate) config: ConnectionConfig,
     pub(crate) seams: Seams,
     pub(crate) pool: Pool,
@@ -69,7 +69,7 @@ impl ConnectionConfig {
 impl Connection {
     /// A client of the cluster in `config`, over `seams`.
     pub fn new(seams: &Seams, config: ConnectionConfig) -> Self {
-        let shared = Shared {
+        let shared = ConnectionShared {
             pool: Pool::new(seams.network.clone(), config.user.clone()),
             registry: Registry::new(&config.registry, seams),
             locator: Locator::default(),
@@ -100,9 +100,9 @@ impl Connection {
     }
 }
 
-// === impl Shared ===
+// === impl ConnectionShared ===
 
-impl Shared {
+impl ConnectionShared {
     /// Makes attempts as the configuration says.
     pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(
         &self,

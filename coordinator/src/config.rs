@@ -25,7 +25,7 @@ pub struct Config {
     /// The folder of the log and the snapshots, within the file system that `run` is given.
     pub data: PathBuf,
     /// How long things take.
-    pub timers: Timers,
+    pub timers: CoordinatorTimers,
     /// How much is kept.
     pub limits: Limits,
     /// Told the bound addresses once both are listened on.
@@ -52,7 +52,7 @@ pub struct BoundAddresses {
 
 /// How long things take. The defaults are those of a failover target of three seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timers {
+pub struct CoordinatorTimers {
     /// Between two signs of life of the leader. Default: 50 ms.
     pub heartbeat_interval: Duration,
     /// The least silence of the leader after which a follower stands for election. Default: 320 ms.
@@ -98,9 +98,9 @@ pub struct Limits {
 /// of the marks that ZooKeeper sets there.
 const MEMBER_ID_MAX: u64 = 100;
 
-// === impl Timers ===
+// === impl CoordinatorTimers ===
 
-impl Default for Timers {
+impl Default for CoordinatorTimers {
     fn default() -> Self {
         Self {
             heartbeat_interval: Duration::from_millis(50),
@@ -114,7 +114,7 @@ impl Default for Timers {
     }
 }
 
-impl Timers {
+impl CoordinatorTimers {
     /// How often the leader hears which sessions live.
     pub(crate) fn touch_interval(&self) -> Duration {
         (self.session_timeout_min / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
@@ -212,7 +212,7 @@ mod tests {
             peer_listen: "127.0.0.1:0".parse().unwrap(),
             client_listen: "127.0.0.1:0".parse().unwrap(),
             data: "/data".into(),
-            timers: Timers::default(),
+            timers: CoordinatorTimers::default(),
             limits: Limits::default(),
             ready: None,
         }

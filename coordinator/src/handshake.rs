@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::member::Member;
 use crate::outgoing::Outgoing;
-use crate::proposals::Outcome;
+use crate::proposals::ProposalOutcome;
 use crate::request::Client;
 use crate::session;
 use crate::tree::{Change, Verdict};
@@ -108,16 +108,16 @@ async fn attach(
     let (replica, out) = (Arc::clone(&member.replica), Arc::clone(outgoing));
     let answer = move |outcome| {
         let outcome = match outcome {
-            Outcome::Applied { verdict: Verdict::Done(_), .. } => {
+            ProposalOutcome::Applied { verdict: Verdict::Done(_), .. } => {
                 // Known from the very moment that it holds, so that no later change is missed.
                 replica.connect(session, attachment, &out);
                 Ok(())
             }
-            Outcome::Applied {
+            ProposalOutcome::Applied {
                 verdict: Verdict::Refused(error) | Verdict::Failed { error, .. },
                 ..
             } => Err(error),
-            Outcome::Unknown => Err(ErrorCode::ConnectionLoss),
+            ProposalOutcome::Unknown => Err(ErrorCode::ConnectionLoss),
         };
         // The connection may have been closed meanwhile.
         let _closed = sender.send(outcome);

@@ -40,7 +40,7 @@ mod tree;
 mod watch;
 mod wire;
 
-pub use config::{BoundAddresses, Config, Limits, Member, Timers};
+pub use config::{BoundAddresses, Config, CoordinatorTimers, Limits, Member};
 pub use error::Error;
 pub use raft::StoreError;
 pub use raft::log::LogError;

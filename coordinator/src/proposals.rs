@@ -46,11 +46,11 @@ struct Pending {
 
 /// What is done with the outcome of a command, once it is applied here. Runs while the state is
 /// locked: it must not block, nor read the state.
-pub(crate) type Answer = Box<dyn FnOnce(Outcome) + Send>;
+pub(crate) type Answer = Box<dyn FnOnce(ProposalOutcome) + Send>;
 
 /// What became of a command.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum ProposalOutcome {
     /// It was applied.
     Applied { zxid: Zxid, verdict: Verdict },
     /// It was applied, but the state came as a snapshot that does not tell what it did.

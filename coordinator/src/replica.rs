@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::outgoing::Outgoing;
-use crate::proposals::{Outcome, Proposals};
+use crate::proposals::{ProposalOutcome, Proposals};
 use crate::raft::types::{Entry, LogId, Payload, StoredMembership, term};
 use crate::tree::{Applied, Command, DIGEST_VERSION, SessionChange, State};
 use crate::watch::Watches;
@@ -129,7 +129,7 @@ impl Replica {
             && let Some(origin) = command.origin
             && let Some(answer) = self.proposals.settle(origin)
         {
-            answer(Outcome::Applied { zxid, verdict });
+            answer(ProposalOutcome::Applied { zxid, verdict });
         }
         match applied.session {
             Some(SessionChange::Attached { session, attachment }) => {
@@ -157,7 +157,7 @@ impl Replica {
         self.disconnect_all();
         if let Some(pipeline) = pipeline {
             for answer in self.proposals.settle_unknown(pipeline.life, pipeline.number) {
-                answer(Outcome::Unknown);
+                answer(ProposalOutcome::Unknown);
             }
         }
         drop(contents);

@@ -29,7 +29,7 @@ pub struct Config {
     /// The node below which clients look for the cluster, `/hbase` by default.
     pub client_parent: String,
     /// How long this and that may take.
-    pub timers: Timers,
+    pub timers: MasterTimers,
     /// Tables that are made when they are missing.
     pub declared_tables: Vec<DeclaredTable>,
     /// The rack this process runs in.
@@ -68,7 +68,7 @@ pub struct DeclaredTable {
 
 /// The master's timers; the manifest's `failover.target` gives them.
 #[derive(Clone, Copy, Debug)]
-pub struct Timers {
+pub struct MasterTimers {
     /// The coordinator's session.
     pub session_timeout: Duration,
     /// How long a region server may serve after it sent its last renewal.
@@ -95,9 +95,9 @@ pub struct Timers {
     pub feature_level_delay: Duration,
 }
 
-// === impl Timers ===
+// === impl MasterTimers ===
 
-impl Default for Timers {
+impl Default for MasterTimers {
     /// The timers of a failover target of 3 s.
     fn default() -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Default for Timers {
     }
 }
 
-impl Timers {
+impl MasterTimers {
     /// How long after its committed death a server may still believe in its lease.
     pub fn lease_ends_after(&self) -> Duration {
         self.lease + self.drift_margin

@@ -20,7 +20,7 @@ use crate::term::Term;
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Step {
+enum LevelAction {
     Rest,
     Announce(FeatureLevel),
     Finish(FeatureLevel),
@@ -69,10 +69,10 @@ async fn advance(
     let step = next_step(&on_record, known, since, term.timers.feature_level_delay);
     let level = on_record.level;
     let (level, raising_to) = match step {
-        Step::Rest => return Ok(()),
-        Step::Announce(next) => (level, Some(next)),
-        Step::Withdraw => (level, None),
-        Step::Finish(next) => (next, None),
+        LevelAction::Rest => return Ok(()),
+        LevelAction::Announce(next) => (level, Some(next)),
+        LevelAction::Withdraw => (level, None),
+        LevelAction::Finish(next) => (next, None),
     };
     let path = term.store.nodes().feature_level();
     let write = epoch_guarded_store::replace(path, encode(level, raising_to), on_record.version);
@@ -110,20 +110,20 @@ fn next_step(
     known: FeatureLevel,
     since: &mut Since,
     delay: Duration,
-) -> Step {
+) -> LevelAction {
     if let Some(next) = on_record.raising_to {
-        return if known >= next { Step::Finish(next) } else { Step::Withdraw };
+        return if known >= next { LevelAction::Finish(next) } else { LevelAction::Withdraw };
     }
     if known <= on_record.level {
         *since = None;
-        return Step::Rest;
+        return LevelAction::Rest;
     }
     let now = Instant::now();
     let (level, began) = since.filter(|(level, _)| *level == known).unwrap_or((known, now));
     *since = Some((level, began));
     match now.duration_since(began) >= delay {
-        true => Step::Announce(level),
-        false => Step::Rest,
+        true => LevelAction::Announce(level),
+        false => LevelAction::Rest,
     }
 }
 
@@ -162,30 +162,30 @@ mod tests {
     async fn a_level_is_announced_once_all_have_known_it_for_long_enough() {
         let (mut since, delay) = (None, Duration::from_secs(60));
         let mut step = |known: u32| next_step(&at(1, None), FeatureLevel(known), &mut since, delay);
-        assert_eq!(step(1), Step::Rest);
-        assert_eq!(step(2), Step::Rest);
+        assert_eq!(step(1), LevelAction::Rest);
+        assert_eq!(step(2), LevelAction::Rest);
         tokio::time::advance(delay / 2).await;
-        assert_eq!(step(1), Step::Rest, "a server of the earlier release has come back");
+        assert_eq!(step(1), LevelAction::Rest, "a server of the earlier release has come back");
         tokio::time::advance(delay).await;
-        assert_eq!(step(2), Step::Rest, "the time begins anew");
+        assert_eq!(step(2), LevelAction::Rest, "the time begins anew");
         tokio::time::advance(delay / 2).await;
-        assert_eq!(step(2), Step::Rest);
+        assert_eq!(step(2), LevelAction::Rest);
         tokio::time::advance(delay / 2).await;
-        assert_eq!(step(2), Step::Announce(FeatureLevel(2)));
+        assert_eq!(step(2), LevelAction::Announce(FeatureLevel(2)));
     }
 
     #[test]
     fn what_was_announced_holds_if_all_know_it_and_is_withdrawn_otherwise() {
         let step =
             |known| next_step(&at(1, Some(2)), FeatureLevel(known), &mut None, Duration::ZERO);
-        assert_eq!(step(2), Step::Finish(FeatureLevel(2)));
-        assert_eq!(step(3), Step::Finish(FeatureLevel(2)));
-        assert_eq!(step(1), Step::Withdraw);
+        assert_eq!(step(2), LevelAction::Finish(FeatureLevel(2)));
+        assert_eq!(step(3), LevelAction::Finish(FeatureLevel(2)));
+        assert_eq!(step(1), LevelAction::Withdraw);
     }
 
     #[test]
     fn a_level_never_goes_down() {
         let step = next_step(&at(3, None), FeatureLevel(1), &mut None, Duration::ZERO);
-        assert_eq!(step, Step::Rest);
+        assert_eq!(step, LevelAction::Rest);
     }
 }

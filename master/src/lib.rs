@@ -38,7 +38,7 @@ mod term;
 mod view;
 mod views;
 
-pub use config::{BoundAddresses, Config, DeclaredTable, Timers};
+pub use config::{BoundAddresses, Config, DeclaredTable, MasterTimers};
 pub use election::{ActiveMaster, LeaseGuard, LeaseGuardHandle, LeaseState};
 pub use error::{CommitError, Error, StepError};
 #[cfg(not(fuzzing))]

@@ -16,7 +16,7 @@ use crate::client_nodes::choose_meta_server;
 use crate::error::StepError;
 use crate::liveness::{compare_clocks, hold_stream};
 use crate::metrics;
-use crate::term::{Facts, Term};
+use crate::term::{Term, TermState};
 use crate::view::View;
 
 /// The least time between two looks: changes come in bursts.
@@ -127,7 +127,7 @@ pub(crate) async fn run(term: Arc<Term>) {
     }
 }
 
-fn record_facts(facts: &Facts) {
+fn record_facts(facts: &TermState) {
     metrics::record_lost_logs(facts.lost_logs.values().map(|(regions, _)| regions).sum());
     metrics::record_clocks(facts.clocks.off());
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
 use crate::client_nodes::ClientNodes;
-use crate::config::{BoundAddresses, Config, DeclaredTable, Timers};
+use crate::config::{BoundAddresses, Config, DeclaredTable, MasterTimers};
 use crate::election::{Candidate, LeaseGuard, campaign};
 use crate::epoch_guarded_store::{self, EpochGuardedStore};
 use crate::error::{CommitError, Error, StepError};
@@ -31,7 +31,7 @@ use crate::orders::Orders;
 use crate::peer::Peer;
 use crate::procedure::{self, ProcedureStore, SubmitError};
 use crate::regions::Claims;
-use crate::term::{Facts, Files, Term};
+use crate::term::{Files, Term, TermState};
 use crate::view::View;
 use crate::views::Views;
 use crate::{bootstrap, housekeeping, reconcile, rpc, served_regions};
@@ -63,7 +63,7 @@ struct Master {
     files: SharedFileSystem,
     seams: Seams,
     info_port: u16,
-    timers: Timers,
+    timers: MasterTimers,
     declared_tables: Vec<DeclaredTable>,
     guard: LeaseGuard,
     feature_level: FeatureLevel,
@@ -436,7 +436,7 @@ async fn begin(
         locks: Locks::default(),
         moving: Semaphore::new(MOVES_AT_ONCE),
         catalogs_shown: watch::Sender::new(false),
-        facts: Mutex::new(Facts { recoveries, draining, ..Facts::default() }),
+        facts: Mutex::new(TermState { recoveries, draining, ..TermState::default() }),
         feature_level: Mutex::new(level),
         known_level: master.feature_level,
         reports: Mutex::default(),

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::block_locality::ClusterLocality;
 use crate::client_nodes::ClientNodes;
-use crate::config::Timers;
+use crate::config::MasterTimers;
 use crate::epoch_guarded_store::EpochGuardedStore;
 use crate::liveness::Clocks;
 use crate::locks::Locks;
@@ -41,7 +41,7 @@ pub(crate) struct Term {
     pub(crate) moving: Semaphore,
     /// Whether the catalogs show all that was done in earlier terms.
     pub(crate) catalogs_shown: watch::Sender<bool>,
-    pub(crate) facts: Mutex<Facts>,
+    pub(crate) facts: Mutex<TermState>,
     /// The cluster's feature level.
     pub(crate) feature_level: Mutex<FeatureLevel>,
     /// The highest that this master knows.
@@ -50,7 +50,7 @@ pub(crate) struct Term {
     pub(crate) reports: Mutex<Reports>,
     /// See [`Term::places`].
     pub(crate) block_locality: Mutex<Arc<ClusterLocality>>,
-    pub(crate) timers: Timers,
+    pub(crate) timers: MasterTimers,
     pub(crate) files: Files,
     pub(crate) clock: Clock,
     pub(crate) network: Network,
@@ -75,7 +75,7 @@ pub(crate) struct Files(pub(crate) SharedFileSystem);
 
 /// What this master alone knows; a later one finds it out again or does without.
 #[derive(Debug, Default)]
-pub(crate) struct Facts {
+pub(crate) struct TermState {
     /// Servers that have asked for their regions to be moved, because they stop.
     pub(crate) draining: BTreeSet<ServerName>,
     /// Servers whose death is being committed.
@@ -143,9 +143,9 @@ impl Term {
     }
 }
 
-// === impl Facts ===
+// === impl TermState ===
 
-impl Facts {
+impl TermState {
     /// Keeps the report of a recovery.
     pub(crate) fn remember(&mut self, id: u64, report: pb::RecoveryRecord) {
         if report.regions > 0 {

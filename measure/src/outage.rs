@@ -31,12 +31,12 @@ pub struct Attempt {
     /// When it ended.
     pub end: Duration,
     /// Its outcome.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
 }
 
 /// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// It was done.
     Succeeded,
     /// It was refused: it has no effect.
@@ -158,7 +158,7 @@ impl Outage {
 impl OutageTracker {
     /// Takes the next attempt of the stream. Returns the outage that it ended.
     pub fn record(&mut self, attempt: Attempt) -> Option<Outage> {
-        if attempt.outcome != Outcome::Succeeded {
+        if attempt.outcome != AttemptOutcome::Succeeded {
             self.out_since.get_or_insert(attempt.start);
             return None;
         }
@@ -405,7 +405,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn attempt(start: u64, end: u64, outcome: Outcome) -> Attempt {
+    fn attempt(start: u64, end: u64, outcome: AttemptOutcome) -> Attempt {
         Attempt { start: ms(start), end: ms(end), outcome }
     }
 
@@ -429,12 +429,12 @@ mod tests {
     #[test]
     fn an_outage_runs_from_the_start_of_the_first_failure_to_the_end_of_the_first_success() {
         let mut tracker = OutageTracker::default();
-        assert_eq!(tracker.record(attempt(0, 2, Outcome::Succeeded)), None);
-        assert_eq!(tracker.record(attempt(10, 260, Outcome::Unknown)), None);
+        assert_eq!(tracker.record(attempt(0, 2, AttemptOutcome::Succeeded)), None);
+        assert_eq!(tracker.record(attempt(10, 260, AttemptOutcome::Unknown)), None);
         assert_eq!(tracker.out_since(), Some(ms(10)));
-        assert_eq!(tracker.record(attempt(260, 262, Outcome::Refused)), None);
+        assert_eq!(tracker.record(attempt(260, 262, AttemptOutcome::Refused)), None);
         assert!(!tracker.serves_since(ms(0)));
-        let ended = tracker.record(attempt(270, 275, Outcome::Succeeded));
+        let ended = tracker.record(attempt(270, 275, AttemptOutcome::Succeeded));
         assert_eq!(ended, Some(outage(10, 275)));
         assert!(tracker.serves_since(ms(269)));
         assert!(!tracker.serves_since(ms(270)), "it began no later");
@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn an_outage_that_goes_on_ends_with_the_measurement() {
         let mut tracker = OutageTracker::default();
-        tracker.record(attempt(100, 350, Outcome::Unknown));
+        tracker.record(attempt(100, 350, AttemptOutcome::Unknown));
         assert_eq!(tracker.finish(ms(5000)), [outage(100, 5000)]);
     }
 
@@ -452,8 +452,8 @@ mod tests {
     fn what_is_kept_of_one_stream_is_bounded() {
         let mut tracker = OutageTracker::default();
         for index in 0..OUTAGES_MAX as u64 + 5 {
-            tracker.record(attempt(index * 10, index * 10 + 1, Outcome::Refused));
-            tracker.record(attempt(index * 10 + 2, index * 10 + 3, Outcome::Succeeded));
+            tracker.record(attempt(index * 10, index * 10 + 1, AttemptOutcome::Refused));
+            tracker.record(attempt(index * 10 + 2, index * 10 + 3, AttemptOutcome::Succeeded));
         }
         let outages = tracker.finish(ms(1 << 30));
         assert_eq!(outages.len(), OUTAGES_MAX);

@@ -142,7 +142,7 @@ mod tests {
             client_listen: address.parse().unwrap(),
             members: [(1, member)].into(),
             data: "/coordinator".into(),
-            timers: basalt_coordinator::Timers::default(),
+            timers: basalt_coordinator::CoordinatorTimers::default(),
             limits: basalt_coordinator::Limits::default(),
             ready: None,
         };

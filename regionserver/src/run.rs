@@ -27,7 +27,7 @@ use crate::liveness::{self, Dead, Renewals};
 use crate::log_list;
 use crate::metrics;
 use crate::orders::Orders;
-use crate::region::{MemstoresTotal, Shared};
+use crate::region::{MemstoresTotal, RegionServices};
 use crate::rpc::Rpc;
 use crate::schedulers::{self, Limits};
 use crate::server::Server;
@@ -193,7 +193,7 @@ async fn start(
         }
     };
     let catalog = catalog::follow(client.clone(), nodes.clone()).await?;
-    let shared = Shared {
+    let shared = RegionServices {
         seams: seams.clone(),
         files,
         wal: Arc::new(wal),

@@ -22,7 +22,7 @@ use crate::compaction_requests::CompactionRequests;
 use crate::master_epoch::HighestMaster;
 use crate::ownership::Ownership;
 use crate::record_writer::RecordWriter;
-use crate::region::{Region, Shared};
+use crate::region::{Region, RegionServices};
 use crate::transitions::{Purpose, Transition, Transitions};
 
 /// How long an order waits for an earlier one for the same region.
@@ -31,7 +31,7 @@ const TRANSITION_PATIENCE: Duration = Duration::from_secs(10);
 /// A running region server.
 pub(crate) struct Server {
     pub(crate) name: ServerName,
-    pub(crate) shared: Shared,
+    pub(crate) shared: RegionServices,
     pub(crate) client: Client,
     pub(crate) records: RecordWriter,
     pub(crate) nodes: Nodes,
@@ -65,7 +65,7 @@ pub(crate) struct Served {
 }
 
 /// Where a region is that is not served here.
-pub(crate) enum Elsewhere {
+pub(crate) enum RegionLocation {
     /// Another server has it open.
     Moved { server: ServerName, open_sequence_id: u64 },
     /// We are about to open it.
@@ -79,7 +79,7 @@ pub(crate) enum Elsewhere {
 impl Server {
     pub(crate) fn new(
         name: ServerName,
-        shared: Shared,
+        shared: RegionServices,
         client: Client,
         nodes: Nodes,
         catalog: Catalog,
@@ -185,16 +185,16 @@ impl Server {
     }
 
     /// Where to send a client that asks for a region that is not here.
-    pub(crate) fn elsewhere(&self, name: EncodedRegionName) -> Elsewhere {
-        let Some(known) = self.catalog.region(name) else { return Elsewhere::Unknown };
+    pub(crate) fn location_of(&self, name: EncodedRegionName) -> RegionLocation {
+        let Some(known) = self.catalog.region(name) else { return RegionLocation::Unknown };
         let record = &known.record;
         match (record.state, &record.server) {
-            (RegionState::Open, Some(server)) if *server != self.name => Elsewhere::Moved {
+            (RegionState::Open, Some(server)) if *server != self.name => RegionLocation::Moved {
                 server: server.clone(),
                 open_sequence_id: record.open_sequence_id.0,
             },
-            (RegionState::Opening, Some(server)) if *server == self.name => Elsewhere::Opening,
-            _ => Elsewhere::Unknown,
+            (RegionState::Opening, Some(server)) if *server == self.name => RegionLocation::Opening,
+            _ => RegionLocation::Unknown,
         }
     }
 

@@ -38,4 +38,4 @@ pub mod trace;
 pub mod witness;
 pub mod workload;
 
-pub use simulate::{Outcome, Settings, simulate};
+pub use simulate::{Settings, SimulationOutcome, simulate};

@@ -19,7 +19,7 @@ use basalt_sim::scenarios::{self, SCENARIOS, Scenario, failpoints};
 use basalt_sim::seed::Seed;
 use basalt_sim::sweep::Sweep;
 use basalt_sim::trace::Trace;
-use basalt_sim::{Outcome, Settings, simulate};
+use basalt_sim::{Settings, SimulationOutcome, simulate};
 use clap::Parser;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -168,7 +168,7 @@ fn one(scenario: &'static Scenario, arguments: &Arguments) -> anyhow::Result<Exi
     Ok(report(&outcome??))
 }
 
-fn report(outcome: &Outcome) -> ExitCode {
+fn report(outcome: &SimulationOutcome) -> ExitCode {
     println!("faults {}", outcome.faults.len());
     for fault in &outcome.faults {
         println!("  fault {fault}");

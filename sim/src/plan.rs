@@ -203,7 +203,7 @@ impl Plan {
             peer_listen: any(COORDINATOR_PEER_PORT),
             client_listen: any(CLIENT_PORT),
             data: "/".into(),
-            timers: basalt_coordinator::Timers {
+            timers: basalt_coordinator::CoordinatorTimers {
                 heartbeat_interval: timers.coordinator_heartbeat,
                 election_timeout_min: timers.election_timeout_min,
                 election_timeout_max: timers.election_timeout_max,
@@ -234,7 +234,7 @@ impl Plan {
             coordinators: self.coordinators(),
             nodes_parent: NODES_PARENT.to_owned(),
             client_parent: CLIENT_PARENT.to_owned(),
-            timers: basalt_master::Timers {
+            timers: basalt_master::MasterTimers {
                 session_timeout: timers.session_timeout,
                 lease: timers.serving_lease,
                 drift_margin: timers.drift_margin,

@@ -51,7 +51,7 @@ pub struct Settings {
 
 /// What came of it.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct SimulationOutcome {
     /// Who sprang the trap, if there was one.
     pub sprung: Option<String>,
     /// What was done to whom.
@@ -117,7 +117,7 @@ pub fn simulate(
     scenario: &Scenario,
     settings: Settings,
     trace: &Trace,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<SimulationOutcome> {
     let witness = Witness::default();
     let layout = Layout { syncs: settings.syncs, ..scenario.layout };
     trace.with_log(&witness, || {
@@ -155,7 +155,7 @@ pub fn simulate(
 // === impl Simulation ===
 
 impl Simulation<'_> {
-    fn run(mut self, load: Duration) -> anyhow::Result<Outcome> {
+    fn run(mut self, load: Duration) -> anyhow::Result<SimulationOutcome> {
         let workload = Arc::clone(&self.workload);
         actors::start(&mut self.cluster, &workload, self.witness);
         self.cluster.client("client", |seams| workload.run(seams));
@@ -311,7 +311,7 @@ impl Simulation<'_> {
         Ok(std::mem::take(&mut *found))
     }
 
-    fn outcome(self) -> Outcome {
+    fn outcome(self) -> SimulationOutcome {
         let (workload, seen) = (&self.workload, self.workload.seen());
         let mut violations = self.violations;
         violations.extend(check_no_healthy_end(self.cluster.ended(), &self.actions));
@@ -332,7 +332,7 @@ impl Simulation<'_> {
         violations.truncate(VIOLATIONS_MAX);
         let mut operations = seen.operations;
         operations.extend(workload.history().count_by_kind());
-        Outcome {
+        SimulationOutcome {
             sprung: self.witness.trapped().map(|process| process.to_string()),
             faults: self.injected,
             acknowledged: workload.writes().count(),

@@ -73,7 +73,7 @@ enum Work {
 /// What stands in the way of going on: it is in the report.
 struct Broken(String);
 
-type Step<T> = Result<T, Broken>;
+type StepResult<T> = Result<T, Broken>;
 
 const WORKS: [Work; 7] = [
     Work::Alter,
@@ -164,7 +164,7 @@ impl Administrator {
         self.report
     }
 
-    async fn do_work(&mut self, work: Work) -> Step<()> {
+    async fn do_work(&mut self, work: Work) -> StepResult<()> {
         match work {
             Work::Alter => self.alter().await,
             Work::DisableAndEnable => self.disable_and_enable().await,
@@ -189,7 +189,7 @@ impl Administrator {
     }
 
     /// Sets the size of blocks, on which no data depend.
-    async fn alter(&mut self) -> Step<()> {
+    async fn alter(&mut self) -> StepResult<()> {
         let mut descriptor = ended("describe", self.admin.descriptor(&self.load).await)?;
         let block_bytes = self.random.pick(&BLOCK_BYTES).copied().unwrap_or_default();
         for family in descriptor.families.values_mut() {
@@ -203,7 +203,7 @@ impl Administrator {
         }
     }
 
-    async fn disable_and_enable(&mut self) -> Step<()> {
+    async fn disable_and_enable(&mut self) -> StepResult<()> {
         let name = self.kept.table.name().clone();
         self.kept.write(&self.random).await;
         ended("disable", self.admin.disable_table(&name).await)?;
@@ -214,7 +214,7 @@ impl Administrator {
         self.kept.check_rows().await
     }
 
-    async fn truncate(&mut self) -> Step<()> {
+    async fn truncate(&mut self) -> StepResult<()> {
         let name = self.brief.table.name().clone();
         self.brief.write(&self.random).await;
         ended("disable", self.admin.disable_table(&name).await)?;
@@ -224,7 +224,7 @@ impl Administrator {
         self.brief.check_empty().await
     }
 
-    async fn delete_and_create(&mut self) -> Step<()> {
+    async fn delete_and_create(&mut self) -> StepResult<()> {
         let name = self.brief.table.name().clone();
         self.brief.write(&self.random).await;
         ended("disable", self.admin.disable_table(&name).await)?;
@@ -236,7 +236,11 @@ impl Administrator {
     }
 
     /// Looks whether clients see the state that a call has given a table.
-    async fn check_state(&mut self, name: &TableName, expected: Option<TableState>) -> Step<()> {
+    async fn check_state(
+        &mut self,
+        name: &TableName,
+        expected: Option<TableState>,
+    ) -> StepResult<()> {
         let deadline = Instant::now() + SHOWN_PATIENCE;
         loop {
             let state = ended("read the state of a table", self.admin.table_state(name).await)?;
@@ -252,7 +256,7 @@ impl Administrator {
     }
 
     /// Nothing may be acknowledged while the table is disabled.
-    async fn check_disabled(&self) -> Step<()> {
+    async fn check_disabled(&self) -> StepResult<()> {
         let table = &self.kept.table;
         let until = Instant::now() + milliseconds(&self.random, DISABLED_MS);
         while Instant::now() < until {
@@ -284,7 +288,7 @@ fn row(random: &Random, number: u64) -> Bytes {
 }
 
 /// Every call must succeed in the time of its connection.
-fn ended<T>(call: &str, result: Result<T, Error>) -> Step<T> {
+fn ended<T>(call: &str, result: Result<T, Error>) -> StepResult<T> {
     result.map_err(|error| Broken(format!("{call} failed: {error}")))
 }
 
@@ -321,7 +325,7 @@ impl Own {
         }
     }
 
-    async fn read(&self) -> Step<BTreeMap<Bytes, Bytes>> {
+    async fn read(&self) -> StepResult<BTreeMap<Bytes, Bytes>> {
         let rows = ended("scan", self.table.scan(Scan::range("", "")).rows().await)?;
         let found = rows.iter().filter_map(|row| {
             let value = row.value(FAMILY.as_bytes(), QUALIFIER)?;
@@ -331,7 +335,7 @@ impl Own {
     }
 
     /// What was acknowledged is there.
-    async fn check_rows(&self) -> Step<()> {
+    async fn check_rows(&self) -> StepResult<()> {
         let found = self.read().await?;
         let mut rows = self.rows.iter();
         match rows.find(|(row, value)| found.get(*row) != Some(value)) {
@@ -344,7 +348,7 @@ impl Own {
     }
 
     /// Nothing is there any more.
-    async fn check_empty(&mut self) -> Step<()> {
+    async fn check_empty(&mut self) -> StepResult<()> {
         let found = self.read().await?;
         self.rows.clear();
         match found.first_key_value() {

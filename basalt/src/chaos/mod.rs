@@ -44,7 +44,7 @@ use drain::Drainer;
 use injector::Injector;
 use memory::Memory;
 use network::Namespaces;
-use outcome::Outcome;
+use outcome::ChaosOutcome;
 use schedule::{Kind, Schedule, Scope};
 use small_disk::SmallDisk;
 use strangers::Strangers;
@@ -216,7 +216,11 @@ impl Arguments {
 // === impl Run ===
 
 impl Run<'_> {
-    async fn execute(&self, data: PathBuf, hdfs_conf: Option<PathBuf>) -> anyhow::Result<Outcome> {
+    async fn execute(
+        &self,
+        data: PathBuf,
+        hdfs_conf: Option<PathBuf>,
+    ) -> anyhow::Result<ChaosOutcome> {
         let seams = Seams::system();
         let random = Random::from_seed(self.seed);
         let table = self.cluster.tables.first();
@@ -254,7 +258,7 @@ impl Run<'_> {
     }
 
     /// Loads the cluster, injects the faults, and looks what has come of it.
-    async fn inject(&self, cluster: &Cluster<'_>, random: &Random) -> anyhow::Result<Outcome> {
+    async fn inject(&self, cluster: &Cluster<'_>, random: &Random) -> anyhow::Result<ChaosOutcome> {
         let (local, seams) = (cluster.local, &cluster.seams);
         let connection = cluster.connect();
         wait_online(&connection, cluster.table).await?;
@@ -303,7 +307,7 @@ impl Run<'_> {
         print_line!("reading back {} nodes ...", list.acknowledged());
         let audit = list.finish(&connection.table(table)).await?;
         let memory = memory.into_inner();
-        Ok(Outcome {
+        Ok(ChaosOutcome {
             seed: self.seed,
             seconds: self.time().as_secs(),
             processes: cluster.processes.len(),

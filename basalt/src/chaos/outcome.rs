@@ -11,7 +11,7 @@ use super::memory::ProcessMemory;
 
 /// What was done, and what came of it.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Outcome {
+pub(super) struct ChaosOutcome {
     pub(super) seed: u64,
     pub(super) seconds: u64,
     pub(super) processes: usize,
@@ -67,9 +67,9 @@ impl Tally {
     }
 }
 
-// === impl Outcome ===
+// === impl ChaosOutcome ===
 
-impl Outcome {
+impl ChaosOutcome {
     /// What must not have happened and did, in words.
     pub(super) fn broken(&self) -> Vec<String> {
         let mut broken = Vec::new();
@@ -149,20 +149,20 @@ mod tests {
 
     #[test]
     fn everything_that_must_not_happen_breaks_a_run() {
-        let well = || Outcome { healthy_after_ms: Some(10_000), ..Outcome::default() };
+        let well = || ChaosOutcome { healthy_after_ms: Some(10_000), ..ChaosOutcome::default() };
         assert_eq!(well().broken(), Vec::<String>::new());
         let administration =
             Report { broken: vec!["disable failed".to_owned()], ..Report::default() };
         let late = Tally { longest_return_of_quorum_ms: 10_001, ..Tally::default() };
         let broken = [
-            Outcome { tally: late, ..well() },
-            Outcome { lost: 1, ..well() },
-            Outcome { undefined: 1, ..well() },
-            Outcome { not_linearizable: vec!["row".to_owned()], ..well() },
-            Outcome { healthy_after_ms: Some(10_001), ..well() },
-            Outcome { healthy_after_ms: None, ..well() },
-            Outcome { administration, ..well() },
-            Outcome { grown: vec!["master-0 took 2.00 times".to_owned()], ..well() },
+            ChaosOutcome { tally: late, ..well() },
+            ChaosOutcome { lost: 1, ..well() },
+            ChaosOutcome { undefined: 1, ..well() },
+            ChaosOutcome { not_linearizable: vec!["row".to_owned()], ..well() },
+            ChaosOutcome { healthy_after_ms: Some(10_001), ..well() },
+            ChaosOutcome { healthy_after_ms: None, ..well() },
+            ChaosOutcome { administration, ..well() },
+            ChaosOutcome { grown: vec!["master-0 took 2.00 times".to_owned()], ..well() },
         ];
         for outcome in broken {
             assert_eq!(outcome.broken().len(), 1, "{outcome:?}");

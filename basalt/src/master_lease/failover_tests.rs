@@ -125,7 +125,7 @@ fn start_coordinator(files: MemoryFileSystem) -> String {
         client_listen,
         members: [(1, member)].into(),
         data: "/coordinator".into(),
-        timers: basalt_coordinator::Timers::default(),
+        timers: basalt_coordinator::CoordinatorTimers::default(),
         limits: basalt_coordinator::Limits::default(),
         ready: None,
     };
@@ -146,7 +146,7 @@ fn config(coordinator: &str, guard: LeaseGuard) -> basalt_master::Config {
         nodes_parent: "/basalt".to_owned(),
         client_parent: "/hbase".to_owned(),
         // No session ends by itself here: what is found is found by the streams.
-        timers: basalt_master::Timers { session_timeout: PATIENCE, ..Default::default() },
+        timers: basalt_master::MasterTimers { session_timeout: PATIENCE, ..Default::default() },
         declared_tables: Vec::new(),
         rack: String::new(),
         instance: "master".to_owned(),

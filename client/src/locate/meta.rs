@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Place, RegionLocation, region_specifier};
-use crate::connection::{Shared, within};
+use crate::connection::{ConnectionShared, within};
 use crate::{Error, Result};
 
 /// The servers that have the meta table, as the registry last said, without those that failed.
@@ -67,9 +67,9 @@ impl Drop for Doubted<'_> {
     }
 }
 
-// === impl Shared ===
+// === impl ConnectionShared ===
 
-impl Shared {
+impl ConnectionShared {
     /// The region at `place`, and up to `count - 1` of those before it.
     pub(super) async fn look_up(
         &self,

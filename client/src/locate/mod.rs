@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 pub(crate) use cache::{Place, TableRegions};
 
-use crate::connection::{Shared, within};
+use crate::connection::{ConnectionShared, within};
 use crate::{Error, Result};
 
 /// Where a region is.
@@ -77,9 +77,9 @@ impl Locator {
     }
 }
 
-// === impl Shared ===
+// === impl ConnectionShared ===
 
-impl Shared {
+impl ConnectionShared {
     /// The location of the region at `place`, from the cache or the meta table.
     pub(crate) async fn locate(
         &self,
@@ -131,7 +131,7 @@ impl Shared {
     }
 }
 
-/// As [`Shared::note_failure`], of an exception alone.
+/// As [`ConnectionShared::note_failure`], of an exception alone.
 pub(crate) fn note_exception(
     regions: &TableRegions,
     location: &Arc<RegionLocation>,

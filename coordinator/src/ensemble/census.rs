@@ -5,7 +5,7 @@ use std::fmt;
 
 use basalt_planted::{Rule, is_off};
 
-use super::{EnsembleId, Facts, majority};
+use super::{EnsembleId, MemberFacts, majority};
 
 /// What is known of another member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(crate) enum Heard {
     /// It runs a release that says nothing of ensembles.
     EarlierRelease,
     /// What it said last.
-    Facts(Facts),
+    MemberFacts(MemberFacts),
 }
 
 /// What a member does that does not take part yet, or not fully.
@@ -49,15 +49,15 @@ pub(super) enum Obstacle {
 /// The ensemble that this member would form with the others, if all of them are there and empty.
 pub(super) fn candidate(
     member: u64,
-    own: &Facts,
+    own: &MemberFacts,
     peers: &BTreeMap<u64, Heard>,
 ) -> Option<EnsembleId> {
-    let is_empty = |facts: &Facts| facts.ensemble.is_none() && !facts.has_data;
+    let is_empty = |facts: &MemberFacts| facts.ensemble.is_none() && !facts.has_data;
     if !is_empty(own) {
         return None;
     }
     if is_off(Rule::WholeEnsembleForms) {
-        let empty = |heard: &Heard| matches!(heard, Heard::Facts(facts) if is_empty(facts));
+        let empty = |heard: &Heard| matches!(heard, Heard::MemberFacts(facts) if is_empty(facts));
         let empties: BTreeMap<u64, Heard> = peers
             .iter()
             .filter(|(_, heard)| empty(heard))
@@ -67,17 +67,17 @@ pub(super) fn candidate(
         return enough.then(|| founded(member, own, &empties)).flatten();
     }
     let all_empty = peers.values().all(|heard| match heard {
-        Heard::Facts(facts) => is_empty(facts),
+        Heard::MemberFacts(facts) => is_empty(facts),
         Heard::Nothing | Heard::EarlierRelease => false,
     });
     all_empty.then(|| founded(member, own, peers)).flatten()
 }
 
 /// The ensemble that all members would found, or have founded, with these folders.
-fn founded(member: u64, own: &Facts, peers: &BTreeMap<u64, Heard>) -> Option<EnsembleId> {
+fn founded(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option<EnsembleId> {
     let mut nonces = BTreeMap::from([(member, &own.nonce)]);
     for (peer, heard) in peers {
-        let Heard::Facts(facts) = heard else {
+        let Heard::MemberFacts(facts) = heard else {
             return None;
         };
         nonces.insert(*peer, &facts.nonce);
@@ -86,7 +86,7 @@ fn founded(member: u64, own: &Facts, peers: &BTreeMap<u64, Heard>) -> Option<Ens
 }
 
 /// What `member` does.
-pub(super) fn decide(member: u64, own: &Facts, peers: &BTreeMap<u64, Heard>) -> Decision {
+pub(super) fn decide(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Decision {
     let takes_part = own.ensemble.is_some() || own.has_data;
     if takes_part && own.is_counted {
         return Decision::Stay;
@@ -101,10 +101,10 @@ pub(super) fn decide(member: u64, own: &Facts, peers: &BTreeMap<u64, Heard>) -> 
 }
 
 /// The ensemble that this member forms now: all others would, or some have.
-fn forms(member: u64, own: &Facts, peers: &BTreeMap<u64, Heard>) -> Option<EnsembleId> {
+fn forms(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option<EnsembleId> {
     if let Some(candidate) = candidate(member, own, peers) {
         let agreed = peers.values().all(|heard| match heard {
-            Heard::Facts(facts) => {
+            Heard::MemberFacts(facts) => {
                 let has_formed = facts.ensemble.is_some() || facts.has_data;
                 facts.candidate == Some(candidate)
                     || (is_off(Rule::WholeEnsembleForms) && has_formed)
@@ -115,16 +115,15 @@ fn forms(member: u64, own: &Facts, peers: &BTreeMap<u64, Heard>) -> Option<Ensem
     }
     // Its own folder is one of those that founded the ensemble: it has promised nothing yet.
     let founded = founded(member, own, peers)?;
-    let is_formed =
-        |heard: &Heard| matches!(heard, Heard::Facts(facts) if facts.ensemble == Some(founded));
+    let is_formed = |heard: &Heard| matches!(heard, Heard::MemberFacts(facts) if facts.ensemble == Some(founded));
     peers.values().any(is_formed).then_some(founded)
 }
 
 /// The ensemble that this member joins, or takes part in again.
-fn joins(own: &Facts, peers: &BTreeMap<u64, Heard>) -> Option<Decision> {
-    let mut counted: BTreeMap<EnsembleId, Vec<&Facts>> = BTreeMap::new();
+fn joins(own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option<Decision> {
+    let mut counted: BTreeMap<EnsembleId, Vec<&MemberFacts>> = BTreeMap::new();
     for (peer, heard) in peers {
-        let Heard::Facts(facts) = heard else { continue };
+        let Heard::MemberFacts(facts) = heard else { continue };
         let Some(ensemble) = facts.ensemble else { continue };
         if own.ensemble.is_some_and(|own| own != ensemble) || !facts.is_counted {
             continue;
@@ -146,13 +145,15 @@ fn joins(own: &Facts, peers: &BTreeMap<u64, Heard>) -> Option<Decision> {
     (own.ensemble.is_none() && earlier >= enough).then_some(Decision::JoinEarlierRelease)
 }
 
-fn obstacle(own: &Facts, peers: &BTreeMap<u64, Heard>) -> Obstacle {
+fn obstacle(own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Obstacle {
     let (mut with_data, mut empty, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     for (peer, heard) in peers {
         match heard {
             Heard::Nothing => missing.push(*peer),
-            Heard::Facts(facts) if facts.ensemble.is_none() && !facts.has_data => empty.push(*peer),
-            Heard::Facts(_) | Heard::EarlierRelease => with_data.push(*peer),
+            Heard::MemberFacts(facts) if facts.ensemble.is_none() && !facts.has_data => {
+                empty.push(*peer)
+            }
+            Heard::MemberFacts(_) | Heard::EarlierRelease => with_data.push(*peer),
         }
     }
     if with_data.is_empty() && own.ensemble.is_none() && !own.has_data {
@@ -194,8 +195,8 @@ mod tests {
 
     const MEMBERS: u64 = 3;
 
-    fn empty(member: u64) -> Facts {
-        Facts {
+    fn empty(member: u64) -> MemberFacts {
+        MemberFacts {
             ensemble: None,
             has_data: false,
             nonce: [u8::try_from(member).unwrap(); 16],
@@ -213,16 +214,22 @@ mod tests {
         EnsembleId([number; 16])
     }
 
-    fn with_data(member: u64, ensemble: EnsembleId) -> Facts {
-        Facts { ensemble: Some(ensemble), has_data: true, term: 4, entries: 9, ..empty(member) }
+    fn with_data(member: u64, ensemble: EnsembleId) -> MemberFacts {
+        MemberFacts {
+            ensemble: Some(ensemble),
+            has_data: true,
+            term: 4,
+            entries: 9,
+            ..empty(member)
+        }
     }
 
     fn peers(heard: impl IntoIterator<Item = (u64, Heard)>) -> BTreeMap<u64, Heard> {
         heard.into_iter().collect()
     }
 
-    fn of(facts: Facts) -> Heard {
-        Heard::Facts(facts)
+    fn of(facts: MemberFacts) -> Heard {
+        Heard::MemberFacts(facts)
     }
 
     #[test]
@@ -230,7 +237,7 @@ mod tests {
         let others = peers((2..=MEMBERS).map(|member| (member, of(empty(member)))));
         let candidate = candidate(1, &empty(1), &others).unwrap();
         assert_eq!(decide(1, &empty(1), &others), Decision::Wait(Obstacle::Forming));
-        let agreed = |member| Facts { candidate: Some(candidate), ..empty(member) };
+        let agreed = |member| MemberFacts { candidate: Some(candidate), ..empty(member) };
         let one = peers([(2, of(agreed(2))), (3, of(empty(3)))]);
         assert_eq!(decide(1, &empty(1), &one), Decision::Wait(Obstacle::Forming));
         let all = peers([(2, of(agreed(2))), (3, of(agreed(3)))]);
@@ -254,21 +261,21 @@ mod tests {
 
     #[test]
     fn an_empty_member_joins_through_a_majority_with_data() {
-        let late = Facts { term: 6, ..with_data(3, id(7)) };
+        let late = MemberFacts { term: 6, ..with_data(3, id(7)) };
         let others = peers([(2, of(with_data(2, id(7)))), (3, of(late.clone()))]);
         let join = Decision::Join { ensemble: id(7), floor: 6, authority: None };
         assert_eq!(decide(1, &empty(1), &others), join);
         // Neither two that disagree, nor one that is catching up itself.
         let differ = peers([(2, of(with_data(2, id(8)))), (3, of(late.clone()))]);
         assert!(matches!(decide(1, &empty(1), &differ), Decision::Wait(_)));
-        let learner = Facts { is_counted: false, ..with_data(2, id(7)) };
+        let learner = MemberFacts { is_counted: false, ..with_data(2, id(7)) };
         let others = peers([(2, of(learner)), (3, of(late))]);
         assert!(matches!(decide(1, &empty(1), &others), Decision::Wait(_)));
     }
 
     #[test]
     fn an_outdated_member_is_readmitted_to_its_own_ensemble_alone() {
-        let outdated = Facts { is_counted: false, ..with_data(1, id(7)) };
+        let outdated = MemberFacts { is_counted: false, ..with_data(1, id(7)) };
         let own = peers([(2, of(with_data(2, id(7)))), (3, of(with_data(3, id(7))))]);
         let join = Decision::Join { ensemble: id(7), floor: 4, authority: None };
         assert_eq!(decide(1, &outdated, &own), join);
@@ -278,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_word_of_an_authority_is_enough() {
-        let authority = Facts { is_authority: true, ..with_data(3, id(9)) };
+        let authority = MemberFacts { is_authority: true, ..with_data(3, id(9)) };
         let others = peers([(2, of(empty(2))), (3, of(authority))]);
         let join = Decision::Join { ensemble: id(9), floor: 4, authority: Some(3) };
         assert_eq!(decide(1, &empty(1), &others), join);
@@ -288,7 +295,7 @@ mod tests {
     fn a_folder_that_was_lost_is_not_the_one_that_founded_the_ensemble() {
         let others = peers((2..=MEMBERS).map(|member| (member, of(empty(member)))));
         let founded = candidate(1, &empty(1), &others).unwrap();
-        let lost = Facts { nonce: [99; 16], ..empty(1) };
+        let lost = MemberFacts { nonce: [99; 16], ..empty(1) };
         let formed = peers((2..=MEMBERS).map(|member| (member, of(with_data(member, founded)))));
         let join = Decision::Join { ensemble: founded, floor: 4, authority: None };
         assert_eq!(decide(1, &lost, &formed), join);

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::{EnsembleId, Facts, Nonce, Start};
+use super::{EnsembleId, MemberFacts, Nonce, Start};
 use crate::wire::{Malformed, v1};
 
 /// A greeting of `member`, with what it says of its state.
 pub(super) fn to_wire(
     member: u64,
-    facts: &Facts,
+    facts: &MemberFacts,
     checkpoint: Option<v1::Checkpoint>,
     short_of_room: bool,
 ) -> v1::Greeting {
@@ -31,7 +31,7 @@ pub(super) fn to_wire(
 }
 
 /// What a greeting says.
-pub(super) fn from_wire(greeting: &v1::Greeting) -> Result<Facts, Malformed> {
+pub(super) fn from_wire(greeting: &v1::Greeting) -> Result<MemberFacts, Malformed> {
     let id = |bytes: &Bytes| match bytes.is_empty() {
         true => Ok(None),
         false => EnsembleId::from_bytes(bytes)
@@ -39,7 +39,7 @@ pub(super) fn from_wire(greeting: &v1::Greeting) -> Result<Facts, Malformed> {
             .ok_or(Malformed::new("an ensemble's id of another length")),
     };
     let nonce = Nonce::try_from(greeting.nonce.as_ref());
-    Ok(Facts {
+    Ok(MemberFacts {
         ensemble: id(&greeting.ensemble)?,
         has_data: greeting.has_data,
         nonce: nonce.map_err(|_| Malformed::new("a nonce of another length"))?,

@@ -41,7 +41,7 @@ pub(crate) type Nonce = [u8; ID_BYTES];
 
 /// What a member says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct MemberFacts {
     /// The ensemble that it belongs to.
     pub(crate) ensemble: Option<EnsembleId>,
     /// Whether there is something in its log or a snapshot.

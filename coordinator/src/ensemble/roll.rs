@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use basalt_planted::{Rule, is_off};
 
-use super::{Facts, Start};
+use super::{MemberFacts, Start};
 
 /// What is remembered of each other member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) struct Judgement {
 impl Roll {
     /// Compares what `peer` says with what is remembered, and remembers it. At least `committed`
     /// entries are committed: of those, a member keeps for ever what it once had.
-    pub(super) fn judge(&mut self, peer: u64, facts: &Facts, committed: u64) -> Judgement {
+    pub(super) fn judge(&mut self, peer: u64, facts: &MemberFacts, committed: u64) -> Judgement {
         let remembered = self.peers.get(&peer).copied().unwrap_or_default();
         let mut judgement = Judgement {
             is_outdated: false,
@@ -69,8 +69,8 @@ impl Roll {
 mod tests {
     use super::*;
 
-    fn facts(incarnation: u64, began_with: u64, entries: u64) -> Facts {
-        Facts {
+    fn facts(incarnation: u64, began_with: u64, entries: u64) -> MemberFacts {
+        MemberFacts {
             ensemble: None,
             has_data: true,
             nonce: [0; 16],
@@ -85,7 +85,7 @@ mod tests {
     }
 
     /// Whether each of `said` is outdated when it is said after all before it.
-    fn outdated(committed: u64, said: &[Facts]) -> Vec<bool> {
+    fn outdated(committed: u64, said: &[MemberFacts]) -> Vec<bool> {
         let mut roll = Roll::default();
         said.iter().map(|facts| roll.judge(2, facts, committed).is_outdated).collect()
     }
@@ -104,14 +104,16 @@ mod tests {
         let said = [facts(5, 90, 90), facts(4, 90, 90)];
         assert_eq!(outdated(90, &said), [false, true]);
         // The copy starts under the very incarnation that the folder had.
-        let copy = Facts { start: Start { incarnation: 3, life: 999 }, ..facts(3, 120, 120) };
+        let copy = MemberFacts { start: Start { incarnation: 3, life: 999 }, ..facts(3, 120, 120) };
         assert_eq!(outdated(100, &[facts(3, 90, 120), copy]), [false, true]);
     }
 
     #[test]
     fn an_outdated_member_counts_again_when_it_was_readmitted() {
-        let readmitted =
-            |incarnation, counted| Facts { is_counted: counted, ..facts(incarnation, 130, 130) };
+        let readmitted = |incarnation, counted| MemberFacts {
+            is_counted: counted,
+            ..facts(incarnation, 130, 130)
+        };
         let said = [facts(3, 90, 120), facts(4, 80, 80), readmitted(4, false), readmitted(5, true)];
         assert_eq!(outdated(125, &said), [false, true, false, false]);
     }

@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::census::{self, Decision, Obstacle};
 use super::roll::Judgement;
-use super::{EnsembleId, Facts, Heard, Record, RecordStore, Start, greeting, majority};
+use super::{EnsembleId, Heard, MemberFacts, Record, RecordStore, Start, greeting, majority};
 use crate::agreement::Agreement;
 use crate::error::Error;
 use crate::member::Member;
@@ -80,7 +80,7 @@ impl Standing {
     }
 
     /// A member has said what it is. Gives what it is told.
-    pub(super) fn heard(&self, member: &Member, peer: u64, facts: Facts) -> Judgement {
+    pub(super) fn heard(&self, member: &Member, peer: u64, facts: MemberFacts) -> Judgement {
         let ensemble = member.ensemble.id();
         let mut judgement = Judgement { is_outdated: false, incarnation: 0, is_new: false };
         if ensemble.is_some() && facts.ensemble == ensemble {
@@ -94,7 +94,7 @@ impl Standing {
                 tracing::warn!(peer, "this member had more than it has now: it must catch up");
             }
         }
-        self.note(peer, Heard::Facts(facts));
+        self.note(peer, Heard::MemberFacts(facts));
         judgement
     }
 
@@ -129,10 +129,10 @@ impl Standing {
     }
 
     /// What this member says of itself.
-    fn facts(&self, member: &Member) -> Facts {
+    fn facts(&self, member: &Member) -> MemberFacts {
         let term = member.log.term();
         let record = self.record.lock();
-        Facts {
+        MemberFacts {
             ensemble: member.ensemble.id(),
             has_data: member.ensemble.takes_part(),
             nonce: record.nonce,
@@ -179,10 +179,10 @@ fn is_settled(member: &Member) -> bool {
 
 /// Whether the others' greetings should not wait for their turn.
 fn is_news(before: &Heard, now: &Heard) -> bool {
-    let (Heard::Facts(before), Heard::Facts(now)) = (before, now) else {
+    let (Heard::MemberFacts(before), Heard::MemberFacts(now)) = (before, now) else {
         return before != now;
     };
-    let said = |facts: &Facts| {
+    let said = |facts: &MemberFacts| {
         (
             facts.ensemble,
             facts.has_data,
@@ -311,7 +311,7 @@ impl<'a> Decider<'a> {
         if std::mem::replace(&mut *standing.candidate.lock(), candidate) != candidate {
             standing.notify();
         }
-        let own = Facts { candidate, ..own };
+        let own = MemberFacts { candidate, ..own };
         match census::decide(member.id(), &own, &peers) {
             Decision::Stay => {}
             Decision::Form(id) => self.form(id).await?,
@@ -385,16 +385,16 @@ impl<'a> Decider<'a> {
         }
         if let Some(id) = ensemble.id()
             && !ensemble.is_strict()
-            && peers
-                .values()
-                .all(|heard| matches!(heard, Heard::Facts(facts) if facts.ensemble == Some(id)))
+            && peers.values().all(
+                |heard| matches!(heard, Heard::MemberFacts(facts) if facts.ensemble == Some(id)),
+            )
         {
             self.member.standing.record.lock().is_strict = true;
             self.save().await?;
             ensemble.set(id, true);
         }
         let counted = peers.values().filter(|heard| match heard {
-            Heard::Facts(facts) => facts.ensemble == ensemble.id() && facts.is_counted,
+            Heard::MemberFacts(facts) => facts.ensemble == ensemble.id() && facts.is_counted,
             _ => false,
         });
         let is_majority = counted.count() + 1 >= majority(peers.len() + 1);

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use basalt_fs::{FileSystem, MemoryFileSystem, RecordingFileSystem, SharedFileSystem, Step};
+use basalt_fs::{DiskStep, FileSystem, MemoryFileSystem, RecordingFileSystem, SharedFileSystem};
 use basalt_runtime::Random;
 use bytes::Bytes;
 use openraft::RaftLogReader;
@@ -63,11 +63,12 @@ async fn each_wreck<F: Future<Output = ()>>(
     look: impl Fn(String, Vec<u64>, SharedFileSystem) -> F,
 ) {
     let steps = recording.steps();
-    let begun = steps.iter().position(|step| matches!(step, Step::SyncDirectory(_))).unwrap_or(0);
+    let begun =
+        steps.iter().position(|step| matches!(step, DiskStep::SyncDirectory(_))).unwrap_or(0);
     for count in begun + 1..=steps.len() {
         let steps = &steps[..count];
         let marks = steps.iter().filter_map(|step| match step {
-            Step::Mark(mark) => Some(*mark),
+            DiskStep::Mark(mark) => Some(*mark),
             _ => None,
         });
         let marks: Vec<u64> = marks.collect();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::member::{Latency, Member};
 use crate::outgoing::Outgoing;
-use crate::proposals::Outcome;
+use crate::proposals::ProposalOutcome;
 use crate::request::{Client, send_error, send_reply};
 use crate::tree::{Change, Operation, OperationOutcome, Verdict, Write};
 
@@ -81,9 +81,9 @@ impl Client {
         let since = Instant::now();
         let settled = move |outcome| {
             match outcome {
-                Outcome::Applied { zxid, verdict } => answer(&outgoing, zxid, verdict),
+                ProposalOutcome::Applied { zxid, verdict } => answer(&outgoing, zxid, verdict),
                 // The client must not be told anything that may be wrong.
-                Outcome::Unknown => outgoing.close(),
+                ProposalOutcome::Unknown => outgoing.close(),
             }
             note_latency(&member, since);
             drop(permit);

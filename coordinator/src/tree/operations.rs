@@ -47,7 +47,7 @@ pub(super) struct Failure {
     pub(super) error: ErrorCode,
 }
 
-type Step = Result<(OperationOutcome, Undo), ErrorCode>;
+type OperationResult = Result<(OperationOutcome, Undo), ErrorCode>;
 
 impl State {
     /// Runs all of `operations` or none; what happened is appended to `events`.
@@ -78,7 +78,12 @@ impl State {
         Ok(outcomes)
     }
 
-    fn step(&mut self, operation: &Operation, moment: Moment, events: &mut Vec<Event>) -> Step {
+    fn step(
+        &mut self,
+        operation: &Operation,
+        moment: Moment,
+        events: &mut Vec<Event>,
+    ) -> OperationResult {
         match operation {
             Operation::Create { .. } => self.create(operation, moment, events),
             Operation::Delete { path, version } => self.delete(path, *version, moment, events),
@@ -94,7 +99,12 @@ impl State {
         }
     }
 
-    fn create(&mut self, operation: &Operation, moment: Moment, events: &mut Vec<Event>) -> Step {
+    fn create(
+        &mut self,
+        operation: &Operation,
+        moment: Moment,
+        events: &mut Vec<Event>,
+    ) -> OperationResult {
         let Operation::Create { path: asked, data, acl, ephemeral, sequential } = operation else {
             return Err(ErrorCode::SystemError);
         };
@@ -154,7 +164,7 @@ impl State {
         version: i32,
         moment: Moment,
         events: &mut Vec<Event>,
-    ) -> Step {
+    ) -> OperationResult {
         if FIXED_NODES.contains(&path) {
             return Err(ErrorCode::BadArguments);
         }
@@ -183,7 +193,7 @@ impl State {
         version: i32,
         moment: Moment,
         events: &mut Vec<Event>,
-    ) -> Step {
+    ) -> OperationResult {
         if path == "/zookeeper/config" {
             // Belongs to the ensemble, as in ZooKeeper, where only reconfig writes it.
             return Err(ErrorCode::NoAuth);
@@ -206,7 +216,7 @@ impl State {
         changed.ok_or(ErrorCode::NoNode)
     }
 
-    fn set_acl(&mut self, path: &str, acl: &[Acl], version: i32) -> Step {
+    fn set_acl(&mut self, path: &str, acl: &[Acl], version: i32) -> OperationResult {
         if acl.is_empty() {
             return Err(ErrorCode::InvalidAcl);
         }

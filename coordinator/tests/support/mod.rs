@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_coordinator::{Config, Limits, Member, Timers, run};
+use basalt_coordinator::{Config, CoordinatorTimers, Limits, Member, run};
 use basalt_fs::LocalFileSystem;
 use basalt_runtime::{Connection, Seams, Shutdown};
 use basalt_zk::proto::frame::{self, FrameReader};
@@ -96,7 +96,10 @@ impl Cluster {
             client_listen: member.client_address.parse().unwrap(),
             data: Path::new("/data").to_owned(),
             // The machine that runs the tests may be busy with other things.
-            timers: Timers { isolation_grace: Duration::from_secs(8), ..Timers::default() },
+            timers: CoordinatorTimers {
+                isolation_grace: Duration::from_secs(8),
+                ..CoordinatorTimers::default()
+            },
             limits: self.limits,
             ready: None,
         }

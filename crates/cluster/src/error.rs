@@ -13,7 +13,7 @@ pub enum Error {
     },
     /// A field holds what it must not.
     #[error("bad {record} record: {source}")]
-    BadWord {
+    InvalidName {
         /// Which kind of record.
         record: &'static str,
         /// What is wrong.

@@ -104,9 +104,9 @@ impl TryFrom<pb::RegionRecord> for RegionRecord {
                 });
             }
         };
-        let bad_word = |source| Error::BadWord { record: "region", source };
+        let invalid_name = |source| Error::InvalidName { record: "region", source };
         let info = RegionInfo {
-            table: TableName::new(&record.namespace, &record.qualifier).map_err(bad_word)?,
+            table: TableName::new(&record.namespace, &record.qualifier).map_err(invalid_name)?,
             start_key: record.start_key.into(),
             end_key: record.end_key.into(),
             region_id: record.region_id,
@@ -114,7 +114,7 @@ impl TryFrom<pb::RegionRecord> for RegionRecord {
         };
         let server = match record.server_name.as_str() {
             "" => None,
-            name => Some(name.parse().map_err(bad_word)?),
+            name => Some(name.parse().map_err(invalid_name)?),
         };
         let unflushed = record.unflushed_servers.iter().map(|name| name.parse());
         Ok(Self {
@@ -122,7 +122,7 @@ impl TryFrom<pb::RegionRecord> for RegionRecord {
             state,
             epoch: RegionEpoch(record.epoch),
             server,
-            unflushed: unflushed.collect::<Result<_, _>>().map_err(bad_word)?,
+            unflushed: unflushed.collect::<Result<_, _>>().map_err(invalid_name)?,
             open_sequence_id: SequenceId(record.open_sequence_id),
         })
     }
@@ -194,10 +194,10 @@ impl TableRecord {
 /// # Errors
 /// A name or a setting that it must not have.
 pub fn read_descriptor(record: pb::TableDescriptorRecord) -> Result<TableDescriptor, Error> {
-    let bad_word = |source| Error::BadWord { record: "table", source };
-    let name = TableName::new(&record.namespace, &record.qualifier).map_err(bad_word)?;
+    let invalid_name = |source| Error::InvalidName { record: "table", source };
+    let name = TableName::new(&record.namespace, &record.qualifier).map_err(invalid_name)?;
     let families = record.families.into_iter().map(|family| {
-        let family = read_family(family).map_err(bad_word)?;
+        let family = read_family(family).map_err(invalid_name)?;
         Ok((family.name.clone(), family))
     });
     Ok(TableDescriptor {

@@ -31,7 +31,7 @@ pub use error::{Error, Result};
 pub use local::LocalFileSystem;
 pub use memory::MemoryFileSystem;
 pub use node::{EXCLUDED_NODES_MAX, NodeName, NodeSuspicion};
-pub use recording::{RecordingFileSystem, Step};
+pub use recording::{DiskStep, RecordingFileSystem};
 
 /// A file system, shared by all tasks of a role.
 pub type SharedFileSystem = Arc<dyn FileSystem>;

@@ -22,12 +22,12 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct RecordingFileSystem {
     files: MemoryFileSystem,
-    steps: Arc<Mutex<Vec<Step>>>,
+    steps: Arc<Mutex<Vec<DiskStep>>>,
 }
 
 /// One thing that was done to the disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum DiskStep {
     /// A file was made; it is called by this number from now on.
     Create(u64, PathBuf),
     /// Bytes were added to a file.
@@ -49,7 +49,7 @@ pub enum Step {
 struct RecordedFile {
     file: Box<dyn AppendFile>,
     number: u64,
-    steps: Arc<Mutex<Vec<Step>>>,
+    steps: Arc<Mutex<Vec<DiskStep>>>,
 }
 
 /// The length of what a disk writes at once.
@@ -65,18 +65,21 @@ impl RecordingFileSystem {
 
     /// Notes `mark` between the steps.
     pub fn mark(&self, mark: u64) {
-        self.steps.lock().push(Step::Mark(mark));
+        self.steps.lock().push(DiskStep::Mark(mark));
     }
 
     /// All steps so far.
-    pub fn steps(&self) -> Vec<Step> {
+    pub fn steps(&self) -> Vec<DiskStep> {
         self.steps.lock().clone()
     }
 
     /// The disk after a power cut behind `steps`. For each thing that is not certain `choose` is
     /// given the number of possibilities and says which one it is: 0 is always the one in which
     /// the most is lost, the last one that in which nothing is.
-    pub fn after_power_cut(steps: &[Step], mut choose: impl FnMut(u64) -> u64) -> MemoryFileSystem {
+    pub fn after_power_cut(
+        steps: &[DiskStep],
+        mut choose: impl FnMut(u64) -> u64,
+    ) -> MemoryFileSystem {
         let mut disk = Wreck::default();
         for step in steps {
             disk.take(step);
@@ -84,7 +87,7 @@ impl RecordingFileSystem {
         disk.into_files(&mut choose)
     }
 
-    fn record(&self, step: Step) {
+    fn record(&self, step: DiskStep) {
         self.steps.lock().push(step);
     }
 }
@@ -95,7 +98,7 @@ impl FileSystem for RecordingFileSystem {
         let file = self.files.create(path).await?;
         let mut steps = self.steps.lock();
         let number = steps.len() as u64;
-        steps.push(Step::Create(number, path.to_owned()));
+        steps.push(DiskStep::Create(number, path.to_owned()));
         Ok(Box::new(RecordedFile { file, number, steps: Arc::clone(&self.steps) }))
     }
 
@@ -105,13 +108,13 @@ impl FileSystem for RecordingFileSystem {
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.files.rename(from, to).await?;
-        self.record(Step::Rename(from.to_owned(), to.to_owned()));
+        self.record(DiskStep::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     async fn create_directories(&self, path: &Path) -> Result<()> {
         self.files.create_directories(path).await?;
-        self.record(Step::CreateDirectories(path.to_owned()));
+        self.record(DiskStep::CreateDirectories(path.to_owned()));
         Ok(())
     }
 
@@ -125,7 +128,7 @@ impl FileSystem for RecordingFileSystem {
 
     async fn delete_file(&self, path: &Path) -> Result<()> {
         self.files.delete_file(path).await?;
-        self.record(Step::Delete(path.to_owned()));
+        self.record(DiskStep::Delete(path.to_owned()));
         Ok(())
     }
 
@@ -135,7 +138,7 @@ impl FileSystem for RecordingFileSystem {
 
     async fn sync_directory(&self, path: &Path) -> Result<()> {
         self.files.sync_directory(path).await?;
-        self.record(Step::SyncDirectory(path.to_owned()));
+        self.record(DiskStep::SyncDirectory(path.to_owned()));
         Ok(())
     }
 
@@ -162,13 +165,13 @@ impl AppendFile for RecordedFile {
 
     async fn append(&mut self, bytes: Bytes) -> Result<()> {
         self.file.append(bytes.clone()).await?;
-        self.steps.lock().push(Step::Append(self.number, bytes));
+        self.steps.lock().push(DiskStep::Append(self.number, bytes));
         Ok(())
     }
 
     async fn sync(&mut self) -> Result<()> {
         self.file.sync().await?;
-        self.steps.lock().push(Step::Sync(self.number));
+        self.steps.lock().push(DiskStep::Sync(self.number));
         Ok(())
     }
 
@@ -198,31 +201,31 @@ struct WreckedFile {
 // === impl Wreck ===
 
 impl Wreck {
-    fn take(&mut self, step: &Step) {
+    fn take(&mut self, step: &DiskStep) {
         match step {
-            Step::Create(number, path) => {
+            DiskStep::Create(number, path) => {
                 let names = vec![None, Some(path.clone())];
                 self.files.insert(*number, WreckedFile { names, ..WreckedFile::default() });
             }
-            Step::Append(number, bytes) => {
+            DiskStep::Append(number, bytes) => {
                 if let Some(file) = self.files.get_mut(number) {
                     file.bytes.extend_from_slice(bytes);
                 }
             }
-            Step::Sync(number) => {
+            DiskStep::Sync(number) => {
                 if let Some(file) = self.files.get_mut(number) {
                     file.synced = file.bytes.len();
                 }
             }
-            Step::Rename(from, to) => self.call(from, Some(to.clone())),
-            Step::Delete(path) => self.call(path, None),
-            Step::CreateDirectories(path) => {
+            DiskStep::Rename(from, to) => self.call(from, Some(to.clone())),
+            DiskStep::Delete(path) => self.call(path, None),
+            DiskStep::CreateDirectories(path) => {
                 for folder in path.ancestors() {
                     self.folders.entry(folder.to_owned()).or_insert(folder.parent().is_none());
                 }
             }
-            Step::SyncDirectory(folder) => self.sync(folder),
-            Step::Mark(_) => {}
+            DiskStep::SyncDirectory(folder) => self.sync(folder),
+            DiskStep::Mark(_) => {}
         }
     }
 

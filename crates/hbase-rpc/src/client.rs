@@ -27,7 +27,7 @@ use crate::{CellBlockCodec, Error, Exception, Service, pb};
 /// An open connection; clones share it. It is closed when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    shared: Arc<Shared>,
+    shared: Arc<ClientShared>,
     _close: Arc<tokio_util::sync::DropGuard>,
 }
 
@@ -107,7 +107,7 @@ pub enum CallError {
 pub type CallResult<T> = Result<T, CallError>;
 
 #[derive(Debug)]
-struct Shared {
+struct ClientShared {
     address: Arc<str>,
     codec: CellBlockCodec,
     requests: Outbox<()>,
@@ -128,7 +128,7 @@ struct Calls {
 /// A call under way; dropped before its answer (its caller waits no longer), the answer is dropped
 /// when it comes.
 struct Waiting<'a> {
-    shared: &'a Shared,
+    shared: &'a ClientShared,
     call_id: u32,
 }
 
@@ -175,7 +175,7 @@ impl Connection {
     }
 
     fn start(stream: Stream, address: Arc<str>, options: &ConnectionOptions) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ClientShared {
             address,
             codec: options.codec,
             requests: Outbox::new(),
@@ -275,9 +275,9 @@ impl CallError {
     }
 }
 
-// === impl Shared ===
+// === impl ClientShared ===
 
-impl Shared {
+impl ClientShared {
     async fn call(
         &self,
         method: &'static str,
@@ -374,7 +374,7 @@ impl Drop for Waiting<'_> {
 async fn run(
     reader: ReadHalf<Stream>,
     writer: WriteHalf<Stream>,
-    shared: Arc<Shared>,
+    shared: Arc<ClientShared>,
     options: ConnectionOptions,
     close: Shutdown,
 ) {
@@ -390,7 +390,7 @@ async fn run(
 
 async fn read_answers(
     mut stream: ReadHalf<Stream>,
-    shared: &Shared,
+    shared: &ClientShared,
     answer_bytes_max: usize,
 ) -> CallError {
     let mut buffer = FrameBuffer::new(answer_bytes_max);
@@ -424,7 +424,7 @@ async fn read_answers(
 /// Ends only with an error, or pends for ever once there is nothing more to write.
 async fn write_requests(
     mut stream: WriteHalf<Stream>,
-    shared: &Shared,
+    shared: &ClientShared,
     write_timeout: Duration,
 ) -> io::Error {
     let mut batch = Batch::new();

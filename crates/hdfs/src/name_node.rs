@@ -25,11 +25,11 @@ use crate::write::Wish;
 /// The NameNodes of one nameservice; clones share their connections.
 #[derive(Clone, Debug)]
 pub(crate) struct NameNode {
-    shared: Arc<Shared>,
+    shared: Arc<NameNodeShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct NameNodeShared {
     network: Network,
     servers: Vec<Arc<str>>,
     user: Arc<str>,
@@ -76,7 +76,7 @@ impl NameNode {
         client[..8].copy_from_slice(&random[0].to_be_bytes());
         client[8..].copy_from_slice(&random[1].to_be_bytes());
         let connections = || config.name_nodes.iter().map(|_| Mutex::default()).collect();
-        let shared = Shared {
+        let shared = NameNodeShared {
             network: seams.network.clone(),
             servers: config.name_nodes.iter().map(|server| server.as_str().into()).collect(),
             user: config.user.as_str().into(),
@@ -322,9 +322,9 @@ impl NameNode {
     }
 }
 
-// === impl Shared ===
+// === impl NameNodeShared ===
 
-impl Shared {
+impl NameNodeShared {
     /// Makes a call, again and again until a NameNode has done or refused it, or
     /// `call_deadline` is over.
     async fn call<M: Message + Default>(

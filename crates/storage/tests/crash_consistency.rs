@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use basalt_fs::{
-    Durability, FileSystem, MemoryFileSystem, RecordingFileSystem, SharedFileSystem, Step,
+    DiskStep, Durability, FileSystem, MemoryFileSystem, RecordingFileSystem, SharedFileSystem,
 };
 use basalt_model::{
     Cell, EncodedRegionName, RegionEpoch, SequenceId, ServerName, TableName, paths,
@@ -33,7 +33,7 @@ fn wrecks(
         let steps = steps[..count].to_vec();
         let marks: Vec<u64> = steps
             .iter()
-            .filter_map(|step| if let Step::Mark(mark) = step { Some(*mark) } else { None })
+            .filter_map(|step| if let DiskStep::Mark(mark) = step { Some(*mark) } else { None })
             .collect();
         (0..CHANCES + 2).map(move |chance| {
             let random = Random::from_seed(chance + 1_000 * count as u64);

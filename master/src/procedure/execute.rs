@@ -7,7 +7,7 @@ use basalt_failpoint::{Point, reached};
 use basalt_runtime::WITNESS;
 use basalt_zk::Op;
 
-use super::record::{Outcome, Procedure, Work};
+use super::record::{Procedure, ProcedureOutcome, Work};
 use super::{
     create_table, delete_table, disable_table, enable_table, failure, flush_table, modify_table,
     recover_server, truncate_table,
@@ -38,7 +38,7 @@ pub(crate) fn execute(term: &Arc<Term>, id: u64) {
             let name = procedure.work.name();
             let advanced = within(&running, id, advance(&running, id, &procedure.work)).await;
             let finished = match advanced {
-                Some(Ok(writes)) => finish(&running, id, Outcome::Done, writes).await,
+                Some(Ok(writes)) => finish(&running, id, ProcedureOutcome::Done, writes).await,
                 Some(Err(StepError::Impossible(reason))) => {
                     end_in_failure(&running, id, &procedure.work, reason).await
                 }
@@ -147,7 +147,12 @@ fn witness_locks(id: u64, locks: &[Lock], what: &'static str) {
     }
 }
 
-async fn finish(term: &Term, id: u64, outcome: Outcome, writes: Vec<Op>) -> Result<(), StepError> {
+async fn finish(
+    term: &Term,
+    id: u64,
+    outcome: ProcedureOutcome,
+    writes: Vec<Op>,
+) -> Result<(), StepError> {
     let Some(procedure) = term.procedure_store.get(id) else { return Ok(()) };
     reached(Point::ProcedureDone).await;
     let updated_ms = term.clock.wall_ms();

@@ -10,7 +10,7 @@ use basalt_hbase_rpc::ExceptionKind;
 use basalt_model::{TableName, TableState};
 use basalt_zk::Op;
 
-use super::record::{Outcome, Procedure, TruncateStep, Work};
+use super::record::{Procedure, ProcedureOutcome, TruncateStep, Work};
 use super::{delete_table, table_regions};
 use crate::error::StepError;
 use crate::term::Term;
@@ -49,14 +49,14 @@ pub(super) async fn fail(
     id: u64,
     work: &Work,
     reason: String,
-) -> Result<(Outcome, Vec<Op>), StepError> {
+) -> Result<(ProcedureOutcome, Vec<Op>), StepError> {
     tracing::error!(id, name = work.name(), reason, "procedure failed");
     let writes = match work.table() {
         Some(table) => leave(term, id, work, table).await?,
         None => Vec::new(),
     };
     let exception = ExceptionKind::DoNotRetry.class_name().to_owned();
-    Ok((Outcome::Failed { exception, message: reason }, writes))
+    Ok((ProcedureOutcome::Failed { exception, message: reason }, writes))
 }
 
 async fn leave(term: &Term, id: u64, work: &Work, table: &TableName) -> Result<Vec<Op>, StepError> {

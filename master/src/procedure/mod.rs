@@ -33,6 +33,6 @@ mod pb {
 
 pub(crate) use execute::execute;
 pub(crate) use procedure_store::ProcedureStore;
-pub(crate) use record::{Nonce, Outcome, Procedure, Work};
+pub(crate) use record::{Nonce, Procedure, ProcedureOutcome, Work};
 pub(crate) use submit::{Death, SubmitError};
 pub(crate) use visibility::show_earlier_ends;

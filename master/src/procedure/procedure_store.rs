@@ -259,13 +259,13 @@ async fn retry_later(what: &'static str, error: &basalt_zk::Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::procedure::record::Outcome;
+    use crate::procedure::record::ProcedureOutcome;
     use crate::procedure::record::tests::recovery;
 
     fn finished(updated_ms: u64) -> Procedure {
         let work = Work::EnableTable { table: "t".parse().unwrap() };
         let mut procedure = Procedure::new(work, None, updated_ms);
-        procedure.outcome = Some(Outcome::Done);
+        procedure.outcome = Some(ProcedureOutcome::Done);
         procedure
     }
 
@@ -287,7 +287,7 @@ mod tests {
     fn a_finished_recovery_is_not_kept() {
         let mut procedure = Procedure::new(Work::RecoverServer(recovery("a")), None, 5);
         assert_eq!(old_ones(&[(1, procedure.clone())].into(), 5), [0_u64; 0]);
-        procedure.outcome = Some(Outcome::Done);
+        procedure.outcome = Some(ProcedureOutcome::Done);
         assert_eq!(old_ones(&[(1, procedure)].into(), 5), [1]);
     }
 

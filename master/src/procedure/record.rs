@@ -17,7 +17,7 @@ pub(crate) struct Procedure {
     pub(crate) work: Work,
     /// The tables that it locks, in this order.
     pub(crate) locks: Vec<(TableName, Mode)>,
-    pub(crate) outcome: Option<Outcome>,
+    pub(crate) outcome: Option<ProcedureOutcome>,
 }
 
 /// By which a client names a request that it may send twice.
@@ -51,7 +51,7 @@ pub(crate) enum TruncateStep {
 
 /// How a procedure ended.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Outcome {
+pub(crate) enum ProcedureOutcome {
     Done,
     Failed { exception: String, message: String },
 }
@@ -102,9 +102,9 @@ impl Procedure {
         let record = records::decode::<pb::ProcedureRecord>("procedure", bytes)?;
         let nonce = Nonce { group: record.nonce_group, number: record.nonce };
         let outcome = record.finished.then_some(match record.failure {
-            None => Outcome::Done,
+            None => ProcedureOutcome::Done,
             Some(failure) => {
-                Outcome::Failed { exception: failure.exception, message: failure.message }
+                ProcedureOutcome::Failed { exception: failure.exception, message: failure.message }
             }
         });
         let work = read_work(record.work.ok_or_else(no_work)?)?;
@@ -133,10 +133,10 @@ impl Procedure {
 
     pub(crate) fn encode(&self) -> Bytes {
         let failure = match &self.outcome {
-            Some(Outcome::Failed { exception, message }) => {
+            Some(ProcedureOutcome::Failed { exception, message }) => {
                 Some(pb::Failure { exception: exception.clone(), message: message.clone() })
             }
-            Some(Outcome::Done) | None => None,
+            Some(ProcedureOutcome::Done) | None => None,
         };
         let record = pb::ProcedureRecord {
             submitted_ms: self.submitted_ms,
@@ -255,7 +255,7 @@ pub(crate) fn regions_between(
 
 fn read_work(work: pb::procedure_record::Work) -> Result<Work, basalt_cluster::Error> {
     use pb::procedure_record::Work as Record;
-    let table = |name: &str| name.parse::<TableName>().map_err(bad_word);
+    let table = |name: &str| name.parse::<TableName>().map_err(invalid_name);
     Ok(match work {
         Record::CreateTable(create) => Work::CreateTable {
             table: table(&create.table)?,
@@ -278,7 +278,7 @@ fn read_truncation(record: pb::TruncateTable) -> Result<Work, basalt_cluster::Er
         pb::TruncateStep::Creating => TruncateStep::Creating,
     };
     Ok(Work::TruncateTable {
-        table: record.table.parse().map_err(bad_word)?,
+        table: record.table.parse().map_err(invalid_name)?,
         split_keys: record.split_keys.into_iter().map(Bytes::from).collect(),
         region_id: record.region_id,
         step,
@@ -287,7 +287,7 @@ fn read_truncation(record: pb::TruncateTable) -> Result<Work, basalt_cluster::Er
 
 fn read_lock(lock: &pb::Lock) -> Result<(TableName, Mode), basalt_cluster::Error> {
     let mode = if lock.shared { Mode::Shared } else { Mode::Exclusive };
-    Ok((lock.table.parse().map_err(bad_word)?, mode))
+    Ok((lock.table.parse().map_err(invalid_name)?, mode))
 }
 
 fn write_lock((table, mode): &(TableName, Mode)) -> pb::Lock {
@@ -300,7 +300,7 @@ fn read_recovery(record: pb::RecoverServer) -> Result<Recovery, basalt_cluster::
         pb::RecoveryStep::Assigned => RecoveryStep::Assigned,
     };
     Ok(Recovery {
-        server: record.server_name.parse().map_err(bad_word)?,
+        server: record.server_name.parse().map_err(invalid_name)?,
         step,
         boot_id: record.boot_id,
         instance: record.instance,
@@ -382,8 +382,8 @@ fn no_work() -> basalt_cluster::Error {
     basalt_cluster::Error::Undecodable { record: "procedure", reason }
 }
 
-fn bad_word(source: basalt_model::Error) -> basalt_cluster::Error {
-    basalt_cluster::Error::BadWord { record: "procedure", source }
+fn invalid_name(source: basalt_model::Error) -> basalt_cluster::Error {
+    basalt_cluster::Error::InvalidName { record: "procedure", source }
 }
 
 #[cfg(test)]
@@ -439,8 +439,10 @@ pub(crate) mod tests {
                 Procedure::decode(&procedure.encode(), FeatureLevel::NEWEST).unwrap(),
                 procedure
             );
-            procedure.outcome =
-                Some(Outcome::Failed { exception: "e".to_owned(), message: "m".to_owned() });
+            procedure.outcome = Some(ProcedureOutcome::Failed {
+                exception: "e".to_owned(),
+                message: "m".to_owned(),
+            });
             assert_eq!(
                 Procedure::decode(&procedure.encode(), FeatureLevel::NEWEST).unwrap(),
                 procedure

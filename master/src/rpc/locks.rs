@@ -4,7 +4,7 @@ use basalt_hbase_rpc::{Call, Exception, Reply, pb};
 
 use super::{Answer, tables};
 use crate::locks::{Holder, LockedResource, Mode, Resource};
-use crate::procedure::{Outcome, Procedure};
+use crate::procedure::{Procedure, ProcedureOutcome};
 use crate::term::Term;
 
 /// What stands for the name of a procedure's class where there is only a move.
@@ -64,8 +64,8 @@ fn locked_to_message(
 fn to_message(id: u64, procedure: &Procedure) -> pb::Procedure {
     let (state, exception) = match &procedure.outcome {
         None => (pb::ProcedureState::Runnable, None),
-        Some(Outcome::Done) => (pb::ProcedureState::Success, None),
-        Some(Outcome::Failed { exception, message }) => {
+        Some(ProcedureOutcome::Done) => (pb::ProcedureState::Success, None),
+        Some(ProcedureOutcome::Failed { exception, message }) => {
             (pb::ProcedureState::Failed, Some(tables::foreign_exception(exception, message)))
         }
     };

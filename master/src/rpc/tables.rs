@@ -6,7 +6,7 @@ use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, pb, schema};
 use basalt_model::{FamilyDescriptor, TableDescriptor, TableName, TableState};
 
 use super::{Answer, MasterRpc, nonce, read, sanity};
-use crate::procedure::{Outcome, Procedure};
+use crate::procedure::{Procedure, ProcedureOutcome};
 use crate::term::Term;
 
 /// The longest pattern that is taken.
@@ -258,8 +258,8 @@ fn procedure_result(procedure: Option<Procedure>) -> pb::GetProcedureResultRespo
     };
     let (state, exception) = match &procedure.outcome {
         None => (State::Running, None),
-        Some(Outcome::Done) => (State::Finished, None),
-        Some(Outcome::Failed { exception, message }) => {
+        Some(ProcedureOutcome::Done) => (State::Finished, None),
+        Some(ProcedureOutcome::Failed { exception, message }) => {
             (State::Finished, Some(foreign_exception(exception, message)))
         }
     };
@@ -402,7 +402,7 @@ mod tests {
         let mut procedure = Procedure::new(work, None, 1);
         assert_eq!(procedure_result(Some(procedure.clone())).state(), State::Running);
         procedure.outcome =
-            Some(Outcome::Failed { exception: "E".to_owned(), message: "m".to_owned() });
+            Some(ProcedureOutcome::Failed { exception: "E".to_owned(), message: "m".to_owned() });
         let result = procedure_result(Some(procedure));
         assert_eq!(result.state(), State::Finished);
         let exception = result.exception.unwrap().generic_exception.unwrap();

@@ -19,7 +19,7 @@ use basalt_cluster::pb::master_peer_client::MasterPeerClient;
 use basalt_cluster::{Catalog, Nodes, catalog, pb as cluster};
 use basalt_fs::{FileSystem, MemoryFileSystem, SharedFileSystem};
 use basalt_hbase_rpc::{Connection, ConnectionOptions, Service, pb, schema};
-use basalt_master::{Config, LeaseGuard, Timers};
+use basalt_master::{Config, LeaseGuard, MasterTimers};
 use basalt_model::{
     FamilyDescriptor, FeatureLevel, RegionState, ServerName, TableDescriptor, paths,
 };
@@ -221,7 +221,7 @@ async fn start_coordinator(files: MemoryFileSystem) -> (String, Process) {
         client_listen: member.client_address.parse().unwrap(),
         members: [(1, member)].into(),
         data: "/coordinator".into(),
-        timers: basalt_coordinator::Timers::default(),
+        timers: basalt_coordinator::MasterTimers::default(),
         limits: basalt_coordinator::Limits::default(),
         ready: None,
     };
@@ -245,7 +245,10 @@ fn start_master(coordinator: &str, files: impl FileSystem, guard: LeaseGuard) ->
         nodes_parent: "/basalt".to_owned(),
         client_parent: "/hbase".to_owned(),
         // No session ends by itself here: what is found is found by the streams.
-        timers: Timers { session_timeout: Duration::from_secs(30), ..Timers::default() },
+        timers: MasterTimers {
+            session_timeout: Duration::from_secs(30),
+            ..MasterTimers::default()
+        },
         declared_tables: Vec::new(),
         rack: String::new(),
         instance: "master".to_owned(),

@@ -8,5 +8,5 @@ mod run;
 mod workload;
 
 pub use report::{BenchReport, Machine, Median, MixResult, Ratio, TargetReport};
-pub use run::{BenchConfig, BenchTarget, Step, run};
+pub use run::{BenchConfig, BenchProgress, BenchTarget, run};
 pub use workload::{Mix, Operation, Zipfian};

@@ -66,7 +66,7 @@ impl BenchTarget {
 
 /// How far a benchmark is.
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct BenchProgress<'a> {
     /// Which target.
     pub target: &'a str,
     /// Which round, from 1.
@@ -115,7 +115,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 pub async fn run(
     config: &BenchConfig,
     seams: &Seams,
-    progress: &mut (dyn FnMut(Step<'_>) + Send),
+    progress: &mut (dyn FnMut(BenchProgress<'_>) + Send),
 ) -> Result<BenchReport> {
     if config.mixes.first() != Some(&Mix::Load) {
         let reason = "the first mix must be load: the others work on what it writes".to_owned();
@@ -147,7 +147,7 @@ async fn run_target(
     round: u32,
     seams: &Seams,
     results: &mut Vec<MixResult>,
-    progress: &mut (dyn FnMut(Step<'_>) + Send),
+    progress: &mut (dyn FnMut(BenchProgress<'_>) + Send),
 ) -> Result<()> {
     let connection = target.target.connect(seams);
     drop_table(&connection, &config.table).await?;
@@ -168,7 +168,7 @@ async fn run_target(
             done: AtomicU64::new(0),
             deadline: Instant::now() + time_max,
         });
-        let step = |done, elapsed| Step {
+        let step = |done, elapsed| BenchProgress {
             target: &target.name,
             round,
             mix,

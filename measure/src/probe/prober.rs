@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use basalt_client::{Connection, Error, Get, Outcome as ClientOutcome, Put, Scan, Table};
+use basalt_client::{AttemptOutcome, Connection, Error, Get, Put, Scan, Table};
 use basalt_model::{ServerName, TableName};
 use basalt_runtime::{Seams, Shutdown};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Attempts, Audit, RegionRows, RunId};
 use crate::measurement::{Fault, Measurement, Totals};
-use crate::outage::{ATTEMPT_PATIENCE, Attempt, OutageTracker, Outcome, RegionOutages};
+use crate::outage::{ATTEMPT_PATIENCE, Attempt, AttemptOutcome, OutageTracker, RegionOutages};
 use crate::timeline::{Kind, Timeline};
 
 /// How a probe works.
@@ -38,14 +38,14 @@ pub struct ProbeConfig {
 /// A probe at work.
 #[derive(Debug)]
 pub struct Probe {
-    shared: Arc<Shared>,
+    shared: Arc<ProbeShared>,
     regions: Vec<Arc<RegionProbe>>,
     tasks: TaskTracker,
     stop: Shutdown,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ProbeShared {
     table: Table,
     config: ProbeConfig,
     begun: Instant,
@@ -128,7 +128,7 @@ impl Probe {
             }))
         });
         let regions: Vec<_> = regions.collect();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProbeShared {
             table: connection.table(&config.table),
             config,
             begun: Instant::now(),
@@ -258,9 +258,9 @@ impl Probe {
     }
 }
 
-// === impl Shared ===
+// === impl ProbeShared ===
 
-impl Shared {
+impl ProbeShared {
     fn totals(&self, kind: Kind) -> &Mutex<Totals> {
         if kind == Kind::Write { &self.writes } else { &self.reads }
     }
@@ -275,7 +275,7 @@ impl Shared {
 
     fn count(&self, kind: Kind, tracker: &Mutex<OutageTracker>, attempt: Attempt) {
         let latency = attempt.end.saturating_sub(attempt.start);
-        let succeeded = attempt.outcome == Outcome::Succeeded;
+        let succeeded = attempt.outcome == AttemptOutcome::Succeeded;
         let totals = self.totals(kind);
         if succeeded {
             totals.lock().latencies.record(latency);
@@ -318,7 +318,7 @@ impl Shared {
 
 /// Writes to one region until it is told to stop.
 async fn write_stream(
-    shared: Arc<Shared>,
+    shared: Arc<ProbeShared>,
     region: Arc<RegionProbe>,
     delay: Duration,
     tasks: TaskTracker,
@@ -331,10 +331,10 @@ async fn write_stream(
         let answer = tasks.spawn(write_once(Arc::clone(&shared), Arc::clone(&region), number));
         let outcome = match timeout(ATTEMPT_PATIENCE, answer).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Outcome::Unknown,
+            Ok(Err(_)) => AttemptOutcome::Unknown,
             Err(_) => {
                 shared.table.doubt(&region.rows.row(number));
-                Outcome::Unknown
+                AttemptOutcome::Unknown
             }
         };
         let end = shared.begun.elapsed();
@@ -344,38 +344,42 @@ async fn write_stream(
 }
 
 /// One write; its answer is noted however late it comes.
-async fn write_once(shared: Arc<Shared>, region: Arc<RegionProbe>, number: u32) -> Outcome {
+async fn write_once(
+    shared: Arc<ProbeShared>,
+    region: Arc<RegionProbe>,
+    number: u32,
+) -> AttemptOutcome {
     let start = shared.begun.elapsed();
     let row = region.rows.row(number);
     // What could not even be sent in time is not sent any more.
     let located = timeout(ATTEMPT_PATIENCE, shared.table.locate(&row)).await;
     if !matches!(located, Ok(Ok(_))) {
         region.attempts.lock().refuse();
-        return Outcome::Refused;
+        return AttemptOutcome::Refused;
     }
     let value = region.rows.value(number, shared.config.value_bytes);
     let put = Put::new(row).column(shared.config.family.as_bytes(), QUALIFIER, &value);
     match shared.table.try_put(&put, LATE_ANSWER).await {
-        ClientOutcome::Acked(()) => {
+        Outcome::Acked(()) => {
             region.attempts.lock().acknowledge(number);
             shared.count_late(Kind::Write, start);
-            Outcome::Succeeded
+            AttemptOutcome::Succeeded
         }
-        ClientOutcome::Failed(error) => {
+        Outcome::Failed(error) => {
             tracing::debug!(number, "write refused: {error}");
             region.attempts.lock().refuse();
-            Outcome::Refused
+            AttemptOutcome::Refused
         }
-        ClientOutcome::Unknown(error) => {
+        Outcome::Unknown(error) => {
             tracing::debug!(number, "write unknown: {error}");
-            Outcome::Unknown
+            AttemptOutcome::Unknown
         }
     }
 }
 
 /// Reads the newest acknowledged row of one region until it is told to stop.
 async fn read_stream(
-    shared: Arc<Shared>,
+    shared: Arc<ProbeShared>,
     region: Arc<RegionProbe>,
     delay: Duration,
     tasks: TaskTracker,
@@ -384,17 +388,17 @@ async fn read_stream(
     let mut pace = Pace::new(shared.config.pace, delay);
     while pace.wait(&stop).await {
         let Some(number) = region.attempts.lock().newest() else {
-            pace.after(Outcome::Refused);
+            pace.after(AttemptOutcome::Refused);
             continue;
         };
         let start = shared.begun.elapsed();
         let answer = tasks.spawn(read_once(Arc::clone(&shared), Arc::clone(&region), number));
         let outcome = match timeout(ATTEMPT_PATIENCE, answer).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Outcome::Unknown,
+            Ok(Err(_)) => AttemptOutcome::Unknown,
             Err(_) => {
                 shared.table.doubt(&region.rows.row(number));
-                Outcome::Unknown
+                AttemptOutcome::Unknown
             }
         };
         let end = shared.begun.elapsed();
@@ -405,28 +409,32 @@ async fn read_stream(
 
 /// One strong read of what attempt `number` wrote, which was acknowledged; its answer is noted
 /// however late it comes.
-async fn read_once(shared: Arc<Shared>, region: Arc<RegionProbe>, number: u32) -> Outcome {
+async fn read_once(
+    shared: Arc<ProbeShared>,
+    region: Arc<RegionProbe>,
+    number: u32,
+) -> AttemptOutcome {
     let start = shared.begun.elapsed();
     let family = shared.config.family.as_bytes();
     let row = region.rows.row(number);
     // What could not even be sent in time is not sent any more.
     let located = timeout(ATTEMPT_PATIENCE, shared.table.locate(&row)).await;
     if !matches!(located, Ok(Ok(_))) {
-        return Outcome::Refused;
+        return AttemptOutcome::Refused;
     }
     let get = Get::new(row).column(family, QUALIFIER);
     match shared.table.try_get(&get, LATE_ANSWER).await {
-        ClientOutcome::Acked(result) => {
+        Outcome::Acked(result) => {
             let value = result.value(family, QUALIFIER);
             if !value.is_some_and(|value| region.rows.is_value(number, value)) {
                 tracing::warn!(number, "a strong read missed an acknowledged write");
                 shared.stale_reads.fetch_add(1, Ordering::Relaxed);
             }
             shared.count_late(Kind::Read, start);
-            Outcome::Succeeded
+            AttemptOutcome::Succeeded
         }
-        ClientOutcome::Failed(_) => Outcome::Refused,
-        ClientOutcome::Unknown(_) => Outcome::Unknown,
+        Outcome::Failed(_) => AttemptOutcome::Refused,
+        Outcome::Unknown(_) => AttemptOutcome::Unknown,
     }
 }
 
@@ -449,16 +457,16 @@ impl Pace {
 
     /// Sets the time of the next attempt. What took longer than the pace is caught up with, but no
     /// outage is.
-    fn after(&mut self, outcome: Outcome) {
+    fn after(&mut self, outcome: AttemptOutcome) {
         let now = Instant::now();
         self.next = match outcome {
-            Outcome::Succeeded => (self.next + self.every).max(now - CATCH_UP_MAX),
-            Outcome::Refused => now + self.repeat,
-            Outcome::Unknown => now,
+            AttemptOutcome::Succeeded => (self.next + self.every).max(now - CATCH_UP_MAX),
+            AttemptOutcome::Refused => now + self.repeat,
+            AttemptOutcome::Unknown => now,
         };
         self.repeat = match outcome {
-            Outcome::Refused => (self.repeat * 2).min(self.repeat_max),
-            Outcome::Succeeded | Outcome::Unknown => REPEAT_MIN,
+            AttemptOutcome::Refused => (self.repeat * 2).min(self.repeat_max),
+            AttemptOutcome::Succeeded | AttemptOutcome::Unknown => REPEAT_MIN,
         };
     }
 }

@@ -26,7 +26,7 @@ use crate::error::{Error, ResultExt};
 use crate::names::FIELD_MANAGER;
 
 /// What came of applying the objects of a cluster.
-pub(super) enum Outcome {
+pub(super) enum ApplyOutcome {
     /// All are written.
     Written {
         /// Whether Kubernetes' controllers have seen all of them as they are now: until then what
@@ -50,7 +50,7 @@ pub(super) async fn apply(
     owner: &str,
     objects: &[Object],
     mut known: BTreeMap<ObjectName, String>,
-) -> Result<Outcome, Error> {
+) -> Result<ApplyOutcome, Error> {
     let mut conflicts = Vec::new();
     for object in objects {
         let name = object.object_name();
@@ -68,7 +68,7 @@ pub(super) async fn apply(
         }
     }
     if !conflicts.is_empty() {
-        return Ok(Outcome::Conflicts(conflicts));
+        return Ok(ApplyOutcome::Conflicts(conflicts));
     }
     let (mut is_seen, mut versions) = (true, BTreeMap::new());
     for object in objects {
@@ -87,7 +87,7 @@ pub(super) async fn apply(
         }
         versions.insert(object.object_name(), Version::of(&applied.metadata));
     }
-    Ok(Outcome::Written { is_seen, versions })
+    Ok(ApplyOutcome::Written { is_seen, versions })
 }
 
 /// Deletes the PodMonitor `name`, if there is one and the cluster with the uid `owner` owns it.

@@ -15,12 +15,12 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::apply::Outcome;
+use super::apply::ApplyOutcome;
 use super::build::{self, Plan};
 use super::clean_up::clean_up;
 use super::observe::{Observed, observe};
-use super::rollout::Step;
-use super::status::Facts;
+use super::rollout::RolloutStep;
+use super::status::StatusInput;
 use super::unreadable::Unreadable;
 use super::{apply, drain, events, lost_nodes, replace, rollout, status, unreadable, validate};
 use crate::context::{Context, WatchedCluster, count_round};
@@ -90,14 +90,14 @@ async fn round(seen: &WatchedCluster, context: &Context) -> Result<Action, Error
 async fn round_of(cluster: &BasaltCluster, context: &Context) -> Result<Action, Error> {
     let observed = observe(context, cluster).await?;
     let before = cluster.status.clone().unwrap_or_default();
-    let facts = Facts { cluster, observed: &observed, before: &before, now: now(context) };
+    let input = StatusInput { cluster, observed: &observed, before: &before, now: now(context) };
     if cluster.spec.paused {
-        return report(&facts, context, status::of_paused(&facts), None).await;
+        return report(&input, context, status::of_paused(&input), None).await;
     }
     let validated = match validate::validate(cluster, &observed) {
         Ok(validated) => validated,
         Err(problems) => {
-            return report(&facts, context, status::of_invalid(&facts, &problems), None).await;
+            return report(&input, context, status::of_invalid(&input, &problems), None).await;
         }
     };
     let (step, failed) = match act(cluster, context, &validated, &observed).await {
@@ -105,16 +105,16 @@ async fn round_of(cluster: &BasaltCluster, context: &Context) -> Result<Action, 
         Err(error) => {
             // What was written is not known: all of it is looked at anew.
             context.applied.forget(&cluster.uid().unwrap_or_default());
-            (Step::Failed { reason: error.to_string() }, Some(error))
+            (RolloutStep::Failed { reason: error.to_string() }, Some(error))
         }
     };
     let pause = match &step {
-        Step::Refused { pause, .. } => Some(*pause),
-        Step::Conflict { .. } => Some(AFTER_CONFLICT),
+        RolloutStep::Refused { pause, .. } => Some(*pause),
+        RolloutStep::Conflict { .. } => Some(AFTER_CONFLICT),
         _ => None,
     };
     let action =
-        report(&facts, context, status::running_status(&facts, &validated, &step), pause).await?;
+        report(&input, context, status::running_status(&input, &validated, &step), pause).await?;
     failed.map_or(Ok(action), Err)
 }
 
@@ -135,9 +135,9 @@ async fn round_of_unreadable(invalid: &InvalidObject, context: &Context) -> Resu
     );
     let observed = observe(context, &cluster).await?;
     let before = cluster.status.clone().unwrap_or_default();
-    let facts =
-        Facts { cluster: &cluster, observed: &observed, before: &before, now: now(context) };
-    report(&facts, context, status::of_invalid(&facts, &[problem]), None).await
+    let input =
+        StatusInput { cluster: &cluster, observed: &observed, before: &before, now: now(context) };
+    report(&input, context, status::of_invalid(&input, &[problem]), None).await
 }
 
 /// Removes the finalizer of a cluster that cannot be read.
@@ -164,7 +164,7 @@ async fn act(
     context: &Context,
     validated: &ValidatedCluster,
     observed: &Observed,
-) -> Result<Step, Error> {
+) -> Result<RolloutStep, Error> {
     let namespace = cluster.namespace().unwrap_or_default();
     let uid = cluster.uid().unwrap_or_default();
     let declared = validated.region_servers;
@@ -187,12 +187,12 @@ async fn act(
         context.publish(&events::taken_away(&pod), &cluster.object_ref(&())).await;
     }
     if let Some(reason) = for_now.waits_for {
-        return Ok(Step::Wait { reason });
+        return Ok(RolloutStep::Wait { reason });
     }
     let step = rollout::next(observed, &running);
-    let Step::Replace { pod, uid: pod_uid } = &step else { return Ok(step) };
+    let RolloutStep::Replace { pod, uid: pod_uid } = &step else { return Ok(step) };
     let step = replace::replace(context, &namespace, &uid, pod, pod_uid).await?;
-    if let Step::Replace { pod, .. } = &step {
+    if let RolloutStep::Replace { pod, .. } = &step {
         tracing::info!(pod, "replacing");
         context.publish(&events::replacing(pod), &cluster.object_ref(&())).await;
     }
@@ -204,7 +204,7 @@ async fn write(
     context: &Context,
     plan: &Plan<'_>,
     observed: &Observed,
-) -> Result<Option<Step>, Error> {
+) -> Result<Option<RolloutStep>, Error> {
     let services = build::services(plan);
     let have_addresses = observed.coordinator_addresses.len() == plan.cluster.coordinators as usize;
     // Services come first: the addresses that they are given stand in the other objects.
@@ -216,13 +216,13 @@ async fn write(
     let known = context.applied.uids(plan.uid);
     let applied = apply::apply(&context.client, plan.namespace, plan.uid, &objects, known).await?;
     let (is_seen, versions) = match applied {
-        Outcome::Written { is_seen, versions } => (is_seen, versions),
-        Outcome::Conflicts(conflicts) => {
-            return Ok(Some(Step::Conflict { reason: conflicts.join("; ") }));
+        ApplyOutcome::Written { is_seen, versions } => (is_seen, versions),
+        ApplyOutcome::Conflicts(conflicts) => {
+            return Ok(Some(RolloutStep::Conflict { reason: conflicts.join("; ") }));
         }
     };
     if !have_addresses {
-        return Ok(Some(Step::Wait { reason: "Services have no addresses yet".to_owned() }));
+        return Ok(Some(RolloutStep::Wait { reason: "Services have no addresses yet".to_owned() }));
     }
     if !plan.cluster.spec.metrics.pod_monitor {
         let name = &plan.cluster.name;
@@ -230,18 +230,18 @@ async fn write(
     }
     context.applied.note(plan.uid, fingerprint, versions);
     let reason = "the StatefulSets have just been written".to_owned();
-    Ok((!is_seen).then_some(Step::Wait { reason }))
+    Ok((!is_seen).then_some(RolloutStep::Wait { reason }))
 }
 
 /// Writes the status if it says something new, and publishes what happened. The cluster is looked
 /// at again after `pause`, or when its phase asks for it.
 async fn report(
-    facts: &Facts<'_>,
+    input: &StatusInput<'_>,
     context: &Context,
     after: BasaltClusterStatus,
     pause: Option<Duration>,
 ) -> Result<Action, Error> {
-    let Facts { cluster, before, .. } = facts;
+    let StatusInput { cluster, before, .. } = input;
     let settled = matches!(after.phase.as_deref(), Some("Ready" | "Paused" | "Invalid"));
     if **before != after {
         for event in events::between(before, &after) {

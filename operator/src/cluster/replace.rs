@@ -14,7 +14,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::apply::is_owned;
 use super::observe::is_settled;
-use super::rollout::Step;
+use super::rollout::RolloutStep;
 use crate::context::Context;
 use crate::error::{Error, ResultExt};
 
@@ -29,13 +29,13 @@ pub(super) async fn replace(
     cluster: &str,
     pod: &str,
     uid: &str,
-) -> Result<Step, Error> {
+) -> Result<RolloutStep, Error> {
     if let Some(pause) = context.evictions.pause(cluster) {
         let reason = format!("{pod} waits for its disruption budget");
-        return Ok(Step::Refused { reason, pause });
+        return Ok(RolloutStep::Refused { reason, pause });
     }
     let Some(version) = outdated(&context.client, namespace, cluster, pod, uid).await? else {
-        return Ok(Step::Wait { reason: format!("{pod} has changed meanwhile") });
+        return Ok(RolloutStep::Wait { reason: format!("{pod} has changed meanwhile") });
     };
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let preconditions =
@@ -57,16 +57,16 @@ pub(super) async fn replace(
     match api.create_subresource::<_, Status>("eviction", pod, &params, &eviction).await {
         Ok(_) => {
             context.evictions.forget(cluster);
-            Ok(Step::Replace { pod: pod.to_owned(), uid: uid.to_owned() })
+            Ok(RolloutStep::Replace { pod: pod.to_owned(), uid: uid.to_owned() })
         }
         Err(kube::Error::Api(status)) if status.code == 429 => {
             let pause = context.evictions.refused(cluster);
             let reason = format!("{pod} waits for its disruption budget: {}", status.message);
             tracing::info!(pod, ?pause, reason = status.message, "the eviction was refused");
-            Ok(Step::Refused { reason, pause })
+            Ok(RolloutStep::Refused { reason, pause })
         }
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
-            Ok(Step::Wait { reason: format!("{pod} has changed meanwhile") })
+            Ok(RolloutStep::Wait { reason: format!("{pod} has changed meanwhile") })
         }
         Err(error) => Err(error).asked(|| format!("evicting pod {pod}")),
     }

@@ -17,7 +17,7 @@ use crate::names;
 
 /// What may be done now.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Step {
+pub(crate) enum RolloutStep {
     /// Everything is as it is written.
     Done,
     /// Something is under way.
@@ -52,20 +52,20 @@ pub(crate) enum Step {
 }
 
 /// Decides for a cluster that is to be as `cluster` says.
-pub(crate) fn next(observed: &Observed, cluster: &ValidatedCluster) -> Step {
+pub(crate) fn next(observed: &Observed, cluster: &ValidatedCluster) -> RolloutStep {
     for role in names::ROLES {
         let step = next_of_role(observed, role, cluster);
-        if step != Step::Done {
+        if step != RolloutStep::Done {
             return step;
         }
     }
-    Step::Done
+    RolloutStep::Done
 }
 
-fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster) -> Step {
+fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster) -> RolloutStep {
     if role == RoleName::RegionServer && observed.active_master().is_none() {
         // Without one nobody takes the regions off a server that stops.
-        return Step::Wait { reason: "no master is active".to_owned() };
+        return RolloutStep::Wait { reason: "no master is active".to_owned() };
     }
     let members: Vec<(&String, &Member)> = observed.of_role(role).collect();
     let declared = cluster.replicas(role);
@@ -77,9 +77,9 @@ fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster)
     let out: Vec<_> = members.iter().filter(|(_, member)| !serves(member)).collect();
     let wait_for = |(name, member): &&(&String, &Member)| {
         let what = if member.is_leaving { "is leaving" } else { "does not serve yet" };
-        Step::Wait { reason: format!("{name} {what}") }
+        RolloutStep::Wait { reason: format!("{name} {what}") }
     };
-    let replace = |(name, member): &(&String, &Member)| Step::Replace {
+    let replace = |(name, member): &(&String, &Member)| RolloutStep::Replace {
         pod: (*name).clone(),
         uid: member.uid.clone(),
     };
@@ -97,7 +97,7 @@ fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster)
     }
     if members.len() != declared as usize {
         let reason = format!("there are {} of {declared} pods of role {role}", members.len());
-        return Step::Wait { reason };
+        return RolloutStep::Wait { reason };
     }
     // Beside one that is out, only another one of its rack may go.
     let rack = out.first().map(|(_, member)| &member.rack);
@@ -111,7 +111,7 @@ fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster)
     };
     match stale.max_by_key(order) {
         Some(next) => replace(next),
-        None => out.first().map_or(Step::Done, wait_for),
+        None => out.first().map_or(RolloutStep::Done, wait_for),
     }
 }
 
@@ -158,8 +158,8 @@ mod tests {
         let mut order = Vec::new();
         loop {
             match next(&observed, &declared(1)) {
-                Step::Done => return order,
-                Step::Replace { pod, .. } => {
+                RolloutStep::Done => return order,
+                RolloutStep::Replace { pod, .. } => {
                     let member = observed.members.get_mut(&pod).unwrap();
                     let (role, led) = (member.role, member.leads);
                     (member.is_current, member.leads) = (true, false);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_cluster_as_it_is_written_is_left_alone() {
-        assert_eq!(next(&cluster(), &declared(1)), Step::Done);
+        assert_eq!(next(&cluster(), &declared(1)), RolloutStep::Done);
     }
 
     #[test]
@@ -211,15 +211,21 @@ mod tests {
             next(&changed, &declared(1))
         };
         let leaving = |m: &mut Member| m.is_leaving = true;
-        assert!(matches!(one_of(&observed, "demo-coordinator-0", leaving), Step::Wait { .. }));
+        assert!(matches!(
+            one_of(&observed, "demo-coordinator-0", leaving),
+            RolloutStep::Wait { .. }
+        ));
         let mut rolled = observed.clone();
         set(&mut rolled, |m| m.is_current = m.role != Some(RoleName::RegionServer));
         let silent = |m: &mut Member| (m.is_ready, m.serves) = (false, false);
         for waiting in ["demo-coordinator-2", "demo-master-0"] {
-            assert!(matches!(one_of(&rolled, waiting, silent), Step::Wait { .. }), "{waiting}");
+            assert!(
+                matches!(one_of(&rolled, waiting, silent), RolloutStep::Wait { .. }),
+                "{waiting}"
+            );
         }
         rolled.members.remove("demo-regionserver-1");
-        assert!(matches!(next(&rolled, &declared(1)), Step::Wait { .. }));
+        assert!(matches!(next(&rolled, &declared(1)), RolloutStep::Wait { .. }));
     }
 
     #[test]
@@ -227,9 +233,9 @@ mod tests {
         let mut observed = cluster();
         let of_role = |m: &Member| m.role == Some(RoleName::RegionServer);
         set(&mut observed, |m| m.is_current = !of_role(m));
-        assert!(matches!(next(&observed, &declared(1)), Step::Replace { .. }));
+        assert!(matches!(next(&observed, &declared(1)), RolloutStep::Replace { .. }));
         set(&mut observed, |m| m.leads = false);
-        assert!(matches!(next(&observed, &declared(1)), Step::Wait { .. }));
+        assert!(matches!(next(&observed, &declared(1)), RolloutStep::Wait { .. }));
     }
 
     #[test]
@@ -237,7 +243,7 @@ mod tests {
         let mut observed = cluster();
         set(&mut observed, |member| member.is_current = false);
         observed.members.get_mut("demo-coordinator-2").unwrap().serves = false;
-        assert!(matches!(next(&observed, &declared(1)), Step::Wait { .. }));
+        assert!(matches!(next(&observed, &declared(1)), RolloutStep::Wait { .. }));
     }
 
     #[test]
@@ -246,7 +252,7 @@ mod tests {
         let member = observed.members.get_mut("demo-regionserver-0").unwrap();
         (member.is_current, member.is_ready, member.serves) = (false, false, false);
         let step = next(&observed, &declared(1));
-        assert!(matches!(step, Step::Replace { pod, .. } if pod == "demo-regionserver-0"));
+        assert!(matches!(step, RolloutStep::Replace { pod, .. } if pod == "demo-regionserver-0"));
     }
 
     #[test]
@@ -258,7 +264,7 @@ mod tests {
             (member.is_current, member.rack) = (false, Some(rack.to_owned()));
         }
         let replaced = |observed: &Observed| match next(observed, &declared(2)) {
-            Step::Replace { pod, .. } => pod,
+            RolloutStep::Replace { pod, .. } => pod,
             other => format!("{other:?}"),
         };
         assert_eq!(replaced(&observed), "demo-regionserver-1");

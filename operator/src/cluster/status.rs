@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::observe::{Member, Observed};
-use super::rollout::Step;
+use super::rollout::RolloutStep;
 use crate::names;
 
 /// How many recoveries a status keeps.
@@ -26,7 +26,7 @@ const RECOVERIES_MAX: usize = 10;
 const NEVER_SERVED: &str = "NeverServed";
 
 /// What a status is made from.
-pub(super) struct Facts<'a> {
+pub(super) struct StatusInput<'a> {
     pub(super) cluster: &'a BasaltCluster,
     pub(super) observed: &'a Observed,
     pub(super) before: &'a BasaltClusterStatus,
@@ -59,26 +59,26 @@ struct Health {
 
 /// The status of a cluster that runs as it is written, or is on its way there.
 pub(super) fn running_status(
-    facts: &Facts<'_>,
+    input: &StatusInput<'_>,
     cluster: &ValidatedCluster,
-    step: &Step,
+    step: &RolloutStep,
 ) -> BasaltClusterStatus {
-    let observed = facts.observed;
-    let health = Health::of(facts, names::ROLES.map(|role| cluster.replicas(role)));
+    let observed = input.observed;
+    let health = Health::of(input, names::ROLES.map(|role| cluster.replicas(role)));
     let is_available = health.missing.is_none();
     let is_recovering = observed.recoveries.iter().any(|recovery| !recovery.done);
     // From the change of the manifest until all is as it says.
-    let is_new = facts.before.observed_generation != facts.cluster.metadata.generation
-        || facts.before.phase.as_deref() == Some("Updating");
+    let is_new = input.before.observed_generation != input.cluster.metadata.generation
+        || input.before.phase.as_deref() == Some("Updating");
     let is_rolling =
         observed.members.values().any(|member| !member.is_current) || (is_new && !health.all_ready);
     let failed = match step {
-        Step::Failed { reason } => Some(reason.clone()),
+        RolloutStep::Failed { reason } => Some(reason.clone()),
         _ => None,
     };
     let degraded = health.degraded(is_rolling).or_else(|| failed.filter(|_| health.has_served));
-    let is_ready = is_available && health.all_ready && step == &Step::Done;
-    let phase = if matches!(step, Step::Conflict { .. }) {
+    let is_ready = is_available && health.all_ready && step == &RolloutStep::Done;
+    let phase = if matches!(step, RolloutStep::Conflict { .. }) {
         "Conflict"
     } else if is_recovering {
         "Recovering"
@@ -103,20 +103,20 @@ pub(super) fn running_status(
         health.degraded_finding(degraded),
         conflict(step),
         placement(observed),
-        storage_tuned(facts),
+        storage_tuned(input),
     ];
     BasaltClusterStatus {
         phase: Some(phase.to_owned()),
-        conditions: conditions(facts, findings),
+        conditions: conditions(input, findings),
         failover: Some(failover(&cluster.timers)),
-        data_claim: data_claim(facts),
-        ..always(facts, &health)
+        data_claim: data_claim(input),
+        ..always(input, &health)
     }
 }
 
 /// The status of a cluster that cannot be run as it is written. What runs of it is left alone.
-pub(super) fn of_invalid(facts: &Facts<'_>, problems: &[Problem]) -> BasaltClusterStatus {
-    let health = Health::of(facts, running(facts));
+pub(super) fn of_invalid(input: &StatusInput<'_>, problems: &[Problem]) -> BasaltClusterStatus {
+    let health = Health::of(input, running(input));
     let lines: Vec<String> =
         problems.iter().map(|problem| format!("{}: {}", problem.field, problem.reason)).collect();
     let problems = lines.join("; ");
@@ -136,19 +136,19 @@ pub(super) fn of_invalid(facts: &Facts<'_>, problems: &[Problem]) -> BasaltClust
         finding("Degraded", true, degraded),
         finding("Progressing", false, problems),
         not_looked_for("Invalid"),
-        placement(facts.observed),
-        storage_tuned(facts),
+        placement(input.observed),
+        storage_tuned(input),
     ];
     BasaltClusterStatus {
         phase: Some("Invalid".to_owned()),
-        conditions: conditions(facts, findings),
-        ..always(facts, &health)
+        conditions: conditions(input, findings),
+        ..always(input, &health)
     }
 }
 
 /// The status of a cluster that is left as it is.
-pub(super) fn of_paused(facts: &Facts<'_>) -> BasaltClusterStatus {
-    let health = Health::of(facts, running(facts));
+pub(super) fn of_paused(input: &StatusInput<'_>) -> BasaltClusterStatus {
+    let health = Health::of(input, running(input));
     let degraded = health.degraded(false);
     let findings = [
         health.available(),
@@ -166,13 +166,13 @@ pub(super) fn of_paused(facts: &Facts<'_>) -> BasaltClusterStatus {
         },
         health.degraded_finding(degraded),
         not_looked_for("Paused"),
-        placement(facts.observed),
-        storage_tuned(facts),
+        placement(input.observed),
+        storage_tuned(input),
     ];
     BasaltClusterStatus {
         phase: Some("Paused".to_owned()),
-        conditions: conditions(facts, findings),
-        ..always(facts, &health)
+        conditions: conditions(input, findings),
+        ..always(input, &health)
     }
 }
 
@@ -180,8 +180,8 @@ pub(super) fn of_paused(facts: &Facts<'_>) -> BasaltClusterStatus {
 
 impl Health {
     /// Of a cluster that is to have `declared` members of each role.
-    fn of(facts: &Facts<'_>, declared: [u32; 3]) -> Self {
-        let Facts { observed, before, cluster, .. } = facts;
+    fn of(input: &StatusInput<'_>, declared: [u32; 3]) -> Self {
+        let StatusInput { observed, before, cluster, .. } = input;
         let [coordinators, masters, region_servers] = declared;
         let declared = (coordinators + masters + region_servers) as usize;
         let ready = observed.members.values().filter(|member| member.is_ready).count();
@@ -240,8 +240,8 @@ impl Health {
 }
 
 /// How many members of each role there are, as the StatefulSets say.
-fn running(facts: &Facts<'_>) -> [u32; 3] {
-    names::ROLES.map(|role| facts.observed.replicas(role).unwrap_or(0))
+fn running(input: &StatusInput<'_>) -> [u32; 3] {
+    names::ROLES.map(|role| input.observed.replicas(role).unwrap_or(0))
 }
 
 /// What keeps the processes of a cluster from serving.
@@ -281,24 +281,24 @@ fn missing_storage(observed: &Observed, storage: &Storage) -> Option<String> {
 }
 
 /// What is being changed.
-fn progressing(step: &Step) -> Finding {
+fn progressing(step: &RolloutStep) -> Finding {
     let (holds, reason, message) = match step {
-        Step::Done => (false, "AsWritten", "every pod is as it is written".to_owned()),
-        Step::Wait { reason } => (true, "Waiting", reason.clone()),
-        Step::Replace { pod, .. } => (true, "Replacing", format!("{pod} is being replaced")),
-        Step::Refused { reason, .. } => (true, "DisruptionBudget", reason.clone()),
-        Step::Conflict { reason } => (false, "Conflict", reason.clone()),
-        Step::Failed { reason } => (false, "Failed", reason.clone()),
+        RolloutStep::Done => (false, "AsWritten", "every pod is as it is written".to_owned()),
+        RolloutStep::Wait { reason } => (true, "Waiting", reason.clone()),
+        RolloutStep::Replace { pod, .. } => (true, "Replacing", format!("{pod} is being replaced")),
+        RolloutStep::Refused { reason, .. } => (true, "DisruptionBudget", reason.clone()),
+        RolloutStep::Conflict { reason } => (false, "Conflict", reason.clone()),
+        RolloutStep::Failed { reason } => (false, "Failed", reason.clone()),
     };
     Finding { kind: "Progressing", holds: Some(holds), reason, message }
 }
 
 /// Whether objects that the cluster needs are somebody else's.
-fn conflict(step: &Step) -> Finding {
+fn conflict(step: &RolloutStep) -> Finding {
     let finding = |holds, reason, message| Finding { kind: "Conflict", holds, reason, message };
     match step {
-        Step::Conflict { reason } => finding(Some(true), "NotOwned", reason.clone()),
-        Step::Failed { .. } => not_looked_for("Failed"),
+        RolloutStep::Conflict { reason } => finding(Some(true), "NotOwned", reason.clone()),
+        RolloutStep::Failed { .. } => not_looked_for("Failed"),
         _ => finding(Some(false), "AllOwned", "every object is the cluster's own".to_owned()),
     }
 }
@@ -309,24 +309,24 @@ fn not_looked_for(reason: &'static str) -> Finding {
 }
 
 /// The claim that the cluster has used: the one with which its pods were made first.
-fn data_claim(facts: &Facts<'_>) -> Option<DataClaim> {
-    let shared = facts.cluster.spec.storage.shared.as_ref();
-    let runs = !facts.observed.replicas.is_empty();
-    let used = shared.filter(|_| runs).zip(facts.observed.storage_uid.as_ref());
+fn data_claim(input: &StatusInput<'_>) -> Option<DataClaim> {
+    let shared = input.cluster.spec.storage.shared.as_ref();
+    let runs = !input.observed.replicas.is_empty();
+    let used = shared.filter(|_| runs).zip(input.observed.storage_uid.as_ref());
     let used = used.map(|(shared, uid)| DataClaim { name: shared.claim.clone(), uid: uid.clone() });
-    facts.before.data_claim.clone().or(used)
+    input.before.data_claim.clone().or(used)
 }
 
 /// Whether the settings of the storage are what the promise needs.
-fn storage_tuned(facts: &Facts<'_>) -> Finding {
+fn storage_tuned(input: &StatusInput<'_>) -> Finding {
     let finding = |holds, reason, message| Finding {
         kind: "StorageTuned",
         holds: Some(holds),
         reason,
         message,
     };
-    let is_hdfs = facts.cluster.spec.storage.hdfs.is_some();
-    match (is_hdfs, &facts.observed.storage_deviations) {
+    let is_hdfs = input.cluster.spec.storage.hdfs.is_some();
+    match (is_hdfs, &input.observed.storage_deviations) {
         (false, _) => {
             finding(true, "SharedVolume", "a shared volume has no timers of its own".to_owned())
         }
@@ -341,7 +341,7 @@ fn storage_tuned(facts: &Facts<'_>) -> Finding {
             let message = format!(
                 "{}. The ConfigMap {}-hdfs has all settings that the promise needs",
                 deviations.join("; "),
-                facts.cluster.name_any()
+                input.cluster.name_any()
             );
             finding(false, "SettingsDeviate", message)
         }
@@ -403,24 +403,24 @@ fn together<'a>(
 }
 
 /// What is reported of a cluster in whatever state.
-fn always(facts: &Facts<'_>, health: &Health) -> BasaltClusterStatus {
-    let mut recoveries: Vec<&pb::RecoveryRecord> = facts.observed.recoveries.iter().collect();
+fn always(input: &StatusInput<'_>, health: &Health) -> BasaltClusterStatus {
+    let mut recoveries: Vec<&pb::RecoveryRecord> = input.observed.recoveries.iter().collect();
     recoveries.sort_by_key(|recovery| std::cmp::Reverse(recovery.learnt_ms));
     let recoveries: Vec<Recovery> =
         recoveries.into_iter().filter(|r| r.done).take(RECOVERIES_MAX).map(recovery).collect();
-    let before = facts.before;
+    let before = input.before;
     // While no master answers, what the last one told stays.
-    let knows = facts.observed.active_master().is_some();
+    let knows = input.observed.active_master().is_some();
     let recoveries = if knows { recoveries } else { before.recoveries.clone() };
-    let region_servers = facts.observed.of_role(RoleName::RegionServer).count();
-    let selector = names::role_labels(&facts.cluster.name_any(), RoleName::RegionServer);
+    let region_servers = input.observed.of_role(RoleName::RegionServer).count();
+    let selector = names::role_labels(&input.cluster.name_any(), RoleName::RegionServer);
     let selector: Vec<_> = selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
     BasaltClusterStatus {
         region_servers: u32::try_from(region_servers).ok(),
         region_server_selector: Some(selector.join(",")),
-        observed_generation: facts.cluster.metadata.generation,
+        observed_generation: input.cluster.metadata.generation,
         ready_members: Some(format!("{}/{}", health.ready, health.declared)),
-        active_master: facts.observed.active_master().map(str::to_owned),
+        active_master: input.observed.active_master().map(str::to_owned),
         last_recovery: recoveries.first().map(|r| in_words(Duration::from_millis(r.total_ms))),
         recoveries,
         failover: before.failover.clone(),
@@ -465,8 +465,11 @@ fn in_words(length: Duration) -> String {
 }
 
 /// The findings as conditions. One that says what it said before holds since then.
-fn conditions(facts: &Facts<'_>, findings: impl IntoIterator<Item = Finding>) -> Vec<Condition> {
-    let mut conditions = facts.before.conditions.clone();
+fn conditions(
+    input: &StatusInput<'_>,
+    findings: impl IntoIterator<Item = Finding>,
+) -> Vec<Condition> {
+    let mut conditions = input.before.conditions.clone();
     for finding in findings {
         let status = match finding.holds {
             Some(true) => "True",
@@ -476,13 +479,13 @@ fn conditions(facts: &Facts<'_>, findings: impl IntoIterator<Item = Finding>) ->
         let before = conditions.iter().position(|condition| condition.type_ == finding.kind);
         let unchanged = before.and_then(|at| conditions.get(at)).filter(|c| c.status == status);
         let since =
-            unchanged.map_or(Time(facts.now), |condition| condition.last_transition_time.clone());
+            unchanged.map_or(Time(input.now), |condition| condition.last_transition_time.clone());
         let condition = Condition {
             type_: finding.kind.to_owned(),
             status: status.to_owned(),
             reason: finding.reason.to_owned(),
             message: finding.message,
-            observed_generation: facts.cluster.metadata.generation,
+            observed_generation: input.cluster.metadata.generation,
             last_transition_time: since,
         };
         match before.and_then(|at| conditions.get_mut(at)) {

@@ -45,8 +45,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn status_of(observed: &Observed, before: &BasaltClusterStatus, now: i64) -> BasaltClusterStatus {
-    let facts = Facts { cluster: &cluster(), observed, before, now: at(now) };
-    running_status(&facts, &validated(), &Step::Done)
+    let input = StatusInput { cluster: &cluster(), observed, before, now: at(now) };
+    running_status(&input, &validated(), &RolloutStep::Done)
 }
 
 fn condition<'a>(status: &'a BasaltClusterStatus, kind: &str) -> &'a Condition {
@@ -107,8 +107,9 @@ fn settings_of_hdfs_that_the_promise_needs_otherwise_are_named() {
     let of = |deviations: Option<Vec<String>>| {
         let observed = Observed { storage_deviations: deviations, ..observed() };
         let before = BasaltClusterStatus::default();
-        let facts = Facts { cluster: &cluster, observed: &observed, before: &before, now: at(1) };
-        let Finding { holds, reason, message, .. } = storage_tuned(&facts);
+        let input =
+            StatusInput { cluster: &cluster, observed: &observed, before: &before, now: at(1) };
+        let Finding { holds, reason, message, .. } = storage_tuned(&input);
         (holds.unwrap(), reason, message)
     };
     assert_eq!((of(None).0, of(None).1), (false, "Unknown"));
@@ -148,8 +149,8 @@ fn conditions_are_found_anew_while_a_cluster_is_paused_or_invalid() {
         field: "spec.failover".to_owned(),
         reason: "too short".to_owned(),
     };
-    let facts = Facts { cluster: &cluster, observed: &nothing, before: &before, now: at(2) };
-    for status in [of_paused(&facts), of_invalid(&facts, std::slice::from_ref(&problem))] {
+    let input = StatusInput { cluster: &cluster, observed: &nothing, before: &before, now: at(2) };
+    for status in [of_paused(&input), of_invalid(&input, std::slice::from_ref(&problem))] {
         for (kind, holds) in [("Available", "False"), ("Ready", "False"), ("Degraded", "True")] {
             assert_eq!(condition(&status, kind).status, holds, "{:?} {kind}", status.phase);
         }
@@ -157,28 +158,29 @@ fn conditions_are_found_anew_while_a_cluster_is_paused_or_invalid() {
         assert_eq!(status.ready_members.as_deref(), Some("0/8"));
     }
     let observed = observed();
-    let facts = Facts { cluster: &cluster, observed: &observed, before: &before, now: at(2) };
-    assert_eq!(condition(&of_paused(&facts), "Degraded").status, "False");
-    assert_eq!(condition(&of_paused(&facts), "Ready").status, "True");
+    let input = StatusInput { cluster: &cluster, observed: &observed, before: &before, now: at(2) };
+    assert_eq!(condition(&of_paused(&input), "Degraded").status, "False");
+    assert_eq!(condition(&of_paused(&input), "Ready").status, "True");
 }
 
 #[test]
 fn a_conflict_and_a_refusal_are_named() {
-    let of = |step: Step| {
+    let of = |step: RolloutStep| {
         let (observed, before) = (observed(), BasaltClusterStatus::default());
         let cluster = cluster();
-        let facts = Facts { cluster: &cluster, observed: &observed, before: &before, now: at(1) };
-        running_status(&facts, &validated(), &step)
+        let input =
+            StatusInput { cluster: &cluster, observed: &observed, before: &before, now: at(1) };
+        running_status(&input, &validated(), &step)
     };
-    let status = of(Step::Conflict { reason: "Service demo".to_owned() });
+    let status = of(RolloutStep::Conflict { reason: "Service demo".to_owned() });
     assert_eq!(status.phase.as_deref(), Some("Conflict"));
     assert_eq!(condition(&status, "Conflict").status, "True");
     assert_eq!(condition(&status, "Ready").status, "False");
-    let status = of(Step::Failed { reason: "forbidden".to_owned() });
+    let status = of(RolloutStep::Failed { reason: "forbidden".to_owned() });
     assert_eq!(condition(&status, "Progressing").reason, "Failed");
     assert_eq!(condition(&status, "Degraded").message, "forbidden");
     assert_eq!(status.phase.as_deref(), Some("Degraded"));
-    let status = of(Step::Done);
+    let status = of(RolloutStep::Done);
     assert_eq!(condition(&status, "Conflict").status, "False");
 }
 
@@ -241,13 +243,13 @@ fn an_invalid_manifest_says_what_is_wrong_and_leaves_available_alone() {
     let before = status_of(&observed(), &BasaltClusterStatus::default(), 1);
     let observed = observed();
     let cluster = cluster();
-    let facts = Facts { cluster: &cluster, observed: &observed, before: &before, now: at(2) };
+    let input = StatusInput { cluster: &cluster, observed: &observed, before: &before, now: at(2) };
     let problem = Problem {
         resource: "BasaltCluster demo".to_owned(),
         field: "spec.failover".to_owned(),
         reason: "too short".to_owned(),
     };
-    let status = of_invalid(&facts, &[problem]);
+    let status = of_invalid(&input, &[problem]);
     assert_eq!(status.phase.as_deref(), Some("Invalid"));
     assert_eq!(condition(&status, "Available").status, "True");
     assert!(condition(&status, "Degraded").message.contains("spec.failover: too short"));

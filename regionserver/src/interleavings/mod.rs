@@ -20,4 +20,4 @@ mod region;
 #[path = "../region/view.rs"]
 mod view;
 
-use region::{RegionState, WriteOrder};
+use region::{RegionSnapshot, WriteOrder};

@@ -21,7 +21,7 @@ struct Memory {
 }
 
 /// In the place of the region's own: one family.
-pub(super) struct RegionState {
+pub(super) struct RegionSnapshot {
     active: Arc<Memory>,
     flushing: Option<Arc<Memory>>,
     file: Vec<SequenceId>,
@@ -61,9 +61,9 @@ impl Memory {
 
 impl Region {
     fn new() -> Arc<Self> {
-        let state = RegionState { active: Memory::new(), flushing: None, file: Vec::new() };
+        let snapshot = RegionSnapshot { active: Memory::new(), flushing: None, file: Vec::new() };
         let order = WriteOrder { last: SequenceId(0) };
-        let view = View::new(state, order, SequenceId(0));
+        let view = View::new(snapshot, order, SequenceId(0));
         Arc::new(Self { view, acknowledged: AtomicU64::new(0) })
     }
 
@@ -72,9 +72,9 @@ impl Region {
         let edit = {
             let mut order = self.view.lock();
             order.last = order.last.next();
-            let state = order.state();
+            let snapshot = order.snapshot();
             for _ in 0..CELLS {
-                state.active.insert(order.last);
+                snapshot.active.insert(order.last);
             }
             order.last
         };
@@ -86,18 +86,18 @@ impl Region {
     fn flush(&self) {
         {
             let mut order = self.view.lock();
-            let state = order.state();
-            let (active, flushing) = (Memory::new(), Some(Arc::clone(&state.active)));
-            order.replace(RegionState { active, flushing, file: state.file.clone() });
+            let snapshot = order.snapshot();
+            let (active, flushing) = (Memory::new(), Some(Arc::clone(&snapshot.active)));
+            order.replace(RegionSnapshot { active, flushing, file: snapshot.file.clone() });
         }
         // As `Region::settle`.
         let last = self.view.lock().last;
         self.view.show(last);
-        let state = self.view.load_full();
-        let written = state.flushing.as_ref().map(|memory| memory.read(SequenceId(u64::MAX)));
-        self.view.swap(|state| {
-            let file = state.file.iter().copied().chain(written.unwrap_or_default()).collect();
-            RegionState { active: Arc::clone(&state.active), flushing: None, file }
+        let snapshot = self.view.load_full();
+        let written = snapshot.flushing.as_ref().map(|memory| memory.read(SequenceId(u64::MAX)));
+        self.view.swap(|snapshot| {
+            let file = snapshot.file.iter().copied().chain(written.unwrap_or_default()).collect();
+            RegionSnapshot { active: Arc::clone(&snapshot.active), flushing: None, file }
         });
     }
 
@@ -105,10 +105,10 @@ impl Region {
     /// wholly.
     fn check(&self) {
         let acknowledged = self.acknowledged.load(Ordering::Acquire);
-        let (state, read_point) = self.view.snapshot();
-        let memories = state.flushing.iter().chain([&state.active]);
+        let (snapshot, read_point) = self.view.load_with_read_point();
+        let memories = snapshot.flushing.iter().chain([&snapshot.active]);
         let in_memory = memories.flat_map(|memory| memory.read(read_point));
-        let in_file = state.file.iter().copied().filter(|edit| *edit <= read_point);
+        let in_file = snapshot.file.iter().copied().filter(|edit| *edit <= read_point);
         let mut cells: BTreeMap<SequenceId, usize> = BTreeMap::new();
         for edit in in_memory.chain(in_file) {
             *cells.entry(edit).or_default() += 1;
@@ -147,9 +147,9 @@ fn a_flush_and_a_compaction_take_nothing_from_each_other() {
         let flush = go_on(&region, Region::flush);
         // A compaction puts one file in the place of others, and leaves the rest as it is.
         let compaction = go_on(&region, |region| {
-            region.view.swap(|state| {
-                let (active, flushing) = (Arc::clone(&state.active), state.flushing.clone());
-                RegionState { active, flushing, file: state.file.clone() }
+            region.view.swap(|snapshot| {
+                let (active, flushing) = (Arc::clone(&snapshot.active), snapshot.flushing.clone());
+                RegionSnapshot { active, flushing, file: snapshot.file.clone() }
             });
         });
         flush.join().unwrap();
@@ -166,7 +166,7 @@ fn two_writers_show_their_edits_in_order() {
         let writers = [go_on(&region, Region::write), go_on(&region, Region::write)];
         region.check();
         writers.into_iter().for_each(|writer| writer.join().unwrap());
-        assert_eq!(region.view.snapshot().1, SequenceId(2));
+        assert_eq!(region.view.load_with_read_point().1, SequenceId(2));
         region.check();
     });
 }

@@ -32,8 +32,8 @@ pub(super) struct CompactionTurn {
 impl Region {
     /// Whether a family has files that are worth merging.
     pub(crate) fn needs_compaction(&self) -> bool {
-        let state = self.view.load();
-        state.families.values().any(|family| self.choose(&family.files, false).is_some())
+        let snapshot = self.view.load();
+        snapshot.families.values().any(|family| self.choose(&family.files, false).is_some())
             || self.needs_nonces_merged()
     }
 
@@ -109,7 +109,7 @@ impl Region {
         reached(Point::CompactionRecorded).await;
         let bytes = merged.as_ref().map_or(0, |merged| merged.entry.length);
         let merged = merged.map(|merged| merged.file);
-        self.view.swap(|state| state.with_compaction_done(family, inputs, merged));
+        self.view.swap(|snapshot| snapshot.with_compaction_done(family, inputs, merged));
         drop(manifest);
         info!(region = %self.encoded_name, files = inputs.len(), bytes, all_files, "compacted");
         metrics::files_written("compaction", bytes);

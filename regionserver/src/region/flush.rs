@@ -63,10 +63,10 @@ impl Region {
             turn.first_nonce_files = None;
         }
         self.settle().await?;
-        let state = self.view.load_full();
+        let snapshot = self.view.load_full();
         let mut files = BTreeMap::new();
         let mut entries = BTreeMap::new();
-        for (name, family) in &state.families {
+        for (name, family) in &snapshot.families {
             let Some(memstore) = family.flushing.as_ref().filter(|memstore| !memstore.is_empty())
             else {
                 continue;
@@ -116,16 +116,16 @@ impl Region {
         if let Some(unfinished) = order.flushing {
             return Some(unfinished);
         }
-        let state = order.state();
+        let snapshot = order.snapshot();
         let mut nonces = self.nonces.lock();
         // An edit may have a nonce and no cell.
         let has_nonces = nonces.active_bytes() > 0;
-        if !has_nonces && state.families.values().all(|family| family.active.is_empty()) {
+        if !has_nonces && snapshot.families.values().all(|family| family.active.is_empty()) {
             return None;
         }
         order.flushing = Some(order.last);
         nonces.begin_flush();
-        order.replace(state.with_flush_begun());
+        order.replace(snapshot.with_flush_begun());
         order.flushing
     }
 
@@ -147,7 +147,7 @@ impl Region {
         }
         self.put_on_record(&mut manifest, next).await?;
         reached(Point::FlushRecorded).await;
-        self.view.swap(|state| state.with_flush_done(files));
+        self.view.swap(|snapshot| snapshot.with_flush_done(files));
         self.nonces.lock().flushed(nonce_files);
         self.view.lock().flushing = None;
         self.shared.wal.flushed(self.encoded_name, flushed);
@@ -291,8 +291,8 @@ impl Region {
         if has_failed {
             return true;
         }
-        let state = self.view.load();
-        let active = state.families.values().map(|family| family.active.bytes()).sum::<u64>();
+        let snapshot = self.view.load();
+        let active = snapshot.families.values().map(|family| family.active.bytes()).sum::<u64>();
         active + self.nonces.lock().active_bytes() >= self.shared.config.flush_bytes
     }
 

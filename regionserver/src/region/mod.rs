@@ -6,7 +6,7 @@
 //!   that is why the read point can simply be raised to it.
 //! - An edit is visible, and acknowledged, once it is durable and the serving lease was seen to run
 //!   after that.
-//! - A reader takes one [`RegionState`] and one read point that belong together, and sees just
+//! - A reader takes one [`RegionSnapshot`] and one read point that belong together, and sees just
 //!   that.
 
 mod close;
@@ -21,7 +21,7 @@ mod open;
 mod read;
 mod row_locks;
 mod scanner;
-mod state;
+mod snapshot;
 mod view;
 mod write;
 
@@ -55,12 +55,12 @@ pub(crate) use memstore_limit::MemstoresTotal;
 pub(crate) use open::{OpenRegion, open};
 pub(crate) use read::RowRead;
 pub(crate) use scanner::{RegionScanner, ScanLimits, ScanRange};
-pub(crate) use state::RegionState;
-pub(crate) use write::{Change, Condition, Mutation, Outcome, RowStep, RowUpdate, Update};
+pub(crate) use snapshot::RegionSnapshot;
+pub(crate) use write::{Change, Condition, Mutation, MutationOutcome, RowStep, RowUpdate, Update};
 
 /// What the regions of a server share.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct RegionServices {
     pub(crate) seams: Seams,
     pub(crate) files: SharedFileSystem,
     pub(crate) wal: Arc<Wal>,
@@ -77,7 +77,7 @@ pub(crate) struct Region {
     pub(crate) encoded_name: EncodedRegionName,
     pub(crate) epoch: RegionEpoch,
     pub(crate) table: Arc<TableDescriptor>,
-    shared: Shared,
+    shared: RegionServices,
     view: View,
     row_locks: RowLocks,
     nonces: Mutex<Nonces>,
@@ -145,20 +145,20 @@ impl Region {
 
     /// What it holds in memory and in files.
     pub(crate) fn size(&self) -> RegionSize {
-        let state = self.view.load();
-        let files = || state.families.values().flat_map(|family| &family.files);
+        let snapshot = self.view.load();
+        let files = || snapshot.families.values().flat_map(|family| &family.files);
         RegionSize {
             store_files: files().count(),
-            store_file_bytes: state.store_file_bytes(),
+            store_file_bytes: snapshot.store_file_bytes(),
             uncompressed_bytes: files().map(|file| file.uncompressed_length()).sum(),
-            memstore_bytes: state.memstore_bytes(),
+            memstore_bytes: snapshot.memstore_bytes(),
         }
     }
 
     /// Its store files, each with its length in bytes.
     pub(crate) fn store_files(&self) -> Vec<(PathBuf, u64)> {
-        let state = self.view.load();
-        let files = state.families.values().flat_map(|family| &family.files);
+        let snapshot = self.view.load();
+        let files = snapshot.families.values().flat_map(|family| &family.files);
         files.map(|file| (file.path().to_owned(), file.length())).collect()
     }
 

@@ -26,9 +26,9 @@ use tracing::trace;
 
 use super::flush::{FlushLock, TMP_FOLDER};
 use super::row_locks::RowLocks;
-use super::state::RegionState;
+use super::snapshot::RegionSnapshot;
 use super::view::View;
-use super::{Region, Result, Shared, Taking, WriteOrder, durability_of};
+use super::{Region, RegionServices, Result, Taking, WriteOrder, durability_of};
 use crate::recovery::replay::{self, SealedLogs};
 
 /// How many store files of a region are opened at a time.
@@ -51,7 +51,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens a region up to where only its record has to be changed.
-pub(crate) async fn open(shared: Shared, request: OpenRegion) -> Result<Opened> {
+pub(crate) async fn open(shared: RegionServices, request: OpenRegion) -> Result<Opened> {
     let files = Arc::clone(&shared.files);
     // The logs are looked up meanwhile: what is sealed, nobody changes.
     let looked_up = async { Ok(replay::look_up(&files, &request.sealed).await?) };
@@ -75,7 +75,7 @@ pub(crate) async fn open(shared: Shared, request: OpenRegion) -> Result<Opened> 
 // === impl Region ===
 
 impl Region {
-    async fn from_files(shared: Shared, request: &OpenRegion) -> Result<Self> {
+    async fn from_files(shared: RegionServices, request: &OpenRegion) -> Result<Self> {
         let info = request.record.info.clone();
         let encoded_name = info.encoded_name();
         // From here on, what an earlier owner still writes is not seen.
@@ -86,8 +86,8 @@ impl Region {
         let nonce_files =
             nonce_files.map(|entry| Arc::new(NonceFile::new(&shared.files, &folder, entry)));
         let nonces = Nonces::new(nonce_files.collect(), manifest.nonces.iter().cloned());
-        let mut state = RegionState::empty(&request.table);
-        for (name, family) in &mut state.families {
+        let mut snapshot = RegionSnapshot::empty(&request.table);
+        for (name, family) in &mut snapshot.families {
             let name = String::from_utf8_lossy(name);
             let entries = manifest.families.get(name.as_ref()).map_or(&[][..], Vec::as_slice);
             family.files = open_files(&shared, request, &name, entries).await?;
@@ -102,7 +102,7 @@ impl Region {
             encoded_name,
             epoch: request.record.epoch,
             table: Arc::clone(&request.table),
-            view: View::new(state, order, manifest.highest),
+            view: View::new(snapshot, order, manifest.highest),
             row_locks: RowLocks::new(),
             nonces: Mutex::new(nonces),
             timestamp_floor_ms: AtomicU64::new(manifest.highest_timestamp_ms),
@@ -146,7 +146,7 @@ impl Region {
 }
 
 /// The region's newest manifest, under our epoch; the first one if there was none.
-async fn take_over(shared: &Shared, request: &OpenRegion) -> Result<Manifest> {
+async fn take_over(shared: &RegionServices, request: &OpenRegion) -> Result<Manifest> {
     let (info, epoch) = (&request.record.info, request.record.epoch);
     let (files, name) = (&shared.files, info.encoded_name());
     let found = Manifest::take_over(files, &info.table, name, epoch).await?;
@@ -175,7 +175,7 @@ async fn take_over(shared: &Shared, request: &OpenRegion) -> Result<Manifest> {
     Ok(manifest)
 }
 
-async fn make_folders(shared: &Shared, request: &OpenRegion) -> Result<()> {
+async fn make_folders(shared: &RegionServices, request: &OpenRegion) -> Result<()> {
     const DESCRIBED: &str = ".regioninfo";
     let info = &request.record.info;
     let region = paths::region(&info.table, info.encoded_name());
@@ -214,7 +214,7 @@ fn region_info_file(info: &basalt_model::RegionInfo) -> Bytes {
 
 /// Opens the store files of a family, several at a time: each takes a few trips.
 async fn open_files(
-    shared: &Shared,
+    shared: &RegionServices,
     request: &OpenRegion,
     family: &str,
     entries: &[FileEntry],
@@ -227,7 +227,7 @@ async fn open_files(
 /// Opens a store file where it should be, or in the archive, where an owner that had been passed
 /// over may have put it; then it is put back.
 async fn open_file(
-    shared: &Shared,
+    shared: &RegionServices,
     request: &OpenRegion,
     family: &str,
     entry: &FileEntry,

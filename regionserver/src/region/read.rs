@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tracing::trace;
 
 use super::scanner::{RegionScanner, ScanRange};
-use super::state::{FamilyState, RegionState};
+use super::snapshot::{FamilySnapshot, RegionSnapshot};
 use super::write::Change;
 use super::{Region, Result};
 
@@ -79,8 +79,8 @@ impl Region {
     /// What clients see of a row.
     pub(crate) async fn get(&self, row: &[u8], read: &RowRead) -> Result<Vec<Cell>> {
         self.check_row(row)?;
-        let (state, read_point) = self.view.snapshot();
-        let cells = self.read_row(&state, read_point, row, read).await?;
+        let (snapshot, read_point) = self.view.load_with_read_point();
+        let cells = self.read_row(&snapshot, read_point, row, read).await?;
         self.check_lease().await?;
         Ok(cells)
     }
@@ -95,19 +95,19 @@ impl Region {
     /// What is there of a row, edits included that are not durable yet: for whoever holds the row's
     /// lock and decides by it.
     pub(super) async fn read_latest(&self, row: &[u8], read: &RowRead) -> Result<Vec<Cell>> {
-        let state = self.view.load_full();
-        self.read_row(&state, SequenceId(u64::MAX), row, read).await
+        let snapshot = self.view.load_full();
+        self.read_row(&snapshot, SequenceId(u64::MAX), row, read).await
     }
 
     async fn read_row(
         &self,
-        state: &Arc<RegionState>,
+        snapshot: &Arc<RegionSnapshot>,
         read_point: SequenceId,
         row: &[u8],
         read: &RowRead,
     ) -> Result<Vec<Cell>> {
         let range = ScanRange::of_row(row);
-        let mut scanner = self.scanner_of(state, read_point, read, range, Some(row)).await?;
+        let mut scanner = self.scanner_of(snapshot, read_point, read, range, Some(row)).await?;
         let mut cells = Vec::new();
         if scanner.next_row().await?.is_some() {
             scanner.take_row(&mut cells).await?;
@@ -117,27 +117,27 @@ impl Region {
 
     /// A scanner over rows as they are at this moment.
     pub(crate) async fn scan(&self, read: &RowRead, range: ScanRange) -> Result<RegionScanner> {
-        let (state, read_point) = self.view.snapshot();
-        self.scanner_of(&state, read_point, read, range, None).await
+        let (snapshot, read_point) = self.view.load_with_read_point();
+        self.scanner_of(&snapshot, read_point, read, range, None).await
     }
 
     async fn scanner_of(
         &self,
-        state: &RegionState,
+        snapshot: &RegionSnapshot,
         read_point: SequenceId,
         read: &RowRead,
         range: ScanRange,
         only_row: Option<&[u8]>,
     ) -> Result<RegionScanner> {
         let wanted: Vec<(&Bytes, Columns)> = match &read.families {
-            None => state.families.keys().map(|family| (family, Columns::All)).collect(),
+            None => snapshot.families.keys().map(|family| (family, Columns::All)).collect(),
             Some(families) => families.iter().map(|(f, columns)| (f, columns.clone())).collect(),
         };
         let now_ms = self.shared.timestamps.best_now_ms();
         let mut scanner = RegionScanner::new(&self.info, range, read_point, read);
         for (name, columns) in wanted {
             self.check_family(name)?;
-            let Some(family) = state.families.get(name) else { continue };
+            let Some(family) = snapshot.families.get(name) else { continue };
             let Some(descriptor) =
                 std::str::from_utf8(name).ok().and_then(|name| self.table.families.get(name))
             else {
@@ -160,7 +160,7 @@ impl Region {
 
 /// The store files that may hold something for a read.
 async fn files_to_read(
-    family: &FamilyState,
+    family: &FamilySnapshot,
     rules: &ReadRules,
     only_row: Option<&[u8]>,
 ) -> Result<Vec<Arc<StoreFile>>> {

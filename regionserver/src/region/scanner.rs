@@ -11,7 +11,7 @@ use basalt_storage::read::{Decision, MergeCursor, ReadRules, Visibility};
 use basalt_storage::store_file::{ScannerOptions, StoreFile};
 use bytes::Bytes;
 
-use super::state::FamilyState;
+use super::snapshot::FamilySnapshot;
 use super::{Result, RowRead};
 
 /// Which rows a walk covers. Rows of the region outside are not entered; an empty key is no bound.
@@ -137,7 +137,7 @@ impl RegionScanner {
 
     pub(super) fn add_family(
         &mut self,
-        family: &FamilyState,
+        family: &FamilySnapshot,
         files: Vec<Arc<StoreFile>>,
         rules: ReadRules,
         cache_blocks: bool,

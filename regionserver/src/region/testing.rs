@@ -18,8 +18,8 @@ use bytes::Bytes;
 
 use super::open::{Opened, open};
 use super::{
-    Change, MemstoresTotal, Mutation, OpenRegion, Region, Result, RowRead, RowUpdate, ScanRange,
-    Shared, Update,
+    Change, MemstoresTotal, Mutation, OpenRegion, Region, RegionServices, Result, RowRead,
+    RowUpdate, ScanRange, Update,
 };
 use crate::config::RegionConfig;
 use crate::lease::ServingLease;
@@ -36,7 +36,7 @@ pub(crate) struct Hand(Arc<AtomicU64>);
 /// A region server as far as regions know it. Each has another writer on the shared disk.
 pub(crate) struct TestServer {
     pub(crate) name: ServerName,
-    pub(crate) shared: Shared,
+    pub(crate) shared: RegionServices,
     pub(crate) hand: Hand,
     disk: MemoryFileSystem,
     writer: u64,
@@ -68,7 +68,7 @@ impl TestServer {
         let config = WalConfig::default();
         let wal = Wal::create(Arc::clone(&files), &name, "cluster", config, clock.clone()).await;
         let random = Random::from_seed(writer);
-        let shared = Shared {
+        let shared = RegionServices {
             seams: Seams {
                 clock: clock.clone(),
                 random,

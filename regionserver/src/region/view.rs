@@ -1,11 +1,11 @@
-//! What readers see of a region: a state, and the highest edit that is visible in it.
+//! What readers see of a region: a snapshot, and the highest edit that is visible in it.
 //!
-//! The state is swapped whole, under the lock that orders edits. Invariants, which
+//! The snapshot is swapped whole, under the lock that orders edits. Invariants, which
 //! `interleavings/region.rs` checks in every interleaving:
-//! - [`View::snapshot`] gives a state and a read point that belong together: all edits up to the
-//!   read point are in the state, so that a reader who passes over those above it sees none by
+//! - [`View::load_with_read_point`] gives a snapshot and a read point that belong together: all edits up to the
+//!   read point are in the snapshot, so that a reader who passes over those above it sees none by
 //!   halves;
-//! - an edit that was shown before a snapshot began is in it.
+//! - an edit that was shown before a snapshot was loaded is in it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use std::sync::Arc;
 use basalt_model::SequenceId;
 
 use super::sync::{ArcSwap, AtomicU64, Loaded, Mutex, MutexGuard, Ordering};
-use super::{RegionState, WriteOrder};
+use super::{RegionSnapshot, WriteOrder};
 
-/// A state, and what is decided about edits under the lock.
+/// A snapshot, and what is decided about edits under the lock.
 pub(super) struct View {
-    state: ArcSwap<RegionState>,
+    snapshot: ArcSwap<RegionSnapshot>,
     order: Mutex<WriteOrder>,
     /// All edits up to here are visible.
     read_point: AtomicU64,
@@ -26,37 +26,37 @@ pub(super) struct View {
 /// The lock that orders edits, held. It lies around what is decided under it.
 pub(super) struct Ordered<'a> {
     order: MutexGuard<'a, WriteOrder>,
-    state: &'a ArcSwap<RegionState>,
+    snapshot: &'a ArcSwap<RegionSnapshot>,
 }
 
 // === impl View ===
 
 impl View {
-    /// Shows the edits of `state` up to `read_point`.
-    pub(super) fn new(state: RegionState, order: WriteOrder, read_point: SequenceId) -> Self {
-        let (state, order) = (ArcSwap::from_pointee(state), Mutex::new(order));
-        Self { state, order, read_point: AtomicU64::new(read_point.0) }
+    /// Shows the edits of `snapshot` up to `read_point`.
+    pub(super) fn new(snapshot: RegionSnapshot, order: WriteOrder, read_point: SequenceId) -> Self {
+        let (snapshot, order) = (ArcSwap::from_pointee(snapshot), Mutex::new(order));
+        Self { snapshot, order, read_point: AtomicU64::new(read_point.0) }
     }
 
-    /// The state, which may be replaced at any time.
-    pub(super) fn load(&self) -> Loaded<RegionState> {
-        self.state.load()
+    /// The snapshot, which may be replaced at any time.
+    pub(super) fn load(&self) -> Loaded<RegionSnapshot> {
+        self.snapshot.load()
     }
 
     /// As [`View::load`], to be kept.
-    pub(super) fn load_full(&self) -> Arc<RegionState> {
-        self.state.load_full()
+    pub(super) fn load_full(&self) -> Arc<RegionSnapshot> {
+        self.snapshot.load_full()
     }
 
     /// Waits for the lock.
     pub(super) fn lock(&self) -> Ordered<'_> {
-        Ordered { order: self.order.lock(), state: &self.state }
+        Ordered { order: self.order.lock(), snapshot: &self.snapshot }
     }
 
-    /// Replaces the state by what `change` makes of it.
-    pub(super) fn swap(&self, change: impl FnOnce(&RegionState) -> RegionState) {
+    /// Replaces the snapshot by what `change` makes of it.
+    pub(super) fn swap(&self, change: impl FnOnce(&RegionSnapshot) -> RegionSnapshot) {
         let mut order = self.lock();
-        let changed = change(&order.state());
+        let changed = change(&order.snapshot());
         order.replace(changed);
     }
 
@@ -65,14 +65,14 @@ impl View {
         self.read_point.fetch_max(sequence_id.0, Ordering::AcqRel);
     }
 
-    /// The state and the highest edit that is visible in it, as one.
-    pub(super) fn snapshot(&self) -> (Arc<RegionState>, SequenceId) {
+    /// The snapshot and the highest edit that is visible in it, as one.
+    pub(super) fn load_with_read_point(&self) -> (Arc<RegionSnapshot>, SequenceId) {
         loop {
-            let state = self.state.load_full();
+            let snapshot = self.snapshot.load_full();
             let read_point = SequenceId(self.read_point.load(Ordering::Acquire));
-            // A flush in between could have moved edits at or below the read point out of `state`.
-            if Arc::ptr_eq(&state, &self.state.load()) {
-                return (state, read_point);
+            // A flush in between could have moved edits at or below the read point out of `snapshot`.
+            if Arc::ptr_eq(&snapshot, &self.snapshot.load()) {
+                return (snapshot, read_point);
             }
         }
     }
@@ -81,14 +81,14 @@ impl View {
 // === impl Ordered ===
 
 impl Ordered<'_> {
-    /// The state. Nobody replaces it while the lock is held.
-    pub(super) fn state(&self) -> Loaded<RegionState> {
-        self.state.load()
+    /// The snapshot. Nobody replaces it while the lock is held.
+    pub(super) fn snapshot(&self) -> Loaded<RegionSnapshot> {
+        self.snapshot.load()
     }
 
-    /// Puts `next` in the place of the state.
-    pub(super) fn replace(&mut self, next: RegionState) {
-        self.state.store(Arc::new(next));
+    /// Puts `next` in the place of the snapshot.
+    pub(super) fn replace(&mut self, next: RegionSnapshot) {
+        self.snapshot.store(Arc::new(next));
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) struct Condition {
 
 /// What a conditional mutation did.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct MutationOutcome {
     pub(crate) processed: bool,
     /// The new values, of increments and appends.
     pub(crate) cells: Vec<Cell>,
@@ -183,7 +183,7 @@ impl Region {
         condition: &Condition,
         steps: &[RowStep],
         nonce: Option<Nonce>,
-    ) -> Result<Outcome> {
+    ) -> Result<MutationOutcome> {
         self.mutate_if(&condition.row, Some(condition), steps, nonce).await
     }
 
@@ -203,7 +203,7 @@ impl Region {
         condition: Option<&Condition>,
         steps: &[RowStep],
         nonce: Option<Nonce>,
-    ) -> Result<Outcome> {
+    ) -> Result<MutationOutcome> {
         self.check_row(row)?;
         self.check_memstore_limit()?;
         let logged = {
@@ -214,7 +214,7 @@ impl Region {
                     steps.iter().filter_map(RowStep::mutation).collect();
                 let updates: Vec<&RowUpdate> = steps.iter().filter_map(RowStep::update).collect();
                 let cells = self.answer_again(&done, row, &mutations, &updates).await?;
-                return Ok(Outcome { processed: true, cells });
+                return Ok(MutationOutcome { processed: true, cells });
             }
             if let Some(Condition { read, holds, .. }) = condition
                 && !holds(&self.read_latest(row, read).await?)
@@ -222,7 +222,7 @@ impl Region {
                 drop(locked);
                 // What was read may not be durable yet.
                 self.settle().await?;
-                return Ok(Outcome { processed: false, cells: Vec::new() });
+                return Ok(MutationOutcome { processed: false, cells: Vec::new() });
             }
             let mut pending = PendingEdit::new(self.assign_timestamp(&mut locked)?, nonce);
             if condition.is_some() {
@@ -235,7 +235,7 @@ impl Region {
         };
         let (logged, cells) = logged;
         self.make_visible(logged).await?;
-        Ok(Outcome { processed: true, cells })
+        Ok(MutationOutcome { processed: true, cells })
     }
 
     async fn pend_row(
@@ -369,9 +369,9 @@ impl Region {
         order.last_ticket = Some(ticket.clone());
         self.shared.memstores.add(edit.record_bytes() as u64);
         self.timestamp_floor_ms.fetch_max(timestamp_ms, Ordering::Relaxed);
-        let state = order.state();
+        let snapshot = order.snapshot();
         for cell in cells {
-            if let Some(family) = state.families.get(cell.family()) {
+            if let Some(family) = snapshot.families.get(cell.family()) {
                 family.active.insert(&cell.with_sequence_id(sequence_id));
             }
         }

@@ -24,7 +24,7 @@ const REGIONS_AT_ONCE: usize = 32;
 const EDIT_BYTES: usize = 4 << 20;
 
 /// An action whose cells have been taken from beside the message.
-enum Step {
+enum ActionKind {
     Get(pb::Get),
     Mutation(Decoded),
 }
@@ -33,7 +33,7 @@ struct Action {
     index: Option<u32>,
     /// Of a put or a delete too.
     nonce: Option<u64>,
-    step: Result<Step>,
+    step: Result<ActionKind>,
 }
 
 /// Actions of one row that are done as one.
@@ -116,7 +116,7 @@ enum RegionDone {
 
 impl RegionWork {
     async fn run(self, rpc: &Rpc, group: Option<u64>) -> RegionDone {
-        let is_write = |action: &Action| matches!(action.step, Ok(Step::Mutation(_)));
+        let is_write = |action: &Action| matches!(action.step, Ok(ActionKind::Mutation(_)));
         let purpose = match self.actions.iter().any(is_write) {
             true => Purpose::Write,
             false => Purpose::Read,
@@ -135,13 +135,13 @@ impl RegionWork {
         for action in self.actions {
             match action.step {
                 Err(exception) => outcomes.push((action.index, Done::Failed(exception))),
-                Ok(Step::Mutation(Decoded::Blind(mutation))) => {
+                Ok(ActionKind::Mutation(Decoded::Blind(mutation))) => {
                     if run.is_full_for(&mutation) {
                         run.apply(&served, &mut outcomes).await;
                     }
                     run.add(action.index, mutation);
                 }
-                Ok(Step::Mutation(update)) => {
+                Ok(ActionKind::Mutation(update)) => {
                     run.apply(&served, &mut outcomes).await;
                     let done = match mutate::apply(&served, update, group).await {
                         Ok(cells) => cells.map_or(Done::Empty, Done::Cells),
@@ -149,7 +149,7 @@ impl RegionWork {
                     };
                     outcomes.push((action.index, done));
                 }
-                Ok(Step::Get(get)) => {
+                Ok(ActionKind::Get(get)) => {
                     run.apply(&served, &mut outcomes).await;
                     outcomes.push((action.index, read(&served, &get).await));
                 }
@@ -203,8 +203,8 @@ async fn read(served: &Served, get: &pb::Get) -> Done {
 
 fn take_action(action: pb::Action, beside: &mut CellsBeside) -> Action {
     let step = match (&action.mutation, action.get) {
-        (Some(mutation), _) => decode::mutation(mutation, beside).map(Step::Mutation),
-        (None, Some(get)) => Ok(Step::Get(get)),
+        (Some(mutation), _) => decode::mutation(mutation, beside).map(ActionKind::Mutation),
+        (None, Some(get)) => Ok(ActionKind::Get(get)),
         (None, None) => Err(Exception::bad_request("an action needs a get or a mutation")),
     };
     let nonce = action.mutation.and_then(|mutation| mutation.nonce).filter(|nonce| *nonce != 0);
@@ -217,7 +217,7 @@ impl AtomicActions {
     fn gather(actions: Vec<Action>, is_conditional: bool) -> Result<Self> {
         let mut gathered = Self::default();
         for (position, action) in (0..).zip(actions) {
-            let Step::Mutation(decoded) = action.step? else {
+            let ActionKind::Mutation(decoded) = action.step? else {
                 return Err(Exception::bad_request("an atomic action cannot hold a get"));
             };
             gathered.row.get_or_insert_with(|| decoded.row().clone());

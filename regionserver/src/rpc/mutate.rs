@@ -7,7 +7,7 @@ use super::decode::Decoded;
 use super::results::Results;
 use super::{Purpose, Result, Rpc, decode, request};
 use crate::filter::{self, RowFilter};
-use crate::region::{Condition, Outcome, RowRead, RowStep};
+use crate::region::{Condition, MutationOutcome, RowRead, RowStep};
 use crate::server::Served;
 
 /// The mutations of one row, in their order.
@@ -92,7 +92,7 @@ pub(super) async fn check_and_mutate(
     condition: &Condition,
     row: RowMutations,
     nonce_group: Option<u64>,
-) -> Result<Outcome> {
+) -> Result<MutationOutcome> {
     let nonce = decode::nonce(nonce_group, row.nonce);
     let region = &served.region;
     Ok(region.check_and_mutate(condition, &row.steps, nonce).await?)

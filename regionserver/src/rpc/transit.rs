@@ -13,7 +13,7 @@ use basalt_model::EncodedRegionName;
 use tokio::time::Instant;
 
 use super::{Result, Rpc, decode};
-use crate::server::{Elsewhere, Served};
+use crate::server::{RegionLocation, Served};
 
 /// How long a request waits.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -81,16 +81,16 @@ impl Rpc {
 
     /// Where a client is sent that asks for a region that is not here.
     pub(super) fn not_here(&self, name: EncodedRegionName) -> Exception {
-        match self.server.elsewhere(name) {
-            Elsewhere::Moved { server, open_sequence_id } => {
+        match self.server.location_of(name) {
+            RegionLocation::Moved { server, open_sequence_id } => {
                 let location_sequence_id = i64::try_from(open_sequence_id).unwrap_or(i64::MAX);
                 Exception::region_moved(MovedRegion { server, location_sequence_id })
             }
-            Elsewhere::Opening => Exception::new(
+            RegionLocation::Opening => Exception::new(
                 ExceptionKind::RegionOpening,
                 format!("region {name} is being opened on {}", self.server.name),
             ),
-            Elsewhere::Unknown => Exception::new(
+            RegionLocation::Unknown => Exception::new(
                 ExceptionKind::NotServingRegion,
                 format!("region {name} is not served by {}", self.server.name),
             ),

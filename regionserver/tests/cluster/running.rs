@@ -73,7 +73,7 @@ async fn start_coordinator(disk: &MemoryFileSystem, seams: &Seams, stop: &Shutdo
         client_listen: member.client_address.parse().unwrap(),
         members: [(1, member)].into(),
         data: "/coordinator".into(),
-        timers: basalt_coordinator::Timers::default(),
+        timers: basalt_coordinator::CoordinatorTimers::default(),
         limits: basalt_coordinator::Limits::default(),
         ready: Some(ready),
     };
@@ -94,7 +94,7 @@ fn start_master(disk: &MemoryFileSystem, seams: &Seams, stop: &Shutdown, coordin
         coordinators: vec![coordinator.to_owned()],
         nodes_parent: "/basalt".to_owned(),
         client_parent: "/hbase".to_owned(),
-        timers: basalt_master::Timers::default(),
+        timers: basalt_master::MasterTimers::default(),
         declared_tables: Vec::new(),
         rack: String::new(),
         instance: "master".to_owned(),

@@ -42,7 +42,7 @@ struct Follower {
 }
 
 /// What the follower has to do.
-enum Step {
+enum FollowStep {
     TakeIn(WatchedEvent),
     /// Somebody waits until what has arrived is taken in.
     Answer(oneshot::Sender<()>),
@@ -86,9 +86,9 @@ impl Follower {
         loop {
             if dirty.is_empty() && waiting.is_empty() {
                 match self.next_step().await {
-                    Step::TakeIn(event) => self.note(event, &mut dirty),
-                    Step::Answer(asked) => waiting.push(asked),
-                    Step::End => return,
+                    FollowStep::TakeIn(event) => self.note(event, &mut dirty),
+                    FollowStep::Answer(asked) => waiting.push(asked),
+                    FollowStep::End => return,
                 }
             }
             // Those who ask first: then what they ask for has arrived. While the coordinator does
@@ -122,7 +122,7 @@ impl Follower {
         }
     }
 
-    async fn next_step(&mut self) -> Step {
+    async fn next_step(&mut self) -> FollowStep {
         let [regions, tables, servers, master] = &mut self.events;
         let event = tokio::select! {
             biased;
@@ -131,12 +131,12 @@ impl Follower {
             event = regions.recv() => event,
             event = tables.recv() => event,
             asked = self.waiting.recv() => return match asked {
-                Some(asked) => Step::Answer(asked),
+                Some(asked) => FollowStep::Answer(asked),
                 // Nobody holds the catalog any more.
-                None => Step::End,
+                None => FollowStep::End,
             },
         };
-        event.map_or(Step::End, Step::TakeIn)
+        event.map_or(FollowStep::End, FollowStep::TakeIn)
     }
 
     fn waiting_event(&mut self) -> Option<WatchedEvent> {

@@ -25,11 +25,11 @@ use crate::pb;
 /// Opens files; clones share connections and what is known of DataNodes.
 #[derive(Clone, Debug)]
 pub(crate) struct Readers {
-    shared: Arc<Shared>,
+    shared: Arc<FileReaderShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct FileReaderShared {
     name_node: NameNode,
     health: NodeHealth,
     nodes: LiveNodes,
@@ -41,7 +41,7 @@ struct Shared {
 /// A file open for reading, as long as it was then.
 #[derive(Debug)]
 pub(crate) struct FileReader {
-    shared: Arc<Shared>,
+    shared: Arc<FileReaderShared>,
     path: Arc<str>,
     length: u64,
     /// Sorted by offset, without gaps. Renewed when no DataNode of a block could serve it.
@@ -66,7 +66,7 @@ impl Readers {
         };
         let calls = DataNodeCalls::new(network, config, &health, config.read_timeout);
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(FileReaderShared {
                 name_node,
                 health,
                 nodes,
@@ -90,9 +90,9 @@ impl Readers {
     }
 }
 
-// === impl Shared ===
+// === impl FileReaderShared ===
 
-impl Shared {
+impl FileReaderShared {
     /// All blocks and the length of the file in bytes.
     async fn blocks(&self, located: pb::LocatedBlocks) -> Result<(Vec<pb::LocatedBlock>, u64)> {
         let mut blocks = located.blocks;

@@ -40,12 +40,12 @@ pub(crate) struct ConnectionOptions {
 /// An open connection; clones share it. It is closed when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionShared>,
     _close: Arc<tokio_util::sync::DropGuard>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ConnectionShared {
     server: Arc<str>,
     protocol: Protocol,
     client: ClientId,
@@ -71,7 +71,7 @@ enum Failure {
 
 /// A call under way.
 struct Waiting<'a> {
-    shared: &'a Shared,
+    shared: &'a ConnectionShared,
     call_id: i32,
 }
 
@@ -92,7 +92,7 @@ impl Connection {
     ) -> Result<Self> {
         let stream = connect(network, &server, options.connect_timeout).await?;
         let (requests, to_write) = mpsc::channel(CALLS_MAX);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ConnectionShared {
             server,
             protocol: options.protocol,
             client: options.client,
@@ -176,9 +176,9 @@ pub(crate) async fn until_unreachable(
     }
 }
 
-// === impl Shared ===
+// === impl ConnectionShared ===
 
-impl Shared {
+impl ConnectionShared {
     async fn call(
         &self,
         call: CallId,
@@ -262,7 +262,7 @@ impl Drop for Waiting<'_> {
 async fn run(
     reader: ReadHalf<Stream>,
     write: impl Future<Output = Failure>,
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionShared>,
     close: Shutdown,
 ) {
     let failure = tokio::select! {
@@ -275,7 +275,7 @@ async fn run(
     shared.fail(&failure);
 }
 
-async fn read_answers(mut stream: ReadHalf<Stream>, shared: &Shared) -> Failure {
+async fn read_answers(mut stream: ReadHalf<Stream>, shared: &ConnectionShared) -> Failure {
     let mut input = BytesMut::new();
     loop {
         loop {

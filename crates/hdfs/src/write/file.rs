@@ -30,11 +30,11 @@ use crate::pb;
 /// Makes files; clones share connections, lease and what is known of DataNodes.
 #[derive(Clone, Debug)]
 pub(crate) struct Writers {
-    shared: Arc<Shared>,
+    shared: Arc<FileWriterShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct FileWriterShared {
     seams: Seams,
     config: Arc<HdfsConfig>,
     name_node: NameNode,
@@ -48,7 +48,7 @@ struct Shared {
 /// is on the DataNodes is unknown then.
 #[derive(Debug)]
 pub struct FileWriter {
-    shared: Arc<Shared>,
+    shared: Arc<FileWriterShared>,
     path: Arc<str>,
     file_id: u64,
     purpose: Purpose,
@@ -86,7 +86,7 @@ impl Writers {
         let renewing = lease::renew(name_node.clone(), open.clone(), config.lease_renewal);
         tokio::spawn(stop.clone().run_until_cancelled_owned(renewing));
         let _stop = stop.drop_guard();
-        let shared = Shared { seams, config, name_node, health, nodes, open, _stop };
+        let shared = FileWriterShared { seams, config, name_node, health, nodes, open, _stop };
         Self { shared: Arc::new(shared) }
     }
 
@@ -272,7 +272,7 @@ impl FileWriter {
     /// before its length is on record. Where the NameNode has too few at
     /// the moment, as right after the loss of some, it is asked again until the deadline of a call.
     async fn begin_block(&mut self) -> Result<BlockWriter> {
-        let Shared { seams, config, name_node, health, .. } = &*self.shared;
+        let FileWriterShared { seams, config, name_node, health, .. } = &*self.shared;
         let deadline = Instant::now() + config.call_deadline;
         let mut failed: Vec<pb::DatanodeInfo> = Vec::new();
         loop {
@@ -313,7 +313,7 @@ impl FileWriter {
 
     /// Asks for a block by one wish after the other, until the NameNode satisfies one.
     async fn add_block(&self, failed: &[pb::DatanodeInfo]) -> Result<pb::LocatedBlock> {
-        let Shared { config, name_node, health, nodes, .. } = &*self.shared;
+        let FileWriterShared { config, name_node, health, nodes, .. } = &*self.shared;
         let (live, troubled, suspected) = (nodes.known(), health.avoided(), health.suspected());
         let nodes = Nodes { live: &live, failed, troubled: &troubled, suspected: &suspected };
         let replicas = Replicas { wanted: config.replication as usize, min: config.replicas_min };

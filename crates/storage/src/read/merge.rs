@@ -11,7 +11,7 @@ use basalt_model::{Cell, CellKey, SequenceId};
 use bytes::Bytes;
 
 use crate::memstore::{Memstore, MemstoreRead};
-use crate::store_file::{self, Step, StoreFileScanner};
+use crate::store_file::{self, ScanStep, StoreFileScanner};
 
 /// How many cells are first copied from a memstore at a time, enough for most rows; then more and
 /// more.
@@ -130,8 +130,8 @@ impl MergeCursor {
             // Whether the next cell is visible is not known yet.
             Source::File(cursor) if cursor.has_invisible => return Ok(false),
             Source::File(cursor) => match cursor.scanner.try_next()? {
-                Step::Cell(cell) => cells.push(cell),
-                Step::NeedBlock | Step::End => return Ok(false),
+                ScanStep::Cell(cell) => cells.push(cell),
+                ScanStep::NeedBlock | ScanStep::End => return Ok(false),
             },
         }
         let is_in_order = self.order.len() == 1 && source.peek().is_some();

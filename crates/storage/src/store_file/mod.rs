@@ -38,5 +38,5 @@ pub use error::{Damage, Error, Result};
 pub use file_info::TimeRange;
 pub(crate) use index::IndexBlock;
 pub use reader::StoreFile;
-pub use scanner::{ScannerOptions, Step, StoreFileScanner};
+pub use scanner::{ScanStep, ScannerOptions, StoreFileScanner};
 pub use writer::{StoreFileMeta, StoreFileOptions, StoreFileSummary, StoreFileWriter};

@@ -36,9 +36,9 @@ const READAHEAD_BYTES: u64 = 1 << 20;
 
 /// A store file that is open for reading. Cheap to clone; the clones share everything.
 #[derive(Clone)]
-pub struct StoreFile(Arc<Shared>);
+pub struct StoreFile(Arc<StoreFileShared>);
 
-struct Shared {
+struct StoreFileShared {
     path: PathBuf,
     file: Arc<dyn ReadFile>,
     cache: Arc<BlockCache>,
@@ -453,7 +453,7 @@ impl LoadOnOpen<'_> {
         trailer: Trailer,
         file: Arc<dyn ReadFile>,
         cache: Arc<BlockCache>,
-    ) -> Result<Shared> {
+    ) -> Result<StoreFileShared> {
         let root_offset = self.offset;
         let root = self.next(BlockType::RootIndex)?;
         let root =
@@ -477,7 +477,7 @@ impl LoadOnOpen<'_> {
             })?;
         }
         let (bloom_type, bloom) = self.read_bloom(&info)?;
-        Ok(Shared {
+        Ok(StoreFileShared {
             path: self.path.to_owned(),
             file,
             id: cache.next_file_id(),

@@ -24,7 +24,7 @@ pub struct ScannerOptions {
 
 /// What [`StoreFileScanner::try_next`] found.
 #[derive(Debug)]
-pub enum Step {
+pub enum ScanStep {
     /// The cell at which the scanner was; it is at the next one now.
     Cell(Cell),
     /// The scanner has not moved: it is at the last cell of a block. Await
@@ -171,18 +171,18 @@ impl StoreFileScanner {
     /// # Errors
     /// The block is corrupt.
     #[inline]
-    pub fn try_next(&mut self) -> Result<Step> {
+    pub fn try_next(&mut self) -> Result<ScanStep> {
         let Some(place) = &mut self.place else {
-            return Ok(Step::End);
+            return Ok(ScanStep::End);
         };
         if place.next >= place.block.end() {
-            return Ok(Step::NeedBlock);
+            return Ok(ScanStep::NeedBlock);
         }
         match place.block.cell_at(place.next) {
             Ok((cell, next)) => {
                 place.position = place.next;
                 place.next = next;
-                Ok(Step::Cell(std::mem::replace(&mut place.cell, cell)))
+                Ok(ScanStep::Cell(std::mem::replace(&mut place.cell, cell)))
             }
             Err(damage) => Err(self.file.corrupt(place.path.pointer().offset, damage)),
         }
@@ -195,9 +195,9 @@ impl StoreFileScanner {
     /// The next block is corrupt, or the file system refuses. The scanner then stays where it is.
     pub async fn next(&mut self) -> Result<Option<Cell>> {
         match self.try_next()? {
-            Step::Cell(cell) => return Ok(Some(cell)),
-            Step::End => return Ok(None),
-            Step::NeedBlock => {}
+            ScanStep::Cell(cell) => return Ok(Some(cell)),
+            ScanStep::End => return Ok(None),
+            ScanStep::NeedBlock => {}
         }
         let following = match &self.place {
             Some(place) => self.following(&place.path).await?,

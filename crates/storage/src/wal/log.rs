@@ -16,7 +16,7 @@ use super::listing::{Listing, LogList};
 use super::open_file::FileMaker;
 use super::queue::{Permit, Queue};
 use super::sequence_id_accounting::SequenceIdAccounting;
-use super::writer::{Shared, Writer};
+use super::writer::{WalShared, Writer};
 
 /// Settings of a log.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub struct WalStats {
 
 /// The log of one server. Dropping it stops the writer without waiting.
 pub struct Wal {
-    shared: Arc<Shared>,
+    shared: Arc<WalShared>,
     files: SharedFileSystem,
     folder: PathBuf,
 }
@@ -140,7 +140,7 @@ impl Wal {
             files.delete_directory(&folder).await?;
             return Err(Error::Fenced { folder });
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WalShared {
             queue: Queue::new(config.queue_bytes_max),
             accounting: Mutex::new(SequenceIdAccounting::default()),
             listing: Listing::new(config.is_listed),

@@ -36,7 +36,7 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 pub(super) struct Work {
     pub(super) batch: Option<Batch>,
-    pub(super) roll: Option<Outcome>,
+    pub(super) roll: Option<SyncOutcome>,
     pub(super) close: bool,
 }
 
@@ -45,14 +45,14 @@ pub(super) struct Work {
 pub(super) struct Batch {
     pub(super) bytes: BytesMut,
     pub(super) touched: Vec<Touched>,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: SyncOutcome,
     /// The most that one of the edits asks for.
     pub(super) durability: Durability,
     room_bytes: usize,
 }
 
 /// How something ended that several may wait for.
-pub(super) type Outcome = Arc<Latch<Result<()>>>;
+pub(super) type SyncOutcome = Arc<Latch<Result<()>>>;
 
 /// The right to add an edit to the log. Given back if it is dropped.
 #[must_use = "nothing has been added to the log yet"]
@@ -66,13 +66,13 @@ pub struct Permit<'a> {
 #[must_use = "the edit is not durable before `synced` says so"]
 #[derive(Clone, Debug)]
 pub struct Ticket {
-    outcome: Outcome,
+    outcome: SyncOutcome,
 }
 
 #[derive(Debug, Default)]
 struct State {
     pending: Batch,
-    roll: Option<Outcome>,
+    roll: Option<SyncOutcome>,
     close: bool,
     /// Why nothing more is taken.
     refused: Option<Error>,
@@ -124,7 +124,7 @@ impl Queue {
     ) -> Ticket {
         let mut state = self.state.lock();
         if let Some(error) = &state.refused {
-            let outcome = Outcome::default();
+            let outcome = SyncOutcome::default();
             outcome.set(Err(error.clone()));
             return Ticket { outcome };
         }
@@ -146,10 +146,10 @@ impl Queue {
     }
 
     /// Asks the writer to begin a new file.
-    pub(super) fn ask_roll(&self) -> Outcome {
+    pub(super) fn ask_roll(&self) -> SyncOutcome {
         let mut state = self.state.lock();
         if let Some(error) = &state.refused {
-            let outcome = Outcome::default();
+            let outcome = SyncOutcome::default();
             outcome.set(Err(error.clone()));
             return outcome;
         }
@@ -201,7 +201,7 @@ impl Queue {
     }
 
     /// The writer cannot go on: fails those whose edits it has taken, and all others.
-    pub(super) fn fail<'a>(&self, taken: impl Iterator<Item = &'a Outcome>, error: &Error) {
+    pub(super) fn fail<'a>(&self, taken: impl Iterator<Item = &'a SyncOutcome>, error: &Error) {
         for outcome in taken {
             outcome.set(Err(error.clone()));
         }
@@ -255,7 +255,7 @@ impl Batch {
         Self {
             bytes,
             touched: Vec::new(),
-            outcome: Outcome::default(),
+            outcome: SyncOutcome::default(),
             durability: Durability::default(),
             room_bytes: 0,
         }

@@ -37,12 +37,12 @@ use super::error::{Error, Result};
 use super::listing::Listing;
 use super::log::{WalConfig, WalStats};
 use super::open_file::{FileMaker, OpenFile, timed_out, within};
-use super::queue::{Batch, Outcome, Queue, Work};
+use super::queue::{Batch, Queue, SyncOutcome, Work};
 use super::sequence_id_accounting::SequenceIdAccounting;
 
 /// What the writer shares with the handle of the log.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct WalShared {
     pub(super) queue: Queue,
     pub(super) accounting: Mutex<SequenceIdAccounting>,
     pub(super) listing: Listing,
@@ -51,14 +51,14 @@ pub(super) struct Shared {
 
 /// The task.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<WalShared>,
     maker: Arc<FileMaker>,
     config: WalConfig,
     current: OpenFile,
     /// The file that is to follow it, from its beginning until it takes its place.
     next: Option<BoxFuture<'static, Result<OpenFile>>>,
     /// Those who wait for that file.
-    asked: Vec<Outcome>,
+    asked: Vec<SyncOutcome>,
     /// What was written to the current file and is not known to be durable, in order.
     in_flight: VecDeque<InFlight>,
     /// The number of the newest file that was begun, whether it could be used or not.
@@ -113,7 +113,7 @@ const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells of the writer's end, however it comes.
 struct End {
-    shared: Arc<Shared>,
+    shared: Arc<WalShared>,
     /// All that was added is durable.
     clean: bool,
 }
@@ -122,7 +122,7 @@ struct End {
 
 impl Writer {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<WalShared>,
         maker: FileMaker,
         config: WalConfig,
         first: OpenFile,
@@ -479,7 +479,7 @@ impl Writer {
 }
 
 /// Ends a file that failed. If it is in too few copies then, its regions are to be flushed.
-async fn give_up(mut failed: OpenFile, shared: Arc<Shared>) {
+async fn give_up(mut failed: OpenFile, shared: Arc<WalShared>) {
     if !failed.file.give_up().await {
         warn!(file = %failed.path.display(), "a file of the log that failed is in few copies");
         shared.accounting.lock().lacks_copies(failed.number);

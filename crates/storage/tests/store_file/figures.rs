@@ -7,7 +7,7 @@ use std::sync::Arc;
 use basalt_fs::{LocalFileSystem, SharedFileSystem};
 use basalt_model::{Cell, CellKey, Compression, SequenceId};
 use basalt_storage::block_cache::BlockCache;
-use basalt_storage::store_file::{ScannerOptions, Step, StoreFile, StoreFileOptions};
+use basalt_storage::store_file::{ScanStep, ScannerOptions, StoreFile, StoreFileOptions};
 use tokio::time::Instant;
 
 use super::write;
@@ -34,9 +34,9 @@ async fn scan(file: &StoreFile, cache_blocks: bool) -> u64 {
     let mut count = 0;
     loop {
         match scanner.try_next().unwrap() {
-            Step::Cell(cell) => count += u64::from(!cell.row().is_empty()),
-            Step::NeedBlock => count += u64::from(scanner.next().await.unwrap().is_some()),
-            Step::End => return count,
+            ScanStep::Cell(cell) => count += u64::from(!cell.row().is_empty()),
+            ScanStep::NeedBlock => count += u64::from(scanner.next().await.unwrap().is_some()),
+            ScanStep::End => return count,
         }
     }
 }

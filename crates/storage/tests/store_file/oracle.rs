@@ -10,7 +10,7 @@ use basalt_model::{
 };
 use basalt_storage::block_cache::BlockCache;
 use basalt_storage::store_file::{
-    Error, ScannerOptions, Step, StoreFile, StoreFileOptions, StoreFileScanner, StoreFileWriter,
+    Error, ScanStep, ScannerOptions, StoreFile, StoreFileOptions, StoreFileScanner, StoreFileWriter,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -248,7 +248,7 @@ async fn versions_of_one_key_stay_in_one_block() {
 /// Moves as long as nothing has to be loaded.
 fn steps_at_once(scanner: &mut StoreFileScanner) -> usize {
     let mut steps = 0;
-    while let Step::Cell(_) = scanner.try_next().unwrap() {
+    while let ScanStep::Cell(_) = scanner.try_next().unwrap() {
         steps += 1;
     }
     steps
@@ -262,12 +262,12 @@ async fn within_a_block_a_scan_waits_for_nothing() {
     write(&files, Path::new(PATH), options, &cells).await;
     let file = open(&files, Path::new(PATH)).await;
     let mut scanner = file.scanner(ScannerOptions::default());
-    assert!(matches!(scanner.try_next().unwrap(), Step::End));
+    assert!(matches!(scanner.try_next().unwrap(), ScanStep::End));
     scanner.seek_to_first().await.unwrap();
     assert_eq!(steps_at_once(&mut scanner), 999);
-    assert!(matches!(scanner.try_next().unwrap(), Step::NeedBlock));
+    assert!(matches!(scanner.try_next().unwrap(), ScanStep::NeedBlock));
     assert_eq!(scanner.next().await.unwrap().as_ref(), cells.last());
-    assert!(matches!(scanner.try_next().unwrap(), Step::End));
+    assert!(matches!(scanner.try_next().unwrap(), ScanStep::End));
 }
 
 #[tokio::test]

@@ -38,12 +38,12 @@ const HEADER_BYTES: usize = 8;
 /// The session is closed by [`Client::close`], or when the last handle is dropped.
 #[derive(Clone, Debug)]
 pub struct Client {
-    shared: Arc<Shared>,
+    shared: Arc<SessionShared>,
     request_timeout: Duration,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SessionShared {
     session_id: SessionId,
     requests: mpsc::Sender<Outgoing>,
     state: watch::Receiver<State>,
@@ -117,7 +117,7 @@ impl Client {
         let (state_end, state) = watch::channel(session.connected_state());
         let closing = Shutdown::new();
         let client = Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(SessionShared {
                 session_id: session.id(),
                 requests,
                 state,

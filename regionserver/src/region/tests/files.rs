@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_fs::{FileSystem, MemoryFileSystem, RecordingFileSystem, Step};
+use basalt_fs::{DiskStep, FileSystem, MemoryFileSystem, RecordingFileSystem};
 use basalt_model::{
     CellKey, CellType, FamilyDescriptor, KeepDeletedCells, LATEST_TIMESTAMP, RegionEpoch,
     SequenceId, paths,
@@ -129,8 +129,8 @@ async fn a_compaction_that_is_asked_for_writes_the_one_file_anew() {
     let region = server.region_of(1, short.clone()).await;
     let name = Bytes::from_static(b"f");
     let cells = async |region: &Region| {
-        let state = region.view.load_full();
-        let files = state.families[&name].files.iter();
+        let snapshot = region.view.load_full();
+        let files = snapshot.families[&name].files.iter();
         let mut cells = 0;
         for file in files {
             let mut scanner = file.scanner(ScannerOptions { cache_blocks: false });
@@ -243,10 +243,10 @@ async fn the_folder_of_a_new_family_is_synced_before_a_manifest_names_files_in_i
     put(&region, "a", "h:q", "1").await.unwrap();
     region.flush().await.unwrap();
     let steps = disk.steps();
-    let place = |is_it: &dyn Fn(&Step) -> bool| steps.iter().rposition(is_it).unwrap();
+    let place = |is_it: &dyn Fn(&DiskStep) -> bool| steps.iter().rposition(is_it).unwrap();
     let is_manifest = |path: &PathBuf| path.starts_with(folder().join(".manifest"));
-    let made = place(&|step| *step == Step::CreateDirectories(folder().join("h")));
-    let synced = place(&|step| *step == Step::SyncDirectory(folder()));
-    let named = place(&|step| matches!(step, Step::Rename(_, to) if is_manifest(to)));
+    let made = place(&|step| *step == DiskStep::CreateDirectories(folder().join("h")));
+    let synced = place(&|step| *step == DiskStep::SyncDirectory(folder()));
+    let named = place(&|step| matches!(step, DiskStep::Rename(_, to) if is_manifest(to)));
     assert!(made < synced && synced < named, "made {made}, synced {synced}, named {named}");
 }

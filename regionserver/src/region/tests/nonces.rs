@@ -10,7 +10,7 @@ use basalt_storage::wal::Nonce;
 use bytes::Bytes;
 
 use crate::region::testing::{TestServer, info, mutation, put_of, row_of, update_of};
-use crate::region::{Condition, Error, Outcome, Region, Result, RowRead, RowStep, Update};
+use crate::region::{Condition, Error, MutationOutcome, Region, Result, RowRead, RowStep, Update};
 
 fn nonce(nonce: u64) -> Option<Nonce> {
     Some(Nonce { group: 1, nonce })
@@ -89,7 +89,7 @@ fn folder() -> std::path::PathBuf {
 }
 
 /// An increment of `f:n` and an append to `f:log`, as one with a put.
-async fn mixed(region: &Region, number: u64, padding: usize) -> Result<Outcome> {
+async fn mixed(region: &Region, number: u64, padding: usize) -> Result<MutationOutcome> {
     let steps = [
         RowStep::Mutation(put_of("r", "g:put", "beside")),
         RowStep::Update(update_of("r", "f:n", Update::Increment, &1_i64.to_be_bytes())),
@@ -138,7 +138,7 @@ async fn a_replayed_mutation_answers_with_the_cells_of_its_updates_alone() {
         let server = TestServer::start(&disk, 1).await;
         let region = server.region(1).await;
         let first = mixed(&region, 1, padding).await.unwrap();
-        let bytes = |outcome: &Outcome| -> Vec<Bytes> {
+        let bytes = |outcome: &MutationOutcome| -> Vec<Bytes> {
             outcome.cells.iter().map(|cell| cell.bytes().clone()).collect()
         };
         assert_eq!(bytes(&first).len(), 2);

@@ -22,7 +22,7 @@ use crate::config::RegionConfig;
 use crate::lease::ServingLease;
 use crate::recovery::replay::SealedLogs;
 use crate::region::testing::{info, table, update_of};
-use crate::region::{MemstoresTotal, OpenRegion, Region, RowRead, Shared, Update, open};
+use crate::region::{MemstoresTotal, OpenRegion, Region, RegionServices, RowRead, Update, open};
 use crate::timestamps::TimestampClock;
 
 /// How many clients there are, each with a row of its own.
@@ -66,7 +66,7 @@ async fn take_over(root: &Path, epoch: u64, sealed: Vec<SealedLogs>) -> Owner {
     let lease = ServingLease::new(clock.clone(), Duration::from_secs(3_600));
     lease.renewed(clock.boot_time());
     let random = Random::from_seed(epoch);
-    let shared = Shared {
+    let shared = RegionServices {
         timestamps: TimestampClock::new(clock.clone(), Duration::from_secs(1)),
         seams: Seams {
             clock,

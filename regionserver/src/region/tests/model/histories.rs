@@ -22,7 +22,7 @@ pub(super) const BEGIN_MS: i64 = 1_000_000;
 
 /// What happens next.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(super) enum HistoryStep {
     Mutate(Vec<Write>),
     MutateRow(Vec<Write>),
     /// On condition of a column; whether it is to hold.
@@ -299,21 +299,21 @@ pub(super) fn read() -> impl Strategy<Value = Read> {
         )
 }
 
-pub(super) fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = HistoryStep> {
     let family = || 0..FAMILIES.len();
     prop_oneof![
-        6 => vec(write(false), 1..4).prop_map(Step::Mutate),
-        3 => vec(write(true), 1..4).prop_map(Step::MutateRow),
+        6 => vec(write(false), 1..4).prop_map(HistoryStep::Mutate),
+        3 => vec(write(true), 1..4).prop_map(HistoryStep::MutateRow),
         3 => (family(), 0..QUALIFIERS.len(), any::<bool>(), vec(write(true), 1..3)).prop_map(
-            |(family, qualifier, holds, writes)| Step::Check { family, qualifier, holds, writes }
+            |(family, qualifier, holds, writes)| HistoryStep::Check { family, qualifier, holds, writes }
         ),
-        3 => Just(Step::Flush),
+        3 => Just(HistoryStep::Flush),
         2 => (family(), 0..4_usize, 1..4_usize)
-            .prop_map(|(family, first, count)| Step::Merge { family, first, count }),
-        2 => family().prop_map(|family| Step::MergeAll { family }),
-        1 => Just(Step::Reopen),
-        1 => Just(Step::Crash),
-        2 => (1..6_000_u64).prop_map(|ms| Step::Pass { ms }),
-        8 => read().prop_map(Step::Read),
+            .prop_map(|(family, first, count)| HistoryStep::Merge { family, first, count }),
+        2 => family().prop_map(|family| HistoryStep::MergeAll { family }),
+        1 => Just(HistoryStep::Reopen),
+        1 => Just(HistoryStep::Crash),
+        2 => (1..6_000_u64).prop_map(|ms| HistoryStep::Pass { ms }),
+        8 => read().prop_map(HistoryStep::Read),
     ]
 }

@@ -23,8 +23,8 @@ use crate::recovery::replay::SealedLogs;
 use crate::region::testing::{TestServer, cell, mutation, update_of};
 use crate::region::{Condition, Mutation, Region, RowRead, RowStep, ScanLimits, ScanRange, Update};
 use histories::{
-    BEGIN_MS, FAMILIES, FilterKind, Kind, NUMBER, QUALIFIERS, ROWS, Read, Step, Write, families,
-    number, read, step, value_of,
+    BEGIN_MS, FAMILIES, FilterKind, HistoryStep, Kind, NUMBER, QUALIFIERS, ROWS, Read, Write,
+    families, number, read, step, value_of,
 };
 
 const HISTORIES: u32 = 300;
@@ -85,17 +85,17 @@ impl Bench {
         Bytes::from_static(FAMILIES[family].as_bytes())
     }
 
-    async fn take(&mut self, step: &Step) {
+    async fn take(&mut self, step: &HistoryStep) {
         match step {
             // So that the time that the region gives is the clock's.
-            Step::Mutate(writes) => {
+            HistoryStep::Mutate(writes) => {
                 self.pass(1);
                 let row = ROWS[usize::from(writes[0].value) % ROWS.len()];
                 let one = Self::mutation_of(row, writes);
                 self.expect(row, std::slice::from_ref(&RowStep::Mutation(one.clone())), self.now);
                 self.region.mutate(&[one]).await.unwrap();
             }
-            Step::MutateRow(writes) => {
+            HistoryStep::MutateRow(writes) => {
                 self.pass(1);
                 let row = ROWS[usize::from(writes[0].value) % ROWS.len()];
                 let steps = Self::steps_of(row, writes);
@@ -103,13 +103,15 @@ impl Bench {
                 let row = Bytes::from_static(row.as_bytes());
                 self.region.mutate_row(&row, &steps, None).await.unwrap();
             }
-            Step::Check { family, qualifier, holds, writes } => {
+            HistoryStep::Check { family, qualifier, holds, writes } => {
                 self.pass(1);
                 self.check(*family, QUALIFIERS[*qualifier], *holds, writes).await;
             }
-            Step::Flush => self.flush().await,
-            Step::Merge { family, first, count } => self.merge(*family, *first, *count).await,
-            Step::MergeAll { family } => {
+            HistoryStep::Flush => self.flush().await,
+            HistoryStep::Merge { family, first, count } => {
+                self.merge(*family, *first, *count).await
+            }
+            HistoryStep::MergeAll { family } => {
                 self.region.compact_family(&Self::name(*family), true).await.unwrap();
                 let files = self.families[*family].files.len();
                 if files > 0 {
@@ -118,15 +120,15 @@ impl Bench {
                     self.families[*family].compact(rules, 0, files);
                 }
             }
-            Step::Reopen => {
+            HistoryStep::Reopen => {
                 self.flush().await;
                 self.epoch += 1;
                 self.region = self.server().region_of(self.epoch, self.table.clone()).await;
                 self.pass(AFTER_OPENING_MS);
             }
-            Step::Crash => self.crash().await,
-            Step::Pass { ms } => self.pass(*ms),
-            Step::Read(read) => self.compare(read).await,
+            HistoryStep::Crash => self.crash().await,
+            HistoryStep::Pass { ms } => self.pass(*ms),
+            HistoryStep::Read(read) => self.compare(read).await,
         }
     }
 

@@ -10,13 +10,13 @@ use bytes::Bytes;
 
 /// All families of a region; never changed, only replaced.
 #[derive(Clone, Default)]
-pub(crate) struct RegionState {
-    pub(crate) families: BTreeMap<Bytes, FamilyState>,
+pub(crate) struct RegionSnapshot {
+    pub(crate) families: BTreeMap<Bytes, FamilySnapshot>,
 }
 
 /// One family.
 #[derive(Clone)]
-pub(crate) struct FamilyState {
+pub(crate) struct FamilySnapshot {
     /// Takes the edits.
     pub(crate) active: Arc<Memstore>,
     /// Is being written into a store file.
@@ -25,25 +25,26 @@ pub(crate) struct FamilyState {
     pub(crate) files: Vec<Arc<StoreFile>>,
 }
 
-// === impl RegionState ===
+// === impl RegionSnapshot ===
 
-impl RegionState {
+impl RegionSnapshot {
     /// Empty families as `table` declares them.
     pub(crate) fn empty(table: &TableDescriptor) -> Self {
         let families = table.families.keys().map(|name| {
-            let family = FamilyState { active: Arc::default(), flushing: None, files: Vec::new() };
+            let family =
+                FamilySnapshot { active: Arc::default(), flushing: None, files: Vec::new() };
             (Bytes::copy_from_slice(name.as_bytes()), family)
         });
         Self { families: families.collect() }
     }
 
     pub(crate) fn memstore_bytes(&self) -> u64 {
-        self.families.values().map(FamilyState::memstore_bytes).sum()
+        self.families.values().map(FamilySnapshot::memstore_bytes).sum()
     }
 
     /// Whether all edits are in store files.
     pub(crate) fn memstores_are_empty(&self) -> bool {
-        let mut memstores = self.families.values().flat_map(FamilyState::memstores);
+        let mut memstores = self.families.values().flat_map(FamilySnapshot::memstores);
         memstores.all(|memstore| memstore.is_empty())
     }
 
@@ -54,37 +55,37 @@ impl RegionState {
 
     /// No cell has a timestamp above this; [`i64::MAX`] if that is not known of some file.
     pub(crate) fn highest_timestamp(&self) -> i64 {
-        self.families.values().map(FamilyState::highest_timestamp).max().unwrap_or_default()
+        self.families.values().map(FamilySnapshot::highest_timestamp).max().unwrap_or_default()
     }
 
-    /// The state in which the active memstores are being flushed and empty ones take the edits.
+    /// The snapshot in which the active memstores are being flushed and empty ones take the edits.
     pub(crate) fn with_flush_begun(&self) -> Self {
-        let mut state = self.clone();
-        for family in state.families.values_mut() {
+        let mut snapshot = self.clone();
+        for family in snapshot.families.values_mut() {
             family.flushing = Some(std::mem::take(&mut family.active));
         }
-        state
+        snapshot
     }
 
-    /// The state in which what was being flushed lies in `files`.
+    /// The snapshot in which what was being flushed lies in `files`.
     pub(crate) fn with_flush_done(&self, files: &BTreeMap<Bytes, Arc<StoreFile>>) -> Self {
-        let mut state = self.clone();
-        for (name, family) in &mut state.families {
+        let mut snapshot = self.clone();
+        for (name, family) in &mut snapshot.families {
             family.flushing = None;
             family.files.extend(files.get(name).cloned());
         }
-        state
+        snapshot
     }
 
-    /// The state in which `merged` stands in the place of `inputs`.
+    /// The snapshot in which `merged` stands in the place of `inputs`.
     pub(crate) fn with_compaction_done(
         &self,
         family: &Bytes,
         inputs: &[Arc<StoreFile>],
         merged: Option<Arc<StoreFile>>,
     ) -> Self {
-        let mut state = self.clone();
-        if let Some(family) = state.families.get_mut(family) {
+        let mut snapshot = self.clone();
+        if let Some(family) = snapshot.families.get_mut(family) {
             let is_input =
                 |file: &Arc<StoreFile>| inputs.iter().any(|input| Arc::ptr_eq(input, file));
             let at = family.files.iter().position(is_input).unwrap_or(family.files.len());
@@ -93,13 +94,13 @@ impl RegionState {
                 family.files.insert(at.min(family.files.len()), merged);
             }
         }
-        state
+        snapshot
     }
 }
 
-// === impl FamilyState ===
+// === impl FamilySnapshot ===
 
-impl FamilyState {
+impl FamilySnapshot {
     fn memstore_bytes(&self) -> u64 {
         self.active.bytes() + self.flushing.as_ref().map_or(0, |memstore| memstore.bytes())
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use basalt_client::{AttemptOutcome, Connection, Error, Get, Put, Scan, Table};
+use basalt_client::{Connection, Error, Get, Outcome, Put, Scan, Table};
 use basalt_model::{ServerName, TableName};
 use basalt_runtime::{Seams, Shutdown};
 use bytes::Bytes;

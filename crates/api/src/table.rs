@@ -55,7 +55,7 @@ pub struct BasaltTableSpec {
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("spec.regions is immutable: regions split and merge by themselves"))]
     pub regions: Regions,
-    /// Number of readable copies of each region. Only 1 works yet.
+    /// Number of readable copies of each region. Only 1 works so far.
     #[serde(default = "one")]
     #[x_kube(validation = Rule::new("self == 1")
         .message("spec.regionReplicas above 1 does not work yet; it must be 1"))]

@@ -110,7 +110,7 @@ impl Timers {
                 "dfs.namenode.stale.datanode.minimum.interval",
                 "1".to_owned(),
                 NameNode,
-                "with so high a minimum of heartbeats, the stale interval is longer than configured",
+                "with so high a minimum, the stale interval is longer than configured",
             ),
             hdfs("dfs.namenode.avoid.read.stale.datanode", "true".to_owned(), NameNode, stale),
             hdfs("dfs.namenode.avoid.write.stale.datanode", "true".to_owned(), NameNode, stale),

@@ -39,6 +39,6 @@ async fn tell(network: &Network, master: &str, death: &Death) {
         MasterPeerClient::new(channel).process_ended(request).await
     };
     if let Err(status) = told.await {
-        tracing::debug!(master, process = death.process, %status, "a death was not told");
+        tracing::debug!(master, process = death.process, %status, "a death was not reported");
     }
 }

@@ -262,10 +262,7 @@ impl Run<'_> {
         let connection = cluster.connect();
         wait_online(&connection, cluster.table).await?;
         let minutes = self.arguments.minutes;
-        print_line!(
-            "{} processes are running, {minutes} minutes of faults",
-            cluster.processes.len()
-        );
+        print_line!("{} processes running, {minutes} minutes of faults", cluster.processes.len());
         let (table, family) = (cluster.table, cluster.family);
         let list = LinkedList::begin(|| cluster.connect(), table, family, random).await?;
         let clients = Clients::begin(cluster, random).await?;

@@ -41,7 +41,7 @@ pub(super) fn validate(
             "spec.coordinator.storage.size",
             format!(
                 "{}; the members' claims were created with {made_for}, and the claims of a \
-                 StatefulSet cannot be changed: write {made_for}, and resize the claims themselves",
+                 StatefulSet cannot be changed: write {made_for}, and grow the claims themselves",
                 spec.coordinator.storage.size.0
             ),
         );

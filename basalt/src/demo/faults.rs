@@ -132,7 +132,11 @@ impl<'a> Injector<'a> {
     /// Kills the active master.
     pub(super) async fn kill_master(&mut self) -> anyhow::Result<Fault> {
         let active = self.observer.active_master().await.context("there is no active master")?;
-        let victim = self.local.plan().master(&active).context("the master is none of ours")?;
+        let victim = self
+            .local
+            .plan()
+            .master(&active)
+            .context("the active master is not in this cluster")?;
         let victim = victim.name.clone();
         let at = self.probe.now();
         self.local.supervisor().kill(&victim).await?;
@@ -231,7 +235,7 @@ impl<'a> Injector<'a> {
                 break;
             }
             if Instant::now() > deadline {
-                print_line!("     {victim} has got few regions back; going on");
+                print_line!("     {victim} has only a few regions again; continuing");
                 break;
             }
             tokio::time::sleep(POLL * 10).await;
@@ -245,7 +249,7 @@ impl<'a> Injector<'a> {
         let deadline = Instant::now() + LEAVE_PATIENCE;
         while self.local.supervisor().state(victim)? != ProcessState::Held {
             if Instant::now() > deadline {
-                bail!("{victim} woke after its regions were served elsewhere, and did not leave");
+                bail!("{victim} resumed after its regions were served elsewhere, and did not end");
             }
             tokio::time::sleep(POLL).await;
         }

@@ -67,7 +67,7 @@ pub(super) fn watch(
             let deviations = storage::deviations(&files, &timers).await;
             deviations.iter().filter(|line| !known.contains(*line)).for_each(|line| report(line));
             if deviations.is_empty() && !known.is_empty() {
-                report("its settings are now as the promise needs them");
+                report("its settings are now as the failover target needs them");
             }
             known = deviations;
             tokio::time::sleep(storage::LOOK_INTERVAL).await;

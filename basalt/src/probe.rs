@@ -131,13 +131,13 @@ async fn measure(arguments: &Arguments, target: &Target) -> anyhow::Result<Measu
         biased;
         () = signals.next() => {}
         () = watch(&probe) => {}
-        result = strike(arguments, &connection, &probe, &mut faults) => result?,
+        result = inject(arguments, &connection, &probe, &mut faults) => result?,
     }
     print_line!("reading back {} acknowledged writes …", thousands(probe.acknowledged()));
     Ok(probe.finish(&name, faults).await?)
 }
 
-/// Tells how things stand, without end.
+/// Prints the progress until it is dropped.
 async fn watch(probe: &Probe) {
     let mut progress = Progress::new();
     let mut before = (probe.now(), probe.acknowledged());
@@ -156,7 +156,7 @@ async fn watch(probe: &Probe) {
 }
 
 /// Causes the faults, if there are to be any, and ends when the measurement is over.
-async fn strike(
+async fn inject(
     arguments: &Arguments,
     connection: &Connection,
     probe: &Probe,
@@ -226,8 +226,8 @@ impl FaultArguments {
         let at = probe.now();
         let phases = match self.fault_kind {
             FaultKind::KillMaster | FaultKind::TermMaster => {
-                let strike = run_shell(command, &victim, number);
-                Some(self.replace_master(connection, strike).await?)
+                let inject = run_shell(command, &victim, number);
+                Some(self.replace_master(connection, inject).await?)
             }
             _ => {
                 run_shell(command, &victim, number).await?;
@@ -242,12 +242,12 @@ impl FaultArguments {
         Ok(Fault { kind: self.fault_kind, victim, window, wal_bytes: None, phases })
     }
 
-    /// Lets `strike` end the active master, and waits until another is on record: how long that
-    /// took from the end of the strike.
+    /// Lets `inject` end the active master, and waits until another is recorded. Returns how long
+    /// that took from the end of the injection.
     async fn replace_master(
         &self,
         connection: &Connection,
-        strike: impl Future<Output = anyhow::Result<()>>,
+        inject: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<Phases> {
         let admin = connection.admin();
         let before = admin.active_master().await.context("before the fault")?;
@@ -257,12 +257,12 @@ impl FaultArguments {
             }
             Instant::now()
         };
-        let struck = async { strike.await.map(|()| Instant::now()) };
+        let injected = async { inject.await.map(|()| Instant::now()) };
         let replaced = tokio::time::timeout(self.patience.into(), replaced);
-        let (struck, replaced) = tokio::join!(struck, replaced);
+        let (injected, replaced) = tokio::join!(injected, replaced);
         let replaced =
             replaced.with_context(|| format!("{before} is still recorded as the active master"))?;
-        let total = Some(replaced.saturating_duration_since(struck?));
+        let total = Some(replaced.saturating_duration_since(injected?));
         Ok(Phases { total, ..Phases::default() })
     }
 

@@ -34,9 +34,9 @@ pub(crate) struct Arguments {
     /// How many faults to inject into region servers
     #[arg(long, value_name = "N", default_value_t = 9)]
     kills: u32,
-    /// The fault of region servers: SIGKILL, SIGSTOP, SIGTERM, or none except --strike-too
+    /// The fault of region servers: SIGKILL, SIGSTOP, SIGTERM, or only --fault-command
     #[arg(long, value_enum, default_value = "kill")]
-    fault: Strike,
+    fault: ServerFault,
     /// How much unflushed data the log contains before each fault
     #[arg(long, value_name = "MB", default_value_t = 0)]
     unflushed_mb: u64,
@@ -60,20 +60,20 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     hdfs_conf: Option<PathBuf>,
     /// Run this shell command at the moment of each fault, to inject a second fault elsewhere. It
-    /// gets the number of the fault, from 0, as $STRIKE
+    /// gets the number of the fault, from 0, as $FAULT
     #[arg(long, value_name = "COMMAND")]
-    strike_too: Option<String>,
-    /// Run this shell command once a fault is over, to undo what --strike-too did
-    #[arg(long, value_name = "COMMAND", requires = "strike_too")]
-    then_mend: Option<String>,
+    fault_command: Option<String>,
+    /// Run this shell command once a fault is over, to undo what --fault-command did
+    #[arg(long, value_name = "COMMAND", requires = "fault_command")]
+    repair_command: Option<String>,
     /// The folder for all data; it is kept. By default, a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
-/// What is done to a region server.
+/// A fault of a region server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub(crate) enum Strike {
+pub(crate) enum ServerFault {
     Kill,
     Pause,
     Term,
@@ -87,9 +87,9 @@ const CALM: Duration = Duration::from_secs(3);
 /// How long each process may take to stop at the end.
 const GRACE: Duration = Duration::from_secs(2);
 
-// === impl Strike ===
+// === impl ServerFault ===
 
-impl Strike {
+impl ServerFault {
     fn kind(self) -> FaultKind {
         match self {
             Self::Kill => FaultKind::KillRegionServer,
@@ -174,7 +174,7 @@ async fn demonstrate(
                 let mebibytes = arguments.unflushed_mb;
                 load::write_unflushed(&connection, name, family, mebibytes, number).await?;
             }
-            faults.push(injector.strike_region_server(number).await?);
+            faults.push(injector.inject_region_server_fault(number).await?);
         }
         faults.push(injector.kill_master().await?);
         faults.push(injector.kill_coordinator_leader().await?);

@@ -283,7 +283,7 @@ fn missing_storage(observed: &Observed, storage: &Storage) -> Option<String> {
 /// What is being changed.
 fn progressing(step: &RolloutStep) -> Finding {
     let (holds, reason, message) = match step {
-        RolloutStep::Done => (false, "AsWritten", "all pods are up to date".to_owned()),
+        RolloutStep::Done => (false, "UpToDate", "all pods are up to date".to_owned()),
         RolloutStep::Wait { reason } => (true, "Waiting", reason.clone()),
         RolloutStep::Replace { pod, .. } => (true, "Replacing", format!("{pod} is being replaced")),
         RolloutStep::Refused { reason, .. } => (true, "DisruptionBudget", reason.clone()),

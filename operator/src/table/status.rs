@@ -83,7 +83,7 @@ pub(super) fn status(
                     differences.join("; ")
                 )
             };
-            set("Synced", synced, if synced { "AsWritten" } else { "Differs" }, message);
+            set("Synced", synced, if synced { "UpToDate" } else { "Differs" }, message);
             status.regions = Some(regions);
             status.online_regions = Some(online);
             match (serves, synced) {

@@ -97,7 +97,7 @@ impl MasterPeer for Peer {
     ) -> Result<Response<pb::PodsReply>, Status> {
         let pods = request.into_inner().pods;
         if pods.len() > PODS_MAX {
-            let reason = format!("{} pods; at most {PODS_MAX} can be told of", pods.len());
+            let reason = format!("{} pods; at most {PODS_MAX} can be reported", pods.len());
             return Err(Status::invalid_argument(reason));
         }
         Ok(Response::new(self.term()?.learn_pods(pods)))
@@ -171,7 +171,7 @@ impl Term {
         if !self.views.servers().contains_key(server) {
             return 0;
         }
-        tracing::info!(%server, "a region server is to be drained");
+        tracing::info!(%server, "draining a region server");
         self.facts.lock().draining.insert(server.clone());
         self.wake.notify_one();
         let left = || self.views.now().owned_by(server).count();

@@ -94,8 +94,8 @@ async fn check_listed(
         None if seals.is_empty() && term.views.now().owned_by(server).next().is_some() => {
             tracing::warn!(
                 %server,
-                "no log of a server that owned regions, and no list of its logs: a server of an \
-                 earlier release, or one whose logs were deleted"
+                "a server that owned regions has no log and no list of its logs: it ran an earlier \
+                 release, or its logs were deleted"
             );
             Ok(())
         }
@@ -224,7 +224,7 @@ async fn settle_all(
 async fn copy(files: &Files, folder: &Path, name: String, cut: u64) -> Result<String, StepError> {
     let attempt = format!("copy-{}", files.writer_tag());
     let copy = format!("{attempt}/{name}");
-    info!(log = name, copy, cut, "a log may shrink; its copy takes its place");
+    info!(log = name, copy, cut, "a log may shrink; a copy replaces it");
     files.create_directories(&folder.join(&attempt)).await?;
     files.copy_start(&folder.join(name), &folder.join(&copy), cut).await?;
     files.sync_directory(&folder.join(&attempt)).await?;

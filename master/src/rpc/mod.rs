@@ -152,7 +152,7 @@ impl From<SubmitError> for Exception {
         match error {
             SubmitError::Refused(exception) => exception,
             SubmitError::Deposed => {
-                Self::new(ExceptionKind::ServerNotRunningYet, "another master is in charge")
+                Self::new(ExceptionKind::ServerNotRunningYet, "another master is active")
             }
         }
     }

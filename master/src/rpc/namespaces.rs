@@ -61,7 +61,7 @@ impl MasterRpc {
         let tables = self.client.get_children(&self.nodes.tables()).await.map_err(try_again)?.0;
         let is_its = |table: &String| table.split_once(':').is_some_and(|(of, _)| of == name);
         if tables.iter().any(is_its) || name == "default" || name == "hbase" {
-            let message = format!("namespace {name} is not empty, or is the cluster's own");
+            let message = format!("namespace {name} is not empty or is built in");
             return Err(Exception::new(ExceptionKind::Constraint, message));
         }
         let path = term.store.nodes().namespace(name);
@@ -97,7 +97,7 @@ fn descriptor(name: &str) -> pb::NamespaceDescriptor {
 fn not_committed(error: CommitError) -> Exception {
     match error {
         CommitError::Deposed => {
-            Exception::new(ExceptionKind::ServerNotRunningYet, "another master is in charge")
+            Exception::new(ExceptionKind::ServerNotRunningYet, "another master is active")
         }
         error => Exception::new(ExceptionKind::PleaseHold, error.to_string()),
     }

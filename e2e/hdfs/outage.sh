@@ -1,6 +1,6 @@
 #!/bin/bash
 # outage.sh [CASE...]: `basalt demo` on an HDFS that takes nothing for a while, FAULT_COUNT times a case
-# (default 2); no process of Basalt is killed; Its logs are rolled every MB, so that it needs the NameNode
+# (default 2); no process of Basalt is killed. Its logs are rolled every MB, so that it needs the NameNode
 # all the time. Fails when an acknowledged write is lost, or writes were out for longer than the bar.
 #   safe-mode  the NameNode refuses changes for 10 s: writes are out for 1 s at most
 #   name-node  the NameNode is killed, and begun again 10 s later: 1 s

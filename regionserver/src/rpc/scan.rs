@@ -76,7 +76,7 @@ impl Rpc {
         request: &pb::ScanRequest,
     ) -> Result<(u64, Arc<tokio::sync::Mutex<OpenScanner>>)> {
         let (Some(region), Some(scan)) = (&request.region, &request.scan) else {
-            let message = "a scan needs a scanner id, or a region and what to scan";
+            let message = "a scan needs a scanner id, or a region and a Scan";
             return Err(Exception::bad_request(message));
         };
         let served = self.region(region, Purpose::Read).await?;
@@ -206,7 +206,7 @@ impl Scanners {
         // A scanner that was left behind keeps memstores and files alive.
         table.scanners.retain(|_, (_, ends_at)| *ends_at > now);
         if table.scanners.len() >= SCANNERS_MAX {
-            let message = format!("{SCANNERS_MAX} scanners are open on this server");
+            let message = format!("{SCANNERS_MAX} scanners are already open on this server");
             return Err(Exception::new(ExceptionKind::CallQueueTooBig, message));
         }
         table.last_id += 1;
@@ -227,7 +227,7 @@ impl Scanners {
             }
             _ => {
                 table.scanners.remove(&id);
-                let message = format!("scanner {id} is not open here: its lease may be over");
+                let message = format!("scanner {id} is not open here: its lease may have expired");
                 Err(Exception::new(ExceptionKind::UnknownScanner, message))
             }
         }

@@ -357,7 +357,7 @@ impl StoreFile {
             // The cells can be read without it.
             Err(error @ Error::Corrupt { .. }) => {
                 if !self.0.bloom_damaged.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "bloom filter is damaged: reading without it");
+                    tracing::warn!(%error, "the bloom filter is damaged: reading without it");
                 }
                 Ok(true)
             }

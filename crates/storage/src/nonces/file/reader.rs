@@ -122,7 +122,7 @@ impl NonceFile {
         };
         let (length, expected) = (file.length(), self.entry.length);
         if length != expected || !(FOOTER_BYTES as u64..=FILE_BYTES_MAX).contains(&length) {
-            let reason = format!("it is {length} bytes long, and should be {expected}");
+            let reason = format!("it is {length} bytes long, but should be {expected}");
             return Err(self.damaged(reason));
         }
         let footer = file.read_at(length - FOOTER_BYTES as u64, FOOTER_BYTES).await?;
@@ -144,7 +144,7 @@ impl NonceFile {
         let Footer { entries, oldest_ms, newest_ms, .. } = *footer;
         let own = &self.entry;
         if (entries, oldest_ms, newest_ms) != (own.entries, own.oldest_ms, own.newest_ms) {
-            return Err(format!("it has {entries} entries, and should have {}", own.entries));
+            return Err(format!("it has {entries} entries, but should have {}", own.entries));
         }
         let (index, filter) = (payload(index, "index")?, payload(filter, "filter")?);
         let is_whole = index.len().is_multiple_of(INDEX_ENTRY_BYTES)
@@ -160,7 +160,7 @@ impl NonceFile {
             begins_there
         });
         if !is_whole || !is_ordered {
-            return Err("its index or its filter contradicts the rest of it".to_owned());
+            return Err("its index or its filter contradicts the rest of the file".to_owned());
         }
         Ok(opened)
     }

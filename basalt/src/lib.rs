@@ -97,7 +97,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print_error_line!("basalt: {error:#}");
+            print_error_line!("basalt: {}", output::error_chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -21,8 +21,8 @@ use basalt_runtime::{Executor, Seams, Shutdown, Threads, init_telemetry, until_s
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::health;
 use crate::role_config::{self, RoleFile, RoleName, Settings};
+use crate::{health, output};
 
 /// What a role's subcommand takes.
 #[derive(clap::Args)]
@@ -164,7 +164,7 @@ where
             Ok(())
         }
         Err(error) => {
-            tracing::error!(process, "failed: {error:#}");
+            tracing::error!(process, "failed: {}", output::error_chain(&error));
             Err(error)
         }
     }

@@ -30,7 +30,7 @@ demo() {
 }
 
 # The DataNodes take turns with the region servers, and are back before the next strike; logs that
-# were begun on two of them meanwhile have been followed by others (see docs/hdfs.md, What is missing).
+# were begun on two of them meanwhile have been followed by others (see docs/hdfs.md, Limitations).
 strike='"$E2E_HDFS/node.sh" kill $((STRIKE % DATA_NODES + 1))'
 mend='"$E2E_HDFS/node.sh" start $((STRIKE % DATA_NODES + 1)); sleep 25'
 export E2E_HDFS DATA_NODES

@@ -30,7 +30,7 @@ demo() {
 }
 
 # The DataNodes take turns with the region servers, and are back before the next fault; logs that
-# were begun on two of them meanwhile have been followed by others (see docs/hdfs.md, What is missing).
+# were begun on two of them meanwhile have been followed by others (see docs/hdfs.md, Limitations).
 fault='"$E2E_HDFS/node.sh" kill $((FAULT % DATA_NODES + 1))'
 repair='"$E2E_HDFS/node.sh" start $((FAULT % DATA_NODES + 1)); sleep 25'
 export E2E_HDFS DATA_NODES

@@ -293,6 +293,7 @@ fn spawn_listeners(
         ..ServerOptions::new([Service::Client, Service::Admin, Service::ClientMeta])
     };
     let handler = Arc::new(Rpc::new(Arc::clone(server)));
+    tokio::spawn(Rpc::expire_scanners(Arc::downgrade(&handler)));
     let (catalog, patience) = (server.catalog.clone(), config.session_timeout);
     let answering = basalt_hbase_rpc::serve(rpc, handler, options, abort.clone());
     tokio::spawn(async move {

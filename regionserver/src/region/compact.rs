@@ -139,7 +139,10 @@ impl Region {
                 files.create_directories(&archive).await?;
                 files.rename(&folder.join(name), &archive.join(name)).await
             };
-            if let Err(error) = moved.await {
+            // A file that is in the archive already is not found.
+            if let Err(error) = moved.await
+                && !error.is_not_found()
+            {
                 warn!(%error, region = %self.encoded_name, "could not archive a merged file");
             }
             reached(Point::CompactionArchived).await;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use basalt_fs::{ReadFile, SharedFileSystem};
-use basalt_model::paths;
 use bytes::{Buf, Bytes};
 use tokio::sync::OnceCell;
 
@@ -15,6 +14,7 @@ use super::NonceFileEntry;
 use super::format::{
     FILE_BYTES_MAX, FOOTER_BYTES, Footer, INDEX_ENTRY_BYTES, MAGIC, Unreadable, payload, read_block,
 };
+use crate::named_file::NamedFile;
 use crate::nonces::filter::{Filter, filter_bytes};
 use crate::nonces::{Error, NonceEntry};
 use crate::wal::Nonce;
@@ -62,8 +62,8 @@ impl NonceFile {
         &self.path
     }
 
-    /// Reads filter and index, if that was not done before. A file that is in the archive, where an
-    /// owner that had been passed over may have put it, is put back.
+    /// Reads filter and index, if that was not done before, of the file in its directory or in the
+    /// archive.
     ///
     /// # Errors
     /// It cannot be read, or is not what was written.
@@ -113,13 +113,8 @@ impl NonceFile {
     }
 
     async fn read(&self) -> Result<Arc<Opened>, Error> {
-        let file = match self.files.open(&self.path).await {
-            Err(error) if error.is_not_found() => {
-                self.files.rename(&paths::archived(&self.path), &self.path).await?;
-                self.files.open(&self.path).await?
-            }
-            opened => opened?,
-        };
+        let (_, file) = NamedFile::open(&self.files, &self.path).await?;
+        let file: Arc<dyn ReadFile> = Arc::new(file);
         let (length, expected) = (file.length(), self.entry.length);
         if length != expected || !(FOOTER_BYTES as u64..=FILE_BYTES_MAX).contains(&length) {
             let reason = format!("it is {length} bytes long, but should be {expected}");

@@ -77,9 +77,9 @@ pub enum Error {
         /// The epoch of who wanted to open the region.
         own: RegionEpoch,
     },
-    /// Again and again the newest manifest was replaced before it could be taken over.
+    /// The newest manifest was replaced each time before it could be taken over or read.
     #[error(
-        "{}: its newest manifest changed {attempts} times while it was taken over",
+        "{}: its newest manifest changed {attempts} times while it was read",
         .folder.display()
     )]
     Unsteady {
@@ -199,6 +199,34 @@ impl Manifest {
                 futures::future::join(files.read_whole(&path, LENGTH_MAX), durable).await;
             durable?;
             let manifest = Self::decode(&contents?, own, number);
+            return manifest.map(Some).map_err(|reason| Error::Damaged { path, reason });
+        }
+        Err(Error::Unsteady { folder, attempts: ATTEMPTS })
+    }
+
+    /// Reads the newest manifest of a region as it is, without putting it under another epoch.
+    /// `None` if the region has none.
+    ///
+    /// # Errors
+    /// It is damaged, or the file system rejects the read.
+    pub async fn read_newest(
+        files: &SharedFileSystem,
+        table: &TableName,
+        region: EncodedRegionName,
+    ) -> Result<Option<Self>, Error> {
+        /// Its owner replaces it with each flush, and another owner renames it.
+        const ATTEMPTS: usize = 8;
+        let folder = paths::manifests(table, region);
+        for _ in 0..ATTEMPTS {
+            let Some((epoch, number, name)) = newest(files, &folder).await? else {
+                return Ok(None);
+            };
+            let path = folder.join(name);
+            let contents = match files.read_whole(&path, LENGTH_MAX).await {
+                Err(error) if error.is_not_found() => continue,
+                contents => contents?,
+            };
+            let manifest = Self::decode(&contents, epoch, number);
             return manifest.map(Some).map_err(|reason| Error::Damaged { path, reason });
         }
         Err(Error::Unsteady { folder, attempts: ATTEMPTS })

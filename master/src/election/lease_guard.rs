@@ -72,7 +72,7 @@ impl LeaseGuard {
     }
 
     /// A guard that always allows a campaign: there is no Lease.
-    pub fn open() -> Self {
+    pub fn without_lease() -> Self {
         Self::new(String::new()).0
     }
 
@@ -91,7 +91,7 @@ impl LeaseGuard {
     }
 
     /// Waits until this master may campaign. Cancel safe.
-    pub(crate) async fn opened(&self) {
+    pub(crate) async fn may_campaign(&self) {
         let may = |lease: &LeaseState| matches!(lease, LeaseState::Held | LeaseState::Unreachable);
         // An error says that the keeper is gone: then the coordinator elects alone.
         let _ = self.lease.clone().wait_for(may).await;

@@ -1,9 +1,9 @@
 //! `Scan`: open, next, renew and close.
 //!
-//! An open scanner is kept between calls under an id and a lease. Each call returns what fits its
-//! limits: rows, bytes and time. A row that does not fit is cut and marked partial, for clients
-//! that can stitch it; where time runs out first, the reply is a heartbeat and the client calls
-//! again.
+//! Between calls, an open scanner is kept under an id, with a lease. Each call returns what fits
+//! its limits: rows, bytes and time. For clients that can assemble rows from parts, a row that does
+//! not fit is cut and marked partial. If time runs out first, the reply is a heartbeat and the
+//! client calls again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use super::{Purpose, Result, Rpc, decode, request};
 use crate::filter::RowFilter;
 use crate::server::Served;
 
-/// How long a scanner is kept without a call. HBase's default.
+/// How long a scanner is kept without a call. This is HBase's default.
 const LEASE: Duration = Duration::from_secs(60);
 /// How many scanners are open at once.
 const SCANNERS_MAX: usize = 10_000;
-/// A reply is closed at this many bytes of cells, whatever the client allows.
+/// A reply has at most about this many bytes of cells, even if the client allows more.
 const REPLY_BYTES_MAX: u64 = 64 << 20;
-/// A call is answered within this time, rows or none, if its client takes heartbeats.
+/// A call is answered within this time, with or without rows, if its client accepts heartbeats.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The open scanners of a server, by id.
@@ -39,7 +39,7 @@ struct Table {
     scanners: BTreeMap<u64, (Arc<tokio::sync::Mutex<OpenScanner>>, Instant)>,
 }
 
-/// A scan under way.
+/// An open scanner.
 struct OpenScanner {
     served: Arc<Served>,
     rows: Paging,
@@ -123,7 +123,7 @@ impl Rpc {
         } else {
             scanner.rows.gather(&limits, &mut gathered).await?
         };
-        // Rows are answered only while the server may act as the owner.
+        // Rows are returned only while the server may act as the owner.
         let region = &scanner.served.region;
         region.check_lease().await?;
         self.check_served(scanner)?;
@@ -156,8 +156,8 @@ impl Rpc {
         Ok(Reply::with_cells(&response, cells))
     }
 
-    /// A region that was closed, or opened anew, since the scanner was made: the client finds it
-    /// again.
+    /// Rejects the call if the region was closed or reopened since the scanner was opened. The
+    /// client then locates the region again.
     fn check_served(&self, scanner: &OpenScanner) -> Result<()> {
         let name = scanner.served.region.encoded_name;
         match self.server.region(name) {
@@ -177,7 +177,7 @@ fn response(id: u64, _scanner: &OpenScanner) -> pb::ScanResponse {
     }
 }
 
-/// Half of what the client waits, so that the answer is there in time.
+/// Half of the client's timeout, so that the answer arrives in time.
 fn time_of(call: &Call) -> Duration {
     let left = call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()) / 2);
     left.map_or(TIME_MAX, |left| left.min(TIME_MAX)).max(Duration::from_millis(1))
@@ -203,7 +203,7 @@ impl Scanners {
     fn open(&self, scanner: OpenScanner) -> Result<(u64, Arc<tokio::sync::Mutex<OpenScanner>>)> {
         let mut table = self.open.lock();
         let now = Instant::now();
-        // A scanner that was left behind keeps memstores and files alive.
+        // An abandoned scanner keeps memstores and files alive.
         table.scanners.retain(|_, (_, ends_at)| *ends_at > now);
         if table.scanners.len() >= SCANNERS_MAX {
             let message = format!("{SCANNERS_MAX} scanners are open on this server");
@@ -216,7 +216,7 @@ impl Scanners {
         Ok((id, scanner))
     }
 
-    /// The scanner of this id; its lease begins anew.
+    /// The scanner with this id. Restarts its lease.
     fn get(&self, id: u64) -> Result<Arc<tokio::sync::Mutex<OpenScanner>>> {
         let mut table = self.open.lock();
         let now = Instant::now();

@@ -4,8 +4,8 @@
 //! Only the record itself counts. It is read from the coordinator and not from a copy, while no
 //! task opens or closes the region here. A region is given up only if its record shows a later
 //! owner or no longer exists. A region that is on record as open here but is not served is given
-//! back if our log holds no edit of that ownership. If the log may hold edits, only its recovery
-//! brings them to the next owner, so the server ends.
+//! back to the master if our log holds no edit of that ownership. If the log may hold edits, only
+//! its recovery brings them to the next owner, so the server ends.
 
 use std::sync::Arc;
 use std::time::Duration;

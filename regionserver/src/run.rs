@@ -1,8 +1,7 @@
 //! The lifecycle of a region server: it starts, serves, and ends in one of three ways.
 //!
 //! A clean stop hands its regions over. A server that has been declared dead, or whose log has
-//! failed, ends at once, because recovery is the well-tested path. A killed server ends without
-//! doing anything.
+//! failed, ends at once, because recovery is the well-tested path. A killed server just ends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -45,7 +45,8 @@ struct Answered {
     offset_ms: i64,
 }
 
-/// The clock is right according to the master, or the master has not compared it yet.
+/// The value of `reported_ahead_ms` if the clock is right according to the master, or if the master
+/// has not compared it yet.
 const RIGHT: i64 = i64::MAX;
 
 /// This server assigns no timestamps.

@@ -21,14 +21,14 @@ struct Memory {
     cells: std::sync::Mutex<Vec<SequenceId>>,
 }
 
-/// Replaces the region's own type: one family.
+/// Stands in for the region's own type: one family.
 pub(super) struct RegionSnapshot {
     active: Arc<Memory>,
     flushing: Option<Arc<Memory>>,
     file: Vec<SequenceId>,
 }
 
-/// Replaces the region's own type.
+/// Stands in for the region's own type.
 pub(super) struct WriteOrder {
     last: SequenceId,
 }

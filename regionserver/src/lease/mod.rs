@@ -49,7 +49,7 @@ impl ServingLease {
     /// Checks that the lease runs now.
     ///
     /// # Errors
-    /// The lease has ended.
+    /// The lease does not run.
     pub(crate) fn check(&self) -> Result<(), LeaseOver> {
         let runs = self.0.end.is_after(nanoseconds(self.0.clock.boot_time()));
         if runs || is_off(Rule::ServingLease) { Ok(()) } else { Err(LeaseOver) }

@@ -67,7 +67,7 @@ pub(crate) async fn open(shared: RegionServices, request: OpenRegion) -> Result<
     let last = region.view.lock().last;
     region.view.show(last);
     // Rows may already have cells with the highest timestamp, from an owner whose clock was ahead.
-    // New cells need a higher timestamp, or a delete by that owner would hide them.
+    // New cells need a higher timestamp, or an existing delete would hide them.
     region.timestamp_floor_ms.fetch_add(1, Ordering::Relaxed);
     let region = Arc::new(region);
     Ok(Opened { region, open_sequence_id: last.next(), replay_time, replayed_bytes })

@@ -45,7 +45,7 @@ pub(super) enum HistoryStep {
     },
     /// Reopens the region after a flush.
     Reopen,
-    /// Ends the server, and opens the region with its log.
+    /// Ends the server, and recovers the region from its log.
     Crash,
     Pass {
         ms: u64,

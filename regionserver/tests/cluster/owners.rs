@@ -197,8 +197,8 @@ async fn a_made_up_master_epoch_is_neither_believed_nor_remembered() {
     assert_eq!(region.open(&region.record).await, "");
 }
 
-/// A past bug: the outcome of writing OPEN was unknown, and from then on the server answered clients
-/// that the region is being opened.
+/// A past bug: the outcome of writing OPEN was unknown, and from then on the server answered
+/// clients that the region is being opened.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_that_is_open_on_record_and_served_by_nobody_is_opened_again() {
     let _trap = traps::set(Point::OpenRecorded, Answer::Fail).await;

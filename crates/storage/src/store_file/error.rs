@@ -44,7 +44,7 @@ pub enum Error {
         last: String,
     },
     /// A cell, or a run of cells with one key, does not fit a block.
-    #[error("{}: a block of {length} bytes, at most {length_max} allowed", .path.display())]
+    #[error("{}: a block of {length} bytes; at most {length_max} are allowed", .path.display())]
     BlockTooLong {
         /// The file being written.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum Error {
     },
     /// What a reader loads when it opens the file is more than it would load.
     #[error(
-        "{}: the load-on-open part takes {length} bytes, at most {length_max} are read",
+        "{}: the load-on-open part takes {length} bytes; at most {length_max} are read",
         .path.display()
     )]
     LoadOnOpenTooLong {
@@ -77,7 +77,7 @@ pub enum Error {
         reason: String,
     },
     /// A writer was used again after it had failed; its file must be given up.
-    #[error("{}: the writer has failed before", .path.display())]
+    #[error("{}: the writer failed earlier", .path.display())]
     Abandoned {
         /// The file being written.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum Damage {
         computed: u32,
     },
     /// The first bytes do not name the kind of block that should be here.
-    #[error("magic bytes are \"{found}\", \"{expected}\" expected")]
+    #[error("magic bytes are \"{found}\"; expected \"{expected}\"")]
     Magic {
         /// What is there, escaped.
         found: String,
@@ -108,7 +108,7 @@ pub enum Damage {
         expected: String,
     },
     /// A number is outside its bounds.
-    #[error("{what} is {found}, from {min} to {max} expected")]
+    #[error("{what} is {found}; expected {min} to {max}")]
     OutOfBounds {
         /// The number's name.
         what: &'static str,

@@ -70,7 +70,8 @@ impl View {
         loop {
             let snapshot = self.snapshot.load_full();
             let read_point = SequenceId(self.read_point.load(Ordering::Acquire));
-            // A flush in between could have moved edits at or below the read point out of `snapshot`.
+            // A flush in between could have moved edits at or below the read point out of
+            // `snapshot`.
             if Arc::ptr_eq(&snapshot, &self.snapshot.load()) {
                 return (snapshot, read_point);
             }

@@ -140,8 +140,8 @@ fn take_turn(left: &mut BTreeMap<&ServerName, usize>, server: &ServerName) -> bo
 }
 
 /// At most `moves_max` moves that take regions off the fullest servers onto the emptiest. Only open
-/// regions are moved. The first choice is the table of which the source holds the most regions in
-/// excess of the destination. Of its regions, the one whose move gains the most local bytes goes
+/// regions are moved. They come first from the table whose regions on the source outnumber those on
+/// the destination the most. Of these regions, the one whose move gains the most local bytes goes
 /// first.
 pub(crate) fn even_out(
     view: &View,

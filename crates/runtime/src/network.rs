@@ -61,7 +61,7 @@ impl Network {
     /// See [`NetworkSource::connect`].
     ///
     /// # Errors
-    /// Those of the operating system: refused, unreachable, no such host.
+    /// Errors of the operating system: connection refused, unreachable, no such host.
     pub async fn connect(&self, address: &str) -> io::Result<Connection> {
         self.0.connect(address).await
     }
@@ -69,7 +69,7 @@ impl Network {
     /// See [`NetworkSource::listen`].
     ///
     /// # Errors
-    /// Those of the operating system, with the address in the message.
+    /// Errors of the operating system, with the address in the message.
     pub async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
         self.0.listen(address).await.map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))

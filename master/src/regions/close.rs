@@ -280,7 +280,7 @@ fn is_still_sensible(view: &View, draining: &BTreeSet<ServerName>, one: &Move) -
         })
 }
 
-/// The records that order the owners of those `names` that are open or opening to close them.
+/// The CLOSING records of those `names` that are open or opening. Their owners then close them.
 fn plan_closings(
     view: &View,
     names: impl IntoIterator<Item = EncodedRegionName>,

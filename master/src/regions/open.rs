@@ -35,7 +35,7 @@ const REST: Duration = Duration::from_secs(1);
 
 impl Term {
     /// Assigns closed regions to servers and has them opened. Leaves regions alone that are not
-    /// closed, or whose table must not be served.
+    /// closed, or whose table is neither enabled nor being enabled.
     ///
     /// # Errors
     /// [`StepError::NotYet`] if no region server may get regions, and errors of writing records.
@@ -187,7 +187,7 @@ fn is_past(views: &Views, record: &RegionRecord) -> bool {
     })
 }
 
-/// The records that assign those of `names` to servers that are closed and must be served.
+/// The records that assign servers to those of `names` that are closed and must be served.
 fn plan_assignments(
     view: &View,
     names: &[EncodedRegionName],

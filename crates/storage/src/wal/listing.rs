@@ -2,9 +2,9 @@
 //!
 //! A log file that vanishes from the disk is noticed only if something else records that it
 //! existed. So the server keeps a list of its log files on record. A new file takes edits only once
-//! it is on record, and a file is deleted only once the recorded list no longer names it. Whatever
-//! fences the server can then detect every file that is listed but missing, or shorter than it was
-//! when it was closed.
+//! it is on record, and a file is deleted only once the recorded list no longer names it. The
+//! process that fences the server can then detect every file that is listed but missing, or shorter
+//! than it was when it was closed.
 
 use std::collections::BTreeMap;
 

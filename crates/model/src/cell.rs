@@ -31,7 +31,7 @@ const ROW_BYTES_MAX: usize = i16::MAX as usize;
 /// The longest family name, as HBase's `i8` length allows.
 const FAMILY_BYTES_MAX: usize = i8::MAX as usize;
 
-/// Whether a cell sets a value, and otherwise which cells it deletes.
+/// The type of a cell: a put, a kind of delete, or a bound of a search.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum CellType {

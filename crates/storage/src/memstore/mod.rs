@@ -25,7 +25,7 @@ const CELL_OVERHEAD_BYTES: u64 = 96;
 /// Chunks grow with the memstore between these bounds, in bytes: most memstores stay small.
 const CHUNK_BYTES_MIN: usize = 1 << 10;
 const CHUNK_BYTES_MAX: usize = 64 << 10;
-/// A longer cell has memory of its own, in bytes.
+/// The maximum length in bytes of a cell in a chunk; a longer cell has memory of its own.
 const CHUNK_CELL_BYTES_MAX: usize = 8 << 10;
 /// How many bytes the processor fetches at a time; most keys span two such lines.
 const CACHE_LINE_BYTES: usize = 64;

@@ -34,7 +34,7 @@ use crate::wal::Nonce;
 /// How long a nonce is kept: the stock client's longest operation takes 20 minutes. The rest is a
 /// margin for clocks that differ and for requests that wait.
 pub const RETENTION_MS: u64 = 30 * 60 * 1000;
-/// A longer answer is not kept with its nonce, in bytes.
+/// The maximum length in bytes of an answer that is kept with its nonce.
 pub const ANSWER_BYTES_MAX: usize = 256;
 
 /// The operations of a region, in memory and on disk.

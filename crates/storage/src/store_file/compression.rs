@@ -1,8 +1,8 @@
 //! Compression and decompression of blocks, with the framing of Apache HBase's codecs.
 //!
-//! gz is a plain gzip stream. The others use the format of Hadoop's `BlockCompressorStream`: `u32
-//! raw length (u32 compressed length | compressed bytes)+`, repeated. For zstd, the bare frame that
-//! Hadoop's native codec writes can be read too.
+//! gz is a plain gzip stream. The others use the format of Hadoop's `BlockCompressorStream`:
+//! `u32 raw length (u32 compressed length | compressed bytes)+`, repeated. For zstd, the bare frame
+//! that Hadoop's native codec writes can be read too.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};

@@ -29,8 +29,8 @@ use crate::block_cache::{BlockCache, BlockKey, CachedBlock, FileId};
 
 /// How many bytes at the end of the file are read first.
 const TAIL_BYTES: usize = TRAILER_BYTES + (64 << 10);
-/// The position of the middle key, which follows the root entries of an index with several levels,
-/// in bytes.
+/// The length of the middle key's position, which follows the root entries of an index with several
+/// levels.
 const MIDDLE_KEY_BYTES: usize = 16;
 /// How many bytes a scan reads at a time if it reads block after block without the cache.
 const READAHEAD_BYTES: u64 = 1 << 20;

@@ -135,7 +135,7 @@ pub enum Defect {
     /// A complete and valid structure that contradicts its context.
     #[error("{what}: {found}, but it should be {expected}")]
     Mismatch {
-        /// The quantity that contradicts.
+        /// The number that contradicts the context.
         what: &'static str,
         /// The number found.
         found: u64,

@@ -24,8 +24,7 @@ pub struct WalConfig {
     /// Once a file has reached this length, a new one begins. Default: 64 MiB, which is what one
     /// task of a recovery reads.
     pub roll_bytes: u64,
-    /// The maximum size of all edits that are reserved or not yet durable, in bytes. Default: 16
-    /// MiB.
+    /// The maximum bytes of edits that are reserved or not yet durable. Default: 16 MiB.
     pub queue_bytes_max: u32,
     /// After this long without an edit, the writer appends a commit marker. It states that the last
     /// edits are durable, so that damage to them cannot pass for a torn tail. Default: 20 ms.

@@ -55,7 +55,7 @@ pub(super) struct Batch {
 /// The outcome of a write or a roll, for which several tasks may wait.
 pub(super) type SyncOutcome = Arc<Latch<Result<()>>>;
 
-/// The right to add an edit to the log. Dropping it returns its bytes.
+/// The right to add an edit to the log. Dropping it unused returns its bytes to the queue.
 #[must_use = "nothing has been added to the log yet"]
 #[derive(Debug)]
 pub struct Permit<'a> {
@@ -173,7 +173,7 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// Waits for work for the writer. Cancel safe: no work is lost.
+    /// Waits for work for the writer. Cancel-safe: no work is lost.
     pub(super) async fn next_work(&self) -> Work {
         loop {
             if let Some(work) = self.take_work() {

@@ -101,7 +101,7 @@ impl Stream {
         Ok(bytes.and_then(|bytes| bytes.first_chunk().copied()))
     }
 
-    /// The next window, after which the one that follows is already being read. Empty at the end.
+    /// Returns the next window, and begins to read the one after it. Empty at the end.
     async fn next_window(&mut self) -> Result<Bytes> {
         let ahead = self.ahead.take().or_else(|| self.read_ahead());
         let Some(ahead) = ahead else {

@@ -2,8 +2,7 @@
 //! of the previous cell.
 //!
 //! ```text
-//! cell: key and value, as the encoding stores them | [packed tags length | tags] [vlong sequence
-//! id]
+//! cell: key and value, as encoded | [packed tags length | tags] [vlong sequence id]
 //! ```
 //! Lengths are packed, seven bits per byte.
 

@@ -178,7 +178,7 @@ impl PartReader {
         Ok(Some(edit))
     }
 
-    /// The next records, after which those that follow are already being read.
+    /// Returns the next records, and begins to read those after them.
     async fn next_window(&mut self) -> Result<Window> {
         let ahead = match self.ahead.take() {
             Some(ahead) => Some(ahead),

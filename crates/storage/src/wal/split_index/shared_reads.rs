@@ -41,8 +41,8 @@ struct SharedLog {
 
 /// The length of a stretch, in bytes.
 const STRETCH_BYTES: u64 = 1 << 20;
-/// How many stretches are kept, over all logs. This is how far apart regions that are replayed at
-/// the same time may be.
+/// How many stretches are kept, over all logs. This bounds how far apart in the logs regions may be
+/// that are replayed at the same time.
 const STRETCHES_MAX: usize = 64;
 /// How many stretches one reader reads at the same time.
 const READ_AT_ONCE: usize = 4;

@@ -1,4 +1,5 @@
-//! A disk that becomes full: no edit is half written, and the log continues once there is room.
+//! A disk that becomes full: no edit runs out of room half-way, and the log continues once there is
+//! room.
 
 use std::sync::Arc;
 use std::time::Duration;

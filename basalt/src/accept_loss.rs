@@ -12,16 +12,16 @@ use tonic::Code;
 /// What `basalt accept-loss` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The gRPC addresses of the masters; the active one is looked for among them
+    /// The gRPC addresses of the masters; the active one is found among them
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
     masters: Vec<String>,
     /// The dead region server, as the master's log names it
     #[arg(long, value_name = "HOST,PORT,STARTCODE")]
     server: String,
-    /// A log file that is lost; all of them must be named. Without any, they are printed
+    /// A lost log file. All lost files must be named; without this option they are printed
     #[arg(long = "log", value_name = "FILE")]
     logs: Vec<String>,
-    /// Who accepts the loss; kept on record
+    /// Who accepts the loss; this is recorded
     #[arg(long, value_name = "WHO", required = true)]
     by: String,
 }
@@ -41,7 +41,7 @@ async fn accept(arguments: &Arguments) -> anyhow::Result<()> {
     let mut refusals = Vec::new();
     for master in &arguments.masters {
         let channel = grpc::channel(&seams.network, master, CONNECT_TIMEOUT)
-            .with_context(|| format!("{master} is no address"))?;
+            .with_context(|| format!("{master} is not a valid address"))?;
         let request = pb::AcceptLossRequest {
             server_name: arguments.server.clone(),
             logs: arguments.logs.clone(),

@@ -22,38 +22,38 @@ pub(crate) struct Arguments {
     /// compared with each of the others
     #[arg(long = "target", value_name = "NAME=CLUSTER", required = true)]
     targets: Vec<NamedTarget>,
-    /// The region servers' processes of a target on this machine, to tell what they use
+    /// Process ids of a target's region servers on this machine, to measure what they use
     #[arg(long, value_name = "NAME=PID,PID,…")]
     pids: Vec<NamedPids>,
-    /// The processes that keep a target's data, as DataNodes do: their processor time counts too
+    /// Process ids of a target's storage, such as DataNodes: their CPU time counts, too
     #[arg(long, value_name = "NAME=PID,PID,…")]
     storage_pids: Vec<NamedPids>,
-    /// The mixes, in order: load, A, B, C, E, F
+    /// The workload mixes to run, in order: load, A, B, C, E, F
     #[arg(long, value_name = "MIX,…", value_delimiter = ',', value_parser = mix,
         default_value = "load,A,B,C,F,E")]
     mixes: Vec<Mix>,
-    /// How many rows of 1 KB are loaded
+    /// Number of rows of 1 KB to load
     #[arg(long, value_name = "N", default_value_t = 300_000)]
     rows: u64,
-    /// How many operations each mix has at most
+    /// Maximum number of operations of each mix
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     ops: u64,
-    /// How long each mix runs at most, after loading
+    /// Maximum duration of each mix after loading
     #[arg(long, value_name = "TIME", default_value = "30s")]
     time: Timespan,
-    /// How many requests are under way at once
+    /// Number of concurrent requests
     #[arg(long, value_name = "N", default_value_t = 16)]
     streams: usize,
-    /// How often all of it is done
+    /// How many times to repeat all of it
     #[arg(long, value_name = "N", default_value_t = 1)]
     rounds: u32,
-    /// The table; it is deleted and made anew
+    /// The table to use; it is deleted and created again
     #[arg(long, value_name = "TABLE", default_value = "basalt_bench")]
     table: TableName,
-    /// How many regions it has
+    /// Number of regions of the table
     #[arg(long, value_name = "N", default_value_t = 12)]
     regions: u32,
-    /// Write the figures as JSON
+    /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let mut show = |step: BenchProgress<'_>| show_step(&mut progress, &step);
         tokio::select! {
             biased;
-            () = signals.next() => bail!("interrupted; the table {} is still there", config.table),
+            () = signals.next() => bail!("interrupted; the table {} still exists", config.table),
             report = bench::run(&config, &seams, &mut show) => Ok(report?),
         }
     })?;
@@ -112,7 +112,7 @@ fn config(arguments: &Arguments) -> anyhow::Result<BenchConfig> {
     let known = |name: &str| targets.iter().any(|target| target.name == name);
     let mut all_pids = arguments.pids.iter().chain(&arguments.storage_pids);
     if let Some(stray) = all_pids.find(|pids| !known(&pids.name)) {
-        bail!("--pids or --storage-pids {}: there is no --target of that name", stray.name);
+        bail!("--pids or --storage-pids {}: there is no --target with that name", stray.name);
     }
     Ok(BenchConfig {
         targets,
@@ -148,7 +148,7 @@ fn show_step(progress: &mut Progress, step: &BenchProgress<'_>) {
 fn mix(name: &str) -> Result<Mix, String> {
     Mix::of_name(name).ok_or_else(|| {
         let names: Vec<_> = Mix::ALL.iter().map(|mix| mix.name()).collect();
-        format!("there are {}", names.join(", "))
+        format!("the mixes are {}", names.join(", "))
     })
 }
 

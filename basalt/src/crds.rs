@@ -22,7 +22,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let documents: Vec<_> = files.into_iter().map(|file| file.yaml).collect();
         return print_result(&documents.join("---\n"));
     };
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
     for file in files {
         let path = folder.join(file.name);
         std::fs::write(&path, file.yaml)

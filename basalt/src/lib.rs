@@ -47,9 +47,9 @@ enum Command {
     Local(local::Arguments),
     /// Start a cluster, kill its servers under load, and show how it recovers
     Demo(demo::Arguments),
-    /// Harm a cluster at random for a while, and look whether anything is lost
+    /// Inject random faults into a cluster for a while, and check that nothing is lost
     Chaos(chaos::Arguments),
-    /// Write and read every region of a cluster, and tell what faults cost
+    /// Write to and read from every region of a cluster, and measure what faults cost
     Probe(probe::Arguments),
     /// Run YCSB's workloads against clusters, and compare them
     Bench(bench::Arguments),
@@ -61,11 +61,11 @@ enum Command {
     Regionserver(role::Arguments),
     /// Run the Kubernetes operator
     Operator(operator::Arguments),
-    /// Give up what was lost of a dead region server's logs, so that its regions open without it
+    /// Accept the loss of a dead region server's WAL files, so that its regions open without them
     AcceptLoss(accept_loss::Arguments),
     /// Print the Kubernetes custom resource definitions
     Crds(crds::Arguments),
-    /// Print the timers that follow from a manifest
+    /// Print the timers that are derived from a manifest
     Timers(timers::Arguments),
     /// Print the version
     Version,
@@ -97,7 +97,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print_error_line!("basalt: {error:#}");
+            print_error_line!("basalt: {}", output::error_chain(&error));
             ExitCode::FAILURE
         }
     }

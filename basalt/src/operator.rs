@@ -10,22 +10,22 @@ use crate::{health, role};
 /// What `basalt operator` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Its own namespace, where its Lease lies
+    /// The operator's own namespace, which contains its Lease
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     namespace: String,
-    /// Who holds the Lease: the name of its pod
+    /// The holder of the Lease: the name of the pod
     #[arg(long, env = "POD_NAME", default_value = "basalt-operator")]
     identity: String,
-    /// Look at this namespace only
+    /// Watch this namespace only
     #[arg(long, value_name = "NAMESPACE")]
     watch_namespace: Option<String>,
-    /// The tag of the image where a cluster names none
+    /// The image tag of clusters that name none
     #[arg(long, value_name = "TAG", default_value = env!("CARGO_PKG_VERSION"))]
     default_tag: String,
     /// Answer /livez and /readyz at this address
     #[arg(long, value_name = "ADDRESS")]
     health: Option<SocketAddr>,
-    /// What is logged
+    /// The log level, or a filter
     #[arg(long, default_value = "info")]
     log_level: String,
 }

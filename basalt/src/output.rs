@@ -24,6 +24,20 @@ pub(crate) fn print_result(text: &str) -> anyhow::Result<()> {
     written.context("cannot write to standard output")
 }
 
+/// An error and its causes on one line, as `{error:#}`. It leaves out each cause that the text
+/// already contains: many error types name their source in their own message.
+pub(crate) fn error_chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// What [`print_line`] writes by.
 pub(crate) fn print(text: fmt::Arguments<'_>) {
     write_to(io::stdout().lock(), text);
@@ -68,6 +82,22 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Err(io::ErrorKind::StorageFull.into())
         }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open /data: {source}")]
+    struct NamesItsSource {
+        source: io::Error,
+    }
+
+    #[test]
+    fn a_cause_that_the_error_names_is_not_printed_twice() {
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = anyhow::Error::new(NamesItsSource { source }).context("the storage root");
+        let expected = "the storage root: cannot open /data: permission denied";
+        assert_eq!(error_chain(&error), expected);
+        let error = anyhow::anyhow!("no such port").context("the web page").context("starting");
+        assert_eq!(error_chain(&error), "starting: the web page: no such port");
     }
 
     #[test]

@@ -28,22 +28,22 @@ use crate::shell;
 #[derive(clap::Args)]
 #[group(id = "registry", args = ["zk", "bootstrap"], required = true)]
 pub(crate) struct Arguments {
-    /// ZooKeeper, or Basalt's coordinator
+    /// Addresses of ZooKeeper, or of Basalt's coordinator
     #[arg(long, value_name = "HOST:PORT,…")]
     zk: Option<String>,
-    /// Where the cluster has its nodes
+    /// The node under which the cluster keeps its nodes
     #[arg(long, value_name = "PATH", default_value = DEFAULT_ROOT)]
     znode: String,
-    /// Masters or region servers, instead of ZooKeeper
+    /// Addresses of masters or region servers, instead of ZooKeeper
     #[arg(long, value_name = "HOST:PORT,…")]
     bootstrap: Option<String>,
-    /// The table; it is made if there is none, and stays
+    /// The table to use. It is created if it does not exist, and is kept
     #[arg(long, value_name = "TABLE", default_value = "basalt_probe")]
     table: TableName,
-    /// How many regions it is made with
+    /// Number of regions if the table is created
     #[arg(long, value_name = "N", default_value_t = 12)]
     regions: u32,
-    /// How long to measure; without it until Ctrl-C, or until the faults are over
+    /// How long to measure. By default, until Ctrl-C or until the faults are over
     #[arg(long, value_name = "TIME")]
     duration: Option<Timespan>,
     #[command(flatten)]
@@ -58,18 +58,18 @@ struct FaultArguments {
     /// A shell command that causes a fault. It gets $VICTIM (host:port) and $NUMBER (from 1)
     #[arg(long, value_name = "COMMAND")]
     fault_command: Option<String>,
-    /// A shell command that undoes it, once all regions are served again
+    /// A shell command that undoes the fault once all regions are served again
     #[arg(long, value_name = "COMMAND", requires = "fault_command")]
     repair_command: Option<String>,
-    /// What the command does: kill-regionserver, pause-regionserver, term-regionserver,
+    /// The fault that the command causes: kill-regionserver, pause-regionserver, term-regionserver,
     /// kill-master, term-master, kill-coordinator-leader, kill-all
     #[arg(long, value_name = "KIND", value_parser = kind, default_value = "kill-regionserver")]
     fault_kind: FaultKind,
-    /// The region servers that it is done to, in turn; without any, each time to the one with most
+    /// The region servers to use as victims, in turn. By default, each time the one with the most
     /// regions
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     victims: Vec<String>,
-    /// How many times
+    /// Number of faults
     #[arg(long, value_name = "N", default_value_t = 1)]
     faults: u32,
     /// How long the load runs undisturbed before each fault
@@ -83,7 +83,7 @@ struct FaultArguments {
 /// Where the reports go.
 #[derive(clap::Args)]
 pub(crate) struct ReportArguments {
-    /// Write the figures as JSON
+    /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write a page with the timeline
@@ -131,13 +131,13 @@ async fn measure(arguments: &Arguments, target: &Target) -> anyhow::Result<Measu
         biased;
         () = signals.next() => {}
         () = watch(&probe) => {}
-        result = strike(arguments, &connection, &probe, &mut faults) => result?,
+        result = inject(arguments, &connection, &probe, &mut faults) => result?,
     }
     print_line!("reading back {} acknowledged writes …", thousands(probe.acknowledged()));
     Ok(probe.finish(&name, faults).await?)
 }
 
-/// Tells how things stand, without end.
+/// Prints the progress until it is dropped.
 async fn watch(probe: &Probe) {
     let mut progress = Progress::new();
     let mut before = (probe.now(), probe.acknowledged());
@@ -147,7 +147,7 @@ async fn watch(probe: &Probe) {
         let rate = (now.1 - before.1) as f64 / (now.0 - before.0).as_secs_f64();
         let out = match probe.regions_out() {
             0 => String::new(),
-            out => format!(", {out} regions out"),
+            out => format!(", {out} regions unavailable"),
         };
         let (elapsed, rate) = (duration(now.0), thousands(rate as u64));
         progress.show("", &format!("{elapsed}: {rate} writes a second{out}"));
@@ -156,7 +156,7 @@ async fn watch(probe: &Probe) {
 }
 
 /// Causes the faults, if there are to be any, and ends when the measurement is over.
-async fn strike(
+async fn inject(
     arguments: &Arguments,
     connection: &Connection,
     probe: &Probe,
@@ -226,8 +226,8 @@ impl FaultArguments {
         let at = probe.now();
         let phases = match self.fault_kind {
             FaultKind::KillMaster | FaultKind::TermMaster => {
-                let strike = run_shell(command, &victim, number);
-                Some(self.replace_master(connection, strike).await?)
+                let inject = run_shell(command, &victim, number);
+                Some(self.replace_master(connection, inject).await?)
             }
             _ => {
                 run_shell(command, &victim, number).await?;
@@ -242,12 +242,12 @@ impl FaultArguments {
         Ok(Fault { kind: self.fault_kind, victim, window, wal_bytes: None, phases })
     }
 
-    /// Lets `strike` end the active master, and waits until another is on record: how long that
-    /// took from the end of the strike.
+    /// Lets `inject` end the active master, and waits until another is recorded. Returns how long
+    /// that took from the end of the injection.
     async fn replace_master(
         &self,
         connection: &Connection,
-        strike: impl Future<Output = anyhow::Result<()>>,
+        inject: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<Phases> {
         let admin = connection.admin();
         let before = admin.active_master().await.context("before the fault")?;
@@ -257,12 +257,12 @@ impl FaultArguments {
             }
             Instant::now()
         };
-        let struck = async { strike.await.map(|()| Instant::now()) };
+        let injected = async { inject.await.map(|()| Instant::now()) };
         let replaced = tokio::time::timeout(self.patience.into(), replaced);
-        let (struck, replaced) = tokio::join!(struck, replaced);
-        let replaced = replaced
-            .with_context(|| format!("{before} is still on record as the active master"))?;
-        let total = Some(replaced.saturating_duration_since(struck?));
+        let (injected, replaced) = tokio::join!(injected, replaced);
+        let replaced =
+            replaced.with_context(|| format!("{before} is still recorded as the active master"))?;
+        let total = Some(replaced.saturating_duration_since(injected?));
         Ok(Phases { total, ..Phases::default() })
     }
 
@@ -309,7 +309,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 fn kind(name: &str) -> Result<FaultKind, String> {
     FaultKind::of_name(name).ok_or_else(|| {
         let names: Vec<_> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
-        format!("there are {}", names.join(", "))
+        format!("the kinds are {}", names.join(", "))
     })
 }
 

@@ -21,19 +21,20 @@ use basalt_runtime::{Executor, Seams, Shutdown, Threads, init_telemetry, until_s
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::health;
 use crate::role_config::{self, RoleFile, RoleName, Settings};
+use crate::{health, output};
 
 /// What a role's subcommand takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The role's file
+    /// The role's configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Which life of the process this is, to whoever started it
+    /// The id of this run of the process, chosen by whoever starts it
     #[arg(long, value_name = "NAME", default_value = "")]
     instance: String,
-    /// Write the instance, made unique, to this file: what Kubernetes quotes once it has ended
+    /// Write the instance, made unique, to this file. Kubernetes quotes it once the process has
+    /// ended
     #[arg(long, value_name = "FILE", requires = "instance")]
     termination_log: Option<PathBuf>,
     /// Answer /livez and /readyz at this address
@@ -108,7 +109,7 @@ fn raise_file_limit() {
     let files = getrlimit(Resource::Nofile).current;
     if let Some(files) = files.filter(|files| *files < FILES_ADVISED) {
         let refused = raised.err().map(tracing::field::display);
-        tracing::warn!(files, advised = FILES_ADVISED, refused, "few files may be open at once");
+        tracing::warn!(files, advised = FILES_ADVISED, refused, "the limit of open files is low");
     }
 }
 
@@ -163,7 +164,7 @@ where
             Ok(())
         }
         Err(error) => {
-            tracing::error!(process, "failed: {error:#}");
+            tracing::error!(process, "failed: {}", output::error_chain(&error));
             Err(error)
         }
     }
@@ -263,7 +264,7 @@ pub(crate) fn stop_on_signals(shutdown: &Shutdown) -> anyhow::Result<()> {
         tracing::info!("asked to stop");
         shutdown.cancel();
         signals.next().await;
-        tracing::warn!("asked to stop again: ending at once");
+        tracing::warn!("asked to stop again: exiting at once");
         process::exit(ENDED_AT_ONCE);
     });
     Ok(())
@@ -274,12 +275,12 @@ pub(crate) fn stop_on_signals(shutdown: &Shutdown) -> anyhow::Result<()> {
 fn end_with_supervisor() -> anyhow::Result<()> {
     // A stopped process reads nothing: the kernel ends it with whoever started it.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .context("cannot ask to end with the supervisor")?;
+        .context("cannot arrange to end with the supervisor")?;
     let watch = || {
         let mut bytes = [0; 64];
         // What is read means nothing; only its end does. An error is an end as well.
         while std::io::stdin().read(&mut bytes).is_ok_and(|length| length > 0) {}
-        tracing::error!("whoever started this process is gone: ending at once");
+        tracing::error!("the supervisor of this process is gone: exiting at once");
         process::exit(ENDED_AT_ONCE);
     };
     std::thread::Builder::new()

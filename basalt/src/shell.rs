@@ -24,7 +24,7 @@ pub(crate) fn start(command: &str, variables: &[(&str, &str)]) -> anyhow::Result
 /// It has failed, or takes longer than `limit`.
 pub(crate) async fn wait(mut running: Child, limit: Duration) -> anyhow::Result<()> {
     let ended = timeout(limit, running.wait()).await;
-    check(ended.with_context(|| format!("a command has not ended after {limit:?}"))??)
+    check(ended.with_context(|| format!("a command has not finished within {limit:?}"))??)
 }
 
 /// Whether a command has ended well.

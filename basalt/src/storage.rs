@@ -49,10 +49,10 @@ pub(crate) async fn open(
         () = shutdown.cancelled() => return Ok(None),
         there = wait_until_there(&files, hdfs, |why| warn!("waiting for HDFS: {why}")) => there?,
     }
-    info!(conf = %hdfs.conf.display(), root = %hdfs.root.display(), "HDFS is there");
+    info!(conf = %hdfs.conf.display(), root = %hdfs.root.display(), "HDFS is available");
     if let Err(error) = files.look_for_nodes().await {
         // It is tried again in the background.
-        info!(%error, "which DataNode is on this machine is not known yet");
+        info!(%error, "the DataNode on this machine is not known yet");
     }
     Ok(Some(Arc::new(files)))
 }
@@ -96,7 +96,7 @@ pub(crate) async fn wait_until_there(
             Err(error) => error.to_string(),
             Ok(()) => match files.check_writes().await {
                 Ok(()) => return Ok(()),
-                Err(error) => format!("it takes no writes: {error}"),
+                Err(error) => format!("it accepts no writes: {error}"),
             },
         };
         let is_news = reported
@@ -172,7 +172,7 @@ pub(crate) async fn deviations(files: &HdfsFileSystem, timers: &Timers) -> Vec<S
                 }
             }
             Err(error) => {
-                unread.push(format!("the settings of {kind:?} {address} are not known: {error}"));
+                unread.push(format!("the settings of {kind:?} {address} are unknown: {error}"));
             }
         }
     }

@@ -27,7 +27,7 @@ fn page(cluster: &str, timers: &Timers) -> String {
     lines.extend([String::new(), "When a server is lost silently:".to_owned()]);
     let worst_case = timers.worst_case();
     lines.extend(worst_case.phases().into_iter().map(line));
-    lines.push(line(("together", worst_case.total())));
+    lines.push(line(("total", worst_case.total())));
     lines.join("\n") + "\n"
 }
 
@@ -48,7 +48,7 @@ mod tests {
             "Cluster demo, failover target 3s",
             "  sessionTimeout               1.5s",
             "  servingLease                750ms",
-            "  together                     2.9s",
+            "  total                        2.9s",
         ] {
             assert!(page.lines().any(|line| line == expected), "{expected:?} is not in\n{page}");
         }

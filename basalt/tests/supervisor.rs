@@ -190,5 +190,5 @@ async fn an_unknown_name_is_answered_with_the_known_ones() {
     let folder = tempfile::tempdir().unwrap();
     let (supervisor, _) = start(vec![launch(folder.path(), "a", RoleName::Idle, false)]);
     let error = supervisor.kill("b").await.unwrap_err().to_string();
-    assert_eq!(error, "there is no process b; there are a");
+    assert_eq!(error, "there is no process b; the processes are a");
 }

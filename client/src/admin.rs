@@ -392,7 +392,7 @@ impl Admin {
                 State::Running => {}
                 State::Finished => break,
                 State::NotFound => {
-                    let reason = "the master does not know it (any more)".to_owned();
+                    let reason = "the master does not (or no longer) know it".to_owned();
                     return Err(Error::Procedure { procedure_id: proc_id, reason });
                 }
             }

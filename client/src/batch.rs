@@ -126,7 +126,7 @@ impl Batch<'_> {
                 self.settle(index, answer);
             }
             for (location, indices) in &chunk.regions {
-                let unanswered = || bad_answer(location, "it leaves an action unanswered");
+                let unanswered = || bad_answer(location, "an action has no answer");
                 for index in indices {
                     if self.is_open(*index) {
                         let error = error.clone().unwrap_or_else(unanswered);
@@ -234,7 +234,7 @@ impl Batch<'_> {
         };
         let mut cells = cells.into_iter();
         if response.region_action_result.len() != sent.len() {
-            return Err(bad_answer(first, "it answers another number of regions"));
+            return Err(bad_answer(first, "it answers the wrong number of regions"));
         }
         for ((location, indices), result) in sent.into_iter().zip(response.region_action_result) {
             answers.extend(self.read_region(location, indices, result, &mut cells)?);
@@ -259,7 +259,7 @@ impl Batch<'_> {
         for entry in result.result_or_exception {
             let index = entry.index() as usize;
             if indices.binary_search(&index).is_err() {
-                return Err(bad_answer(location, "it answers an action that was not asked"));
+                return Err(bad_answer(location, "it answers an action that was not requested"));
             }
             let answer = match (&entry.exception, &entry.result) {
                 (Some(pair), _) => Err(self.exception(location, pair)),

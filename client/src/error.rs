@@ -49,7 +49,7 @@ pub enum Error {
     Call(#[from] CallError),
     /// All attempts failed until the time was over. Whether a write was applied is unknown unless
     /// every attempt was refused.
-    #[error("{operation}: {attempts} attempts within {waited:?}, the last one: {last}")]
+    #[error("{operation}: {attempts} attempts within {waited:?}; the last error: {last}")]
     OutOfTime {
         /// What was tried.
         operation: &'static str,

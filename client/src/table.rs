@@ -236,7 +236,7 @@ impl Table {
                 return answer;
             }
         }
-        let what = "an answering copy of the region";
+        let what = "an answering replica of the region";
         Err(failed.unwrap_or(Error::NotFoundInTime { what, waited: wait }))
     }
 

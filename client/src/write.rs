@@ -165,7 +165,7 @@ impl RowCells {
             return Err(Error::BadRequest { reason });
         }
         if self.cells.is_empty() && kind != MutationType::Delete {
-            let reason = "a write without columns".to_owned();
+            let reason = "a write needs at least one column".to_owned();
             return Err(Error::BadRequest { reason });
         }
         let mut message = message_cells::mutation(self.row.clone(), kind, self.cells.len());

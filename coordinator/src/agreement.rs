@@ -77,17 +77,18 @@ impl Agreement {
             tracing::error!(
                 member = member.id(),
                 ?unequal,
-                "not serving: this member's state differs from that of others although their logs \
-                 are the same, and it does not agree with a majority. If the others serve, stop \
-                 this member, move its data folder away and start it with an empty one. If none \
-                 serves, see \"Members differ\" in docs/operations.md"
+                "not serving: this member's state differs from the other members' although their \
+                 logs are the same, and it does not agree with a majority. If the others serve, \
+                 stop this member, move its data folder away and start it with an empty one. If \
+                 none serves, see \"Members differ\" in docs/operations.md"
             );
         } else {
             tracing::error!(
                 member = member.id(),
                 ?unequal,
-                "the state of these members differs from this one's and its majority's: they stop \
-                 serving. Stop them, move their data folders away and start them with empty ones"
+                "the state of these members differs from this member's and its majority's, so they \
+                 stop serving. Stop them, move their data folders away and start them with empty \
+                 ones"
             );
         }
     }

@@ -51,7 +51,7 @@ pub(crate) async fn accept_all(member: Arc<Member>, mut listener: Box<dyn Listen
                     is_full = connections.len() >= member.config.limits.connections_max;
                     if is_full {
                         if !was_full {
-                            tracing::warn!(%peer, "refused: as many clients as there may be");
+                            tracing::warn!(%peer, "too many clients: new ones are closed");
                         }
                         continue;
                     }

@@ -39,7 +39,7 @@ pub enum Error {
     /// The file that says whose folder it is says nothing of the kind.
     #[error(
         "{}: does not say which coordinator this folder belongs to. If the other members are \
-         well, move the folder away and start with an empty one", .path.display()
+         healthy, move the folder away and start with an empty one", .path.display()
     )]
     Identity {
         /// The file.
@@ -47,8 +47,9 @@ pub enum Error {
     },
     /// The file that says which ensemble the folder belongs to is damaged.
     #[error(
-        "{}: the record of the ensemble is damaged: {problem}. If the other members are well, stop \
-         this member, move its data folder away and start it with an empty one", .path.display()
+        "{}: the record of the ensemble is damaged: {problem}. If the other members are healthy, \
+         stop this member, move its data folder away and start it with an empty one",
+        .path.display()
     )]
     EnsembleRecord {
         /// The file.
@@ -58,9 +59,10 @@ pub enum Error {
     },
     /// The log or the snapshot is of another ensemble than the folder's record says.
     #[error(
-        "{}: the log or the snapshot in this folder belongs to another ensemble than the folder: \
-         files of different folders were mixed. Restore the whole folder of this member, or, if \
-         the other members are well, move it away and start with an empty one", .folder.display()
+        "{}: the log or the snapshot in this folder belongs to a different ensemble than the \
+         folder: files of different folders were mixed. Restore the whole folder of this member, \
+         or, if the other members are healthy, move it away and start with an empty one",
+        .folder.display()
     )]
     MixedFolder {
         /// The folder.
@@ -68,8 +70,8 @@ pub enum Error {
     },
     /// A loss was to be accepted in a folder that holds nothing.
     #[error(
-        "{}: this folder is empty, so that nothing would be left: put accept-loss into the folder \
-         of the member that has the newest data", .folder.display()
+        "{}: this folder is empty, so no data would be left. Put accept-loss into the folder of \
+         the member that has the newest data", .folder.display()
     )]
     NothingLeft {
         /// The folder.
@@ -85,7 +87,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The snapshot was read, but makes no sense.
-    #[error("the newest snapshot makes no sense: {problem}")]
+    #[error("the newest snapshot is invalid: {problem}")]
     Snapshot {
         /// What is wrong with it.
         problem: String,

@@ -114,6 +114,7 @@ fn accept_loss<'a>(
     record.roll = Default::default();
     tracing::warn!(
         from = ?before, to = ?record.ensemble,
-        "an operator has accepted the loss of what other members had: this member's data count"
+        "an operator has accepted the loss of the other members' data: this member's data is \
+         authoritative"
     );
 }

@@ -33,7 +33,7 @@ pub(crate) async fn shake_hands(
     if request.last_zxid_seen > applied {
         tracing::info!(
             peer = %outgoing.peer, seen = %request.last_zxid_seen, %applied,
-            "the client has seen more than this member: it must look for another one"
+            "the client has seen a later zxid than this member: it must connect to another member"
         );
         return None;
     }
@@ -46,7 +46,7 @@ pub(crate) async fn shake_hands(
     let opened = if request.session_id == SessionId::NONE {
         let sessions = member.replica.read(|state, _| state.session_count());
         if sessions >= member.config.limits.sessions_max {
-            tracing::debug!(peer = %outgoing.peer, sessions, "as many sessions as there may be");
+            tracing::debug!(peer = %outgoing.peer, sessions, "rejected: too many sessions");
             return None;
         }
         open(member, outgoing, timeout_ms).await

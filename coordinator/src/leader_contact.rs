@@ -110,7 +110,7 @@ fn judge(member: &Member, has_secret: bool, grace: Duration) {
             differs,
             has_room,
             "disconnected all clients: no leader confirms that it leads, writes are not applied, \
-             this member's state differs from that of others, or its disk is full"
+             this member's state differs from the other members', or its disk is full"
         );
     }
     member.serving.send_replace(serving);

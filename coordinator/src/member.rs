@@ -146,7 +146,7 @@ impl Member {
                     self.rise_above_earlier_lives();
                     let waiting = proposals.oldest_age();
                     if waiting > RESEND_AFTER {
-                        tracing::warn!(?waiting, "commands are not applied: sent again");
+                        tracing::warn!(?waiting, "commands were not applied; resending them");
                         proposals.rewind();
                     }
                 }
@@ -165,7 +165,7 @@ impl Member {
                 match self.propose_to(leader, batch.commands).await {
                     Ok(()) => proposals.mark_sent(batch.last),
                     Err(status) => {
-                        tracing::debug!(leader, %status, "commands were not taken");
+                        tracing::debug!(leader, %status, "the leader did not accept commands");
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
                 }
@@ -186,7 +186,7 @@ impl Member {
         {
             tracing::warn!(
                 life,
-                "this member's clock is behind one that it had: its life is later"
+                "this member's clock is behind the clock of an earlier life: it begins a later life"
             );
         }
     }

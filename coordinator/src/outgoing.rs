@@ -142,7 +142,7 @@ impl Outgoing {
         if before > self.budget.share_bytes && !has_room {
             let queued = before + bytes;
             let peer = &self.peer;
-            tracing::warn!(%peer, queued, of_all, "gave up a client that does not read");
+            tracing::warn!(%peer, queued, of_all, "disconnected a client that does not read");
             self.end(&mut queue, End::Closed);
         }
         drop(queue);

@@ -59,7 +59,7 @@ impl Rejoin {
     /// This member has less than it promised, or cannot know: it has to be admitted.
     pub(crate) async fn begin(&self) -> basalt_fs::Result<()> {
         if !self.files.exists(&self.marker).await? {
-            let mut wait = RoomWait::new("the mark of a rejoining member");
+            let mut wait = RoomWait::new("the marker of a rejoining member");
             while let Err(error) = self.files.write_whole(&self.marker, Bytes::new()).await {
                 wait.after(error).await?;
             }

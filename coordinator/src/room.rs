@@ -40,7 +40,7 @@ impl RoomWait {
         }
         if self.last_logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             self.last_logged = Some(Instant::now());
-            tracing::error!(%error, "the disk is full: waiting for room for {}", self.what);
+            tracing::error!(%error, "the disk is full: waiting for space for {}", self.what);
         }
         tokio::time::sleep(self.pause).await;
         Ok(())

@@ -2,7 +2,7 @@
 # chaos.sh: `basalt chaos` on a real HDFS, with the DataNodes and the NameNode among the victims.
 # HDFS runs in a network namespace of its own, and all of Basalt's processes in further ones that are
 # joined to it, so that their links can be cut; nothing of it is seen from outside. Needs root.
-# MINUTES: of harm (default 30); SEED; BASALT: the binary (default: the release build, made here);
+# MINUTES: how long (default 30); SEED; BASALT: the binary (default: the release build, made here);
 # RESULTS: where chaos.json goes (default: in the lab's folder).
 set -euo pipefail
 export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-chaos} HDFS_HOST=10.78.0.1

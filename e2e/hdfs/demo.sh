@@ -29,19 +29,19 @@ demo() {
   python3 "$E2E_HDFS/judge.py" "$json" "$p50_max" "$max_max"
 }
 
-# The DataNodes take turns with the region servers, and are back before the next strike; logs that
-# were begun on two of them meanwhile have been followed by others (see docs/hdfs.md, What is missing).
-strike='"$E2E_HDFS/node.sh" kill $((STRIKE % DATA_NODES + 1))'
-mend='"$E2E_HDFS/node.sh" start $((STRIKE % DATA_NODES + 1)); sleep 25'
+# The DataNodes take turns with the region servers, and are back before the next fault; logs that
+# were begun on two of them meanwhile have been followed by others (see docs/hdfs.md, Limitations).
+fault='"$E2E_HDFS/node.sh" kill $((FAULT % DATA_NODES + 1))'
+repair='"$E2E_HDFS/node.sh" start $((FAULT % DATA_NODES + 1)); sleep 25'
 export E2E_HDFS DATA_NODES
 for case in "${@:-kill}"; do
   case $case in
     kill) demo kill 1000 2500 --kills "${KILLS:-9}" ;;
     machine)
-      demo machine 3000 10000 --kills "${KILLS:-9}" --strike-too "$strike" --then-mend "$mend" ;;
+      demo machine 3000 10000 --kills "${KILLS:-9}" --fault-command "$fault" --repair-command "$repair" ;;
     unflushed)
       demo unflushed 5000 5000 --kills "${KILLS:-9}" --unflushed-mb 512 \
-        --strike-too "$strike" --then-mend "$mend" ;;
+        --fault-command "$fault" --repair-command "$repair" ;;
     *) fail "no such case: $case" ;;
   esac
 done

@@ -1,9 +1,9 @@
 #!/bin/bash
 # ha.sh [CASE...]: `basalt demo` on an HDFS with two NameNodes, three JournalNodes and three DataNodes,
-# started for it and stopped after it (KEEP=1: it stays). Nothing of Basalt is struck at; its logs are
+# started for it and stopped after it (KEEP=1: it stays). No process of Basalt is killed; its logs are
 # rolled every MB, so that it needs the NameNode all the time. Fails when an acknowledged write is
 # lost, a region server died, or writes did not resume within 2 s after the standby was active.
-#   failover  the active NameNode is killed (SIGKILL), the other one made active; STRIKES times
+#   failover  the active NameNode is killed (SIGKILL), the other one made active; FAULT_COUNT times
 set -euo pipefail
 export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-ha} PORT_BASE=${PORT_BASE:-31000}
 . "$(dirname "$(readlink -f "$0")")/env.sh"
@@ -74,7 +74,7 @@ up() {
   for i in $(seq "$DATA_NODES"); do wait_port "dn$i" "$(data_node_ipc_port "$i")"; done
 }
 
-# What a strike does: $1 is its number. Notes when the standby was active.
+# What a fault does: $1 is its number. Notes when the standby was active.
 fail_over() {
   local old=$(($1 % 2 + 1)) new=$((($1 + 1) % 2 + 1))
   echo "killing nn$old"
@@ -93,8 +93,8 @@ esac
 manifest=$results/manifest.yaml
 write_rolling_manifest "$manifest"
 rm -rf "$results/failovers" "$results/data"
-"$BASALT" demo -f "$manifest" --hdfs-conf "$LAB/conf/hdfs" --data "$results/data" --kills "${STRIKES:-3}" --fault none \
-  --strike-too "'$E2E_HDFS/ha.sh' fail_over \$STRIKE" --then-mend "'$E2E_HDFS/ha.sh' bring_back \$STRIKE" \
+"$BASALT" demo -f "$manifest" --hdfs-conf "$LAB/conf/hdfs" --data "$results/data" --kills "${FAULT_COUNT:-3}" --fault none \
+  --fault-command "'$E2E_HDFS/ha.sh' fail_over \$FAULT" --repair-command "'$E2E_HDFS/ha.sh' bring_back \$FAULT" \
   --json "$results/failover.json" --report "$results/failover.html"
 none_died "$results/data/logs"
 python3 "$E2E_HDFS/judge.py" "$results/failover.json" 2000 2000

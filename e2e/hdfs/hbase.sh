@@ -15,20 +15,20 @@ BASALT=${BASALT:-${CARGO_TARGET_DIR:-target}/release/basalt}
 results=${RESULTS:-$LAB/results}
 first_region_server=$(($(region_server_port 1) - 1))
 
-# strike kill|machine HOST:PORT: ends the region server there, and for `machine` the DataNode of its number.
-strike() {
+# inject kill|machine HOST:PORT: ends the region server there, and for `machine` the DataNode of its number.
+inject() {
   local i=$((${2##*:} - first_region_server))
   [ "$1" = kill ] || send "dn$i" KILL
   send "rs$i" KILL
 }
-mend() {
+repair() {
   local i=$((${2##*:} - first_region_server))
   [ "$1" = kill ] || start_data_node "$i"
   start_region_server "$i"
 }
 
 case ${1:-} in
-  strike|mend) "$@"; exit ;;
+  inject|repair) "$@"; exit ;;
 esac
 mkdir -p "$results" "$LAB/conf"
 for mode in ${*:-default tuned short}; do
@@ -42,8 +42,8 @@ for mode in ${*:-default tuned short}; do
   for fault in ${FAULTS:-kill machine}; do
     echo "== Apache HBase, $mode: $fault"
     "$BASALT" probe --zk "127.0.0.1:$ZK_PORT" --faults 1 --calm 10s \
-      --fault-command "'$E2E_HDFS/hbase.sh' strike $fault \$VICTIM" \
-      --repair-command "'$E2E_HDFS/hbase.sh' mend $fault \$VICTIM" \
+      --fault-command "'$E2E_HDFS/hbase.sh' inject $fault \$VICTIM" \
+      --repair-command "'$E2E_HDFS/hbase.sh' repair $fault \$VICTIM" \
       --json "$results/hbase-$mode-$fault.json"
     python3 "$E2E_HDFS/judge.py" "$results/hbase-$mode-$fault.json" 600000 600000
   done

@@ -1,4 +1,4 @@
-"""judge.py JSON P50_MS MAX_MS: tells each strike of a `basalt demo` at a region server or elsewhere, and
+"""judge.py JSON P50_MS MAX_MS: prints each fault of a `basalt demo` in a region server or elsewhere, and
 fails when writes were out for longer than the bars, or one that was acknowledged is lost."""
 import json
 import sys
@@ -12,7 +12,7 @@ for fault in faults:
     print(fault["kind"], fault["victim"], "at", fault["at_ms"], "ms: writes", fault["write_outage_ms"],
           "reads", fault["read_outage_ms"], "phases", fault["phases_ms"])
 outage, lost = report["summary"]["write_outage_ms"], report["summary"]["lost"]
-print(f"{len(faults)} strikes: write outage p50 {outage['p50']} ms (bar {bars[0]}), "
+print(f"{len(faults)} faults: write outage p50 {outage['p50']} ms (bar {bars[0]}), "
       f"max {outage['max']} ms (bar {bars[1]}), failed elsewhere {report['summary']['bystander_failures']}, "
       f"lost {lost} of {report['summary']['acked']}")
 sys.exit(lost > 0 or outage["p50"] > bars[0] or outage["max"] > bars[1])

@@ -1,6 +1,6 @@
 #!/bin/bash
-# outage.sh [CASE...]: `basalt demo` on an HDFS that takes nothing for a while, STRIKES times a case
-# (default 2); nothing of Basalt is struck. Its logs are rolled every MB, so that it needs the NameNode
+# outage.sh [CASE...]: `basalt demo` on an HDFS that takes nothing for a while, FAULT_COUNT times a case
+# (default 2); no process of Basalt is killed. Its logs are rolled every MB, so that it needs the NameNode
 # all the time. Fails when an acknowledged write is lost, or writes were out for longer than the bar.
 #   safe-mode  the NameNode refuses changes for 10 s: writes are out for 1 s at most
 #   name-node  the NameNode is killed, and begun again 10 s later: 1 s
@@ -18,8 +18,8 @@ BASALT=${BASALT:-${CARGO_TARGET_DIR:-target}/release/basalt}
 results=${RESULTS:-$LAB/results}
 node=$E2E_HDFS/node.sh
 
-# What a strike is, from the beginning of the outage to its end.
-strike() {
+# The fault, from the beginning of the outage to its end.
+inject() {
   local i
   case $1 in
     safe-mode) "$node" enter-safe-mode nn; sleep 10; "$node" leave-safe-mode nn ;;
@@ -32,7 +32,7 @@ strike() {
 }
 
 case ${1:-} in
-  strike) strike "$2"; exit ;;
+  inject) inject "$2"; exit ;;
 esac
 mkdir -p "$results"
 trap '"$E2E_HDFS/down.sh"' EXIT
@@ -52,8 +52,8 @@ for case in "${@:-safe-mode}"; do
   echo "== $case"
   data=$results/$case-data
   rm -rf "$data"
-  "$BASALT" demo -f "$results/manifest.yaml" --hdfs-conf "$LAB/conf/hdfs" --kills "${STRIKES:-2}" --fault none \
-    --strike-too "'$E2E_HDFS/outage.sh' strike $case" --data "$data" \
+  "$BASALT" demo -f "$results/manifest.yaml" --hdfs-conf "$LAB/conf/hdfs" --kills "${FAULT_COUNT:-2}" --fault none \
+    --fault-command "'$E2E_HDFS/outage.sh' inject $case" --data "$data" \
     --json "$results/$case.json" --report "$results/$case.html"
   [ "$case" = full ] || none_died "$data/logs"
   python3 "$E2E_HDFS/judge.py" "$results/$case.json" "$bar_ms" "$bar_ms"

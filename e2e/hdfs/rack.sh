@@ -4,14 +4,14 @@
 # and comes back then; once all blocks have their replicas again, it is the other one's turn (the last
 # one comes back at once). All of it runs in network namespaces that nothing outside sees. Needs root.
 # Fails when an acknowledged write is lost, a region server died by itself, or a bar is missed.
-#   rack    nothing of Basalt is struck: writes are out for 3 s at most
+#   rack    no process of Basalt is killed: writes are unavailable for 3 s at most
 #   server  a region server is killed at the same moment: p50 3 s, max 10 s
-# STRIKES: how many (default 3); BASALT: the binary; RESULTS: a folder for figures and pages.
+# FAULT_COUNT: how many (default 3); BASALT: the binary; RESULTS: a folder for figures and pages.
 set -euo pipefail
 export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-rack} HDFS_HOST=10.78.0.1 DATA_NODES=4 RACKS=2
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 cd "$E2E_HDFS/../.."
-export STRIKES=${STRIKES:-3}
+export FAULT_COUNT=${FAULT_COUNT:-3}
 BRIDGE=racks BRIDGE_HOST=10.79.0.1
 # A DataNode is dead 20 s after its last heartbeat; logs that were begun on two are followed by others
 # 25 s after that (docs/hdfs.md, Writing).
@@ -49,7 +49,7 @@ for host; do
 done
 TOPOLOGY
   chmod +x "$LAB/conf/topology.sh"
-  # Replicas are made anew at five times the pace: the strikes wait for it.
+  # Replicas are made anew at five times the pace: the faults wait for it.
   export EXTRA_HDFS="net.topology.script.file.name=$LAB/conf/topology.sh
     dfs.namenode.replication.work.multiplier.per.iteration=10"
   CLEAN=1 "$E2E_HDFS/up.sh"
@@ -57,8 +57,8 @@ TOPOLOGY
 
 # Nobody is told that a rack is away: frames are lost both ways.
 cut_rack() { ip link set "rack$(($1 % RACKS + 1))" nomaster; }
-mend_rack() {
-  local is_last=$(($1 + 1 == STRIKES))
+heal_rack() {
+  local is_last=$(($1 + 1 == FAULT_COUNT))
   [ "$is_last" = 1 ] || sleep "$LONG_S"
   ip link set "rack$(($1 % RACKS + 1))" master "$BRIDGE"
   wait_data_nodes
@@ -70,14 +70,14 @@ demo() {
   local name=$1 p50_max=$2 max_max=$3
   shift 3
   echo "== $name"
-  "$BASALT" demo --hdfs-conf "$LAB/conf/hdfs" --kills "$STRIKES" "$@" \
-    --strike-too "'$E2E_HDFS/rack.sh' cut_rack \$STRIKE" --then-mend "'$E2E_HDFS/rack.sh' mend_rack \$STRIKE" \
+  "$BASALT" demo --hdfs-conf "$LAB/conf/hdfs" --kills "$FAULT_COUNT" "$@" \
+    --fault-command "'$E2E_HDFS/rack.sh' cut_rack \$FAULT" --repair-command "'$E2E_HDFS/rack.sh' heal_rack \$FAULT" \
     --json "$results/$name.json" --report "$results/$name.html"
   python3 "$E2E_HDFS/judge.py" "$results/$name.json" "$p50_max" "$max_max"
 }
 
 case ${1:-} in
-  cut_rack|mend_rack) "$@"; exit ;;
+  cut_rack|heal_rack) "$@"; exit ;;
 esac
 if [ "${APART:-}" != 1 ]; then
   export APART=1 BASALT=${BASALT:-$PWD/${CARGO_TARGET_DIR:-target}/release/basalt}

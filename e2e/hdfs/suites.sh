@@ -4,10 +4,10 @@
 #   kill     basalt demo: a region server dies; KILLS times
 #   machine  a region server and a DataNode at once
 #   java     the stock Java client, and Apache HBase's tool on the store files (../run-java-client.sh)
-#   rack     one of two racks of DataNodes is cut off, alone and with a region server; STRIKES times each
-#   outage   the NameNode in safe mode, the NameNode killed, all disks full; STRIKES times each
-#   ha       two NameNodes, of which the active one dies; STRIKES times
-#   chaos    processes of Basalt, DataNodes and the NameNode harmed at random; MINUTES
+#   rack     one of two racks of DataNodes is cut off, alone and with a region server; FAULT_COUNT times each
+#   outage   the NameNode in safe mode, the NameNode killed, all disks full; FAULT_COUNT times each
+#   ha       two NameNodes, of which the active one dies; FAULT_COUNT times
+#   chaos    processes of Basalt, DataNodes and the NameNode under random faults; MINUTES
 # BASALT: the binary; RESULTS: a folder for logs and reports (default: a new one under /tmp).
 # Prints "[hdfs] ok SUITE" or "[hdfs] FAILED SUITE"; exit code 0 only if every suite is ok.
 set -euo pipefail

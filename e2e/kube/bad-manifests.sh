@@ -112,7 +112,7 @@ k delete service bad >/dev/null
 shown "a bad name of a claim" "spec.storage.shared.claim" cluster '{"storage":{"shared":{"claim":"Bad_Claim"}}}'
 shown "a cluster without its claim" "spec.storage.shared.claim" cluster '{}'
 refused "two replicas of regions" "must be 1" table '{"regionReplicas":2}'
-refused "many regions without a split" "split is needed" table '{"regions":{"count":5}}'
+refused "many regions without a split" "split is required" table '{"regions":{"count":5}}'
 refused "a split of nothing" "exactly one" table '{"regions":{"count":5,"split":{}}}'
 refused "no families" "families" table '{"families":[]}'
 refused "a family twice" "Duplicate" table '{"families":[{"name":"f"},{"name":"f"}]}'

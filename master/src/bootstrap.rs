@@ -144,7 +144,7 @@ async fn read_root_id(files: &SharedFileSystem) -> Result<Option<String>, Error>
         Ok(contents) => {
             let id = znode::decode_cluster_id(contents).map_err(|_| Error::BadRootFile {
                 path: paths::cluster_id().display().to_string(),
-                reason: "it does not hold a cluster id as HBase writes it",
+                reason: "it does not hold a cluster id in HBase's format",
             })?;
             Ok(Some(id))
         }
@@ -195,7 +195,7 @@ async fn create_cluster(
     ];
     match client.multi(created).await {
         Ok(_) => {
-            tracing::info!(cluster_id = record.cluster_id, "a new cluster");
+            tracing::info!(cluster_id = record.cluster_id, "created a new cluster");
             Ok(record.cluster_id)
         }
         Err(error) if error.code() == Some(ErrorCode::NodeExists) => {

@@ -92,7 +92,11 @@ impl EpochGuardedStore {
                 Err(CommitError::Refused { index: index - 1, code })
             }
             Err(error) if error.is_session_over() => {
-                tracing::error!(epoch = %self.epoch, %error, "the term ends with the session");
+                tracing::error!(
+                    epoch = %self.epoch,
+                    %error,
+                    "the session is over, so the term ends"
+                );
                 self.term.cancel();
                 Err(CommitError::Deposed)
             }

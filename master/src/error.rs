@@ -20,9 +20,9 @@ pub enum Error {
     Storage(#[from] basalt_fs::Error),
     /// The storage root belongs to another cluster.
     #[error(
-        "the storage root belongs to cluster {in_root}, but the coordinator is that of cluster \
-         {in_coordinator}: give this cluster a storage root of its own, or connect to the \
-         coordinator that belongs to the root"
+        "the storage root belongs to cluster {in_root}, but the coordinator belongs to cluster \
+         {in_coordinator}. Give this cluster its own storage root, or connect to the coordinator \
+         that belongs to this root"
     )]
     ForeignRoot {
         /// The cluster id in the storage root.
@@ -33,8 +33,8 @@ pub enum Error {
     /// The storage root has seen a cluster of which the coordinator knows nothing.
     #[error(
         "the storage root holds cluster {in_root}, but the coordinator knows no cluster: it has \
-         lost its data, and with it who owns which region under which epoch. Restore the \
-         coordinator's data, or start on an empty storage root"
+         lost its data, including which server owns each region and under which epoch. Restore the \
+         coordinator's data, or start with an empty storage root"
     )]
     ForgottenCluster {
         /// The cluster id in the storage root.
@@ -43,8 +43,8 @@ pub enum Error {
     /// The coordinator's epoch is lower than one that the storage root has seen.
     #[error(
         "the coordinator is at master epoch {in_coordinator}, but the storage root has seen epoch \
-         {in_root}: the coordinator's data is older than the root. Restore the newest data of the \
-         coordinator"
+         {in_root}: the coordinator's data is older than the storage root. Restore the \
+         coordinator's newest data"
     )]
     ForgottenEpochs {
         /// The highest epoch in the storage root.
@@ -55,8 +55,8 @@ pub enum Error {
     /// The coordinator knows a cluster, and the storage root is empty.
     #[error(
         "the coordinator holds cluster {in_coordinator}, but the storage root has no `/hbase.id`: \
-         it is not the root of this cluster. Mount the right one; if the data is really gone, \
-         delete the coordinator's data too"
+         it is not the storage root of this cluster. Mount the right one. If the data is really \
+         gone, delete the coordinator's data too"
     )]
     MissingRoot {
         /// The cluster id in the coordinator.
@@ -79,9 +79,7 @@ pub enum Error {
         epoch: MasterEpoch,
     },
     /// Another master has taken the Lease.
-    #[error(
-        "{server} is no longer the active master of epoch {epoch}: {holder} has taken the Lease"
-    )]
+    #[error("{server} gives up leadership of epoch {epoch}: {holder} has taken the Lease")]
     LeaseLost {
         /// This master.
         server: ServerName,
@@ -103,7 +101,7 @@ pub enum Error {
     #[error("HBase RPC: {0}")]
     Rpc(String),
     /// A node parent that is not a path.
-    #[error("bad node path {path:?}: it must begin with / and not end with one")]
+    #[error("bad node path {path:?}: it must begin with / and must not end with /")]
     BadNodePath {
         /// The path.
         path: String,
@@ -114,7 +112,7 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// A write's condition did not hold; none of its batch took effect.
-    #[error("write {index} refused: {code}")]
+    #[error("write {index} rejected: {code}")]
     Refused {
         /// Which of the batch.
         index: usize,

@@ -40,7 +40,7 @@ pub(crate) async fn run(term: Arc<Term>) {
         match advance(&term, &mut since, &mut last_logged).await {
             Ok(()) => {}
             Err(error) if error.is_deposed() => return,
-            Err(error) => tracing::warn!(%error, "feature level: to be tried again"),
+            Err(error) => tracing::warn!(%error, "could not advance the feature level; retrying"),
         }
         tokio::time::sleep(term.timers.reconcile_interval).await;
     }
@@ -62,7 +62,7 @@ async fn advance(
             cluster = on_record.level.0,
             known = known.0,
             "a registered server does not know the cluster's feature level: it runs a release \
-             that knows no levels. Replace it"
+             without feature levels. Replace it"
         );
     }
     gauge!("basalt_master_feature_level").set(f64::from(on_record.level.0));
@@ -139,8 +139,9 @@ impl Term {
         let needed = feature.level();
         let delay = self.timers.feature_level_delay;
         let message = format!(
-            "{what} needs feature level {needed}, and the cluster is at {level}: it is raised once \
-             all masters and region servers have run a release that knows {needed} for {delay:?}"
+            "{what} needs feature level {needed}, but the cluster is at {level}. The level rises \
+             once all masters and region servers have run a release that knows {needed} for \
+             {delay:?}"
         );
         Err(Exception::new(ExceptionKind::DoNotRetry, message))
     }

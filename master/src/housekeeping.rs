@@ -36,7 +36,7 @@ pub(crate) async fn run(term: Arc<Term>) {
         match clean(&term).await {
             Ok(()) => {}
             Err(error) if error.is_deposed() => return,
-            Err(error) => tracing::warn!(%error, "cleaning up: to be tried again"),
+            Err(error) => tracing::warn!(%error, "cleanup failed; retrying"),
         }
     }
 }
@@ -149,7 +149,7 @@ async fn forget_server(term: &Term, server: &ServerName) -> Result<(), StepError
         facts.seen.remove(server);
     }
     lost_logs::settle(term, server).await?;
-    tracing::info!(%server, "the logs of a dead server are not needed any more");
+    tracing::info!(%server, "the logs of a dead server are no longer needed");
     Ok(())
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct LockedResource {
 
 /// Too many requests wait for a lock.
 #[derive(Debug, thiserror::Error)]
-#[error("{max} requests wait for the lock of {0:?}", max = WAITING_MAX)]
+#[error("{max} requests are already waiting for the lock of {0:?}", max = WAITING_MAX)]
 pub(crate) struct TooManyWaiting(Resource);
 
 /// All locks of a term; a cheap handle.

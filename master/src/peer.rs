@@ -171,7 +171,7 @@ impl Term {
         if !self.views.servers().contains_key(server) {
             return 0;
         }
-        tracing::info!(%server, "a region server is to be drained");
+        tracing::info!(%server, "draining a region server");
         self.facts.lock().draining.insert(server.clone());
         self.wake.notify_one();
         let left = || self.views.now().owned_by(server).count();

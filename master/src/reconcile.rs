@@ -151,7 +151,7 @@ fn hold_streams(
             if !is_first_look {
                 facts.clocks.expect(server);
             }
-            tracing::info!(%server, "a region server lives");
+            tracing::info!(%server, "a region server is live");
             let address = record.peer_address.clone();
             term.spawn(compare_clocks(Arc::clone(term), server.clone(), address));
             term.spawn(hold_stream(Arc::clone(term), server.clone(), record.clone()));
@@ -239,7 +239,7 @@ fn decide(view: &View, known: &Known) -> Decisions {
 /// next look leaves them alone.
 fn act(term: &Arc<Term>, view: &View, decisions: Decisions) {
     for server in decisions.left {
-        tracing::info!(%server, "a region server has left and owned nothing");
+        tracing::info!(%server, "a region server has left and owned no regions");
         let mut facts = term.facts.lock();
         facts.seen.remove(&server);
         facts.draining.remove(&server);
@@ -272,7 +272,7 @@ fn act(term: &Arc<Term>, view: &View, decisions: Decisions) {
         });
     }
     if !decisions.moves.is_empty() {
-        tracing::info!(regions = decisions.moves.len(), "regions are to move");
+        tracing::info!(regions = decisions.moves.len(), "moving regions");
         let claim = term.moves.claim(decisions.moves.iter().map(|one| one.region));
         spawn_step(term, "move regions", async move |term: Arc<Term>| {
             let _claim = claim;
@@ -315,7 +315,7 @@ fn spawn_step<F>(
         match work(Arc::clone(&working)).await {
             Ok(()) => working.wake.notify_one(),
             Err(error) if error.is_deposed() => {}
-            Err(error) => tracing::warn!(%error, "{name}: to be tried again"),
+            Err(error) => tracing::warn!(%error, "could not {name}; retrying"),
         }
     });
 }
@@ -329,7 +329,7 @@ async fn place_meta(term: &Arc<Term>, view: &View) {
     }
     match term.store.commit(vec![term.client_nodes.write_meta_server(&chosen)]).await {
         Ok(_) => term.facts.lock().meta_server = Some(chosen),
-        Err(error) => tracing::warn!(%error, "the node of the meta server is not written"),
+        Err(error) => tracing::warn!(%error, "could not write the meta server's node"),
     }
 }
 

@@ -132,7 +132,7 @@ async fn connect(config: &Config, seams: &Seams, shutdown: &Shutdown) -> Option<
         };
         match connected {
             Ok(client) => return Some(client),
-            Err(error) => tracing::warn!(%error, "no coordinator yet"),
+            Err(error) => tracing::warn!(%error, "not connected to the coordinator yet"),
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -146,7 +146,7 @@ fn watch_serving_threads(config: &Config, seams: &Seams, client: &Client) -> Dro
     let (client, done) = (client.clone(), Shutdown::new());
     let watch = done.clone().run_until_cancelled_owned(async move {
         until_stuck(&serving, limit).await;
-        tracing::error!(?limit, "the serving threads have run nothing: giving up the session");
+        tracing::error!(?limit, "the serving threads have run no tasks: giving up the session");
         client.close().await;
     });
     // It ends with the process, or is cancelled.
@@ -183,11 +183,11 @@ async fn start(
         .await
         {
             Err(Error::Coordinator(error)) if error.is_outcome_unknown() => {
-                tracing::warn!(%error, "preparing the cluster: trying again");
+                tracing::warn!(%error, "preparing the cluster: outcome unknown; retrying");
                 tokio::time::sleep(PAUSE).await;
             }
             Err(Error::Storage(error)) if error.is_storage_full() => {
-                tracing::warn!(%error, "waiting for room to prepare the storage root");
+                tracing::warn!(%error, "no space to prepare the storage root; waiting");
                 tokio::time::sleep(ROOM_PAUSE).await;
             }
             prepared => break prepared?,
@@ -327,14 +327,14 @@ async fn lead(
     let epoch = campaign(&candidate).await?;
     let deposed = || Error::Deposed { server: master.server.clone(), epoch };
     tracing::trace!(target: WITNESS, epoch = epoch.0, "active");
-    tracing::info!(server = %master.server, %epoch, "this master is active");
+    tracing::info!(server = %master.server, %epoch, "became the active master");
     let term = loop {
         match begin(master, epoch, stopping.child_token()).await {
             Ok(term) => break term,
             Err(Beginning::Failed(error)) => return Err(error),
             Err(Beginning::Step(error)) if error.is_deposed() => return Err(deposed()),
             Err(Beginning::Step(error)) => {
-                tracing::warn!(%error, "taking charge: trying again");
+                tracing::warn!(%error, "could not begin the term; retrying");
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -422,7 +422,7 @@ async fn begin(
     // Decisions are checked when they are committed, so it may be late.
     let caught_up = tokio::time::timeout(CATALOG_WAIT, views.catalog().catch_up()).await;
     if !matches!(caught_up, Ok(Ok(()))) {
-        tracing::warn!(%epoch, "the catalog is late");
+        tracing::warn!(%epoch, "the catalog has not caught up");
     }
     let draining = read_draining(&store, &views.now()).await?;
     Ok(Arc::new(Term {
@@ -497,7 +497,11 @@ async fn create_declared(term: Arc<Term>, tables: Vec<DeclaredTable>) {
     }
     for table in tables {
         while let Err(error) = create_if_missing(&term, &table).await {
-            tracing::warn!(table = %table.descriptor.name, %error, "declared table: trying again");
+            tracing::warn!(
+                table = %table.descriptor.name,
+                %error,
+                "could not create a declared table; retrying"
+            );
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -172,7 +172,7 @@ async fn ask(term: &Arc<Term>, server: &ServerName, question: Question) {
             if let Some(reply) = reply.await {
                 tracing::info!(
                     %server,
-                    "the reports of a server had a gap: all of its regions were asked for"
+                    "a server's reports had a gap; fetched all of its regions"
                 );
                 term.reports.lock().replace(server, ServedRegions::from_messages(&reply.served));
             }
@@ -182,7 +182,7 @@ async fn ask(term: &Arc<Term>, server: &ServerName, question: Question) {
 }
 
 async fn check(term: &Arc<Term>, server: &ServerName, names: Vec<EncodedRegionName>) {
-    tracing::warn!(%server, regions = names.len(), "regions are not served as they are on record");
+    tracing::warn!(%server, regions = names.len(), "regions are not served as recorded");
     let request = pb::CheckRegionsRequest {
         master_epoch: term.store.epoch().0,
         server_name: server.to_string(),
@@ -208,7 +208,7 @@ async fn check(term: &Arc<Term>, server: &ServerName, names: Vec<EncodedRegionNa
         term.spawn(async move {
             let _claim = claim;
             if let Err(error) = opening.open_again(&server, given_back).await {
-                tracing::warn!(%server, %error, "not opened again: to be tried again");
+                tracing::warn!(%server, %error, "regions were not opened again; retrying");
             }
         });
     }
@@ -236,7 +236,11 @@ impl Term {
                 if orders::is_deposed(&status) {
                     self.store.verify().await;
                 }
-                tracing::warn!(%server, status = orders::lost(&status), "order to check lost");
+                tracing::warn!(
+                    %server,
+                    status = orders::lost(&status),
+                    "the outcome of a check order is unknown"
+                );
                 None
             }
         }

@@ -15,7 +15,7 @@ pub enum Error {
     Client(#[from] basalt_client::Error),
     /// The name of a cluster that cannot be understood.
     #[error(
-        "{text:?} names no cluster; write zk:host:port,…/znode (ZooKeeper) or \
+        "{text:?} does not name a cluster; write zk:host:port,…/znode (ZooKeeper) or \
          bootstrap:host:port,… (masters or region servers)"
     )]
     BadTarget {
@@ -23,7 +23,7 @@ pub enum Error {
         text: String,
     },
     /// Regions that are at no server.
-    #[error("not every region of {table} was at a server within {waited:?}")]
+    #[error("not every region of {table} was served within {waited:?}")]
     NotOnline {
         /// The table.
         table: TableName,

@@ -189,7 +189,7 @@ impl FaultKind {
             Self::TermMaster => "active master stopped (SIGTERM)",
             Self::KillCoordinatorLeader => "coordinator's leader killed (SIGKILL)",
             Self::KillAll => "all processes killed (SIGKILL)",
-            Self::Elsewhere => "something else was struck at",
+            Self::Elsewhere => "fault outside the cluster",
         }
     }
 }

@@ -159,7 +159,7 @@ pub async fn drop_table(connection: &Connection, table: &TableName) -> Result<()
 /// The master does not answer.
 pub async fn describe(connection: &Connection) -> Result<String> {
     let cluster = connection.admin().cluster().await?;
-    let version = cluster.version.unwrap_or_else(|| "of an unknown version".to_owned());
+    let version = cluster.version.unwrap_or_else(|| "unknown version".to_owned());
     Ok(format!("{version}, {} region servers", cluster.live_servers.len()))
 }
 

@@ -46,7 +46,7 @@ impl Context {
     /// Publishes an Event. One that is lost is only logged: it decides nothing.
     pub(crate) async fn publish(&self, event: &Event, about: &ObjectReference) {
         if let Err(error) = self.recorder.publish(event, about).await {
-            tracing::warn!(reason = event.reason, %error, "an Event was not published");
+            tracing::warn!(reason = event.reason, %error, "publishing an Event failed");
         }
     }
 }

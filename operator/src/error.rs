@@ -26,10 +26,10 @@ pub enum Error {
         reason: String,
     },
     /// One round took too long: something does not answer.
-    #[error("no end within {}: something does not answer", basalt_api::Timespan::from(*.0))]
+    #[error("not finished within {}: something does not answer", basalt_api::Timespan::from(*.0))]
     TooSlow(std::time::Duration),
     /// An object cannot be written as JSON.
-    #[error("an object cannot be written: {0}")]
+    #[error("an object cannot be serialized: {0}")]
     Unwritable(#[from] serde_json::Error),
     /// The operator runs, but must not: another one holds the Lease.
     #[error("the Lease {lease} was lost to {holder:?}")]

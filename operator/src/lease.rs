@@ -60,7 +60,7 @@ impl Election {
             match self.try_acquire(&mut seen).await {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "the Lease was not taken: trying again"),
+                Err(error) => tracing::warn!(%error, "acquiring the Lease failed: trying again"),
             }
             tokio::time::sleep(PERIOD).await;
         }
@@ -104,8 +104,8 @@ impl Election {
                 Ok(Ok(Some(holder))) => {
                     return Err(Error::Deposed { lease: self.name.clone(), holder });
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "the Lease was not renewed"),
-                Err(_) => tracing::warn!("the Lease was not renewed: no answer"),
+                Ok(Err(error)) => tracing::warn!(%error, "renewing the Lease failed"),
+                Err(_) => tracing::warn!("renewing the Lease failed: no answer"),
             }
             if renewed.elapsed() >= RENEW_DEADLINE {
                 let holder = "nobody: the API server does not answer".to_owned();

@@ -97,7 +97,7 @@ pub(crate) async fn run_with(
         () = stop.cancelled() => return Ok(()),
         () = election.acquire() => {}
     }
-    tracing::info!(identity = options.identity, "this operator holds the Lease");
+    tracing::info!(identity = options.identity, "acquired the Lease");
     let working = stop.child_token();
     // Nothing of it outlives this function, however that ends.
     let _ended = working.clone().drop_guard();
@@ -168,7 +168,7 @@ where
             tracing::warn!(
                 %kind,
                 %error,
-                "the kind cannot be listed: is its definition installed?"
+                "the kind cannot be listed: is its CRD installed?"
             );
         }
         tokio::time::sleep(DEFINITION_PERIOD).await;

@@ -125,7 +125,7 @@ async fn look_up(storage: &SharedFileSystem, files: &mut BTreeMap<PathBuf, File>
             // Merged meanwhile.
             Err(error) if error.is_not_found() => {}
             Err(error) => {
-                debug!(%error, "where the blocks of store files lie is not known");
+                debug!(%error, "the block locations of store files are unknown");
                 break;
             }
         }

@@ -61,8 +61,8 @@ async fn check(server: &Arc<Server>, name: EncodedRegionName) -> Result<pb::Regi
         }
         (Finding::Unserved(epoch), _) => {
             let reason = format!(
-                "region {name} is on record as open here under epoch {epoch} and is not served, \
-                 and the log may hold edits of it"
+                "region {name} is recorded as open here under epoch {epoch} but is not served, and \
+                 the log may hold its edits"
             );
             server.end(&reason);
             Err(reason)

@@ -71,7 +71,7 @@ pub(crate) async fn close(
     if !is_off(Rule::OneCloseAtATime) {
         region.flush().await.map_err(|error| error.to_string())?;
     }
-    let closing = region.begin_close().ok_or("it is being closed already")?;
+    let closing = region.begin_close().ok_or("it is already being closed")?;
     let ended = closing.finish(|| server.end_serving(served)).await;
     ended.map_err(|error| error.to_string())?;
     transition.holds_no_edits(region.epoch);
@@ -95,8 +95,8 @@ pub(crate) fn let_go(
     let is_ours_again = record.is_some_and(|record| record.is_owned_by(&server.name));
     if let Err(bytes) = region.end(is_ours_again, || server.end_serving(served)) {
         let reason = format!(
-            "region {} is served under epoch {epoch} with {bytes} bytes that were not flushed, but \
-             has been given to this server anew",
+            "region {} is served under epoch {epoch} with {bytes} unflushed bytes, but has been \
+             given to this server again",
             region.encoded_name
         );
         server.end(&reason);
@@ -104,7 +104,7 @@ pub(crate) fn let_go(
     }
     error!(
         region = %region.info, %epoch, bytes,
-        "was served although its record shows a later owner or is gone: no longer served"
+        "stopped serving a region: its record shows a later owner or is gone"
     );
     Ok(())
 }

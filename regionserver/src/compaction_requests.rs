@@ -27,7 +27,7 @@ struct Queue {
 
 /// As many regions wait as may.
 #[derive(Debug, thiserror::Error)]
-#[error("{WAITING_MAX} regions wait to be compacted already: ask again later")]
+#[error("{WAITING_MAX} regions are already waiting for compaction: try again later")]
 pub(crate) struct QueueFull;
 
 // === impl CompactionRequests ===

@@ -30,7 +30,7 @@ pub(crate) enum Dead {
     #[error("this server's session with the coordinator has expired")]
     SessionOver,
     /// Its serving threads stand still, and it has given its session up.
-    #[error("this server's serving threads have run nothing for {0:?}")]
+    #[error("this server's serving threads have run no tasks for {0:?}")]
     Stuck(Duration),
 }
 
@@ -95,7 +95,7 @@ async fn renew(
             }
             Err(error) if error.code() == Some(ErrorCode::NoNode) => return Err(Dead::NodeGone),
             Err(error) if error.is_session_over() => return Err(Dead::SessionOver),
-            Err(error) => warn!(%error, "the lease was not renewed; trying again"),
+            Err(error) => warn!(%error, "could not renew the lease; retrying"),
         }
     }
 }

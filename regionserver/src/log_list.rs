@@ -90,7 +90,7 @@ pub(crate) async fn keep(server: Arc<Server>, abort: Shutdown) {
                 Err(Error::Multi { index: 0, code: ErrorCode::NoNode, .. }) => return,
                 Err(error) if error.is_session_over() => return,
                 Err(error) => {
-                    error!(%error, "the list of log files is gone; this server ends");
+                    error!(%error, "the list of log files is gone; this server exits");
                     server.abort.cancel();
                 }
             }
@@ -121,7 +121,7 @@ async fn write(server: &Server, list: &LogList, version: &mut i32) -> Result<(),
             }
             Err(error @ Error::Multi { code: ErrorCode::NoNode, .. }) => return Err(error),
             Err(error) if error.is_session_over() => return Err(error),
-            Err(error) => warn!(%error, "the list of log files was not written; trying again"),
+            Err(error) => warn!(%error, "could not write the list of log files; retrying"),
         }
         tokio::time::sleep(RETRY_PAUSE).await;
         if let Ok((_, stat)) = server.client.get_data(&path).await {

@@ -24,10 +24,10 @@ pub(crate) struct HighestMaster {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
     /// The master has been replaced.
-    #[error("an order of master epoch {given}, but {highest} has been seen")]
+    #[error("the order is from master epoch {given}, but epoch {highest} has been seen")]
     Outdated { given: MasterEpoch, highest: MasterEpoch },
     /// No master has had this epoch yet.
-    #[error("an order of master epoch {given}, but the coordinator's record says {recorded}")]
+    #[error("the order is from master epoch {given}, but the coordinator's record says {recorded}")]
     Unrecorded { given: MasterEpoch, recorded: MasterEpoch },
     /// Whether the epoch is right cannot be found out now.
     #[error("the master's epoch cannot be read: {0}")]

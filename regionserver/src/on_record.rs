@@ -32,7 +32,7 @@ pub(crate) enum Error {
     Missing,
     /// The record says something else.
     #[error(
-        "the region's record does not say so: it is {:?} under epoch {}", .0.state, .0.epoch
+        "the region's record differs: it is {:?} under epoch {}", .0.state, .0.epoch
     )]
     Otherwise(Box<RegionRecord>),
     /// There is no such table.
@@ -152,7 +152,7 @@ impl Server {
         if read != *given {
             warn!(
                 table = %name,
-                "an order describes a table otherwise than its record, which counts"
+                "an order describes a table differently from its record; using the record"
             );
         }
         Ok(read)

@@ -233,12 +233,10 @@ async fn open_region(
         None => {}
     }
     if server.transitions.is_given_up(name, epoch) {
-        return Err(
-            "this ownership was given up: it is to be opened under a higher epoch".to_owned()
-        );
+        return Err("this ownership was given up: open the region under a higher epoch".to_owned());
     }
     if record.state != RegionState::Opening {
-        return Err("its record says that it has been opened already".to_owned());
+        return Err("its record says that it has already been opened".to_owned());
     }
     let unflushed = !record.unflushed.is_empty();
     let ownership = Ownership::new(server, record.clone(), version);
@@ -250,7 +248,7 @@ async fn open_region(
     transition.holds_no_edits(epoch);
     ownership.opened(opened.open_sequence_id).await.map_err(|error| error.to_string())?;
     if !passes(Point::OpenRecorded).await {
-        return Err("it is not known whether its record says that it is open".to_owned());
+        return Err("whether its record says that it is open is unknown".to_owned());
     }
     let replay_ms = u64::try_from(opened.replay_time.as_millis()).unwrap_or(u64::MAX);
     trace!(target: WITNESS, region = %name, epoch = epoch.0, "opened");

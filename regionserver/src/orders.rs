@@ -50,7 +50,7 @@ impl Orders {
                 Ok(())
             }
             Err(refused) => {
-                warn!(%refused, "an order was refused");
+                warn!(%refused, "rejected an order");
                 Err(match refused {
                     Refused::Outdated { .. } | Refused::Unrecorded { .. } => {
                         Status::failed_precondition("this master is not active")
@@ -67,7 +67,7 @@ impl Orders {
         if server_name == self.0.name.to_string() {
             return Ok(());
         }
-        warn!(addressee = server_name, "an order was meant for another process");
+        warn!(addressee = server_name, "received an order for another process");
         Err(Status::not_found("this order is for another process"))
     }
 }

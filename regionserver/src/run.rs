@@ -56,10 +56,10 @@ pub enum Error {
     #[error(transparent)]
     Records(#[from] basalt_cluster::Error),
     /// It has been declared dead.
-    #[error("{0}; its regions are served by others now, and this process ends")]
+    #[error("{0}; other servers serve its regions now, and this process exits")]
     DeclaredDead(String),
     /// It found that its regions can only be recovered from its log.
-    #[error("{0}; this process ends, and its log is recovered")]
+    #[error("{0}; this process exits, and its log is recovered")]
     MustEnd(String),
 }
 
@@ -147,7 +147,7 @@ async fn connect(config: &Config, seams: &Seams) -> Client {
             Client::connect(seams, &config.coordinators, config.session_timeout, options.clone());
         match attempt.await {
             Ok(client) => return client,
-            Err(error) => warn!(%error, "no coordinator yet"),
+            Err(error) => warn!(%error, "not connected to the coordinator yet"),
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
@@ -159,10 +159,10 @@ async fn cluster_id(client: &Client, nodes: &Nodes) -> String {
         match client.get_data(&nodes.cluster()).await {
             Ok((data, _)) => match pb::ClusterRecord::decode(data) {
                 Ok(record) => return record.cluster_id,
-                Err(error) => warn!(%error, "the cluster's record cannot be read"),
+                Err(error) => warn!(%error, "the cluster's record cannot be decoded"),
             },
             Err(error) if error.code() == Some(ErrorCode::NoNode) => {}
-            Err(error) => warn!(%error, "the cluster's record was not read"),
+            Err(error) => warn!(%error, "could not read the cluster's record"),
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
@@ -186,7 +186,7 @@ async fn start(
         let (files, config, clock) = (Arc::clone(&files), wal_config.clone(), clock.clone());
         match Wal::create(files, &name, cluster_id, config, clock).await {
             Err(error) if error.is_storage_full() => {
-                warn!(%error, "no room for a log: waiting until there is");
+                warn!(%error, "no space for a log; waiting for space");
                 tokio::time::sleep(ROOM_PAUSE).await;
             }
             made => break made?,
@@ -293,6 +293,7 @@ fn spawn_listeners(
         ..ServerOptions::new([Service::Client, Service::Admin, Service::ClientMeta])
     };
     let handler = Arc::new(Rpc::new(Arc::clone(server)));
+    tokio::spawn(Rpc::expire_scanners(Arc::downgrade(&handler)));
     let (catalog, patience) = (server.catalog.clone(), config.session_timeout);
     let answering = basalt_hbase_rpc::serve(rpc, handler, options, abort.clone());
     tokio::spawn(async move {

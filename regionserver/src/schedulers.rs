@@ -47,14 +47,14 @@ pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown
             let result = flush(&server, &served).await;
             if let Err(error) = &result {
                 let region = &served.region.info;
-                error!(%region, %error, "flush failed; it will be tried again");
+                error!(%region, %error, "flush failed; retrying later");
             }
             let done = result.is_ok() && !served.flush_due.load(Ordering::Relaxed);
             backoff.ended(served.region.encoded_name, done);
             measure(&server);
         }
         if let Err(error) = server.shared.wal.delete_obsolete().await {
-            warn!(%error, "log files that are no longer needed were not deleted");
+            warn!(%error, "could not delete obsolete log files");
         }
     }
 }
@@ -150,7 +150,7 @@ pub(crate) async fn flush(server: &Server, served: &Served) -> region::Result<()
             reached(Point::FlushReleased).await;
         }
         Err(error) if !server.abort.is_cancelled() => {
-            warn!(region = %served.region.info, %error, "its record still names sealed logs");
+            warn!(region = %served.region.info, %error, "the record still names sealed logs");
         }
         Err(_) => {}
     }

@@ -129,7 +129,7 @@ impl Server {
         match self.regions.write().entry(name) {
             Entry::Occupied(present) => {
                 let present = present.get().region.epoch;
-                return Err(format!("it is served under epoch {present} already"));
+                return Err(format!("it is already served under epoch {present}"));
             }
             Entry::Vacant(place) => {
                 place.insert(Arc::new(served));
@@ -174,7 +174,7 @@ impl Server {
 
     /// Ends the server at once: only the recovery of its log can help its regions.
     pub(crate) fn end(&self, reason: &str) {
-        error!(reason, "this server must end");
+        error!(reason, "this server must exit");
         self.end_reason.lock().get_or_insert_with(|| reason.to_owned());
         self.abort.cancel();
     }

@@ -33,7 +33,7 @@ const LATE_REGIONS_POLL: Duration = Duration::from_millis(50);
 pub(crate) async fn hand_over(server: &Arc<Server>) {
     let mut asked = drain(server).await;
     if let Err(error) = &asked {
-        info!(error, "no master moves the regions; closing them here");
+        info!(error, "no master is moving the regions; closing them here");
     }
     let deadline = Instant::now() + LATE_REGIONS_WAIT;
     loop {
@@ -51,7 +51,7 @@ pub(crate) async fn hand_over(server: &Arc<Server>) {
         tokio::time::sleep(LATE_REGIONS_POLL).await;
     }
     if let Err(error) = leave(server).await {
-        warn!(error, "the log stays, for the master to recover");
+        warn!(error, "the log stays for the master to recover");
     }
 }
 
@@ -70,7 +70,7 @@ async fn close_all(server: &Arc<Server>) {
                 }
             };
             if let Err(error) = closed.await {
-                warn!(region = %served.region.info, error, "not closed");
+                warn!(region = %served.region.info, error, "could not close a region");
             }
         }
     });
@@ -119,7 +119,7 @@ async fn leave(server: &Server) -> Result<(), String> {
                 let deleted = server.shared.files.delete_directory(&folder).await;
                 deleted.map_err(|error| error.to_string())?;
             }
-            count => warn!(count, "regions are still on record as ours; the log stays"),
+            count => warn!(count, "regions are still recorded as ours; the log stays"),
         }
     }
     server.client.close().await;

@@ -51,8 +51,8 @@ const RIGHT: i64 = i64::MAX;
 /// This server gives no timestamps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "the clock of this server is off by {ahead_ms} ms, and {bound_ms} ms are allowed: it gives no \
-     timestamps until the clock is right, and its regions move to other servers"
+    "the clock of this server is off by {ahead_ms} ms, but at most {bound_ms} ms are allowed. It \
+     assigns no timestamps until the clock is right, and its regions move to other servers"
 )]
 pub(crate) struct ClockOff {
     ahead_ms: i64,
@@ -86,7 +86,7 @@ impl TimestampClock {
                     let bound_ms = self.0.bound_ms;
                     error!(
                         ahead_ms,
-                        bound_ms, wall_ms, "the clock is off: no timestamps are given"
+                        bound_ms, wall_ms, "the clock is off: no timestamps are assigned"
                     );
                     gauge!("basalt_clock_off").set(1.0);
                 }

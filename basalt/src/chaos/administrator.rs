@@ -199,7 +199,9 @@ impl Administrator {
         let shown = ended("describe", self.admin.descriptor(&self.load).await)?;
         match shown == descriptor {
             true => Ok(()),
-            false => Err(Broken(format!("{} is not as it was altered: {shown:?}", self.load))),
+            false => {
+                Err(Broken(format!("{} does not show what was altered: {shown:?}", self.load)))
+            }
         }
     }
 
@@ -342,7 +344,7 @@ impl Own {
             None => Ok(()),
             Some((row, _)) => {
                 let (name, row) = (self.table.name(), row.escape_ascii());
-                Err(Broken(format!("{name}: row {row} is not as it was")))
+                Err(Broken(format!("{name}: row {row} is missing or has changed")))
             }
         }
     }
@@ -355,7 +357,7 @@ impl Own {
             None => Ok(()),
             Some((row, _)) => {
                 let (name, row) = (self.table.name(), row.escape_ascii());
-                Err(Broken(format!("{name}: row {row} outlasts truncation or deletion")))
+                Err(Broken(format!("{name}: row {row} has survived truncation or deletion")))
             }
         }
     }

@@ -73,7 +73,7 @@ impl Drainer<'_> {
                 sleep(PAUSE).await;
             }
         };
-        timeout(PATIENCE, telling).await.context("no master takes a drain back")
+        timeout(PATIENCE, telling).await.context("no master undoes a drain")
     }
 
     /// Tells the active master which servers are to go.

@@ -159,7 +159,7 @@ impl Injector<'_> {
         let (begin, end) = match injection.action {
             FaultAction::Kill => ("kill", "start"),
             FaultAction::Pause => ("freeze", "thaw"),
-            action => bail!("{name} is not of the cluster: there is no {} of it", action.name()),
+            action => bail!("{name} is outside the cluster: it has no fault {}", action.name()),
         };
         act(begin).await?;
         sleep(injection.lasts).await;
@@ -184,7 +184,7 @@ impl Injector<'_> {
         self.local.supervisor().wait_all_ready(RETURN_PATIENCE).await?;
         let writes =
             timeout(RETURN_PATIENCE, async { while self.write_to_all().await.is_none() {} });
-        writes.await.context("regions take no writes after the quorum is back")?;
+        writes.await.context("regions accept no writes although the quorum is back")?;
         let after = ended.elapsed();
         self.say("quorum is back:", "writes after", duration(after));
         tally.longest_return_of_quorum_ms =
@@ -204,7 +204,7 @@ impl Injector<'_> {
         let address = process.and_then(|process| process.address(PortName::Rpc));
         let address = address.with_context(|| format!("{server} has no port for clients"))?;
         let left = self.drainer.drain(address, lasts).await.context(server.to_owned())?;
-        let left = left.map_or_else(|| "not known".to_owned(), |left| left.to_string());
+        let left = left.map_or_else(|| "unknown".to_owned(), |left| left.to_string());
         self.say("regions left on", server, left);
         match end {
             DrainEnd::Undone => {}

@@ -91,7 +91,7 @@ impl Memory {
         }
         let grown = self.processes.iter().filter_map(|(name, own)| {
             let growth = own.growth().filter(|growth| *growth > GROWTH_MAX)?;
-            Some(format!("{name} took {growth:.2} times its memory of minute 20 at the end"))
+            Some(format!("{name} used {growth:.2} times its memory of minute 20 at the end"))
         });
         grown.collect()
     }

@@ -52,37 +52,38 @@ use strangers::Strangers;
 /// What `basalt chaos` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The manifest; without it, the example with 3 + 2 + 3 processes
+    /// The manifest. By default, the example with 3 + 2 + 3 processes
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// For how long faults are injected
+    /// How many minutes to inject faults for
     #[arg(long, value_name = "N", default_value_t = 30)]
     minutes: u64,
-    /// Which faults are injected where, and when; without it, any
+    /// The seed that decides which faults are injected where, and when. By default, a random one
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// The kinds of faults, separated by commas; without it, all that are possible
+    /// The kinds of faults, separated by commas. By default, all that are possible
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
     faults: Vec<Kind>,
-    /// Cut no links and fill no disk: that needs namespaces, that is root or user namespaces,
-    /// `unshare`, `nsenter`, `ip` and `mount`
+    /// Do not cut links or fill a disk. Both need namespaces: root or user namespaces, `unshare`,
+    /// `nsenter`, `ip` and `mount`
     #[arg(long)]
     no_cuts: bool,
-    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in a new
-    /// folder beside the one that the manifest names
+    /// The folder with core-site.xml and hdfs-site.xml. The data is stored on that HDFS, in a new
+    /// folder next to the one that the manifest names
     #[arg(long, value_name = "DIR")]
     hdfs_conf: Option<PathBuf>,
-    /// Inject faults into this too, which is not of the cluster: a DataNode, say; may be repeated
+    /// Also inject faults into this process outside the cluster, such as a DataNode; may be
+    /// repeated
     #[arg(long, value_name = "NAME", requires = "foreign_command")]
     foreign: Vec<String>,
-    /// How that is done: run by the shell with $VICTIM, and kill, start, freeze or thaw as
-    /// $ACTION
+    /// The shell command that injects faults into --foreign. It gets the name as $VICTIM, and kill,
+    /// start, freeze or thaw as $ACTION
     #[arg(long, value_name = "COMMAND", requires = "foreign")]
     foreign_command: Option<String>,
-    /// Write the figures as JSON
+    /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The folder for all data, which stays; without it, a temporary one
+    /// The folder for all data; it is kept. By default, a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -143,7 +144,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     {
         // Its words are on our standard error.
         if !status.success() {
-            bail!("the run in a network namespace of its own ended with {status}");
+            bail!("the run in its own network namespace ended with {status}");
         }
         return Ok(());
     }
@@ -191,10 +192,12 @@ impl Arguments {
     /// The kinds of faults that are injected.
     fn kinds(&self) -> anyhow::Result<BTreeSet<Kind>> {
         let impossible = |kind: Kind| match kind {
-            Kind::Cut if self.no_cuts => Some("--no-cuts leaves links alone"),
-            Kind::FullDisk if self.no_cuts => Some("--no-cuts does without a mount namespace"),
+            Kind::Cut if self.no_cuts => Some("--no-cuts does not cut links"),
+            Kind::FullDisk if self.no_cuts => {
+                Some("it needs a mount namespace, which --no-cuts does not create")
+            }
             Kind::FullDisk if self.data.is_some() => {
-                Some("the disk is in memory, and what is in --data is to stay")
+                Some("the disk is in memory, but --data must be kept")
             }
             _ => None,
         };
@@ -263,7 +266,7 @@ impl Run<'_> {
         let connection = cluster.connect();
         wait_online(&connection, cluster.table).await?;
         let minutes = self.arguments.minutes;
-        print_line!("{} processes run, {minutes} minutes of faults", cluster.processes.len());
+        print_line!("{} processes running, {minutes} minutes of faults", cluster.processes.len());
         let (table, family) = (cluster.table, cluster.family);
         let list = LinkedList::begin(|| cluster.connect(), table, family, random).await?;
         let clients = Clients::begin(cluster, random).await?;

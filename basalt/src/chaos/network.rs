@@ -152,7 +152,7 @@ async fn wait_entered(pid: &str) -> anyhow::Result<()> {
         }
     };
     let entered = tokio::time::timeout(HOLDER_PATIENCE, entered).await;
-    entered.context("unshare does not enter a network namespace of its own")
+    entered.context("unshare does not enter a new network namespace")
 }
 
 async fn ip(arguments: &[&str]) -> anyhow::Result<()> {

@@ -77,19 +77,19 @@ impl ChaosOutcome {
             broken.push(format!("{} of {} acknowledged nodes are lost", self.lost, self.acked));
         }
         if self.undefined > 0 {
-            broken.push(format!("{} references lead to nodes that are not there", self.undefined));
+            broken.push(format!("{} references point to missing nodes", self.undefined));
         }
         for row in &self.not_linearizable {
             broken.push(format!("not linearizable: {row}"));
         }
         let healthy_max = HEALTHY_MAX.as_millis() as u64;
         if self.healthy_after_ms.is_none_or(|after| after > healthy_max) {
-            broken.push(format!("the cluster was not well {HEALTHY_MAX:?} after the last fault"));
+            broken
+                .push(format!("the cluster was not healthy {HEALTHY_MAX:?} after the last fault"));
         }
         let return_ms = self.tally.longest_return_of_quorum_ms;
         if return_ms > healthy_max {
-            broken
-                .push(format!("no writes for {return_ms} ms after the quorum could be had again"));
+            broken.push(format!("no writes for {return_ms} ms after a quorum was possible again"));
         }
         broken.extend(self.administration.broken.iter().cloned());
         broken.extend(self.grown.iter().cloned());
@@ -100,12 +100,15 @@ impl ChaosOutcome {
         let tally = &self.tally;
         let faults: u64 = tally.faults.values().sum();
         print_line!("\nseed {}: {faults} faults ({})", self.seed, counted(&tally.faults));
-        print_line!("  {} times two processes at once or one after the other", tally.double_faults);
+        print_line!(
+            "  {} double faults: two processes at once or one after the other",
+            tally.double_faults
+        );
         let losses: u64 = tally.quorum_losses.values().sum();
         if losses > 0 {
             print_line!(
-                "quorum lost: {losses} times ({}); writes at most {} ms after it could be had \
-                 again; {} other processes ended",
+                "quorum lost: {losses} times ({}); writes resumed at most {} ms after a quorum was \
+                 possible again; {} other processes ended",
                 counted(&tally.quorum_losses),
                 tally.longest_return_of_quorum_ms,
                 tally.ended_without_quorum
@@ -131,8 +134,8 @@ impl ChaosOutcome {
             print_line!("memory of {process}: {}", memory.describe());
         }
         match self.healthy_after_ms {
-            Some(after) => print_line!("well again {after} ms after the last fault"),
-            None => print_line!("NOT well after the last fault"),
+            Some(after) => print_line!("healthy again {after} ms after the last fault"),
+            None => print_line!("NOT healthy after the last fault"),
         }
     }
 }

@@ -17,21 +17,22 @@ pub(super) enum Kind {
     Kill,
     /// SIGSTOP, and SIGCONT after a while
     Pause,
-    /// A link is cut, and heals after a while
+    /// A link is cut, and restored after a while
     Cut,
-    /// SIGTERM: a clean stop; started again once it has ended
+    /// SIGTERM: a clean stop. The process is started again once it has ended
     Stop,
-    /// All processes of a role are stopped cleanly, each once the one before is ready again
+    /// All processes of a role are stopped cleanly, each once the previous one is ready again
     Roll,
     /// Most or all members of the coordinator are killed, paused or cut off at once
     QuorumLoss,
     /// A region server is drained; the drain is undone, or interrupted by a kill
     Drain,
-    /// The disk of a member of the coordinator is full for a while
+    /// The disk of a coordinator member is full for a while
     FullDisk,
-    /// Tables are altered, disabled, emptied, deleted, flushed, compacted and balanced meanwhile
+    /// During the run, tables are altered, disabled, emptied, deleted, flushed, compacted and
+    /// balanced
     Administrator,
-    /// Connections to every port that send nothing, or no request, and stay
+    /// Connections to every port that send nothing, or no request, and stay open
     Strangers,
 }
 

@@ -33,14 +33,14 @@ impl SmallDisk {
     /// It may not be mounted.
     pub(super) fn mount(folder: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         let options = format!("size={BYTES},mode=0700");
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &options, "basalt-chaos"]).arg(folder);
         let output = command.output().context("cannot run mount (util-linux)")?;
         if !output.status.success() {
             let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            bail!("no full disk without a mount: {reason}; choose other kinds with --faults");
+            bail!("cannot mount the disk to fill: {reason}; choose other kinds with --faults");
         }
         Ok(Self(folder.to_owned()))
     }
@@ -77,7 +77,7 @@ impl SmallDisk {
     /// It cannot.
     pub(super) fn empty(&self) -> anyhow::Result<()> {
         std::fs::remove_file(self.ballast())
-            .with_context(|| format!("cannot give room back in {}", self.0.display()))
+            .with_context(|| format!("cannot free the space in {}", self.0.display()))
     }
 
     fn ballast(&self) -> PathBuf {

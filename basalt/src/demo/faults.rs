@@ -14,21 +14,21 @@ use basalt_model::paths;
 use tokio::time::Instant;
 
 use super::observer::{self, Observer};
-use super::{Arguments, Strike};
+use super::{Arguments, ServerFault};
 use crate::local::{LocalCluster, PortName, ProcessState};
 use crate::role_config::RoleName;
 use crate::shell;
 
 /// Does things to a cluster that is being probed.
 pub(super) struct Injector<'a> {
-    strike: Strike,
+    fault: ServerFault,
     local: &'a LocalCluster,
     connection: &'a Connection,
     probe: &'a Probe,
     observer: Observer,
     files: SharedFileSystem,
-    strike_too: Option<&'a str>,
-    then_mend: Option<&'a str>,
+    fault_command: Option<&'a str>,
+    repair_command: Option<&'a str>,
 }
 
 /// How long a fault may keep regions from serving before the demo gives up.
@@ -57,72 +57,75 @@ impl<'a> Injector<'a> {
         observer: Observer,
         files: SharedFileSystem,
     ) -> Self {
-        let (strike_too, then_mend) =
-            (arguments.strike_too.as_deref(), arguments.then_mend.as_deref());
-        let strike = arguments.fault;
-        Self { strike, local, connection, probe, observer, files, strike_too, then_mend }
+        let (fault_command, repair_command) =
+            (arguments.fault_command.as_deref(), arguments.repair_command.as_deref());
+        let fault = arguments.fault;
+        Self { fault, local, connection, probe, observer, files, fault_command, repair_command }
     }
 
-    /// Strikes the next region server, and brings it back.
-    pub(super) async fn strike_region_server(&mut self, number: u32) -> anyhow::Result<Fault> {
+    /// Injects a fault into the next region server, and brings it back.
+    pub(super) async fn inject_region_server_fault(
+        &mut self,
+        number: u32,
+    ) -> anyhow::Result<Fault> {
         let names = self.names(RoleName::RegionServer);
         let victim = names[number as usize % names.len()].clone();
         let port = self.port(&victim)?;
-        let affected = match self.strike {
-            // Whatever else is struck at may concern all of them.
-            Strike::None => self.probe.all_regions(),
+        let affected = match self.fault {
+            // A fault elsewhere may affect all of them.
+            ServerFault::None => self.probe.all_regions(),
             _ => self.probe.regions_on(self.connection, |server| server.port == port).await?,
         };
         let wal_bytes = self.wal_bytes(port).await;
         let supervisor = self.local.supervisor();
         supervisor.hold(&victim).await?;
         let (at, wall_ms) = (self.probe.now(), wall_ms());
-        let strike = number.to_string();
-        let start = |command| shell::start(command, &[("STRIKE", &strike)]);
+        let fault_number = number.to_string();
+        let start = |command| shell::start(command, &[("FAULT", &fault_number)]);
         let wait = async |command, option: &str| {
             shell::wait(command, RECOVERY_PATIENCE).await.with_context(|| option.to_owned())
         };
-        let mut too = self.strike_too.map(start).transpose()?;
-        match self.strike {
-            Strike::Kill => supervisor.kill(&victim).await?,
-            Strike::Pause => supervisor.pause(&victim).await?,
-            Strike::Term => supervisor.terminate(&victim).await?,
-            Strike::None => {}
+        let mut command = self.fault_command.map(start).transpose()?;
+        match self.fault {
+            ServerFault::Kill => supervisor.kill(&victim).await?,
+            ServerFault::Pause => supervisor.pause(&victim).await?,
+            ServerFault::Term => supervisor.terminate(&victim).await?,
+            ServerFault::None => {}
         }
-        if self.strike == Strike::None
-            && let Some(too) = too.take()
+        if self.fault == ServerFault::None
+            && let Some(command) = command.take()
         {
             // What it does takes effect at some time until it has ended.
-            wait(too, "--strike-too").await?;
+            wait(command, "--fault-command").await?;
             tokio::time::sleep(CALM).await;
         }
-        let since = match self.strike {
-            Strike::None => self.probe.now(),
+        let since = match self.fault {
+            ServerFault::None => self.probe.now(),
             _ => at + SIGNAL_TAKES,
         };
         let recovered_at = self.wait_served(&affected, since).await?;
-        let record = match self.strike {
-            Strike::None => None,
+        let record = match self.fault {
+            ServerFault::None => None,
             _ => self.observer.recovery(port, wall_ms).await,
         };
         let phases = record.map(|record| {
             let learnt_after = Duration::from_millis(record.learnt_ms - wall_ms);
             observer::phases(&record, learnt_after)
         });
-        if self.strike == Strike::Pause {
+        if self.fault == ServerFault::Pause {
             // It wakes as a zombie, must see that it has been passed over, and leave.
             tokio::time::sleep(PAUSE_GOES_ON).await;
             supervisor.resume(&victim).await?;
             self.wait_left(&victim).await?;
         }
-        let kind = self.strike.kind();
+        let kind = self.fault.kind();
         self.print(kind, &victim, affected.len(), recovered_at.saturating_sub(at));
         supervisor.release(&victim).await?;
-        if let Some(too) = too {
-            wait(too, "--strike-too").await?;
+        if let Some(command) = command {
+            wait(command, "--fault-command").await?;
         }
-        if let Some(command) = self.then_mend {
-            wait(start(command)?, "--then-mend").await?;
+        if let Some(command) = self.repair_command {
+            wait(start(command)?, "--repair-command").await?;
         }
         self.wait_returned(&victim, port).await?;
         let window = FaultWindow { at, recovered_at: Some(recovered_at), affected };
@@ -132,7 +135,11 @@ impl<'a> Injector<'a> {
     /// Kills the active master.
     pub(super) async fn kill_master(&mut self) -> anyhow::Result<Fault> {
         let active = self.observer.active_master().await.context("there is no active master")?;
-        let victim = self.local.plan().master(&active).context("the master is none of ours")?;
+        let victim = self
+            .local
+            .plan()
+            .master(&active)
+            .context("the active master is not in this cluster")?;
         let victim = victim.name.clone();
         let at = self.probe.now();
         self.local.supervisor().kill(&victim).await?;
@@ -231,7 +238,7 @@ impl<'a> Injector<'a> {
                 break;
             }
             if Instant::now() > deadline {
-                print_line!("     {victim} has got few regions back; going on");
+                print_line!("     {victim} has only a few regions again; continuing");
                 break;
             }
             tokio::time::sleep(POLL * 10).await;
@@ -245,7 +252,7 @@ impl<'a> Injector<'a> {
         let deadline = Instant::now() + LEAVE_PATIENCE;
         while self.local.supervisor().state(victim)? != ProcessState::Held {
             if Instant::now() > deadline {
-                bail!("{victim} woke after its regions were served elsewhere, and did not leave");
+                bail!("{victim} resumed after its regions were served elsewhere, and did not end");
             }
             tokio::time::sleep(POLL).await;
         }

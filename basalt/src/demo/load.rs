@@ -1,4 +1,4 @@
-//! Unflushed data: so much that the logs hold it when a server is struck.
+//! Unflushed data, which the logs still hold when the fault is injected.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ const BATCH: u64 = 500;
 /// How many calls are under way at a time.
 const CALLS: u64 = 8;
 
-/// Sets the limits such that `mebibytes` for each strike stay in memory.
+/// Sets the limits so that `mebibytes` for each fault stay in memory.
 pub(super) fn keep_unflushed(config: &mut BTreeMap<String, String>, mebibytes: u64) {
     let bytes = (mebibytes << 20).saturating_mul(4).clamp(1 << 30, 64 << 30);
     config.insert("hbase.hregion.memstore.flush.size".to_owned(), bytes.to_string());

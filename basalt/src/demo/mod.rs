@@ -28,25 +28,25 @@ pub(crate) use observer::Observer;
 /// What `basalt demo` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The manifest; without it, the example with 3 region servers and 12 regions
+    /// The manifest. By default, the example with 3 region servers and 12 regions
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// How many times a region server is struck
+    /// How many faults to inject into region servers
     #[arg(long, value_name = "N", default_value_t = 9)]
     kills: u32,
-    /// What is done to region servers: SIGKILL, SIGSTOP, SIGTERM, or nothing but --strike-too
+    /// The fault of region servers: SIGKILL, SIGSTOP, SIGTERM, or only --fault-command
     #[arg(long, value_enum, default_value = "kill")]
-    fault: Strike,
-    /// How much data the log holds unflushed before each strike
+    fault: ServerFault,
+    /// How much unflushed data the log contains before each fault
     #[arg(long, value_name = "MB", default_value_t = 0)]
     unflushed_mb: u64,
-    /// How many regions the table has, instead of what the manifest says
+    /// Number of regions of the table, instead of the number in the manifest
     #[arg(long, value_name = "N")]
     regions: Option<u32>,
-    /// Kill all processes at once, and start them again, instead of one after the other
+    /// Kill all processes at once and start them again, instead of one after the other
     #[arg(long)]
     all_at_once: bool,
-    /// Write the figures as JSON
+    /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write a page with the timeline
@@ -55,25 +55,25 @@ pub(crate) struct Arguments {
     /// Write a picture of the first recovery, as SVG
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
-    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in a new
-    /// folder beside the one that the manifest names
+    /// The folder with core-site.xml and hdfs-site.xml. The data is stored on that HDFS, in a new
+    /// folder next to the one that the manifest names
     #[arg(long, value_name = "DIR")]
     hdfs_conf: Option<PathBuf>,
-    /// Run this by the shell at the moment of each strike, with its number, from 0, as $STRIKE: to
-    /// strike at something else too
+    /// Run this shell command at the moment of each fault, to inject a second fault elsewhere. It
+    /// gets the number of the fault, from 0, as $FAULT
     #[arg(long, value_name = "COMMAND")]
-    strike_too: Option<String>,
-    /// Run this by the shell once a strike is over, to bring back what the other command struck at
-    #[arg(long, value_name = "COMMAND", requires = "strike_too")]
-    then_mend: Option<String>,
-    /// The folder for all data, which stays; without it, a temporary one
+    fault_command: Option<String>,
+    /// Run this shell command once a fault is over, to undo what --fault-command did
+    #[arg(long, value_name = "COMMAND", requires = "fault_command")]
+    repair_command: Option<String>,
+    /// The folder for all data; it is kept. By default, a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
-/// What is done to a region server.
+/// A fault of a region server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub(crate) enum Strike {
+pub(crate) enum ServerFault {
     Kill,
     Pause,
     Term,
@@ -87,9 +87,9 @@ const CALM: Duration = Duration::from_secs(3);
 /// How long each process may take to stop at the end.
 const GRACE: Duration = Duration::from_secs(2);
 
-// === impl Strike ===
+// === impl ServerFault ===
 
-impl Strike {
+impl ServerFault {
     fn kind(self) -> FaultKind {
         match self {
             Self::Kill => FaultKind::KillRegionServer,
@@ -155,7 +155,7 @@ async fn demonstrate(
     wait_online(&connection, name).await?;
     let regions = connection.admin().regions(name).await?.len();
     print_line!(
-        "{} processes run, table {name} has {regions} regions",
+        "{} processes are running, table {name} has {regions} regions",
         local.plan().processes.len()
     );
     let config = ProbeConfig::standard(name.clone(), family, regions);
@@ -174,7 +174,7 @@ async fn demonstrate(
                 let mebibytes = arguments.unflushed_mb;
                 load::write_unflushed(&connection, name, family, mebibytes, number).await?;
             }
-            faults.push(injector.strike_region_server(number).await?);
+            faults.push(injector.inject_region_server_fault(number).await?);
         }
         faults.push(injector.kill_master().await?);
         faults.push(injector.kill_coordinator_leader().await?);

@@ -109,7 +109,7 @@ impl Observer {
                 return Ok(process.name.clone());
             }
         }
-        Err(anyhow::anyhow!("no member of the coordinator says that it leads"))
+        Err(anyhow::anyhow!("no coordinator member reports that it is the leader"))
             .context("asked with srvr")
     }
 

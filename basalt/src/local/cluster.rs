@@ -147,14 +147,15 @@ fn launch(process: &ProcessPlan, options: &LocalOptions, data: &Path) -> Launch 
 /// Makes the folders, writes each process its file, and puts long logs aside.
 fn prepare(plan: &Plan, data: &Path) -> anyhow::Result<()> {
     for folder in &plan.folders {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
     }
     for process in &plan.processes {
         write_json(&config_path(data, &process.name), &process.file)?;
         let log = log_path(data, &process.name);
         if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
             fs::rename(&log, log.with_extension("log.old"))
-                .with_context(|| format!("cannot put {} aside", log.display()))?;
+                .with_context(|| format!("cannot move {} aside", log.display()))?;
         }
     }
     Ok(())

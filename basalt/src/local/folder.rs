@@ -84,7 +84,7 @@ impl Identity {
         }
         if self.coordinators != cluster.coordinators {
             bail!(
-                "{path} was made with {} coordinators; the manifest declares {}. Changing their \
+                "{path} was created with {} coordinators; the manifest declares {}. Changing their \
                  number does not work yet",
                 self.coordinators,
                 cluster.coordinators
@@ -93,7 +93,7 @@ impl Identity {
         let storage = storage_name(&cluster.storage);
         if self.claim != storage {
             bail!(
-                "{path} was made with the storage {:?}; the manifest declares {storage:?}. \
+                "{path} was created with the storage {:?}; the manifest declares {storage:?}. \
                  spec.storage is immutable",
                 self.claim,
             );
@@ -121,7 +121,7 @@ impl DataFolder {
     /// It cannot be written, is in use, holds something else, or belongs to another cluster.
     pub fn open(path: &Path, cluster: &ValidatedCluster, random: &Random) -> anyhow::Result<Self> {
         fs::create_dir_all(path)
-            .with_context(|| format!("cannot make the data folder {}", path.display()))?;
+            .with_context(|| format!("cannot create the data folder {}", path.display()))?;
         let path = path.canonicalize()?;
         let identity_path = path.join(IDENTITY_FILE);
         if !identity_path.exists() {
@@ -293,7 +293,7 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         let error = open(&file.join("data"), &cluster("", "")).unwrap_err();
-        assert!(error.contains("cannot make the data folder") && error.contains("file/data"));
+        assert!(error.contains("cannot create the data folder") && error.contains("file/data"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use basalt_runtime::Seams;
 use tokio::task::JoinHandle;
 
 use super::cluster::LocalCluster;
+use crate::output::error_chain;
 use crate::role_config::StorageSettings;
 use crate::storage;
 
@@ -60,14 +61,14 @@ pub(super) fn watch(
     Ok(Some(tokio::spawn(async move {
         let waits = |reason: &str| report(&format!("waiting for it: {reason}"));
         if let Err(error) = storage::wait_until_there(&files, &hdfs, waits).await {
-            return report(&format!("{error:#}"));
+            return report(&error_chain(&error));
         }
         let mut known = Vec::new();
         loop {
             let deviations = storage::deviations(&files, &timers).await;
             deviations.iter().filter(|line| !known.contains(*line)).for_each(|line| report(line));
             if deviations.is_empty() && !known.is_empty() {
-                report("its settings are now as the promise needs them");
+                report("its settings are now as the failover target needs them");
             }
             known = deviations;
             tokio::time::sleep(storage::LOOK_INTERVAL).await;

@@ -44,15 +44,15 @@ pub(crate) struct Arguments {
     /// The manifest
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
-    /// The folder that all data lies in; started again on it, the cluster has all its data
+    /// The folder for all data. A cluster that is started on it again has all its data
     /// [default: basalt-data/<cluster>]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The folder with core-site.xml and hdfs-site.xml: the data is kept on that HDFS, in the
+    /// The folder with core-site.xml and hdfs-site.xml. The data is stored on that HDFS, in the
     /// folder that the manifest names, or else in /basalt/<cluster>
     #[arg(long, value_name = "DIR")]
     hdfs_conf: Option<PathBuf>,
-    /// Take free ports instead of HBase's defaults, and instead of those of the last time
+    /// Use free ports instead of HBase's default ports and of those of the last start
     #[arg(long)]
     free_ports: bool,
     /// How long each process may take to stop before it is killed
@@ -104,7 +104,7 @@ pub(crate) fn run_for_a_while<T>(
     if done.is_err()
         && let Some(temporary) = temporary
     {
-        print_line!("The logs stay in {}.", temporary.keep().join(plan::LOGS_FOLDER).display());
+        print_line!("The logs are kept in {}.", temporary.keep().join(plan::LOGS_FOLDER).display());
     }
     done
 }
@@ -175,7 +175,9 @@ async fn watch(cluster: &LocalCluster, signals: &mut Signals) -> Option<String> 
 /// Stops the cluster; a second signal kills what is left at once.
 async fn stop(cluster: &LocalCluster, signals: &mut Signals, grace: Duration) {
     let started = Instant::now();
-    print_line!("\nStopping: region servers, masters, coordinator (Ctrl-C again: kill them)");
+    print_line!(
+        "\nStopping: region servers, masters, coordinator (press Ctrl-C again to kill them)"
+    );
     tokio::select! {
         biased;
         () = signals.next() => cluster.supervisor().stop(Duration::ZERO).await,

@@ -147,16 +147,16 @@ fn storage_settings(
             let is_process = names.iter().any(|(name, _)| name == claim);
             if is_process || [CONFIG_FOLDER, LOGS_FOLDER].contains(&claim.as_str()) {
                 bail!(
-                    "spec.storage.shared.claim: {claim:?} is a folder of `basalt local`; name it \
-                     otherwise"
+                    "spec.storage.shared.claim: {claim:?} is a folder of `basalt local`; choose \
+                     another name"
                 );
             }
             Ok(StorageSettings::Folder(data.join(claim)))
         }
         ValidatedStorage::Hdfs(hdfs) => {
             let conf = hdfs_conf.context(
-                "spec.storage.hdfs: the ConfigMap is Kubernetes'; name a folder with core-site.xml \
-                 and hdfs-site.xml by --hdfs-conf",
+                "spec.storage.hdfs: the ConfigMap is used on Kubernetes only; name the folder with \
+                 core-site.xml and hdfs-site.xml with --hdfs-conf",
             )?;
             Ok(StorageSettings::Hdfs(HdfsSettings {
                 conf: conf.to_owned(),

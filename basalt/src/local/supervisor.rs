@@ -38,7 +38,7 @@ struct Process {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
     /// No process has this name.
-    #[error("there is no process {name}; there are {}", .known.join(", "))]
+    #[error("there is no process {name}; the processes are {}", .known.join(", "))]
     NoSuchProcess {
         /// The name.
         name: String,

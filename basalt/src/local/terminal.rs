@@ -20,7 +20,7 @@ const LAST_LINE_BYTES_MAX: u64 = 2048;
 /// What is started, and where.
 pub(super) fn opening(manifest: &ValidatedCluster, cluster: &LocalCluster) -> String {
     let folder = cluster.folder();
-    let age = if folder.is_new { "new" } else { "with what was there" };
+    let age = if folder.is_new { "new" } else { "existing" };
     let timers = &manifest.timers;
     let header = format!(
         "Cluster {} on this machine\n\

@@ -33,7 +33,7 @@ pub(super) async fn keep(
                 Err(_) => Some(format!("no answer within {patience:?}")),
             };
             if let Some(failed) = &failed {
-                tracing::warn!(pod, leads, failed, "the pod is not labelled; trying again");
+                tracing::warn!(pod, leads, failed, "labelling the pod failed: trying again");
             }
             written = failed.is_none().then_some(leads);
         }

@@ -74,7 +74,7 @@ pub(crate) async fn keep(
         Ok(client) => client,
         Err(error) => {
             // A pod that was made before there was a Lease has no token.
-            tracing::error!(%error, "no way to the API server: the coordinator elects alone");
+            tracing::error!(%error, "cannot reach the API server: the coordinator elects alone");
             return (LeaseGuard::without_lease(), None);
         }
     };
@@ -187,7 +187,7 @@ impl Keeper {
             let holder = match action {
                 LeaseAction::Wait => return Ok(()),
                 LeaseAction::Yield(holder) => {
-                    tracing::warn!(holder, "another master has taken the Lease");
+                    tracing::warn!(holder, "another master has acquired the Lease");
                     self.lost_to = Some(holder);
                     return Ok(());
                 }
@@ -226,8 +226,8 @@ impl Keeper {
         }
         self.renewed = is_ours.then_some(asked);
         match (was_holder, is_ours) {
-            (false, true) => tracing::info!(lease = self.name, "the Lease is taken"),
-            (true, false) => tracing::info!(lease = self.name, "the Lease is given back"),
+            (false, true) => tracing::info!(lease = self.name, "acquired the Lease"),
+            (true, false) => tracing::info!(lease = self.name, "released the Lease"),
             _ => {}
         }
         Ok(true)
@@ -273,7 +273,10 @@ impl Keeper {
             let is_new = *known != state;
             if is_new && state == LeaseState::Unreachable {
                 let lease = self.name.as_str();
-                tracing::warn!(lease, "the API server is away: the coordinator elects alone");
+                tracing::warn!(
+                    lease,
+                    "the API server does not answer: the coordinator elects alone"
+                );
             }
             *known = state;
             is_new

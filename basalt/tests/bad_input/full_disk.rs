@@ -124,7 +124,7 @@ async fn on_a_full_disk_reads_go_on_writes_fail_cleanly_and_nothing_ends() {
     let client = node_writer(&rig).await;
     disk.fill();
     let reason = write_until_refused(&rig).await;
-    for part in ["no room for more edits", "data/storage", "MiB free"] {
+    for part in ["no space for more edits", "data/storage", "MiB free"] {
         assert!(reason.contains(part), "{part:?} is not in: {reason}");
     }
     let taken_bytes = write_nodes_until_refused(&client).await;

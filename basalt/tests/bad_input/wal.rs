@@ -91,8 +91,7 @@ async fn a_damaged_edit_keeps_its_own_region_down(rig: &mut Rig) {
     rig.start_again().await;
     rig.check("other", 0..10).await;
     rig.check("torn", 0..20).await;
-    let line =
-        rig.wait_log("regionserver-0", "an edit of this region, which had been durable").await;
+    let line = rig.wait_log("regionserver-0", "a durable edit of this region is damaged").await;
     let name = file_name(&log);
     assert!(line.contains(&name) && line.contains("corrupt at byte"), "{line}");
     let refused = rig.try_get("damaged", 0).await;

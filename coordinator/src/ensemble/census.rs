@@ -173,16 +173,16 @@ impl fmt::Display for Obstacle {
             Self::Absent { missing } => write!(
                 formatter,
                 "this member's folder is empty, and an ensemble forms only when all of its members \
-                 are there: start the members {missing:?}, or check their peer addresses"
+                 are present: start the members {missing:?}, or check their peer addresses"
             ),
             Self::Forming => formatter.write_str("the members are forming an ensemble"),
             Self::NoMajority { with_data, empty, missing, members } => write!(
                 formatter,
-                "this member's folder is empty or an old copy, and it takes part again only \
-                 through a majority of {members} members that have their data: {with_data:?} have \
-                 data, {empty:?} are empty, {missing:?} do not answer. Start those that do not \
-                 answer, or restore lost folders. If a majority is lost for good, see \"The \
-                 coordinator has lost its majority\" in docs/operations.md"
+                "this member's folder is empty or an old copy, and it can rejoin only through a \
+                 majority of {members} members that have their data: {with_data:?} have data, \
+                 {empty:?} are empty, {missing:?} do not answer. Start those that do not answer, \
+                 or restore lost folders. If a majority is lost for good, see \"The coordinator \
+                 has lost its majority\" in docs/operations.md"
             ),
         }
     }

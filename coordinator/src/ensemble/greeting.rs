@@ -36,13 +36,13 @@ pub(super) fn from_wire(greeting: &v1::Greeting) -> Result<MemberFacts, Malforme
         true => Ok(None),
         false => EnsembleId::from_bytes(bytes)
             .map(Some)
-            .ok_or(Malformed::new("an ensemble's id of another length")),
+            .ok_or(Malformed::new("an ensemble id of the wrong length")),
     };
     let nonce = Nonce::try_from(greeting.nonce.as_ref());
     Ok(MemberFacts {
         ensemble: id(&greeting.ensemble)?,
         has_data: greeting.has_data,
-        nonce: nonce.map_err(|_| Malformed::new("a nonce of another length"))?,
+        nonce: nonce.map_err(|_| Malformed::new("a nonce of the wrong length"))?,
         candidate: id(&greeting.candidate)?,
         is_counted: greeting.counted,
         is_authority: greeting.authority,

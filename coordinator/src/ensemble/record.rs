@@ -103,11 +103,11 @@ impl Record {
         let checksum =
             contents.try_get_u32().map_err(|_| "it ends within its checksum".to_owned())?;
         if crc32c::crc32c(&contents) != checksum {
-            return Err("its checksum is another".to_owned());
+            return Err("its checksum does not match".to_owned());
         }
         let message = v1::EnsembleRecord::decode(contents).map_err(|error| error.to_string())?;
         let id = |bytes: &Bytes| {
-            EnsembleId::from_bytes(bytes).ok_or("an id of another length".to_owned())
+            EnsembleId::from_bytes(bytes).ok_or("an id of the wrong length".to_owned())
         };
         let nonce = Nonce::try_from(message.nonce.as_ref());
         let peers = message.peers.into_iter().map(|peer| {
@@ -118,7 +118,7 @@ impl Record {
         Ok(Self {
             ensemble: ensemble.as_ref().map(id).transpose()?,
             earlier: message.earlier.iter().map(id).collect::<Result<_, _>>()?,
-            nonce: nonce.map_err(|_| "a nonce of another length".to_owned())?,
+            nonce: nonce.map_err(|_| "a nonce of the wrong length".to_owned())?,
             incarnation: message.incarnation,
             is_strict: message.strict,
             is_authority: message.authority,

@@ -91,7 +91,7 @@ impl Standing {
                 self.unrecorded.lock().insert(peer);
             }
             if judgement.is_outdated {
-                tracing::warn!(peer, "this member had more than it has now: it must catch up");
+                tracing::warn!(peer, "this member has less data than it had: it must catch up");
             }
         }
         self.note(peer, Heard::MemberFacts(facts));
@@ -300,8 +300,8 @@ impl<'a> Decider<'a> {
         let standing = &member.standing;
         if standing.is_outdated.swap(false, Ordering::Relaxed) && member.rejoin.is_caught_up() {
             tracing::warn!(
-                "this folder is an older copy: another member has seen more of it. This member \
-                 does not vote before it has caught up"
+                "this folder is an older copy: another member has seen a newer state of it. This \
+                 member does not vote until it has caught up"
             );
             member.rejoin.begin().await?;
             standing.cleared.lock().clear();
@@ -353,7 +353,7 @@ impl<'a> Decider<'a> {
             self.belong_to(id, false).await?;
         }
         if !member.rejoin.is_admitted() {
-            tracing::info!(ensemble = ?id, floor, authority, "takes part as a learner");
+            tracing::info!(ensemble = ?id, floor, authority, "participating as a learner");
             member.rejoin.admit(floor, authority);
         }
         Ok(())

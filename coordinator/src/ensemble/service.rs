@@ -37,7 +37,7 @@ impl Ensemble for EnsembleService {
         let member = &self.member;
         let is_other = greeting.member != member.id();
         if !is_other || !member.config.members.contains_key(&greeting.member) {
-            return Err(Status::invalid_argument("a greeting of no other member"));
+            return Err(Status::invalid_argument("the greeting does not come from another member"));
         }
         // Strangers may say what they like: of them nothing is kept but what an empty member goes
         // by, and they are told nothing.

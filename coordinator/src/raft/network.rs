@@ -99,7 +99,7 @@ impl Peers {
         let (mut clients, mut greeters) = (BTreeMap::new(), BTreeMap::new());
         for (member, address) in addresses {
             let channel = grpc::channel(network, address, request_timeout)
-                .map_err(|error| format!("the peer address {address:?} is not one: {error}"))?;
+                .map_err(|error| format!("the peer address {address:?} is invalid: {error}"))?;
             let to = Address {
                 cluster: cluster.clone(),
                 member: MetadataValue::from(*member),
@@ -282,7 +282,7 @@ impl RaftNetworkV2<TypeConfig> for PeerConnection {
                 Ok(AppendEntriesResponse::HigherVote(vote))
             }
             None => {
-                let status = Status::internal("an append was answered with nothing");
+                let status = Status::internal("the answer to an append is empty");
                 Err(self.failed(RPCTypes::AppendEntries, status))
             }
         }

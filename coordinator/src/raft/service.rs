@@ -80,7 +80,8 @@ impl PeerService {
         let candidate = vote.leader_id.voted_for;
         if !member.rejoin.may_vote(candidate) || (!is_cleared && member.rejoin.is_caught_up()) {
             return Err(Status::failed_precondition(
-                "this member does not vote before the others have seen that it has all it had",
+                "this member does not vote until the others have seen that it has all the data \
+                 that it had",
             ));
         }
         let mut rpc = VoteRequest::new(vote, request.last.map(log_id_from_wire));
@@ -93,7 +94,7 @@ impl PeerService {
         match self.member.rejoin.may_follow(leader.leader_id.term) {
             true => Ok(()),
             false => Err(Status::failed_precondition(
-                "this member takes nothing before a majority with data has admitted it",
+                "this member accepts nothing until a majority with data has admitted it",
             )),
         }
     }
@@ -122,7 +123,7 @@ impl PeerService {
         }
         if state.len() as u64 != first.length {
             return Err(Status::invalid_argument(format!(
-                "a snapshot of {} bytes was announced and {} came",
+                "a snapshot of {} bytes was announced, but {} bytes arrived",
                 first.length,
                 state.len()
             )));
@@ -171,8 +172,8 @@ impl Gate {
         match self.member.ensemble.is_peer(ensemble.as_deref()) {
             true => None,
             false => Some(
-                "it comes from another ensemble, or this member does not take part yet: a member \
-                 whose folder is of another ensemble must start with an empty one",
+                "it comes from another ensemble, or this member does not participate yet: a member \
+                 whose folder belongs to another ensemble must start with an empty one",
             ),
         }
     }
@@ -183,7 +184,7 @@ impl Gate {
         if refused.is_none_or(|last| last.elapsed() >= REFUSAL_LOG_INTERVAL) {
             *refused = Some(Instant::now());
             let from = request.extensions().get::<PeerInfo>().map(|info| info.address);
-            tracing::warn!(?from, "refused a request to the peer port: {problem}");
+            tracing::warn!(?from, "rejected a request to the peer port: {problem}");
         }
     }
 }
@@ -348,7 +349,7 @@ fn check_consecutive(rpc: &AppendEntriesRequest<TypeConfig>) -> Result<(), Statu
     let mut expected = (first..).zip(&rpc.entries);
     match expected.all(|(index, entry)| entry.log_id.index == index) {
         true => Ok(()),
-        false => Err(Status::invalid_argument("entries that do not follow each other")),
+        false => Err(Status::invalid_argument("the entries are not consecutive")),
     }
 }
 

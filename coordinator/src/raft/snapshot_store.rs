@@ -34,8 +34,8 @@ pub enum StoreError {
     File(#[from] basalt_fs::Error),
     /// The file is not what was written.
     #[error(
-        "{}: the snapshot is damaged: {problem}. If the other members are well, stop this member, \
-         move its data folder away and let it start with an empty one", .path.display()
+        "{}: the snapshot is damaged: {problem}. If the other members are healthy, stop this \
+         member, move its data folder away and start it with an empty one", .path.display()
     )]
     Damaged {
         /// The snapshot.
@@ -135,7 +135,7 @@ fn encode(
 fn decode(mut contents: Bytes) -> Result<(StoredSnapshot, Bytes), String> {
     let checksum = contents.try_get_u32().map_err(|_| "it ends within its checksum".to_owned())?;
     if crc32c::crc32c(&contents) != checksum {
-        return Err("its checksum is another".to_owned());
+        return Err("its checksum does not match".to_owned());
     }
     let header = v1::SnapshotHeader::decode_length_delimited(&mut contents)
         .map_err(|error| error.to_string())?;

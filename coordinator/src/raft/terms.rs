@@ -31,7 +31,7 @@ impl Terms {
         if is_plausible(term, known) {
             return Ok(());
         }
-        tracing::warn!(term, known, "refused a term that no elections can have reached");
+        tracing::warn!(term, known, "rejected a term that elections cannot have reached");
         Err(Status::invalid_argument("the term is out of bounds"))
     }
 }

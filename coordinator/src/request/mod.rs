@@ -74,7 +74,7 @@ pub(crate) async fn handle(client: &Client, frame: Bytes) -> Result<(), DecodeEr
                 }
                 _ => ErrorCode::MarshallingError,
             };
-            tracing::debug!(peer = %client.outgoing.peer, %error, "refused a request");
+            tracing::debug!(peer = %client.outgoing.peer, %error, "rejected a request");
             client.refuse(xid, code).await;
         }
     }

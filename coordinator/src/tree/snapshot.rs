@@ -19,7 +19,7 @@ use crate::wire::v1::{self, snapshot_part::Part};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
     /// A part does not decode.
-    #[error("a part of the snapshot is not a message: {0}")]
+    #[error("a part of the snapshot does not decode: {0}")]
     Decode(#[from] prost::DecodeError),
     /// A part of a newer release, or none.
     #[error("the snapshot has a part that this release does not know")]

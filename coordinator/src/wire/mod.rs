@@ -17,7 +17,7 @@ pub(crate) use raft::{
 
 /// A message that decodes, but says what it may not say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a message of another member or of the log has {problem}")]
+#[error("a message from another member or from the log has {problem}")]
 pub(crate) struct Malformed {
     /// What is wrong with it.
     pub(crate) problem: &'static str,

@@ -56,7 +56,7 @@ fn membership_from_wire(membership: v1::Membership) -> Result<Membership, Malfor
         membership.configs.into_iter().map(|voters| voters.members.into_iter().collect()).collect();
     let known: BTreeSet<u64> = membership.members.iter().copied().collect();
     if !configs.iter().flatten().all(|voter| known.contains(voter)) {
-        return Err(Malformed::new("a voter that is no member"));
+        return Err(Malformed::new("a voter that is not a member"));
     }
     Ok(Membership::new_with_defaults(configs, membership.members))
 }

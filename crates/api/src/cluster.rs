@@ -1,6 +1,6 @@
-//! `BasaltCluster`: one database, its roles, and how long a failure may be felt.
+//! `BasaltCluster`: one database, its roles, and its failover target.
 //!
-//! Only what has no sensible default must be written: the name, and where the data lies. What
+//! Only what has no sensible default must be written: the name, and where the data is stored. What
 //! `#[x_kube]` says here is checked by the API server; [`crate::validate()`] checks the same and
 //! what a schema cannot say.
 
@@ -17,7 +17,7 @@ use crate::Timespan;
 use crate::common::{DeletionPolicy, MemberStorage, NotYet, PodTemplate, Resources};
 use crate::timers::{TARGET_DEFAULT, TimerOverrides};
 
-/// A Basalt cluster.
+/// The desired state of a Basalt cluster.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "basalt.db",
@@ -37,54 +37,54 @@ use crate::timers::{TARGET_DEFAULT, TimerOverrides};
     derive = "PartialEq",
     doc = "A Basalt cluster: an HBase-style database that recovers from failures in seconds.",
     validation = Rule::new("self.metadata.name.size() <= 40")
-        .message("metadata.name is at most 40 characters: names of pods are made from it"),
+        .message("metadata.name must be at most 40 characters: pod names are derived from it"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.readyMembers",
-        description = "Ready members of all declared ones"),
+        description = "Ready members out of all declared members"),
     printcolumn(name = "Active Master", type_ = "string", json_path = ".status.activeMaster"),
     printcolumn(name = "Last Recovery", type_ = "string", json_path = ".status.lastRecovery",
-        description = "How long the last recovery took"),
+        description = "Duration of the last recovery"),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.failover.target",
         priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BasaltClusterSpec {
-    /// How long a failure may be felt.
+    /// Maximum write unavailability after a failure.
     #[serde(default)]
     pub failover: Failover,
-    /// The members that hold the cluster's state.
+    /// The coordinator's members, which store the cluster's state.
     #[serde(default)]
     #[x_kube(validation = Rule::new("has(self.external) == has(oldSelf.external)")
         .message("spec.coordinator.external cannot be added or removed: the kind of coordinator is \
                   immutable"))]
     pub coordinator: Coordinator,
-    /// The masters: one is active, the others wait.
+    /// The masters. One is active, the others are on standby.
     #[serde(default)]
     pub masters: Masters,
-    /// The servers that hold regions.
+    /// The region servers, which serve the tables' regions.
     #[serde(default)]
     pub region_servers: RegionServers,
-    /// Where the data lies.
+    /// Where the data is stored: exactly one of `shared` and `hdfs`.
     #[x_kube(validation = Rule::new("has(self.shared) != has(self.hdfs)")
-        .message("spec.storage takes exactly one of shared and hdfs"))]
+        .message("spec.storage must have exactly one of shared and hdfs"))]
     #[x_kube(validation = Rule::new("has(self.shared) == has(oldSelf.shared)")
         .message("spec.storage cannot change between shared and hdfs: the kind of storage is \
                   immutable"))]
     pub storage: Storage,
-    /// Where replicas are kept apart.
+    /// How the replicas of each role are spread over racks.
     #[serde(default)]
     pub placement: Placement,
-    /// The image of all pods.
+    /// The container image of all pods.
     #[serde(default)]
     pub image: Image,
     /// What happens to the data when this resource is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// Whether the operator leaves everything as it is.
+    /// If true, the operator changes nothing in this cluster.
     #[serde(default)]
     pub paused: bool,
-    /// What is logged.
+    /// What the processes log.
     #[serde(default)]
     pub logging: Logging,
     /// How metrics are collected.
@@ -94,13 +94,13 @@ pub struct BasaltClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("false").message("spec.tls does not work yet"))]
     pub tls: Option<NotYet>,
-    /// Who may do what. Does not work yet.
+    /// Access control. Does not work yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("false").message("spec.access does not work yet"))]
     pub access: Option<NotYet>,
 }
 
-/// The promise, and timers that are not to be derived from it.
+/// The failover target, and overrides of the timers that are derived from it.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failover {
@@ -111,7 +111,7 @@ pub struct Failover {
         "duration(self) >= duration('1s') && duration(self) <= duration('10m')")
         .message("spec.failover.target must be from 1s to 10m"))]
     pub target: Timespan,
-    /// Single timers. Each must keep the inequalities of docs/timers.md.
+    /// Overrides of individual timers. All inequalities in docs/timers.md must still hold.
     #[serde(default)]
     pub overrides: TimerOverrides,
 }
@@ -120,35 +120,35 @@ pub struct Failover {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Coordinator {
-    /// How many members: 1, 3 or 5. The majority must be alive.
+    /// Number of members: 1, 3 or 5. A majority must be alive.
     #[serde(default = "three")]
     #[x_kube(validation = Rule::new("self in [1, 3, 5]")
         .message("spec.coordinator.replicas must be 1, 3 or 5"))]
     pub replicas: u32,
-    /// What each member keeps its log on.
+    /// The volume for each member's log.
     #[serde(default)]
     pub storage: MemberStorage,
-    /// A ZooKeeper that is there already, in place of our own members. Does not work yet.
+    /// An existing ZooKeeper to use instead of Basalt's own members. Does not work yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalCoordinator>,
-    /// What the containers may use. Read on Kubernetes only.
+    /// Resources of the containers. Used on Kubernetes only.
     #[serde(default)]
     pub resources: Resources,
     /// Settings of the role. Does not work yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
-    /// Merged over the pods that the operator builds. Read on Kubernetes only.
+    /// A pod template that is merged over the generated one. Used on Kubernetes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
 }
 
-/// A ZooKeeper of someone else's.
+/// An existing ZooKeeper.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalCoordinator {
-    /// Its servers, as `zk-0:2181,zk-1:2181`.
+    /// Its servers, for example `zk-0:2181,zk-1:2181`.
     pub connect: String,
-    /// The node under which this cluster keeps everything.
+    /// The node under which this cluster stores everything.
     pub znode_parent: String,
 }
 
@@ -156,18 +156,18 @@ pub struct ExternalCoordinator {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Masters {
-    /// How many: from 1 to 9. One is active.
+    /// Number of masters, from 1 to 9. One is active.
     #[serde(default = "two")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 9")
         .message("spec.masters.replicas must be from 1 to 9"))]
     pub replicas: u32,
-    /// What the containers may use. Read on Kubernetes only.
+    /// Resources of the containers. Used on Kubernetes only.
     #[serde(default)]
     pub resources: Resources,
     /// Settings of the role. Does not work yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
-    /// Merged over the pods that the operator builds. Read on Kubernetes only.
+    /// A pod template that is merged over the generated one. Used on Kubernetes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
 }
@@ -176,36 +176,36 @@ pub struct Masters {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegionServers {
-    /// How many: from 1 to 1000.
+    /// Number of region servers, from 1 to 1000.
     #[serde(default = "three")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 1000")
         .message("spec.regionServers.replicas must be from 1 to 1000"))]
     pub replicas: u32,
-    /// How many of them, in one rack, are replaced at a time when they change: from 1 to 100. Read
-    /// on Kubernetes only.
+    /// Maximum number of region servers that a rollout replaces at a time, all in one rack. From 1
+    /// to 100. Used on Kubernetes only.
     #[serde(default = "one")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100")
         .message("spec.regionServers.maxUnavailable must be from 1 to 100"))]
     pub max_unavailable: u32,
-    /// What the containers may use. Read on Kubernetes only.
+    /// Resources of the containers. Used on Kubernetes only.
     #[serde(default)]
     pub resources: Resources,
-    /// Settings of the role. Does not work yet.
+    /// Settings of the region servers, by name. docs/operations.md lists them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
-    /// Merged over the pods that the operator builds. Read on Kubernetes only.
+    /// A pod template that is merged over the generated one. Used on Kubernetes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
 }
 
-/// Where the data lies: one of its fields.
+/// Where the data is stored: exactly one of its fields.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
     /// A folder that all region servers and masters share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<SharedStorage>,
-    /// A folder of an HDFS.
+    /// A folder in HDFS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hdfs: Option<HdfsStorage>,
 }
@@ -214,24 +214,24 @@ pub struct Storage {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SharedStorage {
-    /// The PersistentVolumeClaim. `basalt local` makes it a folder of this name.
+    /// Name of the PersistentVolumeClaim. `basalt local` creates a folder of this name instead.
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("spec.storage.shared.claim is immutable"))]
     pub claim: String,
 }
 
-/// A folder of an HDFS.
+/// A folder in HDFS.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HdfsStorage {
-    /// The name service, as in `dfs.nameservices`, or the `host:port` of the one NameNode.
+    /// The name service, as in `dfs.nameservices`, or the `host:port` of a single NameNode.
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("spec.storage.hdfs.nameservice is immutable"))]
     pub nameservice: String,
-    /// The ConfigMap that holds core-site.xml and hdfs-site.xml. `basalt local` takes a folder
-    /// with these files instead: `--hdfs-conf`.
+    /// Name of the ConfigMap with core-site.xml and hdfs-site.xml. `basalt local` reads these files
+    /// from the folder given by `--hdfs-conf` instead.
     pub config_map: String,
-    /// The folder under which this cluster, and no other, keeps everything.
+    /// The folder in which this cluster stores everything. No other cluster may use it.
     #[x_kube(validation = Rule::new("self.startsWith('/') && self.size() > 1 && \
                                              !self.endsWith('/')")
         .message("spec.storage.hdfs.root must be an absolute path such as /basalt/demo"))]
@@ -240,14 +240,14 @@ pub struct HdfsStorage {
     pub root: String,
 }
 
-/// Where replicas are kept apart.
+/// How the replicas of each role are spread over racks.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
-    /// The label of a node that names its rack.
+    /// The node label that contains the name of the rack.
     #[serde(default = "zone_label")]
     pub rack_label: String,
-    /// The racks that `basalt local` pretends to have; servers are dealt to them in turn.
+    /// The racks that `basalt local` simulates. Servers are assigned to them in turn.
     #[serde(default = "local_racks")]
     pub local_racks: Vec<String>,
 }
@@ -256,21 +256,21 @@ pub struct Placement {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Image {
-    /// Registry and name.
+    /// Registry and name of the image.
     #[serde(default = "image_repository")]
     pub repository: String,
-    /// The tag; without one that of the operator.
+    /// Tag of the image. Defaults to the operator's tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// When the image is fetched.
+    /// When the image is pulled.
     #[serde(default)]
     pub pull_policy: PullPolicy,
-    /// Secrets of the registry.
+    /// Names of the pull secrets for the registry.
     #[serde(default)]
     pub pull_secrets: Vec<String>,
 }
 
-/// When an image is fetched.
+/// When an image is pulled.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum PullPolicy {
     /// Each time that a container starts.
@@ -282,7 +282,7 @@ pub enum PullPolicy {
     Never,
 }
 
-/// What is logged.
+/// What the processes log.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Logging {
@@ -295,48 +295,48 @@ pub struct Logging {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metrics {
-    /// Whether a PodMonitor of the Prometheus operator is made. Read on Kubernetes only.
+    /// Whether to create a PodMonitor for the Prometheus operator. Used on Kubernetes only.
     #[serde(default)]
     pub pod_monitor: bool,
 }
 
-/// What the operator last saw of a cluster.
+/// The state of a Basalt cluster as the operator last observed it.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BasaltClusterStatus {
-    /// One word for people: `Starting`, `Ready`, `Recovering`, `Updating`, `Degraded`, `Conflict`,
+    /// Summary in one word: `Starting`, `Ready`, `Recovering`, `Updating`, `Degraded`, `Conflict`,
     /// `Paused`, `Invalid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// The generation of the spec that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Available`, `Progressing`, `Degraded`, `Conflict`, `Apart`, `StorageTuned`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Ready members of all declared ones, as `8/8`.
+    /// Ready members out of all declared members, for example `8/8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_members: Option<String>,
-    /// How many pods of region servers there are: what `kubectl scale` and autoscalers look at.
+    /// Number of region server pods, for `kubectl scale` and autoscalers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region_servers: Option<u32>,
-    /// The labels by which those are found.
+    /// Label selector of the region server pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region_server_selector: Option<String>,
-    /// The master in charge.
+    /// The active master.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_master: Option<String>,
-    /// How long the last recovery took, as `420ms`.
+    /// Duration of the last recovery, for example `420ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_recovery: Option<String>,
-    /// The last recoveries, the newest first.
+    /// The last recoveries, newest first.
     #[serde(default)]
     pub recoveries: Vec<Recovery>,
-    /// The timers that follow from the promise, and what they add up to.
+    /// The timers that are derived from the failover target, and the worst case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<FailoverStatus>,
-    /// The shared claim that this cluster has used: what `deletionPolicy: Delete` deletes.
+    /// The shared claim that this cluster has used. `deletionPolicy: Delete` deletes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_claim: Option<DataClaim>,
 }
@@ -345,24 +345,24 @@ pub struct BasaltClusterStatus {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DataClaim {
-    /// Its name.
+    /// Name of the claim.
     pub name: String,
-    /// Its uid: another claim of that name is another one.
+    /// UID of the claim. Another claim of the same name has a different one.
     pub uid: String,
 }
 
-/// What follows from `spec.failover`.
+/// What is derived from `spec.failover`.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverStatus {
-    /// The promise.
+    /// The failover target.
     pub target: String,
-    /// What the phases of the worst case add up to.
+    /// Sum of the worst-case phases.
     pub worst_case: String,
-    /// The phases of the worst case.
+    /// Duration of each phase in the worst case.
     #[serde(default)]
     pub phases: BTreeMap<String, String>,
-    /// Every timer.
+    /// All timers.
     #[serde(default)]
     pub timers: BTreeMap<String, String>,
 }
@@ -371,28 +371,28 @@ pub struct FailoverStatus {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Recovery {
-    /// The server that was lost, as `host,port,startcode`.
+    /// The lost server, as `host,port,startcode`.
     pub server: String,
-    /// When the master learnt of its death, in RFC 3339.
+    /// When the master learnt of the failure, in RFC 3339 format.
     pub at: String,
-    /// What told the master.
+    /// How the master learnt of it, for example `session expired`.
     #[serde(default)]
     pub cause: String,
-    /// How many regions it served.
+    /// Number of regions that the server had.
     pub regions: u32,
-    /// How much WAL there was to replay, in bytes.
+    /// Size of the WAL to replay, in bytes.
     pub wal_bytes: u64,
-    /// From its last sign of life to the commit of its death, in milliseconds.
+    /// From `at` until the server was declared dead, in milliseconds.
     pub detect_ms: u64,
-    /// Until it was fenced, in milliseconds.
+    /// From the end of `detectMs` until the server was fenced, in milliseconds.
     pub fence_ms: u64,
-    /// Until its WAL was split, in milliseconds.
+    /// From the end of `fenceMs` until its WAL was split, in milliseconds.
     pub split_ms: u64,
-    /// Until its regions were assigned, in milliseconds.
+    /// From the end of `splitMs` until its regions were assigned, in milliseconds.
     pub assign_ms: u64,
-    /// Until they were replayed, in milliseconds.
+    /// From the end of `assignMs` until all its regions were open, in milliseconds.
     pub replay_ms: u64,
-    /// All phases together, in milliseconds.
+    /// Sum of all phases, in milliseconds.
     pub total_ms: u64,
 }
 

@@ -20,22 +20,22 @@ pub enum DeletionPolicy {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberStorage {
-    /// Its size. Read on Kubernetes only.
+    /// Size of the volume. Used on Kubernetes only.
     #[serde(default = "member_storage_size")]
     pub size: Quantity,
-    /// Its storage class; without one the default of the Kubernetes cluster.
+    /// Storage class of the volume. Defaults to the default class of the Kubernetes cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
 }
 
-/// What a container may use, as Kubernetes says it.
+/// The resources of a container, in the notation of Kubernetes.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// What it is guaranteed.
+    /// The resources that the container is guaranteed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, Quantity>,
-    /// What it may not exceed.
+    /// The resources that the container may not exceed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Quantity>,
 }

@@ -138,7 +138,7 @@ mod tests {
             (0, &cluster, "/spec/tls", json!({}), "does not work yet"),
             (0, &cluster, "/metadata/name", json!("n".repeat(41)), "40 characters"),
             (1, &table, "/spec/regionReplicas", json!(2), "must be 1"),
-            (1, &table, "/spec/regions", json!({ "count": 5 }), "split is needed"),
+            (1, &table, "/spec/regions", json!({ "count": 5 }), "split is required"),
             (1, &table, "/spec/regions/split", json!({ "prefix": "u" }), "exactly one"),
             (1, &table, "/spec/families/0/versions", json!(0), "at least 1"),
         ] {

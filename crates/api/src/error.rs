@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
     /// Text that is not a length of time.
-    #[error("{text:?} is not a time; write a number with its unit: 500ms, 1.5s, 10m, 2h or 90d")]
+    #[error("{text:?} is not a duration; write a number with a unit: 500ms, 1.5s, 10m, 2h or 90d")]
     BadTimespan {
         /// The text.
         text: String,

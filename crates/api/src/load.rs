@@ -129,13 +129,13 @@ impl Manifests {
             let named = self.clusters.iter().map(|cluster| name_of(&cluster.metadata));
             let names: Vec<_> = named.collect();
             return Err(bad(format!(
-                "declares {} clusters ({}); one is run at a time, each from a file of its own",
+                "declares {} clusters ({}); run one at a time, each from its own file",
                 names.len(),
                 names.join(", ")
             )));
         }
         let Some(cluster) = self.clusters.pop() else {
-            return Err(bad("declares no BasaltCluster; one is needed".to_owned()));
+            return Err(bad("declares no BasaltCluster; exactly one is required".to_owned()));
         };
         let name = name_of(&cluster.metadata);
         if let Some(stray) = self.tables.iter().find(|table| table.spec.cluster_ref.name != name) {
@@ -203,7 +203,7 @@ fn check_length(file: &str, text: &str) -> Result<(), Error> {
     if text.len() > FILE_BYTES_MAX {
         return Err(Error::BadFile {
             file: file.to_owned(),
-            reason: format!("{} bytes long; at most {FILE_BYTES_MAX} are read", text.len()),
+            reason: format!("is {} bytes long; at most {FILE_BYTES_MAX} are allowed", text.len()),
         });
     }
     Ok(())

@@ -75,7 +75,7 @@ impl RegionServerConfig {
             let bad = |reason| BadSetting { name: name.clone(), reason };
             let Some((_, least, most)) = SETTINGS.iter().find(|(known, ..)| known == name) else {
                 let known: Vec<&str> = SETTINGS.iter().map(|(known, ..)| *known).collect();
-                return Err(bad(format!("unknown; there are {}", known.join(", "))));
+                return Err(bad(format!("unknown; known settings are {}", known.join(", "))));
             };
             let value = text.trim().parse().ok().filter(|value| (least..=most).contains(&value));
             let value = value

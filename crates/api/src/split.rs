@@ -63,7 +63,7 @@ pub fn split_keys(
 ) -> Result<Vec<Bytes>, Error> {
     if !(1..=REGIONS_MAX).contains(&count) {
         return Err(Error::BadSplit {
-            reason: format!("{count} regions; a table is made with 1 to {REGIONS_MAX}"),
+            reason: format!("{count} regions; a table can be created with 1 to {REGIONS_MAX}"),
         });
     }
     let width = algorithm.key_count() / u128::from(count);

@@ -12,7 +12,7 @@ use crate::Timespan;
 use crate::common::{DeletionPolicy, NotYet};
 use crate::split::SplitAlgorithm;
 
-/// A table.
+/// The desired state of a table.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "basalt.db",
@@ -35,38 +35,38 @@ use crate::split::SplitAlgorithm;
     .message("spec.tableName cannot be added or removed: it is immutable"))]
 #[serde(rename_all = "camelCase")]
 pub struct BasaltTableSpec {
-    /// The cluster it belongs to.
+    /// The cluster that the table belongs to.
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.clusterRef is immutable"))]
     pub cluster_ref: ClusterRef,
-    /// HBase's namespace, not Kubernetes'.
+    /// The HBase namespace, not the Kubernetes namespace.
     #[serde(default = "namespace_default")]
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.namespace is immutable"))]
     pub namespace: String,
-    /// Its name in HBase; without one `metadata.name`.
+    /// Name of the table in HBase. Defaults to `metadata.name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.tableName is immutable"))]
     pub table_name: Option<String>,
-    /// Its column families.
+    /// The column families of the table.
     #[schemars(length(min = 1, max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub families: Vec<Family>,
-    /// How it is cut into regions when it is made.
+    /// How the table is split into regions when it is created.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("spec.regions is immutable: regions split and merge by themselves"))]
     pub regions: Regions,
-    /// How many copies of each region may be read. Only 1 works yet.
+    /// Number of readable copies of each region. Only 1 works so far.
     #[serde(default = "one")]
     #[x_kube(validation = Rule::new("self == 1")
         .message("spec.regionReplicas above 1 does not work yet; it must be 1"))]
     pub region_replicas: u16,
-    /// What an acknowledged write outlasts. It makes a difference on HDFS only.
+    /// Which failures an acknowledged write survives. It makes a difference on HDFS only.
     #[serde(default)]
     pub durability: Durability,
     /// What happens to the data when this resource is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// Who may do what. Does not work yet.
+    /// Access control. Does not work yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("false").message("spec.access does not work yet"))]
     pub access: Option<NotYet>,
@@ -76,7 +76,7 @@ pub struct BasaltTableSpec {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterRef {
-    /// Its `metadata.name`.
+    /// The cluster's `metadata.name`.
     pub name: String,
 }
 
@@ -84,7 +84,7 @@ pub struct ClusterRef {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Family {
-    /// Its name.
+    /// Name of the family.
     #[schemars(length(min = 1, max = 127))]
     pub name: String,
     /// How many versions of a column are kept.
@@ -92,16 +92,16 @@ pub struct Family {
     #[x_kube(validation = Rule::new("self >= 1")
         .message("versions must be at least 1"))]
     pub versions: u32,
-    /// How many versions are kept although their time to live is over.
+    /// How many versions are kept even after their time to live has expired.
     #[serde(default)]
     pub min_versions: u32,
-    /// How long a version lives, in whole seconds; without one for ever.
+    /// How long a version is kept, in whole seconds. Without a value it is kept for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_to_live: Option<Timespan>,
     /// How store-file blocks are compressed.
     #[serde(default)]
     pub compression: Compression,
-    /// What the bloom filter of a store file holds.
+    /// What the bloom filter of a store file contains.
     #[serde(default)]
     pub bloom: Bloom,
     /// The size at which a store-file block is closed, in bytes before compression.
@@ -159,7 +159,7 @@ pub enum KeepDeletedCells {
     UntilTimeToLive,
 }
 
-/// What an acknowledged write outlasts, by the names of HBase's `DURABILITY`.
+/// Which failures an acknowledged write survives, by the names of HBase's `DURABILITY`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Durability {
     /// The death of any machine: it is in the memory of several (`hflush`).
@@ -169,62 +169,62 @@ pub enum Durability {
     FsyncWal,
 }
 
-/// How a table is cut into regions when it is made.
+/// How a table is split into regions when it is created.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "!has(self.count) || self.count == 1 || has(self.split)")
-    .message("spec.regions.split is needed with more than one region"))]
+    .message("spec.regions.split is required with more than one region"))]
 pub struct Regions {
-    /// How many; without it 1, or what `split.keys` make.
+    /// Number of regions. Defaults to 1, or to the number that results from `split.keys`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 10000")
         .message("spec.regions.count must be from 1 to 10000"))]
     pub count: Option<u32>,
-    /// Where it is cut.
+    /// Where the table is split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
 }
 
-/// Where a table is cut: by an algorithm, or at keys.
+/// Where a table is split: by an algorithm, or at given keys.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.algorithm) != has(self.keys)")
-    .message("spec.regions.split takes exactly one of algorithm and keys"))]
+    .message("spec.regions.split must have exactly one of algorithm and keys"))]
 #[x_kube(validation = Rule::new("!has(self.prefix) || has(self.algorithm)")
-    .message("spec.regions.split.prefix goes with algorithm"))]
+    .message("spec.regions.split.prefix requires algorithm"))]
 pub struct Split {
-    /// How the space of keys is divided.
+    /// How the key space is divided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<SplitAlgorithm>,
-    /// What stands before each key.
+    /// Prefix of each split key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1000))]
     pub prefix: Option<String>,
-    /// The first keys of all regions but the first, ascending.
+    /// The start keys of all regions except the first, in ascending order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 9999))]
     pub keys: Option<Vec<String>>,
 }
 
-/// What the operator last saw of a table.
+/// The state of a table as the operator last observed it.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BasaltTableStatus {
-    /// One word for people: `Creating`, `Ready`, `Degraded`, `Invalid`.
+    /// Summary in one word: `Creating`, `Ready`, `Differs`, `Degraded`, `Invalid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// The generation of the spec that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Progressing`, `Degraded`.
+    /// `Ready`, `Synced`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// How many regions there are now.
+    /// Current number of regions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regions: Option<u32>,
-    /// How many of them are served.
+    /// Number of regions that are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub online_regions: Option<u32>,
 }

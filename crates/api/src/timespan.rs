@@ -92,7 +92,7 @@ impl<'de> Deserialize<'de> for Timespan {
             type Value = Timespan;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a time with its unit, such as 500ms, 1.5s or 10m")
+                formatter.write_str("a duration with its unit, such as 500ms, 1.5s or 10m")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Timespan, E> {

@@ -184,7 +184,7 @@ pub fn validate_table(
     };
     let name = problems.take(field, TableName::new(&spec.namespace, table_name));
     if spec.namespace != "default" {
-        problems.add("spec.namespace", "only \"default\" works yet");
+        problems.add("spec.namespace", "only \"default\" works so far");
     }
     let families = check_families(&mut problems, &spec.families);
     let split_keys = check_regions(&mut problems, &spec.regions);
@@ -242,7 +242,7 @@ fn check_roles(problems: &mut Problems, spec: &BasaltClusterSpec) {
     if spec.coordinator.external.is_some() {
         problems.add(
             "spec.coordinator.external",
-            "does not work yet; leave it out, and Basalt runs its own coordinator",
+            "does not work yet; leave it out to let Basalt run its own coordinator",
         );
     }
     let masters = spec.masters.replicas;
@@ -292,17 +292,17 @@ fn check_storage(problems: &mut Problems, spec: &BasaltClusterSpec) -> Option<Va
         (Some(shared), None) => problems.add(
             "spec.storage.shared.claim",
             format!(
-                "{:?} is no name of a claim: lower-case letters, digits, '-' and '.', with a \
-                 letter or digit at both ends",
+                "{:?} is not a valid claim name: use lower-case letters, digits, '-' and '.', with \
+                 a letter or digit at both ends",
                 shared.claim
             ),
         ),
         (None, Some(hdfs)) => return check_hdfs(problems, hdfs).map(ValidatedStorage::Hdfs),
         (None, None) => {
-            problems.add("spec.storage", "is empty; it takes shared: { claim: … } or hdfs: { … }")
+            problems.add("spec.storage", "is empty; write shared: { claim: … } or hdfs: { … }")
         }
         (Some(_), Some(_)) => {
-            problems.add("spec.storage", "takes one of shared and hdfs, not both");
+            problems.add("spec.storage", "must have one of shared and hdfs, not both");
         }
     }
     None
@@ -324,7 +324,7 @@ fn check_hdfs(problems: &mut Problems, hdfs: &HdfsStorage) -> Option<ValidatedHd
     if !is_dns_name(&hdfs.config_map, CLAIM_NAME_LENGTH_MAX) {
         problems.add(
             "spec.storage.hdfs.configMap",
-            format!("{:?} is no name of a ConfigMap", hdfs.config_map),
+            format!("{:?} is not a valid ConfigMap name", hdfs.config_map),
         );
     }
     let mut parts = hdfs.root.split('/');
@@ -334,8 +334,8 @@ fn check_hdfs(problems: &mut Problems, hdfs: &HdfsStorage) -> Option<ValidatedHd
         problems.add(
             "spec.storage.hdfs.root",
             format!(
-                "{:?} is no folder for this cluster alone: write an absolute path such as \
-                 /basalt/demo, without \"..\", ':' and a '/' at its end",
+                "{:?} is not a valid folder for this cluster: write an absolute path such as \
+                 /basalt/demo, without \"..\", ':' or a trailing '/'",
                 hdfs.root
             ),
         );
@@ -365,7 +365,7 @@ fn check_remainder(problems: &mut Problems, spec: &BasaltClusterSpec) {
 /// other word is the name of a target to it, so that a misspelt level would turn all logging off.
 fn bad_log_level(level: &str) -> Option<String> {
     if level.len() > LOG_LEVEL_LENGTH_MAX {
-        return Some(format!("{} bytes; at most {LOG_LEVEL_LENGTH_MAX}", level.len()));
+        return Some(format!("is {} bytes long; at most {LOG_LEVEL_LENGTH_MAX}", level.len()));
     }
     let is_target = |target: &str| {
         let is_of_path = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
@@ -377,7 +377,10 @@ fn bad_log_level(level: &str) -> Option<String> {
     };
     let bad = level.split(',').find(|part| !is_good(part))?;
     let levels = LOG_LEVELS.join(", ");
-    Some(format!("{bad:?} is neither a level ({levels}) nor a target's, as basalt_master=debug"))
+    Some(format!(
+        "{bad:?} is neither a level ({levels}) nor a target with its level, such as \
+         basalt_master=debug"
+    ))
 }
 
 fn check_families(
@@ -386,7 +389,7 @@ fn check_families(
 ) -> BTreeMap<String, FamilyDescriptor> {
     let mut descriptors = BTreeMap::new();
     if families.is_empty() {
-        problems.add("spec.families", "is empty; a table has at least one family");
+        problems.add("spec.families", "is empty; a table needs at least one family");
     }
     for (index, family) in families.iter().enumerate() {
         let field = |name: &str| format!("spec.families[{index}].{name}");
@@ -394,11 +397,12 @@ fn check_families(
             problems.add(&field("name"), format!("{:?} {reason}", family.name));
         }
         if family.versions < 1 {
-            problems.add(&field("versions"), "0; at least 1 version is kept");
+            problems.add(&field("versions"), "0; it must be at least 1");
         }
         if family.min_versions > family.versions {
             let (least, most) = (family.min_versions, family.versions);
-            problems.add(&field("minVersions"), format!("{least} is more than versions: {most}"));
+            let reason = format!("{least} is greater than versions ({most})");
+            problems.add(&field("minVersions"), reason);
         }
         let time_to_live = family.time_to_live.map(Timespan::as_ms);
         if time_to_live.is_some_and(|ms| ms == 0 || ms % 1_000 != 0) {
@@ -406,7 +410,8 @@ fn check_families(
         }
         if !(1 << 10..=16 << 20).contains(&family.block_bytes) {
             let bytes = family.block_bytes;
-            problems.add(&field("blockBytes"), format!("{bytes}; from 1024 to 16777216"));
+            let reason = format!("{bytes}; it must be from 1024 to 16777216");
+            problems.add(&field("blockBytes"), reason);
         }
         let descriptor = family_descriptor(family);
         if descriptors.insert(family.name.clone(), descriptor).is_some() {
@@ -454,9 +459,9 @@ fn bad_family_name(name: &str) -> Option<&'static str> {
     } else if name.starts_with('.') {
         Some("must not begin with '.'")
     } else if name.contains(bad_character) {
-        Some("must not hold ':', '/', '\\' or control characters")
+        Some("must not contain ':', '/', '\\' or control characters")
     } else if name == "recovered.edits" {
-        Some("is a name that HBase keeps for itself")
+        Some("is reserved by HBase")
     } else {
         None
     }
@@ -468,7 +473,7 @@ fn check_regions(problems: &mut Problems, regions: &table::Regions) -> Vec<Bytes
         if count != 1 {
             problems.add(
                 "spec.regions.split",
-                format!("is missing: where are {count} regions cut? algorithm or keys"),
+                format!("is missing: {count} regions need algorithm or keys"),
             );
         }
         return Vec::new();
@@ -480,12 +485,12 @@ fn check_regions(problems: &mut Problems, regions: &table::Regions) -> Vec<Bytes
             .unwrap_or_default(),
         (None, Some(keys)) => check_keys(problems, regions.count, prefix, keys),
         (None, None) => {
-            let reason = "takes algorithm: HexString, Uniform or DecimalString; or keys: [...]";
+            let reason = "needs algorithm: HexString, Uniform or DecimalString; or keys: [...]";
             problems.add("spec.regions.split", reason);
             Vec::new()
         }
         (Some(_), Some(_)) => {
-            problems.add("spec.regions.split", "takes one of algorithm and keys, not both");
+            problems.add("spec.regions.split", "must have one of algorithm and keys, not both");
             Vec::new()
         }
     }
@@ -498,15 +503,15 @@ fn check_keys(
     keys: &[String],
 ) -> Vec<Bytes> {
     if !prefix.is_empty() {
-        problems.add("spec.regions.split.prefix", "goes with algorithm; write keys out whole");
+        problems.add("spec.regions.split.prefix", "requires algorithm; write each key in full");
     }
     let regions = keys.len() + 1;
     if regions > REGIONS_MAX as usize {
-        let reason = format!("make {regions} regions; at most {REGIONS_MAX} are made");
+        let reason = format!("make {regions} regions; at most {REGIONS_MAX} are allowed");
         problems.add("spec.regions.split.keys", reason);
     }
     if count.is_some_and(|count| count as usize != regions) {
-        let reason = format!("is not {regions}, which split.keys make; leave it out");
+        let reason = format!("is not {regions}, the number that split.keys make; leave it out");
         problems.add("spec.regions.count", reason);
     }
     if let Some(index) = keys.iter().position(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
@@ -515,7 +520,7 @@ fn check_keys(
     }
     if let Some(index) = keys.windows(2).position(|pair| pair[0] >= pair[1]) {
         let field = format!("spec.regions.split.keys[{}]", index + 1);
-        problems.add(&field, "must come after the key before it: keys ascend");
+        problems.add(&field, "must be greater than the key before it: keys must ascend");
     }
     keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes())).collect()
 }

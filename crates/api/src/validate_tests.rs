@@ -105,7 +105,7 @@ fn what_does_not_work_yet_is_refused_by_name() {
     );
     table_refused("regionReplicas: 2", &["spec.regionReplicas", "2 does not work yet"]);
     table_refused("access: {}", &["spec.access", "does not work yet"]);
-    table_refused("namespace: prod", &["spec.namespace", "works yet"]);
+    table_refused("namespace: prod", &["spec.namespace", "works so far"]);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn regions_are_cut_by_an_algorithm_or_at_keys() {
     for (regions, part) in [
         ("{ count: 3 }", "spec.regions.split: is missing"),
         ("{ count: 4, split: { keys: [b, m] } }", "spec.regions.count: is not 3"),
-        ("{ split: { keys: [m, b] } }", "spec.regions.split.keys[1]: must come after"),
+        ("{ split: { keys: [m, b] } }", "spec.regions.split.keys[1]: must be greater than"),
         ("{ split: { keys: [''] } }", "spec.regions.split.keys[0]: must be 1 to"),
         ("{ split: { keys: [a], prefix: p } }", "spec.regions.split.prefix"),
         ("{ split: {} }", "HexString, Uniform or DecimalString"),

@@ -21,8 +21,8 @@ pub enum Error {
     },
     /// The cluster uses formats and messages that this release does not know.
     #[error(
-        "this release knows the feature levels up to {known}, and the cluster is at {cluster}: \
-         start a release that knows it"
+        "this release knows feature levels up to {known}, but the cluster is at {cluster}. Start a \
+         release that knows it"
     )]
     UnknownLevel {
         /// The highest level that this process knows.

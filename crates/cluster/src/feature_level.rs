@@ -123,7 +123,7 @@ pub async fn until_admitted(
                     "waiting: this release does not know the feature level of the cluster. Start \
                      a release that does"
                 ),
-                Err(error) => tracing::warn!(%error, "the cluster's feature level was not read"),
+                Err(error) => tracing::warn!(%error, "could not read the cluster's feature level"),
             }
         }
         tokio::time::sleep(PAUSE).await;

@@ -361,7 +361,8 @@ fn refuse_filter(filter: Option<&pb::Filter>) -> Result<(), Exception> {
     match filter {
         None => Ok(()),
         Some(filter) => {
-            let message = format!("hbase:meta takes no filters, and this read has {}", filter.name);
+            let message =
+                format!("hbase:meta supports no filters, but this read has {}", filter.name);
             Err(Exception::bad_request(message))
         }
     }

@@ -16,13 +16,13 @@ pub enum Error {
         path: PathBuf,
     },
     /// The file to be made is there already.
-    #[error("{}: exists already", .path.display())]
+    #[error("{}: already exists", .path.display())]
     AlreadyExists {
         /// The file.
         path: PathBuf,
     },
     /// A read went past the end of the file.
-    #[error("{}: {length} bytes asked for at {offset}, but the file ends before", .path.display())]
+    #[error("{}: requested {length} bytes at {offset}, but the file ends earlier", .path.display())]
     EndOfFile {
         /// The file.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum Error {
         length: usize,
     },
     /// A file that is read whole is longer than its bound.
-    #[error("{}: {length} bytes long, at most {length_max} expected", .path.display())]
+    #[error("{}: {length} bytes long; expected at most {length_max}", .path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// A file was renamed or deleted under its writer. What was appended since may be lost.
     #[error(
-        "{}: it is not under this name any more: it was taken from its writer",
+        "{}: the file no longer has this name: it was taken from its writer",
         .path.display()
     )]
     TakenAway {

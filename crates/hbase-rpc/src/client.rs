@@ -94,7 +94,7 @@ pub enum CallError {
         reason: Arc<str>,
     },
     /// The server answered what is no answer.
-    #[error("{address} answered wrongly: {source}")]
+    #[error("bad answer from {address}: {source}")]
     BadAnswer {
         /// The server.
         address: Arc<str>,

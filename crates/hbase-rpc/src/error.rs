@@ -13,7 +13,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// A frame above the bound of this side.
-    #[error("a frame of {length} bytes; at most {length_max} are taken")]
+    #[error("a frame of {length} bytes; at most {length_max} are accepted")]
     FrameTooLong {
         /// Its length in bytes.
         length: u64,
@@ -46,7 +46,7 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] basalt_model::Error),
     /// A codec of cells that is not known here.
-    #[error("unknown cell codec {class_name:?}: KeyValueCodec and KeyValueCodecWithTags are known")]
+    #[error("unknown cell codec {class_name:?}: use KeyValueCodec or KeyValueCodecWithTags")]
     UnknownCodec {
         /// Its Java class.
         class_name: String,

@@ -391,7 +391,7 @@ fn split_block(
     match codec {
         Some(codec) => Ok(Some((codec, rest.split_to(length)))),
         None => Err(Error::BadCellBlock {
-            reason: "cells came on a connection that agreed on no codec",
+            reason: "cells arrived on a connection without a negotiated codec",
         }),
     }
 }

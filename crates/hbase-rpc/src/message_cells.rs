@@ -40,8 +40,9 @@ pub fn from_message(cell: &pb::Cell) -> Result<Cell> {
         family: cell.family.as_deref().unwrap_or_default(),
         qualifier: cell.qualifier.as_deref().unwrap_or_default(),
         timestamp: cell.timestamp().cast_signed(),
-        cell_type: cell_type
-            .ok_or_else(|| Error::bad_field("Cell.cell_type", format!("there is no {number}")))?,
+        cell_type: cell_type.ok_or_else(|| {
+            Error::bad_field("Cell.cell_type", format!("unknown number {number}"))
+        })?,
         value: cell.value.as_deref().unwrap_or_default(),
         tags: cell.tags.as_deref().unwrap_or_default(),
     };
@@ -141,7 +142,7 @@ fn column_cell(
     let is_delete = mutation.mutate_type() == MutationType::Delete;
     let cell_type = match value.delete_type {
         None if is_delete => {
-            let reason = "a delete without it";
+            let reason = "a delete needs it";
             return Err(Error::bad_field("QualifierValue.delete_type", reason));
         }
         None => CellType::Put,

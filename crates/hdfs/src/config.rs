@@ -174,8 +174,8 @@ fn name_nodes(
     let is_default = default.is_ok_and(|default| host_of(default) == authority);
     match nameservice {
         Some(nameservice) if !is_default => Err(unusable(format!(
-            "nothing tells where the NameNodes of {nameservice} are: neither \
-             dfs.ha.namenodes.{nameservice} nor fs.defaultFS names it"
+            "the NameNodes of {nameservice} are unknown: neither dfs.ha.namenodes.{nameservice} \
+             nor fs.defaultFS names it"
         ))),
         // As the default file system has it, port and all.
         Some(_) => name_nodes(properties, None),

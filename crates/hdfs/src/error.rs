@@ -46,7 +46,7 @@ pub enum Error {
         reason: Arc<str>,
     },
     /// A server answered what is no answer.
-    #[error("{server} answered wrongly: {defect}")]
+    #[error("bad answer from {server}: {defect}")]
     BadAnswer {
         /// The server, as `host:port`.
         server: Arc<str>,
@@ -54,7 +54,7 @@ pub enum Error {
         defect: Defect,
     },
     /// A DataNode refused an operation on a block.
-    #[error("{server} refused: {status} {message}")]
+    #[error("{server} rejected the operation: {status} {message}")]
     Refused {
         /// The DataNode, as `host:port`.
         server: Arc<str>,
@@ -64,7 +64,7 @@ pub enum Error {
         message: Arc<str>,
     },
     /// Nobody could be asked or nobody could answer: every DataNode of a block failed.
-    #[error("block {block_id}: none of {nodes} DataNodes served; the last one: {last}")]
+    #[error("block {block_id}: none of {nodes} DataNodes served it; the last error: {last}")]
     NoReplica {
         /// The block.
         block_id: u64,
@@ -74,7 +74,7 @@ pub enum Error {
         last: Arc<Error>,
     },
     /// The NameNode gave fewer DataNodes for a block than there must be.
-    #[error("{path}: {nodes} DataNodes for a new block, at least {nodes_min} are needed")]
+    #[error("{path}: {nodes} DataNodes for a new block; at least {nodes_min} are needed")]
     TooFewNodes {
         /// The file.
         path: Arc<str>,
@@ -120,7 +120,7 @@ pub struct RemoteException {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Defect {
     /// A length that is too large, or does not fit the other lengths.
-    #[error("{what} of {length} bytes, at most {length_max} expected")]
+    #[error("{what} of {length} bytes; expected at most {length_max}")]
     Length {
         /// Of what.
         what: &'static str,

@@ -77,7 +77,7 @@ impl LiveNodes {
             let pause = match self.look(&name_node).await {
                 Ok(()) => INTERVAL,
                 Err(error) => {
-                    debug!(%error, "which DataNodes live is not known");
+                    debug!(%error, "the live DataNodes are unknown");
                     INTERVAL_AFTER_FAILURE
                 }
             };

@@ -69,7 +69,7 @@ impl NameNode {
     /// [`Error::Settings`]: there is no NameNode.
     pub(crate) fn new(seams: &Seams, config: &HdfsConfig) -> Result<Self> {
         if config.name_nodes.is_empty() {
-            return Err(Error::Settings { reason: "no NameNode is named".to_owned() });
+            return Err(Error::Settings { reason: "no NameNode is configured".to_owned() });
         }
         let mut client = ClientId::default();
         let random = [seams.random.next_u64(), seams.random.next_u64()];
@@ -357,7 +357,7 @@ impl NameNodeShared {
             if !error.is_passing() || Instant::now() + pause >= deadline {
                 return Err(error);
             }
-            debug!(method, %error, "asking a NameNode again");
+            debug!(method, %error, "retrying a call to a NameNode");
             if error.is_of_this_server() {
                 // Unless another call has gone on to the next one already.
                 let next = (active + 1) % self.servers.len();
@@ -404,7 +404,7 @@ impl NameNodeShared {
     }
 
     async fn connection(&self, index: usize, protocol: Protocol) -> Result<Connection> {
-        let none = || Error::Settings { reason: "no NameNode is named".to_owned() };
+        let none = || Error::Settings { reason: "no NameNode is configured".to_owned() };
         let server = self.servers.get(index).ok_or_else(none)?;
         // Held while connecting, which has its timeout: one connection is enough for all.
         let mut connection = self.connections(protocol).get(index).ok_or_else(none)?.lock().await;

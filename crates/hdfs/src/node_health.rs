@@ -62,7 +62,7 @@ impl NodeHealth {
         let address = transfer_address(node).to_string();
         counter!("basalt_hdfs_data_node_failures_total", "node" => address).increment(1);
         if self.remember(node) {
-            warn!(node = %transfer_address(node), %reason, "DataNode failed, it is avoided");
+            warn!(node = %transfer_address(node), %reason, "DataNode failed; excluding it");
         }
     }
 
@@ -71,7 +71,7 @@ impl NodeHealth {
         let address = transfer_address(node).to_string();
         counter!("basalt_hdfs_data_node_slow_total", "node" => address).increment(1);
         if self.remember(node) {
-            info!(node = %transfer_address(node), ?took, "DataNode is slow, it is avoided");
+            info!(node = %transfer_address(node), ?took, "DataNode is slow; excluding it");
         }
     }
 
@@ -88,7 +88,7 @@ impl NodeHealth {
     /// The node failed, as another process says.
     pub(crate) fn failed_elsewhere(&self, node: &pb::DatanodeInfo) {
         if self.remember(node) {
-            info!(node = %transfer_address(node), "DataNode failed elsewhere, it is avoided");
+            info!(node = %transfer_address(node), "DataNode failed elsewhere; excluding it");
         }
     }
 
@@ -101,7 +101,7 @@ impl NodeHealth {
 
     /// The machine of the node with this address may be gone.
     pub(crate) fn suspect(&self, address: &str) {
-        info!(node = address, "the machine of a DataNode may be gone, it is asked last");
+        info!(node = address, "the machine of a DataNode may be gone; asking it last");
         note(&self.suspected, address.into(), self.avoid_for);
     }
 

@@ -18,7 +18,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// Text that is not `host,port,startcode`.
-    #[error("bad server name {name:?}: it must read host,port,startcode")]
+    #[error("bad server name {name:?}: it must have the form host,port,startcode")]
     BadServerName {
         /// The text.
         name: String,

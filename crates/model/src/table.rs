@@ -120,13 +120,14 @@ impl TableName {
         let bad = |name: &str, reason| Error::BadName { name: name.to_owned(), reason };
         let letter = |c: char| c.is_alphanumeric() || c == '_';
         if namespace.is_empty() || !namespace.chars().all(letter) {
-            return Err(bad(namespace, "a namespace is made of letters, digits and '_'"));
+            return Err(bad(namespace, "a namespace may contain only letters, digits and '_'"));
         }
         if qualifier.is_empty() || !qualifier.chars().all(|c| letter(c) || c == '-' || c == '.') {
-            return Err(bad(qualifier, "a table is made of letters, digits, '_', '-' and '.'"));
+            let reason = "a table name may contain only letters, digits, '_', '-' and '.'";
+            return Err(bad(qualifier, reason));
         }
         if qualifier.starts_with(['-', '.']) {
-            return Err(bad(qualifier, "a table must not begin with '-' or '.'"));
+            return Err(bad(qualifier, "a table name must not begin with '-' or '.'"));
         }
         Ok(Self { namespace: namespace.to_owned(), qualifier: qualifier.to_owned() })
     }

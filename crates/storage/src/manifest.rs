@@ -90,7 +90,7 @@ pub enum Error {
         attempts: usize,
     },
     /// The manifest lists so much that no reader would accept it.
-    #[error("{}: a manifest of {length} bytes, at most {LENGTH_MAX} are read", .path.display())]
+    #[error("{}: the manifest has {length} bytes; at most {LENGTH_MAX} are read", .path.display())]
     TooLong {
         /// The file that was not written.
         path: PathBuf,
@@ -275,7 +275,7 @@ impl Manifest {
         let (crc, message) = rest.split_first_chunk::<4>().ok_or("it is cut off")?;
         let (stored, computed) = (u32::from_be_bytes(*crc), crc32c::crc32c(message));
         if stored != computed {
-            return Err(format!("its checksum is {computed:08x}, but {stored:08x} is on record"));
+            return Err(format!("its checksum is {computed:08x}, but {stored:08x} is stored"));
         }
         let message = pb::Manifest::decode(message).map_err(|error| error.to_string())?;
         let nonces = message.nonces.into_iter().map(NonceEntry::try_from);

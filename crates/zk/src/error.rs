@@ -91,7 +91,7 @@ pub enum Error {
         bytes_max: usize,
     },
     /// The client holds as many watches as it may.
-    #[error("this client holds {watches_max} watches and takes no more")]
+    #[error("this client already holds the maximum of {watches_max} watches")]
     TooManyWatches {
         /// The bound.
         watches_max: usize,

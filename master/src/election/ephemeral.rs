@@ -62,7 +62,7 @@ pub(crate) async fn campaign(candidate: &Candidate) -> Result<MasterEpoch, Error
             Ok(None) => {}
             Err(Error::Coordinator(error)) if !error.is_session_over() => {
                 candidate.guard.report(ActiveMaster::Unknown);
-                tracing::warn!(%error, "election: trying again");
+                tracing::warn!(%error, "the election failed; retrying");
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(error),
@@ -169,7 +169,7 @@ async fn become_active(
     match candidate.client.multi(writes).await {
         Ok(_) => Ok(Some(epoch.next())),
         Err(basalt_zk::Error::Multi { code, .. }) => {
-            tracing::debug!(%code, "another master became active");
+            tracing::debug!(%code, "did not become active");
             tokio::time::sleep(PAUSE).await;
             Ok(None)
         }

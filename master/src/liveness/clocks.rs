@@ -153,7 +153,7 @@ pub(crate) async fn compare_clocks(term: Arc<Term>, server: ServerName, address:
                 Err(status) if status.code() == Code::Unimplemented => {
                     tracing::warn!(
                         %server,
-                        "a server of an earlier release: its clock is not compared"
+                        "the server runs an earlier release: its clock is not compared"
                     );
                     term.facts.lock().clocks.forget(&server);
                     term.wake.notify_one();
@@ -199,8 +199,7 @@ async fn compare(term: &Term, server: &ServerName, address: &str) -> Result<(), 
     if is_off && !was_off {
         tracing::error!(
             %server, ahead_ms = reading.middle_ms(), bound_ms, server_ms, own_ms = asked_ms,
-            "the clock of a region server is off: it gets no regions, and those that it has move \
-             away"
+            "the clock of a region server is off: it gets no regions, and its regions move away"
         );
     } else if was_off && !is_off {
         tracing::info!(%server, "the clock of a region server is right again");

@@ -75,12 +75,16 @@ impl Term {
                     death.is_registered = false;
                 }
                 Err(error) => {
-                    tracing::warn!(%server, %error, "a death is committed without the meta node");
+                    tracing::warn!(
+                        %server,
+                        %error,
+                        "declaring a region server dead without moving the meta server's node"
+                    );
                     writes.clear();
                 }
             }
         }
-        tracing::info!(%server, cause, "the death of a region server is committed");
+        tracing::info!(%server, cause, "declared a region server dead");
         reached(Point::DeathRecorded).await;
         self.views.mark_dead(server.clone());
         self.orders.forget(server);

@@ -38,7 +38,7 @@ pub(super) async fn run(
         let too_long = |source: &io::Error| source.kind() == io::ErrorKind::InvalidFilename;
         match error {
             StepError::Storage(basalt_fs::Error::Io { source, .. }) if too_long(&source) => {
-                StepError::Impossible(format!("the storage takes no folder {table}: {source}"))
+                StepError::Impossible(format!("the storage rejects folder {table}: {source}"))
             }
             error => error,
         }

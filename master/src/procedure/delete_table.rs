@@ -57,7 +57,8 @@ pub(super) async fn archive(files: &Files, id: u64, table: &TableName) -> Result
         }
     }
     if !is_moved {
-        let reason = format!("the archive has {ARCHIVED_MAX} folders of this deletion of {table}");
+        let reason =
+            format!("the archive already has {ARCHIVED_MAX} folders from this deletion of {table}");
         return Err(StepError::NotYet(reason));
     }
     if let Some(parent) = folder.parent() {

@@ -59,9 +59,9 @@ pub(crate) fn execute(term: &Arc<Term>, id: u64) {
                 }
                 Err(error) if error.is_deposed() => return,
                 Err(error) if tries.is_multiple_of(TRIES_PER_LINE) => {
-                    tracing::warn!(id, name, %error, "procedure cannot go on yet");
+                    tracing::warn!(id, name, %error, "procedure cannot continue yet");
                 }
-                Err(error) => tracing::debug!(id, name, %error, "procedure cannot go on yet"),
+                Err(error) => tracing::debug!(id, name, %error, "procedure cannot continue yet"),
             }
             tries += 1;
             tokio::time::sleep(pause).await;
@@ -132,7 +132,7 @@ async fn hold_locks(
                 witness_locks(id, &locks, "procedure holds");
                 return locks;
             }
-            Err(error) => tracing::warn!(id, %error, "procedure cannot go on yet"),
+            Err(error) => tracing::warn!(id, %error, "procedure cannot continue yet"),
         }
         tokio::time::sleep(PAUSE_MAX).await;
         requested = request_locks(term, id);

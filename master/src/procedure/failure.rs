@@ -40,7 +40,7 @@ pub(super) fn time_left(procedure: &Procedure, now_ms: u64) -> Option<Duration> 
 
 /// What a client is told of a procedure that was given up.
 pub(super) fn out_of_time(last: Option<&str>) -> String {
-    format!("not done within {PATIENCE:?}: {}", last.unwrap_or("its turn never came"))
+    format!("not finished within {PATIENCE:?}: {}", last.unwrap_or("its turn never came"))
 }
 
 /// The end of a procedure that failed because of `reason`, and the writes that belong to it.

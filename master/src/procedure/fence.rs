@@ -94,8 +94,8 @@ async fn check_listed(
         None if seals.is_empty() && term.views.now().owned_by(server).next().is_some() => {
             tracing::warn!(
                 %server,
-                "no log of a server that owned regions, and no list of its logs: a server of an \
-                 earlier release, or one whose logs were deleted"
+                "a server that owned regions has no log and no list of its logs: it ran an earlier \
+                 release, or its logs were deleted"
             );
             Ok(())
         }
@@ -219,8 +219,8 @@ async fn settle_all(
     futures::stream::iter(settled).buffered(SEALS_AT_ONCE).try_collect().await
 }
 
-/// Copies a log up to its sealed length, into a folder of this attempt's own: logs are looked for beside it
-/// only. Gives the path of the copy within `folder`.
+/// Copies a log up to its sealed length into a folder of this attempt alone, where nobody looks for
+/// logs. Returns the path of the copy within `folder`.
 async fn copy(
     files: &Files,
     folder: &Path,
@@ -229,7 +229,7 @@ async fn copy(
 ) -> Result<String, StepError> {
     let attempt = format!("copy-{}", files.writer_tag());
     let copy = format!("{attempt}/{name}");
-    info!(log = name, copy, sealed_length, "a log may shrink; its copy takes its place");
+    info!(log = name, copy, sealed_length, "a log may shrink; a copy replaces it");
     files.create_directories(&folder.join(&attempt)).await?;
     files.copy_start(&folder.join(name), &folder.join(&copy), sealed_length).await?;
     files.sync_directory(&folder.join(&attempt)).await?;

@@ -15,7 +15,7 @@ pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepE
     let in_service = regions.iter().filter(|region| region.record.state != RegionState::Closed);
     let left = term.flush_regions(&view, in_service.copied()).await;
     if left > 0 {
-        return Err(StepError::NotYet(format!("{left} regions of {table} are to be flushed")));
+        return Err(StepError::NotYet(format!("{left} regions of {table} are not flushed yet")));
     }
     Ok(Vec::new())
 }

@@ -72,9 +72,9 @@ impl LostLog {
 impl std::fmt::Display for LostLog {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.found {
-            None => write!(formatter, "{} is missing, it had {} bytes", self.name, self.expected),
+            None => write!(formatter, "{} is missing; it had {} bytes", self.name, self.expected),
             Some(found) => {
-                write!(formatter, "{} has {found} bytes, it had {}", self.name, self.expected)
+                write!(formatter, "{} has {found} bytes; it had {}", self.name, self.expected)
             }
         }
     }
@@ -174,7 +174,7 @@ async fn check_in_turn(
     }
     let regions = concerned(&term.read_all_regions().await?, server);
     if regions == 0 {
-        tracing::warn!(%server, ?lost, "logs are lost that no region needs");
+        tracing::warn!(%server, ?lost, "lost logs that no region needs");
         return settle_in_turn(term, server).await;
     }
     let now_ms = term.clock.wall_ms();
@@ -298,7 +298,7 @@ fn check_request(
     acceptance: &Acceptance,
 ) -> Result<(), AcceptError> {
     if acceptance.by.is_empty() {
-        return Err(AcceptError::Request("it must be said who accepts the loss".to_owned()));
+        return Err(AcceptError::Request("the request must name who accepts the loss".to_owned()));
     }
     if lost.is_empty() {
         let reason = format!("no log of {server} is known to be lost");
@@ -344,8 +344,8 @@ fn reason(server: &ServerName, lost: &[LostLog], regions: u32) -> String {
     let folder = paths::fenced_logs(server);
     let lost = shown(lost);
     format!(
-        "{regions} regions stay closed, for acknowledged edits may be lost: in {}, {lost}. Restore \
-         the files, or accept the loss with `basalt accept-loss --server {server}`",
+        "{regions} regions stay closed because acknowledged edits may be lost: in {}, {lost}. \
+         Restore the files, or accept the loss with `basalt accept-loss --server {server}`",
         folder.display()
     )
 }
@@ -412,7 +412,7 @@ mod tests {
             check_request(&server("a"), &missing, &acceptance).map_err(|error| error.to_string())
         };
         assert_eq!(accept(&[2, 3], "me"), Ok(()));
-        assert!(accept(&[2], "me").unwrap_err().contains("a,16020,1.3 has 512 bytes, it had 600"));
+        assert!(accept(&[2], "me").unwrap_err().contains("a,16020,1.3 has 512 bytes; it had 600"));
         assert!(accept(&[2, 3, 4], "me").is_err());
         assert!(accept(&[2, 3], "").is_err());
         let nothing = Acceptance { logs: BTreeSet::new(), by: "me".to_owned() };

@@ -252,7 +252,7 @@ fn old_ones(procedures: &BTreeMap<u64, Procedure>, now_ms: u64) -> Vec<u64> {
 }
 
 async fn retry_later(what: &'static str, error: &basalt_zk::Error) {
-    tracing::warn!(%error, "{what} a procedure: trying again");
+    tracing::warn!(%error, "{what} procedure: outcome unknown; retrying");
     tokio::time::sleep(RETRY_PAUSE).await;
 }
 

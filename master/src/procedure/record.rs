@@ -112,7 +112,7 @@ impl Procedure {
             return Err(basalt_cluster::Error::Undecodable {
                 record: "procedure",
                 reason: format!(
-                    "it needs feature level {}, and this release knows {known}",
+                    "it needs feature level {}, but this release knows {known}",
                     work.level()
                 ),
             });

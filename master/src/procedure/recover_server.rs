@@ -148,7 +148,7 @@ async fn wait_until_settled(term: &Term, recovery: &Recovery) -> Result<(), Step
     if term.views.until(OPEN_WAIT, |_| opening() == 0).await {
         return Ok(());
     }
-    Err(StepError::NotYet(format!("{} regions are to open", opening())))
+    Err(StepError::NotYet(format!("{} regions are not open yet", opening())))
 }
 
 fn log_step(recovery: &Recovery, step: &'static str) {

@@ -45,7 +45,7 @@ pub(super) async fn split(
         let servers = term.views.servers();
         let workers: Vec<&ServerName> = servers.keys().collect();
         if workers.is_empty() {
-            return Err(StepError::NotYet("no region server lives to split logs".to_owned()));
+            return Err(StepError::NotYet("no region server is live to split logs".to_owned()));
         }
         let orders = spread_logs(&pending, &workers, round).into_iter().filter_map(|(to, logs)| {
             let address = &servers.get(to)?.peer_address;
@@ -137,7 +137,12 @@ async fn order_split(
             if orders::is_deposed(&status) {
                 term.store.verify().await;
             }
-            tracing::warn!(%worker, %dead, status = orders::lost(&status), "order to split lost");
+            tracing::warn!(
+                %worker,
+                %dead,
+                status = orders::lost(&status),
+                "the outcome of a split order is unknown"
+            );
             Vec::new()
         }
     }

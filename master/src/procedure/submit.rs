@@ -331,7 +331,7 @@ impl Term {
         let name = procedure.work.name();
         let table = procedure.work.table().map(ToString::to_string);
         let id = self.procedure_store.submit(&self.store, procedure, writes).await?;
-        tracing::info!(id, name, table, "procedure taken on");
+        tracing::info!(id, name, table, "procedure submitted");
         execute(self, id);
         Ok(id)
     }
@@ -344,7 +344,7 @@ impl Term {
         if self.procedure_store.unfinished().len() < UNFINISHED_MAX {
             return Ok(());
         }
-        let message = format!("{UNFINISHED_MAX} procedures are under way");
+        let message = format!("there are already {UNFINISHED_MAX} unfinished procedures");
         Err(refused(ExceptionKind::CallQueueTooBig, message))
     }
 }

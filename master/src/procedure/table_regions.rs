@@ -29,7 +29,7 @@ pub(super) async fn close_all(
     if left.is_empty() {
         return Ok(());
     }
-    Err(StepError::NotYet(format!("{} regions of {table} are to close", left.len())))
+    Err(StepError::NotYet(format!("{} regions of {table} are not closed yet", left.len())))
 }
 
 /// Opens all regions of a table.
@@ -47,7 +47,7 @@ pub(super) async fn open_all(term: &Term, table: &TableName) -> Result<(), StepE
         return Ok(());
     }
     let left = in_state(&term.views.now(), table, |state| state != RegionState::Open);
-    Err(StepError::NotYet(format!("{} regions of {table} are to open", left.len())))
+    Err(StepError::NotYet(format!("{} regions of {table} are not open yet", left.len())))
 }
 
 /// The record of a table as the coordinator has it: the catalog may lag behind what was written

@@ -88,7 +88,7 @@ impl Term {
             }
         };
         if timeout(self.timers.session_timeout, waiting).await.is_err() {
-            tracing::warn!("not every catalog is known to show what was done");
+            tracing::warn!("not every catalog is known to show the changes");
         }
     }
 

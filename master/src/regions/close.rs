@@ -216,7 +216,11 @@ impl Term {
                 if orders::is_deposed(&status) {
                     self.store.verify().await;
                 }
-                tracing::warn!(%owner, status = orders::lost(&status), "order to close lost");
+                tracing::warn!(
+                    %owner,
+                    status = orders::lost(&status),
+                    "the outcome of a close order is unknown"
+                );
                 return Vec::new();
             }
         };

@@ -70,7 +70,11 @@ impl Term {
                 if orders::is_deposed(&status) {
                     self.store.verify().await;
                 }
-                tracing::warn!(%owner, status = orders::lost(&status), "order to flush lost");
+                tracing::warn!(
+                    %owner,
+                    status = orders::lost(&status),
+                    "the outcome of a flush order is unknown"
+                );
                 count
             }
         }

@@ -46,7 +46,7 @@ impl Term {
         let view = self.views.now();
         let mut loads = Loads::of(&view, &self.draining());
         if loads.is_empty() {
-            return Err(StepError::NotYet("no region server can take them".to_owned()));
+            return Err(StepError::NotYet("no region server can take the regions".to_owned()));
         }
         let plan = plan_assignments(&view, names, &mut loads, &self.places());
         let written = self.write_regions(plan).await?;
@@ -107,7 +107,7 @@ impl Term {
     /// Keeps the reconciler away from a region for a while: each try leaves its traces in the
     /// coordinator and on the disk.
     fn let_rest(&self, name: EncodedRegionName) {
-        tracing::error!(region = %name, "down: it does not open, see the error above; tried again later");
+        tracing::error!(region = %name, "down: it does not open (see above); retrying later");
         let claim = self.claims.claim([name]);
         self.spawn(async move {
             let _claim = claim;
@@ -172,7 +172,12 @@ impl Term {
                 if orders::is_deposed(&status) {
                     self.store.verify().await;
                 }
-                tracing::warn!(%owner, count, status = orders::lost(&status), "order to open lost");
+                tracing::warn!(
+                    %owner,
+                    count,
+                    status = orders::lost(&status),
+                    "the outcome of an open order is unknown"
+                );
                 Vec::new()
             }
         }

@@ -76,7 +76,7 @@ impl Term {
                     written.extend(regions);
                 }
                 Err(CommitError::Refused { index, code }) => {
-                    tracing::debug!(index, %code, "a batch of region records was refused");
+                    tracing::debug!(index, %code, "a batch of region records was rejected");
                     let table = index.checked_sub(owners.len()).and_then(|at| tables.get(at));
                     match (owners.get(index), table) {
                         (Some(owner), _) if code == ErrorCode::NoNode => {
@@ -89,7 +89,7 @@ impl Term {
                     }
                 }
                 Err(CommitError::Unknown(error)) => {
-                    tracing::warn!(%error, "a batch of region records may be written or not");
+                    tracing::warn!(%error, "the outcome of writing region records is unknown");
                     tokio::time::sleep(UNKNOWN_PAUSE).await;
                     self.read_regions(batch.iter().map(|write| write.name)).await?;
                 }
@@ -218,7 +218,7 @@ impl Term {
                         self.check_same_regions(&records)?;
                     }
                     Err(CommitError::Unknown(error)) => {
-                        tracing::warn!(%error, "regions may be created or not");
+                        tracing::warn!(%error, "the outcome of creating regions is unknown");
                         tokio::time::sleep(UNKNOWN_PAUSE).await;
                         self.read_regions(records.iter().map(RegionRecord::encoded_name)).await?;
                     }
@@ -236,7 +236,7 @@ impl Term {
         });
         let Some((record, known)) = taken else { return Ok(()) };
         let (name, of) = (record.encoded_name(), &known.record.info);
-        let reason = format!("the encoded name {name} of {} is taken by {of}", record.info);
+        let reason = format!("the encoded name {name} of {} is already used by {of}", record.info);
         Err(StepError::Impossible(reason))
     }
 

@@ -61,7 +61,7 @@ impl MasterRpc {
         let tables = self.client.get_children(&self.nodes.tables()).await.map_err(try_again)?.0;
         let is_its = |table: &String| table.split_once(':').is_some_and(|(of, _)| of == name);
         if tables.iter().any(is_its) || name == "default" || name == "hbase" {
-            let message = format!("namespace {name} is not empty, or is the cluster's own");
+            let message = format!("namespace {name} is not empty or is built in");
             return Err(Exception::new(ExceptionKind::Constraint, message));
         }
         let path = term.store.nodes().namespace(name);

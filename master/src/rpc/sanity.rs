@@ -25,7 +25,7 @@ const BLOCK_BYTES: std::ops::RangeInclusive<u32> = 1 << 10..=16 << 20;
 /// `FailedSanityCheckException`, with what is wrong and what would be right.
 pub(super) fn check_descriptor(descriptor: &TableDescriptor) -> Result<(), Exception> {
     if descriptor.name.is_system() {
-        return Err(failed("tables of the namespace hbase are the cluster's own"));
+        return Err(failed("the namespace hbase is reserved for system tables"));
     }
     check_name_length("table", descriptor.name.qualifier())?;
     if descriptor.families.is_empty() {
@@ -33,7 +33,7 @@ pub(super) fn check_descriptor(descriptor: &TableDescriptor) -> Result<(), Excep
     }
     if descriptor.region_replication != 1 {
         let given = descriptor.region_replication;
-        return Err(failed(format!("REGION_REPLICATION {given}: only 1 is supported yet")));
+        return Err(failed(format!("REGION_REPLICATION {given}: only 1 is supported so far")));
     }
     if let Some(problem) = settings::of_table(&descriptor.settings) {
         return Err(failed(problem));
@@ -51,7 +51,7 @@ pub(super) fn check_name_length(kind: &str, name: &str) -> Result<(), Exception>
     }
     let bytes = name.len();
     Err(failed(format!(
-        "the name of a {kind} may be {NAME_BYTES_MAX} bytes long, not {bytes} bytes"
+        "the name of a {kind} may be at most {NAME_BYTES_MAX} bytes long, not {bytes} bytes"
     )))
 }
 
@@ -71,7 +71,8 @@ fn check_family(family: &FamilyDescriptor) -> Result<(), Exception> {
         return Err(failed(message));
     }
     if name.starts_with('.') || name.contains(is_bad) || name == "recovered.edits" {
-        let message = format!("family {name:?}: it must not begin with '.' nor hold ':' or '/'");
+        let message =
+            format!("family {name:?}: its name must not begin with '.' or contain ':' or '/'");
         return Err(failed(message));
     }
     if family.versions_max == 0 {
@@ -97,11 +98,11 @@ fn check_family(family: &FamilyDescriptor) -> Result<(), Exception> {
 /// One is empty, too long, or there twice; or they are too many.
 pub(super) fn check_split_keys(mut keys: Vec<Bytes>) -> Result<Vec<Bytes>, Exception> {
     if keys.len() >= REGIONS_MAX {
-        return Err(failed(format!("{} regions; at most {REGIONS_MAX} are made", keys.len() + 1)));
+        return Err(failed(format!("{} regions; the maximum is {REGIONS_MAX}", keys.len() + 1)));
     }
     let bytes: usize = keys.iter().map(Bytes::len).sum();
     if bytes > SPLIT_KEYS_BYTES_MAX {
-        let message = format!("{bytes} bytes of split keys; at most {SPLIT_KEYS_BYTES_MAX}");
+        let message = format!("{bytes} bytes of split keys; the maximum is {SPLIT_KEYS_BYTES_MAX}");
         return Err(failed(message));
     }
     keys.sort();
@@ -109,7 +110,7 @@ pub(super) fn check_split_keys(mut keys: Vec<Bytes>) -> Result<Vec<Bytes>, Excep
         return Err(failed(format!("a split key must be 1 to {ROW_BYTES_MAX} bytes long")));
     }
     if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(failed(format!("the split key {} is there twice", pair[0].escape_ascii())));
+        return Err(failed(format!("the split key {} occurs twice", pair[0].escape_ascii())));
     }
     // The request's memory is not held for as long as the table lives.
     Ok(keys.iter().map(|key| Bytes::copy_from_slice(key)).collect())

@@ -19,12 +19,12 @@ const OF_TABLES: [Promise; 2] = [
     Promise {
         name: "READONLY",
         off: &["false"],
-        advice: "writes to a table cannot be rejected yet; leave it out",
+        advice: "read-only tables are not supported yet; leave it out",
     },
     Promise {
         name: "hbase.rsgroup.name",
         off: &["default"],
-        advice: "groups of region servers do not exist; leave it out",
+        advice: "region server groups are not supported; leave it out",
     },
 ];
 
@@ -32,24 +32,24 @@ const OF_FAMILIES: [Promise; 4] = [
     Promise {
         name: "ENCRYPTION",
         off: &["none"],
-        advice: "files are not encrypted yet; leave it out, and encrypt the storage below if need \
-                 be",
+        advice: "files are not encrypted yet; leave it out, and encrypt the underlying storage if \
+                 necessary",
     },
     Promise {
         name: "ENCRYPTION_KEY",
         off: &[],
-        advice: "files are not encrypted yet; leave it out, and encrypt the storage below if need \
-                 be",
+        advice: "files are not encrypted yet; leave it out, and encrypt the underlying storage if \
+                 necessary",
     },
     Promise {
         name: "NEW_VERSION_BEHAVIOR",
         off: &["false"],
-        advice: "a deletion hides earlier timestamps whenever they are written; leave it out",
+        advice: "a delete hides earlier timestamps whenever they are written; leave it out",
     },
     Promise {
         name: "DFS_REPLICATION",
         off: &["0"],
-        advice: "all files have the replicas that the storage gives them; leave it out, and set \
+        advice: "the storage sets the replication of all files; leave it out, and set \
                  dfs.replication there",
     },
 ];
@@ -60,8 +60,9 @@ const COPROCESSOR: &str = "coprocessor$";
 /// What is wrong with the settings of a table.
 pub(super) fn of_table(settings: &BTreeMap<String, String>) -> Option<String> {
     let coprocessor = settings.iter().find(|(name, _)| name.starts_with(COPROCESSOR));
-    let coprocessor = coprocessor
-        .map(|(name, class)| format!("{name} {class:?}: coprocessors are not run; leave it out"));
+    let coprocessor = coprocessor.map(|(name, class)| {
+        format!("{name} {class:?}: coprocessors are not supported; leave it out")
+    });
     coprocessor.or_else(|| broken(&OF_TABLES, settings))
 }
 
@@ -72,7 +73,7 @@ pub(super) fn of_family(settings: &BTreeMap<String, String>) -> Option<String> {
 
 /// What is wrong with a setting of a namespace.
 pub(super) fn of_namespace(name: &str) -> String {
-    format!("{name}: namespaces have no settings, quotas among them, yet; leave it out")
+    format!("{name}: namespaces have no settings yet, not even quotas; leave it out")
 }
 
 fn broken(promises: &[Promise], settings: &BTreeMap<String, String>) -> Option<String> {

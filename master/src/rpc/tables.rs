@@ -214,12 +214,12 @@ impl Alteration {
         let of = table.name.clone();
         match self {
             Self::Table(altered) if altered.name != table.name => {
-                let message = format!("the descriptor is of {}, not of {of}", altered.name);
+                let message = format!("the descriptor describes {}, not {of}", altered.name);
                 return Err(Exception::bad_request(message));
             }
             Self::Table(altered) => table = altered,
             Self::AddFamily(family) if table.families.contains_key(&family.name) => {
-                return refused(format!("{of} has a family {:?} already", family.name));
+                return refused(format!("{of} already has a family {:?}", family.name));
             }
             Self::ModifyFamily(family) if !table.families.contains_key(&family.name) => {
                 return refused(format!("{of} has no family {:?}", family.name));
@@ -317,7 +317,7 @@ fn selection(call: &Call) -> Result<Selection, Exception> {
 /// A pattern that has to match a whole name, as in Java.
 fn pattern(text: &str) -> Result<regex::Regex, Exception> {
     if text.len() > PATTERN_BYTES_MAX {
-        let message = format!("a pattern may be {PATTERN_BYTES_MAX} bytes long");
+        let message = format!("a pattern may be at most {PATTERN_BYTES_MAX} bytes long");
         return Err(Exception::bad_request(message));
     }
     regex::RegexBuilder::new(&format!("^(?:{})$", unquoted(text)))

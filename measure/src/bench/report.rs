@@ -213,7 +213,7 @@ impl BenchReport {
         let Some(first) = self.targets.first().filter(|_| !self.ratios.is_empty()) else {
             return String::new();
         };
-        let mut text = format!("\n{} divided by the other:\n", first.name);
+        let mut text = format!("\n{} relative to the other:\n", first.name);
         text += &format!(
             "{:<5} {:<12} {:>9} {:>10} {:>7}\n",
             "mix", "other", "ops/s", "ops/cpu s", "RSS"

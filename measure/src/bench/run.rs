@@ -118,7 +118,8 @@ pub async fn run(
     progress: &mut (dyn FnMut(BenchProgress<'_>) + Send),
 ) -> Result<BenchReport> {
     if config.mixes.first() != Some(&Mix::Load) {
-        let reason = "the first mix must be load: the others work on what it writes".to_owned();
+        let reason =
+            "the first mix must be load: the others use the rows that it writes".to_owned();
         return Err(Error::BadBenchmark { reason });
     }
     let mut targets = Vec::new();

@@ -293,7 +293,7 @@ impl ProbeShared {
             match self.scan_back(region).await {
                 Ok(present) => return Ok(present),
                 Err(error) if attempts == AUDIT_ATTEMPTS => return Err(error),
-                Err(error) => tracing::warn!("cannot read back, trying again: {error}"),
+                Err(error) => tracing::warn!("reading back failed, trying again: {error}"),
             }
             attempts += 1;
         }
@@ -366,7 +366,7 @@ async fn write_once(
             AttemptOutcome::Succeeded
         }
         Outcome::Failed(error) => {
-            tracing::debug!(number, "write refused: {error}");
+            tracing::debug!(number, "write rejected: {error}");
             region.attempts.lock().refuse();
             AttemptOutcome::Refused
         }

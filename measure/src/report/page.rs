@@ -56,7 +56,7 @@ pub fn page(measurement: &Measurement) -> String {
                 }
                 (tiles(measurement, &attribution))
                 @if !measurement.faults.is_empty() {
-                    h2 { "What was done, and what it cost" }
+                    h2 { "Faults and what they cost" }
                     (fault_table(measurement, &attribution))
                 }
                 h2 { "The whole run" }
@@ -64,7 +64,7 @@ pub fn page(measurement: &Measurement) -> String {
                     (whole(measurement).draw(None))
                 }
                 @if !measurement.faults.is_empty() {
-                    h2 { "Each fault from close by" }
+                    h2 { "Each fault in detail" }
                     @for (index, fault) in measurement.faults.iter().enumerate() {
                         (close_by(measurement, fault, &attribution.faults[index], index))
                     }
@@ -96,7 +96,7 @@ fn tiles(measurement: &Measurement, attribution: &Attribution) -> Markup {
             (tile(good_if(attribution.bystander_failures == 0),
                 &thousands(attribution.bystander_failures), "failed requests",
                 "in other regions"))
-            (tile("", &thousands(attribution.writes_apart.count), "write outages of no fault",
+            (tile("", &thousands(attribution.writes_apart.count), "write outages without a fault",
                 &format!("longest {}", duration(attribution.writes_apart.max))))
             (tile("", &rate(&measurement.writes), "writes a second",
                 &format!("p50 {} ms, p99 {} ms", write.p50, write.p99)))
@@ -126,7 +126,8 @@ fn fault_table(measurement: &Measurement, attribution: &Attribution) -> Markup {
         div class="card" { table {
             tr {
                 th class="n" { "at" } th { "fault" } th class="n" { "regions" }
-                th class="n" { "log" } th class="n" { "writes out" } th class="n" { "reads out" }
+                th class="n" { "WAL" } th class="n" { "write outage" }
+                th class="n" { "read outage" }
                 th class="n" { "failed elsewhere" } th { "recovery" }
             }
             @for (fault, cost) in faults {
@@ -141,7 +142,7 @@ fn fault_table(measurement: &Measurement, attribution: &Attribution) -> Markup {
                     td { small {
                         (recovery_in_words(fault))
                         @if cost.already_out > 0 {
-                            br; (cost.already_out) " outages were under way when it hit"
+                            br; (cost.already_out) " outages had begun before the fault"
                         }
                     } }
                 }
@@ -175,7 +176,7 @@ fn close_by(measurement: &Measurement, fault: &Fault, cost: &FaultCost, index: u
             summary {
                 (index + 1) ". " (fault.victim) ", " (fault.kind.description())
                 span {
-                    "at " (duration(fault.window.at)) ", writes out for up to "
+                    "at " (duration(fault.window.at)) ", writes unavailable for up to "
                     (duration(cost.writes.max))
                 }
             }
@@ -190,11 +191,11 @@ fn footer() -> Markup {
     html! {
         footer {
             "Each region gets a write and a strong read at a fixed pace, from streams that never \
-             wait for another region. An attempt has 250 ms and is repeated until it succeeds; a \
-             request fails if no attempt succeeds within 2 s. An outage runs from the start of the \
-             first attempt that failed or was late to the end of the first that succeeded. Every \
-             acknowledged write was read back at the end. Curves are in steps of "
-            (BUCKET_MS) " ms, or of several such steps, with the highest p99 of them."
+             wait for another region. An attempt times out after 250 ms and is repeated until one \
+             succeeds; a request fails if no attempt succeeds within 2 s. An outage runs from the \
+             start of the first attempt that failed or was late to the end of the first that \
+             succeeded. Every acknowledged write was read back at the end. Curves are in steps of "
+            (BUCKET_MS) " ms, or of several such steps with their highest p99."
         }
     }
 }

@@ -167,7 +167,7 @@ impl<'a> Window<'a> {
 
     fn bar(&self, outage: &Outage) -> (f64, f64, String) {
         let seconds = |moment: Duration| moment.as_secs_f64() - self.origin_s;
-        let tip = format!("writes out for {}", duration(outage.length()));
+        let tip = format!("writes unavailable for {}", duration(outage.length()));
         (seconds(outage.start), seconds(outage.end), tip)
     }
 
@@ -192,7 +192,7 @@ impl<'a> Window<'a> {
             }
         }
         let lines = vec![line("regions", "failed", true, points)];
-        panel("Regions that take no writes", 80.0, Scale::Linear, lines)
+        panel("Regions that accept no writes", 80.0, Scale::Linear, lines)
     }
 
     fn line(&self, value: impl Fn(&Column) -> Option<f64>) -> Vec<(f64, Option<f64>)> {

@@ -56,20 +56,20 @@ pub fn fault_lines(number: usize, fault: &Fault, cost: &FaultCost) -> String {
     );
     let whose = if regions == 0 { "any region" } else { "its regions" };
     lines += &format!(
-        "              writes of {whose} out for {}; reads {}; failed elsewhere: {}\n",
+        "              writes of {whose} unavailable for {}; reads {}; failed elsewhere: {}\n",
         spread(cost.writes),
         spread(cost.reads),
         cost.bystander_failures
     );
     if cost.already_out > 0 {
         lines += &format!(
-            "              {} of these outages were under way when it hit, and count from then \
+            "              {} of these outages had begun before the fault, and count from then \
              on\n",
             cost.already_out
         );
     }
     if let Some(timeline) = cost.timeline {
-        lines += &format!("              timeline reads out for {}\n", spread(timeline));
+        lines += &format!("              timeline reads unavailable for {}\n", spread(timeline));
     }
     if let Some(phases) = &fault.phases {
         lines += &format!("              {}\n", phases_in_words(phases));
@@ -109,7 +109,7 @@ pub(super) fn phases_in_words(phases: &Phases) -> String {
         named.filter_map(|(name, length)| Some(format!("{name} {}", duration(length?)))).collect();
     match (phases.total, words.is_empty()) {
         (Some(total), true) => words.push(format!("taken over after {}", duration(total))),
-        (Some(total), false) => words.push(format!("together {}", duration(total))),
+        (Some(total), false) => words.push(format!("total {}", duration(total))),
         (None, _) => {}
     }
     words.join(", ")
@@ -133,7 +133,7 @@ pub(super) fn spread(spread: Spread) -> String {
 }
 
 fn in_log(wal_bytes: Option<u64>) -> String {
-    wal_bytes.map_or(String::new(), |count| format!(", {} of log", bytes(count)))
+    wal_bytes.map_or(String::new(), |count| format!(", {} of WAL", bytes(count)))
 }
 
 fn late(totals: &Totals) -> String {
@@ -157,7 +157,7 @@ pub(super) fn apart(apart: Apart) -> String {
 fn verdict(measurement: &Measurement, attribution: &Attribution) -> String {
     let audit = measurement.audit;
     let mut lines = format!(
-        "Region-server faults: writes out for {}; reads {}\n\
+        "Region server faults: writes unavailable for {}; reads {}\n\
          Outages that belong to no fault: writes {}; reads {}\n\
          Failed requests in other regions: {}\n\
          Writes: {} acknowledged, {} unknown, {} lost\n",
@@ -171,7 +171,7 @@ fn verdict(measurement: &Measurement, attribution: &Attribution) -> String {
         thousands(audit.lost),
     );
     if measurement.faults.is_empty() {
-        lines = lines.replace("Region-server faults", "Outages seen");
+        lines = lines.replace("Region server faults", "Outages seen");
         // Nothing else tells when to look into whose log.
         for (region, outage) in measurement.longest_write_outages(LONGEST_PRINTED) {
             lines += &format!(
@@ -199,7 +199,7 @@ mod tests {
             text.contains("regionserver-1: region server killed (SIGKILL), 1 regions"),
             "{text}"
         );
-        assert!(text.contains("writes of its regions out for 250 ms"), "{text}");
+        assert!(text.contains("writes of its regions unavailable for 250 ms"), "{text}");
         assert!(text.contains("detect 40 ms, fence 10 ms"), "{text}");
         assert!(text.contains("20 acknowledged, 1 unknown, 0 lost"), "{text}");
         assert!(text.contains("and 1 late: p50 900 ms"), "{text}");
@@ -214,7 +214,7 @@ mod tests {
         let mut measurement = fixtures::small();
         measurement.regions[0].reads[0].start = Duration::from_millis(300);
         let text = summary(&measurement);
-        assert!(text.contains("1 of these outages were under way when it hit"), "{text}");
+        assert!(text.contains("1 of these outages had begun before the fault"), "{text}");
     }
 
     #[test]

@@ -152,13 +152,17 @@ fn conflict(object: &Object, found: &ObjectMeta) -> String {
     match owners.find(|owner| owner.controller == Some(true)) {
         // Of an earlier cluster of this name: the garbage collector is on it.
         Some(owner) if owner.kind == "BasaltCluster" => format!(
-            "{what} belongs to BasaltCluster {} with the uid {}: if that is deleted, it goes soon",
+            "{what} belongs to BasaltCluster {} with the uid {}: if that cluster was deleted, the \
+             object is removed soon",
             owner.name, owner.uid
         ),
         Some(owner) => format!(
             "{what} belongs to {} {}: rename the cluster or that object",
             owner.kind, owner.name
         ),
-        None => format!("{what} exists and is not this cluster's: rename the cluster or delete it"),
+        None => format!(
+            "{what} exists and does not belong to this cluster: rename the cluster or delete the \
+             object"
+        ),
     }
 }

@@ -27,7 +27,12 @@ pub(super) async fn clean_up(cluster: &BasaltCluster, context: &Context) -> Resu
     let used = cluster.status.as_ref().and_then(|status| status.data_claim.clone());
     let Some(used) = used else { return Ok(Action::await_change()) };
     if let Some(reason) = needed_by(cluster, &used.name, context) {
-        tracing::warn!(cluster = cluster.name_any(), claim = used.name, reason, "claim kept");
+        tracing::warn!(
+            cluster = cluster.name_any(),
+            claim = used.name,
+            reason,
+            "the claim is kept"
+        );
         let event = events::claim_kept(&used.name, &reason);
         context.publish(&event, &cluster.object_ref(&())).await;
         return Ok(Action::await_change());
@@ -53,8 +58,8 @@ fn needed_by(cluster: &BasaltCluster, claim: &str, context: &Context) -> Option<
         Ok(other) => {
             let shared = other.spec.storage.shared.as_ref();
             let is_same = shared.is_some_and(|shared| shared.claim == claim);
-            is_same.then(|| format!("BasaltCluster {name} names it, too"))
+            is_same.then(|| format!("BasaltCluster {name} uses it, too"))
         }
-        Err(_) => Some(format!("BasaltCluster {name} cannot be read, and may name it")),
+        Err(_) => Some(format!("BasaltCluster {name} cannot be read, and may use it")),
     })
 }

@@ -57,14 +57,14 @@ pub(super) fn for_now(
         return as_declared;
     }
     let Some(regions) = regions else {
-        return wait("no master is active that could move regions off surplus pods".to_owned());
+        return wait("no master is active to move regions off surplus pods".to_owned());
     };
     let left = |member: &Member| regions.get(&member.uid).copied().unwrap_or(0);
     let mut surplus =
         observed.of_role(RoleName::RegionServer).filter(|(name, _)| is_surplus(name, declared));
     match surplus.find(|(_, member)| left(member) > 0) {
         Some((name, member)) => {
-            wait(format!("{name} is being drained: {} regions are left on it", left(member)))
+            wait(format!("{name} is being drained: it still has {} regions", left(member)))
         }
         None => as_declared,
     }

@@ -60,6 +60,11 @@ fn cluster_to_mend(
     if !context.applied.has_changed(&owner.uid, &name, &metadata, is_deleted) {
         return None;
     }
-    tracing::info!(kind = name.0, name = name.1, cluster = owner.name, "changed by somebody else");
+    tracing::info!(
+        kind = name.0,
+        name = name.1,
+        cluster = owner.name,
+        "another client has changed an object of the cluster"
+    );
     Some(ObjectRef::new(&owner.name).within(metadata.namespace.as_deref()?))
 }

@@ -12,7 +12,7 @@ pub(super) fn between(before: &BasaltClusterStatus, after: &BasaltClusterStatus)
     let mut events = Vec::new();
     let was_available = is_true(before, "Available");
     match (was_available, is_true(after, "Available")) {
-        (false, true) => events.push(event(EventType::Normal, "Available", "it serves")),
+        (false, true) => events.push(event(EventType::Normal, "Available", "the cluster serves")),
         (true, false) => {
             events.push(event(EventType::Warning, "Unavailable", &message(after, "Available")));
         }
@@ -31,14 +31,15 @@ pub(super) fn between(before: &BasaltClusterStatus, after: &BasaltClusterStatus)
     if let Some(master) =
         after.active_master.as_ref().filter(|m| Some(*m) != before.active_master.as_ref())
     {
-        events.push(event(EventType::Normal, "MasterActive", &format!("{master} is in charge")));
+        let note = format!("{master} is the active master");
+        events.push(event(EventType::Normal, "MasterActive", &note));
     }
     let known: BTreeSet<_> = before.recoveries.iter().map(|r| (&r.server, &r.at)).collect();
     // The history of a cluster that is seen for the first time is no news.
     let fresh = after.recoveries.iter().filter(|r| !known.contains(&(&r.server, &r.at)));
     for recovery in fresh.filter(|_| before.phase.is_some()) {
         let note = format!(
-            "{} ({}): {} regions and {} bytes of log in {} ms: detect {}, fence {}, split {}, \
+            "{} ({}): {} regions and {} bytes of WAL in {} ms: detect {}, fence {}, split {}, \
              assign {}, replay {}",
             recovery.server,
             recovery.cause,
@@ -58,12 +59,12 @@ pub(super) fn between(before: &BasaltClusterStatus, after: &BasaltClusterStatus)
 
 /// The Event of a pod that is replaced.
 pub(super) fn replacing(pod: &str) -> Event {
-    event(EventType::Normal, "Replacing", &format!("{pod} is out of date, and replaced"))
+    event(EventType::Normal, "Replacing", &format!("{pod} is out of date and is being replaced"))
 }
 
 /// The Event of a pod that is taken away by force.
 pub(super) fn taken_away(pod: &str) -> Event {
-    let note = format!("{pod} was on a lost node and can do no harm: it is made anew elsewhere");
+    let note = format!("{pod} was on a lost node and is safe to remove: it is recreated elsewhere");
     event(EventType::Warning, "TakenAway", &note)
 }
 

@@ -56,7 +56,7 @@ pub(crate) async fn reconcile(
 
 /// What is done when a round failed.
 pub(crate) fn on_error(cluster: Arc<WatchedCluster>, error: &Error, _: Arc<Context>) -> Action {
-    tracing::warn!(cluster = cluster.name_any(), %error, "this round failed");
+    tracing::warn!(cluster = cluster.name_any(), %error, "reconciling failed");
     Action::requeue(AFTER_ERROR)
 }
 
@@ -131,7 +131,7 @@ async fn round_of_unreadable(invalid: &InvalidObject, context: &Context) -> Resu
         cluster = cluster.name_any(),
         field = problem.field,
         reason = problem.reason,
-        "a BasaltCluster cannot be read: it is left as it is"
+        "a BasaltCluster cannot be read: it is left unchanged"
     );
     let observed = observe(context, &cluster).await?;
     let before = cluster.status.clone().unwrap_or_default();
@@ -183,7 +183,7 @@ async fn act(
     }
     for (pod, uid) in lost_nodes::deletable(observed) {
         replace::delete_by_force(&context.client, &namespace, &pod, &uid).await?;
-        tracing::info!(pod, "on a lost node, and harmless: taken away");
+        tracing::info!(pod, "deleted a pod on a lost node");
         context.publish(&events::taken_away(&pod), &cluster.object_ref(&())).await;
     }
     if let Some(reason) = for_now.waits_for {
@@ -229,7 +229,7 @@ async fn write(
         apply::delete_pod_monitor(&context.client, plan.namespace, plan.uid, name).await?;
     }
     context.applied.note(plan.uid, fingerprint, versions);
-    let reason = "the StatefulSets have just been written".to_owned();
+    let reason = "the StatefulSet controller has not seen the latest change yet".to_owned();
     Ok((!is_seen).then_some(RolloutStep::Wait { reason }))
 }
 

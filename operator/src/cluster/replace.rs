@@ -31,11 +31,11 @@ pub(super) async fn replace(
     uid: &str,
 ) -> Result<RolloutStep, Error> {
     if let Some(pause) = context.evictions.pause(cluster) {
-        let reason = format!("{pod} waits for its disruption budget");
+        let reason = format!("the disruption budget of {pod} does not allow an eviction yet");
         return Ok(RolloutStep::Refused { reason, pause });
     }
     let Some(version) = outdated(&context.client, namespace, cluster, pod, uid).await? else {
-        return Ok(RolloutStep::Wait { reason: format!("{pod} has changed meanwhile") });
+        return Ok(RolloutStep::Wait { reason: format!("{pod} has changed in the meantime") });
     };
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let preconditions =
@@ -61,12 +61,12 @@ pub(super) async fn replace(
         }
         Err(kube::Error::Api(status)) if status.code == 429 => {
             let pause = context.evictions.refused(cluster);
-            let reason = format!("{pod} waits for its disruption budget: {}", status.message);
-            tracing::info!(pod, ?pause, reason = status.message, "the eviction was refused");
+            let reason = format!("the eviction of {pod} was rejected: {}", status.message);
+            tracing::info!(pod, ?pause, reason = status.message, "the eviction was rejected");
             Ok(RolloutStep::Refused { reason, pause })
         }
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
-            Ok(RolloutStep::Wait { reason: format!("{pod} has changed meanwhile") })
+            Ok(RolloutStep::Wait { reason: format!("{pod} has changed in the meantime") })
         }
         Err(error) => Err(error).asked(|| format!("evicting pod {pod}")),
     }

@@ -76,7 +76,7 @@ fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster)
     let serves = |member: &Member| member.serves && member.is_ready && !member.is_leaving;
     let out: Vec<_> = members.iter().filter(|(_, member)| !serves(member)).collect();
     let wait_for = |(name, member): &&(&String, &Member)| {
-        let what = if member.is_leaving { "is leaving" } else { "does not serve yet" };
+        let what = if member.is_leaving { "is terminating" } else { "does not serve yet" };
         RolloutStep::Wait { reason: format!("{name} {what}") }
     };
     let replace = |(name, member): &(&String, &Member)| RolloutStep::Replace {
@@ -96,7 +96,7 @@ fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster)
         return replace(broken);
     }
     if members.len() != declared as usize {
-        let reason = format!("there are {} of {declared} pods of role {role}", members.len());
+        let reason = format!("{} of {declared} pods of role {role} exist", members.len());
         return RolloutStep::Wait { reason };
     }
     // Beside one that is out, only another one of its rack may go.
@@ -269,7 +269,10 @@ mod tests {
         };
         assert_eq!(replaced(&observed), "demo-regionserver-1");
         observed.members.get_mut("demo-regionserver-1").unwrap().is_leaving = true;
-        assert!(replaced(&observed).contains("regionserver-1 is leaving"), "another rack waits");
+        assert!(
+            replaced(&observed).contains("regionserver-1 is terminating"),
+            "another rack waits"
+        );
 
         let member = observed.members.get_mut("demo-regionserver-1").unwrap();
         (member.is_leaving, member.is_current) = (false, true);
@@ -277,6 +280,6 @@ mod tests {
         observed.members.get_mut("demo-regionserver-2").unwrap().is_leaving = true;
         assert_eq!(replaced(&observed), "demo-regionserver-0");
         observed.members.get_mut("demo-regionserver-0").unwrap().is_leaving = true;
-        assert!(replaced(&observed).contains("is leaving"));
+        assert!(replaced(&observed).contains("is terminating"));
     }
 }

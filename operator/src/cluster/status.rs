@@ -231,7 +231,7 @@ impl Health {
             (Some(_), _) => ("MembersMissing", String::new()),
             (None, true) => ("AsDeclared", "nothing is missing".to_owned()),
             (None, false) => {
-                ("Starting", format!("it has not served yet; {}", self.ready_members()))
+                ("Starting", format!("the cluster has not served yet; {}", self.ready_members()))
             }
         };
         let holds = Some(degraded.is_some());
@@ -249,7 +249,7 @@ fn gap(observed: &Observed, coordinators: usize) -> Option<String> {
     let serving = observed.of_role(RoleName::Coordinator).filter(|(_, m)| m.serves).count();
     let quorum = coordinators / 2 + 1;
     if serving < quorum {
-        Some(format!("{serving} members of the coordinator serve; {quorum} are needed"))
+        Some(format!("{serving} members of the coordinator are serving; {quorum} are needed"))
     } else if observed.active_master().is_none() {
         Some("no master is active".to_owned())
     } else if !observed.of_role(RoleName::RegionServer).any(|(_, member)| member.is_ready) {
@@ -267,14 +267,14 @@ fn missing_storage(observed: &Observed, storage: &Storage) -> Option<String> {
     let claim = storage.shared.as_ref().map(|SharedStorage { claim }| {
         format!(
             "spec.storage.shared.claim: there is no PersistentVolumeClaim {claim} in this \
-             namespace; make one that is ReadWriteMany"
+             namespace; create one that is ReadWriteMany"
         )
     });
     claim.or_else(|| {
         storage.hdfs.as_ref().map(|HdfsStorage { config_map, .. }| {
             format!(
                 "spec.storage.hdfs.configMap: there is no ConfigMap {config_map} in this \
-                 namespace; make one that holds core-site.xml and hdfs-site.xml"
+                 namespace; create one with core-site.xml and hdfs-site.xml"
             )
         })
     })
@@ -283,7 +283,7 @@ fn missing_storage(observed: &Observed, storage: &Storage) -> Option<String> {
 /// What is being changed.
 fn progressing(step: &RolloutStep) -> Finding {
     let (holds, reason, message) = match step {
-        RolloutStep::Done => (false, "AsWritten", "every pod is as it is written".to_owned()),
+        RolloutStep::Done => (false, "UpToDate", "all pods are up to date".to_owned()),
         RolloutStep::Wait { reason } => (true, "Waiting", reason.clone()),
         RolloutStep::Replace { pod, .. } => (true, "Replacing", format!("{pod} is being replaced")),
         RolloutStep::Refused { reason, .. } => (true, "DisruptionBudget", reason.clone()),
@@ -299,12 +299,12 @@ fn conflict(step: &RolloutStep) -> Finding {
     match step {
         RolloutStep::Conflict { reason } => finding(Some(true), "NotOwned", reason.clone()),
         RolloutStep::Failed { .. } => not_looked_for("Failed"),
-        _ => finding(Some(false), "AllOwned", "every object is the cluster's own".to_owned()),
+        _ => finding(Some(false), "AllOwned", "the cluster owns all its objects".to_owned()),
     }
 }
 
 fn not_looked_for(reason: &'static str) -> Finding {
-    let message = "objects are not looked at, as nothing is written".to_owned();
+    let message = "ownership of objects is not checked while nothing is written".to_owned();
     Finding { kind: "Conflict", holds: None, reason, message }
 }
 
@@ -335,11 +335,11 @@ fn storage_tuned(input: &StatusInput<'_>) -> Finding {
             finding(false, "Unknown", message)
         }
         (true, Some(deviations)) if deviations.is_empty() => {
-            finding(true, "AsNeeded", "HDFS has the settings that the promise needs".to_owned())
+            finding(true, "AsNeeded", "HDFS has the settings that the target needs".to_owned())
         }
         (true, Some(deviations)) => {
             let message = format!(
-                "{}. The ConfigMap {}-hdfs has all settings that the promise needs",
+                "{}. The ConfigMap {}-hdfs has all settings that the target needs",
                 deviations.join("; "),
                 input.cluster.name_any()
             );
@@ -360,13 +360,13 @@ fn placement(observed: &Observed) -> Finding {
     if let Some(Member { node: Some(node), .. }) = unknown {
         let message = format!(
             "the rack of node {node} is unknown: it lacks the label of spec.placement.rackLabel, \
-             or the operator may not read nodes, as where it watches one namespace only"
+             or the operator may not read nodes (as when it watches one namespace only)"
         );
         return finding(false, "RacksUnknown", message);
     }
     match together(observed, "rack", |member| member.rack.as_deref()) {
         Some(message) => finding(false, "RackShared", message),
-        None => finding(true, "Apart", "no node and no rack holds too many of a role".to_owned()),
+        None => finding(true, "Apart", "no node or rack has too many pods of a role".to_owned()),
     }
 }
 
@@ -393,8 +393,7 @@ fn together<'a>(
             by_place.iter().find(|(_, names)| names.len() >= too_many.max(2))
         {
             return Some(format!(
-                "{} stand on {kind} {place}: with it {bound} of the pods of role {role} would be \
-                 lost",
+                "{} share {kind} {place}: losing it would lose {bound} of the pods of role {role}",
                 names.join(" and ")
             ));
         }

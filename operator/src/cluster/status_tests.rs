@@ -209,13 +209,16 @@ fn members_that_stand_together_are_named() {
         observed.members.get_mut("demo-coordinator-2").unwrap().node = Some("n0".to_owned());
     });
     assert_eq!((status.as_str(), reason.as_str()), ("False", "NodeShared"));
-    assert!(message.starts_with("demo-coordinator-0 and demo-coordinator-2 stand on node n0"));
+    assert!(message.starts_with("demo-coordinator-0 and demo-coordinator-2 share node n0"));
     let (_, reason, message) = apart(|observed| {
         let masters = observed.members.values_mut().filter(|m| m.role == Some(RoleName::Master));
         masters.for_each(|member| member.rack = Some("z7".to_owned()));
     });
     assert_eq!(reason, "RackShared");
-    assert!(message.contains("rack z7: with it all of the pods of role master"), "{message}");
+    assert!(
+        message.contains("rack z7: losing it would lose all of the pods of role master"),
+        "{message}"
+    );
     let (_, reason, message) = apart(|observed| {
         observed.members.get_mut("demo-regionserver-1").unwrap().rack = None;
     });

@@ -85,7 +85,7 @@ pub(crate) async fn watch(
             Ok(Some(_)) => Vec::new(),
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "watching pods: trying again");
+                tracing::warn!(%error, "watching pods failed: trying again");
                 Vec::new()
             }
         };
@@ -117,7 +117,7 @@ async fn notify_masters(network: Network, masters: Vec<String>, instance: String
         }
         tokio::time::sleep(PAUSE).await;
     }
-    tracing::warn!(instance, "no active master took the report that a process has ended");
+    tracing::warn!(instance, "no active master could be notified");
 }
 
 // === impl Pods ===

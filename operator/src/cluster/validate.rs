@@ -28,8 +28,8 @@ pub(super) fn validate(
         add(
             "spec.coordinator.replicas",
             format!(
-                "{}; the cluster was made with {running} members, and changing their number does \
-                 not work yet: write {running}",
+                "{}; the cluster was created with {running} members, and changing their number \
+                 does not work yet: write {running}",
                 spec.coordinator.replicas
             ),
         );
@@ -40,8 +40,8 @@ pub(super) fn validate(
         add(
             "spec.coordinator.storage.size",
             format!(
-                "{}; the members' claims were made for {made_for}, and a StatefulSet's claims \
-                 cannot be changed: write {made_for}, and grow the claims themselves",
+                "{}; the members' claims were created with {made_for}, and the claims of a \
+                 StatefulSet cannot be changed: write {made_for}, and grow the claims themselves",
                 spec.coordinator.storage.size.0
             ),
         );
@@ -52,22 +52,22 @@ pub(super) fn validate(
             None => ("spec.storage.hdfs.root", "folder"),
         };
         let reason =
-            format!("BasaltCluster {owner} stores there, and was there first; name another {what}");
+            format!("the older BasaltCluster {owner} stores its data there; use another {what}");
         add(field, reason);
     }
     if let Some(other) = &observed.unreadable_before {
         let field = if spec.storage.hdfs.is_some() { "hdfs.root" } else { "shared.claim" };
         let reason = format!(
-            "BasaltCluster {other} was there first, and its storage cannot be read: it may be the \
-             same place; correct that one first"
+            "BasaltCluster {other} is older, and its storage cannot be read: it may be the same \
+             place; correct that cluster first"
         );
         add(&format!("spec.storage.{field}"), reason);
     }
     if spec.metrics.pod_monitor && !observed.has_pod_monitors {
         add(
             "spec.metrics.podMonitor",
-            "this Kubernetes has no monitoring.coreos.com/v1 PodMonitor; install the Prometheus \
-             operator, or write false"
+            "this Kubernetes cluster has no monitoring.coreos.com/v1 PodMonitor; install the \
+             Prometheus operator, or write false"
                 .to_owned(),
         );
     }

@@ -8,11 +8,11 @@ pub(super) fn differences(written: &TableDescriptor, found: &TableDescriptor) ->
     for (name, family) in &written.families {
         match found.families.get(name) {
             Some(found) => differences.extend(of_family(family, found)),
-            None => differences.push(format!("family {name} is written and missing")),
+            None => differences.push(format!("family {name} is declared but does not exist")),
         }
     }
     let unwritten = found.families.keys().filter(|name| !written.families.contains_key(*name));
-    differences.extend(unwritten.map(|name| format!("family {name} is there and not written")));
+    differences.extend(unwritten.map(|name| format!("family {name} exists but is not declared")));
     differences
 }
 
@@ -33,7 +33,7 @@ fn of_family(written: &FamilyDescriptor, found: &FamilyDescriptor) -> Vec<String
     let mut differences = Vec::new();
     let mut compare = |field: &str, written: String, found: String| {
         if written != found {
-            differences.push(format!("{name}.{field} is {found}, written is {written}"));
+            differences.push(format!("{name}.{field} is {found} but declared as {written}"));
         }
     };
     compare("versions", written.versions_max.to_string(), found.versions_max.to_string());
@@ -76,7 +76,7 @@ mod tests {
         let kept = [("OWNER".to_owned(), "shell".to_owned())].into();
         found.families.get_mut("a").unwrap().settings = kept;
         let altered = altered(&written, &found);
-        assert_eq!(differences(&written, &altered), ["family c is there and not written"]);
+        assert_eq!(differences(&written, &altered), ["family c exists but is not declared"]);
         assert_eq!(altered.families["a"].settings, found.families["a"].settings);
         assert_eq!(altered.families["c"], found.families["c"]);
     }
@@ -89,10 +89,10 @@ mod tests {
         assert_eq!(
             differences(&written, &found),
             [
-                "a.versions is 1, written is 3",
-                "a.compression is Zstd, written is None",
-                "family b is written and missing",
-                "family c is there and not written",
+                "a.versions is 1 but declared as 3",
+                "a.compression is Zstd but declared as None",
+                "family b is declared but does not exist",
+                "family c exists but is not declared",
             ]
         );
     }

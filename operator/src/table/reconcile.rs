@@ -54,7 +54,7 @@ pub(crate) async fn reconcile(
 
 /// What is done when a round failed.
 pub(crate) fn on_error(table: Arc<WatchedTable>, error: &Error, _: Arc<Context>) -> Action {
-    tracing::warn!(table = table.name_any(), %error, "this round failed");
+    tracing::warn!(table = table.name_any(), %error, "reconciling failed");
     Action::requeue(SOON)
 }
 
@@ -98,7 +98,10 @@ async fn round_of_unreadable(invalid: &InvalidObject, context: &Context) -> Resu
         let others = raw.finalizers().iter().filter(|known| *known != FINALIZER);
         let others: Vec<&String> = others.collect();
         if others.len() < raw.finalizers().len() {
-            tracing::warn!(table = name, "it cannot be read, and is deleted: its data stays");
+            tracing::warn!(
+                table = name,
+                "a BasaltTable that cannot be read is deleted: its data stays"
+            );
             let version = &raw.metadata.resource_version;
             let patch = json!({ "metadata": { "finalizers": others, "resourceVersion": version } });
             let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
@@ -112,7 +115,7 @@ async fn round_of_unreadable(invalid: &InvalidObject, context: &Context) -> Resu
         table = name,
         field,
         reason,
-        "a BasaltTable cannot be read: it is left as it is"
+        "a BasaltTable cannot be read: it is left unchanged"
     );
     let before = serde_json::from_value(raw.data["status"].clone()).unwrap_or_default();
     let finding = Finding::Invalid(format!("{field}: {reason}"));
@@ -172,8 +175,8 @@ async fn look(table: &BasaltTable, context: &Context) -> Result<Finding, Error> 
     };
     if let Some(owner) = declared_by(table, &validated, context) {
         return Ok(Finding::Invalid(format!(
-            "spec.tableName: BasaltTable {owner} declares table {} of this cluster, and was there \
-             first; name another table",
+            "spec.tableName: the older BasaltTable {owner} declares table {} of this cluster; use \
+             another name",
             validated.descriptor.name
         )));
     }
@@ -201,9 +204,9 @@ async fn make(
     let mut found = match admin.descriptor(name).await {
         Ok(found) => found,
         Err(basalt_client::Error::TableNotFound { .. }) => {
-            tracing::info!(table = %name, "making a table");
+            tracing::info!(table = %name, "creating a table");
             let made = admin.create_table(&validated.descriptor, &validated.split_keys).await;
-            made.map_err(|error| asked("making", error))?;
+            made.map_err(|error| asked("creating", error))?;
             admin.descriptor(name).await.map_err(|error| asked("reading", error))?
         }
         Err(error) => return Err(asked("reading", error)),
@@ -300,7 +303,7 @@ async fn clean_up(table: &BasaltTable, context: &Context) -> Result<Action, Erro
     match admin(table, context).await? {
         Ok(admin) => delete(&admin, name).await?,
         Err(reason) => {
-            tracing::info!(table = %name, reason, "a table is to be deleted: waiting");
+            tracing::info!(table = %name, reason, "waiting to delete a table");
             return Err(Error::Finalizer { reason });
         }
     }

@@ -76,14 +76,14 @@ pub(super) fn status(
             set("Ready", serves, reason, format!("{online} of {regions} regions are served"));
             let synced = differences.is_empty();
             let message = if synced {
-                "the table is as it is written".to_owned()
+                "the table matches the manifest".to_owned()
             } else {
                 format!(
-                    "{}; a change of the manifest alters the table, and deletes no family",
+                    "{}; a change of the manifest alters the table, but deletes no family",
                     differences.join("; ")
                 )
             };
-            set("Synced", synced, if synced { "AsWritten" } else { "Differs" }, message);
+            set("Synced", synced, if synced { "UpToDate" } else { "Differs" }, message);
             status.regions = Some(regions);
             status.online_regions = Some(online);
             match (serves, synced) {
@@ -121,7 +121,7 @@ mod tests {
     fn a_table_is_ready_when_all_its_regions_are_served_as_written() {
         assert_eq!(found(&[], 12).phase.as_deref(), Some("Ready"));
         assert_eq!(found(&[], 11).phase.as_deref(), Some("Degraded"));
-        let drifted = found(&["a.versions is 1, written is 3"], 12);
+        let drifted = found(&["a.versions is 1 but declared as 3"], 12);
         assert_eq!(drifted.phase.as_deref(), Some("Differs"));
         assert!(!has_manifest_changed(&drifted, Some(1)), "the shell changed the table");
         assert!(has_manifest_changed(&drifted, Some(2)));

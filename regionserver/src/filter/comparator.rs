@@ -56,7 +56,7 @@ pub(crate) fn comparator(comparator: &pb::Comparator) -> Result<Comparator, Exce
         }
         other => {
             let message =
-                format!("comparator {other} is not offered yet; see docs/compatibility.md");
+                format!("comparator {other} is not supported yet; see docs/compatibility.md");
             return Err(Exception::bad_request(message));
         }
     })

@@ -71,7 +71,7 @@ fn decode_nested(
     depth: usize,
 ) -> Result<Box<dyn Filter>, Exception> {
     if depth > NESTED_MAX {
-        let message = format!("more than {NESTED_MAX} FilterLists inside one another");
+        let message = format!("FilterLists are nested more than {NESTED_MAX} deep");
         return Err(Exception::bad_request(message));
     }
     let bytes = filter.serialized_filter.clone().unwrap_or_default();
@@ -115,7 +115,7 @@ fn decode_nested(
 }
 
 fn not_offered(name: &str) -> Exception {
-    Exception::bad_request(format!("filter {name} is not offered yet; see docs/compatibility.md"))
+    Exception::bad_request(format!("filter {name} is not supported yet; see docs/compatibility.md"))
 }
 
 // === impl RowFilter ===
@@ -402,7 +402,7 @@ mod tests {
         assert!(decode(nested(NESTED_MAX)).is_ok());
         // Without the bound this would take more stack than any thread has.
         let error = decode(nested(5_000)).err().unwrap();
-        assert!(error.message().contains("inside one another"), "{error:?}");
+        assert!(error.message().contains("nested more than"), "{error:?}");
     }
 
     #[test]

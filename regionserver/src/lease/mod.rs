@@ -29,7 +29,7 @@ struct Inner {
 
 /// The lease is over: another server may own the regions by now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the serving lease is over")]
+#[error("the serving lease has expired")]
 pub(crate) struct LeaseOver;
 
 // === impl ServingLease ===

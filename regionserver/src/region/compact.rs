@@ -128,7 +128,7 @@ impl Region {
             Ok(true) => {}
             Ok(false) => return false,
             Err(error) => {
-                warn!(%error, region = %self.encoded_name, "merged files are not archived");
+                warn!(%error, region = %self.encoded_name, "could not archive merged files");
                 return false;
             }
         }
@@ -139,8 +139,11 @@ impl Region {
                 files.create_directories(&archive).await?;
                 files.rename(&folder.join(name), &archive.join(name)).await
             };
-            if let Err(error) = moved.await {
-                warn!(%error, region = %self.encoded_name, "a merged file is not archived");
+            // A file that is in the archive already is not found.
+            if let Err(error) = moved.await
+                && !error.is_not_found()
+            {
+                warn!(%error, region = %self.encoded_name, "could not archive a merged file");
             }
             reached(Point::CompactionArchived).await;
         }

@@ -18,7 +18,7 @@ pub(crate) enum Error {
     NoSuchFamily { family: Bytes, region: String },
     #[error("region {region} is closing")]
     Closing { region: String },
-    #[error("region {region} still holds edits that were not flushed")]
+    #[error("region {region} still holds unflushed edits")]
     NotFlushed { region: String },
     #[error("region {region} holds {bytes} unflushed bytes, more than the limit of {bytes_max}")]
     TooBusy { region: String, bytes: u64, bytes_max: u64 },
@@ -41,11 +41,12 @@ pub(crate) enum Error {
     #[error(transparent)]
     Nonces(#[from] nonces::Error),
     #[error(
-        "the operation was applied, as edit {sequence_id} of region {region}, but its answer is \
-         gone: a later write has replaced what it wrote; read the row instead of repeating it"
+        "the operation was applied as edit {sequence_id} of region {region}, but its answer is \
+         gone because a later write replaced the result. Read the row instead of repeating the \
+         operation"
     )]
     AnswerGone { region: String, sequence_id: SequenceId },
-    #[error("the operation was applied, but its kept answer is damaged: {reason}")]
+    #[error("the operation was applied, but its stored answer is damaged: {reason}")]
     BadAnswer { reason: String },
     #[error(transparent)]
     Files(#[from] basalt_fs::Error),

@@ -16,7 +16,7 @@ use basalt_planted::{Rule, is_off};
 use basalt_runtime::WITNESS;
 use basalt_storage::manifest::{FileEntry, Manifest};
 use basalt_storage::nonces::{NonceFile, Nonces};
-use basalt_storage::store_file::{self, StoreFile};
+use basalt_storage::store_file::StoreFile;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
@@ -224,8 +224,7 @@ async fn open_files(
     stream::iter(opening).buffered(FILES_AT_ONCE).try_collect().await
 }
 
-/// Opens a store file where it should be, or in the archive, where an owner that had been passed
-/// over may have put it; then it is put back.
+/// Opens a store file in its directory or in the archive.
 async fn open_file(
     shared: &RegionServices,
     request: &OpenRegion,
@@ -234,15 +233,5 @@ async fn open_file(
 ) -> Result<Arc<StoreFile>> {
     let info = &request.record.info;
     let path = paths::family(&info.table, info.encoded_name(), family).join(&entry.name);
-    let open = async || StoreFile::open(&shared.files, &path, Arc::clone(&shared.blocks)).await;
-    let opened = match open().await {
-        Err(store_file::Error::File(error)) if error.is_not_found() => {
-            match shared.files.rename(&paths::archived(&path), &path).await {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => open().await,
-            }
-        }
-        opened => opened,
-    };
-    Ok(Arc::new(opened?))
+    Ok(Arc::new(StoreFile::open(&shared.files, &path, Arc::clone(&shared.blocks)).await?))
 }

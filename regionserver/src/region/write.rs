@@ -247,7 +247,7 @@ impl Region {
         for step in steps {
             if step.row() != row {
                 let (row, other) = (row.escape_ascii(), step.row().escape_ascii());
-                let message = format!("one row at a time: {row} and {other} were given");
+                let message = format!("only one row is allowed: {row} and {other} were given");
                 return Err(Error::BadRequest(message));
             }
             match step {

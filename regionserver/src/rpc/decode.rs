@@ -121,7 +121,7 @@ pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> R
     // Taken before anything is refused: those of the next mutation follow them.
     let cells = message_cells::mutated_cells(proto, beside).map_err(Exception::bad_request)?;
     if proto.attribute.iter().any(|attribute| attribute.name == CELL_TTL) {
-        let message = format!("the attribute {CELL_TTL} (Mutation.setTTL) is not offered yet");
+        let message = format!("the attribute {CELL_TTL} (Mutation.setTTL) is not supported yet");
         return Err(Exception::bad_request(message));
     }
     let row = proto.row.clone().or_else(|| cells.first().map(Cell::row_bytes)).unwrap_or_default();

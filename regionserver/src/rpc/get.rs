@@ -28,7 +28,7 @@ pub(super) async fn read(
     results: &mut Results,
 ) -> Result<pb::Result> {
     if get.closest_row_before() {
-        let message = "closest_row_before ended with HBase 1: scan in reverse instead";
+        let message = "closest_row_before is only in HBase 1: use a reverse scan instead";
         return Err(Exception::new(ExceptionKind::UnknownProtocol, message));
     }
     let cells = cells(served, get).await?;

@@ -60,7 +60,7 @@ impl Rpc {
             "Scan" => self.scan(call).await,
             "ExecService" => Err(Exception::new(
                 ExceptionKind::UnknownProtocol,
-                "this region has no coprocessors: Basalt does not run any",
+                "this region has no coprocessors: Basalt does not support them",
             )),
             method => Err(Exception::unknown_method(method)),
         }
@@ -82,7 +82,7 @@ impl Handler for Rpc {
             Service::Admin => self.admin_service(call).await,
             service => Err(Exception::new(
                 ExceptionKind::UnknownService,
-                format!("{service} is not offered by region servers"),
+                format!("region servers do not provide {service}"),
             )),
         }
     }

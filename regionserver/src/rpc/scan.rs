@@ -6,7 +6,7 @@
 //! again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use basalt_hbase_rpc::{Call, Exception, ExceptionKind, Reply, message_cells, pb};
@@ -22,26 +22,31 @@ use crate::server::Served;
 const LEASE: Duration = Duration::from_secs(60);
 /// How many scanners are open at once.
 const SCANNERS_MAX: usize = 10_000;
+/// The interval at which expired scanners are closed.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(10);
 /// A reply is closed at this many bytes of cells, whatever the client allows.
 const REPLY_BYTES_MAX: u64 = 64 << 20;
 /// A call is answered within this time, rows or none, if its client takes heartbeats.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// The open scanners of a server, by id.
-#[derive(Default)]
-pub(super) struct Scanners {
-    open: Mutex<Table>,
+/// The open scanners of a server, by id, each with the end of its lease.
+pub(super) struct Scanners<S = OpenScanner> {
+    open: Mutex<Table<S>>,
 }
 
-#[derive(Default)]
-struct Table {
+struct Table<S> {
     last_id: u64,
-    scanners: BTreeMap<u64, (Arc<tokio::sync::Mutex<OpenScanner>>, Instant)>,
+    scanners: BTreeMap<u64, (Arc<S>, Instant)>,
 }
 
 /// A scan under way.
-struct OpenScanner {
+pub(super) struct OpenScanner {
     served: Arc<Served>,
+    state: tokio::sync::Mutex<ScanState>,
+}
+
+/// How far a scan has come.
+struct ScanState {
     rows: Paging,
     result_bytes_max: u64,
     next_call: u64,
@@ -57,12 +62,11 @@ impl Rpc {
             None => self.open_scanner(&request).await?,
         };
         let (id, scanner) = opened;
-        let mut scanner = scanner.lock().await;
+        let mut state = scanner.state.lock().await;
         if request.renew() {
-            let response = response(id, &scanner);
-            return Ok(Reply::new(&response));
+            return Ok(Reply::new(&response(id)));
         }
-        match self.next(&call, &request, id, &mut scanner).await {
+        match self.next(&call, &request, id, &scanner.served, &mut state).await {
             Ok(reply) => Ok(reply),
             Err(exception) => {
                 self.scanners.close(id);
@@ -71,12 +75,9 @@ impl Rpc {
         }
     }
 
-    async fn open_scanner(
-        &self,
-        request: &pb::ScanRequest,
-    ) -> Result<(u64, Arc<tokio::sync::Mutex<OpenScanner>>)> {
+    async fn open_scanner(&self, request: &pb::ScanRequest) -> Result<(u64, Arc<OpenScanner>)> {
         let (Some(region), Some(scan)) = (&request.region, &request.scan) else {
-            let message = "a scan needs a scanner id, or a region and what to scan";
+            let message = "a scan needs a scanner id, or a region and a Scan";
             return Err(Exception::bad_request(message));
         };
         let served = self.region(region, Purpose::Read).await?;
@@ -92,15 +93,20 @@ impl Rpc {
             inside_row: false,
             partials: request.client_handles_partials() && !whole_rows,
         };
-        self.scanners.open(OpenScanner {
-            served,
-            rows,
-            result_bytes_max: scan
-                .max_result_size
-                .unwrap_or(REPLY_BYTES_MAX)
-                .clamp(1, REPLY_BYTES_MAX),
-            next_call: 0,
-        })
+        let result_bytes_max = scan.max_result_size.unwrap_or(REPLY_BYTES_MAX);
+        let result_bytes_max = result_bytes_max.clamp(1, REPLY_BYTES_MAX);
+        let state = ScanState { rows, result_bytes_max, next_call: 0 };
+        self.scanners.open(OpenScanner { served, state: tokio::sync::Mutex::new(state) })
+    }
+
+    /// Closes scanners that no client will use again, until the server has ended. They keep
+    /// memstores and store files open.
+    pub(crate) async fn expire_scanners(rpc: Weak<Self>) {
+        loop {
+            tokio::time::sleep(EXPIRE_INTERVAL).await;
+            let Some(rpc) = rpc.upgrade() else { return };
+            rpc.scanners.expire(|scanner| rpc.is_served(&scanner.served));
+        }
     }
 
     async fn next(
@@ -108,28 +114,28 @@ impl Rpc {
         call: &Call,
         request: &pb::ScanRequest,
         id: u64,
-        scanner: &mut OpenScanner,
+        served: &Arc<Served>,
+        state: &mut ScanState,
     ) -> Result<Reply> {
-        scanner.check_call(request)?;
-        self.check_served(scanner)?;
+        state.check_call(request)?;
+        self.check_served(served)?;
         let limits = Limits {
             rows: request.number_of_rows.map_or(u64::MAX, u64::from),
-            bytes: scanner.result_bytes_max,
+            bytes: state.result_bytes_max,
             until: request.client_handles_heartbeats().then(|| Instant::now() + time_of(call)),
         };
         let mut gathered = Gathered::default();
         let end = if limits.rows == 0 && request.scanner_id.is_none() {
             End::Call
         } else {
-            scanner.rows.gather(&limits, &mut gathered).await?
+            state.rows.gather(&limits, &mut gathered).await?
         };
         // Rows are answered only while the server may act as the owner.
-        let region = &scanner.served.region;
-        region.check_lease().await?;
-        self.check_served(scanner)?;
-        let mut response = response(id, scanner);
+        served.region.check_lease().await?;
+        self.check_served(served)?;
+        let mut response = response(id);
         if request.scanner_id.is_none() {
-            response.mvcc_read_point = Some(scanner.rows.scanner.read_point().0);
+            response.mvcc_read_point = Some(state.rows.scanner.read_point().0);
         }
         response.more_results = Some(end != End::Scan);
         response.more_results_in_region = Some(!matches!(end, End::Region | End::Scan));
@@ -156,18 +162,22 @@ impl Rpc {
         Ok(Reply::with_cells(&response, cells))
     }
 
-    /// A region that was closed, or opened anew, since the scanner was made: the client finds it
-    /// again.
-    fn check_served(&self, scanner: &OpenScanner) -> Result<()> {
-        let name = scanner.served.region.encoded_name;
-        match self.server.region(name) {
-            Some(served) if Arc::ptr_eq(&served, &scanner.served) => Ok(()),
-            _ => Err(self.not_here(name)),
+    /// A region that was closed, or opened again, since the scanner was opened: the client looks
+    /// for it again.
+    fn check_served(&self, served: &Arc<Served>) -> Result<()> {
+        match self.is_served(served) {
+            true => Ok(()),
+            false => Err(self.not_here(served.region.encoded_name)),
         }
+    }
+
+    fn is_served(&self, served: &Arc<Served>) -> bool {
+        let now = self.server.region(served.region.encoded_name);
+        now.is_some_and(|now| Arc::ptr_eq(&now, served))
     }
 }
 
-fn response(id: u64, _scanner: &OpenScanner) -> pb::ScanResponse {
+fn response(id: u64) -> pb::ScanResponse {
     pb::ScanResponse {
         scanner_id: Some(id),
         more_results: Some(true),
@@ -183,9 +193,9 @@ fn time_of(call: &Call) -> Duration {
     left.map_or(TIME_MAX, |left| left.min(TIME_MAX)).max(Duration::from_millis(1))
 }
 
-// === impl OpenScanner ===
+// === impl ScanState ===
 
-impl OpenScanner {
+impl ScanState {
     fn check_call(&mut self, request: &pb::ScanRequest) -> Result<()> {
         let Some(given) = request.next_call_seq else { return Ok(()) };
         if request.scanner_id.is_some() && given != self.next_call {
@@ -199,25 +209,32 @@ impl OpenScanner {
 
 // === impl Scanners ===
 
-impl Scanners {
-    fn open(&self, scanner: OpenScanner) -> Result<(u64, Arc<tokio::sync::Mutex<OpenScanner>>)> {
+impl<S> Default for Scanners<S> {
+    fn default() -> Self {
+        Self { open: Mutex::new(Table { last_id: 0, scanners: BTreeMap::new() }) }
+    }
+}
+
+impl<S> Scanners<S> {
+    fn open(&self, scanner: S) -> Result<(u64, Arc<S>)> {
         let mut table = self.open.lock();
         let now = Instant::now();
-        // A scanner that was left behind keeps memstores and files alive.
-        table.scanners.retain(|_, (_, ends_at)| *ends_at > now);
         if table.scanners.len() >= SCANNERS_MAX {
-            let message = format!("{SCANNERS_MAX} scanners are open on this server");
+            table.scanners.retain(|_, (_, ends_at)| *ends_at > now);
+        }
+        if table.scanners.len() >= SCANNERS_MAX {
+            let message = format!("{SCANNERS_MAX} scanners are already open on this server");
             return Err(Exception::new(ExceptionKind::CallQueueTooBig, message));
         }
         table.last_id += 1;
         let id = table.last_id;
-        let scanner = Arc::new(tokio::sync::Mutex::new(scanner));
+        let scanner = Arc::new(scanner);
         table.scanners.insert(id, (Arc::clone(&scanner), now + LEASE));
         Ok((id, scanner))
     }
 
-    /// The scanner of this id; its lease begins anew.
-    fn get(&self, id: u64) -> Result<Arc<tokio::sync::Mutex<OpenScanner>>> {
+    /// The scanner of this id; its lease begins again.
+    fn get(&self, id: u64) -> Result<Arc<S>> {
         let mut table = self.open.lock();
         let now = Instant::now();
         match table.scanners.get_mut(&id) {
@@ -227,7 +244,7 @@ impl Scanners {
             }
             _ => {
                 table.scanners.remove(&id);
-                let message = format!("scanner {id} is not open here: its lease may be over");
+                let message = format!("scanner {id} is not open here: its lease may have expired");
                 Err(Exception::new(ExceptionKind::UnknownScanner, message))
             }
         }
@@ -235,5 +252,44 @@ impl Scanners {
 
     fn close(&self, id: u64) {
         self.open.lock().scanners.remove(&id);
+    }
+
+    /// Closes the scanners whose lease is over, and those that `is_usable` rejects.
+    fn expire(&self, is_usable: impl Fn(&S) -> bool) {
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        self.open.lock().scanners.retain(|_, (scanner, ends_at)| {
+            let stays = *ends_at > now && is_usable(scanner);
+            if !stays {
+                expired.push(Arc::clone(scanner));
+            }
+            stays
+        });
+        // Files and memstores are freed here, without the lock.
+        drop(expired);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn scanners_without_a_client_or_a_region_are_closed() {
+        let scanners = Scanners::default();
+        let (abandoned, _) = scanners.open("abandoned").unwrap();
+        let (closed, _) = scanners.open("its region was closed").unwrap();
+        tokio::time::advance(LEASE / 2).await;
+        let (used, _) = scanners.open("used").unwrap();
+        scanners.expire(|scanner| *scanner != "its region was closed");
+        assert!(scanners.get(closed).is_err());
+        tokio::time::advance(LEASE / 2).await;
+        assert!(scanners.get(used).is_ok());
+        let weak = Arc::downgrade(&scanners.open.lock().scanners[&abandoned].0);
+        scanners.expire(|_| true);
+        assert!(weak.upgrade().is_none(), "nothing keeps it open");
+        tokio::time::advance(LEASE - Duration::from_millis(1)).await;
+        scanners.expire(|_| true);
+        assert!(scanners.get(used).is_ok(), "each call renews its lease");
     }
 }

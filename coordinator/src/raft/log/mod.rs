@@ -63,9 +63,9 @@ pub enum LogError {
     File(#[from] basalt_fs::Error),
     /// Bytes that had been synced are not what was written.
     #[error(
-        "{}: damaged at byte {offset}, and what follows proves that those bytes had been synced: \
-         acknowledged changes may be lost. If the other members are well, stop this member, move \
-         its data folder away and let it start with an empty one", .path.display()
+        "{}: damaged at byte {offset}, and later data proves that those bytes had been synced: \
+         acknowledged changes may be lost. If the other members are healthy, stop this member, \
+         move its data folder away and start it with an empty one", .path.display()
     )]
     Damaged {
         /// The segment.
@@ -75,8 +75,9 @@ pub enum LogError {
     },
     /// A segment is missing.
     #[error(
-        "{}: the log goes on after it, but it is missing: restore it, or, if the other members are \
-         well, move this member's data folder away and let it start with an empty one",
+        "{}: the log continues after this file, but the file is missing. Restore it, or, if the \
+         other members are healthy, move this member's data folder away and start it with an \
+         empty one",
         .path.display()
     )]
     Missing {

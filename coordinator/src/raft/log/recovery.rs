@@ -139,7 +139,7 @@ async fn settle_ends(
                     tracing::warn!(
                         segment = %segment.path.display(),
                         torn_bytes,
-                        "left out the end of the log: its last write was cut off"
+                        "ignored the end of the log: its last write was cut off"
                     );
                 }
             }
@@ -250,7 +250,7 @@ impl Replayed {
                     return Ok(Some(index));
                 }
                 if index != next {
-                    return Err(format!("entry {index} where {next} is next"));
+                    return Err(format!("entry {index} where entry {next} is expected"));
                 }
                 self.memory.append(vec![entry]);
                 return Ok(Some(index));

@@ -156,7 +156,7 @@ impl Writer {
             durable_entries,
             reserved: RESERVE_BYTES,
             full_since_look: None,
-            wait: RoomWait::new("the log. This member takes no part until there is some"),
+            wait: RoomWait::new("the log. This member does not participate until there is some"),
             room,
         })
     }
@@ -279,7 +279,7 @@ impl Writer {
             Ok(()) => {
                 if self.full_since_look.take().is_some() {
                     self.room.left_bytes.store(u64::MAX, Ordering::Relaxed);
-                    tracing::info!(folder = %self.folder.display(), "the disk has room again");
+                    tracing::info!(folder = %self.folder.display(), "the disk has space again");
                 }
             }
             Err(error) if error.is_storage_full() => {
@@ -289,8 +289,8 @@ impl Writer {
                     %error,
                     left_bytes,
                     is_for_leases,
-                    "the disk is full: what is reserved is used up, the end of it by the sessions \
-                     that hold leases"
+                    "the disk is full: the reserved space is used up, its end by the sessions that \
+                     hold leases"
                 );
                 self.full_since_look = Some(Instant::now());
             }

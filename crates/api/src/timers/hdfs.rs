@@ -79,7 +79,7 @@ impl Timers {
             server: HdfsServer::DataNode,
             cost,
         };
-        let recovery = "a DataNode that closes a dead writer's file waits so long for a lost one";
+        let recovery = "a DataNode that closes a dead writer's file waits this long for a lost one";
         vec![
             core("ipc.client.connect.timeout", ms(self.rpc_connect_timeout), recovery),
             core("ipc.client.connect.max.retries.on.timeouts", "1".to_owned(), recovery),
@@ -90,13 +90,13 @@ impl Timers {
     /// How soon a lost DataNode is noticed and avoided.
     fn stale_nodes(&self) -> Vec<HdfsSetting> {
         use HdfsServer::{DataNode, NameNode};
-        let stale = "until then new blocks are put on, and blocks read from, a lost DataNode";
+        let stale = "until then, blocks are written to and read from a lost DataNode";
         vec![
             hdfs(
                 "dfs.heartbeat.interval",
                 HEARTBEAT.as_secs().to_string(),
                 DataNode,
-                "a lost DataNode is noticed later, and a file that we cannot close ourselves is \
+                "a lost DataNode is detected later, and a file that Basalt cannot close itself is \
                  closed later",
             ),
             hdfs(
@@ -110,7 +110,7 @@ impl Timers {
                 "dfs.namenode.stale.datanode.minimum.interval",
                 "1".to_owned(),
                 NameNode,
-                "with so many heartbeats as its least the stale interval is longer than it says",
+                "with so high a minimum, the stale interval is longer than configured",
             ),
             hdfs("dfs.namenode.avoid.read.stale.datanode", "true".to_owned(), NameNode, stale),
             hdfs("dfs.namenode.avoid.write.stale.datanode", "true".to_owned(), NameNode, stale),
@@ -120,36 +120,37 @@ impl Timers {
     /// Where the replicas of blocks are put, how many there are, and how soon lost ones are copied.
     fn replicas_kept(&self) -> Vec<HdfsSetting> {
         use HdfsServer::{DataNode, NameNode};
-        let copies = "copying blocks of a lost DataNode stalls for as long";
+        let copies = "copying the blocks of a lost DataNode stalls for this long";
         vec![
             // Among few DataNodes two connections are easily more than twice the average.
             hdfs(
                 "dfs.namenode.redundancy.considerLoad",
                 "false".to_owned(),
                 NameNode,
-                "a DataNode with twice the connections of the others gets no new block, and a \
-                 block of the log fewer replicas if there are no others",
+                "a DataNode with twice the connections of the others gets no new blocks; without \
+                 another DataNode, a block of the WAL gets fewer replicas",
             ),
             hdfs(
                 "dfs.namenode.heartbeat.recheck-interval",
                 ms(RECHECK),
                 NameNode,
-                "the blocks of a lost DataNode are copied only after twice that; until then the \
-                 loss of others may take the last replica",
+                "the blocks of a lost DataNode are copied only after twice this time; until then, \
+                 the loss of other DataNodes may destroy the last replica",
             ),
             hdfs(
                 REPLICATION,
                 REPLICAS_MIN.to_string(),
                 NameNode,
                 "a server that is lost with its DataNode leaves fewer than two replicas of its \
-                 log, and such a log is copied before anything is recovered from it",
+                 WAL, and such a WAL is copied before anything is recovered from it",
             ),
             hdfs(
                 "dfs.namenode.reconstruction.pending.timeout-sec",
                 COPY_AGAIN_AFTER.as_secs().to_string(),
                 NameNode,
-                "a copy of a block that failed, as while a rack was away, is made again only then; \
-                 until that the loss of another DataNode may take the last replica",
+                "a failed copy of a block (while a rack was unavailable, for example) is retried \
+                 only after this time; until then, the loss of another DataNode may destroy the \
+                 last replica",
             ),
             hdfs("dfs.client.socket-timeout", ms(self.hdfs_socket_timeout), DataNode, copies),
             hdfs(

@@ -24,7 +24,7 @@ pub struct Inequality {
 /// A rule that does not hold, with the lengths that break it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "breaks {formula}: {} {relation} {} is false; else {why}",
+    "violates {formula}: {} {relation} {} is false; otherwise {why}",
     Timespan::from(*.left), Timespan::from(*.right)
 )]
 pub struct BrokenInequality {
@@ -103,7 +103,7 @@ pub const TARGET_NOT_TOO_LONG: Inequality = Inequality {
 /// Timers of the operating system and a sync of a disk fit between two heartbeats.
 pub const HEARTBEAT_IS_POSSIBLE: Inequality = Inequality {
     formula: "5ms <= coordinatorHeartbeat",
-    why: "heartbeats would come late by the scheduler's own jitter",
+    why: "the scheduler's jitter alone would delay heartbeats",
     left: |_| Duration::from_millis(5),
     relation: Relation::AtMost,
     right: |timers| timers.coordinator_heartbeat,
@@ -122,7 +122,7 @@ pub const HEARTBEAT_BEFORE_ELECTION: Inequality = Inequality {
 /// Two followers rarely stand for election at the same moment.
 pub const ELECTION_TIMEOUTS_SPREAD: Inequality = Inequality {
     formula: "electionTimeoutMin + coordinatorHeartbeat < electionTimeoutMax",
-    why: "followers would stand for election together and split the vote",
+    why: "followers would start elections at the same time and split the vote",
     left: |timers| timers.election_timeout_min + timers.coordinator_heartbeat,
     relation: Relation::Less,
     right: |timers| timers.election_timeout_max,
@@ -131,7 +131,7 @@ pub const ELECTION_TIMEOUTS_SPREAD: Inequality = Inequality {
 /// The coordinator does not lengthen the session that the roles ask for.
 pub const SESSION_IS_GRANTED: Inequality = Inequality {
     formula: "sessionTimeoutMin <= sessionTimeout",
-    why: "the coordinator would lengthen the servers' sessions, and with them detection",
+    why: "the coordinator would lengthen the servers' sessions and so delay detection",
     left: |timers| timers.session_timeout_min,
     relation: Relation::AtMost,
     right: |timers| timers.session_timeout,
@@ -230,7 +230,7 @@ pub const MASTER_LEASE_IN_SECONDS: Inequality = Inequality {
 /// A candidate whose Lease others may take does not campaign with it.
 pub const MASTER_LETS_GO_BEFORE_LEASE_ENDS: Inequality = Inequality {
     formula: "masterRenewDeadline < masterLeaseDuration",
-    why: "two masters would campaign at once (the epoch would stop one, rudely)",
+    why: "two masters would campaign at once (the epoch would stop one of them abruptly)",
     left: |timers| timers.master_renew_deadline,
     relation: Relation::Less,
     right: |timers| timers.master_lease_duration,
@@ -266,7 +266,7 @@ pub const STALE_BEFORE_SESSION: Inequality = Inequality {
 /// A DataNode that stands still costs less than a server that does.
 pub const HDFS_STALL_BEFORE_SESSION: Inequality = Inequality {
     formula: "hdfsSocketTimeout < sessionTimeout",
-    why: "a lost DataNode would be felt longer than a lost server",
+    why: "a lost DataNode would cause a longer outage than a lost server",
     left: |timers| timers.hdfs_socket_timeout,
     relation: Relation::Less,
     right: |timers| timers.session_timeout,
@@ -284,7 +284,7 @@ pub const ORDER_FAILS_BEFORE_SESSION: Inequality = Inequality {
 /// A request has time left after its connection was made.
 pub const CONNECT_BEFORE_RPC_TIMEOUT: Inequality = Inequality {
     formula: "rpcConnectTimeout < rpcTimeout",
-    why: "a request could be over before its connection is open",
+    why: "a request could time out before its connection is open",
     left: |timers| timers.rpc_connect_timeout,
     relation: Relation::Less,
     right: |timers| timers.rpc_timeout,
@@ -311,7 +311,7 @@ pub const PROBES_IN_SECONDS: Inequality = Inequality {
 /// A clean stop is not cut short into a failure.
 pub const GRACE_OUTLASTS_FAILURE: Inequality = Inequality {
     formula: "target < terminationGrace",
-    why: "a clean stop would be killed sooner than a failure may last",
+    why: "a clean stop would have less time than a failure may take",
     left: |timers| timers.target,
     relation: Relation::Less,
     right: |timers| timers.termination_grace,
@@ -320,7 +320,7 @@ pub const GRACE_OUTLASTS_FAILURE: Inequality = Inequality {
 /// The promise.
 pub const PHASES_WITHIN_TARGET: Inequality = Inequality {
     formula: "sum of the phases <= target",
-    why: "a silent loss would be felt longer than promised",
+    why: "a silent loss would cause a longer outage than the target",
     left: |timers| timers.worst_case().total(),
     relation: Relation::AtMost,
     right: |timers| timers.target,
@@ -415,8 +415,9 @@ mod tests {
         let broken = Timers::derive(TARGET_DEFAULT, &overrides).unwrap_err();
         assert_eq!(
             broken.to_string(),
-            "breaks servingLease + driftMargin < sessionTimeout: 1.546s < 1.5s is false; else a \
-             server declared dead could still be serving, and recovery would wait for it"
+            "violates servingLease + driftMargin < sessionTimeout: 1.546s < 1.5s is false; \
+             otherwise a server declared dead could still be serving, and recovery would wait \
+             for it"
         );
     }
 }

@@ -111,25 +111,25 @@ pub struct Timers {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TimerOverrides {
-    /// How often the coordinator's leader speaks to its followers.
+    /// How often the coordinator's leader sends a heartbeat to its followers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordinator_heartbeat: Option<Timespan>,
-    /// The shortest time without a leader after which a follower stands for election.
+    /// The shortest time without a leader after which a follower starts an election.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub election_timeout_min: Option<Timespan>,
-    /// The longest time without a leader after which a follower stands for election.
+    /// The longest time without a leader after which a follower starts an election.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub election_timeout_max: Option<Timespan>,
-    /// How long a member of the coordinator without a leader goes on serving its clients.
+    /// How long a coordinator member without a leader continues to serve its clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation_grace: Option<Timespan>,
-    /// Silence of a server that means its death.
+    /// How long a server may be silent before it is declared dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_timeout: Option<Timespan>,
-    /// The shortest session that the coordinator grants.
+    /// The shortest session timeout that the coordinator grants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_timeout_min: Option<Timespan>,
-    /// The longest session that the coordinator grants.
+    /// The longest session timeout that the coordinator grants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_timeout_max: Option<Timespan>,
     /// How long a region server may serve after a renewal.
@@ -138,25 +138,25 @@ pub struct TimerOverrides {
     /// How often a region server renews its lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_renewal: Option<Timespan>,
-    /// By how much clocks may drift apart during a lease.
+    /// How far clocks may drift apart during a lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift_margin: Option<Timespan>,
-    /// How far the clock of a region server may be off before it gets no regions.
+    /// How far the clock of a region server may be off. Beyond that, it gets no regions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_bound: Option<Timespan>,
     /// Duration of the masters' Kubernetes Lease, in whole seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master_lease_duration: Option<Timespan>,
-    /// A master that could not renew its Lease for this long no longer counts on it.
+    /// How long a master relies on its Lease while it cannot renew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master_renew_deadline: Option<Timespan>,
-    /// How often masters try to take or renew the Lease.
+    /// How often masters try to acquire or renew the Lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master_retry_period: Option<Timespan>,
-    /// How long a transfer with an HDFS DataNode may stand still.
+    /// How long a transfer to or from an HDFS DataNode may stall.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hdfs_socket_timeout: Option<Timespan>,
-    /// Silence after which a DataNode is used last.
+    /// How long a DataNode may be silent. After that, it is used only as a last resort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hdfs_stale_interval: Option<Timespan>,
     /// How long opening a connection between two roles may take.
@@ -165,16 +165,16 @@ pub struct TimerOverrides {
     /// How long a request between two roles may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpc_timeout: Option<Timespan>,
-    /// How long a client waits before it tries again.
+    /// How long a client waits before it retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_pause: Option<Timespan>,
-    /// How long a client goes on trying one operation.
+    /// How long a client keeps retrying one operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_operation_timeout: Option<Timespan>,
     /// How often the kubelet probes a container, in whole seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_period: Option<Timespan>,
-    /// How long a process that was asked to stop may take.
+    /// How long a process may take to stop after it was asked to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_grace: Option<Timespan>,
 }

@@ -115,7 +115,7 @@ impl Follower {
                 }
                 Err(Error::Coordinator(error)) if error.is_session_over() => return,
                 Err(error) => {
-                    warn!(%error, "the catalog could not be brought up to date; trying again");
+                    warn!(%error, "could not update the catalog; retrying");
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
@@ -237,7 +237,7 @@ impl Follower {
             let found = found.map(|(data, stat)| (data, stat.version, stat.mzxid.0));
             if let Err(error) = self.take_in(&path, found) {
                 // One bad record must not hide all others.
-                warn!(%error, path, "a record cannot be understood and is left out");
+                warn!(%error, path, "ignoring a record that cannot be decoded");
             }
         }
         Ok(())

@@ -53,11 +53,11 @@ pub(super) struct Server<H> {
 pub(super) enum EndReason {
     #[error("it was lost: {0}")]
     Lost(#[from] io::Error),
-    #[error("it said nothing for {0:?}")]
+    #[error("it was silent for {0:?}")]
     Silent(Duration),
-    #[error("others need the memory of a request that it does not end, or of answers unread")]
+    #[error("others need the memory that its unfinished request or its unread answers hold")]
     NoProgress,
-    #[error("it was refused: {0}")]
+    #[error("it was rejected: {0}")]
     Refused(Exception),
     #[error(transparent)]
     Protocol(#[from] Error),
@@ -256,11 +256,11 @@ async fn open<H: Handler>(
                 });
             }
             Preamble::WrongVersion(version) => {
-                let message = format!("version {version} of the RPC is not known; 0 is");
+                let message = format!("RPC version {version} is not supported; only 0 is");
                 return refuse(ExceptionKind::WrongVersion, message);
             }
             Preamble::WrongLogin(login) => {
-                let message = format!("login by method {login} is not offered; 80 (SIMPLE) is");
+                let message = format!("login method {login} is not supported; only 80 (SIMPLE) is");
                 return refuse(ExceptionKind::BadAuth, message);
             }
             Preamble::Unknown => {
@@ -303,7 +303,7 @@ fn introduce(
     match header.cell_block_compressor_class.as_deref() {
         None | Some("") => {}
         Some(class_name) => {
-            let message = format!("compressed cell blocks ({class_name}) are not offered");
+            let message = format!("compressed cell blocks ({class_name}) are not supported");
             return Err(Exception::new(ExceptionKind::UnsupportedCompressionCodec, message));
         }
     }
@@ -360,7 +360,7 @@ fn too_busy(options: &ServerOptions) -> Exception {
     Exception::new(
         ExceptionKind::CallQueueTooBig,
         format!(
-            "{} calls of this connection or {} of all, or {} bytes, are under way",
+            "too many calls in progress: the limits are {} per connection, {} in all, and {} bytes",
             options.connection_calls_max, options.calls_max, options.calls_bytes_max
         ),
     )
@@ -382,7 +382,7 @@ async fn refuse_long_request(
         }
     }
     let call_id = reader.buffer.peek().get(4..).and_then(frame::peek_call_id);
-    let message = format!("a request of {length} bytes; at most {length_max} are taken");
+    let message = format!("a request of {length} bytes; at most {length_max} are accepted");
     let exception = Exception::new(ExceptionKind::RequestTooBig, message);
     refuse(answers, call_id.unwrap_or(NO_CALL_ID), &exception, options).await;
     loop {

@@ -226,6 +226,6 @@ pub async fn serve<H: Handler>(
     drop(listener);
     connections.close();
     if tokio::time::timeout(stop_timeout, connections.wait()).await.is_err() {
-        warn!(open = connections.len(), "connections are cut with calls under way");
+        warn!(open = connections.len(), "closing connections with calls in progress");
     }
 }

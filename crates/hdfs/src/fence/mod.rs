@@ -274,5 +274,5 @@ impl Stopped {
 }
 
 fn not_closed(path: &str, error: &Error) {
-    info!(path, %error, "a file was not closed at once");
+    info!(path, %error, "a file was not closed immediately");
 }

@@ -94,7 +94,7 @@ pub fn decide<R>(found: Vec<Member<R>>, asked: Asked, block_length: Option<u64>)
     let length = if is_final { shortest } else { shortest.min(block_length.unwrap_or(u64::MAX)) };
     if length == 0 {
         return if asked.recorded > 0 {
-            Decision::Wait { reason: "a replica has lost what was recorded" }
+            Decision::Wait { reason: "a replica has lost recorded bytes" }
         } else {
             Decision::Delete
         };

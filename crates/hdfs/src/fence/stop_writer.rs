@@ -78,7 +78,7 @@ impl StopWriter<'_> {
             let calls = &self.fence.calls;
             let mut stopped = None;
             if let Err(error) = calls.begin_recovery(&node, self.last, past).await {
-                debug!(node = %transfer_address(&node), %error, "asked with an id of the past");
+                debug!(node = %transfer_address(&node), %error, "asked with an earlier id");
                 if is_refused_after_stopping(&error) {
                     stopped = calls.visible_length(&node, &self.last.block).await.ok();
                 }
@@ -90,7 +90,7 @@ impl StopWriter<'_> {
 
     async fn ask_one(&self, node: pb::DatanodeInfo, recovery_id: Option<u64>) -> Answer {
         let server = transfer_address(&node);
-        let failed = |error: &Error| debug!(node = %server, %error, "a DataNode refused a fence");
+        let failed = |error: &Error| debug!(node = %server, %error, "a DataNode rejected a fence");
         let fence = self.fence;
         let stopped = fence.while_reachable(&node, self.stop(&node)).await.inspect_err(failed);
         let is_unreachable = |error: &Error| matches!(error, Error::Unreachable { .. });
@@ -125,7 +125,7 @@ impl StopWriter<'_> {
         let limit = self.fence.config.fence_step_timeout;
         let announcing = self.announce_to(&server, node);
         let timed_out =
-            |_| Error::TimedOut { server: Arc::clone(&server), what: "taking a block over", limit };
+            |_| Error::TimedOut { server: Arc::clone(&server), what: "taking over a block", limit };
         let announced = timeout(limit, announcing).await.map_err(timed_out).flatten();
         self.fence.health.heed(node, announced)
     }

@@ -219,7 +219,7 @@ impl HdfsFileSystem {
                 let page = format!("{}:{}", node.id.ip_address, node.id.info_port);
                 (ServerKind::DataNode, page.into())
             })),
-            Err(error) => debug!(%error, "the DataNodes are not known"),
+            Err(error) => debug!(%error, "the DataNodes are unknown"),
         }
         let asked = servers.into_iter().map(|(kind, address)| async move {
             let settings = web::effective_settings(&self.network, &address).await;

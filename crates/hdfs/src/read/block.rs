@@ -173,7 +173,7 @@ impl Gathered {
 
     fn finish(self) -> Result<Bytes, Defect> {
         if self.bytes.len() < self.length {
-            return Err(Defect::CutOff { what: "the range that was asked for" });
+            return Err(Defect::CutOff { what: "the requested range" });
         }
         Ok(self.bytes.freeze())
     }

@@ -316,7 +316,9 @@ async fn write_requests(
         match timeout(limit, stream.write_all(&bytes)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return error.into(),
-            Err(_) => return Failure::Lost(format!("it took no bytes within {limit:?}").into()),
+            Err(_) => {
+                return Failure::Lost(format!("it accepted no bytes within {limit:?}").into());
+            }
         }
         bytes = match requests.recv().await {
             Some(request) => request,

@@ -193,7 +193,7 @@ mod tests {
         let mut stream = &bytes[..];
         assert!(read_response(&server, &mut stream, &mut input).await.is_ok());
         let refused = read_response(&server, &mut stream, &mut input).await.unwrap_err();
-        assert_eq!(refused.to_string(), "dn:1 refused: ERROR_ACCESS_TOKEN no token");
+        assert_eq!(refused.to_string(), "dn:1 rejected the operation: ERROR_ACCESS_TOKEN no token");
         let ended = read_response(&server, &mut stream, &mut input).await.unwrap_err();
         assert!(matches!(ended, Error::Lost { .. }));
     }

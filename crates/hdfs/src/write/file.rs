@@ -328,7 +328,7 @@ impl FileWriter {
                 Ok(located) => {
                     name_node.abandon_block(&self.path, self.file_id, located.block).await?;
                 }
-                Err(error) => debug!(%error, "no block where it was wished"),
+                Err(error) => debug!(%error, "no block on the preferred DataNodes"),
             }
         }
         let located = match ask(&last).await {

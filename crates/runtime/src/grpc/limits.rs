@@ -105,7 +105,7 @@ impl CountedBody {
         let before = self.unfinished.bytes.fetch_add(bytes, Ordering::AcqRel);
         if before + bytes > self.unfinished.bytes_max {
             let held = self.unfinished.bytes_max;
-            let message = format!("requests that are not whole hold more than {held} bytes");
+            let message = format!("incomplete requests hold more than {held} bytes");
             return Err(Status::resource_exhausted(message));
         }
         Ok(())
@@ -130,7 +130,7 @@ impl HttpBody for CountedBody {
                     self.deadline.get_or_insert_with(|| Box::pin(sleep(REQUEST_TIMEOUT)));
                 match deadline.as_mut().poll(context) {
                     Poll::Ready(()) => {
-                        let message = format!("the request is not whole after {REQUEST_TIMEOUT:?}");
+                        let message = format!("incomplete request after {REQUEST_TIMEOUT:?}");
                         Poll::Ready(Some(Err(Status::deadline_exceeded(message))))
                     }
                     Poll::Pending => Poll::Pending,

@@ -168,7 +168,7 @@ impl NonceEntry {
         let entry = read.map_err(|error| format!("an entry is cut off: {error}"))?;
         if entry.answer.kept_bytes() > KEPT_BYTES_MAX {
             let found = entry.answer.kept_bytes();
-            return Err(format!("an answer of {found} bytes, at most {KEPT_BYTES_MAX} are kept"));
+            return Err(format!("an answer of {found} bytes; at most {KEPT_BYTES_MAX} are kept"));
         }
         Ok(entry)
     }

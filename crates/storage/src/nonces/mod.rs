@@ -69,7 +69,7 @@ pub enum Error {
         entries_max: u64,
     },
     /// Operations must be written in the order of their nonces.
-    #[error("{}: an operation is not above the one before it", .path.display())]
+    #[error("{}: operations are not in ascending order", .path.display())]
     OutOfOrder {
         /// The file.
         path: PathBuf,

@@ -170,7 +170,7 @@ async fn merged_files_hold_what_may_still_be_retried() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_archived_too_early_is_put_back() {
+async fn a_file_in_the_archive_is_read_there() {
     let (disk, files) = disk().await;
     let written = write(&files, "a", &[entry(1, 5)]).await;
     let path = Path::new(FOLDER).join("a");
@@ -178,8 +178,8 @@ async fn a_file_that_was_archived_too_early_is_put_back() {
     disk.create_directories(archived.parent().unwrap()).await.unwrap();
     disk.rename(&path, &archived).await.unwrap();
     assert!(opened(&files, &written).get(nonce(1)).await.unwrap().is_some());
-    assert!(disk.exists(&path).await.unwrap());
-    disk.delete_file(&path).await.unwrap();
+    assert!(!disk.exists(&path).await.unwrap(), "reading moves no file");
+    disk.delete_file(&archived).await.unwrap();
     let error = opened(&files, &written).get(nonce(1)).await.unwrap_err();
     assert!(error.is_not_found(), "{error}");
 }

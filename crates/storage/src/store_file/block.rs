@@ -134,7 +134,7 @@ impl BlockSink {
         let checksums_length = data_length.div_ceil(CHECKSUM_CHUNK_BYTES) * CHECKSUM_BYTES;
         let length = data_length + checksums_length;
         if length > BLOCK_BYTES_MAX {
-            return Err(format!("the block got {length} bytes long"));
+            return Err(format!("the block grew to {length} bytes"));
         }
         let last_offset = &mut self.last_offsets[block_type as usize];
         let mut header = &mut self.pending[start..start + HEADER_BYTES];

@@ -44,7 +44,7 @@ pub enum Error {
         last: String,
     },
     /// A cell, or a run of cells with one key, does not fit into a block.
-    #[error("{}: a block of {length} bytes, at most {length_max} allowed", .path.display())]
+    #[error("{}: a block of {length} bytes; at most {length_max} are allowed", .path.display())]
     BlockTooLong {
         /// The file being written.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum Error {
     },
     /// The load-on-open part is longer than a reader would load when it opens the file.
     #[error(
-        "{}: the load-on-open part takes {length} bytes, at most {length_max} are read",
+        "{}: the load-on-open part takes {length} bytes; at most {length_max} are read",
         .path.display()
     )]
     LoadOnOpenTooLong {
@@ -77,7 +77,7 @@ pub enum Error {
         reason: String,
     },
     /// A writer was used again after it had failed; its file must be abandoned.
-    #[error("{}: the writer has failed before", .path.display())]
+    #[error("{}: the writer failed earlier", .path.display())]
     Abandoned {
         /// The file being written.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum Damage {
         computed: u32,
     },
     /// The first bytes are not the magic of the expected kind of block.
-    #[error("magic bytes are \"{found}\", \"{expected}\" expected")]
+    #[error("magic bytes are \"{found}\"; expected \"{expected}\"")]
     Magic {
         /// The bytes found, escaped.
         found: String,
@@ -108,7 +108,7 @@ pub enum Damage {
         expected: String,
     },
     /// A number is outside its bounds.
-    #[error("{what} is {found}, from {min} to {max} expected")]
+    #[error("{what} is {found}; expected {min} to {max}")]
     OutOfBounds {
         /// The name of the number.
         what: &'static str,

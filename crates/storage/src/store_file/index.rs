@@ -321,7 +321,7 @@ impl IndexWriter {
     ) -> Result<BlockPointer, String> {
         let payload = entries.to_block();
         if payload.len() > BLOCK_BYTES_MAX {
-            return Err(format!("an index block got {} bytes long", payload.len()));
+            return Err(format!("an index block grew to {} bytes", payload.len()));
         }
         self.payload_bytes += payload.len() as u64;
         sink.put(block_type, &payload)

@@ -26,6 +26,7 @@ use super::scanner::{ScannerOptions, StoreFileScanner};
 use super::trailer::{LOAD_ON_OPEN_BYTES_MAX, TRAILER_BYTES, Trailer, TrailerError};
 use super::writer::bloom_type_name;
 use crate::block_cache::{BlockCache, BlockKey, CachedBlock, FileId};
+use crate::named_file::NamedFile;
 
 /// How many bytes at the end of the file are read first.
 const TAIL_BYTES: usize = TRAILER_BYTES + (64 << 10);
@@ -67,7 +68,8 @@ pub(super) struct Readahead {
 // === impl StoreFile ===
 
 impl StoreFile {
-    /// Opens the file at `path`; its blocks are kept in `cache`.
+    /// Opens the file at `path`, or in the archive if it was moved there; its blocks are kept in
+    /// `cache`.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Unsupported`], or an error of the file system.
@@ -76,7 +78,8 @@ impl StoreFile {
         path: &Path,
         cache: Arc<BlockCache>,
     ) -> Result<Self> {
-        let file = files.open(path).await?;
+        let (path, file) = NamedFile::open(files, path).await?;
+        let (path, file): (&Path, Arc<dyn ReadFile>) = (&path, Arc::new(file));
         let length = file.length();
         let trailer_offset = length.saturating_sub(TRAILER_BYTES as u64);
         let corrupt = |offset, damage| Error::Corrupt { path: path.to_owned(), offset, damage };
@@ -359,7 +362,7 @@ impl StoreFile {
             // The cells can be read without the filter.
             Err(error @ Error::Corrupt { .. }) => {
                 if !self.0.bloom_damaged.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "bloom filter is damaged: reading without it");
+                    tracing::warn!(%error, "the bloom filter is damaged: reading without it");
                 }
                 Ok(true)
             }

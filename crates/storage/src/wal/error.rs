@@ -13,14 +13,14 @@ pub enum Error {
     #[error(transparent)]
     Files(Arc<basalt_fs::Error>),
     /// The folder of this server's logs was renamed: the server has been declared dead.
-    #[error("{}: the log's folder was renamed, this server has been fenced", .folder.display())]
+    #[error("{}: the log's folder was renamed; this server has been fenced", .folder.display())]
     Fenced {
         /// The folder that was renamed.
         folder: PathBuf,
     },
     /// A log of this server name exists already; each name gets a log only once.
     #[error(
-        "{}: a log of this server name exists, a new process needs a new one",
+        "{}: a log with this server name already exists; a new process needs a new name",
         .folder.display()
     )]
     NotNew {
@@ -32,7 +32,7 @@ pub enum Error {
     Closed,
     /// There is no room on the disk for more edits. Nothing of this edit was written. The log
     /// accepts edits again once there is room.
-    #[error("no room for more edits: {0}")]
+    #[error("no space for more edits: {0}")]
     NoRoom(Arc<basalt_fs::Error>),
     /// A write did not finish within its timeout, so it is unknown whether it happened.
     #[error("{}: a write took longer than {limit_ms} ms", .path.display())]
@@ -43,7 +43,7 @@ pub enum Error {
         limit_ms: u64,
     },
     /// An edit is longer than a record may be.
-    #[error("an edit of {bytes} bytes, at most {bytes_max} fit in a record")]
+    #[error("an edit of {bytes} bytes; at most {bytes_max} fit in a record")]
     EditTooLong {
         /// Its length in bytes.
         bytes: usize,
@@ -51,7 +51,7 @@ pub enum Error {
         bytes_max: usize,
     },
     /// Cluster id, server name and boot id do not fit in a file header.
-    #[error("cluster id, server name and boot id take {bytes} bytes, at most {bytes_max} fit")]
+    #[error("cluster id, server name and boot id take {bytes} bytes; at most {bytes_max} fit")]
     NamesTooLong {
         /// Their length in bytes.
         bytes: usize,
@@ -103,7 +103,7 @@ pub enum Defect {
         part: &'static str,
     },
     /// A later release wrote the bytes, or they were never written.
-    #[error("version {found}, this release reads version {known}")]
+    #[error("version {found}; this release reads version {known}")]
     Version {
         /// The version that the bytes state.
         found: u16,
@@ -143,7 +143,7 @@ pub enum Defect {
         expected: u64,
     },
     /// A text that is not valid UTF-8, or not a server name.
-    #[error("a {part} that is not one")]
+    #[error("an invalid {part}")]
     Text {
         /// What the text should be.
         part: &'static str,
@@ -158,10 +158,7 @@ pub enum Defect {
     #[error(transparent)]
     Cell(#[from] basalt_model::Error),
     /// A damaged record that names this region, among intact records of others.
-    #[error(
-        "an edit of this region, which had been durable, is damaged; the edits of other regions \
-         are whole"
-    )]
+    #[error("a durable edit of this region is damaged; the edits of other regions are intact")]
     LostEdit,
     /// A record of another region, where only records of one region are expected.
     #[error("a record of region {found} among those of another")]

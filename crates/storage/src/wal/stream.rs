@@ -41,7 +41,7 @@ impl<T: Send + 'static> ReadAhead<T> {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(Error::Files(Arc::new(basalt_fs::Error::Io {
                     path: PathBuf::new(),
-                    operation: "read on: the process is stopping",
+                    operation: "continue reading: the process is stopping",
                     source: std::io::ErrorKind::Interrupted.into(),
                 }))),
             },

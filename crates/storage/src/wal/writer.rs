@@ -275,13 +275,13 @@ impl Writer {
             Ok(()) => {
                 if self.look_for_room_at.take().is_some() {
                     let file = path.display();
-                    info!(%file, "there is room on the disk: writes are taken again");
+                    info!(%file, "the disk has space again: accepting writes");
                     self.shared.queue.set_disk_full(None);
                 }
             }
             Err(Error::Files(error)) if error.is_storage_full() => {
                 if self.look_for_room_at.is_none() {
-                    warn!(%error, "the disk is full: writes are refused until there is room");
+                    warn!(%error, "the disk is full: rejecting writes until there is space");
                 }
                 self.look_for_room_at = Some(Instant::now() + ROOM_PAUSE);
                 self.shared.queue.set_disk_full(Some(error));
@@ -391,7 +391,7 @@ impl Writer {
             }
             Err(error) => {
                 self.next = None;
-                warn!(%error, "no new file of the log yet; the full one goes on");
+                warn!(%error, "no new log file yet; continuing in the full one");
                 self.no_roll_before = Some(Instant::now() + ROLL_PAUSE);
                 self.asked.drain(..).for_each(|asked| asked.set(Err(error.clone())));
                 Ok(())
@@ -437,7 +437,7 @@ impl Writer {
             if error.is_fenced() || is_hopeless {
                 return Err(error);
             }
-            warn!(file = %self.current.path.display(), %error, "a file of the log failed");
+            warn!(file = %self.current.path.display(), %error, "a log file failed");
             match self.append_again().await {
                 Ok(()) => break,
                 Err(again) => error = again,
@@ -446,7 +446,8 @@ impl Writer {
         }
         self.shared.written.lock().replaced_files += 1;
         let (batches, took) = (self.in_flight.len(), started.elapsed());
-        info!(file = %self.current.path.display(), batches, ?took, "the log goes on in a new file");
+        let file = self.current.path.display();
+        info!(%file, batches, ?took, "the log continues in a new file");
         Ok(())
     }
 
@@ -482,7 +483,7 @@ impl Writer {
 /// Ends a failed file. If it has too few copies, its regions are marked for a flush.
 async fn give_up(mut failed: OpenFile, shared: Arc<WalShared>) {
     if !failed.file.give_up().await {
-        warn!(file = %failed.path.display(), "a file of the log that failed is in few copies");
+        warn!(file = %failed.path.display(), "a failed log file has too few replicas");
         shared.accounting.lock().lacks_copies(failed.number);
     }
 }

@@ -202,7 +202,7 @@ impl Session {
     fn adopt(&mut self, link: Link, response: ConnectResponse, server: &str) -> Attempt {
         if response.is_expired() {
             return if self.session_id == SessionId::NONE {
-                Attempt::Failed(io::Error::other(format!("{server}: gave no session")))
+                Attempt::Failed(io::Error::other(format!("{server}: granted no session")))
             } else {
                 Attempt::Expired
             };
@@ -309,7 +309,7 @@ impl Session {
             }
             Xid::SET_WATCHES => match header.error {
                 None => Ok(()),
-                Some(code) => Err(io::Error::other(format!("watches not set again: {code}"))),
+                Some(code) => Err(io::Error::other(format!("watches were not set again: {code}"))),
             },
             _ => self.answer(header, input),
         }
@@ -320,7 +320,7 @@ impl Session {
         let expected = self.in_flight.front().map(|oldest| oldest.xid);
         let Some(answered) = self.in_flight.pop_front_if(|oldest| oldest.xid == header.xid) else {
             return Err(io::Error::other(format!(
-                "an answer to request {:?} came where {expected:?} was due",
+                "got an answer to request {:?}, but expected {expected:?}",
                 header.xid
             )));
         };

@@ -46,7 +46,7 @@ pub struct DecodeError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The message ends inside a field.
-    #[error("{needed_bytes} bytes are needed and {left_bytes} are left")]
+    #[error("{needed_bytes} bytes are needed, but {left_bytes} are left")]
     Truncated {
         /// What the field needs.
         needed_bytes: usize,

@@ -29,7 +29,7 @@ pub struct FrameReader<R> {
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The announced length is out of bounds.
-    #[error("a frame of {length} bytes was announced; from 0 to {bytes_max} are allowed")]
+    #[error("a frame of {length} bytes was announced; 0 to {bytes_max} are allowed")]
     Length {
         /// The length as sent. On a connection's first frame it may be a four-letter word
         /// (`i32::to_be_bytes` gives it back).

@@ -460,7 +460,7 @@ fn an_error_names_the_field_and_what_is_wrong() {
     let cut = GetDataRequest::from_message(Bytes::from_static(b"\0\0\0\x02/a"));
     assert_eq!(
         cut.unwrap_err().to_string(),
-        "GetDataRequest.watch: 1 bytes are needed and 0 are left"
+        "GetDataRequest.watch: 1 bytes are needed, but 0 are left"
     );
     let lying = GetDataRequest::from_message(Bytes::from_static(b"\x7f\xff\xff\xff/a"));
     assert_eq!(

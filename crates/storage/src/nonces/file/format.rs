@@ -85,7 +85,7 @@ impl Footer {
             ));
         }
         if footer.entries > ENTRIES_MAX {
-            return Err(format!("{} entries, at most {ENTRIES_MAX} are read", footer.entries));
+            return Err(format!("{} entries; at most {ENTRIES_MAX} are read", footer.entries));
         }
         Ok(footer)
     }
@@ -108,7 +108,7 @@ pub(super) fn payload(mut bytes: Bytes, what: &str) -> Result<Bytes, String> {
     let length = bytes.split_to(4);
     let stored = bytes.get_u32();
     if u32::try_from(bytes.len()).ok() != Some((&length[..]).get_u32()) {
-        return Err(format!("its {what} is {} bytes long, not as it says", bytes.len()));
+        return Err(format!("its {what} is {} bytes long, unlike its stated length", bytes.len()));
     }
     let computed = crc32c_append(crc32c(&length), &bytes);
     if stored != computed {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use basalt_fs::{ReadFile, SharedFileSystem};
-use basalt_model::paths;
 use bytes::{Buf, Bytes};
 use tokio::sync::OnceCell;
 
@@ -15,6 +14,7 @@ use super::NonceFileEntry;
 use super::format::{
     FILE_BYTES_MAX, FOOTER_BYTES, Footer, INDEX_ENTRY_BYTES, MAGIC, Unreadable, payload, read_block,
 };
+use crate::named_file::NamedFile;
 use crate::nonces::filter::{Filter, filter_bytes};
 use crate::nonces::{Error, NonceEntry};
 use crate::wal::Nonce;
@@ -62,8 +62,8 @@ impl NonceFile {
         &self.path
     }
 
-    /// Reads filter and index, unless they are in memory. If the file is in the archive, where an
-    /// owner with a stale epoch may have moved it, it is moved back.
+    /// Reads filter and index, unless they are in memory. The file is in its directory or in the
+    /// archive.
     ///
     /// # Errors
     /// If the file cannot be read, or is not what was written.
@@ -113,16 +113,11 @@ impl NonceFile {
     }
 
     async fn read(&self) -> Result<Arc<Opened>, Error> {
-        let file = match self.files.open(&self.path).await {
-            Err(error) if error.is_not_found() => {
-                self.files.rename(&paths::archived(&self.path), &self.path).await?;
-                self.files.open(&self.path).await?
-            }
-            opened => opened?,
-        };
+        let (_, file) = NamedFile::open(&self.files, &self.path).await?;
+        let file: Arc<dyn ReadFile> = Arc::new(file);
         let (length, expected) = (file.length(), self.entry.length);
         if length != expected || !(FOOTER_BYTES as u64..=FILE_BYTES_MAX).contains(&length) {
-            let reason = format!("it is {length} bytes long, and should be {expected}");
+            let reason = format!("it is {length} bytes long, but should be {expected}");
             return Err(self.damaged(reason));
         }
         let footer = file.read_at(length - FOOTER_BYTES as u64, FOOTER_BYTES).await?;
@@ -144,7 +139,7 @@ impl NonceFile {
         let Footer { entries, oldest_ms, newest_ms, .. } = *footer;
         let own = &self.entry;
         if (entries, oldest_ms, newest_ms) != (own.entries, own.oldest_ms, own.newest_ms) {
-            return Err(format!("it has {entries} entries, and should have {}", own.entries));
+            return Err(format!("it has {entries} entries, but should have {}", own.entries));
         }
         let (index, filter) = (payload(index, "index")?, payload(filter, "filter")?);
         let is_whole = index.len().is_multiple_of(INDEX_ENTRY_BYTES)
@@ -160,7 +155,7 @@ impl NonceFile {
             begins_there
         });
         if !is_whole || !is_ordered {
-            return Err("its index or its filter contradicts the rest of it".to_owned());
+            return Err("its index or its filter contradicts the rest of the file".to_owned());
         }
         Ok(opened)
     }

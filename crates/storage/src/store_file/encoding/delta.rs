@@ -146,7 +146,7 @@ impl<'k> LastCell<'k, '_> {
 
     /// The first `length` bytes of the key.
     pub(super) fn common(&self, length: usize) -> Result<&'k [u8], Damage> {
-        self.key.get(..length).ok_or(Damage::CutOff { what: "what a key has of the last one" })
+        self.key.get(..length).ok_or(Damage::CutOff { what: "the shared prefix of a key" })
     }
 
     pub(super) fn parts(&self) -> Result<CellKey<'k>, Damage> {

@@ -48,6 +48,6 @@ pub(super) fn next<'v>(
         return fields.take(value_length);
     }
     let length = last.value.len() as i64;
-    Damage::check("length of a value that is the last one", value_length as i64, (length, length))?;
+    Damage::check("length of a repeated value", value_length as i64, (length, length))?;
     Ok(last.value)
 }

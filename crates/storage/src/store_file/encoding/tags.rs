@@ -46,7 +46,7 @@ impl<'v> TagDictionary<'v> {
             plain.put_slice(tag);
         }
         let past = (plain.len() - end) as i64;
-        Damage::check("what a cell's tags are longer than they should be", past, (0, 0))
+        Damage::check("excess length of a cell's tags", past, (0, 0))
     }
 
     fn next(&mut self, fields: &mut Fields<'v>) -> Result<&'v [u8], Damage> {

@@ -155,12 +155,12 @@ pub(super) async fn open_existing(
                 found = directory.sealed_length,
                 expected = sealed_length,
                 length,
-                "an index was made for another sealed length of its log; it is made again"
+                "a split index was made for another sealed length of its log; rebuilding it"
             );
         }
         Err(Unreadable::Damaged(defect)) => {
             let error = Error::Corrupt { path: path.to_owned(), offset: 0, defect };
-            tracing::warn!(%error, "the index of a log is damaged; it is made again");
+            tracing::warn!(%error, "the split index of a log is damaged; rebuilding it");
         }
     }
     match files.delete_file(path).await {

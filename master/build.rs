@@ -1,5 +1,5 @@
-//! Compiles the records of procedures with a pure-Rust compiler, so that no `protoc` has to be
-//! installed.
+//! Compiles the records of procedures with a pure-Rust compiler, so that building needs no
+//! `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

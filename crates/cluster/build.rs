@@ -1,4 +1,4 @@
-//! Compiles the protocol with a pure-Rust compiler, so that no `protoc` has to be installed.
+//! Compiles the protocol with a pure-Rust compiler, so that building needs no `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

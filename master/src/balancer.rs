@@ -1,9 +1,10 @@
-//! Which server gets which region: pure decisions over a [`View`].
+//! Decides which server gets which region: pure functions of a [`View`].
 //!
-//! By count, for now: every living server that is not being drained holds as many regions as any
-//! other, give or take one. Of those that hold the fewest, one in the rack that holds the fewest
-//! gets the next; ties go by name, so that the same view gives the same plan. Which regions a
-//! server gets within its number depends on whose machine has their blocks.
+//! For now the regions are balanced by count. All live servers that are not being drained hold the
+//! same number of regions, give or take one. The next region goes to one of the servers with the
+//! fewest regions, preferably in the rack with the fewest regions. Ties are broken by name, so that
+//! the same view results in the same plan. Block locality decides which regions a server gets
+//! within its number.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
 use crate::block_locality::ClusterLocality;
 use crate::view::View;
 
-/// How many regions each server that may be given some holds.
+/// The number of regions of each server that may get more.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Loads {
     servers: BTreeMap<ServerName, Load>,
@@ -22,14 +23,14 @@ pub(crate) struct Loads {
     racks: BTreeMap<String, usize>,
 }
 
-/// What one server holds.
+/// The load of one server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Load {
     regions: usize,
     rack: String,
 }
 
-/// A region that is to go to another server.
+/// A region to move to another server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Move {
     pub(crate) region: EncodedRegionName,
@@ -37,8 +38,8 @@ pub(crate) struct Move {
     pub(crate) destination: ServerName,
 }
 
-/// The servers that regions may go to: the living ones, without those that are being drained. A
-/// region that went to one of these would only be closed again.
+/// The servers that may get regions: the live ones that are not being drained. A region that a
+/// draining server got would only be closed again.
 pub(crate) fn takers<'a>(
     view: &'a View,
     draining: &BTreeSet<ServerName>,
@@ -49,7 +50,7 @@ pub(crate) fn takers<'a>(
 // === impl Loads ===
 
 impl Loads {
-    /// What the [`takers`] hold.
+    /// The loads of the [`takers`].
     pub(crate) fn of(view: &View, draining: &BTreeSet<ServerName>) -> Self {
         let unladen = |record: &pb::ServerRecord| Load { regions: 0, rack: record.rack.clone() };
         let servers = takers(view, draining).map(|(name, record)| (name.clone(), unladen(record)));
@@ -64,7 +65,7 @@ impl Loads {
         loads
     }
 
-    /// Counts one more region for `server`, if it is one of them.
+    /// Counts one more region for `server`, if it may get regions.
     fn add(&mut self, server: &ServerName) {
         if let Some(load) = self.servers.get_mut(server) {
             load.regions += 1;
@@ -77,12 +78,12 @@ impl Loads {
         self.servers.iter().map(|(server, load)| (server.clone(), load.regions)).collect()
     }
 
-    /// Whether no server may be given a region.
+    /// Whether no server may get a region.
     pub(crate) fn is_empty(&self) -> bool {
         self.servers.is_empty()
     }
 
-    /// Without `server`, if another is left.
+    /// Removes `server`, unless it is the only one.
     pub(crate) fn avoiding(mut self, server: &ServerName) -> Self {
         if self.servers.len() > 1 {
             self.servers.remove(server);
@@ -90,7 +91,7 @@ impl Loads {
         self
     }
 
-    /// The server with the fewest regions, which gets one more.
+    /// The server with the fewest regions. Counts one more region for it.
     pub(crate) fn take_least(&mut self) -> Option<ServerName> {
         let in_rack = |load: &Load| self.racks.get(&load.rack).copied().unwrap_or(0);
         let least = self.servers.iter().min_by_key(|(_, load)| (load.regions, in_rack(load)));
@@ -99,9 +100,9 @@ impl Loads {
         Some(server)
     }
 
-    /// A server for each of `regions`, in their order; none without a server. Each server gets as
-    /// many as by [`Loads::take_least`]; the regions with the most bytes on a server's machine are
-    /// the first that it gets, and the others are given in turn.
+    /// Assigns a server to each of `regions`, in their order. Returns nothing if there are no
+    /// servers. Each server gets as many regions as [`Loads::take_least`] would give it. It first
+    /// gets those with the most bytes on its machine. The other regions are dealt out in turn.
     pub(crate) fn deal(
         &mut self,
         regions: &[EncodedRegionName],
@@ -132,16 +133,16 @@ impl Loads {
     }
 }
 
-/// Takes one of the turns that `server` has left; false if it has none.
+/// Uses one of the turns that `server` has left. Returns false if it has none.
 fn take_turn(left: &mut BTreeMap<&ServerName, usize>, server: &ServerName) -> bool {
     let turns = left.get_mut(server).filter(|turns| **turns > 0);
     turns.map(|turns| *turns -= 1).is_some()
 }
 
-/// The moves, at most `moves_max`, that take regions off the fullest servers onto the emptiest.
-/// Only open regions are moved. Of a full server's regions those of the table go first of which it
-/// holds the most more than the receiver does, and of those the one that brings the most bytes onto
-/// the machine that it is served from.
+/// At most `moves_max` moves that take regions off the fullest servers onto the emptiest. Only open
+/// regions are moved. They come first from the table whose regions on the source outnumber those on
+/// the destination the most. Of these regions, the one whose move gains the most local bytes goes
+/// first.
 pub(crate) fn even_out(
     view: &View,
     draining: &BTreeSet<ServerName>,
@@ -187,7 +188,7 @@ pub(crate) fn empty(
     moves.collect()
 }
 
-/// Which open regions of which table lie where.
+/// The open regions of each server, by table.
 struct Placement(BTreeMap<ServerName, BTreeMap<TableName, BTreeSet<EncodedRegionName>>>);
 
 // === impl Placement ===
@@ -206,7 +207,7 @@ impl Placement {
         Self(placement)
     }
 
-    /// Takes a region of `source` for `destination`. What was placed once is not placed again.
+    /// Takes a region of `source` for `destination`. A region that was taken is not taken again.
     fn take(
         &mut self,
         source: &ServerName,

@@ -1,7 +1,7 @@
-//! On which nodes of the storage the blocks of regions lie, as region servers have told this
+//! The storage nodes that hold the blocks of regions, as region servers have reported them to this
 //! master.
 //!
-//! It is only a preference: a master that has just begun knows nothing of it, and decides without.
+//! This is only a preference. A new master knows nothing of it, and decides without it.
 
 use std::collections::BTreeMap;
 
@@ -9,28 +9,28 @@ use basalt_cluster::pb;
 use basalt_fs::NodeName;
 use basalt_model::{EncodedRegionName, ServerName};
 
-/// See the module. Bounded by the numbers of servers and regions.
+/// Block locality of all regions. Its size is bounded by the numbers of servers and regions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClusterLocality {
-    /// The node on the machine of each server.
+    /// The storage node on the machine of each server.
     nodes: BTreeMap<ServerName, NodeName>,
     regions: BTreeMap<EncodedRegionName, RegionPlaces>,
 }
 
-/// Where the store files of one region lie.
+/// The nodes that hold the store files of one region.
 #[derive(Clone, Debug, Default)]
 struct RegionPlaces {
     bytes: u64,
     by_node: BTreeMap<NodeName, u64>,
 }
 
-/// How many nodes of a region are remembered.
+/// How many nodes of a region are kept.
 const NODES_MAX: usize = 8;
 
 // === impl ClusterLocality ===
 
 impl ClusterLocality {
-    /// Takes in what `server` said. Of regions that are not `known` nothing is remembered.
+    /// Records a message of `server`. Ignores regions that are not `known`.
     pub(crate) fn take_in(
         &mut self,
         server: &ServerName,
@@ -44,7 +44,7 @@ impl ClusterLocality {
             None if !word.regions.is_empty() => {
                 self.nodes.remove(server);
             }
-            // It has only said that it lives.
+            // The message carries no block locality.
             None => {}
         }
         for region in &word.regions {
@@ -60,7 +60,7 @@ impl ClusterLocality {
         }
     }
 
-    /// Forgets all but these servers and regions.
+    /// Forgets all other servers and regions.
     pub(crate) fn keep(
         &mut self,
         is_server: impl Fn(&ServerName) -> bool,
@@ -75,7 +75,7 @@ impl ClusterLocality {
         self.nodes.get(server)
     }
 
-    /// Those of `servers` that have a node on their machine, by that node.
+    /// Those of `servers` that have a node on their machine, grouped by that node.
     pub(crate) fn servers_by_node<'a>(
         &'a self,
         servers: impl Iterator<Item = &'a ServerName>,
@@ -89,7 +89,7 @@ impl ClusterLocality {
         by_node
     }
 
-    /// The nodes that have blocks of `region`, with how many bytes.
+    /// The nodes that have blocks of `region`, with the number of bytes.
     pub(crate) fn nodes_with(
         &self,
         region: &EncodedRegionName,
@@ -98,14 +98,14 @@ impl ClusterLocality {
         places.into_iter().flat_map(|places| &places.by_node).map(|(node, bytes)| (node, *bytes))
     }
 
-    /// How many bytes of `region` are on the machine of `server`, as far as is known.
+    /// How many bytes of `region` are on the machine of `server`, as far as is known. Otherwise 0.
     pub(crate) fn bytes_on(&self, region: &EncodedRegionName, server: &ServerName) -> u64 {
         let on_node = |node| self.regions.get(region)?.by_node.get(node).copied();
         self.nodes.get(server).and_then(on_node).unwrap_or(0)
     }
 
-    /// Which part of `region` is on the machine of `server`, from 0 to 1; nothing if it is not
-    /// known where any of it is.
+    /// The fraction of `region` that is on the machine of `server`, from 0 to 1. `None` if it is
+    /// not known where any of the region is.
     pub(crate) fn share(&self, region: &EncodedRegionName, server: &ServerName) -> Option<f32> {
         let bytes = self.regions.get(region).map(|places| places.bytes).filter(|all| *all > 0)?;
         let share = self.bytes_on(region, server) as f64 / bytes as f64;
@@ -113,12 +113,12 @@ impl ClusterLocality {
     }
 }
 
-/// Words for tests of decisions.
+/// Fixtures for tests of decisions.
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
 
-    /// Each of `servers` has a node of its own name; `regions` lie where it is said.
+    /// Each of `servers` has a node of its own name; `regions` have the given bytes on them.
     pub(crate) fn places(
         servers: &[ServerName],
         regions: &[(EncodedRegionName, &[(&ServerName, u64)])],
@@ -154,7 +154,7 @@ mod tests {
         EncodedRegionName::from_digest([number; 16])
     }
 
-    /// A region by its digest, its bytes, and how many of them are where.
+    /// A region's digest, its bytes, and how many of them each node has.
     type Lies<'a> = (&'a [u8], u64, &'a [(&'a str, u64)]);
 
     fn word(node: &str, regions: &[Lies<'_>]) -> pb::Alive {

@@ -1,11 +1,10 @@
-//! Makes what is missing, and makes sure that coordinator and storage root belong together.
+//! Creates what is missing, and checks that the coordinator and the storage root belong together.
 //!
-//! Every master does this before it stands for election; doing it twice, or at the same time as
-//! another master, is safe. Things are written in one order: the coordinator's record of the
-//! cluster, the mark of the root, the coordinator's epoch, the root's record of that epoch. Where
-//! two of them are compared, the one that is written later is read first, and the coordinator is
-//! synced before the other is read: so what another master does meanwhile never looks like lost
-//! data.
+//! Every master does this before it campaigns. Doing it twice, or at the same time as another
+//! master, is safe. The writes have a fixed order: the coordinator's record of the cluster, the
+//! mark of the root, the coordinator's epoch, the root's record of that epoch. Where two of them
+//! are compared, the one that is written later is read first, and the coordinator is synced before
+//! the other one is read. Concurrent writes of another master therefore never look like lost data.
 
 use std::path::PathBuf;
 
@@ -25,15 +24,15 @@ use crate::error::Error;
 
 /// The namespaces that every cluster has.
 const NAMESPACES: [&str; 2] = ["default", "hbase"];
-/// A sync is about the whole tree; its path need not exist.
+/// A sync covers the whole tree; its path need not exist.
 const SYNC_PATH: &str = "/";
 /// The longest `/hbase.id` that is read.
 const ID_BYTES_MAX: u64 = 1_024;
 
-/// Makes the nodes and folders of the cluster where they are missing. Gives the cluster's id.
+/// Creates the nodes and folders of the cluster that are missing. Returns the cluster's id.
 ///
 /// # Errors
-/// Coordinator and storage root do not belong together, or one of them cannot be reached.
+/// The coordinator and the storage root do not belong together, or one of them is unreachable.
 pub(crate) async fn prepare(
     client: &Client,
     nodes: &Nodes,
@@ -55,13 +54,13 @@ pub(crate) async fn prepare(
         None => create_cluster(client, nodes, seams, level).await?,
     };
     let epoch = read_epoch(client, nodes).await?;
-    // Another master may have marked it since it was read.
+    // Another master may have marked the root since it was read.
     match read_root_id(files).await? {
         Some(in_root) if in_root != in_coordinator => {
             return Err(Error::ForeignRoot { in_root, in_coordinator });
         }
         Some(_) => {}
-        // Some master was active, and none is before its root is marked.
+        // A master has been active, and a master marks its root before it becomes active.
         None if epoch > MasterEpoch(0) => return Err(Error::MissingRoot { in_coordinator }),
         None => mark_root(files, &in_coordinator, server).await?,
     }
@@ -74,10 +73,10 @@ pub(crate) async fn prepare(
     Ok(in_coordinator)
 }
 
-/// Writes down in the storage root that `epoch` has begun.
+/// Records in the storage root that `epoch` has begun.
 ///
 /// # Errors
-/// The root has seen a higher epoch, or cannot be written.
+/// The root has recorded a higher epoch, or cannot be written.
 pub(crate) async fn record_epoch(
     files: &SharedFileSystem,
     epoch: MasterEpoch,
@@ -96,7 +95,7 @@ pub(crate) async fn record_epoch(
     Ok(())
 }
 
-/// The epoch that is in force: the version of its node.
+/// The current epoch: the version of its node.
 ///
 /// # Errors
 /// The coordinator cannot be read.
@@ -105,7 +104,7 @@ pub(crate) async fn read_epoch(client: &Client, nodes: &Nodes) -> Result<MasterE
     Ok(MasterEpoch(u64::try_from(stat.version).unwrap_or(0)))
 }
 
-/// [`read_epoch`], of no earlier moment than this call.
+/// Like [`read_epoch`], but never older than this call.
 ///
 /// # Errors
 /// The coordinator cannot be read.
@@ -130,7 +129,7 @@ async fn read_epochs(files: &SharedFileSystem) -> Result<Vec<u64>, Error> {
     Ok(entries.iter().filter_map(|entry| entry.name.parse().ok()).collect())
 }
 
-/// The folder whose one file is named by the highest epoch.
+/// The folder whose single file has the highest epoch as its name.
 fn epochs() -> PathBuf {
     "/.master-epochs".into()
 }
@@ -153,13 +152,13 @@ async fn read_root_id(files: &SharedFileSystem) -> Result<Option<String>, Error>
     }
 }
 
-/// Writes the cluster's id into an unmarked root, as the first of all masters that try.
+/// Writes the cluster's id into an unmarked root, unless another master does so first.
 async fn mark_root(
     files: &SharedFileSystem,
     cluster_id: &str,
     server: &ServerName,
 ) -> Result<(), Error> {
-    // Aside under a name of this process: several masters may do this at once.
+    // A temporary name with this process's name, because several masters may do this at once.
     let aside = PathBuf::from(format!("/.hbase.id-{server}"));
     files.write_whole(&aside, znode::encode_cluster_id(cluster_id)).await?;
     match files.rename(&aside, &paths::cluster_id()).await {
@@ -180,7 +179,7 @@ async fn read_cluster_id(client: &Client, nodes: &Nodes) -> Result<Option<String
     Ok(Some(record.cluster_id))
 }
 
-/// Makes the cluster, at the feature level of its first master.
+/// Creates the cluster, at the feature level of its first master.
 async fn create_cluster(
     client: &Client,
     nodes: &Nodes,
@@ -205,7 +204,7 @@ async fn create_cluster(
     }
 }
 
-/// A random UUID in text.
+/// A random UUID as text.
 fn fresh_id(seams: &Seams) -> String {
     let mut bytes = [0; 16];
     seams.random.fill(&mut bytes);
@@ -251,7 +250,7 @@ async fn create_nodes(
     create_missing(client, client_nodes.parent(), found_by_clients).await
 }
 
-/// Creates `path` and all that lead to it.
+/// Creates `path` and all its ancestors.
 async fn create_path(client: &Client, path: &str) -> Result<(), Error> {
     if !path.starts_with('/') || path.ends_with('/') {
         return Err(Error::BadNodePath { path: path.to_owned() });
@@ -265,7 +264,7 @@ async fn create_path(client: &Client, path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Creates those of `paths`, all children of `parent`, that are missing.
+/// Creates the missing ones of `paths`, which are all children of `parent`.
 async fn create_missing(client: &Client, parent: &str, paths: Vec<String>) -> Result<(), Error> {
     loop {
         let (children, _) = client.get_children(parent).await?;
@@ -282,7 +281,7 @@ async fn create_missing(client: &Client, parent: &str, paths: Vec<String>) -> Re
             return Ok(());
         }
         match client.multi(missing).await {
-            // Another master makes them too: see what is left.
+            // Another master creates nodes too. List the children again.
             Err(error) if error.code() != Some(ErrorCode::NodeExists) => return Err(error.into()),
             _ => {}
         }

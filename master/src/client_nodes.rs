@@ -1,7 +1,7 @@
-//! The nodes by which stock HBase clients find the cluster.
+//! The nodes through which stock HBase clients find the cluster.
 //!
-//! They are rewritten, not ephemeral: while no master lives, clients still find the region
-//! servers.
+//! They are overwritten, not ephemeral, so clients still find the region servers while no master
+//! lives.
 
 use basalt_hbase_rpc::znode;
 use basalt_model::ServerName;
@@ -9,7 +9,7 @@ use basalt_zk::Op;
 
 use crate::epoch_guarded_store;
 
-/// The nodes below one parent, `/hbase` by default, as one master writes them.
+/// The nodes below one parent (`/hbase` by default), as one master writes them.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientNodes {
     parent: String,
@@ -38,12 +38,12 @@ impl ClientNodes {
         format!("{}/{}", self.parent, znode::MASTER)
     }
 
-    /// The node of the server that is asked for the meta table.
+    /// The node that names the server of the meta table.
     pub(crate) fn meta_server(&self) -> String {
         format!("{}/{}", self.parent, znode::META_SERVER)
     }
 
-    /// Tells the cluster's id.
+    /// Publishes the cluster's id.
     pub(crate) fn write_cluster_id(&self, cluster_id: &str) -> Op {
         self.write(self.cluster_id(), &znode::encode_cluster_id(cluster_id))
     }
@@ -53,7 +53,7 @@ impl ClientNodes {
         self.write(self.master(), &znode::encode_master(&self.writer, Some(info_port)))
     }
 
-    /// Names the server that is asked for the meta table.
+    /// Publishes the server of the meta table.
     pub(crate) fn write_meta_server(&self, server: &ServerName) -> Op {
         self.write(self.meta_server(), &znode::encode_meta_server(server))
     }
@@ -63,8 +63,8 @@ impl ClientNodes {
     }
 }
 
-/// Which server is to be asked for the meta table: the present one while it lives, else any region
-/// server, else the master. All of them serve it.
+/// Chooses the server of the meta table: the present one while it lives, otherwise any region
+/// server, otherwise the master. All of them serve it.
 pub(crate) fn choose_meta_server<'a>(
     present: Option<&ServerName>,
     mut living: impl Iterator<Item = &'a ServerName>,

@@ -1,4 +1,4 @@
-//! What a master is told when it starts.
+//! The configuration of a master process.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,91 +14,92 @@ use crate::election::LeaseGuard;
 pub struct Config {
     /// The name of the cluster, for logs and pages.
     pub cluster_name: String,
-    /// Where the HBase RPC listens; port 0 takes a free one.
+    /// The address of the HBase RPC. Port 0 selects a free port.
     pub rpc_listen: SocketAddr,
     /// The host by which clients and servers reach this master.
     pub advertised_host: String,
-    /// Where the gRPC services listen; port 0 takes a free one.
+    /// The address of the gRPC services. Port 0 selects a free port.
     pub peer_listen: SocketAddr,
-    /// The port of the admin pages, as told to clients.
+    /// The port of the admin pages, as clients see it.
     pub info_port: u16,
     /// The coordinator's members, each `host:port`.
     pub coordinators: Vec<String>,
-    /// The node below which the cluster's records lie, `/basalt` by default.
+    /// The node below which the cluster's records are stored, `/basalt` by default.
     pub nodes_parent: String,
     /// The node below which clients look for the cluster, `/hbase` by default.
     pub client_parent: String,
-    /// How long this and that may take.
+    /// The timeouts and intervals.
     pub timers: MasterTimers,
-    /// Tables that are made when they are missing.
+    /// Tables that are created if they are missing.
     pub declared_tables: Vec<DeclaredTable>,
     /// The rack this process runs in.
     pub rack: String,
-    /// Which process this is to the one who started it.
+    /// Identifies this process to whatever started it.
     pub instance: String,
-    /// Opens when this master may campaign: with the Lease, or always.
+    /// Decides when this master may campaign: with the Lease, or always.
     pub guard: LeaseGuard,
-    /// Which settings of the storage the promise needs otherwise, a sentence each, once that is
-    /// known: for whoever asks.
+    /// A sentence for each storage setting that differs from what the failover guarantee needs,
+    /// once that is known. Reported on request.
     pub storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,
-    /// The highest feature level that this process knows: that of its release, but in tests of
-    /// upgrades.
+    /// The highest feature level that this process knows. Except in tests of upgrades, that is the
+    /// level of its release.
     pub feature_level: FeatureLevel,
-    /// Told the addresses once they are bound.
+    /// Receives the addresses once they are bound.
     pub ready: Option<oneshot::Sender<BoundAddresses>>,
 }
 
 /// The addresses that a master listens on.
 #[derive(Clone, Copy, Debug)]
 pub struct BoundAddresses {
-    /// Of the HBase RPC.
+    /// The address of the HBase RPC.
     pub rpc: SocketAddr,
-    /// Of the gRPC services.
+    /// The address of the gRPC services.
     pub peer: SocketAddr,
 }
 
-/// A table of the manifest.
+/// A table that is declared in the manifest.
 #[derive(Clone, Debug)]
 pub struct DeclaredTable {
     /// The table.
     pub descriptor: TableDescriptor,
-    /// The first rows of its regions but the first.
+    /// The start keys of its regions, except for the first region.
     pub split_keys: Vec<Bytes>,
 }
 
-/// The master's timers; the manifest's `failover.target` gives them.
+/// The master's timers. They follow from the manifest's `failover.target`.
 #[derive(Clone, Copy, Debug)]
 pub struct MasterTimers {
-    /// The coordinator's session.
+    /// The timeout of the coordinator session.
     pub session_timeout: Duration,
     /// How long a region server may serve after it sent its last renewal.
     pub lease: Duration,
-    /// How far clocks may run apart during a lease.
+    /// How far two clocks may drift apart during a lease.
     pub drift_margin: Duration,
-    /// How far the clock of a region server may be off.
+    /// How far the wall clock of a region server may be off.
     pub clock_bound: Duration,
     /// How long a connection may take to open.
     pub connect_timeout: Duration,
-    /// After how long an order to a region server is given up and given again.
+    /// When an order to a region server times out and is sent again.
     pub order_timeout: Duration,
-    /// How often is looked for regions to assign or to move, besides at each change.
+    /// The interval at which the master looks for regions to assign or move, in addition to each
+    /// change.
     pub reconcile_interval: Duration,
-    /// How often the balancer may move regions.
+    /// The interval at which the balancer may move regions.
     pub balance_interval: Duration,
-    /// How long the balancer rests after a server has come, gone or begun to drain. In a roll the
-    /// next change comes within that time, and moves the regions anyway.
+    /// How long the balancer rests after a server has joined, left or begun to drain. During a
+    /// rolling restart the next change comes within that time and moves the regions anyway.
     pub balance_rest: Duration,
-    /// After the first region server came, how long the first assignments wait for others.
+    /// How long the first assignments wait for more region servers after the first one has joined.
     pub settle: Duration,
-    /// For how long all living servers must know a higher feature level before the cluster's is
-    /// raised to it: until then the servers can go back to their earlier release.
+    /// How long all live servers must have known a higher feature level before the cluster's level
+    /// is raised to it. Until then the servers can go back to their earlier release.
     pub feature_level_delay: Duration,
 }
 
 // === impl MasterTimers ===
 
 impl Default for MasterTimers {
-    /// The timers of a failover target of 3 s.
+    /// The timers for a failover target of 3 s.
     fn default() -> Self {
         Self {
             session_timeout: Duration::from_millis(1_500),
@@ -117,7 +118,7 @@ impl Default for MasterTimers {
 }
 
 impl MasterTimers {
-    /// How long after its committed death a server may still believe in its lease.
+    /// How long a server may still consider its lease valid after it has been declared dead.
     pub fn lease_ends_after(&self) -> Duration {
         self.lease + self.drift_margin
     }

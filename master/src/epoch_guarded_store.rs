@@ -1,8 +1,8 @@
 //! The only way in which the active master writes to the coordinator.
 //!
-//! Invariant: every multi that leaves here checks the version of the epoch's node. A master that
-//! was deposed without noticing writes nothing, and learns of it by the refusal; from then on the
-//! term is over, and with it every task that holds it.
+//! Invariant: every multi from this module checks the version of the epoch's node. A master that
+//! was deposed without noticing therefore writes nothing, and learns from the rejection that it is
+//! deposed. Its term then ends, and with it every task of that term.
 
 use basalt_cluster::Nodes;
 use basalt_failpoint::{Point, reached};
@@ -26,17 +26,17 @@ pub(crate) struct EpochGuardedStore {
     term: Shutdown,
 }
 
-/// How large a multi may be: half of what the ZooKeeper protocol takes by default.
+/// The maximum size of a multi: half of what the ZooKeeper protocol accepts by default.
 const BATCH_BYTES_MAX: usize = 512 << 10;
-/// What an operation takes besides its path and data: headers, version, access list. Rounded up.
+/// The size of an operation without its path and data: headers, version, access list. Rounded up.
 const OPERATION_BYTES: usize = 64;
-/// Kept free in each batch for the check of the epoch and of a few servers.
+/// Reserved in each batch for the checks of the epoch and of a few servers.
 const CHECKS_BYTES: usize = 32 << 10;
 
 // === impl EpochGuardedStore ===
 
 impl EpochGuardedStore {
-    /// A store of the term that ends with `term`.
+    /// A store for the term that ends when `term` is cancelled.
     pub(crate) fn new(client: Client, nodes: Nodes, epoch: MasterEpoch, term: Shutdown) -> Self {
         Self { client, nodes, epoch, term }
     }
@@ -46,7 +46,7 @@ impl EpochGuardedStore {
         &self.client
     }
 
-    /// Where the records lie.
+    /// The paths of the records.
     pub(crate) fn nodes(&self) -> &Nodes {
         &self.nodes
     }
@@ -61,10 +61,10 @@ impl EpochGuardedStore {
         &self.term
     }
 
-    /// Does all of `writes`, or none.
+    /// Applies all of `writes`, or none.
     ///
     /// # Errors
-    /// [`CommitError`]; a refusal's index counts `writes` alone.
+    /// [`CommitError`]. The index of a rejected write counts only `writes`.
     pub(crate) async fn commit(&self, writes: Vec<Op>) -> Result<Vec<OpResult>, CommitError> {
         if self.term.is_cancelled() {
             return Err(CommitError::Deposed);
@@ -104,7 +104,7 @@ impl EpochGuardedStore {
         }
     }
 
-    /// Finds out whether this master is still active, after somebody said that it is not.
+    /// Checks whether this master is still active, after a hint that it is not.
     pub(crate) async fn verify(&self) {
         let outcome = self.commit(Vec::new()).await;
         tracing::debug!(?outcome, "epoch verified");
@@ -114,38 +114,38 @@ impl EpochGuardedStore {
 // === impl CommitError ===
 
 impl CommitError {
-    /// Whether write `index` was refused because of `code`.
+    /// Whether the write at `index` was rejected with `code`.
     pub(crate) fn is(&self, index: usize, code: ErrorCode) -> bool {
         matches!(self, Self::Refused { index: i, code: c } if *i == index && *c == code)
     }
 }
 
-/// Creates a lasting node.
+/// Creates a persistent node.
 pub(crate) fn create(path: String, data: Bytes) -> Op {
     Op::Create { path, data, mode: CreateMode::Persistent }
 }
 
-/// Replaces the data of a node that has `version`.
+/// Replaces the data of a node, if its version is `version`.
 pub(crate) fn replace(path: String, data: Bytes, version: i32) -> Op {
     Op::SetData { path, data, version: Some(version) }
 }
 
-/// Replaces the data of a node, whatever it was.
+/// Replaces the data of a node, whatever its version.
 pub(crate) fn overwrite(path: String, data: Bytes) -> Op {
     Op::SetData { path, data, version: None }
 }
 
-/// Deletes a node, whatever it holds.
+/// Deletes a node, whatever its version.
 pub(crate) fn delete(path: String) -> Op {
     Op::Delete { path, version: None }
 }
 
-/// Demands that a node is there.
+/// Requires that a node exists.
 pub(crate) fn exists(path: String) -> Op {
     Op::Check { path, version: None }
 }
 
-/// Cuts `writes` into batches that fit into a multi, in their order.
+/// Splits `writes` into batches that each fit into a multi. Keeps their order.
 pub(crate) fn batches<T>(writes: Vec<T>, bytes_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut batches: Vec<Vec<T>> = Vec::new();
     let mut free = 0;
@@ -165,7 +165,7 @@ pub(crate) fn batches<T>(writes: Vec<T>, bytes_of: impl Fn(&T) -> usize) -> Vec<
     batches
 }
 
-/// How much of a multi `operation` takes, at most.
+/// An upper bound of the bytes of `operation` in a multi.
 pub(crate) fn operation_bytes(operation: &Op) -> usize {
     let data = match operation {
         Op::Create { data, .. } | Op::SetData { data, .. } => data.len(),

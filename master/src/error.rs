@@ -1,4 +1,4 @@
-//! Why a master stops, and why a step of its work did not happen.
+//! Why a master stops, and why a step of its work failed.
 
 use basalt_model::{MasterEpoch, ServerName};
 use basalt_zk::proto::ErrorCode;
@@ -9,10 +9,10 @@ pub enum Error {
     /// An address cannot be listened on, or listening failed later.
     #[error("{0}")]
     Listen(#[from] std::io::Error),
-    /// The coordinator cannot be reached or refused.
+    /// The coordinator is unreachable, or rejected a request.
     #[error("coordinator: {0}")]
     Coordinator(#[from] basalt_zk::Error),
-    /// A record in the coordinator is not what it should be.
+    /// A record in the coordinator is invalid.
     #[error("coordinator: {0}")]
     Record(#[from] basalt_cluster::Error),
     /// The storage root cannot be used.
@@ -30,7 +30,7 @@ pub enum Error {
         /// The cluster id in the coordinator.
         in_coordinator: String,
     },
-    /// The storage root has seen a cluster of which the coordinator knows nothing.
+    /// The storage root belongs to a cluster that the coordinator does not know.
     #[error(
         "the storage root holds cluster {in_root}, but the coordinator knows no cluster: it has \
          lost its data, including which server owns each region and under which epoch. Restore the \
@@ -40,7 +40,7 @@ pub enum Error {
         /// The cluster id in the storage root.
         in_root: String,
     },
-    /// The coordinator's epoch is lower than one that the storage root has seen.
+    /// The coordinator's epoch is lower than one that is recorded in the storage root.
     #[error(
         "the coordinator is at master epoch {in_coordinator}, but the storage root has seen epoch \
          {in_root}: the coordinator's data is older than the storage root. Restore the \
@@ -62,7 +62,7 @@ pub enum Error {
         /// The cluster id in the coordinator.
         in_coordinator: String,
     },
-    /// A file of the storage root does not hold what it should.
+    /// A file of the storage root has invalid contents.
     #[error("{path} in the storage root: {reason}")]
     BadRootFile {
         /// The file.
@@ -85,7 +85,7 @@ pub enum Error {
         server: ServerName,
         /// The epoch in which it was active.
         epoch: MasterEpoch,
-        /// Who holds it.
+        /// The identity of the master that holds the Lease.
         holder: String,
     },
     /// The coordinator has ended this master's session.
@@ -100,7 +100,7 @@ pub enum Error {
     /// The HBase RPC ended.
     #[error("HBase RPC: {0}")]
     Rpc(String),
-    /// A node parent that is not a path.
+    /// The parent of the nodes is not a valid path.
     #[error("bad node path {path:?}: it must begin with / and must not end with /")]
     BadNodePath {
         /// The path.
@@ -108,47 +108,47 @@ pub enum Error {
     },
 }
 
-/// Why a commit of the active master did not happen.
+/// Why a commit of the active master failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// A write's condition did not hold; none of its batch took effect.
+    /// The condition of a write did not hold. No write of the batch took effect.
     #[error("write {index} rejected: {code}")]
     Refused {
-        /// Which of the batch.
+        /// The index of the write in the batch.
         index: usize,
-        /// Why.
+        /// The coordinator's error.
         code: ErrorCode,
     },
-    /// Another master is active: nothing that this one writes counts any more.
+    /// Another master is active. No write of this one takes effect any more.
     #[error("deposed")]
     Deposed,
-    /// The coordinator did not answer: whether the batch took effect is unknown.
+    /// The coordinator did not answer. It is unknown whether the batch took effect.
     #[error("coordinator: {0}")]
     Unknown(basalt_zk::Error),
 }
 
-/// Why a step of a procedure must be tried again.
+/// Why a step of a procedure failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// A commit did not happen.
+    /// A commit failed.
     #[error(transparent)]
     Commit(#[from] CommitError),
     /// The coordinator could not be read.
     #[error("coordinator: {0}")]
     Coordinator(#[from] basalt_zk::Error),
-    /// A record is not what it should be.
+    /// A record is invalid.
     #[error(transparent)]
     Record(#[from] basalt_cluster::Error),
     /// A file operation failed.
     #[error(transparent)]
     Storage(#[from] basalt_fs::Error),
-    /// It cannot go on yet.
+    /// The step cannot continue yet.
     #[error("waiting: {0}")]
     NotYet(String),
-    /// It can never be done: the procedure ends here, and its client is to know why.
+    /// The step can never succeed. The procedure ends, and its client learns why.
     #[error("impossible: {0}")]
     Impossible(String),
-    /// Logs with acknowledged edits are lost, and nobody has accepted that.
+    /// Logs with acknowledged edits are lost, and no operator has accepted the loss yet.
     #[error("{0}")]
     LostLogs(String),
 }
@@ -156,7 +156,7 @@ pub enum StepError {
 // === impl StepError ===
 
 impl StepError {
-    /// Whether trying again is of no use, because another master is active.
+    /// Whether retries are pointless because another master is active.
     pub(crate) fn is_deposed(&self) -> bool {
         matches!(self, Self::Commit(CommitError::Deposed))
     }

@@ -1,7 +1,7 @@
-//! Raises the cluster's feature level once every living server knows a higher one.
+//! Raises the cluster's feature level once every live server knows a higher one.
 //!
-//! `basalt_cluster::feature_level` says in which steps, and why a server of an earlier release
-//! cannot slip in between.
+//! The module `basalt_cluster::feature_level` describes the steps, and why a server of an earlier
+//! release cannot register in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::epoch_guarded_store;
 use crate::error::{CommitError, StepError};
 use crate::term::Term;
 
-/// What is to be done next.
+/// The next action.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum LevelAction {
     Rest,
@@ -27,13 +27,13 @@ enum LevelAction {
     Withdraw,
 }
 
-/// Since when all living servers know the level.
+/// The level that all live servers know, and since when.
 type Since = Option<(FeatureLevel, Instant)>;
 
-/// How often it is logged that a server knows less than the cluster's level.
+/// How often to log that a server does not know the cluster's level.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Compares what is on record with what the servers know until the term is over.
+/// Compares the record with the levels that the servers know, until the term is over.
 pub(crate) async fn run(term: Arc<Term>) {
     let (mut since, mut last_logged) = (None, None);
     loop {
@@ -51,7 +51,8 @@ async fn advance(
     since: &mut Since,
     last_logged: &mut Option<Instant>,
 ) -> Result<(), StepError> {
-    // In this order: who is not among the living now registers by what is on record.
+    // The order matters: a server that is not among the live ones below has yet to register, and
+    // its registration checks this record.
     let on_record = OnRecord::read(term.store.client(), term.store.nodes()).await?;
     // The answer to an earlier write may have been lost.
     *term.feature_level.lock() = on_record.level;
@@ -77,7 +78,7 @@ async fn advance(
     let path = term.store.nodes().feature_level();
     let write = epoch_guarded_store::replace(path, encode(level, raising_to), on_record.version);
     match term.store.commit(vec![write]).await {
-        // It is read again.
+        // The next round reads the record again.
         Err(CommitError::Refused { .. }) => return Ok(()),
         outcome => drop(outcome?),
     }
@@ -104,7 +105,7 @@ async fn known_by_all(term: &Term) -> Result<FeatureLevel, StepError> {
     Ok(known)
 }
 
-/// `known` is what all living servers know, and `since` remembers for how long they do.
+/// `known` is the level that all live servers know; `since` remembers since when.
 fn next_step(
     on_record: &OnRecord,
     known: FeatureLevel,
@@ -130,7 +131,7 @@ fn next_step(
 // === impl Term ===
 
 impl Term {
-    /// Refuses what the cluster's feature level does not have yet.
+    /// Rejects a request for a feature that the cluster's feature level does not have yet.
     pub(crate) fn check_feature(&self, feature: Feature, what: &str) -> Result<(), Exception> {
         let level = *self.feature_level.lock();
         if level.has(feature) {

@@ -1,11 +1,11 @@
-//! What a master reads from the coordinator, for the fuzz targets: `--cfg fuzzing` alone compiles
-//! this.
+//! Decoders of what a master reads from the coordinator, for the fuzz targets. Compiled only with
+//! `--cfg fuzzing`.
 
 use basalt_model::FeatureLevel;
 
 use crate::procedure::Procedure;
 
-/// Reads a procedure; what was read is the same when it is written and read again.
+/// Decodes a procedure, and asserts that it survives encoding and decoding again.
 pub fn decode_procedure(bytes: &[u8]) {
     if let Ok(procedure) = Procedure::decode(bytes, FeatureLevel::NEWEST) {
         let again = Procedure::decode(&procedure.encode(), FeatureLevel::NEWEST);

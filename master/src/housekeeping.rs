@@ -1,9 +1,10 @@
-//! Cleans up what nobody needs any more: the logs of fenced servers, old results and reports.
+//! Cleans up what is no longer needed: the logs of fenced servers, old results and reports.
 //!
-//! The logs of a fenced server go when its recovery is done and no region record, read from the
-//! coordinator past every copy, names it: neither as one whose edits are not in store files yet,
-//! nor as owner. The folder is deleted before the record of the sealed
-//! lengths. So a folder that exists beside such a record has been fenced.
+//! The logs of a fenced server are deleted when its recovery is done and no region record names the
+//! server, neither as its owner nor as a server whose edits are not in store files yet. The region
+//! records are read from the coordinator itself, not from a copy. The folder is deleted before the
+//! record of the sealed lengths. Therefore, a folder that exists beside such a record has been
+//! fenced.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,12 +22,12 @@ use crate::view::View;
 
 /// The pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How old a server must be, by its start code, before a log folder of it that nobody knows of is
-/// taken for a leftover: it makes its folder a moment before it registers.
+/// The age that an unknown server must have, by its start code, before its log folder or log list
+/// counts as a leftover. A server creates its folder a moment before it registers.
 const STRANGER_AGE_MS: u64 = 60_000;
-/// At how many servers' logs one round looks.
+/// The maximum number of servers whose logs one round inspects.
 const INSPECTED_MAX: usize = 16;
-/// What the folder of a fenced server ends with.
+/// The suffix of a fenced server's folder.
 const FENCED_SUFFIX: &str = "-splitting";
 
 /// Runs until the term is over.
@@ -69,7 +70,7 @@ async fn clean(term: &Term) -> Result<(), StepError> {
     let regions = term.read_all_regions().await?;
     leftovers.retain(|server| !is_needed(&regions, server));
     for server in leftovers {
-        // It may have come a moment ago, with a clock that is behind.
+        // The server may have registered a moment ago, with a clock that is behind.
         let path = term.store.nodes().server(&server);
         if term.store.client().exists(&path).await?.is_none() {
             forget_server(term, &server).await?;
@@ -78,7 +79,7 @@ async fn clean(term: &Term) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Looks whether logs are lost where regions do not come to be open that need them.
+/// Checks for lost logs of servers whose logs are needed by regions that are still opening.
 async fn inspect_logs(term: &Term, view: &View) -> Result<(), StepError> {
     let opening = view.regions.values().filter(|one| one.record.state == RegionState::Opening);
     let needed: BTreeSet<&ServerName> =
@@ -89,8 +90,7 @@ async fn inspect_logs(term: &Term, view: &View) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Forgets where the blocks of regions lay that are gone, and beside which servers that are done
-/// with.
+/// Forgets the block locality of deleted regions, and the nodes of servers that are cleaned up.
 fn forget_places(term: &Term) {
     let (view, facts) = (term.views.now(), term.facts.lock());
     Arc::make_mut(&mut *term.block_locality.lock())
@@ -101,7 +101,7 @@ fn records(view: &View) -> Vec<RegionRecord> {
     view.regions.values().map(|region| region.record.clone()).collect()
 }
 
-/// Whether a region still needs the logs of `server`, or is still its.
+/// Whether a region still needs the logs of `server`, or is still owned by it.
 fn is_needed(regions: &[RegionRecord], server: &ServerName) -> bool {
     regions.iter().any(|region| {
         region.unflushed.contains(server)
@@ -109,7 +109,7 @@ fn is_needed(regions: &[RegionRecord], server: &ServerName) -> bool {
     })
 }
 
-/// The servers that have a folder of logs, and whose start is long ago.
+/// The servers that have a log folder and started long ago.
 async fn stranger_folders(term: &Term, now_ms: u64) -> Result<Vec<ServerName>, StepError> {
     let entries = term.files.list(&paths::logs()).await?;
     let names = entries.iter().filter(|entry| entry.is_directory).map(|entry| &entry.name);
@@ -120,7 +120,7 @@ async fn stranger_folders(term: &Term, now_ms: u64) -> Result<Vec<ServerName>, S
     Ok(servers.filter(|server| server.start_code + STRANGER_AGE_MS < now_ms).collect())
 }
 
-/// The servers that have a list of logs, and whose start is long ago.
+/// The servers that have a list of logs and started long ago.
 async fn stranger_lists(term: &Term, now_ms: u64) -> Result<Vec<ServerName>, StepError> {
     let (lists, _) = term.store.client().get_children(&term.store.nodes().logs()).await?;
     let servers = lists.iter().filter_map(|name| name.parse::<ServerName>().ok());
@@ -128,10 +128,10 @@ async fn stranger_lists(term: &Term, now_ms: u64) -> Result<Vec<ServerName>, Ste
 }
 
 async fn forget_server(term: &Term, server: &ServerName) -> Result<(), StepError> {
-    // First: logs that are listed are missed when they are gone.
+    // The list goes first: a listed log that does not exist counts as lost.
     let path = term.store.nodes().logs_of_server(server);
     ignore_refusal(term.store.commit(vec![epoch_guarded_store::delete(path)]).await)?;
-    // Renamed then: a server that wakes up finds itself fenced, not half deleted.
+    // Then rename the folder, so that a server that resumes finds itself fenced, not half deleted.
     let (live, fenced) = (paths::server_logs(server), paths::fenced_logs(server));
     match term.files.rename(&live, &fenced).await {
         Err(error) if !error.is_not_found() && !error.is_already_exists() => {
@@ -153,7 +153,7 @@ async fn forget_server(term: &Term, server: &ServerName) -> Result<(), StepError
     Ok(())
 }
 
-/// What was to go is gone already.
+/// Ignores that a node to be deleted does not exist.
 fn ignore_refusal<T>(outcome: Result<T, CommitError>) -> Result<(), CommitError> {
     match outcome {
         Err(CommitError::Refused { code: ErrorCode::NoNode, .. }) | Ok(_) => Ok(()),

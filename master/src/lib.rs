@@ -1,14 +1,14 @@
-//! The master: decides where regions live and runs the durable procedures.
+//! The master: decides where regions are served, and runs the durable procedures.
 //!
-//! The way of a failure reads straight down: `liveness` (a stream ended, or the coordinator has
-//! ended a session) → `procedure::recover_server` (detected → fenced → split →
-//! assigned → done) → orders to region servers. All state is in the coordinator: a master that
-//! takes charge goes on where the last one stopped.
+//! The handling of a failure reads from top to bottom: `liveness` (a stream ended, or the
+//! coordinator has ended a session) → `procedure::recover_server` (detected → fenced → split →
+//! assigned → done) → orders to region servers. All state is in the coordinator: a new active
+//! master continues where the last one stopped.
 //!
-//! Decisions are pure functions of a `view`; a decision is committed on condition of the records
-//! it was made on, and of the epoch of the master that makes it (see `epoch_guarded_store`).
+//! Decisions are pure functions of a `view`. A decision is committed on condition of the records on
+//! which it is based, and of the epoch of the master that makes it (see `epoch_guarded_store`).
 
-// Fuzz targets run decoders alone: what a role does is not compiled for them.
+// Fuzz targets run only decoders, so the rest of the role is not compiled for them.
 #![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]
 
 mod balancer;

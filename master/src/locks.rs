@@ -1,13 +1,13 @@
-//! Locks on tables and regions, by which procedures and moves take turns.
+//! Locks on tables and regions. They serialize procedures and moves.
 //!
 //! A procedure that changes a table holds the table's exclusive lock from its beginning to its end.
 //! A move holds the table's shared lock and its region's exclusive one. Requests are granted in the
-//! order in which they came, so that neither starves the other. Whoever takes both takes the
-//! table's lock first, and the recovery of a server takes none: nothing waits in a circle.
+//! order of their arrival, so that neither starves the other. A holder of both locks requests the
+//! table's lock first, and the recovery of a server needs no lock, so there are no deadlocks.
 //!
-//! The locks of a procedure are part of its record. A master that takes charge requests them again
-//! in the order of the procedures' ids, before it moves any region. Moves have no record: they end
-//! with their master, and what they leave half done shows in the regions' records.
+//! The locks of a procedure are part of its record. A new active master requests them again in the
+//! order of the procedures' ids, before it moves any region. Moves have no record: they end with
+//! their master, and a half-finished move is visible in the region's record.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,21 +20,21 @@ use tokio::sync::watch;
 /// How many requests may wait for one lock.
 const WAITING_MAX: usize = 256;
 
-/// What can be locked.
+/// A resource that can be locked.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Resource {
     Table(TableName),
     Region(EncodedRegionName),
 }
 
-/// Whether others may hold the lock at the same time.
+/// Whether several holders may share the lock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mode {
     Exclusive,
     Shared,
 }
 
-/// Who holds a lock or waits for it.
+/// The holder of a lock, or a waiter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Holder {
     /// A procedure, by its id.
@@ -43,7 +43,7 @@ pub(crate) enum Holder {
     Move(EncodedRegionName),
 }
 
-/// A resource that is locked, for those who ask.
+/// A locked resource, for reports.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LockedResource {
     pub(crate) resource: Resource,
@@ -57,15 +57,16 @@ pub(crate) struct LockedResource {
 #[error("{max} requests are already waiting for the lock of {0:?}", max = WAITING_MAX)]
 pub(crate) struct TooManyWaiting(Resource);
 
-/// All locks of a term; a cheap handle.
+/// All locks of a term. A handle; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Locks {
     table: Arc<Mutex<LockTable>>,
-    /// Counts the locks that were let go.
+    /// Counts the released locks.
     changes: watch::Sender<u64>,
 }
 
-/// A lock that is held or waited for, until this is dropped.
+/// A request for a lock, granted or waiting. Dropping it releases the lock or withdraws the
+/// request.
 #[derive(Debug)]
 pub(crate) struct Lock {
     locks: Locks,
@@ -73,7 +74,7 @@ pub(crate) struct Lock {
     ticket: u64,
 }
 
-/// Who holds what, and who waits: pure.
+/// The holders and waiters, without any I/O.
 #[derive(Debug, Default)]
 struct LockTable {
     entries: BTreeMap<Resource, Entry>,
@@ -101,7 +102,7 @@ impl Default for Locks {
 }
 
 impl Locks {
-    /// Requests a lock; [`Lock::granted`] waits for it.
+    /// Requests a lock. [`Lock::granted`] waits until it is granted.
     ///
     /// # Errors
     /// [`TooManyWaiting`].
@@ -115,7 +116,7 @@ impl Locks {
         Ok(Lock { locks: self.clone(), resource, ticket })
     }
 
-    /// All that is locked, in the order of the resources.
+    /// All locked resources, in their order.
     pub(crate) fn list(&self) -> Vec<LockedResource> {
         self.table.lock().list()
     }
@@ -133,7 +134,7 @@ impl Lock {
         }
     }
 
-    /// What is locked.
+    /// The resource of the lock.
     pub(crate) fn resource(&self) -> &Resource {
         &self.resource
     }
@@ -168,7 +169,7 @@ impl LockTable {
         self.entries.get(resource).is_some_and(|entry| entry.held.contains_key(&ticket))
     }
 
-    /// Lets go of a lock, or waits for it no more.
+    /// Releases a lock, or withdraws the request.
     fn release(&mut self, resource: &Resource, ticket: u64) {
         let Some(entry) = self.entries.get_mut(resource) else { return };
         entry.held.remove(&ticket);
@@ -193,7 +194,7 @@ impl LockTable {
 // === impl Entry ===
 
 impl Entry {
-    /// Grants what came first, as far as it goes together with what is held.
+    /// Grants requests in their order, up to the first one that conflicts with the held locks.
     fn grant(&mut self) {
         while let Some((ticket, request)) = self.waiting.front().copied() {
             let fits = match request.mode {

@@ -1,5 +1,5 @@
-//! What a master counts and measures; `docs/metrics.md` lists it. Where nobody records, as in tests
-//! and in the simulation, all of it goes nowhere.
+//! The metrics of a master; `docs/metrics.md` lists them. Without a recorder, as in tests and in
+//! the simulation, they are discarded.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use metrics::{counter, gauge, histogram};
 
 use crate::view::View;
 
-/// Says that this master is active, until it is dropped.
+/// Reports this master as active until it is dropped.
 pub(crate) struct InCharge;
 
 // === impl InCharge ===
@@ -28,7 +28,7 @@ impl Drop for InCharge {
     }
 }
 
-/// Tells what the active master sees.
+/// Records the state of the cluster as the active master sees it.
 pub(crate) fn record(view: &View, recovering: usize) {
     let states = [
         (RegionState::Closed, "closed"),
@@ -49,17 +49,17 @@ pub(crate) fn record(view: &View, recovering: usize) {
     gauge!("basalt_master_recoveries_under_way").set(recovering as f64);
 }
 
-/// Tells how many regions stay closed because logs with acknowledged edits are lost.
+/// Records how many regions stay closed because logs with acknowledged edits are lost.
 pub(crate) fn record_lost_logs(regions: u32) {
     gauge!("basalt_master_regions_with_lost_logs").set(regions);
 }
 
-/// Tells how many clocks are off, of the region servers and of this master.
+/// Records how many clocks are off, of the region servers and of this master.
 pub(crate) fn record_clocks(off: usize) {
     gauge!("basalt_master_clocks_off").set(off as f64);
 }
 
-/// A recovery has ended.
+/// Records a finished recovery.
 pub(crate) fn recovered(report: &pb::RecoveryRecord) {
     let seconds = |ms: u64| ms as f64 / 1000.0;
     let phases = [
@@ -77,7 +77,7 @@ pub(crate) fn recovered(report: &pb::RecoveryRecord) {
     counter!("basalt_recovery_wal_bytes_total").increment(report.wal_bytes);
 }
 
-/// A region that was not served as it is on record was checked.
+/// Records the check of a region that was not served as its record says.
 pub(crate) fn region_checked(verdict: pb::RegionVerdict) {
     let verdict = match verdict {
         pb::RegionVerdict::Unspecified | pb::RegionVerdict::Failed => "failed",

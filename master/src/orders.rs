@@ -1,4 +1,4 @@
-//! Orders to region servers, each under the epoch of this master.
+//! Orders to region servers, each with the epoch of this master.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) struct Orders {
 /// A client of one region server.
 pub(crate) type OrdersClient = RegionServerOrdersClient<Channel>;
 
-/// What an order tells of the nodes of the storage: whom this master avoids.
+/// The storage nodes that this master excludes, as part of an order.
 pub(crate) fn excluded_nodes(files: &SharedFileSystem) -> Vec<pb::ExcludedNode> {
     let excluded = files.excluded_nodes().into_iter();
     let message = |(node, suspicion): (NodeName, NodeSuspicion)| pb::ExcludedNode {
@@ -43,7 +43,7 @@ impl Orders {
     /// A client of `server`, which listens at `address`.
     ///
     /// # Errors
-    /// The address is none.
+    /// The address is invalid.
     pub(crate) fn client(
         &self,
         server: &ServerName,
@@ -61,10 +61,10 @@ impl Orders {
         Ok(client(channel))
     }
 
-    /// A client on a connection of its own.
+    /// A client with a connection of its own.
     ///
     /// # Errors
-    /// The address is none.
+    /// The address is invalid.
     pub(crate) fn separate_client(&self, address: &str) -> Result<OrdersClient, Status> {
         self.channel(address).map(client)
     }
@@ -80,24 +80,24 @@ impl Orders {
     }
 }
 
-/// Whether a region server refused because it knows a master of a higher epoch.
+/// Whether a region server rejected an order because it knows a master with a higher epoch.
 pub(crate) fn is_deposed(status: &Status) -> bool {
     status.code() == Code::FailedPrecondition
 }
 
-/// `request` with a deadline.
+/// A request with a deadline.
 pub(crate) fn within<T>(timeout: Duration, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(timeout);
     request
 }
 
-/// The failure that stands for an order of which nobody knows what became.
+/// The failure text for an order whose outcome is unknown.
 pub(crate) fn lost(status: &Status) -> String {
     format!("{}: {}", status.code(), status.message())
 }
 
-/// Whether `outcome` says that it is done.
+/// Whether `outcome` is a success.
 pub(crate) fn is_done(outcome: &pb::RegionOutcome) -> bool {
     outcome.failure.is_empty()
 }

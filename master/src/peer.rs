@@ -1,4 +1,5 @@
-//! The gRPC services of a master: what standbys, region servers and starters of processes ask.
+//! The gRPC services of a master, for standby masters, region servers and whatever starts
+//! processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use crate::procedure::lost_logs::{self, AcceptError, Acceptance};
 use crate::term::Term;
 use crate::views::pod_uid;
 
-/// Who answers: this process, and the term in which it is active, if it is.
+/// The state behind the services: this process, and its term while it is active.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) server: ServerName,
@@ -31,9 +32,9 @@ pub(crate) struct Peer {
 
 type AliveStream = Pin<Box<dyn Stream<Item = Result<pb::Alive, Status>> + Send>>;
 
-/// How long one call of `Drain` waits; the caller asks again while regions are left.
+/// How long one `Drain` call waits. The caller repeats it while regions are left.
 const DRAIN_WAIT: Duration = Duration::from_secs(5);
-/// How often it is looked whether there is still a server that regions can go to.
+/// How often a drain checks that there is still a server that can take the regions.
 const DRAIN_LOOK: Duration = Duration::from_millis(200);
 /// How many pods one call of `Pods` may name.
 const PODS_MAX: usize = 10_000;
@@ -54,7 +55,7 @@ impl MasterPeer for Peer {
 
     async fn live(&self, _: Request<pb::LiveRequest>) -> Result<Response<AliveStream>, Status> {
         let alive = pb::Alive { server_name: self.server.to_string(), ..Default::default() };
-        // Never ends by itself: it says that the process lives by being open.
+        // Stays open for the life of the process: an open stream is the sign of life.
         let stream = futures::StreamExt::chain(
             futures::stream::iter([Ok(alive)]),
             futures::stream::pending(),
@@ -147,8 +148,8 @@ impl MasterPeer for Peer {
 // === impl Term ===
 
 impl Term {
-    /// Takes in what Kubernetes knows of the pods of region servers. Gives how many regions each
-    /// owns.
+    /// Records what Kubernetes knows about the pods of region servers. Returns how many regions
+    /// each owns.
     fn learn_pods(&self, pods: Vec<pb::Pod>) -> pb::PodsReply {
         let pods: BTreeMap<String, pb::Pod> =
             pods.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
@@ -165,8 +166,8 @@ impl Term {
         pb::PodsReply { regions: regions.collect() }
     }
 
-    /// Moves the regions of a server away that wants to stop, for as long as another server takes
-    /// them. Gives how many are left.
+    /// Moves regions away from a server that wants to stop, while another server can take them.
+    /// Returns how many are left.
     async fn drain(&self, server: &ServerName) -> u32 {
         if !self.views.servers().contains_key(server) {
             return 0;

@@ -1,7 +1,8 @@
-//! Compares what is with what should be, and sets to work: the decisions are pure.
+//! Compares the actual state with the desired state, and starts what is needed. The decisions are
+//! pure.
 //!
-//! Looks at each change of the view and now and then besides. All that a master before this one
-//! left half done is found here too, since it shows in the records.
+//! Runs after each change of the view, and periodically. It also finds everything that an earlier
+//! master left half done, because that is visible in the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,36 +20,36 @@ use crate::metrics;
 use crate::term::{Term, TermState};
 use crate::view::View;
 
-/// The least time between two looks: changes come in bursts.
+/// The shortest time between two rounds, because changes come in bursts.
 const LOOKS_APART: Duration = Duration::from_millis(5);
-/// A server that started this long ago is no newcomer, whoever sees it first.
+/// A server that started longer ago than this does not count as a newcomer when it is first seen.
 const NEWCOMER_MS: u64 = 2_000;
-/// How many regions the balancer moves at a time.
+/// The maximum number of regions in one plan of the balancer.
 const BALANCE_MOVES_MAX: usize = 64;
 
-/// What is known besides the view.
+/// State besides the view, on which decisions depend.
 #[derive(Debug, Default)]
 struct Known {
-    /// Servers that were alive once and are not accounted for.
+    /// Servers that have been seen alive, and whose end has not been dealt with.
     seen: BTreeSet<ServerName>,
     recovering: BTreeSet<ServerName>,
     claimed: BTreeSet<EncodedRegionName>,
-    /// Regions whose move is decided and may still wait for the lock of their table.
+    /// Regions whose move is decided, and may still wait for the lock of their table.
     moving: BTreeSet<EncodedRegionName>,
-    /// Servers that are to be given no regions.
+    /// Servers that must get no regions.
     draining: BTreeSet<ServerName>,
-    /// Those of them that keep what they have: their clocks were not compared yet.
+    /// Those of `draining` that keep their regions, because their clocks were not compared yet.
     unchecked: BTreeSet<ServerName>,
     places: Arc<ClusterLocality>,
-    /// The balancer is on, and it is its time.
+    /// The balancer is switched on and due.
     is_time_to_balance: bool,
 }
 
 // === impl Known ===
 
 impl Known {
-    /// Whether regions may be evened out. A region on its way counts for neither server: who looked
-    /// meanwhile would send others after it.
+    /// Whether regions may be balanced now. A region in transition counts for neither server, so a
+    /// plan that is made meanwhile would send further regions after it.
     fn may_balance(&self) -> bool {
         self.is_time_to_balance
             && self.recovering.is_empty()
@@ -56,24 +57,25 @@ impl Known {
             && self.moving.is_empty()
     }
 
-    /// Whether a region may be moved that is at rest as far as the view shows.
+    /// Whether a region may be moved that the view shows at rest.
     fn may_move(&self, region: &EncodedRegionName) -> bool {
         !self.claimed.contains(region) && !self.moving.contains(region)
     }
 }
 
-/// What is to be done.
+/// The work to start.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Decisions {
-    /// Servers that are gone and own regions.
+    /// Servers that are gone and still own regions.
     recover: Vec<ServerName>,
-    /// Servers that are gone and own nothing: they stopped cleanly.
+    /// Servers that are gone and own no regions: they stopped cleanly.
     left: Vec<ServerName>,
-    /// Closed regions that are to be served.
+    /// Closed regions that must be served.
     assign: Vec<EncodedRegionName>,
-    /// Regions whose living owner was not told, or did not hear, to open them.
+    /// Regions whose live owner must be ordered to open them, because an earlier order was not sent
+    /// or was lost.
     open: Vec<EncodedRegionName>,
-    /// Regions that are to go elsewhere.
+    /// Regions to move to another server.
     moves: Vec<Move>,
 }
 
@@ -87,7 +89,7 @@ pub(crate) async fn run(term: Arc<Term>) {
     loop {
         changes.borrow_and_update();
         if term.views.catalog().master().map(|master| master.epoch) != Some(term.store.epoch().0) {
-            // Somebody else may be active: a write tells for sure.
+            // Another master may be active. A write shows for certain.
             term.store.verify().await;
         }
         let view = term.views.now();
@@ -116,13 +118,13 @@ pub(crate) async fn run(term: Arc<Term>) {
                 () = term.wake.notified() => {}
                 changed = changes.changed() => {
                     if changed.is_err() {
-                        // The catalog ended with the session; so does the term, in a moment.
+                        // The catalog ended with the session. The term will end too, in a moment.
                         std::future::pending::<()>().await;
                     }
                 }
             }
         };
-        // Runs out where nothing has changed: then it looks again because of the time.
+        // A timeout means that nothing has changed. The next round runs anyway.
         let _ = timeout(term.timers.reconcile_interval, changed).await;
     }
 }
@@ -132,8 +134,8 @@ fn record_facts(facts: &TermState) {
     metrics::record_clocks(facts.clocks.off());
 }
 
-/// Holds a stream to each living region server, and compares its clock. Those that a master before
-/// this one has known keep their regions meanwhile.
+/// Keeps a stream open to each live region server, and compares its clock. Servers that an earlier
+/// master knew keep their regions meanwhile.
 fn hold_streams(
     term: &Arc<Term>,
     view: &View,
@@ -162,7 +164,7 @@ fn hold_streams(
 fn known(term: &Term) -> Known {
     let recovering: BTreeSet<ServerName> = term.procedure_store.recovering().into_keys().collect();
     let claimed = term.claims.all();
-    // Read first: one that is compared in between must not seem to be draining.
+    // Read this first: a server that is compared in between must not seem to be draining.
     let unchecked = term.facts.lock().clocks.unchecked().clone();
     let draining = term.draining();
     let facts = term.facts.lock();
@@ -178,7 +180,7 @@ fn known(term: &Term) -> Known {
     }
 }
 
-/// Decides what is to be done.
+/// Decides what work to start.
 fn decide(view: &View, known: &Known) -> Decisions {
     let mut decisions = Decisions::default();
     let mut gone: BTreeMap<&ServerName, usize> =
@@ -198,11 +200,11 @@ fn decide(view: &View, known: &Known) -> Decisions {
         if known.claimed.contains(name) || !view.is_to_be_served(&record.info.table) {
             continue;
         }
-        // A procedure is at work on the others.
+        // In other states, a procedure works on the table.
         let is_served = view.table_state(&record.info.table) == Some(TableState::Enabled);
         match record.state {
             RegionState::Closed if is_served && !loads.is_empty() => decisions.assign.push(*name),
-            // The master that gave it to its owner may have died before it told it.
+            // The master that assigned the region may have died before it sent the order.
             RegionState::Opening if owner_lives => decisions.open.push(*name),
             RegionState::Closing if is_served && owner_lives && known.may_move(name) => {
                 if let (Some(source), Some(destination)) = (owner, loads.take_least()) {
@@ -235,8 +237,8 @@ fn decide(view: &View, known: &Known) -> Decisions {
     decisions
 }
 
-/// Sets to work on what was decided. Regions are claimed before their task begins, so that the
-/// next look leaves them alone.
+/// Starts the decided work. Claims the regions before the task begins, so that the next round
+/// leaves them alone.
 fn act(term: &Arc<Term>, view: &View, decisions: Decisions) {
     for server in decisions.left {
         tracing::info!(%server, "a region server has left and owned no regions");
@@ -284,8 +286,8 @@ fn act(term: &Arc<Term>, view: &View, decisions: Decisions) {
 // === impl Term ===
 
 impl Term {
-    /// Evens out the regions now, as far as the balancer may. Gives how many moves that takes, or
-    /// `None` if it may not.
+    /// Balances the regions now, if the balancer may run. Returns the number of moves, or `None` if
+    /// it may not.
     pub(crate) fn balance(self: &Arc<Self>, is_dry_run: bool) -> Option<u32> {
         let known = known(self);
         if !known.may_balance() {
@@ -302,7 +304,7 @@ impl Term {
     }
 }
 
-/// Runs work that the next look takes up again if it fails.
+/// Runs work that the next round repeats if it fails.
 fn spawn_step<F>(
     term: &Arc<Term>,
     name: &'static str,
@@ -320,7 +322,7 @@ fn spawn_step<F>(
     });
 }
 
-/// Sends clients that look for the meta table to a server that lives.
+/// Directs clients of the meta table to a live server.
 async fn place_meta(term: &Arc<Term>, view: &View) {
     let present = term.facts.lock().meta_server.clone();
     let chosen = choose_meta_server(present.as_ref(), view.servers.keys(), &term.server);
@@ -354,7 +356,7 @@ mod tests {
         let mut view = view(&["a", "b"], 4);
         view.servers.remove(&server("a"));
         assert_eq!(decide(&view, &known(&["a", "b"])).recover, [server("a")]);
-        // Also if this master never saw it alive.
+        // This also holds if this master never saw the server alive.
         assert_eq!(decide(&view, &known(&[])).recover, [server("a")]);
         let mut known = known(&["a"]);
         known.recovering.insert(server("a"));

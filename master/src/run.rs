@@ -1,4 +1,4 @@
-//! The life of a master process: it stands for election, and is active until it is not.
+//! The life of a master process: it campaigns, and is active until it is deposed or stops.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,22 +36,22 @@ use crate::view::View;
 use crate::views::Views;
 use crate::{bootstrap, housekeeping, reconcile, rpc, served_regions};
 
-/// The pause before the coordinator is tried again.
+/// The pause before a request to the coordinator is repeated.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The pause before a full disk is looked at again.
+/// The pause before a full disk is checked again.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
-/// How long is waited for the catalog to show all that the masters before this one wrote.
+/// How long to wait for the catalog to show everything that earlier masters wrote.
 const CATALOG_WAIT: Duration = Duration::from_secs(1);
-/// How many regions the balancer and drains move at a time.
+/// How many regions the balancer and drains move at once.
 const MOVES_AT_ONCE: usize = 4;
-/// Region servers that start together come this close after one another.
+/// Region servers that start together register within this time of one another.
 const SERVERS_QUIET: Duration = Duration::from_millis(500);
-/// How long is waited for region servers before tables are made, at most.
+/// The longest wait for region servers before declared tables are created.
 const SERVERS_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long tasks may take to end once the master stops.
+/// How long tasks may take to end after the master stops.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
-/// What a master process holds, active or not.
+/// The state of a master process, whether it is active or not.
 struct Master {
     server: ServerName,
     peer_address: String,
@@ -70,12 +70,12 @@ struct Master {
     storage_deviations: Option<watch::Receiver<Option<Vec<String>>>>,
 }
 
-/// Runs a master until `shutdown`, or until it cannot or must not go on: then its process is to be
-/// started again.
+/// Runs a master until `shutdown`, or until it cannot or must not continue. Its process must then
+/// be started again.
 ///
 /// # Errors
-/// Why it stopped; see [`Error`].
-// Boxed: this crate, and not each one that calls it, compiles what it does.
+/// The reason why it stopped; see [`Error`].
+// Boxed, so that its code is compiled in this crate and not in each crate that calls it.
 pub fn run(
     config: Config,
     seams: Seams,
@@ -101,7 +101,7 @@ async fn run_here(
     let starting = async {
         let master = start(&config, &seams, files, &client, addresses).await?;
         if let Some(ready) = ready {
-            // Nobody may be waiting any more.
+            // The receiver may be gone.
             let _ = ready.send(addresses);
         }
         serve(master, rpc_listener, peer_listener, &shutdown).await
@@ -111,12 +111,13 @@ async fn run_here(
         () = shutdown.cancelled() => Ok(()),
         ended = starting => ended,
     };
-    // Gives up the ephemeral nodes: a standby takes over at once.
+    // Closing the session deletes the ephemeral nodes, so a standby master takes over at once.
     client.close().await;
     ended
 }
 
-/// Opens a session, however long the coordinator takes to come. `None` if told to stop meanwhile.
+/// Opens a session, however long the coordinator is unavailable. Returns `None` if `shutdown` is
+/// cancelled first.
 async fn connect(config: &Config, seams: &Seams, shutdown: &Shutdown) -> Option<Client> {
     loop {
         let connecting = Client::connect(
@@ -138,8 +139,9 @@ async fn connect(config: &Config, seams: &Seams, shutdown: &Shutdown) -> Option<
     }
 }
 
-/// Ends the session once the serving threads stand still for as long as a session may be silent: a
-/// master that answers nobody must make room for another one. Until what is given back is dropped.
+/// Closes the session when the serving threads have been stuck for the session timeout, because a
+/// master that answers no requests must give way to another one. Dropping the returned guard ends
+/// the watch.
 fn watch_serving_threads(config: &Config, seams: &Seams, client: &Client) -> DropGuard {
     let serving = seams.threads.serving.clone();
     let limit = config.timers.session_timeout;
@@ -149,12 +151,12 @@ fn watch_serving_threads(config: &Config, seams: &Seams, client: &Client) -> Dro
         tracing::error!(?limit, "the serving threads have run no tasks: giving up the session");
         client.close().await;
     });
-    // It ends with the process, or is cancelled.
+    // The watch ends with the process, or is cancelled.
     drop(seams.threads.liveness.spawn(watch));
     done.drop_guard()
 }
 
-/// Prepares what is missing and registers this master.
+/// Prepares the cluster and registers this master.
 async fn start(
     config: &Config,
     seams: &Seams,
@@ -239,7 +241,7 @@ async fn register(
         let create = Op::Create { path, data, mode: CreateMode::Ephemeral };
         match client.multi(vec![create, level.check(nodes)]).await {
             Ok(_) => return Ok(()),
-            // Ours: the name holds the moment of our start.
+            // An earlier attempt created it: the name contains our start time.
             Err(error) if error.code() == Some(ErrorCode::NodeExists) => return Ok(()),
             // The level was raised, or is about to be.
             Err(error) if error.code() == Some(ErrorCode::BadVersion) => {}
@@ -249,7 +251,7 @@ async fn register(
     }
 }
 
-/// Answers on all ports, and stands for election until it must stop.
+/// Serves requests on all ports, and campaigns until the master must stop.
 async fn serve(
     master: Master,
     rpc_listener: Box<dyn Listener>,
@@ -294,17 +296,17 @@ async fn serve(
     if let Some(term) = term {
         term.store.term().cancel();
         term.tasks.close();
-        // What does not end in time ends with the process.
+        // Tasks that do not end in time end with the process.
         let _ = tokio::time::timeout(STOP_WAIT, term.tasks.wait()).await;
     }
     ended
 }
 
-/// Ends when the session does.
+/// Ends when the session ends.
 async fn session_end(client: &Client) {
     let mut state = client.state();
     let is_over = |state: &State| matches!(state, State::Expired | State::Closed);
-    // An error says that the session's task has ended, which is the same.
+    // An error means that the session's task has ended, which is the same.
     let _ = state.wait_for(is_over).await;
 }
 
@@ -339,8 +341,8 @@ async fn lead(
             }
         }
     };
-    // In the order in which they were taken on, and before any region moves: each requests its
-    // locks.
+    // In the order in which the procedures were submitted, and before any region moves, because
+    // each procedure requests its locks here.
     for (id, _) in term.procedure_store.unfinished() {
         procedure::execute(&term, id);
     }
@@ -363,9 +365,9 @@ async fn lead(
 
 /// Why a term could not begin.
 enum Beginning {
-    /// For good.
+    /// The master must stop.
     Failed(Error),
-    /// For now.
+    /// The step can be repeated.
     Step(StepError),
 }
 
@@ -375,13 +377,13 @@ impl<E: Into<StepError>> From<E> for Beginning {
     }
 }
 
-/// Why a term cannot begin whose epoch was not recorded. A root that has seen a higher epoch than
-/// the coordinator is at was used by a cluster that is forgotten; else that epoch is another
-/// master's.
+/// Why a term whose epoch was not recorded cannot begin. If the root has recorded a higher epoch
+/// than the coordinator's present one, the coordinator has lost the data of the cluster that used
+/// the root. Otherwise the higher epoch belongs to another master.
 async fn not_recorded(master: &Master, error: Error) -> Beginning {
     let in_root = match error {
         Error::ForgottenEpochs { in_root, .. } => in_root,
-        // It is tried again for as long as the disk is full.
+        // Repeated while the disk is full.
         Error::Storage(error) if error.is_storage_full() => return Beginning::Step(error.into()),
         error => return Beginning::Failed(error),
     };
@@ -396,8 +398,8 @@ async fn not_recorded(master: &Master, error: Error) -> Beginning {
     }
 }
 
-/// Begins a term: nothing is decided before the storage root knows its epoch and the catalog shows
-/// what the masters before left.
+/// Begins a term. Nothing is decided before the storage root has recorded its epoch and the catalog
+/// shows what earlier masters left.
 async fn begin(
     master: &Master,
     epoch: MasterEpoch,
@@ -414,12 +416,12 @@ async fn begin(
             client_nodes.write_master(master.info_port),
         ])
         .await?;
-    // Only this master writes it from here on.
+    // From here on, only this master writes the record.
     let level = OnRecord::read(store.client(), store.nodes()).await?.level;
     let procedure_store = ProcedureStore::load(&store, master.feature_level).await?;
     let recoveries = read_recoveries(&store).await?;
     let views = Views::new(master.catalog.clone());
-    // Decisions are checked when they are committed, so it may be late.
+    // Decisions are checked when they are committed, so the catalog may lag behind.
     let caught_up = tokio::time::timeout(CATALOG_WAIT, views.catalog().catch_up()).await;
     if !matches!(caught_up, Ok(Ok(()))) {
         tracing::warn!(%epoch, "the catalog has not caught up");
@@ -463,7 +465,7 @@ async fn read_recoveries(
     let ids: Vec<u64> = children.iter().filter_map(|name| name.parse().ok()).collect();
     let paths: Vec<_> = ids.iter().map(|id| nodes.recovery(*id)).collect();
     let found = store.client().get_data_of_all(&paths).await?;
-    // A report that cannot be read is history, and stops nothing.
+    // An unreadable report is only history, and must not stop the master.
     let reports = ids.into_iter().zip(found).filter_map(|(id, found)| {
         let (data, _) = found?;
         Some((id, pb::RecoveryRecord::decode(data).unwrap_or_default()))
@@ -471,8 +473,8 @@ async fn read_recoveries(
     Ok(reports.collect())
 }
 
-/// The region servers that are leaving: they have asked an earlier master to move their regions,
-/// and say so in their records. The catalog keeps only their first records.
+/// The region servers that are draining: they asked an earlier master to move their regions, and
+/// their records say so. The catalog keeps only their first records.
 async fn read_draining(
     store: &EpochGuardedStore,
     view: &View,
@@ -488,7 +490,7 @@ async fn read_draining(
     Ok(answers.filter_map(|(server, found)| is_draining(found).then_some(server)).collect())
 }
 
-/// Makes the tables of the manifest that are missing.
+/// Creates the missing ones of the tables that are declared in the manifest.
 async fn create_declared(term: Arc<Term>, tables: Vec<DeclaredTable>) {
     let is_missing =
         |table: &DeclaredTable| term.views.catalog().table(&table.descriptor.name).is_none();
@@ -507,7 +509,8 @@ async fn create_declared(term: Arc<Term>, tables: Vec<DeclaredTable>) {
     }
 }
 
-/// Waits until no further region server has come for a while: the first one would get all regions.
+/// Waits until no further region server has registered for a while. Otherwise the first one would
+/// get all regions.
 async fn wait_for_servers(term: &Term) {
     let deadline = Instant::now() + SERVERS_WAIT_MAX;
     let mut known = term.views.servers().len();
@@ -526,7 +529,8 @@ async fn create_if_missing(term: &Arc<Term>, table: &DeclaredTable) -> Result<()
         return Ok(());
     }
     let namespace = term.store.nodes().namespace(name.namespace());
-    // Other errors do not matter: it is there already, or the table will say that it is not.
+    // Other errors do not matter: either the namespace exists, or creating the table reports that
+    // it does not.
     let made = term.store.commit(vec![epoch_guarded_store::create(namespace, Bytes::new())]).await;
     if matches!(made, Err(CommitError::Deposed)) {
         return Err(SubmitError::Deposed);

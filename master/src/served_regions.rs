@@ -1,9 +1,10 @@
-//! What region servers serve, compared with what is on record: anti-entropy.
+//! Anti-entropy: compares the regions that region servers serve with the records.
 //!
-//! Each server reports once a second what it serves. A region whose owner on record does not serve
-//! it, or that is served by another than its owner, is one that its server is asked to check; only
-//! the server knows what it is at work on, and only the record decides. What it then gives back,
-//! its owner opens again under a higher epoch.
+//! Each server reports once a second what it serves. If a server does not serve a region that it
+//! owns according to the records, or serves one that it does not own, the master asks that server
+//! to check the region. Only the server knows which regions it is working on, and only the record
+//! decides. A region that the server then gives up is opened again by its owner, under a higher
+//! epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,44 +23,45 @@ use crate::orders::{self, OrdersClient};
 use crate::term::Term;
 use crate::view::{RegionWrite, View};
 
-/// How often reports are compared with the records.
+/// The interval between comparisons of the reports with the records.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long a server may take to answer.
+/// How long a server may take to reply.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many regions a server is asked to check at a time.
+/// The maximum number of regions in one request to check.
 const CHECKS_MAX: usize = 256;
-/// How many servers are asked at a time.
+/// How many servers are asked at once.
 const SERVERS_AT_ONCE: usize = 16;
 
-/// What the servers have reported. Bounded by the numbers of living servers and their regions.
+/// The reports of the servers. Their size is bounded by the numbers of live servers and their
+/// regions.
 #[derive(Debug, Default)]
 pub(crate) struct Reports(BTreeMap<ServerName, Report>);
 
 #[derive(Clone, Debug, Default)]
 struct Report {
     served: ServedRegions,
-    /// Whether what is known has the server's digest; `None` before a first whole report.
+    /// Whether the known set has the server's digest. `None` before the first complete report.
     agrees: Option<bool>,
 }
 
-/// What a server is asked.
+/// A request to a server.
 #[derive(Debug, Eq, PartialEq)]
 enum Question {
-    /// What it serves: what is known of it is not what it has.
+    /// Send all served regions, because the known set differs from the server's.
     All,
-    /// To check these regions.
+    /// Check these regions.
     Check(Vec<EncodedRegionName>),
 }
 
 // === impl Reports ===
 
 impl Reports {
-    /// A new stream to `server` has begun: its first report names all regions.
+    /// A new stream to `server` has begun. Its first report contains all regions.
     pub(crate) fn begin(&mut self, server: &ServerName) {
         self.0.insert(server.clone(), Report::default());
     }
 
-    /// Takes in what `server` said on the stream.
+    /// Records a report of `server` on the stream.
     pub(crate) fn take_in(&mut self, server: &ServerName, message: &pb::ServedReport) {
         let report = self.0.entry(server.clone()).or_default();
         if let Some(agrees) = report.served.take_in(message) {
@@ -67,7 +69,7 @@ impl Reports {
         }
     }
 
-    /// Takes in the whole set.
+    /// Records the complete set of a server.
     fn replace(&mut self, server: &ServerName, served: ServedRegions) {
         self.0.insert(server.clone(), Report { served, agrees: Some(true) });
     }
@@ -77,7 +79,7 @@ impl Reports {
     }
 }
 
-/// Compares until the term is over.
+/// Compares reports and records until the term is over.
 pub(crate) async fn run(term: Arc<Term>) {
     if is_off(Rule::AntiEntropy) {
         return;
@@ -103,11 +105,12 @@ pub(crate) async fn run(term: Arc<Term>) {
     }
 }
 
-/// The regions of each server that are not as they are on record.
+/// The regions of each server that differ from their records.
 type Suspects = BTreeMap<ServerName, BTreeSet<EncodedRegionName>>;
 
-/// What is to be asked of whom, and what was found. A server is asked about what was found the last
-/// time as well: reports and records come by different ways, and are seldom of the same moment.
+/// The requests to send, and the differences found. A server is asked only about differences that
+/// were also found last time, because reports and records arrive by different paths and seldom show
+/// the same moment.
 fn questions(
     view: &View,
     reports: &BTreeMap<ServerName, Report>,
@@ -136,7 +139,7 @@ fn questions(
     (questions, found)
 }
 
-/// The regions that `server` serves and should not, or should and does not.
+/// The regions that `server` serves but should not, or should serve but does not.
 fn differences(
     view: &View,
     server: &ServerName,
@@ -150,7 +153,7 @@ fn differences(
     let unserved = unserved.map(|region| region.record.encoded_name());
     let outdated = served.iter().filter(|(name, epoch)| match view.regions.get(name) {
         None => true,
-        // Where the view has an older epoch, it lags behind.
+        // If the view has an older epoch, it lags behind.
         Some(region) => {
             region.record.epoch > *epoch
                 || (region.record.epoch == *epoch && region.record.server.as_ref() != Some(server))
@@ -204,7 +207,7 @@ async fn check(term: &Arc<Term>, server: &ServerName, names: Vec<EncodedRegionNa
     if !given_back.is_empty() {
         let (opening, server) = (Arc::clone(term), server.clone());
         let claim = term.claims.claim(given_back.iter().copied());
-        // The other servers are not kept waiting.
+        // In a task of its own, so that the other servers do not wait.
         term.spawn(async move {
             let _claim = claim;
             if let Err(error) = opening.open_again(&server, given_back).await {
@@ -217,7 +220,7 @@ async fn check(term: &Arc<Term>, server: &ServerName, names: Vec<EncodedRegionNa
 // === impl Term ===
 
 impl Term {
-    /// Gives an order to `server`. `None` if nobody knows what became of it.
+    /// Sends an order to `server`. Returns `None` if its outcome is unknown.
     async fn order<T>(
         &self,
         server: &ServerName,
@@ -246,8 +249,8 @@ impl Term {
         }
     }
 
-    /// Has regions opened under a higher epoch that `server` owns on record and has given back: its
-    /// log holds no edits of theirs. They stay there; the balancer may move them later.
+    /// Reopens regions under a higher epoch that `server` owns on record and has given up, because
+    /// its log holds no edits of them. They stay on that server; the balancer may move them later.
     async fn open_again(
         &self,
         server: &ServerName,
@@ -260,7 +263,8 @@ impl Term {
     }
 }
 
-/// The records under which `server` opens those of `names` again that it has open on record.
+/// The records with which `server` reopens those of `names` that are open on it according to the
+/// records.
 fn plan_again(view: &View, server: &ServerName, names: &[EncodedRegionName]) -> Vec<RegionWrite> {
     let regions = names.iter().filter_map(|name| view.regions.get(name));
     let given_back = regions.filter(|region| {
@@ -280,7 +284,7 @@ mod tests {
     use crate::view::testing::{record_of, server, view};
     use basalt_model::{RegionEpoch, TableState};
 
-    /// What `name` serves if it serves what is on record.
+    /// The regions that `name` serves if it serves exactly what is on record.
     fn served(view: &View, name: &str) -> ServedRegions {
         let owner = server(name);
         let owned = view.owned_by(&owner);

@@ -1,4 +1,4 @@
-//! One term of being active: all that the work of an active master shares.
+//! A term of the active master: the state that its tasks share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +24,8 @@ use crate::regions::Claims;
 use crate::served_regions::Reports;
 use crate::views::Views;
 
-/// See the module. Shared by all tasks of the term; they end when the store's term is over.
+/// The state of a term; see the module. All tasks of the term share it, and end with the store's
+/// term.
 #[derive(Debug)]
 pub(crate) struct Term {
     /// This master.
@@ -34,19 +35,19 @@ pub(crate) struct Term {
     pub(crate) orders: Orders,
     pub(crate) procedure_store: ProcedureStore,
     pub(crate) claims: Claims,
-    /// The regions whose move is decided. Until its turn comes, a move keeps nobody else away.
+    /// The regions whose move is decided. A move excludes other work only after it has its locks.
     pub(crate) moves: Claims,
     pub(crate) locks: Locks,
-    /// How many regions may still be moved at a time, besides those that procedures open anew.
+    /// How many more regions may be moved at once, not counting those that procedures reopen.
     pub(crate) moving: Semaphore,
-    /// Whether the catalogs show all that was done in earlier terms.
+    /// Whether the catalogs show the effects of all earlier terms.
     pub(crate) catalogs_shown: watch::Sender<bool>,
     pub(crate) facts: Mutex<TermState>,
     /// The cluster's feature level.
     pub(crate) feature_level: Mutex<FeatureLevel>,
-    /// The highest that this master knows.
+    /// The highest level that this master knows.
     pub(crate) known_level: FeatureLevel,
-    /// What region servers report that they serve.
+    /// The reports of region servers about the regions that they serve.
     pub(crate) reports: Mutex<Reports>,
     /// See [`Term::places`].
     pub(crate) block_locality: Mutex<Arc<ClusterLocality>>,
@@ -54,17 +55,18 @@ pub(crate) struct Term {
     pub(crate) files: Files,
     pub(crate) clock: Clock,
     pub(crate) network: Network,
-    /// Held while a client's request is taken on: one that is sent twice finds what the first did.
+    /// Held while a client's request is accepted, so that a repeated request finds the first one's
+    /// procedure.
     pub(crate) submissions: tokio::sync::Mutex<()>,
-    /// Held while regions are given to servers: two plans at once would both choose the emptiest.
+    /// Held while regions are assigned: two concurrent plans would both choose the emptiest server.
     pub(crate) planning: tokio::sync::Mutex<()>,
-    /// Held while what is on record of lost logs changes.
+    /// Held while the record of lost logs changes.
     pub(crate) recording_losses: tokio::sync::Mutex<()>,
-    /// Where clients look for the cluster.
+    /// The nodes through which clients find the cluster.
     pub(crate) client_nodes: ClientNodes,
     /// Wakes the reconciler.
     pub(crate) wake: Notify,
-    /// Told when a death has been proved.
+    /// Notified when a death has been proved.
     pub(crate) proved: Notify,
     pub(crate) tasks: TaskTracker,
 }
@@ -73,28 +75,29 @@ pub(crate) struct Term {
 #[derive(Clone)]
 pub(crate) struct Files(pub(crate) SharedFileSystem);
 
-/// What this master alone knows; a later one finds it out again or does without.
+/// State that only this master has. The next master determines it again, or does without it.
 #[derive(Debug, Default)]
 pub(crate) struct TermState {
-    /// Servers that have asked for their regions to be moved, because they stop.
+    /// Servers that have asked for their regions to be moved away because they stop.
     pub(crate) draining: BTreeSet<ServerName>,
-    /// Servers whose death is being committed.
+    /// Servers that are being declared dead.
     pub(crate) dying: BTreeSet<ServerName>,
-    /// When this master saw the death of a server committed.
+    /// When this master saw that a server was declared dead.
     pub(crate) deaths: BTreeMap<ServerName, Instant>,
-    /// The last records of region servers that were seen alive and may still be recovered.
+    /// The last records of region servers that were seen alive and may still need recovery.
     pub(crate) seen: BTreeMap<ServerName, pb::ServerRecord>,
     /// Servers whose process is proved to have ended.
     pub(crate) proved_dead: BTreeSet<ServerName>,
-    /// When region servers were first seen; none for those that were there at the beginning.
+    /// When region servers were first seen. Those that were registered at the beginning are
+    /// missing.
     pub(crate) newcomers: BTreeMap<ServerName, Instant>,
-    /// Servers of whose logs something is lost: how many regions stay closed, and why.
+    /// Servers whose logs have lost bytes: how many regions stay closed, and why.
     pub(crate) lost_logs: BTreeMap<ServerName, (u32, String)>,
     /// The clocks of region servers.
     pub(crate) clocks: Clocks,
     /// Whether the balancer must not move regions.
     pub(crate) balancer_off: bool,
-    /// Which server clients are sent to for the meta table, as this master wrote it last.
+    /// The server of the meta table for clients, as this master last wrote it.
     pub(crate) meta_server: Option<ServerName>,
     /// The reports of the last recoveries, by the ids of their procedures.
     pub(crate) recoveries: BTreeMap<u64, pb::RecoveryRecord>,
@@ -118,8 +121,9 @@ impl Term {
         });
     }
 
-    /// The servers that are to be given no regions: those that have asked, that say so in their
-    /// records, that Kubernetes is to stop, or whose clocks are off or not compared yet.
+    /// The servers that must get no regions: those that have asked to be drained, whose records say
+    /// that they are draining, that Kubernetes is about to stop, or whose clocks are off or were
+    /// not compared yet.
     pub(crate) fn draining(&self) -> BTreeSet<ServerName> {
         let view = self.views.now();
         let on_record = view.servers.iter().filter(|(_, record)| record.draining);
@@ -128,13 +132,13 @@ impl Term {
         facts.draining.iter().chain(facts.clocks.unfit()).cloned().chain(on_record).collect()
     }
 
-    /// Where the blocks of regions lie, as far as this master was told.
+    /// The block locality of regions, as far as it was reported to this master.
     pub(crate) fn places(&self) -> Arc<ClusterLocality> {
         Arc::clone(&*self.block_locality.lock())
     }
 
-    /// Waits a moment if region servers are only just coming, so that the first one is not given
-    /// all regions.
+    /// Waits a moment if region servers are still joining, so that the first one does not get all
+    /// regions.
     pub(crate) async fn settle(&self) {
         let latest = self.facts.lock().newcomers.values().max().copied();
         if let Some(latest) = latest {
@@ -153,7 +157,7 @@ impl TermState {
         }
     }
 
-    /// Drops the oldest reports of those that are too many, and gives their ids.
+    /// Drops the oldest reports beyond the maximum number, and returns their ids.
     pub(crate) fn drop_old_recoveries(&mut self) -> Vec<u64> {
         let mut dropped = Vec::new();
         while self.recoveries.len() > RECOVERIES_MAX

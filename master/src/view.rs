@@ -1,8 +1,8 @@
-//! What the master knows of the cluster at one moment, as a value that decisions are made on.
+//! The state of the cluster as the master knows it at one moment, as a value for decisions.
 //!
-//! It may lag behind what region servers write, never behind what this master wrote itself; each
-//! decision is committed under the versions it was made on, so that a stale view costs a second
-//! try and nothing else.
+//! It may lag behind what region servers write, but never behind what this master has written. Each
+//! decision is committed on condition of the versions on which it is based, so a stale view costs
+//! only a second attempt.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) struct View {
     pub(crate) servers: BTreeMap<ServerName, pb::ServerRecord>,
 }
 
-/// A region's next record, to be written over the version it was decided on.
+/// A region's next record, written on condition of the version on which it was decided.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct RegionWrite {
     pub(crate) name: EncodedRegionName,
@@ -29,7 +29,7 @@ pub(crate) struct RegionWrite {
 // === impl RegionWrite ===
 
 impl RegionWrite {
-    /// The write that puts `record` in the place of `known`.
+    /// The write that replaces `known` with `record`.
     pub(crate) fn over(known: &SharedRegion, record: RegionRecord) -> Self {
         Self { name: record.encoded_name(), over_version: known.version, record }
     }
@@ -38,12 +38,12 @@ impl RegionWrite {
 // === impl View ===
 
 impl View {
-    /// Whether a region server lives.
+    /// Whether a region server is alive.
     pub(crate) fn lives(&self, server: &ServerName) -> bool {
         self.servers.contains_key(server)
     }
 
-    /// The regions that `server` serves or is to serve.
+    /// The regions that `server` serves, or is assigned to open.
     pub(crate) fn owned_by<'a>(
         &'a self,
         server: &'a ServerName,
@@ -59,18 +59,18 @@ impl View {
         regions
     }
 
-    /// Whether `table` may be used; `None` if there is none.
+    /// The state of `table`; `None` if it does not exist.
     pub(crate) fn table_state(&self, table: &TableName) -> Option<TableState> {
         self.tables.get(table).map(|entry| entry.record.state)
     }
 
-    /// Whether the regions of `table` are to be served.
+    /// Whether the regions of `table` must be served.
     pub(crate) fn is_to_be_served(&self, table: &TableName) -> bool {
         matches!(self.table_state(table), Some(TableState::Enabled | TableState::Enabling))
     }
 }
 
-/// Words for tests of decisions.
+/// Fixtures for tests of decisions.
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
@@ -90,7 +90,7 @@ pub(crate) mod testing {
         ))
     }
 
-    /// `count` regions of an enabled table `t`, on `servers` in turn, open.
+    /// `count` open regions of an enabled table `t`, spread over `servers` in turn.
     pub(crate) fn view(servers: &[&str], count: usize) -> View {
         let mut view = View::default();
         for name in servers {
@@ -109,7 +109,7 @@ pub(crate) mod testing {
         view
     }
 
-    /// The record of one region, to be changed.
+    /// The record of a region, for changes.
     pub(crate) fn record_of<'a>(
         view: &'a mut View,
         name: &EncodedRegionName,
@@ -117,7 +117,7 @@ pub(crate) mod testing {
         record_in(view.regions.get_mut(name).unwrap())
     }
 
-    /// The record in an entry of a view, to be changed.
+    /// The record in an entry of a view, for changes.
     pub(crate) fn record_in(region: &mut SharedRegion) -> &mut RegionRecord {
         &mut Arc::make_mut(region).record
     }

@@ -1,8 +1,8 @@
-//! The newest [`View`] that can be had: the watched catalog, under what this master wrote itself.
+//! The newest [`View`]: the watched catalog, overlaid with what this master has written.
 //!
-//! The catalog hears of a write by a watch, a moment after the write was acknowledged. What this
-//! master committed is therefore laid over it until the catalog has it too, so that no decision
-//! is made twice and no region is missed.
+//! The catalog learns of a write through a watch, a moment after the write was acknowledged. The
+//! master's own writes therefore overlay the catalog until the catalog shows them too. That way, no
+//! decision is made twice and no region is missed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::view::View;
 
-/// See the module.
+/// The source of views; see the module.
 #[derive(Debug)]
 pub(crate) struct Views {
     catalog: Catalog,
@@ -24,7 +24,7 @@ pub(crate) struct Views {
     newest: Mutex<Newest>,
 }
 
-/// The last view that was made, and of what.
+/// The last view, and the state from which it was made.
 #[derive(Debug, Default)]
 struct Newest {
     catalog_change: u64,
@@ -32,7 +32,7 @@ struct Newest {
     view: Arc<View>,
 }
 
-/// What this master wrote and the catalog may not have yet.
+/// What this master has written or learnt and the catalog may not show yet.
 #[derive(Debug, Default)]
 struct Own {
     regions: BTreeMap<EncodedRegionName, SharedRegion>,
@@ -40,7 +40,7 @@ struct Own {
     buried: BTreeSet<ServerName>,
     /// What Kubernetes knows of the pods that region servers run in, by uid.
     pods: BTreeMap<String, pb::Pod>,
-    /// Counts what was taken in; 0 before anything.
+    /// Counts the changes; 0 at first.
     changes: u64,
 }
 
@@ -48,18 +48,18 @@ struct Own {
 
 impl Views {
     pub(crate) fn new(catalog: Catalog) -> Self {
-        // Nothing is as old as this: the first view is always made.
+        // No real change has this number, so the first view is always built.
         let newest = Newest { own_change: u64::MAX, ..Newest::default() };
         Self { catalog, own: Mutex::default(), newest: Mutex::new(newest) }
     }
 
-    /// The watched copy itself.
+    /// The watched catalog itself.
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// What is known now. It is copied once for each change: while hundreds of regions open, many
-    /// ask.
+    /// The present view. It is built once per change, because many tasks ask for it while hundreds
+    /// of regions open.
     pub(crate) fn now(&self) -> Arc<View> {
         let mut newest = self.newest.lock();
         let catalog_change = *self.catalog.changes().borrow();
@@ -77,14 +77,14 @@ impl Views {
         Arc::clone(&newest.view)
     }
 
-    /// What is known of one region now.
+    /// The present record of one region.
     pub(crate) fn region(&self, name: EncodedRegionName) -> Option<SharedRegion> {
         let watched = self.catalog.region(name);
         let own = self.own.lock().regions.get(&name).cloned();
         watched.into_iter().chain(own).max_by_key(|region| region.zxid)
     }
 
-    /// The living region servers.
+    /// The live region servers.
     pub(crate) fn servers(&self) -> BTreeMap<ServerName, pb::ServerRecord> {
         let mut servers = self.catalog.servers();
         let own = self.own.lock();
@@ -92,7 +92,7 @@ impl Views {
         servers
     }
 
-    /// Takes in region records that this master has just written or read.
+    /// Records region records that this master has just written or read.
     pub(crate) fn learn(&self, regions: impl IntoIterator<Item = SharedRegion>) {
         let mut own = self.own.lock();
         for region in regions {
@@ -113,14 +113,14 @@ impl Views {
         own.changes += 1;
     }
 
-    /// Takes in the record of a table that this master has just read.
+    /// Records the record of a table that this master has just read.
     pub(crate) fn learn_table(&self, table: Versioned<TableRecord>) {
         let mut own = self.own.lock();
         own.tables.insert(table.record.descriptor.name.clone(), table);
         own.changes += 1;
     }
 
-    /// Forgets what this master read of a table that is gone.
+    /// Forgets the record of a table that no longer exists.
     pub(crate) fn forget_table(&self, table: &TableName) {
         let mut own = self.own.lock();
         if own.tables.remove(table).is_some() {
@@ -128,14 +128,14 @@ impl Views {
         }
     }
 
-    /// Takes in that `server` is dead; its name is never used again.
+    /// Records that `server` is dead. Its name is never used again.
     pub(crate) fn mark_dead(&self, server: ServerName) {
         let mut own = self.own.lock();
         own.buried.insert(server);
         own.changes += 1;
     }
 
-    /// Takes in what Kubernetes knows of the pods of region servers: all of them.
+    /// Records what Kubernetes knows about all pods of region servers.
     pub(crate) fn learn_pods(&self, pods: BTreeMap<String, pb::Pod>) {
         let mut own = self.own.lock();
         if own.pods != pods {
@@ -144,7 +144,8 @@ impl Views {
         }
     }
 
-    /// Waits until `is_so` holds, looking at each change; at most `wait`. Gives whether it holds.
+    /// Waits at most `wait` until `is_so` holds, which is evaluated after each change. Returns
+    /// whether it holds.
     pub(crate) async fn until(&self, wait: Duration, is_so: impl Fn(&Self) -> bool) -> bool {
         let mut changes = self.catalog.changes();
         let deadline = Instant::now() + wait;
@@ -155,7 +156,7 @@ impl Views {
             }
             match timeout_at(deadline, changes.changed()).await {
                 Ok(Ok(())) => {}
-                // The catalog has ended with the session: nothing will change any more.
+                // The catalog has ended with the session, so nothing will change any more.
                 Ok(Err(_)) => {
                     tokio::time::sleep_until(deadline).await;
                     return is_so(self);
@@ -175,10 +176,10 @@ impl Views {
     }
 }
 
-/// How long one wait for a death lasts before it is begun again.
+/// How long a single wait for a death lasts before it is repeated.
 const DEATH_WAIT: Duration = Duration::from_secs(60);
 
-/// The uid of the pod that a process runs in; its whole instance where it runs in none.
+/// The uid of the pod that a process runs in. Outside of pods, the whole instance.
 pub(crate) fn pod_uid(instance: &str) -> &str {
     instance.split_once('/').map_or(instance, |(uid, _)| uid)
 }

@@ -1,4 +1,4 @@
-//! Leaving a region alone for a while after something that was tried for it has failed.
+//! Backoff for regions: after an attempt has failed, a region is left alone for a while.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use basalt_model::EncodedRegionName;
 use tokio::time::Instant;
 
-/// The pause after the first failure; it doubles with each one that follows.
+/// The pause after the first failure. It doubles with each further failure.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The pause never gets longer than this.
+/// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The regions whose last attempt failed.
@@ -24,12 +24,12 @@ struct Failed {
 // === impl Backoff ===
 
 impl Backoff {
-    /// Whether `region` may be tried now.
+    /// Whether an attempt for `region` is allowed now.
     pub(crate) fn allows(&self, region: EncodedRegionName) -> bool {
         self.0.get(&region).is_none_or(|failed| failed.until <= Instant::now())
     }
 
-    /// An attempt for `region` has ended.
+    /// Records the outcome of an attempt for `region`.
     pub(crate) fn ended(&mut self, region: EncodedRegionName, succeeded: bool) {
         let before = self.0.remove(&region);
         if !succeeded {
@@ -38,7 +38,7 @@ impl Backoff {
         }
     }
 
-    /// Forgets the regions that are not served any more.
+    /// Forgets the regions that are no longer served.
     pub(crate) fn keep(&mut self, is_served: impl Fn(EncodedRegionName) -> bool) {
         self.0.retain(|region, _| is_served(*region));
     }

@@ -1,9 +1,10 @@
-//! On which nodes of the storage the store files of the regions lie: looked up in the background,
-//! shown in metrics, and told to the master, which prefers those who have the blocks of a region
-//! when it needs another server.
+//! Which nodes of the storage hold the store files of the regions. This is looked up in the
+//! background, shown in metrics, and reported to the master. When a region needs another server,
+//! the master prefers servers that have its blocks.
 //!
-//! It costs a call for each new file, a while after it came, and another one now and then, for
-//! blocks move. What cannot be looked up is not known, and nothing waits for it.
+//! This costs one call for each new file, some time after it was created, and another one from time
+//! to time, because blocks move. If a lookup fails, the locations stay unknown. Nothing waits for
+//! them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use tracing::debug;
 
 use crate::server::Server;
 
-/// What is known; never changed, only replaced.
+/// The locations that are known; never changed, only replaced.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct ServerLocality {
     /// The node on this machine.
@@ -28,10 +29,10 @@ pub(crate) struct ServerLocality {
     pub(crate) regions: BTreeMap<EncodedRegionName, RegionPlaces>,
 }
 
-/// Where the store files of one region lie, those of which it is known.
+/// The locations of the store files of one region, as far as they are known.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct RegionPlaces {
-    /// How long they are.
+    /// The total length of those files.
     pub(crate) bytes: u64,
     pub(crate) by_node: BTreeMap<NodeName, u64>,
 }
@@ -40,33 +41,33 @@ pub(crate) struct RegionPlaces {
 #[derive(Debug)]
 struct File {
     length: u64,
-    /// When it was seen first.
+    /// When it was first seen.
     since: Instant,
-    /// When it was looked up, and what was found.
+    /// When it was last looked up, and the result.
     found: Option<(Instant, BTreeMap<NodeName, u64>)>,
 }
 
-/// How often is looked for new files.
+/// How often to look for new files.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How old a file must be: all replicas of a new one are known when the nodes have reported them.
+/// The minimum age of a file: not all replicas of a new one are known before the nodes have
+/// reported them.
 const REST: Duration = Duration::from_secs(4);
-/// How often a file is looked up again.
+/// How long before a file is looked up again.
 const AGAIN: Duration = Duration::from_secs(60 * 60);
-/// How many files are looked up in a row, and how many at a time.
+/// How many files are looked up in one round, and how many at a time.
 const FILES_IN_A_ROW: usize = 256;
 const FILES_AT_ONCE: usize = 4;
-/// How many nodes of a region the master is told of, besides our own.
+/// How many nodes of a region are reported to the master, in addition to our own.
 const NODES_TOLD: usize = 3;
-/// How many regions one word to the master tells of.
+/// How many regions one message to the master contains.
 const REGIONS_PER_WORD: usize = 256;
 
-/// Keeps what is known up to date for as long as the server runs; ends where the storage has no
-/// nodes.
+/// Keeps the locations up to date while the server runs. Returns if the storage has no nodes.
 pub(crate) async fn watch(server: Arc<Server>) {
     let mut files = BTreeMap::new();
     loop {
         tokio::time::sleep(INTERVAL).await;
-        // Regions that come back go first.
+        // Opening regions takes precedence.
         if server.is_opening() {
             continue;
         }
@@ -87,7 +88,7 @@ pub(crate) async fn watch(server: Arc<Server>) {
     }
 }
 
-/// The store files of each region in service, with their lengths.
+/// The store files of each served region, with their lengths.
 type InUse = BTreeMap<EncodedRegionName, Vec<(PathBuf, u64)>>;
 
 fn in_use(server: &Server) -> InUse {
@@ -105,7 +106,7 @@ fn keep_in_use(files: &mut BTreeMap<PathBuf, File>, in_use: &InUse, now: Instant
     *files = kept;
 }
 
-/// Looks those files up that are due. False: there is nothing to be found.
+/// Looks up the files that are due. Returns false if the storage has no nodes.
 async fn look_up(storage: &SharedFileSystem, files: &mut BTreeMap<PathBuf, File>) -> bool {
     let due = due(files, Instant::now());
     let asking = due.into_iter().map(|path| async move {
@@ -122,7 +123,7 @@ async fn look_up(storage: &SharedFileSystem, files: &mut BTreeMap<PathBuf, File>
                     file.found = Some((Instant::now(), by_node));
                 }
             }
-            // Merged meanwhile.
+            // A compaction has removed it meanwhile.
             Err(error) if error.is_not_found() => {}
             Err(error) => {
                 debug!(%error, "the block locations of store files are unknown");
@@ -133,7 +134,7 @@ async fn look_up(storage: &SharedFileSystem, files: &mut BTreeMap<PathBuf, File>
     true
 }
 
-/// The files to look up: those of which nothing is known first.
+/// The files to look up; those that have never been looked up come first.
 fn due(files: &BTreeMap<PathBuf, File>, now: Instant) -> Vec<PathBuf> {
     let is_due = |file: &File| match &file.found {
         None => now.saturating_duration_since(file.since) >= REST,
@@ -169,8 +170,8 @@ fn sum(
 // === impl ServerLocality ===
 
 impl ServerLocality {
-    /// How many bytes of the store files are known to lie on our own node, and of how many it is
-    /// known where they lie.
+    /// How many bytes of store files are known to be on our own node, and for how many the location
+    /// is known at all.
     pub(crate) fn own_and_all_bytes(&self) -> (u64, u64) {
         let all = self.regions.values().map(|places| places.bytes).sum();
         let own = self.regions.values().map(|places| places.on(self.own.as_ref())).sum();
@@ -181,12 +182,12 @@ impl ServerLocality {
 // === impl RegionPlaces ===
 
 impl RegionPlaces {
-    /// How many bytes lie on `node`.
+    /// How many bytes are on `node`.
     fn on(&self, node: Option<&NodeName>) -> u64 {
         node.and_then(|node| self.by_node.get(node)).copied().unwrap_or(0)
     }
 
-    /// As the master is told of it.
+    /// The message that reports it to the master.
     fn message(&self, region: &EncodedRegionName, own: Option<&NodeName>) -> pb::RegionBlocks {
         let mut nodes: Vec<(&NodeName, u64)> =
             self.by_node.iter().map(|(node, bytes)| (node, *bytes)).collect();
@@ -200,12 +201,11 @@ impl RegionPlaces {
     }
 }
 
-/// What a server that lives says to a master: its name at once, then what becomes known. Never
-/// ends.
+/// The messages of a living server to a master: first its name, then each change. Never ends.
 pub(crate) fn words(server: Arc<Server>) -> impl Stream<Item = pb::Alive> {
     let server_name = server.name.to_string();
     let mut changes = server.block_locality.subscribe();
-    // What was told to another master is news to this one.
+    // This master has not received what was reported to another one.
     changes.mark_changed();
     let first = pb::Alive { server_name: server_name.clone(), ..Default::default() };
     let words = Words { server_name, changes, reported: Arc::default(), queue: [first].into() };
@@ -215,7 +215,7 @@ pub(crate) fn words(server: Arc<Server>) -> impl Stream<Item = pb::Alive> {
     })
 }
 
-/// What is still to be said on one stream.
+/// The pending messages of one stream.
 struct Words {
     server_name: String,
     changes: watch::Receiver<Arc<ServerLocality>>,
@@ -232,7 +232,7 @@ impl Words {
                 return word;
             }
             if self.changes.changed().await.is_err() {
-                // The server is gone; so is the stream, in a moment.
+                // The server has ended, and the stream is about to end.
                 std::future::pending::<()>().await;
             }
             let known = Arc::clone(&*self.changes.borrow_and_update());
@@ -242,14 +242,14 @@ impl Words {
     }
 }
 
-/// What a master that was told `told` is to be told of `known`.
+/// The messages for a master that has received `reported` and is to receive `known`.
 fn news(
     server_name: &str,
     reported: &ServerLocality,
     known: &ServerLocality,
 ) -> VecDeque<pb::Alive> {
     let own = known.own.as_ref();
-    // Which nodes of a region are told depends on our own.
+    // The nodes that are reported for a region depend on our own node.
     let has_moved = reported.own != known.own;
     let changed = known
         .regions
@@ -280,7 +280,7 @@ mod tests {
         bytes.iter().map(|(node, bytes)| (NodeName::new(*node), *bytes)).collect()
     }
 
-    /// A region by its number, its bytes, and how many of them are where.
+    /// A region: its number, its bytes, and how many of them are on each node.
     type Lies<'a> = (u8, u64, &'a [(&'a str, u64)]);
 
     fn places(own: &str, regions: &[Lies<'_>]) -> ServerLocality {

@@ -1,11 +1,11 @@
-//! Comparing a region with its record, when the master finds that what this server says it serves
-//! is not what is on record.
+//! Compares a region with its record, when the master finds that the regions this server reports
+//! differ from those on record.
 //!
-//! Nothing is believed but the record itself, read past every copy while nobody opens or closes the
-//! region here. A region is let go only if its record shows a later owner or is gone. One that is
-//! on record as open here and is not served is given back, if our log holds no edit of that
-//! ownership; otherwise only the recovery of the log brings the edits to the next owner, so the
-//! server ends.
+//! Only the record itself counts. It is read from the coordinator and not from a copy, while no
+//! task opens or closes the region here. A region is given up only if its record shows a later
+//! owner or no longer exists. A region that is on record as open here but is not served is given
+//! back to the master if our log holds no edit of that ownership. If the log may hold edits, only
+//! its recovery brings them to the next owner, so the server ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use crate::closing;
 use crate::server::Server;
 use crate::transitions::Purpose;
 
-/// How long an opening or a closing under way is waited for.
+/// How long to wait for an opening or a closing in progress.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a region and its record show together.
+/// The result of the comparison.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Finding {
-    /// It is as it should be, or on its way to be.
+    /// It matches, or a transition is in progress.
     AsRecorded,
-    /// It is served although that ownership is over.
+    /// It is served although that ownership has ended.
     Outdated,
-    /// It is on record as open here and is not served.
+    /// It is on record as open here but is not served.
     Unserved(RegionEpoch),
 }
 
-/// Compares a region with its record, and sets right what can be set right here.
+/// Compares a region with its record, and repairs what can be repaired here.
 pub(crate) async fn check_region(server: &Arc<Server>, encoded_name: String) -> pb::RegionCheck {
     let (verdict, failure) = match encoded_name.parse::<EncodedRegionName>() {
         Ok(name) => match check(server, name).await {
@@ -71,7 +71,7 @@ async fn check(server: &Arc<Server>, name: EncodedRegionName) -> Result<pb::Regi
     }
 }
 
-/// Compares under which epoch `own` serves a region, if it does, with the region's record.
+/// Compares the epoch under which `own` serves a region, if it does, with the region's record.
 fn compare(
     own: &ServerName,
     served: Option<RegionEpoch>,

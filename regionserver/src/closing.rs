@@ -1,4 +1,4 @@
-//! Closing regions: as a master orders, or because this server stops.
+//! Closes regions, on a master's orders or because this server stops.
 
 use std::sync::Arc;
 
@@ -29,11 +29,11 @@ async fn close_ordered(
     name: EncodedRegionName,
     epoch: RegionEpoch,
 ) -> Result<(), String> {
-    // An opening under way goes on to serve unless it is waited for.
+    // An opening in progress would end up serving the region if this did not wait for it.
     let transition = begin(server, name).await?;
     let Some(served) = server.region(name) else { return Ok(()) };
     if served.region.epoch > epoch {
-        // The order is late: that ownership is over.
+        // The order is late: that ownership has ended.
         return Ok(());
     }
     let is_to_close = |record: &RegionRecord| {
@@ -49,7 +49,7 @@ async fn close_ordered(
     close(server, &served, &transition).await
 }
 
-/// Begins to close a region, once what else is done to it has ended.
+/// Begins to close a region once other transitions of it have ended.
 pub(crate) async fn begin(
     server: &Arc<Server>,
     name: EncodedRegionName,
@@ -58,7 +58,7 @@ pub(crate) async fn begin(
     begun.ok_or_else(|| "it is still being opened or closed by an earlier order".to_owned())
 }
 
-/// Flushes and closes a region and puts that on record. If it cannot be flushed it stays in
+/// Flushes and closes a region, and puts that on record. If the flush fails, the region stays in
 /// service.
 pub(crate) async fn close(
     server: &Server,
@@ -66,8 +66,8 @@ pub(crate) async fn close(
     transition: &Transition,
 ) -> Result<(), String> {
     let region = &served.region;
-    // The bulk of it is flushed while edits are still taken. That also keeps two closes from
-    // meeting in their last flush, as flushes take turns.
+    // Most of the memstore is flushed while edits are still accepted. As flushes take turns, this
+    // also keeps two closes from reaching their last flush at the same time.
     if !is_off(Rule::OneCloseAtATime) {
         region.flush().await.map_err(|error| error.to_string())?;
     }
@@ -79,12 +79,12 @@ pub(crate) async fn close(
     served.ownership.closed().await.map_err(|error| error.to_string())
 }
 
-/// Lets go of an ownership that is over: the coordinator's `record` of the region shows a higher
-/// epoch, or there is none.
+/// Ends an ownership that is over: the coordinator's `record` of the region shows a higher epoch,
+/// or there is no record.
 ///
 /// # Errors
-/// The record gives the region to this server again, and edits of it are in memory and in our log
-/// alone. Then the server ends itself: the recovery gives them to the region's next owner.
+/// The record assigns the region to this server again, and edits of it are only in memory and in
+/// our log. The server then ends itself, so that recovery replays them for the region's next owner.
 pub(crate) fn let_go(
     server: &Server,
     served: &Arc<Served>,

@@ -1,4 +1,4 @@
-//! Regions that clients have asked to have compacted: queued, each once, and bounded.
+//! Compactions that clients have requested: a bounded queue that contains each region at most once.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,23 +9,23 @@ use tokio::sync::Notify;
 /// How many regions may wait.
 const WAITING_MAX: usize = 1_024;
 
-/// The regions that wait; see the module.
+/// The queued regions; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct CompactionRequests {
     queue: Mutex<Queue>,
-    /// Told of each request.
+    /// Notified of each request.
     pub(crate) came: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// In the order in which they were asked for.
+    /// In the order of the requests.
     names: VecDeque<EncodedRegionName>,
-    /// Whether all store files are to become one.
+    /// Whether all store files are to be merged into one.
     are_major: BTreeMap<EncodedRegionName, bool>,
 }
 
-/// As many regions wait as may.
+/// The queue is full.
 #[derive(Debug, thiserror::Error)]
 #[error("{WAITING_MAX} regions are already waiting for compaction: try again later")]
 pub(crate) struct QueueFull;
@@ -33,10 +33,10 @@ pub(crate) struct QueueFull;
 // === impl CompactionRequests ===
 
 impl CompactionRequests {
-    /// Has a region compacted later. One that waits already keeps its place.
+    /// Queues a region for compaction. A region that is queued already keeps its place.
     ///
     /// # Errors
-    /// [`QueueFull`]
+    /// [`QueueFull`] if no more regions may wait.
     pub(crate) fn add(&self, name: EncodedRegionName, is_major: bool) -> Result<(), QueueFull> {
         let mut queue = self.queue.lock();
         if let Some(waits_for_major) = queue.are_major.get_mut(&name) {
@@ -53,7 +53,7 @@ impl CompactionRequests {
         Ok(())
     }
 
-    /// The region that has waited longest, and whether its files are to become one.
+    /// The region that has waited longest, and whether all of its files are to be merged into one.
     pub(crate) fn take(&self) -> Option<(EncodedRegionName, bool)> {
         let mut queue = self.queue.lock();
         let name = queue.names.pop_front()?;

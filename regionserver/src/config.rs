@@ -6,75 +6,75 @@ use std::time::Duration;
 use basalt_model::FeatureLevel;
 use tokio::sync::oneshot;
 
-/// Where a region server listens, whom it talks to, and by which limits it works.
+/// The addresses, connections and limits of a region server.
 #[derive(Debug)]
 pub struct Config {
-    /// The host that clients and other servers reach it by.
+    /// The host under which clients and other servers reach it.
     pub host: String,
-    /// Where the HBase RPC listens; port 0 takes a free one.
+    /// The address on which the HBase RPC listens; port 0 picks a free port.
     pub rpc_listen: SocketAddr,
-    /// Where the gRPC services listen; port 0 takes a free one.
+    /// The address on which the gRPC services listen; port 0 picks a free port.
     pub peer_listen: SocketAddr,
     /// The `host:port` of each coordinator.
     pub coordinators: Vec<String>,
-    /// The node below which the cluster's records lie, as `/basalt`.
+    /// The node that holds the cluster's records, such as `/basalt`.
     pub nodes_parent: String,
-    /// Which process this is to the one who started it.
+    /// Identifies this process to the process that started it.
     pub instance: String,
-    /// The rack it stands in; empty if unknown.
+    /// The rack of its machine; empty if unknown.
     pub rack: String,
-    /// The session with the coordinator ends after this long without a word.
+    /// The session with the coordinator ends after this long without contact.
     pub session_timeout: Duration,
-    /// How long a renewal lets it serve.
+    /// How long the serving lease runs from a renewal.
     pub lease: Duration,
     /// How often the lease is renewed.
     pub renewal_interval: Duration,
     /// How long a clean stop may take.
     pub stop_timeout: Duration,
-    /// How far the clock may be off.
+    /// How far the clock may be off, in either direction.
     pub clock_bound: Duration,
-    /// The limits of the regions.
+    /// The limits of each region.
     pub region: RegionConfig,
-    /// The size at which a log file is closed and another begun, in bytes.
+    /// The size in bytes at which a log file is closed and the next one begun.
     pub wal_roll_bytes: u64,
-    /// How many log files may be alive before regions are flushed to let the oldest go.
+    /// How many log files may exist before regions are flushed so that the oldest can be deleted.
     pub wal_files_max: usize,
-    /// All memstores together, in bytes; the largest are flushed beyond, and beyond twice
-    /// as many no edits are taken.
+    /// The limit for all memstores together, in bytes. Above it, the largest are flushed. Above
+    /// twice the limit, no edits are accepted.
     pub memstores_bytes_max: u64,
-    /// The block cache, in bytes.
+    /// The size of the block cache, in bytes.
     pub block_cache_bytes: u64,
-    /// How many calls are handled at once.
+    /// How many calls are processed at once.
     pub calls_max: usize,
-    /// The highest feature level that this process knows: that of its release, but in tests of
-    /// upgrades.
+    /// The highest feature level that this process knows. It is the level of its release, except in
+    /// tests of upgrades.
     pub feature_level: FeatureLevel,
-    /// Gets the bound addresses once the server is registered.
+    /// Receives the bound addresses once the server is registered.
     pub ready: Option<oneshot::Sender<Addresses>>,
 }
 
 /// The limits of each region.
 #[derive(Clone, Debug)]
 pub struct RegionConfig {
-    /// The size at which memstores are flushed, in bytes.
+    /// The total size at which a region's memstores are flushed, in bytes.
     pub flush_bytes: u64,
-    /// The size at which no more edits are taken, in bytes.
+    /// The total size above which a region accepts no edits, in bytes.
     pub memstore_bytes_max: u64,
     /// How long a request waits for a late renewal of the lease.
     pub lease_patience: Duration,
     /// How many store files a family may have before it is compacted.
     pub compaction_files_min: usize,
-    /// How long a region that has come here is not compacted: others come with it, and it may be on
-    /// its way through.
+    /// How long a region is not compacted after it has been opened here: other regions may be
+    /// opening at the same time, and the region may be moved again soon.
     pub compaction_rest: Duration,
 }
 
 /// The addresses that were bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// Of the HBase RPC.
+    /// The address of the HBase RPC.
     pub rpc: SocketAddr,
-    /// Of the gRPC services.
+    /// The address of the gRPC services.
     pub peer: SocketAddr,
 }
 

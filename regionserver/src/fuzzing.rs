@@ -1,5 +1,4 @@
-//! What a region server reads from clients, for the fuzz targets: `--cfg fuzzing` alone compiles
-//! this.
+//! Decoders of client input, for the fuzz targets. Only compiled with `--cfg fuzzing`.
 
 use basalt_hbase_rpc::pb;
 use basalt_model::Cell;
@@ -9,7 +8,7 @@ use crate::filter::RowFilter;
 use crate::region::RowRead;
 use crate::rpc::fuzzing as rpc;
 
-/// Reads a request of `ClientService`, as `kind` says, with `cells` beside it.
+/// Decodes a request of `ClientService`, selected by `kind`, with `cells` beside it.
 pub fn decode_request(kind: u8, message: &[u8], cells: Vec<Cell>) {
     match kind % 4 {
         0 => drop(pb::GetRequest::decode(message).map(|request| rpc::get(&request))),
@@ -19,7 +18,7 @@ pub fn decode_request(kind: u8, message: &[u8], cells: Vec<Cell>) {
     }
 }
 
-/// Reads a filter and lets it look at rows.
+/// Decodes a filter and applies it to rows.
 pub fn apply_filter(message: &[u8], rows: &[Vec<Cell>]) {
     let Ok(message) = pb::Filter::decode(message) else {
         return;

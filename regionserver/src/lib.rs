@@ -1,10 +1,10 @@
-//! The region server: serves regions, splits and replays the logs of dead servers.
+//! The region server: serves regions, and splits and replays the logs of dead servers.
 //!
-//! The way of a write reads straight down: `rpc` `mutate` → `region/write` → the log → the
-//! memstore → acknowledged; later `flush` → store file → manifest. The way of a failure: `orders`
-//! (split, open) → `recovery/split` → `opening` → `region/open` → `recovery/replay` → serving.
+//! The path of a write: `rpc` `mutate` → `region/write` → the log → the memstore → acknowledged;
+//! later `flush` → store file → manifest. The path of a recovery: `orders` (split, open) →
+//! `recovery/split` → `opening` → `region/open` → `recovery/replay` → serving.
 
-// Fuzz targets run decoders alone: what a role does is not compiled for them.
+// Fuzz targets only run decoders: the rest of the region server is not compiled for them.
 #![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]
 
 mod backoff;

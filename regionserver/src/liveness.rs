@@ -1,11 +1,11 @@
-//! Telling the coordinator that this server lives, and knowing when it must not go on.
+//! Keeps this server alive in the coordinator, and detects when it must end.
 //!
-//! The serving lease is renewed by a write to the server's own node: that the quorum commits it
-//! proves that the node is still there, that is, that nobody has declared the server dead.
+//! The serving lease is renewed by a write to the server's own node. That the quorum commits the
+//! write proves that the node still exists, that is, that the server has not been declared dead.
 //!
-//! This runs on threads of its own, so that no request delays a renewal. It goes on only for as
-//! long as the serving threads run what they are given: a server whose requests stand still must
-//! lose its regions to one that answers.
+//! This runs on its own threads, so that no request delays a renewal. It continues only while the
+//! serving threads make progress: a server whose requests are stuck must lose its regions to one
+//! that answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,27 +23,28 @@ use crate::server::Server;
 /// Why a server must end itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Dead {
-    /// Its node is gone: its death has been committed.
+    /// Its node is gone: it has been declared dead.
     #[error("this server has been declared dead: its node is gone")]
     NodeGone,
-    /// Its session is over, and with it its node.
+    /// Its session has ended, and its node with it.
     #[error("this server's session with the coordinator has expired")]
     SessionOver,
-    /// Its serving threads stand still, and it has given its session up.
+    /// Its serving threads are stuck, and it has given up its session.
     #[error("this server's serving threads have run no tasks for {0:?}")]
     Stuck(Duration),
 }
 
-/// How a server is kept alive.
+/// How the lease is renewed, and when it is given up.
 pub(crate) struct Renewals {
     /// How often the lease is renewed.
     pub(crate) interval: Duration,
-    /// How long the serving threads may stand still.
+    /// How long the serving threads may be stuck.
     pub(crate) standstill_max: Duration,
 }
 
-/// Renews the lease until `abort`, or until the server finds itself dead. From `stop` on it says
-/// that it is leaving, so that no master, however new, gives it regions.
+/// Renews the lease until `abort`, or until the server finds itself dead. From `stop` on, each
+/// renewal says that the server is leaving, so that no master, not even a new one, assigns regions
+/// to it.
 pub(crate) async fn keep_alive(
     server: Arc<Server>,
     record: pb::ServerRecord,
@@ -56,8 +57,8 @@ pub(crate) async fn keep_alive(
     tokio::select! {
         biased;
         () = until_stuck(&serving, standstill_max), if !is_off(Rule::ServingProbe) => {
-            // Its node goes with the session, so that others need not wait for its timeout. The
-            // serving threads may never run again: nothing here may wait for them.
+            // The node goes away with the session, so that others need not wait for the session
+            // timeout. The serving threads may never run again, so nothing here may wait for them.
             let _ = timeout(interval * 2, server.client.close()).await;
             Err(Dead::Stuck(standstill_max))
         }
@@ -76,7 +77,7 @@ async fn renew(
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut requests = (server.requests(), Instant::now());
-    // A renewal that is not answered before the next is due is given up: a later one will do.
+    // A renewal that has no answer before the next one is due is abandoned: a later one will do.
     let client = server.client.with_request_timeout(interval * 2);
     loop {
         tokio::select! {
@@ -100,7 +101,7 @@ async fn renew(
     }
 }
 
-/// Requests a second since the last call that was at least a second ago.
+/// Requests per second since the last call that was at least a second ago.
 fn rate(server: &Server, last: &mut (u64, Instant)) -> u64 {
     let elapsed_ms = u64::try_from(last.1.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
     let now = server.requests();

@@ -1,9 +1,9 @@
-//! Keeps the list of this server's log files on record, so that one that vanishes is missed.
+//! Keeps a list of this server's log files on record, so that a missing file is noticed.
 //!
-//! The list lies in a node that outlives the server. It is made in the multi that registers the
-//! server, and each later write checks that the server is still registered: once its death is
-//! committed, the list is what it was. The version that each write demands keeps an older one, of
-//! which nobody knows what became, from coming in later.
+//! The list is in a node that outlives the server. The multi that registers the server creates it,
+//! and each later write checks that the server is still registered: once the server's death is
+//! committed, the list no longer changes. Each write is conditional on a version, which keeps an
+//! older write with an unknown outcome from taking effect later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +21,15 @@ use tracing::{error, warn};
 
 use crate::server::Server;
 
-/// The pause before a write that failed is tried again.
+/// The pause before a failed write is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Registers the server, which knows the feature levels up to `known`: makes the node that `record`
-/// lies in, and the list of its logs. Nothing is in the logs yet.
+/// Registers the server, which knows the feature levels up to `known`: creates its node with
+/// `record`, and the list of its logs. Nothing is in the logs yet.
 ///
 /// # Errors
-/// The coordinator refused, or did not answer; or the cluster's level was raised meanwhile.
+/// The coordinator returned an error or did not answer, or the cluster's level is too high for this
+/// process.
 pub(crate) async fn register(
     server: &Server,
     known: FeatureLevel,
@@ -46,11 +47,11 @@ pub(crate) async fn register(
             level.check(nodes),
         ];
         match client.multi(writes).await {
-            // No master of this release has been here yet.
+            // No master of this release has been active yet.
             Err(Error::Multi { index: 0, code: ErrorCode::NoNode, .. }) => {
                 make_parent(client, nodes).await?;
             }
-            // The level was raised, or is about to be.
+            // The level was raised, or is about to be raised.
             Err(Error::Multi { code: ErrorCode::BadVersion, .. }) => {}
             registered => {
                 registered?;
@@ -69,8 +70,8 @@ async fn make_parent(client: &Client, nodes: &Nodes) -> Result<(), Error> {
     }
 }
 
-/// Writes the list whenever it has changed, until `abort`, or until the server is no longer
-/// registered: then it learns with its next renewal that it must end.
+/// Writes the list whenever it changes, until `abort`, or until the server is no longer registered.
+/// In that case its next renewal finds out that it must end.
 pub(crate) async fn keep(server: Arc<Server>, abort: Shutdown) {
     let keeping = async {
         let (mut recorded, mut version) = (LogList::default(), 0);
@@ -86,7 +87,7 @@ pub(crate) async fn keep(server: Arc<Server>, abort: Shutdown) {
                     recorded = list.clone();
                     server.shared.wal.listed(list);
                 }
-                // It is dead, and its next renewal says so.
+                // The server is dead, and its next renewal will find out.
                 Err(Error::Multi { index: 0, code: ErrorCode::NoNode, .. }) => return,
                 Err(error) if error.is_session_over() => return,
                 Err(error) => {
@@ -103,7 +104,8 @@ pub(crate) async fn keep(server: Arc<Server>, abort: Shutdown) {
     }
 }
 
-/// Writes `list` over `version`, as often as it takes. Gives up once the server is not registered.
+/// Writes `list` over `version`, and retries as often as needed. Gives up once the server is no
+/// longer registered.
 async fn write(server: &Server, list: &LogList, version: &mut i32) -> Result<(), Error> {
     let path = server.nodes.logs_of_server(&server.name);
     loop {

@@ -1,8 +1,8 @@
-//! The highest epoch of a master that this server obeys.
+//! The highest master epoch that this server accepts.
 //!
-//! An order of a lower epoch is refused. A higher one is believed only once the coordinator's
-//! record shows it: the port takes orders from anybody who reaches it, and a made-up epoch would
-//! keep the real master from giving any.
+//! An order with a lower epoch is rejected. A higher epoch is accepted only once the coordinator's
+//! record shows it: anybody who can reach the port can send orders, and a forged epoch would make
+//! the server reject the real master.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,16 +11,17 @@ use basalt_model::MasterEpoch;
 use basalt_planted::{Rule, is_off};
 use basalt_zk::Client;
 
-/// See the module.
+/// The highest master epoch; see the module.
 pub(crate) struct HighestMaster {
     client: Client,
     nodes: Nodes,
     epoch: AtomicU64,
-    /// Held while the coordinator is asked: many orders at once cost one question at a time.
+    /// Held while the coordinator is queried, so that many concurrent orders cause one query at a
+    /// time.
     asking: tokio::sync::Mutex<()>,
 }
 
-/// Why an order is refused.
+/// Why an order is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
     /// The master has been replaced.
@@ -29,7 +30,7 @@ pub(crate) enum Refused {
     /// No master has had this epoch yet.
     #[error("the order is from master epoch {given}, but the coordinator's record says {recorded}")]
     Unrecorded { given: MasterEpoch, recorded: MasterEpoch },
-    /// Whether the epoch is right cannot be found out now.
+    /// The epoch cannot be verified now.
     #[error("the master's epoch cannot be read: {0}")]
     Unknown(#[from] basalt_zk::Error),
 }
@@ -41,7 +42,7 @@ impl HighestMaster {
         Self { client, nodes, epoch: AtomicU64::new(0), asking: tokio::sync::Mutex::default() }
     }
 
-    /// Refuses a master that is not active. Remembers the epoch of a new one.
+    /// Rejects a master that is not active. Remembers the epoch of a new one.
     pub(crate) async fn check(&self, given: MasterEpoch) -> Result<(), Refused> {
         if given > self.highest() && !is_off(Rule::RecordedMasterEpoch) {
             let _turn = self.asking.lock().await;
@@ -61,7 +62,7 @@ impl HighestMaster {
         MasterEpoch(self.epoch.load(Ordering::Acquire))
     }
 
-    /// The epoch on record, if it is as high as the one `given`.
+    /// The epoch on record, if it is at least `given`.
     async fn check_recorded(&self, given: MasterEpoch) -> Result<MasterEpoch, Refused> {
         let mut recorded = self.recorded().await?;
         if recorded < given {

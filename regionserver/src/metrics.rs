@@ -1,5 +1,5 @@
-//! What a region server counts and measures; `docs/metrics.md` lists it. Where nobody records, as
-//! in tests and in the simulation, all of it goes nowhere.
+//! The metrics of a region server, listed in `docs/metrics.md`. Without a recorder, as in tests and
+//! in the simulation, they are discarded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use metrics::{Histogram, counter, gauge, histogram};
 use crate::block_locality::ServerLocality;
 use crate::server::Server;
 
-/// How often what the server holds is told.
+/// How often the gauges of the server's state are recorded.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The methods that clients call all the time; others are counted together.
+/// The frequent methods; all others are counted together.
 const METHODS: [&str; 4] = ["Get", "Multi", "Mutate", "Scan"];
 
 /// How long requests take, by method.
@@ -34,24 +34,24 @@ impl Default for RequestTimes {
 }
 
 impl RequestTimes {
-    /// The times of `method`.
+    /// The histogram of `method`.
     pub(crate) fn of(&self, method: &str) -> &Histogram {
         self.by_method.get(method).unwrap_or(&self.other)
     }
 }
 
-/// A request was answered by an exception.
+/// Counts a request that was answered with an exception.
 pub(crate) fn request_failed(exception: &str) {
     counter!("basalt_request_exceptions_total", "exception" => exception.to_owned()).increment(1);
 }
 
-/// A flush, or a compaction, has written so many bytes.
+/// Counts a file that a flush or a compaction wrote, and its bytes.
 pub(crate) fn files_written(by: &'static str, bytes: u64) {
     counter!("basalt_store_file_writes_total", "by" => by).increment(1);
     counter!("basalt_store_file_written_bytes_total", "by" => by).increment(bytes);
 }
 
-/// Tells what the server holds and has done, for as long as it runs.
+/// Records what the server holds and has done, until it ends.
 pub(crate) async fn report(server: Arc<Server>) {
     loop {
         record(&server);
@@ -92,7 +92,7 @@ fn record(server: &Server) {
     gauge!("basalt_block_cache_capacity_bytes").set(cache.capacity_bytes as f64);
 }
 
-/// Tells where the store files lie, once that is known of any.
+/// Records where the store files are, once the location of any is known.
 fn record_locality(places: &ServerLocality) {
     let (own, all) = places.own_and_all_bytes();
     if all == 0 && places.own.is_none() {

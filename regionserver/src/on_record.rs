@@ -1,9 +1,9 @@
-//! What the coordinator has on record, looked up before an order is carried out.
+//! Looks up the coordinator's records before an order is carried out.
 //!
-//! An order is only words: it may come late, twice, or from a stranger. Nothing that cannot be
-//! taken back is done before the coordinator's own record has shown that it is to be done. That the
-//! record shows something is a fact even if the copy that shows it lags behind, because a later
-//! write on condition of the version fails then. So the watched copy is asked first, which costs
+//! An order by itself proves nothing: it may be late, repeated, or from a stranger. Nothing
+//! irreversible is done until the coordinator's own record confirms it. A record that confirms an
+//! order is sufficient even if it comes from a copy that lags behind, because a later conditional
+//! write then fails on the version. The watched copy is therefore checked first, which costs
 //! nothing.
 
 use std::collections::BTreeMap;
@@ -17,20 +17,20 @@ use tracing::warn;
 use crate::recovery::replay::SealedLogs;
 use crate::server::Server;
 
-/// A region's record, and its version in the coordinator.
+/// A region's record and its version in the coordinator.
 #[derive(Clone, Debug)]
 pub(crate) struct OnRecord {
     pub(crate) record: RegionRecord,
     pub(crate) version: i32,
 }
 
-/// Why a record was not found as an order needs it.
+/// Why no record was found that confirms an order.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// There is no such region.
     #[error("the region has no record")]
     Missing,
-    /// The record says something else.
+    /// The record does not match the order.
     #[error(
         "the region's record differs: it is {:?} under epoch {}", .0.state, .0.epoch
     )]
@@ -41,7 +41,7 @@ pub(crate) enum Error {
     /// The coordinator did not answer.
     #[error(transparent)]
     Coordinator(#[from] basalt_zk::Error),
-    /// What lies there cannot be understood.
+    /// The record cannot be decoded.
     #[error(transparent)]
     Record(#[from] basalt_cluster::Error),
 }
@@ -57,7 +57,7 @@ impl OnRecord {
 // === impl Server ===
 
 impl Server {
-    /// The record of a region, if the coordinator shows one that `is_so`.
+    /// The record of a region, if the coordinator has one for which `is_so` holds.
     pub(crate) async fn region_on_record(
         &self,
         name: EncodedRegionName,
@@ -76,7 +76,7 @@ impl Server {
         }
     }
 
-    /// The record of a region as of now: no copy is asked.
+    /// The current record of a region, not from a copy.
     pub(crate) async fn newest_region(
         &self,
         name: EncodedRegionName,
@@ -91,14 +91,14 @@ impl Server {
         Some(OnRecord { record: known.record.clone(), version: known.version })
     }
 
-    /// Waits until the member of the coordinator that we are connected to has all that is committed
-    /// now.
+    /// Waits until the coordinator's member that we are connected to has everything that is
+    /// committed by now.
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
         Ok(self.client.sync(&self.nodes.regions()).await?)
     }
 
-    /// The records of regions, and the sealed logs of dead servers, as far as they are
-    /// there, in as few requests as they fit into.
+    /// The existing records among the given regions, and the existing sealed logs of the given dead
+    /// servers, in as few requests as possible.
     pub(crate) async fn read_regions_and_sealed_logs(
         &self,
         regions: &[EncodedRegionName],
@@ -124,7 +124,7 @@ impl Server {
         Ok((found, sealed))
     }
 
-    /// The record of a region in the member of the coordinator that we are connected to.
+    /// The record of a region, from the coordinator's member that we are connected to.
     pub(crate) async fn read_region(
         &self,
         name: EncodedRegionName,
@@ -133,7 +133,7 @@ impl Server {
         found.map(OnRecord::decode).transpose()
     }
 
-    /// The table `name` as it is on record, where an order says that it is `given`.
+    /// The descriptor of the table `name` on record, where the order contains `given`.
     pub(crate) async fn table_on_record(
         &self,
         name: &TableName,

@@ -1,4 +1,4 @@
-//! Opening regions, as a master orders.
+//! Opens regions on a master's orders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,38 +22,38 @@ use crate::region::{self, OpenRegion};
 use crate::server::{Served, Server};
 use crate::transitions::Purpose;
 
-/// How many regions are opened at a time: most of it is waiting for syncs, which the disk does
-/// together.
+/// How many regions are opened at a time. They mostly wait for syncs, which the disk can batch.
 const OPENINGS_AT_ONCE: usize = 64;
-/// The sealed lengths of at most so many dead servers are read together with the records, so that
+/// The sealed lengths of at most this many dead servers are read together with the records, so that
 /// the answer fits into a frame. A region rarely needs the logs of more than one.
 const SERVERS_AHEAD_MAX: usize = 8;
 
-/// One region of an order, as the master gave it.
+/// One region of an order, as received from the master.
 struct Order {
     record: RegionRecord,
     table: TableDescriptor,
     version: i32,
 }
 
-/// An order that the coordinator's record bears out.
+/// An order that the coordinator's record confirms.
 struct Confirmed {
     on_record: OnRecord,
     table: TableDescriptor,
 }
 
-/// What the coordinator shows for the regions of one order.
+/// What the coordinator's records say about the regions of one order.
 struct Shown {
-    /// The records of the watched copy that are as the order says, and what one request found of
-    /// the others.
+    /// The records that match the order in the watched copy, and those that one request found for
+    /// the other regions.
     regions: BTreeMap<EncodedRegionName, OnRecord>,
-    /// The sealed logs of dead servers. They may be read before the region record that needs
+    /// The sealed logs of dead servers. It is safe to read them before the region record that needs
     /// them: they are committed once, before a region record names the dead server to the next
-    /// owner. They change only if an operator accepts that a log is lost or has lost its end. An
-    /// opener that read them before that finds that the log is missing or too short, and opens
-    /// nothing, or it finds all edits.
+    /// owner. After that, they change only if an operator accepts that a log is lost or has lost
+    /// its end. An opener that has read them before such a change either finds all edits, or finds
+    /// that a log is missing or too short, and then opens nothing.
     sealed: Mutex<BTreeMap<ServerName, SealedLogs>>,
-    /// Set once the member that answers us has all that was committed when the order came.
+    /// Set once the member that answers us has everything that was committed when the order
+    /// arrived.
     caught_up: OnceCell<()>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn open_regions(
     let shown = Arc::new(Shown::read(&server, valid.collect()).await);
     let opens = orders.into_iter().map(|(name, order)| {
         let (server, shown) = (Arc::clone(&server), Arc::clone(&shown));
-        // Each in a task of its own, so that replays run on all cores.
+        // One task for each region, so that replays use all cores.
         let opening = name.clone();
         let opened = tokio::spawn(async move {
             let opened = match order {
@@ -78,7 +78,7 @@ pub(crate) async fn open_regions(
                 Err(error) => Err(error),
             };
             if !server.is_opening() {
-                // What was replayed may be flushed now.
+                // Replayed edits may be flushed now.
                 server.work.notify_one();
             }
             opened.unwrap_or_else(|error| {
@@ -122,7 +122,7 @@ impl TryFrom<pb::OpenRegion> for Order {
 }
 
 impl Order {
-    /// Whether `record` says that this server is the owner that the order means.
+    /// Whether `record` names this server as the owner that the order names.
     fn is_borne_out(&self, server: &Server, record: &RegionRecord) -> bool {
         record.epoch == self.record.epoch
             && record.server.as_ref() == Some(&server.name)
@@ -133,9 +133,10 @@ impl Order {
 // === impl Shown ===
 
 impl Shown {
-    /// Takes the records from the watched copy. One request reads those that the copy does not
-    /// show as ordered, with the sealed lengths of the logs that the orders name: a server that is
-    /// ordered to open hundreds of regions does not have most of them in its copy yet.
+    /// Takes the records from the watched copy. The copy of a server that is ordered to open
+    /// hundreds of regions does not contain most of them yet. So one request reads the records that
+    /// do not match the order in the copy, together with the sealed lengths of the logs that the
+    /// orders name.
     async fn read(server: &Server, orders: Vec<&Order>) -> Self {
         let mut regions = BTreeMap::new();
         let (mut unknown, mut dead) = (Vec::new(), BTreeSet::new());
@@ -151,7 +152,7 @@ impl Shown {
         }
         let dead: Vec<_> = dead.into_iter().take(SERVERS_AHEAD_MAX).cloned().collect();
         let mut sealed = BTreeMap::new();
-        // Where that fails, each is looked up by itself, and says why it cannot be.
+        // If this fails, each record is read separately and has its own error.
         if let Ok((read, logs)) = server.read_regions_and_sealed_logs(&unknown, &dead).await {
             regions.extend(read);
             sealed = logs;
@@ -159,8 +160,8 @@ impl Shown {
         Self { regions, sealed: Mutex::new(sealed), caught_up: OnceCell::new() }
     }
 
-    /// Looks whether the coordinator's records say what the order says, and takes theirs. Until
-    /// then nothing is done: opening renames the region's manifest, and that cannot be taken back.
+    /// Checks that the coordinator's records match the order, and returns them. Nothing is done
+    /// before that: opening renames the region's manifest, which cannot be undone.
     async fn confirm(&self, server: &Server, order: Order) -> Result<Confirmed, String> {
         if is_off(Rule::OpenOnRecord) {
             let on_record = OnRecord { record: order.record, version: order.version };
@@ -178,7 +179,7 @@ impl Shown {
         Ok(Confirmed { on_record, table })
     }
 
-    /// The record that bears the order out, as of when the order came or later: the member that
+    /// The record that confirms the order, as of when the order arrived or later: the member that
     /// answers us may lag behind the one that the master has written to.
     async fn newest(&self, server: &Server, order: &Order) -> Result<OnRecord, on_record::Error> {
         self.caught_up.get_or_try_init(|| server.catch_up()).await?;
@@ -190,7 +191,7 @@ impl Shown {
         }
     }
 
-    /// The sealed logs of all of `dead`.
+    /// The sealed logs of all servers in `dead`.
     async fn sealed_logs(
         &self,
         server: &Server,
@@ -204,7 +205,7 @@ impl Shown {
                 None => {
                     let read = SealedLogs::read(&server.client, &server.nodes, name).await;
                     let read = read.map_err(|error| error.to_string())?;
-                    // Shared with the other regions that need them: they are indexed once.
+                    // Shared with the other regions that need them, so that they are indexed once.
                     self.sealed.lock().entry(name.clone()).or_insert(read).clone()
                 }
             });
@@ -244,7 +245,7 @@ async fn open_region(
     let opened = region::open(server.shared.clone(), request).await;
     let opened = opened.map_err(|error| error.to_string())?;
     reached(Point::OpenReplayed).await;
-    // Whatever becomes of the write, until the region is in service our log holds no edit of it.
+    // Whatever the outcome of the write: until the region is served, our log holds no edit of it.
     transition.holds_no_edits(epoch);
     ownership.opened(opened.open_sequence_id).await.map_err(|error| error.to_string())?;
     if !passes(Point::OpenRecorded).await {

@@ -19,13 +19,13 @@ use crate::recovery::split;
 use crate::server::Server;
 use crate::{block_locality, check, closing, opening, schedulers, served_report};
 
-/// How many regions are closed or flushed at a time.
+/// How many regions are closed, flushed or checked at a time.
 const REGIONS_AT_ONCE: usize = 16;
 
-/// How many regions one order to check may name; a master names 256.
+/// How many regions one order to check may name. A master names up to 256.
 const CHECKS_MAX: usize = 1_024;
 
-/// The service.
+/// The gRPC service for orders.
 pub(crate) struct Orders(Arc<Server>);
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -33,15 +33,15 @@ type Reply<T> = Result<Response<T>, Status>;
 // === impl Orders ===
 
 impl Orders {
-    /// The service of `server`, as tonic takes it.
+    /// The service of `server`, as tonic expects it.
     pub(crate) fn service(server: Arc<Server>) -> RegionServerOrdersServer<Self> {
         RegionServerOrdersServer::new(Self(server))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Refuses orders of masters that are not active. Who gave one may be anybody: the answer
-    /// says no more than that.
+    /// Rejects orders of masters that are not active. The sender may be anybody, so the answer
+    /// reveals nothing more.
     async fn check_master(&self, epoch: u64) -> Result<(), Status> {
         let server = &self.0;
         match server.master.check(MasterEpoch(epoch)).await {
@@ -61,8 +61,8 @@ impl Orders {
         }
     }
 
-    /// Refuses what is meant for another process: one that was started again at the same address
-    /// must not say that it has closed what it never held.
+    /// Rejects orders that are meant for another process. A process that was started again at the
+    /// same address must not confirm the close of a region that it never held.
     fn check_addressee(&self, server_name: &str) -> Result<(), Status> {
         if server_name == self.0.name.to_string() {
             return Ok(());
@@ -93,7 +93,7 @@ impl RegionServerOrders for Orders {
         self.check_master(request.master_epoch).await?;
         let server = Arc::clone(&self.0);
         server.exclude_nodes(&request.excluded_nodes);
-        // An order goes on when the master that gave it goes away.
+        // An order is completed even if the master that gave it goes away.
         let opened = tokio::spawn(opening::open_regions(server, request.regions));
         let outcomes = opened.await.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(pb::RegionsReply { outcomes }))

@@ -1,7 +1,7 @@
-//! A region's record in the coordinator, as its owner writes it.
+//! The coordinator's record of a region, as its owner writes it.
 //!
-//! Every write is on condition of the version that the owner knows: whoever has been passed over
-//! writes nothing.
+//! Every write is conditional on the version that the owner knows, so the writes of a stale owner
+//! fail.
 
 use basalt_cluster::{Nodes, RegionRecord};
 use basalt_model::{RegionState, SequenceId};
@@ -11,7 +11,7 @@ use basalt_zk::proto::ErrorCode;
 use crate::record_writer::RecordWriter;
 use crate::server::Server;
 
-/// The record of a region that this server owns or is to open.
+/// The record of a region that this server owns or is about to open.
 pub(crate) struct Ownership {
     writer: RecordWriter,
     client: Client,
@@ -27,13 +27,13 @@ struct Known {
 /// Why a record was not written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Another owner has been named, or the region is gone.
+    /// The record names another owner, or the region no longer exists.
     #[error("the region has been given to another owner")]
     StaleEpoch,
     /// The coordinator did not answer.
     #[error(transparent)]
     Coordinator(#[from] basalt_zk::Error),
-    /// What lies there cannot be understood.
+    /// The record cannot be decoded.
     #[error(transparent)]
     Record(#[from] basalt_cluster::Error),
 }
@@ -41,7 +41,7 @@ pub(crate) enum Error {
 // === impl Ownership ===
 
 impl Ownership {
-    /// The ownership that `record` gives us.
+    /// The ownership that `record` grants to this server.
     pub(crate) fn new(server: &Server, record: RegionRecord, version: i32) -> Self {
         Self {
             writer: server.records.clone(),
@@ -51,7 +51,7 @@ impl Ownership {
         }
     }
 
-    /// OPENING becomes OPEN.
+    /// Changes the state from OPENING to OPEN.
     pub(crate) async fn opened(&self, open_sequence_id: SequenceId) -> Result<(), Error> {
         self.write(|record| {
             let opening = record.state == RegionState::Opening;
@@ -61,7 +61,7 @@ impl Ownership {
         .await
     }
 
-    /// All that was in sealed logs is in store files now.
+    /// Records that all edits of the sealed logs are now in store files.
     pub(crate) async fn flushed(&self) -> Result<(), Error> {
         if self.known.lock().await.record.unflushed.is_empty() {
             return Ok(());
@@ -69,7 +69,7 @@ impl Ownership {
         self.write(|record| Some(RegionRecord { unflushed: Vec::new(), ..record.clone() })).await
     }
 
-    /// The region is closed, and nothing of it is in any log.
+    /// Records that the region is closed and that no log is needed for it.
     pub(crate) async fn closed(&self) -> Result<(), Error> {
         self.write(|record| {
             let state = RegionState::Closed;
@@ -78,11 +78,11 @@ impl Ownership {
         .await
     }
 
-    /// Whether the coordinator's quorum names us at this moment.
+    /// Whether the coordinator's quorum still names this ownership.
     pub(crate) async fn is_still_ours(&self) -> Result<bool, Error> {
         let known = self.known.lock().await;
         let path = self.nodes.region(known.record.encoded_name());
-        // A follower may lag behind: bring it up to date before asking it.
+        // A follower may lag behind, so it is synced before the read.
         self.client.sync(&path).await?;
         match self.client.find_data(&path).await? {
             Some((data, _)) => Ok(RegionRecord::decode(&data)?.epoch == known.record.epoch),
@@ -90,14 +90,14 @@ impl Ownership {
         }
     }
 
-    /// Writes what `change` makes of the record. The master may have written in between without
-    /// naming another owner (OPEN became CLOSING): then the change is made to what it wrote, if
-    /// `change` still makes one.
+    /// Writes what `change` makes of the record. The master may have changed the record meanwhile
+    /// without naming another owner (OPEN became CLOSING). In that case, `change` is applied to the
+    /// new record, and the write fails if `change` returns `None`.
     async fn write(
         &self,
         change: impl Fn(&RegionRecord) -> Option<RegionRecord>,
     ) -> Result<(), Error> {
-        /// Attempts: each is answered by a conflict or by silence.
+        /// The number of attempts; each fails because of a conflict or because there is no answer.
         const ATTEMPTS: usize = 5;
         let mut known = self.known.lock().await;
         let path = self.nodes.region(known.record.encoded_name());

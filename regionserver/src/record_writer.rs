@@ -1,6 +1,6 @@
-//! Writes the records of many regions in few transactions: while some are under way, the next ones
-//! gather. A server that takes over hundreds of regions opens them all within a few milliseconds,
-//! and one that takes over a few does not let one wait for another.
+//! Writes the records of many regions in few transactions: while some are in flight, the next ones
+//! accumulate. A server that takes over hundreds of regions opens them all within a few
+//! milliseconds, and a server that takes over a few does not make one wait for another.
 
 use basalt_planted::{Rule, is_off};
 use basalt_zk::proto::{SessionId, Stat};
@@ -10,23 +10,23 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
-/// Writes that may wait; who comes later waits too.
+/// How many writes may wait in the queue; later callers wait for room in it.
 const WAITING_MAX: usize = 1024;
-/// How many records one transaction holds at most; each has a few hundred bytes, and a transaction
+/// How many records one transaction holds at most. Each has a few hundred bytes, and a transaction
 /// may have 512 KB.
 const BATCH_MAX: usize = 256;
-/// How many transactions are under way at a time. They write different records: the writer of a
+/// How many transactions are in flight at a time. They write different records: the writer of a
 /// record waits for the outcome before it writes that record again.
 const TRANSACTIONS_AT_ONCE: usize = 4;
 
-/// The record writer of a server; a cheap handle.
+/// The record writer of a server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordWriter {
     waiting: mpsc::Sender<Write>,
     session_id: SessionId,
 }
 
-/// A record to be written on condition of its version.
+/// A record to be written if its version still matches.
 struct Write {
     path: String,
     data: Bytes,
@@ -37,7 +37,7 @@ struct Write {
 // === impl RecordWriter ===
 
 impl RecordWriter {
-    /// Starts the task that writes; it ends with the last handle.
+    /// Starts the task that writes. It ends with the last handle.
     pub(crate) fn start(client: Client) -> Self {
         let (waiting, writes) = mpsc::channel(WAITING_MAX);
         let session_id = client.session_id();
@@ -48,7 +48,7 @@ impl RecordWriter {
     /// Replaces the data of the node at `path`, if it has this version.
     ///
     /// # Errors
-    /// As of [`Client::set_data`].
+    /// The same as for [`Client::set_data`].
     pub(crate) async fn set_data(&self, path: &str, data: Bytes, version: i32) -> Result<Stat> {
         let (done, is_done) = oneshot::channel();
         let write = Write { path: path.to_owned(), data, version, done };
@@ -58,7 +58,7 @@ impl RecordWriter {
     }
 }
 
-/// Writes what comes until there is no handle any more, and all of it has an outcome.
+/// Writes what arrives until no handle is left and all writes have an outcome.
 async fn write_all(client: Client, mut writes: mpsc::Receiver<Write>) {
     let mut under_way = FuturesUnordered::new();
     let mut batch = Vec::new();
@@ -78,9 +78,10 @@ async fn write_all(client: Client, mut writes: mpsc::Receiver<Write>) {
     while under_way.next().await.is_some() {}
 }
 
-/// Writes all records in one transaction. If that is refused, one of them is out of date, and each
-/// is written by itself. So it is where the outcome is unknown: what was written then is refused
-/// for its version, and its writer finds its own data there.
+/// Writes all records in one transaction. If it is rejected, one of the records is stale, and each
+/// is written separately. The same happens if the outcome is unknown: if the transaction was
+/// committed, each separate write fails on its version, and its caller finds its own data in the
+/// record.
 async fn write(client: &Client, batch: Vec<Write>) {
     if batch.len() > 1 {
         let operations = batch.iter().map(Write::operation).collect();
@@ -126,7 +127,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// A client of a coordinator of one member, which ends with the guard.
+    /// A client of a one-member coordinator, which stops with the guard.
     async fn client() -> (Client, tokio_util::sync::DropGuard) {
         let free_port = || {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,7 +1,7 @@
-//! The life of a region server: start, serve, and one of three ends.
+//! The lifecycle of a region server: it starts, serves, and ends in one of three ways.
 //!
-//! A clean stop hands its regions over. A server that learns of its own death, or whose log fails,
-//! ends at once: recovery is the tested path. A killed one just ends.
+//! A clean stop hands its regions over. A server that has been declared dead, or whose log has
+//! failed, ends at once, because recovery is the well-tested path. A killed server just ends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,22 +34,22 @@ use crate::server::Server;
 use crate::stop;
 use crate::timestamps::TimestampClock;
 
-/// The pause between attempts to reach what is not there yet.
+/// The pause before the coordinator or the cluster's record is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The pause between looks whether a full disk has room.
+/// The pause before a full disk is tried again.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why a region server ended although nobody asked it to.
+/// Why a region server ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An address cannot be listened on.
+    /// The server cannot listen on an address.
     #[error(transparent)]
     Listen(#[from] std::io::Error),
-    /// The log could not be made, or failed.
+    /// The log could not be created, or has failed.
     #[error("write-ahead log: {0}")]
     Wal(#[from] wal::Error),
-    /// The coordinator refused.
+    /// The coordinator returned an error.
     #[error("coordinator: {0}")]
     Coordinator(#[from] basalt_zk::Error),
     /// The cluster's records cannot be read.
@@ -58,7 +58,7 @@ pub enum Error {
     /// It has been declared dead.
     #[error("{0}; other servers serve its regions now, and this process exits")]
     DeclaredDead(String),
-    /// It found that its regions can only be recovered from its log.
+    /// Its regions can only be recovered from its log.
     #[error("{0}; this process exits, and its log is recovered")]
     MustEnd(String),
 }
@@ -69,11 +69,11 @@ struct Listeners {
     addresses: Addresses,
 }
 
-/// Runs a region server until `shutdown`, or until it must not go on.
+/// Runs a region server until `shutdown`, or until it must end.
 ///
 /// # Errors
 /// It could not start, has been declared dead, or its log failed.
-// Boxed: this crate, and not each one that calls it, compiles what it does.
+// Boxed so that its code is compiled in this crate and not in each crate that calls it.
 pub fn run(
     config: Config,
     seams: Seams,
@@ -98,7 +98,8 @@ async fn run_here(
     let Some(cluster_id) = until_stopped(&shutdown, cluster_id(&client, &nodes)).await else {
         return Ok(());
     };
-    // A process that may not register makes no log. Its name is of the moment at which it may.
+    // A process that may not register creates no log. Its name contains the time at which it was
+    // admitted.
     let admitted = feature_level::until_admitted(&client, &nodes, config.feature_level);
     match until_stopped(&shutdown, admitted).await {
         None => {
@@ -129,7 +130,7 @@ async fn listen(config: &Config, seams: &Seams) -> Result<Listeners, Error> {
     Ok(Listeners { rpc, peer, addresses })
 }
 
-/// `None` if the server is told to stop before `wait` is over.
+/// `None` if a stop is requested before `wait` has finished.
 async fn until_stopped<T>(shutdown: &Shutdown, wait: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
@@ -138,7 +139,7 @@ async fn until_stopped<T>(shutdown: &Shutdown, wait: impl Future<Output = T>) ->
     }
 }
 
-/// Connects to the coordinator, for as long as it takes.
+/// Connects to the coordinator; retries until it succeeds.
 async fn connect(config: &Config, seams: &Seams) -> Client {
     // A renewal must not wait for a silent coordinator longer than the lease allows.
     let options = Options { silence_max: Some(config.renewal_interval * 2), ..Options::default() };
@@ -153,7 +154,7 @@ async fn connect(config: &Config, seams: &Seams) -> Client {
     }
 }
 
-/// The id of the cluster, once a master has made it.
+/// The id of the cluster. Waits until a master has created it.
 async fn cluster_id(client: &Client, nodes: &Nodes) -> String {
     loop {
         match client.get_data(&nodes.cluster()).await {
@@ -206,7 +207,7 @@ async fn start(
     Ok(Arc::new(Server::new(name, shared, client, nodes, catalog, abort.clone())))
 }
 
-/// Makes the server known. From here on a master may give it regions.
+/// Registers the server. From now on, a master may assign regions to it.
 async fn register(
     server: &Server,
     config: &Config,
@@ -221,7 +222,8 @@ async fn register(
         ..pb::ServerRecord::default()
     };
     log_list::register(server, config.feature_level, record.encode_to_vec().into()).await?;
-    // A master that had not heard of us for long may have taken the log for a stranger's.
+    // A master that had not seen this server for a long time may have taken its log for that of an
+    // unknown server.
     let folder = paths::server_logs(&server.name);
     if !server.shared.files.exists(&folder).await.map_err(wal::Error::from)? {
         return Err(wal::Error::Fenced { folder }.into());
@@ -242,8 +244,8 @@ async fn serve(
     spawn_tasks(server, config, shutdown);
     let renewals = Renewals {
         interval: config.renewal_interval,
-        // A process that is silent for so long has lost its session; one that answers nobody is no
-        // better.
+        // A process that is silent this long has lost its session. A process that answers no
+        // requests is no better.
         standstill_max: config.session_timeout,
     };
     let mut alive = server.shared.seams.threads.liveness.spawn(liveness::keep_alive(
@@ -254,7 +256,7 @@ async fn serve(
         abort.clone(),
     ));
     if let Some(ready) = ready {
-        // Whoever waited for it may have gone.
+        // The receiver may have been dropped.
         let _ = ready.send(listeners.addresses);
     }
     let wal = Arc::clone(&server.shared.wal);
@@ -280,7 +282,7 @@ async fn serve(
     }
 }
 
-/// Answers clients, and takes orders of masters.
+/// Serves clients and accepts orders from masters.
 fn spawn_listeners(
     server: &Arc<Server>,
     config: &Config,
@@ -297,8 +299,9 @@ fn spawn_listeners(
     let (catalog, patience) = (server.catalog.clone(), config.session_timeout);
     let answering = basalt_hbase_rpc::serve(rpc, handler, options, abort.clone());
     tokio::spawn(async move {
-        // It was read before this server was known: a client that was told since that its table is
-        // there must find it here. Without an answer of the coordinator it is as good as it gets.
+        // The catalog was read before this server was registered. A client that has since learned
+        // that its table exists must find it here as well. If the coordinator does not answer, the
+        // catalog is used as it is.
         let _ = tokio::time::timeout(patience, catalog.catch_up()).await;
         answering.await;
     });
@@ -308,7 +311,7 @@ fn spawn_listeners(
     tokio::spawn(orders);
 }
 
-/// Starts what a server does by itself, but for keeping its lease and its session.
+/// Starts the background tasks of a server, except those that keep its lease and its session.
 fn spawn_tasks(server: &Arc<Server>, config: &Config, shutdown: &Shutdown) {
     let abort = &server.abort;
     let limits = Limits {

@@ -1,6 +1,7 @@
-//! When regions are flushed and compacted, and when log files go.
+//! Schedules flushes, compactions, and the deletion of log files.
 //!
-//! One task flushes, one compacts: both are bound by the disk, and regions in service come first.
+//! One task flushes and one compacts: both are bound by the disk, and serving the regions takes
+//! precedence.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,22 +15,22 @@ use crate::backoff::Backoff;
 use crate::region;
 use crate::server::{Served, Server};
 
-/// How often the sizes are looked at.
+/// How often the sizes are checked.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long a region that was replayed waits for its flush.
+/// How long a replayed region waits before it is flushed.
 const REPLAYED_REST: Duration = Duration::from_secs(1);
 
-/// The limits that flushes keep.
+/// The limits that trigger flushes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// How many log files may be alive.
+    /// How many log files may exist.
     pub(crate) wal_files_max: usize,
-    /// All memstores together, in bytes.
+    /// The size of all memstores together, in bytes.
     pub(crate) memstores_bytes_max: u64,
 }
 
-/// Flushes what is due until told to stop.
+/// Flushes the regions that are due, until `shutdown`.
 pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown: Shutdown) {
     let mut backoff = Backoff::default();
     loop {
@@ -59,7 +60,7 @@ pub(crate) async fn flush_when_due(server: Arc<Server>, limits: Limits, shutdown
     }
 }
 
-/// Compacts what is due or was asked for until told to stop.
+/// Compacts the regions that are due or were requested, until `shutdown`.
 pub(crate) async fn compact_when_due(server: Arc<Server>, shutdown: Shutdown) {
     let rest = server.shared.config.compaction_rest;
     let mut backoff = Backoff::default();
@@ -74,7 +75,7 @@ pub(crate) async fn compact_when_due(server: Arc<Server>, shutdown: Shutdown) {
             if shutdown.is_cancelled() {
                 return;
             }
-            // One that has gone elsewhere meanwhile is the next owner's.
+            // If it has moved away meanwhile, its compaction is up to the next owner.
             let Some(served) = server.region(name) else { continue };
             if let Err(error) = served.region.compact(&served.ownership, is_major).await {
                 error!(region = %served.region.info, %error, "compaction failed");
@@ -99,21 +100,21 @@ pub(crate) async fn compact_when_due(server: Arc<Server>, shutdown: Shutdown) {
     }
 }
 
-/// Tells the regions how much all memstores hold; returns it.
+/// Measures the size of all memstores, stores it for the regions, and returns it.
 fn measure(server: &Server) -> u64 {
     let total = server.regions().iter().map(|served| served.region.memstore_bytes()).sum();
     server.shared.memstores.measured(total);
     total
 }
 
-/// The regions to flush now, each once.
+/// The regions to flush now, each of them once.
 fn due(server: &Server, limits: Limits, backoff: &Backoff) -> Vec<Arc<Served>> {
     let mut regions = server.regions();
     let holding_old_logs = server.shared.wal.oldest_needing_flush(limits.wal_files_max);
     let lacking_copies = server.shared.wal.lacking_copies();
     let mut total = measure(server);
-    // What was replayed is safe in the sealed logs: it does not take the disk from regions that are
-    // not in service yet, here or at another server.
+    // Replayed edits are safe in the sealed logs. Their flush must not compete for the disk with
+    // regions that are not in service yet, here or at another server.
     let is_calm = !server.is_opening();
     let is_replay_due = |served: &Served| {
         is_calm
@@ -121,7 +122,7 @@ fn due(server: &Server, limits: Limits, backoff: &Backoff) -> Vec<Arc<Served>> {
             && served.flush_due.load(Ordering::Relaxed)
     };
     regions.retain(|served| backoff.allows(served.region.encoded_name));
-    // The largest first, so that few flushes bring the total below its limit.
+    // The largest first, so that few flushes bring the total below the limit.
     regions.sort_by_key(|served| std::cmp::Reverse(served.region.memstore_bytes()));
     regions.retain(|served| {
         let over = total > limits.memstores_bytes_max;
@@ -138,7 +139,7 @@ fn due(server: &Server, limits: Limits, backoff: &Backoff) -> Vec<Arc<Served>> {
     regions
 }
 
-/// Flushes a region, and puts on record that it no longer needs sealed logs.
+/// Flushes a region, and records that it no longer needs sealed logs.
 pub(crate) async fn flush(server: &Server, served: &Served) -> region::Result<()> {
     served.region.flush().await?;
     if !served.flush_due.load(Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! What this server serves, as the master hears of it: once a second what has changed, and a digest
-//! of the whole set.
+//! Reports the served regions to the master: once a second the changes, and a digest of the whole
+//! set.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::server::Server;
 
-/// How often the master hears of it.
+/// How often the regions are reported.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is still to be said on one stream.
+/// The pending reports of one stream.
 struct Reporter {
     server: Arc<Server>,
     ticks: Interval,
@@ -23,7 +23,7 @@ struct Reporter {
     queue: VecDeque<pb::ServedReport>,
 }
 
-/// The reports on one stream; the first one names all regions. Never ends.
+/// The reports on one stream. The first report names all regions. Never ends.
 pub(crate) fn reports(server: Arc<Server>) -> impl Stream<Item = pb::Alive> {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! The regions that this server serves, and what it knows of those that it does not.
+//! The regions that this server serves, and where the other regions are.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,7 +25,7 @@ use crate::record_writer::RecordWriter;
 use crate::region::{Region, RegionServices};
 use crate::transitions::{Purpose, Transition, Transitions};
 
-/// How long an order waits for an earlier one for the same region.
+/// How long an order waits for an earlier order for the same region.
 const TRANSITION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running region server.
@@ -42,15 +42,16 @@ pub(crate) struct Server {
     pub(crate) transitions: Arc<Transitions>,
     /// The highest epoch of a master that has given an order.
     pub(crate) master: HighestMaster,
-    /// Why it must end, if it must.
+    /// Why the server must end, if it must.
     end_reason: Mutex<Option<String>>,
-    /// Where the store files lie, as far as that is known.
+    /// Where the store files are, as far as that is known.
     pub(crate) block_locality: watch::Sender<Arc<ServerLocality>>,
-    /// What clients have asked to have compacted.
+    /// The regions whose compaction clients have requested.
     pub(crate) compactions: CompactionRequests,
     /// Wakes the scheduler.
     pub(crate) work: Notify,
-    /// Ends the server at once, regions or not: it has been declared dead, or its log failed.
+    /// Ends the server at once, whether or not it serves regions: it has been declared dead, or its
+    /// log has failed.
     pub(crate) abort: Shutdown,
 }
 
@@ -58,19 +59,19 @@ pub(crate) struct Server {
 pub(crate) struct Served {
     pub(crate) region: Arc<Region>,
     pub(crate) ownership: Ownership,
-    /// What it replayed is still in sealed logs only.
+    /// The edits that it replayed are only in sealed logs so far.
     pub(crate) flush_due: AtomicBool,
-    /// When it began to be served.
+    /// When it was opened here.
     pub(crate) since: Instant,
 }
 
-/// Where a region is that is not served here.
+/// Where a region is that this server does not serve.
 pub(crate) enum RegionLocation {
     /// Another server has it open.
     Moved { server: ServerName, open_sequence_id: u64 },
-    /// We are about to open it.
+    /// This server is about to open it.
     Opening,
-    /// Nobody is known to have it.
+    /// No server is known to have it.
     Unknown,
 }
 
@@ -104,18 +105,18 @@ impl Server {
         }
     }
 
-    /// The region of this name, if it is served here.
+    /// The region with this name, if it is served here.
     pub(crate) fn region(&self, name: EncodedRegionName) -> Option<Arc<Served>> {
         self.regions.read().get(&name).cloned()
     }
 
-    /// What is in service, as the master hears of it.
+    /// The served regions and their epochs, as reported to the master.
     pub(crate) fn served(&self) -> ServedRegions {
         let regions = self.regions.read();
         regions.iter().map(|(name, served)| (*name, served.region.epoch)).collect()
     }
 
-    /// All regions in service.
+    /// All served regions.
     pub(crate) fn regions(&self) -> Vec<Arc<Served>> {
         self.regions.read().values().cloned().collect()
     }
@@ -123,7 +124,7 @@ impl Server {
     /// Begins to serve a region.
     ///
     /// # Errors
-    /// It is served under another epoch, whose edits may be in memory alone.
+    /// The region is already served under another epoch, whose edits may be in memory only.
     pub(crate) fn begin_serving(&self, served: Served) -> Result<(), String> {
         let (name, epoch) = (served.region.encoded_name, served.region.epoch);
         match self.regions.write().entry(name) {
@@ -152,7 +153,7 @@ impl Server {
         }
     }
 
-    /// Becomes a higher number whenever this server begins or ends to serve a region.
+    /// A counter that increases whenever this server starts or stops serving a region.
     pub(crate) fn serving(&self) -> watch::Receiver<u64> {
         self.serving.subscribe()
     }
@@ -162,8 +163,8 @@ impl Server {
         self.transitions.are_opening()
     }
 
-    /// Begins a transition of a region, once an earlier order for it has been carried out. `None`
-    /// if that takes too long.
+    /// Begins a transition of a region once the transition of an earlier order has ended. `None` if
+    /// that takes too long.
     pub(crate) async fn begin(
         &self,
         name: EncodedRegionName,
@@ -172,7 +173,7 @@ impl Server {
         self.transitions.begin(name, purpose, TRANSITION_PATIENCE).await
     }
 
-    /// Ends the server at once: only the recovery of its log can help its regions.
+    /// Ends the server at once, because its regions can only be recovered from its log.
     pub(crate) fn end(&self, reason: &str) {
         error!(reason, "this server must exit");
         self.end_reason.lock().get_or_insert_with(|| reason.to_owned());
@@ -184,7 +185,7 @@ impl Server {
         self.end_reason.lock().clone()
     }
 
-    /// Where to send a client that asks for a region that is not here.
+    /// Where to send a client that asks for a region that is not served here.
     pub(crate) fn location_of(&self, name: EncodedRegionName) -> RegionLocation {
         let Some(known) = self.catalog.region(name) else { return RegionLocation::Unknown };
         let record = &known.record;
@@ -198,8 +199,8 @@ impl Server {
         }
     }
 
-    /// Whether a region that is not here will soon be somewhere: it is between two owners, or it is
-    /// ours on record.
+    /// Whether a region that is not served here will soon be served somewhere: it is between two
+    /// owners, or on record as owned by this server.
     pub(crate) fn is_in_transition(&self, name: EncodedRegionName) -> bool {
         let Some(known) = self.catalog.region(name) else { return false };
         let record = &known.record;
@@ -213,7 +214,7 @@ impl Server {
         }
     }
 
-    /// What the server carries, for the balancer and for `status`.
+    /// The load of the server, for the balancer and for `status`.
     pub(crate) fn load(&self, requests_per_second: u64) -> pb::ServerLoad {
         let regions = self.regions.read();
         pb::ServerLoad {
@@ -224,7 +225,7 @@ impl Server {
         }
     }
 
-    /// Avoids the nodes of the storage that the master avoids.
+    /// Excludes the storage nodes that the master excludes.
     pub(crate) fn exclude_nodes(&self, excluded: &[pb::ExcludedNode]) {
         for reported in excluded.iter().take(EXCLUDED_NODES_MAX) {
             let suspicion =
@@ -235,7 +236,7 @@ impl Server {
         }
     }
 
-    /// How many requests all regions have had.
+    /// How many requests all regions have received.
     pub(crate) fn requests(&self) -> u64 {
         let regions = self.regions.read();
         regions.values().map(|served| served.region.requests.load(Ordering::Relaxed)).sum()

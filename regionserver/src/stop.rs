@@ -1,8 +1,8 @@
-//! A clean stop: hand the regions over, then close the log and leave.
+//! A clean stop: hands the regions over, closes the log, and leaves the cluster.
 //!
-//! The master moves the regions while we go on serving those that are still here. Without a master
-//! we close them ourselves; whichever master comes next finds them closed and assigns them. Only
-//! when the coordinator names this server as the owner of no region does the log go.
+//! The master moves the regions, while this server keeps serving those that are still here. Without
+//! a master, the server closes them itself, and the next master finds them closed and assigns them.
+//! The log is deleted only once the coordinator names this server as the owner of no region.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +18,15 @@ use tracing::{info, warn};
 use crate::closing;
 use crate::server::Server;
 
-/// How long a master may take to answer one call to drain; more than it waits itself.
+/// How long the master may take to answer one drain call. Longer than the master itself waits.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long connecting to the master may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many regions are closed at a time.
 const REGIONS_AT_ONCE: usize = 8;
-/// How long we wait for regions that a master gave us before it knew that we stop.
+/// How long to wait for regions that a master assigned before it knew of the stop.
 const LATE_REGIONS_WAIT: Duration = Duration::from_secs(3);
-/// How often we look for them.
+/// How often to look for them.
 const LATE_REGIONS_POLL: Duration = Duration::from_millis(50);
 
 /// Hands all regions over and leaves the cluster.
@@ -37,7 +37,7 @@ pub(crate) async fn hand_over(server: &Arc<Server>) {
     }
     let deadline = Instant::now() + LATE_REGIONS_WAIT;
     loop {
-        // A master that has come since would give us regions.
+        // A master that became active in the meantime would assign regions to this server.
         let active = server.catalog.master().map(|master| master.server_name);
         if active.is_some_and(|active| asked.as_ref() != Ok(&active)) {
             let again = timeout_at(deadline, drain(server)).await;
@@ -65,7 +65,7 @@ async fn close_all(server: &Arc<Server>) {
                     Some(present) if Arc::ptr_eq(&present, &served) => {
                         closing::close(&server, &served, &transition).await
                     }
-                    // A master had it closed meanwhile.
+                    // A master had it closed in the meantime.
                     _ => Ok(()),
                 }
             };
@@ -77,13 +77,14 @@ async fn close_all(server: &Arc<Server>) {
     futures::stream::iter(closes).for_each_concurrent(REGIONS_AT_ONCE, |close| close).await;
 }
 
-/// How many regions the coordinator names this server as the owner of.
+/// How many regions the coordinator says this server owns.
 fn on_record(server: &Server) -> usize {
     let regions = server.catalog.regions();
     regions.values().filter(|region| region.record.is_owned_by(&server.name)).count()
 }
 
-/// Asks the active master to move everything away, for as long as it gets anywhere. Gives its name.
+/// Asks the active master to move all regions away, as long as their number decreases. Returns the
+/// master's name.
 async fn drain(server: &Server) -> Result<String, String> {
     let master = server.catalog.master().ok_or("there is no active master")?;
     let channel =
@@ -91,7 +92,7 @@ async fn drain(server: &Server) -> Result<String, String> {
             .map_err(|error| error.to_string())?;
     let mut client = MasterPeerClient::new(channel);
     let mut left_before = u32::MAX;
-    // At least once: the master is to know why our session ends.
+    // At least once, so that the master knows why our session ends.
     loop {
         let request = pb::DrainRequest { server_name: server.name.to_string() };
         let answered = tokio::time::timeout(DRAIN_TIMEOUT, client.drain(request)).await;
@@ -105,7 +106,7 @@ async fn drain(server: &Server) -> Result<String, String> {
     Ok(master.server_name)
 }
 
-/// Ends the session and removes the log, if nothing can be in it that anybody needs.
+/// Ends the session, and removes the log if no region needs it.
 async fn leave(server: &Server) -> Result<(), String> {
     let still_here = server.regions().len();
     server.abort.cancel();

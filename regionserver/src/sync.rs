@@ -1,5 +1,5 @@
-//! What the view of a region and the end of the lease are made of. Their tests in every
-//! interleaving (`interleavings/`) have those of `basalt_loom` in its place.
+//! The synchronization primitives of a region's view and of the end of the lease. The tests of
+//! their interleavings (`interleavings/`) use those of `basalt_loom` instead.
 
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,5 +7,5 @@ pub(crate) use arc_swap::ArcSwap;
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 pub(crate) use tokio::sync::Notify;
 
-/// What [`ArcSwap::load`] gives.
+/// The return type of [`ArcSwap::load`].
 pub(crate) type Loaded<S> = arc_swap::Guard<std::sync::Arc<S>>;

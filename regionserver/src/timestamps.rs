@@ -1,12 +1,12 @@
-//! The clock that cells get their timestamps from.
+//! The clock from which cells get their timestamps.
 //!
-//! A timestamp cannot be taken back: a region never gives one below the highest that it has
-//! recorded, so a calendar that is a day ahead for a moment would put the region a day ahead for
-//! good. Two things show that the calendar of this machine is wrong, and then no timestamps are
-//! given:
-//! - It was set: it has moved against the boot clock since it was last found right. This is noticed
-//!   at once, by this server alone.
-//! - The master has compared it with its own, and says so.
+//! A timestamp cannot be taken back: a region never assigns one below the highest that it has
+//! recorded. A wall clock that is a day ahead for a moment would therefore put the region a day
+//! ahead for good. There are two signs that the wall clock of this machine is wrong, and then no
+//! timestamps are assigned:
+//! - It was set: it has moved relative to the boot clock since it was last found to be right. This
+//!   server notices that at once and without help.
+//! - The master has compared it with its own clock, and reports that it is wrong.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -18,7 +18,7 @@ use metrics::gauge;
 use parking_lot::Mutex;
 use tracing::{error, info};
 
-/// See the module; a cheap handle.
+/// The clock for timestamps; see the module. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct TimestampClock(Arc<Inner>);
 
@@ -26,29 +26,30 @@ pub(crate) struct TimestampClock(Arc<Inner>);
 struct Inner {
     clock: Clock,
     bound_ms: u64,
-    /// What the right time is, less the boot clock, by the last comparison whose outcome is known;
-    /// by the calendar when the server started, before it was compared.
+    /// The right time minus the boot clock, according to the last comparison whose result is known.
+    /// Before the first comparison, according to the wall clock when the server started.
     right_offset_ms: AtomicI64,
-    /// What was answered to the master last.
+    /// The last answer to the master.
     answered: Mutex<Answered>,
-    /// By how much the calendar is ahead, as the master says; [`RIGHT`] if it is not off.
+    /// By how much the wall clock is ahead according to the master; [`RIGHT`] if it is not off.
     reported_ahead_ms: AtomicI64,
-    /// Whether the log says that it is off.
+    /// Whether the log says that the clock is off.
     is_reported: AtomicBool,
 }
 
-/// An answer to the master, of which it is not known yet what comes of it.
+/// An answer to the master. The result of the comparison is not known yet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Answered {
     wall_ms: u64,
-    /// The calendar less the boot clock then.
+    /// The wall clock minus the boot clock at that time.
     offset_ms: i64,
 }
 
-/// What the master says of a calendar that is right, or that it has not compared yet.
+/// The value of `reported_ahead_ms` if the clock is right according to the master, or if the master
+/// has not compared it yet.
 const RIGHT: i64 = i64::MAX;
 
-/// This server gives no timestamps.
+/// This server assigns no timestamps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "the clock of this server is off by {ahead_ms} ms, but at most {bound_ms} ms are allowed. It \
@@ -62,7 +63,7 @@ pub(crate) struct ClockOff {
 // === impl TimestampClock ===
 
 impl TimestampClock {
-    /// Timestamps by the calendar of `clock`, as long as it is off by no more than `bound`.
+    /// Timestamps from the wall clock of `clock`, while it is off by no more than `bound`.
     pub(crate) fn new(clock: Clock, bound: Duration) -> Self {
         Self(Arc::new(Inner {
             right_offset_ms: AtomicI64::new(offset_ms(&clock)),
@@ -74,10 +75,10 @@ impl TimestampClock {
         }))
     }
 
-    /// The time for a timestamp.
+    /// The current time, for a timestamp.
     ///
     /// # Errors
-    /// The calendar is off.
+    /// The wall clock is off.
     pub(crate) fn now_ms(&self) -> Result<u64, ClockOff> {
         let wall_ms = self.0.clock.wall_ms();
         match self.ahead_ms() {
@@ -102,8 +103,9 @@ impl TimestampClock {
         }
     }
 
-    /// The time for what nothing is recorded by, such as what has expired: by the calendar; while
-    /// that is known to be off, by the boot clock, from when the calendar was compared last.
+    /// The current time for decisions that are not recorded, such as whether a cell has expired.
+    /// This is the wall clock. While that is known to be off, it is the boot clock plus the offset
+    /// of the last comparison.
     pub(crate) fn best_now_ms(&self) -> u64 {
         if self.ahead_ms().is_none() || is_off(Rule::ClockBound) {
             return self.0.clock.wall_ms();
@@ -112,32 +114,33 @@ impl TimestampClock {
         u64::try_from(boot_ms(&self.0.clock).saturating_add(right_offset_ms)).unwrap_or(0)
     }
 
-    /// The time for dropping for good what has expired: where the calendar and what is known of it
-    /// disagree, the earlier one. The master that says that the calendar is off may be wrong
-    /// itself.
+    /// The current time for dropping expired cells permanently. If the wall clock and the last
+    /// comparison disagree, this is the earlier of the two: a master that reports a clock as off
+    /// may be wrong itself.
     pub(crate) fn least_now_ms(&self) -> u64 {
         self.best_now_ms().min(self.0.clock.wall_ms())
     }
 
-    /// The master asks for the time, and says what came of an earlier answer: by how much it was
-    /// ahead, if that was too much. Gives the next answer.
+    /// Answers the master's question for the time, and records the result for an earlier answer: by
+    /// how much it was ahead, if that was too much. Returns the new answer.
     pub(crate) fn compare(&self, compared_wall_ms: u64, ahead_ms: Option<i64>) -> u64 {
         let mut answered = self.0.answered.lock();
         match ahead_ms {
             Some(ahead_ms) => {
-                // Not as it is now: it may have been put right since.
+                // Not from the current wall clock, which may have been corrected since.
                 if compared_wall_ms == answered.wall_ms {
                     let right_ms = answered.offset_ms.saturating_sub(ahead_ms);
                     self.0.right_offset_ms.store(right_ms, Ordering::Relaxed);
                 }
                 self.0.reported_ahead_ms.store(ahead_ms, Ordering::Relaxed);
             }
-            // As the calendar was then: it may have been set since.
+            // From the wall clock at that time: it may have been set since.
             None if compared_wall_ms == answered.wall_ms && compared_wall_ms != 0 => {
                 self.0.right_offset_ms.store(answered.offset_ms, Ordering::Relaxed);
                 self.0.reported_ahead_ms.store(RIGHT, Ordering::Relaxed);
             }
-            // Nothing was compared yet, or not the last answer: that one was lost.
+            // Nothing has been compared yet, or it was not the last answer, because that one was
+            // lost.
             None => {}
         }
         let (wall_ms, offset_ms) = (self.0.clock.wall_ms(), offset_ms(&self.0.clock));
@@ -145,7 +148,7 @@ impl TimestampClock {
         wall_ms
     }
 
-    /// By how much the calendar is ahead if it is off.
+    /// By how much the wall clock is ahead, if it is off.
     fn ahead_ms(&self) -> Option<i64> {
         let reported_ms = self.0.reported_ahead_ms.load(Ordering::Relaxed);
         if reported_ms != RIGHT {
@@ -157,7 +160,7 @@ impl TimestampClock {
     }
 }
 
-/// The calendar less the boot clock.
+/// The wall clock minus the boot clock.
 fn offset_ms(clock: &Clock) -> i64 {
     let wall_ms = i64::try_from(clock.wall_ms()).unwrap_or(i64::MAX);
     wall_ms.saturating_sub(boot_ms(clock))
@@ -173,7 +176,7 @@ mod tests {
     use basalt_runtime::ClockSource;
     use std::sync::atomic::AtomicU64;
 
-    /// Clocks that are moved by hand: the calendar and the boot clock.
+    /// Clocks that are moved by hand: the wall clock and the boot clock.
     #[derive(Clone)]
     struct Hands(Arc<(AtomicU64, AtomicU64)>);
 
@@ -228,7 +231,7 @@ mod tests {
         let (hands, clock) = clocks();
         let first = clock.compare(0, None);
         hands.set(11 * DAY_MS);
-        // That the first answer was right says nothing of the calendar as it was set since.
+        // That the first answer was right says nothing about the wall clock, which was set since.
         let second = clock.compare(first, None);
         assert!(clock.now_ms().is_err());
         // The second answer was lost.
@@ -237,7 +240,7 @@ mod tests {
         assert_eq!(second, third);
         let fourth = clock.compare(third, Some(DAY_MS as i64));
         assert!(clock.now_ms().is_err());
-        // The master changed its mind: its own clock had been wrong.
+        // The master has corrected itself: its own clock had been wrong.
         clock.compare(fourth, None);
         assert_eq!(clock.now_ms(), Ok(11 * DAY_MS));
     }

@@ -1,11 +1,12 @@
-//! Openings and closings of regions: at most one of a region at a time.
+//! Transitions of regions (open, close, check): at most one per region at a time.
 //!
-//! A close that did not wait for an opening under way would answer that there is nothing to close
-//! while the opening goes on to serve; two closes at once would each take back what the other did.
-//! So whoever opens, closes or checks a region holds its [`Transition`] until the end.
+//! Suppose that a close did not wait for an opening in progress. It would answer that there is
+//! nothing to close, and the opening would then serve the region. And two concurrent closes would
+//! each undo what the other did. Therefore a task that opens, closes or checks a region holds the
+//! region's [`Transition`] until it is done.
 //!
 //! A server also remembers which ownerships it holds *without edits*: an opening that may be on
-//! record as OPEN and never came into service, or a region that was flushed and closed. Its log
+//! record as OPEN but was never served, or a region that was flushed and closed. The server's log
 //! holds no edit of such an ownership, so the region may be opened again under a higher epoch.
 
 use std::collections::BTreeMap;
@@ -17,11 +18,11 @@ use basalt_planted::{Rule, is_off};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// How many ownerships without edits are remembered. Of one that was forgotten it is assumed that
-/// the log may hold edits.
+/// How many ownerships without edits are remembered. For one that has been forgotten, the log is
+/// assumed to hold edits.
 const WITHOUT_EDITS_MAX: usize = 4_096;
 
-/// What is done to a region.
+/// What a transition does to a region.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Purpose {
     /// It is opened.
@@ -45,15 +46,16 @@ struct State {
     without_edits: BTreeMap<EncodedRegionName, WithoutEdits>,
 }
 
-/// An ownership of which the log holds no edit, and that is not in service.
+/// An ownership without edits in the log, of a region that is not served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct WithoutEdits {
     epoch: RegionEpoch,
-    /// The master knows, and names another: this one must not come into service any more.
+    /// The master has been notified and assigns the region under another epoch: this ownership must
+    /// never be served.
     is_given_up: bool,
 }
 
-/// The right to open or close a region, held by one task at a time.
+/// The right to open, close or check a region; one task holds it at a time.
 #[derive(Debug)]
 pub(crate) struct Transition {
     transitions: Arc<Transitions>,
@@ -63,7 +65,7 @@ pub(crate) struct Transition {
 // === impl Transitions ===
 
 impl Transitions {
-    /// Begins a transition of a region once the one under way has ended. `None` if that takes
+    /// Begins a transition of a region once the one in progress has ended. `None` if that takes
     /// longer than `patience`.
     pub(crate) async fn begin(
         self: &Arc<Self>,
@@ -74,7 +76,7 @@ impl Transitions {
         let begun = async {
             loop {
                 let mut ended = std::pin::pin!(self.ended.notified());
-                // From here on no end is missed.
+                // From here on, no end of a transition is missed.
                 ended.as_mut().enable();
                 if let Some(transition) = self.try_begin(name, purpose) {
                     return transition;
@@ -85,7 +87,7 @@ impl Transitions {
         tokio::time::timeout(patience, begun).await.ok()
     }
 
-    /// Begins a transition of a region unless one is under way.
+    /// Begins a transition of a region unless one is in progress.
     pub(crate) fn try_begin(
         self: &Arc<Self>,
         name: EncodedRegionName,
@@ -104,13 +106,13 @@ impl Transitions {
         self.state.lock().under_way.values().any(|purpose| *purpose == Purpose::Open)
     }
 
-    /// Whether the log holds no edit of this ownership, and the region is not in service.
+    /// Whether the log holds no edit of this ownership and the region is not served.
     pub(crate) fn is_without_edits(&self, name: EncodedRegionName, epoch: RegionEpoch) -> bool {
         let state = self.state.lock();
         state.without_edits.get(&name).is_some_and(|known| known.epoch == epoch)
     }
 
-    /// Whether this ownership, or a later one, was given up.
+    /// Whether this ownership or a later one was given up.
     pub(crate) fn is_given_up(&self, name: EncodedRegionName, epoch: RegionEpoch) -> bool {
         let state = self.state.lock();
         let known = state.without_edits.get(&name);
@@ -138,7 +140,7 @@ impl Transition {
         self.remember(WithoutEdits { epoch, is_given_up: false });
     }
 
-    /// Gives an ownership up of which the log holds no edit.
+    /// Gives up an ownership of which the log holds no edit.
     pub(crate) fn give_up(&self, epoch: RegionEpoch) {
         self.remember(WithoutEdits { epoch, is_given_up: true });
     }
@@ -154,7 +156,7 @@ impl Transition {
         }
     }
 
-    /// From here on the log may hold edits of the region.
+    /// From now on, the log may hold edits of the region.
     pub(crate) fn takes_edits(&self) {
         self.transitions.state.lock().without_edits.remove(&self.name);
     }

@@ -1,20 +1,20 @@
-//! What can be wrong with a record.
+//! Errors of records and of the coordinator.
 
-/// A record that is not what it should be.
+/// A record is invalid, or the coordinator failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The bytes are no message of the expected kind.
+    /// The bytes are not a message of the expected type.
     #[error("bad {record} record: {reason}")]
     Undecodable {
-        /// Which kind of record.
+        /// The kind of record.
         record: &'static str,
-        /// The decoder's words.
+        /// The decoder's message.
         reason: String,
     },
-    /// A field holds what it must not.
+    /// A field holds an invalid value.
     #[error("bad {record} record: {source}")]
     InvalidName {
-        /// Which kind of record.
+        /// The kind of record.
         record: &'static str,
         /// What is wrong.
         source: basalt_model::Error,
@@ -27,10 +27,10 @@ pub enum Error {
     UnknownLevel {
         /// The highest level that this process knows.
         known: basalt_model::FeatureLevel,
-        /// That of the cluster, or the one that is announced.
+        /// The level of the cluster, or the announced one.
         cluster: basalt_model::FeatureLevel,
     },
-    /// The coordinator did not answer, or refused.
+    /// The coordinator did not answer, or rejected the request.
     #[error("coordinator: {0}")]
     Coordinator(#[from] basalt_zk::Error),
 }

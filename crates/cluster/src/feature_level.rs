@@ -1,9 +1,10 @@
 //! The cluster's feature level in the coordinator, and how a server joins under it.
 //!
-//! The level is raised in two steps. First its record announces the next level. From then on no
-//! server registers that does not know it, as each registration checks the version of the record
-//! that it went by. Then the master reads the records of all living servers: if all know the next
-//! level it becomes the cluster's, otherwise the announcement is withdrawn.
+//! The level is raised in two steps. First, the record announces the next level. From then on no
+//! server that does not know that level can register, because each registration checks the version
+//! of the record that it was based on. Then the master reads the records of all live servers. If
+//! all of them know the next level, it becomes the cluster's level. Otherwise the announcement is
+//! withdrawn.
 
 use std::time::Duration;
 
@@ -16,12 +17,12 @@ use tokio::time::Instant;
 
 use crate::{Error, Nodes, pb, records};
 
-/// What is on record.
+/// The cluster's feature level record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct OnRecord {
     /// The cluster's level.
     pub level: FeatureLevel,
-    /// The next level, if it is being raised.
+    /// The next level, if the cluster is being raised to it.
     pub raising_to: Option<FeatureLevel>,
     /// The version of the node.
     pub version: i32,
@@ -29,16 +30,16 @@ pub struct OnRecord {
 
 /// The pause before the record is read again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often it is logged that a server waits.
+/// How often a waiting server logs that it waits.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 // === impl OnRecord ===
 
 impl OnRecord {
-    /// Reads the record. Makes it where a release that knows no levels made the cluster.
+    /// Reads the record. Creates it if the cluster was created by a release that knows no levels.
     ///
     /// # Errors
-    /// The coordinator did not answer, or holds what it must not.
+    /// The coordinator did not answer, or holds an invalid record.
     pub async fn read(client: &Client, nodes: &Nodes) -> Result<Self, Error> {
         let path = nodes.feature_level();
         loop {
@@ -60,7 +61,7 @@ impl OnRecord {
         }
     }
 
-    /// Refuses a server that may not register, as it knows the levels up to `known` alone.
+    /// Rejects a server that may not register because it knows only the levels up to `known`.
     ///
     /// # Errors
     /// [`Error::UnknownLevel`].
@@ -76,25 +77,26 @@ impl OnRecord {
         known >= self.needed()
     }
 
-    /// What a server must know to register: the level, and the one that is announced.
+    /// The level that a server must know to register: the cluster's, or the announced one if it is
+    /// higher.
     fn needed(&self) -> FeatureLevel {
         self.raising_to.map_or(self.level, |next| next.max(self.level))
     }
 
-    /// The operation that a registration has in its multi: it is for this record.
+    /// The check that a registration includes in its multi: the record must be unchanged.
     pub fn check(&self, nodes: &Nodes) -> Op {
         Op::Check { path: nodes.feature_level(), version: Some(self.version) }
     }
 }
 
-/// The bytes of a record.
+/// Encodes a record.
 pub fn encode(level: FeatureLevel, raising_to: Option<FeatureLevel>) -> Bytes {
     let raising_to = raising_to.unwrap_or_default().0;
     pb::FeatureLevelRecord { level: level.0, raising_to }.encode_to_vec().into()
 }
 
-/// Waits until a server that knows the levels up to `known` may register. Without an upgrade of its
-/// release that is never, unless a level that was announced is withdrawn.
+/// Waits until a server that knows the levels up to `known` may register. Unless an announced level
+/// is withdrawn, that requires an upgrade of the server's release.
 ///
 /// # Errors
 /// The session is over.

@@ -1,9 +1,9 @@
-//! What masters and region servers write down in the coordinator and say to each other.
+//! The records that masters and region servers keep in the coordinator, and their gRPC services.
 //!
-//! The records are the cluster's only shared truth: where each region lives and under which epoch,
-//! which servers live, which tables there are, which dead servers have been fenced and the sealed
-//! lengths of their logs. [`Nodes`] says where each is stored, [`records`] what it holds, [`Catalog`] keeps a
-//! watched copy, and [`meta`] shows that copy to clients as `hbase:meta`.
+//! The records are the cluster's only shared truth. They hold the owner and the epoch of each
+//! region, the live servers, the tables, the dead servers that have been fenced, and the sealed
+//! lengths of their logs. [`Nodes`] has the path of each record, [`records`] its contents.
+//! [`Catalog`] keeps a watched copy, and [`meta`] shows that copy to clients as `hbase:meta`.
 
 pub mod catalog;
 mod error;

@@ -1,7 +1,8 @@
-//! The catalog as clients see it: a read-only `hbase:meta`, and where the cluster is.
+//! The catalog as clients see it: a read-only `hbase:meta`, and the location of the cluster.
 //!
-//! Every master and region server answers these from its own copy of the catalog, so clients find
-//! regions while no master lives, and no region has to be recovered for others to be found.
+//! Every master and region server answers these reads from its own copy of the catalog. Clients
+//! therefore find regions even while no master lives, and no region has to be recovered before
+//! clients can find others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -19,15 +20,15 @@ use tokio::time::timeout;
 use crate::Catalog;
 use crate::catalog::{MetaRow, MetaSubject};
 
-/// Scanners of the meta table have ids from here on; others stay below.
+/// Ids of scanners of the meta table begin here. Other scanners have lower ids.
 const SCANNER_IDS_FROM: u64 = 1 << 62;
-/// How many scanners of the meta table are kept; beyond, the oldest is forgotten.
+/// How many scanners of the meta table are kept. Beyond that the oldest is dropped.
 const SCANNERS_MAX: usize = 1000;
-/// How many rows a reply holds at most.
+/// The maximum number of rows in a reply.
 const ROWS_MAX: u32 = 2000;
-/// How long the answer waits where a region's server is dead and no other has been named yet.
+/// How long an answer waits for a new owner if the region's server is dead.
 const HEIR_PATIENCE: Duration = Duration::from_millis(500);
-/// How many answers wait for that at a time; others are given as things stand.
+/// How many answers may wait for that at once. Others are sent without waiting.
 const WAITING_MAX: usize = 512;
 
 /// Answers reads of `hbase:meta` and the calls of `ClientMetaService`.
@@ -43,7 +44,7 @@ struct Scanners {
     open: BTreeMap<u64, MetaScan>,
 }
 
-/// A scan of the meta table, and where it goes on.
+/// A scan of the meta table, with the rows that are left.
 #[derive(Clone)]
 struct MetaScan {
     scan: pb::Scan,
@@ -52,7 +53,7 @@ struct MetaScan {
     to: Bound<MetaRow>,
 }
 
-/// The part of a get or a scan that says what it is for.
+/// The fields of a get or a scan that identify its target.
 #[derive(Clone, PartialEq, Message)]
 struct Target {
     #[prost(message, optional, tag = "1")]
@@ -84,12 +85,12 @@ impl MetaReader {
         Self { catalog, scanners: Mutex::default(), waiting: Semaphore::new(WAITING_MAX) }
     }
 
-    /// Answers a get or a scan of the meta table. Where that asks for a region whose server has
-    /// just died, the answer waits a moment for the next one to be named: a client that is sent to
-    /// a dead server comes back later each time.
+    /// Answers a get or a scan of the meta table. If the server of the requested region has just
+    /// died, the answer waits a moment until the next one is named, because a client that is sent
+    /// to a dead server backs off longer with each retry.
     ///
     /// # Errors
-    /// The request cannot be understood, or is not one that reads.
+    /// The request cannot be decoded, or is not a read.
     pub async fn client_service(&self, call: &Call) -> Result<Reply, Exception> {
         match call.method.as_str() {
             "Get" => self.get(call).await,
@@ -123,8 +124,8 @@ impl MetaReader {
                 Reply::new(&pb::GetMastersResponse { master_servers })
             }
             "GetMetaRegionLocations" => {
-                // Any server holds the meta table; the one that was asked is at hand, but does not
-                // know its own name here: the first region server is as good.
+                // Every server serves the meta table. The one that was asked would do, but its name
+                // is not known here. The first region server is as good.
                 let holder = servers.into_iter().next().or(master);
                 let locations = holder.as_ref().map(meta_location);
                 let meta_locations = locations.into_iter().collect();
@@ -138,7 +139,7 @@ impl MetaReader {
         })
     }
 
-    /// Waits while the server of the region is dead whose row a client looks up first.
+    /// Waits while the server of the first row's region is dead. Clients look that row up first.
     async fn wait_for_heir(&self, first: Option<&(MetaRow, MetaSubject)>) {
         let (Some((_, MetaSubject::Region(region))), Ok(_waiting)) =
             (first, self.waiting.try_acquire())
@@ -160,7 +161,7 @@ impl MetaReader {
                 }
             }
         };
-        // What is known after that time is the answer.
+        // After a timeout, the answer is what is known then.
         let _ = timeout(HEIR_PATIENCE, waiting).await;
     }
 
@@ -169,8 +170,9 @@ impl MetaReader {
         let get = request.get;
         refuse_filter(get.filter.as_ref())?;
         let row = || Bound::Included(MetaRow(get.row.clone()));
-        // Older clients find the region of a row by the last row of the meta table before it. HBase
-        // 2 refuses that; those clients then say that there is no such table.
+        // Older clients look up the region of a row as the last row of the meta table at or before
+        // it. HBase 2 rejects such a get, and those clients then report that the table does not
+        // exist.
         let closest = get.closest_row_before();
         let from = if closest { Bound::Unbounded } else { row() };
         let found = self.catalog.meta_rows(from, row(), closest, 1);
@@ -192,7 +194,7 @@ impl MetaReader {
     async fn scan(&self, call: &Call) -> Result<Reply, Exception> {
         let request: pb::ScanRequest = decode(call)?;
         let (id, mut scan) = self.open_or_known(&request)?;
-        // A scan back from where a row may lie is how clients find its region.
+        // Clients find the region of a row by a reversed scan from that row.
         if request.scanner_id.is_none() && scan.scan.reversed() {
             let found = self.catalog.meta_rows(scan.from.clone(), scan.to.clone(), true, 1);
             self.wait_for_heir(found.first()).await;
@@ -257,7 +259,7 @@ impl MetaReader {
         Ok((SCANNER_IDS_FROM + scanners.last_id, MetaScan::new(scan, rows_left)))
     }
 
-    /// The cells of a row. None for a region or a table that has just gone.
+    /// The cells of a row. Empty if the region or the table has just been deleted.
     fn cells(&self, subject: &MetaSubject) -> Result<Vec<Cell>, Exception> {
         let cells = match subject {
             MetaSubject::Region(name) => match self.catalog.region(*name) {
@@ -290,7 +292,7 @@ impl MetaScan {
             _ => Bound::Unbounded,
         };
         let start = bound(scan.start_row.as_ref(), scan.include_start_row());
-        // From a row to itself: one row for clients that know no `include_stop_row`.
+        // From a row to itself: one row, for clients that do not know `include_stop_row`.
         let one_row = scan.start_row == scan.stop_row;
         let include_stop = scan.include_stop_row.unwrap_or(one_row);
         let stop = bound(scan.stop_row.as_ref(), include_stop);
@@ -330,7 +332,7 @@ fn state_name(state: RegionState) -> &'static str {
     }
 }
 
-/// The cells of the families and columns that are asked for; all, if none are named.
+/// The cells of the requested families and columns. All cells if none are requested.
 fn select(cells: Vec<Cell>, columns: &[pb::Column]) -> Vec<Cell> {
     if columns.is_empty() {
         return cells;

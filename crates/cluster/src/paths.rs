@@ -1,7 +1,7 @@
-//! Where each record lies in the coordinator, below one parent node (`/basalt` by default).
+//! The path of each record in the coordinator, below one parent node (`/basalt` by default).
 //!
-//! No list of children may outgrow a packet of the ZooKeeper protocol, so regions are spread over
-//! 256 nodes by the first two digits of their encoded names.
+//! A list of children must fit into one packet of the ZooKeeper protocol. Regions are therefore
+//! spread over 256 nodes by the first two digits of their encoded names.
 
 use basalt_model::{EncodedRegionName, ServerName, TableName};
 
@@ -17,7 +17,7 @@ pub const REGION_BUCKETS: u32 = 256;
 // === impl Nodes ===
 
 impl Nodes {
-    /// The nodes below `parent`, which begins with `/` and does not end with one.
+    /// The nodes below `parent`, which begins with `/` and does not end with `/`.
     pub fn below(parent: &str) -> Self {
         Self { parent: parent.trim_end_matches('/').to_owned() }
     }
@@ -27,7 +27,7 @@ impl Nodes {
         &self.parent
     }
 
-    /// Which cluster this is: a `ClusterRecord`.
+    /// The identity of the cluster: a `ClusterRecord`.
     pub fn cluster(&self) -> String {
         format!("{}/cluster", self.parent)
     }
@@ -42,27 +42,27 @@ impl Nodes {
         format!("{}/master", self.parent)
     }
 
-    /// Its version is the epoch of the active master. Every write of a master checks it.
+    /// The node whose version is the epoch of the active master. Every write of a master checks it.
     pub fn master_epoch(&self) -> String {
         format!("{}/master-epoch", self.parent)
     }
 
-    /// The living masters.
+    /// The live masters.
     pub fn masters(&self) -> String {
         format!("{}/masters", self.parent)
     }
 
-    /// One living master: a `ServerRecord`, ephemeral.
+    /// One live master: a `ServerRecord`, ephemeral.
     pub fn standby(&self, server: &ServerName) -> String {
         format!("{}/{server}", self.masters())
     }
 
-    /// The living region servers.
+    /// The live region servers.
     pub fn servers(&self) -> String {
         format!("{}/servers", self.parent)
     }
 
-    /// One living region server: a `ServerRecord`, ephemeral.
+    /// One live region server: a `ServerRecord`, ephemeral.
     pub fn server(&self, server: &ServerName) -> String {
         format!("{}/{server}", self.servers())
     }
@@ -122,12 +122,12 @@ impl Nodes {
         format!("{}/{server}", self.logs())
     }
 
-    /// The servers of whose logs something was lost.
+    /// The servers whose logs have lost bytes.
     pub fn lost_logs(&self) -> String {
         format!("{}/lost-logs", self.parent)
     }
 
-    /// What was lost of the logs of one server: a `LostLogsRecord`.
+    /// The losses in the logs of one server: a `LostLogsRecord`.
     pub fn lost_logs_of(&self, server: &ServerName) -> String {
         format!("{}/{server}", self.lost_logs())
     }
@@ -142,7 +142,7 @@ impl Nodes {
         format!("{}/{id:020}", self.procedures())
     }
 
-    /// The last recoveries.
+    /// The most recent recoveries.
     pub fn recoveries(&self) -> String {
         format!("{}/recoveries", self.parent)
     }

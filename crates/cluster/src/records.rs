@@ -1,6 +1,6 @@
-//! The records that decide things, as values: regions and tables.
+//! The records of regions and tables, as checked values.
 //!
-//! Bytes from the coordinator are checked once, here; past this file a record is well formed.
+//! Bytes from the coordinator are checked once, in this file. A decoded record is well formed.
 
 use basalt_model::{
     EncodedRegionName, FamilyDescriptor, RegionEpoch, RegionInfo, RegionState, ReplicaId,
@@ -11,14 +11,14 @@ use prost::Message;
 
 use crate::{Error, pb};
 
-/// Where a region lives.
+/// The state and the owner of a region.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RegionRecord {
     /// The region.
     pub info: RegionInfo,
-    /// Where it is in its life.
+    /// The region's state.
     pub state: RegionState,
-    /// Which ownership this is. Raised in the write that names another owner.
+    /// The epoch of the current ownership. Raised in the write that names another owner.
     pub epoch: RegionEpoch,
     /// The owner, or the last one while the region is closed.
     pub server: Option<ServerName>,
@@ -41,7 +41,7 @@ pub struct TableRecord {
 // === impl RegionRecord ===
 
 impl RegionRecord {
-    /// A region that nobody has owned yet.
+    /// A region that has never had an owner.
     pub fn new(info: RegionInfo) -> Self {
         Self {
             info,
@@ -58,12 +58,12 @@ impl RegionRecord {
         self.info.encoded_name()
     }
 
-    /// Whether `server` is the one that is to serve it, or serves it.
+    /// Whether `server` serves the region, or is assigned to open it.
     pub fn is_owned_by(&self, server: &ServerName) -> bool {
         self.state != RegionState::Closed && self.server.as_ref() == Some(server)
     }
 
-    /// The record in which `server` is to open the region under a new epoch.
+    /// The record that assigns the region to `server` under a new epoch.
     #[must_use]
     pub fn assigned_to(&self, server: ServerName) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl RegionRecord {
         }
     }
 
-    /// Decodes what lies in the coordinator.
+    /// Decodes the data of a node.
     ///
     /// # Errors
     /// The bytes are not a region record.
@@ -82,7 +82,7 @@ impl RegionRecord {
         Self::try_from(decode::<pb::RegionRecord>("region", bytes)?)
     }
 
-    /// The bytes that go into the coordinator.
+    /// Encodes the data of a node.
     pub fn encode(&self) -> Bytes {
         pb::RegionRecord::from(self).encode_to_vec().into()
     }
@@ -155,7 +155,7 @@ impl From<&RegionRecord> for pb::RegionRecord {
 // === impl TableRecord ===
 
 impl TableRecord {
-    /// Decodes what lies in the coordinator.
+    /// Decodes the data of a node.
     ///
     /// # Errors
     /// The bytes are not a table record.
@@ -176,7 +176,7 @@ impl TableRecord {
         Ok(Self { descriptor: read_descriptor(record.descriptor.unwrap_or_default())?, state })
     }
 
-    /// The bytes that go into the coordinator.
+    /// Encodes the data of a node.
     pub fn encode(&self) -> Bytes {
         let state = match self.state {
             TableState::Enabled => pb::TableStateRecord::TableStateEnabled,
@@ -189,10 +189,10 @@ impl TableRecord {
     }
 }
 
-/// The descriptor in a message.
+/// Decodes a descriptor.
 ///
 /// # Errors
-/// A name or a setting that it must not have.
+/// A name or a setting is invalid.
 pub fn read_descriptor(record: pb::TableDescriptorRecord) -> Result<TableDescriptor, Error> {
     let invalid_name = |source| Error::InvalidName { record: "table", source };
     let name = TableName::new(&record.namespace, &record.qualifier).map_err(invalid_name)?;
@@ -208,7 +208,7 @@ pub fn read_descriptor(record: pb::TableDescriptorRecord) -> Result<TableDescrip
     })
 }
 
-/// The message of a descriptor.
+/// Encodes a descriptor.
 pub fn write_descriptor(descriptor: &TableDescriptor) -> pb::TableDescriptorRecord {
     pb::TableDescriptorRecord {
         namespace: descriptor.name.namespace().to_owned(),
@@ -249,7 +249,7 @@ fn write_family(family: &FamilyDescriptor) -> pb::FamilyRecord {
     }
 }
 
-/// A number that has 16 bits, though messages have none so small.
+/// A 16-bit number that messages store as 32 bits.
 fn small(record: &'static str, field: &str, number: u32) -> Result<u16, Error> {
     u16::try_from(number).map_err(|_| Error::Undecodable {
         record,
@@ -257,7 +257,7 @@ fn small(record: &'static str, field: &str, number: u32) -> Result<u16, Error> {
     })
 }
 
-/// The message of a record; `record` says which kind it is.
+/// Decodes a message; `record` is its kind, for the error.
 ///
 /// # Errors
 /// [`Error::Undecodable`].

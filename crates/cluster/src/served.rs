@@ -1,8 +1,8 @@
-//! Which regions a server serves, each under which epoch, and how it reports that to the master.
+//! The regions that a server serves, with their epochs, and the reports about them to the master.
 //!
-//! A report names what has changed since the report before on the same stream, and a digest of the
-//! whole set. Whoever follows the reports computes the same digest, and asks for the whole set
-//! where it differs.
+//! A report contains the changes since the last report on the same stream, and a digest of the
+//! whole set. The receiver computes the same digest over its own copy. If the two differ, it
+//! requests the whole set.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,7 +10,7 @@ use basalt_model::{EncodedRegionName, RegionEpoch};
 
 use crate::pb;
 
-/// How many changes one message names.
+/// The maximum number of changes in one message.
 const CHANGES_PER_MESSAGE: usize = 1_024;
 
 /// The regions that a server serves.
@@ -20,22 +20,23 @@ pub struct ServedRegions(BTreeMap<EncodedRegionName, RegionEpoch>);
 // === impl ServedRegions ===
 
 impl ServedRegions {
-    /// Under which epoch `name` is served, if it is.
+    /// The epoch under which `name` is served; `None` if it is not.
     pub fn epoch(&self, name: EncodedRegionName) -> Option<RegionEpoch> {
         self.0.get(&name).copied()
     }
 
-    /// All of them.
+    /// All served regions.
     pub fn iter(&self) -> impl Iterator<Item = (EncodedRegionName, RegionEpoch)> {
         self.0.iter().map(|(name, epoch)| (*name, *epoch))
     }
 
-    /// How many there are.
+    /// The number of served regions.
     pub fn count(&self) -> u64 {
         self.0.len() as u64
     }
 
-    /// A number that is another one for another set, but for one case in 2^64 (FNV-1a).
+    /// A digest of the set (FNV-1a). Two different sets have the same digest with a probability of
+    /// 1 in 2^64.
     pub fn digest(&self) -> u64 {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0100_0000_01b3;
@@ -48,7 +49,7 @@ impl ServedRegions {
         digest
     }
 
-    /// The messages that tell whoever knows `before` of this set: the last one has the digest.
+    /// The messages of a report to a receiver that knows `before`. The last one has the digest.
     pub fn report_since(&self, before: &Self) -> VecDeque<pb::ServedReport> {
         let begun = self.0.iter().filter(|(name, epoch)| before.0.get(name) != Some(epoch));
         let begun = begun.map(|(name, epoch)| Change::Begun(*name, *epoch));
@@ -63,8 +64,8 @@ impl ServedRegions {
         messages
     }
 
-    /// Takes in one message of a report. Whether the set is now as its server says; `None` if the
-    /// report goes on.
+    /// Applies one message of a report. Returns whether this set now equals the server's; `None` if
+    /// the report has more messages.
     pub fn take_in(&mut self, message: &pb::ServedReport) -> Option<bool> {
         for name in message.ended.iter().filter_map(|digest| region_name(digest)) {
             self.0.remove(&name);
@@ -73,12 +74,12 @@ impl ServedRegions {
         message.is_complete.then(|| self.digest() == message.digest)
     }
 
-    /// The set as a message.
+    /// Encodes the set.
     pub fn to_messages(&self) -> Vec<pb::ServedRegion> {
         self.iter().map(|(name, epoch)| message_of(name, epoch)).collect()
     }
 
-    /// The set of a message.
+    /// Decodes a set.
     pub fn from_messages(messages: &[pb::ServedRegion]) -> Self {
         messages.iter().filter_map(served_region).collect()
     }
@@ -90,7 +91,7 @@ impl FromIterator<(EncodedRegionName, RegionEpoch)> for ServedRegions {
     }
 }
 
-/// What a report names.
+/// A change in a report.
 #[derive(Clone, Copy)]
 enum Change {
     Begun(EncodedRegionName, RegionEpoch),
@@ -116,7 +117,7 @@ fn message_of(name: EncodedRegionName, epoch: RegionEpoch) -> pb::ServedRegion {
     pb::ServedRegion { region: name.digest().to_vec(), epoch: epoch.0 }
 }
 
-/// What a message says; nothing if its name is none.
+/// Decodes a served region; `None` if its name is invalid.
 fn served_region(message: &pb::ServedRegion) -> Option<(EncodedRegionName, RegionEpoch)> {
     Some((region_name(&message.region)?, RegionEpoch(message.epoch)))
 }
@@ -139,7 +140,7 @@ mod tests {
         regions.into_iter().map(|(number, epoch)| (region(number), RegionEpoch(epoch))).collect()
     }
 
-    /// Takes in all of a report.
+    /// Applies a whole report.
     fn follow(known: &mut ServedRegions, report: &VecDeque<pb::ServedReport>) -> Option<bool> {
         report.iter().fold(None, |_, message| known.take_in(message))
     }

@@ -1,8 +1,9 @@
-//! Failpoints, for tests only: named steps of what must survive a crash at any moment.
+//! Failpoints, for tests only: named steps of operations that must survive a crash at any moment.
 //!
-//! The code says that it has [`reached`] a point, as an event of target `witness`. Whoever listens
-//! may [`answer`] while the event is told: then the task that told it stops there for good, as if
-//! its process had died, or waits. A release build without the feature `failpoints` has no points.
+//! The code calls [`reached`], which emits an event of target `witness`. A listener may call
+//! [`answer`] while it handles the event. The task that emitted the event then stops there for
+//! good, as if its process had died, or waits. A release build without the feature `failpoints` has
+//! no failpoints.
 
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 use std::cell::Cell;
@@ -13,76 +14,76 @@ use std::time::Duration;
 pub enum Point {
     /// A batch is about to be appended to the log.
     LogAppend,
-    /// A batch is durable, and nobody has been told.
+    /// A batch is durable, and no writer has been notified.
     LogSynced,
     /// The log is about to begin another file.
     LogRoll,
-    /// The next file is there, and the old one is still open.
+    /// The next file exists, and the old one is still open.
     LogRolled,
     /// The memstores have been swapped.
     FlushBegun,
-    /// A store file lies in its place, and no manifest names it.
+    /// A store file is in its place, and no manifest names it.
     FlushWritten,
-    /// A nonce file lies in its place, and no manifest names it.
+    /// A nonce file is in its place, and no manifest names it.
     NoncesWritten,
-    /// The manifest names what was flushed; logs are still kept for it.
+    /// The manifest names the flushed files. Logs are still kept for the flushed edits.
     FlushRecorded,
-    /// The region's record names no sealed log any more.
+    /// The region's record no longer names a sealed log.
     FlushReleased,
-    /// The merged file lies in its place, and no manifest names it.
+    /// The merged file is in its place, and no manifest names it.
     CompactionWritten,
-    /// The manifest names the merged file; its inputs are still there.
+    /// The manifest names the merged file. Its inputs still exist.
     CompactionRecorded,
     /// Some inputs have been archived.
     CompactionArchived,
-    /// A merged nonce file lies in its place, and no manifest names it.
+    /// A merged nonce file is in its place, and no manifest names it.
     NoncesMerged,
-    /// A death and its procedure are on record.
+    /// The death of a server and its procedure are on record.
     DeathRecorded,
     /// The dead server's folder has been renamed.
     FenceRenamed,
-    /// The lengths of its logs are final, and not on record.
+    /// The lengths of its logs are final but not on record.
     FenceSealed,
     /// The sealed lengths are on record.
     FenceRecorded,
     /// A region server is about to index a sealed log.
     SplitBegun,
-    /// The index lies beside the log; the master has not heard of it.
+    /// The index is beside the log. The master does not know yet.
     SplitIndexed,
     /// All logs have been split.
     SplitDone,
-    /// Regions are about to be given to new owners.
+    /// Regions are about to be assigned to new owners.
     AssignPlanned,
-    /// The regions' records name their new owners, who have not been told.
+    /// The regions' records name their new owners, which have not received the order yet.
     AssignRecorded,
-    /// The regions have been opened; the procedure is not finished.
+    /// The regions are open. The procedure is not finished.
     AssignOpened,
-    /// The manifest lies under the epoch of the opener.
+    /// The manifest is under the opener's epoch.
     OpenTakenOver,
-    /// The logs have been replayed; the record still says OPENING.
+    /// The logs have been replayed. The record still says OPENING.
     OpenReplayed,
-    /// The record says OPEN; the region is not in service.
+    /// The record says OPEN. The region is not served yet.
     OpenRecorded,
     /// The descriptor of a new table is on disk.
     TableDescribed,
-    /// The records of its regions are there.
+    /// The records of its regions exist.
     TableRecorded,
-    /// Its regions are open; the table is not enabled.
+    /// Its regions are open. The table is not enabled.
     TableServed,
-    /// A procedure is done, and not finished on record.
+    /// A procedure is done but not finished on record.
     ProcedureDone,
-    /// A transaction of the master is committed, and the master does not know yet.
+    /// A transaction of the master is committed, and the master does not know it yet.
     StoreCommitted,
 }
 
 /// What the task that reached a point does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// It stops there: its process is about to be killed.
+    /// It stops there. Its process is about to be killed.
     Stop,
-    /// It waits for so long.
+    /// It waits this long.
     Wait(Duration),
-    /// What it has just done failed, as far as it knows. At points that [`passes`] is asked of.
+    /// It treats what it has just done as failed. Only at points that call [`passes`].
     Fail,
 }
 
@@ -94,23 +95,24 @@ thread_local! {
     static ANSWER: Cell<Option<Answer>> = const { Cell::new(None) };
 }
 
-/// Says what becomes of the task whose event is being told on this thread.
+/// Sets the answer for the task whose event is being handled on this thread.
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 pub fn answer(answer: Answer) {
     ANSWER.set(Some(answer));
 }
 
-/// No point is ever told of in this build.
+/// Does nothing: this build has no failpoints.
 #[cfg(not(any(debug_assertions, feature = "failpoints")))]
 pub fn answer(_answer: Answer) {}
 
-/// `point` is reached.
+/// Reports that `point` is reached.
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 pub async fn reached(point: Point) {
     passes(point).await;
 }
 
-/// `point` is reached. Whether what led there has succeeded, as far as the task is to know.
+/// Reports that `point` is reached. Returns whether the task is to treat what it has just done as
+/// successful.
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 pub async fn passes(point: Point) -> bool {
     tracing::trace!(target: basalt_runtime::WITNESS, point = point.name(), "reached");
@@ -123,12 +125,12 @@ pub async fn passes(point: Point) -> bool {
     true
 }
 
-/// `point` is reached; nobody can stop there in this build.
+/// Does nothing: this build has no failpoints.
 #[cfg(not(any(debug_assertions, feature = "failpoints")))]
 #[inline(always)]
 pub async fn reached(_point: Point) {}
 
-/// `point` is reached; nothing fails there in this build.
+/// Returns true: this build has no failpoints.
 #[cfg(not(any(debug_assertions, feature = "failpoints")))]
 #[inline(always)]
 pub async fn passes(_point: Point) -> bool {
@@ -138,7 +140,7 @@ pub async fn passes(_point: Point) -> bool {
 // === impl Point ===
 
 impl Point {
-    /// All of them.
+    /// All failpoints.
     pub const ALL: &[Self] = &[
         Self::LogAppend,
         Self::LogSynced,
@@ -173,7 +175,7 @@ impl Point {
         Self::StoreCommitted,
     ];
 
-    /// As commands name it.
+    /// The name that commands use.
     pub fn name(self) -> &'static str {
         match self {
             Self::LogAppend => "log-append",

@@ -1,4 +1,4 @@
-//! What can go wrong with a file, always with its path.
+//! Errors of file operations. Each has the path of the file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ pub enum Error {
     /// The file, or the folder it should be in, is missing.
     #[error("{}: no such file or folder", .path.display())]
     NotFound {
-        /// What was looked for.
+        /// The path that was looked up.
         path: PathBuf,
     },
-    /// The file to be made is there already.
+    /// The file to be created exists already.
     #[error("{}: already exists", .path.display())]
     AlreadyExists {
         /// The file.
@@ -28,36 +28,37 @@ pub enum Error {
         path: PathBuf,
         /// Where the read began, in bytes.
         offset: u64,
-        /// How many bytes were asked for.
+        /// How many bytes were requested.
         length: usize,
     },
-    /// A file that is read whole is longer than its bound.
+    /// A file that is read as a whole is longer than the limit.
     #[error("{}: {length} bytes long; expected at most {length_max}", .path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
         /// Its length in bytes.
         length: u64,
-        /// The bound in bytes.
+        /// The limit in bytes.
         length_max: u64,
     },
-    /// A file was renamed or deleted under its writer. What was appended since may be lost.
+    /// A file was renamed or deleted while its writer had it open. Bytes appended since may be
+    /// lost.
     #[error(
         "{}: the file no longer has this name: it was taken from its writer",
         .path.display()
     )]
     TakenAway {
-        /// The name that it was made under.
+        /// The name under which it was created.
         path: PathBuf,
     },
-    /// The operating system refused: disk full, no permission, an I/O error.
+    /// The operating system returned an error: disk full, permission denied, an I/O error.
     #[error("{}: cannot {operation}: {source}", .path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried, as a verb.
+        /// The operation that failed, as a verb.
         operation: &'static str,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
 }
@@ -65,18 +66,18 @@ pub enum Error {
 // === impl Error ===
 
 impl Error {
-    /// Whether the file or folder was missing.
+    /// Whether the file or folder is missing.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// Whether there was no room on the disk, or no more of its quota.
+    /// Whether the disk or the quota is full.
     pub fn is_storage_full(&self) -> bool {
         let Self::Io { source, .. } = self else { return false };
         matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
-    /// Whether the file was there already.
+    /// Whether the file exists already.
     pub fn is_already_exists(&self) -> bool {
         matches!(self, Self::AlreadyExists { .. })
     }
@@ -95,7 +96,7 @@ impl Error {
     }
 }
 
-/// Which disk is full, and how full: whoever reads the message has to make room there.
+/// Names the full disk and its free space: the reader of the message has to free space there.
 fn full_disk(path: &Path, source: &io::Error) -> String {
     let on = path.ancestors().find_map(|path| Some((path, rustix::fs::statvfs(path).ok()?)));
     match on {

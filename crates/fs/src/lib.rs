@@ -1,15 +1,15 @@
 //! The file-system seam: append, sync, rename and seal.
 //!
-//! Everything durable goes through [`FileSystem`]. What it promises, and nothing more:
-//! - bytes are durable once [`AppendFile::sync`] returned; a name is durable once
-//!   [`FileSystem::sync_directory`] of its folder returned (a file system that commits names by
-//!   itself, as HDFS does, answers at once);
-//! - [`FileSystem::create`] and [`FileSystem::rename`] never replace an existing file;
-//! - [`FileSystem::seal`] says how long a file is and whether its writer is *proved* gone.
+//! Everything durable goes through [`FileSystem`], which promises only this:
+//! - Bytes are durable once [`AppendFile::sync`] returns. A name is durable once
+//!   [`FileSystem::sync_directory`] of its folder returns. A file system that commits names by
+//!   itself, such as HDFS, returns from that at once.
+//! - [`FileSystem::create`] and [`FileSystem::rename`] never replace an existing file.
+//! - [`FileSystem::seal`] returns the length of a file and whether its writer is *proved* gone.
 //!
-//! [`LocalFileSystem`] is a folder, on this machine or shared; [`MemoryFileSystem`] keeps all in
-//! memory and can forget what was not synced, as a power cut does; [`RecordingFileSystem`] shows
-//! the disk as a power cut after any step would leave it.
+//! [`LocalFileSystem`] is a folder on this machine or on shared storage. [`MemoryFileSystem`] keeps
+//! everything in memory and can drop whatever was not synced, as a power cut does.
+//! [`RecordingFileSystem`] shows the disk as a power cut after any step would leave it.
 
 mod error;
 mod local;
@@ -33,13 +33,13 @@ pub use memory::MemoryFileSystem;
 pub use node::{EXCLUDED_NODES_MAX, NodeName, NodeSuspicion};
 pub use recording::{DiskStep, RecordingFileSystem};
 
-/// A file system, shared by all tasks of a role.
+/// A handle to a file system that all tasks of a role share.
 pub type SharedFileSystem = Arc<dyn FileSystem>;
 
 /// One entry of a folder.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DirectoryEntry {
-    /// The last part of its path.
+    /// The last component of its path.
     pub name: String,
     /// Whether it is a folder.
     pub is_directory: bool,
@@ -47,144 +47,152 @@ pub struct DirectoryEntry {
     pub length: u64,
 }
 
-/// What [`FileSystem::seal`] found. A writer that is gone implies a length that is final.
+/// The result of [`FileSystem::seal`]. If the writer is gone, the length is final.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Seal {
-    /// The length of the file in bytes. Everything that was acknowledged before lies below, and
-    /// what lies below is durable.
+    /// The length of the file in bytes. All bytes acknowledged before the seal are within it, and
+    /// all bytes within it are durable.
     pub length: u64,
-    /// The length will never change, for no later append can be acknowledged. Where this is false
-    /// the file may still grow, and its length counts only after the writer's serving lease has
-    /// ended. A length that is final says nothing of the process: it may still answer reads.
+    /// The length will never change (but see `may_shrink`): no later append can be acknowledged. If
+    /// this is false, the file may still grow, and its length is valid only after the writer's
+    /// serving lease has ended. A final length does not prove that the writer is dead: it may still
+    /// answer reads.
     pub is_final: bool,
-    /// The writer is proved gone: its lock is free, on the file system of the same running kernel.
+    /// The writer is proved gone: its lock is free, on a local file system of the same running
+    /// kernel.
     pub writer_gone: bool,
-    /// The file may end before `length` later, though never before what was acknowledged: some who
-    /// keep it were not reached. What is to stay as it is now must be copied while it is there.
+    /// The file may later become shorter than `length`, though never shorter than what was
+    /// acknowledged, because not all of its copies were reached. To keep the bytes as they are now,
+    /// copy them while they exist.
     pub may_shrink: bool,
 }
 
-/// What durable bytes outlast.
+/// The failures that durable bytes survive.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Durability {
-    /// The death of any one machine: they are on the disk of the only one, or with several.
+    /// The loss of any one machine. The bytes are on the disk of the only machine, or held
+    /// by several.
     #[default]
     Replicated,
-    /// A loss of power everywhere, too: they are on the disk of each machine that has them.
+    /// Also a loss of power everywhere. The bytes are on the disk of each machine that has them.
     OnDisk,
 }
 
-/// The operations that Basalt asks of a file system. Paths are absolute within it.
+/// The file-system operations that Basalt needs. Paths are absolute within the file system.
 #[async_trait]
 pub trait FileSystem: Send + Sync + 'static {
-    /// Makes a new file for appending. It is locked for as long as it is open, so that
-    /// [`FileSystem::seal`] can tell that its writer is gone.
+    /// Creates a new file for appending. The file stays locked while it is open, so that
+    /// [`FileSystem::seal`] can find out whether its writer is gone.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] if there is a file; [`Error::NotFound`] if its folder is missing.
+    /// [`Error::AlreadyExists`] if the file exists, [`Error::NotFound`] if its folder is missing.
     async fn create(&self, path: &Path) -> Result<Box<dyn AppendFile>>;
 
-    /// [`FileSystem::create`] for a log. Where the file system chooses the machines of a file's
-    /// copies, other files have one on this machine, where they are read; a log is read when its
-    /// machine is dead, so all of its copies lie elsewhere if there are enough others.
+    /// [`FileSystem::create`] for a log. This matters where the file system chooses the machines
+    /// that hold a file's copies. Other files have a copy on this machine, because they are read
+    /// here. A log is read after its machine has died, so all of its copies are placed on other
+    /// machines if there are enough of them.
     ///
     /// # Errors
-    /// Those of [`FileSystem::create`].
+    /// The same as for [`FileSystem::create`].
     async fn create_log(&self, path: &Path) -> Result<Box<dyn AppendFile>> {
         self.create(path).await
     }
 
-    /// Opens a file for reading at any place.
+    /// Opens a file for reading at any offset.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`] if the file is missing.
     async fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>>;
 
-    /// Moves a file or a folder. Where it ends up must not exist yet.
+    /// Moves a file or a folder. The target must not exist.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if `from` is missing, [`Error::AlreadyExists`] if `to` is there.
+    /// [`Error::NotFound`] if `from` is missing, [`Error::AlreadyExists`] if `to` exists.
     async fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
-    /// Makes a folder and all that lead to it; one that exists is fine.
+    /// Creates a folder and its missing parents. Succeeds if the folder exists.
     async fn create_directories(&self, path: &Path) -> Result<()>;
 
-    /// The entries of a folder, sorted by name.
+    /// Lists the entries of a folder, sorted by name.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`] if the folder is missing.
     async fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>>;
 
-    /// Whether there is a file or a folder.
+    /// Whether a file or a folder exists at `path`.
     async fn exists(&self, path: &Path) -> Result<bool>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`] if the file is missing.
     async fn delete_file(&self, path: &Path) -> Result<()>;
 
-    /// Removes a folder and all in it; a missing one is fine.
+    /// Removes a folder and everything in it. Succeeds if the folder is missing.
     async fn delete_directory(&self, path: &Path) -> Result<()>;
 
     /// Makes the names in a folder durable.
     async fn sync_directory(&self, path: &Path) -> Result<()>;
 
     /// Finds the length of a file that another process wrote, and whether that process is gone.
-    /// `writer_boot_id` is the boot id of the machine it ran on: a free lock proves nothing about
-    /// a writer under another kernel, nor on a network file system.
+    /// `writer_boot_id` is the boot id of the machine that the writer ran on: a free lock proves
+    /// nothing about a writer under another kernel, nor on a network file system.
     async fn seal(&self, path: &Path, writer_boot_id: &str) -> Result<Seal>;
 
-    /// Whether what was not acknowledged may be appended again to a new file when one has failed.
-    /// True only where a file that failed acknowledges nothing more, whoever asks: then its writer
-    /// knows what counts. On a disk of this machine it does not: after a failed sync nobody knows
-    /// what is on the disk, nor what the next sync will say.
+    /// Whether unacknowledged bytes may be appended to a new file after a file has failed. True
+    /// only if nothing more of a failed file can ever be acknowledged to anybody, so that its
+    /// writer knows which bytes count. That does not hold for a disk of this machine: after a
+    /// failed sync, neither the state of the disk nor the result of the next sync is known.
     fn failed_files_are_replaced(&self) -> bool {
         false
     }
 
-    /// The node that is on this machine; none where that is not known, or there are no nodes.
+    /// The node on this machine. `None` if it is unknown or if the file system has no nodes.
     fn own_node(&self) -> Option<NodeName> {
         None
     }
 
-    /// How many bytes of a file are on each node that has some; each byte is on several. `None`
-    /// where the file system has no nodes.
+    /// How many bytes of a file each node has. Each byte is on several nodes, and nodes without any
+    /// are left out. `None` if the file system has no nodes.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or nobody tells.
+    /// [`Error::NotFound`] if the file is missing, or another error if the locations cannot be
+    /// determined.
     async fn block_bytes(&self, _path: &Path) -> Result<Option<BTreeMap<NodeName, u64>>> {
         Ok(None)
     }
 
-    /// `node` is excluded for a while.
+    /// Excludes `node` for a while.
     fn exclude_node(&self, _node: &NodeName, _suspicion: NodeSuspicion) {}
 
-    /// The nodes that are excluded at the moment, those that failed first; at most
+    /// The nodes that are currently excluded, in the order in which they failed; at most
     /// [`EXCLUDED_NODES_MAX`].
     fn excluded_nodes(&self) -> Vec<(NodeName, NodeSuspicion)> {
         Vec::new()
     }
 
-    /// A text that no other call, by any process, has given: what files are written aside under.
+    /// Returns a string that no other call in any process returns. It makes the names of temporary
+    /// files unique.
     fn writer_tag(&self) -> String;
 
-    /// Identifies the running kernel; a writer publishes it so that others can call
+    /// Identifies the running kernel. A writer publishes it so that other processes can call
     /// [`FileSystem::seal`].
     fn boot_id(&self) -> &str;
 
-    /// Writes a whole small file: aside, synced, then renamed to `path`, its folder synced.
+    /// Writes a whole small file: under a temporary name, synced, renamed to `path`, its folder
+    /// synced.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] if there is one.
+    /// [`Error::AlreadyExists`] if `path` exists.
     async fn write_whole(&self, path: &Path, contents: Bytes) -> Result<()> {
         self.write_whole_as(path, contents, Durability::default()).await
     }
 
-    /// [`FileSystem::write_whole`], with a choice of what it is to outlast.
+    /// [`FileSystem::write_whole`] with the given durability.
     ///
     /// # Errors
-    /// As there.
+    /// The same as for [`FileSystem::write_whole`].
     async fn write_whole_as(
         &self,
         path: &Path,
@@ -209,11 +217,11 @@ pub trait FileSystem: Send + Sync + 'static {
         }
     }
 
-    /// Writes the first `length` bytes of the log `from` to the new log `to`, whole and synced; the
-    /// name in its folder is not.
+    /// Copies the first `length` bytes of the log `from` to the new log `to`, and syncs them. Does
+    /// not sync the folder of `to`, so the new name is not durable yet.
     ///
     /// # Errors
-    /// [`Error::EndOfFile`] if `from` is shorter, [`Error::AlreadyExists`] if there is a file `to`.
+    /// [`Error::EndOfFile`] if `from` is shorter, [`Error::AlreadyExists`] if `to` exists.
     async fn copy_start(&self, from: &Path, to: &Path, length: u64) -> Result<()> {
         let (source, mut target) = (self.open(from).await?, self.create_log(to).await?);
         while target.length() < length {
@@ -241,67 +249,68 @@ pub trait FileSystem: Send + Sync + 'static {
 /// A file that grows at its end, held by its only writer.
 #[async_trait]
 pub trait AppendFile: Send + 'static {
-    /// What syncs have the bytes outlast from now on. On a disk of this machine there is one
-    /// answer.
+    /// Sets the durability of later syncs. Does nothing where the file system has only one kind, as
+    /// a disk of this machine does.
     fn set_durability(&mut self, _durability: Durability) {}
 
-    /// Adds bytes at the end. They are not durable before [`AppendFile::sync`].
+    /// Appends bytes. They are not durable before [`AppendFile::sync`].
     async fn append(&mut self, bytes: Bytes) -> Result<()>;
 
-    /// Makes all appended bytes durable. After an error the file must be given up: what the
-    /// operating system kept of it is unknown.
+    /// Makes all appended bytes durable. After an error the file must be given up: it is unknown
+    /// how much of it the operating system kept.
     ///
-    /// This is a fence that needs no clock: whoever renames the file, or its folder, and looks at
-    /// its length then, finds all that any sync has said yes to.
+    /// This is a fence that needs no clock. A process that first renames the file or its folder,
+    /// and then reads the file's length, finds all bytes that any sync has acknowledged.
     ///
     /// # Errors
-    /// [`Error::TakenAway`] if the file is not under its name when all is durable.
+    /// [`Error::TakenAway`] if the file is no longer under its name once all bytes are durable.
     async fn sync(&mut self) -> Result<()>;
 
-    /// [`AppendFile::append`], then [`AppendFile::sync`]: one trip to the disk where that is
+    /// [`AppendFile::append`], then [`AppendFile::sync`]. One trip to the disk where that is
     /// cheaper.
     async fn append_and_sync(&mut self, bytes: Bytes) -> Result<()> {
         self.append(bytes).await?;
         self.sync().await
     }
 
-    /// [`AppendFile::append`], then begins to sync it. More may be appended before it is durable,
-    /// where the file system can have several syncs under way; elsewhere this waits for the sync.
-    /// What is appended becomes durable in its order.
+    /// [`AppendFile::append`], then starts a sync. Where the file system supports several syncs in
+    /// flight, more bytes may be appended before this one has ended. Elsewhere this waits for the
+    /// sync. Bytes become durable in the order in which they are appended.
     async fn append_and_begin_sync(&mut self, bytes: Bytes) -> Result<Durable> {
         self.append_and_sync(bytes).await?;
         Ok(Durable::Now)
     }
 
-    /// Ends the file: others may rely on its length. Nothing is appended afterwards. A file that is
-    /// dropped without this is ended too, but nobody is told when.
+    /// Closes the file, so that others may rely on its length. Nothing may be appended afterwards.
+    /// A file that is dropped without this is closed too, but there is no notification of when.
     ///
     /// # Errors
-    /// The file must be given up, as after [`AppendFile::sync`].
+    /// The file must be given up, as after an error of [`AppendFile::sync`].
     async fn close(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// How many bytes have been appended.
+    /// The number of bytes appended.
     fn length(&self) -> u64;
 
-    /// Sees to it that the next `bytes` bytes can be appended even if the disk runs full meanwhile.
-    /// What is not used is given back when the file is dropped. It changes no length, and nothing
-    /// where the file system keeps no such promise: HDFS, or a folder without `fallocate(2)`.
+    /// Reserves space so that the next `bytes` bytes can be appended even if the disk fills up
+    /// meanwhile. Unused space is released when the file is dropped. The length of the file does
+    /// not change. Does nothing where the file system cannot reserve space: HDFS, or a folder
+    /// without `fallocate(2)`.
     ///
     /// # Errors
-    /// [`Error::is_storage_full`]: there is no room. The file is as good as before.
+    /// [`Error::is_storage_full`] holds if there is not enough space. The file stays usable.
     async fn reserve(&mut self, _bytes: u64) -> Result<()> {
         Ok(())
     }
 
-    /// Whether the file has had fewer copies than it should for some time: a new one may have more.
+    /// Whether the file has had too few copies for some time. A new file may get more.
     fn has_few_copies(&self) -> bool {
         false
     }
 
-    /// Ends a file that has failed, as far as that goes. False: what was acknowledged of it may be
-    /// on a single machine; who has it elsewhere should write it down anew.
+    /// Tries to close a file that has failed. False means that its acknowledged bytes may be on a
+    /// single machine: a caller that has them elsewhere should write them again.
     async fn give_up(&mut self) -> bool {
         true
     }
@@ -309,26 +318,26 @@ pub trait AppendFile: Send + 'static {
 
 /// When appended bytes are durable.
 pub enum Durable {
-    /// They are.
+    /// They are durable now.
     Now,
-    /// When this has returned. It may be dropped: nothing is known then.
+    /// They are durable when this future returns `Ok`. If it is dropped, the outcome stays unknown.
     Later(BoxFuture<'static, Result<()>>),
 }
 
-/// A file that is read at any place.
+/// A file that is read at any offset.
 #[async_trait]
 pub trait ReadFile: Send + Sync + 'static {
-    /// Exactly `length` bytes from `offset`.
+    /// Reads exactly `length` bytes from `offset`.
     ///
     /// # Errors
-    /// [`Error::EndOfFile`] if the file ends before.
+    /// [`Error::EndOfFile`] if the file ends before that.
     async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes>;
 
-    /// The bytes of several ranges, one after another: one trip to the disk where that is cheaper.
-    /// The caller bounds their sum.
+    /// Reads several ranges and concatenates their bytes. One trip to the disk where that is
+    /// cheaper. The caller bounds the sum of their lengths.
     ///
     /// # Errors
-    /// [`Error::EndOfFile`] if the file ends before the last of them.
+    /// [`Error::EndOfFile`] if the file ends before the end of a range.
     async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Bytes> {
         let length: u64 = ranges.iter().map(range_length).sum();
         let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
@@ -339,23 +348,24 @@ pub trait ReadFile: Send + Sync + 'static {
         Ok(bytes.freeze())
     }
 
-    /// The length when the file was opened, in bytes.
+    /// The length of the file in bytes when it was opened.
     fn length(&self) -> u64;
 
-    /// Whether each read is a trip to another machine: a few long ones are cheaper than many then.
+    /// Whether each read is a trip to another machine, so that a few long reads are cheaper than
+    /// many short ones.
     fn is_far(&self) -> bool {
         false
     }
 }
 
-/// How many bytes of a file that is copied are in memory.
+/// How many bytes are in memory at a time when a file is copied.
 const COPIED_AT_ONCE: u64 = 4 << 20;
 
 fn range_length(range: &Range<u64>) -> u64 {
     range.end.saturating_sub(range.start)
 }
 
-/// Where [`FileSystem::write_whole`] writes before it renames.
+/// The temporary path under which [`FileSystem::write_whole`] writes before it renames.
 fn aside_path(path: &Path, tag: &str) -> std::path::PathBuf {
     let mut name = std::ffi::OsString::from(format!(".aside-{tag}-"));
     name.push(path.file_name().unwrap_or_default());

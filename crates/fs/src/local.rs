@@ -1,9 +1,9 @@
-//! A folder of this machine, or one that several machines share.
+//! A folder on this machine, or one that several machines share.
 //!
-//! A file open for appending is held under an exclusive `flock`: when the process dies, by
-//! whatever means, the kernel frees it, and that is the proof that no more bytes will come. The
-//! lock belongs to the open file description; the standard library opens close-on-exec, so no
-//! child keeps it.
+//! A file that is open for appending is held under an exclusive `flock`. When the process dies, for
+//! whatever reason, the kernel releases the lock, and the free lock proves that no more bytes will
+//! come. The lock belongs to the open file description. The standard library opens files
+//! close-on-exec, so no child process keeps it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -19,7 +19,7 @@ use rustix::fs::{CWD, RenameFlags};
 
 use crate::{AppendFile, DirectoryEntry, Error, FileSystem, ReadFile, Result, Seal};
 
-/// Files under a root folder. Paths given to it are taken as below that root.
+/// Files under a root folder. All paths are relative to that root.
 #[derive(Debug)]
 pub struct LocalFileSystem {
     root: PathBuf,
@@ -28,12 +28,12 @@ pub struct LocalFileSystem {
 
 struct LocalAppendFile {
     path: PathBuf,
-    /// Kept after an error too: while this process lives, the lock must not look free.
+    /// Kept open after an error as well: the lock must not look free while this process lives.
     file: Arc<File>,
-    /// An operation failed, or was given up half way: how much of it happened is unknown.
+    /// An operation failed or was cancelled half way. How much of it happened is unknown.
     lost: bool,
     length: u64,
-    /// The file has room on the disk up to this offset.
+    /// The offset up to which space on the disk is reserved.
     reserved: u64,
 }
 
@@ -56,10 +56,10 @@ const LOCAL_FILE_SYSTEMS: [(u32, &str); 6] = [
 // === impl LocalFileSystem ===
 
 impl LocalFileSystem {
-    /// The folder `root`, made if it is missing.
+    /// Opens the folder `root`, and creates it if it is missing.
     ///
     /// # Errors
-    /// The folder cannot be made or written to.
+    /// The folder cannot be created, or is not writable.
     pub fn open(root: &Path) -> Result<Self> {
         fs::create_dir_all(root).map_err(|e| Error::from_io(root, "make the folder", e))?;
         rustix::fs::access(root, rustix::fs::Access::WRITE_OK)
@@ -217,17 +217,19 @@ impl AppendFile for LocalAppendFile {
 
 impl Drop for LocalAppendFile {
     fn drop(&mut self) {
-        // Not where a write may still be under way, or has failed: the length on disk is unknown.
+        // Not while a write may still be in flight, or after one has failed: the length on disk is
+        // unknown.
         if self.reserved > self.length && !self.lost {
-            // It only gives back what lies behind the end. A file that stays as it is costs room.
+            // This only releases the space beyond the end. If it fails, the file just occupies more
+            // space.
             let _ = self.file.set_len(self.length);
         }
     }
 }
 
 impl LocalAppendFile {
-    /// Runs `operation` on the file off the async threads. Every later call fails if the caller
-    /// gives up in between or the operation fails.
+    /// Runs `operation` on the file off the async threads. If the operation fails or the caller
+    /// cancels it, every later call fails.
     async fn with_file(
         &mut self,
         name: &'static str,
@@ -255,8 +257,9 @@ impl ReadFile for LocalReadFile {
             return Err(Error::EndOfFile { path: self.path.clone(), offset, length });
         }
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
-        // Not by the blocking thread: mimalloc keeps what another thread frees until the thread
-        // that took it next takes such a piece, and there are many of these, mostly idle.
+        // Not allocated by the blocking thread. mimalloc keeps memory that another thread freed
+        // until the allocating thread next allocates such a piece, and there are many blocking
+        // threads, mostly idle.
         let mut buffer = BytesMut::zeroed(length);
         on_disk(move || {
             fill_from(&file, &path, &mut buffer, offset)?;
@@ -282,12 +285,12 @@ impl ReadFile for LocalReadFile {
     }
 }
 
-/// Ranges no further apart than this are read at once: copying costs less than another call.
+/// Ranges no further apart than this are read together: copying costs less than another call.
 const GAP_BYTES_MAX: u64 = 4 << 10;
-/// What is read at once is at most this long, unless one range is longer.
+/// One read is at most this long, unless a single range is longer.
 const SPAN_BYTES_MAX: u64 = 64 << 10;
 
-/// Fills `buffer` with what the file has from `offset` on.
+/// Fills `buffer` with the bytes of the file from `offset` on.
 fn fill_from(file: &File, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()> {
     match file.read_exact_at(buffer, offset) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -327,7 +330,7 @@ fn read_file_ranges(
     Ok(buffer.freeze())
 }
 
-/// How many of the first ranges ascend so closely that they are read at once; at least one.
+/// How many of the first ranges ascend and are close enough to be read together; at least one.
 fn count_near(ranges: &[Range<u64>]) -> usize {
     let start = ranges.first().map_or(0, |first| first.start);
     let near = |pair: &&[Range<u64>]| {
@@ -363,7 +366,7 @@ async fn on_disk<T: Send + 'static>(
     }
 }
 
-/// As [`FileSystem::write_whole`] says, in one trip to a blocking thread.
+/// Implements [`FileSystem::write_whole`] in one trip to a blocking thread.
 fn write_file_whole(aside: &Path, path: &Path, contents: &[u8]) -> Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -376,7 +379,7 @@ fn write_file_whole(aside: &Path, path: &Path, contents: &[u8]) -> Result<()> {
         .and_then(|()| file.sync_data().map_err(|e| Error::from_io(aside, "sync", e)));
     drop(file);
     if let Err(error) = written {
-        // On a full disk each attempt would leave some more behind.
+        // On a full disk, each attempt would leave another file behind.
         let _ = fs::remove_file(aside);
         return Err(error);
     }
@@ -405,9 +408,9 @@ fn rename_file(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// For file systems without `RENAME_NOREPLACE`, such as NFS: a link never replaces anything either.
-/// After a crash in between the file has both names. Folders cannot be linked; renaming one
-/// replaces an empty folder at most.
+/// For file systems without `RENAME_NOREPLACE`, such as NFS: a hard link never replaces anything
+/// either. After a crash in between, the file has both names. Folders cannot be linked. Renaming a
+/// folder replaces at most an empty folder.
 fn rename_by_link(from: &Path, to: &Path) -> Result<()> {
     let failed = |e: io::Error| match e.kind() {
         io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
@@ -430,19 +433,19 @@ fn write_all(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).map_err(|e| Error::from_io(path, "append to", e))
 }
 
-/// Takes room on the disk for a range of a file, and leaves its length as it is.
+/// Reserves disk space for a range of a file without changing its length.
 fn allocate(file: &File, path: &Path, range: Range<u64>) -> Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
     use rustix::io::Errno;
     let length = crate::range_length(&range);
     match fallocate(file, FallocateFlags::KEEP_SIZE, range.start, length) {
-        // Some network file systems cannot.
+        // Some network file systems do not support this.
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         Err(errno) => Err(Error::from_io(path, "reserve room for", errno.into())),
     }
 }
 
-/// As [`AppendFile::sync`] says: its name is looked at once all is durable, not before.
+/// Implements [`AppendFile::sync`]. The name is checked after all bytes are durable, not before.
 fn sync_file(file: &File, path: &Path) -> Result<()> {
     file.sync_data().map_err(|e| Error::from_io(path, "sync", e))?;
     let held = file.metadata().map_err(|e| Error::from_io(path, "stat", e))?;
@@ -481,7 +484,7 @@ fn list_directory(path: &Path) -> Result<Vec<DirectoryEntry>> {
 }
 
 fn seal_file(path: &Path, same_kernel: bool) -> Result<Seal> {
-    // Opened for writing only because some file systems ask that for an exclusive lock.
+    // Opened for writing only because some file systems require it for an exclusive lock.
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -493,8 +496,9 @@ fn seal_file(path: &Path, same_kernel: bool) -> Result<Seal> {
         Err(TryLockError::Error(error)) => return Err(Error::from_io(path, "lock", error)),
     };
     let writer_gone = lock_free && same_kernel && is_local(&file, path)?;
-    // The length is read after the lock was found free: before, the file might still have grown. It
-    // is read before the sync: what a living writer appends during the sync may not be durable.
+    // The length is read after the lock was found free: before that, the file might still have
+    // grown. It is read before the sync: bytes that a living writer appends during the sync may not
+    // be durable.
     let length = file.metadata().map_err(|e| Error::from_io(path, "stat", e))?.len();
     file.sync_all().map_err(|e| Error::from_io(path, "sync", e))?;
     Ok(Seal { length, is_final: writer_gone, writer_gone, may_shrink: false })
@@ -514,7 +518,7 @@ fn lock_error(error: TryLockError) -> io::Error {
     }
 }
 
-/// The kernel's boot id; empty where there is none, which then equals no writer's.
+/// The kernel's boot id. Empty if there is none; an empty id proves no writer gone.
 fn read_boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map(|id| id.trim().to_owned())

@@ -122,7 +122,7 @@ async fn a_file_that_was_taken_away_is_synced_no_more() {
     files.rename(Path::new("/wal"), Path::new("/wal-fenced")).await.unwrap();
     let synced = file.append_and_sync(Bytes::from_static(b"behind the cut")).await;
     assert!(matches!(synced, Err(Error::TakenAway { .. })), "{synced:?}");
-    // Nor if there is another of that name.
+    // Nor after another file has been created under that name.
     files.create_directories(Path::new("/wal")).await.unwrap();
     let mut other = files.create(Path::new("/other")).await.unwrap();
     files.create(Path::new("/wal/1")).await.unwrap();

@@ -1,8 +1,8 @@
-//! Files in memory, for simulation and tests: knows what was synced, and can forget the rest.
+//! Files in memory, for simulation and tests. They record what was synced, and can lose the rest.
 //!
-//! Several [`MemoryFileSystem`]s may share one disk under different *writers* (a simulated
-//! machine each). [`MemoryFileSystem::crash`] takes a writer away: its open files lose their
-//! locks, and what it had not synced is lost, kept or torn as the caller decides.
+//! Several [`MemoryFileSystem`]s may share one disk under different *writers*, each a simulated
+//! machine. [`MemoryFileSystem::crash`] removes a writer: its open files lose their locks, and the
+//! bytes that it had not synced are lost, kept or torn, as the caller decides.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -21,7 +21,7 @@ use crate::{AppendFile, DirectoryEntry, Durability, Error, FileSystem, ReadFile,
 pub struct MemoryFileSystem {
     disk: Arc<Mutex<Disk>>,
     writer: u64,
-    /// Counts the lives of `writer`: a file opened in an earlier life can no longer be written.
+    /// Counts the restarts of `writer`: a file opened before a restart can no longer be written.
     life: u64,
 }
 
@@ -40,11 +40,11 @@ enum Node {
 
 #[derive(Debug, Default)]
 struct Contents {
-    /// Stays the same over renames, so that an open file is found again.
+    /// Unchanged by renames, so that an open file can be found again.
     file: u64,
     bytes: BytesMut,
     synced: usize,
-    /// What its syncs are to outlast.
+    /// The durability of its syncs.
     durability: Durability,
     holder: Option<(u64, u64)>,
 }
@@ -55,7 +55,7 @@ const NAME_BYTES_MAX: usize = 255;
 struct MemoryAppendFile {
     disk: Arc<Mutex<Disk>>,
     created_as: PathBuf,
-    /// Where it was last.
+    /// Where it was last found.
     path: PathBuf,
     file: u64,
     holder: (u64, u64),
@@ -83,14 +83,14 @@ impl MemoryFileSystem {
         Self { disk: Arc::new(Mutex::new(disk)), writer: 0, life: 0 }
     }
 
-    /// The same disk as seen by `writer` in its present life.
+    /// The same disk, as seen by `writer` since its last crash.
     pub fn as_writer(&self, writer: u64) -> Self {
         let life = *self.disk.lock().lives.entry(writer).or_default();
         Self { disk: Arc::clone(&self.disk), writer, life }
     }
 
-    /// Ends the present life of `writer`. Of each file that it held open, `keep` is given the
-    /// number of unsynced bytes and says how many of them reached the disk all the same.
+    /// Crashes `writer`. For each file that it held open, `keep` gets the number of unsynced bytes
+    /// and returns how many of them reached the disk nevertheless.
     pub fn crash(&self, writer: u64, mut keep: impl FnMut(u64) -> u64) {
         let mut disk = self.disk.lock();
         *disk.lives.entry(writer).or_default() += 1;
@@ -105,8 +105,8 @@ impl MemoryFileSystem {
         }
     }
 
-    /// What the writer of a file last chose for its syncs. A crash of this disk makes no
-    /// difference.
+    /// The durability that the writer of a file chose last. It does not affect what a crash of this
+    /// disk loses.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such file.
@@ -132,17 +132,17 @@ impl MemoryFileSystem {
         matches!(self.disk.lock().nodes.get(path), Some(Node::Directory))
     }
 
-    /// Removes a file, or a folder and all in it, as another program would.
+    /// Removes a file, or a folder and everything in it, as another program would.
     pub fn remove(&self, path: &Path) {
         self.disk.lock().nodes.retain(|node, _| !node.starts_with(path));
     }
 
-    /// Puts a folder there, durably.
+    /// Creates a folder, durably.
     pub fn put_folder(&self, path: &Path) {
         self.disk.lock().nodes.insert(path.to_owned(), Node::Directory);
     }
 
-    /// Puts a file there, durably, in the place of any other.
+    /// Creates a file, durably, and replaces any other.
     pub fn put_file(&self, path: &Path, bytes: &[u8]) {
         let mut disk = self.disk.lock();
         disk.next_file += 1;
@@ -159,7 +159,7 @@ impl MemoryFileSystem {
         }
     }
 
-    /// A writer whose machine crashed must not reach the disk any more.
+    /// A writer whose machine has crashed must no longer reach the disk.
     fn check_alive(&self, path: &Path) -> Result<()> {
         self.disk.lock().check_alive((self.writer, self.life), path)
     }
@@ -295,8 +295,8 @@ const BOOT_ID: &str = "memory";
 // === impl Disk ===
 
 impl Disk {
-    /// A node and all below it, sorted. Paths are ordered by their components, so these follow one
-    /// another.
+    /// A node and everything below it, sorted. Paths are ordered by their components, so these are
+    /// adjacent.
     fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (&'a PathBuf, &'a Node)> {
         let from = (Bound::Included(path), Bound::Unbounded);
         let nodes = self.nodes.range::<Path, _>(from);
@@ -318,7 +318,7 @@ impl Disk {
         Err(Error::Io { path: path.to_owned(), operation: "write", source })
     }
 
-    /// Finds an open file under whatever name it has by now.
+    /// Finds an open file under its current name.
     fn open_file(&mut self, path: &mut PathBuf, file: u64) -> Option<&mut Contents> {
         let is_it = |node: &Node| matches!(node, Node::File(contents) if contents.file == file);
         if !self.nodes.get(path).is_some_and(is_it) {
@@ -331,7 +331,7 @@ impl Disk {
     }
 }
 
-/// Refuses a path that a real file system would refuse.
+/// Rejects a path that a real file system would reject.
 fn check_names(path: &Path) -> Result<()> {
     if path.iter().all(|name| name.len() <= NAME_BYTES_MAX) {
         return Ok(());
@@ -343,8 +343,8 @@ fn check_names(path: &Path) -> Result<()> {
 // === impl MemoryAppendFile ===
 
 impl MemoryAppendFile {
-    /// Runs `operation` on the contents; a file deleted while open swallows what is written.
-    /// Whether the file is still under the name that it was created under.
+    /// Runs `operation` on the contents. Writes to a file that was deleted while open are dropped.
+    /// Returns whether the file is still under the name that it was created under.
     fn with_contents(&mut self, operation: impl FnOnce(&mut Contents)) -> Result<bool> {
         let mut disk = self.disk.lock();
         disk.check_alive(self.holder, &self.path)?;

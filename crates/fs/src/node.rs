@@ -3,26 +3,26 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A machine that keeps blocks of files, by the name that its file system gives it; on HDFS the
-/// `ip:port` of a DataNode.
+/// A machine that stores blocks of files, under the name that its file system gives it. On HDFS
+/// this is the `ip:port` of a DataNode.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct NodeName(Arc<str>);
 
 /// Why a node is excluded for a while.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NodeSuspicion {
-    /// Its machine may be gone: it is read from last, and new files are put elsewhere if there are
-    /// enough others.
+    /// Its machine may be gone. It is read from last, and new files are placed on other nodes if
+    /// there are enough of them.
     MayBeGone,
-    /// It did not do what it was asked: new files are put elsewhere even if they have fewer copies
-    /// for it.
+    /// It failed to do what it was asked to do. New files are placed on other nodes, even if they
+    /// have fewer copies as a result.
     Failed,
 }
 
-/// Of how many excluded nodes one process tells another.
+/// How many excluded nodes one process reports to another at most.
 pub const EXCLUDED_NODES_MAX: usize = 32;
 
-/// The longest name that is taken from another process, in bytes.
+/// The longest name that is accepted from another process, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
 // === impl NodeName ===
@@ -33,7 +33,7 @@ impl NodeName {
         Self(name.into())
     }
 
-    /// The node that another process speaks of; nothing if it names none.
+    /// The node that another process names; `None` if the name is empty or too long.
     pub fn reported(name: &str) -> Option<Self> {
         let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
         is_name.then(|| Self::new(name))

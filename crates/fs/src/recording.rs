@@ -1,10 +1,10 @@
-//! Files in memory that remember how they came about, so that a test can look at the disk as a
-//! power cut after any step would have left it.
+//! Files in memory that record every step, so that a test can look at the disk as a power cut after
+//! any step would have left it.
 //!
-//! What a cut may do to what was not synced is chosen by the test, within what [`crate`] promises
-//! and no more: bytes that were not synced are gone, there, torn anywhere, or there with a hole, as
-//! a disk writes sectors in any order; a name whose folder was not synced is the new one or any
-//! that it had since the last sync.
+//! The test chooses what the cut does to unsynced data, within exactly what [`crate`] promises.
+//! Unsynced bytes are lost, kept, torn anywhere, or kept with a hole, because a disk writes sectors
+//! in any order. A file whose folder was not synced has its new name or any name that it had since
+//! the last sync.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,19 +18,19 @@ use crate::{
     AppendFile, DirectoryEntry, Durability, FileSystem, MemoryFileSystem, ReadFile, Result, Seal,
 };
 
-/// A disk in memory whose every step is recorded; a cheap handle.
+/// A disk in memory that records every step. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct RecordingFileSystem {
     files: MemoryFileSystem,
     steps: Arc<Mutex<Vec<DiskStep>>>,
 }
 
-/// One thing that was done to the disk.
+/// One operation on the disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DiskStep {
-    /// A file was made; it is called by this number from now on.
+    /// A file was created. This number identifies it from now on.
     Create(u64, PathBuf),
-    /// Bytes were added to a file.
+    /// Bytes were appended to a file.
     Append(u64, Bytes),
     /// A file was synced.
     Sync(u64),
@@ -38,7 +38,7 @@ pub enum DiskStep {
     Rename(PathBuf, PathBuf),
     /// A file was deleted.
     Delete(PathBuf),
-    /// A folder, and those that lead to it, were made.
+    /// A folder and its missing parents were created.
     CreateDirectories(PathBuf),
     /// The names in a folder were synced.
     SyncDirectory(PathBuf),
@@ -52,7 +52,7 @@ struct RecordedFile {
     steps: Arc<Mutex<Vec<DiskStep>>>,
 }
 
-/// The length of what a disk writes at once.
+/// The unit in which a disk writes.
 const SECTOR_BYTES: usize = 512;
 
 // === impl RecordingFileSystem ===
@@ -63,7 +63,7 @@ impl RecordingFileSystem {
         Self::default()
     }
 
-    /// Notes `mark` between the steps.
+    /// Records `mark` between the steps.
     pub fn mark(&self, mark: u64) {
         self.steps.lock().push(DiskStep::Mark(mark));
     }
@@ -73,9 +73,9 @@ impl RecordingFileSystem {
         self.steps.lock().clone()
     }
 
-    /// The disk after a power cut behind `steps`. For each thing that is not certain `choose` is
-    /// given the number of possibilities and says which one it is: 0 is always the one in which
-    /// the most is lost, the last one that in which nothing is.
+    /// The disk after a power cut that follows `steps`. For each uncertain outcome, `choose` gets
+    /// the number of possibilities and returns one of them: 0 always loses the most, and the last
+    /// one loses nothing.
     pub fn after_power_cut(
         steps: &[DiskStep],
         mut choose: impl FnMut(u64) -> u64,
@@ -180,7 +180,7 @@ impl AppendFile for RecordedFile {
     }
 }
 
-/// What is known of a disk whose power was cut.
+/// The possible states of a disk whose power was cut.
 #[derive(Debug, Default)]
 struct Wreck {
     files: BTreeMap<u64, WreckedFile>,
@@ -192,9 +192,9 @@ struct Wreck {
 struct WreckedFile {
     bytes: Vec<u8>,
     synced: usize,
-    /// What it was called, one after another; `None` before it was made and after it was deleted.
+    /// Its names, in order; `None` before it was created and after it was deleted.
     names: Vec<Option<PathBuf>>,
-    /// The name that is certain: those before it are gone.
+    /// Index of the name that is durable. The names before it are gone.
     durable: usize,
 }
 
@@ -229,7 +229,7 @@ impl Wreck {
         }
     }
 
-    /// The file at `path` has another name from now on.
+    /// Renames the file at `path`.
     fn call(&mut self, path: &Path, name: Option<PathBuf>) {
         let called = |file: &&mut WreckedFile| file.name() == Some(path);
         if let Some(file) = self.files.values_mut().find(called) {
@@ -243,7 +243,7 @@ impl Wreck {
         }
         let is_in = |name: &PathBuf| name.parent() == Some(folder);
         for file in self.files.values_mut() {
-            // What it is called now, or a name that it lost in this folder.
+            // Its current name, or a name that it lost in this folder.
             let known = file
                 .names
                 .last()
@@ -286,7 +286,7 @@ impl WreckedFile {
         self.names.last()?.as_deref()
     }
 
-    /// What is left of its bytes.
+    /// The bytes that survive.
     fn left(&self, choose: &mut impl FnMut(u64) -> u64) -> Vec<u8> {
         let unsynced = self.bytes.len() - self.synced;
         let mut left = self.bytes.clone();
@@ -295,7 +295,7 @@ impl WreckedFile {
             0 => left.truncate(self.synced),
             1 => left.truncate(self.synced + place(choose(unsynced as u64 + 1))),
             2 if unsynced > 0 => {
-                // A sector that was not written, between others that were.
+                // A sector that was not written, between sectors that were.
                 let begin = self.synced + place(choose(unsynced as u64));
                 let sector_end = (begin / SECTOR_BYTES + 1) * SECTOR_BYTES;
                 let end = sector_end.min(left.len());
@@ -334,7 +334,7 @@ mod tests {
         let best = RecordingFileSystem::after_power_cut(&steps, |possible| possible - 1);
         assert_eq!(read(&best, "/d/b").await.unwrap(), "synced or not");
         assert_eq!(read(&best, "/d/a").await, None);
-        // Nothing but the first step: not even the folder is certain.
+        // After the first step only: not even the folder is certain.
         let begun = RecordingFileSystem::after_power_cut(&steps[..1], |_| 0);
         assert!(!begun.exists(Path::new("/d")).await.unwrap());
     }

@@ -1,21 +1,20 @@
 //! Planted bugs, for tests only: switches that turn off one rule each.
 //!
-//! A harness is believed once it has caught what was planted. The code that keeps a rule asks
-//! [`is_off`]; without the feature `planted-bugs` the answer is `false` at compile time, and
-//! nothing of it is left in a binary. With the feature, `turn_off` plants one bug in this
-//! process.
+//! A test harness is credible once it has caught a planted bug. The code that enforces a rule asks
+//! [`is_off`]. Without the feature `planted-bugs`, the answer is `false` at compile time, and the
+//! binary contains no trace of it. With the feature, `turn_off` plants one bug in this process.
 
-/// A rule that keeps data safe, and that a test may turn off.
+/// A rule that keeps data safe and that a test may turn off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u64)]
 pub enum Rule {
     /// A batch of the log is synced before its edits are acknowledged.
     SyncBeforeAck,
-    /// A log is sealed only once its writer is proved gone or its lease is over.
+    /// A log is sealed only once its writer is proved gone or its lease has ended.
     WalFence,
     /// Each write and each order of a master checks that its epoch is the highest.
     MasterEpoch,
-    /// OPENING becomes OPEN on condition that the record still names this ownership.
+    /// OPENING becomes OPEN only if the record still names this ownership.
     RegionEpochAtOpen,
     /// An opener puts the region's manifest under its own epoch before it serves.
     RegionEpochInManifest,
@@ -23,9 +22,9 @@ pub enum Rule {
     ServingLease,
     /// Nobody reads a sealed log beyond its committed sealed length.
     CommittedLength,
-    /// Replay passes over what is in the store files already.
+    /// Replay skips edits that are already in the store files.
     ReplaySequence,
-    /// The nonce of an operation is in its record in the log.
+    /// The WAL record of an operation includes its nonce.
     NonceInWal,
     /// An operation with a nonce is looked up in the nonce files.
     NonceFiles,
@@ -35,61 +34,65 @@ pub enum Rule {
     NameAtSync,
     /// Time without a quorum does not count against a session.
     QuorumTime,
-    /// A new ensemble of the coordinator forms only when all of its members are empty.
+    /// A new ensemble of the coordinator forms only if all of its members are empty.
     WholeEnsembleForms,
-    /// A member of the coordinator that has less than it had is readmitted before it votes.
+    /// A member of the coordinator that has lost data is readmitted before it votes.
     Readmission,
-    /// A member of the coordinator whose state differs from a majority's stops serving.
+    /// A member of the coordinator whose state differs from that of a majority stops serving.
     StateChecksum,
-    /// A member believes a term only from a member of its ensemble, and only if elections can have
-    /// reached it.
+    /// A member accepts a term only from a member of its ensemble, and only if elections can have
+    /// reached that term.
     BelievableTerm,
-    /// The feature level is raised only once every living server knows the next.
+    /// The feature level is raised only once every living server knows the next level.
     LevelOfAll,
     /// Procedures on a table and moves of its regions take turns.
     TableLock,
-    /// A region becomes OPENING on condition that its table is still to be served.
+    /// A region becomes OPENING only if its table is still to be served.
     TableVersionAtOpening,
-    /// A procedure on a table ends once every living server's catalog shows what it did.
+    /// A procedure on a table ends only once every living server's catalog shows its effect.
     CatalogsBeforeEnd,
     /// A region server whose serving threads stand still gives up its session.
     ServingProbe,
-    /// No edit is taken that the log has no room for on the disk.
+    /// No edit is accepted unless the disk has room for it in the log.
     RoomForTheLog,
-    /// An order to close a region waits for an opening under way.
+    /// An order to close a region waits for an opening in progress.
     CloseWaitsForOpening,
-    /// One close of a region at a time, and the last look at its memory is the end of its service.
+    /// A region is closed by one task at a time, and the last check of its memory and the end of
+    /// its service are one step.
     OneCloseAtATime,
-    /// An order to open a region is carried out only if the coordinator's record bears it out.
+    /// An order to open a region is carried out only if the coordinator's record confirms it.
     OpenOnRecord,
-    /// A master's epoch is believed only if the coordinator's record shows it.
+    /// A master's epoch is accepted only if the coordinator's record shows it.
     RecordedMasterEpoch,
-    /// What servers serve is compared with what is on record, and repaired.
+    /// The regions that servers serve are compared with the records, and differences are repaired.
     AntiEntropy,
-    /// The coordinator's log waits for room on a full disk; it does not fail.
+    /// The coordinator's log waits for room on a full disk instead of failing.
     LogWaitsForRoom,
-    /// The end of what the coordinator's log has left on a full disk is for those that hold leases.
+    /// On a full disk, the last of the coordinator's log space is reserved for sessions that hold
+    /// leases.
     RoomForLeases,
-    /// A sealed log that is shorter than it was when it was sealed is a loss, not a torn tail.
+    /// A sealed log that has become shorter than its sealed length is a loss, not a torn tail.
     SealedLength,
-    /// What is sealed of a file is synced by the one who seals it.
+    /// The process that seals a file syncs the bytes that the seal covers.
     SyncAtSeal,
-    /// A sealed log that may become shorter is copied, and its copy takes its place.
+    /// A sealed log that may become shorter is copied, and the copy replaces it.
     ShrinkingLog,
-    /// A log of a dead server that must exist and does not keeps the server's regions closed.
+    /// A dead server's regions stay closed while one of its logs that must exist is missing.
     MissingLog,
-    /// A server gives no timestamps while its clock is known to be wrong.
+    /// A server assigns no timestamps while its clock is known to be wrong.
     ClockBound,
-    /// No read shows a cell that has outlived its time to live, dropped by a compaction or not.
+    /// No read shows a cell that has outlived its time to live, whether or not a compaction has
+    /// dropped it.
     TimeToLive,
-    /// As many versions as a family declares are kept although they have outlived their time.
+    /// The minimum number of versions that a family declares is kept even if they have outlived
+    /// their time to live.
     VersionsMin,
-    /// A flush or a compaction keeps the deleted cells that their family is to keep.
+    /// A flush or a compaction keeps the deleted cells that their family is configured to keep.
     KeepDeletedCells,
 }
 
 impl Rule {
-    /// All of them.
+    /// All rules.
     pub const ALL: &[Self] = &[
         Self::SyncBeforeAck,
         Self::WalFence,
@@ -131,7 +134,7 @@ impl Rule {
         Self::KeepDeletedCells,
     ];
 
-    /// As commands name it.
+    /// The name that commands use.
     pub fn name(self) -> &'static str {
         match self {
             Self::SyncBeforeAck => "sync-before-ack",
@@ -176,7 +179,7 @@ impl Rule {
     }
 }
 
-/// Whether rules can be turned off in this build.
+/// Whether this build can turn rules off.
 pub const CAN_BE_PLANTED: bool = cfg!(feature = "planted-bugs");
 
 #[cfg(feature = "planted-bugs")]
@@ -187,7 +190,7 @@ mod switches {
 
     static OFF: AtomicU64 = AtomicU64::new(0);
 
-    /// Turns `rule` off in this process, for good.
+    /// Turns `rule` off in this process, permanently.
     pub fn turn_off(rule: Rule) {
         OFF.fetch_or(1 << rule as u64, Ordering::Relaxed);
     }
@@ -201,7 +204,7 @@ mod switches {
 #[cfg(feature = "planted-bugs")]
 pub use switches::{is_off, turn_off};
 
-/// No rule can be turned off in this build.
+/// Always false: this build cannot turn rules off.
 #[cfg(not(feature = "planted-bugs"))]
 #[inline(always)]
 pub const fn is_off(_rule: Rule) -> bool {

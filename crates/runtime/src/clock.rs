@@ -1,6 +1,6 @@
 //! The clock seam: two clocks, and what each is good for.
 //!
-//! Leases run on [`Clock::boot_time`], which goes on counting while the machine is suspended: a
+//! Leases run on [`Clock::boot_time`], which keeps counting while the machine is suspended: a
 //! server that was frozen must see, when it wakes, that its lease is over. Cell timestamps come
 //! from [`Clock::wall_ms`]. Neither is used to sleep.
 

@@ -21,20 +21,19 @@ use crate::{Connection, Listener, Network};
 
 pub use limits::{Bounded, BoundedRequests, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, server};
 
-/// The largest gRPC message that any of our services takes or sends, in bytes.
+/// The largest gRPC message that any of our services accepts or sends, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// How many connections a port has open at once; more are closed at once.
+/// The maximum number of open connections of a port. Further ones are closed immediately.
 const CONNECTIONS_MAX: usize = 4_096;
-/// With what each connection begins, and how long that may take.
+/// The first bytes of every HTTP/2 connection, and how long they may take to arrive.
 const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Refused connections are reported this often at most.
+/// The shortest interval between two log messages about rejected connections.
 const REFUSALS_REPORTED_EVERY: Duration = Duration::from_secs(10);
 
-/// A lazily connecting channel to `address` (`host:port`) over `network`.
-/// Each attempt to connect has `connect_timeout`; each request gets its own deadline from its
-/// caller.
+/// A lazily connecting channel to `address` (`host:port`) over `network`. `connect_timeout` bounds
+/// each attempt to connect. The caller sets the deadline of each request.
 ///
 /// # Errors
 /// `address` is not a valid authority.
@@ -60,9 +59,9 @@ pub fn channel(
     Ok(Endpoint::from_shared(format!("http://{address}"))?.connect_with_connector_lazy(connector))
 }
 
-/// The accepted connections of `listener`, as tonic's `serve_with_incoming` takes them: at most
-/// `CONNECTIONS_MAX` at once. An error of a single accept (out of file descriptors, say) is
-/// passed on; tonic logs it and goes on.
+/// The accepted connections of `listener`, in the form that tonic's `serve_with_incoming` needs: at
+/// most `CONNECTIONS_MAX` at once. If a single accept fails (out of file descriptors, for example),
+/// the error is passed on to tonic, which logs it and continues.
 pub fn incoming(listener: Box<dyn Listener>) -> impl AsyncStream<Item = io::Result<Accepted>> {
     let gate = Gate {
         listener,
@@ -73,20 +72,20 @@ pub fn incoming(listener: Box<dyn Listener>) -> impl AsyncStream<Item = io::Resu
     futures::stream::unfold(gate, |mut gate| async move { Some((gate.next().await, gate)) })
 }
 
-/// Lets connections in while there are places.
+/// Admits connections while it has free permits.
 struct Gate {
     listener: Box<dyn Listener>,
     places: Arc<Semaphore>,
-    /// Since it was last reported.
+    /// Rejected connections since the last log message.
     refused: u64,
     reported_at: Option<Instant>,
 }
 
-/// One accepted connection; its peer's address is each request's connect info.
+/// One accepted connection. Its peer's address is the connect info of each request.
 pub struct Accepted {
     connection: Connection,
     peer: SocketAddr,
-    /// Until the preface has come: how much of it is missing, and when it is too late.
+    /// While the preface is incomplete: how many bytes are missing, and the deadline.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
     _place: OwnedSemaphorePermit,
 }

@@ -1,8 +1,8 @@
 //! The seams between Basalt and the machine it runs on.
 //!
-//! Three of the four seams live here: [`Clock`], [`Random`] and [`Network`]; the fourth, the file
-//! system, is `basalt_fs`. A role takes a [`Seams`] in its `run` function and reaches the machine
-//! through nothing else, so that the simulation can put the whole cluster under one seed.
+//! Three of the four seams are in this crate: [`Clock`], [`Random`] and [`Network`]. The fourth,
+//! the file system, is `basalt_fs`. A role receives [`Seams`] in its `run` function and reaches the
+//! machine only through them. The simulation can therefore control a whole cluster by one seed.
 //! Sleeping and timeouts are `tokio::time`, which the simulation's paused runtime controls.
 
 mod clock;
@@ -18,11 +18,11 @@ pub use network::{Connection, Listener, Network, NetworkSource, Stream, TcpNetwo
 pub use random::Random;
 pub use telemetry::init_telemetry;
 pub use threads::{Dropped, Executor, LongSteps, Spawn, Threads, long_step, until_stuck};
-/// How a role is told to stop: cancelled once, seen by all its tasks.
+/// The signal that stops a role: cancelled once, seen by all its tasks.
 pub use tokio_util::sync::CancellationToken as Shutdown;
 pub use witness::WITNESS;
 
-/// Everything of the machine that a role may use, besides its file system.
+/// The machine as a role may use it, except for its file system.
 #[derive(Clone, Debug)]
 pub struct Seams {
     /// Where time is read.

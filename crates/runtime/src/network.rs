@@ -13,7 +13,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Stream for T {}
 
-/// An open stream of whatever network is in use.
+/// An open stream of the network in use.
 pub type Connection = Box<dyn Stream>;
 
 /// The network, as a role sees it.
@@ -23,10 +23,10 @@ pub struct Network(Arc<dyn NetworkSource>);
 /// Where a [`Network`] gets its connections.
 #[async_trait]
 pub trait NetworkSource: Send + Sync + 'static {
-    /// Opens a connection to `address`, a `host:port`. Sets no timeout: the caller does.
+    /// Opens a connection to `address` (`host:port`). Has no timeout; the caller sets one.
     async fn connect(&self, address: &str) -> io::Result<Connection>;
 
-    /// Listens on `address`; port 0 takes a free one.
+    /// Listens on `address`. Port 0 selects a free port.
     async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>>;
 }
 
@@ -36,11 +36,11 @@ pub trait Listener: Send + 'static {
     /// Waits for the next connection and the peer's address. Cancel safe.
     async fn accept(&mut self) -> io::Result<(Connection, SocketAddr)>;
 
-    /// The address that is listened on, with its port filled in.
+    /// The address of the listener, with the actual port.
     fn local_address(&self) -> io::Result<SocketAddr>;
 }
 
-/// TCP, with `TCP_NODELAY` on every connection: all our protocols send whole messages at once.
+/// TCP, with `TCP_NODELAY` on every connection because all our protocols send whole messages.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpNetwork;
 
@@ -53,7 +53,7 @@ const ACCEPT_BACKLOG: i32 = 1024;
 // === impl Network ===
 
 impl Network {
-    /// A network that opens its connections by `source`.
+    /// A network that gets its connections from `source`.
     pub fn new(source: impl NetworkSource) -> Self {
         Self(Arc::new(source))
     }
@@ -61,7 +61,7 @@ impl Network {
     /// See [`NetworkSource::connect`].
     ///
     /// # Errors
-    /// Those of the operating system: refused, unreachable, no such host.
+    /// Errors of the operating system: connection refused, unreachable, no such host.
     pub async fn connect(&self, address: &str) -> io::Result<Connection> {
         self.0.connect(address).await
     }
@@ -69,7 +69,7 @@ impl Network {
     /// See [`NetworkSource::listen`].
     ///
     /// # Errors
-    /// Those of the operating system, with the address in the message.
+    /// Errors of the operating system, with the address in the message.
     pub async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
         self.0.listen(address).await.map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -97,7 +97,7 @@ impl NetworkSource for TcpNetwork {
     async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
         use socket2::{Domain, Protocol, Socket, Type};
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A server that was killed a moment ago leaves its port in TIME_WAIT.
+        // A server that was killed a moment ago may have left its port in TIME_WAIT.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;

@@ -1,4 +1,4 @@
-//! The randomness seam: one generator for each process, seeded by the system or by a test.
+//! The randomness seam: one generator per process, seeded by the operating system or by a test.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,28 +20,28 @@ impl Random {
         Self(Arc::new(Mutex::new(StdRng::from_os_rng())))
     }
 
-    /// A generator that gives the same numbers for the same `seed`.
+    /// A generator that returns the same numbers for the same `seed`.
     pub fn from_seed(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }
 
-    /// Any 64 bits.
+    /// A random 64-bit number.
     pub fn next_u64(&self) -> u64 {
         self.0.lock().next_u64()
     }
 
-    /// A number in `range`, which must not be empty.
+    /// A random number in `range`, which must not be empty.
     pub fn in_range(&self, range: Range<u64>) -> u64 {
         self.0.lock().random_range(range)
     }
 
-    /// One of the choices; `None` if there are none.
+    /// A random one of `choices`; `None` if there are none.
     pub fn pick<'a, T>(&self, choices: &'a [T]) -> Option<&'a T> {
         let place = self.in_range(0..(choices.len() as u64).max(1));
         choices.get(usize::try_from(place).ok()?)
     }
 
-    /// Puts `items` into any order.
+    /// Shuffles `items`.
     pub fn shuffle<T>(&self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let place = self.in_range(0..last as u64 + 1);

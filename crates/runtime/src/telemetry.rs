@@ -1,29 +1,29 @@
-//! Logging: one line an event on standard error, filtered by level.
+//! Logging: one line per event on standard error, filtered by level.
 //!
-//! A line that cannot be written is dropped and counted (`basalt_log_lines_lost_total`): a process
-//! whose disk is full, or whose log's reader has ended, goes on.
+//! A line that cannot be written is dropped and counted (`basalt_log_lines_lost_total`). A process
+//! continues when its disk is full or when the reader of its log has ended.
 
 use std::io::{self, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes to standard error, and drops what cannot be written. Were the error returned, the
-/// subscriber would report it with `eprintln!`, which panics for the same reason.
+/// Writes to standard error, and drops lines that cannot be written. If the error were returned,
+/// the subscriber would report it with `eprintln!`, which panics for the same reason.
 struct Lossy<W>(W);
 
-/// Gives each event a [`Lossy`] standard error.
+/// Makes a [`Lossy`] standard error for each event.
 struct LossyStderr;
 
-/// What the consensus library tells of its own doings is for its authors, and it warns of each
-/// answer that nobody waits for. The coordinator tells who leads.
+/// The consensus library's own messages are for its authors, and it warns about each answer that no
+/// caller waits for. The coordinator logs the leader itself.
 const QUIET: &str = "openraft=warn,openraft::raft::responder=error";
 
-/// Starts logging to standard error. `level` is a filter as `RUST_LOG` takes it (`info`,
-/// `basalt_master=debug,info`); the environment's `RUST_LOG` wins where it is set.
+/// Starts logging to standard error. `level` is a filter in the syntax of `RUST_LOG` (`info`,
+/// `basalt_master=debug,info`). If the environment variable `RUST_LOG` is set, it takes precedence.
 ///
 /// # Errors
-/// `level` is not a valid filter; the message names it.
+/// `level` is not a valid filter (the message contains it), or logging was started before.
 pub fn init_telemetry(level: &str) -> Result<(), String> {
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(from_environment) => from_environment,
@@ -43,7 +43,7 @@ pub fn init_telemetry(level: &str) -> Result<(), String> {
 
 impl<W: Write> Write for Lossy<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // An event is one line, and one call.
+        // Each event is one line, written by one call.
         if self.0.write_all(line).is_err() {
             metrics::counter!("basalt_log_lines_lost_total").increment(1);
         }

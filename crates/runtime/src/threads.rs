@@ -1,14 +1,15 @@
-//! Where a role's tasks run: threads that serve, and threads that keep leases and sessions alive.
+//! The threads of a role's tasks: some serve, others keep leases and sessions alive.
 //!
-//! One long request can occupy a serving thread for longer than a lease lasts. So renewals,
-//! sessions and the coordinator's heartbeats have threads of their own. Those threads must not keep
-//! a process in office that answers nobody: they probe the serving threads ([`until_stuck`]) and
-//! give up once those have not run anything for too long.
+//! One long request can occupy a serving thread for longer than a lease lasts. Renewals, sessions
+//! and the coordinator's heartbeats therefore have threads of their own. But these must not keep a
+//! process's leases and leadership alive when it no longer answers requests. So they probe the
+//! serving threads ([`until_stuck`]), and give up when those have not run a task for too long.
 //!
-//! In tests and in the simulation both are the caller's runtime.
+//! In tests and in the simulation, both kinds run on the caller's runtime.
 //!
-//! A step that computes for long, as the decoding of a request with millions of cells, delays all
-//! tasks of its thread. It runs as [`long_step`]: another thread takes those tasks over.
+//! A step that computes for a long time, such as the decoding of a request with millions of cells,
+//! delays all tasks of its thread. It runs as a [`long_step`], so that another thread takes over
+//! those tasks.
 
 use std::fmt;
 use std::pin::Pin;
@@ -21,7 +22,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval_at};
 
-/// See the module.
+/// The executors of a role; see the module.
 #[derive(Clone, Debug, Default)]
 pub struct Threads {
     /// For requests and all other work of a role.
@@ -34,9 +35,9 @@ pub struct Threads {
 #[derive(Clone)]
 pub struct Executor(Arc<dyn Spawn>);
 
-/// What an [`Executor`] runs its tasks by.
+/// Where an [`Executor`] runs its tasks.
 pub trait Spawn: Send + Sync + 'static {
-    /// Runs `task` until it ends, or until the process does.
+    /// Runs `task` until it or the process ends.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 }
 
@@ -55,38 +56,39 @@ impl Spawn for Handle {
     }
 }
 
-/// Its tasks have been dropped before they ended: their threads have stopped, or one panicked.
+/// A task was dropped before it ended: its threads have stopped, or it panicked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a task was dropped before it ended")]
 pub struct Dropped;
 
-/// A future whose every step, and whose drop, is a [`long_step`].
+/// A future whose polls and drop are each a [`long_step`].
 pub struct LongSteps<T>(Option<BoxFuture<'static, T>>);
 
-/// How often within its limit [`until_stuck`] looks for an answer.
+/// How many times within its limit [`until_stuck`] checks for an answer.
 const LOOKS: u32 = 10;
 
 // === impl Executor ===
 
 impl Executor {
-    /// Runs tasks by `spawn`.
+    /// Runs tasks on `spawn`.
     pub fn new(spawn: impl Spawn) -> Self {
         Self(Arc::new(spawn))
     }
 
-    /// Runs tasks on the runtime that this is called on, wherever they are spawned from.
+    /// Runs tasks on the current runtime, no matter where they are spawned from.
     pub fn current() -> Self {
         Self::new(Handle::current())
     }
 
-    /// Starts `task`; gives its end. The task goes on if that is dropped.
+    /// Starts `task`, and returns a future of its result. The task continues if that future is
+    /// dropped.
     pub fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T, Dropped>> + Send + Unpin + 'static {
         let (ended, end) = oneshot::channel();
         self.0.spawn(Box::pin(async move {
-            // Nobody may be waiting for it.
+            // The receiver may have been dropped.
             let _ = ended.send(task.await);
         }));
         Box::pin(async { end.await.map_err(|_| Dropped) })
@@ -108,7 +110,7 @@ impl fmt::Debug for Executor {
 // === impl LongSteps ===
 
 impl<T> LongSteps<T> {
-    /// Takes the steps of `future` as long ones.
+    /// Runs each poll of `future` as a long step.
     pub fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
         Self(Some(Box::pin(future)))
     }
@@ -135,10 +137,10 @@ impl<T> Drop for LongSteps<T> {
     }
 }
 
-/// Runs `step`, which computes for long, on this thread. The other tasks of the thread go on
-/// meanwhile on one that replaces it; so each such step that is under way costs a thread.
+/// Runs `step`, which computes for a long time, on this thread. Meanwhile a replacement thread runs
+/// the other tasks of this thread, so each long step in progress costs one thread.
 ///
-/// On a runtime of a single thread, as in the simulation, others wait for it.
+/// On a single-threaded runtime, such as the simulation's, other tasks wait for `step`.
 pub fn long_step<T>(step: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(step),
@@ -146,10 +148,10 @@ pub fn long_step<T>(step: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Ends once the threads of `serving` have not run a short task for `limit`, or have stopped.
+/// Ends when the threads of `serving` have not run a short task for `limit`, or have stopped.
 ///
-/// Looks are counted, not time: where the whole process stood still, so did this, and the serving
-/// threads get their full time again.
+/// It counts checks instead of measuring time. A standstill of the whole process therefore counts
+/// as a single check, and the serving threads get their full time again.
 pub async fn until_stuck(serving: &Executor, limit: Duration) {
     let pause = limit / LOOKS;
     let mut looks = interval_at(tokio::time::Instant::now() + pause, pause);
@@ -177,7 +179,7 @@ pub async fn until_stuck(serving: &Executor, limit: Duration) {
 fn ask(serving: &Executor) -> oneshot::Receiver<()> {
     let (sender, answer) = oneshot::channel();
     serving.0.spawn(Box::pin(async move {
-        // Whoever asked may have given up.
+        // The prober may have given up.
         let _ = sender.send(());
     }));
     answer
@@ -190,7 +192,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(1);
 
-    /// Keeps tasks and never runs them.
+    /// Stores tasks and never runs them.
     #[derive(Default)]
     struct Stuck(parking_lot::Mutex<Vec<BoxFuture<'static, ()>>>);
 
@@ -200,7 +202,7 @@ mod tests {
         }
     }
 
-    /// Blocks the thread until `freed` is sent to; whether it was.
+    /// Blocks the thread until `freed` receives a message. Returns whether one came.
     fn block(freed: &std::sync::mpsc::Receiver<()>) -> bool {
         freed.recv_timeout(Duration::from_secs(60)).is_ok()
     }

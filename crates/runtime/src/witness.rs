@@ -1,7 +1,7 @@
-//! What a rule turns on, told where it happens.
+//! Trace events that let tests check the safety rules from outside.
 
-/// The target of events by which the rules can be checked from outside while the cluster runs: an
-/// acknowledgement under an epoch, a sealed length, an edit that was replayed. They are at level TRACE, so
-/// that nothing is made of them unless somebody listens, as the simulation does. Their fields are
-/// numbers and names; the message says which event it is.
+/// The target of the events from which the rules can be checked while the cluster runs: an
+/// acknowledgement under an epoch, a sealed length, a replayed edit. The events have level TRACE,
+/// so they are not built unless a subscriber listens, as the simulation does. Their fields are
+/// numbers and names; the message identifies the event.
 pub const WITNESS: &str = "witness";

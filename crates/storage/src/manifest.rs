@@ -78,9 +78,9 @@ pub enum Error {
         /// The epoch under which the region was to be opened.
         own: RegionEpoch,
     },
-    /// The newest manifest was replaced repeatedly before it could be taken over.
+    /// The newest manifest was replaced each time before it could be taken over or read.
     #[error(
-        "{}: its newest manifest changed {attempts} times while it was taken over",
+        "{}: its newest manifest changed {attempts} times while it was read",
         .folder.display()
     )]
     Unsteady {
@@ -205,7 +205,35 @@ impl Manifest {
         Err(Error::Unsteady { folder, attempts: ATTEMPTS })
     }
 
-    /// Writes the manifest. The files that it names must be complete and durable already.
+    /// Reads the newest manifest of a region without renaming it to another epoch. `None` if the
+    /// region has none.
+    ///
+    /// # Errors
+    /// If the manifest is damaged, or the file system returns an error.
+    pub async fn read_newest(
+        files: &SharedFileSystem,
+        table: &TableName,
+        region: EncodedRegionName,
+    ) -> Result<Option<Self>, Error> {
+        /// Its owner replaces it with each flush, and another owner renames it.
+        const ATTEMPTS: usize = 8;
+        let folder = paths::manifests(table, region);
+        for _ in 0..ATTEMPTS {
+            let Some((epoch, number, name)) = newest(files, &folder).await? else {
+                return Ok(None);
+            };
+            let path = folder.join(name);
+            let contents = match files.read_whole(&path, LENGTH_MAX).await {
+                Err(error) if error.is_not_found() => continue,
+                contents => contents?,
+            };
+            let manifest = Self::decode(&contents, epoch, number);
+            return manifest.map(Some).map_err(|reason| Error::Damaged { path, reason });
+        }
+        Err(Error::Unsteady { folder, attempts: ATTEMPTS })
+    }
+
+    /// Writes it. What it names must be whole and durable already.
     ///
     /// # Errors
     /// If a manifest of this name exists, because another process acts under the same epoch.

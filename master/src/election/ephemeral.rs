@@ -1,8 +1,8 @@
-//! Election by an ephemeral node: whoever makes it is active.
+//! Election by an ephemeral node: the master that creates it is active.
 //!
-//! The node's record names the epoch that its maker raised in the same multi. So a standby that
-//! takes a dead master's node away checks, by the epoch's version, that it is that very master's:
-//! of a newer one's node it keeps its hands off.
+//! The node's record names the epoch that its creator raised in the same multi. When a standby
+//! master deletes a dead master's node, it checks the epoch's version in the same multi. The delete
+//! can therefore never hit the node of a newer master.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use crate::epoch_guarded_store;
 use crate::error::Error;
 use crate::liveness::{Verdict, listen};
 
-/// The pause after the coordinator did not answer, or somebody else was faster.
+/// The pause after the coordinator did not answer, or another master was faster.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A master that stands for election.
+/// A master that campaigns.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) server: ServerName,
@@ -35,22 +35,22 @@ pub(crate) struct Candidate {
     pub(crate) nodes: Nodes,
     pub(crate) network: Network,
     pub(crate) connect_timeout: Duration,
-    /// Opens when this master may campaign.
+    /// Decides when this master may campaign.
     pub(crate) guard: LeaseGuard,
 }
 
-/// What happened while another was active.
+/// What happened while another master was active.
 enum Change {
-    /// Its node changed.
+    /// The active master's node changed.
     Node,
-    /// It seems to have died.
+    /// The active master seems to have died.
     Hint(&'static str),
 }
 
-/// Waits until this master is active. Gives the epoch that it has raised.
+/// Waits until this master is active. Returns the epoch that it has raised.
 ///
 /// # Errors
-/// The session is over, or the coordinator holds what it must not.
+/// The session is over, or the coordinator holds an invalid record.
 pub(crate) async fn campaign(candidate: &Candidate) -> Result<MasterEpoch, Error> {
     let mut last_holder = String::new();
     loop {
@@ -70,8 +70,8 @@ pub(crate) async fn campaign(candidate: &Candidate) -> Result<MasterEpoch, Error
     }
 }
 
-/// Tries once, after the active master has gone. `last_holder` is the identity under which the last
-/// active master held the Lease.
+/// Tries once to become active, when the active master is gone. `last_holder` is the identity under
+/// which the last active master held the Lease.
 async fn campaign_once(
     candidate: &Candidate,
     last_holder: &mut String,
@@ -86,7 +86,7 @@ async fn campaign_once(
     };
     let record: pb::MasterRecord = records::decode("master", data)?;
     if stat.ephemeral_owner == candidate.client.session_id().0 {
-        // An earlier try took effect although its answer was lost.
+        // An earlier attempt succeeded, although its answer was lost.
         return Ok(Some(MasterEpoch(record.epoch)));
     }
     candidate.guard.report(ActiveMaster::Other);
@@ -110,7 +110,7 @@ async fn campaign_once(
                 .report(ActiveMaster::Absent { last_holder: record.lease_holder.clone() });
             tokio::select! {
                 biased;
-                // Its session is over, or somebody else was faster.
+                // The other master's session is over, or another standby master was faster.
                 _ = changed => Ok(None),
                 () = candidate.guard.may_campaign() => {
                     become_active(candidate, MasterEpoch(record.epoch), true).await
@@ -120,7 +120,7 @@ async fn campaign_once(
     }
 }
 
-/// Becomes active where no master is, once the guard allows it.
+/// Becomes active while there is no active master, once the guard allows it.
 async fn campaign_unopposed(
     candidate: &Candidate,
     last_holder: &str,
@@ -139,8 +139,8 @@ async fn campaign_unopposed(
     become_active(candidate, epoch, false).await
 }
 
-/// Becomes active after the master of `epoch`, and raises the epoch in the same multi. `None` if
-/// another master did.
+/// Becomes active after the master of `epoch`, and raises the epoch in the same multi. Returns
+/// `None` if another master became active first.
 async fn become_active(
     candidate: &Candidate,
     epoch: MasterEpoch,
@@ -177,7 +177,7 @@ async fn become_active(
     }
 }
 
-/// Holds a stream to the active master, again and again, until it seems to have died.
+/// Keeps a stream open to the active master, and reopens it until that master seems to have died.
 async fn hint(candidate: &Candidate, active: &pb::MasterRecord) -> &'static str {
     let Ok(server) = active.server_name.parse::<ServerName>() else {
         return std::future::pending().await;

@@ -1,26 +1,27 @@
-//! A Lease that a master must hold before it campaigns. Another task keeps the Lease.
+//! A guard that lets a master campaign only with its Lease. Another task, the keeper, holds the
+//! Lease.
 //!
-//! The two exchange what they know. The keeper reports the state of the Lease: a candidate campaigns
-//! only while it holds the Lease, or while the Lease cannot be read. The candidate reports which
-//! master is active, as the coordinator says: so the keeper takes over the Lease of a master that has
-//! died without waiting until it lapses. Nothing here keeps data safe: the epoch does, whatever the
-//! Lease says.
+//! The candidate and the keeper exchange what they know. The keeper reports the state of the Lease.
+//! A candidate campaigns only while it holds the Lease, or while the Lease cannot be read. The
+//! candidate reports which master is active according to the coordinator. The keeper can therefore
+//! take over the Lease of a dead master without waiting until it expires. None of this protects
+//! data. The epoch does, whatever the Lease says.
 
 use tokio::sync::watch;
 
-/// What the Lease says of this master.
+/// The state of the Lease, as seen by this master.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum LeaseState {
-    /// Another master holds it, or nothing is known yet: this master does not campaign.
+    /// Another master holds it, or its state is not known yet. This master does not campaign.
     #[default]
     NotHeld,
     /// This master holds it.
     Held,
-    /// It could not be read for longer than a Lease lasts: the coordinator elects alone.
+    /// It could not be read for longer than the duration of a Lease. The coordinator alone elects.
     Unreachable,
-    /// This master was active when another one took the Lease: it steps down.
+    /// Another master took the Lease while this one was active. This master steps down.
     Lost {
-        /// Who holds it.
+        /// The identity of the new holder.
         holder: String,
     },
 }
@@ -28,12 +29,13 @@ pub enum LeaseState {
 /// Which master is active, as far as this master knows.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ActiveMaster {
-    /// The coordinator has not said.
+    /// The coordinator has not answered yet.
     #[default]
     Unknown,
-    /// No master, or one that seems to have died.
+    /// No master is active, or the active one seems to have died.
     Absent {
-        /// The identity under which the last active master held the Lease; empty if not known.
+        /// The identity under which the last active master held the Lease. Empty if it is not
+        /// known.
         last_holder: String,
     },
     /// Another master.
@@ -42,7 +44,7 @@ pub enum ActiveMaster {
     This,
 }
 
-/// What a candidate waits for before it campaigns.
+/// A guard that a candidate waits for before it campaigns.
 #[derive(Clone, Debug)]
 pub struct LeaseGuard {
     identity: String,
@@ -53,9 +55,9 @@ pub struct LeaseGuard {
 /// The keeper's end of a [`LeaseGuard`].
 #[derive(Debug)]
 pub struct LeaseGuardHandle {
-    /// Takes the state of the Lease.
+    /// Sends the state of the Lease.
     pub lease: watch::Sender<LeaseState>,
-    /// Reports which master is active.
+    /// Receives which master is active.
     pub active: watch::Receiver<ActiveMaster>,
 }
 
@@ -63,7 +65,7 @@ pub struct LeaseGuardHandle {
 
 impl LeaseGuard {
     /// The guard of a master that holds the Lease as `identity`. The master may not campaign until
-    /// the keeper allows it. If the handle is dropped, it may.
+    /// the keeper allows it. Dropping the handle allows it, too.
     pub fn new(identity: String) -> (Self, LeaseGuardHandle) {
         let (lease_sender, lease) = watch::channel(LeaseState::default());
         let (active, active_receiver) = watch::channel(ActiveMaster::default());
@@ -71,12 +73,12 @@ impl LeaseGuard {
         (Self { identity, lease, active }, handle)
     }
 
-    /// A guard that always allows a campaign: there is no Lease.
-    pub fn open() -> Self {
+    /// A guard that always allows a campaign, for clusters without a Lease.
+    pub fn without_lease() -> Self {
         Self::new(String::new()).0
     }
 
-    /// As whom this master holds the Lease.
+    /// The identity under which this master holds the Lease.
     pub(crate) fn identity(&self) -> &str {
         &self.identity
     }
@@ -91,13 +93,14 @@ impl LeaseGuard {
     }
 
     /// Waits until this master may campaign. Cancel safe.
-    pub(crate) async fn opened(&self) {
+    pub(crate) async fn may_campaign(&self) {
         let may = |lease: &LeaseState| matches!(lease, LeaseState::Held | LeaseState::Unreachable);
-        // An error says that the keeper is gone: then the coordinator elects alone.
+        // An error means that the keeper has stopped. Then the coordinator alone elects.
         let _ = self.lease.clone().wait_for(may).await;
     }
 
-    /// Waits until another master has taken the Lease from this active one. Gives its identity.
+    /// Waits until another master has taken the Lease from this active one. Returns the new
+    /// holder's identity.
     pub(crate) async fn lost(&self) -> String {
         let mut lease = self.lease.clone();
         let is_lost = |lease: &LeaseState| matches!(lease, LeaseState::Lost { .. });

@@ -1,9 +1,9 @@
-//! Comparing the clocks of region servers with the master's.
+//! Compares the wall clocks of region servers with the master's.
 //!
-//! A region server gives cells their timestamps by its calendar, and a timestamp is never taken
-//! back. So a server whose calendar is off gets no regions, and those that it has move away. The
-//! master asks each server for its time and takes the round trip into account. It may be its own
-//! calendar that is wrong: if most of the servers agree with each other and not with it, theirs
+//! A region server assigns cell timestamps from its wall clock, and a timestamp cannot be corrected
+//! later. A server whose clock is off therefore gets no regions, and its regions are moved away.
+//! The master asks each server for its time, and allows for the round trip. The master's own clock
+//! may be the wrong one. If most servers agree with each other but not with the master, their time
 //! counts.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,34 +17,35 @@ use tonic::{Code, Status};
 use crate::orders;
 use crate::term::Term;
 
-/// The time between two comparisons.
+/// The interval between two comparisons.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// By how much a server's calendar is ahead of the master's, at least and at most, in milliseconds:
-/// it was read between the sending of the question and the arrival of the answer.
+/// How far a server's wall clock is ahead of the master's, in milliseconds, as a lower and an upper
+/// bound. The server read its clock between the sending of the request and the arrival of the
+/// reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Reading {
     least_ms: i64,
     most_ms: i64,
-    /// What the server answered.
+    /// The server's reply.
     wall_ms: u64,
 }
 
-/// What follows from all readings.
+/// The result of all readings.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Verdict {
-    /// The servers whose calendars are off.
+    /// The servers whose clocks are off.
     pub(crate) off: BTreeSet<ServerName>,
-    /// By how much the master's own is ahead, if it is that which is off.
+    /// How far the master's own clock is ahead, if it is the one that is off.
     pub(crate) own_ahead_ms: Option<i64>,
 }
 
-/// What the master knows of clocks.
+/// The state of the clock comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Clocks {
     readings: BTreeMap<ServerName, Reading>,
     verdict: Verdict,
-    /// Servers that have come and were not compared yet: they get no regions before.
+    /// Servers that have joined and were not compared yet. Until then they get no regions.
     unchecked: BTreeSet<ServerName>,
 }
 
@@ -64,7 +65,7 @@ impl Reading {
 // === impl Clocks ===
 
 impl Clocks {
-    /// The servers that are to be given no regions.
+    /// The servers that must get no regions.
     pub(crate) fn unfit(&self) -> impl Iterator<Item = &ServerName> {
         self.verdict.off.iter().chain(&self.unchecked)
     }
@@ -74,24 +75,24 @@ impl Clocks {
         &self.unchecked
     }
 
-    /// How many servers' calendars are off, the master's own included.
+    /// How many clocks are off, including the master's own.
     pub(crate) fn off(&self) -> usize {
         self.verdict.off.len() + usize::from(self.verdict.own_ahead_ms.is_some())
     }
 
-    /// A server has come.
+    /// A server has joined.
     pub(crate) fn expect(&mut self, server: &ServerName) {
         self.unchecked.insert(server.clone());
     }
 
-    /// A server has gone.
+    /// A server has left.
     fn forget(&mut self, server: &ServerName) {
         self.readings.remove(server);
         self.verdict.off.remove(server);
         self.unchecked.remove(server);
     }
 
-    /// What came of the last comparison with `server`.
+    /// The result of the last comparison with `server`.
     fn last(&self, server: &ServerName) -> pb::CompareClockRequest {
         let reading = self.readings.get(server);
         let own_ms = self.verdict.own_ahead_ms.unwrap_or_default();
@@ -103,7 +104,7 @@ impl Clocks {
         }
     }
 
-    /// Takes in a reading. Gives whether who is to be given regions has changed.
+    /// Records a reading. Returns whether the set of servers that may get regions has changed.
     fn take_in(&mut self, server: &ServerName, reading: Reading, bound_ms: i64) -> bool {
         self.readings.insert(server.clone(), reading);
         let was_unchecked = self.unchecked.remove(server);
@@ -124,8 +125,8 @@ impl Clocks {
     }
 }
 
-/// Whose calendar is off. The master's counts, unless a majority of all clocks agree on another
-/// time.
+/// Decides whose clock is off. The master's clock is the reference, unless a majority of all clocks
+/// agree on another time.
 fn judge(readings: &BTreeMap<ServerName, Reading>, bound_ms: i64) -> Verdict {
     let off_from = |reference_ms: i64| {
         let off = readings.iter().filter(|(_, one)| one.is_off(reference_ms, bound_ms));
@@ -137,14 +138,14 @@ fn judge(readings: &BTreeMap<ServerName, Reading>, bound_ms: i64) -> Verdict {
     let Some(&median_ms) = middles.get(middles.len() / 2) else { return Verdict::default() };
     let off_from_median = off_from(median_ms);
     let agree = readings.len() - off_from_median.len();
-    // One clock more than those of the servers: the master's.
+    // The master's clock counts as one more than those of the servers.
     if median_ms.abs() > bound_ms && agree * 2 > readings.len() + 1 {
         return Verdict { off: off_from_median, own_ahead_ms: Some(-median_ms) };
     }
     Verdict { off, own_ahead_ms: None }
 }
 
-/// Compares the clock of `server` now and then for as long as it is registered.
+/// Compares the clock of `server` periodically while it is registered.
 pub(crate) async fn compare_clocks(term: Arc<Term>, server: ServerName, address: String) {
     loop {
         let asked = async {
@@ -184,7 +185,7 @@ async fn compare(term: &Term, server: &ServerName, address: &str) -> Result<(), 
     let reply = client.compare_clock(orders::within(limit, request)).await?;
     let wall_ms = reply.into_inner().wall_ms;
     let server_ms = signed(wall_ms);
-    // By the boot clock: the calendar may be set meanwhile.
+    // Measured by the boot clock, because the wall clock may be set meanwhile.
     let took = term.clock.boot_time().saturating_sub(asked_at);
     let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     let most_ms = server_ms.saturating_sub(asked_ms);
@@ -225,7 +226,8 @@ mod tests {
         Reading { least_ms, most_ms, wall_ms: 7 }
     }
 
-    /// Who is off, and whether it is the master, of servers that are ahead by so much.
+    /// The judgement over servers that are ahead by these amounts: which are off, and whether the
+    /// master is.
     fn judged(ahead_ms: &[i64]) -> (Vec<usize>, bool) {
         let name = |index: usize| server(&format!("{index}"));
         let around = |ms: &i64| reading(ms - 5, ms + 5);

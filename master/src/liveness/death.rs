@@ -1,4 +1,4 @@
-//! Committing deaths.
+//! Declares servers dead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::procedure::{Death, Work};
 use crate::term::Term;
 use crate::views::Views;
 
-/// How long the last words of a server that stopped may be under way: what it wrote before its
-/// stream ended.
+/// How long to wait for the last writes of a server that stopped. It made them before its stream
+/// ended, but they may not have arrived here yet.
 const LAST_WORD_WAIT: Duration = Duration::from_millis(200);
 
 // === impl Term ===
 
 impl Term {
-    /// Commits the death of a region server together with its recovery: its node goes, its
-    /// renewals fail from then on. Does nothing if that is under way.
+    /// Declares a region server dead. One commit starts its recovery and deletes its node, so its
+    /// renewals fail from then on. Does nothing if that is already in progress.
     pub(crate) async fn declare_dead(
         self: &Arc<Self>,
         server: &ServerName,
@@ -37,8 +37,8 @@ impl Term {
         self.wake.notify_one();
     }
 
-    /// Whether `server` was drained and owns nothing any more: it leaves by itself, and there is
-    /// nothing to recover.
+    /// Whether `server` was drained and no longer owns a region. Such a server stops on its own,
+    /// and there is nothing to recover.
     async fn has_stopped(&self, server: &ServerName) -> bool {
         let is_draining = {
             let facts = self.facts.lock();
@@ -70,7 +70,7 @@ impl Term {
             match self.recover_server(death.clone(), writes.clone()).await {
                 Ok(()) => break,
                 Err(CommitError::Deposed) => return,
-                // The session ended by itself.
+                // The session ended on its own.
                 Err(error) if death.is_registered && error.is(0, ErrorCode::NoNode) => {
                     death.is_registered = false;
                 }
@@ -93,7 +93,8 @@ impl Term {
         facts.newcomers.remove(server);
     }
 
-    /// The write that sends clients to another server for the meta table, if they go to `dead`.
+    /// The write that directs clients of the meta table to another server, if they are directed to
+    /// `dead`.
     fn meta_moves_from(&self, dead: &ServerName) -> Vec<Op> {
         let mut facts = self.facts.lock();
         if facts.meta_server.as_ref() != Some(dead) {
@@ -106,7 +107,7 @@ impl Term {
         vec![self.client_nodes.write_meta_server(&chosen)]
     }
 
-    /// Takes in that a process has ended, as whoever started it has seen.
+    /// Records that a process has ended, as observed by whatever started it.
     pub(crate) async fn process_ended(self: &Arc<Self>, instance: &str) {
         let learnt_ms = self.clock.wall_ms();
         let living = self.views.servers();

@@ -1,8 +1,9 @@
-//! Who lives: streams that end are hints, committed deaths are facts.
+//! Detects dead servers. The end of a stream is a hint; a committed death is a fact.
 //!
-//! A hint is a stream that ended, or never came, *and* a reconnect that is refused or meets
-//! another process; or word from whoever started the process that it has ended. Silence is none:
-//! it costs the session, whose end the coordinator commits by itself.
+//! There are two kinds of hints. One is a stream that ended, or never came, *and* a reconnect that
+//! is refused or reaches another process. The other is a report from whatever started the process
+//! that it has ended. Silence is not a hint. It ends the session, and the coordinator commits that
+//! end on its own.
 
 mod clocks;
 mod death;

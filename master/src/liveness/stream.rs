@@ -1,4 +1,4 @@
-//! Streams that are held for as long as both ends live.
+//! Streams that stay open while both ends live.
 
 use std::io;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use tonic::{Response, Status, Streaming};
 use crate::orders;
 use crate::term::Term;
 
-/// The pause before a silent process is tried again.
+/// The pause before a silent process is contacted again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The first pause between looks at a process whose stream ended; each is twice the one before.
-/// A dying process's sockets close one after the other, so the first look may still be answered.
+/// The first pause between probes of a process whose stream ended. Each later one is twice as long.
+/// A dying process closes its sockets one after the other, so the first probe may still succeed.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(1);
-/// The longest of them.
+/// The longest pause between probes.
 const LOOK_PAUSE_MAX: Duration = Duration::from_millis(64);
 
-/// What the end of a stream tells.
+/// The conclusion from the end of a stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
-    /// The process has very likely ended: a hint, with its reason.
+    /// The process has very likely ended: a hint, with the cause.
     Gone(&'static str),
-    /// Nothing: it may live.
+    /// No conclusion: the process may be alive.
     Silent,
 }
 
-/// Holds a stream to a region server for as long as it is registered. A hint that it died is acted
-/// upon at once.
+/// Keeps a stream open to a region server while it is registered. Acts at once on a hint that the
+/// server died.
 pub(crate) async fn hold_stream(term: Arc<Term>, server: ServerName, record: pb::ServerRecord) {
     let address = record.peer_address.as_str();
     loop {
@@ -69,8 +69,8 @@ pub(crate) async fn hold_stream(term: Arc<Term>, server: ServerName, record: pb:
     }
 }
 
-/// Listens to the stream that `open` opens to the process at `address`, which should be `server`,
-/// until it ends, and has `hear` hear what it says; then looks whether anybody is there.
+/// Opens a stream with `open` to the process at `address`, which should be `server`. Passes its
+/// messages to `hear` until it ends. Then probes whether a process still listens there.
 pub(crate) async fn listen(
     network: &Network,
     address: &str,

@@ -1,4 +1,5 @@
-//! Makes a table: its descriptor in the storage root, its regions' records, then serves it.
+//! Creates a table: writes its descriptor to the storage root, creates its regions' records, and
+//! opens the regions.
 
 use std::io;
 
@@ -14,8 +15,8 @@ use super::table_regions;
 use crate::error::StepError;
 use crate::term::{Files, Term};
 
-/// How the files of a table's descriptor are named, as HBase names them: with ten digits behind,
-/// the highest of which count.
+/// The prefix of descriptor files, as in HBase. Ten digits follow, and the file with the highest
+/// number is valid.
 const DESCRIPTOR_PREFIX: &str = ".tableinfo.";
 
 pub(super) async fn run(
@@ -30,8 +31,8 @@ pub(super) async fn run(
         term.views.catalog().catch_up().await?;
     }
     if term.views.now().of_table(table).is_empty() {
-        // Nothing here is of this table: a server that opened a region of a deleted one late left
-        // it.
+        // The table has no regions yet. Any files here were left by a server that opened a region
+        // of a deleted table late.
         archive(&term.files, id, table).await?;
     }
     write_descriptor(&term.files, &known.record.descriptor).await.map_err(|error| {
@@ -52,7 +53,7 @@ pub(super) async fn run(
     Ok(vec![table_regions::write_state(term, table, TableState::Enabled).await?])
 }
 
-/// Leaves the descriptor where HBase's tools look for it, unless it is there.
+/// Writes the descriptor where HBase's tools look for it, unless it is already there.
 pub(super) async fn write_descriptor(
     files: &Files,
     descriptor: &TableDescriptor,

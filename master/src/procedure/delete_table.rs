@@ -1,4 +1,4 @@
-//! Deletes a disabled table: its regions' records, then its files go to the archive.
+//! Deletes a disabled table: deletes its regions' records, then moves its files to the archive.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::term::{Files, Term};
 
 /// The longest name of a file or folder in bytes, on Linux and HDFS.
 const NAME_BYTES_MAX: usize = 255;
-/// How many folders one deletion may find under its name in the archive.
+/// How many archive folders one deletion may try.
 const ARCHIVED_MAX: u32 = 1_000;
 
 pub(super) async fn run(term: &Term, id: u64, table: &TableName) -> Result<Vec<Op>, StepError> {
@@ -33,9 +33,9 @@ pub(super) async fn clear(term: &Term, id: u64, table: &TableName) -> Result<(),
     archive(&term.files, id, table).await
 }
 
-/// Moves the table's folder into the archive, under a name that no other table has had there: a
-/// table of the same name may be made, and deleted, again. Done again, it takes another name: a
-/// server that opened a region late may have made the folder anew.
+/// Moves the table's folder into the archive, under a name that no other table has had there,
+/// because a table of the same name may be created and deleted again. Each further call uses
+/// another name, because a server that opened a region late may have created the folder again.
 pub(super) async fn archive(files: &Files, id: u64, table: &TableName) -> Result<(), StepError> {
     let folder = paths::table(table);
     if !files.exists(&folder).await? {
@@ -70,7 +70,7 @@ pub(super) async fn archive(files: &Files, id: u64, table: &TableName) -> Result
     Ok(())
 }
 
-/// A name that is too long for a suffix loses its end; the id keeps it apart from others.
+/// Truncates a name that is too long for its suffix. The id in the suffix keeps the result unique.
 fn archived_as(id: u64, number: u32, table: &TableName) -> PathBuf {
     let mut archived = paths::archived(&paths::table(table));
     let suffix = match number {

@@ -1,4 +1,4 @@
-//! Disables a table: all its regions are closed.
+//! Disables a table by closing all its regions.
 
 use basalt_model::{RegionState, TableName, TableState};
 use basalt_zk::Op;
@@ -10,7 +10,7 @@ use crate::term::Term;
 /// Disables a table.
 pub(super) async fn disable(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
     read_record(term, table).await?;
-    // From here on no region of it becomes OPENING; those that are, are seen.
+    // From here on none of its regions becomes OPENING. This read sees those that already are.
     let regions = in_state(&term.views.now(), table, |_| true);
     term.read_regions(regions).await?;
     close_all(term, table, |state| state != RegionState::Closed).await?;

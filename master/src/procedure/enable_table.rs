@@ -1,4 +1,4 @@
-//! Enables a table: all its regions are opened.
+//! Enables a table by opening all its regions.
 
 use basalt_model::{RegionState, TableName, TableState};
 use basalt_zk::Op;

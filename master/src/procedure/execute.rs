@@ -16,20 +16,20 @@ use crate::error::StepError;
 use crate::locks::{Holder, Lock, Resource, TooManyWaiting};
 use crate::term::Term;
 
-/// The pauses between tries.
+/// The shortest and the longest pause between attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// How many pauses go by between two lines in the log about a procedure that waits.
+/// One in so many failed attempts of a procedure is logged as a warning.
 const TRIES_PER_LINE: u32 = 20;
 
-/// Runs procedure `id` until it is finished or the term is over. Its locks are requested before
-/// this returns: procedures get them in the order in which they were taken on.
+/// Runs procedure `id` until it is finished or the term is over. Requests its locks before it
+/// returns, so that procedures get their locks in the order in which they were submitted.
 pub(crate) fn execute(term: &Arc<Term>, id: u64) {
     let running = Arc::clone(term);
     let requested = request_locks(term, id);
     term.spawn(async move {
         let mut last = None;
-        // Without its locks it comes to no step: it is given up.
+        // Without its locks the procedure takes no step. Its time is then over, and it fails below.
         let locks = within(&running, id, hold_locks(&running, id, requested)).await;
         let locks = locks.unwrap_or_default();
         let mut pause = PAUSE_MIN;
@@ -74,7 +74,7 @@ pub(crate) fn execute(term: &Arc<Term>, id: u64) {
     });
 }
 
-/// Takes a procedure to its end. Gives the writes that belong to its last one.
+/// Runs a procedure to its end. Returns the writes to commit together with its end.
 async fn advance(term: &Term, id: u64, work: &Work) -> Result<Vec<Op>, StepError> {
     match work {
         Work::CreateTable { table, split_keys, region_id } => {
@@ -90,7 +90,7 @@ async fn advance(term: &Term, id: u64, work: &Work) -> Result<Vec<Op>, StepError
     }
 }
 
-/// What comes of `work`; `None` once procedure `id` has been tried for too long.
+/// The result of `work`; `None` once the time of procedure `id` is over.
 async fn within<T>(term: &Term, id: u64, work: impl Future<Output = T>) -> Option<T> {
     let procedure = term.procedure_store.get(id)?;
     match failure::time_left(&procedure, term.clock.wall_ms()) {
@@ -117,7 +117,7 @@ fn request_locks(term: &Term, id: u64) -> Result<Vec<Lock>, TooManyWaiting> {
     requests.collect()
 }
 
-/// Waits for the locks of a procedure.
+/// Waits until all locks of a procedure are granted.
 async fn hold_locks(
     term: &Term,
     id: u64,

@@ -1,8 +1,9 @@
-//! How a procedure ends that did not do what it was asked for: its client learns why, and its table
-//! is left so that it can be used, changed again or deleted.
+//! The end of a procedure that failed. Its client learns why, and its table is left in a state in
+//! which it can be used, changed again or deleted.
 //!
-//! A step that can never succeed ends its procedure at once. One that has not succeeded for as long
-//! as HBase's clients wait ends it too: what remains to be opened is then the reconciler's.
+//! A step that can never succeed ends its procedure at once. A procedure also ends when it has not
+//! succeeded for as long as HBase's clients wait. The reconciler then opens the regions that remain
+//! to be opened.
 
 use std::time::Duration;
 
@@ -15,21 +16,21 @@ use super::{delete_table, table_regions};
 use crate::error::StepError;
 use crate::term::Term;
 
-/// How long a procedure of a client is tried: HBase's `hbase.client.sync.wait.timeout.msec`.
+/// How long a client's procedure is attempted: HBase's `hbase.client.sync.wait.timeout.msec`.
 const PATIENCE: Duration = Duration::from_mins(20);
 
-/// What becomes of the table of a procedure that failed.
+/// What remains of the table of a failed procedure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Remains {
-    /// It is as it is.
+    /// The table stays as it is.
     AsItIs,
-    /// It gets this state; regions of an enabled one are opened as they can be.
+    /// The table gets this state. If it is enabled, its regions are opened as far as possible.
     Table(TableState),
-    /// It goes.
+    /// The table is deleted.
     Nothing,
 }
 
-/// How long procedure is still tried; `None` without end: nobody may give up a recovery.
+/// How long the procedure may still take. `None` for a recovery, which must never be given up.
 pub(super) fn time_left(procedure: &Procedure, now_ms: u64) -> Option<Duration> {
     if matches!(procedure.work, Work::RecoverServer(_)) {
         return None;
@@ -38,12 +39,12 @@ pub(super) fn time_left(procedure: &Procedure, now_ms: u64) -> Option<Duration> 
     Some(PATIENCE.saturating_sub(tried))
 }
 
-/// What a client is told of a procedure that was given up.
+/// The message for the client of a procedure that ran out of time.
 pub(super) fn out_of_time(last: Option<&str>) -> String {
     format!("not finished within {PATIENCE:?}: {}", last.unwrap_or("its turn never came"))
 }
 
-/// The end of a procedure that failed because of `reason`, and the writes that belong to it.
+/// The outcome of a procedure that failed because of `reason`, and the writes that belong to it.
 pub(super) async fn fail(
     term: &Term,
     id: u64,
@@ -70,7 +71,7 @@ async fn leave(term: &Term, id: u64, work: &Work, table: &TableName) -> Result<V
     }
 }
 
-/// `is_whole`: all regions that it was to make are there.
+/// `is_whole`: all regions that the procedure should create exist.
 fn remains(work: &Work, is_whole: bool) -> Remains {
     match work {
         Work::CreateTable { .. } if !is_whole => Remains::Nothing,

@@ -1,13 +1,13 @@
-//! Fences a dead server: takes its logs away from it, and commits where they end.
+//! Fences a dead server: takes its logs away, and commits their sealed lengths.
 //!
-//! The death is committed already. Renaming the folder keeps the server from making another log;
-//! then each log is sealed. A log whose lock is free ends where it ends. A log whose writer may
-//! still live ends where it is once the writer's lease is over: what is appended later is never
-//! acknowledged. Where sealing itself keeps later appends from being acknowledged, as on HDFS, a
-//! log is sealed once; the lease is waited for all the same, for its server may still answer reads.
-//! A log that may end elsewhere later is copied up to its sealed length, and the copy takes its place.
-//! The sealed lengths are committed once, by making the node that holds them; not while a log is missing that
-//! must be there.
+//! The server has already been declared dead. Renaming its folder keeps it from creating another
+//! log. Then each log is sealed. If a log's lock is free, its length is final. If its writer may
+//! still live, the length is final once the writer's lease is over, because later appends are never
+//! acknowledged. On storage where sealing itself keeps later appends from being acknowledged, such
+//! as HDFS, a log is sealed only once. The lease is waited for all the same, because its server may
+//! still answer reads. A log that may shrink later is copied up to its sealed length, and the copy
+//! takes its place. The sealed lengths are committed once, by creating the node that holds them.
+//! They are not committed while a log that must exist is missing.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,12 +29,12 @@ use crate::epoch_guarded_store;
 use crate::error::{CommitError, StepError};
 use crate::term::{Files, Term};
 
-/// How many logs are sealed at a time.
+/// How many logs are sealed at once.
 const SEALS_AT_ONCE: usize = 16;
-/// The longest that waiting for a proof of death lasts before it is looked again.
+/// The longest wait for a proof of death before the logs are sealed again.
 const PROOF_PAUSE: Duration = Duration::from_millis(20);
 
-/// Fences the server. Gives its sealed logs.
+/// Fences the server. Returns its sealed logs.
 ///
 /// # Errors
 /// Files or the coordinator cannot be read or written.
@@ -42,7 +42,7 @@ pub(super) async fn fence(
     term: &Term,
     recovery: &Recovery,
 ) -> Result<Vec<pb::SealedLog>, StepError> {
-    // The death is committed, so the list does not change any more.
+    // The server has been declared dead, so its list of logs no longer changes.
     let (committed, listed, taken) = tokio::join!(
         sealed_logs(term, &recovery.server),
         lost_logs::listed(term, &recovery.server),
@@ -59,15 +59,16 @@ pub(super) async fn fence(
     let deadline = lease_end(term, &recovery.server);
     let mut seals = Vec::new();
     let logs = loop {
-        // Looked at before the lengths: what was acknowledged up to a proof, or up to the end of
-        // the lease, lies below lengths that are taken after it.
+        // Read these before the lengths. Everything that was acknowledged up to a proof of death,
+        // or up to the end of the lease, is below a length that is taken afterwards.
         let is_proved = term.facts.lock().proved_dead.contains(&recovery.server);
         let lease_is_over = Instant::now() >= deadline;
         seals = seal_all(&term.files, &folder, &recovery.boot_id, &seals).await?;
         if are_final(&seals, is_proved, lease_is_over) {
             break seals;
         }
-        // Woken by a proof, or looks again: the process may end any moment.
+        // A proof ends the wait early. Otherwise check again, because the process may end at any
+        // moment.
         let _ = tokio::time::timeout(PROOF_PAUSE, term.proved.notified()).await;
     };
     check_listed(term, &recovery.server, listed, &logs).await?;
@@ -79,7 +80,7 @@ pub(super) async fn fence(
     Ok(logs)
 }
 
-/// Compares what was sealed with what the server had, as it wrote down while it lived.
+/// Compares the sealed logs with the list that the server kept while it lived.
 async fn check_listed(
     term: &Term,
     server: &ServerName,
@@ -109,7 +110,7 @@ fn trace_sealed(server: &ServerName, logs: &[pb::SealedLog]) {
     }
 }
 
-/// The sealed lengths that are committed already.
+/// The sealed lengths, if they are already committed.
 pub(super) async fn sealed_logs(
     term: &Term,
     server: &ServerName,
@@ -119,30 +120,31 @@ pub(super) async fn sealed_logs(
     Ok(fenced.map(|(record, _)| record.logs))
 }
 
-/// When the server's lease is surely over: counted from when this master saw its death committed.
+/// The time when the server's lease is certainly over, counted from when this master saw that the
+/// server was declared dead.
 fn lease_end(term: &Term, server: &ServerName) -> Instant {
     let now = Instant::now();
     let seen = *term.facts.lock().deaths.entry(server.clone()).or_insert(now);
     seen + term.timers.lease_ends_after()
 }
 
-/// Whether the lengths can be relied on. Without any log nothing is proved by locks: a server that
-/// has acknowledged no write may still answer reads.
+/// Whether the lengths are final. If there are no logs, locks prove nothing: a server that has
+/// acknowledged no write may still answer reads.
 fn are_final(seals: &[(String, Seal)], is_proved: bool, lease_is_over: bool) -> bool {
     let locks_are_free = !seals.is_empty() && seals.iter().all(|(_, seal)| seal.writer_gone);
     locks_are_free || is_proved || lease_is_over || is_off(Rule::WalFence)
 }
 
-/// What became of the folder with a server's logs.
+/// The result of taking away a server's log folder.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Folder {
-    /// It has been taken away.
+    /// The folder has been renamed.
     Taken,
-    /// There is none at its place: it was taken away before, or never made.
+    /// The folder is not in its place: it was taken away before, or never created.
     Missing,
 }
 
-/// Takes the folder away, if it is at its place. Once it has been, this changes nothing.
+/// Renames the folder, if it is in its place. Further calls change nothing.
 async fn take_folder_away(files: &Files, server: &ServerName) -> Result<Folder, StepError> {
     let (live, fenced) = (paths::server_logs(server), paths::fenced_logs(server));
     match files.rename(&live, &fenced).await {
@@ -155,8 +157,8 @@ async fn take_folder_away(files: &Files, server: &ServerName) -> Result<Folder, 
     Ok(Folder::Taken)
 }
 
-/// Makes the folder that was missing, where it would have been taken to: the marker that keeps the
-/// server from making its own.
+/// Creates the missing folder under the name that a fenced one has. It is the marker that keeps the
+/// server from creating its own.
 async fn block_making(files: &Files, server: &ServerName, folder: Folder) -> Result<(), StepError> {
     if folder == Folder::Missing {
         files.create_directories(&paths::fenced_logs(server)).await?;
@@ -165,7 +167,8 @@ async fn block_making(files: &Files, server: &ServerName, folder: Folder) -> Res
     Ok(())
 }
 
-/// Both folders are there: the server made its own while the marker was made.
+/// Handles the case that both folders exist: the server created its own while the marker was
+/// created.
 async fn move_stragglers(files: &Files, live: &Path, fenced: &Path) -> Result<(), StepError> {
     let entries = match files.list(live).await {
         Err(error) if error.is_not_found() => return Ok(()),
@@ -183,7 +186,7 @@ async fn move_stragglers(files: &Files, live: &Path, fenced: &Path) -> Result<()
     Ok(files.delete_directory(live).await?)
 }
 
-/// Seals all logs, but for those whose length was found to be final `earlier`.
+/// Seals all logs, except those whose length was found to be final `earlier`.
 async fn seal_all(
     files: &Files,
     folder: &Path,
@@ -204,7 +207,7 @@ async fn seal_all(
     futures::stream::iter(seals).buffered(SEALS_AT_ONCE).try_collect().await
 }
 
-/// The logs as they are to be committed: of those that may shrink, their copies.
+/// The logs to commit. Logs that may shrink are replaced by copies.
 async fn settle_all(
     files: &Files,
     folder: &Path,
@@ -219,8 +222,9 @@ async fn settle_all(
     futures::stream::iter(settled).buffered(SEALS_AT_ONCE).try_collect().await
 }
 
-/// Copies a log up to its sealed length into a folder of this attempt alone, where nobody looks for
-/// logs. Returns the path of the copy within `folder`.
+/// Copies a log up to its sealed length into a subfolder of this attempt's own. Logs are listed
+/// only in `folder` itself, so a copy never counts as a log. Returns the path of the copy relative
+/// to `folder`.
 async fn copy(
     files: &Files,
     folder: &Path,
@@ -237,7 +241,7 @@ async fn copy(
     Ok(copy)
 }
 
-/// Commits the sealed lengths, unless an earlier try has: then those count.
+/// Commits the sealed lengths. If an earlier attempt has committed some, returns those.
 async fn commit_sealed_lengths(
     term: &Term,
     server: &ServerName,
@@ -329,7 +333,7 @@ mod tests {
         assert!(!files.exists(&paths::fenced_logs(&name)).await.unwrap(), "not by looking");
         take_and_block(&files, &name).await;
         assert!(files.exists(&paths::fenced_logs(&name)).await.unwrap());
-        // The server looked for the marker before it was there.
+        // The server looked for the marker before it existed.
         files.create_directories(&paths::server_logs(&name)).await.unwrap();
         drop(files.create(&paths::server_logs(&name).join("log.1")).await.unwrap());
         take_and_block(&files, &name).await;

@@ -1,7 +1,7 @@
-//! Flushes a table: whatever its regions hold in memory is in store files afterwards.
+//! Flushes a table: afterwards, all cells that its regions had in memory are in store files.
 //!
-//! A region that is closed has been flushed when it was; one that is on its way to another server
-//! is waited for. A table that is gone or disabled in the meantime has nothing left to flush.
+//! A closed region was flushed when it closed. The procedure waits for a region that is moving to
+//! another server. A table that is deleted or disabled in the meantime has nothing left to flush.
 
 use basalt_model::{RegionState, TableName};
 use basalt_zk::Op;

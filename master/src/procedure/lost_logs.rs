@@ -1,10 +1,10 @@
-//! Log files of a dead server that must exist and do not, or are shorter than they were.
+//! Log files of a dead server that must exist but are missing, or are shorter than they must be.
 //!
-//! Acknowledged edits may have been in them. So the regions that need the logs stay closed, with
-//! the reason on record, until the files are back or an operator accepts the loss. What must exist
-//! is known from two records: the list that the server kept while it lived (until its logs are
-//! sealed), and the sealed lengths (from then on). Which regions had edits in a file that is gone
-//! cannot be known, so all regions that need the logs of the server are concerned.
+//! They may have held acknowledged edits. The regions that need these logs therefore stay closed,
+//! with the reason on record, until the files are back or an operator accepts the loss. Two records
+//! say what must exist: the list that the server kept while it lived (until its logs are sealed),
+//! and the sealed lengths (from then on). It is unknown which regions had edits in a lost file, so
+//! all regions that need logs of the server are affected.
 
 use std::collections::BTreeSet;
 
@@ -24,26 +24,26 @@ use crate::term::Term;
 /// A log file that has lost bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct LostLog {
-    /// Its path within the server's folder.
+    /// The path within the server's folder.
     pub(crate) name: String,
-    /// How many bytes it must have.
+    /// The length that the file must have, in bytes.
     pub(crate) expected: u64,
-    /// How many it has; `None` if it is missing.
+    /// The length that it has; `None` if it is missing.
     pub(crate) found: Option<u64>,
 }
 
-/// Why a loss is not accepted.
+/// Why a loss was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AcceptError {
-    /// The request does not name what is lost.
+    /// The request does not name exactly the lost logs.
     #[error("{0}")]
     Request(String),
-    /// It could not be found out, or written down.
+    /// The loss could not be determined or recorded.
     #[error(transparent)]
     Step(#[from] StepError),
 }
 
-/// Who accepts the loss of which files.
+/// An operator's acceptance of the loss of files.
 #[derive(Debug)]
 pub(crate) struct Acceptance {
     pub(crate) logs: BTreeSet<String>,
@@ -56,7 +56,7 @@ type Read<T> = Option<(T, i32)>;
 // === impl LostLog ===
 
 impl LostLog {
-    /// The entry of the record of one that was found at this time.
+    /// The record's entry for a loss that was found at this time.
     fn found_at(&self, now_ms: u64) -> pb::LostLog {
         pb::LostLog {
             name: self.name.clone(),
@@ -90,7 +90,7 @@ impl From<&pb::LostLog> for LostLog {
     }
 }
 
-/// What of the files that `server` listed is missing or too short, by their sealed lengths.
+/// The files that `server` listed but that are missing or too short, by their sealed lengths.
 pub(super) fn of_listed(
     server: &ServerName,
     listed: &[pb::ListedLog],
@@ -106,8 +106,8 @@ pub(super) fn of_listed(
     lost.collect()
 }
 
-/// What of sealed logs that hold edits is missing or shorter than it was sealed. A file that cannot
-/// be read for another reason is not lost.
+/// The sealed logs with edits that are missing or shorter than their sealed length. A file that
+/// cannot be read for another reason is not lost.
 pub(super) async fn of_sealed(
     term: &Term,
     server: &ServerName,
@@ -125,7 +125,7 @@ pub(super) async fn of_sealed(
     lost
 }
 
-/// The files that `server` listed while it lived; `None` if it was of a release that keeps no list.
+/// The files that `server` listed while it lived; `None` if its release keeps no list.
 pub(super) async fn listed(
     term: &Term,
     server: &ServerName,
@@ -135,16 +135,16 @@ pub(super) async fn listed(
     Ok(read.map(|(record, _)| record.logs))
 }
 
-/// Goes on if nothing of the logs of `server` is lost that regions need, or the loss is accepted.
+/// Succeeds if no logs of `server` that regions need are lost, or if the loss is accepted.
 ///
 /// # Errors
-/// [`StepError::LostLogs`] otherwise; the loss is on record then.
+/// [`StepError::LostLogs`] otherwise. The loss is then on record.
 pub(super) async fn check(
     term: &Term,
     server: &ServerName,
     found: Vec<LostLog>,
 ) -> Result<(), StepError> {
-    // As a rule nothing is lost; then nobody waits for the coordinator.
+    // Usually nothing is lost. Then this does not wait for the coordinator.
     if found.is_empty() && !term.facts.lock().lost_logs.contains_key(server) {
         return Ok(());
     }
@@ -192,7 +192,7 @@ async fn check_in_turn(
     Err(StepError::LostLogs(reason))
 }
 
-/// Takes back what is on record as lost and not accepted: the files are there again, or nobody
+/// Removes losses that are not accepted from the record, because the files are back or no region
 /// needs them.
 pub(crate) async fn settle(term: &Term, server: &ServerName) -> Result<(), StepError> {
     let _turn = term.recording_losses.lock().await;
@@ -220,7 +220,7 @@ async fn read_lost(
     Ok(recorded.map_or_else(Default::default, |(record, version)| (record, Some(version))))
 }
 
-/// Writes the record over `version`, or creates it.
+/// Replaces the record if it has `version`, or creates it.
 async fn write_lost(
     term: &Term,
     server: &ServerName,
@@ -236,7 +236,7 @@ async fn write_lost(
     Ok(())
 }
 
-/// Looks for lost logs of servers whose recovery is over and that regions still need.
+/// Checks for lost logs of a server whose recovery is over and whose logs regions still need.
 pub(crate) async fn inspect(term: &Term, server: &ServerName) -> Result<(), StepError> {
     let _turn = term.recording_losses.lock().await;
     inspect_in_turn(term, server).await
@@ -246,16 +246,16 @@ async fn inspect_in_turn(term: &Term, server: &ServerName) -> Result<(), StepErr
     let Some(sealed) = fence::sealed_logs(term, server).await? else { return Ok(()) };
     let lost = of_sealed(term, server, &sealed).await;
     match check_in_turn(term, server, lost).await {
-        // It is on record, and in the log.
+        // The loss is on record and logged.
         Err(StepError::LostLogs(_)) => Ok(()),
         checked => checked,
     }
 }
 
-/// Takes in that an operator accepts the loss of logs of `server`. Gives what is lost for good.
+/// Records that an operator accepts the loss of logs of `server`. Returns what is permanently lost.
 ///
 /// # Errors
-/// The request does not name exactly what is lost, or the coordinator does not answer.
+/// The request does not name exactly the lost logs, or the coordinator does not answer.
 pub(crate) async fn accept(
     term: &Term,
     server: &ServerName,
@@ -277,7 +277,7 @@ pub(crate) async fn accept(
         log.accepted_ms = term.clock.wall_ms().max(1);
         log.accepted_by.clone_from(&acceptance.by);
     }
-    // Something is lost, so there is a record.
+    // Something is lost, so the record exists.
     let version = version.unwrap_or_default();
     let mut writes = vec![replace(nodes.lost_logs_of(server), &record, version)];
     if let Some((fenced, version)) = fenced {
@@ -312,8 +312,8 @@ fn check_request(
     Err(AcceptError::Request(reason))
 }
 
-/// The sealed logs as they are once `lost` is accepted: those that are missing are left out, those
-/// that are too short end where they end.
+/// The sealed logs once `lost` is accepted, without those that are missing. Those that are too
+/// short have their present length as the new sealed length.
 pub(super) fn without(sealed: Vec<pb::SealedLog>, lost: &[LostLog]) -> Vec<pb::SealedLog> {
     let kept = sealed.into_iter().filter_map(|mut log| {
         match lost.iter().find(|lost| lost.name == log.name) {
@@ -328,9 +328,10 @@ pub(super) fn without(sealed: Vec<pb::SealedLog>, lost: &[LostLog]) -> Vec<pb::S
     kept.collect()
 }
 
-/// How many regions need the logs of `server`. Those that it was only to open do not: it takes
-/// edits once their records say that they are open. So a server that stopped cleanly, and removed
-/// its logs while a master that did not know of it gave it regions, has lost nothing.
+/// How many regions need the logs of `server`. A region that it was only assigned to open does not:
+/// a server accepts edits only once the region's record says that it is open. Otherwise a server
+/// that stopped cleanly and removed its logs would seem to have lost edits, if a master that did
+/// not know of the stop had assigned regions to it.
 fn concerned(regions: &[RegionRecord], server: &ServerName) -> u32 {
     let took_edits = |region: &RegionRecord| {
         matches!(region.state, RegionState::Open | RegionState::Closing)
@@ -451,7 +452,7 @@ mod tests {
 
     #[test]
     fn a_server_that_was_only_to_open_regions_has_lost_no_edits_of_them() {
-        // As a new master leaves it: it did not know that the server was stopping.
+        // The state that a new master leaves if it did not know that the server was stopping.
         let opening = region("t", "a").assigned_to(server("a"));
         assert_eq!(concerned(std::slice::from_ref(&opening), &server("a")), 0);
         let mut recovering = opening.assigned_to(server("b"));

@@ -1,8 +1,8 @@
-//! Durable work: it survives the master that took it on.
+//! Durable work, which survives the master that accepted it.
 //!
-//! A procedure is a record in the coordinator and a function that takes it one step further. Each
-//! step may be done again, by this master or by the next, and does no harm then. [`execute`] calls
-//! the function until the procedure is finished.
+//! A procedure is a record in the coordinator and a function that advances it. Each step is
+//! idempotent: this master or the next one may repeat it. [`execute`] calls the function until the
+//! procedure is finished.
 
 mod create_table;
 mod delete_table;

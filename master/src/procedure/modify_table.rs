@@ -1,8 +1,9 @@
-//! Alters a table. Its record has the new descriptor already; what is left is to open its regions
-//! anew, each on the server where it is, so that it is served by it.
+//! Alters a table. Its record already has the new descriptor. What remains is to reopen each region
+//! on its present server, so that the server uses the new descriptor.
 //!
-//! A region that is opened for any other reason meanwhile need not be: orders to open carry the
-//! descriptor that the record has. Done again, it opens all regions once more, which does no harm.
+//! Regions that are opened for any other reason in the meantime need no reopening, because orders
+//! to open carry the descriptor of the record. A retry reopens all regions once more, which does no
+//! harm.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::error::StepError;
 use crate::term::Term;
 use crate::view::View;
 
-/// How long regions that are on their way are waited for before they are looked at again.
+/// How long to wait for regions in transition before they are checked again.
 const LOOK_WAIT: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
@@ -36,11 +37,11 @@ pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepE
     }
 }
 
-/// What is still served by the old descriptor.
+/// The regions that are still served with the old descriptor.
 #[derive(Debug, Default, PartialEq)]
 struct Reopening {
     moves: Vec<Move>,
-    /// Regions that are on their way, and are to be opened anew once they have arrived.
+    /// Regions in transition, which may have to be reopened afterwards.
     waiting: usize,
 }
 
@@ -57,9 +58,10 @@ fn epochs(view: &View, table: &TableName) -> BTreeMap<EncodedRegionName, RegionE
     regions.map(|region| (region.record.encoded_name(), region.record.epoch)).collect()
 }
 
-/// Each region that has been open since `before`, to be moved to where it is; so is one that is
-/// closing there: who began that waits for the lock of the table, or has died. One whose server is
-/// dead is its recovery's, which opens it under another epoch.
+/// Plans to move each region that has been open since `before` to the server where it is. That
+/// includes a region that is closing there, because whatever began the close waits for the table's
+/// lock or has died. A region whose server is dead is left to that server's recovery, which opens
+/// it under another epoch.
 fn plan_reopening(
     view: &View,
     table: &TableName,

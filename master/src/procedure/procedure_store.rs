@@ -1,8 +1,8 @@
-//! The procedures of the cluster: in memory as they lie in the coordinator.
+//! The procedures of the cluster, as an in-memory copy of their records in the coordinator.
 //!
-//! Only the active master writes them, and every write is tried until its outcome is known, so
-//! that memory and coordinator never disagree for long. Ids are `epoch << 32 | number`: they
-//! ascend over the cluster's whole life and are never used again.
+//! Only the active master writes the records, and it repeats every write until the outcome is
+//! known, so the copy and the coordinator never differ for long. Ids are `epoch << 32 | number`.
+//! They ascend over the whole life of the cluster and are never reused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,18 +17,18 @@ use super::record::{Nonce, Procedure, Work};
 use crate::epoch_guarded_store::{self, EpochGuardedStore};
 use crate::error::{CommitError, StepError};
 
-/// How many procedures of clients may be unfinished.
+/// The maximum number of unfinished client procedures.
 pub(crate) const UNFINISHED_MAX: usize = 256;
-/// How many finished procedures are kept at most.
+/// The maximum number of finished procedures that are kept.
 const FINISHED_MAX: usize = 512;
-/// How long a finished procedure is kept for those who ask how it went.
+/// How long a finished procedure is kept for clients that ask for its result.
 const KEPT_MS: u64 = 15 * 60 * 1_000;
-/// The pause before a write whose outcome is unknown is tried again.
+/// The pause before a write with an unknown outcome is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// How many records are read at a time.
+/// How many records are read at once.
 const READS_AT_ONCE: usize = 64;
 
-/// See the module.
+/// The store of procedures; see the module.
 #[derive(Debug)]
 pub(crate) struct ProcedureStore {
     entries: Mutex<Entries>,
@@ -37,7 +37,7 @@ pub(crate) struct ProcedureStore {
 #[derive(Debug, Default)]
 struct Entries {
     procedures: BTreeMap<u64, Procedure>,
-    /// Procedures that have ended, and whose clients are not told so yet.
+    /// Procedures that have ended, but whose end is not yet visible to clients.
     not_shown: BTreeSet<u64>,
     next_id: u64,
 }
@@ -45,11 +45,11 @@ struct Entries {
 // === impl ProcedureStore ===
 
 impl ProcedureStore {
-    /// What the masters before this one have left, for one that knows the feature levels up to
+    /// Loads the procedures of earlier masters, for a master that knows the feature levels up to
     /// `known`.
     ///
     /// # Errors
-    /// The coordinator cannot be read, or holds a record that is none.
+    /// The coordinator cannot be read, or holds an invalid record.
     pub(crate) async fn load(
         store: &EpochGuardedStore,
         known: FeatureLevel,
@@ -67,10 +67,10 @@ impl ProcedureStore {
         Ok(Self { entries: Mutex::new(entries) })
     }
 
-    /// Takes on `work`, together with `writes` that must happen with it. Gives the procedure's id.
+    /// Records `procedure` together with `writes`, in one multi. Returns the procedure's id.
     ///
     /// # Errors
-    /// A refusal's index counts `writes` alone.
+    /// [`CommitError::Refused`], whose index counts only `writes`, or [`CommitError::Deposed`].
     pub(crate) async fn submit(
         &self,
         store: &EpochGuardedStore,
@@ -88,7 +88,7 @@ impl ProcedureStore {
         loop {
             match store.commit(operations.clone()).await {
                 Ok(_) => break,
-                // The id is ours alone: an earlier try did take effect.
+                // No one else uses this id, so an earlier attempt took effect.
                 Err(error) if error.is(0, ErrorCode::NodeExists) => break,
                 Err(CommitError::Refused { index, code }) => {
                     return Err(CommitError::Refused { index: index.saturating_sub(1), code });
@@ -101,11 +101,11 @@ impl ProcedureStore {
         Ok(id)
     }
 
-    /// Writes what has become of procedure `id`, together with `writes`, which must be such that
-    /// doing them twice does no harm.
+    /// Records the new state of procedure `id` together with `writes`, in one multi. `writes` must
+    /// be idempotent.
     ///
     /// # Errors
-    /// [`CommitError::Deposed`], or a refusal, whose index counts `writes` alone.
+    /// [`CommitError::Deposed`], or [`CommitError::Refused`], whose index counts only `writes`.
     pub(crate) async fn update(
         &self,
         store: &EpochGuardedStore,
@@ -135,17 +135,17 @@ impl ProcedureStore {
         Ok(())
     }
 
-    /// Procedures that have ended and whose clients are not to know it yet.
+    /// Procedures that have ended, but whose end must not be visible to clients yet.
     pub(crate) fn not_shown(&self) -> BTreeSet<u64> {
         self.entries.lock().not_shown.clone()
     }
 
-    /// From now on clients of procedure `id` may know that it has ended.
+    /// Makes the end of procedure `id` visible to its clients.
     pub(crate) fn shown(&self, id: u64) {
         self.entries.lock().not_shown.remove(&id);
     }
 
-    /// Procedure `id` as its client may know it: one whose end is not shown yet still runs.
+    /// Procedure `id` as clients see it. If its end is not visible yet, it seems to run.
     pub(crate) fn as_shown(&self, id: u64) -> Option<Procedure> {
         let entries = self.entries.lock();
         let mut procedure = entries.procedures.get(&id).cloned()?;
@@ -160,25 +160,25 @@ impl ProcedureStore {
         self.entries.lock().procedures.clone()
     }
 
-    /// Procedure `id`.
+    /// The procedure with this id.
     pub(crate) fn get(&self, id: u64) -> Option<Procedure> {
         self.entries.lock().procedures.get(&id).cloned()
     }
 
-    /// The procedure that a request with `nonce` started before.
+    /// The procedure that an earlier request with `nonce` started.
     pub(crate) fn with_nonce(&self, nonce: Nonce) -> Option<u64> {
         let entries = self.entries.lock();
         entries.procedures.iter().find(|(_, p)| p.nonce == Some(nonce)).map(|(id, _)| *id)
     }
 
-    /// All that are not finished, the oldest first.
+    /// All unfinished procedures, the oldest first.
     pub(crate) fn unfinished(&self) -> Vec<(u64, Procedure)> {
         let entries = self.entries.lock();
         let unfinished = entries.procedures.iter().filter(|(_, p)| !p.is_finished());
         unfinished.map(|(id, procedure)| (*id, procedure.clone())).collect()
     }
 
-    /// The servers whose recovery is not finished, with its id.
+    /// The servers whose recovery is unfinished, with the id of the recovery.
     pub(crate) fn recovering(&self) -> BTreeMap<ServerName, u64> {
         let entries = self.entries.lock();
         let unfinished = entries.procedures.iter().filter(|(_, p)| !p.is_finished());
@@ -189,13 +189,13 @@ impl ProcedureStore {
         servers.collect()
     }
 
-    /// Whether a procedure on `table` is not finished.
+    /// Whether a procedure on `table` is unfinished.
     pub(crate) fn is_busy(&self, table: &TableName) -> bool {
         let entries = self.entries.lock();
         entries.procedures.values().any(|p| !p.is_finished() && p.work.table() == Some(table))
     }
 
-    /// Drops those that nobody will ask for any more.
+    /// Deletes finished procedures that clients no longer need.
     ///
     /// # Errors
     /// [`CommitError::Deposed`].
@@ -221,7 +221,7 @@ impl ProcedureStore {
     }
 }
 
-/// Procedure `id`, if it is there.
+/// Reads procedure `id`, if it exists.
 async fn read(
     store: &EpochGuardedStore,
     id: u64,
@@ -233,19 +233,19 @@ async fn read(
     }
 }
 
-/// The first id of a term; no id of an earlier term is as high.
+/// The first id of a term. All ids of earlier terms are lower.
 fn first_id(epoch: MasterEpoch) -> u64 {
     epoch.0 << 32
 }
 
-/// The finished ones whose time is over, and the oldest of those that are too many.
+/// The finished procedures that have expired, and the oldest ones beyond the maximum number.
 fn old_ones(procedures: &BTreeMap<u64, Procedure>, now_ms: u64) -> Vec<u64> {
     let finished: Vec<_> = procedures.iter().filter(|(_, p)| p.is_finished()).collect();
     let too_many = finished.len().saturating_sub(FINISHED_MAX);
     let old = finished.iter().enumerate().filter(|(place, (_, procedure))| {
         let is_recovery = matches!(procedure.work, Work::RecoverServer(_));
         let is_over = procedure.updated_ms.saturating_add(KEPT_MS) < now_ms;
-        // Nobody asks for a recovery by its procedure; it has a record of its own.
+        // Clients do not look up a recovery by its procedure. It has a record of its own.
         *place < too_many || is_recovery || is_over
     });
     old.map(|(_, (id, _))| **id).collect()

@@ -1,4 +1,4 @@
-//! Who gets the regions of a dead server: pure.
+//! Decides which servers get the regions of a dead server. Pure.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +14,14 @@ use crate::view::{RegionWrite, View};
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Reassignment {
     pub(super) writes: Vec<RegionWrite>,
-    /// Regions for which no server lives.
+    /// Regions that no live server can take.
     pub(super) waiting: usize,
 }
 
-/// Decides on every region that `dead` still owns. One whose table is to be served gets a living
-/// owner, which has its blocks if that fits, any other is closed. Those that have edits in the dead
-/// server's logs name it among the servers whose logs they still need; what they needed before they
-/// still need.
+/// Decides on every region that `dead` still owns. If the region's table must be served, the region
+/// gets a live owner, preferably one that has its blocks. Otherwise the region is closed. A region
+/// with edits in the dead server's logs adds that server to the servers whose logs it needs. It
+/// still needs the logs that it needed before.
 pub(super) fn plan(
     view: &View,
     dead: &ServerName,
@@ -31,7 +31,7 @@ pub(super) fn plan(
 ) -> Reassignment {
     let mut plan = Reassignment::default();
     let mut regions: Vec<_> = view.owned_by(dead).collect();
-    // Neighbours by key go to different servers.
+    // Neighbours in key order go to different servers.
     regions.sort_by(|a, b| a.record.info.cmp(&b.record.info));
     let is_to_be_served = |region: &&&SharedRegion| view.is_to_be_served(&region.record.info.table);
     let served = regions.iter().filter(is_to_be_served);
@@ -67,7 +67,7 @@ mod tests {
         view.regions.keys().map(|name| *name.digest()).collect()
     }
 
-    /// `a` is dead; `b` and `c` live.
+    /// `a` is dead; `b` and `c` are alive.
     fn after_a_death() -> (View, Loads) {
         let mut view = view(&["a", "b", "c"], 12);
         view.servers.remove(&server("a"));
@@ -180,7 +180,7 @@ mod tests {
         let mut owned: Vec<_> = view.owned_by(&a).collect();
         owned.sort_by(|x, y| x.record.info.cmp(&y.record.info));
         let names: Vec<_> = owned.iter().map(|region| region.record.encoded_name()).collect();
-        // All lay on `a`, and one that is nowhere else but there.
+        // All blocks were on `a`, and the last region's blocks are nowhere else.
         let lying: &[(_, &[_])] = &[
             (names[0], &[(&a, 9), (&c, 9)]),
             (names[1], &[(&a, 9), (&c, 8)]),

@@ -1,4 +1,4 @@
-//! What is written down of a procedure, as values.
+//! The records of procedures, as checked values.
 
 use basalt_cluster::{pb as cluster, records};
 use basalt_model::{Feature, FeatureLevel, RegionInfo, ServerName, TableName};
@@ -8,26 +8,26 @@ use prost::Message;
 use super::pb;
 use crate::locks::Mode;
 
-/// A piece of work that survives the master which took it on.
+/// Work that survives the master that accepted it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Procedure {
     pub(crate) submitted_ms: u64,
     pub(crate) updated_ms: u64,
     pub(crate) nonce: Option<Nonce>,
     pub(crate) work: Work,
-    /// The tables that it locks, in this order.
+    /// The tables that the procedure locks, in this order.
     pub(crate) locks: Vec<(TableName, Mode)>,
     pub(crate) outcome: Option<ProcedureOutcome>,
 }
 
-/// By which a client names a request that it may send twice.
+/// A client's id of a request that it may send twice.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Nonce {
     pub(crate) group: u64,
     pub(crate) number: u64,
 }
 
-/// What there is to do.
+/// The work of a procedure.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Work {
     CreateTable { table: TableName, split_keys: Vec<Bytes>, region_id: u64 },
@@ -40,23 +40,23 @@ pub(crate) enum Work {
     RecoverServer(Recovery),
 }
 
-/// How far the emptying of a table has come.
+/// The progress of a truncation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum TruncateStep {
-    /// The old regions and their files go.
+    /// The old regions and their files are being deleted.
     Clearing,
-    /// The new regions are made.
+    /// The new regions are being created.
     Creating,
 }
 
-/// How a procedure ended.
+/// The result of a procedure.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ProcedureOutcome {
     Done,
     Failed { exception: String, message: String },
 }
 
-/// How far the recovery of a dead server has come.
+/// The recovery of a dead server, and its progress.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Recovery {
     pub(crate) server: ServerName,
@@ -73,10 +73,10 @@ pub(crate) struct Recovery {
     pub(crate) assign_ms: u64,
 }
 
-/// What has been reached.
+/// The last completed step of a recovery.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum RecoveryStep {
-    /// The death is committed.
+    /// The server is declared dead.
     Detected,
     /// Every region has another owner.
     Assigned,
@@ -94,10 +94,10 @@ impl Procedure {
         self.outcome.is_some()
     }
 
-    /// Reads a record, for a master that knows the feature levels up to `known`.
+    /// Decodes a record, for a master that knows the feature levels up to `known`.
     ///
     /// # Errors
-    /// It is none, or it needs a higher level.
+    /// The record is invalid, or needs a higher level.
     pub(crate) fn decode(bytes: &[u8], known: FeatureLevel) -> Result<Self, basalt_cluster::Error> {
         let record = records::decode::<pb::ProcedureRecord>("procedure", bytes)?;
         let nonce = Nonce { group: record.nonce_group, number: record.nonce };
@@ -155,7 +155,7 @@ impl Procedure {
 // === impl Nonce ===
 
 impl Nonce {
-    /// The nonce, if the client gave one.
+    /// The nonce, if the client sent one.
     pub(crate) fn given(self) -> Option<Self> {
         (self.group != 0 || self.number != 0).then_some(self)
     }
@@ -164,7 +164,7 @@ impl Nonce {
 // === impl Work ===
 
 impl Work {
-    /// The table that it changes.
+    /// The table that the work changes.
     pub(crate) fn table(&self) -> Option<&TableName> {
         match self {
             Self::CreateTable { table, .. }
@@ -177,7 +177,7 @@ impl Work {
         }
     }
 
-    /// How many regions it makes, if it makes any.
+    /// How many regions the work creates, if it creates any.
     pub(crate) fn region_count(&self) -> Option<usize> {
         match self {
             Self::CreateTable { split_keys, .. } | Self::TruncateTable { split_keys, .. } => {
@@ -187,13 +187,13 @@ impl Work {
         }
     }
 
-    /// What it locks: the table that it changes. A flush changes none, and the recovery of a server
-    /// waits for nobody.
+    /// The lock on the table that the work changes. A flush changes no table, and the recovery of a
+    /// server must not wait for locks.
     fn locks(&self) -> Vec<(TableName, Mode)> {
         self.table().map(|table| (table.clone(), Mode::Exclusive)).into_iter().collect()
     }
 
-    /// The feature level that its record needs.
+    /// The feature level that the record needs.
     fn level(&self) -> FeatureLevel {
         match self {
             Self::TruncateTable { .. } => Feature::TruncateTable.level(),
@@ -201,7 +201,7 @@ impl Work {
         }
     }
 
-    /// A few words for logs.
+    /// A short name for logs.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::CreateTable { .. } => "create table",
@@ -219,7 +219,7 @@ impl Work {
 // === impl Recovery ===
 
 impl Recovery {
-    /// What is told of it, while it runs (`ended_ms` is `None`) and afterwards.
+    /// The report of the recovery, while it runs (`ended` is `None`) and afterwards.
     pub(crate) fn report(&self, ended: Option<(u64, u64)>) -> cluster::RecoveryRecord {
         let (replay_ms, ended_ms) = ended.unwrap_or_default();
         cluster::RecoveryRecord {
@@ -239,7 +239,7 @@ impl Recovery {
     }
 }
 
-/// The regions of a table that is cut at `split_keys`, which ascend.
+/// The regions of a table that is split at `split_keys`, which ascend.
 pub(crate) fn regions_between(
     table: &TableName,
     split_keys: &[Bytes],

@@ -1,9 +1,9 @@
 //! Recovers the regions of a dead server: fence → split → assign → open.
 //!
-//! Until the regions have their next owners, the procedure records only the sealed lengths. A new
-//! active master starts it again, and finds what was done before: the committed sealed lengths, the
-//! split indexes beside the logs, the regions that already have another owner. Any other write
-//! would prolong the time for which the regions are unavailable.
+//! Until the regions have new owners, the procedure records only the sealed lengths. A new active
+//! master starts the recovery again and finds what is already done: the committed sealed lengths,
+//! the split indexes beside the logs, and the regions that already have another owner. Any further
+//! write would prolong the time for which the regions are unavailable.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,21 +23,22 @@ use crate::term::Term;
 use crate::views::Views;
 use crate::{epoch_guarded_store, metrics};
 
-/// How long is waited for a region server before it is looked again.
+/// How long to wait for a region server before the recovery is planned again.
 const SERVER_WAIT: Duration = Duration::from_millis(500);
-/// How long is waited for the regions of an earlier master's assignment to open.
+/// How long to wait for regions to open that an earlier master assigned.
 const OPEN_WAIT: Duration = Duration::from_secs(1);
 
-/// Takes recovery `id` to its end. Gives the write of its report.
+/// Runs recovery `id` to its end. Returns the write of its report.
 pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
     let Some((procedure, mut recovery)) = read(term, id) else { return Ok(Vec::new()) };
     if let Some(node) = term.places().node_of(&recovery.server) {
-        // With the process its machine may be gone. Each order tells it.
+        // The machine may have failed together with the process. Each order passes this on.
         term.files.exclude_node(node, NodeSuspicion::MayBeGone);
     }
     let mut assigned_ms = procedure.updated_ms;
     if recovery.step == RecoveryStep::Detected {
-        // Claimed before they have an owner: the reconciler must not order them too.
+        // Claim the regions before they have an owner, so that the reconciler does not order them
+        // too.
         let view = term.views.now();
         let owned = view.owned_by(&recovery.server);
         let _claim = term.claims.claim(owned.map(|region| region.record.encoded_name()));
@@ -48,7 +49,7 @@ pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
             work: Work::RecoverServer(recovery.clone()),
             ..procedure
         };
-        // Written down while the regions open: they need not wait for it.
+        // Saved while the regions open, because they need not wait for the write.
         let saved = term.procedure_store.update(&term.store, id, next, Vec::new());
         let (saved, opened) = tokio::join!(saved, term.open(regions));
         saved?;
@@ -60,14 +61,14 @@ pub(super) async fn run(term: &Term, id: u64) -> Result<Vec<Op>, StepError> {
     Ok(report(term, id, &recovery, replay_ms))
 }
 
-/// Fences the server, has its logs split, and names other owners. Gives the regions that these are
-/// to open.
+/// Fences the server, has its logs split, and assigns its regions to other owners. Returns the
+/// regions to open.
 async fn recover(
     term: &Term,
     detected_ms: u64,
     recovery: &mut Recovery,
 ) -> Result<Vec<SharedRegion>, StepError> {
-    // The clock of another master may have written when it was detected.
+    // This time may come from the clock of another master.
     let mut phase_began_ms = detected_ms;
     let mut phase_ms = || {
         let now_ms = term.clock.wall_ms();
@@ -97,7 +98,7 @@ fn read(term: &Term, id: u64) -> Option<(Procedure, Recovery)> {
     }
 }
 
-/// Names another owner for each region of the dead server. Gives those that are to be opened.
+/// Assigns each region of the dead server to another owner. Returns the regions to open.
 async fn assign(
     term: &Term,
     dead: &ServerName,
@@ -132,8 +133,8 @@ async fn assign(
     }
 }
 
-/// Waits until no region that needs the dead server's logs is on its way to being open. Those that
-/// their new owners lost again are their recoveries' to bring back.
+/// Waits until none of the regions that need the dead server's logs is still opening on a live
+/// server. If a new owner dies, that server's own recovery brings its regions back.
 async fn wait_until_settled(term: &Term, recovery: &Recovery) -> Result<(), StepError> {
     let opening = || {
         let view = term.views.now();
@@ -163,7 +164,7 @@ fn log_step(recovery: &Recovery, step: &'static str) {
     );
 }
 
-/// The write that leaves the report of a recovery, if there was anything to recover.
+/// The write of the recovery's report. None if there was nothing to recover.
 fn report(term: &Term, id: u64, recovery: &Recovery, replay_ms: u64) -> Vec<Op> {
     let report = recovery.report(Some((replay_ms, term.clock.wall_ms())));
     tracing::info!(

@@ -1,4 +1,4 @@
-//! Has the sealed logs of a dead server split by the living ones, each log by one of them.
+//! Has the sealed logs of a dead server split by the live ones, each log by one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,24 +11,24 @@ use crate::error::StepError;
 use crate::orders;
 use crate::term::Term;
 
-/// The pauses between rounds for what could not be split.
+/// The shortest and the longest pause between rounds, while logs are left to split.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// What the logs of a dead server hold.
+/// The contents of a dead server's logs.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Findings {
-    /// The regions that have edits in them, by their digests.
+    /// The regions with edits in the logs, by their digests.
     pub(super) regions: BTreeSet<[u8; 16]>,
     pub(super) bytes: u64,
 }
 
-/// Has all of `logs` split. A log that one server fails to split is given to another, until all
-/// are done.
+/// Has all of `logs` split. If one server fails to split a log, another one tries, until all are
+/// done.
 ///
 /// # Errors
-/// [`StepError::NotYet`] without a living region server, [`StepError::LostLogs`] if a log is
-/// missing or shorter than it was sealed.
+/// [`StepError::NotYet`] if no region server lives, [`StepError::LostLogs`] if a log is missing or
+/// shorter than its sealed length.
 pub(super) async fn split(
     term: &Term,
     dead: &ServerName,
@@ -64,8 +64,8 @@ pub(super) async fn split(
             let lost = lost_logs::of_sealed(term, dead, &pending).await;
             if !lost.is_empty() {
                 lost_logs::check(term, dead, lost.clone()).await?;
-                // Accepted, which changed the sealed lengths on record since these were read; or no
-                // region needs what is lost.
+                // Either the loss was accepted, which has changed the sealed lengths on record
+                // since they were read. Or no region needs the lost logs.
                 pending = lost_logs::without(pending, &lost);
                 pending.retain(|log| log_holds_edits(log.sealed_length));
             }
@@ -87,8 +87,8 @@ impl Findings {
     }
 }
 
-/// Which worker splits which logs: the longest first, each to the one with the fewest bytes. In a
-/// later round the order of the workers is another, so that a log meets another worker.
+/// Assigns logs to workers. The longest log goes first, each to the worker with the fewest bytes so
+/// far. Each round rotates the order of the workers, so that a failed log goes to another worker.
 fn spread_logs<'a>(
     logs: &[pb::SealedLog],
     workers: &[&'a ServerName],
@@ -108,7 +108,7 @@ fn spread_logs<'a>(
     spread
 }
 
-/// An order of which nobody knows what became has no outcomes.
+/// Orders a worker to split logs. Returns no outcomes if the result of the order is unknown.
 async fn order_split(
     term: &Term,
     worker: &ServerName,

@@ -1,8 +1,8 @@
-//! Takes on what clients ask for, or says why not.
+//! Accepts requests of clients as procedures, or rejects them with the reason.
 //!
-//! A request is checked and taken on in one multi: the table's state goes with the procedure that
-//! will change it, so that of two requests which exclude each other one is refused. It follows
-//! that a table has at most one unfinished procedure.
+//! A request is checked and accepted in one multi. The same multi writes the table's new state and
+//! the procedure that will change the table, so that of two conflicting requests one is rejected.
+//! It follows that a table has at most one unfinished procedure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::error::CommitError;
 use crate::term::Term;
 use crate::view::View;
 
-/// Why a request was not taken on.
+/// Why a request was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubmitError {
-    /// For the client to see.
+    /// The client receives this exception.
     #[error("{0}")]
     Refused(Exception),
     /// This master is no longer active.
@@ -35,26 +35,27 @@ pub(crate) enum SubmitError {
     Deposed,
 }
 
-/// How a server's death was learnt.
+/// A server's death, and how the master learnt of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Death {
     pub(crate) server: ServerName,
-    /// From its record, as far as known.
+    /// From the server's record, as far as it is known.
     pub(crate) boot_id: String,
     pub(crate) instance: String,
     pub(crate) cause: &'static str,
     pub(crate) learnt_ms: u64,
-    /// Whether its node still has to go.
+    /// Whether the server's node still has to be deleted.
     pub(crate) is_registered: bool,
 }
 
 // === impl Term ===
 
 impl Term {
-    /// Makes a table.
+    /// Creates a table.
     ///
     /// # Errors
-    /// There is such a table, or no such namespace; too much is under way.
+    /// The table already exists, its namespace does not exist, or too many procedures are
+    /// unfinished.
     pub(crate) async fn create_table(
         self: &Arc<Self>,
         descriptor: TableDescriptor,
@@ -91,14 +92,14 @@ impl Term {
     /// Deletes a disabled table.
     ///
     /// # Errors
-    /// There is no such table, or it is not disabled; too much is under way.
+    /// The table does not exist or is not disabled, or too many procedures are unfinished.
     pub(crate) async fn delete_table(
         self: &Arc<Self>,
         table: TableName,
         nonce: Option<Nonce>,
     ) -> Result<u64, SubmitError> {
         let work = Work::DeleteTable { table: table.clone() };
-        // While it is deleted it must not be enabled.
+        // The table must not be enabled while it is being deleted.
         let change = (TableState::Disabled, TableState::Disabling);
         self.change_state(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
     }
@@ -106,7 +107,7 @@ impl Term {
     /// Empties a disabled table and enables it.
     ///
     /// # Errors
-    /// There is no such table, or it is not disabled; too much is under way.
+    /// The table does not exist or is not disabled, or too many procedures are unfinished.
     pub(crate) async fn truncate_table(
         self: &Arc<Self>,
         table: TableName,
@@ -121,21 +122,21 @@ impl Term {
         let starts = infos.iter().map(|info| info.start_key.clone());
         let split_keys: Vec<Bytes> =
             starts.filter(|key| preserve_splits && !key.is_empty()).collect();
-        // Its new regions have names of their own, whatever the clock says.
+        // The new regions need unique names, whatever the clock says.
         let last_id = infos.iter().map(|info| info.region_id).max().unwrap_or(0);
         let region_id = self.clock.wall_ms().max(last_id.saturating_add(1));
         self.check_names(&table, &split_keys, region_id)?;
         let step = TruncateStep::Clearing;
         let work = Work::TruncateTable { table: table.clone(), split_keys, region_id, step };
-        // While its regions go it must not be enabled.
+        // The table must not be enabled while its regions are being deleted.
         let change = (TableState::Disabled, TableState::Disabling);
         self.change_state(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
     }
 
-    /// Has the regions of a disabled table served.
+    /// Opens the regions of a disabled table.
     ///
     /// # Errors
-    /// There is no such table, or it is not disabled; too much is under way.
+    /// The table does not exist or is not disabled, or too many procedures are unfinished.
     pub(crate) async fn enable_table(
         self: &Arc<Self>,
         table: TableName,
@@ -146,10 +147,10 @@ impl Term {
         self.change_state(table, change, ExceptionKind::TableNotDisabled, work, nonce).await
     }
 
-    /// Has the regions of an enabled table closed.
+    /// Closes the regions of an enabled table.
     ///
     /// # Errors
-    /// There is no such table, or it is not enabled; too much is under way.
+    /// The table does not exist or is not enabled, or too many procedures are unfinished.
     pub(crate) async fn disable_table(
         self: &Arc<Self>,
         table: TableName,
@@ -160,12 +161,12 @@ impl Term {
         self.change_state(table, change, ExceptionKind::TableNotEnabled, work, nonce).await
     }
 
-    /// Gives a table the descriptor that `change` makes of its present one. The regions of an
-    /// enabled table are opened anew with it.
+    /// Replaces a table's descriptor with the result of `change`. The regions of an enabled table
+    /// are reopened with the new descriptor.
     ///
     /// # Errors
-    /// There is no such table; `change` refuses; something else is being done to the table, or too
-    /// much is under way.
+    /// The table does not exist, `change` rejects the descriptor, another procedure is changing the
+    /// table, or too many procedures are unfinished.
     pub(crate) async fn modify_table(
         self: &Arc<Self>,
         table: TableName,
@@ -184,10 +185,10 @@ impl Term {
         self.change_table(table, change, otherwise, work, nonce).await
     }
 
-    /// Has the regions of an enabled table flushed.
+    /// Flushes the regions of an enabled table.
     ///
     /// # Errors
-    /// There is no such table, or it is not enabled; too much is under way.
+    /// The table does not exist or is not enabled, or too many procedures are unfinished.
     pub(crate) async fn flush_table(
         self: &Arc<Self>,
         table: TableName,
@@ -208,8 +209,8 @@ impl Term {
         }
     }
 
-    /// Whether the regions of a table get names of their own: they are known by the MD5 of their
-    /// names, of which two may be equal.
+    /// Checks that the regions of a table get unique names. Regions are identified by the MD5 of
+    /// their names, which may collide.
     fn check_names(
         &self,
         table: &TableName,
@@ -221,10 +222,11 @@ impl Term {
         taken.map_or(Ok(()), |message| Err(refusal(message)))
     }
 
-    /// Commits the death of a server and takes on its recovery. Does nothing if it is under way.
+    /// Declares a server dead and starts its recovery. Does nothing if the recovery is unfinished.
     ///
     /// # Errors
-    /// A refusal: of write 0, the server's node is gone already. Or deposed.
+    /// A rejected write; index 0 means that the server's node is already deleted. Or
+    /// [`CommitError::Deposed`].
     pub(crate) async fn recover_server(
         self: &Arc<Self>,
         death: Death,
@@ -256,7 +258,7 @@ impl Term {
         Ok(())
     }
 
-    /// Takes on work on a table whose state is `from`, and which is `to` from then on.
+    /// Submits work on a table in state `from`, and puts the table into state `to`.
     async fn change_state(
         self: &Arc<Self>,
         table: TableName,
@@ -272,8 +274,8 @@ impl Term {
         self.change_table(table, change, otherwise, work, nonce).await
     }
 
-    /// Takes on work on a table, with the record that `change` makes of its present one.
-    /// `otherwise` is the refusal where that is none, or something else is being done to the table.
+    /// Submits work on a table, and replaces its record with the result of `change`. Fails with
+    /// `otherwise` if `change` returns `None`, or if another procedure is changing the table.
     async fn change_table(
         self: &Arc<Self>,
         table: TableName,
@@ -304,8 +306,9 @@ impl Term {
         }
     }
 
-    /// The record of a table and its version, read past the watched copy: the client may have just
-    /// been told that it is so.
+    /// The record of a table and its version. It is read from the coordinator instead of the
+    /// watched copy, because the client may have just learnt of the present state from another
+    /// server.
     async fn read_table_record(
         &self,
         table: &TableName,
@@ -349,8 +352,8 @@ impl Term {
     }
 }
 
-/// What is wrong with the names of `regions`, if two have the same encoded name, or one has that of
-/// a region of another table.
+/// What is wrong with the names of `regions`, if two of them have the same encoded name, or if one
+/// has the encoded name of another table's region.
 fn names_taken(view: &View, regions: &[RegionInfo]) -> Option<String> {
     let mut names = BTreeMap::new();
     for region in regions {
@@ -381,7 +384,7 @@ fn refused(kind: ExceptionKind, message: String) -> SubmitError {
 fn not_submitted(error: CommitError) -> SubmitError {
     match error {
         CommitError::Deposed => SubmitError::Deposed,
-        // Clients try again.
+        // Clients retry after this exception.
         error => refused(ExceptionKind::PleaseHold, error.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! What procedures on a table share: they open or close its regions, and write its state.
+//! Steps that procedures on a table share: opening or closing its regions, and writing its state.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::error::StepError;
 use crate::term::Term;
 use crate::view::View;
 
-/// How long a step waits for region servers to carry out what they were ordered to do.
+/// How long a step waits for region servers to execute its orders.
 const CHANGE_WAIT: Duration = Duration::from_millis(500);
 
-/// Closes those regions of a table whose state `is_meant`.
+/// Closes the regions of a table whose state satisfies `is_meant`.
 pub(super) async fn close_all(
     term: &Term,
     table: &TableName,
@@ -35,7 +35,7 @@ pub(super) async fn close_all(
 /// Opens all regions of a table.
 ///
 /// # Errors
-/// [`StepError::NotYet`] while some are not open.
+/// [`StepError::NotYet`] while some of them are not open.
 pub(super) async fn open_all(term: &Term, table: &TableName) -> Result<(), StepError> {
     let closed = in_state(&term.views.now(), table, |state| state == RegionState::Closed);
     if !closed.is_empty() {
@@ -50,8 +50,8 @@ pub(super) async fn open_all(term: &Term, table: &TableName) -> Result<(), StepE
     Err(StepError::NotYet(format!("{} regions of {table} are not open yet", left.len())))
 }
 
-/// The record of a table as the coordinator has it: the catalog may lag behind what was written
-/// when the procedure was submitted. What is decided from here on sees it.
+/// Reads the record of a table from the coordinator, because the catalog may lag behind the write
+/// that submitted the procedure. Later decisions are based on this record.
 pub(super) async fn read_record(
     term: &Term,
     table: &TableName,
@@ -61,7 +61,7 @@ pub(super) async fn read_record(
 }
 
 /// The write that puts a table into `state`. Only the procedure that holds the table's lock writes
-/// its record, so that it needs no more condition than the epoch.
+/// the record, so the epoch is the only condition that the write needs.
 pub(super) async fn write_state(
     term: &Term,
     table: &TableName,
@@ -72,7 +72,7 @@ pub(super) async fn write_state(
     Ok(epoch_guarded_store::overwrite(term.store.nodes().table(table), record.encode()))
 }
 
-/// The regions of `table` whose state `is_meant`.
+/// The regions of `table` whose state satisfies `is_meant`.
 pub(super) fn in_state(
     view: &View,
     table: &TableName,

@@ -1,8 +1,8 @@
-//! Empties a disabled table: its regions and files go as if it were deleted, then it gets new
-//! regions and is enabled.
+//! Truncates a disabled table: deletes its regions and files as if the table were deleted, then
+//! creates new regions and enables the table.
 //!
-//! That the old ones are gone is written down before anything new is made: done again, it must not
-//! take the new ones for old.
+//! The deletion is recorded before anything new is created. Otherwise a retry would delete the new
+//! regions as if they were the old ones.
 
 use basalt_model::TableState;
 use basalt_zk::Op;

@@ -1,11 +1,10 @@
-//! When a client learns that a procedure has ended: not before every living server shows what it
-//! did.
+//! When a client learns that a procedure has ended: only after every live server shows its effects.
 //!
 //! Masters and region servers answer from copies of the catalog, which lag behind the coordinator.
-//! A client that was told that its table is there must find it, whomever it asks next. So the end
-//! of a procedure is told once every copy has caught up, or after the session timeout: a server
-//! that hears nothing for that long has lost its session, and answers nobody. Look-ups wait for
-//! nothing.
+//! A client that learns that its table exists must find it on whichever server it asks next. The
+//! end of a procedure is therefore reported only after every copy has caught up, or after the
+//! session timeout: a server that has had no contact for that long has lost its session and answers
+//! no requests. Look-ups do not wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,17 +23,17 @@ use tonic::{Code, Status};
 use crate::orders;
 use crate::term::Term;
 
-/// The pause before a server is asked again that did not answer.
+/// The pause before a server that did not answer is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Whose catalogs clients read, besides this master's.
+/// The role of a server whose catalog clients read, apart from this master.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Role {
     RegionServer,
     Standby,
 }
 
-/// Tells the ends of procedures of earlier terms, once the catalogs show what they did.
+/// Makes the ends of procedures of earlier terms visible, once the catalogs show their effects.
 pub(crate) async fn show_earlier_ends(term: Arc<Term>) {
     let ended = term.procedure_store.not_shown();
     term.wait_for_catalogs().await;
@@ -45,7 +44,7 @@ pub(crate) async fn show_earlier_ends(term: Arc<Term>) {
 // === impl Term ===
 
 impl Term {
-    /// Tells the end of procedure `id`, once the catalogs show what it did.
+    /// Makes the end of procedure `id` visible, once the catalogs show its effects.
     pub(super) async fn show_end(&self, id: u64) {
         if self.procedure_store.not_shown().contains(&id) {
             self.wait_for_catalogs().await;
@@ -53,13 +52,14 @@ impl Term {
         }
     }
 
-    /// Waits until this master's catalog shows what earlier terms did; at most the session timeout.
+    /// Waits until this master's catalog shows the effects of earlier terms. Waits at most the
+    /// session timeout.
     pub(crate) async fn catalog_is_shown(&self) {
         let mut shown = self.catalogs_shown.subscribe();
         let _ = timeout(self.timers.session_timeout, shown.wait_for(|shown| *shown)).await;
     }
 
-    /// Waits until the catalogs of all that live show what is committed now.
+    /// Waits until the catalogs of all live servers show everything that is committed now.
     async fn wait_for_catalogs(&self) {
         if is_off(Rule::CatalogsBeforeEnd) {
             return;
@@ -71,7 +71,8 @@ impl Term {
             }
             let mut shown = BTreeSet::new();
             loop {
-                // Those that came meanwhile have read the catalog, and perhaps an old one.
+                // Servers that have joined meanwhile have read the catalog too, but perhaps an old
+                // state.
                 let Ok(servers) = self.readers().await else {
                     tokio::time::sleep(PAUSE).await;
                     continue;
@@ -116,7 +117,7 @@ impl Term {
         Ok(readers)
     }
 
-    /// Waits until a server's catalog has caught up, or the server is dead.
+    /// Waits until a server's catalog has caught up, or until the server is dead.
     async fn wait_for_catalog(&self, role: Role, server: &ServerName, address: &str) {
         loop {
             let asked = async {
@@ -128,7 +129,7 @@ impl Term {
             };
             match asked.await {
                 Ok(()) => return,
-                // One of before, during an upgrade.
+                // A server of an earlier release, during an upgrade.
                 Err(status) if status.code() == Code::Unimplemented => return,
                 Err(status) => {
                     tracing::debug!(%server, status = orders::lost(&status), "did not catch up");

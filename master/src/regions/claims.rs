@@ -1,7 +1,7 @@
-//! Which regions some task is at work on, so that the reconciler leaves them alone.
+//! The regions that a task is working on, so that the reconciler leaves them alone.
 //!
-//! Claims order the work of one master; they protect nothing. That is done by the versions and
-//! epochs of the records.
+//! Claims coordinate the work of one master. They protect no data; the versions and epochs of the
+//! records do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use std::sync::Arc;
 use basalt_model::EncodedRegionName;
 use parking_lot::Mutex;
 
-/// The claimed regions, each with the number of its claims.
+/// The claimed regions, each with its number of claims.
 #[derive(Debug, Default)]
 pub(crate) struct Claims(Arc<Mutex<BTreeMap<EncodedRegionName, usize>>>);
 
-/// Regions that a task is at work on, until this is dropped.
+/// The claim of a task on the regions that it works on. Dropping it releases them.
 #[derive(Debug)]
 pub(crate) struct Claim {
     claims: Arc<Mutex<BTreeMap<EncodedRegionName, usize>>>,
@@ -23,7 +23,7 @@ pub(crate) struct Claim {
 // === impl Claims ===
 
 impl Claims {
-    /// Claims `names`, whoever else has.
+    /// Claims `names`, even if other tasks have claimed them.
     pub(crate) fn claim(&self, names: impl IntoIterator<Item = EncodedRegionName>) -> Claim {
         let names: Vec<_> = names.into_iter().collect();
         let mut counts = self.0.lock();
@@ -34,7 +34,7 @@ impl Claims {
         Claim { claims: Arc::clone(&self.0), names }
     }
 
-    /// All that are claimed.
+    /// All claimed regions.
     pub(crate) fn all(&self) -> BTreeSet<EncodedRegionName> {
         self.0.lock().keys().copied().collect()
     }

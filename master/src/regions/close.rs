@@ -1,4 +1,4 @@
-//! Having regions closed, to move them or because their table is disabled.
+//! Has regions closed, to move them or because their table is disabled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,26 +16,27 @@ use crate::orders;
 use crate::term::Term;
 use crate::view::{RegionWrite, View};
 
-/// How many regions of one table are moved at a time. Each is out only for as long as its own move
-/// takes, and the fewer there are the shorter that is; see also [`Term::moving`].
+/// How many regions of one table are moved at once. A region is unavailable during its own move
+/// only, and the fewer moves run at once, the shorter each one takes. See also [`Term::moving`].
 const MOVES_AT_ONCE: usize = 4;
-/// How many regions one order to close for good names.
+/// The number of regions in one order to close for good.
 const REGIONS_PER_ORDER: usize = 8;
-/// How many such orders are under way at a time.
+/// How many such orders are in progress at once.
 const ORDERS_AT_ONCE: usize = 16;
-/// How often a closed region's record is written over what was read, before the reconciler is
-/// left to finish.
+/// How many times a closed region's record is read and rewritten, before the reconciler is left to
+/// finish.
 const TRIES_MAX: u32 = 3;
 
 // === impl Term ===
 
 impl Term {
-    /// Moves regions: each is closed by its owner, then opened where it is to go. What cannot be
-    /// closed now is left closing, and the reconciler goes on with it. Each move waits for its turn
-    /// with the procedures on its table, and is dropped if it makes no sense any more then.
+    /// Moves regions: the owner closes each region, then the destination opens it. A region that
+    /// cannot be closed now stays CLOSING, and the reconciler continues with it. Each move waits
+    /// for the locks that procedures on its table hold, and is dropped if it no longer makes sense
+    /// by then.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Errors of writing records.
     pub(crate) async fn move_regions(&self, moves: Vec<Move>) -> Result<(), StepError> {
         let _decided = self.moves.claim(moves.iter().map(|one| one.region));
         let view = self.views.now();
@@ -44,7 +45,7 @@ impl Term {
             let Some(region) = view.regions.get(&one.region) else { continue };
             by_table.entry(region.record.info.table.clone()).or_default().push(one);
         }
-        // A table whose lock is held keeps only its own regions waiting.
+        // If a table is locked, only the regions of that table wait.
         let tables = by_table.into_iter().map(|(table, moves)| async move {
             let moving = moves.into_iter().map(|one| self.move_in_turn(table.clone(), one));
             let moving: Vec<_> = moving.collect();
@@ -74,14 +75,14 @@ impl Term {
         self.move_region(one).await
     }
 
-    /// Opens regions anew on the servers that have them, for a procedure that holds the lock of
-    /// their table.
+    /// Reopens regions on their present servers, for a procedure that holds the lock of their
+    /// table.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Errors of writing records.
     pub(crate) async fn reopen_regions(&self, moves: Vec<Move>) -> Result<(), StepError> {
         let _claim = self.claims.claim(moves.iter().map(|one| one.region));
-        // A server that is drained waits for this procedure: its regions are opened elsewhere.
+        // A draining server waits for this procedure, so its regions are opened elsewhere.
         let moves = off_draining(&self.views.now(), &self.draining(), moves);
         let moving: Vec<_> = moves.into_iter().map(|one| self.move_region(one)).collect();
         let moving = futures::stream::iter(moving).buffer_unordered(MOVES_AT_ONCE);
@@ -103,10 +104,10 @@ impl Term {
         self.open(assigned).await
     }
 
-    /// Has all of `names` closed and leaves them so. Those that could not be are to be tried again.
+    /// Has all of `names` closed for good. The caller retries those that could not be closed.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Errors of writing records.
     pub(crate) async fn close_for_good(
         &self,
         names: Vec<EncodedRegionName>,
@@ -133,7 +134,7 @@ impl Term {
         Ok(())
     }
 
-    /// Orders the owners of closing regions to close them, and writes `next` over the records of
+    /// Orders the owners of closing regions to close them, and writes `next` to the records of
     /// those that are closed.
     async fn close_and_write(
         &self,
@@ -166,7 +167,7 @@ impl Term {
         Ok(written)
     }
 
-    /// Gives the regions that are closed now.
+    /// Orders owners to close regions. Returns the regions that are closed now.
     async fn order_closes(
         &self,
         destinations: &BTreeMap<EncodedRegionName, Option<ServerName>>,
@@ -240,7 +241,7 @@ impl Term {
     }
 }
 
-/// Tells when a move begins and ends, also by being dropped.
+/// Traces the beginning and the end of a move, even if the move is dropped.
 struct WitnessedMove {
     table: TableName,
     region: EncodedRegionName,
@@ -261,8 +262,8 @@ impl Drop for WitnessedMove {
     }
 }
 
-/// Moves that open regions where they are, but for those that are at a server which is drained:
-/// they go to another one, or wait until there is one.
+/// Redirects moves that reopen regions on their present servers: regions on a draining server go to
+/// another server. If there is none, their moves are left out.
 fn off_draining(view: &View, draining: &BTreeSet<ServerName>, moves: Vec<Move>) -> Vec<Move> {
     let mut loads = Loads::of(view, draining);
     let moves = moves.into_iter().filter_map(|one| match draining.contains(&one.destination) {
@@ -272,8 +273,8 @@ fn off_draining(view: &View, draining: &BTreeSet<ServerName>, moves: Vec<Move>) 
     moves.collect()
 }
 
-/// Whether a move that had to wait is still to be made: its table is to be served, its region where
-/// it was, and its destination to stay.
+/// Whether a move that had to wait still makes sense: its table must be served, its region is still
+/// on its source, and its destination is not draining.
 fn is_still_sensible(view: &View, draining: &BTreeSet<ServerName>, one: &Move) -> bool {
     !draining.contains(&one.destination)
         && view.regions.get(&one.region).is_some_and(|region| {
@@ -283,7 +284,7 @@ fn is_still_sensible(view: &View, draining: &BTreeSet<ServerName>, one: &Move) -
         })
 }
 
-/// The records in which those of `names` that are open or opening are to be closed by their owner.
+/// The CLOSING records of those `names` that are open or opening. Their owners then close them.
 fn plan_closings(
     view: &View,
     names: impl IntoIterator<Item = EncodedRegionName>,
@@ -298,7 +299,7 @@ fn plan_closings(
     writes.collect()
 }
 
-/// Whether a region whose owner said that it is closed may be given to another.
+/// Whether a region that its owner has reported closed may be assigned to another server.
 fn is_let_go(record: &RegionRecord) -> bool {
     matches!(record.state, RegionState::Closing | RegionState::Closed)
 }

@@ -1,4 +1,4 @@
-//! Having regions flushed by their owners.
+//! Has regions flushed by their owners.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use crate::orders;
 use crate::term::Term;
 use crate::view::View;
 
-/// How many servers flush at a time.
+/// How many servers flush at once.
 const ORDERS_AT_ONCE: usize = 16;
 
 // === impl Term ===
 
 impl Term {
-    /// Has `regions` flushed. Gives how many could not be, for now.
+    /// Has `regions` flushed. Returns how many could not be flushed for now.
     pub(crate) async fn flush_regions<'a>(
         &self,
         view: &'a View,
@@ -47,7 +47,7 @@ impl Term {
         left + orders.fold(0, async |sum, failed| sum + failed).await
     }
 
-    /// Gives how many regions of the order were not flushed.
+    /// Returns how many regions of the order were not flushed.
     async fn order_flush(&self, owner: &ServerName, address: &str, names: Vec<String>) -> usize {
         let count = names.len();
         let request =

@@ -1,9 +1,10 @@
-//! Giving regions to servers and taking them away.
+//! Assigns regions to servers, and has them opened, closed and flushed.
 //!
-//! None of this needs a record of its own: a region's record says by itself what is to be done
-//! with it. Closed, and its table is to be served: it is to be assigned. Opening: its owner is to
-//! be ordered to open it. Closing: its owner is to be ordered to close it, and then it is closed.
-//! So whatever a master leaves half done, the next one's reconciler goes on with.
+//! None of this needs a record of its own, because a region's record itself says what to do next.
+//! If the region is closed and its table must be served, it must be assigned. If it is opening, its
+//! owner must be ordered to open it. If it is closing, its owner must be ordered to close it, and
+//! then it is closed. The reconciler of the next master therefore continues whatever a master
+//! leaves half done.
 
 mod claims;
 mod close;

@@ -1,4 +1,4 @@
-//! Assigning regions and having them opened.
+//! Assigns regions, and has them opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,28 +17,28 @@ use crate::term::Term;
 use crate::view::{RegionWrite, View};
 use crate::views::Views;
 
-/// How many regions one order names at most.
+/// The maximum number of regions in one order.
 const REGIONS_PER_ORDER: usize = 256;
-/// How many orders are under way at a time.
+/// How many orders are in progress at once.
 const ORDERS_AT_ONCE: usize = 32;
-/// The pauses between orders for what did not open.
+/// The shortest and the longest pause between orders, while regions are left to open.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long is waited for the view to show that regions are open.
+/// How long to wait for the view to show that regions are open.
 const SEEN_WAIT: Duration = Duration::from_secs(1);
-/// After how many failures a region is left to the reconciler, which goes on trying.
+/// After this many failures a region is left to the reconciler, which keeps trying.
 const FAILURES_MAX: u32 = 3;
-/// How long such a region is let alone before.
+/// How long such a region rests before the reconciler tries it again.
 const REST: Duration = Duration::from_secs(1);
 
 // === impl Term ===
 
 impl Term {
-    /// Gives closed regions to servers and has them opened. Those that are not closed, or whose
-    /// table is not to be served, are left alone.
+    /// Assigns closed regions to servers and has them opened. Leaves regions alone that are not
+    /// closed, or whose table is neither enabled nor being enabled.
     ///
     /// # Errors
-    /// [`StepError::NotYet`] without a region server that may be given any; and those of writing.
+    /// [`StepError::NotYet`] if no region server may get regions, and errors of writing records.
     pub(crate) async fn assign(&self, names: &[EncodedRegionName]) -> Result<(), StepError> {
         let _claim = self.claims.claim(names.iter().copied());
         self.settle().await;
@@ -54,11 +54,11 @@ impl Term {
         self.open(written).await
     }
 
-    /// Has `assigned` regions opened by their owners. Returns when each is open, or is not its
-    /// owner's any more, or has failed too often.
+    /// Has `assigned` regions opened by their owners. Returns when each one is open, is no longer
+    /// owned by that server, or has failed too often.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Errors of writing records.
     pub(crate) async fn open(&self, assigned: Vec<SharedRegion>) -> Result<(), StepError> {
         let mut pending: BTreeMap<EncodedRegionName, SharedRegion> =
             assigned.into_iter().map(|region| (region.record.encoded_name(), region)).collect();
@@ -98,14 +98,15 @@ impl Term {
                 pending.insert(region.record.encoded_name(), region);
             }
         }
-        // Claimed until the view has it too: else the reconciler would order it again.
+        // Keep the claims until the view shows the regions open. Otherwise the reconciler would
+        // order them again.
         let is_seen = |views: &Views| opened.iter().all(|region| is_past(views, &region.record));
         self.views.until(SEEN_WAIT, is_seen).await;
         Ok(())
     }
 
-    /// Keeps the reconciler away from a region for a while: each try leaves its traces in the
-    /// coordinator and on the disk.
+    /// Keeps the reconciler away from a region for a while, because each attempt writes to the
+    /// coordinator and to the disk.
     fn let_rest(&self, name: EncodedRegionName) {
         tracing::error!(region = %name, "down: it does not open (see above); retrying later");
         let claim = self.claims.claim([name]);
@@ -144,7 +145,7 @@ impl Term {
         replies.concat()
     }
 
-    /// Orders `owner` to open regions. An order of which nobody knows what became has no outcomes.
+    /// Orders `owner` to open regions. Returns no outcomes if the result of the order is unknown.
     async fn order_open(
         &self,
         owner: &ServerName,
@@ -184,14 +185,14 @@ impl Term {
     }
 }
 
-/// Whether the view shows what came after `record`.
+/// Whether the view shows a later state of the region than `record`.
 fn is_past(views: &Views, record: &RegionRecord) -> bool {
     views.region(record.encoded_name()).is_none_or(|known| {
         known.record.epoch != record.epoch || known.record.state != RegionState::Opening
     })
 }
 
-/// The records that give those of `names` to servers which are closed and to be served.
+/// The records that assign servers to those of `names` that are closed and must be served.
 fn plan_assignments(
     view: &View,
     names: &[EncodedRegionName],
@@ -203,7 +204,7 @@ fn plan_assignments(
         let record = &region.record;
         record.state == RegionState::Closed && view.is_to_be_served(&record.info.table)
     });
-    // Neighbours by key go to different servers.
+    // Neighbours in key order go to different servers.
     regions.sort_by(|a, b| a.record.info.cmp(&b.record.info));
     let dealt: Vec<_> = regions.iter().map(|region| region.record.encoded_name()).collect();
     let owners = loads.deal(&dealt, places);
@@ -213,7 +214,7 @@ fn plan_assignments(
         .collect()
 }
 
-/// The records that give regions which `failed` to open to another server than their owner.
+/// The records that assign regions which `failed` to open to another server than their owner.
 fn plan_elsewhere(
     view: &View,
     failed: &[EncodedRegionName],
@@ -226,14 +227,15 @@ fn plan_elsewhere(
         }
         let owner = region.record.server.as_ref()?;
         let other = Loads::of(view, draining).avoiding(owner).take_least()?;
-        // The record may have been written since, the state not: `unflushed` counts.
+        // The record may have been rewritten in the same state since; keep its newer `unflushed`.
         let known = view.regions.get(&region.record.encoded_name())?;
         Some(RegionWrite::over(known, known.record.assigned_to(other)))
     });
     writes.collect()
 }
 
-/// Whether the ownership that `record` names is the present one, alive, and not open yet.
+/// Whether the ownership in `record` is the present one, its owner is alive, and the region is not
+/// open yet.
 fn is_still_to_open(view: &View, record: &RegionRecord) -> bool {
     view.regions.get(&record.encoded_name()).is_some_and(|known| {
         known.record.state == RegionState::Opening

@@ -1,4 +1,4 @@
-//! Writing region records: in bulk, each over the version it was decided on.
+//! Writes region records: in bulk, each on condition of the version on which it was decided.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,20 +17,22 @@ use crate::error::{CommitError, StepError};
 use crate::term::Term;
 use crate::view::{RegionWrite, View};
 
-/// How many records are read at a time.
+/// How many records are read at once.
 const READS_AT_ONCE: usize = 64;
-/// The pause after a batch of which nobody knows whether it took effect.
+/// The pause after a batch with an unknown outcome.
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(50);
 
 // === impl Term ===
 
 impl Term {
-    /// Writes region records in as few multis as they fit into. A batch whose conditions do not
-    /// hold is left out, and its regions are read again, so that the next decision is better.
-    /// A new owner must be alive in the same multi that names it: what the death of a server is
-    /// committed after, its recovery sees. And a region becomes OPENING only while its table is as
-    /// it was when that was decided, and to be served; other writes of the kind are left out. Gives
-    /// what was written.
+    /// Writes region records in as few multis as possible. If the conditions of a batch do not
+    /// hold, the batch is skipped, and the state that contradicts it is read again for the next
+    /// decision.
+    ///
+    /// A multi that names a new owner checks that the owner is registered. So everything that is
+    /// written before a server is declared dead is visible to that server's recovery. A region
+    /// becomes OPENING only while its table's record is the one on which this was decided, and the
+    /// table must be served. Other writes of this kind are skipped. Returns what was written.
     ///
     /// # Errors
     /// This master is no longer active, or the coordinator cannot be read.
@@ -48,7 +50,8 @@ impl Term {
             (write, operation)
         });
         let bytes_of = |(write, operation): &(RegionWrite, Op)| {
-            // As if each region were the only one of its table.
+            // Counts the check of the table for each region, as if it were the only one of its
+            // table.
             let checked =
                 opened_table(write).map(|table| epoch_guarded_store::exists(nodes.table(table)));
             let checked = checked.iter().map(epoch_guarded_store::operation_bytes).sum::<usize>();
@@ -99,7 +102,8 @@ impl Term {
         Ok(written)
     }
 
-    /// Reads the record of a table from the coordinator into the view; `None` if there is none.
+    /// Reads the record of a table from the coordinator into the view. Returns `None` if there is
+    /// none.
     ///
     /// # Errors
     /// The coordinator cannot be read.
@@ -151,10 +155,10 @@ impl Term {
         Ok(())
     }
 
-    /// Reads all region records from the coordinator, past every copy.
+    /// Reads all region records from the coordinator itself, not from a copy.
     ///
     /// # Errors
-    /// The coordinator cannot be read, or holds a record that is none.
+    /// The coordinator cannot be read, or holds an invalid record.
     pub(crate) async fn read_all_regions(&self) -> Result<Vec<RegionRecord>, StepError> {
         let nodes = self.store.nodes();
         let client = self.store.client();
@@ -187,8 +191,8 @@ impl Term {
         Ok(regions)
     }
 
-    /// Creates the records of regions that nobody has owned yet. Those that exist already are
-    /// left as they are.
+    /// Creates the records of regions that have never had an owner. Existing records stay as they
+    /// are.
     ///
     /// # Errors
     /// This master is no longer active, or the coordinator does not answer.
@@ -228,7 +232,7 @@ impl Term {
         }
     }
 
-    /// A region whose encoded name is that of another one can never be made.
+    /// A region whose encoded name belongs to another region can never be created.
     fn check_same_regions(&self, records: &[RegionRecord]) -> Result<(), StepError> {
         let taken = records.iter().find_map(|record| {
             let known = self.views.region(record.encoded_name())?;
@@ -240,7 +244,7 @@ impl Term {
         Err(StepError::Impossible(reason))
     }
 
-    /// Deletes the records of closed regions, whichever are still there.
+    /// Deletes the records of closed regions, as far as they still exist.
     ///
     /// # Errors
     /// This master is no longer active, or the coordinator does not answer.
@@ -274,18 +278,19 @@ impl Term {
     }
 }
 
-/// The table of a region that is to be opened.
+/// The table of the region, if the write makes it OPENING.
 fn opened_table(write: &RegionWrite) -> Option<&TableName> {
     (write.record.state == RegionState::Opening).then_some(&write.record.info.table)
 }
 
-/// Whether a region may be written so: it becomes OPENING only in a table that is to be served.
+/// Whether a region may be written like this. It may become OPENING only if its table must be
+/// served.
 fn is_allowed(view: &View, write: &RegionWrite) -> bool {
     is_off(Rule::TableVersionAtOpening)
         || opened_table(write).is_none_or(|table| view.is_to_be_served(table))
 }
 
-/// The tables of the regions that a batch opens, each with the version of its record.
+/// The tables of the regions that a batch makes OPENING, with the version of each table's record.
 fn opened_tables(view: &View, batch: &[RegionWrite]) -> Vec<(TableName, i32)> {
     let tables: BTreeSet<&TableName> = batch.iter().filter_map(opened_table).collect();
     let versioned = |table: &TableName| Some((table.clone(), view.tables.get(table)?.version));

@@ -1,4 +1,4 @@
-//! Which procedures there are, and what is locked: HBase's `list_procedures` and `list_locks`.
+//! Lists procedures and locks, for HBase's `list_procedures` and `list_locks`.
 
 use basalt_hbase_rpc::{Call, Exception, Reply, pb};
 
@@ -7,7 +7,7 @@ use crate::locks::{Holder, LockedResource, Mode, Resource};
 use crate::procedure::{Procedure, ProcedureOutcome};
 use crate::term::Term;
 
-/// What stands for the name of a procedure's class where there is only a move.
+/// The class name that is reported for a move, which has no procedure.
 const MOVE: &str = "move region";
 
 pub(super) fn answer(term: &Term, call: &Call) -> Answer {

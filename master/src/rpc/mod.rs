@@ -1,8 +1,8 @@
 //! The HBase RPC of a master.
 //!
-//! Where tables and regions are is answered by every master, from its copy of the catalog; what
-//! changes something, by the active master. A standby's refusal makes clients look for the active
-//! master again.
+//! Every master answers where tables and regions are, from its copy of the catalog. Only the active
+//! master answers requests that change something. If a standby master rejects such a request,
+//! clients look for the active master again.
 
 mod locks;
 mod namespaces;
@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use crate::procedure::{Nonce, SubmitError};
 use crate::term::Term;
 
-/// Answers HBase clients.
+/// The handler of calls from HBase clients.
 pub(crate) struct MasterRpc {
     server: ServerName,
     client: Client,
@@ -39,7 +39,7 @@ pub(crate) struct MasterRpc {
     term: watch::Receiver<Option<Arc<Term>>>,
 }
 
-/// What a method answers with.
+/// The result of a method.
 type Answer = Result<Reply, Exception>;
 
 // === impl MasterRpc ===
@@ -116,14 +116,14 @@ impl Handler for MasterRpc {
     }
 }
 
-/// Serves clients until `shutdown`.
+/// Serves clients until `shutdown` is cancelled.
 pub(crate) async fn serve(listener: Box<dyn Listener>, handler: MasterRpc, shutdown: Shutdown) {
     let services = [Service::Master, Service::ClientMeta, Service::Client];
     let options = ServerOptions::new(services);
     basalt_hbase_rpc::serve(listener, Arc::new(handler), options, shutdown).await;
 }
 
-/// The contents of a file that holds `descriptor` as HBase's tools read it.
+/// The contents of a descriptor file as HBase's tools read it.
 pub(crate) fn descriptor_file(descriptor: &TableDescriptor) -> Bytes {
     let mut contents = znode::MAGIC.to_vec();
     contents.extend(schema::table_to_message(descriptor).encode_to_vec());
@@ -135,7 +135,7 @@ fn not_active(rpc: &MasterRpc) -> Exception {
     Exception::new(ExceptionKind::ServerNotRunningYet, message)
 }
 
-/// The request of `call`.
+/// Decodes the request of `call`.
 fn read<M: Message + Default>(call: &Call) -> Result<M, Exception> {
     M::decode(call.message.clone())
         .map_err(|error| Exception::bad_request(format!("{}: {error}", call.method)))

@@ -1,4 +1,4 @@
-//! Namespaces: nodes without data.
+//! Namespaces, which are nodes without data.
 
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ impl MasterRpc {
             "CreateNamespace" => {
                 let request: pb::CreateNamespaceRequest = read(call)?;
                 create(term, &request.namespace_descriptor).await?;
-                // No procedure: it is done. Clients take an unknown one as done.
+                // There is no procedure; the work is done. Clients treat an unknown procedure as
+                // done.
                 Ok(Reply::new(&pb::CreateNamespaceResponse { proc_id: Some(0) }))
             }
             "DeleteNamespace" => {
@@ -56,7 +57,7 @@ impl MasterRpc {
     }
 
     async fn delete_namespace(&self, term: &Arc<Term>, name: &str) -> Result<(), Exception> {
-        // No table is made in it meanwhile.
+        // Keeps tables from being created in the namespace meanwhile.
         let _turn = term.submissions.lock().await;
         let tables = self.client.get_children(&self.nodes.tables()).await.map_err(try_again)?.0;
         let is_its = |table: &String| table.split_once(':').is_some_and(|(of, _)| of == name);
@@ -76,7 +77,7 @@ impl MasterRpc {
 
 async fn create(term: &Arc<Term>, namespace: &pb::NamespaceDescriptor) -> Result<(), Exception> {
     let name = String::from_utf8_lossy(&namespace.name).into_owned();
-    // The rules are those of a table's namespace.
+    // The same rules as for the namespace of a table name.
     TableName::new(&name, "t").map_err(Exception::bad_request)?;
     sanity::check_name_length("namespace", &name)?;
     sanity::check_namespace_settings(&namespace.configuration)?;

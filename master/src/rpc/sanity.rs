@@ -1,4 +1,4 @@
-//! What a table must be like to be made: pure.
+//! Checks whether a table or a namespace may be created. Pure.
 
 use basalt_hbase_rpc::{Exception, ExceptionKind, pb};
 use basalt_model::{FamilyDescriptor, TableDescriptor};
@@ -6,20 +6,20 @@ use bytes::Bytes;
 
 use super::settings;
 
-/// How many regions a table may be made with.
+/// The maximum number of regions that a table may be created with.
 const REGIONS_MAX: usize = 20_000;
-/// How long its split keys may be, all together; they lie in one record.
+/// The maximum total length of the split keys. They are stored in one record.
 const SPLIT_KEYS_BYTES_MAX: usize = 256 << 10;
-/// The longest row.
+/// The longest row key.
 const ROW_BYTES_MAX: usize = i16::MAX as usize;
 /// The longest family name.
 const FAMILY_BYTES_MAX: usize = i8::MAX as usize;
-/// The longest name of a table or namespace: each is a folder, on Linux or HDFS.
+/// The longest name of a table or namespace. Each is a folder, on Linux or HDFS.
 const NAME_BYTES_MAX: usize = 255;
 /// The sizes that a store-file block may have.
 const BLOCK_BYTES: std::ops::RangeInclusive<u32> = 1 << 10..=16 << 20;
 
-/// Whether a table like `descriptor` can be served.
+/// Checks that a table with `descriptor` can be served.
 ///
 /// # Errors
 /// `FailedSanityCheckException`, with what is wrong and what would be right.
@@ -41,7 +41,7 @@ pub(super) fn check_descriptor(descriptor: &TableDescriptor) -> Result<(), Excep
     descriptor.families.values().try_for_each(check_family)
 }
 
-/// Whether a folder may have the name of a table or namespace.
+/// Checks that the name of a table or namespace is short enough for a folder.
 ///
 /// # Errors
 /// `FailedSanityCheckException`.
@@ -55,7 +55,7 @@ pub(super) fn check_name_length(kind: &str, name: &str) -> Result<(), Exception>
     )))
 }
 
-/// Whether a namespace may have these settings: it has none.
+/// Checks the settings of a namespace, which must have none.
 ///
 /// # Errors
 /// `FailedSanityCheckException`.
@@ -92,10 +92,10 @@ fn check_family(family: &FamilyDescriptor) -> Result<(), Exception> {
     problem.map_or(Ok(()), |problem| Err(failed(format!("family {name:?}: {problem}"))))
 }
 
-/// The split keys in their order.
+/// Sorts and checks the split keys.
 ///
 /// # Errors
-/// One is empty, too long, or there twice; or they are too many.
+/// A key is empty, too long or repeated, or there are too many keys.
 pub(super) fn check_split_keys(mut keys: Vec<Bytes>) -> Result<Vec<Bytes>, Exception> {
     if keys.len() >= REGIONS_MAX {
         return Err(failed(format!("{} regions; the maximum is {REGIONS_MAX}", keys.len() + 1)));
@@ -112,7 +112,7 @@ pub(super) fn check_split_keys(mut keys: Vec<Bytes>) -> Result<Vec<Bytes>, Excep
     if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(failed(format!("the split key {} occurs twice", pair[0].escape_ascii())));
     }
-    // The request's memory is not held for as long as the table lives.
+    // Copied, so that the memory of the request is not held for the life of the table.
     Ok(keys.iter().map(|key| Bytes::copy_from_slice(key)).collect())
 }
 
@@ -165,7 +165,7 @@ mod tests {
     fn a_name_that_is_no_folders_is_refused() {
         let named = |name: &str| descriptor(|table| table.name = name.parse().unwrap());
         check_descriptor(&named(&"l".repeat(255))).unwrap();
-        // In bytes, not in letters.
+        // The limit is in bytes, not in letters.
         for name in ["l".repeat(256), "\u{e4}".repeat(128)] {
             let exception = check_descriptor(&named(&name)).unwrap_err();
             assert!(exception.message().contains("256 bytes"), "{exception}");

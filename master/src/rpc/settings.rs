@@ -1,17 +1,17 @@
-//! Settings that promise something which Basalt does not keep: they are rejected by name.
+//! Rejects settings that promise something which Basalt does not do.
 //!
 //! A setting that is only a hint (caches, sizes, encodings, compaction, storage media) changes
-//! nothing that a client can rely on: it is kept and ignored. One that would protect data, keep
-//! somebody out or change what a read gives must not be accepted and ignored.
+//! nothing that a client can rely on. It is kept and ignored. A setting that would protect data,
+//! deny access or change the result of a read must not be accepted and ignored.
 
 use std::collections::BTreeMap;
 
-/// Those that are rejected when they are on.
+/// A setting that is rejected when it is on.
 struct Promise {
     name: &'static str,
-    /// The values that promise nothing, besides an empty one.
+    /// The values that promise nothing, besides the empty one.
     off: &'static [&'static str],
-    /// What is to be done instead.
+    /// What to do instead.
     advice: &'static str,
 }
 
@@ -54,10 +54,10 @@ const OF_FAMILIES: [Promise; 4] = [
     },
 ];
 
-/// Settings of tables that name a coprocessor begin with this, whatever number follows.
+/// The prefix of table settings that name a coprocessor. A number follows.
 const COPROCESSOR: &str = "coprocessor$";
 
-/// What is wrong with the settings of a table.
+/// The error in the settings of a table, if there is one.
 pub(super) fn of_table(settings: &BTreeMap<String, String>) -> Option<String> {
     let coprocessor = settings.iter().find(|(name, _)| name.starts_with(COPROCESSOR));
     let coprocessor = coprocessor.map(|(name, class)| {
@@ -66,12 +66,12 @@ pub(super) fn of_table(settings: &BTreeMap<String, String>) -> Option<String> {
     coprocessor.or_else(|| broken(&OF_TABLES, settings))
 }
 
-/// What is wrong with the settings of a family.
+/// The error in the settings of a family, if there is one.
 pub(super) fn of_family(settings: &BTreeMap<String, String>) -> Option<String> {
     broken(&OF_FAMILIES, settings)
 }
 
-/// What is wrong with a setting of a namespace.
+/// The error in a setting of a namespace.
 pub(super) fn of_namespace(name: &str) -> String {
     format!("{name}: namespaces have no settings yet, not even quotas; leave it out")
 }

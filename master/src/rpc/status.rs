@@ -14,9 +14,9 @@ use crate::block_locality::ClusterLocality;
 use crate::term::Term;
 use crate::view::View;
 
-/// The version that clients are told: that of the protocol, then ours.
+/// The version that clients see: the version of the protocol, then ours.
 const VERSION: &str = concat!("2.6.4-basalt-", env!("CARGO_PKG_VERSION"));
-/// How many servers' loads are read at a time.
+/// How many servers' loads are read at once.
 const READS_AT_ONCE: usize = 32;
 const MEGABYTE: u64 = 1 << 20;
 
@@ -54,7 +54,8 @@ impl MasterRpc {
         let loads = self.loads(&view).await;
         let places = term.places();
         let masters = self.client.get_children(&self.nodes.masters()).await;
-        // Without an answer the list of standbys is empty, and the rest still of use.
+        // Without an answer the list of standby masters is empty. The rest of the status is still
+        // useful.
         let masters = masters.map(|(names, _)| names).unwrap_or_default();
         let masters = masters.iter().filter_map(|name| name.parse::<ServerName>().ok());
         let standbys = masters.filter(|server| *server != self.server);
@@ -76,7 +77,8 @@ impl MasterRpc {
         }
     }
 
-    /// The loads that region servers wrote last. The catalog keeps only their first records.
+    /// The latest loads that region servers have written. The catalog keeps only their first
+    /// records.
     async fn loads(&self, view: &View) -> BTreeMap<ServerName, cluster::ServerLoad> {
         let reads = view.servers.keys().map(|server| async move {
             let (data, _) = self.client.get_data(&self.nodes.server(server)).await.ok()?;

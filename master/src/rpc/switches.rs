@@ -1,4 +1,4 @@
-//! The switches of HBase's master. Those that have nothing to switch here say so.
+//! The switches of HBase's master. Those without a counterpart here report a fixed state.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(super) async fn answer(term: &Arc<Term>, call: &Call) -> Answer {
                 moves_executed: moves.filter(|_| !request.dry_run.unwrap_or(false)),
             })
         }
-        // There are no splits, merges, normalizer or snapshots: these are off, and stay so.
+        // There are no splits, merges, normalizer or snapshots. These switches are always off.
         "IsSplitOrMergeEnabled" => {
             Reply::new(&pb::IsSplitOrMergeEnabledResponse { enabled: false })
         }

@@ -1,4 +1,4 @@
-//! Tables: making, changing and listing them.
+//! Creates, changes and lists tables.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use super::{Answer, MasterRpc, nonce, read, sanity};
 use crate::procedure::{Procedure, ProcedureOutcome};
 use crate::term::Term;
 
-/// The longest pattern that is taken.
+/// The longest pattern that is accepted.
 const PATTERN_BYTES_MAX: usize = 1_024;
-/// How large a compiled pattern may be, in bytes.
+/// The maximum size of a compiled pattern, in bytes.
 const PATTERN_SIZE_MAX: usize = 1 << 20;
 
-/// Which tables a client asks for.
+/// The tables that a client asks for.
 #[derive(Debug, Default)]
 struct Selection {
-    /// These alone; all if there are none.
+    /// Only these tables; all tables if empty.
     names: Vec<TableName>,
     pattern: Option<regex::Regex>,
     namespace: Option<String>,
@@ -158,7 +158,7 @@ async fn create(term: &Arc<Term>, request: pb::CreateTableRequest) -> Answer {
     Ok(Reply::new(&pb::CreateTableResponse { proc_id }))
 }
 
-/// Alters a table: as a whole, or one of its families.
+/// Alters a whole table, or one of its families.
 async fn alter(term: &Arc<Term>, call: &Call) -> Answer {
     let family = |message: &pb::ColumnFamilySchema| {
         schema::family_from_message(message).map_err(Exception::bad_request)
@@ -193,7 +193,7 @@ async fn alter(term: &Arc<Term>, call: &Call) -> Answer {
         Ok(altered)
     };
     let proc_id = Some(term.modify_table(name(&table)?, change, nonce).await?);
-    // All four answers are the same message.
+    // All four replies have the same message type.
     Ok(Reply::new(&pb::ModifyTableResponse { proc_id }))
 }
 
@@ -240,7 +240,7 @@ impl Alteration {
     }
 }
 
-/// Why a procedure failed, as messages carry it.
+/// The failure of a procedure, as a message.
 pub(super) fn foreign_exception(class_name: &str, message: &str) -> pb::ForeignExceptionMessage {
     let generic_exception = Some(pb::GenericExceptionMessage {
         class_name: Some(class_name.to_owned()),
@@ -314,7 +314,7 @@ fn selection(call: &Call) -> Result<Selection, Exception> {
     })
 }
 
-/// A pattern that has to match a whole name, as in Java.
+/// Compiles a pattern that must match a whole name, as in Java.
 fn pattern(text: &str) -> Result<regex::Regex, Exception> {
     if text.len() > PATTERN_BYTES_MAX {
         let message = format!("a pattern may be at most {PATTERN_BYTES_MAX} bytes long");
@@ -326,7 +326,7 @@ fn pattern(text: &str) -> Result<regex::Regex, Exception> {
         .map_err(|error| Exception::bad_request(format!("pattern {text:?}: {error}")))
 }
 
-/// A Java pattern without its quotes: what stands between `\\Q` and `\\E` is meant to the letter.
+/// Removes the quotes from a Java pattern: text between `\\Q` and `\\E` is literal.
 fn unquoted(text: &str) -> String {
     let mut parts = text.split("\\Q");
     let mut pattern = parts.next().unwrap_or_default().to_owned();

@@ -13,7 +13,7 @@ async fn a_server_whose_clock_is_off_gets_no_regions() {
     cluster.finished(cluster.create_table("t", 6, 1).await).await;
     cluster.all_open(6).await;
     let [right, wrong] = [0, 1].map(|index| cluster.servers[index].name.clone());
-    // Past the time at which the balancer would even them out.
+    // Longer than the balancer would take to move regions to it.
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert_eq!(cluster.open_regions(), [(right, 6), (wrong.clone(), 0)].into());
 

@@ -1,5 +1,5 @@
-//! Two masters that start at once on an empty storage root: whatever one of them has read before
-//! the other prepared the cluster, neither gives up.
+//! Two masters that start at once on an empty storage root. Neither may give up, no matter what one
+//! of them has read before the other prepared the cluster.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-/// The disk of a master that is held up once, at a call about `path`.
+/// The disk of a master that is held up once, at a call for `path`.
 #[derive(Clone)]
 struct HeldUp {
     disk: MemoryFileSystem,
@@ -30,7 +30,7 @@ impl HeldUp {
     async fn hold(&self, path: &Path) {
         if path == Path::new(self.path) {
             self.arrived.add_permits(1);
-            // The permit goes back: only the first call waits.
+            // The permit is returned, so only the first call waits.
             let _released = self.released.acquire().await.unwrap();
         }
     }
@@ -54,7 +54,7 @@ impl FileSystem for HeldUp {
         self.disk.create_directories(path).await
     }
 
-    /// Is held up before it looks.
+    /// Held up before the listing.
     async fn list(&self, path: &Path) -> Result<Vec<DirectoryEntry>> {
         self.hold(path).await;
         self.disk.list(path).await
@@ -88,7 +88,7 @@ impl FileSystem for HeldUp {
         self.disk.boot_id()
     }
 
-    /// Is held up after it has looked.
+    /// Held up after the read.
     async fn read_whole(&self, path: &Path, length_max: u64) -> Result<Bytes> {
         let found = self.disk.read_whole(path, length_max).await;
         self.hold(path).await;

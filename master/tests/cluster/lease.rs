@@ -6,7 +6,7 @@ use basalt_master::{ActiveMaster, LeaseGuard, LeaseGuardHandle, LeaseState};
 
 use super::{Cluster, PATIENCE, until};
 
-/// Long enough for a standby to become active where it may.
+/// Long enough for a standby master to become active if it may.
 const CALM: Duration = Duration::from_millis(500);
 
 fn guard(identity: &str, lease: LeaseState) -> (LeaseGuard, LeaseGuardHandle) {
@@ -45,7 +45,7 @@ async fn a_standby_takes_the_seat_of_a_dead_master_only_with_the_lease() {
     let (mut cluster, _first, second) = two_masters().await;
     let before = cluster.active().unwrap();
     cluster.masters[0].kill();
-    // The keeper learns whose Lease it may take without waiting.
+    // The keeper learns whose Lease it may take over without waiting.
     leads(&second, ActiveMaster::Absent { last_holder: "first".to_owned() }).await;
     tokio::time::sleep(CALM).await;
     assert_eq!(cluster.active().map(|active| active.epoch), Some(before.epoch));
@@ -58,7 +58,7 @@ async fn a_standby_takes_the_seat_of_a_dead_master_only_with_the_lease() {
 async fn while_the_lease_cannot_be_read_the_coordinator_elects_alone() {
     let (mut cluster, first, second) = two_masters().await;
     let before = cluster.active().unwrap();
-    // The active master goes on.
+    // The active master continues.
     first.lease.send_replace(LeaseState::Unreachable);
     second.lease.send_replace(LeaseState::Unreachable);
     tokio::time::sleep(CALM).await;
@@ -88,7 +88,7 @@ async fn an_empty_seat_waits_for_the_one_who_gets_the_lease() {
         leads(&first_keeper, ActiveMaster::Absent { last_holder: String::new() }).await;
         leads(&second_keeper, ActiveMaster::Absent { last_holder: String::new() }).await;
         second_keeper.lease.send_replace(LeaseState::Held);
-        // One that may not campaign hears that somebody else was faster.
+        // The candidate that may not campaign learns that another one was faster.
         leads(&first_keeper, ActiveMaster::Other).await;
     };
     let start = Cluster::start_behind([first, second].into_iter(), 0);

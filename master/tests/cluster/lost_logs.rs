@@ -1,4 +1,4 @@
-//! Logs of a dead server that are gone or too short.
+//! Logs of a dead server that are missing or too short.
 
 use basalt_cluster::pb::{AcceptLossReply, AcceptLossRequest, LostLogsRecord};
 use prost::Message as _;
@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use super::*;
 use crate::region_server::LOG_BYTES;
 
-/// Long enough for a recovery that is not held up.
+/// Longer than a recovery takes that is not held up.
 const HELD_UP: Duration = Duration::from_secs(3);
 
 impl Cluster {
@@ -72,7 +72,8 @@ async fn regions_stay_closed_while_a_log_is_missing_until_the_loss_is_accepted()
     assert_eq!(again.code(), Code::FailedPrecondition, "there is nothing left to accept");
 }
 
-/// So it is when a server stops cleanly, and removes its logs, while a new master gives it regions.
+/// This happens when a server stops cleanly and removes its logs while a new master assigns regions
+/// to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn regions_that_a_server_was_only_to_open_need_no_log_of_it() {
     let mut cluster = Cluster::start(1, 3).await;
@@ -108,7 +109,8 @@ async fn regions_open_by_themselves_once_a_log_is_back() {
     assert_eq!(cluster.lost(&dead).await.logs, [], "nothing is lost");
 }
 
-/// A corrupt log stops the recovery while it is split: the operator truncates it, and accepts that.
+/// A corrupt log stops the recovery during the split. The operator truncates it and accepts the
+/// loss.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loss_that_is_accepted_while_the_logs_are_split_ends_the_recovery() {
     for remaining in [Some(LOG_BYTES - 50), None] {

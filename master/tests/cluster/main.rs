@@ -1,4 +1,5 @@
-//! Masters with a real coordinator, and region servers that keep the protocol and no data.
+//! Tests of masters with a real coordinator, and with region servers that speak the protocol but
+//! keep no data.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -32,7 +33,7 @@ use tokio::time::Instant;
 use process::{Process, free_port};
 use region_server::{Controls, FakeRegionServer};
 
-/// How long anything may take on a machine that is busy.
+/// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CALL: Duration = Duration::from_secs(10);
 
@@ -54,7 +55,7 @@ impl Cluster {
         Self::start_behind((0..masters).map(|_| LeaseGuard::without_lease()), servers).await
     }
 
-    /// With a master behind each of `gates`.
+    /// Starts a master with each of `guards`.
     async fn start_behind(guards: impl Iterator<Item = LeaseGuard>, servers: usize) -> Self {
         let disk = MemoryFileSystem::new();
         let (address, coordinator) = start_coordinator(disk.as_writer(1_000)).await;
@@ -98,7 +99,7 @@ impl Cluster {
         self.add_server_ahead(0).await;
     }
 
-    /// Adds a server whose clock is ahead by so much.
+    /// Adds a server whose clock is ahead by `ahead_ms`.
     async fn add_server_ahead(&mut self, ahead_ms: i64) {
         let writer = self.servers.len() as u64 + 1;
         let server = FakeRegionServer::start(
@@ -111,7 +112,7 @@ impl Cluster {
         self.servers.push(server.await);
     }
 
-    /// As `kill -9`: sockets close, locks are freed, the session stays.
+    /// Like `kill -9`: sockets close, locks are freed, the session stays.
     fn kill_server(&mut self, index: usize) -> ServerName {
         self.servers[index].process.kill();
         self.disk.crash(index as u64 + 1, |unsynced| unsynced);
@@ -122,7 +123,7 @@ impl Cluster {
         self.catalog.master()
     }
 
-    /// Calls the active master; tries again while there is none.
+    /// Calls the active master. Retries while there is none.
     async fn call<M: Message + Default>(&self, method: &'static str, request: &impl Message) -> M {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -171,7 +172,7 @@ impl Cluster {
         .await;
     }
 
-    /// How many open regions each living server holds.
+    /// How many open regions each live server holds.
     fn open_regions(&self) -> BTreeMap<ServerName, usize> {
         let mut counts: BTreeMap<ServerName, usize> =
             self.catalog.servers().into_keys().map(|server| (server, 0)).collect();
@@ -244,7 +245,7 @@ fn start_master(coordinator: &str, files: impl FileSystem, guard: LeaseGuard) ->
         coordinators: vec![coordinator.to_owned()],
         nodes_parent: "/basalt".to_owned(),
         client_parent: "/hbase".to_owned(),
-        // No session ends by itself here: what is found is found by the streams.
+        // No session ends on its own here, so deaths are detected through the streams.
         timers: MasterTimers {
             session_timeout: Duration::from_secs(30),
             ..MasterTimers::default()
@@ -298,7 +299,7 @@ async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
 async fn the_regions_of_a_killed_server_are_served_by_the_others() {
     let mut cluster = Cluster::start(1, 3).await;
     let created = cluster.create_table("t", 12, 1).await;
-    // The client did not hear the answer.
+    // The client did not receive the reply.
     assert_eq!(cluster.create_table("t", 12, 1).await, created);
     cluster.finished(created).await;
     cluster.all_open(12).await;
@@ -328,7 +329,7 @@ async fn the_regions_of_a_killed_server_are_served_by_the_others() {
     assert_eq!((recovery.regions, recovery.wal_bytes), (4, 600));
     assert_eq!(recovery.cause, "stream ended");
 
-    // The logs stay until every region has flushed what it had in them.
+    // The logs stay until every region has flushed its edits in them.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert!(cluster.disk.exists(&paths::fenced_logs(&dead)).await.unwrap());
     for (name, region) in regions {
@@ -355,10 +356,10 @@ async fn a_standby_takes_over_from_a_killed_master_and_goes_on_with_its_work() {
         cluster.client.get_children(&nodes.masters()).await.unwrap().0.len() == 2
     })
     .await;
-    // It holds its stream a moment later.
+    // Its stream opens a moment later.
     tokio::time::sleep(Duration::from_millis(300)).await;
 
-    // A server dies, and the master that is to recover it dies with it.
+    // A server dies, and the master that should recover it dies with it.
     let killed_at = Instant::now();
     let dead = cluster.kill_server(0);
     cluster.masters[0].kill();
@@ -409,7 +410,7 @@ async fn a_new_master_knows_which_servers_are_leaving() {
     })
     .await;
     let leaving = cluster.servers[0].name.clone();
-    // As a server does that has been asked to stop, before it asks the master.
+    // Like a server that has been asked to stop, before it asks the master.
     let path = nodes.server(&leaving);
     let (data, _) = cluster.client.get_data(&path).await.unwrap();
     let record = cluster::ServerRecord::decode(data).unwrap();
@@ -443,7 +444,7 @@ async fn all_processes_killed_at_once_serve_again_when_they_are_started() {
     })
     .await;
     println!("all regions open again after {:?}", started_at.elapsed());
-    // The balancer evens out what came too early for the last server.
+    // The balancer moves regions that were assigned before the last server joined.
     until("the regions are spread evenly", async || {
         cluster.open_regions().into_values().collect::<Vec<_>>() == [3, 3]
     })

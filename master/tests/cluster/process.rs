@@ -1,11 +1,11 @@
-//! Processes that can be killed: each is a runtime of its own, and dropping it closes its sockets
-//! without a word, as the kernel does for a process that is killed.
+//! Processes that can be killed. Each is a runtime of its own. Dropping it closes its sockets
+//! without a message, as the kernel does for a killed process.
 
 use std::net::TcpListener;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// A task that lives apart.
+/// A task in a runtime of its own.
 pub(crate) struct Process(Option<Runtime>);
 
 // === impl Process ===
@@ -17,7 +17,7 @@ impl Process {
         Self(Some(runtime))
     }
 
-    /// As `kill -9`.
+    /// Like `kill -9`.
     pub(crate) fn kill(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();

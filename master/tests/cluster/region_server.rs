@@ -1,4 +1,4 @@
-//! A region server that keeps the protocol of its master and no data.
+//! A region server that speaks the protocol of its master but keeps no data.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -23,28 +23,28 @@ use tonic::{Request, Response, Status};
 
 use crate::process::Process;
 
-/// What all fake servers share with the test; cheap to clone.
+/// Controls that all fake servers share with the test. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Controls {
-    /// Which regions were ever opened, so that each log "has edits" of all.
+    /// The regions that were ever opened, so that each log "has edits" of all of them.
     opened: Arc<Mutex<BTreeSet<EncodedRegionName>>>,
-    /// While it is there, orders to close wait in it, in the order of their arrival.
+    /// If present, orders to close wait in it, in the order of their arrival.
     held_closes: Arc<Mutex<Option<Vec<oneshot::Sender<()>>>>>,
     /// Whether the catalogs of the servers lag behind.
     held_catalogs: Arc<watch::Sender<bool>>,
-    /// While it is true, orders to split wait.
+    /// While true, orders to split wait.
     held_splits: Arc<watch::Sender<bool>>,
-    /// While it is true, orders to open wait.
+    /// While true, orders to open wait.
     held_opens: Arc<watch::Sender<bool>>,
 }
 
-/// How long the log of each of them is: enough to hold edits.
+/// The length of each server's log: enough to hold edits.
 pub(crate) const LOG_BYTES: usize = 600;
 
 pub(crate) struct FakeRegionServer {
     pub(crate) name: ServerName,
     pub(crate) process: Process,
-    /// By how much its clock is ahead.
+    /// How far the server's clock is ahead.
     pub(crate) ahead_ms: Arc<AtomicI64>,
 }
 
@@ -70,7 +70,7 @@ impl Controls {
         self.held_closes.lock().as_ref().map_or(0, Vec::len)
     }
 
-    /// Lets the order to close go on that came last.
+    /// Releases the order to close that came last.
     pub(crate) fn release_last_close(&self) {
         let released = self.held_closes.lock().as_mut().and_then(Vec::pop);
         if let Some(order) = released {
@@ -78,17 +78,17 @@ impl Controls {
         }
     }
 
-    /// Lets all orders to close go on, and holds no more.
+    /// Releases all orders to close, and holds no further ones.
     pub(crate) fn release_closes(&self) {
         self.held_closes.lock().take();
     }
 
-    /// From now on, or no more, catalogs lag behind.
+    /// Whether catalogs lag behind from now on.
     pub(crate) fn hold_catalogs(&self, held: bool) {
         self.held_catalogs.send_replace(held);
     }
 
-    /// From now on, or no more, orders to split wait.
+    /// Whether orders to split wait from now on.
     pub(crate) fn hold_splits(&self, held: bool) {
         self.held_splits.send_replace(held);
     }
@@ -98,7 +98,7 @@ impl Controls {
         self.held_splits.receiver_count()
     }
 
-    /// From now on, or no more, orders to open wait.
+    /// Whether orders to open wait from now on.
     pub(crate) fn hold_opens(&self, held: bool) {
         self.held_opens.send_replace(held);
     }
@@ -127,7 +127,7 @@ impl Controls {
         let (release, released) = oneshot::channel();
         let is_held = self.held_closes.lock().as_mut().map(|held| held.push(release)).is_some();
         if is_held {
-            // An error says that all were released.
+            // An error means that all orders were released.
             let _ = released.await;
         }
     }
@@ -136,7 +136,7 @@ impl Controls {
 // === impl FakeRegionServer ===
 
 impl FakeRegionServer {
-    /// Starts one whose files are those of `writer`. Its log is locked as long as `writer` lives.
+    /// Starts a server with the files of `writer`. Its log is locked while `writer` lives.
     pub(crate) async fn start(
         coordinator: String,
         files: MemoryFileSystem,
@@ -297,7 +297,7 @@ impl RegionServerOrders for Orders {
         Ok(Response::new(pb::CatchUpReply {}))
     }
 
-    // As a region server of an earlier version.
+    // Like a region server of an earlier release.
 
     async fn report_regions(
         &self,

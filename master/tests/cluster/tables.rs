@@ -1,4 +1,4 @@
-//! Making, changing, emptying and deleting tables.
+//! Creating, changing, truncating and deleting tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::{Cluster, PATIENCE, create_request, until};
 
-/// How long something that must not happen is waited for.
+/// How long to wait for something that must not happen.
 const QUIET: Duration = Duration::from_secs(1);
 
 // === impl Cluster ===
@@ -53,7 +53,7 @@ impl Cluster {
     }
 }
 
-/// Two keys of a table `table1` whose regions have one encoded name: MD5 has such collisions.
+/// Two keys of a table `table1` whose regions have the same encoded name, by a known MD5 collision.
 fn colliding_keys() -> [Bytes; 2] {
     const TAIL: [u8; 128] = [
         94, 66, 185, 153, 219, 183, 152, 87, 250, 161, 224, 241, 188, 9, 104, 93, 49, 83, 91, 38,
@@ -149,7 +149,7 @@ async fn split_keys_whose_regions_would_have_one_name_are_rejected() {
     let refusal = made.unwrap_err();
     assert!(refusal.contains("FailedSanityCheckException"), "{refusal}");
     assert!(refusal.contains("encoded name"), "{refusal}");
-    // Under another name these keys do no harm.
+    // In a table with another name these keys do not collide.
     let request = create_request("table2", colliding_keys(), 2);
     let made: pb::CreateTableResponse = cluster.call("CreateTable", &request).await;
     cluster.finished(made.proc_id()).await;
@@ -163,7 +163,7 @@ async fn every_name_that_a_table_can_be_made_with_can_be_deleted() {
     let made = cluster.call_once::<pb::CreateTableResponse>("CreateTable", &too_long).await;
     let refusal = made.unwrap_err();
     assert!(refusal.contains("256 bytes") && refusal.contains("255"), "{refusal}");
-    // Twice: the second deletion must not meet what the first left.
+    // Twice: the second deletion must not collide with what the first one left.
     for nonce in [2, 3] {
         cluster.finished(cluster.create_table(&longest, 2, nonce).await).await;
         let name = schema::table_name_to_message(&longest.parse().unwrap());
@@ -189,7 +189,7 @@ async fn a_move_under_way_opens_no_region_of_a_table_that_was_disabled() {
     let draining = tokio::spawn(async move { peer.drain(request).await });
     until("the move has begun", async || cluster.controls.held_closes() == 1).await;
     let disabled = cluster.disable(&name).await;
-    // The disabling either waits for the move, or has its own orders to close at the servers.
+    // The disabling either waits for the move, or has sent its own orders to close to the servers.
     tokio::time::sleep(QUIET).await;
     while cluster.controls.held_closes() > 1 {
         cluster.controls.release_last_close();
@@ -270,8 +270,8 @@ async fn a_folder_that_came_back_keeps_no_deletion_from_its_end() {
     let name = schema::table_name_to_message(&table);
     let disabled = cluster.disable(&name).await;
     cluster.finished(disabled).await;
-    // As a first master left it that died between moving the folder and saying so, while a server
-    // that opened a region late made the folder anew.
+    // The state that a master leaves if it dies between moving the folder and recording that, while
+    // a server that opened a region late created the folder again.
     let next = disabled + 1;
     let archived = paths::archived(&paths::table(&table));
     let taken = archived.with_file_name(format!("t.deleted-{next}"));
@@ -298,7 +298,7 @@ async fn a_procedure_ends_once_every_catalog_shows_what_it_did() {
     cluster.controls.hold_catalogs(false);
     cluster.finished(created).await;
 
-    // The next master does not know whether the catalogs show what the last one did.
+    // The next master does not know whether the catalogs show the effects of the last one.
     cluster.controls.hold_catalogs(true);
     let disabled = cluster.disable(&schema::table_name_to_message(&"t".parse().unwrap())).await;
     until("the table is disabled", async || {

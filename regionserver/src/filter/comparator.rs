@@ -1,4 +1,4 @@
-//! Comparing values, as conditions and filters do.
+//! Comparators of values, for conditions and filters.
 
 use std::cmp::Ordering;
 
@@ -6,25 +6,25 @@ use basalt_hbase_rpc::{Exception, pb};
 use bytes::Bytes;
 use prost::Message as _;
 
-/// What a value is compared with.
+/// A comparator, with the operand that values are compared with.
 #[derive(Clone, Debug)]
 pub(crate) enum Comparator {
-    /// All bytes.
+    /// Compares all bytes.
     Binary(Bytes),
-    /// As many bytes as the prefix has.
+    /// Compares as many bytes as the prefix has.
     BinaryPrefix(Bytes),
-    /// A big-endian `i64`.
+    /// Compares with a big-endian `i64`.
     Long(i64),
-    /// Whether there is a value.
+    /// Checks whether there is a value.
     Null,
-    /// Whether the lower-cased value holds a text.
+    /// Checks whether the lower-cased value contains a text.
     Substring(String),
 }
 
-/// The comparator of a message.
+/// Decodes the comparator of a message.
 ///
 /// # Errors
-/// It cannot be decoded, or is one that is not offered yet.
+/// It cannot be decoded, or it is not supported yet.
 pub(crate) fn comparator(comparator: &pb::Comparator) -> Result<Comparator, Exception> {
     let bytes = comparator.serialized_comparator.clone().unwrap_or_default();
     let bad = |error: prost::DecodeError| {
@@ -65,7 +65,7 @@ pub(crate) fn comparator(comparator: &pb::Comparator) -> Result<Comparator, Exce
 // === impl Comparator ===
 
 impl Comparator {
-    /// Whether `value` stands in the relation `operator` to what it is compared with.
+    /// Whether the comparison of `value` with the operand satisfies `operator`.
     pub(crate) fn compares(&self, operator: pb::CompareType, value: &[u8]) -> bool {
         let order = self.order_of(value);
         match operator {
@@ -79,14 +79,15 @@ impl Comparator {
         }
     }
 
-    /// Whether a condition on a column holds that has this value, or none. As HBase has it, a
-    /// comparison with nothing holds for a missing or an empty value, unless it is for inequality.
+    /// Whether a condition holds for a column with this value, or with none. As in HBase, a
+    /// comparison with an empty operand holds for a missing or an empty value, unless the operator
+    /// is "not equal".
     pub(crate) fn holds(&self, operator: pb::CompareType, value: Option<&[u8]>) -> bool {
         let unequal = operator == pb::CompareType::NotEqual;
         match value {
             None => self.is_nothing() && !unequal,
             Some(value) if self.is_nothing() => value.is_empty() != unequal,
-            // The value that is given stands to the left: "expected LESS than present".
+            // The given value is the left operand: "expected LESS than present".
             Some(value) => self.compares(reversed(operator), value),
         }
     }
@@ -99,7 +100,7 @@ impl Comparator {
         }
     }
 
-    /// How `value` compares with what is given.
+    /// How `value` compares with the operand.
     fn order_of(&self, value: &[u8]) -> Ordering {
         match self {
             Self::Binary(bytes) => value.cmp(bytes),
@@ -110,7 +111,7 @@ impl Comparator {
                 Ok(value) => i64::from_be_bytes(value).cmp(number),
                 Err(_) => Ordering::Less,
             },
-            // A value that is there is no null.
+            // A value that exists is not null.
             Self::Null => Ordering::Greater,
             Self::Substring(text) => {
                 let holds = String::from_utf8_lossy(value).to_lowercase().contains(text);

@@ -1,4 +1,4 @@
-//! The filters that are offered, each as HBase 2.6 has it.
+//! The supported filters, each with the behaviour of HBase 2.6.
 
 use std::cmp::Ordering;
 
@@ -8,12 +8,12 @@ use bytes::Bytes;
 
 use super::{Comparator, Filter, comparator};
 
-/// Takes the first rows of each region, as many as a page holds.
+/// Takes the first rows of each region, up to the page size.
 pub(super) struct PageFilter {
     rows_left: i64,
 }
 
-/// Takes the rows that begin with a prefix.
+/// Takes the rows that start with a prefix.
 pub(super) struct PrefixFilter {
     prefix: Bytes,
     reversed: bool,
@@ -31,7 +31,7 @@ pub(super) struct KeyOnlyFilter {
     pub(super) length_as_value: bool,
 }
 
-/// Takes rows up to one, included.
+/// Takes rows up to and including one row.
 pub(super) struct InclusiveStopFilter {
     stop: Bytes,
     reversed: bool,
@@ -41,7 +41,8 @@ pub(super) struct InclusiveStopFilter {
 /// Takes what all of its filters take.
 pub(super) struct AllOf(pub(super) Vec<Box<dyn Filter>>);
 
-/// Takes the rows of which the newest value of a column, or any, compares as asked.
+/// Takes the rows in which the newest value of a column, or any value of it, satisfies a
+/// comparison.
 pub(super) struct SingleColumnValueFilter {
     family: Bytes,
     qualifier: Bytes,
@@ -49,7 +50,8 @@ pub(super) struct SingleColumnValueFilter {
     comparator: Comparator,
     takes_missing: bool,
     newest_only: bool,
-    /// Of the present row: whether it has the column, and whether a value compared as asked.
+    /// For the current row: whether it has the column, and whether a value satisfied the
+    /// comparison.
     found: bool,
     matched: bool,
 }
@@ -133,7 +135,7 @@ impl Filter for KeyOnlyFilter {
             value,
             tags: &[],
         };
-        // The parts of a cell are short enough for one.
+        // The parts of a cell are always short enough to build a cell.
         without_value.build().unwrap_or(cell)
     }
 }
@@ -164,7 +166,7 @@ impl Filter for InclusiveStopFilter {
 
 impl Filter for AllOf {
     fn begins_row(&mut self, row: &[u8]) -> bool {
-        // Each has to know the row, also after one that does not want it.
+        // Each filter must see the row, even after another one has rejected it.
         let mut is_wanted = true;
         for filter in &mut self.0 {
             is_wanted &= filter.begins_row(row);

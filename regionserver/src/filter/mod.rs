@@ -1,9 +1,11 @@
-//! What of a row a client wants beyond its columns: filters, and the comparators of conditions.
+//! Filters, which select the parts of a row that a client wants beyond its columns, and the
+//! comparators of conditions.
 //!
-//! Filters follow the protocol of HBase, so that lists of them answer alike, in every order: a
-//! filter sees the row, then the row's cells of each family one by one, as they lie there; cells
-//! are changed only once all filters have taken them; at last it may refuse the row that is left.
-//! It sees all versions that the family keeps. How many the client wants is counted afterwards.
+//! Filters follow HBase's protocol, so that lists of filters return the same results in any order.
+//! A filter sees the row, then the row's stored cells one by one, family by family. Cells are
+//! changed only after all filters have taken them. Finally, the filter may reject the remaining
+//! row. It sees all versions that the family keeps. The client's limit on versions is applied
+//! afterwards.
 
 mod comparator;
 mod kinds;
@@ -20,33 +22,34 @@ use kinds::{
     SingleColumnValueFilter,
 };
 
-/// Decides on one row after another. It may keep state between them.
+/// Decides on one row after another. It may keep state between rows.
 trait Filter: Send + Sync {
-    /// Forgets the row before. Whether cells of `row` may be wanted.
+    /// Starts a row and resets the state of the previous one. Returns whether cells of `row` may be
+    /// wanted.
     fn begins_row(&mut self, row: &[u8]) -> bool;
 
-    /// Whether the row's next cell is taken; if not, the rest of its family is left out too.
+    /// Whether the row's next cell is taken. If not, the rest of its family is dropped too.
     fn takes_cell(&mut self, _: &Cell) -> bool {
         true
     }
 
-    /// What a cell that was taken is answered as.
+    /// What is returned for a cell that was taken.
     fn changed(&self, cell: Cell) -> Cell {
         cell
     }
 
-    /// Whether the row is taken, of which some cells were. Asked once for each such row.
+    /// Whether the row is taken. Called once for each row of which some cells were taken.
     fn takes_row(&mut self) -> bool {
         true
     }
 
-    /// Whether all rows from here on would be left out.
+    /// Whether all later rows would be rejected.
     fn is_done(&self) -> bool {
         false
     }
 }
 
-/// A filter, with what of the cells that it takes is answered.
+/// A filter, and the limits on the cells that it takes.
 pub(crate) struct RowFilter {
     filter: Box<dyn Filter>,
     versions: u32,
@@ -55,11 +58,11 @@ pub(crate) struct RowFilter {
 }
 
 const PACKAGE: &str = "org.apache.hadoop.hbase.filter.";
-/// How many lists may stand inside one another. Each is a message in a message's bytes, so that the
-/// bound of the protocol's decoder does not hold for them.
+/// How deep lists may be nested. A nested list is encoded in a bytes field, so the recursion limit
+/// of the protobuf decoder does not apply.
 const NESTED_MAX: usize = 32;
 
-/// Refuses the filter of a message if it cannot be decoded, or is one that is not offered yet.
+/// Rejects the filter of a message if it cannot be decoded or is not supported yet.
 #[cfg(fuzzing)]
 pub(crate) fn decode(filter: &pb::Filter) -> Result<(), Exception> {
     decode_nested(filter, false, 0).map(drop)
@@ -121,10 +124,10 @@ fn not_offered(name: &str) -> Exception {
 // === impl RowFilter ===
 
 impl RowFilter {
-    /// What a read with a filter reads, and the filter that comes after it, if there is one.
+    /// What to read for a read with a filter, and the filter to apply afterwards, if there is one.
     ///
     /// # Errors
-    /// The filter cannot be decoded, or is one that is not offered yet.
+    /// The filter cannot be decoded, or it is not supported yet.
     pub(crate) fn of(
         filter: Option<&pb::Filter>,
         read: RowRead,
@@ -141,17 +144,17 @@ impl RowFilter {
         Ok((read, Some(filter)))
     }
 
-    /// Whether all rows from here on would be left out.
+    /// Whether all later rows would be rejected.
     pub(crate) fn is_done(&self) -> bool {
         self.filter.is_done()
     }
 
-    /// Goes on to `row`. Returns whether its cells may be wanted.
+    /// Starts `row`. Returns whether its cells may be wanted.
     pub(crate) fn begins_row(&mut self, row: &[u8]) -> bool {
         self.filter.begins_row(row)
     }
 
-    /// What is left of the row; nothing if it is left out.
+    /// The cells of the row that remain; none if the row is rejected.
     pub(crate) fn filter_cells(&mut self, cells: Vec<Cell>) -> Vec<Cell> {
         let mut taken = Vec::new();
         let mut cells = cells.into_iter().peekable();
@@ -168,7 +171,7 @@ impl RowFilter {
         taken
     }
 
-    /// As [`RowFilter::begins_row`], then [`RowFilter::filter_cells`].
+    /// [`RowFilter::begins_row`], then [`RowFilter::filter_cells`].
     pub(crate) fn filter(&mut self, row: &[u8], cells: Vec<Cell>) -> Vec<Cell> {
         if self.begins_row(row) { self.filter_cells(cells) } else { Vec::new() }
     }
@@ -190,7 +193,7 @@ impl RowFilter {
             if !self.filter.takes_cell(&cell) {
                 return;
             }
-            // One version more is shown to the filter before the column ends.
+            // The filter sees one version more than the limit before the column ends.
             versions += 1;
             if versions > self.versions {
                 continue;
@@ -271,12 +274,12 @@ mod tests {
         put.unwrap().with_sequence_id(SequenceId(1))
     }
 
-    /// A row of columns `a`, whose value is that of the row, and `b`.
+    /// A row with column `a`, whose newest value is `value`, and column `b`.
     fn row(row: &str, value: &str) -> Vec<Cell> {
         vec![put(row, "a", 2, value), put(row, "a", 1, "old"), put(row, "b", 1, "x")]
     }
 
-    /// The cells that are left of `rows`, as `row:column=value`, until the filter is done.
+    /// The cells of `rows` that remain, as `row:column=value`, until the filter is done.
     fn left(filter: &pb::Filter, read: RowRead, reversed: bool, rows: &[Vec<Cell>]) -> Vec<String> {
         let (_, filter) = RowFilter::of(Some(filter), read, reversed).unwrap();
         let mut filter = filter.unwrap();
@@ -294,7 +297,7 @@ mod tests {
         left
     }
 
-    /// The rows that are left of some, forward or reversed.
+    /// The names of the rows that remain, forward or reversed.
     fn rows_left(filter: &pb::Filter, reversed: bool, rows: &[&str]) -> Vec<String> {
         let rows: Vec<_> = rows.iter().map(|name| vec![put(name, "q", 1, "v")]).collect();
         let left = left(filter, RowRead::all(), reversed, &rows);
@@ -324,7 +327,7 @@ mod tests {
             }
             assert!(filter.is_done(), "reversed: {is_reversed}");
         }
-        // A row that is a part of the prefix comes before it.
+        // A row that is a proper prefix of the filter's prefix sorts before it.
         assert_eq!(rows_left(&prefix("bb"), true, &["bb", "b"]), ["bb"]);
         assert_eq!(rows_left(&prefix("bb"), false, &["b", "bb"]), ["bb"]);
         assert_eq!(rows_left(&prefix(""), true, &["b", "a"]), ["b", "a"]);
@@ -400,7 +403,7 @@ mod tests {
         let nested = |depth: usize| (0..depth).fold(first_key_only(), |inner, _| all_of(&[&inner]));
         let decode = |message| RowFilter::of(Some(&message), RowRead::all(), false);
         assert!(decode(nested(NESTED_MAX)).is_ok());
-        // Without the bound this would take more stack than any thread has.
+        // Without the limit, this would need more stack than any thread has.
         let error = decode(nested(5_000)).err().unwrap();
         assert!(error.message().contains("nested more than"), "{error:?}");
     }

@@ -1,4 +1,4 @@
-//! Requests look at the lease while renewals put its end off and time passes.
+//! Requests check the lease while renewals extend it and time passes.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use basalt_loom::{block_on, check, thread};
 use super::end::LeaseEnd;
 use super::sync::{AtomicU64, Ordering};
 
-/// A thread in which a renewal's answer comes.
+/// A thread in which the answer to a renewal arrives.
 fn renew(end: &Arc<LeaseEnd>, at_ns: u64) -> thread::JoinHandle<()> {
     let end = Arc::clone(end);
     thread::spawn(move || end.put_off(at_ns))
@@ -31,7 +31,7 @@ fn whoever_waits_for_a_renewal_learns_of_it() {
     check(|| {
         let end = Arc::new(LeaseEnd::new());
         let renewals = [renew(&end, 10), renew(&end, 20)];
-        // If this one is lost, nothing wakes it: loom reports a deadlock.
+        // If the wake-up is lost, nothing else wakes it: loom reports a deadlock.
         block_on(end.until(|| end.is_after(15)));
         assert!(end.is_after(15));
         renewals.into_iter().for_each(|renewal| renewal.join().unwrap());
@@ -45,7 +45,7 @@ fn no_request_that_began_after_the_next_owner_acknowledged_sees_the_lease_run() 
         let clock = Arc::new(AtomicU64::new(5));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let renewals = [renew(&end, 10), renew(&end, 20)];
-        // The next owner waits until the end of the last renewal that was committed.
+        // The next owner waits until the lease of the last committed renewal has ended.
         let next_owner = thread::spawn({
             let (clock, acknowledged) = (Arc::clone(&clock), Arc::clone(&acknowledged));
             move || {

@@ -1,7 +1,8 @@
-//! The view of a region and the end of the lease, in every interleaving of those who share them.
+//! Tests a region's view and the end of the lease in every interleaving of the threads that share
+//! them.
 //!
-//! The files under test are those of the region server, with the primitives of `basalt_loom` in the
-//! place of the real ones.
+//! The files under test are those of the region server, with the primitives of `basalt_loom`
+//! instead of the real ones.
 
 #![allow(dead_code, reason = "the files are here for a part of what they hold")]
 

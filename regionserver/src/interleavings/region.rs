@@ -1,5 +1,5 @@
-//! A region's view while edits come in, a flush puts a file in the place of a memstore, and readers
-//! take snapshots.
+//! A region's view while edits arrive, a flush replaces a memstore with a file, and readers take
+//! snapshots.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,28 +13,29 @@ use super::view::View;
 /// How many cells an edit writes.
 const CELLS: usize = 2;
 
-/// Cells by their edits, as a memstore has them: added one by one while readers look.
+/// The cells of a memstore, represented by their edits. Cells are added one by one while readers
+/// look.
 struct Memory {
     count: AtomicUsize,
-    /// Not a lock of loom's: it orders nothing.
+    /// Not a lock of loom, so it orders nothing.
     cells: std::sync::Mutex<Vec<SequenceId>>,
 }
 
-/// In the place of the region's own: one family.
+/// Stands in for the region's own type: one family.
 pub(super) struct RegionSnapshot {
     active: Arc<Memory>,
     flushing: Option<Arc<Memory>>,
     file: Vec<SequenceId>,
 }
 
-/// In the place of the region's own.
+/// Stands in for the region's own type.
 pub(super) struct WriteOrder {
     last: SequenceId,
 }
 
 struct Region {
     view: View,
-    /// The highest edit that a client was told of.
+    /// The highest edit that was acknowledged to a client.
     acknowledged: AtomicU64,
 }
 
@@ -67,7 +68,7 @@ impl Region {
         Arc::new(Self { view, acknowledged: AtomicU64::new(0) })
     }
 
-    /// As `Region::log`, then `Region::make_visible` once the edit is durable.
+    /// Like `Region::log`, then `Region::make_visible` once the edit is durable.
     fn write(&self) {
         let edit = {
             let mut order = self.view.lock();
@@ -82,7 +83,7 @@ impl Region {
         self.acknowledged.fetch_max(edit.0, Ordering::AcqRel);
     }
 
-    /// As `Region::flush`.
+    /// Like `Region::flush`.
     fn flush(&self) {
         {
             let mut order = self.view.lock();
@@ -90,7 +91,7 @@ impl Region {
             let (active, flushing) = (Memory::new(), Some(Arc::clone(&snapshot.active)));
             order.replace(RegionSnapshot { active, flushing, file: snapshot.file.clone() });
         }
-        // As `Region::settle`.
+        // Like `Region::settle`.
         let last = self.view.lock().last;
         self.view.show(last);
         let snapshot = self.view.load_full();
@@ -101,8 +102,8 @@ impl Region {
         });
     }
 
-    /// A snapshot holds what was acknowledged before and all edits up to its read point, each
-    /// wholly.
+    /// Checks that a snapshot contains everything acknowledged before and all edits up to its read
+    /// point, each of them completely.
     fn check(&self) {
         let acknowledged = self.acknowledged.load(Ordering::Acquire);
         let (snapshot, read_point) = self.view.load_with_read_point();
@@ -145,7 +146,7 @@ fn a_flush_and_a_compaction_take_nothing_from_each_other() {
         let region = Region::new();
         region.write();
         let flush = go_on(&region, Region::flush);
-        // A compaction puts one file in the place of others, and leaves the rest as it is.
+        // A compaction replaces some files with one, and leaves the rest unchanged.
         let compaction = go_on(&region, |region| {
             region.view.swap(|snapshot| {
                 let (active, flushing) = (Arc::clone(&snapshot.active), snapshot.flushing.clone());

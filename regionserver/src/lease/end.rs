@@ -1,12 +1,12 @@
-//! When a lease ends: read by requests, put off by renewals.
+//! The end of a lease: read by requests, extended by renewals.
 //!
 //! Invariant, which `interleavings/lease.rs` checks in every interleaving: the end is that of the
-//! latest renewal, whatever the order in which their answers came, and whoever waits for it learns
-//! of each.
+//! latest renewal, in whatever order the answers to renewals arrive, and every waiter is woken by
+//! each renewal.
 
 use super::sync::{AtomicU64, Notify, Ordering};
 
-/// The end, in nanoseconds of the boot clock.
+/// The end of the lease, in nanoseconds of the boot clock.
 #[derive(Debug)]
 pub(crate) struct LeaseEnd {
     at_ns: AtomicU64,
@@ -16,12 +16,12 @@ pub(crate) struct LeaseEnd {
 // === impl LeaseEnd ===
 
 impl LeaseEnd {
-    /// The lease has not begun.
+    /// A lease that has not started.
     pub(crate) fn new() -> Self {
         Self { at_ns: AtomicU64::new(0), put_off: Notify::new() }
     }
 
-    /// The lease lasts up to `at_ns`, if not longer.
+    /// Extends the lease to `at_ns`, unless it already runs longer.
     pub(crate) fn put_off(&self, at_ns: u64) {
         self.at_ns.fetch_max(at_ns, Ordering::Release);
         self.put_off.notify_waiters();
@@ -32,10 +32,10 @@ impl LeaseEnd {
         now_ns < self.at_ns.load(Ordering::Acquire)
     }
 
-    /// Waits until `runs`, which is asked again whenever the end is put off.
+    /// Waits until `runs` returns true. It is called again after each extension.
     pub(crate) async fn until(&self, runs: impl Fn() -> bool) {
         loop {
-            // Made before the look: what puts the end off after it wakes this.
+            // Registered before `runs` is called, so that a later extension wakes this.
             let put_off = self.put_off.notified();
             if runs() {
                 return;

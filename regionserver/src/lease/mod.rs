@@ -1,9 +1,9 @@
-//! The serving lease: for how long this server may act as the owner of its regions.
+//! The serving lease: how long this server may act as the owner of its regions.
 //!
 //! The lease runs for a fixed time from the *sending* of the last renewal that the coordinator's
-//! quorum committed, by a clock that counts suspended time. It is checked after a value was read
-//! and before it is answered, and after an edit was synced and before it becomes visible: a server
-//! that was frozen in between sees, when it wakes, that it must stay silent.
+//! quorum committed, measured by a clock that counts suspended time. It is checked after a value is
+//! read and before it is returned, and after an edit is synced and before it becomes visible. A
+//! server that was frozen in between therefore finds out when it resumes that it must not answer.
 
 mod end;
 
@@ -16,7 +16,7 @@ use basalt_runtime::Clock;
 use crate::sync;
 use end::LeaseEnd;
 
-/// The lease, shared by all that answer clients.
+/// The lease, shared by everything that answers clients.
 #[derive(Clone, Debug)]
 pub(crate) struct ServingLease(Arc<Inner>);
 
@@ -27,7 +27,7 @@ struct Inner {
     end: LeaseEnd,
 }
 
-/// The lease is over: another server may own the regions by now.
+/// The lease has ended: another server may own the regions by now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the serving lease has expired")]
 pub(crate) struct LeaseOver;
@@ -35,30 +35,30 @@ pub(crate) struct LeaseOver;
 // === impl ServingLease ===
 
 impl ServingLease {
-    /// A lease that runs for `duration` from each renewal, and is over until the first.
+    /// A lease that runs for `duration` from each renewal, and does not run before the first one.
     pub(crate) fn new(clock: Clock, duration: Duration) -> Self {
         Self(Arc::new(Inner { clock, duration, end: LeaseEnd::new() }))
     }
 
-    /// A renewal sent at `sent_at` (boot time) was committed.
+    /// Records that a renewal sent at `sent_at` (boot time) was committed.
     pub(crate) fn renewed(&self, sent_at: Duration) {
         let ends_at = sent_at.saturating_add(self.0.duration);
         self.0.end.put_off(nanoseconds(ends_at));
     }
 
-    /// Whether the lease runs at this moment.
+    /// Checks that the lease runs now.
     ///
     /// # Errors
-    /// It does not.
+    /// The lease does not run.
     pub(crate) fn check(&self) -> Result<(), LeaseOver> {
         let runs = self.0.end.is_after(nanoseconds(self.0.clock.boot_time()));
         if runs || is_off(Rule::ServingLease) { Ok(()) } else { Err(LeaseOver) }
     }
 
-    /// Waits, for at most `patience`, until the lease runs: a renewal may only be late.
+    /// Waits for at most `patience` until the lease runs: a renewal may only be late.
     ///
     /// # Errors
-    /// It does not run at the end of that time.
+    /// The lease does not run by then.
     pub(crate) async fn check_patiently(&self, patience: Duration) -> Result<(), LeaseOver> {
         if self.check().is_ok() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What a region server does about the logs of a dead one: split them, and replay its part.
+//! Recovery of a dead server's logs: splitting them, and replaying a region's part.
 
 pub(crate) mod replay;
 pub(crate) mod split;

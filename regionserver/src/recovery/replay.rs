@@ -1,8 +1,8 @@
-//! Replaying the part that a region has in the sealed logs of a dead server.
+//! Replays a region's part of the sealed logs of a dead server.
 //!
-//! An edit is taken in if it is not in the region's store files yet; taking it in twice changes
-//! nothing. Replay writes nothing to our own log: until the next flush the sealed logs are still
-//! needed, and the region's record goes on naming them.
+//! An edit is replayed if it is not in the region's store files yet. Replaying it twice changes
+//! nothing. Replay writes nothing to our own log, so until the next flush the sealed logs are still
+//! needed, and the region's record keeps naming them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,21 +23,21 @@ use crate::region::{Error, Region, Result};
 pub(crate) struct SealedLogs {
     pub(crate) server: ServerName,
     logs: Vec<pb::SealedLog>,
-    /// Opened for the first region that is replayed from them, and used for the others too.
+    /// Opened for the first region that is replayed from them, and shared with the others.
     indexes: Arc<OnceCell<Vec<SplitIndex>>>,
 }
 
 // === impl SealedLogs ===
 
 impl SealedLogs {
-    /// The logs as they were sealed; those that cannot hold an edit are left out.
+    /// The given sealed logs, without those that are too short to hold an edit.
     pub(crate) fn new(server: ServerName, mut logs: Vec<pb::SealedLog>) -> Self {
         logs.retain(|log| log_holds_edits(log.sealed_length));
         logs.sort_by_key(|log| log_number(&log.name));
         Self { server, logs, indexes: Arc::default() }
     }
 
-    /// Reads the sealed lengths of the logs of `server`.
+    /// Reads the list of the sealed logs of `server` and their lengths.
     pub(crate) async fn read(
         client: &basalt_zk::Client,
         nodes: &Nodes,
@@ -51,7 +51,7 @@ impl SealedLogs {
         Self::decode(server.clone(), data).map_err(|error| unreadable(error.to_string()))
     }
 
-    /// The logs as the record of a fenced server names them.
+    /// The logs that the record of a fenced server names.
     pub(crate) fn decode(
         server: ServerName,
         data: Bytes,
@@ -60,7 +60,7 @@ impl SealedLogs {
         Ok(Self::new(server, record.logs))
     }
 
-    /// Where a log lies.
+    /// The path of a log.
     pub(crate) fn path(server: &ServerName, name: &str) -> PathBuf {
         paths::fenced_logs(server).join(name)
     }
@@ -71,7 +71,7 @@ impl SealedLogs {
             let shared = Arc::new(SharedReads::default());
             for log in &self.logs {
                 let path = Self::path(&self.server, &log.name);
-                // The index is made by the split; a log whose split was lost is read now.
+                // The split has usually written the index. If it has not, the log is read now.
                 indexes
                     .push(SplitIndex::open_sealed(files, &path, log.sealed_length, &shared).await?);
             }
@@ -81,13 +81,13 @@ impl SealedLogs {
     }
 }
 
-/// Opens the indexes of all of `sealed`, several servers at a time, for [`replay`] to use.
+/// Opens the indexes of all of `sealed`, for several servers at a time, for [`replay`] to use.
 pub(crate) async fn look_up(files: &SharedFileSystem, sealed: &[SealedLogs]) -> wal::Result<()> {
     let looked_up = futures::future::join_all(sealed.iter().map(|logs| logs.indexes(files))).await;
     looked_up.into_iter().try_for_each(|indexes| indexes.map(drop))
 }
 
-/// Takes in what `region` has in `sealed`. Returns how many bytes were read.
+/// Replays the part of `region` in `sealed`. Returns how many bytes were read.
 pub(crate) async fn replay(region: &Region, sealed: &SealedLogs) -> Result<u64> {
     let flushed = region.flushed().await;
     let mut bytes = 0;

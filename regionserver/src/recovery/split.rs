@@ -1,4 +1,5 @@
-//! Splitting sealed logs: each is read once, checked, and its parts are listed beside it.
+//! Splits sealed logs: each is read once and checked, and an index of its parts is written beside
+//! it.
 
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use super::replay::SealedLogs;
 /// How many logs are read at a time.
 const LOGS_AT_ONCE: usize = 2;
 
-/// Splits `logs` of `server`. Every log gets an answer: what it holds, or why it could not be read.
+/// Splits `logs` of `server`. The result has an entry for every log: its contents, or why it could
+/// not be read.
 pub(crate) async fn split(
     files: SharedFileSystem,
     server: &ServerName,

@@ -1,18 +1,19 @@
-//! Letting a region go: no more edits, everything flushed, nothing left for a recovery to read.
+//! Closes a region: edits are rejected, everything is flushed, and nothing is left for a recovery
+//! to read.
 //!
-//! One close at a time. That nothing is left in memory is looked at in the same step, under the
-//! lock that orders edits, in which the region's service ends: an edit is either before that and
-//! was flushed, or it is refused.
+//! At most one close runs at a time. Checking that nothing is left in memory and ending the
+//! region's service are one step under the lock that orders edits. An edit either comes before that
+//! step and was flushed, or it is rejected.
 
 use basalt_planted::{Rule, is_off};
 
 use super::{Error, Region, Result, Taking};
 
-/// How often is flushed before the close is given up. A flush taken up from before leaves what was
-/// written after it, hence at least two.
+/// How many flushes are tried before the close is given up. At least two are needed: the first may
+/// only resume an earlier flush, which leaves out later edits.
 const FLUSHES_MAX: usize = 4;
 
-/// A close under way. If it is dropped before it has finished, edits are taken again.
+/// A close in progress. If it is dropped before it has finished, edits are accepted again.
 pub(crate) struct Closing<'a> {
     region: &'a Region,
 }
@@ -20,8 +21,8 @@ pub(crate) struct Closing<'a> {
 // === impl Region ===
 
 impl Region {
-    /// Takes no more edits. Reads go on until the region is taken off the server. `None` if a close
-    /// is under way already, or has ended.
+    /// Stops accepting edits. Reads are served until the region's service ends. `None` if a close
+    /// is in progress already or has ended.
     pub(crate) fn begin_close(&self) -> Option<Closing<'_>> {
         let mut order = self.view.lock();
         if order.taking != Taking::Edits && !is_off(Rule::OneCloseAtATime) {
@@ -32,16 +33,17 @@ impl Region {
         Some(Closing { region: self })
     }
 
-    /// Whether it takes no more edits.
+    /// Whether it has stopped accepting edits.
     pub(crate) fn is_closing(&self) -> bool {
         self.view.lock().taking != Taking::Edits
     }
 
-    /// Ends its service by `end_serving`: it has a later owner. With `only_without_edits`, only if
-    /// nothing is left in memory, looked at in the same step.
+    /// Ends the region's service with `end_serving`, because it has a later owner. With
+    /// `only_without_edits`, this is done only if nothing is left in memory, which is checked in
+    /// the same step.
     ///
     /// # Errors
-    /// It stays in service, with so many bytes in memory.
+    /// The region stays in service. The value is the number of bytes in memory.
     pub(crate) fn end(
         &self,
         only_without_edits: bool,
@@ -67,11 +69,11 @@ impl Region {
 // === impl Closing ===
 
 impl Closing<'_> {
-    /// Flushes the last edits, and ends the region's service by `end_serving` once nothing is left
-    /// in memory.
+    /// Flushes the last edits, and ends the region's service with `end_serving` once nothing is
+    /// left in memory.
     ///
     /// # Errors
-    /// Of flushing: edits are taken again.
+    /// A flush failed, or edits are still left after the last try: edits are accepted again.
     pub(crate) async fn finish(self, end_serving: impl FnOnce()) -> Result<()> {
         let region = self.region;
         for _ in 0..FLUSHES_MAX {

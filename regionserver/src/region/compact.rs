@@ -1,8 +1,8 @@
-//! Merging store files.
+//! Compactions: merges of store files.
 //!
-//! The merged file takes the place of its inputs in the manifest; the inputs then go to the
-//! archive, but only while the coordinator says that the region is still ours: an owner that has
-//! been passed over must not take files from the next one.
+//! The merged file replaces its inputs in the manifest. The inputs are then archived, but only
+//! while the coordinator says that the region is still ours: a stale owner must not take files away
+//! from the next owner.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,27 +20,28 @@ use super::{Region, Result};
 use crate::metrics;
 use crate::ownership::Ownership;
 
-/// Who holds it may compact.
+/// The task that holds the lock may compact.
 #[derive(Default)]
 pub(super) struct CompactionTurn {
-    /// What the last merge of nonce files has archived.
+    /// The nonce files that the last merge of nonce files has archived.
     pub(super) archived_nonce_files: Vec<String>,
 }
 
 // === impl Region ===
 
 impl Region {
-    /// Whether a family has files that are worth merging.
+    /// Whether a family has files that are worth merging, or nonce files are due.
     pub(crate) fn needs_compaction(&self) -> bool {
         let snapshot = self.view.load();
         snapshot.families.values().any(|family| self.choose(&family.files, false).is_some())
             || self.needs_nonces_merged()
     }
 
-    /// Merges what is worth it of each family; with `all`, all files of each into one.
+    /// Merges the files of each family that are worth merging. With `all`, merges all files of each
+    /// family into one.
     pub(crate) async fn compact(&self, ownership: &Ownership, all: bool) -> Result<()> {
         let mut turn = self.compaction_turn.lock().await;
-        // What is wrong with one kind of file does not keep the other from being merged.
+        // An error with one kind of file does not keep the other kind from being merged.
         let nonces_merged = self.merge_nonces(ownership, &mut turn).await;
         let families: Vec<Bytes> = self.view.load().families.keys().cloned().collect();
         for family in families {
@@ -55,7 +56,7 @@ impl Region {
         nonces_merged
     }
 
-    /// As [`Region::compact`], of one family. Returns the files that were merged.
+    /// Like [`Region::compact`], for one family. Returns the files that were merged.
     pub(super) async fn compact_family(
         &self,
         family: &Bytes,
@@ -73,8 +74,9 @@ impl Region {
 
     fn choose(&self, files: &[Arc<StoreFile>], all: bool) -> Option<Choice> {
         if all {
-            // One file that was made of all is written anew too: since then cells have outlived
-            // their time, and the table may declare other versions or another compression.
+            // A single file that was made from all files is rewritten too. Since then, cells may
+            // have outlived their time to live, and the table may declare another number of
+            // versions or another compression.
             let choice = Choice { first: 0, end: files.len(), all_files: true };
             return (!files.is_empty()).then_some(choice);
         }
@@ -83,7 +85,7 @@ impl Region {
         CompactionPolicy { files_min, ..CompactionPolicy::default() }.choose(&lengths)
     }
 
-    /// Puts one file, or none if nothing is left, in the place of `inputs`, which stay on disk.
+    /// Replaces `inputs` with one file, or with none if nothing is left. The inputs stay on disk.
     pub(super) async fn merge(
         &self,
         family: &Bytes,
@@ -91,7 +93,8 @@ impl Region {
         all_files: bool,
     ) -> Result<()> {
         let Some(descriptor) = self.descriptor(family) else { return Ok(()) };
-        // Memstores hold newer edits only; deletes in the oldest files have nothing left to hide.
+        // Memstores only hold newer edits, and deletes in the oldest files have nothing left to
+        // hide.
         let rules = ReadRules::compaction(descriptor, all_files, self.least_now_ms());
         let highest = inputs.iter().map(|file| file.max_sequence_id()).max().unwrap_or_default();
         let meta = StoreFileMeta { max_sequence_id: highest, is_major_compaction: all_files };
@@ -116,8 +119,8 @@ impl Region {
         Ok(())
     }
 
-    /// Moves files that no manifest names any more out of the way. What fails here is left for the
-    /// next owner to find unnamed. Returns whether the region is still ours.
+    /// Archives files that no manifest names any more. If this fails, the next owner finds them
+    /// unnamed. Returns whether the region is still ours.
     pub(super) async fn archive(
         &self,
         ownership: &Ownership,
@@ -151,7 +154,7 @@ impl Region {
     }
 }
 
-/// Puts `merged` where the files called `names` stood.
+/// Replaces the files with the given `names` by `merged`, in their position.
 fn replace(entries: &mut Vec<FileEntry>, names: &[String], merged: Option<FileEntry>) {
     let is_input = |entry: &FileEntry| names.contains(&entry.name);
     let at = entries.iter().position(is_input).unwrap_or(entries.len());

@@ -1,4 +1,4 @@
-//! Why a region did not do what it was asked to.
+//! Errors of a region's operations.
 
 use basalt_model::SequenceId;
 use basalt_storage::{manifest, nonces, store_file, wal};
@@ -9,7 +9,7 @@ use crate::timestamps::ClockOff;
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// What a region answers instead of doing it. `rpc::exceptions` says how clients are told.
+/// Why an operation of a region failed. `rpc::exceptions` maps these to what clients receive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("row {} is not in region {region}", row.escape_ascii())]
@@ -57,7 +57,8 @@ pub(crate) enum Error {
 // === impl Error ===
 
 impl Error {
-    /// Whether it is the fault of a single mutation, so that others of a batch can still be made.
+    /// Whether the error is caused by a single mutation, so that the others of a batch can still be
+    /// applied.
     pub(crate) fn concerns_one_mutation(&self) -> bool {
         matches!(
             self,

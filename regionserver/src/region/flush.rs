@@ -1,9 +1,9 @@
-//! Writing memstores into store files.
+//! Flushes: writes memstores to store files.
 //!
-//! The memstores of all families are swapped for empty ones at one point in the order of edits; all
-//! edits up to there are then written, and once the manifest that names the new files is on record,
-//! the log no longer needs them. A flush that fails leaves the swapped memstores readable and is
-//! taken up again by the next one.
+//! The memstores of all families are replaced with empty ones at one point in the order of edits.
+//! All edits up to that point are then written. Once the manifest that names the new files is on
+//! record, the log no longer needs to keep those edits. If a flush fails, its memstores stay
+//! readable, and the next flush resumes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,17 +23,17 @@ use tracing::info;
 use super::{Region, Result, durability_of};
 use crate::metrics;
 
-/// Where store files are written before they are put in their place, as `<epoch>-<name>`.
+/// Where store files are written before they are moved to their place, as `<epoch>-<name>`.
 pub(super) const TMP_FOLDER: &str = ".tmp";
 
-/// Who holds it may flush.
+/// The task that holds the lock may flush.
 pub(super) struct FlushLock {
-    /// The nonce files of the owner's first manifest; `None` once what owners before us left behind
-    /// has been removed.
+    /// The nonce files of the owner's first manifest; `None` once the files that earlier owners
+    /// left behind have been removed.
     first_nonce_files: Option<BTreeSet<String>>,
 }
 
-/// A store file that is whole and in its place.
+/// A store file that is complete and in its place.
 pub(super) struct NewFile {
     pub(super) file: Arc<StoreFile>,
     pub(super) entry: FileEntry,
@@ -42,7 +42,7 @@ pub(super) struct NewFile {
 // === impl FlushLock ===
 
 impl FlushLock {
-    /// That of an owner whose first manifest is `manifest`.
+    /// The lock of an owner whose first manifest is `manifest`.
     pub(super) fn new(manifest: &Manifest) -> Self {
         let names = manifest.nonce_files.iter().map(|file| file.name.clone());
         Self { first_nonce_files: Some(names.collect()) }
@@ -52,7 +52,7 @@ impl FlushLock {
 // === impl Region ===
 
 impl Region {
-    /// Flushes all edits made so far. Returns how many bytes of store files that made.
+    /// Flushes all edits made so far. Returns how many bytes of store files were written.
     pub(crate) async fn flush(&self) -> Result<u64> {
         let mut turn = self.flush_lock.lock().await;
         let Some(flushed) = self.begin_flush() else { return Ok(0) };
@@ -89,9 +89,9 @@ impl Region {
         Ok(bytes)
     }
 
-    /// Removes what owners before us wrote aside and never put in its place: files of lower epochs
-    /// only, as the region may be another's by now. Not while the region is opened: that has no
-    /// time for it.
+    /// Removes temporary files of earlier owners that were never moved to their place. Only files
+    /// of lower epochs are removed, because the region may have a later owner by now. This is not
+    /// done when the region is opened, because opening must be fast.
     async fn remove_leftovers(&self) -> Result<()> {
         let files = &self.shared.files;
         let tmp = paths::region(&self.info.table, self.encoded_name).join(TMP_FOLDER);
@@ -110,7 +110,7 @@ impl Region {
         }
     }
 
-    /// Swaps the memstores, if there is anything in them. Returns up to where they go.
+    /// Swaps the memstores if they are not empty. Returns the highest edit to be flushed.
     fn begin_flush(&self) -> Option<SequenceId> {
         let mut order = self.view.lock();
         if let Some(unfinished) = order.flushing {
@@ -139,7 +139,8 @@ impl Region {
         let mut manifest = self.manifest.lock().await;
         let mut next = self.next_manifest(&manifest);
         next.flushed = next.flushed.max(flushed);
-        // Those of an earlier release were in memory, and so are in the files.
+        // The nonces that a manifest of an earlier release lists were loaded into memory, so they
+        // are now in the files.
         next.nonces = Vec::new();
         next.nonce_files.extend(nonce_files.iter().map(|file| file.entry().clone()));
         for (family, entry) in entries {
@@ -155,7 +156,7 @@ impl Region {
         Ok(())
     }
 
-    /// The manifest that follows `manifest`, with the same files.
+    /// The next manifest after `manifest`, with the same files.
     pub(super) fn next_manifest(&self, manifest: &Manifest) -> Manifest {
         Manifest {
             number: manifest.number + 1,
@@ -165,9 +166,9 @@ impl Region {
         }
     }
 
-    /// Writes `next` in the place of `manifest`. An attempt that failed may have left its file
-    /// behind, whole or not, so the next one takes another number. Not where the name was taken
-    /// before: that is another process under our epoch.
+    /// Writes `next` as the successor of `manifest`. A failed attempt may have left its file
+    /// behind, complete or not, so the next attempt uses another number. This does not apply if the
+    /// name was taken already: then another process runs under our epoch.
     pub(super) async fn put_on_record(
         &self,
         manifest: &mut Manifest,
@@ -190,8 +191,8 @@ impl Region {
         Ok(())
     }
 
-    /// Writes what `rules` keep of the cells of `cursor` into a store file: aside, then in its
-    /// place. `None` if they keep nothing.
+    /// Writes the cells of `cursor` that `rules` keep to a store file: under a temporary name, then
+    /// moved to its place. `None` if no cells are kept.
     pub(super) async fn write_file(
         &self,
         family: &FamilyDescriptor,
@@ -210,7 +211,7 @@ impl Region {
                 return Ok(None);
             }
             Err(error) => {
-                // What stays behind if this fails too is removed by the next owner.
+                // If this fails too, the next owner removes the file.
                 let _ = files.delete_file(&aside).await;
                 return Err(error);
             }
@@ -225,7 +226,8 @@ impl Region {
         Ok(Some(NewFile { file: Arc::new(file), entry }))
     }
 
-    /// Returns the length of the file; `None` if it got no cell and was not finished.
+    /// Returns the length of the file. `None` if no cell was written; then the file is not
+    /// finished.
     async fn write_aside(
         &self,
         aside: &Path,
@@ -253,7 +255,7 @@ impl Region {
             }
             match visibility.decide(&cell.key()) {
                 Decision::Include => writer.append(&cell).await?,
-                // The marks that follow in the column or row must be seen: no skipping ahead.
+                // Later delete markers in the column or row must be seen, so nothing is skipped.
                 Decision::Skip | Decision::SkipColumn | Decision::SkipRow => {}
             }
         }
@@ -271,12 +273,12 @@ impl Region {
         self.shared.timestamps.best_now_ms()
     }
 
-    /// The time by which what has expired is dropped.
+    /// The time that decides which cells are dropped as expired.
     pub(super) fn least_now_ms(&self) -> u64 {
         self.shared.timestamps.least_now_ms()
     }
 
-    /// 32 hexadecimal digits, as HBase names its store files.
+    /// A new file name of 32 hexadecimal digits, as HBase names its store files.
     fn new_file_name(&self) -> String {
         let random = &self.shared.seams.random;
         format!("{:016x}{:016x}", random.next_u64(), random.next_u64())
@@ -284,8 +286,8 @@ impl Region {
 
     /// Whether the memstores are large enough to be flushed, or a flush of them has failed.
     ///
-    /// A failed one counts whatever is left to flush: its memstores may fill the region's limit,
-    /// and then no edit comes that could make the active ones large enough.
+    /// A failed flush is due however little it has to write: its memstores may fill the region's
+    /// limit, and then no edit is accepted that could make the active memstores large enough.
     pub(crate) fn needs_flush(&self) -> bool {
         let has_failed = self.flush_lock.try_lock().is_ok() && self.view.lock().flushing.is_some();
         if has_failed {
@@ -296,18 +298,18 @@ impl Region {
         active + self.nonces.lock().active_bytes() >= self.shared.config.flush_bytes
     }
 
-    /// Puts a replayed cell into its family's memstore.
+    /// The active memstore of a family.
     pub(super) fn active(&self, family: &[u8]) -> Option<Arc<Memstore>> {
         self.view.load().families.get(family).map(|family| Arc::clone(&family.active))
     }
 }
 
-/// What a file is called while it is written aside.
+/// The name of a temporary file.
 pub(super) fn aside_name(epoch: RegionEpoch, name: &str) -> String {
     format!("{}-{name}", epoch.0)
 }
 
-/// Under which ownership a file was written aside, or a nonce file.
+/// The epoch in the name of a temporary file or of a nonce file.
 pub(super) fn epoch_of_aside(name: &str) -> Option<RegionEpoch> {
     name.split_once('-')?.0.parse().ok().map(RegionEpoch)
 }

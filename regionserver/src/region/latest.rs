@@ -1,8 +1,8 @@
-//! Which timestamp "the latest" is for a conditional mutation.
+//! The timestamp of "the latest" for a conditional mutation.
 //!
-//! Clients may give timestamps that lie ahead of the server's clock. A mutation that gets the
-//! present time is then hidden by what is there. For a plain put that is HBase's documented answer;
-//! of a conditional one, whose client learns that it was made, it would be a wrong one.
+//! Clients may use timestamps that are ahead of the server's clock. Existing cells then hide a
+//! mutation with the current time. For a plain put, this is HBase's documented behaviour. For a
+//! conditional mutation it would be wrong, because its client learns that the mutation was applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{Region, Result, RowRead, RowStep};
 
-/// What a mutation writes at the latest timestamp.
+/// The columns that a mutation writes with the latest timestamp.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Written {
     whole_row: bool,
@@ -22,8 +22,8 @@ struct Written {
 // === impl Region ===
 
 impl Region {
-    /// `latest`, or as much later as it takes that what `steps` write under that timestamp is not
-    /// hidden by cells or deletes of later timestamps, which clients may have given.
+    /// Returns `latest`, or a later timestamp if that is needed so that existing cells or deletes
+    /// with later timestamps, which clients may have chosen, do not hide what `steps` write.
     pub(super) async fn latest_above(
         &self,
         row: &[u8],

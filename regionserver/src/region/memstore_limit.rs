@@ -1,12 +1,12 @@
-//! Back-pressure: how much may lie in memstores before edits are refused.
+//! Back-pressure: limits how much memstores may hold before edits are rejected.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Error, Region, Result};
 
-/// The memstores of all regions of a server, in bytes.
+/// The size of the memstores of all regions of a server, in bytes.
 ///
-/// Edits add to it as they are made, and the scheduler sets it right with what it measures: between
+/// Edits add to it as they are made, and the scheduler replaces it with what it measures. Between
 /// two measurements it is too high rather than too low.
 #[derive(Debug)]
 pub(crate) struct MemstoresTotal {
@@ -17,7 +17,7 @@ pub(crate) struct MemstoresTotal {
 // === impl MemstoresTotal ===
 
 impl MemstoresTotal {
-    /// Nothing yet; beyond `bytes_max` no region takes edits.
+    /// An empty total. Above `bytes_max`, no region accepts edits.
     pub(crate) fn new(bytes_max: u64) -> Self {
         Self { bytes: AtomicU64::new(0), bytes_max }
     }
@@ -26,7 +26,7 @@ impl MemstoresTotal {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// All memstores together were found to have `bytes`.
+    /// Sets the total to the measured size of all memstores.
     pub(crate) fn measured(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::Relaxed);
     }
@@ -43,7 +43,7 @@ impl MemstoresTotal {
 // === impl Region ===
 
 impl Region {
-    /// Refuses edits while flushes cannot keep up, of this region or of the whole server.
+    /// Rejects edits while flushes of this region or of the whole server cannot keep up.
     pub(super) fn check_memstore_limit(&self) -> Result<()> {
         let bytes = self.memstore_bytes();
         let bytes_max = self.shared.config.memstore_bytes_max;

@@ -1,13 +1,13 @@
-//! A region as its owner holds it: memory, store files, and the order of its edits.
+//! A region in its owner's process: its memstores, its store files, and the order of its edits.
 //!
 //! Invariants:
-//! - Edits get their sequence ids, go into the log and into the memstore in one step under one
-//!   lock, so the log holds them in their order. When an edit is durable, so are all before it;
-//!   that is why the read point can simply be raised to it.
-//! - An edit is visible, and acknowledged, once it is durable and the serving lease was seen to run
-//!   after that.
-//! - A reader takes one [`RegionSnapshot`] and one read point that belong together, and sees just
-//!   that.
+//! - An edit gets its sequence id and goes into the log and the memstore in one step under one
+//!   lock, so the log holds the edits in order. When an edit is durable, so are all edits before
+//!   it. That is why the read point can simply be raised to it.
+//! - An edit becomes visible and is acknowledged once it is durable and the serving lease was then
+//!   found to run.
+//! - A reader takes one [`RegionSnapshot`] and one read point that belong together, and sees
+//!   nothing else.
 
 mod close;
 mod compact;
@@ -58,7 +58,7 @@ pub(crate) use scanner::{RegionScanner, ScanLimits, ScanRange};
 pub(crate) use snapshot::RegionSnapshot;
 pub(crate) use write::{Change, Condition, Mutation, MutationOutcome, RowStep, RowUpdate, Update};
 
-/// What the regions of a server share.
+/// The services that all regions of a server share.
 #[derive(Clone)]
 pub(crate) struct RegionServices {
     pub(crate) seams: Seams,
@@ -81,41 +81,41 @@ pub(crate) struct Region {
     view: View,
     row_locks: RowLocks,
     nonces: Mutex<Nonces>,
-    /// The timestamps that the region gives are not below this.
+    /// The lower bound for timestamps that the region assigns.
     timestamp_floor_ms: AtomicU64,
-    /// Held by whoever flushes.
+    /// Held by the task that flushes.
     flush_lock: tokio::sync::Mutex<flush::FlushLock>,
-    /// Held by whoever compacts.
+    /// Held by the task that compacts.
     compaction_turn: tokio::sync::Mutex<compact::CompactionTurn>,
-    /// The manifest on record; held while the next one is written.
+    /// The current manifest; locked while the next one is written.
     manifest: tokio::sync::Mutex<Manifest>,
     pub(crate) requests: AtomicU64,
 }
 
-/// What a region holds.
+/// The size of a region.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct RegionSize {
-    /// How many store files.
+    /// The number of store files.
     pub(crate) store_files: usize,
-    /// How long those are, in bytes.
+    /// The total length of the store files, in bytes.
     pub(crate) store_file_bytes: u64,
-    /// How long their blocks are decompressed, in bytes.
+    /// The total length of their decompressed blocks, in bytes.
     pub(crate) uncompressed_bytes: u64,
-    /// How much its memstores take, in bytes.
+    /// The size of the memstores, in bytes.
     pub(crate) memstore_bytes: u64,
 }
 
-/// What is decided about edits under the lock.
+/// The state of the edits, which the lock protects.
 struct WriteOrder {
     last: SequenceId,
     /// The last edit that went into the log.
     last_ticket: Option<Ticket>,
-    /// The highest edit of the memstores that are being flushed.
+    /// The highest edit in the memstores that are being flushed.
     flushing: Option<SequenceId>,
     taking: Taking,
 }
 
-/// Whether a region takes edits.
+/// Whether a region accepts edits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Taking {
     Edits,
@@ -125,7 +125,7 @@ enum Taking {
     NoneEver,
 }
 
-/// What writes of a table outlast, and the files that they go into.
+/// The durability of a table's writes and of the files that they are written to.
 fn durability_of(table: &TableDescriptor) -> Durability {
     if table.syncs_to_disk() { Durability::OnDisk } else { Durability::Replicated }
 }
@@ -133,17 +133,17 @@ fn durability_of(table: &TableDescriptor) -> Durability {
 // === impl Region ===
 
 impl Region {
-    /// How much its memstores take, in bytes, and the nonces of the same edits.
+    /// The size of its memstores and of the nonces of the same edits, in bytes.
     pub(crate) fn memstore_bytes(&self) -> u64 {
         self.view.load().memstore_bytes() + self.nonces.lock().recent_bytes()
     }
 
-    /// How long its store files are, in bytes.
+    /// The total length of its store files, in bytes.
     pub(crate) fn store_file_bytes(&self) -> u64 {
         self.view.load().store_file_bytes()
     }
 
-    /// What it holds in memory and in files.
+    /// The size of its memstores and store files.
     pub(crate) fn size(&self) -> RegionSize {
         let snapshot = self.view.load();
         let files = || snapshot.families.values().flat_map(|family| &family.files);
@@ -162,7 +162,7 @@ impl Region {
         files.map(|file| (file.path().to_owned(), file.length())).collect()
     }
 
-    /// Waits until all edits that have gone into the log so far are durable and may be shown.
+    /// Waits until all edits that are in the log so far are durable, and makes them visible.
     async fn settle(&self) -> Result<SequenceId> {
         let (last, ticket) = {
             let order = self.view.lock();

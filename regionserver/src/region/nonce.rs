@@ -1,9 +1,9 @@
-//! What a region knows of operations with a nonce: look-ups before an edit, and answers of retries.
+//! Operations with a nonce: lookups before an edit, and the answers to retries.
 //!
-//! A look-up comes before the edit has a sequence id, under the lock of its row and no other: two
-//! attempts of one operation are of one row, so the second finds what the first has put into
-//! memory. From there an operation moves into a nonce file by the flush of its edit, and is found
-//! in one or the other at any moment.
+//! The lookup takes place before the edit has a sequence id, under the lock of its row and no other
+//! lock. Two attempts of one operation are on the same row, so the second attempt finds what the
+//! first has put into memory. The flush of the edit moves the operation from memory to a nonce
+//! file. At any moment, the operation can be found in at least one of the two.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::{Error, Mutation, Region, Result, RowRead, RowUpdate};
 // === impl Region ===
 
 impl Region {
-    /// What the operation did, if it was done before.
+    /// The entry of the operation, if it has already been applied.
     pub(super) async fn done_before(&self, nonce: Option<Nonce>) -> Result<Option<NonceEntry>> {
         let Some(nonce) = nonce else { return Ok(None) };
         loop {
@@ -35,7 +35,7 @@ impl Region {
                 return Ok(None);
             }
             match find(nonce, &files).await {
-                // Merged into another file meanwhile, or too old.
+                // The file was merged into another one meanwhile, or was dropped as too old.
                 Err(error)
                     if error.is_not_found()
                         && !Arc::ptr_eq(&files, &self.nonces.lock().files()) => {}
@@ -44,7 +44,7 @@ impl Region {
         }
     }
 
-    /// Remembers what an operation answers, from the moment that it is in the log.
+    /// Remembers an operation and its answer. Called when the operation is put into the log.
     pub(super) fn remember(
         &self,
         nonce: Option<Nonce>,
@@ -58,11 +58,12 @@ impl Region {
         }
     }
 
-    /// Answers the retry of an operation on `row` that was done before: the new cells of `updates`,
-    /// exactly as they were answered. What came besides, `mutations`, is not part of the answer.
+    /// Answers the retry of an operation on `row` that has already been applied. The answer is the
+    /// new cells of `updates`, exactly as they were returned before. The cells of `mutations`,
+    /// which belong to the same operation, are not part of the answer.
     ///
     /// # Errors
-    /// [`Error::AnswerGone`] if a later edit has replaced some.
+    /// [`Error::AnswerGone`] if a later edit has replaced some of the cells.
     pub(super) async fn answer_again(
         &self,
         entry: &NonceEntry,
@@ -70,7 +71,7 @@ impl Region {
         mutations: &[&Mutation],
         updates: &[&RowUpdate],
     ) -> Result<Vec<Cell>> {
-        // It may not be durable yet.
+        // The operation may not be durable yet.
         self.settle().await?;
         let changes: Vec<&Change> =
             updates.iter().flat_map(|update| update.in_answer_order()).collect();
@@ -87,7 +88,7 @@ impl Region {
                 };
                 let mut cells = self.get(row, &read).await?;
                 cells.retain(|cell| cell.sequence_id() == entry.sequence_id);
-                // A put in one of their columns, in the same edit, looks the same.
+                // A put to one of their columns in the same edit looks the same.
                 cells.retain(|cell| !mutations.iter().any(|mutation| mutation.puts(cell)));
                 cells
             }
@@ -103,7 +104,7 @@ impl Region {
     }
 }
 
-/// Looks in `files`, the newest first, once all of them are open.
+/// Searches `files`, newest first, once all of them are open.
 async fn find(
     nonce: Nonce,
     files: &[Arc<nonces::NonceFile>],
@@ -118,8 +119,8 @@ async fn find(
     Ok(None)
 }
 
-/// The cells that `changes` of `row` have written, out of those that their edit has written. `None`
-/// if one of them is not there, or cannot be told from another.
+/// Selects the cells that `changes` of `row` have written from all cells of their edit. `None` if
+/// one of them is missing or ambiguous.
 fn answer_among(cells: Vec<Cell>, row: &[u8], changes: &[&Change]) -> Option<Vec<Cell>> {
     let is_of = |cell: &Cell, change: &Change| {
         cell.row() == row

@@ -1,11 +1,11 @@
-//! The nonce files of a region: written by a flush, merged and dropped with compactions.
+//! The nonce files of a region. Flushes write them, and compactions merge and drop them.
 //!
-//! They are treated as store files are: written aside, synced, put in their place, named by the
-//! manifest that also names the store files of the same edits; and archived once no manifest names
-//! them. Unlike store files they do not stay in the archive: the owner deletes them with its next
-//! merge. What a crash leaves is deleted by the next owner: a name begins with the epoch of the
-//! owner that wrote the file, and files of earlier epochs that its first manifest does not name are
-//! never named again.
+//! They are treated like store files. They are written under a temporary name, synced, and moved to
+//! their place. The manifest that names the store files of the same edits names them too, and they
+//! are archived once no manifest names them. Unlike store files, they do not stay in the archive:
+//! the owner deletes them with its next merge. The next owner deletes what a crash leaves behind. A
+//! file's name begins with the epoch of the owner that wrote it, and a file of an earlier epoch
+//! that the next owner's first manifest does not name is never named again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,12 +26,12 @@ use crate::ownership::Ownership;
 // === impl Region ===
 
 impl Region {
-    /// How many operations its nonce files remember.
+    /// How many operations its nonce files contain.
     pub(crate) fn nonces(&self) -> u64 {
         self.nonce_files_sum(|file| file.entry().entries)
     }
 
-    /// How long its nonce files are, in bytes.
+    /// The total length of its nonce files, in bytes.
     pub(crate) fn nonce_file_bytes(&self) -> u64 {
         self.nonce_files_sum(|file| file.entry().length)
     }
@@ -46,8 +46,8 @@ impl Region {
         files.iter().map(|file| of(file)).sum()
     }
 
-    /// Writes the nonces of the edits that are being flushed into files that are whole and in their
-    /// place: one, but for the limit of a file.
+    /// Writes the nonces of the edits that are being flushed to one file, or to several if a file's
+    /// limit requires it. The files are complete and in their place.
     pub(super) async fn write_nonces(&self) -> Result<Vec<Arc<NonceFile>>> {
         let flushing = self.nonces.lock().flushing();
         let Some(flushing) = flushing.filter(|flushing| !flushing.is_empty()) else {
@@ -94,7 +94,7 @@ impl Region {
         self.choose_nonce_files().is_some()
     }
 
-    /// Merges nonce files that are worth it, or drops those that are too old.
+    /// Merges nonce files if that is worthwhile, or drops those that are too old.
     pub(super) async fn merge_nonces(
         &self,
         ownership: &Ownership,
@@ -114,7 +114,8 @@ impl Region {
         Ok(())
     }
 
-    /// Puts one file, or none, in the place of some, which stay on disk. Returns their names.
+    /// Replaces some files with one file or with none. The replaced files stay on disk. Returns
+    /// their names.
     pub(super) async fn replace_nonce_files(&self) -> Result<Vec<String>> {
         let Some((inputs, is_merge)) = self.choose_nonce_files() else { return Ok(Vec::new()) };
         let merged = match is_merge {
@@ -135,7 +136,7 @@ impl Region {
         Ok(names)
     }
 
-    /// The files to merge, if the second value says so, or else to drop.
+    /// The files to merge, if the second value is true, or else to drop.
     fn choose_nonce_files(&self) -> Option<(Vec<Arc<NonceFile>>, bool)> {
         let files = self.nonces.lock().files();
         let entries: Vec<&NonceFileEntry> = files.iter().map(|file| file.entry()).collect();
@@ -156,7 +157,7 @@ impl Region {
         self.put_in_place(&aside, merged).await
     }
 
-    /// Moves a file that was written aside into its place, durably.
+    /// Durably moves a file from its temporary name to its place.
     async fn put_in_place(
         &self,
         aside: &Path,
@@ -166,7 +167,7 @@ impl Region {
         let entry = match written {
             Ok(entry) => entry,
             Err(error) => {
-                // What stays behind if this fails too is removed by the next owner.
+                // If this fails too, the next owner removes the file.
                 let _ = files.delete_file(aside).await;
                 return Err(error.into());
             }
@@ -175,14 +176,15 @@ impl Region {
         files.rename(aside, &folder.join(&entry.name)).await?;
         files.sync_directory(&folder).await?;
         let file = NonceFile::new(files, &folder, entry);
-        // Look-ups of new operations find it open.
+        // Opened here, so that lookups of new operations do not have to wait for it.
         file.open().await?;
         Ok(Arc::new(file))
     }
 
-    /// Deletes nonce files of earlier owners that are not among `named`, those of this owner's
-    /// first manifest, also in the archive: later owners begin with a manifest of this owner, or of
-    /// one after it, and those name no others of earlier owners.
+    /// Deletes nonce files of earlier owners that are not in `named`, the files of this owner's
+    /// first manifest. This includes files in the archive. It is safe because later owners start
+    /// from a manifest of this owner or of one after it, and those name no other files of earlier
+    /// owners.
     pub(super) async fn remove_unnamed_nonce_files(&self, named: &BTreeSet<String>) -> Result<()> {
         let folder = paths::nonces(&self.info.table, self.encoded_name);
         let files = &self.shared.files;
@@ -212,7 +214,7 @@ impl Region {
     }
 }
 
-/// Puts `merged` where the files called `names` stood.
+/// Replaces the files with the given `names` by `merged`, in their position.
 fn replace(entries: &mut Vec<NonceFileEntry>, names: &[String], merged: Option<NonceFileEntry>) {
     let is_input = |entry: &NonceFileEntry| names.contains(&entry.name);
     let at = entries.iter().position(is_input).unwrap_or(entries.len());

@@ -1,8 +1,9 @@
-//! Opening a region: for the first time, after a move, and after the death of its owner, all alike.
+//! Opens a region. The steps are the same for the first time, after a move, and after its owner's
+//! death.
 //!
-//! newest manifest, put under the new epoch → store files → replay of the sealed logs that
-//! the record names → OPENING becomes OPEN on condition of the record's version. A late order
-//! therefore opens nothing.
+//! Take the newest manifest and put it under the new epoch → open the store files → replay the
+//! sealed logs that the record names → change OPENING to OPEN, conditional on the record's version.
+//! A late order therefore opens nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use crate::recovery::replay::{self, SealedLogs};
 /// How many store files of a region are opened at a time.
 const FILES_AT_ONCE: usize = 8;
 
-/// What is to be opened.
+/// The region to open.
 pub(crate) struct OpenRegion {
     pub(crate) record: RegionRecord,
     pub(crate) table: Arc<TableDescriptor>,
@@ -42,7 +43,7 @@ pub(crate) struct OpenRegion {
     pub(crate) sealed: Vec<SealedLogs>,
 }
 
-/// What was opened, and what it took.
+/// An opened region, and the cost of opening it.
 pub(crate) struct Opened {
     pub(crate) region: Arc<Region>,
     pub(crate) open_sequence_id: SequenceId,
@@ -50,10 +51,10 @@ pub(crate) struct Opened {
     pub(crate) replayed_bytes: u64,
 }
 
-/// Opens a region up to where only its record has to be changed.
+/// Opens a region up to the point where only its record has to be changed.
 pub(crate) async fn open(shared: RegionServices, request: OpenRegion) -> Result<Opened> {
     let files = Arc::clone(&shared.files);
-    // The logs are looked up meanwhile: what is sealed, nobody changes.
+    // Concurrently, the logs are looked up: nobody changes a sealed log.
     let looked_up = async { Ok(replay::look_up(&files, &request.sealed).await?) };
     let (region, ()) =
         futures::future::try_join(Region::from_files(shared, &request), looked_up).await?;
@@ -65,8 +66,8 @@ pub(crate) async fn open(shared: RegionServices, request: OpenRegion) -> Result<
     let replay_time = begun.elapsed();
     let last = region.view.lock().last;
     region.view.show(last);
-    // Rows may have got the highest timestamp already, from an owner whose clock was ahead; what
-    // they get from us must be above, or a delete of theirs would hide it.
+    // Rows may already have cells with the highest timestamp, from an owner whose clock was ahead.
+    // New cells need a higher timestamp, or an existing delete would hide them.
     region.timestamp_floor_ms.fetch_add(1, Ordering::Relaxed);
     let region = Arc::new(region);
     Ok(Opened { region, open_sequence_id: last.next(), replay_time, replayed_bytes })
@@ -78,7 +79,7 @@ impl Region {
     async fn from_files(shared: RegionServices, request: &OpenRegion) -> Result<Self> {
         let info = request.record.info.clone();
         let encoded_name = info.encoded_name();
-        // From here on, what an earlier owner still writes is not seen.
+        // From here on, nothing that an earlier owner writes is seen.
         let manifest = take_over(&shared, request).await?;
         reached(Point::OpenTakenOver).await;
         let folder = paths::nonces(&info.table, encoded_name);
@@ -115,7 +116,7 @@ impl Region {
         })
     }
 
-    /// Takes in one edit of a sealed log, unless it is in the store files already.
+    /// Replays one edit of a sealed log, unless it is in the store files already.
     pub(crate) fn replay_edit(&self, edit: basalt_storage::wal::Edit, flushed: SequenceId) {
         let mut order = self.view.lock();
         order.last = order.last.max(edit.sequence_id);
@@ -124,7 +125,7 @@ impl Region {
         if is_in_files {
             return;
         }
-        // The record has no mark for the cells of the answer; a retry names their columns.
+        // The WAL record does not mark which cells are the answer. A retry names their columns.
         self.remember(edit.nonce, edit.sequence_id, edit.write_time_ms, &edit.cells);
         let (region, epoch, sequence_id) = (edit.region, edit.epoch.0, edit.sequence_id.0);
         trace!(target: WITNESS, %region, epoch, sequence_id, flushed = flushed.0, "replayed");
@@ -135,7 +136,7 @@ impl Region {
         }
     }
 
-    /// Up to where edits are in the store files.
+    /// The sequence id up to which all edits are in the store files.
     pub(crate) async fn flushed(&self) -> SequenceId {
         self.manifest.lock().await.flushed
     }
@@ -145,7 +146,8 @@ impl Region {
     }
 }
 
-/// The region's newest manifest, under our epoch; the first one if there was none.
+/// Puts the region's newest manifest under our epoch and returns it, or a first one if there was
+/// none.
 async fn take_over(shared: &RegionServices, request: &OpenRegion) -> Result<Manifest> {
     let (info, epoch) = (&request.record.info, request.record.epoch);
     let (files, name) = (&shared.files, info.encoded_name());
@@ -155,13 +157,13 @@ async fn take_over(shared: &RegionServices, request: &OpenRegion) -> Result<Mani
     let is_deleted = |family: &String| !request.table.families.contains_key(family);
     let has_deleted = manifest.families.keys().any(is_deleted);
     if has_deleted {
-        // Written down before the region is served: a family of the same name that is added later
-        // must begin empty.
+        // Written before the region is served: a family of the same name that is added later must
+        // start empty.
         manifest.families.retain(|family, _| !is_deleted(family));
         manifest.number += 1;
     }
     let known = manifest.families.len();
-    // A manifest lists the families that have a folder, with files or without.
+    // A manifest lists every family that has a folder, even if it has no files.
     for family in request.table.families.keys() {
         manifest.families.entry(family.clone()).or_default();
     }
@@ -190,7 +192,7 @@ async fn make_folders(shared: &RegionServices, request: &OpenRegion) -> Result<(
     for folder in folders.filter(|folder| !present.contains(*folder)) {
         files.create_directories(&region.join(folder)).await?;
     }
-    // Also those that an opener before us has made: it may have ended before this.
+    // Also for folders that an earlier opener made: it may have ended before it synced them.
     files.sync_directory(&region).await?;
     if present.contains(DESCRIBED) {
         return Ok(());
@@ -212,7 +214,7 @@ fn region_info_file(info: &basalt_model::RegionInfo) -> Bytes {
     bytes.freeze()
 }
 
-/// Opens the store files of a family, several at a time: each takes a few trips.
+/// Opens the store files of a family. Several at a time, because each takes several round trips.
 async fn open_files(
     shared: &RegionServices,
     request: &OpenRegion,

@@ -1,4 +1,4 @@
-//! Reading one row.
+//! Reads of single rows, and the scanners behind them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use super::snapshot::{FamilySnapshot, RegionSnapshot};
 use super::write::Change;
 use super::{Region, Result};
 
-/// What of a row is asked for.
+/// Which cells of a row to read.
 #[derive(Clone, Debug)]
 pub(crate) struct RowRead {
     /// The families and their columns; `None` for all.
     pub(crate) families: Option<BTreeMap<Bytes, Columns>>,
     pub(crate) versions: u32,
     pub(crate) time_range: TimeRange,
-    /// The families that have a time range of their own.
+    /// The time ranges of the families that have their own.
     pub(crate) family_time_ranges: BTreeMap<Bytes, TimeRange>,
-    /// Everything as it lies there, deleted or not.
+    /// Return everything as it is stored, deleted or not.
     pub(crate) raw: bool,
     /// Whether blocks that are read stay in the cache.
     pub(crate) cache_blocks: bool,
-    /// Of each family, how many cells are passed over and how many are taken at most.
+    /// How many cells of each family are skipped, and how many are taken at most.
     pub(crate) family_offset: u32,
     pub(crate) family_limit: Option<u32>,
 }
@@ -76,7 +76,7 @@ impl RowRead {
 // === impl Region ===
 
 impl Region {
-    /// What clients see of a row.
+    /// Reads a row for a client.
     pub(crate) async fn get(&self, row: &[u8], read: &RowRead) -> Result<Vec<Cell>> {
         self.check_row(row)?;
         let (snapshot, read_point) = self.view.load_with_read_point();
@@ -85,15 +85,15 @@ impl Region {
         Ok(cells)
     }
 
-    /// Whether this server may still answer as the owner; to be asked after reading.
+    /// Checks that this server may still answer as the owner. To be called after reading.
     pub(crate) async fn check_lease(&self) -> Result<()> {
         self.shared.lease.check_patiently(self.shared.config.lease_patience).await?;
         trace!(target: WITNESS, region = %self.encoded_name, epoch = self.epoch.0, "answers");
         Ok(())
     }
 
-    /// What is there of a row, edits included that are not durable yet: for whoever holds the row's
-    /// lock and decides by it.
+    /// Reads a row including edits that are not durable yet, for a task that holds the row's lock
+    /// and decides on the result.
     pub(super) async fn read_latest(&self, row: &[u8], read: &RowRead) -> Result<Vec<Cell>> {
         let snapshot = self.view.load_full();
         self.read_row(&snapshot, SequenceId(u64::MAX), row, read).await
@@ -115,7 +115,7 @@ impl Region {
         Ok(cells)
     }
 
-    /// A scanner over rows as they are at this moment.
+    /// A scanner over rows as they are now.
     pub(crate) async fn scan(&self, read: &RowRead, range: ScanRange) -> Result<RegionScanner> {
         let (snapshot, read_point) = self.view.load_with_read_point();
         self.scanner_of(&snapshot, read_point, read, range, None).await
@@ -158,7 +158,7 @@ impl Region {
     }
 }
 
-/// The store files that may hold something for a read.
+/// The store files that may contain cells for a read.
 async fn files_to_read(
     family: &FamilySnapshot,
     rules: &ReadRules,
@@ -166,7 +166,7 @@ async fn files_to_read(
 ) -> Result<Vec<Arc<StoreFile>>> {
     let mut files = Vec::with_capacity(family.files.len());
     for file in &family.files {
-        // A file all of whose cells are older is of no use; a newer one may hold deletes.
+        // A file with only older cells is not needed. A file with newer cells may hold deletes.
         if file.time_range().is_some_and(|range| range.max < rules.time_range.from) {
             continue;
         }

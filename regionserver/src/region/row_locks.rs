@@ -1,8 +1,8 @@
-//! Row locks: who may decide on a row, and when its last mutation was.
+//! Row locks. The task that holds the lock of a row may decide on its next mutation.
 //!
-//! Rows share a fixed number of locks by their hash, so that nothing has to be made or kept for a
-//! row. Each lock also remembers the last timestamp given under it: two mutations of one row never
-//! share a server-given millisecond, and time never goes back for a row.
+//! Rows share a fixed number of locks by their hash, so no state has to be created or kept per row.
+//! Each lock also remembers the last timestamp that was assigned under it. Two mutations of a row
+//! never get the same millisecond from the server, and time never goes backwards for a row.
 
 use std::hash::Hasher;
 
@@ -20,7 +20,7 @@ pub(crate) struct RowLocks {
 #[derive(Debug, Default)]
 struct LastTimestamp(u64);
 
-/// The locks of some rows, held.
+/// The held locks of some rows.
 #[derive(Debug)]
 pub(crate) struct LockedRows<'a> {
     held: Vec<MutexGuard<'a, LastTimestamp>>,
@@ -33,8 +33,8 @@ impl RowLocks {
         Self { stripes: (0..STRIPES).map(|_| Mutex::default()).collect() }
     }
 
-    /// Locks `rows`, waiting for others that hold some of them. Locks are taken in one order, so no
-    /// two callers ever wait for each other.
+    /// Locks `rows`, and waits for other holders. All callers take the locks in the same order, so
+    /// they cannot deadlock.
     pub(crate) async fn lock<'a>(&'a self, rows: impl Iterator<Item = &[u8]>) -> LockedRows<'a> {
         let mut wanted: Vec<usize> = rows.map(stripe_of).collect();
         wanted.sort_unstable();
@@ -50,8 +50,8 @@ impl RowLocks {
 // === impl LockedRows ===
 
 impl LockedRows<'_> {
-    /// A timestamp for a mutation of the locked rows: `now_ms`, or as much later as it takes to be
-    /// above the last one given and not below `floor_ms`.
+    /// Assigns a timestamp to a mutation of the locked rows: `now_ms`, or a later one if needed to
+    /// be above the last one assigned and not below `floor_ms`.
     pub(crate) fn assign_timestamp(&mut self, now_ms: u64, floor_ms: u64) -> u64 {
         let last = self.held.iter().map(|lock| lock.0).max().unwrap_or_default();
         let given = now_ms.max(floor_ms).max(last + 1);
@@ -63,7 +63,7 @@ impl LockedRows<'_> {
 }
 
 fn stripe_of(row: &[u8]) -> usize {
-    // SipHash with fixed keys: the same in every run, so that a simulation repeats itself.
+    // SipHash with fixed keys: the same in every run, so that a simulation is repeatable.
     #[expect(deprecated, reason = "the only unkeyed hasher of the standard library")]
     let mut hasher = std::hash::SipHasher::new();
     hasher.write(row);

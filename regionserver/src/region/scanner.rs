@@ -1,7 +1,7 @@
-//! A walk over the rows of a region, forward or in reverse, cell by cell.
+//! A scan over the rows of a region, forward or in reverse, cell by cell.
 //!
-//! The caller goes to the next row, then takes cells of it while there are any. What the walk sees
-//! was fixed when it began.
+//! The caller moves to the next row and then takes its cells until none are left. A scan sees the
+//! snapshot and the read point with which it began.
 
 use std::sync::Arc;
 
@@ -14,22 +14,22 @@ use bytes::Bytes;
 use super::snapshot::FamilySnapshot;
 use super::{Result, RowRead};
 
-/// Which rows a walk covers. Rows of the region outside are not entered; an empty key is no bound.
+/// The rows that a scan covers. Rows outside the region are skipped. An empty key is no bound.
 #[derive(Clone, Debug)]
 pub(crate) struct ScanRange {
     pub(crate) start: Bytes,
     pub(crate) include_start: bool,
     pub(crate) stop: Bytes,
     pub(crate) include_stop: bool,
-    /// From high rows to low ones; then `start` is the high end.
+    /// From high rows to low ones. In this case, `start` is the high end.
     pub(crate) reversed: bool,
 }
 
-/// The walk.
+/// A scan in progress.
 pub(crate) struct RegionScanner {
     families: Vec<FamilyScan>,
     read_point: SequenceId,
-    /// In each family of a row, how many cells are passed over, and how many are taken at most.
+    /// How many cells of each family of a row are skipped, and how many are taken at most.
     family_offset: u32,
     family_limit: u32,
     bounds: Bounds,
@@ -39,7 +39,7 @@ pub(crate) struct RegionScanner {
     begun: bool,
 }
 
-/// How much more may be taken; the last cell may go beyond the bytes.
+/// How much more may be taken. The last cell may exceed the byte limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScanLimits {
     pub(crate) cells: usize,
@@ -49,14 +49,14 @@ pub(crate) struct ScanLimits {
 struct FamilyScan {
     cursor: MergeCursor,
     visibility: Visibility,
-    /// Of the present row: how many cells are still passed over, and how many taken at most.
+    /// For the current row: how many more cells are skipped, and how many more are taken at most.
     to_pass: u32,
     to_take: u32,
-    /// The cell that the cursor is at was found visible, and the limits were reached before it.
+    /// The cell at the cursor is visible, but a limit was reached before it was taken.
     is_visible: bool,
 }
 
-/// The rows of a walk: at or after `low`, before `high` where there is one.
+/// The rows of a scan: at or after `low`, and before `high` if there is one.
 struct Bounds {
     low: Bytes,
     high: Option<Bytes>,
@@ -66,7 +66,7 @@ struct Bounds {
 // === impl ScanRange ===
 
 impl ScanRange {
-    /// One row.
+    /// A range of one row.
     pub(crate) fn of_row(row: &[u8]) -> Self {
         let row = Bytes::copy_from_slice(row);
         Self {
@@ -78,11 +78,11 @@ impl ScanRange {
         }
     }
 
-    /// The part of the range that lies in `region`.
+    /// The part of the range that is in `region`.
     fn within(self, region: &RegionInfo) -> Bounds {
         let Self { start, include_start, stop, include_stop, reversed } = self;
         let after = |row: &Bytes| Bytes::from(row_after(row));
-        // The first row that is inside, and the first beyond the last, of a bound by itself.
+        // The first row inside a bound, and the first row beyond it.
         let low_of = |row: Bytes, included| match included || row.is_empty() {
             true => row,
             false => after(&row),
@@ -151,12 +151,12 @@ impl RegionScanner {
         self.families.push(FamilyScan { cursor, visibility, to_pass, to_take, is_visible });
     }
 
-    /// The highest edit that the walk sees.
+    /// The highest edit that the scan sees.
     pub(crate) fn read_point(&self) -> SequenceId {
         self.read_point
     }
 
-    /// Goes to the next row that has cells, visible or not. `None` past the last.
+    /// Moves to the next row that has cells, visible or not. `None` after the last row.
     pub(crate) async fn next_row(&mut self) -> Result<Option<Bytes>> {
         let next = match self.bounds.reversed {
             false => self.next_row_forward().await?,
@@ -170,7 +170,7 @@ impl RegionScanner {
         Ok(self.row.clone())
     }
 
-    /// Says that about so many more cells are likely to be taken.
+    /// A hint that about this many more cells are likely to be taken.
     pub(crate) fn expect(&mut self, cells: usize) {
         for family in &mut self.families {
             family.cursor.expect(cells);
@@ -194,7 +194,7 @@ impl RegionScanner {
         Ok(false)
     }
 
-    /// Appends all visible cells of the row that are left to `cells`.
+    /// Appends all remaining visible cells of the row to `cells`.
     pub(crate) async fn take_row(&mut self, cells: &mut Vec<Cell>) -> Result<()> {
         self.take_cells(ScanLimits::UNBOUNDED, cells).await?;
         Ok(())
@@ -248,7 +248,8 @@ impl FamilyScan {
         (self.to_pass, self.to_take, self.is_visible) = (to_pass, to_take, false);
     }
 
-    /// Appends visible cells of `row` to `cells`. Returns whether it left one out for the limits.
+    /// Appends visible cells of `row` to `cells`. Returns whether it stopped at a limit before a
+    /// visible cell.
     async fn take_cells(
         &mut self,
         row: &[u8],
@@ -294,7 +295,7 @@ impl FamilyScan {
 // === impl ScanLimits ===
 
 impl ScanLimits {
-    /// For whole rows.
+    /// The limits for reading a whole row.
     const UNBOUNDED: Self = Self { cells: usize::MAX, bytes: u64::MAX };
 
     fn are_left(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What a region consists of at a moment: memstores and store files of each family.
+//! The contents of a region at one moment: the memstores and store files of each family.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ pub(crate) struct RegionSnapshot {
 /// One family.
 #[derive(Clone)]
 pub(crate) struct FamilySnapshot {
-    /// Takes the edits.
+    /// The memstore that receives edits.
     pub(crate) active: Arc<Memstore>,
-    /// Is being written into a store file.
+    /// The memstore that is being written to a store file.
     pub(crate) flushing: Option<Arc<Memstore>>,
     /// Oldest first.
     pub(crate) files: Vec<Arc<StoreFile>>,
@@ -53,12 +53,12 @@ impl RegionSnapshot {
         files.map(|file| file.length()).sum()
     }
 
-    /// No cell has a timestamp above this; [`i64::MAX`] if that is not known of some file.
+    /// No cell has a higher timestamp. [`i64::MAX`] if that is unknown for some file.
     pub(crate) fn highest_timestamp(&self) -> i64 {
         self.families.values().map(FamilySnapshot::highest_timestamp).max().unwrap_or_default()
     }
 
-    /// The snapshot in which the active memstores are being flushed and empty ones take the edits.
+    /// A snapshot in which the active memstores are being flushed and empty ones receive the edits.
     pub(crate) fn with_flush_begun(&self) -> Self {
         let mut snapshot = self.clone();
         for family in snapshot.families.values_mut() {
@@ -67,7 +67,7 @@ impl RegionSnapshot {
         snapshot
     }
 
-    /// The snapshot in which what was being flushed lies in `files`.
+    /// A snapshot in which `files` replace the memstores that were being flushed.
     pub(crate) fn with_flush_done(&self, files: &BTreeMap<Bytes, Arc<StoreFile>>) -> Self {
         let mut snapshot = self.clone();
         for (name, family) in &mut snapshot.families {
@@ -77,7 +77,7 @@ impl RegionSnapshot {
         snapshot
     }
 
-    /// The snapshot in which `merged` stands in the place of `inputs`.
+    /// A snapshot in which `merged` replaces `inputs`.
     pub(crate) fn with_compaction_done(
         &self,
         family: &Bytes,
@@ -111,7 +111,7 @@ impl FamilySnapshot {
         in_memory.chain(in_files).max().unwrap_or_default()
     }
 
-    /// The memstores, the one that takes the edits first.
+    /// The memstores; the active one comes first.
     pub(crate) fn memstores(&self) -> impl Iterator<Item = Arc<Memstore>> {
         std::iter::once(Arc::clone(&self.active)).chain(self.flushing.clone())
     }

@@ -1,4 +1,4 @@
-//! What tests of regions stand on: a disk in memory, a clock moved by hand, and servers that die.
+//! Fixtures for tests of regions: a disk in memory, a clock moved by hand, and servers that die.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,11 +29,12 @@ use crate::timestamps::TimestampClock;
 /// How long a lease runs.
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
 
-/// A clock that stands still until it is moved; it counts milliseconds.
+/// A clock in milliseconds that stands still until it is moved.
 #[derive(Clone)]
 pub(crate) struct Hand(Arc<AtomicU64>);
 
-/// A region server as far as regions know it. Each has another writer on the shared disk.
+/// The parts of a region server that regions use. Each server is a separate writer on the shared
+/// disk.
 pub(crate) struct TestServer {
     pub(crate) name: ServerName,
     pub(crate) shared: RegionServices,
@@ -59,7 +60,7 @@ impl ClockSource for Hand {
 }
 
 impl TestServer {
-    /// A server with a new log, whose lease runs.
+    /// A server with a new log and a running lease.
     pub(crate) async fn start(disk: &MemoryFileSystem, writer: u64) -> Self {
         let name: ServerName = format!("rs,16020,{writer}").parse().unwrap();
         let hand = Hand(Arc::new(AtomicU64::new(1_000_000)));
@@ -123,7 +124,7 @@ impl TestServer {
         self.open_as(epoch, Vec::new(), table).await.region
     }
 
-    /// Loses what was not synced, and seals the log at what is left, as a master would.
+    /// Loses what was not synced, and seals the log at its remaining length, as a master would.
     pub(crate) async fn die(self) -> SealedLogs {
         self.disk.crash(self.writer, |_| 0);
         let files: SharedFileSystem = Arc::new(self.disk.as_writer(0));
@@ -138,12 +139,12 @@ impl TestServer {
     }
 }
 
-/// The one region of the tests: it ends before row `z`.
+/// The only region of the tests. It ends before row `z`.
 pub(crate) fn info() -> RegionInfo {
     RegionInfo::primary("t".parse().unwrap(), Bytes::new(), Bytes::from_static(b"z"), 1)
 }
 
-/// Families `f`, of three versions, and `g`, of one.
+/// A table with family `f`, of three versions, and family `g`, of one.
 pub(crate) fn table() -> TableDescriptor {
     let f = FamilyDescriptor { versions_max: 3, ..FamilyDescriptor::new("f") };
     let families = [f, FamilyDescriptor::new("g")];
@@ -155,7 +156,7 @@ pub(crate) fn table() -> TableDescriptor {
     }
 }
 
-/// A put or a delete of one column; the server gives the timestamp if it is the latest.
+/// A put or a delete of one column. The server assigns the timestamp if `at` is the latest one.
 pub(crate) fn cell(row: &str, column: &str, cell_type: CellType, at: i64, value: &str) -> Cell {
     let (family, qualifier) = column.split_once(':').unwrap();
     let builder = CellBuilder {
@@ -217,7 +218,7 @@ pub(crate) fn shown(cell: &Cell) -> String {
     format!("{}:{}={}", text(cell.family()), text(cell.qualifier()), text(cell.value()))
 }
 
-/// The whole region, or the part from `start` on.
+/// The whole region, or the part that starts at `start`.
 pub(crate) fn range(start: &str, reversed: bool) -> ScanRange {
     ScanRange {
         start: Bytes::copy_from_slice(start.as_bytes()),

@@ -1,11 +1,11 @@
 //! What readers see of a region: a snapshot, and the highest edit that is visible in it.
 //!
-//! The snapshot is swapped whole, under the lock that orders edits. Invariants, which
+//! The snapshot is replaced as a whole, under the lock that orders edits. Invariants, which
 //! `interleavings/region.rs` checks in every interleaving:
-//! - [`View::load_with_read_point`] gives a snapshot and a read point that belong together: all edits up to the
-//!   read point are in the snapshot, so that a reader who passes over those above it sees none by
-//!   halves;
-//! - an edit that was shown before a snapshot was loaded is in it.
+//! - [`View::load_with_read_point`] returns a snapshot and a read point that belong together. All
+//!   edits up to the read point are in the snapshot, so a reader that skips later edits sees no
+//!   edit partially.
+//! - An edit that became visible before a snapshot was loaded is in the snapshot.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use basalt_model::SequenceId;
 use super::sync::{ArcSwap, AtomicU64, Loaded, Mutex, MutexGuard, Ordering};
 use super::{RegionSnapshot, WriteOrder};
 
-/// A snapshot, and what is decided about edits under the lock.
+/// A snapshot, the state of the edits, and the read point.
 pub(super) struct View {
     snapshot: ArcSwap<RegionSnapshot>,
     order: Mutex<WriteOrder>,
@@ -23,7 +23,7 @@ pub(super) struct View {
     read_point: AtomicU64,
 }
 
-/// The lock that orders edits, held. It lies around what is decided under it.
+/// A guard of the lock that orders edits. It dereferences to the state that the lock protects.
 pub(super) struct Ordered<'a> {
     order: MutexGuard<'a, WriteOrder>,
     snapshot: &'a ArcSwap<RegionSnapshot>,
@@ -32,7 +32,7 @@ pub(super) struct Ordered<'a> {
 // === impl View ===
 
 impl View {
-    /// Shows the edits of `snapshot` up to `read_point`.
+    /// A view of `snapshot` in which edits up to `read_point` are visible.
     pub(super) fn new(snapshot: RegionSnapshot, order: WriteOrder, read_point: SequenceId) -> Self {
         let (snapshot, order) = (ArcSwap::from_pointee(snapshot), Mutex::new(order));
         Self { snapshot, order, read_point: AtomicU64::new(read_point.0) }
@@ -43,7 +43,7 @@ impl View {
         self.snapshot.load()
     }
 
-    /// As [`View::load`], to be kept.
+    /// Like [`View::load`], for keeping.
     pub(super) fn load_full(&self) -> Arc<RegionSnapshot> {
         self.snapshot.load_full()
     }
@@ -53,7 +53,7 @@ impl View {
         Ordered { order: self.order.lock(), snapshot: &self.snapshot }
     }
 
-    /// Replaces the snapshot by what `change` makes of it.
+    /// Replaces the snapshot with the result of `change`.
     pub(super) fn swap(&self, change: impl FnOnce(&RegionSnapshot) -> RegionSnapshot) {
         let mut order = self.lock();
         let changed = change(&order.snapshot());
@@ -65,12 +65,13 @@ impl View {
         self.read_point.fetch_max(sequence_id.0, Ordering::AcqRel);
     }
 
-    /// The snapshot and the highest edit that is visible in it, as one.
+    /// The snapshot and the highest edit that is visible in it, taken together.
     pub(super) fn load_with_read_point(&self) -> (Arc<RegionSnapshot>, SequenceId) {
         loop {
             let snapshot = self.snapshot.load_full();
             let read_point = SequenceId(self.read_point.load(Ordering::Acquire));
-            // A flush in between could have moved edits at or below the read point out of `snapshot`.
+            // A flush in between could have moved edits at or below the read point out of
+            // `snapshot`.
             if Arc::ptr_eq(&snapshot, &self.snapshot.load()) {
                 return (snapshot, read_point);
             }
@@ -81,12 +82,12 @@ impl View {
 // === impl Ordered ===
 
 impl Ordered<'_> {
-    /// The snapshot. Nobody replaces it while the lock is held.
+    /// The snapshot. It is not replaced while the lock is held.
     pub(super) fn snapshot(&self) -> Loaded<RegionSnapshot> {
         self.snapshot.load()
     }
 
-    /// Puts `next` in the place of the snapshot.
+    /// Replaces the snapshot with `next`.
     pub(super) fn replace(&mut self, next: RegionSnapshot) {
         self.snapshot.store(Arc::new(next));
     }

@@ -1,10 +1,10 @@
-//! How edits get into a region: puts, deletes, increments, appends and conditional ones.
+//! The write path of a region: puts, deletes, increments, appends and conditional mutations.
 //!
-//! Straight down: lock the rows → [read what is there] → give the timestamp → [`Region::log`]:
+//! The steps: lock the rows → [read the present values] → assign the timestamp → [`Region::log`]:
 //! sequence id, log and memstore in one step → unlock → wait until durable → check the lease →
-//! visible. The row locks are let go before the sync: whoever reads under them next sees the edit
-//! although it is not durable yet, and waits for it to be before answering (the log keeps the
-//! order).
+//! visible. The row locks are released before the sync. The next task that reads under them sees
+//! the edit although it is not durable yet, and waits until it is durable before it answers (the
+//! log keeps the order).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -20,14 +20,14 @@ use tracing::trace;
 use super::row_locks::LockedRows;
 use super::{Error, Region, Result, RowRead, Taking, durability_of};
 
-/// Cells of one row to be written, some of which may wait for the server's timestamp.
+/// Cells of one row to be written. Cells with the latest timestamp get the server's time.
 #[derive(Clone, Debug)]
 pub(crate) struct Mutation {
     pub(crate) row: Bytes,
     pub(crate) cells: Vec<Cell>,
     /// Deletes all families up to this timestamp as well.
     pub(crate) delete_row: Option<i64>,
-    /// What it is to outlast, if that is more than its table promises.
+    /// The requested durability; counts if it is higher than the table's.
     pub(crate) durability: Durability,
 }
 
@@ -37,13 +37,13 @@ pub(crate) struct RowUpdate {
     pub(crate) row: Bytes,
     pub(crate) update: Update,
     pub(crate) changes: Vec<Change>,
-    /// Where the present values are looked for.
+    /// The time range in which the present values are read.
     pub(crate) time_range: TimeRange,
-    /// What it is to outlast, if that is more than its table promises.
+    /// The requested durability; counts if it is higher than the table's.
     pub(crate) durability: Durability,
 }
 
-/// One of the mutations of a row that are made as one.
+/// One of several mutations of a row that are applied atomically.
 #[derive(Clone, Debug)]
 pub(crate) enum RowStep {
     Mutation(Mutation),
@@ -55,7 +55,7 @@ pub(crate) enum RowStep {
 pub(crate) struct Change {
     pub(crate) family: Bytes,
     pub(crate) qualifier: Bytes,
-    /// The new cell's timestamp where the column has no value yet.
+    /// The new cell's timestamp if the column has no value yet.
     pub(crate) timestamp: i64,
     /// The 8-byte amount to add, or the bytes to append.
     pub(crate) operand: Bytes,
@@ -68,42 +68,43 @@ pub(crate) enum Update {
     Append,
 }
 
-/// Decides by the cells that were read.
+/// Decides on the cells that were read.
 type Predicate = Box<dyn Fn(&[Cell]) -> bool + Send + Sync>;
 
-/// When a conditional mutation is made.
+/// The condition of a conditional mutation.
 pub(crate) struct Condition {
     pub(crate) row: Bytes,
     pub(crate) read: RowRead,
     pub(crate) holds: Predicate,
 }
 
-/// What a conditional mutation did.
+/// The outcome of a conditional mutation.
 #[derive(Debug)]
 pub(crate) struct MutationOutcome {
     pub(crate) processed: bool,
-    /// The new values, of increments and appends.
+    /// The new values of increments and appends.
     pub(crate) cells: Vec<Cell>,
 }
 
-/// One edit on its way into the log.
+/// An edit that is not in the log yet.
 struct PendingEdit {
-    /// In the order in which they were written: of two with one key the later counts.
+    /// In the order in which they were written: of two cells with the same key, the later one
+    /// counts.
     cells: Vec<Cell>,
-    /// Which of the cells are the operation's answer.
+    /// The cells that are the operation's answer.
     result: Vec<Cell>,
-    /// The time that was given to the edit.
+    /// The timestamp assigned to the edit.
     timestamp_ms: u64,
-    /// What cells get that ask for the latest timestamp.
+    /// The timestamp of cells that request the latest timestamp.
     latest: i64,
-    /// Where copies of cells go.
+    /// The buffer that cells are copied into.
     memory: BytesMut,
     nonce: Option<Nonce>,
-    /// The most that one of its mutations is to outlast.
+    /// The highest durability that one of its mutations requests.
     durability: Durability,
 }
 
-/// An edit that is in the log and in memory, and not yet durable.
+/// An edit that is in the log and in memory but not yet durable.
 struct Logged {
     ticket: Ticket,
     sequence_id: SequenceId,
@@ -112,7 +113,7 @@ struct Logged {
 // === impl Mutation ===
 
 impl Mutation {
-    /// Whether it puts something into the column of `cell`.
+    /// Whether it contains a put to the column of `cell`.
     pub(super) fn puts(&self, cell: &Cell) -> bool {
         self.cells.iter().any(|own| {
             own.cell_type() == CellType::Put
@@ -125,8 +126,8 @@ impl Mutation {
 // === impl RowUpdate ===
 
 impl RowUpdate {
-    /// Its changes in the order of the cells that it answers with: clients search the answer for a
-    /// column.
+    /// Its changes in the order of the answer's cells, which are sorted because clients search the
+    /// answer for a column.
     pub(super) fn in_answer_order(&self) -> Vec<&Change> {
         let mut changes: Vec<&Change> = self.changes.iter().collect();
         changes.sort_by(|a, b| (&a.family, &a.qualifier).cmp(&(&b.family, &b.qualifier)));
@@ -137,7 +138,7 @@ impl RowUpdate {
 // === impl Region ===
 
 impl Region {
-    /// Makes puts and deletes, all under one sequence id: they become visible at once.
+    /// Applies puts and deletes under one sequence id, so that they become visible together.
     pub(crate) async fn mutate(&self, mutations: &[Mutation]) -> Result<()> {
         mutations.iter().try_for_each(|mutation| self.check_mutation(mutation))?;
         self.check_memstore_limit()?;
@@ -154,7 +155,7 @@ impl Region {
         self.make_visible(logged).await
     }
 
-    /// Adds to or extends columns of a row. Returns the new cells.
+    /// Increments or appends to columns of a row. Returns the new cells.
     pub(crate) async fn update(
         &self,
         update: &RowUpdate,
@@ -177,7 +178,7 @@ impl Region {
         Ok(result)
     }
 
-    /// Makes `steps`, all of the condition's row, as one if the condition holds.
+    /// Applies `steps`, which are all on the condition's row, atomically if the condition holds.
     pub(crate) async fn check_and_mutate(
         &self,
         condition: &Condition,
@@ -187,7 +188,7 @@ impl Region {
         self.mutate_if(&condition.row, Some(condition), steps, nonce).await
     }
 
-    /// Makes `steps` of one row as one. Returns the new cells of increments and appends.
+    /// Applies `steps` of one row atomically. Returns the new cells of increments and appends.
     pub(crate) async fn mutate_row(
         &self,
         row: &Bytes,
@@ -220,13 +221,13 @@ impl Region {
                 && !holds(&self.read_latest(row, read).await?)
             {
                 drop(locked);
-                // What was read may not be durable yet.
+                // The cells that were read may not be durable yet.
                 self.settle().await?;
                 return Ok(MutationOutcome { processed: false, cells: Vec::new() });
             }
             let mut pending = PendingEdit::new(self.assign_timestamp(&mut locked)?, nonce);
             if condition.is_some() {
-                // Whoever learns that its condition held must find what it wrote.
+                // A client that learns that its condition held must find what it wrote.
                 pending.latest = self.latest_above(row, steps, pending.latest).await?;
             }
             self.pend_row(&mut pending, row, steps).await?;
@@ -270,7 +271,7 @@ impl Region {
             let timestamp = pending.timestamp_of(timestamp);
             pending.cells.extend(self.row_deletes(&mutation.row, timestamp)?);
         }
-        // How many of the latest versions of a column the mutation has deleted so far.
+        // How many of the latest versions of each column the mutation has deleted so far.
         let mut deleted: BTreeMap<(&[u8], &[u8]), u32> = BTreeMap::new();
         for cell in &mutation.cells {
             let timestamp = match (cell.timestamp(), cell.cell_type()) {
@@ -298,7 +299,7 @@ impl Region {
         Ok(())
     }
 
-    /// The marks that delete a row up to `timestamp`: one for each family.
+    /// The delete markers that delete a row up to `timestamp`: one for each family.
     fn row_deletes(&self, row: &[u8], timestamp: i64) -> Result<Vec<Cell>> {
         let mark = |family: &Bytes| {
             let cell = CellBuilder {
@@ -315,8 +316,8 @@ impl Region {
         self.view.load().families.keys().map(mark).collect()
     }
 
-    /// The timestamp of the newest version of a cell's column, or of the `nth`: what "delete the
-    /// latest version" means.
+    /// The timestamp of the `nth` newest version of a cell's column. This is the version that
+    /// "delete the latest version" refers to.
     async fn latest_version(&self, cell: &Cell, nth: u32) -> Result<Option<i64>> {
         let qualifier = Bytes::copy_from_slice(cell.qualifier());
         let columns = Columns::Some([qualifier].into());
@@ -351,7 +352,7 @@ impl Region {
         Ok(cells)
     }
 
-    /// Gives the edit its sequence id and puts it into the log and the memstore, in one step.
+    /// Assigns the sequence id and puts the edit into the log and the memstore, in one step.
     async fn log(&self, pending: PendingEdit) -> Result<Logged> {
         let PendingEdit { cells, result, timestamp_ms, nonce, durability, .. } = pending;
         let edit = EncodedEdit::new(self.encoded_name, self.epoch, timestamp_ms, nonce, &cells)?;
@@ -375,7 +376,7 @@ impl Region {
                 family.active.insert(&cell.with_sequence_id(sequence_id));
             }
         }
-        // Not the timestamp, which runs ahead of the clock in a row that is written often.
+        // Not the edit's timestamp, which runs ahead of the clock in a row that is written often.
         self.remember(nonce, sequence_id, self.now_ms(), &result);
         Ok(Logged { ticket, sequence_id })
     }

@@ -1,4 +1,4 @@
-//! `AdminService`: what clients and the shell ask of one region server about its regions.
+//! `AdminService`: requests of clients and the shell about the regions of one server.
 
 use std::sync::atomic::Ordering;
 
@@ -31,7 +31,8 @@ impl Rpc {
             "CompactRegion" => self.compact_region(&call).await,
             "RollWALWriter" => {
                 let rolled = self.server.shared.wal.roll().await;
-                // An `IOException`: a log that has no new file yet goes on in the one that it has.
+                // An `IOException`: if a log cannot begin a new file, it continues in the current
+                // one.
                 rolled.map_err(|error| Exception::new(ExceptionKind::Other, error.to_string()))?;
                 Ok(Reply::new(&pb::RollWalWriterResponse::default()))
             }
@@ -46,7 +47,7 @@ impl Rpc {
         Ok(Reply::new(&pb::GetRegionInfoResponse { region_info, ..Default::default() }))
     }
 
-    /// What the regions of a table, or all, hold: by it MapReduce plans how to read them.
+    /// The sizes of the regions of a table, or of all regions. MapReduce plans its reads with them.
     fn get_region_load(&self, call: &Call) -> Result<Reply> {
         let request: pb::GetRegionLoadRequest = request(call)?;
         let table = request.table_name.as_ref().map(schema::table_name_from_message);
@@ -68,7 +69,7 @@ impl Rpc {
     async fn compact_region(&self, call: &Call) -> Result<Reply> {
         let request: pb::CompactRegionRequest = request(call)?;
         let served = self.region(&request.region, Purpose::Read).await?;
-        // Clients do not wait for a compaction: they ask for its state.
+        // Clients do not wait for a compaction: they poll its state.
         let (name, is_major) = (served.region.encoded_name, request.major());
         let added = self.server.compactions.add(name, is_major);
         added.map_err(|full| Exception::new(ExceptionKind::RegionTooBusy, full.to_string()))?;

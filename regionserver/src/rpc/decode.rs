@@ -1,4 +1,4 @@
-//! Requests, as the region understands them.
+//! Decodes requests into the types of `region`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,26 +13,26 @@ use bytes::Bytes;
 use super::Result;
 use crate::region::{Change, Mutation, RowRead, RowUpdate, ScanRange, Update};
 
-/// The attribute by which a client says whether it wants the new values.
+/// The attribute that says whether the client wants the new values.
 const RETURN_RESULTS: &str = "_rr_";
-/// The attribute by which a client gives the cells of a mutation a time to live of their own.
+/// The attribute that gives the cells of a mutation their own time to live.
 const CELL_TTL: &str = "_ttl";
 
 /// One mutation of a request.
 #[derive(Debug)]
 pub(super) enum Decoded {
-    /// Puts and deletes: what they do does not depend on what is there.
+    /// Puts and deletes, whose effect does not depend on the present values.
     Blind(Mutation),
-    /// An increment or an append, and whether its new values are wanted.
+    /// An increment or an append, and whether the client wants the new values.
     Update { update: RowUpdate, nonce: Option<u64>, return_results: bool },
 }
 
-/// The encoded name in a region specifier, which may hold the whole name.
+/// The encoded name in a region specifier, which may contain the full name instead.
 pub(super) fn region_name(specifier: &pb::RegionSpecifier) -> Result<EncodedRegionName> {
     let value = &specifier.value[..];
     let encoded = match specifier.r#type() {
         pb::region_specifier::RegionSpecifierType::EncodedRegionName => Some(value),
-        // `table,start,id.encoded.`: the start key may hold any byte, so count from the end.
+        // `table,start,id.encoded.`: the start key may contain any byte, so count from the end.
         pb::region_specifier::RegionSpecifierType::RegionName => {
             let end = value.len().saturating_sub(1);
             value.get(end.saturating_sub(32)..end)
@@ -72,11 +72,12 @@ pub(super) fn scan_read(scan: &pb::Scan) -> RowRead {
     }
 }
 
-/// Which rows a scan covers.
+/// The rows that a scan covers.
 pub(super) fn scan_range(scan: &pb::Scan) -> ScanRange {
     let start = scan.start_row.clone().unwrap_or_default();
     let stop = scan.stop_row.clone().unwrap_or_default();
-    // A get as a scan: one row, written as start = stop by clients that know no `include_stop_row`.
+    // A get sent as a scan: clients that do not know `include_stop_row` write one row as start =
+    // stop.
     let one_row = !start.is_empty() && start == stop;
     ScanRange {
         include_start: scan.include_start_row(),
@@ -107,7 +108,7 @@ fn family_time_ranges(ranges: &[pb::ColumnFamilyTimeRange]) -> BTreeMap<Bytes, T
     ranges.iter().map(range).collect()
 }
 
-/// The time range of a message; absent bounds are the ends of time.
+/// The time range of a message. Absent bounds are unlimited.
 pub(super) fn time_range(range: Option<&pb::TimeRange>) -> TimeRange {
     let bound = |time: Option<u64>, end| time.map_or(end, |t| i64::try_from(t).unwrap_or(i64::MAX));
     match range {
@@ -116,9 +117,9 @@ pub(super) fn time_range(range: Option<&pb::TimeRange>) -> TimeRange {
     }
 }
 
-/// One mutation with its cells, from inside the message or from beside it.
+/// Decodes one mutation with its cells, from inside the message or from beside it.
 pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> Result<Decoded> {
-    // Taken before anything is refused: those of the next mutation follow them.
+    // Taken before anything is rejected, because the cells of the next mutation follow.
     let cells = message_cells::mutated_cells(proto, beside).map_err(Exception::bad_request)?;
     if proto.attribute.iter().any(|attribute| attribute.name == CELL_TTL) {
         let message = format!("the attribute {CELL_TTL} (Mutation.setTTL) is not supported yet");
@@ -131,7 +132,7 @@ pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> R
             return Ok(Decoded::Blind(Mutation { row, cells, delete_row: None, durability }));
         }
         pb::mutation_proto::MutationType::Delete => {
-            // A delete that names nothing deletes the row.
+            // A delete that names no column deletes the row.
             let timestamp = proto.timestamp.map_or(LATEST_TIMESTAMP, u64::cast_signed);
             let delete_row = cells.is_empty().then_some(timestamp);
             return Ok(Decoded::Blind(Mutation { row, cells, delete_row, durability }));
@@ -159,7 +160,7 @@ pub(super) fn mutation(proto: &pb::MutationProto, beside: &mut CellsBeside) -> R
     })
 }
 
-/// What a mutation asks to outlast. It may ask for more than its table promises, never for less.
+/// The durability that a mutation requests. It may request more than its table's, never less.
 fn durability(proto: &pb::MutationProto) -> Durability {
     match proto.durability() {
         pb::mutation_proto::Durability::FsyncWal => Durability::OnDisk,

@@ -1,4 +1,4 @@
-//! How clients are told why a region did not do what it was asked to.
+//! Maps a region's errors to the exceptions that clients receive.
 
 use basalt_hbase_rpc::{Exception, ExceptionKind};
 use basalt_storage::wal;
@@ -11,7 +11,8 @@ impl From<Error> for Exception {
             Error::WrongRegion { .. } => ExceptionKind::WrongRegion,
             Error::NoSuchFamily { .. } => ExceptionKind::NoSuchColumnFamily,
             Error::Closing { .. } => ExceptionKind::NotServingRegion,
-            // Nothing was written. Clients try again, and find the region where it has gone.
+            // Nothing was written. Clients retry, and find the region on another server if it has
+            // moved.
             Error::TooBusy { .. } | Error::ServerTooBusy { .. } | Error::ClockOff(_) => {
                 ExceptionKind::RegionTooBusy
             }
@@ -19,9 +20,9 @@ impl From<Error> for Exception {
             | Error::Wal(wal::Error::EditTooLong { .. })
             | Error::AnswerGone { .. }
             | Error::BadAnswer { .. } => ExceptionKind::DoNotRetry,
-            // Nothing was done, and clients try again.
+            // Nothing was done. Clients retry.
             Error::Wal(wal::Error::NoRoom(_)) => ExceptionKind::RegionTooBusy,
-            // The edit may be in the log: clients must not take this for a refusal.
+            // The edit may be in the log: clients must not treat this as a rejection.
             Error::LeaseOver(_) => ExceptionKind::RegionServerStopped,
             Error::Wal(_) => ExceptionKind::RegionServerAborted,
             Error::NotFlushed { .. }

@@ -1,4 +1,4 @@
-//! Requests taken apart as their handlers do it, for the fuzz targets.
+//! Decodes requests as their handlers do, for the fuzz targets.
 
 use basalt_hbase_rpc::pb;
 use basalt_model::Cell;

@@ -32,7 +32,7 @@ pub(crate) struct Rpc {
     scanners: Scanners,
     meta: MetaReader,
     times: RequestTimes,
-    /// The room for requests that wait for a region on its way.
+    /// Limits how many requests wait for a region in transition.
     waiting: Semaphore,
 }
 

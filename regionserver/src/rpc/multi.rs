@@ -1,8 +1,8 @@
-//! `Multi`: actions of many rows and regions in one call.
+//! `Multi`: actions on many rows and regions in one call.
 //!
-//! The regions of a call go on side by side, so that one sync of the log serves them all. Within a
-//! region the order of the actions is kept; puts and deletes that follow one another become one
-//! edit, as long as no row comes twice.
+//! The regions of a call are processed concurrently, so that one sync of the log covers them all.
+//! Within a region, the order of the actions is kept. Consecutive puts and deletes become one edit,
+//! as long as no row occurs twice.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +18,12 @@ use super::{Purpose, Result, Rpc, decode, get, request};
 use crate::region::Mutation;
 use crate::server::Served;
 
-/// How many regions of a call are worked on at a time.
+/// How many regions of a call are processed at a time.
 const REGIONS_AT_ONCE: usize = 32;
-/// The bytes of cells from which on an edit is closed and another begun.
+/// An edit with at least this many bytes of cells is closed, and another one is begun.
 const EDIT_BYTES: usize = 4 << 20;
 
-/// An action whose cells have been taken from beside the message.
+/// An action. Its cells have been taken from beside the message.
 enum ActionKind {
     Get(pb::Get),
     Mutation(Decoded),
@@ -31,12 +31,12 @@ enum ActionKind {
 
 struct Action {
     index: Option<u32>,
-    /// Of a put or a delete too.
+    /// Puts and deletes have one as well.
     nonce: Option<u64>,
     step: Result<ActionKind>,
 }
 
-/// Actions of one row that are done as one.
+/// Actions on one row that are applied atomically.
 #[derive(Default)]
 struct AtomicActions {
     row: Option<Bytes>,
@@ -52,7 +52,7 @@ struct RegionWork {
     actions: Vec<Action>,
 }
 
-/// Puts and deletes that wait to become one edit.
+/// Consecutive puts and deletes that will become one edit.
 #[derive(Default)]
 struct Run {
     rows: BTreeSet<Bytes>,
@@ -61,7 +61,7 @@ struct Run {
     indexes: Vec<Option<u32>>,
 }
 
-/// What an action came to; cells are added to the reply once all are done, in their order.
+/// The outcome of an action. Its cells are added to the reply, in order, once all actions are done.
 enum Done {
     Cells(Vec<basalt_model::Cell>),
     Exists(bool),
@@ -88,7 +88,7 @@ impl Rpc {
                 actions: action.action.into_iter().map(|a| take_action(a, &mut beside)).collect(),
             }
         });
-        // All cells are taken in their order before anything is done.
+        // All cells are taken in order before any action is processed.
         let work: Vec<RegionWork> = work.collect();
         let done: Vec<_> =
             futures::stream::iter(work.into_iter().map(|work| work.run(self, group)))
@@ -106,7 +106,7 @@ impl Rpc {
     }
 }
 
-/// What the actions of one region came to.
+/// The outcome of the actions on one region.
 enum RegionDone {
     Failed(Exception),
     Each { outcomes: Outcomes, processed: Option<bool> },
@@ -160,7 +160,7 @@ impl RegionWork {
     }
 }
 
-/// One row's mutations, as one, perhaps on a condition.
+/// Applies the mutations of one row atomically, optionally with a condition.
 async fn run_atomic(
     served: &Served,
     condition: Option<pb::Condition>,
@@ -184,7 +184,7 @@ async fn run_atomic(
             (true, cells)
         }
     };
-    // The client expects one outcome an action, the new values with the first.
+    // The client expects one outcome per action, with all new values in the first.
     let mut cells = Some(cells).filter(|cells| !cells.is_empty());
     let outcomes = indexes
         .into_iter()
@@ -222,11 +222,11 @@ impl AtomicActions {
             };
             gathered.row.get_or_insert_with(|| decoded.row().clone());
             if is_conditional {
-                // Repeated, their condition would find what they did themselves.
+                // Repeated, they would find their condition changed by themselves.
                 gathered.mutations.nonce = gathered.mutations.nonce.or(action.nonce);
             }
             gathered.mutations.add(decoded);
-            // The mutations of one row are told apart by their places.
+            // The mutations of one row are identified by their positions.
             gathered.indexes.push(action.index.or(Some(position)));
         }
         Ok(gathered)
@@ -247,8 +247,8 @@ impl Run {
         self.indexes.push(index);
     }
 
-    /// Makes the mutations as one edit. If one of them is wrong, each is made by itself, so that
-    /// the right ones are not lost with it.
+    /// Applies the mutations as one edit. If one of them is invalid, each is applied separately, so
+    /// that the valid ones are not lost.
     async fn apply(&mut self, served: &Served, outcomes: &mut Outcomes) {
         let run = std::mem::take(self);
         if run.mutations.is_empty() {

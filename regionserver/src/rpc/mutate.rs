@@ -1,4 +1,4 @@
-//! `Mutate`: one put, delete, increment or append, perhaps on a condition.
+//! `Mutate`: one put, delete, increment or append, optionally with a condition.
 
 use basalt_hbase_rpc::{Call, Exception, Reply, pb};
 use basalt_model::Cell;
@@ -10,7 +10,7 @@ use crate::filter::{self, RowFilter};
 use crate::region::{Condition, MutationOutcome, RowRead, RowStep};
 use crate::server::Served;
 
-/// The mutations of one row, in their order.
+/// The mutations of one row, in order.
 #[derive(Default)]
 pub(super) struct RowMutations {
     pub(super) steps: Vec<RowStep>,
@@ -30,7 +30,8 @@ impl Rpc {
         let response = match &request.condition {
             Some(condition) => {
                 let condition = condition_of(condition)?;
-                // Of a put or a delete too: repeated, its condition would find what it did itself.
+                // Puts and deletes have a nonce as well: a repeated one would find its condition
+                // changed by itself.
                 let nonce = request.mutation.nonce.filter(|nonce| *nonce != 0);
                 let mut row = RowMutations { nonce, ..RowMutations::default() };
                 row.add(decoded);
@@ -67,7 +68,8 @@ impl RowMutations {
     }
 }
 
-/// Makes one mutation. Returns the new cells of an increment or an append, if they are wanted.
+/// Applies one mutation. Returns the new cells of an increment or an append; they are empty if the
+/// client does not want them.
 pub(super) async fn apply(
     served: &Served,
     decoded: Decoded,
@@ -86,7 +88,7 @@ pub(super) async fn apply(
     }
 }
 
-/// Makes mutations of one row if a condition holds.
+/// Applies mutations of one row if a condition holds.
 pub(super) async fn check_and_mutate(
     served: &Served,
     condition: &Condition,
@@ -98,14 +100,15 @@ pub(super) async fn check_and_mutate(
     Ok(region.check_and_mutate(condition, &row.steps, nonce).await?)
 }
 
-/// The condition of a message: a comparison of one column, or a filter over the row.
+/// Decodes the condition of a message: a comparison of one column, or a filter over the row.
 pub(super) fn condition_of(condition: &pb::Condition) -> Result<Condition> {
     let row = condition.row.clone();
     let time_range = decode::time_range(condition.time_range.as_ref());
     if condition.filter.is_some() {
         let read = RowRead { time_range, ..RowRead::all() };
         let filter = condition.filter.clone();
-        // Decoded once to refuse it now, and anew for the check, as filters have state.
+        // Decoded here so that an invalid filter is rejected now, and again for the check, because
+        // filters have state.
         let (before_filter, _) = RowFilter::of(filter.as_ref(), read.clone(), false)?;
         let row_of_filter = row.clone();
         let holds = move |cells: &[Cell]| match RowFilter::of(filter.as_ref(), read.clone(), false)

@@ -1,4 +1,4 @@
-//! One call of a scan: gathering rows until a limit of the call is reached.
+//! One call of a scan: collects rows until a limit of the call is reached.
 
 use basalt_model::Cell;
 use tokio::task::yield_now;
@@ -8,48 +8,48 @@ use super::Result;
 use crate::filter::RowFilter;
 use crate::region::{RegionScanner, ScanLimits};
 
-/// The rows that a scan has left.
+/// The state of a scan between calls.
 pub(super) struct Paging {
     pub(super) scanner: RegionScanner,
     pub(super) filter: Option<RowFilter>,
-    /// How many cells a result holds at most; a wider row is cut into several.
+    /// How many cells a result holds at most. A wider row is split into several results.
     pub(super) batch: Option<usize>,
-    /// How many rows the whole scan returns at most.
+    /// How many more rows the whole scan returns at most.
     pub(super) rows_left: Option<u64>,
-    /// The row that was cut, if one was.
+    /// Whether the last result ended inside a row.
     pub(super) inside_row: bool,
-    /// Whether the client can stitch rows that were cut.
+    /// Whether the client can assemble rows from parts.
     pub(super) partials: bool,
 }
 
-/// Why a reply was closed.
+/// Why a call ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum End {
-    /// The limits of this call are reached.
+    /// A limit of this call was reached.
     Call,
-    /// The time is over.
+    /// The time limit was reached.
     Time,
-    /// There are no more rows in the region.
+    /// The region has no more rows.
     Region,
-    /// The scan wants no more rows, of any region.
+    /// The scan wants no more rows from any region.
     Scan,
 }
 
-/// What a call has gathered.
+/// What a call has collected.
 #[derive(Default)]
 pub(super) struct Gathered {
-    /// The cells of all results, one after the other.
+    /// The cells of all results, one result after another.
     pub(super) cells: Vec<Cell>,
     pub(super) results: Vec<GatheredResult>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
 }
 
-/// One result, of some of the cells.
+/// One result, which consists of some of the cells.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct GatheredResult {
     pub(super) cells: usize,
-    /// More of the row follows.
+    /// Whether more cells of the row follow.
     pub(super) partial: bool,
 }
 
@@ -60,13 +60,13 @@ pub(super) struct Limits {
     pub(super) until: Option<Instant>,
 }
 
-/// After so many bytes of cells others have their turn, in bytes.
+/// After this many bytes of cells, other tasks may run.
 const PAUSE_BYTES: u64 = 128 << 10;
 
 // === impl Paging ===
 
 impl Paging {
-    /// Gathers results until a limit is reached.
+    /// Collects results until a limit is reached.
     pub(super) async fn gather(&mut self, limits: &Limits, gathered: &mut Gathered) -> Result<End> {
         let mut pause_at = PAUSE_BYTES;
         loop {
@@ -74,7 +74,7 @@ impl Paging {
                 pause_at = gathered.bytes + PAUSE_BYTES;
                 yield_now().await;
             }
-            // First: it spares the client a call that only closes the scanner.
+            // Checked first, because it saves the client a call that only closes the scanner.
             if self.rows_left == Some(0)
                 || self.filter.as_ref().is_some_and(|filter| filter.is_done())
             {
@@ -86,7 +86,7 @@ impl Paging {
             if limits.until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(End::Time);
             }
-            // With a filter more cells are read than gathered.
+            // With a filter, more cells are read than collected.
             if self.filter.is_none()
                 && let Some(cells) = gathered.cells_left(limits)
             {
@@ -119,7 +119,7 @@ impl Paging {
         }
     }
 
-    /// Gathers the rest of the present row. Returns whether it was cut by the limit of bytes.
+    /// Collects the rest of the current row. Returns whether the row was cut at the byte limit.
     async fn gather_row(&mut self, limits: &Limits, gathered: &mut Gathered) -> Result<bool> {
         let before = gathered.cells.len();
         loop {
@@ -167,12 +167,12 @@ impl Paging {
 // === impl Gathered ===
 
 impl Gathered {
-    /// How many more cells `limits` leave, if the rows to come are like those that are here.
+    /// How many more cells `limits` allow, if the next rows are like those collected so far.
     fn cells_left(&self, limits: &Limits) -> Option<usize> {
         let cells = self.cells.len() as u64;
         let by_rows = (limits.rows - self.rows).saturating_mul(cells).checked_div(self.rows)?;
         let by_bytes = (limits.bytes - self.bytes).saturating_mul(cells).checked_div(self.bytes)?;
-        // The first cell beyond tells that a row has ended.
+        // One more cell, because only the next row's first cell shows that a row has ended.
         usize::try_from(by_rows.min(by_bytes).saturating_add(1)).ok()
     }
 
@@ -197,7 +197,7 @@ mod tests {
 
     const ALL: Limits = Limits { rows: u64::MAX, bytes: u64::MAX, until: None };
 
-    /// Rows `a` to `c` of three columns each.
+    /// A region with rows `a` to `c` of three columns each.
     async fn region() -> Arc<Region> {
         let server = TestServer::start(&MemoryFileSystem::new(), 1).await;
         let region = server.region(1).await;
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    /// What one call answers: the results, those that are parts with a `+`, and why it ended.
+    /// The result of one call: the results, partial ones with a `+`, and why it ended.
     async fn call(paging: &mut Paging, limits: Limits) -> (Vec<String>, End) {
         let mut gathered = Gathered::default();
         let end = paging.gather(&limits, &mut gathered).await.unwrap();

@@ -1,9 +1,9 @@
-//! Cells as a client gets them: beside the message, or inside for one without a codec.
+//! Cells as they are sent to a client: beside the message, or inside it if the client has no codec.
 
 use basalt_hbase_rpc::{Call, message_cells, pb};
 use basalt_model::Cell;
 
-/// Gathers the results of one reply.
+/// Collects the results of one reply.
 pub(super) struct Results {
     inside: bool,
     cells: Vec<Cell>,
@@ -17,7 +17,7 @@ impl Results {
         Self { inside: call.caller.codec.is_none(), cells: Vec::new() }
     }
 
-    /// A result that holds `cells`.
+    /// Adds a result that holds `cells`.
     pub(super) fn add(&mut self, cells: Vec<Cell>) -> pb::Result {
         message_cells::result_of(cells, (!self.inside).then_some(&mut self.cells))
     }

@@ -1,9 +1,9 @@
 //! `Scan`: open, next, renew and close.
 //!
-//! An open scanner is kept between calls under an id and a lease. Each call returns what fits its
-//! limits: rows, bytes and time. A row that does not fit is cut and marked partial, for clients
-//! that can stitch it; where time runs out first, the reply is a heartbeat and the client calls
-//! again.
+//! Between calls, an open scanner is kept under an id, with a lease. Each call returns what fits
+//! its limits: rows, bytes and time. For clients that can assemble rows from parts, a row that does
+//! not fit is cut and marked partial. If time runs out first, the reply is a heartbeat and the
+//! client calls again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -18,15 +18,15 @@ use super::{Purpose, Result, Rpc, decode, request};
 use crate::filter::RowFilter;
 use crate::server::Served;
 
-/// How long a scanner is kept without a call. HBase's default.
+/// How long a scanner is kept without a call. This is HBase's default.
 const LEASE: Duration = Duration::from_secs(60);
 /// How many scanners are open at once.
 const SCANNERS_MAX: usize = 10_000;
 /// The interval at which expired scanners are closed.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(10);
-/// A reply is closed at this many bytes of cells, whatever the client allows.
+/// A reply has at most about this many bytes of cells, even if the client allows more.
 const REPLY_BYTES_MAX: u64 = 64 << 20;
-/// A call is answered within this time, rows or none, if its client takes heartbeats.
+/// A call is answered within this time, with or without rows, if its client accepts heartbeats.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The open scanners of a server, by id, each with the end of its lease.
@@ -39,13 +39,13 @@ struct Table<S> {
     scanners: BTreeMap<u64, (Arc<S>, Instant)>,
 }
 
-/// A scan under way.
+/// An open scanner.
 pub(super) struct OpenScanner {
     served: Arc<Served>,
     state: tokio::sync::Mutex<ScanState>,
 }
 
-/// How far a scan has come.
+/// The progress of a scan.
 struct ScanState {
     rows: Paging,
     result_bytes_max: u64,
@@ -130,7 +130,7 @@ impl Rpc {
         } else {
             state.rows.gather(&limits, &mut gathered).await?
         };
-        // Rows are answered only while the server may act as the owner.
+        // Rows are returned only while the server may act as the owner.
         served.region.check_lease().await?;
         self.check_served(served)?;
         let mut response = response(id);
@@ -162,8 +162,8 @@ impl Rpc {
         Ok(Reply::with_cells(&response, cells))
     }
 
-    /// A region that was closed, or opened again, since the scanner was opened: the client looks
-    /// for it again.
+    /// Rejects the call if the region was closed or reopened since the scanner was opened. The
+    /// client then locates the region again.
     fn check_served(&self, served: &Arc<Served>) -> Result<()> {
         match self.is_served(served) {
             true => Ok(()),
@@ -187,7 +187,7 @@ fn response(id: u64) -> pb::ScanResponse {
     }
 }
 
-/// Half of what the client waits, so that the answer is there in time.
+/// Half of the client's timeout, so that the answer arrives in time.
 fn time_of(call: &Call) -> Duration {
     let left = call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()) / 2);
     left.map_or(TIME_MAX, |left| left.min(TIME_MAX)).max(Duration::from_millis(1))
@@ -233,7 +233,7 @@ impl<S> Scanners<S> {
         Ok((id, scanner))
     }
 
-    /// The scanner of this id; its lease begins again.
+    /// The scanner with this id. Restarts its lease.
     fn get(&self, id: u64) -> Result<Arc<S>> {
         let mut table = self.open.lock();
         let now = Instant::now();
@@ -254,7 +254,7 @@ impl<S> Scanners<S> {
         self.open.lock().scanners.remove(&id);
     }
 
-    /// Closes the scanners whose lease is over, and those that `is_usable` rejects.
+    /// Closes the scanners whose lease has ended, and those that `is_usable` rejects.
     fn expire(&self, is_usable: impl Fn(&S) -> bool) {
         let now = Instant::now();
         let mut expired = Vec::new();

@@ -1,8 +1,8 @@
-//! Requests for a region that is on its way: being closed, opened, or given to somebody else.
+//! Requests for a region in transition: it is being closed, opened, or moved to another server.
 //!
-//! They wait here for a moment. A stock client that is sent away comes back after 100 ms at the
-//! earliest, and later each time; one that waited gets its answer, or is told the region's new
-//! place, as soon as there is one.
+//! They wait here for a short time. A stock client that is rejected retries after 100 ms at the
+//! earliest, and later each time. A request that waits gets its answer, or the region's new
+//! location, as soon as there is one.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,22 +17,22 @@ use crate::server::{RegionLocation, Served};
 
 /// How long a request waits.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How many wait at a time; others are sent away at once.
+/// How many requests wait at a time. Others are rejected at once.
 pub(super) const WAITING_MAX: usize = 512;
 
-/// What a request wants of a region.
+/// What a request does to a region.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Purpose {
-    /// To read: possible until the region is off this server.
+    /// Reads, which are possible until the region is no longer served here.
     Read,
-    /// To write: not while it is being closed.
+    /// Writes, which are not possible while the region is being closed.
     Write,
 }
 
 // === impl Rpc ===
 
 impl Rpc {
-    /// The region that a request is for, once it is served here.
+    /// The region that a request names, once it is served here.
     pub(super) async fn region(
         &self,
         specifier: &pb::RegionSpecifier,
@@ -72,14 +72,15 @@ impl Rpc {
                 changed = changes.changed() => if changed.is_err() {
                     return Err(self.not_here(name));
                 },
-                // Its sender is the server itself.
+                // Never fails: the server holds the sender.
                 _ = serving.changed() => {}
                 () = tokio::time::sleep_until(deadline) => {}
             }
         }
     }
 
-    /// Where a client is sent that asks for a region that is not here.
+    /// The exception for a client that asks for a region that is not served here. It names the
+    /// region's new server, if that is known.
     pub(super) fn not_here(&self, name: EncodedRegionName) -> Exception {
         match self.server.location_of(name) {
             RegionLocation::Moved { server, open_sequence_id } => {

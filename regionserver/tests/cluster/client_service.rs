@@ -1,4 +1,4 @@
-//! Calls that only some clients make.
+//! Tests of calls that only some clients make.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn connect(running: &Running, service: Service) -> Connection {
     Connection::open(&running.seams.network, &running.name.address(), &options).await.unwrap()
 }
 
-/// Asks a region for the last row at or before `row`, as clients of HBase 1 do.
+/// Requests the last row at or before `row` from a region, as clients of HBase 1 do.
 async fn ask_closest_row(
     connection: &Connection,
     region: Bytes,
@@ -60,7 +60,7 @@ async fn a_client_of_hbase_1_finds_a_region_by_the_closest_row_before() {
         running.client.create(&path, record.encode(), CreateMode::Persistent).await.unwrap();
     }
     let connection = connect(&running, Service::Client).await;
-    // Until the server has heard of the regions.
+    // Until the server's catalog has the regions.
     let both = async {
         while closest_row(&connection, "t,m,:").await.is_empty() {
             sleep(Duration::from_millis(10)).await;

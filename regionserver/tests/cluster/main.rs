@@ -1,4 +1,5 @@
-//! A region server with a real coordinator and master: which orders it takes, and what it answers.
+//! Tests of a region server with a real coordinator and master: which orders it accepts, and what
+//! it answers.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! Which orders it takes.
+//! Tests of which orders a region server accepts.
 
 use crate::running::Running;
 use basalt_cluster::pb;
@@ -17,9 +17,9 @@ async fn close(running: &mut Running, server: &ServerName, epoch: u64) -> Result
     Ok(reply.into_inner().outcomes.remove(0).failure)
 }
 
-/// A server was killed and started again at the same address, and a master that has not noticed
-/// orders the dead one to close a region. Were the new process to say "done" (it holds no such
-/// region), the next owner would never get the dead one's log.
+/// A server was killed and started again at the same address. A master that has not noticed orders
+/// the dead server to close a region. If the new process confirmed that (it holds no such region),
+/// the dead server's log would never be replayed for the next owner.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_to_close_for_an_earlier_process_at_the_same_address_is_refused() {
     let mut running = Running::start().await;
@@ -35,7 +35,7 @@ async fn an_order_to_close_for_an_earlier_process_at_the_same_address_is_refused
 async fn an_order_of_a_master_that_was_passed_over_is_refused() {
     let mut running = Running::start().await;
     let (own, epoch) = (running.name.clone(), running.master_epoch);
-    // As the next master does: the epoch is the version of its node.
+    // As the next master does: the master epoch is the version of its node.
     let path = running.nodes.master_epoch();
     running.client.set_data(&path, Bytes::from_static(b"next"), None).await.unwrap();
     assert_eq!(close(&mut running, &own, epoch + 1).await, Ok(String::new()));

@@ -1,4 +1,4 @@
-//! One owner a region, whatever orders come when.
+//! Tests that a region has one owner, whatever orders arrive and when.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::traps;
 
 const POLL: Duration = Duration::from_millis(5);
 
-/// A cluster with one region, of a table that the master leaves alone.
+/// A cluster with one region. The master leaves its table alone.
 pub(crate) struct OneRegion {
     pub(crate) running: Running,
     pub(crate) record: RegionRecord,
@@ -31,7 +31,8 @@ pub(crate) struct OneRegion {
 // === impl OneRegion ===
 
 impl OneRegion {
-    /// The region is on record as `owner` (or the server that runs) is to open it.
+    /// Starts with a record that says that `owner`, or else the running server, is to open the
+    /// region.
     pub(crate) async fn start(owner: Option<&str>, state: TableState) -> Self {
         let running = Running::start().await;
         let descriptor = TableDescriptor {
@@ -100,7 +101,7 @@ impl OneRegion {
         RegionRecord::decode(&data).unwrap()
     }
 
-    /// Waits until the record is in `state`.
+    /// Waits until the record has the state `state`.
     pub(crate) async fn until(&self, state: RegionState) -> RegionRecord {
         let wait = async {
             loop {
@@ -114,14 +115,14 @@ impl OneRegion {
         timeout(PATIENCE, wait).await.unwrap()
     }
 
-    /// As a master writes that the region is to be closed.
+    /// Records that the region is to be closed, as a master does.
     async fn write_closing(&self) {
         let closing = RegionRecord { state: RegionState::Closing, ..self.on_record().await };
         let path = self.running.nodes.region(self.record.encoded_name());
         self.running.client.set_data(&path, closing.encode(), None).await.unwrap();
     }
 
-    /// How many regions the server says that it serves.
+    /// How many regions the server reports as served.
     async fn served(&self) -> usize {
         let options = ConnectionOptions::new(Service::Admin, "test");
         let (network, address) = (&self.running.seams.network, self.running.name.address());
@@ -137,8 +138,8 @@ impl OneRegion {
     }
 }
 
-/// The close said "done" while the opening was under way, another server opened the region under
-/// the next epoch, and then the first opening ended and served the region as well.
+/// A past bug: the close was confirmed while the opening was in progress, another server opened the
+/// region under the next epoch, and then the first opening finished and served the region as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_waits_for_an_opening_under_way() {
     let region = OneRegion::start(None, TableState::Disabled).await;
@@ -155,8 +156,8 @@ async fn a_close_waits_for_an_opening_under_way() {
     assert_eq!(region.served().await, 0);
 }
 
-/// It took the region's manifest over, and with it the region from its owner, before it looked
-/// whether the record names it.
+/// A past bug: the server took over the region's manifest, and with it the region, before it
+/// checked whether the record names it as the owner.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_to_open_that_the_record_does_not_bear_out_touches_nothing() {
     let _no_traps = traps::none().await;
@@ -182,7 +183,8 @@ async fn an_order_to_close_that_the_record_does_not_bear_out_closes_nothing() {
     assert_eq!(region.on_record().await.state, RegionState::Open);
 }
 
-/// One such order, of anybody, and the server refused all orders of the real master for ever.
+/// A past bug: after one such order from anybody, the server rejected all orders of the real master
+/// for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_made_up_master_epoch_is_neither_believed_nor_remembered() {
     let _no_traps = traps::none().await;
@@ -195,8 +197,8 @@ async fn a_made_up_master_epoch_is_neither_believed_nor_remembered() {
     assert_eq!(region.open(&region.record).await, "");
 }
 
-/// The outcome of writing OPEN was unknown, and clients were told for ever that the region is being
-/// opened.
+/// A past bug: the outcome of writing OPEN was unknown, and from then on the server answered
+/// clients that the region is being opened.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_that_is_open_on_record_and_served_by_nobody_is_opened_again() {
     let _trap = traps::set(Point::OpenRecorded, Answer::Fail).await;
@@ -214,8 +216,8 @@ async fn a_region_that_is_open_on_record_and_served_by_nobody_is_opened_again() 
     assert_eq!(record.server, first.server);
 }
 
-/// Its edits may be in this server's log alone: no other server may have the region before that is
-/// recovered.
+/// Its edits may be only in this server's log: no other server may get the region before that log
+/// is recovered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_ends_itself_where_only_its_log_may_hold_a_regions_edits() {
     let _no_traps = traps::none().await;

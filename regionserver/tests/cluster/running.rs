@@ -13,7 +13,7 @@ use basalt_zk::{Client, Options};
 use prost::Message as _;
 use tokio::sync::oneshot;
 
-/// How long anything may take on a machine that is busy.
+/// A timeout for everything, long enough for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Running {
@@ -31,7 +31,7 @@ pub(crate) struct Running {
 // === impl Running ===
 
 impl Running {
-    /// Starts a cluster of one process a role.
+    /// Starts a cluster with one process of each role.
     pub(crate) async fn start() -> Self {
         let disk = MemoryFileSystem::new();
         let seams = Seams::system();

@@ -1,4 +1,4 @@
-//! Requests for a region that is on its way from one server to another.
+//! Tests of requests for a region that is moving from one server to another.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::time::{sleep, timeout};
 
-/// Longer than a request takes that does not wait, shorter than one that does.
+/// Longer than a request takes that does not wait, and shorter than one that waits.
 const MOMENT: Duration = Duration::from_millis(400);
 
-/// A region that is not here, and a server that has nothing to say.
+/// A region that is not served here, and a server that never answers.
 struct Transit {
     running: Running,
     connection: Connection,
     record: RegionRecord,
-    /// The other server's peers connect to it, and wait.
+    /// Where the other server's peers connect to; it never answers.
     _mute: std::net::TcpListener,
 }
 
 // === impl Transit ===
 
 impl Transit {
-    /// The region is in `state`, and the other server owns it.
+    /// Starts with the region in `state`, owned by the other server.
     async fn start(state: RegionState) -> Self {
         let running = Running::start().await;
         let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -47,7 +47,7 @@ impl Transit {
         let address = running.name.address();
         let connection =
             Connection::open(&running.seams.network, &address, &options).await.unwrap();
-        // Until the server has heard of the region.
+        // Until the server's catalog has the region.
         while get(&connection, &record, MOMENT).await == Some(ExceptionKind::NotServingRegion) {
             sleep(Duration::from_millis(10)).await;
         }
@@ -60,7 +60,7 @@ impl Transit {
     }
 }
 
-/// What a get is answered, if it is within `wait`.
+/// The exception that a get receives; `None` if it has no answer within `wait`.
 async fn get(
     connection: &Connection,
     record: &RegionRecord,

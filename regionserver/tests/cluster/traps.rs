@@ -8,18 +8,19 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
-/// The trap that waits. One at a time: points do not say whose they are.
+/// The trap that is set. Only one at a time, because failpoints do not say which process reached
+/// them.
 static SET: Mutex<Option<(Point, Answer)>> = Mutex::new(None);
 static TURN: OnceLock<tokio::sync::Mutex<()>> = OnceLock::new();
 
 struct Traps;
 
-/// A trap that waits for as long as this lives.
+/// Keeps a trap set until it is dropped.
 pub(crate) struct Trap {
     _turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
-/// Has the next task that reaches `point` do as `answer` says.
+/// Sets a trap: the next task that reaches `point` does what `answer` says.
 pub(crate) async fn set(point: Point, answer: Answer) -> Trap {
     let turn = TURN.get_or_init(|| {
         let subscriber = tracing_subscriber::registry().with(Traps);
@@ -31,7 +32,7 @@ pub(crate) async fn set(point: Point, answer: Answer) -> Trap {
     Trap { _turn: turn }
 }
 
-/// Keeps others from setting traps.
+/// Prevents other tests from setting traps, without setting one.
 pub(crate) async fn none() -> Trap {
     let trap = set(Point::OpenRecorded, Answer::Stop).await;
     *SET.lock().unwrap() = None;

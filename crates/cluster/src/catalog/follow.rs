@@ -1,4 +1,4 @@
-//! Keeps a [`Catalog`] like the coordinator, by watches that last.
+//! Keeps a [`Catalog`] up to date with the coordinator through persistent watches.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use tracing::{debug, warn};
 use super::state::{CatalogState, Versioned};
 use crate::{Catalog, Error, Nodes, REGION_BUCKETS, RegionRecord, TableRecord, pb, records};
 
-/// How many reads are under way at a time.
+/// How many reads are in flight at once.
 const READS_AT_ONCE: usize = 64;
 /// The pause after a read that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many may ask at a time whether the copy has caught up.
+/// How many callers may wait at once for the copy to catch up.
 const WAITING_MAX: usize = 64;
 
 /// What has to be read again.
@@ -41,19 +41,19 @@ struct Follower {
     waiting: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
-/// What the follower has to do.
+/// The follower's next task.
 enum FollowStep {
     TakeIn(WatchedEvent),
-    /// Somebody waits until what has arrived is taken in.
+    /// A caller waits until all events that have arrived are applied.
     Answer(oneshot::Sender<()>),
     /// The session is over.
     End,
 }
 
-/// Reads all records and keeps them up to date for as long as the session of `client` lives.
+/// Reads all records, and keeps them up to date while the session of `client` lives.
 ///
 /// # Errors
-/// The coordinator does not answer, or holds a record that cannot be understood.
+/// The coordinator does not answer, or holds a record that cannot be decoded.
 pub async fn follow(client: Client, nodes: Nodes) -> Result<Catalog, Error> {
     let state = Arc::new(RwLock::new(CatalogState::default()));
     let (changes, changed) = watch::channel(0);
@@ -91,8 +91,8 @@ impl Follower {
                     FollowStep::End => return,
                 }
             }
-            // Those who ask first: then what they ask for has arrived. While the coordinator does
-            // not answer they stop waiting, and others come.
+            // Collect the callers before the events: the events that they wait for have then
+            // arrived. While the coordinator does not answer, callers give up and others come.
             waiting.retain(|asked: &oneshot::Sender<()>| !asked.is_closed());
             while waiting.len() < WAITING_MAX
                 && let Ok(asked) = self.waiting.try_recv()
@@ -109,7 +109,7 @@ impl Follower {
                     }
                     dirty.clear();
                     for asked in waiting.drain(..) {
-                        // It may have stopped waiting.
+                        // The caller may have stopped waiting.
                         let _ = asked.send(());
                     }
                 }
@@ -132,7 +132,7 @@ impl Follower {
             event = tables.recv() => event,
             asked = self.waiting.recv() => return match asked {
                 Some(asked) => FollowStep::Answer(asked),
-                // Nobody holds the catalog any more.
+                // All handles of the catalog are dropped.
                 None => FollowStep::End,
             },
         };

@@ -1,8 +1,8 @@
-//! A watched copy of the records: which servers live, which tables there are, where regions live.
+//! A watched copy of the records: live servers, tables, and the location of regions.
 //!
-//! Every master and region server keeps one, so that any of them can tell a client where a row
-//! lives even while no master does. A copy may lag behind the coordinator; whoever decides by it
-//! writes on condition of the record's version.
+//! Every master and region server keeps one, so any of them can locate a row for a client even
+//! while no master lives. A copy may lag behind the coordinator. A decision that is based on it is
+//! therefore written on condition of the record's version.
 
 mod follow;
 mod state;
@@ -23,13 +23,13 @@ use state::CatalogState;
 pub(crate) use state::{MetaRow, MetaSubject};
 pub use state::{SharedRegion, Versioned};
 
-/// The copy; a cheap handle.
+/// A handle of the copy. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     state: Arc<RwLock<CatalogState>>,
     /// Counts the changes.
     changes: watch::Receiver<u64>,
-    /// Those who wait until all events that have arrived are taken in.
+    /// Callers that wait until all events that have arrived are applied.
     waiting: mpsc::Sender<oneshot::Sender<()>>,
     client: Client,
     nodes: Nodes,
@@ -38,17 +38,17 @@ pub struct Catalog {
 // === impl Catalog ===
 
 impl Catalog {
-    /// Becomes a higher number whenever the copy has changed.
+    /// A counter that increases with every change of the copy.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }
 
-    /// Waits until the copy shows all that was committed before this was called.
+    /// Waits until the copy shows everything that was committed before this call.
     ///
     /// # Errors
     /// [`Error::Coordinator`]: the coordinator did not answer, or the session is over.
     pub async fn catch_up(&self) -> Result<(), Error> {
-        // The events of what was committed arrive before the answer.
+        // The coordinator sends the events of earlier transactions before it answers.
         self.client.sync(self.nodes.parent()).await?;
         let over = || basalt_zk::Error::Closed { session_id: self.client.session_id() };
         let (taken_in, is_taken_in) = oneshot::channel();
@@ -56,7 +56,7 @@ impl Catalog {
         Ok(is_taken_in.await.map_err(|_| over())?)
     }
 
-    /// The region of this name.
+    /// The region with this name.
     pub fn region(&self, region: EncodedRegionName) -> Option<SharedRegion> {
         self.state.read().regions.get(&region).cloned()
     }
@@ -76,7 +76,7 @@ impl Catalog {
         self.state.read().region_of(table, row)
     }
 
-    /// The table of this name.
+    /// The table with this name.
     pub fn table(&self, table: &TableName) -> Option<Versioned<TableRecord>> {
         self.state.read().tables.get(table).cloned()
     }
@@ -86,12 +86,12 @@ impl Catalog {
         self.state.read().tables.clone()
     }
 
-    /// The living region servers.
+    /// The live region servers.
     pub fn servers(&self) -> BTreeMap<ServerName, pb::ServerRecord> {
         self.state.read().servers.clone()
     }
 
-    /// Whether a region server lives.
+    /// Whether a region server is alive.
     pub fn lives(&self, server: &ServerName) -> bool {
         self.state.read().servers.contains_key(server)
     }
@@ -101,7 +101,7 @@ impl Catalog {
         self.state.read().master.clone()
     }
 
-    /// Up to `count` rows of `hbase:meta` between two bounds, in their order or in reverse.
+    /// Up to `count` rows of `hbase:meta` between two bounds, in order or in reverse.
     pub(crate) fn meta_rows(
         &self,
         from: Bound<MetaRow>,
@@ -123,7 +123,7 @@ impl Catalog {
     }
 }
 
-/// Whether nothing can lie between two bounds.
+/// Whether no row can be between two bounds.
 fn is_empty(from: &Bound<MetaRow>, to: &Bound<MetaRow>) -> bool {
     match (from, to) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,

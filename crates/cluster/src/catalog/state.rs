@@ -1,4 +1,4 @@
-//! The copy itself: pure.
+//! The data of the copy, without any I/O.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -11,34 +11,35 @@ use bytes::Bytes;
 
 use crate::{RegionRecord, TableRecord, pb};
 
-/// A record with its version in the coordinator, on condition of which it is written again.
+/// A record with the version of its node. It is rewritten only on condition of that version.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Versioned<T> {
     /// The record.
     pub record: T,
-    /// Its node's version.
+    /// The version of its node.
     pub version: i32,
-    /// The transaction that wrote it; a later one is higher, also when the node was made anew.
+    /// The transaction that wrote the record. A later write has a higher one, even if the node was
+    /// deleted and created again in between.
     pub zxid: i64,
 }
 
-/// A region's record as everybody who looks at it shares it.
+/// A region's record, shared by all its readers.
 pub type SharedRegion = Arc<Versioned<RegionRecord>>;
 
-/// A row of `hbase:meta`, in that table's own order.
+/// A row key of `hbase:meta`, ordered as in that table.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct MetaRow(pub(crate) Bytes);
 
-/// What a row of `hbase:meta` tells of.
+/// The subject of a row of `hbase:meta`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum MetaSubject {
-    /// Where a region is.
+    /// The location of a region.
     Region(EncodedRegionName),
-    /// In what state a table is.
+    /// The state of a table.
     Table(TableName),
 }
 
-/// What is known.
+/// The records that are known.
 #[derive(Debug, Default)]
 pub(super) struct CatalogState {
     pub(super) regions: BTreeMap<EncodedRegionName, SharedRegion>,
@@ -52,7 +53,7 @@ pub(super) struct CatalogState {
 // === impl CatalogState ===
 
 impl CatalogState {
-    /// Takes a record in, unless a newer one is here already.
+    /// Stores a record, unless a newer one is already stored.
     pub(super) fn put_region(&mut self, name: EncodedRegionName, record: Versioned<RegionRecord>) {
         let known = self.regions.get(&name);
         if known.is_some_and(|known| known.zxid > record.zxid) {
@@ -79,7 +80,7 @@ impl CatalogState {
         }
     }
 
-    /// Forgets the tables that `is_gone` picks.
+    /// Removes the tables that `is_gone` selects.
     pub(super) fn remove_tables(&mut self, is_gone: impl Fn(&TableName) -> bool) {
         let gone: Vec<TableName> =
             self.tables.keys().filter(|name| is_gone(name)).cloned().collect();

@@ -1,4 +1,4 @@
-//! The bounds of a gRPC port: whoever connects, however many, and whatever they send or leave out.
+//! The limits of a gRPC port: on requests, on the memory that they hold, and on their time.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
 use tower::{Layer, Service};
 
-/// How many requests of one connection are under way at once.
+/// The maximum number of requests in progress on one connection.
 const CONNECTION_REQUESTS_MAX: u32 = 256;
-/// How many bytes the requests of a port hold that are not whole.
+/// The maximum number of bytes that the incomplete requests of a port hold together.
 const UNFINISHED_BYTES_MAX: usize = 256 << 20;
-/// How long a request may take to be whole.
+/// How long a request may take to arrive completely.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a peer is asked whether it is there.
+/// The interval between keep-alive pings to a peer.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it has to answer.
+/// How long a peer may take to answer a ping.
 pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A server for services whose requests are single messages, with the bounds of a port.
+/// A server with the limits of a port, for services whose requests are single messages.
 pub fn server() -> Server<Stack<BoundedRequests, Identity>> {
     Server::builder()
         .max_concurrent_streams(CONNECTION_REQUESTS_MAX)
@@ -36,7 +36,7 @@ pub fn server() -> Server<Stack<BoundedRequests, Identity>> {
         .layer(BoundedRequests::new(UNFINISHED_BYTES_MAX))
 }
 
-/// Bounds what all requests of a port hold before they are whole.
+/// Limits the memory that all incomplete requests of a port hold together.
 #[derive(Clone, Debug)]
 pub struct BoundedRequests(Arc<Unfinished>);
 
@@ -53,12 +53,12 @@ struct Unfinished {
     bytes_max: usize,
 }
 
-/// The body of a request that counts, until it is read and dropped.
+/// The body of a request. Its bytes count as unfinished until it has been read and dropped.
 struct CountedBody {
     body: Body,
     unfinished: Arc<Unfinished>,
     counted: usize,
-    /// When it has taken too long; from the first time that it is waited for.
+    /// When the request has taken too long. The time starts with the first wait for data.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of which one part has come, and nothing more ever does.
+    /// A body that yields one part and then stays pending forever.
     struct Half(Option<Bytes>);
 
     impl HttpBody for Half {

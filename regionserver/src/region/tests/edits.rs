@@ -1,4 +1,4 @@
-//! What edits do and what reads see of them.
+//! Tests of edits and of what reads see of them.
 
 use basalt_fs::{Durability, FileSystem, MemoryFileSystem};
 use basalt_model::{Cell, CellType, LATEST_TIMESTAMP, TableDescriptor, paths};

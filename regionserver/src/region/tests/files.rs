@@ -1,4 +1,4 @@
-//! Flushes, compactions and opening again.
+//! Tests of flushes, compactions and reopening.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ async fn a_manifest_that_a_failed_flush_left_behind_is_in_nobodys_way() {
     disk.delete_directory(&manifests).await.unwrap();
     region.flush().await.unwrap_err();
     disk.create_directories(&manifests).await.unwrap();
-    // As if only the sync of its name had failed.
+    // As if the only failure had been the sync of its name.
     let left = paths::manifest(&info().table, info().encoded_name(), RegionEpoch(1), 1);
     disk.write_whole(&left, Bytes::from_static(b"of the failed flush")).await.unwrap();
     region.flush().await.unwrap();
@@ -151,7 +151,7 @@ async fn a_compaction_that_is_asked_for_writes_the_one_file_anew() {
     assert_eq!(cells(&region).await, 3, "two versions and the delete live");
     assert!(region.view.load().families[&name].files[0].is_major_compaction());
 
-    // The table no longer keeps what is deleted.
+    // The table no longer keeps deleted cells.
     let mut other = short.clone();
     other.families.get_mut("f").unwrap().keep_deleted_cells = KeepDeletedCells::False;
     put(&region, "b", "f:q", "1").await.unwrap();

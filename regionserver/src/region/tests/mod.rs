@@ -1,4 +1,4 @@
-//! Tests of a region as a whole, over a log and files in memory.
+//! Tests of a region as a whole, with a log and files in memory.
 
 mod edits;
 mod files;

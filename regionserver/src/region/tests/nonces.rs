@@ -1,5 +1,5 @@
-//! Operations with a nonce: each counts once however often it is repeated, and what is remembered
-//! of them takes a bounded amount of memory.
+//! Tests of operations with a nonce: each counts once, however often it is repeated, and
+//! remembering them takes a bounded amount of memory.
 
 use std::time::Duration;
 
@@ -72,8 +72,9 @@ async fn a_hot_row_whose_timestamps_run_ahead_forgets_no_operation() {
     let server = TestServer::start(&disk, 1).await;
     let region = server.region(1).await;
     increment(&region, 0).await;
-    // Two edits of a row never share a millisecond, so that a row that gets 10,000 in a moment is
-    // ten seconds ahead of the clock, and one that gets 5,000 a second five times as fast as it.
+    // Two edits of a row never share a millisecond. A row that gets 10,000 edits in a moment is ten
+    // seconds ahead of the clock, and the time of a row that gets 5,000 a second runs five times as
+    // fast as the clock.
     for number in 1..10 {
         server.hand.move_by(Duration::from_secs(60));
         server.renew();
@@ -88,7 +89,7 @@ fn folder() -> std::path::PathBuf {
     paths::nonces(&info().table, info().encoded_name())
 }
 
-/// An increment of `f:n` and an append to `f:log`, as one with a put.
+/// An increment of `f:n` and an append to `f:log`, applied atomically with a put.
 async fn mixed(region: &Region, number: u64, padding: usize) -> Result<MutationOutcome> {
     let steps = [
         RowStep::Mutation(put_of("r", "g:put", "beside")),
@@ -249,7 +250,7 @@ async fn an_answer_of_many_bytes_is_in_the_log_once() {
     assert!(region.nonces.lock().recent_bytes() < 200);
 }
 
-/// Longer than any client retries.
+/// Longer than any client keeps retrying.
 const TOO_OLD: Duration = Duration::from_secs(31 * 60);
 
 #[tokio::test(start_paused = true)]

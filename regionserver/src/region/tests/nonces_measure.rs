@@ -1,5 +1,6 @@
-//! Increments at a steady rate with retries and deaths of the server, on demand: none may count
-//! twice, none be refused, and memory stays within what `docs/formats.md` says.
+//! A measurement that is run on demand: increments at a steady rate, with retries and deaths of the
+//! server. None may count twice, none may be rejected, and memory must stay within what
+//! `docs/formats.md` says.
 //!
 //! `NONCE_SECONDS=1800 NONCE_RATE=5000 cargo test -p basalt-regionserver --lib nonces_measure
 //! -- --ignored --nocapture`
@@ -25,14 +26,14 @@ use crate::region::testing::{info, table, update_of};
 use crate::region::{MemstoresTotal, OpenRegion, Region, RegionServices, RowRead, Update, open};
 use crate::timestamps::TimestampClock;
 
-/// How many clients there are, each with a row of its own.
+/// How many clients there are. Each has its own row.
 const CLIENTS: u64 = 100;
 /// How often the server dies.
 const DEATHS_EVERY: Duration = Duration::from_secs(30);
-/// One of so many operations is made again, long after it was answered.
+/// One in this many operations is repeated, long after it was answered.
 const RETRIED_OF: u64 = 20;
 
-/// A region at its present owner, and what to recover it from.
+/// A region with its current owner, and what is needed to recover it.
 struct Owner {
     region: Arc<Region>,
     server: ServerName,
@@ -93,7 +94,7 @@ async fn take_over(root: &Path, epoch: u64, sealed: Vec<SealedLogs>) -> Owner {
     Owner { region: open(shared, request).await.unwrap().region, server }
 }
 
-/// The owner is gone; what it wrote and nobody flushed is in the logs that are returned.
+/// Ends an owner. The returned logs contain the edits that it had not flushed.
 async fn die(root: &Path, owner: Owner) -> SealedLogs {
     let files: SharedFileSystem = Arc::new(LocalFileSystem::open(root).unwrap());
     let fenced = wal::fence(&files, &owner.server).await.unwrap();
@@ -106,7 +107,8 @@ async fn die(root: &Path, owner: Owner) -> SealedLogs {
     SealedLogs::new(owner.server, logs)
 }
 
-/// Increments at its share of the rate, each until it is answered; now and then an old one again.
+/// A client that increments at its share of the rate, and retries each increment until it is
+/// answered. Now and then it repeats an old one.
 async fn client(
     number: u64,
     owners: tokio::sync::watch::Receiver<Arc<Region>>,
@@ -147,7 +149,7 @@ async fn increment(
     let mut owners = owners.clone();
     loop {
         let region = Arc::clone(&owners.borrow_and_update());
-        // An attempt whose owner dies is unknown.
+        // If the owner dies, the outcome of the attempt is unknown.
         let attempt = region.update(&update, Some(Nonce { group, nonce: operation }));
         tokio::select! {
             biased;
@@ -164,7 +166,7 @@ async fn increment(
     }
 }
 
-/// As the schedulers do.
+/// Does what the schedulers do.
 async fn maintain(region: &Region) {
     if region.needs_flush() {
         region.flush().await.unwrap();
@@ -221,7 +223,7 @@ async fn increments_count_once_at_a_steady_rate_over_deaths() {
             let sealed = vec![die(root.path(), owner).await];
             owner = take_over(root.path(), u64::from(deaths) + 1, sealed).await;
             owners.send_replace(Arc::clone(&owner.region));
-            // As after a recovery: the sealed logs are let go.
+            // As after a recovery, so that the sealed logs are no longer needed.
             owner.region.flush().await.unwrap();
         }
         if elapsed.as_secs() >= reported + 10 {

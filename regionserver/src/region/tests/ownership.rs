@@ -1,4 +1,4 @@
-//! What a server must not do when it is no longer the owner, or about to let go.
+//! Tests of what a server must not do when it is no longer the owner or is about to close a region.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,7 +31,7 @@ async fn a_write_after_the_lease_is_neither_acknowledged_nor_shown() {
     server.renew();
     assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
     put(&region, "b", "f:q", "3").await.unwrap();
-    // It is in the log before the next edit: once that is shown, so is this.
+    // It precedes the new edit in the log: once the new edit is visible, so is this one.
     assert_eq!(row_of(&region, "a").await, ["f:q=2"]);
 }
 
@@ -76,8 +76,8 @@ async fn a_region_that_closes_takes_no_edits_and_leaves_nothing_in_memory() {
     assert_eq!(row_of(&region, "b").await, ["f:q=3"]);
 }
 
-/// Of two closes at once one failed and took the other's mark back: clients wrote again, and what
-/// they wrote was in a log alone that was then deleted.
+/// A past bug: of two concurrent closes, one failed and reset the other's state. Clients wrote
+/// again, and their edits were only in a log that was then deleted.
 #[tokio::test(start_paused = true)]
 async fn a_close_that_fails_does_not_let_edits_into_another_one() {
     let server = TestServer::start(&MemoryFileSystem::new(), 1).await;

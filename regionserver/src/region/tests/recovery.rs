@@ -1,4 +1,4 @@
-//! A server dies, and its region goes on elsewhere.
+//! Tests of recovery: a server dies, and another one serves its region.
 
 use basalt_fs::MemoryFileSystem;
 use basalt_model::{CellType, LATEST_TIMESTAMP, SequenceId};

@@ -1,5 +1,5 @@
-//! Which of several writes of a column counts: within one mutation, and under timestamps that
-//! clients give. Each is compared with Apache HBase 2.6.4.
+//! Tests of which of several writes of a column counts: within one mutation, and with timestamps
+//! that clients choose. All results have been compared with Apache HBase 2.6.4.
 
 use basalt_fs::MemoryFileSystem;
 use basalt_model::{Cell, CellType, LATEST_TIMESTAMP};
@@ -29,7 +29,7 @@ fn append(row: &str, value: &str) -> RowStep {
     RowStep::Update(update_of(row, "f:q", Update::Append, value.as_bytes()))
 }
 
-/// A condition on column `f:q`: that it has `value`, or that it is missing.
+/// A condition on column `f:q`: it has `value`, or it is missing.
 fn holds(row: &str, value: Option<&'static str>) -> Condition {
     let columns = Columns::Some([Bytes::from_static(b"q")].into());
     Condition {
@@ -75,14 +75,14 @@ async fn the_later_of_two_puts_of_one_mutation_stays() {
         for row in &rows {
             assert_eq!(row_of(&region, row).await, expected, "{row} in memory");
         }
-        // As its log says too, ...
+        // The same after a replay of its log ...
         let sealed = server.die().await;
         let server = TestServer::start(&disk, 2).await;
         let region = server.open(2, vec![sealed]).await.region;
         for row in &rows {
             assert_eq!(row_of(&region, row).await, expected, "{row} replayed");
         }
-        // ... and its store file.
+        // ... and from its store file.
         region.flush().await.unwrap();
         for row in &rows {
             assert_eq!(row_of(&region, row).await, expected, "{row} in a file");
@@ -94,8 +94,8 @@ async fn the_later_of_two_puts_of_one_mutation_stays() {
 async fn mutations_of_a_row_are_made_in_their_order() {
     let (_server, region) = region().await;
     let put = |value| RowStep::Mutation(put_of("r", "f:q", value));
-    // An append reads what was there before: both results count from nothing, and the last one
-    // stays.
+    // An append reads the values from before the mutation: both appends start from nothing, and the
+    // last result stays.
     assert_eq!(mutate_row(&region, "r", &[append("r", "1"), append("r", "2")]).await.len(), 2);
     assert_eq!(row_of(&region, "r").await, ["f:q=2"]);
     let (_server, region) = self::region().await;
@@ -167,7 +167,7 @@ async fn a_conditional_mutation_that_was_made_is_seen() {
     region.mutate(&[put_of("r", "f:q", "3")]).await.unwrap();
     assert_eq!(row_of(&region, "r").await, ["f:q=2"]);
 
-    // The lock is let go, taken, and not taken twice.
+    // A lock, for example: it is released, taken, and not taken twice.
     let column = cell("r", "f:q", CellType::DeleteColumn, LATEST_TIMESTAMP, "");
     let delete = [RowStep::Mutation(mutation("r", vec![column]))];
     assert!(check(&region, &holds("r", Some("2")), &delete).await);
@@ -176,7 +176,7 @@ async fn a_conditional_mutation_that_was_made_is_seen() {
     assert_eq!(row_of(&region, "r").await, ["f:q=4"], "above the delete");
     assert!(!check(&region, &holds("r", None), &put("r", "5")).await);
 
-    // So it is when all of that lies in files.
+    // The same holds when everything is in files.
     region.flush().await.unwrap();
     assert!(check(&region, &holds("r", Some("4")), &put("r", "6")).await);
     assert_eq!(row_of(&region, "r").await, ["f:q=6"]);
@@ -199,7 +199,7 @@ async fn no_delete_of_a_later_time_hides_a_conditional_mutation() {
     let steps = [append("r", "v"), RowStep::Mutation(put_of("r", "g:a", "w"))];
     assert!(check(&region, &holds("r", None), &steps).await);
     assert_eq!(row_of(&region, "r").await, ["f:q=v", "g:a=w"]);
-    // Deleting the row on a condition deletes all of it.
+    // Conditionally deleting the row deletes all of it.
     let row = Mutation { delete_row: Some(LATEST_TIMESTAMP), ..mutation("r", Vec::new()) };
     assert!(check(&region, &holds("r", Some("v")), &[RowStep::Mutation(row)]).await);
     assert_eq!(row_of(&region, "r").await, [""; 0]);

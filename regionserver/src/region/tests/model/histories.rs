@@ -1,4 +1,4 @@
-//! What histories are made of, and how they are drawn.
+//! The steps of histories, and how they are generated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,18 +14,19 @@ use crate::region::testing::table;
 
 pub(super) const FAMILIES: [&str; 2] = ["f", "g"];
 pub(super) const ROWS: [&str; 3] = ["a", "b", "c"];
-/// The column `n` holds numbers. The one without a name lies where deletes of a family do.
+/// The column `n` holds numbers. The column without a name has the key that deletes of a family
+/// have.
 pub(super) const QUALIFIERS: [&str; 4] = ["", "n", "p", "q"];
 pub(super) const NUMBER: &str = "n";
-/// When a history begins, by the clock of the test servers.
+/// The time at which a history begins, by the clock of the test servers.
 pub(super) const BEGIN_MS: i64 = 1_000_000;
 
-/// What happens next.
+/// One step of a history.
 #[derive(Clone, Debug)]
 pub(super) enum HistoryStep {
     Mutate(Vec<Write>),
     MutateRow(Vec<Write>),
-    /// On condition of a column; whether it is to hold.
+    /// A conditional mutation of one column. `holds` says whether the condition is to hold.
     Check {
         family: usize,
         qualifier: usize,
@@ -42,9 +43,9 @@ pub(super) enum HistoryStep {
     MergeAll {
         family: usize,
     },
-    /// Opens the region anew, after a flush.
+    /// Reopens the region after a flush.
     Reopen,
-    /// Ends the server, and opens the region from its log.
+    /// Ends the server, and recovers the region from its log.
     Crash,
     Pass {
         ms: u64,
@@ -52,7 +53,7 @@ pub(super) enum HistoryStep {
     Read(Read),
 }
 
-/// One cell of a mutation, of the row that the mutation has.
+/// One cell of a mutation, in the mutation's row.
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub(super) kind: Kind,
@@ -143,7 +144,7 @@ impl FilterKind {
         }
     }
 
-    /// What is left of a row of which all versions are given.
+    /// The expected rest of a row whose versions are all given.
     pub(super) fn expected(
         self,
         row: &str,
@@ -228,7 +229,7 @@ pub(super) fn families() -> impl Strategy<Value = TableDescriptor> {
     })
 }
 
-/// Times before and after the beginning, so few that they meet.
+/// Times before and after the beginning. There are few of them, so that they collide.
 pub(super) fn offset() -> impl Strategy<Value = i64> {
     (-3..4_i64).prop_map(|steps| steps * 4_000)
 }
@@ -287,7 +288,7 @@ pub(super) fn read() -> impl Strategy<Value = Read> {
                 reversed,
                 start,
                 stop,
-                // A raw read of some columns is refused by HBase, and a filter of one is not
+                // HBase rejects a raw read of some columns, and filtered raw reads are not
                 // compared.
                 qualifiers: qualifiers.filter(|_| !raw),
                 versions,

@@ -1,8 +1,8 @@
 //! Random histories of a region, compared with a model of HBase's rules after every step.
 //!
-//! A history declares two families at random, then writes, flushes, merges files, opens the region
-//! anew (in order or after a crash), lets time pass, and reads. The seed is fixed;
-//! `MODEL_HISTORIES` says how many there are.
+//! A history declares two families at random. Then it writes, flushes, merges files, reopens the
+//! region (in order or after a crash), lets time pass, and reads. The seed is fixed.
+//! `MODEL_HISTORIES` sets the number of histories.
 
 mod histories;
 
@@ -28,17 +28,17 @@ use histories::{
 };
 
 const HISTORIES: u32 = 300;
-/// A region that is opened gives times above those of the owner before.
+/// A newly opened region assigns times above those of the owner before.
 const AFTER_OPENING_MS: u64 = 100;
 
-/// The region under test, and what the model says that it holds.
+/// The region under test, and its expected contents according to the model.
 struct Bench {
     disk: MemoryFileSystem,
     server: Option<TestServer>,
     region: Arc<Region>,
     table: TableDescriptor,
     families: [ModelFamily; 2],
-    /// Logs of servers that died, with edits that no file holds yet.
+    /// Logs of dead servers, with edits that are in no file yet.
     sealed: Vec<SealedLogs>,
     servers: u64,
     epoch: u64,
@@ -87,7 +87,7 @@ impl Bench {
 
     async fn take(&mut self, step: &HistoryStep) {
         match step {
-            // So that the time that the region gives is the clock's.
+            // Time passes so that the region assigns the clock's time.
             HistoryStep::Mutate(writes) => {
                 self.pass(1);
                 let row = ROWS[usize::from(writes[0].value) % ROWS.len()];
@@ -188,7 +188,7 @@ impl Bench {
         assert_eq!(outcome.processed, holds);
     }
 
-    /// The time of a conditional mutation.
+    /// The expected timestamp of a conditional mutation.
     fn latest(&self, row: &str, steps: &[RowStep]) -> i64 {
         let mut written: [Option<Vec<Option<String>>>; 2] = [None, None];
         let mut add = |family: &[u8], qualifier: Option<&[u8]>| {
@@ -214,7 +214,7 @@ impl Bench {
                 }
             }
         }
-        // One time for all of it, which must fit each family.
+        // All of it gets one timestamp, which must suit each family.
         let mut latest = self.now;
         loop {
             let mut next = latest;
@@ -240,7 +240,7 @@ impl Bench {
         cells
     }
 
-    /// Enters what `steps` do into the model; `latest` is the time that they get.
+    /// Applies `steps` to the model; `latest` is the timestamp that they get.
     fn expect(&mut self, row: &str, steps: &[RowStep], latest: i64) {
         self.edits += 1;
         let mut made = Vec::new();
@@ -277,7 +277,7 @@ impl Bench {
         }
         for (family, cell) in made {
             let memory = &mut self.families[family].memory;
-            // Of two writes of one edit the later one stays.
+            // Of two writes to the same key in one edit, the later one stays.
             let same = |other: &ModelCell| {
                 (&other.row, &other.qualifier) == (&cell.row, &cell.qualifier)
                     && (other.timestamp, other.kind) == (cell.timestamp, cell.kind)
@@ -326,7 +326,7 @@ impl Bench {
         }
     }
 
-    /// Puts and deletes alone.
+    /// A mutation of only puts and deletes.
     fn mutation_of(row: &str, writes: &[Write]) -> Mutation {
         let mut made = mutation(row, Vec::new());
         for write in writes {
@@ -354,7 +354,7 @@ impl Bench {
                 (CellType::Put, NUMBER) => {
                     String::from_utf8(number(write.value + time).into()).unwrap()
                 }
-                // The later value is the greater one, or the smaller.
+                // The value of the second write may be greater or smaller than that of the first.
                 (CellType::Put, _) => value_of(write.value ^ (time * 3)),
                 _ => String::new(),
             };
@@ -385,7 +385,7 @@ impl Bench {
         steps
     }
 
-    /// Reads, and compares with what the model says.
+    /// Reads, and compares the result with the model.
     async fn compare(&self, read: &Read) {
         let named = read.qualifiers.as_ref();
         let columns = match named {
@@ -446,7 +446,7 @@ impl Bench {
         }
     }
 
-    /// What `read` finds by the model, in its order.
+    /// The result of `read` according to the model, in order.
     fn expected(&self, read: &Read, range: (i64, i64)) -> Vec<(&'static str, ModelCell)> {
         let mut rows: BTreeMap<&str, Vec<(&'static str, ModelCell)>> = BTreeMap::new();
         let versions = if read.filter.is_some() { u32::MAX } else { read.versions };
@@ -488,7 +488,7 @@ impl Bench {
     }
 }
 
-/// The cells of a scan, taken `room` at a time.
+/// The cells of a scan that takes at most `room` at a time.
 async fn scan(
     region: &Region,
     read: &RowRead,
@@ -532,7 +532,7 @@ fn a_region_agrees_with_a_model_of_hbase() {
             for step in &steps {
                 bench.take(step).await;
             }
-            // All that is there, whatever the history read.
+            // Finally, read everything, whatever the history read.
             let whole = Read {
                 start: (ROWS.len(), true),
                 stop: (ROWS.len(), true),

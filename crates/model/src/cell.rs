@@ -1,14 +1,14 @@
-//! Cells, in the one form in which they cross the wire, lie in the memstore and in store files.
+//! Cells, in the serialized form that the wire, the memstore and store files share.
 //!
 //! ```text
 //! i32 key length | i32 value length | key | value | [u16 tags length | tags]
 //! key: i16 row length | row | i8 family length | family | qualifier | i64 timestamp | i8 type
 //! ```
-//! That is HBase's `KeyValue`; all numbers are big endian. Invariant: a [`Cell`] was checked when
-//! it was made, so that taking it apart cannot fail.
+//! That is HBase's `KeyValue`; all numbers are big endian. Invariant: a [`Cell`] is validated when
+//! it is created, so accessing its parts cannot fail.
 //!
-//! Cells are ordered by row, family and qualifier ascending, then timestamp and type descending:
-//! the newest version comes first, and a delete comes before the puts that it hides.
+//! Cells are ordered by row, family and qualifier ascending, then by timestamp and type descending.
+//! The newest version therefore comes first, and a delete comes before the puts that it hides.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -17,21 +17,21 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{Error, SequenceId};
 
-/// "Now", as clients write it; the server puts its own time in its place.
+/// "Now", as clients write it; the server replaces it with its own time.
 pub const LATEST_TIMESTAMP: i64 = i64::MAX;
-/// The lower end of time.
+/// The lowest timestamp.
 pub const OLDEST_TIMESTAMP: i64 = i64::MIN;
 
-/// Before the key: the lengths of key and value.
+/// The bytes before the key: the lengths of key and value.
 const LENGTHS_BYTES: usize = 8;
-/// In the key besides row, family and qualifier: two lengths, timestamp, type.
+/// The bytes of a key besides row, family and qualifier: two lengths, timestamp, type.
 const KEY_FIXED_BYTES: usize = 2 + 1 + 8 + 1;
 /// The longest row, as HBase's `i16` length allows.
 const ROW_BYTES_MAX: usize = i16::MAX as usize;
 /// The longest family name, as HBase's `i8` length allows.
 const FAMILY_BYTES_MAX: usize = i8::MAX as usize;
 
-/// What a cell does.
+/// The type of a cell: a put, a kind of delete, or a bound of a search.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum CellType {
@@ -51,14 +51,14 @@ pub enum CellType {
     Maximum = 255,
 }
 
-/// One version of one column of one row, or the mark that deletes some. Cheap to clone.
+/// One version of one column of one row, or a delete marker. Cheap to clone.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Cell {
     bytes: Bytes,
     sequence_id: SequenceId,
 }
 
-/// A serialized key, borrowed, whose parts have been found.
+/// A borrowed serialized key, parsed into its parts.
 #[derive(Clone, Copy, Debug)]
 pub struct CellKey<'a> {
     /// The row.
@@ -67,13 +67,13 @@ pub struct CellKey<'a> {
     pub family: &'a [u8],
     /// The column's name within the family.
     pub qualifier: &'a [u8],
-    /// Milliseconds since 1970, or whatever the client numbers its versions by.
+    /// Milliseconds since 1970, or whatever number the client uses as a version.
     pub timestamp: i64,
     /// The type's byte; see [`CellType`].
     pub type_byte: u8,
 }
 
-/// What a [`Cell`] is made of.
+/// The parts of a [`Cell`] to be built.
 #[derive(Clone, Copy, Debug)]
 pub struct CellBuilder<'a> {
     /// The row; 1 to 32,767 bytes.
@@ -88,14 +88,14 @@ pub struct CellBuilder<'a> {
     pub cell_type: CellType,
     /// The value.
     pub value: &'a [u8],
-    /// Serialized tags: `u16 length | u8 type | bytes` each; empty for none.
+    /// Serialized tags, each `u16 length | u8 type | bytes`; empty if there are none.
     pub tags: &'a [u8],
 }
 
 // === impl CellType ===
 
 impl CellType {
-    /// The type of this byte, if there is one.
+    /// The type with this byte, or `None` if there is none.
     pub fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             0 => Some(Self::Minimum),
@@ -124,7 +124,7 @@ impl CellBuilder<'_> {
     /// Serializes the cell, without a sequence id.
     ///
     /// # Errors
-    /// [`Error::BadCell`] if a part is longer than its length field can say.
+    /// [`Error::BadCell`] if a part is longer than its length field can express.
     pub fn build(&self) -> Result<Cell, Error> {
         check_part(self.row.len(), ROW_BYTES_MAX, "its row is longer than 32767 bytes")?;
         check_part(self.family.len(), FAMILY_BYTES_MAX, "its family is longer than 127 bytes")?;
@@ -157,7 +157,7 @@ impl CellBuilder<'_> {
 // === impl Cell ===
 
 impl Cell {
-    /// A put without tags.
+    /// Builds a put without tags.
     ///
     /// # Errors
     /// As [`CellBuilder::build`].
@@ -172,10 +172,10 @@ impl Cell {
         CellBuilder { row, family, qualifier, timestamp, cell_type, value, tags: &[] }.build()
     }
 
-    /// Takes over serialized bytes (see the module's doc), with tags or without.
+    /// Validates serialized bytes (see the module's doc), with or without tags, and wraps them.
     ///
     /// # Errors
-    /// [`Error::BadCell`] if a length does not fit the bytes or the type is unknown.
+    /// [`Error::BadCell`] if a length does not match the bytes or the type is unknown.
     pub fn from_bytes(bytes: Bytes, sequence_id: SequenceId) -> Result<Self, Error> {
         let (key_length, value_length) = read_lengths(&bytes)?;
         let untagged = LENGTHS_BYTES + key_length + value_length;
@@ -209,7 +209,7 @@ impl Cell {
         &self.bytes[..LENGTHS_BYTES + self.key_length() + self.value_length()]
     }
 
-    /// The serialized key; compare it by [`compare_keys`].
+    /// The serialized key; compare it with [`compare_keys`].
     pub fn key_bytes(&self) -> &[u8] {
         &self.bytes[LENGTHS_BYTES..LENGTHS_BYTES + self.key_length()]
     }
@@ -273,26 +273,26 @@ impl Cell {
         self.bytes.slice_ref(self.value())
     }
 
-    /// The serialized tags, without their length; empty for none.
+    /// The serialized tags, without their length; empty if there are none.
     pub fn tags(&self) -> &[u8] {
         self.bytes.get(self.untagged_bytes().len() + 2..).unwrap_or_default()
     }
 
-    /// The sequence id; 0 before a region has given one.
+    /// The sequence id; 0 before the region assigns one.
     pub fn sequence_id(&self) -> SequenceId {
         self.sequence_id
     }
 
-    /// The same cell under the sequence id that its region gave it.
+    /// The same cell with the sequence id that its region assigned.
     #[must_use]
     pub fn with_sequence_id(mut self, sequence_id: SequenceId) -> Self {
         self.sequence_id = sequence_id;
         self
     }
 
-    /// A copy with this timestamp, at the end of `memory`: cells that live and die together lie
-    /// side by side, and a small one does not keep a large buffer alive that it happened to come
-    /// in.
+    /// A copy with this timestamp, at the end of `memory`. Cells that are created and freed
+    /// together are then adjacent in memory, and a small cell does not keep alive the large buffer
+    /// that it arrived in.
     #[must_use]
     pub fn copy_into(&self, memory: &mut BytesMut, timestamp: i64) -> Self {
         memory.extend_from_slice(&self.bytes);
@@ -302,9 +302,9 @@ impl Cell {
         Self { bytes: bytes.freeze(), sequence_id: self.sequence_id }
     }
 
-    /// The order by key, then the later edit first. Values do not count.
+    /// Orders by key, then the later edit first. Ignores values.
     pub fn compare_version(&self, other: &Self) -> Ordering {
-        // Most often the rows tell.
+        // The rows alone decide most comparisons.
         self.row()
             .cmp(other.row())
             .then_with(|| self.key().compare(&other.key()))
@@ -321,8 +321,8 @@ impl Cell {
 }
 
 impl Ord for Cell {
-    /// By [`Cell::compare_version`]. The bytes decide between cells of one edit with one key, of
-    /// which a memstore keeps the one that was written last.
+    /// Orders by [`Cell::compare_version`]. The bytes decide between cells of one edit that have
+    /// the same key; of these, a memstore keeps the one that was written last.
     fn cmp(&self, other: &Self) -> Ordering {
         self.compare_version(other).then_with(|| self.bytes.cmp(&other.bytes))
     }
@@ -354,10 +354,10 @@ impl fmt::Debug for Cell {
 // === impl CellKey ===
 
 impl<'a> CellKey<'a> {
-    /// Takes a serialized key apart.
+    /// Parses a serialized key.
     ///
     /// # Errors
-    /// [`Error::BadCell`] if a length does not fit the bytes.
+    /// [`Error::BadCell`] if a length does not match the bytes.
     pub fn parse(key: &'a [u8]) -> Result<Self, Error> {
         const CUT_OFF: Error = Error::BadCell { reason: "its key is cut off" };
         let (row_length, rest) = key.split_first_chunk::<2>().ok_or(CUT_OFF)?;
@@ -374,7 +374,8 @@ impl<'a> CellKey<'a> {
         Ok(Self { row, family, qualifier, timestamp, type_byte: type_byte[0] })
     }
 
-    /// The type. [`CellType::Maximum`] if there is none of its byte, which a [`Cell`] never has.
+    /// The type, or [`CellType::Maximum`] if the byte is unknown, which never happens in a
+    /// [`Cell`].
     pub fn cell_type(&self) -> CellType {
         CellType::from_byte(self.type_byte).unwrap_or(CellType::Maximum)
     }
@@ -410,7 +411,7 @@ impl<'a> CellKey<'a> {
     }
 }
 
-/// The order of two serialized keys. Bytes that are no key sort before all keys, by their bytes.
+/// Compares two serialized keys. Bytes that are not a key sort before all keys, by their bytes.
 pub fn compare_keys(left: &[u8], right: &[u8]) -> Ordering {
     match (CellKey::parse(left), CellKey::parse(right)) {
         (Ok(left), Ok(right)) => left.compare(&right),

@@ -1,6 +1,6 @@
-//! What can be wrong with a word that came from outside.
+//! Errors for invalid values that came from outside.
 
-/// A value that is not what it should be; the message names it and says what would be right.
+/// An invalid value. The message names the value and says what is valid.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
     /// Bytes that are not a serialized cell.
@@ -9,7 +9,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A name of a table or a namespace that HBase would not take.
+    /// A name of a table or a namespace that HBase would reject.
     #[error("bad name {name:?}: {reason}")]
     BadName {
         /// The name, lossily decoded.
@@ -29,14 +29,14 @@ pub enum Error {
         /// The text.
         name: String,
     },
-    /// A setting of a table or a family with a value that it cannot have.
+    /// A value that a setting of a table or a family cannot have.
     #[error("bad value {value:?} of {setting}: {allowed}")]
     BadSetting {
         /// The setting.
         setting: &'static str,
         /// Its value.
         value: String,
-        /// What it may be.
+        /// The values that it may have.
         allowed: &'static str,
     },
 }

@@ -1,30 +1,34 @@
-//! Which formats and messages a cluster may use while servers of two releases run side by side.
+//! Feature levels: which formats and messages a cluster may use while servers of two releases run
+//! side by side.
 
 use std::fmt;
 
-/// A level of formats and messages. Each release knows the levels from 0 to its own
-/// [`FeatureLevel::NEWEST`]. The cluster has one level, which never goes down: the active master
-/// raises it once every living server knows the next. A server writes and sends only what the
-/// cluster's level has; it reads all that its release knows.
+/// A level of formats and messages.
+///
+/// Each release knows the levels from 0 to its own [`FeatureLevel::NEWEST`]. The cluster has one
+/// level, which never decreases: the active master raises it once every living server knows the
+/// next one. A server writes and sends only what the cluster's level includes. It reads everything
+/// that its release knows.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FeatureLevel(pub u32);
 
-/// What needs a level above the lowest.
+/// A format or message that needs a level above the lowest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Feature {
-    /// The record of the procedure that empties a table: an earlier master cannot go on with it.
+    /// The record of the procedure that truncates a table. A master of an earlier release cannot
+    /// continue that procedure.
     TruncateTable,
 }
 
 // === impl FeatureLevel ===
 
 impl FeatureLevel {
-    /// That of releases that know no levels.
+    /// The level of releases that do not know levels.
     pub const OLDEST: Self = Self(0);
-    /// The highest that this release knows.
+    /// The highest level that this release knows.
     pub const NEWEST: Self = Self(1);
 
-    /// Whether `feature` may be used.
+    /// Whether `feature` may be used at this level.
     pub fn has(self, feature: Feature) -> bool {
         self >= feature.level()
     }
@@ -39,7 +43,7 @@ impl fmt::Display for FeatureLevel {
 // === impl Feature ===
 
 impl Feature {
-    /// The level that it needs.
+    /// The lowest level at which the feature may be used.
     pub const fn level(self) -> FeatureLevel {
         match self {
             Self::TruncateTable => FeatureLevel(1),

@@ -1,6 +1,6 @@
-//! The words of Basalt: cells, tables, regions, server names, epochs and paths.
+//! The basic types of Basalt: cells, tables, regions, server names, epochs and paths.
 //!
-//! No I/O and no async: everything here is a value with its invariants. All other crates stand on
+//! No I/O and no async: everything here is a value with its invariants. All other crates build on
 //! this one.
 
 mod cell;

@@ -1,4 +1,4 @@
-//! Numbers that must not be mistaken for one another.
+//! Numbers that must not be confused with each other, each with its own type.
 
 use std::fmt;
 
@@ -25,30 +25,37 @@ macro_rules! ascending_number {
 }
 
 ascending_number! {
-    /// Orders the edits of one region. Ascends over the region's whole life, whoever serves it, and
-    /// is never given to a second edit. HBase's MVCC number as well: a cell is visible to a read
-    /// once its sequence id is at most the read point.
+    /// Orders the edits of one region.
+    ///
+    /// It ascends over the region's whole life, across owners, and is never assigned to a second
+    /// edit. It also serves as HBase's MVCC number: a cell is visible to a read once its sequence
+    /// id is at most the read point.
     SequenceId
 }
 
 ascending_number! {
-    /// The term of an active master that an order or a write belongs to. It is raised each time a
-    /// master becomes active; an order with an older epoch is rejected everywhere.
+    /// The term of the active master that issued an order or a write.
+    ///
+    /// It is raised each time a master becomes active; an order with an older epoch is rejected
+    /// everywhere.
     MasterEpoch
 }
 
 ascending_number! {
-    /// Which ownership of a region a file or a record belongs to. Raised in the same multi that
-    /// names the region's next owner.
+    /// The ownership of a region under which a file or a record was written.
+    ///
+    /// It is raised in the same multi that names the region's next owner.
     RegionEpoch
 }
 
-/// How long the header of a log file is, in bytes. It is synced, with the file's name, before the
-/// log goes on in the file.
+/// The length of a log file's header, in bytes. The header is synced, together with the file's
+/// name, before the log continues in the file.
 pub const LOG_HEADER_BYTES: u64 = 512;
 
-/// Whether a log file that was sealed at `length` bytes can hold edits. One that cannot is normal
-/// after a crash while the log was rolled: it ends within its header, or with it.
+/// Whether a log file that was sealed at `length` bytes can hold edits.
+///
+/// A file that cannot is normal after a crash during a log roll: it ends within its header, or
+/// right after it.
 pub fn log_holds_edits(length: u64) -> bool {
     length > LOG_HEADER_BYTES
 }

@@ -1,4 +1,4 @@
-//! Where things lie under the storage root: HBase's layout where it has one.
+//! The paths of files under the storage root. They follow HBase's layout where it has one.
 //!
 //! ```text
 //! /hbase.id                                            cluster id
@@ -7,7 +7,7 @@
 //! /data/<namespace>/<table>/<region>/.manifest/<epoch>-<n>
 //! /data/<namespace>/<table>/<region>/.nonces/<epoch>-<digits>
 //! /data/<namespace>/<table>/<region>/<family>/<store file>
-//! /archive/data/…                                      replaced files, until nobody needs them
+//! /archive/data/…                                      replaced files, while they are needed
 //! /WALs/<server name>/<server name>.<n>                live logs
 //! /WALs/<server name>-splitting/…                      logs of a fenced server
 //! ```
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use crate::{EncodedRegionName, RegionEpoch, ServerName, TableName};
 
-/// The file that says which cluster a storage root belongs to.
+/// The file with the id of the cluster that a storage root belongs to.
 pub fn cluster_id() -> PathBuf {
     "/hbase.id".into()
 }
@@ -41,7 +41,7 @@ pub fn manifests(name: &TableName, encoded: EncodedRegionName) -> PathBuf {
     region(name, encoded).join(".manifest")
 }
 
-/// One manifest. The numbers are padded, so that names sort as they do.
+/// One manifest. The numbers are padded so that the names sort in numeric order.
 pub fn manifest(
     name: &TableName,
     encoded: EncodedRegionName,
@@ -61,7 +61,7 @@ pub fn family(name: &TableName, encoded: EncodedRegionName, family: &str) -> Pat
     region(name, encoded).join(family)
 }
 
-/// Where a path under the root goes when nothing refers to it any more.
+/// The path to which a file under the root moves once nothing refers to it.
 pub fn archived(path: &std::path::Path) -> PathBuf {
     PathBuf::from("/archive").join(path.strip_prefix("/").unwrap_or(path))
 }

@@ -9,11 +9,11 @@ use md5::{Digest, Md5};
 
 use crate::{Error, TableName};
 
-/// Which copy of a region: 0 is the primary, which takes the writes.
+/// The number of a copy of a region; 0 is the primary, which accepts writes.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ReplicaId(pub u16);
 
-/// The MD5 of a region's name: how its folder and its records are called.
+/// The MD5 of a region's name; names its folder and its records.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EncodedRegionName([u8; 16]);
 
@@ -24,31 +24,32 @@ pub struct RegionInfo {
     pub table: TableName,
     /// The first row; empty for the first region.
     pub start_key: Bytes,
-    /// The first row beyond; empty for the last region.
+    /// The first row after the region; empty for the last region.
     pub end_key: Bytes,
-    /// When it was made, in milliseconds since 1970; tells regions of the same range apart.
+    /// When the region was created, in milliseconds since 1970; distinguishes regions of the same
+    /// range.
     pub region_id: u64,
-    /// Which copy.
+    /// The number of this copy.
     pub replica: ReplicaId,
 }
 
-/// Where a region is in its life; the names are HBase's.
+/// The state of a region; the names are HBase's.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum RegionState {
-    /// Nobody serves it, and nobody is asked to: its table is disabled, or it is new.
+    /// No server serves it or is asked to: its table is disabled, or it is new.
     Closed,
-    /// Its owner is named and has not opened it yet.
+    /// Its owner is on record but has not opened it yet.
     Opening,
     /// Its owner serves it.
     Open,
-    /// Its owner is asked to let it go.
+    /// Its owner has been asked to close it.
     Closing,
 }
 
 // === impl RegionInfo ===
 
 impl RegionInfo {
-    /// The primary of a range of `table`.
+    /// The primary region of a range of `table`.
     pub fn primary(table: TableName, start_key: Bytes, end_key: Bytes, region_id: u64) -> Self {
         Self { table, start_key, end_key, region_id, replica: ReplicaId(0) }
     }
@@ -58,14 +59,14 @@ impl RegionInfo {
         row >= &self.start_key[..] && (self.end_key.is_empty() || row < &self.end_key[..])
     }
 
-    /// Its name: `table,start key,region id[_replica].encoded name.`
+    /// Its full name: `table,start key,region id[_replica].encoded name.`
     pub fn name(&self) -> Bytes {
         let mut name = self.name_prefix();
         name.extend_from_slice(format!(".{}.", self.encoded_name()).as_bytes());
         name.into()
     }
 
-    /// The MD5 of the name's first part.
+    /// The MD5 of the name up to, and without, the encoded name.
     pub fn encoded_name(&self) -> EncodedRegionName {
         EncodedRegionName(Md5::digest(self.name_prefix()).into())
     }

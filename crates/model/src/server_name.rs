@@ -1,15 +1,16 @@
-//! One life of one server process.
+//! Server names, each of which identifies one run of a server process.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::Error;
 
-/// Identifies a server process: a process started again at the same address is another one.
-/// Written `host,port,startcode`, as HBase does.
+/// Identifies a server process. A process that restarts at the same address has a new name.
+///
+/// Written `host,port,startcode`, as in HBase.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ServerName {
-    /// The host that clients reach it by.
+    /// The host at which clients reach it.
     pub host: String,
     /// The port of its HBase RPC.
     pub port: u16,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::Error;
 
-/// The namespace of tables that name none.
+/// The namespace of table names that do not contain one.
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// A table's name within its namespace. Written `namespace:qualifier`, or `qualifier` alone in the
@@ -24,13 +24,13 @@ pub enum TableState {
     Enabled,
     /// It exists and its regions are closed.
     Disabled,
-    /// On the way to disabled.
+    /// It is being disabled.
     Disabling,
-    /// On the way to enabled, or being made.
+    /// It is being enabled or created.
     Enabling,
 }
 
-/// A table as it was declared.
+/// A table as declared.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TableDescriptor {
     /// Its name.
@@ -39,25 +39,25 @@ pub struct TableDescriptor {
     pub families: BTreeMap<String, FamilyDescriptor>,
     /// How many copies of each region are served.
     pub region_replication: u16,
-    /// Settings that Basalt keeps for clients and, but for [`TableDescriptor::syncs_to_disk`], does
-    /// not read.
+    /// Settings that Basalt stores for clients. It does not read them, except for
+    /// [`TableDescriptor::syncs_to_disk`].
     pub settings: BTreeMap<String, String>,
 }
 
-/// A column family as it was declared.
+/// A column family as declared.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FamilyDescriptor {
     /// Its name.
     pub name: String,
     /// How many versions of a column are kept.
     pub versions_max: u32,
-    /// How many versions are kept although their time to live is over.
+    /// How many versions are kept even after their time to live is over.
     pub versions_min: u32,
-    /// How long a version lives after its timestamp, in seconds; `None` for ever.
+    /// How long a version lives after its timestamp, in seconds; `None` means forever.
     pub time_to_live_s: Option<u32>,
     /// How store-file blocks are compressed.
     pub compression: Compression,
-    /// What the bloom filter of a store file holds.
+    /// The keys in the bloom filter of a store file.
     pub bloom: BloomType,
     /// The size at which a store-file block is closed, in bytes before compression.
     pub block_bytes: u32,
@@ -65,14 +65,14 @@ pub struct FamilyDescriptor {
     pub block_cache: bool,
     /// Whether deleted cells stay readable.
     pub keep_deleted_cells: KeepDeletedCells,
-    /// Settings that Basalt keeps for clients and does not read.
+    /// Settings that Basalt stores for clients and does not read.
     pub settings: BTreeMap<String, String>,
 }
 
 /// How the blocks of a store file are compressed.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// gzip.
@@ -85,22 +85,22 @@ pub enum Compression {
     Zstd,
 }
 
-/// What the bloom filter of a store file holds.
+/// The keys in the bloom filter of a store file.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum BloomType {
-    /// There is none.
+    /// No bloom filter.
     None,
     /// Rows.
     #[default]
     Row,
-    /// Rows with columns.
+    /// Rows with qualifiers.
     RowCol,
 }
 
 /// Whether deleted cells stay readable for raw and time-range reads.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum KeepDeletedCells {
-    /// They go at the next compaction.
+    /// They are dropped at the next compaction.
     #[default]
     False,
     /// They stay until they are too many or too old.
@@ -112,10 +112,10 @@ pub enum KeepDeletedCells {
 // === impl TableName ===
 
 impl TableName {
-    /// A table of a namespace.
+    /// A table in a namespace.
     ///
     /// # Errors
-    /// [`Error::BadName`] if HBase would refuse one of the names.
+    /// [`Error::BadName`] if HBase would reject one of the names.
     pub fn new(namespace: &str, qualifier: &str) -> Result<Self, Error> {
         let bad = |name: &str, reason| Error::BadName { name: name.to_owned(), reason };
         let letter = |c: char| c.is_alphanumeric() || c == '_';
@@ -177,13 +177,13 @@ impl FromStr for TableName {
 // === impl TableDescriptor ===
 
 impl TableDescriptor {
-    /// The setting by which HBase's clients choose what an acknowledged write outlasts.
+    /// The setting with which HBase's clients choose how durable an acknowledged write is.
     pub const DURABILITY: &str = "DURABILITY";
-    /// Its value for writes that are on the disks of all machines that have them.
+    /// The value that requires writes to be on the disks of all machines that store them.
     pub const FSYNC_WAL: &str = "FSYNC_WAL";
 
-    /// Whether writes are acknowledged only once they are on disk, where the file system would
-    /// otherwise be content with the memory of several machines.
+    /// Whether writes are acknowledged only once they are on disk. Otherwise the file system needs
+    /// them only in the memory of several machines.
     pub fn syncs_to_disk(&self) -> bool {
         self.settings.get(Self::DURABILITY).is_some_and(|choice| choice == Self::FSYNC_WAL)
     }

@@ -1,8 +1,9 @@
 //! The block cache: decompressed, checked blocks of all store files, bounded by their bytes.
 //!
-//! Who asks for a block that another task is loading waits for it, so each block is read once.
-//! What was used again stays longer than what was used once, so a scan does not sweep it empty.
-//! Hashes are not seeded and shards are fixed, so that a simulated run can be repeated.
+//! A task that requests a block which another task is loading waits for it, so each block is read
+//! once. Blocks that were used repeatedly stay longer than those that were used once, so a scan
+//! does not empty the cache. Hashes are not seeded and the number of shards is fixed, so that a
+//! simulated run can be repeated.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -14,9 +15,9 @@ use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::store_file::{DataBlock, IndexBlock};
 
-/// About how long a block is, for sizing the table.
+/// The expected length of a block, for sizing the table.
 const BLOCK_BYTES_EXPECTED: u64 = 64 << 10;
-/// What an entry takes besides its block, about.
+/// The approximate memory of an entry besides its block.
 const ENTRY_BYTES: usize = 128;
 const SHARDS: usize = 16;
 
@@ -29,10 +30,10 @@ pub struct BlockCache {
     misses: AtomicU64,
 }
 
-/// How a cache has been doing.
+/// Statistics of a cache since it was created.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BlockCacheStatistics {
-    /// How often a block was there.
+    /// How often a block was in the cache.
     pub hits: u64,
     /// How often it had to be read.
     pub misses: u64,
@@ -40,22 +41,22 @@ pub struct BlockCacheStatistics {
     pub blocks: usize,
     /// How much memory they hold, in bytes.
     pub weight_bytes: u64,
-    /// How much they may, in bytes.
+    /// How much memory they may hold, in bytes.
     pub capacity_bytes: u64,
 }
 
-/// A file as the cache knows it: a number that is never given twice.
+/// Identifies a file in the cache: a number that is never assigned twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct FileId(u64);
 
-/// Which block of which file.
+/// The key of a block: its file and its offset there.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct BlockKey {
     pub(crate) file: FileId,
     pub(crate) offset: u64,
 }
 
-/// A block, ready for use. Cheap to clone.
+/// A block, decompressed and checked. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum CachedBlock {
     Data(Arc<DataBlock>),
@@ -88,7 +89,7 @@ impl BlockCache {
                 BuildHasherDefault::default(),
                 DefaultLifecycle::default(),
             ),
-            // Only where a capacity is not given.
+            // Reached only if the options lack a capacity.
             Err(_) => Cache::with(
                 blocks,
                 capacity_bytes,
@@ -105,7 +106,7 @@ impl BlockCache {
         }
     }
 
-    /// How the cache has been doing since it was made.
+    /// The statistics since the cache was created.
     pub fn statistics(&self) -> BlockCacheStatistics {
         BlockCacheStatistics {
             hits: self.hits.load(Ordering::Relaxed),
@@ -120,7 +121,7 @@ impl BlockCache {
         FileId(self.next_file.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The block if it is there.
+    /// The block, if it is in the cache.
     pub(crate) fn get(&self, key: BlockKey) -> Option<CachedBlock> {
         let block = self.blocks.get(&key);
         let counter = if block.is_some() { &self.hits } else { &self.misses };
@@ -128,7 +129,7 @@ impl BlockCache {
         block
     }
 
-    /// The block, loaded by `load` if it is neither there nor being loaded.
+    /// The block. `load` loads it if it is neither in the cache nor being loaded.
     pub(crate) async fn get_or_load<E>(
         &self,
         key: BlockKey,
@@ -142,7 +143,7 @@ impl BlockCache {
         self.blocks.get_or_insert_async(&key, load).await
     }
 
-    /// Forgets the blocks of a file.
+    /// Removes the blocks of a file.
     pub(crate) fn evict(&self, file: FileId) {
         self.blocks.retain(|key, _| key.file != file);
     }
@@ -177,7 +178,7 @@ impl Hasher for BlockHasher {
     }
 
     fn finish(&self) -> u64 {
-        // The table looks at the high bits and the shards at the low ones: both must differ.
+        // The table uses the high bits and the shards use the low ones: both must be well mixed.
         let mixed = self.0.wrapping_mul(0xff51_afd7_ed55_8ccd);
         mixed ^ mixed >> 33
     }

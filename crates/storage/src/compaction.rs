@@ -1,19 +1,19 @@
-//! Which store files of a family to merge next: a pure choice.
+//! The choice of store files of a family to merge next, without I/O.
 //!
-//! After HBase's ratio policy: of the files in their order of age, a run of neighbours is taken
-//! whose largest is not much larger than all the others together, so that each byte is rewritten
-//! a logarithmic number of times.
+//! It follows HBase's ratio policy. From the files in order of age, it takes a run of neighbours
+//! whose largest file is not much larger than all the others together, so that each byte is
+//! rewritten a logarithmic number of times.
 
 /// How files are chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct CompactionPolicy {
-    /// A run of fewer files is not worth it.
+    /// Runs with fewer files are not merged.
     pub files_min: usize,
-    /// At most so many are merged at once.
+    /// The maximum number of files to merge at once.
     pub files_max: usize,
-    /// No file of a run is larger than all its others together, times this in percent.
+    /// The maximum size of each file in a run, in percent of the other files together.
     pub ratio_percent: u64,
-    /// Files below this size are merged whatever the ratio, in bytes.
+    /// Files below this size, in bytes, are merged regardless of the ratio.
     pub small_bytes: u64,
 }
 
@@ -22,7 +22,7 @@ pub struct CompactionPolicy {
 pub struct Choice {
     /// The oldest file of the run.
     pub first: usize,
-    /// One past the newest.
+    /// One past the newest file.
     pub end: usize,
     /// Whether these are all files of the family.
     pub all_files: bool,
@@ -37,8 +37,8 @@ impl Default for CompactionPolicy {
 }
 
 impl CompactionPolicy {
-    /// Chooses among files of these `lengths` in bytes, oldest first; `None` if none are worth it.
-    /// Of the runs that qualify, the one with most files is taken, and of those the smallest.
+    /// Chooses among files of these `lengths` in bytes, oldest first; `None` if no run qualifies.
+    /// Of the runs that qualify, it chooses one with the most files, and among those the smallest.
     pub fn choose(&self, lengths: &[u64]) -> Option<Choice> {
         let mut best: Option<(Choice, u64)> = None;
         for first in 0..lengths.len() {

@@ -1,10 +1,10 @@
 //! The storage engine of a region: WAL, memstore, store files, block cache, flush, compaction and
 //! manifest.
 //!
-//! An edit goes into the [`wal`], then into a [`memstore`]; a flush writes memstores into
+//! An edit is written to the [`wal`], then to a [`memstore`]. A flush writes memstores to
 //! [`store_file`]s and names them in the [`manifest`]; a [`compaction`] merges them. [`read`]
-//! brings memstores and store files together again. Which region does what when is left to the
-//! region server.
+//! merges memstores and store files again for reads. The region server decides which region does
+//! what, and when.
 
 pub mod block_cache;
 pub mod compaction;

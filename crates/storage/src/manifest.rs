@@ -1,10 +1,10 @@
-//! Which store files a region consists of, and up to where its edits are in them.
+//! Manifests: which store files a region consists of, and up to which edit they are complete.
 //!
-//! A manifest is written whole under the name `<region epoch>-<number>` and never replaced; the one
-//! with the highest name counts. An opener puts the newest one under its own epoch before it
-//! serves, so whatever an earlier owner still flushes or compacts is never seen. It does so by
-//! renaming: a server that takes over hundreds of regions makes no files for it, and of two openers
-//! only one finds the file.
+//! A manifest is written as a whole file named `<region epoch>-<number>`, which is never replaced.
+//! The one with the highest name counts. Before an opener serves the region, it moves the newest
+//! manifest to its own epoch, so anything that an earlier owner still flushes or compacts is never
+//! seen. It does so by renaming: a server that takes over hundreds of regions creates no files for
+//! this, and of two openers only one finds the file.
 //!
 //! ```text
 //! magic "BASALTM1" | crc32c of the rest | protobuf message Manifest
@@ -23,17 +23,17 @@ use crate::nonces::{NonceEntry, NonceFileEntry};
 
 /// The first bytes of a manifest; the digit is the format's version.
 const MAGIC: &[u8; 8] = b"BASALTM1";
-/// No manifest is longer, in bytes: neither written nor read.
+/// The maximum length of a manifest in bytes. No longer one is written or read.
 pub const LENGTH_MAX: u64 = 64 << 20;
-/// How many manifests of its own epoch an owner leaves behind the newest one.
+/// How many older manifests of its own epoch an owner keeps besides the newest.
 const KEPT_BEHIND: usize = 2;
 
 /// The store files of a region and what they cover.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Manifest {
-    /// Which ownership wrote it.
+    /// The region epoch of the owner that wrote it.
     pub epoch: RegionEpoch,
-    /// Its number within the ownership.
+    /// Its number among the manifests of this epoch.
     pub number: u64,
     /// The store files of each family, oldest first.
     pub families: BTreeMap<String, Vec<FileEntry>>,
@@ -41,12 +41,13 @@ pub struct Manifest {
     pub flushed: SequenceId,
     /// No edit had a higher sequence id when this was written.
     pub highest: SequenceId,
-    /// The highest timestamp that the region has given, in milliseconds.
+    /// The highest timestamp that the region has assigned, in milliseconds.
     pub highest_timestamp_ms: u64,
-    /// The nonces whose edits are in the store files and may still be retried, in the order of
-    /// their flushes.
+    /// Nonce files with the nonces whose edits are in the store files and that may still be
+    /// retried, in the order of their flushes.
     pub nonce_files: Vec<NonceFileEntry>,
-    /// More of them, from a release that had no nonce files; the next flush writes them into one.
+    /// More such nonces, from a release that had no nonce files. The next flush writes them to a
+    /// nonce file.
     pub nonces: Vec<NonceEntry>,
 }
 
@@ -59,22 +60,22 @@ pub struct FileEntry {
     pub length: u64,
     /// The highest sequence id of its cells.
     pub highest: SequenceId,
-    /// Whether a compaction of all files made it.
+    /// Whether a compaction of all files wrote it.
     pub major: bool,
 }
 
-/// What can go wrong with a manifest.
+/// Errors of manifests.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file system refused.
+    /// The file system returned an error.
     #[error(transparent)]
     Files(#[from] basalt_fs::Error),
-    /// A later owner has taken the region over.
+    /// A later owner has taken over the region.
     #[error("the region was taken over under epoch {}, later than {}", .found.0, .own.0)]
     TakenOver {
         /// The epoch of the newest manifest.
         found: RegionEpoch,
-        /// The epoch of who wanted to open the region.
+        /// The epoch under which the region was to be opened.
         own: RegionEpoch,
     },
     /// The newest manifest was replaced each time before it could be taken over or read.
@@ -85,15 +86,15 @@ pub enum Error {
     Unsteady {
         /// The folder of the manifests.
         folder: PathBuf,
-        /// How many times.
+        /// How many attempts failed.
         attempts: usize,
     },
-    /// It lists so much that nobody would read it.
+    /// The manifest lists so much that no reader would accept it.
     #[error("{}: the manifest has {length} bytes; at most {LENGTH_MAX} are read", .path.display())]
     TooLong {
         /// The file that was not written.
         path: PathBuf,
-        /// How long it would be, in bytes.
+        /// The length that it would have, in bytes.
         length: u64,
     },
     /// The newest manifest is not what was written.
@@ -106,7 +107,7 @@ pub enum Error {
     },
 }
 
-/// The messages of the file.
+/// The protobuf messages of the file.
 mod pb {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Manifest {
@@ -163,19 +164,19 @@ mod pb {
 // === impl Manifest ===
 
 impl Manifest {
-    /// Puts the newest manifest of a region under `own` epoch, durably, and reads it. `None` if the
-    /// region never had one.
+    /// Renames the newest manifest of a region to the epoch `own`, durably, and reads it. `None` if
+    /// the region never had one.
     ///
     /// # Errors
-    /// [`Error::TakenOver`]; or the newest one is damaged: nothing is guessed from older ones,
-    /// which may lack store files.
+    /// [`Error::TakenOver`] if it has a later epoch, or [`Error::Damaged`] if the newest one is
+    /// damaged. Older manifests are not tried, because they may lack store files.
     pub async fn take_over(
         files: &SharedFileSystem,
         table: &TableName,
         region: EncodedRegionName,
         own: RegionEpoch,
     ) -> Result<Option<Self>, Error> {
-        /// An owner that was passed over replaces its manifest with each flush that it finishes.
+        /// An owner with a stale epoch replaces its manifest with each flush that it finishes.
         const ATTEMPTS: usize = 8;
         let folder = paths::manifests(table, region);
         for _ in 0..ATTEMPTS {
@@ -204,11 +205,11 @@ impl Manifest {
         Err(Error::Unsteady { folder, attempts: ATTEMPTS })
     }
 
-    /// Reads the newest manifest of a region as it is, without putting it under another epoch.
-    /// `None` if the region has none.
+    /// Reads the newest manifest of a region without renaming it to another epoch. `None` if the
+    /// region has none.
     ///
     /// # Errors
-    /// It is damaged, or the file system rejects the read.
+    /// If the manifest is damaged, or the file system returns an error.
     pub async fn read_newest(
         files: &SharedFileSystem,
         table: &TableName,
@@ -235,8 +236,8 @@ impl Manifest {
     /// Writes it. What it names must be whole and durable already.
     ///
     /// # Errors
-    /// One with its name exists: another process acts under the same epoch. [`Error::TooLong`]:
-    /// nothing was written.
+    /// If a manifest of this name exists, because another process acts under the same epoch.
+    /// [`Error::TooLong`]: nothing was written.
     pub async fn write(
         &self,
         files: &SharedFileSystem,
@@ -254,11 +255,11 @@ impl Manifest {
         Ok(())
     }
 
-    /// Removes manifests that this one has replaced, except the last few and what a later owner
-    /// wrote.
+    /// Deletes older manifests that this one has replaced, except the last few. Manifests of later
+    /// owners are kept.
     ///
     /// # Errors
-    /// The file system refused; what is left does no harm.
+    /// If the file system returns an error; the manifests that remain do no harm.
     pub async fn remove_older(
         &self,
         files: &SharedFileSystem,
@@ -272,7 +273,7 @@ impl Manifest {
         let older = entries.iter().filter(|entry| entry.name < own && !entry.name.starts_with('.'));
         for entry in older.rev().skip(KEPT_BEHIND) {
             match files.delete_file(&folder.join(&entry.name)).await {
-                // A later owner has taken it over.
+                // A later owner has renamed it.
                 Err(error) if error.is_not_found() => {}
                 deleted => deleted?,
             }
@@ -474,7 +475,7 @@ mod tests {
         let fixed = manifest(1, 0).encode().len() - "4567".len();
         let named = |length: u64, number| {
             let mut manifest = manifest(1, number);
-            // Two lengths become longer by 3 bytes each with it.
+            // This makes two length fields 3 bytes longer each.
             manifest.nonce_files[0].name = "n".repeat(length as usize - fixed - 6);
             assert_eq!(manifest.encode().len() as u64, length);
             manifest

@@ -1,4 +1,4 @@
-//! Opens a file that a manifest names, wherever it is.
+//! Opens a file that a manifest names, at its live path or in the archive.
 //!
 //! A replaced file moves from its live directory to the archive at the same path
 //! ([`basalt_model::paths::archived`]). A reader may still need it, and a manifest may name it. So a
@@ -29,11 +29,11 @@ pub(crate) struct NamedFile {
 // === impl NamedFile ===
 
 impl NamedFile {
-    /// Opens the file whose path is `live` while it is not archived. Returns the path at which it
-    /// was found, too.
+    /// Opens the file whose path is `live` while it is not archived. Also returns the path at which
+    /// it was found.
     ///
     /// # Errors
-    /// [`Error::NotFound`] with the path `live`: it is in neither place.
+    /// [`Error::NotFound`] with the path `live` if it is in neither place.
     pub(crate) async fn open(files: &SharedFileSystem, live: &Path) -> Result<(PathBuf, Self)> {
         let (path, opened) = look_up(files, live).await?;
         let (files, live, length) = (Arc::clone(files), live.to_owned(), opened.length());
@@ -93,7 +93,7 @@ async fn look_up(files: &SharedFileSystem, live: &Path) -> Result<(PathBuf, Arc<
             Ok(opened) => return Ok((path.to_owned(), opened)),
             Err(error) if error.is_not_found() && path == live => missing = error,
             Err(error) if error.is_not_found() => {}
-            // It may be there: what cannot be read is not missing.
+            // The file may exist: one that cannot be read is not missing.
             Err(error) => return Err(error),
         }
     }
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(file.read_at(0, 5).await.unwrap(), "cells");
         *file.opened.lock() = Arc::new(Moved);
         assert_eq!(file.read_ranges(&[0..1, 4..5]).await.unwrap(), "cs");
-        // Another file under the same name is not taken for it.
+        // Another file under the same name is not treated as this file.
         disk.delete_file(&archived).await.unwrap();
         disk.create(live).await.unwrap().append_and_sync(Bytes::new()).await.unwrap();
         *file.opened.lock() = Arc::new(Moved);

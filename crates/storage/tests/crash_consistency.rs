@@ -1,5 +1,5 @@
-//! The log, manifests and store files on a disk whose power is cut after every single step, with
-//! what was not synced lost, torn, holed or kept.
+//! The log, manifests and store files on a disk that loses power after every single step. Unsynced
+//! data is lost, torn, left with holes, or kept.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
@@ -21,10 +21,10 @@ use basalt_storage::store_file::{
 };
 use basalt_storage::wal::{EncodedEdit, Nonce, Wal, WalConfig, WalReader};
 
-/// How many disks are looked at for each step, besides the best and the worst one.
+/// The number of random disks to check for each step, besides the best and the worst one.
 const CHANCES: u64 = 6;
 
-/// The disks that power cuts leave, and what had been marked before each.
+/// The disks that power cuts leave, with the marks recorded before each.
 fn wrecks(
     recording: &RecordingFileSystem,
 ) -> impl Iterator<Item = (String, Vec<u64>, MemoryFileSystem)> {
@@ -61,7 +61,7 @@ fn table() -> TableName {
 
 fn cells(sequence_id: u64) -> Vec<Cell> {
     let row = format!("row{sequence_id:04}");
-    // Some longer than a sector.
+    // Some are longer than a sector.
     let value = vec![sequence_id as u8; 40 + 700 * usize::from(sequence_id.is_multiple_of(3))];
     let cell = Cell::put(row.as_bytes(), b"f", b"q", 7, &value).unwrap();
     vec![cell.with_sequence_id(SequenceId(sequence_id))]
@@ -88,7 +88,7 @@ async fn a_log_holds_what_was_acknowledged_and_nothing_by_halves() {
         let edit = edit.unwrap();
         let permit = wal.reserve(edit.record_bytes()).await.unwrap();
         tickets.push((id, permit.append(&edit, SequenceId(id), Durability::default())));
-        // Some share a batch.
+        // Some edits share a batch.
         if id % 5 != 0 {
             for (id, ticket) in tickets.drain(..) {
                 ticket.synced().await.unwrap();
@@ -129,8 +129,9 @@ async fn read_log(disk: &MemoryFileSystem, what: &str) -> BTreeMap<u64, Vec<Cell
     found
 }
 
-/// As a region flushes: a store file and a nonce file aside, then in their places, then the
-/// manifest that names them; now and then another owner takes over.
+/// Flushes like a region: writes a store file and a nonce file under temporary names, moves them to
+/// their places, then writes the manifest that names them. From time to time another owner takes
+/// over.
 #[tokio::test]
 async fn a_manifest_names_whole_files_and_the_newest_one_is_found() {
     let recording = RecordingFileSystem::new();

@@ -1,13 +1,12 @@
 //! The cells of one family that are not yet in a store file, in order.
 //!
-//! A region puts its edits in one after the other, so a tree behind a lock serves writers as well
-//! as anything could; readers take some cells at a time out of it, and hold nothing between. A
-//! memstore only grows: to flush it, its store swaps in an empty one and drops the old one when its
+//! A region inserts its edits one after the other, so a tree behind a lock serves writers as well
+//! as anything could. Readers copy some cells at a time and hold nothing in between. A memstore
+//! only grows: to flush it, its store swaps in an empty one, and drops the old one once the new
 //! store file is on record.
 //!
-//! The bytes of the cells are copied into chunks that hold nothing else. Many cells share a chunk,
-//! and with it the count of those who use it, which a reader has to change for each cell that it
-//! takes.
+//! The bytes of the cells are copied into chunks that hold nothing else. Many cells share a chunk
+//! and its reference count, which a reader must change for each cell that it copies.
 
 mod ordered_set;
 
@@ -20,14 +19,15 @@ use parking_lot::RwLock;
 
 use ordered_set::OrderedSet;
 
-/// What a cell costs besides its own bytes: its entry in the tree, whose nodes are two thirds full.
+/// The memory of a cell besides its own bytes: its entry in the tree, whose nodes are two thirds
+/// full.
 const CELL_OVERHEAD_BYTES: u64 = 96;
-/// Chunks grow with the memstore between these, in bytes: most memstores stay small.
+/// Chunks grow with the memstore between these bounds, in bytes: most memstores stay small.
 const CHUNK_BYTES_MIN: usize = 1 << 10;
 const CHUNK_BYTES_MAX: usize = 64 << 10;
-/// A cell that is longer than this has memory of its own, in bytes.
+/// The maximum length in bytes of a cell in a chunk; a longer cell has memory of its own.
 const CHUNK_CELL_BYTES_MAX: usize = 8 << 10;
-/// How much memory the processor fetches at a time; most keys lie in two such lines.
+/// How many bytes the processor fetches at a time; most keys span two such lines.
 const CACHE_LINE_BYTES: usize = 64;
 
 /// An ordered set of cells.
@@ -46,34 +46,34 @@ struct Cells {
     chunk: BytesMut,
 }
 
-/// A cell, in the order of cells. Entries are equal if their keys and sequence ids are: an edit
-/// that writes one version of a column twice leaves what it wrote last.
+/// A cell, in the order of cells. Entries are equal if their keys and sequence ids are: if an edit
+/// writes one version of a column twice, the last write remains.
 #[derive(Clone, Debug)]
 struct Entry {
-    /// Tells most rows apart without a look at their bytes, which lie elsewhere in memory.
+    /// Distinguishes most rows without access to their bytes, which are elsewhere in memory.
     prefix: RowPrefix,
     cell: Cell,
 }
 
-/// The first bytes of a row, with zeros behind a shorter one. Of two that differ, the lower belongs
+/// The first bytes of a row, padded with zeros. Of two prefixes that differ, the lower one belongs
 /// to the lower row.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct RowPrefix(u64, u64);
 
-/// The rows before one.
+/// The rows before a given row.
 struct RowBound<'a> {
     prefix: RowPrefix,
     row: &'a [u8],
 }
 
-/// What of a memstore is read.
+/// The limits of a read of a memstore.
 #[derive(Clone, Copy, Debug)]
 pub struct MemstoreRead<'a> {
-    /// Edits above it are passed over.
+    /// Edits with a higher sequence id are skipped.
     pub read_point: SequenceId,
-    /// Cells of this row or later ones are not read; `None` for all.
+    /// Cells of this row and later rows are not read; `None` means no bound.
     pub before_row: Option<&'a [u8]>,
-    /// How many cells are read at most.
+    /// The maximum number of cells to read.
     pub count: usize,
 }
 
@@ -85,8 +85,8 @@ impl Memstore {
         Self::default()
     }
 
-    /// Adds a copy of a cell that carries its sequence id, in the place of one with the same key
-    /// and sequence id: an edit's cells come in the order in which it wrote them.
+    /// Adds a copy of a cell that carries its sequence id. It replaces a cell with the same key and
+    /// sequence id; the cells of an edit arrive in the order in which it wrote them.
     pub fn insert(&self, cell: &Cell) {
         self.highest_timestamp.fetch_max(cell.timestamp(), Ordering::Relaxed);
         let bytes = cell.bytes().len() as u64 + CELL_OVERHEAD_BYTES;
@@ -95,7 +95,7 @@ impl Memstore {
         self.cells.write().insert(cell, before);
     }
 
-    /// How much memory it takes, in bytes.
+    /// The memory in use, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -105,7 +105,7 @@ impl Memstore {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The highest timestamp of its cells; 0 without any.
+    /// The highest timestamp of its cells; 0 if it is empty.
     pub fn highest_timestamp(&self) -> i64 {
         self.highest_timestamp.load(Ordering::Relaxed)
     }
@@ -115,7 +115,8 @@ impl Memstore {
         self.count() == 0
     }
 
-    /// Appends to `cells` the first ones at or after `key`. Returns whether there are no more.
+    /// Appends to `cells` the first visible cells at or after `key`, within the limits of `read`.
+    /// Returns whether there are no more.
     pub fn read_from(
         &self,
         key: &CellKey<'_>,
@@ -139,7 +140,7 @@ impl Memstore {
         self.last_visible(Some(&search), read_point)
     }
 
-    /// The last row of all that has a cell visible at `read_point`.
+    /// The last row that has a cell visible at `read_point`.
     pub fn last_row(&self, read_point: SequenceId) -> Option<Bytes> {
         self.last_visible(None, read_point)
     }
@@ -172,7 +173,7 @@ impl Memstore {
 // === impl Cells ===
 
 impl Cells {
-    /// Adds a copy of a cell to a memstore of `memstore_bytes`.
+    /// Adds a copy of a cell to a memstore with `memstore_bytes` in use.
     fn insert(&mut self, cell: &Cell, memstore_bytes: u64) {
         let length = cell.bytes().len();
         let copy = if length > CHUNK_CELL_BYTES_MAX {
@@ -241,9 +242,9 @@ impl<'a> RowBound<'a> {
     }
 }
 
-/// Has the processor fetch `entries` and the keys of their cells, as many at once as it can. Each
-/// would be waited for in its turn otherwise: what is done with one cell depends on its bytes, and
-/// counting those who use its chunk waits for all that was asked for before.
+/// Makes the processor fetch `entries` and the keys of their cells, as many as it can in parallel.
+/// Otherwise the reader would wait for each in turn: processing a cell depends on its bytes, and
+/// changing the reference count of its chunk waits for all earlier loads.
 fn touch<'a>(entries: impl Iterator<Item = &'a Entry>) {
     let lines = |entry: &Entry| {
         let bytes = entry.cell.bytes();
@@ -253,7 +254,7 @@ fn touch<'a>(entries: impl Iterator<Item = &'a Entry>) {
     std::hint::black_box(entries.fold(0, |all, entry| all | lines(entry)));
 }
 
-/// The entry that sorts before all others with `key`, whatever their sequence ids.
+/// A search entry that sorts before all others with `key`, regardless of their sequence ids.
 fn search_entry(key: &CellKey<'_>) -> Option<Entry> {
     let key = key.to_bytes();
     let mut bytes = BytesMut::with_capacity(8 + key.len());

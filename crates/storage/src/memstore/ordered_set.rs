@@ -1,30 +1,30 @@
-//! An ordered set that only grows, made for walks over neighbours.
+//! An ordered set that only grows, optimized for walks over neighbours.
 //!
-//! A B-tree of two kinds of nodes: a standard one above, and long leaves below. In a leaf
-//! neighbours lie side by side, so that the processor fetches what a walk needs next by itself; the
-//! short nodes of `BTreeSet` it has to wait for one by one.
+//! It is a B-tree with two kinds of nodes: a standard B-tree above, and long leaves below.
+//! Neighbours in a leaf are adjacent in memory, so the processor prefetches what a walk needs next.
+//! In a `BTreeSet`, a walk has to wait for one short node after the other.
 
 use std::collections::BTreeMap;
 use std::iter;
 use std::ops::Bound;
 
-/// How many entries a leaf is split at. With more of them an insert moves more, a walk gains
-/// little.
+/// The number of entries at which a leaf is split. With longer leaves an insert moves more entries,
+/// while a walk gains little.
 const LEAF_ENTRIES: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct OrderedSet<T> {
-    /// What is below the first key of `leaves`.
+    /// The entries below the first key of `leaves`.
     lowest: Vec<T>,
-    /// By the entry that a leaf was begun with: the others in it are higher, and below the next
-    /// key.
+    /// The leaves, by the entry that each began with. The other entries of a leaf are higher, and
+    /// below the next key.
     leaves: BTreeMap<T, Vec<T>>,
 }
 
 // === impl OrderedSet ===
 
 impl<T: Ord + Clone> OrderedSet<T> {
-    /// Adds `entry`, in the place of an equal one if there is one.
+    /// Adds `entry`; replaces an equal one if there is one.
     pub(super) fn insert(&mut self, entry: T) {
         let leaf = match self.leaves.range_mut(..=&entry).next_back() {
             Some((_, leaf)) => leaf,
@@ -41,7 +41,7 @@ impl<T: Ord + Clone> OrderedSet<T> {
         if leaf.len() < LEAF_ENTRIES {
             return;
         }
-        // What comes in ascending order leaves full leaves behind.
+        // Entries that arrive in ascending order leave full leaves behind.
         let kept = if at + 1 == leaf.len() { at } else { leaf.len() / 2 };
         let upper = leaf.split_off(kept);
         if let Some(first) = upper.first().cloned() {
@@ -49,8 +49,8 @@ impl<T: Ord + Clone> OrderedSet<T> {
         }
     }
 
-    /// The entries after `entry` in ascending order, and `entry` itself if it is there and
-    /// included.
+    /// The entries after `entry` in ascending order; `entry` itself too, if it is present and
+    /// `included` is true.
     pub(super) fn ascending(&self, entry: &T, included: bool) -> impl Iterator<Item = &T> + Clone {
         let leaf = self.leaves.range(..=entry).next_back();
         let leaf = leaf.map_or(&self.lowest, |(_, leaf)| leaf);

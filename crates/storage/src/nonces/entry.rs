@@ -1,4 +1,4 @@
-//! An operation that was done, and what becomes of its answer.
+//! The record of a finished operation, and where its answer is kept.
 //!
 //! ```text
 //! entry │ u64 group │ u64 nonce │ u64 sequence id │ u64 time ms │ answer │
@@ -14,9 +14,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::ANSWER_BYTES_MAX;
 use crate::wal::Nonce;
 
-/// Stands in the place of the length of an answer that is in the region.
+/// Takes the place of the length of an answer that is in the region.
 const IN_REGION: u16 = u16::MAX;
-/// The longest kept answer: the shortest cell takes 20 bytes, so there are at most 12 lengths.
+/// The longest kept answer, in bytes: the shortest cell takes 20 bytes, so there are at most 12
+/// lengths.
 const KEPT_BYTES_MAX: usize = ANSWER_BYTES_MAX + 2 * (ANSWER_BYTES_MAX / 20);
 /// The longest entry, in bytes.
 pub(super) const ENTRY_BYTES_MAX: usize = 32 + 2 + KEPT_BYTES_MAX;
@@ -24,23 +25,23 @@ pub(super) const ENTRY_BYTES_MAX: usize = 32 + 2 + KEPT_BYTES_MAX;
 /// A finished operation and its answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NonceEntry {
-    /// The client's mark.
+    /// The client's nonce for the operation.
     pub nonce: Nonce,
-    /// The edit that it became.
+    /// The sequence id of the operation's edit.
     pub sequence_id: SequenceId,
-    /// When, by the server's clock, in milliseconds since 1970.
+    /// The time of the operation by the server's clock, in milliseconds since 1970.
     pub at_ms: u64,
-    /// What it answered.
+    /// The answer of the operation.
     pub answer: Answer,
 }
 
-/// The cells that an operation answered with, or where they are.
+/// The cells that an operation answered with, or where to find them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// The cells, as they are in an entry of a file.
+    /// The cells, encoded as in an entry of a file.
     Kept(Box<[u8]>),
-    /// In the region: its cells with the operation's sequence id and timestamps in this range, as
-    /// long as they are there.
+    /// The cells are in the region: those with the operation's sequence id and timestamps in this
+    /// range, while they are there.
     InRegion {
         /// The lowest timestamp.
         lowest: i64,
@@ -78,7 +79,7 @@ struct TimestampsMessage {
 // === impl Answer ===
 
 impl Answer {
-    /// Keeps `cells` if they are small; else where they are.
+    /// Keeps `cells` if they are small; otherwise keeps only where to find them.
     pub fn of(cells: &[Cell]) -> Self {
         let bytes: usize = cells.iter().map(|cell| cell.bytes().len()).sum();
         if bytes > ANSWER_BYTES_MAX {
@@ -99,7 +100,7 @@ impl Answer {
     /// The cells of a kept answer; `None` if they are in the region.
     ///
     /// # Errors
-    /// They are not what was written.
+    /// If the kept bytes are not what was written.
     pub fn cells(&self, sequence_id: SequenceId) -> Result<Option<Vec<Cell>>, String> {
         let Self::Kept(kept) = self else { return Ok(None) };
         let mut rest = Bytes::copy_from_slice(kept);
@@ -115,7 +116,7 @@ impl Answer {
         Ok(Some(cells))
     }
 
-    /// How many bytes are kept in memory.
+    /// The size of the kept answer in memory, in bytes.
     pub(super) fn kept_bytes(&self) -> usize {
         match self {
             Self::Kept(kept) => kept.len(),
@@ -145,7 +146,7 @@ impl NonceEntry {
         }
     }
 
-    /// Takes the first entry off `rest`.
+    /// Removes the first entry from `rest` and returns it.
     pub(super) fn take(rest: &mut Bytes) -> Result<Self, String> {
         let mut read = || {
             let nonce = Nonce { group: rest.try_get_u64()?, nonce: rest.try_get_u64()? };

@@ -1,23 +1,23 @@
-//! Tells that a nonce is not in a file, without a look at the file: a bloom filter.
+//! A bloom filter that shows without reading a nonce file that a nonce is not in it.
 //!
-//! 16 bits and 11 hashes an entry let 1 of 2,000 others through.
+//! With 16 bits and 11 hashes per entry, 1 of 2,000 absent nonces passes.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::wal::Nonce;
 
-/// The bytes of a filter for an entry.
+/// The bytes of a filter per entry.
 const BYTES_PER_ENTRY: u64 = 2;
 /// How many bits an entry sets.
 const HASHES: u64 = 11;
 
-/// A filter that is being made.
+/// A filter under construction.
 #[derive(Debug)]
 pub(super) struct FilterBuilder {
     bits: BytesMut,
 }
 
-/// A finished filter, as it is in a file.
+/// A finished filter, as stored in a file.
 #[derive(Clone, Debug)]
 pub(super) struct Filter {
     bits: Bytes,
@@ -26,7 +26,7 @@ pub(super) struct Filter {
 // === impl FilterBuilder ===
 
 impl FilterBuilder {
-    /// A filter for at most `entries`.
+    /// A filter for at most `entries` entries.
     pub(super) fn new(entries: u64) -> Self {
         let bytes = filter_bytes(entries) as usize;
         Self { bits: BytesMut::zeroed(bytes) }
@@ -52,7 +52,7 @@ impl Filter {
         Self { bits }
     }
 
-    /// How long it is, in bytes.
+    /// The length of the filter, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bits.len() as u64
     }
@@ -64,12 +64,12 @@ impl Filter {
     }
 }
 
-/// How long the filter of so many entries is, in bytes.
+/// The length of a filter for that many entries, in bytes.
 pub(super) fn filter_bytes(entries: u64) -> u64 {
     entries.saturating_mul(BYTES_PER_ENTRY).max(8)
 }
 
-/// The bits of a nonce: each a byte and a mask.
+/// The bits of a nonce, each as a byte and a mask.
 fn places(nonce: Nonce, bytes: usize) -> impl Iterator<Item = (usize, u8)> {
     let first = mixed(nonce.nonce ^ mixed(nonce.group));
     let step = mixed(first) | 1;
@@ -81,7 +81,7 @@ fn places(nonce: Nonce, bytes: usize) -> impl Iterator<Item = (usize, u8)> {
     })
 }
 
-/// The finalizer of SplitMix64: clients may count their nonces up.
+/// The finalizer of SplitMix64. It is needed because clients may number their nonces consecutively.
 fn mixed(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

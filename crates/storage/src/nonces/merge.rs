@@ -1,8 +1,9 @@
-//! Merging nonce files, and which.
+//! Merging nonce files, and the choice of the files to merge.
 //!
-//! Files of one time are merged, so that a file is soon as old as it is long and goes as a whole:
-//! never more than [`WINDOW_MS`] into one. Within that, sizes decide as among store files, so that
-//! each entry is rewritten a logarithmic number of times.
+//! Only files of about the same time are merged, so that a file never spans more than
+//! [`WINDOW_MS`]. A whole file then expires soon after its oldest entry, and can be dropped without
+//! rewriting it. Among the files of one window, sizes decide as for store files, so that each entry
+//! is rewritten a logarithmic number of times.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,18 +13,18 @@ use basalt_fs::{Durability, SharedFileSystem};
 use super::{Error, NonceEntry, NonceFile, NonceFileEntry, NonceFileWriter, RETENTION_MS};
 use crate::compaction::CompactionPolicy;
 
-/// Operations further apart are not merged into one file.
+/// Operations that are further apart are not merged into one file.
 const WINDOW_MS: u64 = RETENTION_MS / 6;
-/// How files of one window are chosen.
+/// How files of one window are chosen for a merge.
 const POLICY: CompactionPolicy =
     CompactionPolicy { files_min: 4, files_max: 10, ratio_percent: 120, small_bytes: 64 << 10 };
 
 /// What to do with some of the files, in the order of the manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Choice {
-    /// These hold nothing that a client may still retry.
+    /// Drop these files: they hold nothing that a client may still retry.
     Drop(Vec<usize>),
-    /// The files from `first` to before `end` become one.
+    /// Merge the files from `first` to before `end` into one.
     Merge {
         /// The first of them.
         first: usize,
@@ -47,7 +48,7 @@ pub fn choose(files: &[&NonceFileEntry], now_ms: u64) -> Option<Choice> {
     })
 }
 
-/// The first of `files` that may become one.
+/// The longest run at the start of `files` that may be merged into one file.
 fn window<'a, 'b>(files: &'a [&'b NonceFileEntry]) -> &'a [&'b NonceFileEntry] {
     let (mut oldest_ms, mut newest_ms, mut entries) = (u64::MAX, 0, 0_u64);
     let end = files.iter().position(|file| {
@@ -59,10 +60,11 @@ fn window<'a, 'b>(files: &'a [&'b NonceFileEntry]) -> &'a [&'b NonceFileEntry] {
     files.get(..end.unwrap_or(files.len())).unwrap_or_default()
 }
 
-/// Writes what of `inputs` may still be retried into a file at `path`, to be called `name`.
+/// Writes the entries of `inputs` that may still be retried to a file at `path`; its manifest entry
+/// gets the name `name`.
 ///
 /// # Errors
-/// An input cannot be read, or the file system refused.
+/// If an input cannot be read, or the file system returns an error.
 pub async fn merge(
     files: &SharedFileSystem,
     path: &Path,
@@ -85,7 +87,7 @@ pub async fn merge(
         for (head, scanner) in heads.iter_mut().zip(&mut scanners) {
             if let Some(entry) = head.take_if(|head| head.nonce == lowest) {
                 *head = scanner.next().await?;
-                // A nonce that a client gave twice, long apart: the later operation counts.
+                // A client used a nonce twice, a long time apart: the later operation counts.
                 if newest.as_ref().is_none_or(|newest| newest.sequence_id < entry.sequence_id) {
                     newest = Some(entry);
                 }
@@ -136,7 +138,7 @@ mod tests {
         assert_eq!(chosen(&merged, 12), Some(Choice::Merge { first: 1, end: 6 }));
     }
 
-    /// As the disk of a region that takes 5,000 operations a second, flushed each 20 seconds.
+    /// Simulates the disk of a region with 5,000 operations a second and a flush every 20 seconds.
     #[test]
     fn there_are_few_files_and_each_entry_is_rewritten_a_few_times() {
         let mut files: Vec<NonceFileEntry> = Vec::new();

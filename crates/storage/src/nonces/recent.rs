@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::NonceEntry;
 use crate::wal::Nonce;
 
-/// What an operation costs besides its answer: its place in a tree whose nodes are two thirds full,
-/// and the allocation of the answer.
+/// The memory of an operation besides its answer: its entry in a tree whose nodes are two thirds
+/// full, and the allocation of the answer.
 const ENTRY_OVERHEAD_BYTES: u64 = 112;
 
 /// Operations in memory, by nonce.
@@ -19,17 +19,17 @@ pub struct Recent {
 // === impl Recent ===
 
 impl Recent {
-    /// What the operation did.
+    /// The outcome of the operation.
     pub fn get(&self, nonce: Nonce) -> Option<&NonceEntry> {
         self.entries.get(&nonce)
     }
 
-    /// How much memory it takes, in bytes.
+    /// The memory in use, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How many operations.
+    /// The number of operations.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -39,7 +39,7 @@ impl Recent {
         self.entries.is_empty()
     }
 
-    /// In the order of nonces.
+    /// The operations in the order of their nonces.
     pub fn iter(&self) -> impl Iterator<Item = &NonceEntry> {
         self.entries.values()
     }

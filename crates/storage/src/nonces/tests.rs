@@ -1,4 +1,4 @@
-//! Nonce files as they are written, merged and damaged.
+//! Nonce files written, merged and damaged.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ async fn every_flipped_bit_and_every_truncation_is_noticed() {
         let path = Path::new(FOLDER).join(&name);
         disk.write_whole(&path, Bytes::from(flipped)).await.unwrap();
         let file = opened(&files, &NonceFileEntry { name, ..written.clone() });
-        // Nothing is believed of the first magic, which no offset names.
+        // The first magic is not checked, because no offset refers to it.
         let noticed = read(&file).await;
         assert!(noticed.is_err() || at < 8, "flipped at {at}: {noticed:?}");
         let name = format!("cut-{at}");

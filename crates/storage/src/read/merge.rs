@@ -1,7 +1,7 @@
-//! All cells of a family in one order, from its memstores and store files.
+//! Merges the cells of a family's memstores and store files into one order.
 //!
-//! A cursor sees what was there when it was made: memstores and files stay as they are, and edits
-//! above its read point are passed over.
+//! A cursor sees the state at its creation: store files and the cells in memstores do not change,
+//! and edits above its read point are skipped.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use bytes::Bytes;
 use crate::memstore::{Memstore, MemstoreRead};
 use crate::store_file::{self, ScanStep, StoreFileScanner};
 
-/// How many cells are first copied from a memstore at a time, enough for most rows; then more and
-/// more.
+/// How many cells are first copied from a memstore at a time, which suffices for most rows. The
+/// number then doubles.
 const MEMORY_CHUNK_FIRST: usize = 16;
-/// How many cells are copied from a memstore at a time at most.
+/// The maximum number of cells that are copied from a memstore at a time.
 const MEMORY_CHUNK_MAX: usize = 128;
-/// As [`MEMORY_CHUNK_FIRST`], in the next column after one of so many versions that it was worth a
-/// seek: there it is often the same.
+/// Like [`MEMORY_CHUNK_FIRST`], but after a seek past a column with many versions. The next column
+/// often has as many versions, so only few cells are copied.
 const MEMORY_CHUNK_COLUMN: usize = 4;
-/// How many cells are stepped over one by one before a seek is made instead.
+/// How many cells are stepped over one by one before a seek is used instead.
 const STEPS_BEFORE_SEEK: usize = 4;
 
-/// A place in the merged cells of a family. Before the first [`MergeCursor::seek`] it is at no
-/// cell.
+/// A position in the merged cells of a family. Before the first [`MergeCursor::seek`] it is not at
+/// any cell.
 pub struct MergeCursor {
     sources: Vec<Source>,
-    /// The sources that are at a cell, the one with the smallest cell last.
+    /// The sources that have a current cell; the one with the smallest cell is last.
     order: Vec<usize>,
 }
 
@@ -41,11 +41,11 @@ struct MemoryCursor {
     memstore: Arc<Memstore>,
     read_point: SequenceId,
     before_row: Option<Bytes>,
-    /// The next cells, copied from the memstore.
+    /// The next cells, already copied from the memstore.
     cells: vec::IntoIter<Cell>,
     at_end: bool,
     chunk: usize,
-    /// How many more cells of the memstore are likely to be asked for.
+    /// How many more cells of the memstore are likely to be needed.
     expected: usize,
 }
 
@@ -59,8 +59,8 @@ struct FileCursor {
 // === impl MergeCursor ===
 
 impl MergeCursor {
-    /// A cursor over `memstores` and `files` that sees edits up to `read_point`. The cells of
-    /// `before_row` and later rows are not asked for, though some may be found.
+    /// A cursor over `memstores` and `files` that sees edits up to `read_point`. The caller does
+    /// not need the cells of `before_row` and later rows, though the cursor may return some.
     pub fn new(
         memstores: impl IntoIterator<Item = Arc<Memstore>>,
         files: impl IntoIterator<Item = StoreFileScanner>,
@@ -87,10 +87,10 @@ impl MergeCursor {
         Self { order: Vec::with_capacity(sources.len()), sources }
     }
 
-    /// Goes to the first cell at or after `key`.
+    /// Moves to the first cell at or after `key`.
     ///
     /// # Errors
-    /// A store file cannot be read.
+    /// If a store file cannot be read.
     pub async fn seek(&mut self, key: &CellKey<'_>) -> Result<(), store_file::Error> {
         self.order.clear();
         for index in 0..self.sources.len() {
@@ -102,13 +102,13 @@ impl MergeCursor {
         Ok(())
     }
 
-    /// The cell that the cursor is at; `None` past the last.
+    /// The current cell; `None` past the last.
     pub fn peek(&self) -> Option<&Cell> {
         self.sources.get(*self.order.last()?)?.peek()
     }
 
-    /// Says that about so many more cells are likely to be asked for: no more than those need be
-    /// read ahead.
+    /// Hints that about `cells` more cells are likely to be needed, so the cursor need not read
+    /// ahead further than that.
     pub fn expect(&mut self, cells: usize) {
         for source in &mut self.sources {
             if let Source::Memory(cursor) = source {
@@ -117,17 +117,17 @@ impl MergeCursor {
         }
     }
 
-    /// Appends the cell that the cursor is at to `cells` and goes to the next. Returns whether that
-    /// could be done at once; otherwise nothing was done.
+    /// Appends the current cell to `cells` and moves to the next, if that is possible without
+    /// waiting. Returns whether it was; if not, nothing changed.
     ///
     /// # Errors
-    /// A store file is corrupt.
+    /// If a store file is corrupt.
     pub fn try_take_into(&mut self, cells: &mut Vec<Cell>) -> Result<bool, store_file::Error> {
         let Some(index) = self.order.last().copied() else { return Ok(false) };
         let Some(source) = self.sources.get_mut(index) else { return Ok(false) };
         match source {
             Source::Memory(cursor) => cells.extend(cursor.take()),
-            // Whether the next cell is visible is not known yet.
+            // It is not yet known whether the next cell is visible.
             Source::File(cursor) if cursor.has_invisible => return Ok(false),
             Source::File(cursor) => match cursor.scanner.try_next()? {
                 ScanStep::Cell(cell) => cells.push(cell),
@@ -142,10 +142,10 @@ impl MergeCursor {
         Ok(true)
     }
 
-    /// Takes the cell that the cursor is at and goes to the next; `None` past the last.
+    /// Takes the current cell and moves to the next; `None` past the last.
     ///
     /// # Errors
-    /// A store file cannot be read.
+    /// If a store file cannot be read.
     pub async fn take(&mut self) -> Result<Option<Cell>, store_file::Error> {
         let Some(index) = self.order.pop() else { return Ok(None) };
         let taken = match self.sources.get_mut(index) {
@@ -156,10 +156,10 @@ impl MergeCursor {
         Ok(taken)
     }
 
-    /// Goes to the first cell of another column, at or after the present cell.
+    /// Moves to the first cell of a column other than the current cell's.
     ///
     /// # Errors
-    /// A store file cannot be read.
+    /// If a store file cannot be read.
     pub async fn skip_column(&mut self) -> Result<(), store_file::Error> {
         let Some(left) = self.take().await? else { return Ok(()) };
         let left = left.key();
@@ -178,10 +178,10 @@ impl MergeCursor {
         self.seek_forward(&last).await
     }
 
-    /// Goes to the first cell of another row than the present cell's.
+    /// Moves to the first cell of a row other than the current cell's.
     ///
     /// # Errors
-    /// A store file cannot be read.
+    /// If a store file cannot be read.
     pub async fn skip_row(&mut self) -> Result<(), store_file::Error> {
         let Some(left) = self.take().await? else { return Ok(()) };
         for _ in 0..STEPS_BEFORE_SEEK {
@@ -193,11 +193,11 @@ impl MergeCursor {
         self.seek_forward(&CellKey::before_row(&row_after(left.row()))).await
     }
 
-    /// The last row before `row` that has a cell; of all rows if `row` is `None`. The cursor must
-    /// be sought afterwards.
+    /// The last row before `row` that has a cell, or the last row of all if `row` is `None`. Call
+    /// [`MergeCursor::seek`] before using the cursor again.
     ///
     /// # Errors
-    /// A store file cannot be read.
+    /// If a store file cannot be read.
     pub async fn row_before(
         &mut self,
         row: Option<&[u8]>,
@@ -209,7 +209,7 @@ impl MergeCursor {
         Ok(last)
     }
 
-    /// As [`MergeCursor::seek`], but sources that are at `key` or beyond it stay where they are.
+    /// Like [`MergeCursor::seek`], but sources that are at or beyond `key` do not move.
     async fn seek_forward(&mut self, key: &CellKey<'_>) -> Result<(), store_file::Error> {
         while self.peek().is_some_and(|cell| cell.key().compare(key) == Ordering::Less) {
             let Some(index) = self.order.pop() else { return Ok(()) };
@@ -229,7 +229,7 @@ impl MergeCursor {
             let other = self.sources.get(*other).and_then(Source::peek);
             other.is_some_and(|other| cell.cmp(other) == Ordering::Less)
         };
-        // Most often the source that was advanced is still the smallest: look from the end.
+        // Usually the source that advanced still has the smallest cell, so search from the end.
         let at = self.order.iter().rposition(smaller).map_or(0, |position| position + 1);
         self.order.insert(at, index);
     }
@@ -281,7 +281,7 @@ impl MemoryCursor {
         self.read(|memstore, read, cells| memstore.read_from(key, read, cells));
     }
 
-    /// As [`MemoryCursor::seek`], from a cell before `key`.
+    /// Like [`MemoryCursor::seek`], from a cell before `key`.
     fn seek_forward(&mut self, key: &CellKey<'_>) {
         let is_before = |cell: &Cell| cell.key().compare(key) == Ordering::Less;
         if self.cells.as_slice().last().is_none_or(is_before) && !self.at_end {
@@ -300,7 +300,7 @@ impl MemoryCursor {
         Some(cell)
     }
 
-    /// Reads the next chunk in place of what is left of the present one.
+    /// Reads the next chunk, and replaces the rest of the current one.
     fn read(&mut self, read: impl FnOnce(&Memstore, MemstoreRead<'_>, &mut Vec<Cell>) -> bool) {
         let count = self.chunk.min(self.expected.max(MEMORY_CHUNK_FIRST));
         let limits = MemstoreRead {

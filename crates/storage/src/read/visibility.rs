@@ -1,9 +1,9 @@
 //! Which cells of a row and family a read sees, or a compaction keeps.
 //!
 //! Cells arrive in their order (see [`basalt_model::Cell`]); for each there is one [`Decision`].
-//! The rules are HBase's: a delete hides puts by timestamp, whichever came first; of several cells
-//! with the same key the newest edit counts; versions beyond the family's limit do not exist for a
-//! read, whether or not a compaction has removed them.
+//! The rules are HBase's. A delete hides puts by timestamp, whichever was written first. Of several
+//! cells with the same key, the newest edit counts. Versions beyond the family's limit do not exist
+//! for a read, whether or not a compaction has removed them.
 
 use std::collections::BTreeSet;
 
@@ -14,74 +14,75 @@ use bytes::Bytes;
 /// Timestamps from `from` (included) to `to` (excluded), in milliseconds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TimeRange {
-    /// The first timestamp inside.
+    /// The first timestamp in the range.
     pub from: i64,
-    /// The first timestamp beyond.
+    /// The first timestamp after the range.
     pub to: i64,
 }
 
-/// Which columns of a family are asked for.
+/// The requested columns of a family.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Columns {
-    /// All.
+    /// All columns.
     All,
-    /// These qualifiers.
+    /// The columns with these qualifiers.
     Some(BTreeSet<Bytes>),
 }
 
-/// What a read asks of one family, or what a compaction keeps of it.
+/// The rules by which a read or a compaction selects cells of one family.
 #[derive(Clone, Debug)]
 pub struct ReadRules {
     /// The columns.
     pub columns: Columns,
-    /// How many versions of a column at most.
+    /// The maximum number of versions of a column.
     pub versions_max: u32,
-    /// How many versions are seen although their time to live is over.
+    /// How many versions are visible even after their time to live is over.
     pub versions_min: u32,
-    /// Cells with a timestamp below this have outlived their time.
+    /// Cells with a lower timestamp have outlived their time to live.
     pub expired_below: i64,
-    /// Only timestamps inside.
+    /// Only cells with a timestamp in this range are included.
     pub time_range: TimeRange,
-    /// Whether the delete marks themselves are wanted.
+    /// How delete markers are treated.
     pub deletes: Deletes,
-    /// Whether cells older than a delete stay visible to reads of a range before it.
+    /// Whether cells older than a delete stay visible to reads of a time range before it.
     pub keep_deleted: KeepDeletedCells,
 }
 
-/// What becomes of delete marks.
+/// How delete markers are treated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Deletes {
-    /// They hide cells and are not shown: a read.
+    /// They hide cells and are not returned: a read.
     Apply,
-    /// They hide cells and are kept, as they may hide more in other files: a flush, or a compaction
-    /// of some files.
+    /// They hide cells and are kept, because they may hide cells in other files: a flush, or a
+    /// compaction of some files.
     ApplyAndKeep,
-    /// They hide cells and go, unless the family keeps deleted cells: a compaction of all files.
+    /// They hide cells and are dropped, unless the family keeps deleted cells: a compaction of all
+    /// files.
     Purge,
-    /// They are shown like all else and hide nothing: a raw scan.
+    /// They are returned like other cells and hide nothing: a raw scan.
     ShowAll,
 }
 
-/// What to do with a cell.
+/// The decision on a cell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
-    /// Take it.
+    /// Include it.
     Include,
-    /// Leave it.
+    /// Skip it.
     Skip,
-    /// Leave it and the rest of its column.
+    /// Skip it and the rest of its column.
     SkipColumn,
-    /// Leave it and the rest of its row in this family.
+    /// Skip it and the rest of its row in this family.
     SkipRow,
 }
 
-/// The state that decides, for one row of one family at a time.
+/// Decides which cells are visible, one row of one family at a time.
 #[derive(Debug)]
 pub struct Visibility {
     rules: ReadRules,
     family_deleted_to: Option<i64>,
     family_versions_deleted: BTreeSet<i64>,
-    /// The name of `column`.
+    /// The qualifier that `column` belongs to.
     qualifier: Vec<u8>,
     column: Option<ColumnState>,
 }
@@ -99,15 +100,15 @@ struct ColumnState {
 // === impl TimeRange ===
 
 impl TimeRange {
-    /// All of time.
+    /// All timestamps from 0 on.
     pub const ALL: Self = Self { from: 0, to: i64::MAX };
 
-    /// Whether `timestamp` is inside. The largest timestamp is inside [`TimeRange::ALL`].
+    /// Whether `timestamp` is in the range. The largest timestamp is in [`TimeRange::ALL`].
     pub fn contains(&self, timestamp: i64) -> bool {
         timestamp >= self.from && (timestamp < self.to || self.to == i64::MAX)
     }
 
-    /// Whether a file with timestamps from `lowest` to `highest` may hold any inside.
+    /// Whether a file with timestamps from `lowest` to `highest` may have any in the range.
     pub fn overlaps(&self, lowest: i64, highest: i64) -> bool {
         highest >= self.from && (lowest < self.to || self.to == i64::MAX)
     }
@@ -134,7 +135,7 @@ impl Columns {
 // === impl ReadRules ===
 
 impl ReadRules {
-    /// A read of `columns` of a family as it is at `now_ms`.
+    /// The rules of a read of `columns` as of `now_ms`.
     pub fn read(
         family: &FamilyDescriptor,
         columns: Columns,
@@ -153,7 +154,7 @@ impl ReadRules {
         }
     }
 
-    /// Everything that has not outlived its time, deleted or not.
+    /// The rules of a raw read: everything that has not outlived its time to live, deleted or not.
     pub fn raw(
         family: &FamilyDescriptor,
         columns: Columns,
@@ -172,8 +173,8 @@ impl ReadRules {
         }
     }
 
-    /// What a flush or a compaction keeps. `all_files`: nothing of the family lies elsewhere, so
-    /// that deletes have done their work.
+    /// The rules of a flush or a compaction. `all_files`: the input has all cells of the family, so
+    /// that deletes have nothing left to hide elsewhere.
     pub fn compaction(family: &FamilyDescriptor, all_files: bool, now_ms: u64) -> Self {
         let keep_deleted = match family.keep_deleted_cells {
             _ if is_off(Rule::KeepDeletedCells) => KeepDeletedCells::False,
@@ -205,7 +206,7 @@ impl Visibility {
         }
     }
 
-    /// Forgets the row before.
+    /// Begins a new row and drops the state of the previous one.
     pub fn begin_row(&mut self) {
         self.family_deleted_to = None;
         self.family_versions_deleted.clear();
@@ -215,7 +216,7 @@ impl Visibility {
     /// Decides on the row's next cell, by its key.
     pub fn decide(&mut self, key: &CellKey<'_>) -> Decision {
         match self.decide_cell(key) {
-            // Deletes of the whole family lie among the cells of the column without a name: those
+            // Deletes of the whole family are among the cells of the column without a name. Those
             // that follow must still be seen.
             Decision::SkipColumn if key.qualifier.is_empty() => Decision::Skip,
             decision => decision,
@@ -228,7 +229,7 @@ impl Visibility {
             self.begin_column(key.qualifier);
         }
         let rules = &self.rules;
-        // What a delete hides has outlived its time together with it.
+        // Cells that a delete hides have outlived their time to live together with it.
         if rules.versions_min == 0 && rules.is_expired(key.timestamp) {
             return Decision::SkipColumn;
         }
@@ -298,12 +299,12 @@ impl ReadRules {
             (Deletes::Apply, _) => self.time_range.contains(timestamp),
             (_, KeepDeletedCells::False) => true,
             (_, KeepDeletedCells::True) => false,
-            // What it hid was kept for the time to live only.
+            // The cells that it hid are kept only for their time to live.
             (_, KeepDeletedCells::Ttl) => self.is_expired(timestamp),
         }
     }
 
-    /// What becomes of a delete mark at `timestamp` that follows `versions` puts of its column.
+    /// The decision on a delete marker at `timestamp` that follows `versions` puts of its column.
     fn keep_mark(&self, timestamp: i64, versions: u32) -> Decision {
         let lives = versions <= self.versions_min || !self.is_expired(timestamp);
         let keeps = match (self.deletes, self.keep_deleted) {
@@ -339,14 +340,14 @@ impl ColumnState {
         rules.keep_mark(timestamp, self.versions)
     }
 
-    /// Whether the mark before was the same, by a later edit.
+    /// Whether the previous marker was the same, from a later edit.
     fn is_repeated(&mut self, timestamp: i64, cell_type: CellType) -> bool {
         let mark = Some((timestamp, cell_type));
         std::mem::replace(&mut self.last_mark, mark) == mark
     }
 
     fn decide_version(&mut self, rules: &ReadRules, timestamp: i64) -> Decision {
-        // An older edit of the same version: the newer one, seen just before, counts.
+        // An older edit of the same version: the newer edit, seen just before, counts.
         if self.last_put.replace(timestamp) == Some(timestamp) {
             return Decision::Skip;
         }
@@ -358,8 +359,8 @@ impl ColumnState {
         }
         let expired = rules.is_expired(timestamp);
         if self.versions >= rules.versions_max || (expired && self.versions >= rules.versions_min) {
-            // A compaction must still see the delete marks that follow; no more puts of the column
-            // are wanted either way, as they are older still.
+            // A compaction must still see the delete markers that follow. Further puts of the
+            // column are not wanted in either case, as they are older.
             return match rules.deletes {
                 Deletes::Apply | Deletes::ShowAll => Decision::SkipColumn,
                 Deletes::ApplyAndKeep | Deletes::Purge => Decision::Skip,
@@ -370,7 +371,7 @@ impl ColumnState {
     }
 }
 
-/// As [`expired_below`], for a read.
+/// Like [`expired_below`], for a read.
 fn unseen_below(family: &FamilyDescriptor, now_ms: u64) -> i64 {
     if is_off(Rule::TimeToLive) { i64::MIN } else { expired_below(family, now_ms) }
 }
@@ -412,7 +413,7 @@ mod tests {
         FamilyDescriptor { versions_max, ..FamilyDescriptor::new("f") }
     }
 
-    /// The timestamps of the cells that are taken.
+    /// The qualifiers and timestamps of the included cells.
     fn taken(rules: ReadRules, mut cells: Vec<Cell>) -> Vec<(String, i64)> {
         cells.sort();
         let mut visibility = Visibility::new(rules);
@@ -517,7 +518,7 @@ mod tests {
 
     #[test]
     fn a_compaction_never_shows_what_a_delete_hides() {
-        // Only the newest version is kept beyond its time; all of these have outlived it.
+        // Only the newest version is kept beyond its time to live; all of these have outlived it.
         let family = |keep_deleted_cells| FamilyDescriptor {
             time_to_live_s: Some(1),
             versions_min: 1,

@@ -1,4 +1,4 @@
-//! Blocks: a header, a payload that may be compressed, and checksums over both.
+//! Blocks: a header, a payload that may be compressed, and checksums of both.
 //!
 //! ```text
 //! [u8; 8] magic | i32 on-disk length after the header | i32 payload length, uncompressed
@@ -6,7 +6,7 @@
 //! u8 checksum type | i32 bytes a checksum covers | i32 on-disk length without the checksums
 //! payload | u32 checksums
 //! ```
-//! Nothing of a block is believed before its checksums have been compared.
+//! Nothing in a block is trusted before its checksums have been verified.
 
 use basalt_model::Compression;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -17,7 +17,7 @@ use super::fields::Fields;
 
 /// The length of a block's header in bytes.
 pub(super) const HEADER_BYTES: usize = 33;
-/// How long a block may be, compressed or not.
+/// The maximum length of a block in bytes, compressed or not.
 pub(super) const BLOCK_BYTES_MAX: usize = 512 << 20;
 
 const CHECKSUM_CHUNK_BYTES: usize = 16 << 10;
@@ -26,7 +26,7 @@ const CHECKSUM_NONE: i8 = 0;
 const CHECKSUM_CRC32: i8 = 1;
 const CHECKSUM_CRC32C: i8 = 2;
 
-/// What a block holds.
+/// The kind of a block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum BlockType {
     Data,
@@ -39,19 +39,20 @@ pub(super) enum BlockType {
     GeneralBloomMeta,
 }
 
-/// Where a block lies in its file.
+/// The position of a block in its file.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct BlockPointer {
     pub(super) offset: u64,
-    /// Its whole length on disk, with header and checksums.
+    /// The whole length on disk in bytes, with header and checksums.
     pub(super) length: u32,
 }
 
-/// Turns payloads into blocks, one after the other, and collects them until the caller takes them.
+/// Turns payloads into blocks, one after the other, and collects the blocks until the caller takes
+/// them.
 pub(super) struct BlockSink {
     compressor: Compressor,
     pending: BytesMut,
-    /// What was taken out of `pending` so far.
+    /// How many bytes have been taken from `pending` so far.
     taken: u64,
     last_offsets: [i64; BlockType::COUNT],
     uncompressed_bytes: u64,
@@ -93,33 +94,33 @@ impl BlockSink {
         self.compressor.compression()
     }
 
-    /// Where the next block will begin.
+    /// The offset at which the next block will begin.
     pub(super) fn offset(&self) -> u64 {
         self.taken + self.pending.len() as u64
     }
 
-    /// The length of all blocks so far, had they not been compressed.
+    /// The uncompressed length of all blocks so far, in bytes.
     pub(super) fn uncompressed_bytes(&self) -> u64 {
         self.uncompressed_bytes
     }
 
-    /// How many bytes wait to be taken.
+    /// How many bytes have been collected and not taken.
     pub(super) fn pending_bytes(&self) -> usize {
         self.pending.len()
     }
 
-    /// What has been collected.
+    /// Takes the collected bytes.
     pub(super) fn take(&mut self) -> Bytes {
         self.taken += self.pending.len() as u64;
         self.pending.split().freeze()
     }
 
-    /// Bytes that are no block: the trailer.
+    /// Appends bytes that are not a block: the trailer.
     pub(super) fn put_raw(&mut self, bytes: &[u8]) {
         self.pending.put_slice(bytes);
     }
 
-    /// Adds a block; the error is what the codec said.
+    /// Appends a block. The error is the codec's message.
     pub(super) fn put(
         &mut self,
         block_type: BlockType,
@@ -156,7 +157,7 @@ impl BlockSink {
     }
 }
 
-/// The whole length of the block at the front of `bytes`, by its header, which is not checked yet.
+/// The whole length of the block at the start of `bytes`, by its header, which is not verified yet.
 pub(super) fn stated_length(bytes: &[u8]) -> Result<usize, Damage> {
     let mut header = Fields::new(bytes, "the block's header");
     header.take(8)?;
@@ -166,7 +167,7 @@ pub(super) fn stated_length(bytes: &[u8]) -> Result<usize, Damage> {
     Ok(length as usize)
 }
 
-/// Checks the block that `bytes` are, and gives its payload, decompressed.
+/// Verifies the block in `bytes` and returns its payload, decompressed.
 pub(super) fn read_block(
     mut bytes: Bytes,
     expected: BlockType,
@@ -215,7 +216,7 @@ fn verify_checksums(
     let mut checksums = Fields::new(checksums, "checksums");
     for (number, chunk) in data.chunks(chunk_bytes).enumerate() {
         let computed = match checksum_type {
-            // HBase leaves their place zeroed.
+            // HBase leaves the space for checksums zeroed.
             CHECKSUM_NONE => 0,
             CHECKSUM_CRC32 => {
                 let mut crc = flate2::Crc::new();
@@ -267,7 +268,7 @@ mod tests {
             let mut flipped = bytes.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let read = read_block(flipped.into(), BlockType::LeafIndex, Compression::None);
-            // The offset of the previous block and everything else is under the checksum.
+            // The checksum covers everything, including the offset of the previous block.
             assert!(read.is_err(), "bit {bit}");
         }
     }

@@ -1,13 +1,14 @@
-//! The compound bloom filter: chunks of bits between the data blocks, and an index of them.
+//! The compound bloom filter: chunks of bits between the data blocks, and an index of these chunks.
 //!
-//! A chunk holds the keys from its first one to the next chunk's. A key is a row, or a row with a
-//! column in the form of a cell key without family. The meta block, loaded when a file is opened:
+//! A chunk covers the keys from its first one up to the first one of the next chunk. A key is a
+//! row, or a row with a column, encoded as a cell key without family. The meta block is loaded when
+//! a file is opened:
 //!
 //! ```text
 //! i32 version 3 | i64 bytes of all chunks | i32 hash count | i32 hash type | i64 keys
 //! i64 keys, at most | i32 chunks | comparator's class | root index entries of the chunks
 //! ```
-//! All arithmetic on hashes is that of Java's `int`.
+//! All arithmetic on hashes follows Java's `int`.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -24,11 +25,11 @@ const VERSION: i32 = 3;
 /// HBase's default hash, the only one that Basalt computes.
 const HASH_MURMUR: i32 = 1;
 const HASHES_MAX: i64 = 64;
-/// HBase's default rate of false positives.
+/// HBase's default false-positive rate.
 const ERROR_RATE: f32 = 0.01;
-/// A chunk that ends up emptier may be folded in half this often.
+/// How often a chunk that is not full may be folded in half.
 const FOLDS_MAX: u32 = 7;
-/// The comparator of ROWCOL chunks, by the name that HBase looks it up under.
+/// The comparator of ROWCOL chunks, by the class name that HBase looks up.
 const COMPARATOR: &[u8] = b"org.apache.hadoop.hbase.CellComparatorImpl";
 
 /// Collects the keys of a file while it is written.
@@ -37,7 +38,7 @@ pub(super) struct BloomWriter {
     by_column: bool,
     chunk: Option<Chunk>,
     full: VecDeque<Chunk>,
-    /// The key added last; the same key is added once.
+    /// The key added last. A key that repeats it is not added again.
     last_key: Vec<u8>,
     key: Vec<u8>,
     index: IndexEntries,
@@ -46,7 +47,7 @@ pub(super) struct BloomWriter {
     chunk_bytes: u64,
 }
 
-/// The measures of a fresh chunk.
+/// The parameters of an empty chunk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct ChunkShape {
     bytes: usize,
@@ -61,7 +62,7 @@ struct Chunk {
     keys_max: u64,
 }
 
-/// Where the chunks of a file are.
+/// The parsed filter of a file, with the index of its chunks.
 #[derive(Debug)]
 pub(super) struct BloomFilter {
     by_column: bool,
@@ -69,21 +70,22 @@ pub(super) struct BloomFilter {
     index: IndexBlock,
 }
 
-/// A key's two hashes, from which all its bits follow.
+/// The two hashes of a key, from which all its bits are derived.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Hashes(u32, u32);
 
 // === impl BloomWriter ===
 
 impl BloomWriter {
-    /// A writer for this kind of filter, if it is one.
+    /// A writer for this type of filter; `None` if the type is `None`.
     pub(super) fn new(bloom_type: BloomType, chunk_bytes: usize) -> Option<Self> {
         let by_column = match bloom_type {
             BloomType::None => return None,
             BloomType::Row => false,
             BloomType::RowCol => true,
         };
-        // A read by column asks twice, for the column and for deletes of the whole row.
+        // A read by column queries the filter twice: for the column and for deletes of the whole
+        // row.
         let error_rate = if by_column {
             (1.0 - (1.0 - f64::from(ERROR_RATE)).sqrt()) as f32
         } else {
@@ -103,7 +105,7 @@ impl BloomWriter {
         })
     }
 
-    /// Adds the key of a cell; cells come in order.
+    /// Adds the key of a cell. Cells must arrive in order.
     pub(super) fn add(&mut self, cell: &Cell) {
         self.key.clear();
         if self.by_column {
@@ -129,7 +131,7 @@ impl BloomWriter {
         chunk.add(Hashes::of(&self.last_key), self.shape.hash_count);
     }
 
-    /// Writes the chunks that are full.
+    /// Writes all full chunks.
     pub(super) fn write_full(&mut self, sink: &mut BlockSink) -> Result<(), String> {
         if let Some(chunk) = self.chunk.take_if(|chunk| chunk.keys >= chunk.keys_max) {
             self.full.push_back(chunk);
@@ -140,7 +142,7 @@ impl BloomWriter {
         Ok(())
     }
 
-    /// Writes all chunks that are left.
+    /// Writes all remaining chunks.
     pub(super) fn finish_chunks(&mut self, sink: &mut BlockSink) -> Result<(), String> {
         self.write_full(sink)?;
         match self.chunk.take() {
@@ -186,7 +188,7 @@ impl ChunkShape {
         let ln_2 = 2f64.ln();
         let keys_ideal = (bits * (ln_2 * ln_2 / -error_rate.ln())).floor().max(1.0);
         let hash_count = (ln_2 * (bits / keys_ideal).floor()).ceil().max(1.0);
-        // Put right for the rounded count of hashes.
+        // Corrected for the rounded hash count.
         let keys_max =
             (-bits / hash_count * (1.0 - (error_rate.ln() / hash_count).exp()).ln()).floor();
         Self { bytes, keys_max: keys_max as u64, hash_count: hash_count as u32 }
@@ -205,8 +207,8 @@ impl Chunk {
         self.keys += 1;
     }
 
-    /// Halves the chunk as long as it is no fuller than it may be: as the bit of a key is taken
-    /// modulo the length, laying one half over the other keeps it findable.
+    /// Halves the chunk while it stays within its maximum fill. The bit of a key is taken modulo
+    /// the length, so after one half is merged into the other, the key is still found.
     fn fold(&mut self) {
         while self.bits.len().is_multiple_of(2) && self.keys_max > self.keys * 2 {
             let half = self.bits.split_off(self.bits.len() / 2);
@@ -221,7 +223,8 @@ impl Chunk {
 // === impl BloomFilter ===
 
 impl BloomFilter {
-    /// Reads the meta block; `None` if the filter is of a kind that Basalt does not compute.
+    /// Parses the meta block. Returns `None` if Basalt does not support the hash type of the
+    /// filter.
     pub(super) fn parse(payload: &[u8], bloom_type: BloomType) -> Result<Option<Self>, Damage> {
         let by_column = bloom_type == BloomType::RowCol;
         let mut fields = Fields::new(payload, "the bloom filter's meta block");
@@ -248,7 +251,7 @@ impl BloomFilter {
         self.by_column
     }
 
-    /// The chunk that would hold `key`; `None` if `key` is before all.
+    /// The chunk that would hold `key`; `None` if `key` sorts before all chunks.
     pub(super) fn chunk_for(&self, key: &[u8]) -> Option<BlockPointer> {
         let entry = if self.by_column {
             let key = CellKey::parse(key).ok()?;
@@ -275,10 +278,10 @@ impl Hashes {
         Self(first, murmur(key, first))
     }
 
-    /// The bits of the key in a chunk of so many bytes.
+    /// The bits of the key in a chunk of `chunk_bytes` bytes.
     fn bits(self, hash_count: u32, chunk_bytes: usize) -> impl Iterator<Item = usize> {
-        // Blocks are bounded well below what Java's `int` can count in bits; an empty chunk has
-        // none.
+        // Blocks are bounded well below the number of bits that Java's `int` can count. An empty
+        // chunk has no bits.
         let bit_count = i32::try_from(chunk_bytes * 8).unwrap_or(i32::MAX).max(1);
         (0..hash_count).map(move |number| {
             let hash = self.0.wrapping_add(number.wrapping_mul(self.1)) as i32;
@@ -287,7 +290,7 @@ impl Hashes {
     }
 }
 
-/// Writes the key of a column: that of a cell, sorting before all of the column, without family.
+/// Writes the key of a column: a cell key without family that sorts before all cells of the column.
 pub(super) fn put_column_key(out: &mut Vec<u8>, row: &[u8], qualifier: &[u8]) {
     out.put_u16(row.len() as u16);
     out.put_slice(row);
@@ -297,7 +300,7 @@ pub(super) fn put_column_key(out: &mut Vec<u8>, row: &[u8], qualifier: &[u8]) {
     out.put_u8(CellType::Maximum as u8);
 }
 
-/// MurmurHash2 of 32 bits as HBase computes it: the last odd bytes are extended by their sign.
+/// 32-bit MurmurHash2 as HBase computes it: the trailing bytes are sign-extended.
 fn murmur(key: &[u8], seed: u32) -> u32 {
     const MIX: u32 = 0x5bd1_e995;
     let mut hash = seed ^ key.len() as u32;
@@ -332,7 +335,7 @@ mod tests {
         Cell::put(row, b"f", b"q", 1, b"v").unwrap()
     }
 
-    /// The filter of `rows`, and its chunks by where they lie.
+    /// The filter of `rows` rows, and the bytes of its chunks.
     fn filter(rows: u32, chunk_bytes: usize) -> (BloomFilter, Bytes) {
         let mut sink = BlockSink::new(Compression::None);
         let mut writer = BloomWriter::new(BloomType::Row, chunk_bytes).unwrap();

@@ -1,8 +1,8 @@
-//! Blocks compressed and decompressed, framed as Apache HBase's codecs frame them.
+//! Compression and decompression of blocks, with the framing of Apache HBase's codecs.
 //!
-//! gz is a plain gzip stream. The others are written as Hadoop's `BlockCompressorStream` does:
-//! `u32 raw length (u32 compressed length | compressed bytes)+`, repeated. Of zstd, the bare frame
-//! that Hadoop's native codec writes is read too.
+//! gz is a plain gzip stream. The others use the format of Hadoop's `BlockCompressorStream`:
+//! `u32 raw length (u32 compressed length | compressed bytes)+`, repeated. For zstd, the bare frame
+//! that Hadoop's native codec writes can be read too.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -15,11 +15,11 @@ use flate2::write::GzEncoder;
 use super::error::Damage;
 use super::fields::Fields;
 
-/// How many bytes are compressed as one piece: below the 256 KiB buffers of Hadoop's codecs.
+/// How many bytes are compressed as one piece. It is below the 256 KiB buffers of Hadoop's codecs.
 const PIECE_BYTES_MAX: usize = 128 << 10;
 /// Hadoop's default for zstd.
 const ZSTD_LEVEL: i32 = 3;
-/// How every zstd frame begins.
+/// The first bytes of every zstd frame.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Compresses the blocks of one file.
@@ -30,7 +30,7 @@ pub(super) struct Compressor {
     piece: Vec<u8>,
 }
 
-/// The codec's number in the trailer: its place in HBase's `Compression.Algorithm`.
+/// The codec's number in the trailer: its ordinal in HBase's `Compression.Algorithm`.
 pub(super) fn codec_number(compression: Compression) -> u32 {
     match compression {
         Compression::Gz => 1,
@@ -41,7 +41,7 @@ pub(super) fn codec_number(compression: Compression) -> u32 {
     }
 }
 
-/// The codec of this number, if Basalt has it.
+/// The codec with this number, if Basalt supports it.
 pub(super) fn from_codec_number(number: u32) -> Option<Compression> {
     [Compression::Gz, Compression::None, Compression::Snappy, Compression::Lz4, Compression::Zstd]
         .into_iter()
@@ -70,7 +70,7 @@ impl Compressor {
         self.compression
     }
 
-    /// Adds `raw`, compressed, to `out`; the error is what the codec said.
+    /// Appends `raw`, compressed, to `out`. The error is the codec's message.
     pub(super) fn compress(&mut self, raw: &[u8], out: &mut BytesMut) -> Result<(), String> {
         match self.compression {
             Compression::None => out.put_slice(raw),
@@ -95,7 +95,7 @@ impl Compressor {
         Ok(())
     }
 
-    /// Compresses into `self.piece`, and says how long it got.
+    /// Compresses into `self.piece`, and returns the compressed length.
     fn compress_piece(&mut self, raw: &[u8]) -> Result<usize, String> {
         let bound = match self.compression {
             Compression::Snappy => snap::raw::max_compress_len(raw.len()),
@@ -125,7 +125,7 @@ impl Compressor {
     }
 }
 
-/// Decompresses a block that must come out `raw_length` bytes long; the caller has bounded that.
+/// Decompresses a block that must have `raw_length` bytes; the caller has bounded that length.
 pub(super) fn decompress(
     compression: Compression,
     compressed: &Bytes,
@@ -157,7 +157,7 @@ fn ungzip(compressed: &[u8], raw: &mut [u8]) -> Result<usize, Damage> {
     };
     let mut decoder = MultiGzDecoder::new(compressed);
     decoder.read_exact(raw).map_err(bad)?;
-    // Also makes the decoder check its own checksum at the end of the stream.
+    // This also makes the decoder verify its own checksum at the end of the stream.
     match decoder.read(&mut [0]).map_err(bad)? {
         0 => Ok(raw.len()),
         more => Ok(raw.len() + more),
@@ -202,7 +202,7 @@ fn decompress_piece(
 
 fn unzstd(piece: &[u8], out: &mut [u8]) -> std::io::Result<usize> {
     thread_local! {
-        /// Its tables are 100 KB: making them anew costs more than most blocks.
+        /// Its tables take 100 KB: creating them costs more than decompressing most blocks.
         static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
             const { RefCell::new(None) };
     }

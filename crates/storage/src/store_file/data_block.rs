@@ -1,12 +1,12 @@
-//! Data blocks: cells back to back, found by walking their lengths.
+//! Data blocks: consecutive cells, found by walking over their lengths.
 //!
 //! ```text
 //! cell: i32 key length | i32 value length | key | value
 //!       [u16 tags length | tags] [vlong sequence id]
 //! ```
-//! Whether tags and sequence ids are there is said once for a file. Every eighth cell's place is
-//! kept, so that a search halves its way to within eight cells. Invariant: a [`DataBlock`] was
-//! walked once when it was read, and every cell in it is whole.
+//! The file info states once for all cells of a file whether they have tags and sequence ids. The
+//! position of every eighth cell is kept, so that a binary search gets to within eight cells.
+//! Invariant: a [`DataBlock`] was walked once when it was read, and every cell in it is complete.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -18,10 +18,10 @@ use super::error::Damage;
 use super::fields::{Fields, put_variable};
 
 const LENGTHS_BYTES: usize = 8;
-/// Of how many cells one's place is kept.
+/// The position of one in this many cells is kept.
 const CELLS_A_MARK: usize = 8;
 
-/// What follows key and value in each cell of a file.
+/// The fields that follow key and value in each cell of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct CellLayout {
     pub(super) tags: bool,
@@ -33,20 +33,20 @@ pub(super) struct CellLayout {
 pub(crate) struct DataBlock {
     bytes: Bytes,
     layout: CellLayout,
-    /// Where every eighth cell begins.
+    /// The positions of every eighth cell.
     marks: Box<[u32]>,
 }
 
-/// Where the parts of one cell lie.
+/// The positions of the parts of one cell.
 struct Span {
     key: Range<usize>,
-    /// The end of what [`Cell::from_bytes`] takes.
+    /// The end of the bytes that [`Cell::from_bytes`] accepts.
     cell_end: usize,
     sequence_id: i64,
     next: usize,
 }
 
-/// Adds a cell as [`DataBlock`] reads it, with tags and sequence id.
+/// Appends a cell in the layout with tags and sequence id.
 pub(super) fn put_cell(out: &mut Vec<u8>, cell: &Cell) {
     out.put_slice(cell.bytes());
     if cell.tags().is_empty() {
@@ -58,7 +58,7 @@ pub(super) fn put_cell(out: &mut Vec<u8>, cell: &Cell) {
 // === impl DataBlock ===
 
 impl DataBlock {
-    /// Walks all cells once.
+    /// Parses a block, and walks over all its cells once.
     pub(super) fn parse(bytes: Bytes, layout: CellLayout) -> Result<Self, Damage> {
         if bytes.is_empty() {
             return Err(Damage::CutOff { what: "a data block's first cell" });
@@ -82,7 +82,7 @@ impl DataBlock {
         self.bytes.len()
     }
 
-    /// How much memory the block holds.
+    /// The memory of the block, in bytes.
     pub(crate) fn weight_bytes(&self) -> usize {
         self.bytes.len() + self.marks.len() * size_of::<u32>()
     }
@@ -101,8 +101,8 @@ impl DataBlock {
         }
     }
 
-    /// The first position from `from` on whose cell is at or after `key`, or [`Self::end`].
-    /// `from` must be the position of a cell that is not after the answer.
+    /// The first position from `from` on whose cell is at or after `key`, or [`Self::end`]. `from`
+    /// must be the position of a cell that is not after the result.
     pub(super) fn seek(&self, key: &CellKey<'_>, from: usize) -> usize {
         let passed = self.marks.partition_point(|mark| *mark as usize <= from);
         let later = self.marks.get(passed..).unwrap_or_default();
@@ -117,7 +117,7 @@ impl DataBlock {
         position
     }
 
-    /// The position of the last cell before `key`, if there is one.
+    /// The position of the last cell before `key`; `None` if there is none.
     pub(super) fn seek_before(&self, key: &CellKey<'_>) -> Option<usize> {
         let before = self.marks.partition_point(|mark| self.is_before(*mark as usize, key));
         let mut position = *self.marks.get(before.checked_sub(1)?)? as usize;
@@ -141,7 +141,7 @@ impl DataBlock {
         }
     }
 
-    /// Whether the cell at `position` is there and sorts before `key`.
+    /// Whether there is a cell at `position`, and it sorts before `key`.
     fn is_before(&self, position: usize, key: &CellKey<'_>) -> bool {
         self.span(position)
             .and_then(|span| self.bytes.get(span.key))

@@ -1,59 +1,59 @@
-//! What can go wrong with a store file, always with its path.
+//! Errors of store files. Each names the path of its file.
 
 use std::path::PathBuf;
 
 /// The result of a store-file operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A store-file operation that failed.
+/// A failed store-file operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file system refused.
+    /// The file system returned an error.
     #[error(transparent)]
     File(#[from] basalt_fs::Error),
-    /// Bytes of the file are not what was written. The rest of the file stays readable.
+    /// Bytes of the file are not those that were written. The rest of the file stays readable.
     #[error("{}: at {offset}: {damage}", .path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// Where the damaged block, or the trailer, begins.
+        /// The offset of the damaged block, or of the trailer.
         offset: u64,
-        /// What is wrong with it.
+        /// The damage found there.
         damage: Damage,
     },
-    /// The file is sound, but it uses something that Basalt cannot read yet.
+    /// The file is intact, but it uses a feature that Basalt cannot read yet.
     #[error("{}: {what} is {found:?}; supported: {supported}", .path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What is not supported.
+        /// The unsupported feature.
         what: &'static str,
-        /// What the file says.
+        /// The value in the file.
         found: String,
-        /// What it could say.
+        /// The supported values.
         supported: &'static str,
     },
-    /// A cell was appended that belongs before the one appended last.
+    /// A cell was appended that sorts before the cell appended last.
     #[error("{}: cell {cell} appended after {last}: cells must ascend", .path.display())]
     OutOfOrder {
         /// The file being written.
         path: PathBuf,
-        /// The cell that was refused.
+        /// The cell that was rejected.
         cell: String,
         /// The row of the cell before it.
         last: String,
     },
-    /// A cell, or a run of cells with one key, does not fit a block.
+    /// A cell, or a run of cells with one key, does not fit into a block.
     #[error("{}: a block of {length} bytes; at most {length_max} are allowed", .path.display())]
     BlockTooLong {
         /// The file being written.
         path: PathBuf,
-        /// How long the block would be.
+        /// The length that the block would have, in bytes.
         length: usize,
-        /// How long it may be.
+        /// The maximum length of a block, in bytes.
         length_max: usize,
     },
-    /// What a reader loads when it opens the file is more than it would load.
+    /// The load-on-open part is longer than a reader would load when it opens the file.
     #[error(
         "{}: the load-on-open part takes {length} bytes; at most {length_max} are read",
         .path.display()
@@ -61,9 +61,9 @@ pub enum Error {
     LoadOnOpenTooLong {
         /// The file being written.
         path: PathBuf,
-        /// How long the part is.
+        /// The length of the part, in bytes.
         length: u64,
-        /// How long it may be.
+        /// The maximum length of the part, in bytes.
         length_max: u64,
     },
     /// A codec failed to compress.
@@ -73,10 +73,10 @@ pub enum Error {
         path: PathBuf,
         /// The codec.
         codec: &'static str,
-        /// What it said.
+        /// The codec's message.
         reason: String,
     },
-    /// A writer was used again after it had failed; its file must be given up.
+    /// A writer was used again after it had failed; its file must be abandoned.
     #[error("{}: the writer failed earlier", .path.display())]
     Abandoned {
         /// The file being written.
@@ -84,77 +84,77 @@ pub enum Error {
     },
 }
 
-/// What is wrong with bytes that were read.
+/// The damage found in bytes that were read.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Damage {
-    /// The bytes are not those that the checksum was taken of.
+    /// The checksum of the bytes does not match the stored one.
     #[error(
         "checksum of the bytes from {start} is stored as {stored:#010x}, computed {computed:#010x}"
     )]
     Checksum {
-        /// Where in the block the checked bytes begin.
+        /// The offset of the checked bytes in the block.
         start: usize,
         /// The checksum in the file.
         stored: u32,
         /// The checksum of the bytes.
         computed: u32,
     },
-    /// The first bytes do not name the kind of block that should be here.
+    /// The first bytes are not the magic of the expected kind of block.
     #[error("magic bytes are \"{found}\"; expected \"{expected}\"")]
     Magic {
-        /// What is there, escaped.
+        /// The bytes found, escaped.
         found: String,
-        /// What should be there, escaped.
+        /// The bytes expected, escaped.
         expected: String,
     },
     /// A number is outside its bounds.
     #[error("{what} is {found}; expected {min} to {max}")]
     OutOfBounds {
-        /// The number's name.
+        /// The name of the number.
         what: &'static str,
         /// Its value.
         found: i64,
-        /// The least that is right.
+        /// The minimum.
         min: i64,
-        /// The most that is right.
+        /// The maximum.
         max: i64,
     },
-    /// The bytes end before what they say they hold.
+    /// The bytes end before the end of the structure that they should contain.
     #[error("{what} is cut off")]
     CutOff {
-        /// What is not all there.
+        /// The structure that is cut off.
         what: &'static str,
     },
-    /// Bytes follow where nothing should.
+    /// Bytes follow where none should.
     #[error("{length} bytes follow {what}")]
     Trailing {
-        /// What should be last.
+        /// The structure that should be last.
         what: &'static str,
-        /// How many bytes there are.
+        /// How many bytes follow.
         length: usize,
     },
-    /// The compressed bytes do not decompress.
+    /// The compressed bytes cannot be decompressed.
     #[error("not {codec} data: {reason}")]
     Compression {
         /// The codec.
         codec: &'static str,
-        /// What it said.
+        /// The decoder's message.
         reason: String,
     },
-    /// A cell within a data block.
+    /// A cell in a data block is invalid.
     #[error("cell at byte {position} of the block: {reason}")]
     Cell {
-        /// Where it begins in the decompressed block.
+        /// The position of the cell in the decompressed block.
         position: usize,
         /// What is wrong with it.
         reason: String,
     },
-    /// A message of the trailer or the file info does not decode.
+    /// A message of the trailer or the file info cannot be decoded.
     #[error("{what} does not decode: {reason}")]
     Message {
         /// The message.
         what: &'static str,
-        /// What the decoder said.
+        /// The decoder's message.
         reason: String,
     },
 }
@@ -162,7 +162,7 @@ pub enum Damage {
 // === impl Damage ===
 
 impl Damage {
-    /// `Ok` if `found` is within `min..=max`.
+    /// Returns `Ok` if `found` is within `min..=max`.
     pub(super) fn check(
         what: &'static str,
         found: i64,

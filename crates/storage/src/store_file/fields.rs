@@ -1,14 +1,14 @@
-//! Numbers and byte arrays as Hadoop and HBase serialize them: big endian, with Hadoop's
+//! Numbers and byte arrays in the serialization of Hadoop and HBase: big endian, with Hadoop's
 //! variable-length integers.
 
 use bytes::{BufMut, Bytes};
 
 use super::error::Damage;
 
-/// Takes fields off the front of bytes; every one is checked to be there.
+/// Reads fields from the start of a byte slice, with bounds checks.
 pub(super) struct Fields<'a> {
     rest: &'a [u8],
-    /// What is being read, for errors.
+    /// The structure being read, for error messages.
     what: &'static str,
 }
 
@@ -57,20 +57,21 @@ impl<'a> Fields<'a> {
         self.array().map(i64::from_be_bytes)
     }
 
-    /// An `i32` that counts or measures something.
+    /// An `i32` that is a count or a length.
     pub(super) fn length(&mut self, length_max: usize) -> Result<usize, Damage> {
         let length = i64::from(self.i32()?);
         Damage::check(self.what, length, (0, length_max as i64))?;
         Ok(length as usize)
     }
 
-    /// HBase's compressed `int`, seven bits a byte and the lowest first, which counts or measures
-    /// something.
+    /// HBase's compressed `int`, seven bits per byte and the lowest first, that is a count or a
+    /// length.
     pub(super) fn packed_length(&mut self) -> Result<usize, Damage> {
         let (mut length, mut shift) = (0i64, 0);
         loop {
             let byte = self.u8()?;
-            // Of the fifth byte all bits count: one that says that more follow makes it too large.
+            // All bits of the fifth byte count. If it says that more bytes follow, the number is
+            // too large.
             let bits = if shift < 28 { byte & 0x7f } else { byte };
             length |= i64::from(bits) << shift;
             if bits == byte {
@@ -81,7 +82,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Hadoop's `writeVLong`: one byte for -112..=127, else a byte that says sign and length.
+    /// Hadoop's `writeVLong`: one byte for -112..=127, otherwise a byte with sign and length before
+    /// the number.
     pub(super) fn variable(&mut self) -> Result<i64, Damage> {
         let first = self.i8()?;
         let (negative, length) = match first {
@@ -94,7 +96,7 @@ impl<'a> Fields<'a> {
         Ok(if negative { !value } else { value })
     }
 
-    /// Bytes behind their variable-length length.
+    /// A byte array, preceded by its variable-length length.
     pub(super) fn byte_array(&mut self) -> Result<&'a [u8], Damage> {
         let length = self.variable()?;
         Damage::check(self.what, length, (0, self.rest.len() as i64))?;
@@ -105,7 +107,7 @@ impl<'a> Fields<'a> {
         self.rest
     }
 
-    /// Nothing may be left.
+    /// Checks that no bytes are left.
     pub(super) fn finish(self) -> Result<(), Damage> {
         match self.rest.len() {
             0 => Ok(()),
@@ -114,7 +116,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Hadoop's `writeVLong`.
+/// Writes a number in the format of Hadoop's `writeVLong`.
 pub(super) fn put_variable(out: &mut Vec<u8>, value: i64) {
     if (-112..=127).contains(&value) {
         out.put_i8(value as i8);
@@ -126,13 +128,14 @@ pub(super) fn put_variable(out: &mut Vec<u8>, value: i64) {
     out.put_uint(magnitude as u64, length);
 }
 
-/// Bytes behind their variable-length length.
+/// Writes a byte array, preceded by its variable-length length.
 pub(super) fn put_byte_array(out: &mut Vec<u8>, bytes: &[u8]) {
     put_variable(out, bytes.len() as i64);
     out.put_slice(bytes);
 }
 
-/// An `i64` that fills `bytes`, as HBase's `Bytes.toBytes(long)` writes it.
+/// The `i64` in `bytes`, in the format of HBase's `Bytes.toBytes(long)`; `None` unless there are
+/// exactly 8 bytes.
 pub(super) fn i64_from(bytes: &Bytes) -> Option<i64> {
     bytes.as_ref().try_into().ok().map(i64::from_be_bytes)
 }

@@ -1,7 +1,7 @@
-//! The file info: facts about a file by name.
+//! The file info: named properties of a file.
 //!
-//! `PBUF`, then a delimited `FileInfoProto`. Names that start with `hfile.` belong to the format,
-//! the others to the store.
+//! The format is `PBUF`, then a length-delimited `FileInfoProto`. Names that start with `hfile.`
+//! belong to the file format, the others to the store.
 
 use std::collections::BTreeMap;
 
@@ -33,21 +33,21 @@ pub(super) const BLOOM_TYPE: &str = "BLOOM_FILTER_TYPE";
 pub(super) const LAST_BLOOM_KEY: &str = "LAST_BLOOM_KEY";
 pub(super) const DELETE_FAMILY_COUNT: &str = "DELETE_FAMILY_COUNT";
 
-/// The cells carry sequence ids.
+/// The value of [`CELL_VERSION`] if the cells carry sequence ids.
 pub(super) const CELL_VERSION_WITH_SEQUENCE_ID: i32 = 1;
-/// How HBase writes `true`.
+/// HBase's encoding of `true`.
 const TRUE: u8 = 0xff;
 
-/// Facts about a file by name.
+/// The properties of a file by name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FileInfo(BTreeMap<Bytes, Bytes>);
 
 /// The timestamps of a file's cells, both ends included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TimeRange {
-    /// The least timestamp. Deletes of all versions reach down to 0.
+    /// The lowest timestamp. It is 0 if there is a delete of all versions, which reaches down to 0.
     pub min: i64,
-    /// The greatest timestamp.
+    /// The highest timestamp.
     pub max: i64,
 }
 
@@ -65,7 +65,7 @@ struct EntryMessage {
     value: Bytes,
 }
 
-/// What older HBase put in [`TIME_RANGE`], behind `PBUF`.
+/// The older encoding of [`TIME_RANGE`] in HBase, which follows `PBUF`.
 #[derive(Clone, PartialEq, Message)]
 struct TimeRangeMessage {
     #[prost(uint64, optional, tag = "1")]
@@ -155,7 +155,8 @@ impl FileInfo {
         self.put(name, vec![if value { TRUE } else { 0 }]);
     }
 
-    /// Without a range the file has no cells, and HBase's own "nothing yet" is written.
+    /// Without a range the file has no cells; then this writes the range that HBase uses for an
+    /// empty file.
     pub(super) fn put_time_range(&mut self, range: Option<TimeRange>) {
         let range = range.unwrap_or(TimeRange { min: i64::MAX, max: -1 });
         let value = [range.min.to_be_bytes(), range.max.to_be_bytes()].concat();
@@ -166,7 +167,7 @@ impl FileInfo {
 // === impl TimeRange ===
 
 impl TimeRange {
-    /// The smallest range that holds `range` and `timestamp`.
+    /// The smallest range that contains `range` and `timestamp`.
     pub(super) fn including(range: Option<Self>, timestamp: i64) -> Option<Self> {
         Some(match range {
             None => Self { min: timestamp, max: timestamp },

@@ -1,4 +1,4 @@
-//! The parts of a store file, for the fuzz targets: `--cfg fuzzing` alone compiles this.
+//! Decoders of the parts of a store file, for the fuzz targets. Compiled only with `--cfg fuzzing`.
 
 use basalt_model::{BloomType, CellKey, Compression};
 use bytes::{BufMut, Bytes};
@@ -13,10 +13,10 @@ use super::file_info::FileInfo;
 use super::index::IndexBlock;
 use super::trailer::{TRAILER_BYTES, Trailer};
 
-/// How long a block of the target says to be when it is decompressed, at most.
+/// The maximum decompressed length that a block of the target states.
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
-/// Hands `bytes` to the decoder of one part, as `kind` says, and uses what comes out.
+/// Passes `bytes` to the decoder of one part, chosen by `kind`, and uses the result.
 pub fn decode_part(kind: u8, bytes: Bytes) {
     match kind % 8 {
         0 => data_block(&bytes, kind),
@@ -50,7 +50,7 @@ fn compression(kind: u8) -> Compression {
     }
 }
 
-/// The bytes are what follows the number of the encoding.
+/// Parses a data block; `bytes` are what follows the number of the encoding.
 fn data_block(bytes: &[u8], kind: u8) {
     let (encoding, tags_compressed) = match kind >> 5 {
         0 => (Encoding::None, false),

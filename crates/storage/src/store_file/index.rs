@@ -1,15 +1,16 @@
-//! The index of data blocks: what is the first key of each, in one level or several.
+//! The index of data blocks: the first key of each, in one or more levels.
 //!
-//! Root entries are `i64 offset | i32 length | key` with the key behind its variable-length
-//! length; their count stands elsewhere. Blocks below the root can be searched as they lie:
+//! A root entry is `i64 offset | i32 length | key`, with the key preceded by its variable-length
+//! length. The number of root entries is stored elsewhere. Blocks below the root can be searched
+//! without conversion:
 //!
 //! ```text
 //! i32 n | (n + 1) × i32 offset of an entry, from the first one
 //!       | n × (i64 offset | i32 length | key)
 //! ```
-//! The root is turned into that form when it is read, so there is one kind of index to search.
-//! An entry's key is at most the first key of its block, and after the last key of the block
-//! before.
+//! The root is converted to that form when it is read, so there is only one kind of index to
+//! search. The key of an entry is at most the first key of its block, and is after the last key of
+//! the previous block.
 
 use std::cmp::Ordering;
 
@@ -20,11 +21,12 @@ use super::block::{BLOCK_BYTES_MAX, BlockPointer, BlockSink, BlockType};
 use super::error::Damage;
 use super::fields::{Fields, put_byte_array};
 
-/// Offset and length in an entry.
+/// The bytes of offset and length in an entry.
 const POINTER_BYTES: usize = 12;
-/// A level is not split into blocks of fewer entries, so that long keys do not make it endless.
+/// Levels are not split into blocks of fewer entries; otherwise long keys could require any number
+/// of levels.
 const ENTRIES_A_BLOCK_MIN: usize = 16;
-/// More levels than any file can need.
+/// An upper bound: more levels than any file can need.
 pub(super) const LEVELS_MAX: u32 = 16;
 
 /// An index block, or the root, ready to be searched.
@@ -34,7 +36,7 @@ pub(crate) struct IndexBlock {
     count: usize,
 }
 
-/// Index entries being collected.
+/// Index entries under construction.
 #[derive(Debug, Default)]
 pub(super) struct IndexEntries {
     entries: Vec<(Bytes, BlockPointer)>,
@@ -44,17 +46,18 @@ pub(super) struct IndexEntries {
 /// Writes the index of a file while its data blocks are written.
 pub(super) struct IndexWriter {
     chunk_bytes: usize,
-    /// Data blocks that no leaf block names yet.
+    /// Data blocks that are not in a leaf block yet.
     leaf: IndexEntries,
-    /// Leaf blocks; or data blocks, as long as there is no leaf.
+    /// Leaf blocks; or data blocks, if there is no leaf.
     root: IndexEntries,
-    /// How many data blocks the leaves up to each name, for the middle key.
+    /// For each leaf, the number of data blocks in all leaves up to it; used to find the middle
+    /// key.
     leaf_totals: Vec<u64>,
-    /// Of all index blocks, uncompressed.
+    /// The length of all index blocks, uncompressed.
     payload_bytes: u64,
 }
 
-/// What the trailer says of a finished index.
+/// The properties of a finished index that the trailer states.
 pub(super) struct WrittenIndex {
     pub(super) root_offset: u64,
     pub(super) root_count: usize,
@@ -65,7 +68,7 @@ pub(super) struct WrittenIndex {
 // === impl IndexBlock ===
 
 impl IndexBlock {
-    /// Checks the bytes of a leaf or intermediate block.
+    /// Parses and validates the bytes of a leaf or intermediate block.
     pub(super) fn parse(bytes: Bytes) -> Result<Self, Damage> {
         let mut fields = Fields::new(&bytes, "count of index entries");
         let count = fields.length(bytes.len() / (4 + POINTER_BYTES))?;
@@ -83,7 +86,7 @@ impl IndexBlock {
         Ok(Self { bytes, count })
     }
 
-    /// Turns `count` root entries, and nothing else, into a block.
+    /// Reads `count` root entries and converts them to a block.
     pub(super) fn from_root(fields: &mut Fields<'_>, count: usize) -> Result<Self, Damage> {
         let mut entries = IndexEntries::default();
         for _ in 0..count {
@@ -102,7 +105,7 @@ impl IndexBlock {
         self.count
     }
 
-    /// How much memory the block holds.
+    /// The memory of the block, in bytes.
     pub(crate) fn weight_bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -117,7 +120,7 @@ impl IndexBlock {
         self.bytes.slice_ref(self.key(entry))
     }
 
-    /// The block that an entry names. Whether it lies within the file is for the reader to check.
+    /// The block that an entry refers to. The reader must check that it is within the file.
     pub(super) fn pointer(&self, entry: usize) -> BlockPointer {
         let Some((&[a, b, c, d, e, f, g, h, i, j, k, l], _)) =
             self.entry(entry).and_then(|bytes| bytes.split_first_chunk::<POINTER_BYTES>())
@@ -130,8 +133,8 @@ impl IndexBlock {
         }
     }
 
-    /// The last entry that does not sort after what is looked for; `order` compares an entry's key
-    /// with that.
+    /// The last entry that does not sort after the search target. `order` compares the key of an
+    /// entry with that target.
     pub(super) fn find(&self, order: impl Fn(&[u8]) -> Ordering) -> Option<usize> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
@@ -162,7 +165,7 @@ impl IndexBlock {
     }
 }
 
-/// How the key of an entry sorts against `key`. What is no key sorts before all.
+/// Compares the key of an entry with `key`. An invalid key sorts before all others.
 pub(super) fn compare(found: &[u8], key: &CellKey<'_>) -> Ordering {
     CellKey::parse(found).map_or(Ordering::Less, |found| found.compare(key))
 }
@@ -183,7 +186,7 @@ impl IndexEntries {
         self.entries.first().map(|(key, _)| key.clone()).unwrap_or_default()
     }
 
-    /// The length as a block; as a root it is about that, too.
+    /// The length of these entries as a block; their length as a root is about the same.
     fn block_length(&self) -> usize {
         4 * (self.entries.len() + 2) + POINTER_BYTES * self.entries.len() + self.keys_length
     }
@@ -217,7 +220,7 @@ impl IndexEntries {
 // === impl IndexWriter ===
 
 impl IndexWriter {
-    /// Blocks of the index get about `chunk_bytes` long.
+    /// Creates a writer whose index blocks are about `chunk_bytes` long.
     pub(super) fn new(chunk_bytes: usize) -> Self {
         Self {
             chunk_bytes,
@@ -228,7 +231,7 @@ impl IndexWriter {
         }
     }
 
-    /// Names a data block, and writes a leaf block when enough are named.
+    /// Adds a data block, and writes a leaf block once it is full.
     pub(super) fn add(
         &mut self,
         key: Bytes,
@@ -242,7 +245,8 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Writes the last leaf block. To be called before any block that is not data, index or bloom.
+    /// Writes the last leaf block. Call it before writing any block that is not data, index or
+    /// bloom.
     pub(super) fn finish_leaves(&mut self, sink: &mut BlockSink) -> Result<(), String> {
         if self.leaf_totals.is_empty() {
             self.root = std::mem::take(&mut self.leaf);
@@ -290,7 +294,7 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Puts blocks between the root and what it names so far.
+    /// Inserts a level of blocks between the root and its current entries.
     fn write_level(&mut self, sink: &mut BlockSink) -> Result<(), String> {
         let below = std::mem::take(&mut self.root);
         let mut block = IndexEntries::default();
@@ -323,8 +327,8 @@ impl IndexWriter {
         sink.put(block_type, &payload)
     }
 
-    /// The leaf that names the middle data block, and which of its entries does: HBase splits a
-    /// region there.
+    /// The leaf that contains the middle data block, and the number of its entry there. HBase
+    /// splits a region at that block.
     fn middle_leaf(&self) -> Option<(BlockPointer, u32)> {
         let middle = self.leaf_totals.last()?.checked_sub(1)? / 2;
         let leaf = self.leaf_totals.partition_point(|total| *total <= middle);
@@ -338,7 +342,7 @@ impl IndexWriter {
     }
 }
 
-/// The shortest key that is handy between the last key of one block and the first of the next.
+/// A short key after the last key of one block, and at most the first key of the next.
 pub(super) fn separator(left: &CellKey<'_>, right: &CellKey<'_>) -> Bytes {
     if left.row != right.row {
         let row = shortest_after(left.row, right.row);
@@ -352,12 +356,12 @@ pub(super) fn separator(left: &CellKey<'_>, right: &CellKey<'_>) -> Bytes {
     right.to_bytes()
 }
 
-/// The shortest bytes that are after `left` and not after `right`, which must be after `left`.
+/// The shortest bytes that are after `left` and not after `right`. `right` must be after `left`.
 fn shortest_after(left: &[u8], right: &[u8]) -> Vec<u8> {
     let same = left.iter().zip(right).take_while(|(l, r)| l == r).count();
     let mut bytes = right.get(..same).unwrap_or_default().to_vec();
     match left.get(same) {
-        // `right` goes on where `left` ends.
+        // `right` continues where `left` ends.
         None => bytes.push(0),
         Some(byte) => bytes.push(byte.saturating_add(1)),
     }

@@ -1,4 +1,4 @@
-//! A path through the index: one entry of each level, from the root to the one that names a data
+//! A path through the index: one entry of each level, from the root down to the entry of a data
 //! block.
 
 use std::cmp::Ordering;
@@ -11,17 +11,17 @@ use super::error::Result;
 use super::index::{IndexBlock, compare};
 use super::reader::StoreFile;
 
-/// The way to one data block.
+/// The path to one data block.
 #[derive(Clone, Debug)]
 pub(super) struct IndexPath {
-    /// Never empty, and each entry is one of its block.
+    /// Never empty; each number is that of an entry in its block.
     levels: Vec<(Arc<IndexBlock>, usize)>,
 }
 
-/// Where a path should lead to.
+/// The target of a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Goal<'a> {
-    /// The block that would hold this key; the first block for a key before all.
+    /// The block that would hold this key, or the first block if the key sorts before all blocks.
     Key(&'a CellKey<'a>),
     First,
     Last,
@@ -61,13 +61,13 @@ impl IndexPath {
         self.levels.last().map(|(block, entry)| block.pointer(*entry)).unwrap_or_default()
     }
 
-    /// Whether a search for `key` leads to the same block.
+    /// Whether a search for `key` leads to the same data block.
     pub(super) fn covers(&self, key: &CellKey<'_>) -> bool {
         let starts_before = self
             .levels
             .last()
             .is_some_and(|(block, entry)| compare(block.key(*entry), key) != Ordering::Greater);
-        // The next block's key stands at the lowest level that has a next entry.
+        // The key of the next block is at the lowest level that has a next entry.
         let next_key = self
             .levels
             .iter()
@@ -78,7 +78,7 @@ impl IndexPath {
         starts_before && ends_after
     }
 
-    /// Steps at the lowest level that can, and goes down to `goal` from there.
+    /// Steps at the lowest level where that is possible, and descends to `goal` from there.
     async fn neighbour(
         &self,
         file: &StoreFile,
@@ -111,7 +111,7 @@ impl IndexPath {
 // === impl Goal ===
 
 impl Goal<'_> {
-    /// The entry to follow in a block that has some.
+    /// The entry to follow in a block that is not empty.
     fn entry(self, block: &IndexBlock) -> usize {
         match self {
             Self::Key(key) => block.find_key(key).unwrap_or_default(),

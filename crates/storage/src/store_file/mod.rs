@@ -1,4 +1,5 @@
-//! Store files: sorted cells on disk, in Apache HBase's HFile v3, which its own tools can read.
+//! Store files: sorted cells on disk in Apache HBase's HFile v3 format, which HBase's own tools can
+//! read.
 //!
 //! ```text
 //! data blocks, with leaf index blocks and bloom chunks between them as they fill
@@ -6,15 +7,15 @@
 //! load-on-open part: root index | index of meta blocks | file info | bloom filter's meta block
 //! trailer
 //! ```
-//! A [`StoreFileWriter`] writes one from cells in order; a [`StoreFile`] is one that is open, and a
-//! [`StoreFileScanner`] a place in it. All blocks below the root come through the
-//! [`BlockCache`](crate::block_cache::BlockCache). Every byte but those of the trailer is under a
-//! checksum that is compared before the byte is believed; what does not fit is an [`Error`] with
-//! the file, the place and the reason, and costs only what lies in that block. Numbers are big
-//! endian.
+//! A [`StoreFileWriter`] writes a store file from cells in order. A [`StoreFile`] is an open store
+//! file, and a [`StoreFileScanner`] a position in it. All blocks below the root are read through
+//! the [`BlockCache`](crate::block_cache::BlockCache). A checksum covers every byte except those of
+//! the trailer, and is verified before the bytes are trusted. Damage is reported as an [`Error`]
+//! with the file, the offset and the reason, and affects only the cells in that block. Numbers are
+//! big endian.
 //!
-//! Encoded data blocks are read and not written. Not read yet: encryption, other bloom filters than
-//! ROW and ROWCOL.
+//! Encoded data blocks are read but not written. Encryption, and bloom filters other than ROW and
+//! ROWCOL, cannot be read yet.
 
 mod block;
 mod bloom;

@@ -1,8 +1,8 @@
-//! An open store file: what it holds, and its blocks through the cache.
+//! An open store file: its properties, and its blocks through the cache.
 //!
-//! Opening costs one read of the file's tail, or two if its index is large. After that a point read
-//! costs a bloom chunk, the index blocks on one path, and a data block; each is read from disk only
-//! if it is not in the cache.
+//! Opening a file costs one read of its tail, or two if its index is large. After that, a point
+//! read needs a bloom chunk, the index blocks on one path, and a data block. Each is read from disk
+//! only if it is not in the cache.
 
 use std::cmp::Ordering as KeyOrder;
 use std::fmt;
@@ -28,14 +28,15 @@ use super::writer::bloom_type_name;
 use crate::block_cache::{BlockCache, BlockKey, CachedBlock, FileId};
 use crate::named_file::NamedFile;
 
-/// How much of the file's end is read at first.
+/// How many bytes at the end of the file are read first.
 const TAIL_BYTES: usize = TRAILER_BYTES + (64 << 10);
-/// What follows the root entries of an index of several levels: where the middle key is.
+/// The length of the middle key's position, which follows the root entries of an index with several
+/// levels.
 const MIDDLE_KEY_BYTES: usize = 16;
-/// How much is read at a time by a scan that reads block after block past the cache.
+/// How many bytes a scan reads at a time if it reads block after block without the cache.
 const READAHEAD_BYTES: u64 = 1 << 20;
 
-/// A store file that is open for reading. Cheap to clone; the clones share everything.
+/// A store file that is open for reading. Cheap to clone: clones share everything.
 #[derive(Clone)]
 pub struct StoreFile(Arc<StoreFileShared>);
 
@@ -53,11 +54,11 @@ struct StoreFileShared {
     time_range: Option<TimeRange>,
     bloom_type: BloomType,
     bloom: Option<BloomFilter>,
-    /// A chunk of the bloom filter was found damaged: from then on it is not asked.
+    /// Whether a chunk of the bloom filter was found damaged. If so, the filter is no longer used.
     bloom_damaged: AtomicBool,
 }
 
-/// Bytes that were read past the block that was asked for.
+/// Bytes that were read beyond the requested block.
 #[derive(Debug, Default)]
 pub(super) struct Readahead {
     start: u64,
@@ -71,7 +72,7 @@ impl StoreFile {
     /// `cache`.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] or [`Error::Unsupported`], or the file system refuses.
+    /// [`Error::Corrupt`], [`Error::Unsupported`], or an error of the file system.
     pub async fn open(
         files: &SharedFileSystem,
         path: &Path,
@@ -111,15 +112,16 @@ impl StoreFile {
         Ok(Self(Arc::new(shared)))
     }
 
-    /// A scanner that is nowhere yet: seek first.
+    /// A scanner without a position: seek first.
     pub fn scanner(&self, options: ScannerOptions) -> StoreFileScanner {
         StoreFileScanner::new(self.clone(), options)
     }
 
-    /// Whether the file may hold cells of `row`. If not, it surely holds none.
+    /// Whether the file may hold cells of `row`. If false, it certainly holds none.
     ///
     /// # Errors
-    /// The file system refuses. A damaged bloom filter is no error: then it may.
+    /// If the file system returns an error. A damaged bloom filter is not an error; the result is
+    /// then true.
     pub async fn may_contain_row(&self, row: &[u8]) -> Result<bool> {
         if !self.is_in_range(row) {
             return Ok(false);
@@ -146,43 +148,43 @@ impl StoreFile {
         if self.ask_bloom(bloom, &key).await? {
             return Ok(true);
         }
-        // Deletes of a whole family stand under the empty column.
+        // Deletes of a whole family are stored under the empty column.
         key.clear();
         put_column_key(&mut key, row, &[]);
         self.ask_bloom(bloom, &key).await
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// Its length in bytes.
+    /// The length of the file in bytes.
     pub fn length(&self) -> u64 {
         self.0.file.length()
     }
 
-    /// How long its blocks are decompressed, in bytes.
+    /// The length of its blocks after decompression, in bytes.
     pub fn uncompressed_length(&self) -> u64 {
         self.0.trailer.uncompressed_bytes
     }
 
-    /// How many cells are in it.
+    /// The number of cells in the file.
     pub fn cell_count(&self) -> u64 {
         self.0.trailer.cell_count
     }
 
-    /// The serialized key of the first cell; `None` without cells.
+    /// The serialized key of the first cell; `None` if the file has no cells.
     pub fn first_key(&self) -> Option<&Bytes> {
         self.0.first_key.as_ref()
     }
 
-    /// The serialized key of the last cell; `None` without cells.
+    /// The serialized key of the last cell; `None` if the file has no cells.
     pub fn last_key(&self) -> Option<&Bytes> {
         self.0.last_key.as_ref()
     }
 
-    /// The timestamps of its cells; `None` if that is not known or there are no cells.
+    /// The timestamps of its cells; `None` if they are unknown or the file has no cells.
     pub fn time_range(&self) -> Option<TimeRange> {
         self.0.time_range
     }
@@ -192,29 +194,29 @@ impl StoreFile {
         self.sequence_id(file_info::SEQUENCE_ID_MAX)
     }
 
-    /// The highest sequence id of a cell in it; 0 if its cells have none.
+    /// The highest sequence id of its cells; 0 if they have none.
     pub fn max_cell_sequence_id(&self) -> SequenceId {
         self.sequence_id(file_info::CELL_SEQUENCE_ID_MAX)
     }
 
-    /// Whether it took in all older files of its store.
+    /// Whether the file is the result of a compaction of all older files of its store.
     pub fn is_major_compaction(&self) -> bool {
         self.0.info.bool(file_info::MAJOR_COMPACTION)
     }
 
-    /// When it was made, in milliseconds since 1970; 0 if unknown.
+    /// When the file was created, in milliseconds since 1970; 0 if unknown.
     pub fn created_ms(&self) -> u64 {
         let created_ms = self.0.info.i64(file_info::CREATED_MS).unwrap_or_default();
         u64::try_from(created_ms).unwrap_or_default()
     }
 
-    /// The timestamp of its oldest put; `None` if it has none.
+    /// The timestamp of its oldest put; `None` if it has no puts.
     pub fn earliest_put_timestamp(&self) -> Option<i64> {
         let earliest = self.0.info.i64(file_info::EARLIEST_PUT);
         earliest.filter(|timestamp| *timestamp != i64::MAX)
     }
 
-    /// How many deletes of whole families are in it; `None` if unknown.
+    /// The number of deletes of whole families in the file; `None` if unknown.
     pub fn delete_family_count(&self) -> Option<u64> {
         let count = self.0.info.i64(file_info::DELETE_FAMILY_COUNT)?;
         u64::try_from(count).ok()
@@ -225,12 +227,12 @@ impl StoreFile {
         self.0.trailer.compression
     }
 
-    /// What its bloom filter holds.
+    /// The keys in its bloom filter.
     pub fn bloom_type(&self) -> BloomType {
         self.0.bloom_type
     }
 
-    /// Takes its blocks out of the cache: for a file that will not be read any more.
+    /// Removes its blocks from the cache, for a file that will not be read again.
     pub fn evict(&self) {
         self.0.cache.evict(self.0.id);
     }
@@ -243,7 +245,7 @@ impl StoreFile {
         self.0.trailer.levels as usize
     }
 
-    /// A data block, through the cache.
+    /// Reads a data block through the cache.
     pub(super) async fn data_block(&self, pointer: BlockPointer) -> Result<Arc<DataBlock>> {
         let block_type = self.0.format.block_type();
         let load = async {
@@ -258,8 +260,8 @@ impl StoreFile {
         }
     }
 
-    /// A data block, from the cache if it is there, else past it. With `readahead`, what follows
-    /// it is read too.
+    /// Reads a data block from the cache if it is there, otherwise from disk without caching it.
+    /// With `readahead`, the bytes that follow the block are read too.
     pub(super) async fn data_block_uncached(
         &self,
         pointer: BlockPointer,
@@ -276,7 +278,7 @@ impl StoreFile {
         }
     }
 
-    /// An index block below the root, through the cache.
+    /// Reads an index block below the root through the cache.
     pub(super) async fn index_block(
         &self,
         pointer: BlockPointer,
@@ -285,7 +287,7 @@ impl StoreFile {
         let load = async {
             let payload = self.payload(pointer, block_type, None).await?;
             let block = IndexBlock::parse(payload).and_then(|block| {
-                // An entry is needed to go on from here.
+                // A search needs an entry to continue from here.
                 let bounds = (1, i64::MAX);
                 Damage::check("count of index entries", block.count() as i64, bounds)?;
                 Ok(block)
@@ -316,7 +318,7 @@ impl StoreFile {
         }
     }
 
-    /// Reads and checks a block of the part before the load-on-open part.
+    /// Reads and verifies a block that is before the load-on-open part.
     async fn payload(
         &self,
         pointer: BlockPointer,
@@ -345,7 +347,7 @@ impl StoreFile {
         self.0.format.parse(payload).map_err(|damage| self.corrupt(pointer.offset, damage))
     }
 
-    /// The bloom filter, if it is there and sound.
+    /// The bloom filter, if there is one and it is not damaged.
     fn bloom(&self) -> Option<&BloomFilter> {
         let damaged = self.0.bloom_damaged.load(Ordering::Relaxed);
         self.0.bloom.as_ref().filter(|_| !damaged)
@@ -357,7 +359,7 @@ impl StoreFile {
         };
         match self.bloom_chunk(pointer).await {
             Ok(chunk) => Ok(bloom.may_contain(&chunk, key)),
-            // The cells can be read without it.
+            // The cells can be read without the filter.
             Err(error @ Error::Corrupt { .. }) => {
                 if !self.0.bloom_damaged.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "the bloom filter is damaged: reading without it");
@@ -385,7 +387,7 @@ impl StoreFile {
         BlockKey { file: self.0.id, offset: pointer.offset }
     }
 
-    /// An index entry names a block that was found to be of another kind.
+    /// The error for an index entry that refers to a block of a kind other than expected.
     fn not_expected(
         &self,
         pointer: BlockPointer,
@@ -498,7 +500,7 @@ impl LoadOnOpen<'_> {
         })
     }
 
-    /// Looks through what is left for the bloom filter that the file info names.
+    /// Searches the remaining blocks for the bloom filter that the file info names.
     fn read_bloom(&mut self, info: &FileInfo) -> Result<(BloomType, Option<BloomFilter>)> {
         let name = info.get(file_info::BLOOM_TYPE);
         let bloom_type = [BloomType::Row, BloomType::RowCol]

@@ -1,8 +1,8 @@
-//! A place in a store file, which moves over its cells.
+//! A position in a store file that moves over its cells.
 //!
-//! A scanner is at a cell or at the end. Within a block it moves without waiting for anything
-//! ([`StoreFileScanner::try_next`]); only where a block ends it may have to load the next one. An
-//! error leaves it where it was.
+//! A scanner is at a cell or at the end. Within a block it moves without waiting
+//! ([`StoreFileScanner::try_next`]). Only at the end of a block may it have to load the next one.
+//! An error leaves it where it was.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use super::error::{Damage, Result};
 use super::index_path::{Goal, IndexPath};
 use super::reader::{Readahead, StoreFile};
 
-/// How a file is scanned.
+/// Options of a scan.
 #[derive(Clone, Copy, Debug)]
 pub struct ScannerOptions {
-    /// Whether data blocks that are read stay in the cache. Without it, blocks in order are read a
-    /// mebibyte at a time: for compactions. Default: true.
+    /// Whether data blocks that are read stay in the cache. If false, consecutive blocks are read a
+    /// mebibyte at a time, as for compactions. Default: true.
     pub cache_blocks: bool,
 }
 
-/// What [`StoreFileScanner::try_next`] found.
+/// The result of [`StoreFileScanner::try_next`].
 #[derive(Debug)]
 pub enum ScanStep {
-    /// The cell at which the scanner was; it is at the next one now.
+    /// The cell at which the scanner was. The scanner is now at the next one.
     Cell(Cell),
     /// The scanner has not moved: it is at the last cell of a block. Await
     /// [`StoreFileScanner::next`].
@@ -34,7 +34,7 @@ pub enum ScanStep {
     End,
 }
 
-/// A place in a [`StoreFile`]. A new one is at the end until it has sought.
+/// A position in a [`StoreFile`]. A new scanner is at the end until its first seek.
 #[derive(Debug)]
 pub struct StoreFileScanner {
     file: StoreFile,
@@ -48,7 +48,7 @@ pub struct StoreFileScanner {
 struct Place {
     path: IndexPath,
     block: Arc<DataBlock>,
-    /// Where `cell` is in the block, and where the next one is.
+    /// The positions in the block of `cell` and of the next cell.
     position: usize,
     next: usize,
     cell: Cell,
@@ -69,10 +69,11 @@ impl StoreFileScanner {
         Self { file, options, place: None, readahead: Readahead::default() }
     }
 
-    /// Goes to the first cell at or after `key`, or to the end. Cheap if that is in the same block.
+    /// Moves to the first cell at or after `key`, or to the end. Cheap if that cell is in the same
+    /// block.
     ///
     /// # Errors
-    /// A block on the way is corrupt, or the file system refuses.
+    /// If a block on the way is corrupt, or the file system returns an error.
     pub async fn seek(&mut self, key: &CellKey<'_>) -> Result<()> {
         if let Some(place) = &self.place
             && place.path.covers(key)
@@ -98,7 +99,7 @@ impl StoreFileScanner {
         Ok(())
     }
 
-    /// Goes to the first cell of the file.
+    /// Moves to the first cell of the file.
     ///
     /// # Errors
     /// As [`StoreFileScanner::seek`].
@@ -113,7 +114,8 @@ impl StoreFileScanner {
         Ok(())
     }
 
-    /// Goes to the last cell before `key`; to the end if there is none. Says whether there is one.
+    /// Moves to the last cell before `key`, or to the end if there is none. Returns whether there
+    /// is one.
     ///
     /// # Errors
     /// As [`StoreFileScanner::seek`].
@@ -131,8 +133,8 @@ impl StoreFileScanner {
         Ok(false)
     }
 
-    /// Goes to the first cell of the last row before `row`; to the end if there is none. Says
-    /// whether there is one.
+    /// Moves to the first cell of the last row before `row`, or to the end if there is none.
+    /// Returns whether there is one.
     ///
     /// # Errors
     /// As [`StoreFileScanner::seek`].
@@ -143,8 +145,8 @@ impl StoreFileScanner {
         self.seek_to_row_start().await
     }
 
-    /// Goes to the first cell of the last row; to the end if there is none. Says whether there is
-    /// one.
+    /// Moves to the first cell of the last row, or to the end if there is none. Returns whether
+    /// there is one.
     ///
     /// # Errors
     /// As [`StoreFileScanner::seek`].
@@ -160,16 +162,16 @@ impl StoreFileScanner {
         self.seek_to_row_start().await
     }
 
-    /// The cell at which the scanner is; `None` at the end.
+    /// The current cell; `None` at the end.
     #[inline]
     pub fn peek(&self) -> Option<&Cell> {
         self.place.as_ref().map(|place| &place.cell)
     }
 
-    /// Takes the cell at which the scanner is and moves on, if that can be done at once.
+    /// Takes the current cell and moves to the next, if that is possible without waiting.
     ///
     /// # Errors
-    /// The block is corrupt.
+    /// If the block is corrupt.
     #[inline]
     pub fn try_next(&mut self) -> Result<ScanStep> {
         let Some(place) = &mut self.place else {
@@ -188,11 +190,11 @@ impl StoreFileScanner {
         }
     }
 
-    /// Takes the cell at which the scanner is and moves on, loading a block if it must; `None` at
-    /// the end.
+    /// Takes the current cell and moves to the next; loads a block if necessary. `None` at the end.
     ///
     /// # Errors
-    /// The next block is corrupt, or the file system refuses. The scanner then stays where it is.
+    /// If the next block is corrupt, or the file system returns an error. The scanner then stays
+    /// where it is.
     pub async fn next(&mut self) -> Result<Option<Cell>> {
         match self.try_next()? {
             ScanStep::Cell(cell) => return Ok(Some(cell)),
@@ -214,7 +216,7 @@ impl StoreFileScanner {
         Ok(left.map(|place| place.cell))
     }
 
-    /// The file that is scanned.
+    /// The file being scanned.
     pub fn file(&self) -> &StoreFile {
         &self.file
     }
@@ -227,7 +229,8 @@ impl StoreFileScanner {
         Ok(true)
     }
 
-    /// The place at a position of a block, or, where the block has ended, at the block after it.
+    /// The place at a position of a block, or in a block after it if the position is at the block's
+    /// end.
     async fn place_at(
         &mut self,
         path: IndexPath,
@@ -248,14 +251,14 @@ impl StoreFileScanner {
         }
     }
 
-    /// The path to the next block, which lies behind this one: an index that leads back would never
-    /// end.
+    /// The path to the next block. It must come later in the file: an index that leads back would
+    /// make a scan endless.
     async fn following(&self, path: &IndexPath) -> Result<Option<IndexPath>> {
         let behind = path.pointer().offset as i64 + 1;
         self.checked(path.next(&self.file).await?, (behind, i64::MAX))
     }
 
-    /// The path to the block before, which lies before this one.
+    /// The path to the previous block. It must come earlier in the file.
     async fn previous(&self, path: &IndexPath) -> Result<Option<IndexPath>> {
         let before = path.pointer().offset as i64 - 1;
         self.checked(path.previous(&self.file).await?, (0, before))

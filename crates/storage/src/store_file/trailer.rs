@@ -1,7 +1,8 @@
-//! The trailer: the last 4,096 bytes of a file, which say where the rest is.
+//! The trailer: the last 4,096 bytes of a file, which locate the other parts.
 //!
-//! A magic, a delimited `FileTrailerProto`, zeros, and in the last four bytes the format's minor
-//! and major version. It has no checksum: whatever it says is checked against what is found there.
+//! It consists of a magic, a length-delimited `FileTrailerProto`, zeros, and in the last four bytes
+//! the minor and major version of the format. It has no checksum: everything it states is checked
+//! against the data found at that place.
 
 use basalt_model::Compression;
 use bytes::{BufMut, Bytes};
@@ -13,13 +14,13 @@ use super::index::LEVELS_MAX;
 
 /// The length of the trailer in bytes.
 pub(super) const TRAILER_BYTES: usize = 4096;
-/// How long the load-on-open part may be, in bytes: no longer one is written or read.
+/// The maximum length of the load-on-open part, in bytes. No longer one is written or read.
 pub(super) const LOAD_ON_OPEN_BYTES_MAX: u64 = 256 << 20;
 
 const MAGIC: &[u8; 8] = b"TRABLK\"$";
 const VERSION_MAJOR: u8 = 3;
 const VERSION_MINOR_MAX: u8 = 3;
-/// The order of cells, by the name that every HBase since 1.0 knows.
+/// The order of cells, by a name that every HBase since 1.0 knows.
 const COMPARATOR: &str = "org.apache.hadoop.hbase.KeyValue$KVComparator";
 /// Other names of the same order.
 const COMPARATORS: [&str; 5] = [
@@ -30,11 +31,12 @@ const COMPARATORS: [&str; 5] = [
     "org.apache.hadoop.hbase.InnerStoreCellComparator",
 ];
 
-/// What the trailer says.
+/// The contents of a trailer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Trailer {
     pub(super) file_info_offset: u64,
-    /// Where the part begins that is read when a file is opened; it ends before the trailer.
+    /// The offset of the part that is read when a file is opened. This part ends before the
+    /// trailer.
     pub(super) load_on_open_offset: u64,
     pub(super) index_payload_bytes: u64,
     pub(super) uncompressed_bytes: u64,
@@ -51,7 +53,7 @@ pub(super) struct Trailer {
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum TrailerError {
     Damaged(Damage),
-    /// What is not supported, what the file says, and what it could say.
+    /// The unsupported feature, the value in the file, and the supported values.
     Unsupported(&'static str, String, &'static str),
 }
 
@@ -88,7 +90,7 @@ struct TrailerMessage {
 // === impl Trailer ===
 
 impl Trailer {
-    /// Reads the last bytes of a file of `file_length` bytes.
+    /// Parses the last bytes of a file of `file_length` bytes.
     pub(super) fn parse(bytes: &[u8], file_length: u64) -> Result<Self, TrailerError> {
         let (magic, rest) = bytes.split_first_chunk::<8>().ok_or(CUT_OFF)?;
         let (rest, version) = rest.split_last_chunk::<4>().ok_or(CUT_OFF)?;
@@ -149,7 +151,7 @@ impl Trailer {
         })
     }
 
-    /// The last bytes of a file.
+    /// The last bytes of the file: the serialized trailer.
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let message = TrailerMessage {
             file_info_offset: Some(self.file_info_offset),
@@ -169,7 +171,7 @@ impl Trailer {
         let mut bytes = Vec::with_capacity(TRAILER_BYTES);
         bytes.put_slice(MAGIC);
         bytes.put_slice(&message.encode_length_delimited_to_vec());
-        // All of the message is fixed or a number: it takes a twentieth of the room.
+        // The message has only fixed strings and numbers: it takes a twentieth of the room.
         bytes.resize(TRAILER_BYTES - 4, 0);
         bytes.put_slice(&[VERSION_MINOR_MAX, 0, 0, VERSION_MAJOR]);
         bytes

@@ -1,8 +1,8 @@
-//! Writes a store file: cells in order, blocks as they fill.
+//! Writes a store file from cells in order, block by block.
 //!
-//! Memory stays bounded: a data block, a bloom chunk, an index block, and about a mebibyte that
-//! waits for the file system. What the file is about (statistics, ranges) is gathered on the way
-//! and written at the end, so nothing is read back.
+//! Memory is bounded: it holds a data block, a bloom chunk, an index block, and about a mebibyte
+//! that has not been appended to the file yet. Properties of the file such as statistics and ranges
+//! are collected on the way and written at the end, so nothing is read back.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -20,65 +20,68 @@ use super::file_info::{self, FileInfo, TimeRange};
 use super::index::{IndexWriter, separator};
 use super::trailer::{LOAD_ON_OPEN_BYTES_MAX, TRAILER_BYTES, Trailer};
 
-/// How many bytes are handed to the file system at a time.
+/// How many bytes are appended to the file at a time.
 const APPEND_BYTES: usize = 1 << 20;
 
-/// How a store file is written.
+/// Options for writing a store file.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreFileOptions {
-    /// How blocks are compressed. Default: not at all.
+    /// The compression of blocks. Default: none.
     pub compression: Compression,
-    /// What the bloom filter holds. Default: rows.
+    /// The keys in the bloom filter. Default: rows.
     pub bloom_type: BloomType,
-    /// A data block ends with the cell that makes it this long. Default: 64 KiB.
+    /// The length in bytes at which a data block ends, with the cell that reaches it. Default: 64
+    /// KiB.
     pub block_bytes: usize,
-    /// An index block ends with the entry that makes it this long. Default: 128 KiB.
+    /// The length in bytes at which an index block ends, with the entry that reaches it. Default:
+    /// 128 KiB.
     pub index_chunk_bytes: usize,
-    /// How long a chunk of the bloom filter is. Default: 128 KiB.
+    /// The length of a chunk of the bloom filter, in bytes. Default: 128 KiB.
     pub bloom_chunk_bytes: usize,
-    /// When the file is made, in milliseconds since 1970. Default: 0, unknown.
+    /// When the file is created, in milliseconds since 1970. Default: 0, which means unknown.
     pub created_ms: u64,
-    /// What the file outlasts once it is finished.
+    /// The durability of the file once it is finished.
     pub durability: Durability,
 }
 
-/// What the one who writes a file knows about it at the end.
+/// Properties of a file that the caller states when it finishes the file.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreFileMeta {
     /// All edits of the store up to this one are in this file or in older ones.
     pub max_sequence_id: SequenceId,
-    /// Whether the file took in all others of its store, so that its deletes hide nothing more.
+    /// Whether the file is the result of a compaction of all other files of its store, so that its
+    /// deletes hide nothing more.
     pub is_major_compaction: bool,
 }
 
 /// A file that has been written.
 #[derive(Clone, Debug)]
 pub struct StoreFileSummary {
-    /// Where it was written to.
+    /// The path to which it was written.
     pub path: PathBuf,
     /// Its length in bytes.
     pub length: u64,
-    /// How long its blocks would be, had they not been compressed, in bytes.
+    /// The length of its blocks before compression, in bytes.
     pub uncompressed_length: u64,
-    /// How many cells are in it.
+    /// The number of cells in the file.
     pub cell_count: u64,
-    /// The serialized key of the first cell; `None` without cells.
+    /// The serialized key of the first cell; `None` if the file has no cells.
     pub first_key: Option<Bytes>,
-    /// The serialized key of the last cell; `None` without cells.
+    /// The serialized key of the last cell; `None` if the file has no cells.
     pub last_key: Option<Bytes>,
-    /// The timestamps of its cells; `None` without cells.
+    /// The timestamps of its cells; `None` if the file has no cells.
     pub time_range: Option<TimeRange>,
-    /// As given in [`StoreFileMeta`].
+    /// The value from [`StoreFileMeta`].
     pub max_sequence_id: SequenceId,
-    /// As given in [`StoreFileMeta`].
+    /// The value from [`StoreFileMeta`].
     pub is_major_compaction: bool,
 }
 
-/// A store file being written. Dropped before [`StoreFileWriter::finish`], it leaves a partial file
-/// behind, which no reader takes for a whole one.
+/// A store file being written. If it is dropped before [`StoreFileWriter::finish`], it leaves a
+/// partial file behind, which no reader accepts as complete.
 pub struct StoreFileWriter {
     path: PathBuf,
-    /// `None` after an error: what the file holds by then is unknown.
+    /// `None` after an error, because the contents of the file are then unknown.
     file: Option<Box<dyn AppendFile>>,
     block_bytes: usize,
     sink: BlockSink,
@@ -96,7 +99,7 @@ pub struct StoreFileWriter {
     statistics: Statistics,
 }
 
-/// What is gathered from the cells.
+/// Statistics of the cells.
 #[derive(Debug, Default)]
 struct Statistics {
     cell_count: u64,
@@ -131,10 +134,11 @@ impl Default for StoreFileOptions {
 // === impl StoreFileWriter ===
 
 impl StoreFileWriter {
-    /// Makes the file at `path`. The caller writes aside and renames once it is finished.
+    /// Creates the file at `path`. The caller should use a temporary path, and rename the file once
+    /// it is finished.
     ///
     /// # Errors
-    /// There is such a file already, or the file system refuses.
+    /// If the file exists, or the file system returns an error.
     pub async fn create(
         files: &SharedFileSystem,
         path: &Path,
@@ -162,11 +166,11 @@ impl StoreFileWriter {
         })
     }
 
-    /// Adds a cell, which must not sort before the last one.
+    /// Adds a cell. It must not sort before the last one.
     ///
     /// # Errors
-    /// [`Error::OutOfOrder`] and [`Error::BlockTooLong`] refuse the cell. After any other error the
-    /// file must be given up.
+    /// [`Error::OutOfOrder`] and [`Error::BlockTooLong`] if the cell is rejected. After any other
+    /// error the file must be abandoned.
     pub async fn append(&mut self, cell: &Cell) -> Result<()> {
         let order = self.order_after_last(cell)?;
         if order == Ordering::Less && self.block.len() >= self.block_bytes {
@@ -174,7 +178,7 @@ impl StoreFileWriter {
             if self.sink.pending_bytes() >= APPEND_BYTES {
                 self.flush().await?;
             }
-            // Compressing is work: other tasks of this thread get their turn between blocks.
+            // Compression takes time: lets other tasks of this thread run between blocks.
             tokio::task::yield_now().await;
         }
         self.check_fits(cell)?;
@@ -193,25 +197,26 @@ impl StoreFileWriter {
         Ok(())
     }
 
-    /// How long the file is so far, about, in bytes.
+    /// The approximate length of the file so far, in bytes.
     pub fn length(&self) -> u64 {
         self.sink.offset() + self.block.len() as u64
     }
 
-    /// How many cells have been appended.
+    /// The number of cells appended so far.
     pub fn cell_count(&self) -> u64 {
         self.statistics.cell_count
     }
 
-    /// Where the file is being written.
+    /// The path to which the file is being written.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes all that is left, and syncs the file. Its name is for the caller to make durable.
+    /// Writes the remaining data and syncs the file. The caller must make its name durable.
     ///
     /// # Errors
-    /// The file system refuses, or [`Error::LoadOnOpenTooLong`]; the file must be given up.
+    /// [`Error::LoadOnOpenTooLong`], or an error of a codec or the file system. The file must be
+    /// abandoned.
     pub async fn finish(mut self, meta: StoreFileMeta) -> Result<StoreFileSummary> {
         self.finish_block()?;
         let path = self.path.clone();
@@ -227,7 +232,7 @@ impl StoreFileWriter {
         let last_bloom_key = bloom.as_ref().map(|(_, last_key)| last_key.as_slice());
         let info = self.file_info(&meta, last_bloom_key).to_payload();
 
-        // The index of meta blocks, of which there are none.
+        // The index of meta blocks, which is empty.
         self.put(BlockType::RootIndex, &[])?;
         let file_info_offset = self.sink.offset();
         self.put(BlockType::FileInfo, &info)?;
@@ -273,13 +278,14 @@ impl StoreFileWriter {
         })
     }
 
-    /// How the last cell's key sorts against this cell's; an error if this one comes too late.
+    /// Compares the last cell's key with this cell's. An error if this cell does not belong after
+    /// the last.
     fn order_after_last(&self, cell: &Cell) -> Result<Ordering> {
         if self.statistics.cell_count == 0 {
             return Ok(Ordering::Less);
         }
         let order = compare_keys(&self.last_key, cell.key_bytes());
-        // Of one key, the later edit comes first.
+        // Among cells with the same key, the later edit comes first.
         let too_late = match order {
             Ordering::Less => false,
             Ordering::Equal => self.last_sequence_id < cell.sequence_id(),
@@ -301,7 +307,7 @@ impl StoreFileWriter {
     }
 
     fn check_fits(&self, cell: &Cell) -> Result<()> {
-        // Besides the cell: the length of its tags, its sequence id, header and checksums.
+        // Room besides the cell: the length of its tags, its sequence id, header and checksums.
         let length = self.block.len() + cell.bytes().len() + 64;
         let length_max = BLOCK_BYTES_MAX / 2;
         if length > length_max {
@@ -310,7 +316,8 @@ impl StoreFileWriter {
         Ok(())
     }
 
-    /// Writes the data block that has been filled, if there is one, and what became due with it.
+    /// Writes the current data block, if it is not empty, and the index and bloom blocks that are
+    /// now full.
     fn finish_block(&mut self) -> Result<()> {
         if self.block.is_empty() {
             return Ok(());
@@ -341,7 +348,7 @@ impl StoreFileWriter {
         compress_error(&self.path, codec_name(self.sink.compression()), result)
     }
 
-    /// Hands what has been collected to the file system.
+    /// Appends the collected blocks to the file.
     async fn flush(&mut self) -> Result<()> {
         let mut file = self.take_file()?;
         file.append(self.sink.take()).await?;
@@ -349,7 +356,7 @@ impl StoreFileWriter {
         Ok(())
     }
 
-    /// The file is put back only if nothing went wrong with it.
+    /// The caller puts the file back only if its operation succeeded.
     fn take_file(&mut self) -> Result<Box<dyn AppendFile>> {
         self.file.take().ok_or_else(|| Error::Abandoned { path: self.path.clone() })
     }
@@ -394,7 +401,7 @@ impl Statistics {
                 let earliest = self.earliest_put.unwrap_or(i64::MAX);
                 self.earliest_put = Some(earliest.min(key.timestamp));
             }
-            // It hides everything down to the beginning.
+            // It hides everything down to timestamp 0.
             CellType::DeleteColumn => {
                 self.time_range = TimeRange::including(self.time_range, 0);
             }
@@ -417,7 +424,7 @@ impl Statistics {
             info.put(file_info::BIGGEST_CELL_KEY, self.biggest_key.clone());
             info.put_i64(file_info::BIGGEST_CELL_LENGTH, self.biggest_length as i64);
         }
-        // The presence of this one says that every cell has a length of tags, be it 0.
+        // The presence of this property means that every cell has a tags length, even if it is 0.
         info.put_i32(file_info::TAGS_LENGTH_MAX, self.tags_length_max as i32);
         info.put_bool(file_info::TAGS_COMPRESSED, false);
         info.put_i64(file_info::CELL_SEQUENCE_ID_MAX, self.sequence_id_max.0 as i64);
@@ -429,7 +436,7 @@ impl Statistics {
     }
 }
 
-/// The name of a bloom filter's type in the file info.
+/// The name of a bloom filter type in the file info.
 pub(super) fn bloom_type_name(bloom_type: BloomType) -> &'static str {
     match bloom_type {
         BloomType::None => "NONE",

@@ -1,4 +1,4 @@
-//! Edits: what one record of the log says.
+//! Edits: the content of one record of the log.
 //!
 //! ```text
 //! record │ u32 length of the body │ u32 crc32c of length and body │ body │
@@ -6,8 +6,9 @@
 //!        │ [u64 nonce group │ u64 nonce] │ u32 cells │ cells… │ u64 sequence id │
 //! cell   │ u32 length │ the cell with its tags │
 //! ```
-//! All numbers are big endian. The sequence id comes last because it is known last: a region gives
-//! it under its lock, so that all else, most of the checksum included, is done before.
+//! All numbers are big endian. The sequence id comes last because it is known last. A region
+//! assigns it under its lock, so everything else, including most of the checksum, is computed
+//! before.
 
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId};
 use basalt_planted::{Rule, is_off};
@@ -18,7 +19,7 @@ use super::error::{Defect, Error, Result};
 
 /// The longest body of a record.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
-/// Before the body: its length and the checksum.
+/// The bytes before the body: its length and the checksum.
 pub(super) const RECORD_PREFIX_BYTES: usize = 8;
 /// The shortest body: no nonce and no cells.
 pub(super) const RECORD_BYTES_MIN: usize = HEAD_BYTES + 4 + SEQUENCE_ID_BYTES;
@@ -28,36 +29,36 @@ const HEAD_BYTES: usize = 16 + 8 + 8 + 1;
 const SEQUENCE_ID_BYTES: usize = 8;
 /// The flag of a record that carries a nonce.
 const HAS_NONCE: u8 = 1;
-/// The shortest that a cell can be in a record: its length, and a cell without row or value.
+/// The shortest possible cell in a record: its length, and a cell without row or value.
 const CELL_BYTES_MIN: usize = 4 + 8 + 12;
 
-/// Names an operation of a client, so that a retry of it is known as one.
+/// Names an operation of a client, so that a retry is recognized.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Nonce {
-    /// Which client.
+    /// The client.
     pub group: u64,
-    /// Which of its operations.
+    /// The operation of that client.
     pub nonce: u64,
 }
 
-/// Cells that one region applied as one, under one sequence id.
+/// Cells that one region applied atomically, under one sequence id.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Edit {
     /// The region.
     pub region: EncodedRegionName,
-    /// The ownership under which it was written.
+    /// The region epoch under which it was written.
     pub epoch: RegionEpoch,
-    /// Its place among the edits of the region; all cells carry it.
+    /// Its position among the edits of the region; all cells carry it.
     pub sequence_id: SequenceId,
     /// When the server wrote it, in milliseconds since 1970.
     pub write_time_ms: u64,
-    /// The client's operation, if it named it.
+    /// The nonce of the client's operation, if it has one.
     pub nonce: Option<Nonce>,
-    /// What it changes.
+    /// The cells that it adds.
     pub cells: Vec<Cell>,
 }
 
-/// An edit ready for the log, but for its sequence id.
+/// An edit that is encoded for the log except for its sequence id.
 #[derive(Clone, Debug)]
 pub struct EncodedEdit {
     region: EncodedRegionName,
@@ -67,7 +68,7 @@ pub struct EncodedEdit {
     checksum: u32,
 }
 
-/// The parts of a record that say where it belongs.
+/// The parts of a record that say to which region and owner it belongs, and where in its order.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct RecordIdentity {
     pub(super) region: EncodedRegionName,
@@ -78,10 +79,10 @@ pub(super) struct RecordIdentity {
 // === impl EncodedEdit ===
 
 impl EncodedEdit {
-    /// Encodes an edit; the sequence ids of the cells are not looked at.
+    /// Encodes an edit. The sequence ids of the cells are ignored.
     ///
     /// # Errors
-    /// [`Error::EditTooLong`].
+    /// [`Error::EditTooLong`] if the body would exceed [`RECORD_BYTES_MAX`].
     pub fn new(
         region: EncodedRegionName,
         epoch: RegionEpoch,
@@ -118,7 +119,7 @@ impl EncodedEdit {
         Ok(Self { region, body: body.freeze(), checksum })
     }
 
-    /// How many bytes it takes in the log.
+    /// The length of the edit's record in the log, in bytes.
     pub fn record_bytes(&self) -> usize {
         RECORD_PREFIX_BYTES + self.body.len() + SEQUENCE_ID_BYTES
     }
@@ -128,7 +129,7 @@ impl EncodedEdit {
         self.region
     }
 
-    /// Adds the record to `output`.
+    /// Appends the record to `output`.
     pub(super) fn put(&self, sequence_id: SequenceId, output: &mut BytesMut) {
         let sequence_id = sequence_id.0.to_be_bytes();
         output.reserve(self.record_bytes());
@@ -142,7 +143,7 @@ impl EncodedEdit {
 // === impl Edit ===
 
 impl Edit {
-    /// Takes the body of a record apart. The cells share its memory.
+    /// Parses the body of a record. The cells share its memory.
     pub(super) fn decode(body: &Bytes) -> Result<Self, Defect> {
         let RecordIdentity { region, epoch, sequence_id } = RecordIdentity::decode(body)?;
         let mut rest = body.slice(16 + 8..body.len() - SEQUENCE_ID_BYTES);
@@ -192,7 +193,7 @@ fn cut_off(part: &'static str, needed: usize, left: usize) -> Defect {
 // === impl RecordIdentity ===
 
 impl RecordIdentity {
-    /// Reads it out of the body of a record.
+    /// Reads the identity from the body of a record.
     pub(super) fn decode(body: &[u8]) -> Result<Self, Defect> {
         let parts = || {
             let (region, rest) = body.split_first_chunk::<16>()?;
@@ -208,7 +209,7 @@ impl RecordIdentity {
     }
 }
 
-/// The length of the body that the prefix of a record states.
+/// The length of the body, as stated in the prefix of a record.
 pub(super) fn body_length(prefix: &[u8; RECORD_PREFIX_BYTES]) -> Result<usize, Defect> {
     let [a, b, c, d, ..] = *prefix;
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -223,7 +224,7 @@ pub(super) fn body_length(prefix: &[u8; RECORD_PREFIX_BYTES]) -> Result<usize, D
     })
 }
 
-/// Compares the checksum that the prefix of a record states with its bytes.
+/// Verifies the checksum in the prefix of a record.
 pub(super) fn check_record(prefix: &[u8; RECORD_PREFIX_BYTES], body: &[u8]) -> Result<(), Defect> {
     let [length @ .., a, b, c, d] = prefix;
     let found = u32::from_be_bytes([*a, *b, *c, *d]);

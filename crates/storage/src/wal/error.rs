@@ -1,4 +1,4 @@
-//! What can go wrong with a log, and what can be wrong with the bytes of one.
+//! Errors of a log, and defects of its bytes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,40 +6,40 @@ use std::sync::Arc;
 /// The result of an operation on a log.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An operation on a log that failed. Cheap to clone: one failure is told to all who wait.
+/// A failed operation on a log. Cheap to clone, because one failure is reported to all waiters.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The file system refused.
+    /// The file system returned an error.
     #[error(transparent)]
     Files(Arc<basalt_fs::Error>),
-    /// The folder of this server's logs was taken away: the server has been declared dead.
+    /// The folder of this server's logs was renamed: the server has been declared dead.
     #[error("{}: the log's folder was renamed; this server has been fenced", .folder.display())]
     Fenced {
         /// The folder that was renamed.
         folder: PathBuf,
     },
-    /// There is a log under this server name, which a log is made for only once.
+    /// A log of this server name exists already; each name gets a log only once.
     #[error(
         "{}: a log with this server name already exists; a new process needs a new name",
         .folder.display()
     )]
     NotNew {
-        /// The folder that is there.
+        /// The existing folder.
         folder: PathBuf,
     },
-    /// The log was closed, or its writer has been stopped.
+    /// The log was closed, or its writer was stopped.
     #[error("the log is closed")]
     Closed,
-    /// There is no room on the disk for more edits. Nothing of this one was written, and the log
-    /// takes edits again once there is room.
+    /// There is no room on the disk for more edits. Nothing of this edit was written. The log
+    /// accepts edits again once there is room.
     #[error("no space for more edits: {0}")]
     NoRoom(Arc<basalt_fs::Error>),
-    /// A write did not end within its bound, so that nobody knows whether it happened.
+    /// A write did not finish within its timeout, so it is unknown whether it happened.
     #[error("{}: a write took longer than {limit_ms} ms", .path.display())]
     TimedOut {
         /// The file.
         path: PathBuf,
-        /// The bound in milliseconds.
+        /// The timeout in milliseconds.
         limit_ms: u64,
     },
     /// An edit is longer than a record may be.
@@ -76,91 +76,91 @@ pub enum Error {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// Where the damage begins.
+        /// The offset at which the damage begins.
         offset: u64,
-        /// What is wrong there.
+        /// The defect found there.
         defect: Defect,
     },
 }
 
-/// What is wrong with some bytes of a log, or of the index of one.
+/// A defect in the bytes of a log or of its index.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Defect {
-    /// The file ends inside.
+    /// The file ends inside a structure.
     #[error("a {part} needs {needed} bytes, but only {left} are left")]
     CutOff {
-        /// What is cut off.
+        /// The structure that is cut off.
         part: &'static str,
-        /// How long it is.
+        /// The bytes that it needs.
         needed: u64,
-        /// How much of it is there.
+        /// The bytes that are left.
         left: u64,
     },
-    /// Something else lies there.
+    /// The magic number is wrong: something else is stored there.
     #[error("a {part} should begin here, but its magic number is missing")]
     Magic {
-        /// What should be there.
+        /// The structure that should be there.
         part: &'static str,
     },
-    /// A later release wrote it, or nothing did.
+    /// A later release wrote the bytes, or they were never written.
     #[error("version {found}; this release reads version {known}")]
     Version {
         /// The version that the bytes state.
         found: u16,
-        /// The version that is understood.
+        /// The version that this release reads.
         known: u16,
     },
     /// The bytes are not those that were written.
     #[error("the checksum of a {part} is {found:#010x}, but its bytes give {computed:#010x}")]
     Checksum {
-        /// What is damaged.
+        /// The structure that is damaged.
         part: &'static str,
-        /// What is stored.
+        /// The stored checksum.
         found: u32,
-        /// What would be right.
+        /// The checksum of the bytes.
         computed: u32,
     },
-    /// A length out of its bounds.
+    /// A length is out of bounds.
     #[error("a {part} of {found} bytes, but it must have {min} to {max}")]
     Length {
-        /// Whose length.
+        /// The structure with that length.
         part: &'static str,
         /// The length in bytes.
         found: u64,
-        /// The least that it could be.
+        /// The minimum length in bytes.
         min: u64,
-        /// The most that it could be.
+        /// The maximum length in bytes.
         max: u64,
     },
-    /// A whole and valid structure that contradicts what surrounds it.
+    /// A complete and valid structure that contradicts its context.
     #[error("{what}: {found}, but it should be {expected}")]
     Mismatch {
-        /// What is contradicted.
+        /// The number that contradicts the context.
         what: &'static str,
-        /// The number that is there.
+        /// The number found.
         found: u64,
-        /// The number that would be right.
+        /// The number expected.
         expected: u64,
     },
-    /// A text that is not UTF-8, or not a server name.
+    /// A text that is not valid UTF-8, or not a server name.
     #[error("an invalid {part}")]
     Text {
         /// What the text should be.
         part: &'static str,
     },
-    /// Bits that no release has given a meaning to.
+    /// Flags that this release does not know.
     #[error("unknown flags {flags:#04x}")]
     Flags {
         /// All flags.
         flags: u8,
     },
-    /// A cell that is not one.
+    /// Bytes that are not a valid cell.
     #[error(transparent)]
     Cell(#[from] basalt_model::Error),
-    /// A damaged record that names this region, among whole ones of others.
+    /// A damaged record that names this region, among intact records of others.
     #[error("a durable edit of this region is damaged; the edits of other regions are intact")]
     LostEdit,
-    /// A record of another region, where only one region's should be.
+    /// A record of another region, where only records of one region are expected.
     #[error("a record of region {found} among those of another")]
     Region {
         /// The region of the record.
@@ -171,7 +171,7 @@ pub enum Defect {
 // === impl Error ===
 
 impl Error {
-    /// Whether the server has been declared dead by others.
+    /// Whether the server has been declared dead.
     pub fn is_fenced(&self) -> bool {
         matches!(self, Self::Fenced { .. })
     }

@@ -1,4 +1,4 @@
-//! Where logs lie, and how they are taken from a server that was declared dead.
+//! The files of a server's log, and how they are fenced after the server was declared dead.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,11 @@ use super::error::Result;
 /// A file of a log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LogFile {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
-    /// Its place among the files of its server.
+    /// Its number among the files of its server.
     pub number: u64,
-    /// How long it was when it was looked at, in bytes.
+    /// Its length when it was listed, in bytes.
     pub length: u64,
 }
 
@@ -23,22 +23,22 @@ pub(super) fn log_path(server: &ServerName, number: u64) -> PathBuf {
     paths::server_logs(server).join(format!("{server}.{number}"))
 }
 
-/// Takes the log away from `server` by renaming its folder, so that it can begin no further file,
-/// and returns the files, oldest first. One that never made a log can make none from now on.
+/// Fences the log of `server` by renaming its folder, so that the server can begin no further file.
+/// Returns the files, oldest first. A server that never created a log cannot create one afterwards.
 ///
-/// What the server appends to its last file is not stopped by this: each file must be sealed, and
-/// the server is proved gone only if [`basalt_fs::Seal::writer_gone`] is true of all of them.
-/// May be called again, by anybody, at any time.
+/// The rename does not stop the server from appending to its last file. Each file must be sealed,
+/// and the server is proved gone only if [`basalt_fs::Seal::writer_gone`] is true of all of them.
+/// This may be called again, by any process, at any time.
 ///
 /// # Errors
-/// The file system refused.
+/// When the file system returns an error.
 pub async fn fence(files: &SharedFileSystem, server: &ServerName) -> Result<Vec<LogFile>> {
     let (living, fenced) = (paths::server_logs(server), paths::fenced_logs(server));
     if !files.exists(&fenced).await? {
-        // A folder made here keeps the server from making its own.
+        // A folder created here keeps the server from creating its own.
         files.create_directories(&living).await?;
         match files.rename(&living, &fenced).await {
-            // Somebody else was faster; what was made here is nobody's.
+            // Another process renamed it first; the folder created here is unused.
             Err(error) if error.is_already_exists() => files.delete_directory(&living).await?,
             Err(error) if error.is_not_found() && files.exists(&fenced).await? => {}
             renamed => renamed?,
@@ -48,10 +48,10 @@ pub async fn fence(files: &SharedFileSystem, server: &ServerName) -> Result<Vec<
     list(files, server, &fenced).await
 }
 
-/// The files of the log of `server` in `folder`, oldest first. Other files there are passed over.
+/// The files of the log of `server` in `folder`, oldest first. Other files there are ignored.
 ///
 /// # Errors
-/// The file system refused.
+/// When the file system returns an error.
 pub async fn list(
     files: &SharedFileSystem,
     server: &ServerName,

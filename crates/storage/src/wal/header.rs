@@ -1,4 +1,4 @@
-//! The headers of a log: of the file, and of each batch.
+//! The headers of a log: that of the file and those of its batches.
 //!
 //! ```text
 //! file  │ magic 8 │ u16 version │ u64 number │ u64 created ms │ cluster id │ server name │
@@ -7,9 +7,9 @@
 //! batch │ magic 4 │ u64 offset of this header │ u64 synced │ u64 bytes of records │
 //!       │ u32 records │ u32 crc32c, begun with the file's │                   36 bytes
 //! ```
-//! All numbers are big endian. A batch header states where it lies, and its checksum goes on from
-//! that of the file header: bytes that only look like one, such as a copy of a log that a client
-//! stored as a value, are not taken for one.
+//! All numbers are big endian. A batch header states its own offset, and its checksum continues
+//! from that of the file header. Bytes that only look like a batch header, such as a copy of a log
+//! that a client stored as a value, are therefore not treated as one.
 
 use basalt_model::ServerName;
 use bytes::{Buf, BufMut, BytesMut};
@@ -21,7 +21,7 @@ use super::error::{Defect, Error, Result};
 pub(super) const FILE_HEADER_BYTES: usize = basalt_model::LOG_HEADER_BYTES as usize;
 /// The length of a batch header.
 pub(super) const BATCH_HEADER_BYTES: usize = 36;
-/// What a batch header begins with.
+/// The first bytes of a batch header.
 pub(super) const BATCH_MAGIC: [u8; 4] = *b"BsB\x9d";
 
 const FILE_MAGIC: [u8; 8] = *b"BsltWAL\n";
@@ -30,31 +30,31 @@ const CHECKSUM_BYTES: usize = 4;
 /// Magic, version, number, creation.
 const FIXED_BYTES: usize = 8 + 2 + 8 + 8;
 
-/// Whose log a file is.
+/// Identifies the log that a file belongs to, and its place in that log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FileHeader {
     /// The cluster that the server belongs to.
     pub cluster_id: String,
     /// The server that writes the file.
     pub server: ServerName,
-    /// The kernel that the server runs under, as [`basalt_fs::FileSystem::seal`] wants it.
+    /// The boot id of the kernel under which the server runs, for [`basalt_fs::FileSystem::seal`].
     pub boot_id: String,
-    /// The place of the file among those of its server; the first is 1.
+    /// The number of the file among those of its server; the first is 1.
     pub number: u64,
-    /// When it was made, in milliseconds since 1970.
+    /// When the file was created, in milliseconds since 1970.
     pub created_ms: u64,
 }
 
-/// The checksum of a file header, which those of the file's batch headers go on from.
+/// The checksum of a file header, from which the checksums of the file's batch headers continue.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct FileChecksum(pub(super) u32);
 
-/// What precedes the records of one group commit.
+/// The header that precedes the records of one group commit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct BatchHeader {
-    /// Where this header lies in its file.
+    /// The offset of this header in its file.
     pub(super) offset: u64,
-    /// All bytes before this offset were durable when this was written.
+    /// All bytes before this offset were durable when this header was written.
     pub(super) synced: u64,
     /// The length of the records that follow.
     pub(super) records_bytes: u64,
@@ -65,7 +65,7 @@ pub(super) struct BatchHeader {
 // === impl FileHeader ===
 
 impl FileHeader {
-    /// Serializes it.
+    /// Serializes the header, padded to its full length.
     pub(super) fn encode(&self) -> Result<(BytesMut, FileChecksum)> {
         let server = self.server.to_string();
         let texts = [&self.cluster_id, &server, &self.boot_id];
@@ -89,7 +89,7 @@ impl FileHeader {
         Ok((output, FileChecksum(checksum)))
     }
 
-    /// Reads it from the first bytes of a file.
+    /// Reads the header from the first bytes of a file.
     pub(super) fn decode(bytes: &[u8]) -> Result<(Self, FileChecksum), Defect> {
         let bytes = bytes.get(..FILE_HEADER_BYTES).ok_or(Defect::CutOff {
             part: "file header",
@@ -126,7 +126,7 @@ fn take_text<'a>(rest: &mut &'a [u8], part: &'static str) -> Result<&'a str, Def
 // === impl BatchHeader ===
 
 impl BatchHeader {
-    /// Serializes it into the first bytes of `output`, which are as many as it needs.
+    /// Serializes the header; its checksum continues from `file`.
     pub(super) fn encode(&self, file: FileChecksum) -> [u8; BATCH_HEADER_BYTES] {
         let mut output = [0; BATCH_HEADER_BYTES];
         let mut fields = &mut output[..];
@@ -140,7 +140,7 @@ impl BatchHeader {
         output
     }
 
-    /// Reads the header that lies at `offset`.
+    /// Reads the header at `offset`.
     pub(super) fn decode(bytes: &[u8], file: FileChecksum, offset: u64) -> Result<Self, Defect> {
         let bytes = bytes.get(..BATCH_HEADER_BYTES).ok_or(Defect::CutOff {
             part: "batch header",
@@ -174,7 +174,7 @@ impl BatchHeader {
     }
 }
 
-/// Checks bytes that end with their checksum, and returns it.
+/// Verifies the checksum at the end of `bytes`, and returns it.
 pub(super) fn check_end(part: &'static str, seed: u32, bytes: &[u8]) -> Result<u32, Defect> {
     let (covered, found) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(Defect::CutOff {
         part,

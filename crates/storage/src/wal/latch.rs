@@ -1,8 +1,8 @@
-//! A value that is set once, and those who wait for it.
+//! A value that is set once, and can be waited for.
 
 use super::sync::{Notify, OnceLock};
 
-/// Empty until somebody sets it; wakes all who wait.
+/// Empty until the value is set; setting it wakes all waiters.
 #[derive(Debug)]
 pub(super) struct Latch<T> {
     value: OnceLock<T>,
@@ -18,7 +18,7 @@ impl<T> Default for Latch<T> {
 }
 
 impl<T: Clone> Latch<T> {
-    /// Sets the value, unless it is set.
+    /// Sets the value, unless it is set already.
     pub(super) fn set(&self, value: T) {
         if self.value.set(value).is_ok() {
             self.set.notify_waiters();
@@ -33,7 +33,7 @@ impl<T: Clone> Latch<T> {
     /// Waits for the value.
     pub(super) async fn wait(&self) -> T {
         loop {
-            // Made before the look: what is set after it wakes this.
+            // Created before the value is checked: a value set after the check still wakes this.
             let set = self.set.notified();
             if let Some(value) = self.value.get() {
                 return value.clone();

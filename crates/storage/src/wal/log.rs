@@ -1,4 +1,4 @@
-//! The handle of a server's log, and the taking of it from a dead server.
+//! The handle of a server's log.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,53 +21,54 @@ use super::writer::{WalShared, Writer};
 /// Settings of a log.
 #[derive(Clone, Debug)]
 pub struct WalConfig {
-    /// A file that has reached this length is followed by a new one. Default: 64 MiB, which is
-    /// what one task of a recovery reads.
+    /// Once a file has reached this length, a new one begins. Default: 64 MiB, which is what one
+    /// task of a recovery reads.
     pub roll_bytes: u64,
-    /// Edits that are reserved or not yet durable take at most this many bytes. Default: 16 MiB.
+    /// The maximum bytes of edits that are reserved or not yet durable. Default: 16 MiB.
     pub queue_bytes_max: u32,
-    /// After this long without an edit, a mark says that the last ones are durable, so that damage
-    /// to them cannot pass for a torn tail. Default: 20 ms.
+    /// After this long without an edit, the writer appends a commit marker. It states that the last
+    /// edits are durable, so that damage to them cannot pass for a torn tail. Default: 20 ms.
     pub idle_before_mark: Duration,
-    /// A write that takes longer has failed, and the log with it. Default: 10 s.
+    /// A write that takes longer fails, and the log fails with it. Default: 10 s.
     pub write_timeout: Duration,
-    /// Where the file system can have several syncs under way: how many batches may be. Default: 4.
+    /// How many batches may be in flight if the file system supports several concurrent syncs.
+    /// Default: 4.
     pub batches_in_flight_max: usize,
-    /// Where the file system lets a failed file be replaced: for how long that is tried before the
-    /// log has failed. Default: 10 s.
+    /// How long the writer tries to replace a failed file, if the file system supports that, before
+    /// the log fails. Default: 10 s.
     pub replace_timeout: Duration,
-    /// Whether somebody keeps a list of the files on record, see [`LogList`]. Default: no, and then
-    /// nothing waits for it.
+    /// Whether the server keeps a list of the files on record, see [`LogList`]. Default: no; then
+    /// nothing waits for that record.
     pub is_listed: bool,
 }
 
-/// What a file has room for besides the edits that are under way: headers, marks, and edits that
-/// are somewhat longer than they were announced.
+/// The room in a file besides that for the edits under way: for headers, commit markers, and edits
+/// that are somewhat longer than announced.
 const RESERVE_BYTES_BESIDE: u64 = 1 << 20;
 
-/// What a log has done and holds.
+/// Statistics of a log.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct WalStats {
     /// Group commits.
     pub batches: u64,
     /// Edits that became durable.
     pub edits: u64,
-    /// Their bytes, with headers.
+    /// The bytes of these edits, with headers.
     pub bytes: u64,
-    /// The time that writing and syncing took in all.
+    /// The total time spent on writing and syncing.
     pub sync_time: Duration,
-    /// The longest that one batch took.
+    /// The longest time that one batch took.
     pub sync_time_max: Duration,
-    /// Bytes reserved or on their way to the disk.
+    /// Bytes that are reserved or being written.
     pub queued_bytes: u64,
-    /// Files that failed and were followed by another one.
+    /// Files that failed and were replaced.
     pub replaced_files: u64,
-    /// Files that are there.
+    /// Files that exist.
     pub live_files: u64,
     /// Their length in bytes.
     pub live_bytes: u64,
-    /// Bytes of edits that a recovery would have to read, were the server to die now. Counted by
-    /// file and region: an upper bound.
+    /// Bytes of edits that a recovery would have to read if the server died now. Counted by file
+    /// and region, so it is an upper bound.
     pub unflushed_bytes: u64,
 }
 
@@ -97,11 +98,12 @@ impl Default for WalConfig {
 // === impl Wal ===
 
 impl Wal {
-    /// Makes the log of `server`, with its first file. It is durable, and the server may register.
+    /// Creates the log of `server` with its first file. Once it returns, both are durable, and the
+    /// server may register.
     ///
     /// # Errors
-    /// [`Error::NotNew`] if there is a log of that name; [`Error::Fenced`] if the server was
-    /// declared dead before it was there.
+    /// [`Error::NotNew`] if a log of that name exists; [`Error::Fenced`] if the server was declared
+    /// dead before its log existed.
     pub async fn create(
         files: SharedFileSystem,
         server: &ServerName,
@@ -128,13 +130,13 @@ impl Wal {
                 return Err(Error::NotNew { folder });
             }
             Err(error) if error.is_storage_full() => {
-                // It is tried again under the same name.
+                // So that another attempt can use the same name.
                 let _ = files.delete_directory(&folder).await;
                 return Err(error);
             }
             made => made?,
         };
-        // Looked for last: whoever fences from now on finds the folder and takes it.
+        // Checked last: a fence from now on finds the folder and renames it.
         if files.exists(&paths::fenced_logs(server)).await? {
             drop(first);
             files.delete_directory(&folder).await?;
@@ -152,24 +154,26 @@ impl Wal {
     }
 
     /// Waits until there is room for `bytes` ([`super::EncodedEdit::record_bytes`]), in the order
-    /// of the calls. To be called before the region's lock is taken.
+    /// of the calls. Call it before taking the region's lock.
     ///
     /// # Errors
-    /// [`Error::NoRoom`] while the disk is full; or whatever ended the log.
+    /// [`Error::NoRoom`] while the disk is full; otherwise the error that ended the log.
     pub async fn reserve(&self, bytes: usize) -> Result<Permit<'_>> {
         self.shared.queue.reserve(bytes).await
     }
 
-    /// Waits until the log has failed, and says why. The server must end itself then: which of its
-    /// last edits are durable is unknown. Never returns if the log is closed without a failure.
+    /// Waits until the log fails, and returns the cause. The server must then end itself, because
+    /// it is unknown which of its last edits are durable. Never returns if the log is closed
+    /// without a failure.
     pub async fn failed(&self) -> Error {
         self.shared.queue.failure.wait().await
     }
 
-    /// Begins a new file, whatever the length of the present one. Returns once it is there.
+    /// Begins a new file, regardless of the length of the current one. Returns once it is in use.
     ///
     /// # Errors
-    /// Whatever ended the log; [`Error::Fenced`] if its folder was taken away.
+    /// The error that ended the log, or that kept a new file from being created; [`Error::Fenced`]
+    /// if the log's folder was renamed.
     pub async fn roll(&self) -> Result<()> {
         let outcome = self.shared.queue.ask_roll();
         tokio::select! {
@@ -179,38 +183,41 @@ impl Wal {
         }
     }
 
-    /// All edits of `region` up to `sequence_id` are in store files that count.
+    /// Reports that all edits of `region` up to `sequence_id` are in store files that a manifest
+    /// names.
     pub fn flushed(&self, region: EncodedRegionName, sequence_id: SequenceId) {
         self.shared.accounting.lock().flushed(region, sequence_id);
         self.shared.listing.change();
     }
 
-    /// The files that must not vanish, as they are to be recorded.
+    /// The files that must not vanish; this is the list to put on record.
     pub fn list(&self) -> LogList {
         self.shared.accounting.lock().list()
     }
 
-    /// Waits until [`Wal::list`] may have changed. For one caller.
+    /// Waits until [`Wal::list`] may have changed. Supports only one caller.
     pub async fn list_changed(&self) {
         self.shared.listing.changed().await;
     }
 
-    /// `list` is on record, and no older one can come to be: the files that it names may take
-    /// edits, those that it does not may be deleted.
+    /// Reports that `list` is on record, and that no older one can replace it. The files that it
+    /// names may take edits, and those that it does not name may be deleted.
     pub fn listed(&self, list: LogList) {
         self.shared.listing.record(list);
     }
 
-    /// All edits of `region` are in store files that count: it was closed cleanly.
+    /// Reports that all edits of `region` are in store files that a manifest names, because the
+    /// region was closed cleanly.
     pub fn forget_region(&self, region: EncodedRegionName) {
         self.flushed(region, SequenceId(u64::MAX));
     }
 
-    /// Deletes the files in which all edits have been flushed and that the recorded list does
-    /// without, and says how many there were. To be called after flushes; it delays no edit.
+    /// Deletes the files whose edits have all been flushed and that the recorded list does not
+    /// name. Returns how many were deleted. Call it after flushes; it delays no edit.
     ///
     /// # Errors
-    /// [`Error::Fenced`] if they are gone; the log will fail as soon as it needs a new file.
+    /// [`Error::Fenced`] if the files are missing; the log will fail as soon as it needs a new
+    /// file.
     pub async fn delete_obsolete(&self) -> Result<usize> {
         let mut deleted = 0;
         loop {
@@ -232,18 +239,18 @@ impl Wal {
         }
     }
 
-    /// The regions to flush so that at most `files_max` files are needed.
+    /// The regions that must be flushed for at most `files_max` files to be needed.
     pub fn oldest_needing_flush(&self, files_max: usize) -> Vec<EncodedRegionName> {
         self.shared.accounting.lock().oldest_needing_flush(files_max)
     }
 
-    /// The regions to flush soon: edits of theirs are in a file that failed, and that is in too few
-    /// copies to outlast the loss of another machine.
+    /// The regions to flush soon. Some of their edits are in a file that failed and has too few
+    /// copies to survive the loss of another machine.
     pub fn lacking_copies(&self) -> BTreeSet<EncodedRegionName> {
         self.shared.accounting.lock().lacking_copies()
     }
 
-    /// Figures for metrics and for the pace of flushing.
+    /// Statistics for metrics and for the pace of flushing.
     pub fn stats(&self) -> WalStats {
         let written = *self.shared.written.lock();
         let accounting = self.shared.accounting.lock();
@@ -256,11 +263,12 @@ impl Wal {
         }
     }
 
-    /// Writes what was added, and closes the last file. Its lock is free then, which others take
-    /// for a proof that this process is gone: the server must have stopped answering.
+    /// Writes all pending edits and closes the last file. This releases the file's lock, which
+    /// others treat as proof that this process is gone: the server must have stopped answering
+    /// before.
     ///
     /// # Errors
-    /// Whatever ended the log before.
+    /// The error that ended the log before.
     pub async fn close(&self) -> Result<()> {
         self.shared.queue.ask_close();
         self.shared.queue.ended.wait().await;

@@ -1,9 +1,10 @@
 //! The write-ahead log of a region server.
 //!
-//! One log per server, a folder of numbered files; all regions of the server write into it. A
-//! mutation is acknowledged after its edit is durable here ([`Ticket::synced`]); many share one
-//! sync. When the server dies, its log is [`fence`]d, each file is sealed at a length, read once by
-//! [`split_index::write_split_index`], and the new owner of each region reads its own part.
+//! Each server has one log, a folder of numbered files, into which all its regions write. A
+//! mutation is acknowledged once its edit is durable here ([`Ticket::synced`]); many mutations
+//! share one sync. When the server dies, its log is [`fence`]d and each file is sealed at a length.
+//! [`split_index::write_split_index`] then reads each file once, and the new owner of each region
+//! reads only its own part.
 //!
 //! ```text
 //! region ── reserve ──▶ Permit ── append(edit, sequence id) ──▶ Ticket ── synced ──▶ ack
@@ -11,8 +12,8 @@
 //!                                      ▼
 //!                          writer: append and sync, one batch at a time, rolls the file
 //! ```
-//! The format is described in `docs/formats-wal.md`. When a region flushes, and what to do with a
-//! log that failed (end the process), is left to the server.
+//! The format is described in `docs/formats-wal.md`. The server decides when a region flushes, and
+//! what to do when the log has failed (end the process).
 
 mod edit;
 mod error;

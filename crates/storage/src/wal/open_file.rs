@@ -1,4 +1,4 @@
-//! The files of a log: how one is made, and the one that is written.
+//! The files of a log: how one is created, and the one being written.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::error::{Error, Result};
 use super::folder::log_path;
 use super::header::{BATCH_HEADER_BYTES, BatchHeader, FileChecksum, FileHeader};
 
-/// Makes the files of one log.
+/// Creates the files of one log.
 pub(super) struct FileMaker {
     pub(super) files: SharedFileSystem,
     pub(super) server: ServerName,
     pub(super) cluster_id: String,
     pub(super) clock: Clock,
     pub(super) write_timeout: Duration,
-    /// For how many bytes to come a file has room on the disk.
+    /// How many bytes of room to reserve on the disk, beyond the file's current length.
     pub(super) reserve_bytes: u64,
 }
 
-/// The file that is written.
+/// The file that is being written.
 pub(super) struct OpenFile {
     pub(super) file: Box<dyn AppendFile>,
     pub(super) path: PathBuf,
@@ -33,19 +33,19 @@ pub(super) struct OpenFile {
     checksum: FileChecksum,
     /// All bytes before this offset are durable.
     pub(super) synced: u64,
-    /// There is room on the disk up to this offset.
+    /// Room on the disk is reserved up to this offset.
     reserved: u64,
-    /// A header in the file says that all before it is durable.
+    /// Whether a header in the file states that everything before it is durable.
     pub(super) marked: bool,
 }
 
-/// How much is reserved at once, beyond what has to be.
+/// How much more than the necessary room is reserved at a time.
 const RESERVE_STEP_BYTES: u64 = 4 << 20;
 
 // === impl FileMaker ===
 
 impl FileMaker {
-    /// Makes a file that counts: its header and its name are durable.
+    /// Creates a file. Once it returns, the file's header and name are durable.
     pub(super) async fn make(&self, number: u64) -> Result<OpenFile> {
         let path = log_path(&self.server, number);
         let header = FileHeader {
@@ -61,7 +61,7 @@ impl FileMaker {
             let folder = paths::server_logs(&self.server);
             let mut file = self.files.create_log(&path).await?;
             let begun = async {
-                // First, so that a file that cannot be used is never there with a whole header.
+                // Reserved first, so that a file that cannot be used never has a complete header.
                 if !is_off(Rule::RoomForTheLog) {
                     file.reserve(reserved).await?;
                 }
@@ -71,7 +71,7 @@ impl FileMaker {
             if let Err(error) = begun.await {
                 drop(file);
                 if error.is_storage_full() {
-                    // Left behind, each attempt would take some more room.
+                    // If it were left behind, each attempt would use up more room.
                     let _ = self.files.delete_file(&path).await;
                 }
                 return Err(error);
@@ -92,8 +92,8 @@ impl FileMaker {
 // === impl OpenFile ===
 
 impl OpenFile {
-    /// Puts the header before records, which lie behind room for it: they go to the end of the
-    /// file.
+    /// Fills in the batch header at the start of `bytes`, where room for it precedes the records.
+    /// The batch must be appended at the current end of the file.
     pub(super) fn frame(&self, mut bytes: BytesMut, records: usize) -> Bytes {
         let records_bytes = (bytes.len() - BATCH_HEADER_BYTES) as u64;
         let header = self.header(records_bytes, records as u32);
@@ -101,7 +101,7 @@ impl OpenFile {
         bytes.freeze()
     }
 
-    /// Writes a batch as [`OpenFile::frame`] made it, and begins to sync it.
+    /// Writes a batch from [`OpenFile::frame`], and begins to sync it.
     pub(super) async fn append_batch(
         &mut self,
         bytes: Bytes,
@@ -116,7 +116,7 @@ impl OpenFile {
         self.file.append_and_begin_sync(bytes).await
     }
 
-    /// Reserves room for `bytes` more.
+    /// Reserves room for `bytes` more, in larger steps.
     pub(super) async fn reserve(&mut self, bytes: u64) -> basalt_fs::Result<()> {
         let length = self.file.length();
         if length + bytes > self.reserved && !is_off(Rule::RoomForTheLog) {
@@ -126,7 +126,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Writes a batch without records.
+    /// Writes a commit marker: a batch without records.
     pub(super) async fn append_mark(&mut self) -> basalt_fs::Result<()> {
         let header = self.header(0, 0);
         self.file.append(Bytes::copy_from_slice(&header)).await?;
@@ -141,7 +141,7 @@ impl OpenFile {
     }
 }
 
-/// Bounds an operation on the file system by the write timeout.
+/// Limits an operation on the file system to the write timeout.
 pub(super) async fn within<T>(
     maker: &FileMaker,
     path: &Path,

@@ -1,8 +1,9 @@
-//! Between the regions and the writer: edits gather in a batch while the one before is synced.
+//! The queue between the regions and the writer: edits gather in a batch while the previous batch
+//! is synced.
 //!
-//! Bounded by bytes: a [`Permit`] is taken before an edit may be added, and what it stands for is
-//! free again once the edit's batch is durable. All that permits stand for has room on the disk,
-//! which the writer reserves; where it cannot, no more permits are given until it can.
+//! It is bounded by bytes. A [`Permit`] must be obtained before an edit may be added, and its bytes
+//! are free again once the edit's batch is durable. The writer reserves room on the disk for all
+//! bytes that permits cover. If it cannot, no more permits are issued until it can.
 
 use std::sync::Arc;
 
@@ -17,22 +18,22 @@ use super::latch::Latch;
 use super::sequence_id_accounting::Touched;
 use super::sync::{Mutex, Notify, Semaphore, SemaphorePermit, yield_now};
 
-/// What the regions add to and the writer takes from.
+/// The queue that regions add to and the writer takes from.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Told when there is something for the writer.
+    /// Notified when there is work for the writer.
     work: Notify,
     /// Free bytes.
     room: Semaphore,
     room_bytes_max: u32,
-    /// Why the log died, if it did.
+    /// The error that ended the log, if it failed.
     pub(super) failure: Latch<Error>,
     /// Set when the writer has ended.
     pub(super) ended: Latch<()>,
 }
 
-/// What the writer is asked to do, in this order.
+/// The tasks of the writer, in this order.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     pub(super) batch: Option<Batch>,
@@ -40,21 +41,21 @@ pub(super) struct Work {
     pub(super) close: bool,
 }
 
-/// The edits of one group commit, behind room for their header.
+/// The edits of one group commit, preceded by room for their header.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) bytes: BytesMut,
     pub(super) touched: Vec<Touched>,
     pub(super) outcome: SyncOutcome,
-    /// The most that one of the edits asks for.
+    /// The highest durability that any of the edits requires.
     pub(super) durability: Durability,
     room_bytes: usize,
 }
 
-/// How something ended that several may wait for.
+/// The outcome of a write or a roll, for which several tasks may wait.
 pub(super) type SyncOutcome = Arc<Latch<Result<()>>>;
 
-/// The right to add an edit to the log. Given back if it is dropped.
+/// The right to add an edit to the log. Dropping it unused returns its bytes to the queue.
 #[must_use = "nothing has been added to the log yet"]
 #[derive(Debug)]
 pub struct Permit<'a> {
@@ -62,7 +63,7 @@ pub struct Permit<'a> {
     room: SemaphorePermit<'a>,
 }
 
-/// An edit on its way to the disk.
+/// An edit that has been added and may not be durable yet.
 #[must_use = "the edit is not durable before `synced` says so"]
 #[derive(Clone, Debug)]
 pub struct Ticket {
@@ -74,9 +75,9 @@ struct State {
     pending: Batch,
     roll: Option<SyncOutcome>,
     close: bool,
-    /// Why nothing more is taken.
+    /// Why no more edits are accepted.
     refused: Option<Error>,
-    /// Why no permits are given for now.
+    /// Why no permits are issued for now.
     disk_full: Option<Arc<basalt_fs::Error>>,
 }
 
@@ -94,23 +95,25 @@ impl Queue {
         }
     }
 
-    /// Waits for room. An edit larger than the whole queue waits until it is empty.
+    /// Waits for room. An edit larger than the whole queue waits until the queue is empty.
     ///
     /// # Errors
-    /// [`Error::NoRoom`] while the disk is full; or whatever ended the log.
+    /// [`Error::NoRoom`] while the disk is full; otherwise the error that ended the log.
     pub(super) async fn reserve(&self, bytes: usize) -> Result<Permit<'_>> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let Ok(room) = self.room.acquire_many(bytes.min(self.room_bytes_max)).await else {
             return Err(self.refusal());
         };
-        // Looked at last: what was free a moment ago may be all that is reserved.
+        // Checked last: the bytes that just became free may be all the room that is reserved on the
+        // disk.
         match &self.state.lock().disk_full {
             Some(error) => Err(Error::NoRoom(Arc::clone(error))),
             None => Ok(Permit { queue: self, room }),
         }
     }
 
-    /// The disk has no room for what the next permits would stand for, or has room again.
+    /// Records that the disk has no room for further permits, or with `None` that it has room
+    /// again.
     pub(super) fn set_disk_full(&self, full: Option<Arc<basalt_fs::Error>>) {
         self.state.lock().disk_full = full;
     }
@@ -159,7 +162,7 @@ impl Queue {
         outcome
     }
 
-    /// Asks the writer to write what is there and end; takes nothing more.
+    /// Asks the writer to write what was added and end. No more edits are accepted.
     pub(super) fn ask_close(&self) {
         {
             let mut state = self.state.lock();
@@ -170,14 +173,14 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// Waits until the writer is asked for something. Loses nothing if it is given up.
+    /// Waits for work for the writer. Cancel-safe: no work is lost.
     pub(super) async fn next_work(&self) -> Work {
         loop {
             if let Some(work) = self.take_work() {
                 return work;
             }
             self.work.notified().await;
-            // Those who are about to add something as well go first: one batch for all of them.
+            // Lets tasks that are about to add an edit run first: one batch for all of them.
             yield_now().await;
         }
     }
@@ -194,13 +197,13 @@ impl Queue {
         Some(Work { batch, roll: state.roll.take(), close: state.close })
     }
 
-    /// Tells all who wait for `batch` that it is durable.
+    /// Reports to all waiters of `batch` that it is durable.
     pub(super) fn settle(&self, batch: &Batch) {
         batch.outcome.set(Ok(()));
         self.room.add_permits(batch.room_bytes);
     }
 
-    /// The writer cannot go on: fails those whose edits it has taken, and all others.
+    /// The writer cannot continue: fails the edits and rolls that it has taken, and all others.
     pub(super) fn fail<'a>(&self, taken: impl Iterator<Item = &'a SyncOutcome>, error: &Error) {
         for outcome in taken {
             outcome.set(Err(error.clone()));
@@ -209,7 +212,7 @@ impl Queue {
         self.failure.set(error.clone());
     }
 
-    /// The writer has ended. `clean`: all that was added is durable.
+    /// The writer has ended. `clean`: everything that was added is durable.
     pub(super) fn end(&self, clean: bool) {
         self.refuse(&self.refusal());
         if !clean {
@@ -218,7 +221,7 @@ impl Queue {
         self.ended.set(());
     }
 
-    /// Takes nothing more, and fails all who wait.
+    /// Accepts no more edits, and fails all waiters.
     fn refuse(&self, error: &Error) {
         let (batch, roll) = {
             let mut state = self.state.lock();
@@ -232,12 +235,12 @@ impl Queue {
         }
     }
 
-    /// Why nothing is taken any more.
+    /// Why no more edits are accepted.
     pub(super) fn refusal(&self) -> Error {
         self.state.lock().refused.clone().unwrap_or(Error::Closed)
     }
 
-    /// How many bytes are reserved or on their way to the disk.
+    /// How many bytes are reserved or being written.
     pub(super) fn queued_bytes(&self) -> usize {
         (self.room_bytes_max as usize).saturating_sub(self.room.available_permits())
     }
@@ -247,7 +250,7 @@ impl Queue {
 
 impl Batch {
     fn with_capacity(bytes: usize) -> Self {
-        /// A batch is rarely larger; a larger one grows.
+        /// Batches are rarely larger; a larger one grows.
         const CAPACITY_BYTES_MAX: usize = 1 << 20;
         let capacity = bytes.clamp(BATCH_HEADER_BYTES, CAPACITY_BYTES_MAX);
         let mut bytes = BytesMut::with_capacity(capacity);
@@ -269,7 +272,7 @@ impl Default for Batch {
 }
 
 impl Drop for Batch {
-    /// A batch whose writer is gone fails; one that has ended already stays as it is.
+    /// Fails a batch whose writer is gone. A batch that has an outcome already keeps it.
     fn drop(&mut self) {
         self.outcome.set(Err(Error::Closed));
     }
@@ -278,8 +281,10 @@ impl Drop for Batch {
 // === impl Permit ===
 
 impl Permit<'_> {
-    /// Adds the edit to the log, after all that were added before. Never blocks. The edit should
-    /// not be longer than what was reserved; where it is, the queue may exceed its bound by it.
+    /// Adds the edit to the log, after all edits added before. Never blocks.
+    ///
+    /// The edit should not be longer than the reserved bytes. If it is, the queue may exceed its
+    /// bound by the difference.
     pub fn append(
         self,
         edit: &EncodedEdit,
@@ -293,15 +298,16 @@ impl Permit<'_> {
 // === impl Ticket ===
 
 impl Ticket {
-    /// Waits until the edit is durable. After an error it may be or not: the server must end.
+    /// Waits until the edit is durable. After an error it may or may not be durable: the server
+    /// must end.
     ///
     /// # Errors
-    /// Whatever ended the log; [`Error::Closed`] if it was closed before the edit was added.
+    /// The error that ended the log; [`Error::Closed`] if it was closed before the edit was added.
     pub async fn synced(&self) -> Result<()> {
         self.outcome.wait().await
     }
 
-    /// Whether the edit is known to be durable by now.
+    /// Whether the edit is already known to be durable.
     pub fn is_synced(&self) -> bool {
         matches!(self.outcome.get(), Some(Ok(())))
     }

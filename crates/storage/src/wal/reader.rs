@@ -1,8 +1,8 @@
 //! Reads one file of a log up to its sealed length.
 //!
-//! Where the bytes are damaged, a later header decides what that means: if one says that the
-//! damaged bytes had been durable, this is corruption, and reported as such; if none does, they
-//! are the torn tail of a write that nobody was told of, and the file ends before them.
+//! If bytes are damaged, later headers decide what that means. If one states that the damaged bytes
+//! had been durable, this is corruption and reported as such. If none does, the bytes are the torn
+//! tail of a write that was never acknowledged, and the file ends before them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,15 +27,15 @@ pub struct WalReader {
 /// Where the readable part of a file ends.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tail {
-    /// All edits lie before this offset.
+    /// All edits are before this offset.
     pub end: u64,
-    /// How many bytes from there up to the sealed length cannot be read.
+    /// How many bytes from `end` to the sealed length cannot be read.
     pub torn_bytes: u64,
-    /// What is wrong with them, if there are any.
+    /// The defect in these bytes, if there are any.
     pub defect: Option<Defect>,
 }
 
-/// Reads records without taking them apart.
+/// Reads records without decoding their bodies.
 pub(super) struct RecordReader {
     path: PathBuf,
     file: Arc<dyn ReadFile>,
@@ -43,33 +43,33 @@ pub(super) struct RecordReader {
     sealed_length: u64,
     header: Option<FileHeader>,
     checksum: FileChecksum,
-    /// Where the present batch ends, and how many records it should still have.
+    /// Where the current batch ends, and how many records it should still contain.
     batch_end: u64,
     batch_records: u32,
     finished: Option<Result<Tail>>,
 }
 
-/// A record, as its length bounds it.
+/// A record, delimited by its length field.
 pub(super) struct Record {
-    /// Where it lies, prefix included.
+    /// Its offset, which is that of its prefix.
     pub(super) offset: u64,
     pub(super) body: Bytes,
 }
 
-/// What stands at a place where a record should be.
+/// A record as found in the file.
 pub(super) enum Found {
-    /// A record whose checksum is right.
+    /// A record with a correct checksum.
     Record(Record),
-    /// One that had been durable and whose checksum is wrong, and how that is told. Its length, and
-    /// with it what follows, is right only if the batch ends where it should.
+    /// A record that had been durable and whose checksum is wrong, with the error that reports it.
+    /// Its length, and thus everything after it, is right only if the batch ends where it should.
     Damaged(Record, Error),
 }
 
 /// Why a record could not be read.
 enum Stop {
-    /// The bytes from an offset on are not what they should be.
+    /// The bytes from an offset on are damaged.
     Damaged(u64, Defect),
-    /// The checksum of a record is not that of its bytes.
+    /// The checksum of a record does not match its bytes.
     BadRecord(Record, Defect),
     Failed(Error),
 }
@@ -77,26 +77,27 @@ enum Stop {
 // === impl WalReader ===
 
 impl WalReader {
-    /// Opens a file of a log; nothing at or beyond `sealed_length` is ever read.
+    /// Opens a file of a log. Bytes at or beyond `sealed_length` are never read.
     ///
     /// # Errors
-    /// [`Error::Shorter`] if it is shorter than its sealed length and edits may lie beyond its end;
-    /// [`Error::Corrupt`] if its header is damaged though edits follow.
+    /// [`Error::Shorter`] if the file is shorter than its sealed length and edits may be missing;
+    /// [`Error::Corrupt`] if its header is damaged and edits follow.
     pub async fn open(files: &SharedFileSystem, path: &Path, sealed_length: u64) -> Result<Self> {
         let records = RecordReader::open(files, path, sealed_length).await?;
         Ok(Self { records })
     }
 
-    /// Whose file it is; `None` if it is torn within its header.
+    /// The header of the file; `None` if the file is torn within it.
     pub fn header(&self) -> Option<&FileHeader> {
         self.records.header.as_ref()
     }
 
     /// The next edit; `None` at the end, see [`WalReader::tail`]. The cells share the memory of a
-    /// window of the file: copy those that are to be kept for long.
+    /// window of the file, so copy those that you keep for long.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if bytes that had been durable are damaged. The reader is spent then.
+    /// [`Error::Corrupt`] if bytes that had been durable are damaged. The reader cannot be used
+    /// after that.
     pub async fn next(&mut self) -> Result<Option<Edit>> {
         let Some(record) = self.records.next().await? else {
             return Ok(None);
@@ -105,7 +106,7 @@ impl WalReader {
         Ok(Some(edit.map_err(|defect| self.records.corrupt(record.offset, defect))?))
     }
 
-    /// Where the file ended; `None` before the end was reached.
+    /// Where the file ended; `None` until the end is reached.
     pub fn tail(&self) -> Option<&Tail> {
         self.records.tail()
     }
@@ -175,7 +176,7 @@ impl RecordReader {
         }
     }
 
-    /// The next record, also one that is damaged; `None` at the end.
+    /// The next record, even if it is damaged; `None` at the end.
     pub(super) async fn next_found(&mut self) -> Result<Option<Found>> {
         loop {
             if let Some(finished) = &self.finished {
@@ -200,7 +201,7 @@ impl RecordReader {
         }
     }
 
-    /// Reads a record, or else the header of a batch, or else finds the end.
+    /// Reads a record, or the header of the next batch, or detects the end; returns only records.
     async fn read_on(&mut self) -> Result<Option<Record>, Stop> {
         let offset = self.stream.position();
         if self.batch_records > 0 {
@@ -252,7 +253,7 @@ impl RecordReader {
         }
     }
 
-    /// Decides what damage at `offset` means.
+    /// Decides whether damage at `offset` is corruption or a torn tail.
     async fn judge(&self, offset: u64, defect: Defect) -> Result<Tail> {
         let end = self.file.length().min(self.sealed_length);
         let mut from = offset;
@@ -267,8 +268,8 @@ impl RecordReader {
         Ok(self.torn(offset, defect))
     }
 
-    /// Whether a header in `window`, which lies at `from`, states that bytes beyond `offset` had
-    /// been durable.
+    /// Whether a header in `window`, which begins at offset `from`, states that bytes beyond
+    /// `offset` had been durable.
     fn says_synced_beyond(&self, offset: u64, from: u64, window: &[u8]) -> bool {
         let places = (from..).zip(window.windows(BATCH_HEADER_BYTES));
         places

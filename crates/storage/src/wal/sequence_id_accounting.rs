@@ -1,7 +1,7 @@
-//! Which files of the log are still needed, and by which regions. Pure bookkeeping.
+//! Which files of the log are still needed, and by which regions. Pure bookkeeping without I/O.
 //!
-//! A file is needed until it is closed and, for each region in it, the highest sequence id that it
-//! holds has been flushed into store files.
+//! A file is needed until it is closed and all its edits have been flushed: for each region in it,
+//! the highest sequence id that the file holds is in store files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -28,21 +28,22 @@ pub(super) struct Touched {
 struct FileEntry {
     path: PathBuf,
     bytes: u64,
-    /// How many bytes are known to be durable; brought up to date when the file is closed.
+    /// How many bytes are known to be durable; updated only when the file is closed.
     durable_bytes: u64,
     state: FileState,
-    /// It may be on a single machine: see [`AppendFile::give_up`](basalt_fs::AppendFile::give_up).
+    /// The file may exist on a single machine: see
+    /// [`AppendFile::give_up`](basalt_fs::AppendFile::give_up).
     lacks_copies: bool,
     unflushed: BTreeMap<EncodedRegionName, Unflushed>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum FileState {
-    /// It is there, and takes the place of the one that is written later.
+    /// It exists, and will later replace the file being written.
     Next,
     Written,
     Closed,
-    /// Somebody is deleting it.
+    /// It is being deleted.
     Leaving,
 }
 
@@ -55,7 +56,7 @@ struct Unflushed {
 // === impl SequenceIdAccounting ===
 
 impl SequenceIdAccounting {
-    /// A new file is there.
+    /// Adds a new file.
     pub(super) fn add_file(&mut self, number: u64, path: PathBuf) {
         let entry = FileEntry {
             path,
@@ -68,7 +69,7 @@ impl SequenceIdAccounting {
         self.files.insert(number, entry);
     }
 
-    /// A file is written from now on; the one before is closed.
+    /// Marks a file as the one being written, and the one before as closed.
     pub(super) fn open_file(&mut self, number: u64) {
         self.close_files();
         if let Some(entry) = self.files.get_mut(&number) {
@@ -76,7 +77,7 @@ impl SequenceIdAccounting {
         }
     }
 
-    /// The first `bytes` bytes of a file are durable, and the file takes nothing more.
+    /// Records that the first `bytes` bytes of a file are durable, and that no more will be added.
     pub(super) fn closed(&mut self, number: u64, bytes: u64) {
         if let Some(entry) = self.files.get_mut(&number) {
             entry.durable_bytes = bytes;
@@ -90,7 +91,7 @@ impl SequenceIdAccounting {
         LogList { files: needed.map(|(number, entry)| (*number, entry.durable_bytes)).collect() }
     }
 
-    /// No file is written any more.
+    /// Records that no file is being written any more.
     pub(super) fn close_files(&mut self) {
         for entry in self.files.values_mut() {
             if entry.state == FileState::Written {
@@ -99,7 +100,7 @@ impl SequenceIdAccounting {
         }
     }
 
-    /// Edits about to be written to a file, which is `bytes` long then.
+    /// Records edits that are about to be written to a file, whose length will then be `bytes`.
     pub(super) fn record(&mut self, number: u64, bytes: u64, edits: &[Touched]) {
         let Some(entry) = self.files.get_mut(&number) else {
             return;
@@ -112,7 +113,7 @@ impl SequenceIdAccounting {
         }
     }
 
-    /// All edits of `region` up to `sequence_id` are in store files.
+    /// Records that all edits of `region` up to `sequence_id` are in store files.
     pub(super) fn flushed(&mut self, region: EncodedRegionName, sequence_id: SequenceId) {
         for entry in self.files.values_mut() {
             if let Some(unflushed) = entry.unflushed.get(&region)
@@ -123,7 +124,7 @@ impl SequenceIdAccounting {
         }
     }
 
-    /// Takes the oldest file that nobody needs and that is released. It must come back by
+    /// Takes the oldest file that is obsolete and released. The caller must report the result with
     /// [`SequenceIdAccounting::deleted`] or [`SequenceIdAccounting::not_deleted`].
     pub(super) fn take_obsolete(
         &mut self,
@@ -146,7 +147,7 @@ impl SequenceIdAccounting {
         }
     }
 
-    /// The regions that must be flushed before no more than `files_max` files are needed.
+    /// The regions that must be flushed for at most `files_max` files to be needed.
     pub(super) fn oldest_needing_flush(&self, files_max: usize) -> Vec<EncodedRegionName> {
         let too_many = self.files.len().saturating_sub(files_max);
         let regions: BTreeSet<_> = self
@@ -158,14 +159,14 @@ impl SequenceIdAccounting {
         regions.into_iter().collect()
     }
 
-    /// A file that failed is in too few copies.
+    /// Records that a failed file has too few copies.
     pub(super) fn lacks_copies(&mut self, number: u64) {
         if let Some(entry) = self.files.get_mut(&number) {
             entry.lacks_copies = true;
         }
     }
 
-    /// The regions that must be flushed before no file in too few copies is needed.
+    /// The regions that must be flushed for no file with too few copies to be needed.
     pub(super) fn lacking_copies(&self) -> BTreeSet<EncodedRegionName> {
         let lacking = self.files.values().filter(|entry| entry.lacks_copies);
         lacking.flat_map(|entry| entry.unflushed.keys().copied()).collect()
@@ -181,8 +182,8 @@ impl SequenceIdAccounting {
         self.files.values().map(|entry| entry.bytes).sum()
     }
 
-    /// The bytes of edits in files which hold later edits of the same region that are not flushed:
-    /// what a recovery would have to read at most.
+    /// The bytes of edits of regions whose latest edits in the same file are not flushed. This is
+    /// an upper bound of what a recovery would have to read.
     pub(super) fn unflushed_bytes(&self) -> u64 {
         let regions = self.files.values().flat_map(|entry| entry.unflushed.values());
         regions.map(|unflushed| unflushed.bytes).sum()
@@ -192,7 +193,7 @@ impl SequenceIdAccounting {
 // === impl FileEntry ===
 
 impl FileEntry {
-    /// Whether nobody needs what is in it.
+    /// Whether the file is closed and all its edits are flushed.
     fn is_obsolete(&self) -> bool {
         let is_closed = matches!(self.state, FileState::Closed | FileState::Leaving);
         is_closed && self.unflushed.is_empty()

@@ -1,4 +1,5 @@
-//! Reads a file once, front to back, in windows, the next one while this one is looked at.
+//! Reads a file once, front to back, in windows. The next window is read while the current one is
+//! processed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,18 +13,18 @@ use super::error::{Error, Result};
 /// How much is read at once, in bytes.
 pub(super) const WINDOW_BYTES: usize = 1 << 20;
 
-/// A place in a file, and what has been read from there on.
+/// A position in a file, and the bytes read ahead of it.
 pub(super) struct Stream {
     file: Arc<dyn ReadFile>,
     end: u64,
     position: u64,
-    /// The bytes from `position` on that are here.
+    /// The bytes from `position` on that have been read.
     window: Bytes,
     ahead: Option<ReadAhead<Bytes>>,
     next_read: u64,
 }
 
-/// A read that is under way in a task of its own.
+/// A read that runs in its own task.
 pub(super) struct ReadAhead<T>(AbortOnDropHandle<basalt_fs::Result<T>>);
 
 // === impl ReadAhead ===
@@ -51,12 +52,12 @@ impl<T: Send + 'static> ReadAhead<T> {
 // === impl Stream ===
 
 impl Stream {
-    /// Reads `file` from its beginning up to `end`, which it must reach.
+    /// Reads `file` from its beginning to `end`. The file must be at least that long.
     pub(super) fn new(file: Arc<dyn ReadFile>, end: u64) -> Self {
         Self { file, end, position: 0, window: Bytes::new(), ahead: None, next_read: 0 }
     }
 
-    /// Where the next bytes lie.
+    /// The offset of the next bytes.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
@@ -66,8 +67,8 @@ impl Stream {
         self.end - self.position
     }
 
-    /// The next bytes; they share memory with the window unless they lie across two. `None` if
-    /// there are fewer before the end.
+    /// The next bytes; `None` if fewer are left before the end. They share memory with the window
+    /// unless they span two.
     pub(super) async fn take(&mut self, length: usize) -> Result<Option<Bytes>> {
         if length as u64 > self.left() {
             return Ok(None);
@@ -89,7 +90,7 @@ impl Stream {
         Ok(Some(gathered.freeze()))
     }
 
-    /// The next few bytes, copied. `None` if there are fewer before the end.
+    /// The next few bytes, copied; `None` if fewer are left before the end.
     pub(super) async fn take_array<const LENGTH: usize>(&mut self) -> Result<Option<[u8; LENGTH]>> {
         if let Some(bytes) = self.window.first_chunk().copied() {
             self.position += LENGTH as u64;
@@ -100,7 +101,7 @@ impl Stream {
         Ok(bytes.and_then(|bytes| bytes.first_chunk().copied()))
     }
 
-    /// The next window; the one after it is under way then. Empty at the end.
+    /// Returns the next window, and begins to read the one after it. Empty at the end.
     async fn next_window(&mut self) -> Result<Bytes> {
         let ahead = self.ahead.take().or_else(|| self.read_ahead());
         let Some(ahead) = ahead else {

@@ -1,5 +1,5 @@
-//! What the queue and its latches are made of. Their tests in every interleaving
-//! (`interleavings/`) have those of `basalt_loom` in its place.
+//! The synchronization primitives of the queue and its latches. The tests in `interleavings/`
+//! replace this module with the primitives of `basalt_loom`, to run every interleaving.
 
 pub(super) use std::sync::OnceLock;
 

@@ -1,22 +1,22 @@
-//! The one task that writes the log: batch after batch, each acknowledged when it and all before it
-//! are durable.
+//! The one task that writes the log. It writes batch after batch, and acknowledges each one once it
+//! and all batches before it are durable.
 //!
-//! On a disk of this machine a batch is synced before the next one is written, and after one failed
-//! write nothing is written any more. Where the file system can have several syncs under way,
-//! several batches are in flight; and where it lets a failed file be replaced, a new one is begun,
-//! and what was not acknowledged is appended there again, in its order. An edit may be in both
-//! files then; replay takes it in once.
+//! On a local disk, a batch is synced before the next one is written, and after one failed write
+//! nothing more is written. If the file system supports several concurrent syncs, several batches
+//! are in flight. If it supports replacing a failed file, the writer begins a new file and appends
+//! to it all unacknowledged batches, in their order. An edit may then be in both files; replay
+//! applies it once.
 //!
-//! A full file takes on what comes until the next one is there. Where failed files are replaced it
-//! does so, too, when the next one cannot be begun, as while a NameNode is away: that is tried
-//! again later.
+//! A full file takes further edits until the next file exists. Where failed files are replaced, it
+//! also does so while the next one cannot be created, for example while a NameNode is unavailable.
+//! The writer tries to create it again later.
 //!
-//! The current file always has room on the disk for all edits that permits were given for. Where no
-//! more can be reserved the queue gives no more permits, so that no edit meets a full disk
-//! half-way; it is tried again every [`ROOM_PAUSE`].
+//! The current file always has room on the disk for all edits that permits cover. If no more room
+//! can be reserved, the queue issues no more permits, so that no edit meets a full disk half-way.
+//! The writer tries again every [`ROOM_PAUSE`].
 //!
-//! Invariants: at any time the newest file is open, and so locked; that lock is free only when the
-//! log was closed or its process is gone. Nothing is acknowledged for a file that failed.
+//! Invariants: at any time the newest file is open, and therefore locked; that lock is free only
+//! when the log was closed or its process is gone. Nothing is acknowledged for a file that failed.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -40,7 +40,7 @@ use super::open_file::{FileMaker, OpenFile, timed_out, within};
 use super::queue::{Batch, Queue, SyncOutcome, Work};
 use super::sequence_id_accounting::SequenceIdAccounting;
 
-/// What the writer shares with the handle of the log.
+/// State that the writer shares with the handle of the log.
 #[derive(Debug)]
 pub(super) struct WalShared {
     pub(super) queue: Queue,
@@ -49,72 +49,72 @@ pub(super) struct WalShared {
     pub(super) written: Mutex<WalStats>,
 }
 
-/// The task.
+/// The task that writes the log.
 pub(super) struct Writer {
     shared: Arc<WalShared>,
     maker: Arc<FileMaker>,
     config: WalConfig,
     current: OpenFile,
-    /// The file that is to follow it, from its beginning until it takes its place.
+    /// The creation of the next file, from its start until the file becomes the current one.
     next: Option<BoxFuture<'static, Result<OpenFile>>>,
-    /// Those who wait for that file.
+    /// The callers that wait for that file.
     asked: Vec<SyncOutcome>,
-    /// What was written to the current file and is not known to be durable, in order.
+    /// The batches that were written to the current file and are not known to be durable, in order.
     in_flight: VecDeque<InFlight>,
-    /// The number of the newest file that was begun, whether it could be used or not.
+    /// The number of the newest file whose creation began, whether or not it could be used.
     last_number: u64,
-    /// Files that failed since something became durable.
+    /// Files that failed since something last became durable.
     failures: u32,
-    /// No file is begun before this only because the current one is full.
+    /// Until this time, no file is begun merely because the current one is full.
     no_roll_before: Option<Instant>,
-    /// The disk is full: when it is looked again whether there is room.
+    /// When to check again whether there is room; set while the disk is full.
     look_for_room_at: Option<Instant>,
-    /// Last, so that the file is closed before anybody hears of the end.
+    /// Last, so that the file is closed before the end is reported.
     end: End,
 }
 
 /// A batch that was written.
 struct InFlight {
     batch: Batch,
-    /// As it was written; the header holds only in that file.
+    /// The bytes as written; their header is valid only in that file.
     bytes: Bytes,
-    /// Where it ends in the file.
+    /// The offset in the file at which the batch ends.
     end: u64,
     started: Duration,
     sent_at: Instant,
     durable: BoxFuture<'static, basalt_fs::Result<()>>,
 }
 
-/// What the writer acts on.
+/// The events that the writer acts on.
 enum Event {
     Work(Work),
-    /// The oldest batch in flight is durable, or failed.
+    /// The oldest batch in flight is durable, or has failed.
     Settled(Result<()>),
-    /// The next file is there, or could not be begun.
+    /// The next file exists, or could not be created.
     Next(Result<OpenFile>),
     /// There has been no work for a while.
     Idle,
-    /// It is time to see whether there is room on the disk again.
+    /// It is time to check again whether there is room on the disk.
     LookForRoom,
 }
 
-/// While a batch is in flight the next one follows this much later at the earliest, with all that
-/// has come meanwhile: a small batch costs as many trips to the DataNodes as a large one. Most are
-/// durable sooner; behind one that is slow the next ones need not wait for it.
+/// The minimum time between two batches while one is in flight; edits that arrive meanwhile share
+/// the next batch. A small batch costs as many round trips to the DataNodes as a large one. Most
+/// batches are durable sooner, and the next ones need not wait behind a slow one.
 const PACE: Duration = Duration::from_millis(1);
 /// How many files in a row may fail without anything becoming durable.
 const FAILURES_MAX: u32 = 8;
-/// Before a file is begun again that could not be.
+/// How long to wait before trying again to replace a failed file.
 const REPLACE_PAUSE: Duration = Duration::from_millis(50);
-/// Before a full file's next one is begun again that could not be.
+/// How long to wait before trying again to create the file that follows a full one.
 const ROLL_PAUSE: Duration = Duration::from_secs(5);
-/// Before a full disk is looked at again.
+/// How long to wait before checking a full disk again.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
-/// Tells of the writer's end, however it comes.
+/// Reports the writer's end on drop, whatever ends it.
 struct End {
     shared: Arc<WalShared>,
-    /// All that was added is durable.
+    /// Everything that was added is durable.
     clean: bool,
 }
 
@@ -150,7 +150,7 @@ impl Writer {
     }
 
     /// Writes until the log is closed. After a failure it only waits for that: the file stays
-    /// locked for as long as the server may still answer somebody.
+    /// locked while the server may still answer clients.
     pub(super) async fn run(mut self) {
         match self.write_until_closed().await {
             Ok(()) => {
@@ -204,8 +204,8 @@ impl Writer {
         }
     }
 
-    /// Waits for something to do. If there is no work for a while, and nothing in flight, the last
-    /// batch is to be covered by a mark.
+    /// Waits for the next event. If there is no work for a while, and nothing is in flight, the
+    /// event is [`Event::Idle`], so that a commit marker covers the last batch.
     async fn next_event(&mut self) -> Event {
         let has_room = self.in_flight.len() < self.config.batches_in_flight_max;
         let not_before = self.in_flight.back().map(|newest| newest.sent_at + PACE);
@@ -238,7 +238,7 @@ impl Writer {
         let bytes = self.current.frame(std::mem::take(&mut batch.bytes), batch.touched.len());
         let number = self.current.number;
         let end = self.current.file.length() + bytes.len() as u64;
-        // Before the write: nobody may flush an edit away that the accounting does not know yet.
+        // Before the write: no flush may cover an edit that the accounting does not know yet.
         self.shared.accounting.lock().record(number, end, &batch.touched);
         reached(Point::LogAppend).await;
         let started = self.maker.clock.boot_time();
@@ -255,9 +255,9 @@ impl Writer {
         if let Some(error) = failed {
             return self.replace_file(error).await;
         }
-        // Before what was written makes room in the queue for others.
+        // Before durable edits make room in the queue for others.
         self.keep_room().await?;
-        // What is durable already is not waited for.
+        // Settles at once what is durable already.
         while let Some(settled) = self.oldest_settled().now_or_never() {
             match settled {
                 Ok(()) => self.settle_oldest().await,
@@ -267,7 +267,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Reserves room for what may come, or else lets nothing more come.
+    /// Reserves room for further edits, or else stops the queue from issuing permits.
     async fn keep_room(&mut self) -> Result<()> {
         let path = self.current.path.clone();
         let reserve = self.current.reserve(self.maker.reserve_bytes);
@@ -296,7 +296,7 @@ impl Writer {
         oldest_settled(&mut self.in_flight, &self.maker, &self.current.path).await
     }
 
-    /// Tells those who wait for the oldest batch in flight that it is durable.
+    /// Reports to the waiters of the oldest batch in flight that it is durable.
     async fn settle_oldest(&mut self) {
         let Some(InFlight { batch, bytes, end, started, .. }) = self.in_flight.pop_front() else {
             return;
@@ -333,15 +333,15 @@ impl Writer {
         Ok(())
     }
 
-    /// States, behind the last batch, that it is durable. Not synced: it only has to be there when
-    /// the process dies, and the next sync covers it.
+    /// Appends a commit marker, which states that the last batch is durable. It is not synced: it
+    /// only has to be there when the process dies, and the next sync covers it.
     async fn write_commit_marker(&mut self) -> Result<()> {
         if self.current.marked {
             return Ok(());
         }
         let path = self.current.path.clone();
         match within(&self.maker, &path, self.current.append_mark()).await {
-            // Nothing waits for a mark; a new file has no need of one.
+            // Nothing waits for a commit marker, and a new file does not need one.
             Err(error) => self.replace_file(error).await,
             marked => marked,
         }
@@ -352,9 +352,9 @@ impl Writer {
             && self.no_roll_before.is_none_or(|time| Instant::now() >= time)
     }
 
-    /// Makes a file with the next number, and waits until it is on record: should it vanish with
-    /// edits in it, that must be noticed. The wait ends with the server, if not before: a server
-    /// whose record cannot be written loses its session.
+    /// Creates a file with the next number, and waits until it is on record: if it vanishes with
+    /// edits in it, that must be noticed. The wait ends with the server at the latest, because a
+    /// server whose record cannot be written loses its session.
     fn make_next(&mut self) -> BoxFuture<'static, Result<OpenFile>> {
         self.last_number += 1;
         let (maker, number) = (Arc::clone(&self.maker), self.last_number);
@@ -370,16 +370,17 @@ impl Writer {
         .boxed()
     }
 
-    /// Goes on in the next file, once nothing is in flight in the current one, and lets go of that.
+    /// Continues in the next file once nothing is in flight in the current one, then drops the
+    /// current one.
     async fn change_file(&mut self, made: Result<OpenFile>) -> Result<()> {
         match made {
             Ok(next) => {
-                // It may be needed sooner: should the current one fail, it takes its place.
+                // It may be needed sooner: if the current file fails, this one replaces it.
                 self.next = Some(futures::future::ready(Ok(next)).boxed());
                 self.settle_all().await?;
                 self.write_commit_marker().await?;
                 if self.next.is_some() {
-                    // The old file is dropped: no edit waits until it is closed.
+                    // The old file is dropped here, so no edit waits until it is closed.
                     self.begin_next().await?;
                 }
                 Ok(())
@@ -398,13 +399,13 @@ impl Writer {
         }
     }
 
-    /// Whether the current file takes on what comes although the next one could not be made.
+    /// Whether the current file takes further edits although the next one could not be created.
     fn goes_on_without(&self, error: &Error) -> bool {
         !error.is_fenced()
             && (self.maker.files.failed_files_are_replaced() || error.is_storage_full())
     }
 
-    /// Makes the next file the current one. Gives the one before.
+    /// Makes the next file the current one. Returns the previous one.
     async fn begin_next(&mut self) -> Result<OpenFile> {
         let next = self.next.take().unwrap_or_else(|| self.make_next()).await?;
         {
@@ -419,11 +420,11 @@ impl Writer {
         Ok(std::mem::replace(&mut self.current, next))
     }
 
-    /// The current file failed: begins another one, and appends what is in flight there.
+    /// The current file failed: begins another one, and appends the batches in flight to it.
     ///
     /// # Errors
-    /// `error`, where a failed file is the end of the log; else what kept a new one from being
-    /// begun.
+    /// `error` if failed files are not replaced, so that this ends the log; otherwise the error
+    /// that kept a new file from being used.
     async fn replace_file(&mut self, mut error: Error) -> Result<()> {
         if !self.maker.files.failed_files_are_replaced() {
             return Err(error);
@@ -479,7 +480,7 @@ impl Writer {
     }
 }
 
-/// Ends a file that failed. If it is in too few copies then, its regions are to be flushed.
+/// Ends a failed file. If it has too few copies, its regions are marked for a flush.
 async fn give_up(mut failed: OpenFile, shared: Arc<WalShared>) {
     if !failed.file.give_up().await {
         warn!(file = %failed.path.display(), "a failed log file has too few replicas");
@@ -510,7 +511,7 @@ impl Drop for End {
     }
 }
 
-/// Never returns if there is no such time.
+/// Never returns if `time` is `None`.
 async fn sleep_until_some(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,

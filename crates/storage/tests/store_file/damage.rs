@@ -1,4 +1,4 @@
-//! Damage is found, named, and stays where it is.
+//! Damage is detected, reported with its place, and affects nothing else.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -44,7 +44,7 @@ async fn open(files: &SharedFileSystem) -> Result<StoreFile> {
     StoreFile::open(files, Path::new(PATH), cache).await
 }
 
-/// All that can be read in one pass, and how it ended.
+/// All cells that can be read in one pass, and how the pass ended.
 async fn read(files: &SharedFileSystem) -> (Vec<Cell>, Result<()>) {
     let file = match open(files).await {
         Ok(file) => file,
@@ -64,8 +64,8 @@ async fn read(files: &SharedFileSystem) -> (Vec<Cell>, Result<()>) {
     }
 }
 
-/// A flipped bit anywhere leads to an error or to the right cells, never to others; where there are
-/// checksums, to the right cells only if the block was not needed.
+/// A flipped bit anywhere results in an error or in the correct cells, never in other cells. Where
+/// there are checksums, the result is the correct cells only if the block was not needed.
 #[tokio::test]
 async fn no_flipped_byte_gives_wrong_cells() {
     let written = cells(30);
@@ -141,7 +141,7 @@ async fn a_damaged_block_is_named_and_the_others_are_read() {
     assert_eq!((path.as_path(), offset), (Path::new(PATH), second as u64));
     assert!(matches!(damage, Damage::Checksum { .. }), "{message}");
     assert!(message.contains(PATH) && message.contains("checksum"), "{message}");
-    // It is still at the last cell that it could give, and gives the same error again.
+    // The scanner is still at the last cell that it could read, and returns the same error again.
     assert!(scanner.peek().is_some());
     assert!(scanner.next().await.is_err());
 
@@ -169,7 +169,7 @@ async fn a_damaged_bloom_filter_is_not_asked() {
 async fn an_encoding_that_is_not_read_is_named() {
     let options = StoreFileOptions { bloom_type: BloomType::None, ..StoreFileOptions::default() };
     let mut contents = contents(options, &cells(3)).await.to_vec();
-    // The name of a fact is turned into that of the encoding, and the checksum made good again.
+    // Renames a property to that of the encoding, and corrects the checksum.
     let renamed = b"DELETE_FAMILY_COUNT";
     let place = contents.windows(renamed.len()).position(|window| window == renamed);
     let place = place.unwrap();
@@ -186,7 +186,7 @@ async fn an_encoding_that_is_not_read_is_named() {
     assert!(error.to_string().contains("data block encoding"), "{error}");
 }
 
-/// An index, whole by its checksum, that leads to a block twice, and so could lead on for ever.
+/// An index with a valid checksum that refers to one block twice, and so could make a scan endless.
 #[tokio::test]
 async fn an_index_that_leads_back_is_refused() {
     let options = StoreFileOptions { block_bytes: 100, ..StoreFileOptions::default() };

@@ -1,5 +1,5 @@
-//! Files that Apache HBase has just written in every encoding, read as its own reader reads them:
-//! `e2e/java/write-encoded-files.sh` writes both.
+//! Compares files that Apache HBase has just written in every encoding with what its own reader
+//! reads from them. `e2e/java/write-encoded-files.sh` writes both.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::golden::{bloom_type, bytes_of_hex, cell, compression, text};
 use super::{open, read_all, read_rest};
 
-/// How many cells are read from where a search has led; from some places it is all of them.
+/// How many cells are read after a search; from some positions all remaining cells are read.
 const READ_ON: usize = 3;
 
 fn folder() -> PathBuf {
@@ -52,7 +52,8 @@ async fn files_of_every_encoding_read_as_hbase_reads_them() {
         variants.insert((of_file, of_cells));
         cell_count += expected.len();
     }
-    // Each encoding: compressed and not, with three kinds of bloom filter, with tags and without.
+    // Each encoding: compressed and uncompressed, with three kinds of bloom filter, with and
+    // without tags.
     assert_eq!(variants.len(), 5 * 2 * 3 * 2);
     println!("{cell_count} cells, {} search keys in each file", keys.len());
 }
@@ -72,7 +73,7 @@ async fn check_scans(name: &str, file: &StoreFile, expected: &[Cell]) {
     }
 }
 
-/// Searches for what HBase has searched for, and for each cell.
+/// Searches for the keys that HBase searched for, and for each cell.
 async fn check_searches(
     name: &str,
     file: &StoreFile,
@@ -89,7 +90,7 @@ async fn check_searches(
         }
     }
     for (number, cell) in expected.iter().enumerate().rev() {
-        // Of cells with one key the first is found.
+        // Among cells with the same key, the first is found.
         let same = expected[..number].iter().rev();
         let same = same.take_while(|before| before.key_bytes() == cell.key_bytes()).count();
         let first = number - same;

@@ -1,4 +1,4 @@
-//! How fast it is; to be run alone, in a release build:
+//! Measures the speed of store files. Run it alone, in a release build:
 //! `cargo test --release -p basalt-storage --test store_file figures -- --ignored --nocapture`.
 
 use std::path::Path;
@@ -16,7 +16,7 @@ fn cells(count: u64, value_length: usize) -> Vec<Cell> {
     let mut random = 1u64;
     let mut noise = move || {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        // Half of the bits, so that there is something to compress.
+        // Half of the bits, so that the value is compressible.
         ((random >> 33) as u8) & 0x0f | b'0'
     };
     let cell = |number| {

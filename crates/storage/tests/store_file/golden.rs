@@ -1,4 +1,4 @@
-//! Files written by Apache HBase read as they should, and ours come out as HBase's do.
+//! Reads files written by Apache HBase, and compares our files with HBase's.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub(super) fn bytes_of_hex(digits: &str) -> Vec<u8> {
         .collect()
 }
 
-/// A listed cell, without what a plain file does not keep.
+/// A listed cell, without the parts that a plain file does not store.
 pub(super) fn cell(listed: &Value, plain: bool) -> Cell {
     let mut tags = Vec::new();
     for tag in listed["tags"].as_array().unwrap().iter().filter(|_| !plain) {
@@ -159,16 +159,16 @@ async fn hbases_bloom_filters_answer() {
     }
 }
 
-/// Where `magic` is found for the `count`th time.
+/// The position of the `count`th occurrence of `magic`.
 fn find(bytes: &[u8], magic: &[u8; 8], count: usize) -> usize {
     let windows = bytes.windows(magic.len()).enumerate();
     let mut found = windows.filter(|(_, window)| window == magic);
     found.nth(count - 1).unwrap().0
 }
 
-/// Data, leaf index and bloom blocks are HBase's byte by byte, with headers and checksums: up to
-/// the first intermediate block (HBase made smaller ones here), or up to HBase's second bloom
-/// filter, for deletes of families, which we leave out.
+/// Data, leaf index and bloom blocks equal HBase's byte by byte, with headers and checksums. This
+/// holds up to the first intermediate block (HBase made smaller ones here), or up to HBase's second
+/// bloom filter, for deletes of families, which we omit.
 #[tokio::test]
 async fn our_blocks_are_hbases_to_the_byte() {
     let deep = ("none-rowcol-deep-index.hfile", BloomType::RowCol, 512, 128);
@@ -197,8 +197,8 @@ async fn our_blocks_are_hbases_to_the_byte() {
     }
 }
 
-/// Writes a file of each compression for `e2e/java/print-store-file.sh`, into the folder that
-/// `BASALT_STORE_FILES` names.
+/// Writes a file for each compression into the folder named by `BASALT_STORE_FILES`, for
+/// `e2e/java/print-store-file.sh`.
 #[tokio::test]
 #[ignore = "its files are for Apache HBase's HFilePrettyPrinter to read"]
 async fn files_for_hbase_to_read() {

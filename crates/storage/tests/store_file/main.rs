@@ -1,4 +1,5 @@
-//! Store files as a whole: against an oracle, against Apache HBase's own files, damaged, and fast.
+//! Store files as a whole: compared with an oracle and with Apache HBase's own files, damaged, and
+//! measured.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
 #![expect(clippy::unwrap_used, reason = "what fails here should fail the test")]

@@ -1,4 +1,4 @@
-//! Whatever is written is found again, as a sorted set would find it.
+//! Everything that is written is found again, as in a sorted set.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::{META, memory, open, read_all, write};
 const PATH: &str = "/file";
 
 prop_compose! {
-    /// A cell out of few rows and columns, so that versions and neighbours abound.
+    /// A cell from few rows and columns, so that there are many versions and neighbours.
     fn any_cell()(
         row in prop_oneof![
             (0..60u8).prop_map(|number| format!("row{number:02}").into_bytes()),
@@ -82,7 +82,7 @@ fn position(found: Option<&Cell>, expected: Option<&Cell>, what: &str) {
     assert_eq!(found, expected, "{what}");
 }
 
-/// Seeks one scanner from cell to cell, so that short ways within a block are taken too.
+/// Seeks with one scanner from cell to cell, so that short moves within a block are covered too.
 async fn check_seeks(file: &StoreFile, cells: &BTreeSet<Cell>, sought: &[Cell]) {
     let mut scanner = file.scanner(ScannerOptions::default());
     for (number, target) in sought.iter().enumerate() {
@@ -91,7 +91,7 @@ async fn check_seeks(file: &StoreFile, cells: &BTreeSet<Cell>, sought: &[Cell]) 
         scanner.seek(&key).await.unwrap();
         let mut following = cells.iter().filter(at_or_after);
         position(scanner.peek(), following.clone().next(), "seek");
-        // Some steps on, and so from there.
+        // A few steps further, and then the next seek from there.
         for _ in 0..number % 7 {
             assert_eq!(scanner.next().await.unwrap().as_ref(), following.next());
         }
@@ -222,7 +222,7 @@ async fn a_cell_out_of_order_is_refused_and_the_file_stays_good() {
     writer.append(&put(b"b", 5)).await.unwrap();
     let earlier = writer.append(&put(b"a", 6)).await.unwrap_err();
     assert!(matches!(earlier, Error::OutOfOrder { .. }), "{earlier}");
-    // The later edit of one key must come first.
+    // For one key, the later edit must come first.
     let later = writer.append(&put(b"b", 6)).await.unwrap_err();
     assert!(matches!(later, Error::OutOfOrder { .. }), "{later}");
     writer.append(&put(b"b", 4)).await.unwrap();
@@ -245,7 +245,7 @@ async fn versions_of_one_key_stay_in_one_block() {
     check_file(options, &versions, &sought).await;
 }
 
-/// Moves as long as nothing has to be loaded.
+/// Moves while no block has to be loaded.
 fn steps_at_once(scanner: &mut StoreFileScanner) -> usize {
     let mut steps = 0;
     while let ScanStep::Cell(_) = scanner.try_next().unwrap() {

@@ -1,4 +1,4 @@
-//! Frames, the footer and the limits of a nonce file, for writer and reader alike.
+//! The frames, the footer and the limits of a nonce file, shared by its writer and its reader.
 
 use basalt_fs::ReadFile;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -8,22 +8,22 @@ use super::super::entry::ENTRY_BYTES_MAX;
 
 /// The first and the last bytes of a file; the digit is the format's version.
 pub(super) const MAGIC: &[u8; 8] = b"BASALTN1";
-/// A block ends with the entry that makes it as long as this, in bytes.
+/// A block ends with the entry that brings it to at least this length, in bytes.
 pub(super) const BLOCK_BYTES: usize = 16 << 10;
-/// No block is longer, in bytes.
+/// The maximum length of a block, in bytes.
 const BLOCK_BYTES_MAX: usize = BLOCK_BYTES + ENTRY_BYTES_MAX;
-/// A file has at most so many entries: its filter takes 32 MiB.
+/// The maximum number of entries in a file; the filter of that many takes 32 MiB.
 pub(super) const ENTRIES_MAX: u64 = 1 << 24;
-/// Index and filter together are at most so long, in bytes: 8 MiB are for the index of entries that
-/// are as long as they can be.
+/// The maximum length of index and filter together, in bytes. Of these, 8 MiB are for the index of
+/// entries of maximum length.
 const TABLES_BYTES_MAX: u64 = (ENTRIES_MAX * 2) + (8 << 20);
-/// No file is longer, in bytes.
+/// The maximum length of a file, in bytes.
 pub(super) const FILE_BYTES_MAX: u64 = ENTRIES_MAX * ENTRY_BYTES_MAX as u64 + TABLES_BYTES_MAX;
-/// Before a payload: its length and the checksum.
+/// The bytes before a payload: its length and the checksum.
 pub(super) const FRAME_BYTES: usize = 8;
-/// The length of an entry of the index.
+/// The length of an entry of the index, in bytes.
 pub(super) const INDEX_ENTRY_BYTES: usize = 24;
-/// The length of the footer.
+/// The length of the footer, in bytes.
 pub(super) const FOOTER_BYTES: usize = 5 * 8 + 4 + 8;
 
 /// The end of a file.
@@ -36,7 +36,7 @@ pub(super) struct Footer {
     pub(super) newest_ms: u64,
 }
 
-/// Why bytes of a file could not be had.
+/// Why bytes of a file could not be read.
 pub(super) enum Unreadable {
     Files(basalt_fs::Error),
     Damaged(String),
@@ -55,7 +55,7 @@ impl Footer {
         bytes.freeze()
     }
 
-    /// Takes the footer of a file of `length` bytes apart.
+    /// Parses the footer of a file of `length` bytes.
     pub(super) fn decode(footer: &[u8], length: u64) -> Result<Self, String> {
         let (mut footer, magic) = footer.split_last_chunk::<8>().ok_or("it is cut off")?;
         if magic != MAGIC {
@@ -91,7 +91,7 @@ impl Footer {
     }
 }
 
-/// Adds `payload` with its length and checksum.
+/// Appends `payload` with its length and checksum.
 pub(super) fn put_frame(payload: &[u8], output: &mut BytesMut) {
     let length = (payload.len() as u32).to_be_bytes();
     output.reserve(FRAME_BYTES + payload.len());
@@ -100,7 +100,7 @@ pub(super) fn put_frame(payload: &[u8], output: &mut BytesMut) {
     output.put_slice(payload);
 }
 
-/// The payload of a frame that takes all of `bytes`.
+/// The payload of a frame that fills all of `bytes`.
 pub(super) fn payload(mut bytes: Bytes, what: &str) -> Result<Bytes, String> {
     if bytes.len() < FRAME_BYTES {
         return Err(format!("its {what} is cut off"));

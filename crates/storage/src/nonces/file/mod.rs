@@ -1,4 +1,4 @@
-//! Nonce files: operations sorted by nonce, immutable.
+//! Nonce files: immutable files of operations, sorted by nonce.
 //!
 //! ```text
 //! file   │ magic "BASALTN1" │ block… │ index │ filter │ footer │
@@ -11,8 +11,8 @@
 //!        │ u64 time of the oldest entry, u64 of the newest, in ms │
 //!        │ u32 crc32c of all of the footer before │ magic "BASALTN1" │   52 bytes
 //! ```
-//! All numbers are big endian; the digit of the magic is the version. A file is written aside,
-//! synced, put in its place and then named in the region's manifest.
+//! All numbers are big endian; the digit of the magic is the version. A file is written under a
+//! temporary name, synced, moved to its place and then named in the region's manifest.
 
 mod format;
 mod reader;
@@ -21,17 +21,17 @@ mod writer;
 pub use reader::{NonceFile, NonceFileScanner};
 pub use writer::NonceFileWriter;
 
-/// What a manifest says of a nonce file.
+/// The entry of a nonce file in a manifest.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NonceFileEntry {
     /// The file's name in the region's folder of nonce files.
     pub name: String,
     /// Its length in bytes.
     pub length: u64,
-    /// How many operations are in it.
+    /// The number of operations in the file.
     pub entries: u64,
     /// The time of the oldest operation, in milliseconds since 1970.
     pub oldest_ms: u64,
-    /// The time of the newest.
+    /// The time of the newest operation, in milliseconds since 1970.
     pub newest_ms: u64,
 }

@@ -1,7 +1,7 @@
 //! Finds operations in a nonce file.
 //!
-//! A file is opened when something is first looked up in it, so that opening a region does not wait
-//! for it. Its filter and index then stay in memory.
+//! A file is opened at the first look-up, so that opening a region does not wait for it. Its filter
+//! and index then stay in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,12 +27,12 @@ pub struct NonceFile {
     opened: OnceCell<Arc<Opened>>,
 }
 
-/// All of a file but its blocks.
+/// The parts of a file besides its blocks, and the file itself.
 struct Opened {
     file: Arc<dyn ReadFile>,
     index: Bytes,
     filter: Filter,
-    /// Where the last block ends.
+    /// The offset at which the last block ends.
     blocks_end: u64,
 }
 
@@ -46,27 +46,27 @@ pub struct NonceFileScanner {
 // === impl NonceFile ===
 
 impl NonceFile {
-    /// A file in `folder`, as a manifest names it. It is not looked at yet.
+    /// A file in `folder`, as named by a manifest. It is not opened yet.
     pub fn new(files: &SharedFileSystem, folder: &Path, entry: NonceFileEntry) -> Self {
         let (files, path) = (Arc::clone(files), folder.join(&entry.name));
         Self { files, path, entry, opened: OnceCell::new() }
     }
 
-    /// What the manifest says of it.
+    /// The file's entry in the manifest.
     pub fn entry(&self) -> &NonceFileEntry {
         &self.entry
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads filter and index, if that was not done before, of the file in its directory or in the
+    /// Reads filter and index, unless they are in memory. The file is in its directory or in the
     /// archive.
     ///
     /// # Errors
-    /// It cannot be read, or is not what was written.
+    /// If the file cannot be read, or is not what was written.
     pub async fn open(&self) -> Result<(), Error> {
         self.opened().await.map(drop)
     }
@@ -76,17 +76,17 @@ impl NonceFile {
         self.opened.initialized()
     }
 
-    /// Memory of filter and index, in bytes.
+    /// The memory of filter and index, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         let opened = self.opened.get();
         opened.map_or(0, |opened| opened.index.len() as u64 + opened.filter.bytes())
     }
 
-    /// What the operation did. Of nonces that are not in the file, the filter lets 1 of 2,000
-    /// through to the disk.
+    /// The outcome of the operation; `None` if the file does not have it. The filter lets 1 of
+    /// 2,000 absent nonces through to a read of the disk.
     ///
     /// # Errors
-    /// The file cannot be read, or is not what was written.
+    /// If the file cannot be read, or is not what was written.
     pub async fn get(&self, nonce: Nonce) -> Result<Option<NonceEntry>, Error> {
         let opened = self.opened().await?;
         if !opened.filter.may_contain(nonce) {
@@ -103,7 +103,7 @@ impl NonceFile {
         Ok(None)
     }
 
-    /// Reads all entries.
+    /// A scanner over all entries.
     pub fn scanner(self: &Arc<Self>) -> NonceFileScanner {
         NonceFileScanner { file: Arc::clone(self), next_block: 0, block: Bytes::new() }
     }
@@ -186,14 +186,14 @@ impl Opened {
         self.index.len() / INDEX_ENTRY_BYTES
     }
 
-    /// The first nonce of a block and where the block begins.
+    /// The first nonce of a block, and the offset of the block.
     fn index_entry(&self, block: usize) -> Option<(Nonce, u64)> {
         let mut entry = self.index.get(block * INDEX_ENTRY_BYTES..)?;
         let nonce = Nonce { group: entry.try_get_u64().ok()?, nonce: entry.try_get_u64().ok()? };
         Some((nonce, entry.try_get_u64().ok()?))
     }
 
-    /// The block that holds `nonce` if one does.
+    /// The block that holds `nonce`, if any does.
     fn block_of(&self, nonce: Nonce) -> Option<usize> {
         let (mut low, mut high) = (0, self.blocks());
         while low < high {
@@ -206,7 +206,7 @@ impl Opened {
         low.checked_sub(1)
     }
 
-    /// Where a block begins and ends.
+    /// The offsets at which a block begins and ends.
     fn range(&self, block: usize) -> (u64, u64) {
         let offset = |block| self.index_entry(block).map(|(_, offset)| offset);
         let end = offset(block + 1).unwrap_or(self.blocks_end);
@@ -220,7 +220,7 @@ impl NonceFileScanner {
     /// The next entry; `None` at the end.
     ///
     /// # Errors
-    /// The file cannot be read, or is not what was written.
+    /// If the file cannot be read, or is not what was written.
     pub async fn next(&mut self) -> Result<Option<NonceEntry>, Error> {
         while self.block.is_empty() {
             let opened = self.file.opened().await?;

@@ -11,7 +11,7 @@ use crate::nonces::filter::FilterBuilder;
 use crate::nonces::{Error, NonceEntry};
 use crate::wal::Nonce;
 
-/// How many bytes are handed to the file system at a time.
+/// How many bytes are appended to the file at a time.
 const APPENDED_AT_ONCE: usize = 1 << 20;
 
 /// A nonce file that is being written.
@@ -20,7 +20,7 @@ pub struct NonceFileWriter {
     file: Box<dyn AppendFile>,
     /// Finished blocks that are not in the file yet.
     pending: BytesMut,
-    /// Where they begin.
+    /// The offset in the file at which `pending` begins.
     offset: u64,
     block: BytesMut,
     index: BytesMut,
@@ -35,13 +35,13 @@ pub struct NonceFileWriter {
 // === impl NonceFileWriter ===
 
 impl NonceFileWriter {
-    /// A file holds no more entries.
+    /// The maximum number of entries in a file.
     pub const ENTRIES_MAX: u64 = ENTRIES_MAX;
 
-    /// Makes a file for at most `entries_max` entries.
+    /// Creates a file for at most `entries_max` entries.
     ///
     /// # Errors
-    /// [`Error::TooMany`]; or the file system refused.
+    /// [`Error::TooMany`] if `entries_max` exceeds the limit, or an error of the file system.
     pub async fn create(
         files: &SharedFileSystem,
         path: &Path,
@@ -69,10 +69,10 @@ impl NonceFileWriter {
         })
     }
 
-    /// Adds an entry, whose nonce is above those before it.
+    /// Adds an entry. Its nonce must be above those of all entries before it.
     ///
     /// # Errors
-    /// [`Error::OutOfOrder`], [`Error::TooMany`]; or the file system refused.
+    /// [`Error::OutOfOrder`], [`Error::TooMany`], or an error of the file system.
     pub async fn append(&mut self, entry: &NonceEntry) -> Result<(), Error> {
         if self.last.is_some_and(|last| last >= entry.nonce) {
             return Err(Error::OutOfOrder { path: self.path.clone() });
@@ -97,11 +97,11 @@ impl NonceFileWriter {
         Ok(())
     }
 
-    /// Writes the rest and syncs the file; what is returned is for a manifest, once the file is in
-    /// its place under `name`.
+    /// Writes the rest and syncs the file. Returns its entry for a manifest, for use once the file
+    /// has been moved to its place under `name`.
     ///
     /// # Errors
-    /// The file system refused.
+    /// If the file system returns an error.
     pub async fn finish(mut self, name: String) -> Result<NonceFileEntry, Error> {
         if !self.block.is_empty() {
             self.end_block().await?;

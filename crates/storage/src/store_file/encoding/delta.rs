@@ -1,10 +1,10 @@
-//! What PREFIX, DIFF and FAST_DIFF have in common: each cell is made of its own bytes and of parts
-//! of the cell before it.
+//! Shared decoding of PREFIX, DIFF and FAST_DIFF: each cell consists of its own bytes and of parts
+//! of the previous cell.
 //!
 //! ```text
-//! cell: key and value, as the encoding has them | [packed tags length | tags] [vlong sequence id]
+//! cell: key and value, as encoded | [packed tags length | tags] [vlong sequence id]
 //! ```
-//! The lengths are packed, seven bits a byte.
+//! Lengths are packed, seven bits per byte.
 
 use basalt_model::CellKey;
 use bytes::{BufMut, Bytes};
@@ -15,13 +15,13 @@ use super::super::fields::{Fields, put_variable};
 use super::tags::TagDictionary;
 use super::{DataFormat, Encoding, diff, fast_diff, prefix};
 
-/// At the end of every key: timestamp and type.
+/// The bytes of timestamp and type, which end every key.
 pub(super) const TIMESTAMP_TYPE_BYTES: usize = 9;
 const ROW_LENGTH_BYTES: usize = 2;
-/// How much room is made at once for a byte of an encoded block: most need less.
+/// The initial capacity for decoded cells, per byte of the encoded block; most blocks need less.
 const GROWTH: usize = 8;
 
-/// The cell before the one that is being decoded.
+/// The cell before the one being decoded.
 #[derive(Clone, Copy)]
 pub(super) struct LastCell<'k, 'v> {
     /// Its serialized key; empty before the first cell.
@@ -29,14 +29,14 @@ pub(super) struct LastCell<'k, 'v> {
     pub(super) value: &'v [u8],
 }
 
-/// Which lengths of a cell are those of the last one.
+/// Which lengths of a cell equal those of the previous one.
 #[derive(Clone, Copy)]
 pub(super) struct SameLengths {
     pub(super) key: bool,
     pub(super) value: bool,
 }
 
-/// The plain cells of a block, from what follows the encoding's number.
+/// Decodes a block to plain cells. `encoded` begins after the number of the encoding.
 pub(super) fn plain_cells(format: &DataFormat, encoded: &[u8]) -> Result<Bytes, Damage> {
     let mut fields = Fields::new(encoded, "part of an encoded block");
     let length = fields.length(BLOCK_BYTES_MAX)?;
@@ -71,7 +71,7 @@ pub(super) fn plain_cells(format: &DataFormat, encoded: &[u8]) -> Result<Bytes, 
     Ok(plain.into_boxed_slice().into())
 }
 
-/// What follows the value.
+/// Decodes the fields that follow the value.
 fn put_rest<'v>(
     format: &DataFormat,
     fields: &mut Fields<'v>,
@@ -93,15 +93,15 @@ fn put_rest<'v>(
     Ok(())
 }
 
-/// Begins a cell of DIFF or FAST_DIFF, from behind its flags to before its timestamp: puts row and
-/// column, and gives the length of its value and the parts of the last key.
+/// Decodes the part of a DIFF or FAST_DIFF cell between its flags and its timestamp: appends row
+/// and column to `key`. Returns the length of the value and the parts of the previous key.
 ///
 /// ```text
 /// [packed key length] [packed value length] packed length in common
 /// rest of the row | qualifier, or the rest of it
 /// ```
-/// Lengths that are the last cell's are not there. If what is in common is less than the row, the
-/// family is the last one too, and not there between row and qualifier.
+/// Lengths that equal those of the previous cell are omitted. If the common part is shorter than
+/// the row, the family also equals the previous one, and is omitted between row and qualifier.
 pub(super) fn begin<'k>(
     last: LastCell<'k, '_>,
     fields: &mut Fields<'_>,
@@ -127,7 +127,7 @@ pub(super) fn begin<'k>(
     Ok((value_length, before))
 }
 
-/// How much is missing to a length, which must not have been passed.
+/// The number of bytes missing from `length`, which `present` must not exceed.
 fn rest(what: &'static str, length: usize, present: usize) -> Result<usize, Damage> {
     length.checked_sub(present).ok_or(Damage::OutOfBounds {
         what,
@@ -144,7 +144,7 @@ impl<'k> LastCell<'k, '_> {
         self.key.is_empty()
     }
 
-    /// The first bytes of the key.
+    /// The first `length` bytes of the key.
     pub(super) fn common(&self, length: usize) -> Result<&'k [u8], Damage> {
         self.key.get(..length).ok_or(Damage::CutOff { what: "the shared prefix of a key" })
     }

@@ -1,5 +1,6 @@
-//! DIFF: besides what keys have in common, lengths and type that are those of the last cell, and
-//! the timestamp as what is between it and the last one, where that is shorter.
+//! DIFF: besides the common part of keys, it omits lengths and a type that equal those of the
+//! previous cell. The timestamp is stored as the difference from the previous one if that is
+//! shorter.
 //!
 //! ```text
 //! block: u8 family length | family | cells
@@ -18,16 +19,17 @@ use super::delta::{LastCell, SameLengths, begin};
 const SAME_KEY_LENGTH: u8 = 1;
 const SAME_VALUE_LENGTH: u8 = 1 << 1;
 const SAME_TYPE: u8 = 1 << 2;
-/// The timestamp is the last one less this number.
+/// The timestamp is the previous one minus the stored number.
 const TIMESTAMP_IS_DIFFERENCE: u8 = 1 << 3;
-/// The number's length less 1.
+/// The length of the stored number minus 1.
 const TIMESTAMP_LENGTH_SHIFT: u8 = 4;
 const TIMESTAMP_LENGTH_MASK: u8 = 7;
-/// The number is negative.
+/// The stored number is negative.
 const TIMESTAMP_SIGN: u8 = 1 << 7;
 
-/// Takes the family off the front of a block and puts it as the key of a cell before the first,
-/// from which that takes it as the others do from theirs.
+/// Reads the family from the start of a block, and stores it in the key of an imaginary cell before
+/// the first one. The first cell then takes its family from there, as the others do from their
+/// predecessors.
 pub(super) fn put_family(fields: &mut Fields<'_>, key: &mut Vec<u8>) -> Result<(), Damage> {
     let length = fields.u8()?;
     let family = fields.take(length.into())?;
@@ -37,7 +39,7 @@ pub(super) fn put_family(fields: &mut Fields<'_>, key: &mut Vec<u8>) -> Result<(
     Ok(())
 }
 
-/// Puts the next cell's key, and gives its value.
+/// Appends the next cell's key to `key`, and returns its value.
 pub(super) fn next<'v>(
     last: LastCell<'_, 'v>,
     fields: &mut Fields<'v>,

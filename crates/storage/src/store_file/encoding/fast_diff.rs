@@ -1,5 +1,5 @@
-//! FAST_DIFF: as DIFF, but of the timestamp the bytes that differ from the last one's, and a value
-//! that is the last one is not there.
+//! FAST_DIFF: like DIFF, except that it stores only the bytes of the timestamp that differ from the
+//! previous one, and omits a value that equals the previous one.
 //!
 //! ```text
 //! first cell: u8 flags, none of them set | as in PREFIX
@@ -14,14 +14,14 @@ use super::super::fields::Fields;
 use super::delta::{LastCell, SameLengths, begin};
 use super::prefix;
 
-/// How many bytes of the timestamp are those of the last one.
+/// The number of leading bytes of the timestamp that equal those of the previous one.
 const TIMESTAMP_COMMON_MASK: u8 = 7;
 const SAME_KEY_LENGTH: u8 = 1 << 3;
 const SAME_VALUE_LENGTH: u8 = 1 << 4;
 const SAME_TYPE: u8 = 1 << 5;
 const SAME_VALUE: u8 = 1 << 6;
 
-/// Puts the next cell's key, and gives its value.
+/// Appends the next cell's key to `key`, and returns its value.
 pub(super) fn next<'v>(
     last: LastCell<'_, 'v>,
     fields: &mut Fields<'v>,

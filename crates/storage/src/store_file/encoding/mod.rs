@@ -1,15 +1,16 @@
 //! Encoded data blocks, as Apache HBase writes them for a family with `DATA_BLOCK_ENCODING`.
-//! They are read and never written: a block becomes the plain cells of [`DataBlock`] once, when it
-//! is loaded, and so it is cached.
+//!
+//! They are read but never written. A block is decoded to the plain cells of a [`DataBlock`] once,
+//! when it is loaded, and is cached in that form.
 //!
 //! ```text
 //! block: i16 number of the encoding | encoded
-//! encoded, PREFIX, DIFF, FAST_DIFF: i32 length of the plain cells | cells, each as what is not in
-//!     the one before; DIFF has the family before them
+//! encoded, PREFIX, DIFF, FAST_DIFF: i32 length of the plain cells | cells, each without the parts
+//!     that it shares with the one before; DIFF has the family before the cells
 //! encoded, ROW_INDEX_V1: plain cells | index of their rows
 //! ```
-//! Invariant: nothing is put together that is longer than the block said, so that a few bytes that
-//! repeat a long value cannot fill the memory.
+//! Invariant: decoding produces no more bytes than the block states, so that a few bytes which
+//! repeat a long value cannot exhaust memory.
 
 mod delta;
 mod diff;
@@ -27,10 +28,10 @@ use super::data_block::{CellLayout, DataBlock};
 use super::error::Damage;
 use super::file_info::{self, FileInfo};
 
-/// The name of no encoding.
+/// The name for no encoding.
 const NOT_ENCODED: &[u8] = b"NONE";
 
-/// How the cells of a data block are encoded.
+/// The encoding of the cells of a data block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Encoding {
     None,
@@ -40,35 +41,35 @@ pub(super) enum Encoding {
     RowIndex,
 }
 
-/// The form of the data blocks of a file.
+/// The format of the data blocks of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DataFormat {
     pub(super) encoding: Encoding,
-    /// What follows key and value in each cell.
+    /// The fields that follow key and value in each cell.
     pub(super) layout: CellLayout,
-    /// Tags stand in a dictionary that each block begins anew. Only PREFIX, DIFF and FAST_DIFF have
-    /// that.
+    /// Whether tags are compressed with a dictionary, which each block starts empty. Only PREFIX,
+    /// DIFF and FAST_DIFF support that.
     pub(super) tags_compressed: bool,
 }
 
 /// An encoding that Basalt cannot read.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct UnknownEncoding {
-    /// Of which blocks.
+    /// The kind of blocks.
     pub(super) what: &'static str,
-    /// Its name.
+    /// The name of the encoding.
     pub(super) found: String,
-    /// The names of those that Basalt can read.
+    /// The names of the encodings that Basalt can read.
     pub(super) supported: &'static str,
 }
 
 // === impl Encoding ===
 
 impl Encoding {
-    /// The names of all that can be read.
+    /// The names of all encodings that Basalt can read.
     const NAMES: &str = "NONE, PREFIX, DIFF, FAST_DIFF, ROW_INDEX_V1";
 
-    /// The encoding of this name, if Basalt can read it.
+    /// The encoding with this name, if Basalt can read it.
     fn from_name(name: &[u8]) -> Option<Self> {
         match name {
             NOT_ENCODED => Some(Self::None),
@@ -80,7 +81,7 @@ impl Encoding {
         }
     }
 
-    /// Its number in HBase's `DataBlockEncoding`.
+    /// The encoding's number in HBase's `DataBlockEncoding`.
     pub(super) fn number(self) -> i16 {
         match self {
             Self::None => 0,
@@ -95,7 +96,8 @@ impl Encoding {
 // === impl DataFormat ===
 
 impl DataFormat {
-    /// The form of the data blocks by the file info, which also says that the index is not encoded.
+    /// The format of the data blocks according to the file info, which must also state that the
+    /// index is not encoded.
     pub(super) fn from_info(info: &FileInfo) -> Result<Self, UnknownEncoding> {
         let name = |key| info.get(key).map_or(NOT_ENCODED, AsRef::as_ref);
         let unknown = |what, name: &[u8], supported| {
@@ -120,7 +122,7 @@ impl DataFormat {
         })
     }
 
-    /// What the data blocks say they are.
+    /// The block type that the data blocks state.
     pub(super) fn block_type(&self) -> BlockType {
         match self.encoding {
             Encoding::None => BlockType::Data,
@@ -128,7 +130,7 @@ impl DataFormat {
         }
     }
 
-    /// The cells of a block's payload.
+    /// Decodes the payload of a block, and parses its cells.
     pub(super) fn parse(&self, payload: Bytes) -> Result<DataBlock, Damage> {
         let plain = match self.encoding {
             Encoding::None => payload,

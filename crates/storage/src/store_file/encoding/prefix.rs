@@ -1,4 +1,4 @@
-//! PREFIX: how much of the last key the key begins with, and the rest of it.
+//! PREFIX: for each key, the length of its common prefix with the previous key, and the rest of it.
 //!
 //! ```text
 //! packed length of the rest of the key | packed value length | packed length in common
@@ -11,7 +11,7 @@ use super::super::error::Damage;
 use super::super::fields::Fields;
 use super::delta::LastCell;
 
-/// Puts the next cell's key, and gives its value.
+/// Appends the next cell's key to `key`, and returns its value.
 pub(super) fn next<'v>(
     last: LastCell<'_, 'v>,
     fields: &mut Fields<'v>,

@@ -1,8 +1,8 @@
-//! ROW_INDEX_V1: plain cells, with an index of their rows that is checked and not used, as
-//! [`DataBlock`](super::DataBlock) finds cells without it.
+//! ROW_INDEX_V1: plain cells with an index of their rows. The index is checked but not used,
+//! because [`DataBlock`](super::DataBlock) finds cells without it.
 //!
 //! ```text
-//! cells | i32 rows | i32 where its first cell begins, for each row | i32 length of the cells
+//! cells | i32 rows | i32 offset of its first cell, for each row | i32 length of the cells
 //! ```
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use super::super::fields::Fields;
 
 const OFFSET_BYTES: usize = 4;
 
-/// The plain cells of a block, from what follows the encoding's number.
+/// Returns the plain cells of a block. `encoded` begins after the number of the encoding.
 pub(super) fn plain_cells(encoded: &Bytes) -> Result<Bytes, Damage> {
     const WHAT: &str = "the index of rows";
     let (_, length) = encoded.split_last_chunk::<4>().ok_or(Damage::CutOff { what: WHAT })?;

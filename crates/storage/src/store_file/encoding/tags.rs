@@ -1,11 +1,11 @@
-//! Compressed tags: a tag that was there before in the block stands as its number.
+//! Compressed tags: a tag that occurred earlier in the block is stored as its number.
 //!
 //! ```text
 //! tag: 0xff | packed length | type and value      a new one
 //!      i16 number                                 one of the dictionary
 //! ```
-//! The dictionary keeps 127 tags. A new one gets the next number or, once it is full, that of the
-//! tag that has not been used for the longest time.
+//! The dictionary keeps 127 tags. A new tag gets the next number or, once the dictionary is full,
+//! the number of the least recently used tag.
 
 use bytes::BufMut;
 
@@ -13,14 +13,14 @@ use super::super::error::Damage;
 use super::super::fields::Fields;
 
 const TAGS_MAX: usize = 127;
-/// Begins a new tag; no number begins with it.
+/// The first byte of a new tag. No number begins with it.
 const NEW: u8 = 0xff;
 
-/// The tags of a block that can be named by number.
+/// The tags of a block that can be referred to by number.
 #[derive(Default)]
 pub(super) struct TagDictionary<'v> {
     known: Vec<KnownTag<'v>>,
-    /// How many tags have been read: the time by which last uses are compared.
+    /// How many tags have been read; serves as the clock for `last_use`.
     uses: u64,
 }
 
@@ -32,7 +32,7 @@ struct KnownTag<'v> {
 // === impl TagDictionary ===
 
 impl<'v> TagDictionary<'v> {
-    /// Puts the tags of a cell, which are `length` bytes long when they are serialized.
+    /// Appends the tags of a cell to `plain`. They are `length` bytes long when serialized.
     pub(super) fn put_tags(
         &mut self,
         fields: &mut Fields<'v>,
@@ -70,7 +70,7 @@ impl<'v> TagDictionary<'v> {
     }
 
     fn add(&mut self, tag: &'v [u8]) {
-        // HBase keeps no empty ones.
+        // HBase keeps no empty tags.
         if tag.is_empty() {
             return;
         }

@@ -1,5 +1,5 @@
-//! Blocks put together by hand from the format. What Apache HBase's own encoders write is read in
-//! `tests/store_file/golden.rs`.
+//! Decodes blocks that were assembled by hand from the format. `tests/store_file/golden.rs` reads
+//! blocks from Apache HBase's own encoders.
 
 use basalt_model::{Cell, CellBuilder, CellType, SequenceId};
 use bytes::{BufMut, Bytes};
@@ -32,8 +32,8 @@ fn tagged(
     CellBuilder { row, family: b"f", qualifier, timestamp, cell_type, value, tags }.build().unwrap()
 }
 
-/// Five cells: one of another qualifier, rows of the same length and of another, no values, the
-/// third and the last with a tag.
+/// Five cells. They include another qualifier, rows of equal and of different length, and empty
+/// values. The third and the last have a tag.
 fn cells() -> Vec<Cell> {
     let tag = b"\0\x03abc";
     let mut cells = vec![
@@ -53,7 +53,7 @@ fn plain(cells: &[Cell]) -> Vec<u8> {
     plain
 }
 
-/// What stands behind the value of each of [`cells`].
+/// The bytes that follow the value of each of [`cells`].
 const RESTS: [&[u8]; 5] =
     [b"\0\x8e\x01\x2c", b"\0\0", b"\x05\xff\x03abc\0", b"\0\0", b"\x05\0\0\0"];
 
@@ -155,7 +155,7 @@ fn timestamps_below_zero_are_differences_of_their_sign() {
     let mut encoded = b"\x01f".to_vec();
     encoded.extend(b"\xf0\x0e\0\0\0\x01r\0\0\0\0\0\0\0\x80\x04\0\0");
     encoded.extend(b"\x87\x05\x05\0\0");
-    // -5 less the number is the highest there is: it wraps.
+    // -5 minus this number is the highest timestamp: the subtraction wraps.
     encoded.extend(b"\x7f\x05\xfc\xff\xff\xff\xff\xff\xff\x7f\0\0");
     let payload = payload(Encoding::Diff, plain(&expected).len(), &encoded);
     let plain_cells = format(Encoding::Diff).decode(payload).unwrap();
@@ -164,7 +164,8 @@ fn timestamps_below_zero_are_differences_of_their_sign() {
 
 #[test]
 fn a_full_dictionary_forgets_the_tag_that_was_not_used_for_longest() {
-    // 127 new tags, the first one again, one more for the number of the second, and that number.
+    // 127 new tags, the first one again, one more that gets the number of the second, and that
+    // number.
     let mut own_tags: Vec<(Vec<u8>, u8)> =
         (0..127).map(|number| (vec![0xff, 2, 65, number], number)).collect();
     own_tags.push((vec![0, 0], 0));
@@ -244,7 +245,7 @@ fn a_block_is_as_long_as_it_says() {
     }
 }
 
-/// A value of 10 KB, and then a million cells of 5 bytes that have it too: 10 GB.
+/// A value of 10 KB, followed by a million cells of 5 bytes that repeat it: 10 GB.
 #[test]
 fn a_value_that_is_repeated_without_end_does_not_fill_the_memory() {
     let mut encoded = b"\0\x0e\x90\x4e\0\0\x01r\x01f\0\0\0\0\0\0\0\x01\x04".to_vec();
@@ -286,7 +287,7 @@ fn any_format() -> impl Strategy<Value = DataFormat> {
     })
 }
 
-/// Decodes what may be anything; what is taken for cells must be.
+/// Decodes arbitrary bytes. Everything that is accepted as a cell must be one.
 fn decode_anything(format: &DataFormat, payload: Bytes) {
     if let Ok(block) = format.parse(payload) {
         assert!(!all_cells(&block).is_empty());

@@ -1,8 +1,9 @@
-//! The queue and its latches in every interleaving of those who add and the writer.
+//! Tests of the queue and its latches in every interleaving of the writer and the tasks that add
+//! edits.
 //!
-//! The files under test are those of the log, with the primitives of `basalt_loom` in the place of
-//! tokio's. Each waiter is answered once, and none is lost, whether the writer goes on, fails or is
-//! dropped; loom reports a waiter that is lost as a deadlock.
+//! The files under test are those of the log, with the primitives of `basalt_loom` instead of
+//! tokio's. Each waiter is answered exactly once and none is lost, whether the writer continues,
+//! fails or is dropped. Loom reports a lost waiter as a deadlock.
 
 #![allow(dead_code, unreachable_pub, reason = "the files are here for a part of what they hold")]
 
@@ -32,7 +33,7 @@ use error::{Error, Result};
 use latch::Latch;
 use queue::{Queue, Work};
 
-/// What becomes of the writer once it has taken its first work.
+/// What happens to the writer once it has taken its first work.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fate {
     /// It writes until the log is closed.
@@ -59,7 +60,7 @@ impl Log {
         Arc::new(Self { queue, settled: std::sync::Mutex::default() })
     }
 
-    /// Adds an edit and waits until it is durable; says how that ended.
+    /// Adds an edit, waits until it is durable, and returns the outcome.
     fn add(&self, sequence_id: SequenceId) -> Result<()> {
         let edit = edit();
         block_on(async {
@@ -72,7 +73,7 @@ impl Log {
         self.settled.lock().unwrap().contains(&sequence_id)
     }
 
-    /// What the writer does with the queue, as in `writer.rs`.
+    /// The writer's use of the queue, as in `writer.rs`.
     fn write(&self, fate: Fate) {
         loop {
             let Work { batch, roll, close } = block_on(self.queue.next_work());
@@ -96,7 +97,7 @@ impl Log {
                     while !block_on(self.queue.next_work()).close {}
                     break;
                 }
-                // Its batch goes with it.
+                // Its batch is dropped with it.
                 Fate::IsDropped => break,
             }
         }
@@ -123,7 +124,7 @@ fn begin_close(log: &Arc<Log>) -> thread::JoinHandle<()> {
     thread::spawn(move || log.queue.ask_close())
 }
 
-/// Two add an edit each while the writer has `fate`; then the log is closed.
+/// Two tasks add an edit each while the writer has `fate`; then the log is closed.
 fn add_two(fate: Fate) {
     check(move || {
         let log = Log::new();

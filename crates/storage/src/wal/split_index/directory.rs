@@ -1,4 +1,4 @@
-//! The index file.
+//! The format of the index file.
 //!
 //! ```text
 //! header │ magic 8 │ u16 version │ u32 regions │ u64 sealed length │ u64 end │
@@ -9,8 +9,9 @@
 //!        │ u64 offset, u64 length, u32 crc32c of the section │                        100 bytes
 //! file   │ header │ entry… sorted by region │ section… │
 //! ```
-//! All numbers are big endian. A section holds the ranges of one region. Without damage it is at 0;
-//! with nothing behind it, the sequence id is the highest there is.
+//! All numbers are big endian. A section holds the ranges of one region. `damaged at` is 0 if there
+//! is no damage. The sequence id behind it is the highest possible one if no edit follows the
+//! damage.
 
 use std::path::Path;
 
@@ -27,23 +28,23 @@ const MAGIC: [u8; 8] = *b"BsltPRT\n";
 const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 8 + 2 + 4 + 8 + 8 + 4 + 4 + 4;
 const ENTRY_BYTES: usize = 16 + 10 * 8 + 4;
-/// Stands for no sequence id behind damage.
+/// Encodes that no edit follows the damage.
 const NOTHING_BEHIND: u64 = u64::MAX;
-/// More regions than a server can hold.
+/// An upper bound: more regions than a server can hold.
 pub(super) const REGIONS_MAX: u64 = 1 << 20;
 
-/// What an index begins with.
+/// The front of an index: its header and its entries.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Directory {
     pub(super) sealed_length: u64,
     pub(super) end: u64,
-    /// The checksum of the log's file header: says which file this is the index of.
+    /// The checksum of the log's file header; identifies the file that this index belongs to.
     pub(super) log: FileChecksum,
     /// Sorted by region.
     pub(super) entries: Vec<Entry>,
 }
 
-/// What an index says of one region.
+/// The entry of one region.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Entry {
     pub(super) summary: PartSummary,
@@ -96,7 +97,7 @@ impl Directory {
         output.freeze()
     }
 
-    /// Reads the front of an index.
+    /// Reads the front of an index: its header and its entries.
     pub(super) async fn read(file: &dyn ReadFile) -> Result<Self, Unreadable> {
         let header = read_part(file, "header of an index", 0, HEADER_BYTES as u64).await?;
         let (mut directory, regions, checksum) = Self::decode_header(&header)?;
@@ -106,7 +107,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Without its entries, but with their number and checksum.
+    /// Returns the directory without its entries, with their number and their checksum.
     fn decode_header(bytes: &[u8]) -> Result<(Self, u32, u32), Defect> {
         let part = "header of an index";
         let mut rest = bytes.strip_prefix(&MAGIC).ok_or(Defect::Magic { part: "index" })?;
@@ -143,7 +144,7 @@ impl Directory {
         Ok(())
     }
 
-    /// What it says of a region.
+    /// The entry of a region.
     pub(super) fn find(&self, region: EncodedRegionName) -> Option<&Entry> {
         let found = self.entries.binary_search_by_key(&region, |entry| entry.summary.region);
         self.entries.get(found.ok()?)
@@ -202,7 +203,7 @@ impl Entry {
         })
     }
 
-    /// Reads the ranges of the region, still encoded.
+    /// Reads the region's ranges, still encoded.
     pub(super) async fn read_section(&self, file: &dyn ReadFile) -> Result<Bytes, Unreadable> {
         let part = "section of an index";
         let section = read_part(file, part, self.section_offset, self.section_bytes).await?;
@@ -214,7 +215,8 @@ impl Entry {
     }
 }
 
-/// Reads bytes that the file must have; their length is not believed before that is certain.
+/// Reads bytes that the file must contain. Their length is checked against that of the file before
+/// it is trusted.
 async fn read_part(
     file: &dyn ReadFile,
     part: &'static str,
@@ -232,7 +234,7 @@ async fn read_part(
 // === impl Unreadable ===
 
 impl Unreadable {
-    /// As an error of the index at `path`.
+    /// Converts this to an error of the index at `path`.
     pub(super) fn into_error(self, path: &Path) -> Error {
         match self {
             Self::Files(error) => error.into(),

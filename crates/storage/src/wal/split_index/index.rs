@@ -1,4 +1,4 @@
-//! Makes the index of one sealed file.
+//! Writes the index of one sealed file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,25 +16,26 @@ use crate::wal::edit::{RECORD_PREFIX_BYTES, RecordIdentity};
 use crate::wal::error::{Defect, Error, Result};
 use crate::wal::reader::{Found, Record, RecordReader};
 
-/// What is gathered of one region; a few bytes for each of its edits.
+/// The data gathered about one region; a few bytes for each of its edits.
 struct PartBuilder {
     summary: PartSummary,
     ranges: RangesBuilder,
 }
 
-/// An index that was made for a sealed length, and its log.
+/// An index that exists for a sealed length, with its log.
 pub(super) struct Existing {
     pub(super) directory: Directory,
     pub(super) index: Arc<dyn ReadFile>,
     pub(super) log: Arc<dyn ReadFile>,
 }
 
-/// Reads the file `log` up to its `sealed_length`, checks it, and writes the index beside it. If there is
-/// one for this length, nothing is done but to read its front; a damaged one is made again.
+/// Reads and checks the file `log` up to its `sealed_length`, and writes the index beside it.
+///
+/// If an index for this length exists, only its front is read. A damaged index is written again.
 ///
 /// # Errors
-/// [`Error::Corrupt`] if bytes of the log that had been durable are damaged, and it cannot be told
-/// whose they are; see [`PartSummary::damage`] if it can.
+/// [`Error::Corrupt`] if bytes of the log that had been durable are damaged and the region that
+/// they belong to is unknown. If it is known, see [`PartSummary::damage`].
 pub async fn write_split_index(
     files: &SharedFileSystem,
     log: &Path,
@@ -46,7 +47,7 @@ pub async fn write_split_index(
     }
 }
 
-/// Does what [`write_split_index`] does where there is no index.
+/// Does what [`write_split_index`] does if there is no index.
 pub(super) async fn make_index(
     files: &SharedFileSystem,
     log: &Path,
@@ -66,7 +67,7 @@ pub(super) async fn make_index(
     }
     let index = Directory::encode((sealed_length, end, reader.file_checksum()), &parts);
     match files.write_whole(&path, index).await {
-        // Somebody else was faster, and wrote the same.
+        // Another process was faster, and wrote the same bytes.
         Err(error) if error.is_already_exists() => {}
         written => written?,
     }
@@ -112,7 +113,7 @@ async fn gather(reader: &mut RecordReader) -> Result<BTreeMap<EncodedRegionName,
                 damaged.entry(identity.region).or_insert(new).before = None;
                 first_error.get_or_insert(error);
             }
-            // Everything before the first damage can be read for sure.
+            // Reports the first damage: everything before it is certain to be readable.
             Err(error) if error.is_corrupt() => return Err(first_error.unwrap_or(error)),
             Err(error) => return Err(error),
         }
@@ -127,8 +128,8 @@ async fn gather(reader: &mut RecordReader) -> Result<BTreeMap<EncodedRegionName,
     Ok(builders)
 }
 
-/// The index that is there, if it is whole and made for this sealed length of the file as it is; another is
-/// deleted.
+/// Opens the existing index, if it is intact and belongs to this sealed length of the file in its
+/// current state. Any other index is deleted.
 pub(super) async fn open_existing(
     files: &SharedFileSystem,
     log: &Path,

@@ -1,10 +1,10 @@
-//! Where the records of one region lie: ascending ranges, written as differences.
+//! The positions of one region's records: ascending ranges, encoded as differences.
 //!
 //! ```text
 //! range │ varint bytes since the end of the one before │ varint length │
 //! ```
-//! A range is one or more whole records. Records that follow one another share a range, as long as
-//! it stays short enough to be read at once.
+//! A range is one or more complete records. Consecutive records share a range, as long as it stays
+//! short enough to be read at once.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ const RANGE_BYTES_MAX: u64 = 256 << 10;
 const RECORD_RANGE_BYTES_MAX: u64 = (RECORD_PREFIX_BYTES + RECORD_BYTES_MAX) as u64;
 const RECORD_RANGE_BYTES_MIN: u64 = (RECORD_PREFIX_BYTES + RECORD_BYTES_MIN) as u64;
 
-/// Gathers ranges.
+/// Builds the ranges of one region.
 #[derive(Debug, Default)]
 pub(super) struct RangesBuilder {
     encoded: Vec<u8>,
@@ -34,14 +34,14 @@ pub(super) struct RangesBuilder {
 pub(super) struct Ranges {
     encoded: Bytes,
     previous_end: u64,
-    /// No range may reach beyond.
+    /// No range may end after this offset.
     end: u64,
 }
 
 // === impl RangesBuilder ===
 
 impl RangesBuilder {
-    /// Adds a record, which lies behind all that were added before.
+    /// Adds a record, which must come after all records added before.
     pub(super) fn add(&mut self, record: Range<u64>) {
         let together = record.end - self.open.start;
         if record.start == self.open.end && together <= RANGE_BYTES_MAX {
@@ -74,7 +74,7 @@ impl Ranges {
         Self { encoded, previous_end: 0, end }
     }
 
-    /// The next range; `None` behind the last.
+    /// The next range; `None` after the last.
     pub(super) fn next(&mut self) -> Result<Option<Range<u64>>, Defect> {
         if self.encoded.is_empty() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Reads the part of one region out of a sealed file, and nothing else.
+//! Reads only the part of one region from a sealed file.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -25,10 +25,10 @@ pub struct SplitIndex {
     path: PathBuf,
 }
 
-/// Where the edits of one region lie in a file.
+/// The edits of one region in a file, and where they are.
 #[derive(Clone)]
 pub struct Part {
-    /// What they are.
+    /// What the index says about these edits.
     pub summary: PartSummary,
     log: Arc<dyn ReadFile>,
     path: PathBuf,
@@ -37,8 +37,8 @@ pub struct Part {
     ranges: Bytes,
 }
 
-/// Reads the edits of one region, in the order in which they were written. Two windows of them are
-/// in memory at a time.
+/// Reads the edits of one region, in the order in which they were written. At most two windows of
+/// them are in memory at a time.
 pub struct PartReader {
     part: Part,
     ranges: Ranges,
@@ -58,18 +58,18 @@ struct Window {
 // === impl SplitIndex ===
 
 impl SplitIndex {
-    /// Opens the file `log`, sealed at `sealed_length`, to be read with others by way of `shared`. Makes its
-    /// index if there is none for this length.
+    /// Opens the file `log`, sealed at `sealed_length`. Its reads go through `shared`, to be shared
+    /// with other regions. Writes the index if there is none for this length.
     ///
     /// # Errors
-    /// As of [`super::write_split_index`].
+    /// As [`super::write_split_index`].
     pub async fn open_sealed(
         files: &SharedFileSystem,
         log: &Path,
         sealed_length: u64,
         shared: &Arc<SharedReads>,
     ) -> Result<Self> {
-        // As a rule it is there, and is opened once.
+        // Usually the index exists, and is opened once.
         if let Some(existing) = open_existing(files, log, sealed_length).await? {
             return Ok(Self {
                 directory: Arc::new(existing.directory),
@@ -82,10 +82,11 @@ impl SplitIndex {
         Self::open(files, log, shared).await
     }
 
-    /// Opens the file `log`, which has been indexed, to be read with others by way of `shared`.
+    /// Opens the file `log`, which has an index. Its reads go through `shared`, to be shared with
+    /// other regions.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if the index is damaged: [`super::write_split_index`] makes it again.
+    /// [`Error::Corrupt`] if the index is damaged: [`super::write_split_index`] writes it again.
     pub async fn open(
         files: &SharedFileSystem,
         log: &Path,
@@ -102,10 +103,10 @@ impl SplitIndex {
         })
     }
 
-    /// Finds the edits of `region`; `None` if it has none.
+    /// Finds the edits of `region`; `None` if the file has none.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] as of [`SplitIndex::open`].
+    /// [`Error::Corrupt`] as in [`SplitIndex::open`].
     pub async fn part(&self, region: EncodedRegionName) -> Result<Option<Part>> {
         let Some(entry) = self.directory.find(region) else {
             return Ok(None);
@@ -124,11 +125,11 @@ impl SplitIndex {
 // === impl Part ===
 
 impl Part {
-    /// Checks that it holds all that is not in the store files yet, which have everything up to
-    /// `flushed`.
+    /// Checks that the part holds all of the region's edits that are not in store files yet. The
+    /// store files have all edits up to `flushed`.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if it had more: acknowledged edits may be lost.
+    /// [`Error::Corrupt`] if an edit is missing: acknowledged edits may be lost.
     pub fn check_whole_after(&self, flushed: SequenceId) -> Result<()> {
         match self.summary.damage {
             Some(damage) if !damage.is_flushed(flushed) => Err(Error::Corrupt {
@@ -155,11 +156,12 @@ impl PartReader {
         }
     }
 
-    /// The next edit; `None` behind the last. The cells share the memory of a window, which holds
-    /// this region's edits only.
+    /// The next edit; `None` after the last. The cells share the memory of a window, which holds
+    /// only this region's edits.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if the log is not what was indexed. The reader is spent then.
+    /// [`Error::Corrupt`] if the log does not match its index. The reader cannot be used after
+    /// that.
     pub async fn next(&mut self) -> Result<Option<Edit>> {
         if self.window.bytes.is_empty() {
             self.window = self.next_window().await?;
@@ -176,7 +178,7 @@ impl PartReader {
         Ok(Some(edit))
     }
 
-    /// The next records; those after them are under way then.
+    /// Returns the next records, and begins to read those after them.
     async fn next_window(&mut self) -> Result<Window> {
         let ahead = match self.ahead.take() {
             Some(ahead) => Some(ahead),
@@ -255,7 +257,7 @@ impl Window {
         Edit::decode(&body)
     }
 
-    /// Where in the log the record lies that `before` bytes of this window precede.
+    /// The offset in the log of the record that follows the first `before` bytes of this window.
     fn offset(&self, mut before: u64) -> u64 {
         for range in &self.ranges {
             let length = range.end - range.start;

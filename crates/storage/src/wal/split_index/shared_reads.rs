@@ -1,9 +1,9 @@
 //! Reads of a sealed log that several regions share.
 //!
-//! The edits of a region lie scattered in a log, and all regions of a dead server that open on one
-//! server need the same stretches of it at about the same time. Where each read is a trip to
-//! another machine, a stretch is read once, by whoever needs it first, and kept for the others for
-//! a while.
+//! The edits of a region are scattered over a log. All regions of a dead server that open on one
+//! server need the same stretches of the log at about the same time. If each read is a round trip
+//! to another machine, each stretch is read once, for the region that needs it first, and kept for
+//! the others for a while.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,18 +16,18 @@ use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-/// What has been read of the logs of one server.
+/// The stretches read from the logs of one server.
 #[derive(Default)]
 pub struct SharedReads(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
     logs: usize,
-    /// The oldest first.
+    /// Oldest first.
     stretches: VecDeque<(StretchId, Stretch)>,
 }
 
-/// The number of a log among those that share, and of a stretch in it.
+/// The number of a log among those that share reads, and of a stretch in it.
 type StretchId = (usize, u64);
 
 /// Empty while it is being read.
@@ -39,18 +39,18 @@ struct SharedLog {
     shared: Arc<SharedReads>,
 }
 
-/// The length of a stretch.
+/// The length of a stretch, in bytes.
 const STRETCH_BYTES: u64 = 1 << 20;
-/// How many stretches are kept, of all logs together: what regions that are replayed side by side
-/// are apart from each other.
+/// How many stretches are kept, over all logs. This bounds how far apart in the logs regions may be
+/// that are replayed at the same time.
 const STRETCHES_MAX: usize = 64;
-/// How many stretches one reader asks for at a time.
+/// How many stretches one reader reads at the same time.
 const READ_AT_ONCE: usize = 4;
 
 // === impl SharedReads ===
 
 impl SharedReads {
-    /// The log, read by stretches if each read is a trip.
+    /// Wraps a log so that it is read in shared stretches, if each read is a round trip.
     pub(super) fn share(self: &Arc<Self>, log: Arc<dyn ReadFile>) -> Arc<dyn ReadFile> {
         if !log.is_far() {
             return log;
@@ -97,7 +97,7 @@ impl ReadFile for SharedLog {
 
     async fn read_ranges(&self, ranges: &[Range<u64>]) -> basalt_fs::Result<Bytes> {
         if ranges.iter().any(|range| range.end > self.length()) {
-            // Tells where the file ends.
+            // This read fails, with an error that names the end of the file.
             return self.log.read_ranges(ranges).await;
         }
         let pieces: Vec<_> = ranges.iter().cloned().flat_map(pieces).collect();
@@ -115,7 +115,7 @@ impl ReadFile for SharedLog {
                 current = Some(next.unwrap_or((number, Bytes::new())));
             }
             let stretch = current.as_ref().map_or(&[][..], |(_, stretch)| stretch);
-            // Stretches reach to the end of the file, and no range goes beyond it.
+            // Stretches extend to the end of the file, and no range goes beyond it.
             bytes.extend_from_slice(stretch.get(place).unwrap_or_default());
         }
         Ok(bytes.freeze())
@@ -130,7 +130,7 @@ impl ReadFile for SharedLog {
     }
 }
 
-/// A range as pieces of stretches: the number of each, and where in it.
+/// Splits a range into pieces of stretches: the number of each stretch, and the range within it.
 fn pieces(range: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {
     let mut next = range.start;
     std::iter::from_fn(move || {
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// A log far away that counts its reads, of which the first one fails.
+    /// A remote log that counts its reads, of which the first fails.
     struct FarLog {
         contents: Bytes,
         reads: AtomicUsize,

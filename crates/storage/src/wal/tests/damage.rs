@@ -1,4 +1,4 @@
-//! What a reader makes of a log that was truncated or damaged.
+//! Reads logs that were truncated or damaged.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use super::*;
 use crate::wal::header::{BATCH_HEADER_BYTES, FILE_HEADER_BYTES};
 use crate::wal::{Error, Tail};
 
-/// A log as it lies on the disk.
+/// A log as stored on the disk.
 struct Written {
     bytes: Bytes,
     edits: Vec<Edit>,
-    /// How long the file was when each edit was acknowledged.
+    /// The length of the file when each edit was acknowledged.
     acked_at: Vec<usize>,
 }
 
-/// Batches of several sizes; the last is not followed by a mark.
+/// Writes batches of several sizes. No commit marker follows the last one.
 async fn write_log() -> Written {
     let files: SharedFileSystem = Arc::new(MemoryFileSystem::new());
     let wal = create(&files, WalConfig::default()).await.unwrap();
@@ -82,7 +82,7 @@ async fn a_file_that_is_shorter_than_it_was_sealed_is_no_torn_tail() {
             "{length}: {error}"
         );
     }
-    // A file that was sealed within its header holds no edit, whatever became of it since.
+    // A file that was sealed within its header holds no edit, whatever happened to it since.
     let header = FILE_HEADER_BYTES as u64;
     for (length, sealed) in [(0, header), (100, header), (0, 1), (100, 400)] {
         let (edits, _) = read(&written.bytes[..length], sealed).await.unwrap();
@@ -175,7 +175,7 @@ async fn what_a_crash_leaves_holds_every_acknowledged_edit() {
         let edits = [edit(1, 1, 50), edit(2, 1, 50), edit(1, 2, 50)];
         append_synced(&wal, &edits[0]).await.unwrap();
         append_synced(&wal, &edits[1]).await.unwrap();
-        // A batch that reaches the disk in part, as if the power failed before its sync.
+        // A batch that reaches the disk only in part, as if power failed before its sync.
         let whole = files.read_whole(&log(1), u64::MAX).await.unwrap();
         append_synced(&wal, &edits[2]).await.unwrap();
         let after = files.read_whole(&log(1), u64::MAX).await.unwrap();

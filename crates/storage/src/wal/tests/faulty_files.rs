@@ -1,4 +1,4 @@
-//! A file system that counts syncs, and whose syncs and new files can be held up or made to fail.
+//! A file system that counts syncs, and that can delay or fail syncs and new files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use tokio::sync::Semaphore;
 pub(super) struct FaultyFiles {
     pub(super) disk: MemoryFileSystem,
     pub(super) faults: Arc<Faults>,
-    /// It has several syncs under way, and lets failed files be replaced.
+    /// Whether it supports concurrent syncs and replacing failed files.
     replaces: bool,
 }
 
 pub(super) struct Faults {
     syncs: AtomicUsize,
     failing: AtomicBool,
-    /// There is no room but what is reserved.
+    /// There is no room except what is reserved.
     full: AtomicBool,
-    /// So many of the next syncs fail.
+    /// The number of syncs to fail next.
     failing_next: AtomicUsize,
-    /// Each sync takes a permit.
+    /// Each sync needs a permit.
     gate: Semaphore,
-    /// Each new file takes a permit.
+    /// Each new file needs a permit.
     creates: Semaphore,
 }
 
@@ -56,7 +56,7 @@ impl FaultyFiles {
         Self { disk: MemoryFileSystem::new(), faults: Arc::new(faults), replaces: false }
     }
 
-    /// One that behaves as HDFS does.
+    /// A file system that behaves like HDFS.
     pub(super) fn replacing() -> Self {
         Self { replaces: true, ..Self::new() }
     }
@@ -89,7 +89,7 @@ impl Faults {
         Err(Error::Io { path: path.to_owned(), operation: "write", source })
     }
 
-    /// Waits for its turn, and fails if it is to.
+    /// Waits for a permit, and fails if a failure is set.
     async fn sync(&self) -> Result<()> {
         self.syncs.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.unwrap().forget();
@@ -106,7 +106,7 @@ impl Faults {
         Ok(())
     }
 
-    /// From now on a sync waits until it is let through.
+    /// From now on each sync waits for a permit.
     pub(super) fn hold_syncs(&self) {
         self.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
@@ -115,7 +115,7 @@ impl Faults {
         self.gate.add_permits(count);
     }
 
-    /// From now on a new file waits until it is let through.
+    /// From now on each new file waits for a permit.
     pub(super) fn hold_creates(&self) {
         self.creates.forget_permits(Semaphore::MAX_PERMITS);
     }
@@ -215,7 +215,7 @@ impl AppendFile for FaultyFile {
             self.append_and_sync(bytes).await?;
             return Ok(Durable::Now);
         }
-        // Durable at once, and told later, or never.
+        // Durable at once, but reported later or never.
         self.inner.append(bytes).await?;
         self.inner.sync().await?;
         let faults = Arc::clone(&self.faults);

@@ -1,4 +1,5 @@
-//! A disk that runs full: no edit meets it half-way, and the log goes on once there is room.
+//! A disk that becomes full: no edit runs out of room half-way, and the log continues once there is
+//! room.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use super::faulty_files::FaultyFiles;
 use super::*;
 use crate::wal::Error;
 
-/// Appends edits until there is no room; gives the last one that was taken.
+/// Appends edits until there is no room. Returns the sequence id of the last one accepted.
 async fn fill(wal: &Wal, from: u64) -> u64 {
     for sequence_id in from..from + 100_000 {
         match append(wal, &edit(1, sequence_id, 10_000)).await {

@@ -1,4 +1,4 @@
-//! Figures, on demand:
+//! Measures the log, on demand:
 //! `cargo test --release -p basalt-storage wal::tests::measure -- --ignored --nocapture`
 
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::wal::split_index::{PartReader, SplitIndex, write_split_index};
 
 const REGIONS: u8 = 12;
 
-/// What a piece of work took. Others may use the machine too, so that processor time says more.
+/// The time that a piece of work took. Other processes may use the machine too, so the processor
+/// time is more reliable.
 struct Stopwatch {
     clock: Clock,
     started: Duration,
@@ -33,14 +34,14 @@ impl Stopwatch {
     }
 }
 
-/// The processor time of this process, from its ticks of 10 ms.
+/// The processor time of this process, in steps of 10 ms.
 fn processor_ms() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap())
 }
 
-/// On a disk: `/tmp` may be in memory.
+/// A folder on a disk: `/tmp` may be in memory.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(std::env::var("MEASURE_IN").unwrap_or(".".into())).unwrap()
 }

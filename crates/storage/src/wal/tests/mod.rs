@@ -36,7 +36,7 @@ async fn create(files: &SharedFileSystem, config: WalConfig) -> super::Result<Wa
     Wal::create(Arc::clone(files), &server(), "test cluster", config, clock).await
 }
 
-/// An edit whose cells tell which one it is.
+/// An edit whose cells identify it.
 fn edit(number: u8, sequence_id: u64, value_bytes: usize) -> Edit {
     let sequence_id = SequenceId(sequence_id);
     let row = format!("row{sequence_id}");
@@ -71,7 +71,7 @@ async fn append_synced(wal: &Wal, edit: &Edit) -> super::Result<()> {
     append(wal, edit).await?.synced().await
 }
 
-/// Lets the writer do what it can do now.
+/// Lets the writer do everything that it can do now.
 async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Decoders on input that nobody wrote.
+//! Decoders on random input.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ proptest! {
         let _ = BatchHeader::decode(&bytes, FileChecksum(1), 2);
     }
 
-    /// Checksums that fit let random lengths and counts through to the inner decoders.
+    /// With correct checksums, random lengths and counts reach the inner decoders.
     #[test]
     fn random_records_with_right_checksums_never_panic(
         body in prop::collection::vec(any::<u8>(), 45..300),

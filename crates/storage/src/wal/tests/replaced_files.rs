@@ -1,4 +1,4 @@
-//! The writer where several syncs may be under way, and a failed file is followed by another one.
+//! The writer on a file system with concurrent syncs, where a failed file is replaced.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn replacing() -> (FaultyFiles, SharedFileSystem) {
     (files.clone(), Arc::new(files))
 }
 
-/// Appends edits, each in a batch of its own.
+/// Appends edits, each in its own batch.
 async fn append_apart(wal: &Wal, sequence_ids: impl IntoIterator<Item = u64>) -> Vec<Ticket> {
     let mut tickets = Vec::new();
     for sequence_id in sequence_ids {
@@ -47,7 +47,7 @@ async fn several_batches_are_in_flight_and_acknowledged_in_order() {
     for ticket in &tickets {
         ticket.synced().await.unwrap();
     }
-    // Four were in flight; what came then gathered in one.
+    // Four batches were in flight; later edits gathered in one.
     assert_eq!((wal.stats().batches, wal.stats().edits), (5, 6));
     wal.close().await.unwrap();
     assert_eq!(ids(&files, 1).await, [1, 2, 3, 4, 5, 6]);
@@ -98,7 +98,7 @@ async fn what_was_not_acknowledged_is_appended_to_a_new_file() {
 async fn a_file_that_cannot_be_begun_is_followed_by_the_next() {
     let (faulty, files) = replacing();
     let wal = create(&files, WalConfig::default()).await.unwrap();
-    // The edit's, and then the headers of two files.
+    // The edit's sync, and then those of the headers of two files.
     faulty.faults.fail_next_syncs(3);
     append_synced(&wal, &edit(1, 1, 10)).await.unwrap();
     assert_eq!(ids(&files, 4).await, [1]);
@@ -137,7 +137,7 @@ async fn a_full_file_goes_on_while_no_new_one_can_be_begun() {
     faulty.faults.let_syncs(1);
     ticket.synced().await.unwrap();
     settle().await;
-    // That of the next file's header.
+    // The sync of the next file's header.
     faulty.faults.fail_next_syncs(1);
     faulty.faults.let_syncs(1000);
     append_synced(&wal, &edit(1, 2, 10)).await.unwrap();
@@ -158,7 +158,7 @@ async fn a_full_file_goes_on_while_the_next_one_is_being_made() {
     for (sequence_id, bytes) in [(1, 600), (2, 10), (3, 10)] {
         append_synced(&wal, &edit(1, sequence_id, bytes)).await.unwrap();
     }
-    // It waits for the same file.
+    // The roll waits for the same file.
     let rolled = tokio::spawn(async move {
         wal.roll().await.unwrap();
         wal

@@ -1,4 +1,4 @@
-//! Parts against what a plain reader reads.
+//! Compares the parts of a split index with what a plain reader reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -157,7 +157,7 @@ async fn a_corrupt_log_is_not_indexed() {
     assert!(!files.exists(&index_path(&log(1))).await.unwrap());
 }
 
-/// A log in batches of two, closed with a mark: all of it had been durable.
+/// A log in batches of two, closed with a commit marker: all of it had been durable.
 async fn write_batches() -> (Vec<u8>, BTreeMap<EncodedRegionName, Vec<Edit>>) {
     let edits: Vec<_> = (0..12).map(|index| (1 + index % 3, 20, index % 2 == 1)).collect();
     let (files, written) = write(&edits).await;
@@ -207,7 +207,7 @@ async fn a_damaged_edit_costs_its_own_region() {
     part.check_whole_after(flushed).unwrap();
 }
 
-/// Whatever bit is flipped: a region that is said to be whole has all its edits.
+/// For any flipped bit, a region that is reported as intact has all its edits.
 #[tokio::test(start_paused = true)]
 async fn no_flipped_bit_loses_an_edit_silently() {
     let (bytes, written) = write_batches().await;
@@ -243,7 +243,7 @@ async fn an_index_of_a_log_that_was_cut_off_since_is_made_again() {
     files.write_whole(path, Bytes::copy_from_slice(half)).await.unwrap();
     let error = write_split_index(&files, path, sealed_length).await.unwrap_err();
     assert!(matches!(error, Error::Shorter { .. }), "{error}");
-    // The loss was accepted: the log ends where the file does from now on.
+    // The loss was accepted: from now on the log ends where the file does.
     let shorter = write_split_index(&files, path, half.len() as u64).await.unwrap();
     assert!(shorter.end <= half.len() as u64 && shorter.end < whole.end);
     assert!(shorter.parts[0].edits < written[&region(1)].len() as u64);

@@ -13,6 +13,7 @@ mod chaos;
 mod coordinator;
 mod crds;
 mod demo;
+mod fsck;
 mod health;
 mod idle;
 pub mod local;
@@ -63,6 +64,8 @@ enum Command {
     Operator(operator::Arguments),
     /// Accept the loss of a dead region server's WAL files, so that its regions open without them
     AcceptLoss(accept_loss::Arguments),
+    /// Compare the files of a cluster with its records, without changing anything
+    Fsck(fsck::Arguments),
     /// Print the Kubernetes custom resource definitions
     Crds(crds::Arguments),
     /// Print the timers that are derived from a manifest
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Regionserver(arguments) => role::run(&arguments, regionserver::run),
         Command::Operator(arguments) => operator::run(&arguments),
         Command::AcceptLoss(arguments) => accept_loss::run(&arguments),
+        Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Timers(arguments) => timers::run(&arguments),
         Command::Version => {

@@ -150,13 +150,17 @@ pub(crate) fn named_files(records: &Records, manifests: &Manifests) -> Vec<Named
         let (table, region) = (&record.info.table, *region);
         for (family, files) in &manifest.families {
             let folder = paths::family(table, region, family);
-            named.extend(files.iter().map(|file| {
-                NamedFile { region, path: folder.join(&file.name), length: file.length }
+            named.extend(files.iter().map(|file| NamedFile {
+                region,
+                path: folder.join(&file.name),
+                length: file.length,
             }));
         }
         let folder = paths::nonces(table, region);
-        named.extend(manifest.nonce_files.iter().map(|file| {
-            NamedFile { region, path: folder.join(&file.name), length: file.length }
+        named.extend(manifest.nonce_files.iter().map(|file| NamedFile {
+            region,
+            path: folder.join(&file.name),
+            length: file.length,
         }));
     }
     named
@@ -177,9 +181,11 @@ pub(crate) fn needed_logs(records: &Records) -> Vec<(ServerName, PathBuf, u64)> 
         } else if records.servers.contains(server) {
             let folder = paths::server_logs(server);
             let listed = records.logs.get(server).into_iter().flatten();
-            needed.extend(listed.map(|log| {
-                (server.clone(), folder.join(format!("{server}.{}", log.number)), 0)
-            }));
+            needed.extend(
+                listed.map(|log| {
+                    (server.clone(), folder.join(format!("{server}.{}", log.number)), 0)
+                }),
+            );
         }
     }
     needed
@@ -252,7 +258,7 @@ fn broken_key_space(records: &Records, table: &TableName) -> Option<String> {
     let mut primaries: Vec<_> =
         regions.filter(|info| info.table == *table && info.replica.0 == 0).collect();
     primaries.sort_by(|a, b| a.start_key.cmp(&b.start_key));
-    let mut end: Option<&[u8]> = Some(b"");
+    let mut end: Option<&[u8]> = Some(&[]);
     for info in primaries {
         let start = &info.start_key[..];
         let key = |key: &[u8]| format!("\"{}\"", key.escape_ascii());
@@ -313,10 +319,8 @@ impl Classifier<'_> {
         let parts: Vec<&str> = path.components().filter_map(part).collect();
         let is_temporary = |name: &&str| name.starts_with(".aside-") || **name == *".tmp";
         match parts[..] {
-            [first] if path == paths::cluster_id() => {
-                let _ = first;
-                None
-            }
+            [_] if path == paths::cluster_id() => None,
+            [".master-epochs", _] => None,
             [name] if name.starts_with(".hbase.id") => Some(UnreferencedKind::Temporary),
             [name, ..] if name.starts_with(".rehearsal-") => Some(UnreferencedKind::Temporary),
             ["archive", ..] => self.archived(path),
@@ -329,9 +333,7 @@ impl Classifier<'_> {
                     return Some(UnreferencedKind::NoOwner);
                 }
                 match &parts[3..] {
-                    rest if rest.iter().any(|name| is_temporary(&name)) => {
-                        Some(UnreferencedKind::Temporary)
-                    }
+                    rest if rest.iter().any(is_temporary) => Some(UnreferencedKind::Temporary),
                     [".tabledesc", _] => None,
                     [region, rest @ ..] => self.region_file(path, &table, region, rest),
                     [] => Some(UnreferencedKind::Unknown),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use basalt_cluster::{Nodes, catalog};
 use basalt_fs::SharedFileSystem;
+use basalt_hbase_rpc::znode;
 use basalt_model::paths;
 use basalt_storage::manifest::Manifest;
 use basalt_zk::Client;
@@ -146,9 +147,10 @@ async fn look_up(
     let mut unknown = Vec::new();
     for path in named {
         let listed = tree.files.get(&path).or_else(|| tree.files.get(&paths::archived(&path)));
-        match listed {
-            Some(length) => drop(found.insert(path, Some(*length))),
-            None => unknown.push(path),
+        if let Some(length) = listed {
+            found.insert(path, Some(*length));
+        } else {
+            unknown.push(path);
         }
     }
     let looking: Vec<_> = unknown
@@ -193,10 +195,10 @@ async fn length(files: &SharedFileSystem, path: &Path) -> basalt_fs::Result<Opti
     }
 }
 
-/// The id of the cluster that the root belongs to; empty if it has none.
+/// The id of the cluster that the root belongs to; empty if it has none that can be decoded.
 async fn read_cluster_id(files: &SharedFileSystem) -> Result<String> {
     match files.read_whole(&paths::cluster_id(), ID_BYTES_MAX).await {
-        Ok(id) => Ok(String::from_utf8_lossy(&id).trim().to_owned()),
+        Ok(id) => Ok(znode::decode_cluster_id(id).unwrap_or_default()),
         Err(error) if error.is_not_found() => Ok(String::new()),
         Err(error) => Err(error.into()),
     }

@@ -14,4 +14,4 @@ mod fixtures;
 pub use json::{FaultReport, Latencies, Operations, PhasesMs, Report, SpreadMs, Summary};
 pub use page::page;
 pub use picture::picture;
-pub use summary::{duration, fault_lines, summary, thousands};
+pub use summary::{bytes, duration, fault_lines, summary, thousands};

@@ -116,7 +116,7 @@ pub(super) fn phases_in_words(phases: &Phases) -> String {
 }
 
 /// Bytes in the largest unit that fits.
-pub(super) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{:.0} KiB", bytes as f64 / 1024.0),

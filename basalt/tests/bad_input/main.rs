@@ -6,6 +6,7 @@
 
 mod cluster;
 mod coordinator;
+mod fsck;
 mod full_disk;
 mod large_frame;
 mod refusals;

@@ -1,9 +1,9 @@
 //! Fences a file: takes it away from its writer, in the time of a few calls.
 //!
 //! ```text
-//! freeze     │ recoverLease: the NameNode no longer lets the writer begin, repair or close anything
+//! freeze     │ recoverLease: the NameNode lets the writer begin, repair and close nothing more
 //! locate     │ the last block, its generation stamp and its DataNodes, which are final from now on
-//! take over  │ on all DataNodes at once: stop the writer, truncate the replica to its acknowledged part
+//! take over  │ on all DataNodes at once: stop the writer and truncate to the acknowledged bytes
 //! length     │ the shortest of those replicas; all acknowledged bytes are below it
 //! close      │ the block's recovery, by us instead of by a DataNode at its next heartbeat
 //! ```

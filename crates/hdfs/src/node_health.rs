@@ -41,7 +41,8 @@ const OUTRUN_FOR: Duration = Duration::from_secs(5);
 /// A node is silent if its last heartbeat is this much older than that of another node of the same
 /// block, in milliseconds: slightly more than three of Hadoop's default heartbeats.
 const SILENT_MS: u64 = 10_000;
-/// From this admin state on, a node is being retired; below it, the node only gets no new blocks.
+/// From this admin state on, a node is retired. One that is still being decommissioned only gets no
+/// new blocks.
 const ADMIN_STATE_RETIRED: i32 = 2;
 
 // === impl NodeHealth ===

@@ -1,9 +1,9 @@
 //! Closes a file by recovering its last block ourselves.
 //!
 //! The NameNode has assigned an id to the recovery. It gives the id only to the DataNode that it
-//! will choose, but rejects a result with a wrong id with a message that contains the right one. We
-//! and a DataNode may try the recovery at the same time: each replica is given to whoever asks
-//! first, and the other one gives up.
+//! will choose. But if a result has a wrong id, the NameNode's error message contains the right
+//! one. We and a DataNode may try the recovery at the same time: each replica is given to whoever
+//! asks first, and the other one gives up.
 
 use futures::future::join_all;
 use tracing::debug;

@@ -1,4 +1,4 @@
-//! Tables and servers of a cluster, by way of its master.
+//! Tables and servers of a cluster, managed through its master.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::connection::within;
 use crate::locate::{Place, TableRegions};
 use crate::{Connection, Error, RegionLocation, Result};
 
-/// Makes, changes and lists tables; a cheap handle. Methods make attempts until the operation
-/// timeout, then wait as long again for the master's procedure.
+/// Creates, changes and lists tables; a cheap handle. Methods make attempts until the operation
+/// timeout, then wait for the same time again for the master's procedure.
 #[derive(Clone, Debug)]
 pub struct Admin {
     connection: Connection,
@@ -24,19 +24,19 @@ pub struct Admin {
 pub struct ClusterOverview {
     /// The active master.
     pub master: Option<ServerName>,
-    /// The masters that wait.
+    /// The standby masters.
     pub backup_masters: Vec<ServerName>,
-    /// The region servers that live.
+    /// The live region servers.
     pub live_servers: Vec<ServerName>,
-    /// Those that are known to have died.
+    /// The region servers that are known to be dead.
     pub dead_servers: Vec<ServerName>,
     /// The server's version of HBase.
     pub version: Option<String>,
 }
 
-/// After this pause a procedure is first asked for; the pause grows by half each time.
+/// The pause before the first check of a procedure; it grows by half each time.
 const POLL_PAUSE_MIN: Duration = Duration::from_millis(20);
-/// The longest pause between two questions.
+/// The longest pause between two checks.
 const POLL_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How many regions are read from the meta table at once.
 const REGIONS_PER_CALL: u32 = 1000;
@@ -48,10 +48,10 @@ impl Admin {
         Self { connection }
     }
 
-    /// Makes a table, cut at `split_keys`, and waits until its regions are served.
+    /// Creates a table, split at `split_keys`, and waits until its regions are served.
     ///
     /// # Errors
-    /// Any [`Error`]; the exception `TableExists` if it is there.
+    /// Any [`Error`]; the exception `TableExists` if it already exists.
     pub async fn create_table(&self, table: &TableDescriptor, split_keys: &[Bytes]) -> Result<()> {
         let request = pb::CreateTableRequest {
             table_schema: schema::table_to_message(table),
@@ -105,8 +105,8 @@ impl Admin {
         self.finish(table, response.proc_id).await
     }
 
-    /// Empties a disabled table and enables it. With `preserve_splits` it keeps the bounds of its
-    /// regions, otherwise it has one.
+    /// Deletes all rows of a disabled table and enables it. With `preserve_splits` it keeps the
+    /// boundaries of its regions, otherwise it has one region.
     ///
     /// # Errors
     /// Any [`Error`]; the exception `TableNotDisabled` if it is enabled.
@@ -121,10 +121,10 @@ impl Admin {
         self.finish(table, response.proc_id).await
     }
 
-    /// Gives a table another descriptor, and waits until its regions are served by it.
+    /// Replaces the descriptor of a table, and waits until its regions are served with the new one.
     ///
     /// # Errors
-    /// Any [`Error`]; the exception `TableNotFound` if there is no such table.
+    /// Any [`Error`]; the exception `TableNotFound` if the table does not exist.
     pub async fn modify_table(&self, table: &TableDescriptor) -> Result<()> {
         let request = pb::ModifyTableRequest {
             table_name: schema::table_name_to_message(&table.name),
@@ -137,7 +137,7 @@ impl Admin {
         self.finish(&table.name, response.proc_id).await
     }
 
-    /// Writes what the regions of a table hold in memory to store files, and waits for that.
+    /// Flushes the regions of a table, and waits for that.
     ///
     /// # Errors
     /// Any [`Error`]; the exception `TableNotEnabled` if it is disabled.
@@ -152,8 +152,8 @@ impl Admin {
         self.finish(table, response.proc_id).await
     }
 
-    /// Has the regions of a table compacted; a major compaction writes all files of a region anew.
-    /// Does not wait for the compactions, which their servers queue.
+    /// Requests a compaction of the regions of a table. A major compaction rewrites all files of a
+    /// region. Does not wait for the compactions, which the servers queue.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -168,8 +168,8 @@ impl Admin {
         Ok(())
     }
 
-    /// Has the balancer even out the regions now. Returns whether it did: it does not while it is
-    /// switched off, nor while a dead server's regions are being recovered.
+    /// Runs the balancer now. Returns whether it ran: it does not run while it is switched off, or
+    /// while a dead server's regions are being recovered.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -179,7 +179,7 @@ impl Admin {
         Ok(response.balancer_ran)
     }
 
-    /// The names of all tables but HBase's own.
+    /// The names of all tables except HBase's own.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -191,7 +191,7 @@ impl Admin {
         names.map(|name| Ok(schema::table_name_from_message(name)?)).collect()
     }
 
-    /// A table as it was declared.
+    /// The descriptor of a table.
     ///
     /// # Errors
     /// [`Error::TableNotFound`], or any [`Error`].
@@ -209,7 +209,7 @@ impl Admin {
         }
     }
 
-    /// The state of a table; `None` if there is none of this name.
+    /// The state of a table; `None` if the table does not exist.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -225,7 +225,7 @@ impl Admin {
         Ok(meta::parse_table_state(&cells)?)
     }
 
-    /// Whether there is such a table.
+    /// Whether the table exists.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -244,7 +244,7 @@ impl Admin {
         }
     }
 
-    /// The regions of a table that are at a server, in order.
+    /// The regions of a table that have a server, in order.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -262,7 +262,7 @@ impl Admin {
             let full = page.len() >= REGIONS_PER_CALL as usize;
             regions.extend(page);
             match regions.last() {
-                // The first row beyond the last one.
+                // The first row key after the last one.
                 Some(last) if full => start = [&last.name[..], b"\0"].concat().into(),
                 _ => return Ok(regions),
             }
@@ -301,16 +301,16 @@ impl Admin {
         })
     }
 
-    /// The active master, as the registry names it: one look, without asking it.
+    /// The active master according to the registry. The master itself is not called.
     ///
     /// # Errors
-    /// The registry does not answer, or knows of none.
+    /// The registry does not answer, or knows no active master.
     pub async fn active_master(&self) -> Result<ServerName> {
         let shared = &self.connection.shared;
         shared.registry.active_master(&shared.pool, shared.config.lookup_timeout).await
     }
 
-    /// Asks the active master, and whoever follows it.
+    /// Calls the active master, or its successor.
     async fn ask<M: Message + Default>(
         &self,
         method: &'static str,
@@ -337,7 +337,7 @@ impl Admin {
         shared.retried(method, attempt).await
     }
 
-    /// Asks the server of the region that has `row`, once.
+    /// Calls the server of the region that has `row`, once.
     async fn compact_region(
         &self,
         regions: &TableRegions,
@@ -373,7 +373,7 @@ impl Admin {
         })
     }
 
-    /// Waits for a procedure of the master; what was known of the table is then forgotten.
+    /// Waits for a procedure of the master, then forgets the cached regions of the table.
     async fn finish(&self, table: &TableName, procedure_id: Option<u64>) -> Result<()> {
         use pb::get_procedure_result_response::State;
         let shared = &self.connection.shared;

@@ -1,4 +1,4 @@
-//! Many reads and writes at once: grouped by region and server, what failed is sent again.
+//! Many reads and writes at once, grouped by region and server. Failed ones are sent again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,17 +31,17 @@ pub enum Action {
     Append(Append),
 }
 
-/// What an action gives: the row that was read, or the new values; empty for the others.
+/// The result of an action: the row that was read, or the new values; empty for puts and deletes.
 pub type ActionResult = RowResult;
 
-/// At most this many actions go in one request, ...
+/// The maximum number of actions in one request.
 const REQUEST_ACTIONS_MAX: usize = 2000;
-/// ... and about this many bytes of cells.
+/// The approximate maximum number of bytes of cells in one request.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
-/// At most this many requests are under way at once.
+/// The maximum number of requests in progress at once.
 const REQUESTS_MAX: usize = 32;
 
-/// A region, and which actions are for it, ascending.
+/// A region, and the indices of its actions, ascending.
 type RegionIndices = (Arc<RegionLocation>, Vec<usize>);
 
 /// Actions for one server in one request.
@@ -50,7 +50,7 @@ struct Chunk {
     regions: Vec<RegionIndices>,
 }
 
-/// A batch under way.
+/// A batch in progress.
 struct Batch<'a> {
     table: &'a Table,
     actions: &'a [Action],
@@ -60,7 +60,7 @@ struct Batch<'a> {
     failures: BTreeMap<usize, Error>,
 }
 
-/// Does all of `actions`.
+/// Performs all of `actions`.
 pub(crate) async fn run(table: &Table, actions: &[Action]) -> Vec<Result<ActionResult>> {
     let shared = &table.connection.shared;
     let retry = &shared.config.retry;
@@ -91,14 +91,14 @@ pub(crate) async fn run(table: &Table, actions: &[Action]) -> Vec<Result<ActionR
         }
         tokio::time::sleep(pause).await;
     }
-    // Every action has a result now: it succeeded, failed for good, or was given up.
+    // Every action has a result now: it succeeded, failed permanently, or ran out of time.
     batch.results.into_iter().flatten().collect()
 }
 
 // === impl Batch ===
 
 impl Batch<'_> {
-    /// Sends what has no result yet. Boxed as [`Table::try_put`]'s attempt is.
+    /// Sends the actions that have no result yet. Boxed like the attempt of [`Table::try_put`].
     fn attempt(&mut self, wait: Duration) -> BoxFuture<'_, ()> {
         Box::pin(self.attempt_here(wait))
     }
@@ -137,7 +137,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Finds the regions of what has no result yet, and cuts it into requests.
+    /// Finds the regions of the actions that have no result yet, and groups the actions into
+    /// requests.
     async fn group(&mut self, wait: Duration) -> Vec<Chunk> {
         self.failures.clear();
         let shared = &self.table.connection.shared;
@@ -282,7 +283,8 @@ impl Batch<'_> {
         CallError::Remote(exception).into()
     }
 
-    /// The whole request failed: what it says of the first region holds for all.
+    /// The whole request failed, so the error applies to all its regions. The first is already
+    /// noted.
     fn note_failure(&self, chunk: &Chunk, error: &CallError) {
         for (location, _) in chunk.regions.iter().skip(1) {
             let shared = &self.table.connection.shared;

@@ -1,4 +1,4 @@
-//! A client of one cluster: everything that its tables and its admin share.
+//! A client of one cluster: the state that its tables and its admin handle share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,26 +12,26 @@ use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::{Admin, Error, RegistryConfig, Result, RetryConfig, Table};
 
-/// What to connect to, and as whom.
+/// Which cluster to connect to, and as which user.
 #[derive(Clone, Debug)]
 pub struct ConnectionConfig {
     /// How the cluster is found.
     pub registry: RegistryConfig,
     /// The user to act as. Default `basalt`.
     pub user: String,
-    /// How failed attempts are made again.
+    /// How failed attempts are retried.
     pub retry: RetryConfig,
-    /// How long one question to the registry or the meta table may take. Default 1 s.
+    /// How long one lookup in the registry or the meta table may take. Default 1 s.
     pub lookup_timeout: Duration,
-    /// How many regions the lookup of a region that was not known reads: itself and those before
-    /// it. Default 100.
+    /// How many regions the lookup of an unknown region reads: that region and those before it.
+    /// Default 100.
     pub prefetch_regions: u32,
     /// How long a timeline read waits for the primary before it asks the replicas too.
     /// Default 10 ms.
     pub primary_wait: Duration,
 }
 
-/// A client of one cluster; a cheap handle. Nothing is opened before it is needed.
+/// A client of one cluster; a cheap handle. It opens connections only when they are needed.
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub(crate) shared: Arc<ConnectionShared>,
@@ -44,7 +44,7 @@ pub(crate) struct ConnectionShared {
     pub(crate) pool: Pool,
     pub(crate) registry: Registry,
     pub(crate) locator: Locator,
-    /// Which client a nonce is of.
+    /// Identifies the client in its nonces.
     pub(crate) nonce_group: u64,
 }
 
@@ -80,12 +80,12 @@ impl Connection {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A handle on a table, which need not exist yet.
+    /// A handle to a table, which need not exist yet.
     pub fn table(&self, name: &TableName) -> Table {
         Table::new(self.clone(), name)
     }
 
-    /// The cluster's tables and servers.
+    /// A handle to the cluster's tables and servers.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
     }
@@ -93,7 +93,7 @@ impl Connection {
     /// The cluster's id.
     ///
     /// # Errors
-    /// [`Error::Registry`], when it did not answer for the operation timeout.
+    /// [`Error::Registry`] if it does not answer within the operation timeout.
     pub async fn cluster_id(&self) -> Result<String> {
         let shared = &self.shared;
         shared.retried("cluster id", |wait| shared.registry.cluster_id(&shared.pool, wait)).await
@@ -103,7 +103,7 @@ impl Connection {
 // === impl ConnectionShared ===
 
 impl ConnectionShared {
-    /// Makes attempts as the configuration says.
+    /// Makes attempts as configured in `retry`.
     pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(
         &self,
         operation: &'static str,
@@ -112,13 +112,13 @@ impl ConnectionShared {
         self.config.retry.run(&self.seams.random, operation, attempt).await
     }
 
-    /// A number that marks one write, so that it is applied once however often it is sent.
+    /// A number that identifies one write, so that it is applied once however often it is sent.
     pub(crate) fn nonce(&self) -> u64 {
         nonzero(&self.seams)
     }
 }
 
-/// `future`, as long as it takes no longer than `wait`.
+/// Runs `future`, for no longer than `wait`.
 pub(crate) async fn within<T>(
     wait: Duration,
     what: &'static str,
@@ -130,7 +130,7 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// Zero means "no nonce" to servers.
+/// Servers treat zero as "no nonce".
 fn nonzero(seams: &Seams) -> u64 {
     seams.random.next_u64().max(1)
 }

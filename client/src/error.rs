@@ -1,4 +1,4 @@
-//! What an operation can end with, besides its result.
+//! The errors of an operation.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why an operation has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The cluster has no such table.
+    /// The table does not exist.
     #[error("table {table} was not found")]
     TableNotFound {
         /// The table.
         table: TableName,
     },
-    /// The region of a row is not known, or is at no server, for now.
+    /// The region of a row is currently unknown, or has no server.
     #[error("no server has the region of row {row:?} of {table}: {reason}")]
     NoRegion {
         /// The table.
         table: TableName,
         /// The row, escaped.
         row: String,
-        /// What the meta table says.
+        /// The reason, according to the meta table.
         reason: &'static str,
     },
-    /// It was not found out in time where a region, the meta table or the master is. What was
-    /// asked for has not been sent.
+    /// The location of a region, the meta table or the master was not found in time. The request
+    /// has not been sent.
     #[error("{what} was not found within {waited:?}")]
     NotFoundInTime {
         /// What was looked for.
@@ -36,26 +36,26 @@ pub enum Error {
         /// How long.
         waited: Duration,
     },
-    /// The registry does not tell where the cluster is.
+    /// The registry does not provide the location of the cluster.
     #[error("registry {registry}: {reason}")]
     Registry {
         /// Its addresses.
         registry: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// One attempt failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// All attempts failed until the time was over. Whether a write was applied is unknown unless
-    /// every attempt was refused.
+    /// All attempts failed until the deadline. Whether a write was applied is unknown unless every
+    /// attempt was rejected.
     #[error("{operation}: {attempts} attempts within {waited:?}; the last error: {last}")]
     OutOfTime {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// How often.
+        /// The number of attempts.
         attempts: u32,
-        /// How long.
+        /// The time that they took.
         waited: Duration,
         /// Why the last attempt failed.
         last: Box<Error>,
@@ -68,16 +68,16 @@ pub enum Error {
         /// The master's reason.
         reason: String,
     },
-    /// A request that cannot be.
+    /// An invalid request.
     #[error("{reason}")]
     BadRequest {
         /// What is wrong with it.
         reason: String,
     },
-    /// A message of the cluster that does not hold together.
+    /// An inconsistent message of the cluster.
     #[error(transparent)]
     Protocol(#[from] basalt_hbase_rpc::Error),
-    /// An answer that does not hold together.
+    /// An inconsistent answer.
     #[error("{server}: {source}")]
     BadAnswer {
         /// The server.
@@ -108,7 +108,7 @@ impl Error {
         }
     }
 
-    /// The server's exception, if it is one.
+    /// The server's exception, if there is one.
     pub fn exception(&self) -> Option<&Exception> {
         match self {
             Self::Call(error) => error.exception(),

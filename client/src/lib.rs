@@ -1,14 +1,15 @@
 //! An async client of the HBase protocol, for Basalt and for Apache HBase.
 //!
-//! The way of a write: [`Table`] → `locate` (which server has the row) → `pool` (the connection to
-//! it) → one attempt → on failure `retry`. What a failed attempt tells is used at once: a moved
-//! region's new place is kept, a lost server's regions are looked up again.
+//! The path of a write: [`Table`] → `locate` (which server has the row) → `pool` (the connection to
+//! it) → one attempt → on failure `retry`. Information from a failed attempt is used immediately:
+//! the new location of a moved region is cached, and the regions of a lost server are looked up
+//! again.
 //!
-//! Two levels: the methods of [`Table`] and [`Admin`] retry until their deadline;
-//! [`Table::try_put`] and [`Table::try_get`] make one attempt, and say exactly what is known of it
-//! ([`Outcome`]).
+//! There are two levels. The methods of [`Table`] and [`Admin`] retry until their deadline.
+//! [`Table::try_put`] and [`Table::try_get`] make one attempt, and report exactly what is known
+//! about it ([`Outcome`]).
 //!
-//! A write that was sent and not answered is *unknown*: it may have been applied or may yet be.
+//! A write that was sent but not answered is *unknown*: it may have been applied, or may still be.
 
 mod admin;
 mod batch;

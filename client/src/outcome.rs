@@ -1,4 +1,4 @@
-//! What is known after one attempt.
+//! The result of a single attempt, as far as it is known.
 
 use crate::{Error, Result};
 
@@ -9,7 +9,7 @@ pub enum Outcome<T> {
     Acked(T),
     /// It has certainly not been applied.
     Failed(Error),
-    /// It may have been applied, or may yet be.
+    /// It may have been applied, or may still be.
     Unknown(Error),
 }
 

@@ -1,4 +1,4 @@
-//! One connection a server and service, opened when it is first wanted, shared by all.
+//! One connection per server and service, opened when it is first needed and shared by all callers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use basalt_hbase_rpc::{CallError, CallResult, Connection, ConnectionOptions, Ser
 use basalt_runtime::Network;
 use parking_lot::Mutex;
 
-/// The connections of a client. Those that failed are opened again when they are next wanted.
+/// The connections of a client. Failed ones are reopened when they are next needed.
 #[derive(Debug)]
 pub(crate) struct Pool {
     network: Network,
@@ -15,10 +15,10 @@ pub(crate) struct Pool {
     servers: Mutex<BTreeMap<(String, Service), Arc<Slot>>>,
 }
 
-/// Whoever finds no connection opens one; others that want it wait for that.
+/// A caller that finds no connection opens one; other callers wait for it.
 type Slot = tokio::sync::Mutex<Option<Connection>>;
 
-/// How many servers are remembered; beyond it those that nobody uses are forgotten.
+/// How many servers are remembered. Above this number, servers that are not in use are forgotten.
 const SERVERS_MAX: usize = 4096;
 
 // === impl Pool ===
@@ -28,7 +28,7 @@ impl Pool {
         Self { network, user, servers: Mutex::new(BTreeMap::new()) }
     }
 
-    /// The connection to `address`. Sets no timeout but that of connecting.
+    /// The connection to `address`. Sets no timeout except that of connecting.
     pub(crate) async fn get(&self, address: &str, service: Service) -> CallResult<Connection> {
         let slot = self.slot(address, service);
         let mut slot = slot.lock().await;
@@ -41,8 +41,8 @@ impl Pool {
         Ok(connection)
     }
 
-    /// After `error` of a call on `connection`: where nothing comes back any more, the next call
-    /// gets a new connection.
+    /// Handles the `error` of a call on `connection`. If the server no longer answers at all, the
+    /// next call gets a new connection.
     pub(crate) fn note_failure(
         &self,
         connection: &Connection,
@@ -53,7 +53,7 @@ impl Pool {
             return;
         }
         let slot = self.slot(connection.address(), service);
-        // Held by somebody who is connecting: then it is a new one already.
+        // If the lock is held, another task is connecting, so the connection is already a new one.
         if let Ok(mut slot) = slot.try_lock()
             && slot.as_ref().is_some_and(|open| open.is_same(connection))
         {

@@ -1,4 +1,4 @@
-//! Reads of one row, and what they give.
+//! Reads of one row, and their results.
 
 use basalt_hbase_rpc::pb;
 use basalt_model::Cell;
@@ -9,37 +9,37 @@ use bytes::Bytes;
 pub struct Get {
     /// The row.
     pub row: Bytes,
-    /// Which columns; all unless some are named.
+    /// Which columns to read; all if none are named.
     pub columns: Columns,
-    /// How many versions of each column. Default 1.
+    /// How many versions of each column to read. Default 1.
     pub versions_max: u32,
     /// Only versions with timestamps in this range.
     pub time_range: Option<TimeRange>,
-    /// Whether a replica's answer, which may be behind, will do. Default no.
+    /// Whether the answer of a replica, which may lag, is acceptable. Default no.
     pub timeline: bool,
-    /// A filter, as HBase's protocol writes it.
+    /// A filter, in the encoding of HBase's protocol.
     pub filter: Option<pb::Filter>,
 }
 
-/// Some columns: whole families, or columns of families.
+/// A selection of columns: whole families, or single columns.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Columns(Vec<pb::Column>);
 
 /// Timestamps from `from` up to, but not including, `to`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TimeRange {
-    /// The first one within.
+    /// The first timestamp of the range.
     pub from: u64,
-    /// The first one beyond.
+    /// The first timestamp after the range.
     pub to: u64,
 }
 
-/// A row, or what was asked for of it. Empty if there is none.
+/// A row, or the requested part of it. Empty if there is none.
 #[derive(Clone, Debug, Default)]
 pub struct RowResult {
     /// Its cells in order.
     pub cells: Vec<Cell>,
-    /// Whether a replica answered, which may be behind.
+    /// Whether the answer came from a replica, which may lag.
     pub stale: bool,
 }
 
@@ -58,14 +58,16 @@ impl Get {
         }
     }
 
-    /// Reads this column too; the first call narrows the read from the whole row.
+    /// Also reads this column. The first call restricts the read, which otherwise covers the whole
+    /// row.
     #[must_use]
     pub fn column(mut self, family: &[u8], qualifier: &[u8]) -> Self {
         self.columns.add_column(family, qualifier);
         self
     }
 
-    /// Reads this family too; the first call narrows the read from the whole row.
+    /// Also reads this family. The first call restricts the read, which otherwise covers the whole
+    /// row.
     #[must_use]
     pub fn family(mut self, family: &[u8]) -> Self {
         self.columns.add_family(family);
@@ -97,7 +99,7 @@ impl Columns {
     pub fn add_column(&mut self, family: &[u8], qualifier: &[u8]) {
         let qualifier = Bytes::copy_from_slice(qualifier);
         match self.0.iter_mut().find(|column| column.family == family) {
-            // A whole family has its columns already.
+            // The whole family includes the column.
             Some(column) if column.qualifier.is_empty() => {}
             Some(column) => column.qualifier.push(qualifier),
             None => self.0.push(pb::Column {
@@ -129,7 +131,7 @@ impl TimeRange {
 // === impl RowResult ===
 
 impl RowResult {
-    /// Whether there is no such row, or nothing of it that was asked for.
+    /// Whether the row, or the requested part of it, does not exist.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty()
     }

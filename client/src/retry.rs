@@ -1,4 +1,4 @@
-//! When a failed attempt is made again.
+//! When a failed attempt is retried.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::{Error, Result};
 /// How long an operation is tried, and how often.
 #[derive(Clone, Debug)]
 pub struct RetryConfig {
-    /// How long an operation is tried in all. Default 60 s.
+    /// How long an operation may take in total. Default 60 s.
     pub operation_timeout: Duration,
     /// How long one attempt may take. Default 10 s.
     pub attempt_timeout: Duration,
-    /// The pause after the first failed attempt; it grows by half with each further one, and is
-    /// spread by a quarter. Default 15 ms.
+    /// The pause after the first failed attempt. It grows by half after each further one, and
+    /// varies randomly by up to a quarter. Default 15 ms.
     pub pause_initial: Duration,
     /// The longest pause. Default 250 ms.
     pub pause_max: Duration,
 }
 
-/// A server that says it is overloaded is left alone for this many times the pause.
+/// The factor for the pause after a server has reported that it is overloaded.
 const OVERLOAD_FACTOR: u32 = 4;
 
 // === impl RetryConfig ===
@@ -40,8 +40,8 @@ impl Default for RetryConfig {
 }
 
 impl RetryConfig {
-    /// Makes attempts, each with the time that it may take, until one succeeds, one fails for
-    /// good, or the time is over.
+    /// Makes attempts, each with its own time limit, until one succeeds, one fails permanently, or
+    /// the time is over.
     pub(crate) async fn run<T, F>(
         &self,
         random: &Random,

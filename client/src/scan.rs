@@ -1,8 +1,8 @@
 //! Reads rows in order: a scanner on one region after the other.
 //!
-//! Invariant: rows are given whole, in order, each once. A scanner that is lost (its server died,
-//! its lease is over, its region moved) is opened again after the last row that came whole; pieces
-//! of a row that did not are thrown away and read again.
+//! Invariant: rows are returned complete, in order, and each once. If a scanner is lost (its server
+//! died, its lease expired, its region moved), a new one is opened after the last complete row.
+//! Parts of an incomplete row are discarded and read again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,47 +21,47 @@ use crate::{Columns, Error, RegionLocation, Result, RowResult, Table};
 /// Which rows are read, and how.
 #[derive(Clone, Debug)]
 pub struct Scan {
-    /// The first row; the table's first (reversed: last) one if empty.
+    /// The first row. If empty, the table's first row (reversed: the last one).
     pub start: Bytes,
     /// Whether `start` itself is read. Default yes.
     pub include_start: bool,
-    /// The last row; the table's last (reversed: first) one if empty.
+    /// The last row. If empty, the table's last row (reversed: the first one).
     pub stop: Bytes,
     /// Whether `stop` itself is read. Default no.
     pub include_stop: bool,
-    /// Downwards. Default no.
+    /// Whether rows are read in descending order. Default no.
     pub reversed: bool,
-    /// How many rows in all.
+    /// How many rows to read in total.
     pub rows_max: Option<u32>,
-    /// How many rows a call asks for at most. Default all that fit in `bytes_max`.
+    /// How many rows a call requests at most. Default: as many as fit in `bytes_max`.
     pub rows_per_call: u32,
-    /// How many bytes an answer holds at most, about. Default 2 MiB.
+    /// How many bytes an answer may have, approximately. Default 2 MiB.
     pub bytes_max: u64,
-    /// Which columns; all unless some are named.
+    /// Which columns to read; all if none are named.
     pub columns: Columns,
-    /// How many versions of each column. Default 1.
+    /// How many versions of each column to read. Default 1.
     pub versions_max: u32,
     /// Only versions with timestamps in this range.
     pub time_range: Option<TimeRange>,
-    /// A filter, as HBase's protocol writes it.
+    /// A filter, in the encoding of HBase's protocol.
     pub filter: Option<pb::Filter>,
-    /// Whether what is read is kept in the block cache. Default yes.
+    /// Whether the blocks that are read are kept in the block cache. Default yes.
     pub cache_blocks: bool,
-    /// Whether deletes are shown, and hide nothing. Default no.
+    /// Whether deletes are returned and hide nothing. Default no.
     pub raw: bool,
 }
 
-/// A scan under way. Dropping it closes the scanner at the server.
+/// A scan in progress. Dropping it closes the scanner on the server.
 #[derive(Debug)]
 pub struct Scanner {
     table: Table,
     scan: Scan,
-    /// Where to go on if a scanner has to be opened.
+    /// Where to continue if a new scanner must be opened.
     position: Position,
     open: Option<OpenScanner>,
-    /// Complete rows that were not given yet.
+    /// Complete rows that were not returned yet.
     ready: VecDeque<Vec<Cell>>,
-    /// The row whose rest has not come yet.
+    /// A row of which only the first part has arrived.
     partial: Option<Vec<Cell>>,
     rows_read: u32,
     done: bool,
@@ -82,7 +82,7 @@ struct OpenScanner {
 
 /// Java's "as many as fit".
 const ROWS_UNBOUNDED: u32 = i32::MAX as u32;
-/// How long a scanner is waited for that is closed because nobody wants it any more.
+/// How long to wait for closing a scanner that is no longer needed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 // === impl Scan ===
@@ -133,7 +133,7 @@ impl Scan {
         }
     }
 
-    /// Whether nothing of the scan lies beyond `region`.
+    /// Whether the scan does not continue beyond `region`.
     fn ends_in(&self, location: &RegionLocation) -> bool {
         let region = &location.region;
         if self.reversed {
@@ -147,7 +147,7 @@ impl Scan {
     }
 }
 
-/// How HBase's clients say that a scan is raw.
+/// The attribute that marks a scan as raw in HBase's clients.
 fn raw_attribute() -> pb::NameBytesPair {
     pb::NameBytesPair { name: "_raw_".to_owned(), value: Some(Bytes::from_static(&[0xFF])) }
 }
@@ -169,10 +169,10 @@ impl Scanner {
         }
     }
 
-    /// The next row; `None` at the end. Cancel safe: a call that is dropped is made again.
+    /// The next row; `None` at the end. Cancel safe: after a dropped call, the next one repeats it.
     ///
     /// # Errors
-    /// Any [`Error`]; afterwards the scan can go on where it was.
+    /// Any [`Error`]. The scan can be continued afterwards.
     pub async fn next(&mut self) -> Result<Option<RowResult>> {
         let retry = self.table.connection.shared.config.retry.clone();
         let started = Instant::now();
@@ -213,7 +213,7 @@ impl Scanner {
         }
     }
 
-    /// All rows that are left.
+    /// All remaining rows.
     ///
     /// # Errors
     /// As [`Scanner::next`].
@@ -225,10 +225,10 @@ impl Scanner {
         Ok(rows)
     }
 
-    /// Keeps the scanner alive at its server while the rows that were read are worked on.
+    /// Keeps the scanner alive on its server while the caller processes the rows that were read.
     ///
     /// # Errors
-    /// Any [`Error`]; the scan goes on all the same, with a new scanner.
+    /// Any [`Error`]. The scan can still continue, with a new scanner.
     pub async fn renew(&mut self) -> Result<()> {
         let Some(open) = self.open.as_mut() else {
             return Ok(());
@@ -255,7 +255,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Closes the scanner at its server; [`Scanner::next`] would open it again.
+    /// Closes the scanner on its server; [`Scanner::next`] would open a new one.
     pub async fn close(&mut self) {
         if let Some(open) = self.open.take() {
             close(&self.table, open).await;
@@ -267,8 +267,8 @@ impl Scanner {
         RowResult { cells, stale: false }
     }
 
-    /// One call: opens a scanner on the region at the position, or goes on with the open one.
-    /// Boxed as [`Table::try_put`]'s attempt is.
+    /// Makes one call: opens a scanner on the region at the position, or continues with the open
+    /// one. Boxed like the attempt of [`Table::try_put`].
     fn step(&mut self, wait: Duration) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.step_here(wait))
     }
@@ -278,13 +278,13 @@ impl Scanner {
         let location = match &self.open {
             Some(open) => open.location.clone(),
             None => {
-                // Its pieces went with the scanner that was lost.
+                // The parts came from the scanner that was lost.
                 self.partial = None;
                 self.locate(wait).await?
             }
         };
         let request = self.request(&location);
-        // Until the answer is there the scanner counts as lost.
+        // The scanner counts as lost until the answer arrives.
         let open = self.open.take();
         let left = deadline.saturating_duration_since(Instant::now());
         let called = self.table.call_at(&location, "Scan", &request, &[], left);
@@ -294,7 +294,7 @@ impl Scanner {
             Err(Error::Call(CallError::Remote(exception)))
                 if exception.reaction() == Reaction::ReopenScanner =>
             {
-                // Nothing is wrong with the server: at once, unless it was just opened.
+                // The server works, so retry immediately, unless the scanner was just opened.
                 return match open {
                     Some(_) => Ok(()),
                     None => Err(CallError::Remote(exception).into()),
@@ -332,19 +332,19 @@ impl Scanner {
             return Ok(());
         }
         let id = response.scanner_id.or(open.as_ref().map(|open| open.id));
-        // Without an id (a server that answers everything at once) the region is done.
+        // Without an id (a server that returns everything in one answer) the region is done.
         let Some(id) = id else {
             self.complete();
             self.leave(&location);
             return Ok(());
         };
-        // The opening call has no number; those that follow count from 0.
+        // The opening call has no number; later calls count from 0.
         let next_call = open.map_or(0, |open| open.next_call + 1);
         self.open = Some(OpenScanner { location, id, next_call });
         Ok(())
     }
 
-    /// Takes in a row, or a piece of one.
+    /// Adds a row, or a part of one.
     fn add(&mut self, cells: Vec<Cell>, is_partial: bool) {
         if cells.is_empty() {
             return;
@@ -369,24 +369,24 @@ impl Scanner {
         }
     }
 
-    /// No more of the last row will come.
+    /// Finishes the last row, because no more of it will arrive.
     fn complete(&mut self) {
         if let Some(partial) = self.partial.take() {
             self.finish_row(partial);
         }
     }
 
-    /// A row is whole: it will be given, and is not read again.
+    /// Finishes a row: it will be returned, and is not read again.
     fn finish_row(&mut self, cells: Vec<Cell>) {
         if let Some(first) = cells.first() {
-            // Not a slice of what was read: it is kept for long.
+            // Copied, not a slice of the answer, because it is kept for long.
             let row = Bytes::copy_from_slice(first.row());
             self.position = Position { row, include: false };
         }
         self.ready.push_back(cells);
     }
 
-    /// The region is done: goes on to the next one, if there is more.
+    /// The region is done: moves to the next one, if the scan continues there.
     fn leave(&mut self, location: &RegionLocation) {
         if self.scan.ends_in(location) {
             self.done = true;
@@ -402,7 +402,7 @@ impl Scanner {
 
     async fn locate(&self, wait: Duration) -> Result<Arc<RegionLocation>> {
         let Position { row, include } = &self.position;
-        // Downwards from a row that is not included, or from the end of the table.
+        // In descending order from a row that is not included, or from the end of the table.
         let place = if self.scan.reversed && (row.is_empty() || !include) {
             Place::Before(row)
         } else {
@@ -515,7 +515,7 @@ mod tests {
         scanner.add(cell("a", "1"), true);
         scanner.add(cell("a", "2"), true);
         scanner.add(cell("a", "3"), false);
-        // The server may find only later that a piece was the last one.
+        // The server may notice only later that a part was the last one.
         scanner.add(cell("b", "1"), true);
         scanner.add(cell("c", "1"), true);
         scanner.complete();

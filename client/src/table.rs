@@ -20,19 +20,19 @@ use crate::{
     Outcome, Put, RegionLocation, Result, RowResult, Scan, Scanner,
 };
 
-/// A handle on a table; cheap to clone. Methods that do not begin with `try` make attempts until
-/// the operation timeout.
+/// A handle to a table; cheap to clone. Methods whose names do not begin with `try` make attempts
+/// until the operation timeout.
 ///
-/// A retried [`Increment`], [`Append`] or [`CheckAndMutate`] is applied once: it carries a nonce.
-/// Apache HBase takes no nonce with a [`CheckAndMutate`]: there, a retried one may find its own
-/// earlier attempt, and then says that it was not done.
+/// A retried [`Increment`], [`Append`] or [`CheckAndMutate`] is applied once, because it carries a
+/// nonce. Apache HBase accepts no nonce with a [`CheckAndMutate`]: there, a retry may find the
+/// value of its own earlier attempt, and then reports that the write was not performed.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub(crate) connection: Connection,
     pub(crate) regions: Arc<TableRegions>,
 }
 
-/// One write, ready for its region.
+/// One write to a region.
 struct RowWrite<'a> {
     cells: &'a RowCells,
     kind: MutationType,
@@ -53,7 +53,7 @@ impl Table {
         self.regions.table()
     }
 
-    /// Where the region of `row` is, as far as is known.
+    /// The location of the region of `row`, as far as it is known.
     ///
     /// # Errors
     /// [`Error::TableNotFound`], [`Error::OutOfTime`].
@@ -71,7 +71,7 @@ impl Table {
         self.connection.shared.retried("get", attempt).await
     }
 
-    /// Whether a row, or what is asked for of it, is there.
+    /// Whether a row, or the requested part of it, exists.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -93,7 +93,7 @@ impl Table {
         Ok(())
     }
 
-    /// Deletes of a row.
+    /// Deletes parts of a row.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -102,7 +102,7 @@ impl Table {
         Ok(())
     }
 
-    /// Adds to counters, and gives their new values.
+    /// Adds to counters, and returns their new values.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -112,7 +112,7 @@ impl Table {
         Ok(self.write("increment", write).await?.0)
     }
 
-    /// Appends to values, and gives the new ones.
+    /// Appends to values, and returns the new ones.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -122,21 +122,22 @@ impl Table {
         Ok(self.write("append", write).await?.0)
     }
 
-    /// Writes if a value is as expected, in one step. Whether it was.
+    /// Writes if a value is as expected, atomically. Returns whether it was.
     ///
     /// # Errors
     /// Any [`Error`].
     pub async fn check_and_mutate(&self, check: &CheckAndMutate) -> Result<bool> {
         let (cells, kind) = check.mutation.row_cells();
         let mut write = RowWrite::new(cells, kind);
-        // Else an attempt whose answer was lost makes the next one find its own value, and say no.
+        // Without it, after an attempt whose answer was lost, the next attempt would find its own
+        // value and return false.
         write.nonce = self.connection.shared.nonce();
         write.condition = Some(check.condition());
         Ok(self.write("check and mutate", write).await?.1)
     }
 
-    /// Does many reads and writes, grouped by region and server. Those of a region are sent
-    /// together, but are not one step. Results are in the order of `actions`.
+    /// Performs many reads and writes, grouped by region and server. Those of a region are sent
+    /// together, but are not atomic. Results are in the order of `actions`.
     pub async fn batch(&self, actions: &[Action]) -> Vec<Result<ActionResult>> {
         crate::batch::run(self, actions).await
     }
@@ -146,34 +147,34 @@ impl Table {
         Scanner::new(self.clone(), scan)
     }
 
-    /// One attempt to write a row, within `wait`; the caller makes the next one. A location that
-    /// this attempt found wrong is looked up by the next one.
+    /// Makes one attempt to write a row, within `wait`; retrying is left to the caller. If this
+    /// attempt finds that a location is wrong, the next attempt looks it up.
     pub async fn try_put(&self, put: &Put, wait: Duration) -> Outcome<()> {
         let write = RowWrite::new(&put.0, MutationType::Put);
         Outcome::of(self.write_once(&write, wait).await.map(|_| ()))
     }
 
-    /// One attempt to delete of a row, within `wait`. As [`Table::try_put`].
+    /// Makes one attempt to delete parts of a row, within `wait`. See [`Table::try_put`].
     pub async fn try_delete(&self, delete: &Delete, wait: Duration) -> Outcome<()> {
         let write = RowWrite::new(&delete.0, MutationType::Delete);
         Outcome::of(self.write_once(&write, wait).await.map(|_| ()))
     }
 
-    /// Looks up again where `row` is before the next attempt: for a caller that gives up waiting
-    /// sooner than the attempt itself.
+    /// Makes the next attempt look up the location of `row` again. For callers that stop waiting
+    /// before the attempt itself does.
     pub fn doubt(&self, row: &[u8]) {
         if let Some(location) = self.regions.fresh(Place::Of(row)) {
             self.connection.shared.deny(&self.regions, &location);
         }
     }
 
-    /// One attempt to read a row, within `wait`. As [`Table::try_put`].
+    /// Makes one attempt to read a row, within `wait`. See [`Table::try_put`].
     pub async fn try_get(&self, get: &Get, wait: Duration) -> Outcome<RowResult> {
         Outcome::of(self.get_once(get, wait).await)
     }
 
-    // Boxed, as all attempts are: this crate, and not each one that calls it, compiles what they
-    // do.
+    // Boxed like all attempts, so that this crate compiles their code, and not each crate that
+    // calls it.
     fn get_once<'a>(&'a self, get: &'a Get, wait: Duration) -> BoxFuture<'a, Result<RowResult>> {
         Box::pin(async move {
             let (response, cells, server) = if get.timeline {
@@ -196,7 +197,8 @@ impl Table {
         self.call(row, "Get", request, &[], wait).await
     }
 
-    /// Asks the primary; if it does not answer soon, the replicas too. The first answer counts.
+    /// Calls the primary, and also the replicas if it does not answer soon. The first answer
+    /// counts.
     async fn get_any(
         &self,
         get: &Get,
@@ -216,7 +218,7 @@ impl Table {
             .iter()
             .map(|(replica, server)| self.get_replica(&location, *replica, server, get, left))
             .collect();
-        // The primary is still asked unless it has failed.
+        // The call to the primary is still in progress unless it has failed.
         let mut failed = match soon {
             Ok(answer) => answer.err(),
             Err(_) => None,
@@ -293,7 +295,7 @@ impl Table {
         Ok((row_result(response.result, cells, &server)?, processed))
     }
 
-    /// One call to the primary of the region of `row`, all within `wait`.
+    /// One call to the primary of the region of `row`, including the lookup, within `wait`.
     async fn call<Q: Message, M: Message + Default>(
         &self,
         row: &[u8],
@@ -331,7 +333,7 @@ impl Table {
                 return Err(error.into());
             }
             Err(_) => {
-                // It may be gone without a word: the meta table knows first.
+                // The server may have failed silently; the meta table learns that first.
                 shared.deny(&self.regions, location);
                 let what = "a connection to the region's server";
                 return Err(Error::NotFoundInTime { what, waited: wait });

@@ -9,30 +9,30 @@ use prost::Message;
 
 use crate::{Error, Result};
 
-/// When a write counts as done. Basalt does what the table says, or more for
-/// [`Durability::FsyncWal`]; never less.
+/// When a write is acknowledged. Basalt applies the table's setting, or a stronger one for
+/// [`Durability::FsyncWal`], never a weaker one.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Durability {
-    /// What the table says.
+    /// The table's setting.
     #[default]
     UseDefault,
-    /// Without the log.
+    /// The WAL is not written.
     SkipWal,
-    /// The log is written later.
+    /// The WAL is written later.
     AsyncWal,
-    /// The log is written.
+    /// The WAL is written.
     SyncWal,
-    /// The log is on disk.
+    /// The WAL is on disk.
     FsyncWal,
 }
 
-/// What is to happen to the cells of one row.
+/// The changes to the cells of one row.
 #[derive(Clone, Debug)]
 pub(crate) struct RowCells {
     row: Bytes,
     cells: Vec<Cell>,
     durability: Durability,
-    /// The first part that was too long.
+    /// The error for the first part that was too long.
     error: Option<basalt_model::Error>,
 }
 
@@ -48,7 +48,7 @@ macro_rules! row_write {
                 Self(RowCells::new(row.into()))
             }
 
-            /// When it counts as done.
+            /// Sets when the write is acknowledged.
             #[must_use]
             pub fn durability(mut self, durability: Durability) -> Self {
                 self.0.durability = durability;
@@ -75,7 +75,7 @@ row_write! {
     Append
 }
 
-/// A put or a delete, where either will do.
+/// A put or a delete.
 #[derive(Clone, Debug)]
 pub enum RowMutation {
     /// Sets values.
@@ -93,15 +93,15 @@ pub enum Comparison {
     NotEqual,
     /// The given value is less than the table's.
     Less,
-    /// The given value is less than the table's or equal.
+    /// The given value is less than or equal to the table's.
     LessOrEqual,
     /// The given value is greater than the table's.
     Greater,
-    /// The given value is greater than the table's or equal.
+    /// The given value is greater than or equal to the table's.
     GreaterOrEqual,
 }
 
-/// A put or a delete that is done only if one value of the same row is as expected.
+/// A put or a delete that is performed only if one value of the same row is as expected.
 #[derive(Clone, Debug)]
 pub struct CheckAndMutate {
     /// The column's family.
@@ -110,9 +110,10 @@ pub struct CheckAndMutate {
     pub qualifier: Bytes,
     /// How to compare.
     pub comparison: Comparison,
-    /// What with; `None` for "there is no such value", to which only [`Comparison::Equal`] fits.
+    /// The value to compare with. `None` means that there must be no value; only
+    /// [`Comparison::Equal`] can be used with it.
     pub value: Option<Bytes>,
-    /// What to do.
+    /// The write to perform.
     pub mutation: RowMutation,
 }
 
@@ -154,7 +155,7 @@ impl RowCells {
         self.cells.iter().map(|cell| cell.bytes().len()).sum()
     }
 
-    /// The message, and the cells that go beside it. Nonce 0 is none.
+    /// The message, and the cells beside it. Nonce 0 means none.
     pub(crate) fn to_message(
         &self,
         kind: MutationType,
@@ -178,13 +179,13 @@ impl RowCells {
 // === impl Put ===
 
 impl Put {
-    /// Sets a column; the server gives the timestamp.
+    /// Sets a column. The server assigns the timestamp.
     #[must_use]
     pub fn column(self, family: &[u8], qualifier: &[u8], value: &[u8]) -> Self {
         self.column_at(family, qualifier, LATEST_TIMESTAMP, value)
     }
 
-    /// Sets a column's version of `timestamp`.
+    /// Sets the version of a column with this `timestamp`.
     #[must_use]
     pub fn column_at(
         mut self,
@@ -230,7 +231,7 @@ impl Delete {
         self
     }
 
-    /// Deletes the versions of a family that are of exactly `timestamp`.
+    /// Deletes the versions of a family with exactly this `timestamp`.
     #[must_use]
     pub fn family_version(mut self, family: &[u8], timestamp: i64) -> Self {
         let kind = CellType::DeleteFamilyVersion;
@@ -313,7 +314,7 @@ impl Comparison {
 
 impl CheckAndMutate {
     pub(crate) fn condition(&self) -> pb::Condition {
-        // An absent value is asked for as an equal to nothing.
+        // The absence of a value is expressed as equality with an empty value.
         let value = self.value.clone().unwrap_or_default();
         let comparator =
             pb::BinaryComparator { comparable: pb::ByteArrayComparable { value: Some(value) } };

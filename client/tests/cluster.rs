@@ -1,8 +1,8 @@
 //! All operations against a running cluster: Apache HBase or Basalt.
 //!
-//! Run by hand, with where the cluster is in the environment:
-//! `BASALT_HBASE_ZK=host:port[,...]` (and `BASALT_HBASE_ROOT`, `/hbase` by default) and/or
-//! `BASALT_HBASE_BOOTSTRAP=host:port[,...]`; then
+//! Run by hand, with the location of the cluster in the environment:
+//! `BASALT_HBASE_ZK=host:port[,...]` (and `BASALT_HBASE_ROOT`, `/hbase` by default),
+//! `BASALT_HBASE_BOOTSTRAP=host:port[,...]`, or both. Then run
 //! `cargo test -p basalt-client --test cluster -- --ignored --nocapture`.
 //! Each test runs once for each registry that is given.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
@@ -40,7 +40,7 @@ fn registries() -> Vec<(&'static str, RegistryConfig)> {
     registries
 }
 
-/// Runs `test` on a new table of [`REGIONS`] regions, cut at `01`, `02` and so on.
+/// Runs `test` on a new table of [`REGIONS`] regions, split at `01`, `02` and so on.
 async fn with_table<F: Future<Output = ()>>(name: &str, test: impl Fn(Connection, Table) -> F) {
     for (registry, config) in registries() {
         let connection = Connection::new(&Seams::system(), ConnectionConfig::new(config));
@@ -308,7 +308,7 @@ async fn a_large_row_comes_whole_and_scanners_are_kept_and_closed() {
         scanner.renew().await.unwrap();
         let second = scanner.next().await.unwrap().unwrap();
         assert_eq!((second.row(), second.cells.len()), (Some(&b"01b"[..]), 300));
-        // Opened again after the last row.
+        // Reopened after the last row.
         scanner.close().await;
         let third = scanner.next().await.unwrap().unwrap();
         assert_eq!((third.row(), third.cells.len()), (Some(&b"01c"[..]), 300));
@@ -339,9 +339,9 @@ async fn single_attempts_say_what_is_known() {
     .await;
 }
 
-/// Writes to all regions while `BASALT_HBASE_FAULT` (a shell command: kill a server) is run, for
+/// Writes to all regions while `BASALT_HBASE_FAULT` (a shell command that kills a server) runs, for
 /// `BASALT_HBASE_FAULT_SECONDS` (30). No error may reach the program, no acknowledged write may be
-/// lost, and each increment counts once.
+/// lost, and each increment must count once.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster and a fault; see its doc"]
 async fn a_fault_is_felt_as_a_pause_only() {

@@ -11,12 +11,12 @@ use parking_lot::RwLock;
 
 use super::RegionLocation;
 
-/// Which region is wanted.
+/// Which region to find.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place<'a> {
-    /// The one that has this row.
+    /// The region that has this row.
     Of(&'a [u8]),
-    /// The one that ends where this row begins; the table's last one if it is empty.
+    /// The region that ends where this row begins; the table's last one if it is empty.
     Before(&'a [u8]),
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum Place<'a> {
 pub(crate) struct TableRegions {
     table: TableName,
     slots: RwLock<BTreeMap<Bytes, Slot>>,
-    /// Whose turn it is to look up a row of no known region.
+    /// Serializes lookups of rows that are in no known region.
     turn: Turn,
 }
 
@@ -66,7 +66,7 @@ impl TableRegions {
         (!slot.stale).then(|| slot.location.clone())
     }
 
-    /// Whether the region at `place` is known, and who looks it up.
+    /// Whether the region at `place` is known, and the lock that serializes its lookups.
     pub(super) fn lookup_turn(&self, place: Place<'_>) -> (bool, Turn) {
         match find(&self.slots.read(), place) {
             Some(slot) => (true, slot.turn.clone()),
@@ -74,7 +74,7 @@ impl TableRegions {
         }
     }
 
-    /// Takes in what the meta table says. Other regions in the same range are gone.
+    /// Records what the meta table says. Other regions in the same range no longer exist.
     pub(super) fn learn(&self, found: Vec<RegionLocation>) {
         let mut slots = self.slots.write();
         for location in found {
@@ -93,7 +93,7 @@ impl TableRegions {
         }
     }
 
-    /// `location` was found wrong. Does nothing where it was replaced meanwhile.
+    /// Marks `location` as wrong. Does nothing if it was replaced in the meantime.
     pub(super) fn deny(&self, location: &Arc<RegionLocation>) {
         if let Some(slot) = self.slots.write().get_mut(&location.region.start_key)
             && Arc::ptr_eq(&slot.location, location)
@@ -102,12 +102,12 @@ impl TableRegions {
         }
     }
 
-    /// The server of `location` says where the region is now.
+    /// Records the new location of a region, as the server of `location` reports it.
     pub(super) fn follow(&self, location: &Arc<RegionLocation>, moved_to: &MovedRegion) {
         if let Some(slot) = self.slots.write().get_mut(&location.region.start_key)
             && Arc::ptr_eq(&slot.location, location)
         {
-            // A server that points to itself, or back in time, helps no further.
+            // A server that points to itself, or to an older location, does not help.
             if moved_to.server == location.server
                 || moved_to.location_sequence_id < location.open_sequence_id
             {

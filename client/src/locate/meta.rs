@@ -1,4 +1,4 @@
-//! Reads the meta table, at any server that has it.
+//! Reads the meta table, from any server that has it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use super::{Place, RegionLocation, region_specifier};
 use crate::connection::{ConnectionShared, within};
 use crate::{Error, Result};
 
-/// The servers that have the meta table, as the registry last said, without those that failed.
+/// The servers that have the meta table, as the registry last reported, without those that failed.
 #[derive(Debug, Default)]
 pub(super) struct MetaServers {
     known: Mutex<Arc<[ServerName]>>,
 }
 
-/// A server that is being asked, and is forgotten unless it answers.
+/// A server with a call in progress. It is forgotten unless it answers.
 struct Doubted<'a> {
     servers: &'a MetaServers,
     server: &'a ServerName,
     has_answered: bool,
 }
 
-/// Which rows of the meta table are wanted.
+/// Which rows of the meta table to read.
 #[derive(Clone, Debug)]
 pub(crate) struct MetaRange {
     pub(crate) start: Bytes,
@@ -42,9 +42,10 @@ const FIND: &str = "a server of the meta table";
 // === impl MetaServers ===
 
 impl MetaServers {
-    /// Asks `server` no more until the registry names it again, unless it answers. One that has
-    /// gone without a word costs a whole lookup's time, and a caller who has no more than that
-    /// gives up while it waits: then too, or nobody would ever get to ask the registry.
+    /// Forgets `server` until the registry names it again, unless it answers. A server that failed
+    /// silently costs the whole time of a lookup, and a caller that has no more time than that
+    /// gives up while it waits. The server is forgotten in that case too; otherwise no caller would
+    /// ever ask the registry.
     fn doubt<'a>(&'a self, server: &'a ServerName) -> Doubted<'a> {
         Doubted { servers: self, server, has_answered: false }
     }
@@ -70,7 +71,7 @@ impl Drop for Doubted<'_> {
 // === impl ConnectionShared ===
 
 impl ConnectionShared {
-    /// The region at `place`, and up to `count - 1` of those before it.
+    /// The region at `place`, and up to `count - 1` regions before it.
     pub(super) async fn look_up(
         &self,
         table: &TableName,
@@ -107,7 +108,7 @@ impl ConnectionShared {
         Ok(found)
     }
 
-    /// The regions of `table` with servers, from the meta row `start` on.
+    /// The regions of `table` that have servers, from the meta row `start` on.
     pub(crate) async fn table_regions(
         &self,
         table: &TableName,
@@ -153,7 +154,7 @@ impl ConnectionShared {
             .map_err(|source| Error::BadAnswer { server, source })
     }
 
-    /// Asks the servers of the meta table in turn, then others that the registry names.
+    /// Calls the known servers of the meta table in turn, then those that the registry names.
     async fn ask_meta<M: prost::Message + Default>(
         &self,
         method: &'static str,
@@ -250,7 +251,7 @@ fn parse_rows(
     Ok(rows)
 }
 
-/// Where those regions of `table` are that are served.
+/// The locations of those regions of `table` that have servers.
 fn locations(
     table: &TableName,
     rows: impl IntoIterator<Item = RegionRow>,
@@ -286,7 +287,7 @@ mod tests {
         *servers.known.lock() = names.clone().into();
         servers.doubt(&names[0]).answered();
         assert_eq!(servers.known.lock()[..], names);
-        // As where the caller gives up waiting.
+        // As if the caller stopped waiting.
         drop(servers.doubt(&names[0]));
         assert_eq!(servers.known.lock()[..], names[1..]);
     }

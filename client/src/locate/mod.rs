@@ -1,7 +1,7 @@
-//! Which server has a row: what the meta table said, kept until a server denies it.
+//! Finds the server of a row: the answer of the meta table is cached until a server rejects it.
 //!
-//! A location that was denied stays in its place, marked stale, so that the ranges of the regions
-//! stay known: lookups of the same region wait for one another, those of other regions do not.
+//! A rejected location stays in the cache, marked stale, so that the ranges of the regions stay
+//! known: lookups of the same region wait for one another, lookups of other regions do not.
 
 mod cache;
 mod meta;
@@ -20,18 +20,19 @@ pub(crate) use cache::{Place, TableRegions};
 use crate::connection::{ConnectionShared, within};
 use crate::{Error, Result};
 
-/// Where a region is.
+/// The location of a region.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RegionLocation {
-    /// The primary.
+    /// The primary replica.
     pub region: RegionInfo,
-    /// Its name, as requests carry it.
+    /// Its name, as it is used in requests.
     pub name: Bytes,
     /// The server that has the primary.
     pub server: ServerName,
-    /// The primary's sequence id when it was opened there: tells newer news from older.
+    /// The primary's sequence id when it was opened there. It distinguishes newer from older
+    /// information.
     pub open_sequence_id: i64,
-    /// The servers of the other copies.
+    /// The servers of the other replicas.
     pub replicas: BTreeMap<ReplicaId, ServerName>,
 }
 
@@ -45,12 +46,12 @@ pub(crate) struct Locator {
 // === impl RegionLocation ===
 
 impl RegionLocation {
-    /// How a request names the region.
+    /// Names the region in a request.
     pub(crate) fn specifier(&self) -> pb::RegionSpecifier {
         region_specifier(self.name.clone())
     }
 
-    /// How a request names one copy of the region.
+    /// Names one replica of the region in a request.
     pub(crate) fn replica_specifier(&self, replica: ReplicaId) -> pb::RegionSpecifier {
         let region = RegionInfo { replica, ..self.region.clone() };
         region_specifier(region.name())
@@ -69,7 +70,7 @@ impl Locator {
             .clone()
     }
 
-    /// Forgets a table.
+    /// Forgets the cached regions of a table.
     pub(crate) fn forget(&self, name: &TableName) {
         if let Some(regions) = self.tables.lock().get(name) {
             regions.clear();
@@ -93,7 +94,7 @@ impl ConnectionShared {
         let lookup = async {
             let (known, turn) = regions.lookup_turn(place);
             let _turn = turn.lock().await;
-            // Who had the turn before has looked it up.
+            // The previous holder of the lock may have looked it up.
             if let Some(location) = regions.fresh(place) {
                 return Ok(location);
             }
@@ -109,7 +110,7 @@ impl ConnectionShared {
         within(wait, "the region's server", lookup).await
     }
 
-    /// Draws from a failed call what it says of the region's location.
+    /// Updates the region's location from a failed call.
     pub(crate) fn note_failure(
         &self,
         regions: &TableRegions,
@@ -131,7 +132,7 @@ impl ConnectionShared {
     }
 }
 
-/// As [`ConnectionShared::note_failure`], of an exception alone.
+/// Like [`ConnectionShared::note_failure`], for an exception.
 pub(crate) fn note_exception(
     regions: &TableRegions,
     location: &Arc<RegionLocation>,

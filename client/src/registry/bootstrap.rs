@@ -1,4 +1,4 @@
-//! The RPC registry: masters and region servers are asked. One that fails is asked last next time.
+//! The RPC registry: calls masters and region servers. One that fails is asked last the next time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct BootstrapRegistry {
     servers: Vec<String>,
-    /// Which one is asked first.
+    /// The server to ask first.
     next: AtomicUsize,
 }
 
@@ -62,7 +62,7 @@ impl BootstrapRegistry {
             };
             let (replica, server) =
                 parse().map_err(|error: basalt_hbase_rpc::Error| self.error(error))?;
-            // Copies of Java's meta region may be behind, and know it under another name.
+            // Replicas of HBase's meta region may lag, and use another name for it.
             servers.extend(server.filter(|_| replica == ReplicaId(0)));
         }
         Ok(servers)
@@ -79,13 +79,13 @@ impl BootstrapRegistry {
         let mut last = self.error("it has no servers");
         for left in (1..=self.servers.len() as u32).rev() {
             let index = self.next.load(Ordering::Relaxed) % self.servers.len();
-            // Each gets its share of the time that is left.
+            // Each server gets its share of the remaining time.
             let wait = deadline.saturating_duration_since(Instant::now()) / left;
             let asked = tokio::time::timeout(wait, async {
                 let connection = pool.get(&self.servers[index], Service::ClientMeta).await?;
                 connection.call_decoded(method, request, &[], wait).await
             });
-            // Before it is waited for: a caller who gives up meanwhile asks another one next time.
+            // Stored before waiting: if the caller gives up, it asks another server the next time.
             self.next.store(index + 1, Ordering::Relaxed);
             match asked.await {
                 Ok(Ok((response, _))) => {

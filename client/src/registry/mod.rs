@@ -1,4 +1,4 @@
-//! Where the cluster is: the two registries of HBase.
+//! Finds the cluster: the two registries of HBase.
 
 mod bootstrap;
 mod zookeeper;
@@ -14,14 +14,14 @@ use crate::{Error, Result};
 /// How a client finds the cluster.
 #[derive(Clone, Debug)]
 pub enum RegistryConfig {
-    /// By the znodes of the cluster; HBase's default up to 2.6.
+    /// By the znodes of the cluster. HBase's default up to 2.6.
     ZooKeeper {
         /// The servers of the ensemble, `host:port` each.
         servers: Vec<String>,
-        /// Where the cluster's nodes are; `/hbase` unless it was set.
+        /// The path of the cluster's znodes; `/hbase` by default.
         root: String,
     },
-    /// By asking masters or region servers; HBase's default from 3.0.
+    /// By calls to masters or region servers. HBase's default from 3.0.
     Bootstrap {
         /// Some of them, `host:port` each.
         servers: Vec<String>,
@@ -65,7 +65,7 @@ impl Registry {
         }
     }
 
-    /// The servers that have the meta table; never empty.
+    /// The servers that have the meta table. Never empty.
     pub(crate) async fn meta_servers(
         &self,
         pool: &Pool,

@@ -1,4 +1,4 @@
-//! The ZooKeeper registry. One session is kept while it is of use; no watches are set.
+//! The ZooKeeper registry. One session is kept while it works; no watches are set.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ pub(crate) struct ZooKeeperRegistry {
     session: Mutex<Option<Client>>,
 }
 
-/// Long enough for any server to grant it, as nothing hangs on it.
+/// Long enough for any server to grant it, because nothing depends on its length.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
-/// A server that is silent for this long is given up for another one.
+/// A server that is silent for longer than this is replaced by another one.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 // === impl ZooKeeperRegistry ===
@@ -70,7 +70,7 @@ impl ZooKeeperRegistry {
             Err(_) => (self.error(format!("no answer about {path} in time")), false),
         };
         if !is_answer {
-            // The session may be of no more use; one that is opened now finds a server that lives.
+            // The session may no longer be usable; a new one finds a live server.
             *self.session.lock().await = None;
         }
         Err(error)

@@ -3,14 +3,14 @@
 //! ```text
 //! ( i32 length | cell )*      the cell as `basalt_model::Cell` holds it
 //! ```
-//! `KeyValueCodec`, the default of clients, leaves tags out; `KeyValueCodecWithTags` keeps them.
+//! `KeyValueCodec`, the default of clients, omits tags; `KeyValueCodecWithTags` keeps them.
 
 use basalt_model::{Cell, SequenceId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{Error, Result};
 
-/// How the cells of a connection are written.
+/// How the cells of a connection are encoded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CellBlockCodec {
     /// Without tags.
@@ -19,13 +19,13 @@ pub enum CellBlockCodec {
     KeyValueWithTags,
 }
 
-/// Before each cell: its length.
+/// The length field before each cell.
 const LENGTH_BYTES: usize = 4;
 
 // === impl CellBlockCodec ===
 
 impl CellBlockCodec {
-    /// The codec of this Java class.
+    /// The codec with this Java class.
     ///
     /// # Errors
     /// [`Error::UnknownCodec`].
@@ -58,17 +58,17 @@ impl CellBlockCodec {
         }
     }
 
-    /// The cells of `block`, which share its memory: see [`Cell::copy_into`].
+    /// Decodes the cells of `block`. They share its memory; see [`Cell::copy_into`].
     ///
     /// # Errors
-    /// [`Error::BadCellBlock`] if a length does not fit; [`Error::Model`] for a cell that is none.
+    /// [`Error::BadCellBlock`] if a length does not fit; [`Error::Model`] for an invalid cell.
     pub fn decode(self, mut block: Bytes) -> Result<Vec<Cell>> {
         let mut cells = Vec::new();
         self.decode_some(&mut block, usize::MAX, &mut cells)?;
         Ok(cells)
     }
 
-    /// Takes cells off `block` until they are more than `bytes_max`, or the block is empty.
+    /// Takes cells off `block` until they have at least `bytes_max` bytes, or the block is empty.
     ///
     /// # Errors
     /// As [`Self::decode`].
@@ -132,7 +132,7 @@ mod tests {
         let cell = Cell::put(b"r", b"f", b"q", 1, b"v").unwrap();
         let mut block = BytesMut::new();
         CellBlockCodec::KeyValue.encode(&[cell], &mut block);
-        // Written out by hand after the layout in the module's doc.
+        // Written by hand from the layout in the module's doc.
         let golden = [
             0, 0, 0, 24, 0, 0, 0, 15, 0, 0, 0, 1, 0, 1, b'r', 1, b'f', b'q', 0, 0, 0, 0, 0, 0, 0,
             1, 4, b'v',

@@ -1,8 +1,8 @@
-//! Makes calls: one connection to one service of one server, many calls at once.
+//! Makes calls: one connection to one service of one server, with many calls in progress.
 //!
-//! A call that fails says whether the server may have seen it ([`CallError::is_unsent`]): what was
-//! sent and not answered is *unknown*, never undone. When a connection fails, all its calls fail,
-//! and it is not opened again: the owner makes a new one.
+//! The error of a failed call says whether the server may have received it
+//! ([`CallError::is_unsent`]): a call that was sent but not answered is *unknown*, never undone.
+//! When a connection fails, all its calls fail. It is not reopened: the owner opens a new one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,15 +34,16 @@ pub struct Connection {
 /// How to connect.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
-    /// The service that all calls go to.
+    /// The service that receives all calls.
     pub service: Service,
     /// The user to act as.
     pub user: String,
-    /// How cells are written beside messages. Default without tags, as Java.
+    /// How cells beside messages are encoded. Default: without tags, as in Java.
     pub codec: CellBlockCodec,
     /// How long connecting may take. Default 2 s.
     pub connect_timeout: Duration,
-    /// How many calls are under way at once; more wait, within their timeouts. Default 1,024.
+    /// How many calls are in progress at once. Further calls wait, within their timeouts. Default
+    /// 1,024.
     pub calls_max: usize,
     /// The largest answer, in bytes. Default 256 MiB.
     pub answer_bytes_max: usize,
@@ -55,45 +56,45 @@ pub struct ConnectionOptions {
 pub struct Response {
     /// The response message, not decoded yet.
     pub message: Bytes,
-    /// The cells beside it. They share the memory of what was read with them.
+    /// The cells beside it. They share the memory of the data that was read with them.
     pub cells: Vec<Cell>,
 }
 
-/// Why there is no answer to a call.
+/// Why a call has no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {
-    /// The server refused or failed it.
+    /// The server rejected or failed the call.
     #[error(transparent)]
     Remote(#[from] Exception),
-    /// No answer in time. The server may have done it, or may do it yet.
+    /// No answer in time. The server may have performed the call, or may still perform it.
     #[error("{method} of {address}: no answer within {timeout:?}")]
     TimedOut {
         /// The method.
         method: &'static str,
         /// The server.
         address: Arc<str>,
-        /// How long was waited.
+        /// How long the caller waited.
         timeout: Duration,
-        /// Whether the server has answered nothing at all since the call was made.
+        /// Whether the server has answered no call at all since this call was made.
         silent: bool,
     },
-    /// The connection failed while the call was under way. The server may have done it.
+    /// The connection failed while the call was in progress. The server may have performed it.
     #[error("connection to {address} lost: {reason}")]
     Lost {
         /// The server.
         address: Arc<str>,
-        /// What happened to it.
+        /// The reason.
         reason: Arc<str>,
     },
-    /// The call was not sent: there is no connection, or no room in it.
+    /// The call was not sent: there is no connection, or it failed before.
     #[error("not sent to {address}: {reason}")]
     NotSent {
         /// The server.
         address: Arc<str>,
-        /// Why not.
+        /// The reason.
         reason: Arc<str>,
     },
-    /// The server answered what is no answer.
+    /// The server sent an invalid answer.
     #[error("bad answer from {address}: {source}")]
     BadAnswer {
         /// The server.
@@ -112,7 +113,7 @@ struct ClientShared {
     codec: CellBlockCodec,
     requests: Outbox<()>,
     room: Semaphore,
-    /// How many answers have come.
+    /// The number of answers received so far.
     answers: AtomicU64,
     calls: Mutex<Calls>,
 }
@@ -121,12 +122,12 @@ struct ClientShared {
 struct Calls {
     next_id: u32,
     waiting: BTreeMap<u32, oneshot::Sender<CallResult<Response>>>,
-    /// Why there are no more; once set, `waiting` stays empty.
+    /// Why the connection failed; once it is set, `waiting` stays empty.
     failed: Option<CallError>,
 }
 
-/// A call under way; dropped before its answer (its caller waits no longer), the answer is dropped
-/// when it comes.
+/// A call in progress. If it is dropped before its answer arrives, because its caller no longer
+/// waits, the answer is dropped when it arrives.
 struct Waiting<'a> {
     shared: &'a ClientShared,
     call_id: u32,
@@ -152,7 +153,7 @@ impl ConnectionOptions {
 // === impl Connection ===
 
 impl Connection {
-    /// Connects to `address` (`host:port`) and introduces itself.
+    /// Connects to `address` (`host:port`) and sends the connection's preamble and header.
     ///
     /// # Errors
     /// [`CallError::NotSent`], with the reason.
@@ -199,17 +200,17 @@ impl Connection {
         &self.shared.address
     }
 
-    /// Whether both are handles on the same connection.
+    /// Whether both are handles to the same connection.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// Whether it has failed: all further calls will.
+    /// Whether the connection has failed. All further calls then fail.
     pub fn is_failed(&self) -> bool {
         self.shared.calls.lock().failed.is_some()
     }
 
-    /// Calls `method` with `message`, and `cells` beside it. The answer must come within
+    /// Calls `method` with `message` and the `cells` beside it. The answer must arrive within
     /// `wait`.
     ///
     /// # Errors
@@ -234,7 +235,7 @@ impl Connection {
         }
     }
 
-    /// As [`Connection::call`], with the response message decoded.
+    /// Like [`Connection::call`], with the response message decoded.
     ///
     /// # Errors
     /// Any [`CallError`].
@@ -251,7 +252,7 @@ impl Connection {
         Ok((message, response.cells))
     }
 
-    /// The error of an answer that does not hold together.
+    /// The error for an inconsistent answer.
     pub fn bad_answer(&self, source: Error) -> CallError {
         let address = self.shared.address.clone();
         CallError::BadAnswer { address, source }
@@ -261,12 +262,12 @@ impl Connection {
 // === impl CallError ===
 
 impl CallError {
-    /// Whether the server has certainly not seen the call.
+    /// Whether the server has certainly not received the call.
     pub fn is_unsent(&self) -> bool {
         matches!(self, Self::NotSent { .. })
     }
 
-    /// The exception, if the server answered one.
+    /// The exception, if the server returned one.
     pub fn exception(&self) -> Option<&Exception> {
         match self {
             Self::Remote(exception) => Some(exception),
@@ -313,7 +314,7 @@ impl ClientShared {
             let address = self.address.clone();
             return Err(CallError::NotSent { address, reason });
         }
-        // Far fewer calls wait than there are ids.
+        // Far fewer calls are waiting than there are ids.
         while calls.waiting.contains_key(&calls.next_id) {
             calls.next_id = next_call_id(calls.next_id);
         }
@@ -333,7 +334,7 @@ impl ClientShared {
         self.room.close();
         self.requests.close();
         for answer in waiting.into_values() {
-            // The caller may wait no longer.
+            // The caller may have stopped waiting.
             let _ = answer.send(Err(error.clone()));
         }
     }
@@ -421,7 +422,7 @@ async fn read_answers(
     }
 }
 
-/// Ends only with an error, or pends for ever once there is nothing more to write.
+/// Returns only after an error. Once there is nothing more to write, it stays pending forever.
 async fn write_requests(
     mut stream: WriteHalf<Stream>,
     shared: &ClientShared,
@@ -455,8 +456,8 @@ fn connection_header(options: &ConnectionOptions) -> pb::ConnectionHeader {
     }
 }
 
-/// Servers look at the version to know what a client can take; they are told that of the Java
-/// client whose behaviour ours has.
+/// Servers use the version to determine what a client supports. Ours is that of the Java client
+/// whose behaviour this client implements.
 fn version_info() -> pb::VersionInfo {
     pb::VersionInfo {
         version: "2.6.0".to_owned(),
@@ -470,7 +471,7 @@ fn version_info() -> pb::VersionInfo {
     }
 }
 
-/// Java holds call ids in an `i32`, and negative ones are its own.
+/// Java stores call ids in an `i32`, and uses negative ones itself.
 fn next_call_id(call_id: u32) -> u32 {
     (call_id + 1) & (i32::MAX as u32)
 }

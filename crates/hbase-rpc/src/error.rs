@@ -1,34 +1,34 @@
-//! What can be wrong with bytes that came over the wire.
+//! What can be wrong with bytes received over the wire.
 
 /// The result of decoding.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Bytes or values that are not what the protocol says; the message names what is wrong.
+/// Bytes or values that violate the protocol. The message says what is wrong.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// A frame or a part of it that does not hold together.
+    /// A malformed frame, or a malformed part of one.
     #[error("bad frame: {reason}")]
     BadFrame {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A frame above the bound of this side.
+    /// A frame above this side's limit.
     #[error("a frame of {length} bytes; at most {length_max} are accepted")]
     FrameTooLong {
-        /// Its length in bytes.
+        /// The length in bytes.
         length: u64,
-        /// The bound in bytes.
+        /// The limit in bytes.
         length_max: u64,
     },
-    /// Bytes that are not the message that was expected.
+    /// Bytes that are not the expected message.
     #[error("not a {message}: {source}")]
     BadMessage {
         /// The message's name.
         message: &'static str,
-        /// The decoder's answer.
+        /// The decoder's error.
         source: prost::DecodeError,
     },
-    /// A message without a field that its use requires, or with a wrong value in it.
+    /// A message in which a required field is missing or has an invalid value.
     #[error("bad {field}: {reason}")]
     BadField {
         /// The message and the field.
@@ -36,16 +36,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// Cells beside a message that do not hold together, or are not as many as it says.
+    /// Malformed cells beside a message, or fewer cells than the message says.
     #[error("bad cell block: {reason}")]
     BadCellBlock {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A cell or a name within a message that is not one.
+    /// An invalid cell or name within a message.
     #[error(transparent)]
     Model(#[from] basalt_model::Error),
-    /// A codec of cells that is not known here.
+    /// An unknown cell codec.
     #[error("unknown cell codec {class_name:?}: use KeyValueCodec or KeyValueCodecWithTags")]
     UnknownCodec {
         /// Its Java class.

@@ -1,11 +1,11 @@
-//! Errors as they cross the wire: by the exact name of their Java class.
+//! Errors on the wire, identified by the exact name of their Java class.
 //!
-//! A Java client loads the class by its name and gives it the text; what it then does (drop the
-//! cached location, wait, give up) hangs on the class alone. A class that it cannot load ends the
-//! operation, so only names that HBase has may be sent. [`ExceptionKind::reaction`] is the same
-//! decision for our own client.
+//! A Java client loads the class by its name and passes it the text. Its reaction (drop the cached
+//! location, wait, give up) depends on the class alone. If it cannot load the class, the operation
+//! ends, so only names that HBase has may be sent. [`ExceptionKind::reaction`] is the same decision
+//! for our own client.
 //!
-//! Where a region has moved to is told in the text: see [`MovedRegion`].
+//! The new location of a moved region is part of the text: see [`MovedRegion`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,27 +24,28 @@ pub struct Exception {
     moved_to: Option<MovedRegion>,
 }
 
-/// Where a region is now, as its former server knows.
+/// The new location of a region, as its former server knows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MovedRegion {
     /// The server.
     pub server: ServerName,
-    /// The region's sequence id when it was opened there: tells newer news from older.
+    /// The region's sequence id when it was opened there. It distinguishes newer from older
+    /// information.
     pub location_sequence_id: i64,
 }
 
-/// What a client does about an exception.
+/// How a client reacts to an exception.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reaction {
-    /// Forgets where the region (or the master) is, and tries again.
+    /// Forget the location of the region (or the master), and try again.
     ClearLocation,
-    /// Takes the new location from the exception, and tries again.
+    /// Take the new location from the exception, and try again.
     FollowMove,
-    /// Tries again at the same place, after a pause.
+    /// Try again at the same location, after a pause.
     KeepLocation,
-    /// Opens the scanner again after the last row it got.
+    /// Reopen the scanner after the last row that it returned.
     ReopenScanner,
-    /// Gives up.
+    /// Give up.
     DoNotRetry,
 }
 
@@ -54,7 +55,7 @@ macro_rules! exception_kinds {
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum ExceptionKind {
             $($(#[$doc])* $kind,)+
-            /// A class that is not in this list; it is retried unless it says otherwise.
+            /// A class that is not in this list. It is retried unless the exception says otherwise.
             Other,
         }
 
@@ -72,21 +73,21 @@ macro_rules! exception_kinds {
 exception_kinds! {
     /// The region is not served here.
     NotServingRegion = "NotServingRegionException" => ClearLocation,
-    /// The region was moved, and it is known where to.
+    /// The region was moved, and the new location is known.
     RegionMoved = "exceptions.RegionMovedException" => FollowMove,
     /// The region is being opened here.
     RegionOpening = "exceptions.RegionOpeningException" => KeepLocation,
-    /// The region takes no more writes for now.
+    /// The region currently accepts no writes.
     RegionTooBusy = "RegionTooBusyException" => KeepLocation,
-    /// Too many calls wait on this server.
+    /// Too many calls are waiting on this server.
     CallQueueTooBig = "CallQueueTooBigException" => KeepLocation,
     /// The call waited too long on this server.
     CallDropped = "CallDroppedException" => KeepLocation,
-    /// A quota is used up.
+    /// A quota is exceeded.
     RpcThrottling = "quotas.RpcThrottlingException" => KeepLocation,
-    /// The results of a batch would be too large; the rest is to be asked for again.
+    /// The results of a batch would be too large; the client must request the rest again.
     MultiActionResultTooLarge = "MultiActionResultTooLarge" => KeepLocation,
-    /// To be asked for again at once.
+    /// The client should retry immediately.
     RetryImmediately = "RetryImmediatelyException" => KeepLocation,
     /// The server is stopping.
     RegionServerStopped = "regionserver.RegionServerStoppedException" => ClearLocation,
@@ -98,71 +99,71 @@ exception_kinds! {
     PleaseHold = "PleaseHoldException" => ClearLocation,
     /// The master is not active.
     MasterNotRunning = "MasterNotRunningException" => ClearLocation,
-    /// The row is not in the region that was asked.
+    /// The row is not in the region that the call names.
     WrongRegion = "regionserver.WrongRegionException" => ClearLocation,
-    /// The scanner is not known: it was not renewed in time, or the server is another one.
+    /// The scanner is unknown: it was not renewed in time, or it belongs to another server.
     UnknownScanner = "UnknownScannerException" => ReopenScanner,
-    /// The scanner cannot go on.
+    /// The scanner cannot continue.
     ScannerReset = "exceptions.ScannerResetException" => ReopenScanner,
-    /// A call of the scanner was lost or came twice.
+    /// A call of the scanner was lost or arrived twice.
     OutOfOrderScannerNext = "exceptions.OutOfOrderScannerNextException" => ReopenScanner,
-    /// The scanner's lease is over.
+    /// The scanner's lease has expired.
     Lease = "regionserver.LeaseException" => ReopenScanner,
-    /// Anything that trying again does not help.
+    /// Any failure that a retry does not fix.
     DoNotRetry = "DoNotRetryIOException" => DoNotRetry,
-    /// There is no such table.
+    /// The table does not exist.
     TableNotFound = "TableNotFoundException" => DoNotRetry,
-    /// There is such a table already.
+    /// The table already exists.
     TableExists = "TableExistsException" => DoNotRetry,
     /// The table is disabled.
     TableNotEnabled = "TableNotEnabledException" => DoNotRetry,
     /// The table is enabled.
     TableNotDisabled = "TableNotDisabledException" => DoNotRetry,
-    /// There is no such namespace.
+    /// The namespace does not exist.
     NamespaceNotFound = "NamespaceNotFoundException" => DoNotRetry,
-    /// There is such a namespace already.
+    /// The namespace already exists.
     NamespaceExist = "NamespaceExistException" => DoNotRetry,
-    /// A change of a family that cannot be.
+    /// An invalid change of a family.
     InvalidFamilyOperation = "InvalidFamilyOperationException" => DoNotRetry,
-    /// There is no such family.
+    /// The family does not exist.
     NoSuchColumnFamily = "regionserver.NoSuchColumnFamilyException" => DoNotRetry,
-    /// A descriptor or a mutation that makes no sense.
+    /// An invalid descriptor or mutation.
     FailedSanityCheck = "exceptions.FailedSanityCheckException" => DoNotRetry,
-    /// A rule of a namespace or a table is broken.
+    /// A constraint of a namespace or a table is violated.
     Constraint = "constraint.ConstraintException" => DoNotRetry,
-    /// The request is above the bound of the server.
+    /// The request is above the server's limit.
     RequestTooBig = "exceptions.RequestTooBigException" => DoNotRetry,
-    /// The row is above the bound of the server.
+    /// The row is above the server's limit.
     RowTooBig = "regionserver.RowTooBigException" => DoNotRetry,
-    /// It is not allowed.
+    /// The operation is not permitted.
     AccessDenied = "security.AccessDeniedException" => DoNotRetry,
-    /// There is no such region.
+    /// The region does not exist.
     UnknownRegion = "UnknownRegionException" => DoNotRetry,
-    /// The region is not in a state for this.
+    /// The region is in the wrong state for this operation.
     DoNotRetryRegion = "client.DoNotRetryRegionException" => DoNotRetry,
     /// The master is stopping.
     MasterStopped = "exceptions.MasterStoppedException" => DoNotRetry,
-    /// There is no such coprocessor.
+    /// The coprocessor does not exist.
     UnknownProtocol = "exceptions.UnknownProtocolException" => DoNotRetry,
-    /// There is no such snapshot, or it cannot be made.
+    /// The snapshot does not exist, or cannot be created.
     HBaseSnapshot = "snapshot.HBaseSnapshotException" => DoNotRetry,
-    /// An argument is wrong.
+    /// An argument is invalid.
     IllegalArgument = "exceptions.IllegalArgumentIOException" => DoNotRetry,
-    /// It took too long.
+    /// The operation took too long.
     TimeoutIo = "exceptions.TimeoutIOException" => ClearLocation,
     /// The connection cannot be used.
     FatalConnection = "ipc.FatalConnectionException" => DoNotRetry,
-    /// Another version of the protocol.
+    /// An unsupported version of the protocol.
     WrongVersion = "ipc.WrongVersionException" => DoNotRetry,
-    /// A way to log in that is not offered.
+    /// An unsupported login method.
     BadAuth = "ipc.BadAuthException" => DoNotRetry,
-    /// A service that is not offered.
+    /// An unsupported service.
     UnknownService = "ipc.UnknownServiceException" => DoNotRetry,
-    /// A codec of cells that is not offered.
+    /// An unsupported cell codec.
     UnsupportedCellCodec = "ipc.UnsupportedCellCodecException" => DoNotRetry,
-    /// A compression of cells that is not offered.
+    /// An unsupported compression of cells.
     UnsupportedCompressionCodec = "ipc.UnsupportedCompressionCodecException" => DoNotRetry,
-    /// No login is needed; the client goes on without one.
+    /// No login is needed; the client continues without one.
     SecurityNotEnabled = "ipc.SecurityNotEnabledException" => DoNotRetry,
 }
 
@@ -174,13 +175,13 @@ impl ExceptionKind {
         self.entry().1
     }
 
-    /// What a client does about it.
+    /// How a client reacts to it.
     pub fn reaction(self) -> Reaction {
         self.entry().2
     }
 
-    /// Whether a server that answers it has certainly not applied the write that it was asked for.
-    /// Basalt's servers keep to this: once a write is in the log, they answer none of these.
+    /// Whether a server that returns this exception has certainly not applied the requested write.
+    /// Basalt's servers guarantee this: once a write is in the log, they return none of these.
     pub fn is_refusal(self) -> bool {
         let reaction = self.reaction();
         matches!(reaction, Reaction::FollowMove | Reaction::KeepLocation)
@@ -225,25 +226,25 @@ impl Exception {
         }
     }
 
-    /// The region is now at `moved_to`.
+    /// An exception that says that the region is now at `moved_to`.
     pub fn region_moved(moved_to: MovedRegion) -> Self {
         let mut exception = Self::new(ExceptionKind::RegionMoved, moved_to.to_string());
         exception.moved_to = Some(moved_to);
         exception
     }
 
-    /// The answer to a method that is not there.
+    /// The answer to an unknown method.
     pub fn unknown_method(method: &str) -> Self {
         let message = format!("java.lang.UnsupportedOperationException: {method}");
         Self::new(ExceptionKind::DoNotRetry, message)
     }
 
-    /// The answer to a request that cannot be decoded or makes no sense.
+    /// The answer to a request that cannot be decoded or is invalid.
     pub fn bad_request(error: impl fmt::Display) -> Self {
         Self::new(ExceptionKind::DoNotRetry, error.to_string())
     }
 
-    /// Which exception it is.
+    /// Its kind.
     pub fn kind(&self) -> ExceptionKind {
         ExceptionKind::from_class_name(&self.class_name)
     }
@@ -253,12 +254,12 @@ impl Exception {
         &self.class_name
     }
 
-    /// Its text. That of a Java server holds a stack trace.
+    /// Its text. The text of a Java server includes a stack trace.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Whether it says itself that trying again does not help.
+    /// Whether the exception itself says that a retry does not help.
     pub fn do_not_retry(&self) -> bool {
         self.do_not_retry
     }
@@ -268,12 +269,12 @@ impl Exception {
         self.server_overloaded
     }
 
-    /// Where the region is now, if the exception tells.
+    /// The new location of the region, if the exception contains it.
     pub fn moved_to(&self) -> Option<&MovedRegion> {
         self.moved_to.as_ref()
     }
 
-    /// What a client does about it.
+    /// How a client reacts to it.
     pub fn reaction(&self) -> Reaction {
         match self.kind().reaction() {
             Reaction::FollowMove if self.moved_to.is_none() => Reaction::ClearLocation,
@@ -283,7 +284,7 @@ impl Exception {
         }
     }
 
-    /// As the header of a response carries it.
+    /// Encodes it for the header of a response.
     pub fn to_response(&self) -> pb::ExceptionResponse {
         let moved_to = self.moved_to.as_ref();
         pb::ExceptionResponse {
@@ -296,7 +297,7 @@ impl Exception {
         }
     }
 
-    /// As the result of an action of a batch carries it.
+    /// Encodes it for the result of an action of a batch.
     pub fn to_name_bytes(&self) -> pb::NameBytesPair {
         pb::NameBytesPair {
             name: self.class_name.clone().into_owned(),
@@ -304,7 +305,7 @@ impl Exception {
         }
     }
 
-    /// The exception of a response's header.
+    /// Decodes it from the header of a response.
     pub fn from_response(response: pb::ExceptionResponse) -> Self {
         let (do_not_retry, overloaded) = (response.do_not_retry(), response.server_overloaded());
         let class_name = response.exception_class_name.unwrap_or_default();
@@ -314,7 +315,7 @@ impl Exception {
         exception
     }
 
-    /// The exception of an action of a batch.
+    /// Decodes it from the result of an action of a batch.
     pub fn from_name_bytes(pair: &pb::NameBytesPair) -> Self {
         let text = pair.value.as_deref().unwrap_or_default();
         Self::received(pair.name.clone(), String::from_utf8_lossy(text).into_owned())
@@ -337,7 +338,7 @@ impl Exception {
 }
 
 impl fmt::Display for Exception {
-    /// As Java prints it.
+    /// The same format as in Java.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", self.class_name, self.message)
     }
@@ -360,7 +361,7 @@ impl MovedRegion {
 }
 
 impl fmt::Display for MovedRegion {
-    /// The text that the Java client takes apart again.
+    /// The text that the Java client parses.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ServerName { host, port, start_code } = &self.server;
         write!(

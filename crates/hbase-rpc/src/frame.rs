@@ -1,13 +1,13 @@
-//! Frames: how calls and answers lie on a connection.
+//! Frames: the format of calls and answers on a connection.
 //!
 //! ```text
 //! client: "HBas" 0 auth | i32 length, ConnectionHeader | call*
 //! call:   i32 length | varint, RequestHeader  | varint, message | cell block
 //! answer: i32 length | varint, ResponseHeader | varint, message | cell block
 //! ```
-//! Answers come in any order and are matched by their call id. An answer with an exception has no
-//! message. Instead of the first opening a client may ask `Regist` (which cluster is this) or
-//! `Securi` (who are you, before Kerberos).
+//! Answers may come in any order and are matched by their call id. An answer with an exception has
+//! no message. Before its preamble a client may send `Securi` (to ask for the server's Kerberos
+//! name), or `Regist` instead of it (to ask for the cluster id).
 
 use basalt_model::Cell;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -15,41 +15,41 @@ use prost::Message;
 
 use crate::{CellBlockCodec, Error, Exception, Result, pb};
 
-/// The bytes of any opening.
+/// The length of every preamble, in bytes.
 pub const PREAMBLE_BYTES: usize = 6;
-/// The call id of answers to special openings.
+/// The call id of answers to special preambles.
 pub const PREAMBLE_CALL_ID: u32 = u32::MAX;
-/// The largest frame that is taken unless told otherwise: HBase's own default.
+/// The default for the largest accepted frame, as in HBase.
 pub const FRAME_BYTES_MAX: usize = 256 << 20;
-/// The opening of a client that logs in by name alone.
+/// The preamble of a client that logs in by name only.
 pub const SIMPLE_PREAMBLE: [u8; PREAMBLE_BYTES] = *b"HBas\x00\x50";
 
-/// Before every frame: its length.
+/// The length field before every frame.
 const LENGTH_BYTES: usize = 4;
-/// An empty buffer takes this much from the connection at once, in bytes.
+/// How much an empty buffer reads from the connection at once, in bytes.
 const READ_BYTES: usize = 64 << 10;
 
-/// How a connection is opened.
+/// How a client opens a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Preamble {
-    /// For calls, with the login by name.
+    /// For calls, with a login by name.
     Simple,
-    /// Asks which cluster this is; the answer ends the connection.
+    /// Asks for the cluster id; the answer ends the connection.
     Registry,
-    /// Asks for the server's Kerberos name; the client then opens properly.
+    /// Asks for the server's Kerberos name. The client then sends the usual preamble.
     Security,
-    /// Another version of the protocol.
+    /// An unsupported version of the protocol.
     WrongVersion(u8),
-    /// A login that is not offered.
+    /// An unsupported login method.
     WrongLogin(u8),
     /// Not this protocol.
     Unknown,
 }
 
-/// A call, as it came.
+/// A call, as received.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Tells the answers apart.
+    /// Identifies the call; its answer has the same id.
     pub call_id: u32,
     /// The method of the connection's service.
     pub method: String,
@@ -57,22 +57,22 @@ pub struct Request {
     pub message: Bytes,
     /// The cells beside it; they share the memory of the frame.
     pub cells: Vec<Cell>,
-    /// How long the client waits, in milliseconds; 0 if it does not say.
+    /// How long the client waits, in milliseconds; 0 if it sets no timeout.
     pub timeout_ms: u32,
     /// 0 is normal, 200 high.
     pub priority: u32,
 }
 
-/// An answer, as it came.
+/// An answer, as received.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Which call it is for.
+    /// The call that it answers.
     pub call_id: u32,
-    /// The response message, not decoded yet, and the cells beside it; or what went wrong.
+    /// The response message, not decoded yet, and the cells beside it; or the exception.
     pub result: std::result::Result<(Bytes, Vec<Cell>), Exception>,
 }
 
-/// Cuts a byte stream into frames.
+/// Splits a byte stream into frames.
 #[derive(Debug)]
 pub struct FrameBuffer {
     buffer: BytesMut,
@@ -82,7 +82,7 @@ pub struct FrameBuffer {
 // === impl Preamble ===
 
 impl Preamble {
-    /// What these bytes ask for.
+    /// Parses the first bytes of a connection.
     pub fn parse(bytes: [u8; PREAMBLE_BYTES]) -> Self {
         match &bytes {
             b"Regist" => Self::Registry,
@@ -98,18 +98,18 @@ impl Preamble {
 // === impl FrameBuffer ===
 
 impl FrameBuffer {
-    /// A buffer that refuses frames above `length_max` bytes.
+    /// A buffer that rejects frames above `length_max` bytes.
     pub fn new(length_max: usize) -> Self {
         let buffer = BytesMut::new();
         Self { buffer, length_max }
     }
 
-    /// From now on refuses frames above `length_max` bytes.
+    /// Sets the limit to `length_max` bytes for all further frames.
     pub fn set_length_max(&mut self, length_max: usize) {
         self.length_max = length_max;
     }
 
-    /// Where the next bytes of the stream are appended, with room in it.
+    /// The buffer to which the next bytes of the stream are appended. It has free space.
     pub fn space(&mut self) -> &mut BytesMut {
         if self.must_grow() {
             self.buffer.reserve(self.room().max(READ_BYTES));
@@ -117,18 +117,19 @@ impl FrameBuffer {
         &mut self.buffer
     }
 
-    /// Whether [`Self::space`] first has to move what is there.
+    /// Whether [`Self::space`] must first move the buffered bytes.
     pub(crate) fn must_grow(&self) -> bool {
         self.buffer.capacity() - self.buffer.len() < self.room()
     }
 
-    /// Grows with what really came: the length that a peer announces is not trusted.
+    /// How much space to add. It grows with the bytes that have arrived, because the length that a
+    /// peer announces is not trusted.
     fn room(&self) -> usize {
         let wanted = self.announced().unwrap_or(0).saturating_sub(self.buffer.len());
         wanted.clamp(READ_BYTES / 4, self.buffer.len().max(READ_BYTES))
     }
 
-    /// The next whole frame without its length, if it is there.
+    /// The next complete frame without its length, if there is one.
     ///
     /// # Errors
     /// [`Error::FrameTooLong`]; the frame's bytes stay in the buffer.
@@ -151,31 +152,31 @@ impl FrameBuffer {
         Ok(Some(frame))
     }
 
-    /// Whether a whole frame is there.
+    /// Whether there is a complete frame.
     pub fn has_frame(&self) -> bool {
         self.announced().is_some_and(|end| self.buffer.len() >= end)
     }
 
-    /// The first `N` bytes, taken out, if they are there.
+    /// Takes the first `N` bytes, if there are so many.
     pub fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let bytes = *self.buffer.first_chunk::<N>()?;
         self.buffer.advance(N);
         Some(bytes)
     }
 
-    /// Drops up to `length` bytes of what is there, and says how many.
+    /// Drops up to `length` buffered bytes, and returns how many.
     pub fn discard(&mut self, length: usize) -> usize {
         let length = length.min(self.buffer.len());
         self.buffer.advance(length);
         length
     }
 
-    /// What has come and was not taken.
+    /// The bytes that have arrived and were not taken.
     pub fn peek(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// Where the frame at the front ends.
+    /// The end of the first frame.
     fn announced(&self) -> Option<usize> {
         let length = u32::from_be_bytes(*self.buffer.first_chunk()?);
         Some(LENGTH_BYTES + length as usize)
@@ -207,28 +208,28 @@ pub fn encode_request(
     codec.encode(cells, output);
 }
 
-/// A call from its frame.
+/// Decodes a call from its frame.
 ///
 /// # Errors
 /// [`Error::BadFrame`], [`Error::BadMessage`], [`Error::BadCellBlock`] or [`Error::Model`];
-/// the call's id is [`peek_call_id`]'s.
+/// [`peek_call_id`] returns the id of the call.
 pub fn decode_request(frame: Bytes, codec: Option<CellBlockCodec>) -> Result<Request> {
     let mut decoding = begin_request(frame, codec)?;
     while !decoding.is_done_after(usize::MAX)? {}
     Ok(decoding.request)
 }
 
-/// A call whose cells are not all decoded yet: that takes long where there are millions.
+/// A call whose cells are not all decoded yet, because decoding takes long if there are millions.
 #[derive(Debug)]
 pub(crate) struct DecodingRequest {
-    /// The call, with the cells that are decoded.
+    /// The call, with the cells decoded so far.
     pub(crate) request: Request,
-    /// The cells that are not, and how they are written.
+    /// The remaining cells, and their codec.
     rest: Option<(CellBlockCodec, Bytes)>,
 }
 
 impl DecodingRequest {
-    /// Decodes about `bytes_max` more bytes of cells; true if that was all.
+    /// Decodes about `bytes_max` more bytes of cells. Returns true if no cells are left.
     ///
     /// # Errors
     /// As [`decode_request`].
@@ -265,7 +266,7 @@ pub(crate) fn begin_request(
     Ok(DecodingRequest { request, rest })
 }
 
-/// The call id of a request's frame, or of what is there of it.
+/// The call id in a request's frame, or in the beginning of one.
 pub fn peek_call_id(frame: &[u8]) -> Option<u32> {
     let mut rest = frame;
     let length = prost::decode_length_delimiter(&mut rest).ok()?;
@@ -273,7 +274,7 @@ pub fn peek_call_id(frame: &[u8]) -> Option<u32> {
     pb::RequestHeader::decode(header).ok()?.call_id
 }
 
-/// Appends an answer whose message is encoded already. Without a `codec` there must be no cells.
+/// Appends an answer whose message is already encoded. Without a `codec` there must be no cells.
 pub fn encode_answer(
     call_id: u32,
     message: &[u8],
@@ -307,7 +308,7 @@ pub fn encode_exception(call_id: u32, exception: &Exception, output: &mut BytesM
     encode_delimited(&header, output);
 }
 
-/// An answer from its frame.
+/// Decodes an answer from its frame.
 ///
 /// # Errors
 /// As [`decode_request`].
@@ -325,7 +326,7 @@ pub fn decode_answer(mut frame: Bytes, codec: Option<CellBlockCodec>) -> Result<
     Ok(Answer { call_id, result })
 }
 
-/// Decodes a message, with its name in the error.
+/// Decodes a message; `name` is its name in the error.
 ///
 /// # Errors
 /// [`Error::BadMessage`].
@@ -341,7 +342,7 @@ fn delimited(length: usize) -> usize {
     prost::length_delimiter_len(length) + length
 }
 
-// Encoding fails only where the output has no room, and a `BytesMut` grows.
+// Encoding fails only if the output has no space, and a `BytesMut` grows.
 fn encode(message: &impl Message, output: &mut BytesMut) {
     message.encode(output).unwrap_or_default();
 }
@@ -433,7 +434,7 @@ mod tests {
         let mut output = BytesMut::new();
         let message = pb::GetClusterIdRequest {};
         encode_request(&mut header, &message, &[], CODEC, &mut output);
-        // Written out by hand: field 1 = 1, field 3 = "Get", field 4 = true; an empty message.
+        // Written by hand: field 1 = 1, field 3 = "Get", field 4 = true; an empty message.
         let golden = b"\x00\x00\x00\x0b\x09\x08\x01\x1a\x03Get\x20\x01\x00";
         assert_eq!(output[..], golden[..]);
     }

@@ -1,13 +1,14 @@
 //! The RPC of HBase: messages, frames, cell blocks and exceptions, for clients and for servers.
 //!
-//! - [`pb`] are the messages, as compiled from `proto/`;
-//! - [`CellBlockCodec`] and [`message_cells`] carry cells beside a message and inside one;
-//! - [`Exception`] is an error as it crosses the wire, under its exact Java name;
-//! - [`serve`] answers calls, [`Connection`] makes them; both over [`frame`]s;
-//! - [`meta`], [`schema`] and [`znode`] are what clients read to find tables and servers.
+//! - [`pb`] contains the messages compiled from `proto/`.
+//! - [`CellBlockCodec`] and [`message_cells`] encode cells beside a message and inside one.
+//! - [`Exception`] is an error on the wire, with its exact Java name.
+//! - [`serve`] answers calls and [`Connection`] makes them, both over [`frame`]s.
+//! - [`meta`], [`schema`] and [`znode`] contain the data that clients read to find tables and
+//!   servers.
 //!
-//! What a call means is left to the roles. Decoders take any bytes: they never panic, and they
-//! check a length before they trust it.
+//! The roles define what a call does. Decoders accept any bytes: they never panic, and check a
+//! length before they rely on it.
 
 mod cell_block;
 mod client;
@@ -29,7 +30,7 @@ pub use exception::{Exception, ExceptionKind, MovedRegion, Reaction};
 pub use server::{Call, Caller, Handler, Reply, ServerOptions, serve};
 pub use service::Service;
 
-/// The messages, one module as there is one protocol package; see `proto/`.
+/// The messages, in one module because there is one protobuf package; see `proto/`.
 #[expect(missing_docs, reason = "generated; the fields are documented by Apache HBase")]
 #[allow(
     clippy::all,

@@ -1,6 +1,6 @@
-//! Cells inside messages, where a connection has no codec or a client chose so, and the joining of
-//! both places: a result or a mutation may hold some of its cells inside and say how many more
-//! stand beside the message.
+//! Cells inside messages, for connections without a codec and for clients that choose this form.
+//! Also combines both places: a result or a mutation may contain some of its cells and say how many
+//! more are beside the message.
 
 use std::vec;
 
@@ -10,10 +10,10 @@ use bytes::Bytes;
 use crate::pb::mutation_proto::{ColumnValue, DeleteType, MutationType, column_value};
 use crate::{Error, Result, pb};
 
-/// The cells beside a message, as they are handed out to its results or mutations in order.
+/// The cells beside a message. Its results or mutations take them in order.
 pub type CellsBeside = vec::IntoIter<Cell>;
 
-/// A cell as it stands inside a message.
+/// Encodes a cell for the inside of a message.
 pub fn to_message(cell: &Cell) -> pb::Cell {
     let part = |part| Some(cell.bytes().slice_ref(part));
     let key = cell.key();
@@ -28,7 +28,7 @@ pub fn to_message(cell: &Cell) -> pb::Cell {
     }
 }
 
-/// A cell from inside a message.
+/// Decodes a cell from the inside of a message.
 ///
 /// # Errors
 /// [`Error::BadField`] for an unknown type; [`Error::Model`] if a part is too long.
@@ -49,7 +49,7 @@ pub fn from_message(cell: &pb::Cell) -> Result<Cell> {
     Ok(builder.build()?)
 }
 
-/// A result of `cells`, which go inside, or beside it if the connection has a codec: then they are
+/// A result with `cells`. They are inside it, unless the connection has a codec: then they are
 /// appended to `beside`.
 pub fn result_of(cells: Vec<Cell>, beside: Option<&mut Vec<Cell>>) -> pb::Result {
     match beside {
@@ -62,10 +62,10 @@ pub fn result_of(cells: Vec<Cell>, beside: Option<&mut Vec<Cell>>) -> pb::Result
     }
 }
 
-/// All cells of a result: those inside, then its share of those `beside`.
+/// All cells of a result: first its share of those `beside`, then those inside.
 ///
 /// # Errors
-/// [`Error::BadCellBlock`] if there are fewer than it says; as [`from_message`].
+/// [`Error::BadCellBlock`] if there are fewer cells than the result says; as [`from_message`].
 pub fn cells_of(result: &pb::Result, beside: &mut CellsBeside) -> Result<Vec<Cell>> {
     let mut cells = take(result.associated_cell_count(), beside)?;
     for cell in &result.cell {
@@ -74,7 +74,7 @@ pub fn cells_of(result: &pb::Result, beside: &mut CellsBeside) -> Result<Vec<Cel
     Ok(cells)
 }
 
-/// The cells of each result of a scan, beside its response or inside.
+/// The cells of each result of a scan, beside its response or inside it.
 ///
 /// # Errors
 /// As [`cells_of`].
@@ -88,7 +88,7 @@ pub fn scanned_results(response: &pb::ScanResponse, beside: Vec<Cell>) -> Result
     counts.map(|count| take(i32::try_from(*count).unwrap_or(i32::MAX), &mut beside)).collect()
 }
 
-/// A mutation of `row` whose cells, `cell_count` of them, stand beside it.
+/// A mutation of `row` with `cell_count` cells beside it.
 pub fn mutation(row: Bytes, kind: MutationType, cell_count: usize) -> pb::MutationProto {
     pb::MutationProto {
         row: Some(row),
@@ -98,12 +98,12 @@ pub fn mutation(row: Bytes, kind: MutationType, cell_count: usize) -> pb::Mutati
     }
 }
 
-/// All cells of a mutation: its share of those `beside`, then those inside. A cell without a
-/// timestamp of its own has the mutation's, or [`LATEST_TIMESTAMP`].
+/// All cells of a mutation: first its share of those `beside`, then those inside. A cell inside
+/// that has no timestamp gets that of the mutation, or [`LATEST_TIMESTAMP`].
 ///
 /// # Errors
-/// [`Error::BadCellBlock`] if there are fewer than it says; [`Error::BadField`] if a cell is of
-/// another row than the mutation, which is then none.
+/// [`Error::BadCellBlock`] if there are fewer cells than the mutation says; [`Error::BadField`] if
+/// a cell belongs to another row than the mutation, or if there is neither a row nor a cell.
 pub fn mutated_cells(mutation: &pb::MutationProto, beside: &mut CellsBeside) -> Result<Vec<Cell>> {
     let mut cells = take(mutation.associated_cell_count(), beside)?;
     for column in &mutation.column_value {

@@ -1,4 +1,4 @@
-//! The rows of `hbase:meta`: where regions are, and in what state tables are.
+//! The rows of `hbase:meta`: the locations of regions and the states of tables.
 //!
 //! | row | column | value |
 //! | --- | --- | --- |
@@ -34,55 +34,55 @@ pub const TABLE_FAMILY: &[u8] = b"table";
 pub const STATE_QUALIFIER: &[u8] = b"state";
 
 const REGION_INFO: &[u8] = b"regioninfo";
-/// After every region id: what a search for the region of a row begins at.
+/// Sorts after every region id: the search for the region of a row begins here.
 const AFTER_ALL_IDS: &[u8] = b",99999999999999";
 
-/// Where the copies of a region are.
+/// The locations of a region's replicas.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RegionRow {
-    /// The primary.
+    /// The primary replica.
     pub region: RegionInfo,
-    /// Whether it was split: its daughters serve its rows.
+    /// Whether it was split: its daughters then serve its rows.
     pub split: bool,
     /// Whether its table is disabled.
     pub offline: bool,
-    /// What is known of each copy.
+    /// What is known about each replica.
     pub replicas: BTreeMap<ReplicaId, ReplicaRow>,
 }
 
-/// Where one copy of a region is.
+/// The location of one replica of a region.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ReplicaRow {
     /// The server that opened it last.
     pub server: Option<ServerName>,
     /// Its sequence id when it was opened there.
     pub open_sequence_id: Option<i64>,
-    /// Its state by HBase's name: `OPEN`, `CLOSED` and so on.
+    /// Its state, by its name in HBase: `OPEN`, `CLOSED` and so on.
     pub state: Option<String>,
 }
 
-/// The row of a region.
+/// The row key of a region.
 pub fn row_of(region: &RegionInfo) -> Bytes {
     let replica = ReplicaId(0);
     RegionInfo { replica, ..region.clone() }.name()
 }
 
-/// Where a reversed scan for the region of `row` begins. It ends at [`first_row`].
+/// The start of a reversed scan for the region of `row`. The scan ends at [`first_row`].
 pub fn search_row(table: &TableName, row: &[u8]) -> Bytes {
     [table.to_string().as_bytes(), b",", row, AFTER_ALL_IDS].concat().into()
 }
 
-/// At or before the first region of `table`.
+/// A row key at or before the first region of `table`.
 pub fn first_row(table: &TableName) -> Bytes {
     format!("{table},,").into_bytes().into()
 }
 
-/// After the last region of `table`: no table's name has a space.
+/// A row key after the last region of `table`: no table name contains a space.
 pub fn end_row(table: &TableName) -> Bytes {
     format!("{table} ,,").into_bytes().into()
 }
 
-/// The order of rows: by table, then start key, then region id. A start key may hold commas.
+/// The order of rows: by table, then start key, then region id. A start key may contain commas.
 pub fn compare_rows(left: &[u8], right: &[u8]) -> Ordering {
     let (left_table, left) = split_first(left);
     let (right_table, right) = split_first(right);
@@ -99,7 +99,7 @@ pub fn compare_rows(left: &[u8], right: &[u8]) -> Ordering {
 /// The cells of a region's row, in order.
 ///
 /// # Errors
-/// [`Error::Model`] if its name is too long for a row.
+/// [`Error::Model`] if the region's name is too long for a row key.
 pub fn region_cells(row: &RegionRow, timestamp: i64) -> Result<Vec<Cell>> {
     let key = row_of(&row.region);
     let mut info = schema::region_to_message(&row.region);
@@ -130,10 +130,11 @@ pub fn region_cells(row: &RegionRow, timestamp: i64) -> Result<Vec<Cell>> {
         .collect()
 }
 
-/// A region's row from its cells, the newest of each column first. `None` if it has no region.
+/// Parses a region's row from its cells, the newest of each column first. Returns `None` if it
+/// contains no region.
 ///
 /// # Errors
-/// [`Error::BadField`] or [`Error::BadMessage`], with the column that is wrong.
+/// [`Error::BadField`] or [`Error::BadMessage`], with the column that is invalid.
 pub fn parse_region_row(cells: &[Cell]) -> Result<Option<RegionRow>> {
     let mut columns = BTreeMap::new();
     for cell in cells.iter().filter(|cell| cell.family() == REGION_FAMILY) {
@@ -155,8 +156,8 @@ pub fn parse_region_row(cells: &[Cell]) -> Result<Option<RegionRow>> {
         }
         let location = replicas.entry(replica).or_default();
         match name {
-            // Redundant with `server` and `serverstartcode`, which clients go by; a master writes
-            // `sn` earlier, when it only means to open the region there.
+            // `sn` is not read: it is redundant with `server` and `serverstartcode`, which clients
+            // use, and a master writes it earlier, when it only intends to open the region there.
             "server" => {
                 let start_code = columns.get(column_name("serverstartcode", replica).as_bytes());
                 location.server = Some(parse_server(cell.value(), start_code.copied())?);
@@ -174,7 +175,7 @@ pub fn parse_region_row(cells: &[Cell]) -> Result<Option<RegionRow>> {
 /// The cell of a table's state.
 ///
 /// # Errors
-/// [`Error::Model`] if the table's name is too long for a row.
+/// [`Error::Model`] if the table's name is too long for a row key.
 pub fn table_state_cell(table: &TableName, state: TableState, timestamp: i64) -> Result<Cell> {
     let value = schema::state_to_message(state).encode_to_vec();
     let row = table.to_string();
@@ -182,7 +183,7 @@ pub fn table_state_cell(table: &TableName, state: TableState, timestamp: i64) ->
     Ok(cell)
 }
 
-/// A table's state from the cells of its row; `None` if there is no such table.
+/// A table's state from the cells of its row; `None` if the table does not exist.
 ///
 /// # Errors
 /// [`Error::BadMessage`] or [`Error::BadField`].
@@ -324,7 +325,7 @@ mod tests {
 
     #[test]
     fn rows_are_ordered_by_their_parts() {
-        // By bytes ',' sorts before '-', and "a,b" before "a,,1" would not be sure.
+        // By bytes ',' sorts before '-', and the order of "a,b" and "a,,1" would not be certain.
         let ascending: [&[u8]; 8] = [
             b"t",
             b"t,,1.x.",

@@ -1,8 +1,8 @@
-//! Frames on their way out of a connection: many tasks append, one writes.
+//! Outgoing frames of a connection: many tasks append, one writes.
 //!
-//! While a write is under way the next frames gather in one buffer, and leave together: the
-//! busier the connection, the fewer the writes. Each side bounds what gathers here by bounding the
-//! calls in flight.
+//! While a write is in progress, the next frames are collected in one buffer and sent together: the
+//! busier the connection, the fewer the writes. Each side limits the size of this buffer by
+//! limiting the calls in progress.
 
 use std::mem;
 
@@ -11,13 +11,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
-/// A buffer that grew above this is not kept, in bytes.
+/// A buffer that has grown above this size is not kept, in bytes.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
-/// More than this does not wait for other frames that are about to be ready, in bytes.
+/// If more than this is pending, the writer does not wait for further frames, in bytes.
 const GATHERED_BYTES_MAX: usize = 16 << 10;
 
-/// What is to be written next. `T` goes with the frames and is dropped once they are written.
+/// The pending frames. A `T` is attached to each of them and dropped once it is written.
 #[derive(Debug)]
 pub(crate) struct Outbox<T> {
     pending: Mutex<Pending<T>>,
@@ -32,7 +32,7 @@ struct Pending<T> {
     closed: bool,
 }
 
-/// A batch to write; given back so that its memory is used again.
+/// A batch to write. It is passed back so that its memory is reused.
 #[derive(Debug)]
 pub(crate) struct Batch<T> {
     pub(crate) bytes: BytesMut,
@@ -54,7 +54,7 @@ impl<T> Outbox<T> {
         }
     }
 
-    /// Appends what `append` writes. False, and nothing done, once closed.
+    /// Appends what `append` writes. Once closed, it does nothing and returns false.
     pub(crate) fn push(&self, attached: T, append: impl FnOnce(&mut BytesMut)) -> bool {
         let mut pending = self.pending.lock();
         if pending.closed {
@@ -67,22 +67,22 @@ impl<T> Outbox<T> {
         true
     }
 
-    /// Waits until at most `frames_max` frames wait to be written. For one task only.
+    /// Waits until at most `frames_max` frames are pending. For use by one task only.
     pub(crate) async fn drained(&self, frames_max: usize) {
         while self.waiting() > frames_max {
             self.taken.notified().await;
         }
     }
 
-    /// Takes no more frames; what is there is still written.
+    /// Accepts no further frames. Pending ones are still written.
     pub(crate) fn close(&self) {
         self.pending.lock().closed = true;
         self.changed.notify_one();
         self.taken.notify_one();
     }
 
-    /// Swaps the written `batch` for the next one, waiting until there is one. False if there is
-    /// none and there will be none.
+    /// Swaps the written `batch` for the next one, waiting until there is one. Returns false once
+    /// closed and empty.
     pub(crate) async fn next(&self, batch: &mut Batch<T>) -> bool {
         batch.clear();
         loop {
@@ -99,8 +99,9 @@ impl<T> Outbox<T> {
                 }
             }
             self.changed.notified().await;
-            // Those who are about to append as well go first: one write for all of them. But a long
-            // frame is still in the processor's cache now.
+            // Tasks that are about to append run first, so that one write is enough for all of
+            // them. But a long frame is written immediately, while it is still in the processor's
+            // cache.
             if self.pending.lock().bytes.len() < GATHERED_BYTES_MAX {
                 yield_now().await;
             }

@@ -1,9 +1,9 @@
-//! Tables, families and regions between their words and their messages.
+//! Converts tables, families and regions between descriptors and messages.
 //!
-//! A Java client sends every setting of a table as an attribute, by its Java name. Those that
-//! Basalt reads become fields of the descriptor, with HBase's defaults where they are absent; all
-//! others are kept in `settings` and sent back. Of a family, settings with a dot in their name are
-//! configuration, as in Java; the others are attributes.
+//! A Java client sends every setting of a table as an attribute, by its Java name. The settings
+//! that Basalt reads become fields of the descriptor, with HBase's defaults where they are absent.
+//! All others are kept in `settings` and sent back. In a family, settings with a dot in their name
+//! are configuration, as in Java; the others are attributes.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -25,12 +25,12 @@ const BLOCKSIZE: &str = "BLOCKSIZE";
 const BLOCKCACHE: &str = "BLOCKCACHE";
 const KEEP_DELETED_CELLS: &str = "KEEP_DELETED_CELLS";
 
-/// Java's "for ever", in seconds.
+/// Java's "forever", in seconds.
 const TTL_FOREVER: u32 = i32::MAX as u32;
 
 type Settings = BTreeMap<String, String>;
 
-/// A table's name as messages carry it.
+/// Encodes a table's name for messages.
 pub fn table_name_to_message(table: &TableName) -> pb::TableName {
     pb::TableName {
         namespace: Bytes::copy_from_slice(table.namespace().as_bytes()),
@@ -38,17 +38,17 @@ pub fn table_name_to_message(table: &TableName) -> pb::TableName {
     }
 }
 
-/// A table's name from a message.
+/// Decodes a table's name from a message.
 ///
 /// # Errors
-/// [`Error::BadField`] or [`Error::Model`] for a name that HBase would not take.
+/// [`Error::BadField`] or [`Error::Model`] for a name that HBase would reject.
 pub fn table_name_from_message(table: &pb::TableName) -> Result<TableName> {
     let namespace = text("TableName.namespace", &table.namespace)?;
     let qualifier = text("TableName.qualifier", &table.qualifier)?;
     Ok(TableName::new(&namespace, &qualifier)?)
 }
 
-/// A region as messages carry it.
+/// Encodes a region for messages.
 pub fn region_to_message(region: &RegionInfo) -> pb::RegionInfo {
     pb::RegionInfo {
         region_id: region.region_id,
@@ -61,7 +61,7 @@ pub fn region_to_message(region: &RegionInfo) -> pb::RegionInfo {
     }
 }
 
-/// A region from a message.
+/// Decodes a region from a message.
 ///
 /// # Errors
 /// [`Error::BadField`] or [`Error::Model`].
@@ -79,7 +79,7 @@ pub fn region_from_message(region: &pb::RegionInfo) -> Result<RegionInfo> {
     })
 }
 
-/// A table's state as messages carry it.
+/// Encodes a table's state for messages.
 pub fn state_to_message(state: TableState) -> pb::TableState {
     use pb::table_state::State;
     let state = match state {
@@ -92,10 +92,10 @@ pub fn state_to_message(state: TableState) -> pb::TableState {
     pb::TableState { state }
 }
 
-/// A table's state from a message.
+/// Decodes a table's state from a message.
 ///
 /// # Errors
-/// [`Error::BadField`] for one that is not known.
+/// [`Error::BadField`] for an unknown state.
 pub fn state_from_message(message: &pb::TableState) -> Result<TableState> {
     use pb::table_state::State;
     match State::try_from(message.state) {
@@ -107,7 +107,7 @@ pub fn state_from_message(message: &pb::TableState) -> Result<TableState> {
     }
 }
 
-/// A table's descriptor as messages carry it.
+/// Encodes a table's descriptor for messages.
 pub fn table_to_message(table: &TableDescriptor) -> pb::TableSchema {
     let mut attributes = table.settings.clone();
     if table.region_replication != 1 {
@@ -122,10 +122,10 @@ pub fn table_to_message(table: &TableDescriptor) -> pb::TableSchema {
     }
 }
 
-/// A table's descriptor from a message.
+/// Decodes a table's descriptor from a message.
 ///
 /// # Errors
-/// [`Error::BadField`] or [`Error::Model`], with the setting that is wrong.
+/// [`Error::BadField`] or [`Error::Model`], with the setting that is invalid.
 pub fn table_from_message(table: &pb::TableSchema) -> Result<TableDescriptor> {
     let name = table
         .table_name
@@ -146,7 +146,7 @@ pub fn table_from_message(table: &pb::TableSchema) -> Result<TableDescriptor> {
     })
 }
 
-/// A family's descriptor as messages carry it.
+/// Encodes a family's descriptor for messages.
 pub fn family_to_message(family: &FamilyDescriptor) -> pb::ColumnFamilySchema {
     let (configuration, mut attributes): (Settings, Settings) =
         family.settings.clone().into_iter().partition(|(name, _)| name.contains('.'));
@@ -172,10 +172,10 @@ pub fn family_to_message(family: &FamilyDescriptor) -> pb::ColumnFamilySchema {
     }
 }
 
-/// A family's descriptor from a message.
+/// Decodes a family's descriptor from a message.
 ///
 /// # Errors
-/// [`Error::BadField`] or [`Error::Model`], with the setting that is wrong.
+/// [`Error::BadField`] or [`Error::Model`], with the setting that is invalid.
 pub fn family_from_message(family: &pb::ColumnFamilySchema) -> Result<FamilyDescriptor> {
     let name = text("ColumnFamilySchema.name", &family.name)?;
     let mut settings = settings_from_message(&family.attributes, &family.configuration)?;

@@ -1,20 +1,20 @@
-//! The services that a connection may ask for.
+//! The services that a connection may request.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What a connection is opened for; its calls go to this service alone.
+/// The service that a connection is opened for. All its calls go to this service.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Service {
     /// Rows: get, mutate, scan. On region servers, and on masters for the meta table.
     Client,
     /// The regions of one region server.
     Admin,
-    /// Tables and the cluster; on masters.
+    /// Tables and the cluster. On masters.
     Master,
-    /// Where the cluster is; on masters and region servers.
+    /// The location of the cluster. On masters and region servers.
     ClientMeta,
-    /// Repairs; on masters.
+    /// Repairs. On masters.
     Hbck,
 }
 

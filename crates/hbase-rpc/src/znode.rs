@@ -1,11 +1,11 @@
-//! What the znodes hold that clients read: who wrote it, a mark, then a message.
+//! The znodes that clients read: their writer, a magic prefix, then a message.
 //!
 //! ```text
 //! [ 0xFF | i32 length | writer's id, 8 bytes ]
 //! "PBUF" | message
 //! ```
-//! HBase writes the first part (its `ZKMetadata`), and some clients insist on it; its own reads
-//! with or without, and so does Basalt. A file has only the second part.
+//! HBase writes the first part (its `ZKMetadata`), and some clients require it. HBase itself reads
+//! data with or without it, and so does Basalt. A file has only the second part.
 
 use basalt_model::ServerName;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -13,23 +13,24 @@ use prost::Message;
 
 use crate::{Error, Result, frame, pb};
 
-/// The mark before a message.
+/// The magic prefix of a message.
 pub const MAGIC: &[u8; 4] = b"PBUF";
-/// Which cluster this is, below the cluster's root.
+/// The znode of the cluster id, below the cluster's root.
 pub const CLUSTER_ID: &str = "hbaseid";
-/// The active master, below the cluster's root.
+/// The znode of the active master, below the cluster's root.
 pub const MASTER: &str = "master";
-/// The server of the meta table, below the cluster's root; further ones end in `-1`, `-2`.
+/// The znode of the server of the meta table, below the cluster's root. Those of further replicas
+/// end in `-1`, `-2`.
 pub const META_SERVER: &str = "meta-region-server";
 
-/// The version of the RPC that servers write beside their names.
+/// The RPC version that servers write together with their names.
 const RPC_VERSION: u32 = 0;
 /// The first byte of the writer's id.
 const WRITER_MAGIC: u8 = 0xff;
-/// The bytes behind a writer's id, by which HBase tells one write from the next.
+/// The bytes after a writer's id, which HBase uses to distinguish writes.
 const WRITER_SALT: [u8; 8] = [0; 8];
 
-/// `data` as `writer` puts it into a znode.
+/// Encodes `data` as `writer` stores it in a znode.
 pub fn written_by(writer: &ServerName, data: &[u8]) -> Bytes {
     let writer = writer.to_string();
     let length = writer.len() + WRITER_SALT.len();
@@ -42,16 +43,16 @@ pub fn written_by(writer: &ServerName, data: &[u8]) -> Bytes {
     written.freeze()
 }
 
-/// The data of [`CLUSTER_ID`], and what the file of that name at the storage root holds.
+/// The data of [`CLUSTER_ID`], and the contents of the file of that name at the storage root.
 pub fn encode_cluster_id(cluster_id: &str) -> Bytes {
     let cluster_id = cluster_id.to_owned();
     marked(&pb::ClusterId { cluster_id })
 }
 
-/// Reads what [`encode_cluster_id`] wrote.
+/// Decodes the data of [`encode_cluster_id`].
 ///
 /// # Errors
-/// [`Error::BadFrame`] without the mark; [`Error::BadMessage`].
+/// [`Error::BadFrame`] without the prefix; [`Error::BadMessage`].
 pub fn decode_cluster_id(data: Bytes) -> Result<String> {
     let message: pb::ClusterId = unmarked(data, "ClusterId")?;
     Ok(message.cluster_id)
@@ -66,10 +67,10 @@ pub fn encode_master(server: &ServerName, web_port: Option<u16>) -> Bytes {
     })
 }
 
-/// Reads what [`encode_master`] wrote.
+/// Decodes the data of [`encode_master`].
 ///
 /// # Errors
-/// As [`decode_cluster_id`]; [`Error::BadField`] for a bad server name.
+/// As [`decode_cluster_id`]; [`Error::BadField`] for an invalid server name.
 pub fn decode_master(data: Bytes) -> Result<ServerName> {
     let message: pb::Master = unmarked(data, "Master")?;
     server_from_message(&message.master)
@@ -84,7 +85,7 @@ pub fn encode_meta_server(server: &ServerName) -> Bytes {
     })
 }
 
-/// Reads what [`encode_meta_server`] wrote. `None` if the meta table is not open there.
+/// Decodes the data of [`encode_meta_server`]. Returns `None` if the meta table is not open there.
 ///
 /// # Errors
 /// As [`decode_master`].
@@ -97,7 +98,7 @@ pub fn decode_meta_server(data: Bytes) -> Result<Option<ServerName>> {
     server_from_message(&message.server).map(Some)
 }
 
-/// A server's name as messages carry it.
+/// Encodes a server's name for messages.
 pub fn server_to_message(server: &ServerName) -> pb::ServerName {
     pb::ServerName {
         host_name: server.host.clone(),
@@ -106,10 +107,10 @@ pub fn server_to_message(server: &ServerName) -> pb::ServerName {
     }
 }
 
-/// A server's name from a message.
+/// Decodes a server's name from a message.
 ///
 /// # Errors
-/// [`Error::BadField`] without a host or with an impossible port.
+/// [`Error::BadField`] without a host or with an invalid port.
 pub fn server_from_message(server: &pb::ServerName) -> Result<ServerName> {
     if server.host_name.is_empty() {
         return Err(Error::bad_field("ServerName.host_name", "it is empty"));
@@ -121,14 +122,14 @@ pub fn server_from_message(server: &pb::ServerName) -> Result<ServerName> {
     Ok(ServerName { host: server.host_name.clone(), port, start_code: server.start_code() })
 }
 
-/// A message with the mark before it.
+/// Encodes a message with the magic prefix.
 pub(crate) fn marked(message: &impl Message) -> Bytes {
     let mut data = MAGIC.to_vec();
     data.extend(message.encode_to_vec());
     data.into()
 }
 
-/// A message that has the mark before it.
+/// Decodes a message with the magic prefix.
 pub(crate) fn unmarked<M: Message + Default>(mut data: Bytes, name: &'static str) -> Result<M> {
     const NO_MARK: Error = Error::BadFrame { reason: "data that does not begin with PBUF" };
     if data.first() == Some(&WRITER_MAGIC) {
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn data_names_its_writer_as_hbase_has_it() {
         let data = written_by(&server(), &encode_cluster_id("c1"));
-        // As gohbase and asynchbase read it, which take nothing else.
+        // As gohbase and asynchbase read it; they accept nothing else.
         assert_eq!(data[0], 0xff);
         let length = u32::from_be_bytes(data[1..5].try_into().unwrap()) as usize;
         let (id, rest) = data[5..].split_at(length);

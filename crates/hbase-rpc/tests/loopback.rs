@@ -20,8 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const WAIT: Duration = Duration::from_secs(20);
 
 /// Answers by method: `Echo` with message and cells, `Hold` once it is released, `Fail`, `Panic`.
-/// `Block` is `Hold` without letting go of its thread. With `Short` before it the call is a short
-/// one.
+/// `Block` is like `Hold`, but blocks its thread. With the prefix `Short` the call is a short one.
 struct Echo {
     holding: AtomicUsize,
     release: Semaphore,
@@ -147,7 +146,7 @@ async fn exceptions_come_back_as_they_are() {
 async fn a_slow_call_holds_up_no_other() {
     let rig = Rig::start(|_| {}).await;
     let connection = rig.connect().await;
-    // A short call that turns out not to be one is no different.
+    // A short call that turns out to be long behaves the same.
     let held = ["Hold", "ShortHold"].map(|method| {
         let connection = connection.clone();
         tokio::spawn(async move { connection.call(method, &message("held"), &[], WAIT).await })
@@ -172,7 +171,7 @@ async fn a_slow_call_holds_up_no_other() {
     }
 }
 
-/// Red before the steps of large requests were long steps: `never released`.
+/// Before large requests were handled in long steps, this failed with `never released`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_large_call_that_occupies_the_only_thread_holds_up_no_other() {
     let rig = Rig::start(|_| {}).await;
@@ -274,7 +273,7 @@ async fn a_service_that_is_not_offered_is_refused_by_name() {
     assert!(error.contains("UnknownServiceException"), "{error}");
 }
 
-/// Sends `bytes` and gives what comes back until the server closes, or `length` bytes of it.
+/// Sends `bytes` and returns what comes back until the server closes, or `length` bytes of it.
 async fn raw(rig: &Rig, bytes: &[u8], length: usize) -> Vec<u8> {
     let mut stream = rig.network.connect(&rig.address.to_string()).await.unwrap();
     stream.write_all(bytes).await.unwrap();
@@ -375,7 +374,7 @@ async fn calls_a_second() {
     }
 }
 
-/// A connection that has introduced itself and sent half of a frame of `frame_bytes`.
+/// A connection that has sent its header and half of a frame of `frame_bytes`.
 async fn half_a_frame(rig: &Rig, frame_bytes: u32) -> basalt_runtime::Connection {
     let mut stream = rig.network.connect(&rig.address.to_string()).await.unwrap();
     let mut opening = opening();
@@ -399,7 +398,7 @@ async fn requests_that_are_never_whole_are_dropped_once_they_hold_too_much() {
         halves.push(half_a_frame(&rig, 600_000).await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // Of five times 300,000 bytes three fit.
+    // Of five requests of 300,000 bytes, three fit.
     for stream in &mut halves[..2] {
         assert!(is_closed_within(stream, WAIT).await, "an old one stays");
     }
@@ -435,7 +434,7 @@ async fn clients_that_do_not_read_are_dropped_once_their_answers_hold_too_much()
         frame::encode_request(&mut header, &message(&text), &[], codec, &mut requests);
     }
     let mut stream = rig.network.connect(&rig.address.to_string()).await.unwrap();
-    // It sends 64 requests, and reads none of the 64 MiB of answers.
+    // The client sends 64 requests, and reads none of the 64 MiB of answers.
     let sent = tokio::time::timeout(WAIT, stream.write_all(&requests)).await.unwrap();
     let dropped = async {
         while stream.write_all(&[0; 4]).await.is_ok() {
@@ -448,7 +447,7 @@ async fn clients_that_do_not_read_are_dropped_once_their_answers_hold_too_much()
     assert_eq!(echo(&client, "served").await.unwrap(), "served");
 }
 
-/// How a connection begins.
+/// The first bytes of a connection.
 fn opening() -> BytesMut {
     let mut opening = BytesMut::from(&frame::SIMPLE_PREAMBLE[..]);
     let header = pb::ConnectionHeader {

@@ -1,8 +1,9 @@
-//! A writer for the tests of fencing: appends records of 100 bytes and prints how many are
-//! acknowledged, until it is killed or its file is taken away.
+//! A writer for the fencing tests. It appends records of 100 bytes and prints how many are
+//! acknowledged, until it is killed or its file is fenced.
 //!
-//! `log_writer CONF_FOLDER PATH FLUSHES_AT_ONCE`; prints `acked N` for each acknowledged flush, N
-//! the number of records that are on all DataNodes, and `failed WHY` when it ends by itself.
+//! `log_writer CONF_FOLDER PATH FLUSHES_AT_ONCE` prints `acked N` for each acknowledged flush,
+//! where N is the number of records that are on all DataNodes. It prints `failed WHY` when it ends
+//! by itself.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
@@ -21,8 +22,8 @@ async fn main() -> Result<()> {
         anyhow::bail!("usage: log_writer CONF_FOLDER PATH FLUSHES_AT_ONCE");
     };
     let config = HdfsConfig::from_folder(Path::new(folder), None)?;
-    // All DataNodes have the block, also when the NameNode thinks one too busy for the moment: the
-    // tests are about what happens to one of three.
+    // Every block must be on all DataNodes, even if the NameNode considers one too busy at the
+    // moment: the tests are about what happens to one of three.
     let config = HdfsConfig { replicas_min: config.replication as usize, ..config };
     let files = HdfsFileSystem::new(&Seams::system(), config, Path::new("/"))?;
     let result = write(&files, path, at_once.parse().context("FLUSHES_AT_ONCE")?).await;
@@ -38,7 +39,7 @@ async fn write(files: &HdfsFileSystem, path: &str, at_once: usize) -> basalt_hdf
         while let Some((records, flushed)) = waiting.recv().await {
             flushed.wait().await?;
             println!("acked {records}");
-            // One line is one acknowledgement: it must be out before the next one counts.
+            // Each line is one acknowledgement, so it must be written before the next one counts.
             std::io::stdout().flush().ok();
         }
         Ok::<_, basalt_hdfs::Error>(())

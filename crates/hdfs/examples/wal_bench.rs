@@ -1,8 +1,8 @@
-//! How fast the write-ahead log is on an HDFS: `wal_bench CONF WRITERS SECONDS`.
+//! Measures the speed of the write-ahead log on an HDFS: `wal_bench CONF WRITERS SECONDS`.
 //!
 //! Each writer appends an edit of one cell with a value of 1,000 bytes, waits until it is durable,
-//! and appends the next one: what Apache HBase's `WALPerformanceEvaluation` does. Prints one line
-//! of JSON. CONF is the folder with core-site.xml and hdfs-site.xml.
+//! and appends the next one, as Apache HBase's `WALPerformanceEvaluation` does. Prints one line of
+//! JSON. CONF is the folder with core-site.xml and hdfs-site.xml.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
@@ -19,10 +19,10 @@ use basalt_storage::wal::{EncodedEdit, Wal, WalConfig};
 
 /// The length of a value, in bytes.
 const VALUE_BYTES: usize = 1000;
-/// What is written before it counts.
+/// The warm-up time; edits appended before its end do not count.
 const WARM_UP: Duration = Duration::from_secs(3);
 
-// As many threads as a region server of `basalt local` has on a machine of two cores.
+// As many threads as a region server of `basalt local` has on a machine with two cores.
 #[tokio::main(worker_threads = 1)]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -75,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes until the time is over. Gives how long each edit took, after the warm-up.
+/// Writes until the time is over. Returns how long each edit after the warm-up took.
 async fn write(
     wal: &Wal,
     writer: u64,

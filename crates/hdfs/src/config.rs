@@ -1,4 +1,4 @@
-//! Settings, and where they are taken from Hadoop's own files.
+//! Settings, and how they are read from Hadoop's own files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,77 +6,81 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// How to work with one HDFS.
+/// The settings of the client of one HDFS.
 #[derive(Clone, Debug)]
 pub struct HdfsConfig {
     /// The NameNodes of the nameservice as `host:port`; one of them is active.
     pub name_nodes: Vec<String>,
-    /// Where the web pages of each are, as `host:port`.
+    /// The web address of each NameNode, as `host:port`.
     pub name_node_pages: Vec<String>,
     /// The user to act as. Default: `HADOOP_USER_NAME`, else `USER`, else `basalt`.
     pub user: String,
     /// How many replicas a new file has. Default 3.
     pub replication: u32,
-    /// With fewer DataNodes than this no block is begun. Default 2, or `replication` if that is 1.
+    /// No block is begun with fewer DataNodes than this. Default 2, or `replication` if that is 1.
     pub replicas_min: usize,
-    /// How long a block may be, in bytes. A log should fit into one. Default 128 MiB.
+    /// The maximum length of a block, in bytes. A log file should fit into one. Default 128 MiB.
     pub block_bytes: u64,
-    /// How long connecting to a server may take: no longer than in a data center, for what is
-    /// connected to may be gone, and somebody waits. Default 200 ms.
+    /// The timeout for connecting to a server. It fits a data center and is no longer, because the
+    /// server may be gone and callers are waiting. Default 200 ms.
     pub connect_timeout: Duration,
-    /// How long a NameNode may take for one call before it is asked again or the other one is
-    /// asked. Default 2 s.
+    /// How long a NameNode may take for one call before the call is retried there or on the other
+    /// NameNode. Default 2 s.
     pub call_timeout: Duration,
-    /// How long a call may take in all, over all NameNodes and attempts. Default 10 s.
+    /// How long a call may take in total, over all NameNodes and attempts. Default 10 s.
     pub call_deadline: Duration,
-    /// A DataNode that leaves a packet unacknowledged for longer has failed. Default 1.5 s.
+    /// A DataNode that leaves a packet unacknowledged for longer than this has failed. Default
+    /// 1.5 s.
     pub ack_timeout: Duration,
-    /// An acknowledgement that takes longer marks its DataNode as slow. Default 500 ms.
+    /// An acknowledgement that takes longer than this marks its DataNode as slow. Default 500 ms.
     pub slow_ack: Duration,
-    /// An idle writer says this often that it is there. DataNodes give up after their
-    /// `dfs.client.socket-timeout`, which is 60 s, and a second where a short failover is promised.
-    /// Default 250 ms.
+    /// How often an idle writer sends a heartbeat. DataNodes give up on a silent writer after their
+    /// `dfs.client.socket-timeout`, which is 60 s by default, and 1 s where a short failover is
+    /// promised. Default 250 ms.
     pub heartbeat_interval: Duration,
-    /// A DataNode that sends nothing of a block that is being read for longer has failed.
-    /// Default 1 s.
+    /// A DataNode that sends nothing for longer than this while a block is read has failed. Default
+    /// 1 s.
     pub read_timeout: Duration,
-    /// A read without an answer after this is also tried on the next DataNode. Default 50 ms.
+    /// A read that is not answered within this time is also tried on the next DataNode. Default
+    /// 50 ms.
     pub hedge_after: Duration,
-    /// How long a DataNode that failed or was slow is left out or asked last. Default 10 s: one
-    /// that is still dead refuses at once, and is left out again.
+    /// How long a DataNode that failed or was slow is excluded or asked last. Default 10 s. A
+    /// DataNode that is still dead then refuses the connection immediately, and is excluded again.
     pub avoid_node_for: Duration,
-    /// The machine that this process runs on; nothing if that is not known, and then no DataNode is
-    /// taken to be on it.
+    /// The machine that this process runs on. If it is `None`, no DataNode is considered to be on
+    /// this machine.
     pub machine: Option<Machine>,
-    /// How often the lease of open files is renewed. Default 10 s; others may take it after 60 s.
+    /// How often the lease of open files is renewed. Default 10 s. Other clients may take the lease
+    /// after 60 s.
     pub lease_renewal: Duration,
-    /// How long one DataNode may take for one step of fencing. Default 2 s: one that has just
-    /// started takes nearly 1 s for its first.
+    /// How long one DataNode may take for one step of fencing. Default 2 s: a DataNode that has
+    /// just started needs nearly 1 s for its first step.
     pub fence_step_timeout: Duration,
     /// How long fencing waits for further DataNodes once there are enough to close the file.
     /// Default 100 ms.
     pub fence_patience: Duration,
 }
 
-/// A machine that DataNodes may be on.
+/// A machine that may run DataNodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Machine {
-    /// Its address or host name; with a port, that one DataNode of it.
+    /// Its address or host name. With a port it means only the DataNode at that port.
     pub name: String,
-    /// Of several DataNodes on the machine, sorted by address, which one counts as this process's
-    /// own, modulo their number. Without it all of them are as near, and the first stands for them.
+    /// If the machine has several DataNodes: which of them, sorted by address, is this process's
+    /// own, modulo their number. Without it all are equally near, and the first one represents
+    /// them.
     pub ordinal: Option<usize>,
 }
 
-/// The port of a NameNode whose address has none.
+/// The default RPC port of a NameNode.
 const NAME_NODE_PORT: u16 = 8020;
-/// The port of its web pages.
+/// The default port of its web pages.
 const NAME_NODE_PAGE_PORT: u16 = 9870;
 
 // === impl HdfsConfig ===
 
 impl HdfsConfig {
-    /// The defaults, for these NameNodes.
+    /// The defaults, with these NameNodes.
     pub fn new(name_nodes: Vec<String>) -> Self {
         let user = ["HADOOP_USER_NAME", "USER"].iter().find_map(|name| std::env::var(name).ok());
         Self {
@@ -102,9 +106,9 @@ impl HdfsConfig {
         }
     }
 
-    /// The settings of the `core-site.xml` and `hdfs-site.xml` in a folder: the NameNodes of
-    /// `nameservice`, or of the default file system, replication and block size. All else keeps its
-    /// default.
+    /// Reads the settings from `core-site.xml` and `hdfs-site.xml` in a folder: the NameNodes of
+    /// `nameservice` or of the default file system, the replication and the block size. All other
+    /// settings keep their defaults.
     ///
     /// # Errors
     /// [`Error::Settings`]: a file cannot be read, or names no NameNode.
@@ -139,8 +143,8 @@ impl HdfsConfig {
     }
 }
 
-/// The RPC addresses of the NameNodes of `nameservice`, which may be the `host:port` of one, or of
-/// the default file system's.
+/// The RPC addresses of the NameNodes of `nameservice`, or of the default file system if it is
+/// `None`. `nameservice` may also be the `host:port` of a single NameNode.
 fn name_nodes(
     properties: &BTreeMap<String, String>,
     nameservice: Option<&str>,
@@ -177,13 +181,13 @@ fn name_nodes(
             "the NameNodes of {nameservice} are unknown: neither dfs.ha.namenodes.{nameservice} \
              nor fs.defaultFS names it"
         ))),
-        // As the default file system has it, port and all.
+        // Exactly as the default file system names it, including the port.
         Some(_) => name_nodes(properties, None),
         None => Ok(vec![format!("{authority}:{NAME_NODE_PORT}")]),
     }
 }
 
-/// Where the web pages of the NameNode are that is called at `address`.
+/// The web address of the NameNode whose RPC address is `address`.
 fn page_address(properties: &BTreeMap<String, String>, address: &str) -> String {
     let rpc = "dfs.namenode.rpc-address";
     let of_member = properties
@@ -202,7 +206,7 @@ fn host_of(authority: &str) -> &str {
     authority.split(':').next().unwrap_or_default()
 }
 
-/// The `<name>` and `<value>` of each `<property>` in Hadoop's form of XML, without comments.
+/// The `<name>` and `<value>` of each `<property>` in Hadoop's XML files. Comments are skipped.
 pub(crate) fn parse_properties(text: &str) -> Vec<(String, String)> {
     let mut visible = String::new();
     let mut rest = text;
@@ -226,7 +230,7 @@ fn unescape(text: &str) -> String {
     entities.iter().fold(text.to_owned(), |text, (entity, sign)| text.replace(entity, sign))
 }
 
-/// A number with Hadoop's suffixes for powers of 1,024.
+/// Parses a number that may have one of Hadoop's suffixes for powers of 1,024.
 fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let shift = match text.chars().last()? {

@@ -1,7 +1,7 @@
 //! A DataNode: its addresses, and calls to its IPC port.
 //!
-//! Each call has a connection of its own: they are made when a file is taken from its writer, to
-//! nodes that nothing else was asked of.
+//! Each call opens its own connection. These calls are made when a file is fenced, to nodes with
+//! which there is usually no other contact.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,30 +24,30 @@ pub(crate) struct DataNodeCalls {
     health: NodeHealth,
     /// How long connecting may take.
     connect_timeout: Duration,
-    /// How long a call may take, connecting included.
+    /// How long a call may take, including connecting.
     pub(crate) timeout: Duration,
 }
 
 /// The replica that a DataNode has of a block under recovery.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Replica {
-    /// What was known of it before the recovery began.
+    /// Its state before the recovery began.
     pub(crate) state: pb::ReplicaState,
     /// Its id, generation stamp and length.
     pub(crate) block: pb::Block,
 }
 
-/// Where blocks are read and written, as `host:port`.
+/// The address for reading and writing blocks, as `host:port`.
 pub(crate) fn transfer_address(node: &pb::DatanodeInfo) -> Arc<str> {
     address(&node.id.ip_address, node.id.transfer_port)
 }
 
-/// Where calls are made, as `host:port`.
+/// The address for calls, as `host:port`.
 fn ipc_address(node: &pb::DatanodeInfo) -> Arc<str> {
     address(&node.id.ip_address, node.id.ipc_port)
 }
 
-/// A number of bytes that is a signed one in Java, and has no sign on the wire.
+/// Checks a byte count that is signed in Java but unsigned on the wire.
 fn visible_bytes(length: u64) -> Result<u64, Defect> {
     let signed = length.cast_signed();
     if signed < 0 {
@@ -64,7 +64,7 @@ fn address(host: &str, port: u32) -> Arc<str> {
 // === impl DataNodeCalls ===
 
 impl DataNodeCalls {
-    /// Calls that take at most `timeout` each.
+    /// Each call takes at most `timeout`.
     pub(crate) fn new(
         network: &Network,
         config: &HdfsConfig,
@@ -80,9 +80,9 @@ impl DataNodeCalls {
         }
     }
 
-    /// How many bytes of a replica its node has acknowledged. The node refuses a block with a
-    /// newer generation stamp than its own. One that has restarted does not know how many it had
-    /// acknowledged, and answers −1: that is an error.
+    /// How many bytes of a replica its node has acknowledged. The node rejects a block with a newer
+    /// generation stamp than its own. A node that has restarted does not know how many bytes it had
+    /// acknowledged and answers −1, which is an error.
     pub(crate) async fn visible_length(
         &self,
         node: &pb::DatanodeInfo,
@@ -96,14 +96,15 @@ impl DataNodeCalls {
             .map_err(|defect| Error::BadAnswer { server: ipc_address(node), defect })
     }
 
-    /// Stops the writer of a replica and gives it to this recovery; nothing if there is none.
+    /// Stops the writer of a replica and gives the replica to this recovery. Returns `None` if the
+    /// node has no replica.
     pub(crate) async fn begin_recovery(
         &self,
         node: &pb::DatanodeInfo,
         block: &pb::LocatedBlock,
         recovery_id: u64,
     ) -> Result<Option<Replica>> {
-        // The tokens are for clients; between DataNodes this field is empty.
+        // Tokens are for clients; between DataNodes this field is empty.
         let block = pb::LocatedBlock { token: pb::Token::default(), ..block.clone() };
         let recovering = pb::RecoveringBlock { new_generation_stamp: recovery_id, block };
         let request = pb::InitReplicaRecoveryRequest { block: recovering };
@@ -115,8 +116,8 @@ impl DataNodeCalls {
         Ok(replica.filter(|_| response.replica_found))
     }
 
-    /// Ends the recovery of a replica: it has `length` bytes from now on, and is final. Gives the
-    /// storage that it lies in.
+    /// Ends the recovery of a replica: the replica is truncated to `length` bytes and is final.
+    /// Returns the storage that contains it.
     pub(crate) async fn finish_recovery(
         &self,
         node: &pb::DatanodeInfo,

@@ -1,4 +1,4 @@
-//! What can go wrong on the way to HDFS, with who answered what.
+//! What can go wrong in communication with HDFS, with the server that answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,46 +6,47 @@ use std::time::Duration;
 /// The result of an operation on HDFS.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An operation on HDFS that failed. Cheap to clone: all who wait for one file hear the same.
+/// A failed operation on HDFS. Cheap to clone, because everyone who waits for a file gets the same
+/// error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// A server refused or failed a call.
+    /// A server rejected or failed a call.
     #[error("{method} of {server}: {exception}")]
     Remote {
         /// The server, as `host:port`.
         server: Arc<str>,
         /// The method.
         method: &'static str,
-        /// What it answered.
+        /// The exception that it returned.
         exception: RemoteException,
     },
-    /// No answer in time. The server may have done what it was asked, or may do it yet.
+    /// No answer in time. The server may have performed the operation, or may still perform it.
     #[error("{what} of {server}: no answer within {limit:?}")]
     TimedOut {
         /// The server, as `host:port`.
         server: Arc<str>,
-        /// What was waited for.
+        /// The operation that was waited for.
         what: &'static str,
         /// How long.
         limit: Duration,
     },
-    /// There is no connection: refused, unreachable, or not within its timeout.
+    /// No connection: refused, unreachable, or not established within the timeout.
     #[error("no connection to {server}: {reason}")]
     Unreachable {
         /// The server, as `host:port`.
         server: Arc<str>,
-        /// Why not.
+        /// The reason.
         reason: Arc<str>,
     },
-    /// A connection ended while something was under way. The server may have done it.
+    /// A connection ended while an operation was in progress. The server may have performed it.
     #[error("connection to {server} lost: {reason}")]
     Lost {
         /// The server, as `host:port`.
         server: Arc<str>,
-        /// What happened to it.
+        /// The reason.
         reason: Arc<str>,
     },
-    /// A server answered what is no answer.
+    /// A server sent an invalid answer.
     #[error("bad answer from {server}: {defect}")]
     BadAnswer {
         /// The server, as `host:port`.
@@ -53,17 +54,17 @@ pub enum Error {
         /// What is wrong with it.
         defect: Defect,
     },
-    /// A DataNode refused an operation on a block.
+    /// A DataNode rejected an operation on a block.
     #[error("{server} rejected the operation: {status} {message}")]
     Refused {
         /// The DataNode, as `host:port`.
         server: Arc<str>,
-        /// The status that it gave, by name.
+        /// The name of the status that it returned.
         status: &'static str,
         /// Its explanation.
         message: Arc<str>,
     },
-    /// Nobody could be asked or nobody could answer: every DataNode of a block failed.
+    /// Every DataNode of a block failed, or there was none to ask.
     #[error("block {block_id}: none of {nodes} DataNodes served it; the last error: {last}")]
     NoReplica {
         /// The block.
@@ -73,7 +74,7 @@ pub enum Error {
         /// Why the last one failed.
         last: Arc<Error>,
     },
-    /// The NameNode gave fewer DataNodes for a block than there must be.
+    /// The NameNode returned fewer DataNodes for a block than required.
     #[error("{path}: {nodes} DataNodes for a new block; at least {nodes_min} are needed")]
     TooFewNodes {
         /// The file.
@@ -83,7 +84,7 @@ pub enum Error {
         /// How many there must be.
         nodes_min: usize,
     },
-    /// The file was given up after an earlier error.
+    /// The file was abandoned after an earlier error.
     #[error("{path}: given up: {reason}")]
     GivenUp {
         /// The file.
@@ -91,12 +92,12 @@ pub enum Error {
         /// The earlier error.
         reason: Arc<str>,
     },
-    /// A file that should be closed is not yet.
+    /// A file that should be closed is still open.
     #[error("{path}: not closed within {limit:?}")]
     NotClosed {
         /// The file.
         path: Arc<str>,
-        /// How long was waited.
+        /// How long the call waited.
         limit: Duration,
     },
     /// The settings cannot be used.
@@ -107,12 +108,12 @@ pub enum Error {
     },
 }
 
-/// An exception as a Java server names it.
+/// An exception that a Java server returned.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RemoteException {
     /// The class, with its package.
     pub class: Arc<str>,
-    /// The message, which often holds a stack trace.
+    /// The message, which often includes a stack trace.
     pub message: Arc<str>,
 }
 
@@ -122,17 +123,17 @@ pub enum Defect {
     /// A length that is too large, or does not fit the other lengths.
     #[error("{what} of {length} bytes; expected at most {length_max}")]
     Length {
-        /// Of what.
+        /// What has this length.
         what: &'static str,
         /// The length, in bytes.
         length: u64,
         /// Its bound, in bytes.
         length_max: u64,
     },
-    /// The bytes end within something.
+    /// The bytes end in the middle of a value.
     #[error("the bytes end within {what}")]
     CutOff {
-        /// Within what.
+        /// Which value.
         what: &'static str,
     },
     /// A message that protocol buffers cannot decode.
@@ -146,12 +147,12 @@ pub enum Defect {
     /// A value that is not allowed or was not expected here.
     #[error("{what} is {value}")]
     Value {
-        /// Of what.
+        /// What has this value.
         what: &'static str,
         /// The value.
         value: i64,
     },
-    /// Data that differ from their checksum.
+    /// Data that does not match its checksum.
     #[error("wrong checksum of the chunk at {offset}")]
     Checksum {
         /// Where the chunk begins, in bytes from the beginning of its packet.
@@ -162,7 +163,7 @@ pub enum Defect {
 // === impl Error ===
 
 impl Error {
-    /// The exception, if a server answered one.
+    /// The exception, if a server returned one.
     pub fn exception(&self) -> Option<&RemoteException> {
         match self {
             Self::Remote { exception, .. } => Some(exception),
@@ -170,13 +171,13 @@ impl Error {
         }
     }
 
-    /// Whether a server answered an exception of this class, given without its package.
+    /// Whether a server returned an exception of this class, given without its package.
     pub fn is_exception(&self, class: &str) -> bool {
         self.exception().is_some_and(|exception| exception.is(class))
     }
 
-    /// Whether the same call may succeed later, without anybody doing anything: the server is away,
-    /// in standby, or in safe mode, as a NameNode that has just started.
+    /// Whether the same call may succeed later without intervention: the server is unavailable, a
+    /// standby, or in safe mode, like a NameNode that has just started.
     pub fn is_passing(&self) -> bool {
         self.is_of_this_server()
             || ["SafeModeException", "RetriableException", "NotReplicatedYetException"]
@@ -189,7 +190,7 @@ impl Error {
         matches!(self, Self::TimedOut { .. } | Self::Unreachable { .. })
     }
 
-    /// Whether another server might do it now.
+    /// Whether another server may be able to do it now.
     pub(crate) fn is_of_this_server(&self) -> bool {
         match self {
             Self::Remote { exception, .. } => {
@@ -200,8 +201,8 @@ impl Error {
         }
     }
 
-    /// Whether it is known that the other side has not seen the request or has refused it: nothing
-    /// was done.
+    /// Whether it is certain that nothing was done: the server did not receive the request, or
+    /// rejected it.
     pub fn is_undone(&self) -> bool {
         matches!(self, Self::Remote { .. } | Self::Unreachable { .. } | Self::Refused { .. })
     }
@@ -210,7 +211,7 @@ impl Error {
 // === impl RemoteException ===
 
 impl RemoteException {
-    /// Whether it is of this class, given without its package.
+    /// Whether the exception is of this class, given without its package.
     pub fn is(&self, class: &str) -> bool {
         self.class.rsplit(['.', '$']).next() == Some(class)
     }

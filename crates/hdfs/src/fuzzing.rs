@@ -1,4 +1,5 @@
-//! What servers of HDFS say, for the fuzz targets: `--cfg fuzzing` alone compiles this.
+//! Decoders of the answers of HDFS servers, for the fuzz targets. Compiled only with `--cfg
+//! fuzzing`.
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -10,10 +11,10 @@ use crate::rpc::frame::{decode_answer, take_frame};
 use crate::transfer::packet::{Checksums, PacketHeader, encode_packet, take_packet};
 use crate::wire::{put_delimited, split_delimited, take_delimited};
 
-/// How long an answer of the target may be.
+/// The maximum length of an answer in a fuzz target, in bytes.
 const ANSWER_BYTES_MAX: usize = 1 << 16;
 
-/// Hands `bytes` to the decoder of what one kind of server says.
+/// Passes `bytes` to the decoder for the answers of one kind of server.
 pub fn decode_part(kind: u8, bytes: &[u8]) {
     let mut input = BytesMut::from(bytes);
     match kind % 5 {
@@ -30,7 +31,7 @@ pub fn decode_part(kind: u8, bytes: &[u8]) {
                 take_delimited::<pb::BlockOpResponse>("response", ANSWER_BYTES_MAX, input)
             };
             while let Ok(Some(response)) = taken(&mut input) {
-                // What is taken and written is taken again.
+                // A decoded message that is encoded again must decode to the same message.
                 let mut again = BytesMut::new();
                 put_delimited(&response, &mut again);
                 assert_eq!(taken(&mut again), Ok(Some(response)));
@@ -75,7 +76,7 @@ fn decode_message(kind: u8, mut message: Bytes) {
     }
 }
 
-/// First inputs: one for each kind.
+/// Initial inputs: one for each kind.
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut response = BytesMut::new();
     put_delimited(&pb::BlockOpResponse::default(), &mut response);

@@ -1,18 +1,21 @@
-//! A client of HDFS that chooses its DataNodes, waits for none that is dead, and takes files away
-//! from dead writers.
+//! A client of HDFS that chooses its DataNodes, waits for no dead one, and fences the files of dead
+//! writers.
 //!
-//! [`HdfsFileSystem`] is Basalt's file system on it. Below that:
-//! - `name_node` and `data_node` are calls, over `rpc`; `live_nodes` and `node_health` what is
-//!   known of DataNodes, for where blocks are put and read first;
-//! - `write` writes a block to all its DataNodes at once, and acknowledges what all have;
-//! - `read` reads it from whichever DataNode answers first;
-//! - `fence` ends a file whose writer is dead, or only thought to be, within milliseconds;
-//! - `pb` are the messages, as compiled from `proto/`.
+//! [`HdfsFileSystem`] is Basalt's file system on top of it. The layers below are:
+//! - `name_node` and `data_node` make calls, over `rpc`. `live_nodes` and `node_health` hold what
+//!   is known about DataNodes, to decide where blocks are placed and read first.
+//! - `write` writes a block to all its DataNodes at once, and acknowledges data once all of them
+//!   have it.
+//! - `read` reads a block from the first DataNode that answers.
+//! - `fence` ends the file of a writer that is dead or believed dead, within milliseconds.
+//! - `pb` contains the messages compiled from `proto/`.
 //!
-//! Invariants: a writer that met any error acknowledges nothing more, for the file is given up and
-//! never mended in place; an acknowledgement is given by every DataNode that the NameNode listed;
-//! bytes are not believed before their checksum was compared. Decoders take any bytes: they never
-//! panic, and check a length before they trust it.
+//! Invariants:
+//! - After any error, a writer acknowledges nothing more. The file is abandoned, never repaired in
+//!   place.
+//! - Data is acknowledged only once every DataNode that the NameNode listed has acknowledged it.
+//! - Bytes are not used before their checksum is verified.
+//! - Decoders accept any bytes: they never panic, and check a length before they rely on it.
 
 mod config;
 mod data_node;
@@ -38,7 +41,7 @@ pub use file_system::{Configuration, HdfsFileSystem, ServerKind};
 pub use pb::ReplicaState;
 pub use write::{FileWriter, Flushed};
 
-/// The messages, one module as there is one protocol package; see `proto/`.
+/// The messages, in one module because there is one protobuf package; see `proto/`.
 #[allow(
     clippy::all,
     clippy::pedantic,

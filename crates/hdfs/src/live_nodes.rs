@@ -1,6 +1,6 @@
-//! The DataNodes that live, as the NameNode said last, and which of them is on our machine.
+//! The live DataNodes as the NameNode last reported them, and which of them is on this machine.
 //!
-//! It may be a minute old, and nothing depends on it but where blocks are put and read first.
+//! The list may be a minute old. It only affects where blocks are placed and read first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::error::Result;
 use crate::name_node::NameNode;
 use crate::pb;
 
-/// Asks the NameNode now and then; clones share what it said.
+/// Polls the NameNode; clones share its last answer.
 #[derive(Clone, Debug)]
 pub(crate) struct LiveNodes {
     machine: Option<Machine>,
     known: Arc<RwLock<Arc<Known>>>,
 }
 
-/// What the NameNode said last; nothing before that.
+/// The last answer of the NameNode; empty before the first one.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// At most [`NODES_MAX`].
     pub(crate) nodes: Vec<pb::DatanodeInfo>,
     /// The one of them that is on our machine.
     pub(crate) own: Option<pb::DatanodeInfo>,
-    /// The address of our own as it was found first, where its place among several decided: the
-    /// death of another one must not make a third one ours.
+    /// The address of our own DataNode as it was first found, used if its position among several
+    /// decided. The death of another DataNode must not make a third one ours.
     pub(crate) chosen: Option<Arc<str>>,
 }
 
@@ -38,23 +38,23 @@ pub(crate) struct Known {
 const NODES_MAX: usize = 10_000;
 /// How often the NameNode is asked.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How soon after it did not answer.
+/// The interval after a call that failed.
 const INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 // === impl LiveNodes ===
 
 impl LiveNodes {
-    /// Nothing is known yet.
+    /// Starts without any known DataNodes.
     pub(crate) fn new(machine: Option<Machine>) -> Self {
         Self { machine, known: Arc::default() }
     }
 
-    /// What is known now.
+    /// The current list.
     pub(crate) fn known(&self) -> Arc<Known> {
         Arc::clone(&self.known.read())
     }
 
-    /// The address of the DataNode on our machine, if one lives there.
+    /// The address of the live DataNode on this machine, if there is one.
     pub(crate) fn own_address(&self) -> Option<Arc<str>> {
         self.known().own.as_ref().map(transfer_address)
     }
@@ -62,13 +62,14 @@ impl LiveNodes {
     /// Asks the NameNode now.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The NameNode does not answer.
     pub(crate) async fn look(&self, name_node: &NameNode) -> Result<()> {
         self.take_in(name_node.live_data_nodes().await?);
         Ok(())
     }
 
-    /// Asks the NameNode again and again. Without a name for our machine nobody wants to know.
+    /// Polls the NameNode. Returns immediately if this machine has no name, because then the list
+    /// is not needed.
     pub(crate) async fn look_now_and_then(self, name_node: NameNode) {
         if self.machine.is_none() {
             return;
@@ -99,8 +100,8 @@ impl LiveNodes {
     }
 }
 
-/// The DataNode on `machine`. Where its place among several decides, it stays the one that was
-/// `chosen` before, living or not.
+/// The DataNode on `machine`. If its position among several decides, it stays the one that was
+/// `chosen` before, even if that one is dead.
 fn choose_own(
     nodes: &[pb::DatanodeInfo],
     machine: &Machine,

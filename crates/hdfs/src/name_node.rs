@@ -1,9 +1,9 @@
 //! Calls to the active NameNode.
 //!
-//! With several NameNodes the one that answered last is asked first; one that is in standby, or
-//! does not answer, is followed by the next. A call that is made again keeps its id, and the
-//! NameNode remembers what it answered: so a rename or a create whose answer was lost is not done
-//! twice, nor refused because it was done.
+//! If there are several NameNodes, the one that answered last is asked first. If it is a standby or
+//! does not answer, the next one is asked. A retried call keeps its id, and the NameNode remembers
+//! its answer: so a rename or a create whose answer was lost is neither performed twice nor
+//! rejected because it was already performed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
@@ -34,12 +34,12 @@ struct NameNodeShared {
     servers: Vec<Arc<str>>,
     user: Arc<str>,
     client: ClientId,
-    /// The lease of all files that this client writes is held under it.
+    /// The name under which this client holds the lease of all files that it writes.
     client_name: Arc<str>,
     next_call: AtomicI32,
-    /// Which server is asked first.
+    /// The server that is asked first.
     active: AtomicUsize,
-    /// The connection to each server, one list for each protocol.
+    /// The connection to each server; one list for each protocol.
     client_connections: Vec<Mutex<Option<Connection>>>,
     data_node_connections: Vec<Mutex<Option<Connection>>>,
     connect_timeout: Duration,
@@ -47,26 +47,26 @@ struct NameNodeShared {
     call_deadline: Duration,
 }
 
-/// The first pause before a call is made again; it doubles up to [`PAUSE_MAX`].
+/// The first pause before a call is retried; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// `rwxr-xr-x` and `rw-r--r--`.
 const DIRECTORY_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o644;
-/// The bit of `CreateFlag` that makes a file and refuses one that is there.
+/// The bit of `CreateFlag` that creates a file and rejects one that exists.
 const CREATE_FLAG: u32 = 1;
-/// The flag of `addBlock` that keeps a block off the DataNode of the machine that asks.
+/// The flag of `addBlock` that keeps a block off the DataNode on the caller's machine.
 const NO_LOCAL_WRITE: u32 = 1;
-/// How many entries a listing may have in all.
+/// The maximum number of entries of a listing, over all its parts.
 const LISTING_MAX: usize = 10_000_000;
 
 // === impl NameNode ===
 
 impl NameNode {
-    /// No connection is made before the first call.
+    /// Makes no connection before the first call.
     ///
     /// # Errors
-    /// [`Error::Settings`]: there is no NameNode.
+    /// [`Error::Settings`]: no NameNode is configured.
     pub(crate) fn new(seams: &Seams, config: &HdfsConfig) -> Result<Self> {
         if config.name_nodes.is_empty() {
             return Err(Error::Settings { reason: "no NameNode is configured".to_owned() });
@@ -98,7 +98,7 @@ impl NameNode {
         &self.shared.client_name
     }
 
-    /// Where the bytes of a file are; nothing if it is missing.
+    /// The locations of a file's blocks.
     pub(crate) async fn block_locations(&self, path: &str) -> Result<pb::LocatedBlocks> {
         let request = pb::GetBlockLocationsRequest {
             src: path.to_owned(),
@@ -110,7 +110,7 @@ impl NameNode {
         response.locations.ok_or_else(|| self.shared.missing(method))
     }
 
-    /// Makes a file that must not be there, in a folder that must be. Gives its id.
+    /// Creates a file that must not exist, in a folder that must. Returns its id.
     pub(crate) async fn create(
         &self,
         path: &str,
@@ -131,7 +131,7 @@ impl NameNode {
         Ok(file.file_id())
     }
 
-    /// Begins the block after `previous`, where `wish` wants it.
+    /// Begins the block after `previous`, on the DataNodes that `wish` prefers.
     pub(crate) async fn add_block(
         &self,
         path: &str,
@@ -152,7 +152,7 @@ impl NameNode {
         Ok(response.block)
     }
 
-    /// Takes back a block that was just begun.
+    /// Abandons a block that was just begun.
     pub(crate) async fn abandon_block(
         &self,
         path: &str,
@@ -169,9 +169,9 @@ impl NameNode {
         Ok(())
     }
 
-    /// Records that the last block of the file has at least `last_block_length` bytes, durably, and
-    /// fails unless this client still holds the lease of the file. A NameNode that was never told a
-    /// length takes the block for empty: if it restarts, and no DataNode has reported a replica
+    /// Records durably that the last block of the file has at least `last_block_length` bytes.
+    /// Fails unless this client still holds the lease of the file. A NameNode that has no recorded
+    /// length treats the block as empty: if it restarts, and no DataNode has reported a replica
     /// when the lease is recovered, it removes the block (`FSNamesystem.internalReleaseLease`).
     pub(crate) async fn record_length(
         &self,
@@ -189,7 +189,8 @@ impl NameNode {
         Ok(())
     }
 
-    /// Closes a file whose last block is `last`. False: its replicas are not all known yet.
+    /// Closes a file whose last block is `last`. Returns false if not all its replicas are known
+    /// yet.
     pub(crate) async fn complete(
         &self,
         path: &str,
@@ -205,28 +206,28 @@ impl NameNode {
         Ok(self.call::<pb::BoolResponse>("complete", &request).await?.result)
     }
 
-    /// Keeps the lease of all files that this client writes.
+    /// Renews the lease of all files that this client writes.
     pub(crate) async fn renew_lease(&self) -> Result<()> {
         let request = pb::RenewLeaseRequest { client_name: self.client_name().to_string() };
         let _: pb::VoidResponse = self.call("renewLease", &request).await?;
         Ok(())
     }
 
-    /// Takes the lease of a file from whoever holds it, and starts its recovery. True: the file is
-    /// closed already.
+    /// Takes the lease of a file from its holder, and starts the file's recovery. Returns true if
+    /// the file is already closed.
     pub(crate) async fn recover_lease(&self, path: &str) -> Result<bool> {
         let client_name = self.client_name().to_string();
         let request = pb::RecoverLeaseRequest { src: path.to_owned(), client_name };
         Ok(self.call::<pb::BoolResponse>("recoverLease", &request).await?.result)
     }
 
-    /// Whether nobody writes the file.
+    /// Whether the file is closed, that is, has no writer.
     pub(crate) async fn is_file_closed(&self, path: &str) -> Result<bool> {
         let request = pb::IsFileClosedRequest { src: path.to_owned() };
         Ok(self.call::<pb::BoolResponse>("isFileClosed", &request).await?.result)
     }
 
-    /// Moves a file or a folder to where nothing is.
+    /// Moves a file or a folder to a path that must not exist.
     pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<()> {
         let request =
             pb::RenameRequest { src: from.to_owned(), dst: to.to_owned(), overwrite: false };
@@ -234,13 +235,13 @@ impl NameNode {
         Ok(())
     }
 
-    /// False: there was nothing.
+    /// Deletes a file or a folder. Returns false if there was none.
     pub(crate) async fn delete(&self, path: &str, recursive: bool) -> Result<bool> {
         let request = pb::DeleteRequest { src: path.to_owned(), recursive };
         Ok(self.call::<pb::BoolResponse>("delete", &request).await?.result)
     }
 
-    /// Makes a folder and all that lead to it.
+    /// Creates a folder and its missing parents.
     pub(crate) async fn make_directories(&self, path: &str) -> Result<()> {
         let request = pb::MkdirsRequest {
             src: path.to_owned(),
@@ -251,7 +252,7 @@ impl NameNode {
         Ok(())
     }
 
-    /// [`NameNode::make_directories`], by asking each NameNode for no longer than one call takes.
+    /// Like [`NameNode::make_directories`], but retries for no longer than one call may take.
     pub(crate) async fn make_directories_at_once(&self, path: &str) -> Result<()> {
         let request = pb::MkdirsRequest {
             src: path.to_owned(),
@@ -264,7 +265,7 @@ impl NameNode {
         Ok(())
     }
 
-    /// The entries of a folder, sorted by name; nothing if it is missing.
+    /// The entries of a folder, sorted by name; `None` if it is missing.
     pub(crate) async fn list(&self, path: &str) -> Result<Option<Vec<pb::FileStatus>>> {
         let mut request = pb::GetListingRequest {
             src: path.to_owned(),
@@ -288,14 +289,14 @@ impl NameNode {
         }
     }
 
-    /// What is at `path`; nothing if it is missing.
+    /// The file or folder at `path`; `None` if it is missing.
     pub(crate) async fn file_info(&self, path: &str) -> Result<Option<pb::FileStatus>> {
         let request = pb::GetFileInfoRequest { src: path.to_owned() };
         let response: pb::GetFileInfoResponse = self.call("getFileInfo", &request).await?;
         Ok(response.file)
     }
 
-    /// The DataNodes that the NameNode takes to be alive.
+    /// The DataNodes that the NameNode considers alive.
     pub(crate) async fn live_data_nodes(&self) -> Result<Vec<pb::DatanodeInfo>> {
         let request = pb::GetDatanodeReportRequest { r#type: 2 };
         let response: pb::GetDatanodeReportResponse =
@@ -303,7 +304,7 @@ impl NameNode {
         Ok(response.nodes)
     }
 
-    /// Tells the result of a block's recovery.
+    /// Reports the result of a block's recovery.
     pub(crate) async fn commit_block_synchronization(
         &self,
         request: &pb::CommitBlockSynchronizationRequest,
@@ -325,7 +326,7 @@ impl NameNode {
 // === impl NameNodeShared ===
 
 impl NameNodeShared {
-    /// Makes a call, again and again until a NameNode has done or refused it, or
+    /// Makes a call, and retries it until a NameNode has performed or rejected it, or
     /// `call_deadline` is over.
     async fn call<M: Message + Default>(
         &self,
@@ -359,7 +360,7 @@ impl NameNodeShared {
             }
             debug!(method, %error, "retrying a call to a NameNode");
             if error.is_of_this_server() {
-                // Unless another call has gone on to the next one already.
+                // Unless another call has already moved on to the next one.
                 let next = (active + 1) % self.servers.len();
                 let order = Ordering::Relaxed;
                 let _ = self.active.compare_exchange(active, next, order, order);
@@ -384,7 +385,7 @@ impl NameNodeShared {
         let answer = connection.call(call, method, request, self.call_timeout.min(left)).await;
         trace!(method, took = ?asked.elapsed(), ok = answer.is_ok(), "called a NameNode");
         if let Err(Error::TimedOut { .. }) = &answer {
-            // The machine may be gone without a word; a new connection would find that out.
+            // The machine may have failed silently; a new connection would show that.
             self.forget(server, protocol, &connection).await;
         }
         answer
@@ -406,7 +407,8 @@ impl NameNodeShared {
     async fn connection(&self, index: usize, protocol: Protocol) -> Result<Connection> {
         let none = || Error::Settings { reason: "no NameNode is configured".to_owned() };
         let server = self.servers.get(index).ok_or_else(none)?;
-        // Held while connecting, which has its timeout: one connection is enough for all.
+        // The lock is held while connecting, which has a timeout: one connection is enough for all
+        // calls.
         let mut connection = self.connections(protocol).get(index).ok_or_else(none)?.lock().await;
         if let Some(open) = connection.as_ref().filter(|open| !open.is_failed()) {
             return Ok(open.clone());
@@ -433,7 +435,7 @@ impl NameNodeShared {
 mod tests {
     use super::*;
 
-    /// The numbers are those of Hadoop's ClientNamenodeProtocol.proto and hdfs.proto.
+    /// The field numbers are those of Hadoop's ClientNamenodeProtocol.proto and hdfs.proto.
     #[test]
     fn where_a_block_is_wished_is_written_as_hadoop_reads_it() {
         let request = pb::AddBlockRequest {
@@ -446,7 +448,7 @@ mod tests {
         assert_eq!(request.encode_to_vec(), b"\x0a\x02/a\x12\x01c\x32\x03n:1\x38\x01");
         let node = pb::DatanodeInfo { admin_state: Some(2), ..Default::default() };
         assert!(node.encode_to_vec().ends_with(b"\x50\x02"));
-        // A state that is not known yet is a number as well.
+        // An unknown state is just a number too.
         let state =
             pb::DatanodeInfo::decode(&[&node.encode_to_vec()[..], b"\x50\x63"].concat()[..]);
         assert_eq!(state.unwrap().admin_state(), 99);

@@ -1,7 +1,7 @@
-//! Which DataNodes failed or were slow lately: new blocks avoid them, reads ask them last. And in
-//! which order the DataNodes of a block are asked for it.
+//! Which DataNodes recently failed or were slow: new blocks avoid them, and reads ask them last.
+//! Also determines the order in which the DataNodes of a block are asked.
 //!
-//! Nothing is ever refused because of it: it orders, and proposes what to leave out.
+//! Nothing is ever rejected because of this: it only orders, and proposes what to exclude.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::data_node::transfer_address;
 use crate::error::Result;
 use crate::pb;
 
-/// What is known of DataNodes; clones share it.
+/// What is known about DataNodes; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeHealth {
     troubled: Arc<Mutex<BTreeMap<Arc<str>, Trouble>>>,
-    /// Until when a node is asked last because another one answered first.
+    /// Until when a node is asked last, because another one answered first.
     outrun: Arc<Mutex<BTreeMap<Arc<str>, Instant>>>,
-    /// Until when a node is asked last because its machine may be gone.
+    /// Until when a node is asked last, because its machine may be gone.
     suspected: Arc<Mutex<BTreeMap<Arc<str>, Instant>>>,
     avoid_for: Duration,
 }
@@ -35,19 +35,20 @@ struct Trouble {
 
 /// How many DataNodes are remembered.
 const TROUBLED_MAX: usize = 1024;
-/// How long a node that was outrun is asked last: a disk that was busy for a moment shall not make
-/// all reads go over the network.
+/// How long a node that was outrun is asked last. It is short, so that a disk that was busy for a
+/// moment does not send all reads over the network.
 const OUTRUN_FOR: Duration = Duration::from_secs(5);
-/// A node whose last heartbeat is so much older than another one's of the same block is silent, in
-/// milliseconds: three of Hadoop's own heartbeats and a bit.
+/// A node is silent if its last heartbeat is this much older than that of another node of the same
+/// block, in milliseconds: slightly more than three of Hadoop's default heartbeats.
 const SILENT_MS: u64 = 10_000;
-/// From this admin state on a node is on its way out; before, it only gets no new blocks.
+/// From this admin state on, a node is retired. One that is still being decommissioned only gets no
+/// new blocks.
 const ADMIN_STATE_RETIRED: i32 = 2;
 
 // === impl NodeHealth ===
 
 impl NodeHealth {
-    /// Nothing is known yet; what becomes known is forgotten after `avoid_for`.
+    /// Starts empty. Entries are forgotten after `avoid_for`.
     pub(crate) fn new(avoid_for: Duration) -> Self {
         Self {
             troubled: Arc::default(),
@@ -57,7 +58,7 @@ impl NodeHealth {
         }
     }
 
-    /// The node did not do what it was asked.
+    /// The node failed an operation.
     pub(crate) fn failed(&self, node: &pb::DatanodeInfo, reason: &dyn std::fmt::Display) {
         let address = transfer_address(node).to_string();
         counter!("basalt_hdfs_data_node_failures_total", "node" => address).increment(1);
@@ -66,7 +67,7 @@ impl NodeHealth {
         }
     }
 
-    /// The node did what it was asked, late.
+    /// The node performed an operation, but late.
     pub(crate) fn slow(&self, node: &pb::DatanodeInfo, took: Duration) {
         let address = transfer_address(node).to_string();
         counter!("basalt_hdfs_data_node_slow_total", "node" => address).increment(1);
@@ -75,8 +76,8 @@ impl NodeHealth {
         }
     }
 
-    /// Remembers if what was asked of the node ended in silence: whoever reads or writes next need
-    /// not find that out again.
+    /// Records a failure of the node if `result` is a timeout or a failed connection, so that later
+    /// reads and writes need not find that out again.
     pub(crate) fn heed<T>(&self, node: &pb::DatanodeInfo, result: Result<T>) -> Result<T> {
         result.inspect_err(|error| {
             if error.is_silence() {
@@ -85,14 +86,14 @@ impl NodeHealth {
         })
     }
 
-    /// The node failed, as another process says.
+    /// The node failed, as another process reports.
     pub(crate) fn failed_elsewhere(&self, node: &pb::DatanodeInfo) {
         if self.remember(node) {
             info!(node = %transfer_address(node), "DataNode failed elsewhere; excluding it");
         }
     }
 
-    /// The node had not answered a read when another one, asked later, had.
+    /// A read that was sent to another node later was answered earlier.
     pub(crate) fn outrun(&self, node: &pb::DatanodeInfo) {
         let address = transfer_address(node).to_string();
         counter!("basalt_hdfs_data_node_outrun_total", "node" => address).increment(1);
@@ -105,7 +106,7 @@ impl NodeHealth {
         note(&self.suspected, address.into(), self.avoid_for);
     }
 
-    /// The addresses of the nodes whose machine may be gone.
+    /// The addresses of the nodes whose machines may be gone.
     pub(crate) fn suspected(&self) -> BTreeSet<Arc<str>> {
         let now = Instant::now();
         let mut suspected = self.suspected.lock();
@@ -113,7 +114,7 @@ impl NodeHealth {
         suspected.keys().cloned().collect()
     }
 
-    /// The nodes that are better left out of a new block.
+    /// The nodes that a new block should avoid.
     pub(crate) fn avoided(&self) -> Vec<pb::DatanodeInfo> {
         let now = Instant::now();
         let mut troubled = self.troubled.lock();
@@ -122,8 +123,8 @@ impl NodeHealth {
     }
 
     /// The nodes of a block in the order in which they are asked: the one at the address `own`, the
-    /// others as the NameNode gave them, then those that were outrun, that retire, that may be
-    /// gone, that are in trouble.
+    /// others in the NameNode's order, then nodes that were outrun, that are retired, that may be
+    /// gone, and that are in trouble.
     pub(crate) fn order(
         &self,
         nodes: &[pb::DatanodeInfo],
@@ -149,7 +150,7 @@ impl NodeHealth {
         ordered
     }
 
-    /// Remembers a node. False: it was known already.
+    /// Remembers a node. Returns false if it was already known.
     fn remember(&self, node: &pb::DatanodeInfo) -> bool {
         let mut troubled = self.troubled.lock();
         let now = Instant::now();
@@ -162,7 +163,7 @@ impl NodeHealth {
     }
 }
 
-/// Notes something of the node at `address` for a while.
+/// Records an entry for the node at `address` for a while.
 fn note(noted: &Mutex<BTreeMap<Arc<str>, Instant>>, address: Arc<str>, lasts: Duration) {
     let now = Instant::now();
     let mut noted = noted.lock();

@@ -1,4 +1,4 @@
-//! The page of a server on which its effective settings stand: `/conf`.
+//! The page with the effective settings of a server: `/conf`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use crate::error::{Defect, Error, Result};
 use crate::rpc::connect;
 
-/// The longest page that is read, in bytes. One of Hadoop 3.4 has 300 kB.
+/// The maximum length of a page, in bytes. That of Hadoop 3.4 has 300 kB.
 const PAGE_BYTES_MAX: u64 = 8 << 20;
-/// How long a server may take for its page: it makes it anew each time.
+/// How long a server may take for its page, which it generates for each request.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The page as JSON.
@@ -32,7 +32,7 @@ struct Property {
 /// The effective settings of the server whose web pages are at `address`.
 ///
 /// # Errors
-/// It does not answer, or not with such a page.
+/// The server does not answer, or its answer is not such a page.
 pub(crate) async fn effective_settings(
     network: &Network,
     address: &Arc<str>,
@@ -42,8 +42,9 @@ pub(crate) async fn effective_settings(
         |error: std::io::Error| Error::Lost { server: server(), reason: error.to_string().into() };
     let asked = timeout(PAGE_TIMEOUT, async {
         let mut stream = connect(network, address, PAGE_TIMEOUT).await?;
-        // Of this version, for its answer ends with the connection. JSON is given to who accepts
-        // it; the parameter `format` that Hadoop's documents have is not looked at.
+        // HTTP/1.0, because its answer ends with the connection. The server returns JSON if the
+        // client accepts it; it ignores the parameter `format` that Hadoop's documentation
+        // describes.
         let accept = "Accept: application/json";
         let request = format!("GET /conf HTTP/1.0\r\nHost: {address}\r\n{accept}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.map_err(lost)?;

@@ -1,25 +1,25 @@
-//! Messages with their length before them, as all of HDFS frames them.
+//! Messages preceded by their length, as everywhere in HDFS.
 //!
-//! Decoders take any bytes: they never panic, and check a length before they trust it.
+//! Decoders accept any bytes: they never panic, and check a length before they rely on it.
 
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 
 use crate::error::Defect;
 
-/// The longest varint of a length: 32 bits.
+/// The maximum length of the varint of a length: 32 bits.
 const VARINT_BYTES_MAX: usize = 5;
 
-/// Adds the length of `message` as a varint, then the message.
+/// Appends the length of `message` as a varint, then the message.
 pub(crate) fn put_delimited(message: &impl Message, output: &mut BytesMut) {
     // A BytesMut grows: encoding into it cannot fail.
     let _infallible = message.encode_length_delimited(output);
 }
 
-/// Takes a message from the front, if all of it is there; else nothing is taken.
+/// Takes a message from the front if it is complete, and takes nothing otherwise.
 ///
 /// # Errors
-/// A length above `length_max`, or bytes that are no such message.
+/// A length above `length_max`, or bytes that are not such a message.
 pub(crate) fn take_delimited<M: Message + Default>(
     what: &'static str,
     length_max: usize,
@@ -39,10 +39,10 @@ pub(crate) fn take_delimited<M: Message + Default>(
     decode(what, input.split_to(length as usize).freeze()).map(Some)
 }
 
-/// Takes a message from the front of bytes that must hold all of it.
+/// Takes a message from the front of bytes that must contain all of it.
 ///
 /// # Errors
-/// The bytes end before, or are no such message.
+/// The bytes end too early, or are not such a message.
 pub(crate) fn split_delimited<M: Message + Default>(
     what: &'static str,
     input: &mut Bytes,
@@ -55,12 +55,12 @@ pub(crate) fn split_delimited<M: Message + Default>(
     decode(what, input.split_to(length as usize))
 }
 
-/// Decodes a message that fills `bytes`.
+/// Decodes a message that occupies all of `bytes`.
 pub(crate) fn decode<M: Message + Default>(what: &'static str, bytes: Bytes) -> Result<M, Defect> {
     M::decode(bytes).map_err(|error| Defect::Message { what, reason: error.to_string() })
 }
 
-/// The varint at the front and how many bytes it takes; nothing if it is not all there.
+/// The varint at the front and its length in bytes; `None` if it is incomplete.
 fn peek_varint(what: &'static str, input: &[u8]) -> Result<Option<(u32, usize)>, Defect> {
     let mut value = 0_u64;
     for (index, byte) in input.iter().take(VARINT_BYTES_MAX).enumerate() {

@@ -1,4 +1,4 @@
-//! Running a future in a thread of loom's.
+//! Runs a future in a loom thread.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake};
 
 use loom::sync::{Condvar, Mutex};
 
-/// Where a thread waits until its future is woken.
+/// A thread that waits until its future is woken.
 struct Parked {
     is_woken: Mutex<bool>,
     woken: Condvar,
@@ -23,8 +23,8 @@ impl Wake for Parked {
     }
 }
 
-/// Runs `future` to its end. A future that is never woken ends the test: loom finds that no thread
-/// can go on.
+/// Runs `future` to completion. If it is never woken, the test ends: loom finds that no thread can
+/// continue.
 ///
 /// # Panics
 /// Another thread has panicked.

@@ -1,11 +1,11 @@
-//! For tests only: the primitives that lock-free code is made of, on [loom], which runs a test in
-//! every interleaving of its threads, and with every value that the memory model lets an atomic
-//! show.
+//! For tests only: the primitives of lock-free code on top of [loom], which runs a test in every
+//! interleaving of its threads, and with every value that the memory model allows an atomic to
+//! have.
 //!
-//! A module to be checked takes its primitives from a module `sync` beside it. Its test includes
-//! the same file a second time, beside a `sync` that takes them from here. The types have the names
-//! and the contracts of those that they stand for (`parking_lot`, `tokio::sync`, `arc_swap`), as
-//! far as the checked code uses them; a wait is a future, which [`block_on`] runs.
+//! A module that is checked takes its primitives from a module `sync` next to it. Its test includes
+//! the same file a second time, next to a `sync` that takes them from here. The types have the
+//! names and the contracts of the originals (`parking_lot`, `tokio::sync`, `arc_swap`), as far as
+//! the checked code uses them. A wait is a future, which [`block_on`] runs.
 
 mod arc_swap;
 mod block_on;
@@ -22,8 +22,8 @@ pub use loom::thread;
 pub use notify::{Notified, Notify};
 pub use semaphore::{Acquire, AcquireError, Semaphore, SemaphorePermit};
 
-/// How often a thread is interrupted that could go on, at most. Nearly all faults of interleaving
-/// show with two; without a bound the tests would take hours.
+/// The maximum number of preemptions, in which a thread that could continue is interrupted. Nearly
+/// all interleaving bugs appear with two; without a limit the tests would take hours.
 const PREEMPTIONS_MAX: usize = 2;
 
 /// Runs `test` in every interleaving with up to `PREEMPTIONS_MAX` preemptions.
@@ -37,7 +37,7 @@ pub fn check(test: impl Fn() + Sync + Send + 'static) {
 #[derive(Debug, Default)]
 pub struct Mutex<T>(loom::sync::Mutex<T>);
 
-/// What [`Mutex::lock`] gives.
+/// The guard that [`Mutex::lock`] returns.
 #[derive(Debug)]
 pub struct MutexGuard<'a, T>(loom::sync::MutexGuard<'a, T>);
 
@@ -52,15 +52,15 @@ pub struct OnceLock<T> {
 // === impl Mutex ===
 
 impl<T> Mutex<T> {
-    /// A mutex that holds `value`.
+    /// A mutex that contains `value`.
     pub fn new(value: T) -> Self {
         Self(loom::sync::Mutex::new(value))
     }
 
-    /// Waits for the value.
+    /// Locks the mutex.
     ///
     /// # Panics
-    /// A thread panicked that held it: the test has failed.
+    /// A thread panicked while it held the lock: the test has failed.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         #[expect(clippy::unwrap_used, reason = "the test has failed")]
         MutexGuard(self.0.lock().unwrap())
@@ -86,17 +86,17 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 // === impl OnceLock ===
 
 impl<T> OnceLock<T> {
-    /// One that is empty.
+    /// An empty cell.
     #[expect(clippy::new_without_default, reason = "as the one that it stands for is made")]
     pub fn new() -> Self {
         let value = std::sync::OnceLock::new();
         Self { value, is_set: AtomicBool::new(false), setting: Mutex::new(()) }
     }
 
-    /// Sets the value, unless it is set.
+    /// Sets the value, unless it is already set.
     ///
     /// # Errors
-    /// It is set.
+    /// The value is already set.
     pub fn set(&self, value: T) -> Result<(), T> {
         let _setting = self.setting.lock();
         self.value.set(value)?;

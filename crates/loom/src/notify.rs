@@ -11,12 +11,12 @@ pub struct Notify(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// One call of `notify_one` that nobody has waited for yet.
+    /// One call of `notify_one` that no task has waited for yet.
     has_permit: bool,
-    /// How often all were woken.
+    /// How often all waiters were woken.
     all: u64,
     next_waiter: u64,
-    /// In the order in which they came.
+    /// In the order of their arrival.
     waiters: Vec<Waiter>,
 }
 
@@ -24,11 +24,11 @@ struct State {
 struct Waiter {
     number: u64,
     waker: Waker,
-    /// Woken by `notify_one`.
+    /// Whether `notify_one` has woken it.
     is_woken: bool,
 }
 
-/// A wait. It is woken by [`Notify::notify_waiters`] from its making on, by [`Notify::notify_one`]
+/// A wait. [`Notify::notify_waiters`] wakes it from its creation on, [`Notify::notify_one`] only
 /// once it was polled.
 #[derive(Debug)]
 pub struct Notified<'a> {
@@ -40,17 +40,17 @@ pub struct Notified<'a> {
 // === impl Notify ===
 
 impl Notify {
-    /// Nobody waits.
+    /// Starts without waiters.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A wait.
+    /// Starts a wait.
     pub fn notified(&self) -> Notified<'_> {
         Notified { notify: self, all: self.0.lock().all, number: None }
     }
 
-    /// Wakes the first waiter; without one, the next one does not wait.
+    /// Wakes the first waiter. If there is none, the next one does not wait.
     pub fn notify_one(&self) {
         let waker = {
             let mut state = self.0.lock();
@@ -68,7 +68,7 @@ impl Notify {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// Wakes all who wait at this moment.
+    /// Wakes all current waiters.
     pub fn notify_waiters(&self) {
         let waiters = {
             let mut state = self.0.lock();
@@ -124,7 +124,7 @@ impl Drop for Notified<'_> {
             let place = state.waiters.iter().position(|waiter| waiter.number == number);
             place.is_some_and(|place| state.waiters.remove(place).is_woken)
         };
-        // Given up between the two: the next one is woken instead.
+        // Dropped after it was woken and before it was polled: wake the next waiter instead.
         if was_woken {
             self.notify.notify_one();
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::Mutex;
 
-/// Gives permits in the order in which they are asked for.
+/// Grants permits in the order of the requests.
 #[derive(Debug)]
 pub struct Semaphore(Mutex<State>);
 
@@ -30,7 +30,7 @@ struct Waiter {
 #[derive(Clone, Copy, Debug)]
 pub struct AcquireError;
 
-/// Some permits. Given back if it is dropped.
+/// Some permits. They are returned when this is dropped.
 #[derive(Debug)]
 pub struct SemaphorePermit<'a> {
     semaphore: &'a Semaphore,
@@ -48,7 +48,7 @@ pub struct Acquire<'a> {
 // === impl Semaphore ===
 
 impl Semaphore {
-    /// A semaphore with so many permits.
+    /// A semaphore with this many permits.
     pub fn new(permits: usize) -> Self {
         let waiters = VecDeque::new();
         Self(Mutex::new(State { free: permits, is_closed: false, next_waiter: 0, waiters }))
@@ -59,7 +59,7 @@ impl Semaphore {
         Acquire { semaphore: self, wanted: wanted as usize, number: None }
     }
 
-    /// Gives no more permits; those who wait learn of it.
+    /// Grants no further permits; waiters get an error.
     pub fn close(&self) {
         let waiters = {
             let mut state = self.0.lock();
@@ -93,7 +93,7 @@ impl Semaphore {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes away up to so many free permits, and says how many.
+    /// Removes up to `count` free permits, and returns how many.
     pub fn forget_permits(&self, count: usize) -> usize {
         let mut state = self.0.lock();
         let forgotten = count.min(state.free);
@@ -110,12 +110,12 @@ impl Semaphore {
 // === impl SemaphorePermit ===
 
 impl SemaphorePermit<'_> {
-    /// How many permits it stands for.
+    /// The number of permits.
     pub fn num_permits(&self) -> usize {
         self.count
     }
 
-    /// They are not given back.
+    /// Drops the permits without returning them.
     pub fn forget(mut self) {
         self.count = 0;
     }

@@ -1,12 +1,13 @@
-//! HBase's rules of versions, deletes and times to live, as plainly as they can be said: over sets
-//! of cells, without an order in which they come. Shares no code with what it is compared with: the
-//! random histories of a region (`regionserver/src/region/tests/model`), which know every flush and
-//! every compaction, and the simulation (`sim/src/invariants/versions.rs`), which knows none of
-//! them.
+//! A reference model of HBase's rules for versions, deletes and times to live, in the simplest
+//! form: over unordered sets of cells. It shares no code with the code that it checks. It is
+//! compared with the random histories of a region (`regionserver/src/region/tests/model`), which
+//! know every flush and every compaction, and with the simulation
+//! (`sim/src/invariants/versions.rs`), which knows none of them.
 //!
-//! Where Apache HBase 2.6.4 contradicts itself, one side was chosen: that a minor compaction keeps
-//! the deletes below surplus versions (HBase loses them), and that `MIN_VERSIONS` holds alike for
-//! reads of all columns and of some (HBase shows one expired version more in the latter).
+//! In two places Apache HBase 2.6.4 contradicts itself, and the model follows one side:
+//! - A minor compaction keeps the deletes below surplus versions. (HBase loses them.)
+//! - `MIN_VERSIONS` applies equally to reads of all columns and of some columns. (HBase shows one
+//!   more expired version in the latter.)
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,44 +18,44 @@ use basalt_model::{Cell, CellType, FamilyDescriptor, KeepDeletedCells};
 pub struct ModelCell {
     /// The row's key.
     pub row: String,
-    /// The column, without its family; empty where a whole family is deleted.
+    /// The column, without its family; empty if a whole family is deleted.
     pub qualifier: String,
     /// Its timestamp.
     pub timestamp: i64,
-    /// A put, or a kind of delete.
+    /// A put, or one of the kinds of deletes.
     pub kind: CellType,
-    /// Of two edits the later one has the higher number.
+    /// The number of the edit; later edits have higher numbers.
     pub edit: u64,
-    /// The value; empty in deletes.
+    /// The value; empty for deletes.
     pub value: Vec<u8>,
 }
 
-/// What a read asks for.
+/// The parameters of a read.
 #[derive(Clone, Debug)]
 pub struct ModelRead {
-    /// How many versions of a column at most.
+    /// The maximum number of versions per column.
     pub versions: u32,
-    /// From the first timestamp, included, to the last, excluded.
+    /// The timestamps to read: from the first, included, to the last, excluded.
     pub range: (i64, i64),
-    /// Whether deletes are shown and hide nothing.
+    /// Whether deletes are returned and hide nothing.
     pub raw: bool,
 }
 
-/// A family: what is in memory, and its files.
+/// A family: its cells in memory, and its files.
 #[derive(Clone, Debug, Default)]
 pub struct ModelFamily {
-    /// What no file holds yet.
+    /// The cells that are in no file yet.
     pub memory: Vec<ModelCell>,
     /// The cells of each file, the oldest file first.
     pub files: Vec<Vec<ModelCell>>,
 }
 
-/// The rules of a family at a time.
+/// The rules of a family at a given time.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
-    /// What the family declares.
+    /// The descriptor of the family.
     pub family: &'a FamilyDescriptor,
-    /// The time, in milliseconds.
+    /// The current time, in milliseconds.
     pub now: i64,
 }
 
@@ -66,7 +67,7 @@ impl ModelCell {
         self.kind == CellType::Put
     }
 
-    /// Whether this mark hides `put`.
+    /// Whether this delete hides `put`.
     pub fn hides(&self, put: &Self) -> bool {
         let same_column = self.qualifier == put.qualifier;
         self.row == put.row
@@ -79,12 +80,12 @@ impl ModelCell {
             }
     }
 
-    /// What tells it from all others but later writes of the same.
+    /// Identifies the cell, except among several writes of the same cell.
     fn key(&self) -> (&str, &str, i64, CellType) {
         (&self.row, &self.qualifier, self.timestamp, self.kind)
     }
 
-    /// Whether it is `cell`, of a family of this name.
+    /// Whether it equals `cell`, in a family of this name.
     pub fn is(&self, family: &str, cell: &Cell) -> bool {
         let key = cell.key();
         let (row, qualifier) = (self.row.as_bytes(), self.qualifier.as_bytes());
@@ -97,12 +98,12 @@ impl ModelCell {
 // === impl ModelFamily ===
 
 impl ModelFamily {
-    /// Everything that is there, in memory and in files.
+    /// All cells, in memory and in files.
     pub fn all(&self) -> Vec<ModelCell> {
         self.files.iter().flatten().chain(&self.memory).cloned().collect()
     }
 
-    /// Writes what is in memory into a file.
+    /// Writes the cells in memory to a file.
     pub fn flush(&mut self, rules: Rules<'_>) {
         let kept = rules.compact(&std::mem::take(&mut self.memory), false);
         if !kept.is_empty() {
@@ -110,7 +111,7 @@ impl ModelFamily {
         }
     }
 
-    /// Merges the files from `first` to before `end`.
+    /// Merges the files from `first` up to, but not including, `end`.
     pub fn compact(&mut self, rules: Rules<'_>, first: usize, end: usize) {
         let all = first == 0 && end == self.files.len();
         let merged: Vec<ModelCell> = self.files.drain(first..end).flatten().collect();
@@ -124,19 +125,19 @@ impl ModelFamily {
 // === impl Rules ===
 
 impl Rules<'_> {
-    /// Whether a cell has outlived its time.
+    /// Whether the time to live of a cell is over.
     pub fn is_expired(&self, cell: &ModelCell) -> bool {
         let lived = self.family.time_to_live_s.map(|seconds| i64::from(seconds) * 1000);
         lived.is_some_and(|lived| cell.timestamp < self.now.saturating_sub(lived))
     }
 
-    /// Whether a cell has outlived its time, unless some of those are kept.
+    /// Whether a cell is expired, in a family that keeps no expired cells.
     pub fn is_gone(&self, cell: &ModelCell) -> bool {
         self.family.versions_min == 0 && self.is_expired(cell)
     }
 
-    /// Of puts, as many of each column as there may be, the newest first; of each timestamp the
-    /// last one that was written.
+    /// Selects the newest versions of each column, as many as are kept. Of several puts with the
+    /// same timestamp, only the last one counts.
     fn versions(&self, puts: Vec<&ModelCell>, versions_max: u32) -> Vec<ModelCell> {
         let mut columns: BTreeMap<(&str, &str), BTreeMap<i64, &ModelCell>> = BTreeMap::new();
         for put in puts {
@@ -158,7 +159,7 @@ impl Rules<'_> {
         kept
     }
 
-    /// Of marks that were written several times, the last one of each.
+    /// The deletes among `cells`. Of several writes of the same delete, only the last one.
     fn marks<'c>(cells: impl Iterator<Item = &'c ModelCell>) -> Vec<ModelCell> {
         let mut marks: BTreeMap<(&str, &str, i64, CellType), &ModelCell> = BTreeMap::new();
         for mark in cells.filter(|cell| !cell.is_put()) {
@@ -170,7 +171,7 @@ impl Rules<'_> {
         marks.into_values().cloned().collect()
     }
 
-    /// What a read sees of `cells`.
+    /// The cells that a read of `cells` returns.
     pub fn read(&self, cells: &[ModelCell], read: &ModelRead) -> Vec<ModelCell> {
         let (from, to) = read.range;
         let inside = |cell: &&ModelCell| cell.timestamp >= from && cell.timestamp < to;
@@ -194,8 +195,9 @@ impl Rules<'_> {
         self.versions(puts.collect(), read.versions.min(self.family.versions_max))
     }
 
-    /// A raw read ends a column at the first version too many, and keeps no more marks that have
-    /// outlived their time than there are versions.
+    /// Whether a raw read returns the delete `mark`. The read ends a column at the first surplus
+    /// version. It returns an expired delete only if at most `versions_min` of the returned
+    /// versions are newer.
     fn is_mark_seen(
         &self,
         mark: &ModelCell,
@@ -222,7 +224,8 @@ impl Rules<'_> {
         !ended && (!self.is_expired(mark) || counted <= self.family.versions_min)
     }
 
-    /// What a flush or a compaction keeps; one of `all` files has no deletes left to carry out.
+    /// The cells that a flush or a compaction keeps. A compaction of `all` files leaves no deletes
+    /// to apply.
     fn compact(&self, cells: &[ModelCell], all: bool) -> Vec<ModelCell> {
         let living = || cells.iter().filter(|cell| !self.is_gone(cell));
         let keep = self.family.keep_deleted_cells;
@@ -255,8 +258,8 @@ impl Rules<'_> {
         kept
     }
 
-    /// The least time from `now` on at which a put of any of `columns` (of all where a column has
-    /// no name) is seen, and is above all that is.
+    /// The earliest time, not before `now`, at which a put to any of `columns` (`None` means all
+    /// columns) is visible and no visible put is newer.
     pub fn latest(&self, cells: &[ModelCell], row: &str, columns: &[Option<String>]) -> i64 {
         let everything = ModelRead { versions: u32::MAX, range: (0, i64::MAX), raw: false };
         let is_meant = |qualifier: &str| {

@@ -1,23 +1,23 @@
-//! How much is under way: calls are counted, with the bytes that their requests and answers hold,
-//! from when they are read until their answers are written.
+//! The limits on work in progress. Calls are counted, with the bytes that their requests and
+//! answers occupy, from when they are read until their answers are written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// What is under way in one place: in the whole server, or on one connection.
+/// The calls in progress in one place: in the whole server, or on one connection.
 #[derive(Debug)]
 pub(crate) struct Admission {
     calls: AtomicUsize,
     bytes: AtomicUsize,
     calls_max: usize,
     bytes_max: usize,
-    /// Told when the last call is over.
+    /// Notified when the last call is over.
     pub(crate) idle: Notify,
 }
 
-/// One admitted call. Dropping it says that its answer is written, or that there is none.
+/// One admitted call. Dropped once its answer is written, or if there is none.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     server: Arc<Admission>,
@@ -38,12 +38,12 @@ impl Admission {
         }
     }
 
-    /// How many bytes the calls under way hold.
+    /// How many bytes the calls in progress occupy.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// Whether nothing is under way.
+    /// Whether no call is in progress.
     pub(crate) fn is_idle(&self) -> bool {
         self.calls.load(Ordering::Acquire) == 0
     }
@@ -51,7 +51,8 @@ impl Admission {
     fn enter(&self, bytes: usize) -> bool {
         let calls = self.calls.fetch_add(1, Ordering::AcqRel);
         let held = self.bytes.fetch_add(bytes, Ordering::AcqRel);
-        // A call that is alone is admitted whatever its size: its own bound was checked.
+        // A call that is alone is admitted whatever its size, because its own limit was already
+        // checked.
         if calls < self.calls_max && (held == 0 || held + bytes <= self.bytes_max) {
             return true;
         }
@@ -70,7 +71,7 @@ impl Admission {
 // === impl Admitted ===
 
 impl Admitted {
-    /// Admits a request of `bytes`, if both places have room.
+    /// Admits a request of `bytes`, if both places have capacity.
     pub(crate) fn enter(
         server: &Arc<Admission>,
         connection: &Arc<Admission>,
@@ -86,7 +87,7 @@ impl Admitted {
         Some(Self { server: server.clone(), connection: connection.clone(), bytes })
     }
 
-    /// Counts the answer instead of the request.
+    /// Counts the size of the answer instead of that of the request.
     pub(crate) fn hold(&mut self, bytes: usize) {
         for place in [&self.server, &self.connection] {
             place.bytes.fetch_add(bytes, Ordering::AcqRel);

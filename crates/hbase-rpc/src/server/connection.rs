@@ -1,4 +1,4 @@
-//! One connection of a server, from its opening to its last answer.
+//! One connection of a server, from its preamble to its last answer.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,21 +25,22 @@ use crate::frame::{self, FrameBuffer, PREAMBLE_BYTES, PREAMBLE_CALL_ID, Preamble
 use crate::outbox::{Batch, Outbox};
 use crate::{CellBlockCodec, Error, Exception, ExceptionKind, pb};
 
-/// The largest introduction of a client, in bytes.
+/// The maximum length of a connection header, in bytes.
 const HEADER_BYTES_MAX: usize = 64 << 10;
-/// A request above the bound is refused by its call id, which lies in this many first bytes.
+/// A request above the limit is rejected by its call id, which is in this many first bytes.
 const REQUEST_HEADER_BYTES: usize = 4 << 10;
-/// After reading or decoding so much of one request, others have their turn.
+/// After this many bytes of one request were read or decoded, other tasks get a turn.
 const TURN_BYTES_MAX: usize = 1 << 20;
-/// Decoding, answering or dropping a request from this size on may take a thread for long. Requests
-/// under way hold a bounded number of bytes, so there are few of them, and the threads suffice.
+/// Decoding, answering or dropping a request of at least this size may occupy a thread for long.
+/// Requests in progress occupy a limited number of bytes, so there are few of these, and the
+/// threads suffice.
 const LONG_REQUEST_BYTES: usize = 16 << 20;
-/// While a client reads nothing, what it holds is looked at this often.
+/// While a client reads nothing, the bytes that it holds are counted this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The call id of an exception that is about the connection.
+/// The call id of an exception that concerns the connection.
 const NO_CALL_ID: u32 = u32::MAX;
 
-/// What all connections of a server share.
+/// The state that all connections of a server share.
 pub(super) struct Server<H> {
     pub(super) handler: Arc<H>,
     pub(super) options: Arc<ServerOptions>,
@@ -48,7 +49,7 @@ pub(super) struct Server<H> {
     pub(super) shutdown: Shutdown,
 }
 
-/// Why a connection ended, other than by its client's wish.
+/// Why a connection ended, other than because its client closed it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EndReason {
     #[error("it was lost: {0}")]
@@ -68,7 +69,7 @@ type Answers = Outbox<Option<Admitted>>;
 /// The writing side.
 struct Writer {
     stream: WriteHalf<Stream>,
-    /// What the calls of this connection hold.
+    /// The calls in progress of this connection.
     own: Arc<Admission>,
     share: Share,
     timeout: Duration,
@@ -80,11 +81,12 @@ struct Reader {
     buffer: FrameBuffer,
     share: Share,
     frame_timeout: Duration,
-    /// How much was read since others had their turn.
+    /// How much was read since other tasks last had a turn.
     bytes_in_turn: usize,
 }
 
-/// The answer that a call owes. Dropped without one (the handler panicked), it sends an exception.
+/// The answer that a call owes. If it is dropped without one (the handler panicked), it sends an
+/// exception.
 struct Owed {
     call_id: u32,
     codec: Option<CellBlockCodec>,
@@ -137,7 +139,7 @@ pub(super) async fn run<H: Handler>(
     if let Err(EndReason::Refused(exception)) = &ended {
         answers.push(None, |output| frame::encode_exception(NO_CALL_ID, exception, output));
     }
-    // Calls under way still answer; the writer, when it ends first, has dropped their answers.
+    // Calls in progress still answer. If the writer ends first, it drops their answers.
     while !own.is_idle() && !lost.is_cancelled() {
         tokio::select! {
             biased;
@@ -199,7 +201,7 @@ async fn read_calls<H: Handler>(
                 continue;
             }
         };
-        // The request's parts keep what they need of it.
+        // The parts of the request keep the memory that they need.
         drop(frame);
         let owed = Owed {
             call_id: request.call_id,
@@ -222,7 +224,8 @@ fn call_id_of(frame: &[u8]) -> u32 {
     frame::peek_call_id(frame).unwrap_or(NO_CALL_ID)
 }
 
-/// Reads how the connection is opened, and who is there. `None` if it was only asked something.
+/// Reads the preamble and the header of a connection. Returns `None` if the client only asked a
+/// question.
 async fn open<H: Handler>(
     reader: &mut Reader,
     peer: SocketAddr,
@@ -282,7 +285,7 @@ async fn open<H: Handler>(
     introduce(peer, header, &server.options).map(Some).map_err(EndReason::Refused)
 }
 
-/// What a connection's header says, or why the connection cannot be.
+/// Parses a connection's header. Returns an exception if the connection is not possible.
 fn introduce(
     address: SocketAddr,
     header: pb::ConnectionHeader,
@@ -333,8 +336,9 @@ async fn answer<H: Handler>(handler: Arc<H>, call: Call, owed: Owed) {
     owed.pay(reply);
 }
 
-/// Begins a call, in a task of its own. A short one that nothing waits behind is begun right here,
-/// and needs no task if it is over at once: handing it over costs as much as the call.
+/// Starts a call in a task of its own. A short call with no other call waiting behind it is started
+/// here, and needs no task if it finishes immediately, because handing it to a task costs as much
+/// as the call itself.
 async fn start<H: Handler>(handler: Arc<H>, call: Call, owed: Owed, is_last: bool) {
     let is_begun_here = is_last && handler.is_short(&call);
     let answer = answer(handler, call, owed);
@@ -342,15 +346,15 @@ async fn start<H: Handler>(handler: Arc<H>, call: Call, owed: Owed, is_last: boo
         tokio::spawn(answer);
         return;
     }
-    // A panic costs its own call only, as in a task.
+    // A panic affects only its own call, as in a task.
     let mut answer = Box::pin(AssertUnwindSafe(answer).catch_unwind());
     if poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await.is_pending() {
         tokio::spawn(answer);
     }
 }
 
-/// Answers a call that is not begun. Waits where even such answers would pile up: a client that
-/// does not read its answers is not read either.
+/// Answers a call that was not started. Waits if too many such answers are pending: the server
+/// stops reading from a client that does not read its answers.
 async fn refuse(answers: &Answers, call_id: u32, exception: &Exception, options: &ServerOptions) {
     answers.push(None, |output| frame::encode_exception(call_id, exception, output));
     answers.drained(options.connection_calls_max).await;
@@ -366,7 +370,7 @@ fn too_busy(options: &ServerOptions) -> Exception {
     )
 }
 
-/// Refuses a request above the bound and drops its bytes as they come.
+/// Rejects a request above the limit, and drops its bytes as they arrive.
 async fn refuse_long_request(
     reader: &mut Reader,
     length: u64,
@@ -396,7 +400,7 @@ async fn refuse_long_request(
     }
 }
 
-/// Decodes a call; others have their turn now and then while it has many cells.
+/// Decodes a call. If it has many cells, other tasks get a turn now and then.
 async fn decode_request(
     frame: Bytes,
     codec: Option<CellBlockCodec>,
@@ -411,7 +415,7 @@ async fn decode_request(
 // === impl Writer ===
 
 impl Writer {
-    /// Writes answers until there will be no more, or the connection has to go.
+    /// Writes answers until there are no more, or the connection must be closed.
     async fn run(mut self, answers: Arc<Answers>, dropped: Shutdown) -> io::Result<()> {
         let mut batch = Batch::new();
         let ended = loop {
@@ -429,13 +433,13 @@ impl Writer {
         };
         answers.close();
         if ended.is_ok() {
-            // The peer may be gone already.
+            // The client may be gone already.
             let _ = timeout(self.timeout, self.stream.shutdown()).await;
         }
         ended
     }
 
-    /// Writes all of `bytes`, for as long as some are taken now and then.
+    /// Writes all of `bytes`, as long as the client keeps reading.
     async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = self.write_some(bytes).await?;
@@ -459,7 +463,7 @@ impl Writer {
                 Err(_) if Instant::now() >= give_up_at => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                // More answers have gathered behind it.
+                // More answers may be pending behind this one.
                 Err(_) => self.share.holds(self.own.bytes()),
             }
         }
@@ -469,8 +473,8 @@ impl Writer {
 // === impl Reader ===
 
 impl Reader {
-    /// Reads more. False at the end of the stream. Between requests the client may be silent for
-    /// `idle_timeout`, in the middle of one for less.
+    /// Reads more. Returns false at the end of the stream. Between requests the client may be
+    /// silent for `idle_timeout`, in the middle of one for less.
     async fn fill(&mut self, idle_timeout: Duration) -> Result<bool, EndReason> {
         if self.bytes_in_turn >= TURN_BYTES_MAX {
             self.bytes_in_turn = 0;
@@ -480,7 +484,7 @@ impl Reader {
         self.share.progressed(unfinished);
         let wait = if unfinished == 0 { idle_timeout } else { self.frame_timeout };
         if unfinished >= LONG_REQUEST_BYTES && self.buffer.must_grow() {
-            // The beginning of a large request is copied.
+            // Growing the buffer copies the beginning of a large request.
             long_step(|| self.buffer.space().len());
         }
         let read = self.stream.read_buf(self.buffer.space());
@@ -519,7 +523,7 @@ impl Owed {
         };
         let (call_id, codec) = (self.call_id, self.codec);
         admitted.hold(reply.as_ref().map_or(0, reply_bytes));
-        // If the connection is gone, so is the one who asked.
+        // If the connection is gone, nobody waits for the answer.
         self.answers.push(Some(admitted), |output| match &reply {
             Ok(reply) => {
                 debug_assert!(codec.is_some() || reply.cells.is_empty());

@@ -1,6 +1,6 @@
-//! Bytes that wait for clients: beginnings of requests that are not whole, and answers that are not
-//! read. Over all connections they are bounded; beyond the bound the connection goes that has made
-//! no progress for the longest time, so that clients which send and read are served on.
+//! Bytes that wait for clients: incomplete requests and unread answers. They are limited over all
+//! connections. Above the limit, the connection that has made no progress for the longest time is
+//! closed, so that clients that send and read are still served.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use basalt_runtime::Shutdown;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What all connections of a server hold.
+/// The bytes that all connections of a server hold.
 #[derive(Debug)]
 pub(crate) struct HeldBytes {
     state: Mutex<State>,
@@ -31,17 +31,17 @@ struct Holder {
     dropped: Shutdown,
 }
 
-/// What one side of a connection holds. Gone when it is dropped.
+/// The bytes that one side of a connection holds. Dropping it releases them.
 #[derive(Debug)]
 pub(crate) struct Share {
     held: Arc<HeldBytes>,
     id: u64,
-    /// As it was last counted.
+    /// The number as it was last counted.
     bytes: AtomicUsize,
 }
 
-/// So much of each side of a connection does not count: nearly all are below it for ever, and need
-/// not look at what others hold.
+/// This much on each side of a connection does not count. Nearly all connections always stay below
+/// it, and need not access the shared state.
 const UNCOUNTED_BYTES_MAX: usize = 64 << 10;
 
 // === impl HeldBytes ===
@@ -51,7 +51,8 @@ impl HeldBytes {
         Self { state: Mutex::default(), bytes_max }
     }
 
-    /// A share of a connection, whose `dropped` is cancelled if it has to go.
+    /// A share for one side of a connection. `dropped` is cancelled if the connection must be
+    /// closed.
     pub(crate) fn share(self: &Arc<Self>, dropped: Shutdown) -> Share {
         let mut state = self.state.lock();
         let id = state.next;
@@ -76,7 +77,8 @@ impl HeldBytes {
 // === impl State ===
 
 impl State {
-    /// Drops the holder that has made no progress for the longest time. False if there is none.
+    /// Drops the holder that has made no progress for the longest time. Returns false if there is
+    /// none.
     fn drop_stalest(&mut self) -> bool {
         let holders = self.holders.iter().filter(|(_, holder)| holder.bytes > 0);
         let stalest = holders.min_by_key(|(id, holder)| (holder.progress_at, **id));
@@ -93,12 +95,12 @@ impl State {
 // === impl Share ===
 
 impl Share {
-    /// The client has sent or read something, and this much is held now.
+    /// The client has sent or read bytes, and this much is now held.
     pub(crate) fn progressed(&self, bytes: usize) {
         self.set(bytes, true);
     }
 
-    /// This much is held now.
+    /// This much is now held.
     pub(crate) fn holds(&self, bytes: usize) {
         self.set(bytes, false);
     }
@@ -136,13 +138,13 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         shares[1].progressed(40 << 20);
         tokio::time::advance(Duration::from_secs(1)).await;
-        // More of it, but nothing came of it.
+        // It holds more, but without progress.
         shares[0].holds(45 << 20);
         shares[2].progressed(15 << 20);
         assert_eq!(dropped(), [false; 3], "it fits");
         shares[2].progressed(20 << 20);
         assert_eq!(dropped(), [true, false, false]);
-        // The one that is dropped no longer counts, whatever it says.
+        // A dropped connection no longer counts, whatever it reports.
         shares[0].holds(1_000 << 20);
         shares[2].progressed(60 << 20);
         assert_eq!(dropped(), [true, false, false]);

@@ -1,7 +1,7 @@
-//! Answers calls: the accept loop, and what a role implements.
+//! Answers calls: the accept loop, and the interface that a role implements.
 //!
-//! Each connection has a task that reads, one that writes, and one for each call under way that is
-//! not over at once. Calls of one connection are answered as they finish, in any order.
+//! Each connection has one task that reads, one that writes, and one for each call that does not
+//! finish immediately. The calls of a connection are answered as they finish, in any order.
 
 mod admission;
 mod connection;
@@ -27,51 +27,51 @@ use admission::Admission;
 use connection::EndReason;
 use held::HeldBytes;
 
-/// What a role does with the calls that it gets.
+/// How a role handles calls.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one call. Is never cancelled, also where the client has gone.
+    /// Answers one call. It is never cancelled, even if the client has disconnected.
     fn handle(&self, call: Call) -> impl Future<Output = Result<Reply, Exception>> + Send;
 
-    /// Whether the first step of a call, up to where it waits for something, takes microseconds:
-    /// its connection then makes that step itself. All others run in a task of their own.
+    /// Whether the first step of a call, up to where it waits, takes only microseconds. The
+    /// connection then performs that step itself. All other calls run in a task of their own.
     fn is_short(&self, _call: &Call) -> bool {
         false
     }
 
-    /// The cluster's id, told to clients that open with `Regist`; `None` as long as it is unknown.
+    /// The cluster's id, for clients that open with `Regist`; `None` while it is unknown.
     fn cluster_id(&self) -> Option<String>;
 }
 
 /// One call.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Who calls, and over what.
+    /// The caller and its connection.
     pub caller: Arc<Caller>,
-    /// The method, as the service's protocol spells it.
+    /// The method, as it is spelled in the service's protocol.
     pub method: String,
-    /// The request message, not decoded yet. It and `cells` share the memory of everything that
-    /// was read with them: copy what is kept.
+    /// The request message, not decoded yet. It and `cells` share the memory of everything that was
+    /// read with them: copy data that is kept.
     pub message: Bytes,
     /// The cells beside the message.
     pub cells: Vec<Cell>,
-    /// When the client stops waiting; `None` if it does not say.
+    /// When the client stops waiting; `None` if it sets no timeout.
     pub deadline: Option<Instant>,
     /// 0 is normal, 200 high.
     pub priority: u32,
 }
 
-/// The other end of a connection, as it introduced itself.
+/// The other end of a connection, as its header describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Caller {
     /// Its address.
     pub address: SocketAddr,
-    /// The user whose rights count.
+    /// The user whose permissions apply.
     pub user: String,
-    /// What the connection is for.
+    /// The service that the connection is for.
     pub service: Service,
-    /// How cells are written beside messages; `None` if they must stand inside.
+    /// How cells beside messages are encoded; `None` if cells must be inside messages.
     pub codec: Option<CellBlockCodec>,
-    /// The version of its HBase client, if it says.
+    /// The version of its HBase client, if it is known.
     pub version: Option<String>,
 }
 
@@ -80,51 +80,52 @@ pub struct Caller {
 pub struct Reply {
     /// The response message, encoded.
     pub message: Bytes,
-    /// The cells beside it; must be empty if the caller has no codec.
+    /// The cells beside it. Must be empty if the caller has no codec.
     pub cells: Vec<Cell>,
 }
 
-/// The bounds of a server.
+/// The limits of a server.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// The services that connections may be opened for.
     pub services: Vec<Service>,
     /// The largest request, in bytes. Default 256 MiB.
     pub request_bytes_max: usize,
-    /// How many connections are open at once; more are closed at once. Default 4,096.
+    /// How many connections may be open at once. Further ones are closed immediately. Default
+    /// 4,096.
     pub connections_max: usize,
-    /// How many calls of one connection are under way at once, their answers not yet written.
-    /// Default 2,048.
+    /// How many calls of one connection may be in progress at once, including those whose answers
+    /// are not written yet. Default 2,048.
     pub connection_calls_max: usize,
-    /// How many calls are under way at once in all. Default 16,384.
+    /// How many calls may be in progress at once in total. Default 16,384.
     pub calls_max: usize,
-    /// How many bytes the requests and answers under way hold at most. Default 1 GiB.
+    /// How many bytes the requests and answers in progress may occupy. Default 1 GiB.
     pub calls_bytes_max: usize,
-    /// How many bytes the beginnings of requests that are not whole, and answers that are not read,
-    /// hold at most over all connections: beyond that the connection goes that has made no progress
-    /// for the longest time. The first 64 KiB of each do not count. Default 512 MiB.
+    /// How many bytes incomplete requests and unread answers may occupy over all connections. Above
+    /// this limit, the connection that has made no progress for the longest time is closed. The
+    /// first 64 KiB of each do not count. Default 512 MiB.
     pub held_bytes_max: usize,
-    /// How long a client may take to introduce itself. Default 30 s.
+    /// How long a client may take to send its preamble and header. Default 30 s.
     pub open_timeout: Duration,
-    /// How long a connection may say nothing. Default 30 min.
+    /// How long a connection may be silent. Default 30 min.
     pub idle_timeout: Duration,
-    /// How long a client may say nothing in the middle of a request. Default 60 s.
+    /// How long a client may be silent in the middle of a request. Default 60 s.
     pub frame_timeout: Duration,
     /// How long a client may read nothing of an answer. Default 60 s.
     pub write_timeout: Duration,
-    /// How long calls under way may take to finish once the server stops. Default 5 s.
+    /// How long calls in progress may take to finish once the server stops. Default 5 s.
     pub stop_timeout: Duration,
 }
 
-/// Refused connections are reported this often at most.
+/// The minimum interval between log messages about rejected connections.
 const REFUSALS_REPORTED_EVERY: Duration = Duration::from_secs(10);
-/// After an accept that failed (no file descriptors, say), wait this long.
+/// The pause after a failed accept, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 // === impl ServerOptions ===
 
 impl ServerOptions {
-    /// The default bounds, for these services.
+    /// The default limits, for these services.
     pub fn new(services: impl Into<Vec<Service>>) -> Self {
         Self {
             services: services.into(),
@@ -158,8 +159,8 @@ impl Reply {
     }
 }
 
-/// Connections that were refused because there are too many: reported now and then, with their
-/// number.
+/// Counts connections that were rejected because there are too many. Logged from time to time, with
+/// their number.
 #[derive(Debug, Default)]
 struct Refusals {
     count: u64,
@@ -176,8 +177,8 @@ impl Refusals {
     }
 }
 
-/// Answers the calls of all connections of `listener` until `shutdown`; then lets the calls under
-/// way finish, for at most [`ServerOptions::stop_timeout`].
+/// Answers the calls of all connections of `listener` until `shutdown`. Then lets the calls in
+/// progress finish, for at most [`ServerOptions::stop_timeout`].
 pub async fn serve<H: Handler>(
     mut listener: Box<dyn Listener>,
     handler: Arc<H>,

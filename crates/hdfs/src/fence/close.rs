@@ -1,8 +1,9 @@
 //! Closes a file by recovering its last block ourselves.
 //!
-//! The NameNode has given the recovery an id, which it tells nobody but the DataNode that it will
-//! choose; a result under a wrong id is refused with the right one in the message. Both may be at
-//! it at once: a DataNode gives its replica to the first, and the second steps back.
+//! The NameNode has assigned an id to the recovery. It gives the id only to the DataNode that it
+//! will choose. But if a result has a wrong id, the NameNode's error message contains the right
+//! one. We and a DataNode may try the recovery at the same time: each replica is given to whoever
+//! asks first, and the other one gives up.
 
 use futures::future::join_all;
 use tracing::debug;
@@ -27,10 +28,10 @@ const NO_RECOVERY: u64 = u64::MAX;
 // === impl Closing ===
 
 impl Closing<'_> {
-    /// The id that the NameNode has given to the recovery.
+    /// The id that the NameNode has assigned to the recovery.
     ///
     /// # Errors
-    /// There is none, or it is not told to the likes of us.
+    /// There is no recovery, or the NameNode does not reveal its id to this client.
     pub(super) async fn recovery_id(&self) -> Result<u64> {
         match self.commit(NO_RECOVERY, 0, false, Vec::new()).await {
             Ok(()) => Err(self.given_up("it is closed")),
@@ -41,11 +42,11 @@ impl Closing<'_> {
         }
     }
 
-    /// Closes the file with the replicas that are ours to recover. Gives the length of its last
-    /// block. `block_length` is what taking over found.
+    /// Closes the file with the replicas that this recovery owns. Returns the length of its last
+    /// block. `block_length` is the length that the takeover found.
     ///
     /// # Errors
-    /// There are too few.
+    /// There are too few replicas.
     pub(super) async fn run(
         &self,
         recovery_id: u64,
@@ -65,7 +66,7 @@ impl Closing<'_> {
         }
     }
 
-    /// Truncates the replicas, and reports to the NameNode which DataNodes have done it.
+    /// Truncates the replicas, and reports to the NameNode which DataNodes have done so.
     async fn finish(
         &self,
         recovery_id: u64,

@@ -1,28 +1,27 @@
-//! Takes a file away from its writer, in the time of a few calls.
+//! Fences a file: takes it away from its writer, in the time of a few calls.
 //!
 //! ```text
-//! freeze     │ recoverLease: the NameNode lets the writer begin, mend and close nothing more
-//! locate     │ the last block, its generation stamp and its DataNodes: final from now on
-//! take over  │ each DataNode at once: stops the writer, truncates the replica to what it acknowledged
-//! length     │ the shortest of those replicas: all that was ever acknowledged lies below
+//! freeze     │ recoverLease: the NameNode lets the writer begin, repair and close nothing more
+//! locate     │ the last block, its generation stamp and its DataNodes, which are final from now on
+//! take over  │ on all DataNodes at once: stop the writer and truncate to the acknowledged bytes
+//! length     │ the shortest of those replicas; all acknowledged bytes are below it
 //! close      │ the block's recovery, by us instead of by a DataNode at its next heartbeat
 //! ```
-//! Taking over and the beginning of the recovery follow each other on each DataNode, without
-//! waiting for the others.
+//! On each DataNode the recovery begins right after the takeover, without waiting for the other
+//! DataNodes.
 //!
-//! `docs/hdfs.md` says why this is safe. In short: an acknowledgement needs every DataNode of
-//! the frozen list, so stopping one stops all; and each DataNode counts bytes as acknowledged
-//! before it says so, so each has all that was. That needs a writer which never mends a pipeline in
-//! place, as ours.
+//! `docs/hdfs.md` explains why this is safe. In short: an acknowledgement needs every DataNode of
+//! the frozen list, so stopping one of them stops all acknowledgements. Each DataNode counts bytes
+//! as acknowledged before it acknowledges them, so each has all acknowledged bytes. This requires a
+//! writer that never repairs a pipeline in place, like ours.
 //!
-//! No step waits for a machine that is gone, nor for one that goes during the step: each call that
-//! takes long ends when a new connection to its DataNode fails. Once there are enough replicas to
-//! close the file, DataNodes that hang have [`HdfsConfig::fence_patience`]. A file that could not
-//! be closed is closed by the NameNode's own recovery, later; the length is final before that. But if
-//! not *every* DataNode was reached, one that only hung may come back with a shorter replica, and
-//! that recovery would truncate the file to it.
-//! Nothing acknowledged is lost by that; whoever builds on the rest copies it first
-//! ([`Fenced::may_shrink`]).
+//! No step waits for a machine that is gone, even if it fails during the step: each long call ends
+//! when a new connection to its DataNode fails. Once there are enough replicas to close the file,
+//! the fence waits [`HdfsConfig::fence_patience`] for DataNodes that hang. If the file cannot be
+//! closed, the NameNode's own recovery closes it later; the length is final before that. But if not
+//! *every* DataNode was reached, one that only hung may come back with a shorter replica, and the
+//! NameNode's recovery would truncate the file to that. No acknowledged data is lost by that. A
+//! caller that depends on the other bytes copies the file first ([`Fenced::may_shrink`]).
 
 mod close;
 mod recovery;
@@ -47,7 +46,7 @@ use crate::rpc::until_unreachable;
 use close::Closing;
 use stop_writer::StopWriter;
 
-/// Takes files away from their writers.
+/// Fences files.
 #[derive(Clone, Debug)]
 pub(crate) struct Fence {
     network: Network,
@@ -57,17 +56,18 @@ pub(crate) struct Fence {
     calls: DataNodeCalls,
 }
 
-/// A file whose writer can get nothing more acknowledged.
+/// A file whose writer gets no further acknowledgements.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fenced {
-    /// Its length in bytes: everything that was acknowledged lies below. While the file is not
-    /// closed it may be longer; nobody is to read beyond this.
+    /// Its length in bytes. Everything that was acknowledged is below it. While the file is open it
+    /// may be longer; nobody may read beyond this length.
     pub length: u64,
-    /// The NameNode says that the file is closed.
+    /// Whether the NameNode says that the file is closed.
     pub is_closed: bool,
-    /// It may be closed before `length`, though not before what was acknowledged.
+    /// Whether the file may be closed with fewer bytes than `length`, though never fewer than were
+    /// acknowledged.
     pub may_shrink: bool,
-    /// What was done.
+    /// The method that was used.
     pub method: RecoveryMethod,
     /// From the first call until the writer was stopped.
     pub stopped_after: Duration,
@@ -75,22 +75,23 @@ pub struct Fenced {
     pub took: Duration,
 }
 
-/// What became of a writer.
+/// The result of stopping a writer.
 #[derive(Clone, Copy, Debug)]
 struct Stopped {
-    /// The length of the last block, in bytes, if the writer was stopped anywhere.
+    /// The length of the last block, in bytes, if the writer was stopped on any DataNode.
     block_length: Option<u64>,
-    /// It was stopped on every DataNode of the list, so no recovery makes the block shorter.
+    /// Whether it was stopped on every listed DataNode, so that no recovery makes the block
+    /// shorter.
     is_everywhere: bool,
     is_closed: bool,
     at: Instant,
 }
 
-/// Between two questions whether an ordinary recovery has closed the file.
+/// The pause between two checks whether an ordinary recovery has closed the file.
 const POLL_PAUSE: Duration = Duration::from_millis(50);
-/// Between two calls of `recoverLease` for a file that stays open.
+/// The pause between two calls of `recoverLease` for a file that stays open.
 const RECOVER_PAUSE: Duration = Duration::from_secs(1);
-/// How often a file that could not be closed at once is looked at again.
+/// How often a file that could not be closed immediately is checked again.
 const CLOSE_LATER_ATTEMPTS: u32 = 300;
 
 // === impl Fence ===
@@ -106,11 +107,11 @@ impl Fence {
         Self { network: network.clone(), config: Arc::clone(config), name_node, health, calls }
     }
 
-    /// Fences the file by `method`. Any process may repeat it at any time.
+    /// Fences the file by `method`. Any process may repeat this at any time.
     ///
     /// # Errors
-    /// The file is missing, no NameNode answers, or too few of its DataNodes do: then it may not
-    /// even be frozen, and this is to be done again.
+    /// The file is missing, no NameNode answers, or too few of the file's DataNodes do. The file
+    /// may then not even be frozen, and the caller must fence it again.
     pub(crate) async fn fence(&self, path: &str, method: RecoveryMethod) -> Result<Fenced> {
         let started = Instant::now();
         let fenced = |length, method, stopped_at: Instant| Fenced {
@@ -128,7 +129,7 @@ impl Fence {
         let located = self.name_node.block_locations(path).await?;
         let last = match located.last_block {
             Some(last) if located.under_construction && !located.is_last_block_complete => last,
-            // Closed meanwhile, or without a block that could still grow.
+            // Closed in the meantime, or without a block that could still grow.
             _ => return Ok(fenced(located.file_length, RecoveryMethod::Closed, Instant::now())),
         };
         let stopped = match method {
@@ -183,7 +184,8 @@ impl Fence {
             }
         }
         if !stopped.is_everywhere && !has_unreachable && method != RecoveryMethod::TakeOver {
-            // A recovery that was begun before, by us or another one, has stopped the writer too.
+            // A recovery that was begun before, by us or by another process, has stopped the writer
+            // too.
             let answers = stop_writer.ask_under_recovery().await;
             if answers.are_all_stopped(listed) {
                 stopped.block_length = answers.stopped().min();
@@ -193,7 +195,7 @@ impl Fence {
         stopped
     }
 
-    /// What a call to a DataNode gives, unless its machine goes meanwhile.
+    /// Runs a call to a DataNode, but fails early if the DataNode becomes unreachable.
     async fn while_reachable<T>(
         &self,
         node: &pb::DatanodeInfo,
@@ -210,12 +212,12 @@ impl Fence {
         }
     }
 
-    /// The NameNode lets nobody else change the file from now on. True: it is closed.
+    /// From now on the NameNode lets no other client change the file. Returns true if it is closed.
     async fn freeze(&self, path: &str) -> Result<bool> {
         let deadline = Instant::now() + self.config.call_deadline;
         loop {
             match self.name_node.recover_lease(path).await {
-                // Its last block is finished and only waits for the DataNodes to report it.
+                // The last block is finished, and only its DataNodes' reports are missing.
                 Err(error)
                     if error.is_exception("AlreadyBeingCreatedException")
                         && Instant::now() < deadline =>
@@ -232,7 +234,7 @@ impl Fence {
         Ok(self.name_node.block_locations(path).await?.file_length)
     }
 
-    /// Waits for the NameNode's own recovery.
+    /// Waits until the NameNode's own recovery has closed the file, and returns its length.
     async fn wait_until_closed(&self, path: &str) -> Result<u64> {
         let limit = self.config.call_deadline;
         let deadline = Instant::now() + limit;
@@ -245,8 +247,8 @@ impl Fence {
         self.closed_length(path).await
     }
 
-    /// Keeps asking the NameNode to recover the file until it is closed. The lease is ours: if we
-    /// die, the NameNode goes on when its limit is over.
+    /// Asks the NameNode repeatedly to recover the file, until it is closed. This client holds the
+    /// lease. If this process dies, the NameNode continues once the lease has expired.
     fn close_later(&self, path: &str) {
         let (name_node, path) = (self.name_node.clone(), path.to_owned());
         tokio::spawn(async move {
@@ -255,7 +257,8 @@ impl Fence {
                 match name_node.recover_lease(&path).await {
                     Ok(true) => return info!(path, "a fenced file is closed"),
                     Ok(false) => {}
-                    // Renamed, deleted, or its blocks are not reported yet.
+                    // Renamed or deleted. Other errors pass, for example while its blocks are not
+                    // reported yet.
                     Err(error) if error.is_exception("FileNotFoundException") => return,
                     Err(error) => debug!(path, %error, "a fenced file is not closed yet"),
                 }

@@ -1,31 +1,32 @@
 //! Decides where a file ends, without any I/O.
 //!
-//! Invariant: the decided length is at least the length of everything that was ever acknowledged, and every
-//! replica that is kept has that many bytes.
+//! Invariant: the decided length is at least the length of everything that was ever acknowledged,
+//! and every replica that is kept has that many bytes.
 
 use crate::pb::ReplicaState;
 
-/// How a file is taken away from its writer and recovered.
+/// How a file is fenced and recovered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RecoveryMethod {
-    /// Nothing: nobody writes it.
+    /// Nothing to do: the file has no writer.
     Closed,
-    /// Each DataNode is told of a new writer, which never writes. By client protocols alone, so
-    /// it works with Kerberos too; the file is closed later.
+    /// Announce a new writer, which never writes, to each DataNode. This uses only client
+    /// protocols, so it also works with Kerberos. The file is closed later.
     TakeOver,
-    /// First taking over, then the block's recovery, which closes the file. The one to choose. (The
-    /// recovery alone may fail for good: under a writer, and in 1 of 20 runs after its death.)
+    /// First take over, then perform the block's recovery, which closes the file. This is the
+    /// default. (The recovery alone may fail permanently: while a writer is active, and in 1 of 20
+    /// runs after its death.)
     TakeOverAndClose,
-    /// The NameNode's own recovery: seconds, and minutes after the loss of a machine.
+    /// Wait for the NameNode's own recovery: seconds, or minutes after the loss of a machine.
     LeaseRecovery,
 }
 
 /// A replica that takes part in the recovery of a block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member<R> {
-    /// The replica and where it lies.
+    /// The replica and its location.
     pub replica: R,
-    /// What it was before the recovery began.
+    /// Its state before the recovery began.
     pub state: ReplicaState,
     /// Its length in bytes.
     pub bytes: u64,
@@ -34,46 +35,47 @@ pub struct Member<R> {
 /// What to do with the replicas of a block.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision<R> {
-    /// These are truncated to this length and kept.
+    /// Truncate these replicas to this length, and keep them.
     Keep {
         /// The replicas.
         members: Vec<Member<R>>,
         /// The length in bytes.
         length: u64,
     },
-    /// Nothing in it was ever acknowledged: the block goes.
+    /// Delete the block: nothing in it was ever acknowledged.
     Delete,
-    /// Not enough is known, or too few replicas would be left.
+    /// Wait: not enough is known, or too few replicas would be left.
     Wait {
-        /// What is not known.
+        /// The reason.
         reason: &'static str,
     },
 }
 
-/// What was asked about a block.
+/// What is known about a block, besides its replicas.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
-    /// The length that the NameNode has on record, in bytes: 0 until the writer has recorded one,
-    /// which it does before anything in the block is acknowledged.
+    /// The length that the NameNode has on record, in bytes. It is 0 until the writer has recorded
+    /// one, which it does before anything in the block is acknowledged.
     pub recorded: u64,
     /// How many DataNodes the NameNode lists.
     pub listed: usize,
-    /// How many gave an answer, be it that they have no replica.
+    /// How many DataNodes answered, including those that have no replica.
     pub answered: usize,
 }
 
-/// Decides as the recovery of HDFS does, but for two rules of ours: a file is closed on two
-/// replicas or more (or on all, if fewer are listed), for the loss of the only one would lose what
-/// was acknowledged; and replicas of restarted DataNodes, which may be shorter than what they
-/// acknowledged, decide only when nobody is left to ask.
+/// Decides as the recovery of HDFS does, with two additional rules:
+/// - A file is closed on two replicas or more (or on all, if fewer are listed), because the loss of
+///   the only replica would lose acknowledged data.
+/// - Replicas of restarted DataNodes may be shorter than what they acknowledged. They decide only
+///   if every listed DataNode has answered.
 ///
-/// A block with a recorded length is never deleted here. That its DataNodes have no replica, or
-/// that there are none, proves nothing: one that has just started answers before it has found its
-/// replicas, and a NameNode that has restarted lists no DataNode until one has reported. What
-/// becomes of such a block is left to the NameNode's own recovery, which a DataNode makes only once
-/// it has reported its own replica.
+/// A block with a recorded length is never deleted here. It proves nothing that its DataNodes have
+/// no replica, or that there are no DataNodes: a DataNode that has just started answers before it
+/// has found its replicas, and a restarted NameNode lists no DataNode until one has reported. Such
+/// a block is left to the NameNode's own recovery, which a DataNode performs only once it has
+/// reported its own replica.
 ///
-/// `block_length` is what taking over found: the block is not made longer than that.
+/// `block_length` is the length that the takeover found. The block is not made longer than that.
 pub fn decide<R>(found: Vec<Member<R>>, asked: Asked, block_length: Option<u64>) -> Decision<R> {
     let best = found.iter().filter_map(|member| rank(member.state)).min();
     let Some(best) = best else {
@@ -112,10 +114,10 @@ pub fn decide<R>(found: Vec<Member<R>>, asked: Asked, block_length: Option<u64>)
     Decision::Keep { members, length }
 }
 
-/// A file is closed on so many replicas at least.
+/// The minimum number of replicas on which a file is closed.
 pub const REPLICAS_TO_CLOSE: usize = 2;
 
-/// How far a replica can be relied on, the best first; nothing for those that do not count.
+/// How reliable a replica is, the best first. `None` for a replica that does not count.
 fn rank(state: ReplicaState) -> Option<u8> {
     match state {
         ReplicaState::Finalized => Some(0),

@@ -1,14 +1,14 @@
 //! Stops the writer of a block on each of its DataNodes.
 //!
-//! *Taking over*: the request of a client that mends its pipeline, under the generation stamp that
-//! the NameNode has already. The DataNode interrupts the writer and waits until it has ended,
-//! truncates the replica to what it acknowledged, and answers. The connection is closed then; the replica
-//! stays as it is.
+//! *Taking over* is the request of a client that repairs its pipeline, with the generation stamp
+//! that the NameNode already has. The DataNode interrupts the writer, waits until it has ended,
+//! truncates the replica to what it acknowledged, and answers. The connection is then closed, and
+//! the replica stays as it is.
 //!
-//! *Beginning a recovery*: the request of a DataNode that recovers the block. It stops a writer
-//! too, and gives the replica to this recovery alone. It follows at once on each DataNode that was
-//! taken over, for the NameNode gives the same recovery to a DataNode at its next heartbeat, and
-//! whoever asks first gets the replica.
+//! *Beginning a recovery* is the request of a DataNode that recovers the block. It also stops a
+//! writer, and gives the replica to this recovery alone. On each DataNode it follows the takeover
+//! immediately, because the NameNode gives the same recovery to a DataNode at its next heartbeat,
+//! and the replica is given to whoever asks first.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,32 +35,33 @@ pub(super) struct StopWriter<'a> {
     pub(super) last: &'a pb::LocatedBlock,
 }
 
-/// What a DataNode did.
+/// The result on one DataNode.
 #[derive(Debug)]
 pub(super) struct Answer {
     node: pb::DatanodeInfo,
-    /// The writer is stopped, and so many bytes of the replica are acknowledged.
+    /// If the writer is stopped: how many bytes of the replica are acknowledged.
     stopped: Option<u64>,
-    /// The replica is ours to recover; the inner nothing: there is none.
+    /// The replica, if it was given to this recovery. The inner `None` means that there is no
+    /// replica.
     replica: Option<Option<Replica>>,
-    /// There is no connection to it.
+    /// No connection to the DataNode could be opened.
     is_unreachable: bool,
 }
 
 /// A replica, and the DataNode that has it.
 pub(super) type Located = (pb::DatanodeInfo, Replica);
 
-/// What all of them did.
+/// The results on all DataNodes.
 #[derive(Debug, Default)]
 pub(super) struct Answers(Vec<Answer>);
 
 // === impl StopWriter ===
 
 impl StopWriter<'_> {
-    /// Takes all DataNodes over at once, and has each begin the recovery with this id. Once enough
-    /// replicas are ours to close the file, the others are waited for no longer than the patience
-    /// lasts. Before that each may take its time: a replica that was given to us after we went on
-    /// would be nobody's until the recovery is started anew.
+    /// Takes over all DataNodes at once, and begins the recovery with this id on each. Once this
+    /// recovery owns enough replicas to close the file, it waits for the others no longer than
+    /// `fence_patience`. Before that each DataNode gets its full time, because a replica that is
+    /// given to us after we have moved on belongs to nobody until the recovery is started again.
     pub(super) async fn ask(&self, recovery_id: Option<u64>) -> Answers {
         let enough = match recovery_id {
             Some(_) => self.last.locations.len().min(REPLICAS_TO_CLOSE),
@@ -69,9 +70,9 @@ impl StopWriter<'_> {
         self.gather(enough, |node| self.ask_one(node, recovery_id)).await
     }
 
-    /// Asks the DataNodes to begin a recovery with the id of the past, which they refuse; but they
-    /// stop the writer, if there is one, before they look at the id. So replicas are found that a
-    /// recovery has begun with and not ended.
+    /// Asks the DataNodes to begin a recovery with an old id. They reject it, but they stop the
+    /// writer, if there is one, before they check the id. This also finds replicas of a recovery
+    /// that has begun and has not ended.
     pub(super) async fn ask_under_recovery(&self) -> Answers {
         self.gather(self.last.locations.len(), |node| async move {
             let past = self.last.block.generation_stamp;
@@ -104,16 +105,16 @@ impl StopWriter<'_> {
             }
             None => None,
         };
-        // Its machine may go between the two.
+        // The machine may fail between the two.
         let is_unreachable = matches!(&begun, Some(Err(error)) if is_unreachable(error));
         Answer { node, stopped: stopped.ok(), replica: begun.and_then(Result::ok), is_unreachable }
     }
 
-    /// Stops the writer on one DataNode. Gives the number of bytes that it acknowledged.
+    /// Stops the writer on one DataNode. Returns the number of bytes that it acknowledged.
     async fn stop(&self, node: &pb::DatanodeInfo) -> Result<u64> {
         match self.announce(node).await {
-            // Seen in the experiment, once, with a writer at full speed. It also is the answer of a
-            // DataNode whose replica has no writer any more.
+            // Seen once in the experiment, with a writer at full speed. It is also the answer of a
+            // DataNode whose replica no longer has a writer.
             Err(Error::Lost { .. }) => self.announce(node).await?,
             result => result?,
         }
@@ -136,15 +137,16 @@ impl StopWriter<'_> {
         let mut stream = match timeout(config.fence_patience, &mut connecting).await {
             Ok(connected) => connected?,
             Err(_) => {
-                // This fence may end before the connection does. A DataNode that hangs is connected
-                // to; so the machine is gone, and whoever reads or writes next is to know.
+                // This fence may end before the connection attempt does. A DataNode that only hangs
+                // still accepts connections. So its machine is gone, and the next reader or writer
+                // must know.
                 self.fence.health.failed(node, &"no connection yet");
                 connecting.await?
             }
         };
         let index = self.last.locations.iter().position(|other| other.id.uuid == node.id.uuid);
         let storage_type = index.and_then(|index| self.last.storage_types.get(index));
-        // The DataNode sets this many bytes aside for the replica.
+        // The DataNode reserves this many bytes for the replica.
         let bytes = Some(config.block_bytes);
         let block = pb::ExtendedBlock { bytes, ..self.last.block.clone() };
         let request = WriteBlock {
@@ -172,7 +174,7 @@ impl StopWriter<'_> {
         let nodes = self.fence.health.order(&self.last.locations, None);
         let mut stop_writer: FuturesUnordered<_> = nodes.into_iter().map(ask).collect();
         let mut answers = Answers::default();
-        // Each call has its own timeout: this one only grows shorter.
+        // Each call has its own timeout; this deadline only becomes shorter.
         let mut deadline = Instant::now() + 4 * config.fence_step_timeout;
         while let Ok(Some(answer)) = timeout_at(deadline, stop_writer.next()).await {
             answers.0.push(answer);
@@ -193,18 +195,18 @@ impl Answers {
         self.0.iter().filter_map(|answer| answer.stopped)
     }
 
-    /// Whether the writer is stopped on each of the `listed` DataNodes. Where none is listed, that
-    /// is not known.
+    /// Whether the writer is stopped on each of the `listed` DataNodes. Returns false if none is
+    /// listed, because then this is unknown.
     pub(super) fn are_all_stopped(&self, listed: usize) -> bool {
         listed > 0 && self.stopped().count() == listed
     }
 
-    /// Whether there was no connection to one.
+    /// Whether a DataNode was unreachable.
     pub(super) fn has_unreachable(&self) -> bool {
         self.0.iter().any(|answer| answer.is_unreachable)
     }
 
-    /// The replicas that are ours to recover, and how many DataNodes have answered that.
+    /// The replicas that this recovery owns, and how many DataNodes answered.
     pub(super) fn into_members(self, last: &pb::LocatedBlock) -> (Vec<Member<Located>>, Asked) {
         let answered = self.0.iter().filter(|answer| answer.replica.is_some()).count();
         let members = self.0.into_iter().filter_map(|answer| {
@@ -218,8 +220,8 @@ impl Answers {
     }
 }
 
-/// Whether a DataNode has refused a recovery for a reason that it looks at only after it has
-/// stopped the writer: not for want of rights, and not because the writer would not end.
+/// Whether a DataNode rejected a recovery for a reason that it checks only after it has stopped the
+/// writer: not for missing permissions, and not because the writer did not end.
 fn is_refused_after_stopping(error: &Error) -> bool {
     error.is_exception("RecoveryInProgressException")
         || error.exception().is_some_and(|exception| {

@@ -1,7 +1,7 @@
 //! A file of an HDFS that is open for appending.
 //!
-//! It acknowledges nothing more once something failed. It ends in any case: it is closed as its
-//! writer, or taken away from ourselves.
+//! After any failure it acknowledges nothing more. The file is ended in any case: it is closed by
+//! its writer, or fenced by this process.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,14 +15,14 @@ use super::file_error;
 use crate::fence::{Fence, RecoveryMethod};
 use crate::write::FileWriter;
 
-/// A file open for appending. Dropped without [`AppendFile::close`], it is closed in the
-/// background; if something failed, by taking it away from ourselves: the NameNode's own recovery
-/// may take a heartbeat, and 30 of them where it chooses a DataNode that is dead.
+/// A file open for appending. If it is dropped without [`AppendFile::close`], it is closed in the
+/// background. After a failure, this process fences its own file: the NameNode's own recovery may
+/// take a heartbeat, or 30 heartbeats if it chooses a dead DataNode.
 pub(super) struct HdfsAppendFile {
     pub(super) path: PathBuf,
-    /// The same, as the NameNode knows it.
+    /// The full path, as the NameNode knows it.
     pub(super) whole: String,
-    /// Nothing once it was closed or dropped.
+    /// `None` once the file was closed or dropped.
     pub(super) writer: Option<FileWriter>,
     pub(super) length: u64,
     pub(super) fence: Fence,
@@ -31,7 +31,7 @@ pub(super) struct HdfsAppendFile {
 // === impl HdfsAppendFile ===
 
 impl HdfsAppendFile {
-    /// What ends the file; nothing if it has ended.
+    /// The future that ends the file; `None` if it has ended.
     fn ending(&mut self) -> Option<impl Future<Output = bool> + Send + 'static> {
         let writer = self.writer.take()?;
         Some(end(writer, std::mem::take(&mut self.whole), self.fence.clone()))
@@ -59,7 +59,8 @@ impl AppendFile for HdfsAppendFile {
         let writer = self.writer()?;
         let appended = async {
             writer.append(&bytes).await?;
-            // Sent at once: what is not synced is to be there when only this process dies.
+            // Sent immediately, so that bytes that are not synced survive if only this process
+            // dies.
             writer.send().await
         };
         appended.await.map_err(|error| file_error(&path, "append to", error))?;
@@ -139,8 +140,8 @@ impl Drop for HdfsAppendFile {
     }
 }
 
-/// Closes a file: as its writer if it can, else by taking it away from ourselves. Whether it is
-/// closed on as many DataNodes as the fence insists on, or somebody else's now.
+/// Ends a file: closes it as its writer if possible, otherwise fences it. Returns whether it is
+/// closed on as many DataNodes as the fence requires, or now belongs to another process.
 async fn end(mut writer: FileWriter, whole: String, fence: Fence) -> bool {
     if !writer.is_given_up() && writer.close().await.is_ok() {
         return true;
@@ -151,7 +152,7 @@ async fn end(mut writer: FileWriter, whole: String, fence: Fence) -> bool {
             info!(path = whole, ?fenced, "a file that was given up is fenced");
             fenced.is_closed && fenced.method != RecoveryMethod::LeaseRecovery
         }
-        // Renamed with its folder, or deleted: whoever did that sees to it.
+        // Renamed with its folder, or deleted. The process that did so takes care of it.
         Err(error) if error.is_exception("FileNotFoundException") => true,
         Err(error) => {
             warn!(path = whole, %error, "a file that was given up stays open");

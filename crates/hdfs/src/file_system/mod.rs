@@ -1,9 +1,9 @@
 //! Basalt's file system on HDFS.
 //!
-//! How its promises are kept: names are durable when the NameNode has answered; a file that is open
-//! for appending is held by a lease, not by a lock; [`FileSystem::seal`] takes it away from its
-//! writer. That makes its length final, and proves nothing of the process: it may live on and
-//! answer reads until its serving lease is over.
+//! How it meets the contract of [`FileSystem`]: names are durable once the NameNode has answered. A
+//! lease, not a lock, protects a file that is open for appending. [`FileSystem::seal`] takes the
+//! file away from its writer. The length is then final, but this proves nothing about the process:
+//! it may still be alive, and answer reads until its serving lease ends.
 
 mod append_file;
 mod read_file;
@@ -37,7 +37,7 @@ use crate::read::Readers;
 use crate::web;
 use crate::write::{FileWriter, Purpose, Writers};
 
-/// Files on an HDFS, below a root folder. Must be made within a tokio runtime.
+/// Files on an HDFS, below a root folder. Must be created within a tokio runtime.
 #[derive(Debug)]
 pub struct HdfsFileSystem {
     root: PathBuf,
@@ -53,7 +53,7 @@ pub struct HdfsFileSystem {
     name_node_pages: Vec<String>,
 }
 
-/// Which kind of server a [`Configuration`] is of.
+/// The kind of server that a [`Configuration`] belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ServerKind {
     /// A NameNode.
@@ -62,29 +62,29 @@ pub enum ServerKind {
     DataNode,
 }
 
-/// What a server says of its effective settings.
+/// The effective settings that a server reports.
 #[derive(Debug)]
 pub struct Configuration {
     /// The server's kind.
     pub kind: ServerKind,
-    /// Where its web pages are, as `host:port`.
+    /// The address of its web pages, as `host:port`.
     pub address: Arc<str>,
     /// Its settings, by name.
     pub settings: Result<BTreeMap<String, String>>,
 }
 
-/// How many DataNodes are asked for their settings: a sample of those that are alive.
+/// How many DataNodes are asked for their settings: a sample of the live ones.
 const DATA_NODES_ASKED_MAX: usize = 32;
 /// How many servers are asked for their settings at a time.
 const ASKED_AT_ONCE: usize = 8;
-/// There is no kernel whose locks would prove anything.
+/// A constant: there is no kernel whose locks could prove a death.
 const BOOT_ID: &str = "hdfs";
 
 // === impl HdfsFileSystem ===
 
 impl HdfsFileSystem {
-    /// The files below `root` on the HDFS that `config` names. Nobody is waited for; which
-    /// DataNodes live is asked in the background.
+    /// The files below `root` on the HDFS that `config` names. Does not wait for any server: the
+    /// list of live DataNodes is fetched in the background.
     ///
     /// # Errors
     /// [`Error::Settings`].
@@ -122,25 +122,25 @@ impl HdfsFileSystem {
         })
     }
 
-    /// Makes the root folder. It is asked once and not again, to find out whether the HDFS is
-    /// there.
+    /// Creates the root folder. Retries for no longer than one call may take, to find out whether
+    /// HDFS is available.
     ///
     /// # Errors
-    /// Those of the NameNode; [`Error::is_passing`] tells which pass by themselves.
+    /// Those of the NameNode. [`Error::is_passing`] says whether an error is temporary.
     pub async fn make_root(&self) -> Result<()> {
         self.name_node.make_directories_at_once(&self.resolve(Path::new("/"))?).await
     }
 
-    /// Writes a small file in the root folder, which goes again, to find out whether there are
-    /// DataNodes enough, with room.
+    /// Writes a small file in the root folder and deletes it again, to find out whether there are
+    /// enough DataNodes with space.
     ///
     /// # Errors
-    /// It cannot be written now.
+    /// The file cannot be written now.
     pub async fn check_writes(&self) -> Result<()> {
         self.with_small_file(async |mut writer, _| writer.close().await).await
     }
 
-    /// Finds out which DataNodes live, and which of them is on this machine.
+    /// Finds out which DataNodes are alive, and which of them is on this machine.
     ///
     /// # Errors
     /// The NameNode does not answer.
@@ -148,17 +148,16 @@ impl HdfsFileSystem {
         self.nodes.look(&self.name_node).await
     }
 
-    /// Makes a file as [`FileSystem::create_log`] does, for appending with several flushes under
-    /// way.
+    /// Creates a file as [`FileSystem::create_log`] does, for appending with several flushes in
+    /// progress.
     ///
     /// # Errors
-    /// Those of the NameNode: the file is there, or its folder is missing.
+    /// Those of the NameNode: the file exists, or its folder is missing.
     pub async fn create_file(&self, path: &Path) -> Result<FileWriter> {
         self.writers.create(&self.resolve(path)?, Purpose::Log).await
     }
 
-    /// Takes a file away from its writer by `method`; [`FileSystem::seal`] does it by
-    /// [`RecoveryMethod::TakeOverAndClose`].
+    /// Fences a file by `method`. [`FileSystem::seal`] uses [`RecoveryMethod::TakeOverAndClose`].
     ///
     /// # Errors
     /// The file is missing, or the NameNode or all DataNodes of its last block do not answer.
@@ -166,15 +165,15 @@ impl HdfsFileSystem {
         self.fence.fence(&self.resolve(path)?, method).await
     }
 
-    /// Writes a small file, and takes it away as from a server that died. So it is known before it
-    /// matters what an HDFS does not allow; and the DataNodes have loaded what they need for it,
-    /// for which a Java process takes hundreds of milliseconds the first time.
+    /// Writes a small file, and fences it as if its server had died. This shows what an HDFS does
+    /// not allow before it matters. It also makes the DataNodes load the code for a fence, which
+    /// takes a Java process hundreds of milliseconds the first time.
     ///
     /// # Errors
     /// As for [`Self::create_file`] and [`Self::fence`].
     pub async fn rehearse_fence(&self) -> Result<Fenced> {
         self.with_small_file(async |writer, whole| {
-            // As the death of its process: the DataNodes see its connections end.
+            // Like the death of its process: the DataNodes see its connections end.
             drop(writer);
             self.fence.fence(whole, RecoveryMethod::TakeOverAndClose).await
         })
@@ -199,7 +198,7 @@ impl HdfsFileSystem {
         deleted.map(|_| done)
     }
 
-    /// The addresses, for blocks, of the DataNodes that the NameNode takes to be alive.
+    /// The transfer addresses of the DataNodes that the NameNode considers alive.
     ///
     /// # Errors
     /// The NameNode does not answer.
@@ -208,8 +207,7 @@ impl HdfsFileSystem {
         Ok(nodes.iter().map(|node| transfer_address(node).to_string()).collect())
     }
 
-    /// What the NameNodes, and some of the DataNodes that are alive, say of their effective
-    /// settings.
+    /// The effective settings of the NameNodes and of some of the live DataNodes.
     pub async fn configurations(&self) -> Vec<Configuration> {
         let pages = self.name_node_pages.iter();
         let mut servers: Vec<(ServerKind, Arc<str>)> =
@@ -237,7 +235,7 @@ impl HdfsFileSystem {
         let whole = self.resolve_for(path, "create")?;
         let created = self.writers.create(&whole, purpose).await;
         let writer = created.map_err(|error| {
-            // Another client has made it, and writes it.
+            // Another client has created it, and is writing it.
             if error.is_exception("AlreadyBeingCreatedException") {
                 return basalt_fs::Error::AlreadyExists { path: path.to_owned() };
             }
@@ -287,7 +285,8 @@ impl FileSystem for HdfsFileSystem {
         let Err(error) = self.name_node.rename(&source, &target).await else {
             return Ok(());
         };
-        // A file and a folder in its place have an exception that says many things.
+        // If the target exists and is not of the same kind (file or folder), the exception has a
+        // class that is used for many errors.
         let is_there = error.is_exception("FileAlreadyExistsException")
             || (error.is_exception("IOException")
                 && self.name_node.file_info(&target).await.is_ok_and(|info| info.is_some()));
@@ -310,7 +309,7 @@ impl FileSystem for HdfsFileSystem {
         let entries =
             entries.ok_or_else(|| basalt_fs::Error::NotFound { path: path.to_owned() })?;
         let mut entries: Vec<DirectoryEntry> = entries.iter().map(directory_entry).collect();
-        // The NameNode sorts by bytes as well; nothing here shall depend on that.
+        // The NameNode also sorts by bytes, but nothing here may depend on that.
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
@@ -337,7 +336,7 @@ impl FileSystem for HdfsFileSystem {
     }
 
     async fn sync_directory(&self, _path: &Path) -> basalt_fs::Result<()> {
-        // The NameNode answers once its log of changes is durable.
+        // The NameNode answers only once its edit log is durable.
         Ok(())
     }
 
@@ -350,7 +349,7 @@ impl FileSystem for HdfsFileSystem {
     }
 
     fn failed_files_are_replaced(&self) -> bool {
-        // A writer that failed acknowledges nothing more: see `write::block`.
+        // After a failure a writer acknowledges nothing more: see `write::block`.
         true
     }
 
@@ -370,7 +369,7 @@ impl FileSystem for HdfsFileSystem {
         let listed = known.nodes.iter().find(|listed| *transfer_address(listed) == *node.as_str());
         match (suspicion, listed) {
             (NodeSuspicion::Failed, Some(listed)) => self.health.failed_elsewhere(listed),
-            // We live, so our own machine does.
+            // This process is alive, so its own machine is.
             _ if self.own_node().as_ref() == Some(node) => {}
             _ => self.health.suspect(node.as_str()),
         }
@@ -394,7 +393,8 @@ impl FileSystem for HdfsFileSystem {
     }
 }
 
-/// How many bytes of a file are on each DataNode. Replicas that are all corrupt do not count.
+/// How many bytes of a file are on each DataNode. Blocks whose replicas are all corrupt do not
+/// count.
 fn bytes_by_node(located: &pb::LocatedBlocks) -> BTreeMap<NodeName, u64> {
     let mut bytes: BTreeMap<NodeName, u64> = BTreeMap::new();
     for block in located.blocks.iter().filter(|block| !block.corrupt) {
@@ -415,7 +415,7 @@ fn directory_entry(status: &pb::FileStatus) -> DirectoryEntry {
     }
 }
 
-/// The one place where errors of HDFS become those of the file system.
+/// The only place where errors of HDFS become those of the file system.
 fn file_error(path: &Path, operation: &'static str, error: Error) -> basalt_fs::Error {
     let path = path.to_owned();
     let is = |class: &str| error.is_exception(class);

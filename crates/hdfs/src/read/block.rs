@@ -18,7 +18,7 @@ use crate::transfer::operation::{ReadBlock, bad, lost, read_more, read_response}
 use crate::transfer::packet::{Checksums, take_packet};
 use crate::wire::put_delimited;
 
-/// What reads need.
+/// The shared state of all reads.
 #[derive(Debug)]
 pub(super) struct BlockReads {
     pub(super) network: Network,
@@ -37,12 +37,12 @@ pub(super) struct BlockRange<'a> {
     pub(super) length: usize,
 }
 
-/// Puts the data of packets together.
+/// Assembles the data of packets.
 #[derive(Debug)]
 struct Gathered {
     /// Where the next packet must begin, in bytes from the beginning of the block.
     next: u64,
-    /// How many bytes of the first packets come before the range.
+    /// How many bytes at the front of the first packets precede the range.
     skip: u64,
     bytes: BytesMut,
     length: usize,
@@ -52,10 +52,11 @@ struct Gathered {
 // === impl BlockReads ===
 
 impl BlockReads {
-    /// Reads the range from `node`. Each wait has its timeout; the bytes match their checksums.
+    /// Reads the range from `node`. Each wait has its own timeout. The returned bytes match their
+    /// checksums.
     ///
     /// # Errors
-    /// The DataNode cannot be reached, refuses, stops sending, or sends what does not hold.
+    /// The DataNode cannot be reached, rejects the read, stops sending, or sends invalid data.
     pub(super) async fn read(
         &self,
         node: &pb::DatanodeInfo,
@@ -71,7 +72,7 @@ impl BlockReads {
     async fn read_from(&self, server: &Arc<str>, range: BlockRange<'_>) -> Result<Bytes> {
         if let Some(stream) = self.idle.take(server) {
             match self.read_by(stream, server, range).await {
-                // Closed by the DataNode while it lay idle, most likely.
+                // Most likely closed by the DataNode while it was idle.
                 Err(Error::Lost { .. }) => {}
                 result => return result,
             }
@@ -115,7 +116,8 @@ impl BlockReads {
         Ok(bytes)
     }
 
-    /// Tells the DataNode that its checksums were right; it reads that before the next request.
+    /// Confirms to the DataNode that its checksums were right. It reads that before the next
+    /// request.
     async fn confirm(&self, server: &Arc<str>, stream: &mut Stream) -> Result<()> {
         let mut output = BytesMut::new();
         let status = pb::ClientReadStatus { status: pb::Status::ChecksumOk.into() };
@@ -164,7 +166,7 @@ impl Gathered {
         self.next += packet.data.len() as u64;
         let skip = self.skip.min(packet.data.len() as u64);
         self.skip -= skip;
-        // No longer than the packet.
+        // `skip` is at most the length of the packet.
         let wanted = packet.data.slice(skip as usize..);
         let missing = self.length - self.bytes.len();
         self.bytes.extend_from_slice(wanted.get(..missing.min(wanted.len())).unwrap_or_default());

@@ -1,5 +1,5 @@
-//! Connections to DataNodes that are kept for the next read: a DataNode takes several requests on
-//! one, and waits 4 s for the next.
+//! Connections to DataNodes that are kept for the next read. A DataNode accepts several requests on
+//! one connection, and waits 4 s for the next one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use basalt_runtime::Connection as Stream;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Connections that nobody uses at the moment.
+/// Connections that are currently unused.
 #[derive(Default)]
 pub(super) struct IdleConnections(Mutex<BTreeMap<Arc<str>, Vec<Idle>>>);
 
-/// A connection, and since when nobody uses it.
+/// A connection, and since when it is unused.
 type Idle = (Instant, Stream);
 
 /// How long a connection is kept: less than a DataNode waits.
@@ -24,7 +24,7 @@ const IDLE_PER_NODE_MAX: usize = 8;
 // === impl IdleConnections ===
 
 impl IdleConnections {
-    /// The connection that was used last, if there is one.
+    /// Takes the connection that was used last, if there is one.
     pub(super) fn take(&self, server: &Arc<str>) -> Option<Stream> {
         let mut idle = self.0.lock();
         let (since, stream) = idle.get_mut(server)?.pop()?;

@@ -22,7 +22,7 @@ use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
 
-/// Opens files; clones share connections and what is known of DataNodes.
+/// Opens files; clones share connections and the knowledge about DataNodes.
 #[derive(Clone, Debug)]
 pub(crate) struct Readers {
     shared: Arc<FileReaderShared>,
@@ -38,13 +38,13 @@ struct FileReaderShared {
     hedges: HedgeBudget,
 }
 
-/// A file open for reading, as long as it was then.
+/// A file open for reading, with its length at the time it was opened.
 #[derive(Debug)]
 pub(crate) struct FileReader {
     shared: Arc<FileReaderShared>,
     path: Arc<str>,
     length: u64,
-    /// Sorted by offset, without gaps. Renewed when no DataNode of a block could serve it.
+    /// Sorted by offset, without gaps. Refreshed when no DataNode of a block could serve it.
     blocks: RwLock<Arc<[pb::LocatedBlock]>>,
 }
 
@@ -77,8 +77,9 @@ impl Readers {
         }
     }
 
-    /// Opens a file. If it is being written it ends where a DataNode says that its last block
-    /// ends: what is acknowledged lies before, and what lies before may not all be acknowledged.
+    /// Opens a file. If it is being written, it ends where a DataNode says that its last block
+    /// ends: all acknowledged bytes are before that point, but not all bytes before it need be
+    /// acknowledged.
     ///
     /// # Errors
     /// The file is missing, or no DataNode knows its last block.
@@ -111,15 +112,15 @@ impl FileReaderShared {
         Ok((blocks, length))
     }
 
-    /// The most bytes that a DataNode has of a block that is being written. Asks all at once; once
-    /// one has answered with a length the others are waited for a moment only.
+    /// The largest length that a DataNode reports for a block that is being written. Asks all of
+    /// them at once. Once one has answered with a length, it waits only briefly for the others.
     async fn visible_length(&self, last: &pb::LocatedBlock) -> Result<u64> {
         let nodes = self.order(&last.locations);
         let asking = |node: pb::DatanodeInfo| async move {
             self.calls.visible_length(&node, &last.block).await
         };
         let mut asking: FuturesUnordered<_> = nodes.into_iter().map(asking).collect();
-        // Each has its own timeout: this one only grows shorter.
+        // Each call has its own timeout; this deadline only becomes shorter.
         let mut deadline = Instant::now() + 2 * self.calls.timeout;
         let mut answers = Lengths { listed: last.locations.len(), ..Lengths::default() };
         while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
@@ -156,13 +157,13 @@ impl FileReaderShared {
     }
 }
 
-/// What the DataNodes of an open block say of its length.
+/// The lengths of an open block that its DataNodes report.
 #[derive(Debug, Default)]
 struct Lengths {
     /// How many DataNodes the NameNode lists.
     listed: usize,
     longest: Option<u64>,
-    /// DataNodes that have no replica: the block was begun, but they have not made theirs.
+    /// How many DataNodes have no replica: the block was begun, but they have not created theirs.
     without_replica: usize,
     failed: Option<Error>,
 }
@@ -170,7 +171,7 @@ struct Lengths {
 // === impl Lengths ===
 
 impl Lengths {
-    /// Takes in an answer. Gives whether it is a length.
+    /// Records an answer. Returns whether it is a length.
     fn take_in(&mut self, answer: Result<u64>) -> bool {
         match answer {
             Ok(bytes) => self.longest = self.longest.max(Some(bytes)),
@@ -186,9 +187,9 @@ impl Lengths {
         true
     }
 
-    /// The length of the block. It is empty only if every DataNode that is listed says that it has
-    /// no replica: one that does not answer may have what was acknowledged, and a block without any
-    /// DataNode is one whose DataNodes have not reported to a NameNode that has restarted.
+    /// The length of the block. It is empty only if every listed DataNode says that it has no
+    /// replica. A DataNode that does not answer may have acknowledged bytes, and a block without
+    /// any DataNode is one whose DataNodes have not reported to a restarted NameNode yet.
     fn longest(self) -> Result<u64> {
         match self {
             Self { longest: Some(bytes), .. } => Ok(bytes),
@@ -207,9 +208,9 @@ fn unlocated() -> Error {
     }
 }
 
-/// Runs attempts, the next one whenever one failed or `pause` has gone by, until one succeeds.
-/// Gives its number and what it gave; or the last error if none succeeds, nothing if there were
-/// none.
+/// Runs attempts until one succeeds. Starts the next one whenever one has failed or `pause` has
+/// passed, if `hedges` permits. Returns the number and the result of the successful attempt, or the
+/// last error if all fail. The error is `None` if there were no attempts.
 async fn first_ok<T>(
     attempts: impl Iterator<Item = impl Future<Output = Result<T>>>,
     pause: Duration,
@@ -249,15 +250,16 @@ async fn first_ok<T>(
     }
 }
 
-/// How many reads may be asked of a second DataNode: one in ten, and some in a row. Where all reads
-/// are slow, as on a machine that recovers many regions, asking twice would make them slower still.
+/// Limits how many reads are also sent to a second DataNode: one in ten, and some in a row. Where
+/// all reads are slow, as on a machine that recovers many regions, asking twice would make them
+/// even slower.
 #[derive(Debug)]
 struct HedgeBudget(AtomicU32);
 
-/// What a hedged read costs, where each read earns 1.
+/// The cost of a hedged read. Each read earns 1.
 const HEDGE_COSTS: u32 = 10;
-/// What is kept of what was earned: so many hedged reads may follow each other. A DataNode that was
-/// outrun once is asked last for a while, so these find one that hangs.
+/// The maximum balance: 16 hedged reads may follow one another. A DataNode that was outrun once is
+/// asked last for a while, so this is enough to find one that hangs.
 const HEDGES_SAVED_MAX: u32 = 16 * HEDGE_COSTS;
 
 // === impl HedgeBudget ===
@@ -267,7 +269,7 @@ impl HedgeBudget {
         self.change(|saved| (saved < HEDGES_SAVED_MAX).then(|| saved + 1));
     }
 
-    /// Whether one more read may be hedged.
+    /// Pays for one hedged read. Returns false if the budget is used up.
     fn spend(&self) -> bool {
         self.change(|saved| saved.checked_sub(HEDGE_COSTS))
     }
@@ -299,10 +301,11 @@ impl FileReader {
         self.length
     }
 
-    /// Exactly `length` bytes from `offset`; the caller has checked that there are so many.
+    /// Reads exactly `length` bytes from `offset`. The caller has checked that they are within the
+    /// file.
     ///
     /// # Errors
-    /// No DataNode could serve a block, also not after the NameNode was asked again where it is.
+    /// No DataNode could serve a block, even after the NameNode was asked again for its location.
     pub(crate) async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
         match self.read_blocks(offset, length).await {
             Err(Error::NoReplica { .. }) => {
@@ -339,7 +342,7 @@ impl FileReader {
         if bytes.len() == length {
             return Ok(bytes);
         }
-        // The file became shorter: its recovery cut what was never acknowledged.
+        // The file became shorter: its recovery removed bytes that were never acknowledged.
         let reason = format!("it ends before {end}").into();
         Err(Error::GivenUp { path: Arc::clone(&self.path), reason })
     }
@@ -353,7 +356,7 @@ mod tests {
         Error::Unreachable { server: "dn:1".into(), reason: "refused".into() }
     }
 
-    /// Each attempt takes so many milliseconds and succeeds or not.
+    /// Each attempt takes this many milliseconds and succeeds or not.
     async fn first_of(
         attempts: &[(u64, bool)],
     ) -> (Result<(usize, usize), Option<Error>>, Duration) {

@@ -1,7 +1,7 @@
-//! Reading: any range of a file, from whichever DataNode answers first.
+//! Reading: any range of a file, from the first DataNode that answers.
 //!
-//! DataNodes in trouble are asked last. A read that is not answered at once is tried on the next
-//! DataNode too, and the first answer counts: so no read waits for a dead machine's timeout.
+//! DataNodes in trouble are asked last. A read that is not answered quickly is also tried on the
+//! next DataNode, and the first answer counts. So no read waits for the timeout of a dead machine.
 
 mod block;
 mod connections;

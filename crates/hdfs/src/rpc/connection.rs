@@ -1,7 +1,7 @@
-//! One connection to one protocol of one server, many calls at once.
+//! One connection for one protocol of one server, with many calls in progress.
 //!
-//! When a connection fails, all its calls fail, and it is not opened again: the owner makes a new
-//! one. A call that is given up by its caller is forgotten; its late answer is dropped.
+//! When a connection fails, all its calls fail. It is not reopened: the owner opens a new one. If
+//! the caller of a call gives up, the call is forgotten and its late answer is dropped.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,7 +29,7 @@ pub(crate) struct ConnectionOptions {
     pub(crate) protocol: Protocol,
     /// The user to act as.
     pub(crate) user: Arc<str>,
-    /// Names the client to the server.
+    /// Identifies the client to the server.
     pub(crate) client: ClientId,
     /// How long connecting may take.
     pub(crate) connect_timeout: Duration,
@@ -57,7 +57,7 @@ struct ConnectionShared {
 #[derive(Debug, Default)]
 struct Calls {
     waiting: BTreeMap<i32, oneshot::Sender<Result<Bytes, Failure>>>,
-    /// Why there are no more; once set, `waiting` stays empty.
+    /// Why the connection failed; once it is set, `waiting` stays empty.
     failed: Option<Failure>,
 }
 
@@ -69,19 +69,19 @@ enum Failure {
     Bad(Defect),
 }
 
-/// A call under way.
+/// A call in progress.
 struct Waiting<'a> {
     shared: &'a ConnectionShared,
     call_id: i32,
 }
 
-/// How many calls are under way at once; more wait, within their timeouts.
+/// How many calls are in progress at once. Further calls wait, within their timeouts.
 const CALLS_MAX: usize = 256;
 
 // === impl Connection ===
 
 impl Connection {
-    /// Connects to `server` (`host:port`) and introduces itself.
+    /// Connects to `server` (`host:port`) and sends the preamble.
     ///
     /// # Errors
     /// [`Error::Unreachable`].
@@ -109,12 +109,12 @@ impl Connection {
         Ok(Self { shared, _close: Arc::new(close.drop_guard()) })
     }
 
-    /// Whether it has failed: all further calls will.
+    /// Whether the connection has failed. All further calls then fail.
     pub(crate) fn is_failed(&self) -> bool {
         self.shared.calls.lock().failed.is_some()
     }
 
-    /// Whether both are handles on the same connection.
+    /// Whether both are handles to the same connection.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
@@ -159,9 +159,10 @@ pub(crate) async fn connect(
     }
 }
 
-/// Ends when no new stream can be opened within `limit`; one is tried, and closed, after each
-/// `pause`. That tells a machine that is gone from a process that only hangs, for which its kernel
-/// answers, and streams that are open already tell neither.
+/// Ends when no new stream can be opened within `limit`. After each `pause` it opens one and closes
+/// it again. This distinguishes a machine that is gone from a process that only hangs, because the
+/// kernel still accepts connections for the latter. Streams that are already open do not show the
+/// difference.
 pub(crate) async fn until_unreachable(
     network: &Network,
     server: &Arc<str>,
@@ -210,7 +211,7 @@ impl ConnectionShared {
 
     fn answer(&self, call_id: i32, result: Result<Bytes, Failure>) {
         if let Some(waiting) = self.calls.lock().waiting.remove(&call_id) {
-            // The caller may wait no longer.
+            // The caller may have stopped waiting.
             let _ = waiting.send(result);
         }
     }
@@ -305,7 +306,7 @@ async fn read_answers(mut stream: ReadHalf<Stream>, shared: &ConnectionShared) -
     }
 }
 
-/// Ends only with a failure, or when all handles are gone.
+/// Returns only after a failure, or once all handles are dropped.
 async fn write_requests(
     mut stream: WriteHalf<Stream>,
     mut bytes: BytesMut,
@@ -340,7 +341,7 @@ mod tests {
     const PAUSE: Duration = Duration::from_millis(100);
     const LIMIT: Duration = Duration::from_millis(200);
 
-    /// Its machines are there for so long, and take no connection after that.
+    /// Its machines accept connections until then, and none after that.
     struct Gone(Instant);
 
     #[async_trait::async_trait]

@@ -4,7 +4,7 @@
 //! preamble │ "hrpc" │ u8 version 9 │ u8 service class 0 │ u8 authentication 0 │
 //! frame    │ u32 length │ varint-delimited header │ varint-delimited messages… │
 //! ```
-//! The first frame, under call id −3, says who calls and which protocol. An answer carries one
+//! The first frame has call id −3. It names the user and the protocol. An answer contains one
 //! message, or an exception in its header.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -15,12 +15,12 @@ use crate::error::{Defect, RemoteException};
 use crate::pb;
 use crate::wire::{put_delimited, split_delimited};
 
-/// The longest answer that is read, in bytes: the NameNode sends its listings in parts of a
-/// thousand entries, and block locations of a file are a few hundred bytes a block.
+/// The maximum length of an answer, in bytes. The NameNode sends its listings in parts of a
+/// thousand entries, and the block locations of a file take a few hundred bytes per block.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// The call id of the frame that introduces a client; a server reports what it finds wrong with a
-/// connection under it.
+/// The call id of the frame that introduces a client. A server also uses it to report problems with
+/// a connection.
 pub(crate) const CONTEXT_CALL_ID: i32 = -3;
 
 const PREAMBLE: [u8; 7] = *b"hrpc\x09\x00\x00";
@@ -28,19 +28,19 @@ const PREAMBLE: [u8; 7] = *b"hrpc\x09\x00\x00";
 const RPC_KIND: i32 = 2;
 /// `RPC_FINAL_PACKET`.
 const RPC_OPERATION: i32 = 0;
-/// All protocols are at their first version.
+/// All protocols have version 1.
 const PROTOCOL_VERSION: u64 = 1;
 
-/// Names a client to a server that remembers what it has answered.
+/// Identifies a client to a server that remembers its answers.
 pub(crate) type ClientId = [u8; 16];
 
-/// A call: its id stays the same when it is made again, so that the NameNode answers what it
-/// answered before instead of doing it twice.
+/// Identifies a call. Its id stays the same when the call is retried, so that the NameNode repeats
+/// its earlier answer instead of performing the call twice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallId {
     /// Unique for its client.
     pub(crate) id: i32,
-    /// How often it was made before.
+    /// How often the call was made before.
     pub(crate) retry: i32,
 }
 
@@ -49,13 +49,13 @@ pub(crate) struct CallId {
 pub(crate) struct Answer {
     /// The call.
     pub(crate) call_id: i32,
-    /// The message with its length before it, or what went wrong.
+    /// The message, preceded by its length, or the exception.
     pub(crate) result: Result<Bytes, RemoteException>,
-    /// The server closes the connection after it.
+    /// Whether the server closes the connection after this answer.
     pub(crate) is_fatal: bool,
 }
 
-/// Adds what a connection begins with.
+/// Appends the preamble of a connection.
 pub(crate) fn put_preamble(
     protocol: Protocol,
     user: &str,
@@ -74,7 +74,7 @@ pub(crate) fn put_preamble(
     });
 }
 
-/// Adds a call.
+/// Appends a call.
 pub(crate) fn put_call(
     call: CallId,
     client: &ClientId,
@@ -95,7 +95,7 @@ pub(crate) fn put_call(
     });
 }
 
-/// Takes a frame from the front, if all of it is there.
+/// Takes a frame from the front, if it is complete.
 ///
 /// # Errors
 /// A length above `length_max`.
@@ -115,10 +115,10 @@ pub(crate) fn take_frame(input: &mut BytesMut, length_max: usize) -> Result<Opti
     Ok(Some(input.split_to(length).freeze()))
 }
 
-/// Takes an answer apart.
+/// Decodes an answer.
 ///
 /// # Errors
-/// Bytes that are no answer.
+/// The bytes are not an answer.
 pub(crate) fn decode_answer(mut frame: Bytes) -> Result<Answer, Defect> {
     let header: pb::RpcResponseHeader = split_delimited("header of an answer", &mut frame)?;
     let status = pb::rpc_response_header::Status::try_from(header.status)
@@ -180,7 +180,7 @@ mod tests {
     fn a_call_has_the_bytes_that_hadoop_expects() {
         let mut output = BytesMut::new();
         put_preamble(Protocol::Client, "me", &[7; 16], &mut output);
-        // Kind 2, operation 0, call id −3 and retry −1 in zigzag, client id between them.
+        // Kind 2, operation 0, call id −3 and retry −1 in zigzag, the client id between them.
         let header = [&b"\x08\x02\x10\x00\x18\x05\x22\x10"[..], &[7; 16], b"\x28\x01"].concat();
         let protocol = b"org.apache.hadoop.hdfs.protocol.ClientProtocol";
         let context = [&b"\x12\x04\x0a\x02me\x1a\x2e"[..], protocol].concat();

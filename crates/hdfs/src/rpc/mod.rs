@@ -1,23 +1,23 @@
 //! Hadoop's RPC, version 9: calls to NameNodes and to the IPC ports of DataNodes.
 //!
-//! Simple authentication: the server believes the user's name. Kerberos and tokens would go where
-//! [`frame::put_preamble`] writes that there is none.
+//! Uses simple authentication: the server believes the user's name. Kerberos and tokens would be
+//! added where [`frame::put_preamble`] writes that there is no authentication.
 
 mod connection;
 pub(crate) mod frame;
 
 pub(crate) use connection::{Connection, ConnectionOptions, connect, until_unreachable};
 
-/// The protocols that are spoken, by the names of their Java interfaces.
+/// The supported protocols, by the names of their Java interfaces.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Protocol {
     /// Clients to NameNodes.
     Client,
-    /// DataNodes to NameNodes: who recovers a block tells the result by it.
+    /// DataNodes to NameNodes. It is used to report the result of a block recovery.
     DataNode,
     /// Clients to DataNodes.
     ClientDataNode,
-    /// DataNodes to each other: who recovers a block asks the others by it.
+    /// DataNodes to each other. It is used to recover a block.
     InterDataNode,
 }
 

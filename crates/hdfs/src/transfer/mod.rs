@@ -1,4 +1,4 @@
-//! The protocol by which blocks are read from and written to DataNodes, version 28.
+//! The protocol for reading blocks from DataNodes and writing blocks to them, version 28.
 //!
 //! ```text
 //! client │ u16 version │ u8 operation │ varint-delimited message │

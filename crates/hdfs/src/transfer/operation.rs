@@ -1,4 +1,4 @@
-//! What is asked of a DataNode, and its first answer.
+//! Requests to a DataNode, and its first response.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::error::{Defect, Error, Result};
 use crate::pb;
 use crate::wire::{put_delimited, take_delimited};
 
-/// Data bytes of a chunk, which has a checksum of its own.
+/// Data bytes per chunk. Each chunk has its own checksum.
 pub(crate) const CHUNK_BYTES: usize = 512;
 /// The number of CRC-32C among HDFS's checksums.
 pub(crate) const CRC32C: u32 = 2;
@@ -17,7 +17,7 @@ pub(crate) const CRC32C: u32 = 2;
 const VERSION: u16 = 28;
 const WRITE_BLOCK: u8 = 80;
 const READ_BLOCK: u8 = 81;
-/// The longest response, in bytes: it may hold a stack trace.
+/// The maximum length of a response, in bytes: it may include a stack trace.
 const RESPONSE_BYTES_MAX: usize = 1 << 20;
 
 /// A request to write a block, as the only member of its pipeline.
@@ -25,10 +25,10 @@ const RESPONSE_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct WriteBlock<'a> {
     pub(crate) block: &'a pb::ExtendedBlock,
     pub(crate) token: &'a pb::Token,
-    /// Not empty: an empty name means that another DataNode writes.
+    /// Must not be empty: an empty name means that the writer is another DataNode.
     pub(crate) client_name: &'a str,
     pub(crate) stage: pb::op_write_block::Stage,
-    /// The replica must have no more bytes than this.
+    /// The replica must not have more bytes than this.
     pub(crate) bytes_received_max: u64,
     pub(crate) storage_type: Option<pb::StorageType>,
     pub(crate) storage_id: Option<String>,
@@ -94,10 +94,10 @@ fn header(block: &pb::ExtendedBlock, token: &pb::Token, client: &str) -> pb::Cli
     pb::ClientOperationHeader { base, client_name: client.to_owned() }
 }
 
-/// Reads the response to an operation; bytes behind it stay in `input`.
+/// Reads the response to an operation. Bytes after it stay in `input`.
 ///
 /// # Errors
-/// [`Error::Refused`], or the connection failed. Sets no timeout: the caller does.
+/// [`Error::Refused`], or the connection failed. Sets no timeout; the caller does.
 pub(crate) async fn read_response(
     server: &Arc<str>,
     stream: &mut (impl AsyncRead + Unpin),
@@ -115,10 +115,10 @@ pub(crate) async fn read_response(
     }
 }
 
-/// Reads one message; bytes behind it stay in `input`.
+/// Reads one message. Bytes after it stay in `input`.
 ///
 /// # Errors
-/// The connection failed, or the bytes are no such message.
+/// The connection failed, or the bytes are not such a message.
 pub(crate) async fn read_delimited<M: prost::Message + Default>(
     what: &'static str,
     length_max: usize,
@@ -136,7 +136,7 @@ pub(crate) async fn read_delimited<M: prost::Message + Default>(
     }
 }
 
-/// Reads whatever comes next; at least one byte.
+/// Reads at least one byte.
 pub(crate) async fn read_more(
     server: &Arc<str>,
     stream: &mut (impl AsyncRead + Unpin),

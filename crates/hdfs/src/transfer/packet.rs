@@ -4,8 +4,8 @@
 //! │ u32 length of itself, checksums and data │ u16 length of the header │ header │
 //! │ u32 checksum of each chunk… │ data │
 //! ```
-//! A packet begins at a chunk's boundary. So bytes behind the last boundary are sent again with
-//! those that follow them.
+//! A packet begins at a chunk boundary. So bytes after the last boundary are sent again together
+//! with the bytes that follow them.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flate2::Crc;
@@ -16,30 +16,30 @@ use crate::error::Defect;
 use crate::pb;
 use crate::wire::decode;
 
-/// The longest data of a packet that is sent, in bytes: a multiple of the chunk's length.
+/// The maximum data length of a packet that is sent, in bytes: a multiple of the chunk length.
 pub(crate) const DATA_BYTES_MAX: usize = 512 * CHUNK_BYTES;
-/// The sequence number of packets that only say that somebody is there.
+/// The sequence number of heartbeat packets.
 pub(crate) const HEARTBEAT: i64 = -1;
 
-/// The longest packet that is read, in bytes, as in Hadoop's own reader.
+/// The maximum length of a packet that is read, in bytes, as in Hadoop's own reader.
 const PACKET_BYTES_MAX: usize = 16 << 20;
-/// The longest header; it is about 25 bytes long.
+/// The maximum length of a header; a header has about 25 bytes.
 const HEADER_BYTES_MAX: usize = 1 << 10;
-/// The lengths before the header.
+/// The length fields before the header.
 const PREFIX_BYTES: usize = 4 + 2;
 /// The number of CRC-32 among HDFS's checksums.
 const CRC32: u32 = 1;
 
-/// What a packet says besides its data.
+/// The header of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct PacketHeader {
-    /// Where the data belong, in bytes from the beginning of the block.
+    /// The position of the data, in bytes from the beginning of the block.
     pub(crate) offset: u64,
-    /// Counts the packets of a block from 0.
+    /// The number of the packet in its block, from 0.
     pub(crate) sequence: i64,
-    /// Nothing follows; the packet has no data.
+    /// Whether this is the last packet of the block; it has no data.
     pub(crate) is_last: bool,
-    /// The DataNode is to have its disk synced before it acknowledges.
+    /// Whether the DataNode must sync the data to its disk before it acknowledges.
     pub(crate) sync: bool,
 }
 
@@ -51,18 +51,18 @@ pub(crate) struct Packet {
     pub(crate) data: Bytes,
 }
 
-/// How the chunks of a replica are checked.
+/// The checksums of a replica's chunks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Checksums {
-    /// There are none.
+    /// No checksums.
     Absent,
-    /// CRC-32, of chunks with so many bytes.
+    /// CRC-32, over chunks of this many bytes.
     Crc32(usize),
-    /// CRC-32C, of chunks with so many bytes.
+    /// CRC-32C, over chunks of this many bytes.
     Crc32c(usize),
 }
 
-/// Encodes a packet; `data` is at most [`DATA_BYTES_MAX`] long.
+/// Encodes a packet. `data` has at most [`DATA_BYTES_MAX`] bytes.
 pub(crate) fn encode_packet(header: PacketHeader, data: &[u8]) -> Bytes {
     let message = pb::PacketHeader {
         offset_in_block: header.offset as i64,
@@ -86,10 +86,10 @@ pub(crate) fn encode_packet(header: PacketHeader, data: &[u8]) -> Bytes {
     output.freeze()
 }
 
-/// Takes a packet from the front, if all of it is there.
+/// Takes a packet from the front, if it is complete.
 ///
 /// # Errors
-/// Lengths that are too large or do not fit each other, or a header that is none.
+/// Lengths that are too large or inconsistent, or an invalid header.
 pub(crate) fn take_packet(input: &mut BytesMut) -> Result<Option<Packet>, Defect> {
     let Some(prefix) = input.first_chunk::<PREFIX_BYTES>() else {
         return Ok(None);
@@ -136,10 +136,10 @@ fn too_long(what: &'static str, length: usize, length_max: usize) -> Defect {
 // === impl Checksums ===
 
 impl Checksums {
-    /// What a DataNode says of a replica.
+    /// The checksums that a DataNode announces for a replica.
     ///
     /// # Errors
-    /// A kind that HDFS does not have, or chunks of no length.
+    /// A type that HDFS does not have, or an invalid chunk length.
     pub(crate) fn new(message: &pb::Checksum) -> Result<Self, Defect> {
         let chunk = message.bytes_per_checksum as usize;
         if chunk == 0 || chunk > PACKET_BYTES_MAX {
@@ -157,10 +157,10 @@ impl Checksums {
 // === impl Packet ===
 
 impl Packet {
-    /// Compares the data with their checksums.
+    /// Verifies the data against its checksums.
     ///
     /// # Errors
-    /// They differ, or there are not as many checksums as chunks.
+    /// They differ, or the number of checksums is not the number of chunks.
     pub(crate) fn verify(&self, checksums: Checksums) -> Result<(), Defect> {
         let (chunk_bytes, checksum): (usize, fn(&[u8]) -> u32) = match checksums {
             Checksums::Absent => return Ok(()),

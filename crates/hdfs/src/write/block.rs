@@ -1,7 +1,7 @@
 //! A block that is being written to all its DataNodes at once.
 //!
-//! Invariants: packet *n* is acknowledged when every DataNode has acknowledged it and all before
-//! it; after the first failure nothing more is acknowledged.
+//! Invariants: packet *n* is acknowledged once every DataNode has acknowledged it and all packets
+//! before it. After the first failure nothing more is acknowledged.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,21 +25,21 @@ use crate::node_health::NodeHealth;
 use crate::pb;
 use crate::transfer::packet::{PacketHeader, encode_packet};
 
-/// A block that is open for appending. Dropping it closes its connections; what was acknowledged
-/// stays on the DataNodes.
+/// A block that is open for appending. Dropping it closes its connections. Acknowledged data stays
+/// on the DataNodes.
 #[derive(Debug)]
 pub(super) struct BlockWriter {
     block: pb::ExtendedBlock,
     packets: Vec<mpsc::Sender<Bytes>>,
     chunks: Chunks,
     next_sequence: i64,
-    /// Something was sent behind the last packet that had the disks synced.
+    /// Whether data was sent after the last packet that synced the disks.
     is_unsynced: bool,
     progress: Arc<Progress>,
     _close: tokio_util::sync::DropGuard,
 }
 
-/// How far the DataNodes are.
+/// The acknowledgements of the DataNodes.
 #[derive(Debug)]
 pub(super) struct Progress {
     nodes: Mutex<Vec<NodeProgress>>,
@@ -54,20 +54,20 @@ pub(super) struct Progress {
 #[derive(Debug)]
 struct NodeProgress {
     node: pb::DatanodeInfo,
-    /// The packet that it acknowledges next.
+    /// The packet that it must acknowledge next.
     next: i64,
-    /// When the packets from `next` on were given to it.
+    /// When the packets from `next` on were sent to it.
     sent: VecDeque<Instant>,
 }
 
 #[derive(Clone, Debug)]
 struct State {
-    /// All packets before this one are acknowledged by all.
+    /// All packets before this one are acknowledged by all DataNodes.
     acknowledged: i64,
     failed: Option<Error>,
 }
 
-/// Waits for the acknowledgement of a packet; several may wait at once.
+/// Waits for the acknowledgement of a packet. Several may wait at the same time.
 #[derive(Debug)]
 pub struct Flushed {
     /// The packet, or −1 if there is nothing to wait for.
@@ -75,32 +75,32 @@ pub struct Flushed {
     state: watch::Receiver<State>,
 }
 
-/// What a packet asks of a DataNode besides taking it.
+/// What a DataNode does with a packet besides storing it.
 #[derive(Clone, Copy)]
 struct PacketKind {
-    /// The block ends with it.
+    /// The block ends with this packet.
     is_last: bool,
-    /// It is acknowledged once all up to it is on the disk.
+    /// The packet is acknowledged once all data up to it is on the disk.
     sync: bool,
 }
 
 const PLAIN: PacketKind = PacketKind { is_last: false, sync: false };
 
-/// How many packets may wait for a DataNode to take them: 8 MiB of data.
+/// How many packets may wait to be sent to a DataNode: 8 MiB of data.
 const PACKETS_MAX: usize = 32;
 
-/// What happens when a block's DataNodes are asked to make replicas.
+/// The result of creating the replicas of a block.
 pub(super) enum SetUp {
-    /// All are ready.
+    /// All DataNodes are ready.
     Ready(BlockWriter),
-    /// Some are not; the block is to be abandoned.
+    /// Some DataNodes failed; the block must be abandoned.
     Failed(Vec<(pb::DatanodeInfo, Error)>),
 }
 
 // === impl BlockWriter ===
 
 impl BlockWriter {
-    /// Sets the replicas of a new block up, on all its DataNodes at once.
+    /// Creates the replicas of a new block on all its DataNodes at once.
     pub(super) async fn open(
         network: &Network,
         config: &Arc<HdfsConfig>,
@@ -126,7 +126,7 @@ impl BlockWriter {
                     Some(Err(node)) => failed.push(node),
                     None => break,
                 },
-                // Those that are ready would give a writer up that waits for a slow one.
+                // The DataNodes that are ready would give up on a writer that waits for a slow one.
                 _ = beat.tick() => for stream in &mut streams {
                     stream.beat(config).await;
                 },
@@ -173,25 +173,25 @@ impl BlockWriter {
         }
     }
 
-    /// Its length with all that was appended, in bytes.
+    /// The length of the block in bytes, including all appended bytes.
     pub(super) fn length(&self) -> u64 {
         self.chunks.length()
     }
 
-    /// How many DataNodes it is on.
+    /// The number of its DataNodes.
     pub(super) fn nodes(&self) -> usize {
         self.packets.len()
     }
 
-    /// The block as the NameNode is told of it.
+    /// The block as it is reported to the NameNode.
     pub(super) fn block(&self) -> pb::ExtendedBlock {
         pb::ExtendedBlock { bytes: Some(self.length()), ..self.block.clone() }
     }
 
-    /// Adds bytes, and sends what fills packets. Waits while a DataNode has too many to take.
+    /// Appends bytes, and sends full packets. Waits while too many packets wait for a DataNode.
     ///
     /// # Errors
-    /// Whatever ended the block.
+    /// The error that ended the block.
     pub(super) async fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.chunks.append(bytes);
         while let Some(packet_data) = self.chunks.take_full() {
@@ -200,16 +200,16 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Sends what was not sent. It is on all DataNodes, or on their disks, when [`Flushed::wait`]
-    /// has returned.
+    /// Sends all bytes that were not sent yet. They are on all DataNodes, or on their disks, when
+    /// [`Flushed::wait`] has returned.
     ///
     /// # Errors
-    /// Whatever ended the block.
+    /// The error that ended the block.
     pub(super) async fn flush(&mut self, durability: Durability) -> Result<Flushed> {
         let sync = durability == Durability::OnDisk;
         match self.chunks.take_rest() {
             Some(packet_data) => self.send(&packet_data, PacketKind { sync, ..PLAIN }).await?,
-            // All of it went in full packets.
+            // All of it was sent in full packets.
             None if sync && self.is_unsynced => {
                 self.send(&self.nothing(), PacketKind { sync, ..PLAIN }).await?;
             }
@@ -218,10 +218,10 @@ impl BlockWriter {
         Ok(self.flushed())
     }
 
-    /// Ends the block: its replicas are final when all have acknowledged that.
+    /// Ends the block. Its replicas are final once all DataNodes have acknowledged that.
     ///
     /// # Errors
-    /// Whatever ended the block.
+    /// The error that ended the block.
     pub(super) async fn finish(&mut self, durability: Durability) -> Result<()> {
         self.flush(Durability::Replicated).await?;
         let sync = durability == Durability::OnDisk;
@@ -250,7 +250,7 @@ impl BlockWriter {
             self.progress.packets.store(self.next_sequence, Ordering::Release);
         }
         for sender in &self.packets {
-            // Only a task that has failed, and said so, has dropped its end.
+            // Only a task that has failed, and reported it, drops its receiver.
             sender.send(packet.clone()).await.map_err(|_| self.progress.failure())?;
         }
         Ok(())
@@ -260,11 +260,11 @@ impl BlockWriter {
 // === impl Flushed ===
 
 impl Flushed {
-    /// Returns when all DataNodes have all that was appended before the flush. Acknowledgements
-    /// have their timeouts, so this ends.
+    /// Returns once all DataNodes have all bytes that were appended before the flush.
+    /// Acknowledgements have timeouts, so this always ends.
     ///
     /// # Errors
-    /// Whatever ended the block.
+    /// The error that ended the block.
     pub async fn wait(mut self) -> Result<()> {
         let sequence = self.sequence;
         let settled = |state: &State| state.acknowledged > sequence || state.failed.is_some();
@@ -299,14 +299,14 @@ impl Progress {
         }
     }
 
-    /// The next packet is on its way to all.
+    /// The next packet is sent to all DataNodes.
     pub(super) fn sent(&self, now: Instant) {
         for node in &mut *self.nodes.lock() {
             node.sent.push_back(now);
         }
     }
 
-    /// Whether the node owes an acknowledgement for longer than it may.
+    /// Whether an acknowledgement of the node is overdue.
     pub(super) fn is_overdue(&self, index: usize, now: Instant) -> bool {
         let nodes = self.nodes.lock();
         let oldest = nodes.get(index).and_then(|node| node.sent.front());
@@ -322,7 +322,7 @@ impl Progress {
     /// A node has acknowledged a packet.
     ///
     /// # Errors
-    /// The number of the packet that it should have acknowledged.
+    /// Contains the number of the packet that the node should have acknowledged.
     pub(super) fn acknowledged(&self, index: usize, sequence: i64) -> Result<(), i64> {
         let mut nodes = self.nodes.lock();
         let Some(node) = nodes.get_mut(index) else {
@@ -340,7 +340,7 @@ impl Progress {
         }
         let all = nodes.iter().map(|node| node.next).min().unwrap_or(0);
         self.state.send_if_modified(|state| {
-            // After a failure the file is given up: what comes in later proves nothing.
+            // After a failure the file is abandoned: later acknowledgements prove nothing.
             let is_news = state.failed.is_none() && all > state.acknowledged;
             if is_news {
                 state.acknowledged = all;
@@ -350,9 +350,9 @@ impl Progress {
         Ok(())
     }
 
-    /// A node has failed, and the block with it.
+    /// Records that a node has failed, and the block with it.
     pub(super) fn fail(&self, index: usize, error: Error) {
-        // A block that was given up is fenced next, and then each node closes its connection.
+        // An abandoned block is fenced next, and then each node closes its connection.
         let is_own_fault = self.check().is_ok() || !matches!(error, Error::Lost { .. });
         if let Some(node) = self.nodes.lock().get(index)
             && is_own_fault

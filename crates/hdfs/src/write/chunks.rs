@@ -1,27 +1,27 @@
-//! Splits what is appended to a block into the data of packets.
+//! Splits the bytes that are appended to a block into the data of packets.
 //!
-//! Invariant: each packet begins at a chunk's boundary. Bytes of a chunk that was flushed before
-//! it was full are kept, and sent again in the next packet with what follows them.
+//! Invariant: each packet begins at a chunk boundary. The bytes of a chunk that was flushed before
+//! it was full are kept, and are sent again in the next packet together with the bytes that follow.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::transfer::operation::CHUNK_BYTES;
 use crate::transfer::packet::DATA_BYTES_MAX;
 
-/// The end of a block that is not all sent yet.
+/// The end of a block that is not completely sent yet.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
-    /// Where `tail` begins in the block: at a chunk's boundary.
+    /// Where `tail` begins in the block: at a chunk boundary.
     boundary: u64,
     tail: BytesMut,
-    /// How many bytes of `tail` have been sent: less than a chunk's.
+    /// How many bytes of `tail` have been sent: less than one chunk.
     sent: usize,
 }
 
 /// The data of one packet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct PacketData {
-    /// Where they belong in the block.
+    /// The position of the data in the block.
     pub(super) offset: u64,
     pub(super) data: Bytes,
 }
@@ -29,22 +29,22 @@ pub(super) struct PacketData {
 // === impl Chunks ===
 
 impl Chunks {
-    /// The length of the block with all that was appended, in bytes.
+    /// The length of the block in bytes, including all appended bytes.
     pub(super) fn length(&self) -> u64 {
         self.boundary + self.tail.len() as u64
     }
 
-    /// Adds bytes at the end.
+    /// Appends bytes.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
     }
 
-    /// The next packet that is full, if there is one.
+    /// Takes the next full packet, if there is one.
     pub(super) fn take_full(&mut self) -> Option<PacketData> {
         (self.tail.len() >= DATA_BYTES_MAX).then(|| self.take(DATA_BYTES_MAX))
     }
 
-    /// All that has not been sent; to be called when there is no full packet.
+    /// Takes all bytes that have not been sent. Must only be called if there is no full packet.
     pub(super) fn take_rest(&mut self) -> Option<PacketData> {
         (self.tail.len() > self.sent).then(|| self.take(self.tail.len()))
     }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     proptest! {
-        /// A DataNode that writes each packet where it says has the appended bytes.
+        /// A DataNode that writes each packet at its offset has the appended bytes.
         #[test]
         fn the_packets_make_the_block(
             appends in prop::collection::vec((0..3000_usize, any::<bool>()), 1..60),

@@ -1,14 +1,14 @@
 //! A file that is being written.
 //!
-//! The way of a new block: the NameNode lists its DataNodes, each makes an empty replica and takes
-//! the first bytes, and then the NameNode records how many these are (`fsync`). Only after that is
-//! anything in the block acknowledged. This one call serves two rules:
-//! - The file is still ours. Whoever takes it away later finds the replicas and stops them; whoever
-//!   did so before makes the call fail. Without it a writer that sleeps between the first two steps
-//!   would acknowledge what is in replicas that nobody looked for.
-//! - The block has a length. A NameNode that has restarted knows no replica of an open block until
+//! The steps of a new block: the NameNode lists its DataNodes, each creates an empty replica and
+//! accepts the first bytes, and then the NameNode records the number of these bytes (`fsync`). Only
+//! after that is anything in the block acknowledged. This one call enforces two rules:
+//! - The file is still ours. A process that fences it later finds the replicas and stops them. A
+//!   process that fenced it earlier makes the call fail. Without the call, a writer that sleeps
+//!   between the first two steps would acknowledge bytes in replicas that no fence has looked for.
+//! - The block has a recorded length. A restarted NameNode knows no replica of an open block until
 //!   its DataNodes report. If the lease is recovered before that, the NameNode removes a block of
-//!   length 0, and with it what was acknowledged.
+//!   length 0, and with it the acknowledged bytes.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::name_node::NameNode;
 use crate::node_health::NodeHealth;
 use crate::pb;
 
-/// Makes files; clones share connections, lease and what is known of DataNodes.
+/// Creates files; clones share connections, the lease and the knowledge about DataNodes.
 #[derive(Clone, Debug)]
 pub(crate) struct Writers {
     shared: Arc<FileWriterShared>,
@@ -44,8 +44,8 @@ struct FileWriterShared {
     _stop: tokio_util::sync::DropGuard,
 }
 
-/// A file open for appending. Once anything failed it takes nothing more; what of its last bytes
-/// is on the DataNodes is unknown then.
+/// A file open for appending. After any failure it accepts nothing more, and it is unknown which of
+/// its last bytes are on the DataNodes.
 #[derive(Debug)]
 pub struct FileWriter {
     shared: Arc<FileWriterShared>,
@@ -58,23 +58,23 @@ pub struct FileWriter {
     /// The length of all blocks before the open one, in bytes.
     finished_bytes: u64,
     failed: Option<Error>,
-    /// What flushed bytes outlast.
+    /// Which failures flushed bytes survive.
     durability: Durability,
     /// Since when the open block has fewer DataNodes than it should.
     few_copies_since: Option<Instant>,
     _open: OpenFileGuard,
 }
 
-/// Before the NameNode is asked again for a block when it had too few DataNodes.
+/// The pause before the NameNode is asked again for a block after it had too few DataNodes.
 const FEW_NODES_PAUSE: Duration = Duration::from_millis(200);
-/// The pauses between two questions whether the file is closed; they double.
+/// The pauses between two checks whether the file is closed; they double.
 const CLOSE_PAUSE_MIN: Duration = Duration::from_millis(2);
 const CLOSE_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 // === impl Writers ===
 
 impl Writers {
-    /// Starts renewing the lease of what will be open.
+    /// Starts the task that renews the lease of open files.
     pub(crate) fn new(
         seams: Seams,
         config: Arc<HdfsConfig>,
@@ -90,10 +90,10 @@ impl Writers {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Makes a file that must not be there, in a folder that must be.
+    /// Creates a file that must not exist, in a folder that must.
     ///
     /// # Errors
-    /// The NameNode refused.
+    /// The NameNode rejected it.
     pub(crate) async fn create(&self, path: &str, purpose: Purpose) -> Result<FileWriter> {
         let shared = Arc::clone(&self.shared);
         let _open = shared.open.enter();
@@ -124,33 +124,34 @@ impl FileWriter {
         self.finished_bytes + self.block.as_ref().map_or(0, BlockWriter::length)
     }
 
-    /// What flushed bytes outlast from now on: on disk is HDFS's `hsync`, which the ends of blocks
-    /// do, too; else it is `hflush`.
+    /// Sets which failures flushed bytes survive from now on. `OnDisk` is HDFS's `hsync`, which
+    /// then also applies to the ends of blocks; otherwise it is `hflush`.
     pub fn set_durability(&mut self, durability: Durability) {
         self.durability = durability;
     }
 
-    /// Adds bytes at the end.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// The file is given up, now or before.
+    /// The file is abandoned, now or earlier.
     pub async fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.guarded(async |file| file.append_to_blocks(bytes).await).await
     }
 
-    /// Sends all that was appended. It is on all DataNodes when [`Flushed::wait`] has returned;
-    /// meanwhile more may be appended and flushed. Nothing: there is nothing to wait for.
+    /// Sends all appended bytes. They are on all DataNodes when [`Flushed::wait`] has returned. In
+    /// the meantime more may be appended and flushed. Returns `None` if there is nothing to wait
+    /// for.
     ///
     /// # Errors
-    /// The file is given up, now or before.
+    /// The file is abandoned, now or earlier.
     pub async fn flush(&mut self) -> Result<Option<Flushed>> {
         self.flush_as(self.durability).await
     }
 
-    /// Sends all that was appended, without a promise.
+    /// Sends all appended bytes, without any guarantee.
     ///
     /// # Errors
-    /// The file is given up, now or before.
+    /// The file is abandoned, now or earlier.
     pub(crate) async fn send(&mut self) -> Result<()> {
         self.flush_as(Durability::Replicated).await.map(drop)
     }
@@ -163,10 +164,10 @@ impl FileWriter {
         .await
     }
 
-    /// Sends all that was appended, and waits until it is on all DataNodes.
+    /// Sends all appended bytes, and waits until they are on all DataNodes.
     ///
     /// # Errors
-    /// The file is given up, now or before.
+    /// The file is abandoned, now or earlier.
     pub async fn sync(&mut self) -> Result<()> {
         match self.flush().await? {
             Some(flushed) => self.guarded(async |_| flushed.wait().await).await,
@@ -174,10 +175,10 @@ impl FileWriter {
         }
     }
 
-    /// Ends the file. Doing it again does nothing.
+    /// Closes the file. Repeating it does nothing.
     ///
     /// # Errors
-    /// The file is given up, now or before, or the NameNode does not close it in time.
+    /// The file is abandoned, now or earlier, or the NameNode does not close it in time.
     pub async fn close(&mut self) -> Result<()> {
         self.guarded(async |file| {
             file.finish_block().await?;
@@ -186,20 +187,20 @@ impl FileWriter {
         .await
     }
 
-    /// Whether the open block has had fewer DataNodes than it should for so long that those which
-    /// were avoided when it was begun may be taken again.
+    /// Whether the open block has had too few DataNodes for so long that the DataNodes that were
+    /// avoided when it was begun may be used again.
     pub fn has_few_copies(&self) -> bool {
         let patience = self.shared.config.avoid_node_for * 2;
         self.few_copies_since.is_some_and(|since| since.elapsed() > patience)
     }
 
-    /// Whether something failed.
+    /// Whether the file is abandoned.
     pub(crate) fn is_given_up(&self) -> bool {
         self.failed.is_some()
     }
 
-    /// Runs `operation`. Every later call fails if it fails, or if the caller gives up in between:
-    /// what was sent is unknown then.
+    /// Runs `operation`. Every later call fails if it fails, or if the caller drops it before it
+    /// ends: it is then unknown which bytes were sent.
     async fn guarded<T>(
         &mut self,
         operation: impl AsyncFnOnce(&mut Self) -> Result<T>,
@@ -269,8 +270,8 @@ impl FileWriter {
     }
 
     /// Begins the next block on DataNodes that can be reached. Nothing in it may be acknowledged
-    /// before its length is on record. Where the NameNode has too few at
-    /// the moment, as right after the loss of some, it is asked again until the deadline of a call.
+    /// before its length is recorded. If the NameNode has too few DataNodes at the moment, as right
+    /// after the loss of some, it is asked again until the deadline of a call.
     async fn begin_block(&mut self) -> Result<BlockWriter> {
         let FileWriterShared { seams, config, name_node, health, .. } = &*self.shared;
         let deadline = Instant::now() + config.call_deadline;
@@ -279,7 +280,7 @@ impl FileWriter {
             let located = match self.add_block(&failed).await {
                 Err(Error::TooFewNodes { .. }) if Instant::now() < deadline => {
                     sleep(FEW_NODES_PAUSE).await;
-                    // They may be back.
+                    // The failed ones may be back.
                     failed.clear();
                     continue;
                 }
@@ -311,7 +312,7 @@ impl FileWriter {
         }
     }
 
-    /// Asks for a block by one wish after the other, until the NameNode satisfies one.
+    /// Requests a block by one wish after another, until the NameNode satisfies one.
     async fn add_block(&self, failed: &[pb::DatanodeInfo]) -> Result<pb::LocatedBlock> {
         let FileWriterShared { config, name_node, health, nodes, .. } = &*self.shared;
         let (live, troubled, suspected) = (nodes.known(), health.avoided(), health.suspected());

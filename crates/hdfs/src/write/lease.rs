@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::name_node::NameNode;
 
-/// How many files are open; one clone is held by each.
+/// How many files are open. Each open file holds a clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OpenFiles(Arc<AtomicUsize>);
 
@@ -32,8 +32,8 @@ impl Drop for OpenFileGuard {
     }
 }
 
-/// Renews the lease while files are open. A failure is logged and tried again: whether a file is
-/// still ours is learnt from the NameNode and the DataNodes, never from a clock.
+/// Renews the lease while files are open. A failure is logged and retried. Whether a file is still
+/// ours is learnt from the NameNode and the DataNodes, never from a clock.
 pub(super) async fn renew(name_node: NameNode, open: OpenFiles, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

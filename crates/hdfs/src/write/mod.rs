@@ -1,8 +1,8 @@
 //! Writing: a file, block by block, each to all its DataNodes at once.
 //!
-//! There is no chain of DataNodes as in Hadoop's own client: to each goes a pipeline with itself
-//! as the only member, and what all of them have acknowledged is acknowledged. So a flush costs one
-//! trip to the slowest DataNode, and which one failed is known.
+//! There is no chain of DataNodes as in Hadoop's own client. Each DataNode has a pipeline with
+//! itself as the only member, and data is acknowledged once all of them have acknowledged it. So a
+//! flush costs one round trip to the slowest DataNode, and it is known which one failed.
 
 mod block;
 mod chunks;

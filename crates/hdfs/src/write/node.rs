@@ -21,24 +21,24 @@ use crate::transfer::packet::{HEARTBEAT, PacketHeader, encode_packet};
 use crate::wire::take_delimited;
 use basalt_runtime::Network;
 
-/// The longest acknowledgement, in bytes: it has one reply.
+/// The maximum length of an acknowledgement, in bytes: it has one reply.
 const ACK_BYTES_MAX: usize = 4 << 10;
-/// How often it is looked whether an acknowledgement is due, as a part of its timeout.
+/// How often overdue acknowledgements are checked, per timeout.
 const LOOKS_PER_TIMEOUT: u32 = 8;
 
-/// A DataNode that is ready to take packets.
+/// A DataNode that is ready to accept packets.
 pub(super) struct NodeStream {
     pub(super) node: pb::DatanodeInfo,
     pub(super) server: Arc<str>,
     stream: Stream,
-    /// Bytes that came behind its response.
+    /// Bytes received after its response.
     input: BytesMut,
 }
 
-/// Where a new replica is to lie.
+/// The location of a new replica.
 pub(super) struct Target<'a> {
     pub(super) located: &'a pb::LocatedBlock,
-    /// Which of its locations.
+    /// The index of the location in `located`.
     pub(super) index: usize,
     pub(super) client_name: &'a str,
 }
@@ -46,10 +46,10 @@ pub(super) struct Target<'a> {
 // === impl NodeStream ===
 
 impl NodeStream {
-    /// Connects, and makes an empty replica of the block.
+    /// Connects, and creates an empty replica of the block.
     ///
     /// # Errors
-    /// The DataNode cannot be reached in time or refuses.
+    /// The DataNode cannot be reached in time, or rejects the request.
     pub(super) async fn open(
         network: &Network,
         config: &HdfsConfig,
@@ -83,15 +83,15 @@ impl NodeStream {
         Ok(Self { node: node.clone(), server, stream, input })
     }
 
-    /// Says that the writer is there. Whether that could be sent shows with the first packet.
+    /// Sends a heartbeat. If this fails, the first packet will show it.
     pub(super) async fn beat(&mut self, config: &HdfsConfig) {
         let packet = heartbeat();
         let sending = self.stream.write_all(&packet);
         let _shows_later = timeout(config.heartbeat_interval, sending).await;
     }
 
-    /// Sends packets and takes acknowledgements until either fails, or the last one of the block
-    /// is acknowledged: the DataNode closes the connection then.
+    /// Sends packets and reads acknowledgements until either fails, or the last packet of the block
+    /// is acknowledged. The DataNode then closes the connection.
     pub(super) async fn run(
         self,
         index: usize,
@@ -119,7 +119,7 @@ async fn write_packets(
     loop {
         let packet = match timeout(config.heartbeat_interval, packets.recv()).await {
             Ok(Some(packet)) => packet,
-            // The writer was dropped, and with it what this runs under.
+            // The writer was dropped, so this task will be cancelled.
             Ok(None) => return pending().await,
             Err(_) => heartbeat(),
         };
@@ -158,7 +158,7 @@ async fn read_acks(
         }
         tokio::select! {
             biased;
-            // Reading is cancel safe: what was read is in `input`.
+            // Reading is cancel safe: the bytes are in `input`.
             read = read_more(server, &mut stream, &mut input) => read?,
             _ = look.tick() => {
                 if progress.is_overdue(index, Instant::now()) {

@@ -1,7 +1,8 @@
-//! Where the replicas of a new block are to lie: pure.
+//! Decides where the replicas of a new block should be placed. Pure.
 //!
-//! Store files have one on our own machine, where they are read. A log has none there if there are
-//! enough other DataNodes: it is needed when its machine is dead. The NameNode has the last word.
+//! A store file has a replica on this machine, where it is read. A log has none there if there are
+//! enough other DataNodes, because it is needed when its machine is dead. The NameNode makes the
+//! final decision.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::data_node::transfer_address;
 use crate::live_nodes::Known;
 use crate::pb;
 
-/// What a file is for.
+/// The purpose of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Purpose {
     /// It is read where it was written.
@@ -19,41 +20,41 @@ pub(crate) enum Purpose {
     Log,
 }
 
-/// Where a block is to lie, as the NameNode is asked.
+/// The placement of a block that is requested from the NameNode.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Wish {
-    /// On none of these.
+    /// DataNodes that must not be used.
     pub(crate) excluded: Vec<pb::DatanodeInfo>,
-    /// On these if it can be, as `ip:port`.
+    /// DataNodes that are used if possible, as `ip:port`.
     pub(crate) favored: Vec<Arc<str>>,
-    /// Not on the DataNode that the NameNode finds on our machine, if there are enough others.
+    /// Avoid the DataNode that the NameNode finds on this machine, if there are enough others.
     pub(crate) avoids_own: bool,
-    /// With fewer replicas than this the next wish is tried; so is it when this one is refused.
+    /// If there are fewer replicas than this, or the wish is rejected, the next wish is tried.
     pub(crate) replicas_min: usize,
 }
 
-/// What is known of the DataNodes.
+/// What is known about the DataNodes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Nodes<'a> {
-    /// Those that live.
+    /// The live ones.
     pub(super) live: &'a Known,
-    /// Those that have just failed for this very block.
+    /// Those that have just failed for this block.
     pub(super) failed: &'a [pb::DatanodeInfo],
-    /// Those that failed or were slow lately.
+    /// Those that recently failed or were slow.
     pub(super) troubled: &'a [pb::DatanodeInfo],
-    /// The addresses of those whose machine may be gone.
+    /// The addresses of those whose machines may be gone.
     pub(super) suspected: &'a BTreeSet<Arc<str>>,
 }
 
-/// How many replicas a block is to have, and with how many it is begun.
+/// How many replicas a block should have, and how many it needs at least to be begun.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replicas {
     pub(super) wanted: usize,
     pub(super) min: usize,
 }
 
-/// The wishes for a block, in the order in which they are tried; the last one excludes nothing but
-/// what has just failed.
+/// The wishes for a block, in the order in which they are tried. The last one excludes only
+/// DataNodes that have just failed.
 pub(super) fn wishes(purpose: Purpose, nodes: Nodes<'_>, replicas: Replicas) -> Vec<Wish> {
     let is_in = |list: &[pb::DatanodeInfo], node: &pb::DatanodeInfo| {
         list.iter().any(|listed| listed.id.uuid == node.id.uuid)
@@ -80,7 +81,7 @@ pub(super) fn wishes(purpose: Purpose, nodes: Nodes<'_>, replicas: Replicas) -> 
     let mut wishes = Vec::with_capacity(3);
     if !better_without.is_empty() && usable - better_without.len() >= replicas.wanted {
         let excluded = [&troubled[..], &better_without].concat();
-        // One replica less for it would be too dear.
+        // Avoiding them is not worth one replica less.
         wishes.push(Wish { excluded, replicas_min: replicas.wanted, ..common.clone() });
     }
     if troubled.len() > nodes.failed.len() {
@@ -106,7 +107,7 @@ mod tests {
         pb::DatanodeInfo { id, ..Default::default() }
     }
 
-    /// DataNodes 1 to `count` live, the first one on our machine.
+    /// DataNodes 1 to `count` are alive; the first is on this machine.
     fn live(count: u32) -> Known {
         Known { nodes: (1..=count).map(node).collect(), own: Some(node(1)), ..Known::default() }
     }
@@ -125,7 +126,7 @@ mod tests {
         wishes(purpose, nodes, THREE)
     }
 
-    /// The last numbers of the excluded DataNodes, wish by wish.
+    /// The last numbers of the excluded DataNodes, for each wish.
     fn excluded(wishes: &[Wish]) -> Vec<Vec<&str>> {
         let numbers = |wish: &'_ Wish| wish.excluded.len();
         assert!(wishes.iter().rev().map(numbers).is_sorted(), "each excludes less");

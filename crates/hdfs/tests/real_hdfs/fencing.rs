@@ -1,8 +1,8 @@
-//! Files are taken from writers that are dead, asleep, or at full speed, with all DataNodes or
-//! without one. Whatever happens, every acknowledged record is below the file's length.
+//! Files are fenced whose writers are dead, asleep, or at full speed, with all DataNodes or without
+//! one. In all cases every acknowledged record is below the file's length.
 //!
-//! `BASALT_HDFS_RUNS` says how often each case is run (default 3). Each prints a row of the table
-//! in `docs/hdfs.md`.
+//! `BASALT_HDFS_RUNS` sets how often each case is run (default 3). Each case prints a row of the
+//! table in `docs/hdfs.md`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -15,32 +15,32 @@ use super::*;
 
 /// The length of a record of `log_writer`, in bytes.
 const RECORD_BYTES: u64 = 100;
-/// The writer has acknowledged so many records before anything happens to it.
+/// The writer has acknowledged this many records before a fault is injected.
 const WARM_RECORDS: u64 = 300;
 
 /// Longer than a heartbeat of a DataNode.
 const HEARTBEATS: Duration = Duration::from_millis(1500);
 
-/// What happens before a file is fenced.
+/// The fault that is injected before a file is fenced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fault {
     /// The writer is killed.
     Killed,
-    /// The writer sleeps, and wakes after the fence.
+    /// The writer is paused, and wakes after the fence.
     Paused,
-    /// Nothing: it writes as fast as it can.
+    /// None: the writer writes as fast as it can.
     Alive,
-    /// Writer and a DataNode are killed.
+    /// The writer and a DataNode are killed.
     KilledWithNode,
     /// The writer is killed, and a DataNode hangs.
     KilledNodeHangs,
     /// The writer is killed, and all DataNodes but one hang: the file cannot be closed.
     KilledTwoHang,
-    /// A DataNode hangs under a writer that lives, for a moment; it wakes after the fence.
+    /// A DataNode hangs briefly under a live writer, and wakes after the fence.
     AliveNodeHangs,
 }
 
-/// `log_writer`, and what it has said.
+/// `log_writer`, and its output so far.
 struct LogWriter {
     process: Child,
     acked: Arc<AtomicU64>,
@@ -100,9 +100,9 @@ impl LogWriter {
         }
     }
 
-    /// Ends it, and gives all that it has acknowledged.
+    /// Ends it, and returns how many records it has acknowledged.
     async fn end(mut self) -> u64 {
-        // Whatever was acknowledged has been said, and is read.
+        // Time to read all acknowledgements that the writer has printed.
         sleep(Duration::from_millis(200)).await;
         let _gone_already = self.process.kill();
         self.process.wait().unwrap();
@@ -151,11 +151,11 @@ async fn run(
     }
     let fenced = files.fence(path, method).await.unwrap();
     let at_fence = writer.acked();
-    // Where it was to be closed and enough DataNodes live, it is.
+    // If the method closes the file and enough DataNodes are alive, the file is closed.
     let stays_open = fault == Fault::KilledTwoHang || method == RecoveryMethod::TakeOver;
     assert!(!fenced.may_shrink || stays_open, "{fenced:?}");
     if fenced.may_shrink {
-        // As it is now, it is all there: later it may be shorter.
+        // Checked now, while everything is there: the file may become shorter later.
         check_contents(files, path, &fenced, at_fence).await;
     }
     if fault == Fault::Paused {
@@ -166,7 +166,7 @@ async fn run(
     if matches!(fault, Fault::KilledNodeHangs | Fault::KilledTwoHang | Fault::AliveNodeHangs) {
         node("thaw", victim);
         node("thaw", 1 + victim % 3);
-        // Until the NameNode gives it blocks again: this is about one fault at a time.
+        // Until the NameNode gives it blocks again: this test is about one fault at a time.
         sleep(HEARTBEATS).await;
         all_nodes_serve().await;
     }
@@ -184,7 +184,8 @@ async fn run(
     Run { fenced, late: acked - at_fence }
 }
 
-/// Everything that was acknowledged is below the file's length, in order; a closed file has grown no more.
+/// Everything that was acknowledged is below the file's length, in order. A closed file has not
+/// grown.
 async fn check_contents(files: &HdfsFileSystem, path: &Path, fenced: &Fenced, acked: u64) {
     let length = fenced.length;
     assert!(
@@ -250,8 +251,8 @@ cases! {
     killed_plain: Killed by LeaseRecovery;
 }
 
-/// Two that fence at once, as an old master and a new one, agree in what counts: neither cuts off
-/// what was acknowledged, and the file is closed in the end.
+/// Two processes that fence at the same time, like an old and a new master, agree on what matters:
+/// neither cuts off acknowledged records, and the file is closed in the end.
 #[tokio::test]
 #[ignore = "needs a real HDFS and its processes"]
 async fn two_fences_at_once_do_no_harm() {

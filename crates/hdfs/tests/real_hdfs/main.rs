@@ -1,9 +1,10 @@
 //! The file system against a real Apache Hadoop HDFS 3.4 with three DataNodes.
 //!
-//! `e2e/hdfs/run.sh` starts one and runs these. By hand: `BASALT_HDFS_CONF` names the folder of its
-//! settings, `BASALT_HDFS_NODES` a script that kills, freezes, thaws and starts its DataNodes, and
-//! `cargo test -p basalt-hdfs --test real_hdfs -- --ignored --test-threads=1` runs them. The tests
-//! of fencing want the example `log_writer` built.
+//! `e2e/hdfs/run.sh` starts one and runs these tests. To run them by hand, set `BASALT_HDFS_CONF`
+//! to the folder with its settings and `BASALT_HDFS_NODES` to a script that kills, freezes, thaws
+//! and starts its DataNodes. Then run
+//! `cargo test -p basalt-hdfs --test real_hdfs -- --ignored --test-threads=1`. The fencing tests
+//! need the example `log_writer` to be built.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
 #![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests may")]
@@ -35,7 +36,7 @@ fn config() -> HdfsConfig {
     HdfsConfig::from_folder(&settings(), None).unwrap()
 }
 
-/// A file system below a folder that nothing is in yet, of an HDFS of which everything runs.
+/// A file system below an empty folder, on an HDFS whose servers are all running.
 async fn files_with(config: HdfsConfig, name: &str) -> HdfsFileSystem {
     if let Ok(level) = std::env::var("BASALT_LOG") {
         static ONCE: std::sync::Once = std::sync::Once::new();
@@ -66,8 +67,8 @@ fn server(action: &str, name: &str) {
     assert!(status.success(), "{action} of {name}");
 }
 
-/// Starts what an earlier test that failed has left dead, frozen or in safe mode: one test that
-/// fails must not make those after it fail.
+/// Starts servers that an earlier failed test has left dead, frozen or in safe mode, so that one
+/// failed test does not make the later ones fail.
 async fn repair() {
     if write_to_all_nodes().await.is_ok() {
         return;
@@ -78,8 +79,9 @@ async fn repair() {
     all_nodes_serve().await;
 }
 
-/// Waits until each of the three DataNodes takes blocks. The NameNode lists one as alive as soon as
-/// it has registered, and gives it blocks only after a heartbeat that reports its storage.
+/// Waits until each of the three DataNodes accepts blocks. The NameNode lists a DataNode as alive
+/// as soon as it has registered, but gives it blocks only after a heartbeat that reports its
+/// storage.
 async fn all_nodes_serve() {
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = write_to_all_nodes().await {
@@ -95,7 +97,7 @@ async fn write_to_all_nodes() -> basalt_hdfs::Result<()> {
     HdfsFileSystem::new(&Seams::system(), config, Path::new("/"))?.check_writes().await
 }
 
-/// Bytes that differ everywhere.
+/// Pseudorandom bytes, so that no two parts are the same.
 fn pattern(length: usize, seed: u32) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
     let bytes = (0..length).map(|_| {
@@ -216,7 +218,7 @@ async fn many_flushes_are_under_way_at_once() {
     assert!(files.read_whole(Path::new("/log"), 1 << 20).await.unwrap()[..] == expected);
 }
 
-/// DataNodes of the lab give a silent writer up after a second.
+/// The DataNodes of the test cluster give up on a silent writer after a second.
 #[tokio::test]
 #[ignore = "needs a real HDFS"]
 async fn an_idle_file_stays_open() {
@@ -230,7 +232,7 @@ async fn an_idle_file_stays_open() {
     file.close().await.unwrap();
 }
 
-/// The others are ready meanwhile, and give a silent writer up after a second.
+/// The other DataNodes are ready meanwhile, and give up on a silent writer after a second.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_data_node_that_is_slow_to_begin_costs_nothing_but_time() {
@@ -245,11 +247,12 @@ async fn a_data_node_that_is_slow_to_begin_costs_nothing_but_time() {
     assert!(files.read_whole(Path::new("/a"), 1000).await.unwrap() == pattern(1000, 3));
 }
 
-/// The file fails, in time; a new one is begun on the others; what was acknowledged is there.
+/// The file fails in time, a new one is begun on the other DataNodes, and all acknowledged bytes
+/// are there.
 #[tokio::test]
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_data_node_that_is_killed_costs_the_file_and_no_acknowledged_byte() {
-    // So that it is noticed by the end of the connection.
+    // With this timeout the failure is noticed because the connection ends.
     let config = HdfsConfig { ack_timeout: PATIENCE, ..config() };
     let files = files_with(config, "killed").await;
     let mut file = files.create(Path::new("/log.1")).await.unwrap();
@@ -291,7 +294,7 @@ async fn a_data_node_that_is_killed_costs_the_file_and_no_acknowledged_byte() {
 async fn a_full_disk_costs_the_file_and_no_acknowledged_byte() {
     let files = files("full").await;
     node("small", 2);
-    // Until the NameNode knows the new disk.
+    // Wait until the NameNode knows the new disk.
     sleep(Duration::from_secs(3)).await;
     all_nodes_serve().await;
     let mut open = Vec::new();
@@ -335,7 +338,7 @@ async fn a_full_disk_costs_the_file_and_no_acknowledged_byte() {
 #[tokio::test]
 #[ignore = "needs a real HDFS and its processes"]
 async fn reads_do_not_wait_for_a_data_node_that_hangs() {
-    // Longer than a busy machine takes for a read.
+    // Longer than a read takes on a busy machine.
     let read_timeout = Duration::from_secs(20);
     let files = files_with(HdfsConfig { read_timeout, ..config() }, "hung").await;
     let bytes = pattern(1 << 20, 3);

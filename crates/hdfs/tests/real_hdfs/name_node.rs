@@ -1,22 +1,22 @@
-//! What a NameNode that takes no changes, or is away, means for those who write.
+//! How a NameNode that accepts no changes, or is unavailable, affects writers.
 
 use basalt_fs::AppendFile;
 
 use super::*;
 
-/// How long a call to the NameNode is repeated here.
+/// How long a call to the NameNode is retried here.
 const CALL_DEADLINE: Duration = Duration::from_secs(2);
-/// What may come to that: the last attempt has a timeout of its own.
+/// An upper bound for the failure of such a call: its last attempt has a timeout of its own.
 const FAILS_WITHIN: Duration = Duration::from_secs(8);
 
-/// A log that is being written, and all that was acknowledged of it.
+/// A log that is being written, and its acknowledged bytes.
 struct Log {
     file: Box<dyn AppendFile>,
     acknowledged: Vec<u8>,
 }
 
 impl Log {
-    /// Makes it, and writes to it.
+    /// Creates the log, and writes to it.
     async fn begin(files: &HdfsFileSystem) -> Self {
         let file = files.create_log(Path::new("/log")).await.unwrap();
         let mut log = Self { file, acknowledged: Vec::new() };
@@ -34,7 +34,7 @@ impl Log {
     }
 }
 
-// With threads: the log's heartbeats go on while a script is waited for.
+// With threads: the log's heartbeats continue while the test waits for a script.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_log_goes_on_while_the_name_node_takes_no_changes_and_while_it_is_away() {
@@ -65,7 +65,7 @@ async fn a_log_goes_on_while_the_name_node_takes_no_changes_and_while_it_is_away
     all_nodes_serve().await;
 }
 
-/// Making a file fails, and not later than it should. Gives the reason.
+/// Creating a file fails, and not later than it should. Returns the reason.
 async fn fails_in_time(path: &str) -> String {
     let files = impatient("without-name-node", CALL_DEADLINE);
     let started = Instant::now();
@@ -76,18 +76,20 @@ async fn fails_in_time(path: &str) -> String {
     std::error::Error::source(&failure).map_or_else(String::new, ToString::to_string)
 }
 
-// The NameNode forgets where an open block is; only its edit log tells how long it is at least.
+// A restarted NameNode does not know where an open block is; only its edit log has the block's
+// minimum length.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_log_outlasts_a_restart_of_the_name_node_while_its_data_nodes_are_away() {
     let files = files("restarted-name-node").await;
     let log = Log::begin(&files).await;
-    // The file stays open: to drop it would close it.
+    // The file stays open: dropping it would close it.
     let Log { file: _open, acknowledged } = log;
     (1..=3).for_each(|number| node("kill", number));
     server("kill", "nn");
     server("start", "nn");
-    // It would wait for the DataNodes of closed files; an HDFS of open ones only would not.
+    // It would stay in safe mode until the DataNodes of closed files report. An HDFS with only open
+    // files would not wait.
     server("leave-safe-mode", "nn");
 
     let fencer = impatient("restarted-name-node", CALL_DEADLINE);
@@ -104,7 +106,8 @@ async fn a_log_outlasts_a_restart_of_the_name_node_while_its_data_nodes_are_away
     check_contents(&files, &acknowledged).await;
 }
 
-// A DataNode answers before it has found its replicas; that it has none means nothing then.
+// A DataNode answers before it has found its replicas, so the answer that it has none means nothing
+// then.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real HDFS and its processes"]
 async fn a_log_outlasts_a_restart_of_all_its_data_nodes() {
@@ -114,7 +117,7 @@ async fn a_log_outlasts_a_restart_of_all_its_data_nodes() {
     (1..=3).for_each(|number| node("kill", number));
     let starting = (1..=3).map(|number| tokio::task::spawn_blocking(move || node("start", number)));
     let starting: Vec<_> = starting.collect();
-    // It does not wait long for DataNodes, so that it asks them often.
+    // It does not wait long for DataNodes, so it asks them often.
     let fencer = impatient("restarted-data-nodes", Duration::from_millis(100));
     seal_in_time(&fencer, &acknowledged).await;
     for started in starting {
@@ -123,14 +126,14 @@ async fn a_log_outlasts_a_restart_of_all_its_data_nodes() {
     check_contents(&files, &acknowledged).await;
 }
 
-/// The files of a test, by calls to the NameNode that are not repeated for long.
+/// The files of a test, with calls to the NameNode that are retried only briefly.
 fn impatient(name: &str, call_deadline: Duration) -> HdfsFileSystem {
     let root = format!("/basalt-tests/{name}");
     let config = HdfsConfig { call_deadline, ..config() };
     HdfsFileSystem::new(&Seams::system(), config, Path::new(&root)).unwrap()
 }
 
-/// Seals the log as soon as that succeeds: it has the length of all that was acknowledged.
+/// Seals the log as soon as that succeeds. Its length includes all acknowledged bytes.
 async fn seal_in_time(fencer: &HdfsFileSystem, acknowledged: &[u8]) {
     let deadline = Instant::now() + PATIENCE;
     let sealed = loop {
@@ -143,7 +146,7 @@ async fn seal_in_time(fencer: &HdfsFileSystem, acknowledged: &[u8]) {
     assert_eq!(sealed.length, acknowledged.len() as u64, "nothing more was appended: {sealed:?}");
 }
 
-/// All that was acknowledged is in the log.
+/// All acknowledged bytes are in the log.
 async fn check_contents(files: &HdfsFileSystem, acknowledged: &[u8]) {
     all_nodes_serve().await;
     let read = files.read_whole(Path::new("/log"), 1 << 20).await.unwrap();

@@ -1,4 +1,4 @@
-//! Where blocks are put, and that it is told.
+//! Where blocks are placed, and how that is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{config, files_with, pattern};
 
 const BLOCK_BYTES: usize = 1 << 20;
-/// A DataNode that takes longer has failed.
+/// A DataNode that takes longer than this has failed.
 const SLOWEST: Duration = Duration::from_secs(20);
 
 /// A file system of a process on the machine of the DataNode `own`, below an empty folder. No
@@ -43,9 +43,9 @@ async fn bytes_of(files: &HdfsFileSystem, path: &str) -> BTreeMap<NodeName, u64>
     files.block_bytes(Path::new(path)).await.unwrap().unwrap()
 }
 
-/// Writes a file, and gives the DataNodes that it was begun on. They are those of the open file: of
-/// a closed one the NameNode lists only those that have reported it, and later any that it has
-/// copied it to.
+/// Writes a file, and returns the DataNodes that it was begun on. They are those of the open file:
+/// for a closed file, the NameNode lists only DataNodes that have reported it, and later any that
+/// it has copied it to.
 async fn nodes_of_new(
     files: &HdfsFileSystem,
     path: &str,
@@ -58,7 +58,7 @@ async fn nodes_of_new(
     nodes
 }
 
-/// With one replica a block, so that it cannot be there by chance each time.
+/// With one replica per block, so that it cannot be there by chance each time.
 #[tokio::test]
 #[ignore = "needs a real HDFS"]
 async fn a_store_file_is_on_the_local_data_node_and_block_bytes_says_so() {

@@ -1,5 +1,5 @@
-//! The write-ahead log of a region server on HDFS: rolled, fenced while its server lives, and read
-//! up to the cuts.
+//! The write-ahead log of a region server on HDFS: rolled, fenced while its server is alive, and
+//! read up to the sealed lengths.
 
 use std::sync::Arc;
 
@@ -66,10 +66,10 @@ async fn a_log_is_fenced_under_its_server_and_has_every_acknowledged_edit() {
     assert!(next > acknowledged, "{acknowledged} acknowledged, but {next} is missing");
 }
 
-/// A DataNode's page shows counts that are at most so old.
+/// The maximum age of the counts on a DataNode's page.
 const COUNTS_AGE_MAX: Duration = Duration::from_secs(12);
 
-/// How often each DataNode has synced a file to its disk, as it tells in its metrics.
+/// How often each DataNode has synced a file to its disk, from its metrics.
 async fn disk_syncs(files: &HdfsFileSystem) -> Vec<u64> {
     sleep(COUNTS_AGE_MAX).await;
     let network = Seams::system().network;
@@ -108,14 +108,14 @@ async fn what_is_to_outlast_a_loss_of_power_waits_for_the_disks() {
     let wal = Wal::create(files, &server, "test", WalConfig::default(), clock).await.unwrap();
     let begun = disk_syncs(&hdfs).await;
     for number in 1..=2 * EDITS {
-        // Every other one, so that those between would be counted, too.
+        // Every other edit, so that syncs of the edits between them would be counted too.
         let durability = [Durability::Replicated, Durability::OnDisk][number as usize % 2];
         append_as(&wal, number, durability).await.unwrap();
     }
     let logged = disk_syncs(&hdfs).await;
     assert_eq!(more(&logged, &begun), [EDITS; 3]);
 
-    // What one packet takes, and two: nothing is left to be sent when they are flushed.
+    // The data of exactly one packet, and of two: nothing is left to send at the flush.
     let mut open = Vec::new();
     for length in [256 << 10, 512 << 10, 1] {
         let mut file = hdfs.create(Path::new(&format!("/{length}"))).await.unwrap();

@@ -1,6 +1,6 @@
-//! What a coordinator keeps and applies: snapshot files, the state in them, commands.
+//! The data that a coordinator stores and applies: snapshot files, the state in them, commands.
 //!
-//! Input: a byte that chooses, then a snapshot, a state, or commands.
+//! Input: a selector byte, then a snapshot, a state, or commands.
 
 #![no_main]
 

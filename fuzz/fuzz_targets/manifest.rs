@@ -1,6 +1,7 @@
-//! A region's manifest, with the nonces in it; what was read is the same written and read again.
+//! A region's manifest, with the nonces in it. Every manifest that decodes must survive being
+//! written and read again.
 //!
-//! Input: a byte that chooses, then the file. With an odd choice its checksum is made right.
+//! Input: a selector byte, then the file. If the selector is odd, its checksum is corrected first.
 
 #![no_main]
 

@@ -1,6 +1,7 @@
-//! The index beside a file of a log, and the part of a region that it leads to.
+//! The split index beside a WAL file, and the part of a region that it points to.
 //!
-//! Input: a byte that chooses, the index, the log. With an odd choice all checksums are made right.
+//! Input: a selector byte, then the index, then the log. If the selector is odd, all checksums are
+//! corrected first.
 
 #![no_main]
 

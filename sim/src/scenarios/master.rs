@@ -1,4 +1,4 @@
-//! The active master is killed in the middle of a recovery, or deposed without noticing.
+//! The active master is killed during a recovery, or deposed without noticing.
 
 use std::time::Duration;
 

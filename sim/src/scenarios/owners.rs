@@ -1,5 +1,6 @@
-//! Regions are closed while they are being opened, orders come late, twice or from nobody, and an
-//! opening does not learn that it is on record: one server serves a region all the same.
+//! Regions are closed while they are being opened, orders come late, twice or from no master, and
+//! an opener does not learn that its region is on record. Still, only one server serves each
+//! region.
 
 use std::time::Duration;
 
@@ -61,9 +62,9 @@ pub(super) const LOST_OPEN: Scenario = Scenario {
     faults: lost_open,
 };
 
-/// The record says OPEN for a while before the region is in service. The recovery that has it
-/// opened holds no lock of the table: altering the table closes the region meanwhile, and opens it
-/// elsewhere.
+/// The record says OPEN for a while before the region is in service. The recovery that makes the
+/// server open the region holds no lock on the table: altering the table closes the region
+/// meanwhile, and opens it elsewhere.
 fn drain_while_opening(random: &Random, layout: Layout) -> Vec<Fault> {
     let answer = Answer::Wait(ms(random, 800..2_500));
     let drain = Fault {
@@ -74,7 +75,7 @@ fn drain_while_opening(random: &Random, layout: Layout) -> Vec<Fault> {
     vec![kill(owner(random, layout), ms(random, 300..900), ms(random, 2_000..4_000)), drain]
 }
 
-/// The orders of a master that dies are repeated by the next one.
+/// The next master repeats the orders of a master that dies.
 fn alter_while_opening(random: &Random, layout: Layout) -> Vec<Fault> {
     let answer = Answer::Wait(ms(random, 300..2_500));
     let mut faults = vec![at_open_recorded(random, 8, answer)];
@@ -112,13 +113,13 @@ fn stray_orders(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-/// The write of OPEN has taken effect, and its answer is lost for good.
+/// The write of OPEN has taken effect, but its answer is never delivered.
 fn lost_open(random: &Random, layout: Layout) -> Vec<Fault> {
     let killed = kill(owner(random, layout), ms(random, 400..900), ms(random, 500..2_000));
     vec![killed, at_open_recorded(random, 1, Answer::Fail)]
 }
 
-/// A trap at one of the next `hits` times that a record says OPEN.
+/// A trap at one of the next `hits` times that OPEN is recorded.
 fn at_open_recorded(random: &Random, hits: u64, answer: Answer) -> Fault {
     let hit = 1 + u32::try_from(random.in_range(0..hits)).unwrap_or(0);
     let victim = Victim::Springing(Trap { point: Point::OpenRecorded, hit, answer });

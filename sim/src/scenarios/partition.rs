@@ -1,4 +1,4 @@
-//! A process is cut off from others: both ways, or one way only.
+//! A process is cut off from others: in both directions, or in one.
 
 use basalt_runtime::Random;
 

@@ -1,4 +1,4 @@
-//! A process is stopped for a while, shorter or longer than its lease and its session, and goes on.
+//! A process is stopped for a while, shorter or longer than its lease and its session, and resumes.
 
 use basalt_runtime::Random;
 

@@ -1,4 +1,4 @@
-//! Region servers that have regions are killed under load, and started again later.
+//! Region servers that serve regions are killed under load, and started again later.
 
 use basalt_runtime::Random;
 

@@ -1,4 +1,4 @@
-//! What is sent to a process and by it takes up to 300 ms, and comes in any order on the way.
+//! Messages to and from a process take up to 300 ms, and may overtake each other on the way.
 
 use basalt_runtime::Random;
 

@@ -1,4 +1,4 @@
-//! Serving threads that stand still, while those that keep leases and sessions go on.
+//! Serving threads stand still, while the threads that renew leases and sessions keep running.
 
 use basalt_runtime::Random;
 

@@ -1,5 +1,5 @@
-//! A region server is believed dead that lives: its connections to the masters are reset and
-//! refused, while clients, the coordinator and the disk still reach it.
+//! A live region server is declared dead: its connections to the masters are reset and refused,
+//! while it still reaches clients, the coordinator and the disk.
 
 use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
@@ -18,8 +18,8 @@ pub(super) const WRONG_HINT: Scenario = Scenario {
 pub(super) const UNAWARE: Scenario = Scenario {
     name: "unaware-region-server",
     about: "the same, and it cannot hear of its death: it is cut off from the coordinator too",
-    // A log that is followed by another fails then, as its folder has been renamed: that must not
-    // stop the server before its session ends.
+    // Large, because rolling the log fails after its folder has been renamed. That must not stop
+    // the server before its session ends.
     layout: Layout { wal_roll_bytes: 1 << 20, ..Layout::SMALL },
     faults: unaware,
 };
@@ -59,8 +59,8 @@ fn wrong_hint(random: &Random, layout: Layout) -> Vec<Fault> {
     }]
 }
 
-/// Nothing but the end of its lease keeps it from serving reads, and nothing but that and its log,
-/// which was taken from it, from acknowledging writes.
+/// Only the end of its lease keeps the server from serving reads. Only that, and its log, which was
+/// taken from it, keep it from acknowledging writes.
 fn unaware(random: &Random, layout: Layout) -> Vec<Fault> {
     let (victim, at, lasts) =
         (owner(random, layout), ms(random, 300..900), ms(random, 1_500..3_000));
@@ -71,7 +71,7 @@ fn unaware(random: &Random, layout: Layout) -> Vec<Fault> {
     both.map(|action| Fault { at, lasts, victim: victim.clone(), action }).into()
 }
 
-/// Nothing but the end of its lease keeps it from serving reads of what others overwrite.
+/// Only the end of its lease keeps the server from serving reads of data that others overwrite.
 fn unaware_reader(random: &Random, layout: Layout) -> Vec<Fault> {
     let mut faults = unaware(random, layout);
     faults.extend(
@@ -80,8 +80,8 @@ fn unaware_reader(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-/// The frozen disk has bytes of the log that were not synced. The seal covers them, so the death of
-/// their writer must not take them away.
+/// The frozen disk has log bytes that were not synced. The seal covers them, so the death of their
+/// writer must not remove them.
 fn killed_after_seal(random: &Random, layout: Layout) -> Vec<Fault> {
     let mut faults = unaware_reader(random, layout);
     if let Some(Fault { at, victim, .. }) = faults.first().cloned() {

@@ -1,6 +1,6 @@
 //! The records that masters and region servers keep in the coordinator: regions, tables, servers,
-//! fences, procedures, names. Every record that decodes must survive being encoded and decoded
-//! again.
+//! fences, procedures, names. Regions, tables, procedures and names that decode must survive being
+//! encoded and decoded again.
 //!
 //! Input: a selector byte, then the record.
 

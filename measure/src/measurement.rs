@@ -77,8 +77,8 @@ pub enum FaultKind {
     Elsewhere,
 }
 
-/// How long each phase of a recovery took. The phases follow each other, the first begins with the
-/// fault.
+/// How long each phase of a recovery took. The first phase begins with the fault, and each other
+/// phase with the end of the one before.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Phases {
     /// Until the victim was declared dead.

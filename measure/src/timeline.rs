@@ -27,7 +27,7 @@ pub enum Kind {
 pub struct Tally {
     /// Attempts that succeeded.
     pub succeeded: u32,
-    /// Attempts that failed.
+    /// Attempts that did not succeed.
     pub failed: u32,
     /// The median latency of the successful attempts, in microseconds.
     pub p50_us: u32,
@@ -65,7 +65,7 @@ const BUCKETS_MAX: usize = 1 << 20;
 // === impl Timeline ===
 
 impl Timeline {
-    /// Counts an attempt that ended at `end`; `latency` is `None` if it failed.
+    /// Counts an attempt that ended at `end`; `latency` is `None` if it did not succeed.
     pub fn record(&mut self, kind: Kind, end: Duration, latency: Option<Duration>) {
         let index = u64::try_from(end.as_millis()).unwrap_or(u64::MAX) / BUCKET_MS;
         if index < self.folded.len() as u64 || index >= BUCKETS_MAX as u64 {

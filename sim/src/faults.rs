@@ -18,7 +18,7 @@ pub struct Fault {
     pub at: Duration,
     /// How long it lasts.
     pub lasts: Duration,
-    /// The process that it hits.
+    /// The victim.
     pub victim: Victim,
     /// What is done to the victim.
     pub action: FaultAction,
@@ -46,7 +46,7 @@ pub enum Victim {
 pub struct Trap {
     /// The failpoint.
     pub point: Point,
-    /// The trap springs when the failpoint is reached for this many times, by any process.
+    /// The trap springs when the failpoint has been reached this many times, by any process.
     pub hit: u32,
     /// What happens to the task that reached it.
     pub answer: Answer,

@@ -34,7 +34,8 @@ const CHECKSUM: std::ops::Range<usize> = 4..8;
 /// The header of a frame ends with its offset in the file. The checksum covers the offset, but not
 /// the length.
 const HEAD_BYTES: usize = 16;
-/// Part of the record of the table, which the coordinator keeps while the table exists.
+/// The text to falsify. It is in the record of the table, which the coordinator keeps while the
+/// table exists.
 const WRITTEN: &str = FAMILY_SECOND;
 
 // === impl FolderCopy ===

@@ -93,7 +93,7 @@ struct Simulation<'a> {
     witness: &'a Witness,
     /// Faults that have not begun yet, in order of time.
     coming: Vec<Fault>,
-    /// Faults that have begun and not ended.
+    /// Faults that have begun and not ended. Their ends count from the start.
     lasting: Vec<Lasting>,
     injected: Vec<String>,
     /// The faults so far, with their victims.
@@ -242,7 +242,7 @@ impl Simulation<'_> {
         self.look("observer", registered, |found: &Vec<String>| check_registered(found, &running))
     }
 
-    /// Checks that deleted tables have left nothing behind, and that no procedure is under way.
+    /// Checks that deleted tables have left nothing behind.
     fn check_nothing_left(&mut self) -> anyhow::Result<()> {
         if !self.workload.seen().violations.is_empty() {
             // A client that met a violation has not deleted its table.

@@ -80,7 +80,7 @@ pub struct OperationId {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     operation: Operation,
-    /// Steps of this row's history, which counts begins and ends in order.
+    /// The begin and the end as steps of this row's history, which counts both in order.
     begun: usize,
     ended: Option<usize>,
     answer: Option<i64>,

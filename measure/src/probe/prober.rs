@@ -223,7 +223,7 @@ impl Probe {
     /// Stops the streams, waits for late answers, and reads everything back.
     ///
     /// # Errors
-    /// A region cannot be read in several attempts.
+    /// A region cannot be read back even after several attempts.
     pub async fn finish(self, cluster: &str, faults: Vec<Fault>) -> Result<Measurement, Error> {
         let length = self.now();
         self.stop.cancel();

@@ -79,7 +79,8 @@ impl Administrator {
     async fn work(&self, works: &[Work]) -> anyhow::Result<()> {
         while self.workload.calm_for().is_none() {
             self.pause().await;
-            // A failed operation is not repeated; the next one is chosen at random again.
+            // After a failure the next operation is chosen in the same way: the same one or
+            // another.
             let outcome = match self.random.pick(works) {
                 Some(Work::Alter) => self.alter().await,
                 Some(Work::Disable) => self.disable_and_enable().await,

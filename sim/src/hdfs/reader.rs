@@ -1,4 +1,4 @@
-//! A file that is open for reading, like in `crates/hdfs/src/read`.
+//! A file that is open for reading, as in `crates/hdfs/src/read`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
 //! A file that is being written: to all its DataNodes at once, and given up at the first failure,
-//! like in `crates/hdfs/src/write`.
+//! as in `crates/hdfs/src/write`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

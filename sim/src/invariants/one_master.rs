@@ -12,7 +12,7 @@ const INVARIANT: &str = "one active master";
 /// Checks the invariant; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct OneMaster {
-    /// The highest epoch, and when it was known to be in use.
+    /// The highest epoch, and since when it is known to be in use.
     active: (u64, Duration),
     /// The highest epoch that each server has obeyed.
     obeyed: BTreeMap<String, u64>,

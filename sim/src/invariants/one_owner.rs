@@ -1,5 +1,5 @@
 //! A region has one owner. Under one epoch, only one process opens it and acknowledges writes. Once
-//! a later owner is known, an earlier one acknowledges nothing more.
+//! a later owner has opened it or acknowledged a write, an earlier one acknowledges nothing more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

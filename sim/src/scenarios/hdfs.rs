@@ -45,8 +45,8 @@ fn on_hdfs(at: Duration, lasts: Duration, action: HdfsFault) -> Fault {
     Fault { at, lasts, victim: Victim::Hdfs, action: FaultAction::Hdfs(action) }
 }
 
-/// A DataNode hangs, or its process is killed. Its machine is not killed: acknowledgements only
-/// promise to survive that one machine at a time loses the data that is not on its disk.
+/// A DataNode hangs, or its process is killed. Its machine is not killed: acknowledged data is only
+/// guaranteed to survive if one machine at a time loses the data that is not on its disk.
 fn data_node(random: &Random, layout: Layout) -> HdfsFault {
     let outage = random.pick(&[Outage::Hang, Outage::Kill]).copied().unwrap_or(Outage::Hang);
     HdfsFault::DataNode(random.in_range(0..layout.region_servers + 1), outage)

@@ -36,7 +36,7 @@ pub(super) async fn scan(workload: &Workload, table: Table, random: Random) {
             ..Scan::range(start, stop)
         };
         let mut scanner = table.scan(scan);
-        // A failed read proves nothing now.
+        // A failed read proves nothing at this point.
         if let Ok(Ok(rows)) = tokio::time::timeout(OPERATION_TIMEOUT, scanner.rows()).await {
             workload.count(if reversed { "reversed-scan" } else { "scan" });
             for row in &rows {

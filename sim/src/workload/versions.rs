@@ -198,7 +198,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Reads a row with a get or a scan, forward or reversed, and compares it with its model. A
-    /// failed read proves nothing now.
+    /// failed read proves nothing at this point.
     async fn read(&self, row: &Row) {
         let read = self.choose_read(row);
         let way = self.random.in_range(0..3);

@@ -104,7 +104,7 @@ impl Writer {
     }
 
     /// Reads one of the acknowledged rows. Returns whether the read was answered; a failed read
-    /// proves nothing now.
+    /// proves nothing at this point.
     async fn read_back(&mut self) -> bool {
         let row = self.row(self.random.in_range(0..self.next.max(1)));
         let outcome = self.table.try_get(&Get::new(row.clone()), ATTEMPT_TIMEOUT).await;

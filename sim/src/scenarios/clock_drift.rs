@@ -10,7 +10,7 @@ use crate::plan::{DRIFT_PPM_MAX, Layout};
 
 pub(super) const CLOCK_DRIFT: Scenario = Scenario {
     name: "clock-drift",
-    about: "all clocks drift within the bound, calendars jump, and a region server falls silent",
+    about: "all clocks drift within the bound, wall clocks jump, and a region server falls silent",
     layout: Layout {
         clock_drift_ppm: DRIFT_PPM_MAX,
         clock_bound: DRIFTED_APART_MAX,
@@ -28,8 +28,8 @@ pub(super) const DRIFTED_APART_MAX: Duration = Duration::from_secs(60);
 /// and a wait of 800 ms ends after 690 ms.
 pub(super) const BEYOND_BOUND: Scenario = Scenario {
     name: "clocks-beyond-bound",
-    about: "the same with clocks that drift far beyond the bound: only that nothing is lost is \
-            asked",
+    about: "like clock-drift, with clocks that drift far beyond the bound: all that is required is \
+            that nothing is lost",
     layout: Layout { clock_drift_ppm: 160_000, clock_bound: DRIFTED_APART_MAX, ..Layout::SMALL },
     faults: clock_drift,
 };

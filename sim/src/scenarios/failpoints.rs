@@ -12,7 +12,7 @@ use crate::plan::Layout;
 
 pub(super) const FAILPOINTS: Scenario = Scenario {
     name: "failpoints",
-    about: "whoever reaches some step of logging, flushing, recovering... is killed there",
+    about: "a process is killed when it reaches some step of logging, flushing, recovering...",
     layout: Layout { region_servers: 4, ..Layout::SMALL },
     faults: failpoints,
 };
@@ -30,7 +30,7 @@ fn choose(random: &Random) -> (Point, u32) {
 
 pub(super) const DELAYS: Scenario = Scenario {
     name: "failpoint-delays",
-    about: "whoever reaches some step is held up there, while others go on or are killed",
+    about: "a process is delayed when it reaches some step, while others continue or are killed",
     layout: Layout { region_servers: 4, ..Layout::SMALL },
     faults: delays,
 };

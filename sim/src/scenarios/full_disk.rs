@@ -18,8 +18,8 @@ pub(super) const FULL_DISK: Scenario = Scenario {
 
 pub(super) const COORDINATOR: Scenario = Scenario {
     name: "coordinator-full-disk",
-    about: "the disks of some or all members of the coordinator are full, and a client that holds \
-            no lease writes much",
+    about: "the disks of some or all members of the coordinator are full, and a client without a \
+            lease writes a lot",
     layout: Layout {
         actors: Actors { node_writer: true, ..Actors::NONE },
         // Enough to elect a leader or recover a region server. A full disk costs no process its

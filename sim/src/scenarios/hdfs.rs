@@ -22,7 +22,8 @@ pub(super) const SERVER_CRASH: Scenario = Scenario {
 
 pub(super) const NAME_NODE: Scenario = Scenario {
     name: "hdfs-name-node",
-    about: "on HDFS: the NameNode is away, restarts or is in safe mode; a region server is killed",
+    about: "on HDFS: the NameNode is unavailable, restarts or is in safe mode; a region server is \
+            killed",
     layout: ON_HDFS,
     faults: name_node,
 };

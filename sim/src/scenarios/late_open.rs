@@ -17,7 +17,7 @@ use crate::plan::Layout;
 
 pub(super) const LATE_OPEN: Scenario = Scenario {
     name: "late-open",
-    about: "what a dead opener wrote arrives when the region has its next owner",
+    about: "a write of a dead opener arrives when the region already has its next owner",
     layout: Layout { region_servers: 4, ..Layout::SMALL },
     faults: late_open,
 };

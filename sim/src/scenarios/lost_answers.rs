@@ -18,7 +18,7 @@ pub(super) const LOST_ANSWERS: Scenario = Scenario {
 
 pub(super) const MUTE: Scenario = Scenario {
     name: "mute-region-server",
-    about: "a region server's answers to clients are lost for a while, over flushes and merges",
+    about: "a region server's answers to clients are lost for a while, across flushes and merges",
     layout: Layout::SMALL,
     faults: mute,
 };

@@ -10,14 +10,14 @@ use crate::plan::Layout;
 
 pub(super) const LOST_LOGS: Scenario = Scenario {
     name: "lost-logs",
-    about: "a region server is killed, and its logs are gone, or some, or shorter, for a while",
+    about: "a region server is killed; all or some of its logs are missing or shorter for a while",
     layout: Layout::SMALL,
     faults: lost_logs,
 };
 
 pub(super) const SHORTENED_LOG: Scenario = Scenario {
     name: "shortened-log",
-    about: "a log becomes shorter after it was sealed, and is restored after a while",
+    about: "a log is shortened after it was sealed, and is restored after a while",
     layout: Layout::SMALL,
     faults: shortened_log,
 };

@@ -16,7 +16,7 @@ const LAYOUT: Layout = Layout { region_servers: 4, ..Layout::SMALL };
 
 pub(super) const DRAIN_WHILE_OPENING: Scenario = Scenario {
     name: "drain-while-opening",
-    about: "a server that opens a dead one's region slowly is drained, and the table is altered",
+    about: "a server that slowly opens a dead server's region is drained, and the table is altered",
     layout: Layout {
         actors: Actors {
             administrator: Some((&[Work::Alter], Begin::WhenTrapped)),
@@ -29,7 +29,7 @@ pub(super) const DRAIN_WHILE_OPENING: Scenario = Scenario {
 
 pub(super) const ALTER_WHILE_OPENING: Scenario = Scenario {
     name: "alter-while-opening",
-    about: "the table is altered and disabled while a region is opened slowly; its master may die",
+    about: "the table is altered and disabled while a region opens slowly; the master may die",
     layout: Layout {
         actors: Actors {
             administrator: Some((&[Work::Alter, Work::Disable], Begin::WithLoad)),
@@ -42,7 +42,7 @@ pub(super) const ALTER_WHILE_OPENING: Scenario = Scenario {
 
 pub(super) const STRAY_ORDERS: Scenario = Scenario {
     name: "stray-orders",
-    about: "region servers get orders late, twice and from nobody, while flushes fail and servers \
+    about: "region servers receive late, repeated and forged orders while flushes fail and servers \
             die",
     layout: Layout {
         actors: Actors {
@@ -57,7 +57,7 @@ pub(super) const STRAY_ORDERS: Scenario = Scenario {
 
 pub(super) const LOST_OPEN: Scenario = Scenario {
     name: "lost-open",
-    about: "who opens a region does not learn that its record says so, and does not serve it",
+    about: "a server opens a region, does not learn that this is on record, and does not serve it",
     layout: LAYOUT,
     faults: lost_open,
 };

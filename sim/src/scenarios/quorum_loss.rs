@@ -21,16 +21,16 @@ pub(super) const QUORUM_LOSS: Scenario = Scenario {
 
 pub(super) const LOST_FOLDERS: Scenario = Scenario {
     name: "coordinator-lost-folders",
-    about: "all members of the coordinator are killed, and one or two lose their folders; of two, \
-            one is found again",
+    about: "all members of the coordinator are killed, and one or two lose their folders; if two \
+            do, one folder is restored",
     layout: Layout::SMALL,
     faults: lost_folders,
 };
 
 pub(super) const OLD_COPY: Scenario = Scenario {
     name: "coordinator-old-copy",
-    about: "a member of the coordinator comes back with an old copy of its folder, while only one \
-            is there that was away too",
+    about: "a member of the coordinator comes back with an old copy of its folder, while the only \
+            other running member was down before",
     layout: Layout::SMALL,
     faults: old_copy,
 };

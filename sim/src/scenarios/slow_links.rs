@@ -8,7 +8,7 @@ use crate::plan::Layout;
 
 pub(super) const SLOW_LINKS: Scenario = Scenario {
     name: "slow-links",
-    about: "one or two processes are reached slowly, and perhaps a region server is killed",
+    about: "one to three processes have slow links, and perhaps a region server is killed",
     layout: Layout::SMALL,
     faults: slow_links,
 };

@@ -8,7 +8,7 @@ use crate::plan::Layout;
 
 pub(super) const STANDSTILL: Scenario = Scenario {
     name: "standstill",
-    about: "a region server answers nobody, and still reaches the coordinator",
+    about: "a region server answers no requests, but still reaches the coordinator",
     layout: Layout::SMALL,
     faults: standstill,
 };

@@ -9,7 +9,7 @@ use crate::plan::Layout;
 
 pub(super) const STRANGERS: Scenario = Scenario {
     name: "strangers",
-    about: "half requests, noise and made-up ballots at every port, while processes die",
+    about: "half requests, noise and forged ballots at every port, while processes die",
     layout: Layout { actors: Actors { strangers: true, ..Actors::NONE }, ..Layout::SMALL },
     faults: strangers,
 };

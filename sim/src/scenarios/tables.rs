@@ -11,14 +11,14 @@ use crate::plan::Layout;
 
 pub(super) const TABLES: Scenario = Scenario {
     name: "tables",
-    about: "tables are made, changed and deleted while servers die, drain and are slow to hear",
+    about: "tables are created, changed and deleted while servers die, drain or have slow links",
     layout: Layout { tables: 2, catalogs_are_checked: true, ..LAYOUT },
     faults: tables,
 };
 
 pub(super) const TABLES_CHAOS: Scenario = Scenario {
     name: "tables-chaos",
-    about: "the same while processes are paused and cut off",
+    about: "like tables, while processes are paused and cut off",
     layout: Layout { tables: 2, ..LAYOUT },
     faults: chaos,
 };

@@ -13,7 +13,7 @@ use crate::plan::{Layout, master, region_server};
 
 pub(super) const ROLLING_UPGRADE: Scenario = Scenario {
     name: "rolling-upgrade",
-    about: "masters and region servers are replaced by those of the next release; some go back",
+    about: "masters and region servers are replaced by the next release; some are rolled back",
     layout: Layout {
         tables: 2,
         feature_level: FeatureLevel::OLDEST,

@@ -10,14 +10,14 @@ use crate::plan::Layout;
 
 pub(super) const WRONG_HINT: Scenario = Scenario {
     name: "wrong-hint",
-    about: "a region server is declared dead while it serves with a running lease",
+    about: "a region server is declared dead while it serves under a valid lease",
     layout: Layout::SMALL,
     faults: wrong_hint,
 };
 
 pub(super) const UNAWARE: Scenario = Scenario {
     name: "unaware-region-server",
-    about: "the same, and it cannot hear of its death: it is cut off from the coordinator too",
+    about: "like wrong-hint, and it does not learn of it: it is cut off from the coordinator too",
     // Large, because rolling the log fails after its folder has been renamed. That must not stop
     // the server before its session ends.
     layout: Layout { wal_roll_bytes: 1 << 20, ..Layout::SMALL },
@@ -27,7 +27,8 @@ pub(super) const UNAWARE: Scenario = Scenario {
 /// One clock may run 16 % too slow and another 16 % too fast.
 pub(super) const UNAWARE_BEYOND_BOUND: Scenario = Scenario {
     name: "unaware-beyond-bound",
-    about: "the same with clocks that drift far beyond the bound: no lease protects the log then",
+    about: "like unaware-region-server, with clocks that drift far beyond the bound: no lease \
+            protects the log then",
     layout: Layout {
         clock_drift_ppm: 160_000,
         clock_bound: super::clock_drift::DRIFTED_APART_MAX,
@@ -38,14 +39,15 @@ pub(super) const UNAWARE_BEYOND_BOUND: Scenario = Scenario {
 
 pub(super) const UNAWARE_READER: Scenario = Scenario {
     name: "unaware-reader",
-    about: "the same, and its disk is frozen: no write tells it that its log was taken",
+    about: "like unaware-region-server, with a frozen disk: no write shows that its log was taken",
     layout: UNAWARE.layout,
     faults: unaware_reader,
 };
 
 pub(super) const KILLED_AFTER_SEAL: Scenario = Scenario {
     name: "killed-after-seal",
-    about: "the same, and it is killed after its log is sealed and before anyone has read the log",
+    about: "like unaware-reader, and it is killed after its log is sealed and before anyone has \
+            read the log",
     layout: UNAWARE.layout,
     faults: killed_after_seal,
 };

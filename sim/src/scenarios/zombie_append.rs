@@ -11,7 +11,7 @@ use crate::plan::{self, Layout};
 
 pub(super) const ZOMBIE_APPEND: Scenario = Scenario {
     name: "zombie-append",
-    about: "a log grows beyond its sealed length when its writer wakes, and is then recovered once more",
+    about: "a log grows beyond its sealed length when its writer resumes, then is recovered again",
     layout: Layout::SMALL,
     faults: zombie_append,
 };

@@ -1,7 +1,7 @@
-//! Cells: serialized, as keys, in cell blocks, in messages and beside them. What was read is the
-//! same when it is written and read again.
+//! Cells: serialized, as keys, in cell blocks, in messages, and next to messages. Every cell that
+//! decodes must survive being encoded and decoded again.
 //!
-//! Input: a byte that chooses, a message, a cell block.
+//! Input: a selector byte, then a message, then a cell block.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
-//! Requests of `ClientService` as a region server takes them apart: Get, Scan, Mutate, Multi, with
-//! their conditions and filters.
+//! Requests of `ClientService`, decoded as a region server decodes them: Get, Scan, Mutate and
+//! Multi, with their conditions and filters.
 //!
-//! Input: a byte that chooses, the request, a cell block.
+//! Input: a selector byte, then the request, then a cell block.
 
 #![no_main]
 

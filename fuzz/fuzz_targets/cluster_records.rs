@@ -1,7 +1,8 @@
-//! What masters and region servers keep in the coordinator: regions, tables, servers, fences,
-//! procedures, names. What was read is the same when it is written and read again.
+//! The records that masters and region servers keep in the coordinator: regions, tables, servers,
+//! fences, procedures, names. Regions, tables, procedures and names that decode must survive being
+//! encoded and decoded again.
 //!
-//! Input: a byte that chooses, then the record.
+//! Input: a selector byte, then the record.
 
 #![no_main]
 

@@ -1,8 +1,8 @@
-//! The log of a coordinator's member, of one segment or two, opened as at a start; then opened once
-//! more, as what a start makes of it must be readable.
+//! The log of a coordinator member, with one or two segments, opened as at a start. It is then
+//! opened again, because the files that the first start leaves must be readable.
 //!
-//! Input: a byte that chooses, the first segment, the second. With an odd choice their checksums
-//! and offsets are made right.
+//! Input: a selector byte, then the first segment, then the second. If the selector is odd, the
+//! checksums and offsets of the segments are corrected first.
 
 #![no_main]
 
@@ -26,7 +26,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
             }
             let mut segment = segment.to_vec();
             if choice & 1 != 0 {
-                checksums::mend_segment(&mut segment);
+                checksums::repair_segment(&mut segment);
             }
             put(&files, &folder.join(format!("log-{number:020}")), &segment).await;
         }
@@ -44,7 +44,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let records = sample_log_records();
     let each: Vec<u8> = records.iter().flat_map(|record| frame(record)).collect();
     let head: Vec<u8> = records[..2].concat();
-    // The same header, for segment 2: its first field is the number.
+    // The same header for segment 2: the number is its first field.
     let mut next = frame(&records[0]);
     if let Some(at) = next.iter().rposition(|byte| *byte == 1) {
         next[at] = 2;

@@ -1,6 +1,6 @@
-//! What a coordinator keeps and applies: snapshot files, the state in them, commands.
+//! The data that a coordinator stores and applies: snapshot files, the state in them, commands.
 //!
-//! Input: a byte that chooses, then a snapshot, a state, or commands.
+//! Input: a selector byte, then a snapshot, a state, or commands.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
     match kind % 3 {
         0 => {
             let mut file = bytes.to_vec();
-            checksums::mend_snapshot(&mut file);
+            checksums::repair_snapshot(&mut file);
             block_on(async {
                 let folder = Path::new("/member");
                 let path = folder.join("snapshot-00000000000000000001-00000000000000000001");

@@ -1,6 +1,6 @@
 //! Filters and comparators, decoded and applied to rows.
 //!
-//! Input: the message of a filter.
+//! Input: a filter message.
 
 #![no_main]
 

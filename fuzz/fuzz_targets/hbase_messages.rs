@@ -1,8 +1,8 @@
-//! What clients read to find tables and servers, and what they send to make tables: schemas, rows
-//! of `hbase:meta`, znodes, exceptions. What was read is the same when it is written and read
-//! again.
+//! Data that clients read to find tables and servers, and messages that they send to create tables:
+//! schemas, rows of `hbase:meta`, znodes, exceptions. Every schema and region that decodes must
+//! survive being encoded and decoded again.
 //!
-//! Input: a byte that chooses, then a message or a cell block.
+//! Input: a selector byte, then a message or a cell block.
 
 #![no_main]
 

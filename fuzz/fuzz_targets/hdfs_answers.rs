@@ -1,7 +1,7 @@
-//! What NameNodes and DataNodes say: answers to calls, packets, responses, the page of settings;
-//! and the files of settings.
+//! Data that NameNodes and DataNodes send: answers to calls, packets, responses and the settings
+//! page. Also settings files.
 //!
-//! Input: a byte that chooses, then the bytes.
+//! Input: a selector byte, then the bytes.
 
 #![no_main]
 

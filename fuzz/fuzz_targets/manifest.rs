@@ -1,6 +1,7 @@
-//! A region's manifest, with the nonces in it; what was read is the same written and read again.
+//! A region's manifest, with the nonces in it. Every manifest that decodes must survive being
+//! written and read again.
 //!
-//! Input: a byte that chooses, then the file. With an odd choice its checksum is made right.
+//! Input: a selector byte, then the file. If the selector is odd, its checksum is corrected first.
 
 #![no_main]
 
@@ -22,7 +23,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
     let (choice, file) = choice(input);
     let mut file = file.to_vec();
     if choice & 1 != 0 {
-        checksums::mend_manifest(&mut file);
+        checksums::repair_manifest(&mut file);
     }
     let (table, region) = place();
     let epoch = RegionEpoch(1);

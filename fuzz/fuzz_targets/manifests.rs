@@ -1,5 +1,5 @@
-//! The manifests of a cluster and its tables: read, validated, their timers derived, their regions
-//! cut.
+//! The manifests of a cluster and its tables: parsed and validated, with their timers derived and
+//! their regions split.
 //!
 //! Input: the text of a file.
 

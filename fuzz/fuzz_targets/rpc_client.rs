@@ -1,8 +1,8 @@
-//! A server's side of a connection, as the HBase RPC's client reads it: answers, exceptions, cell
-//! blocks; and each answer alone.
+//! A server's side of a connection, as the client of the HBase RPC reads it: answers, exceptions,
+//! cell blocks. Each answer is also decoded on its own.
 //!
-//! Input: a byte that chooses, then the bytes of the connection. With an odd choice they are cut
-//! into frames of right length.
+//! Input: a selector byte, then the bytes of the connection. If the selector is odd, the bytes are
+//! split into frames with correct lengths.
 
 #![no_main]
 
@@ -22,7 +22,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::AsyncWriteExt;
 
-/// A network where every server says the same.
+/// A network on which every server sends the same bytes.
 struct Saying(Vec<u8>);
 
 #[async_trait]
@@ -31,7 +31,7 @@ impl NetworkSource for Saying {
         let (near, mut far) = tokio::io::duplex(1 << 20);
         let bytes = self.0.clone();
         tokio::spawn(async move {
-            // Once the calls are waiting.
+            // Wait until the calls are pending.
             tokio::time::sleep(Duration::from_millis(1)).await;
             let _ = far.write_all(&bytes).await;
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,8 +1,8 @@
-//! A client's side of a connection, as the HBase RPC's server reads it: opening, introduction,
-//! requests, cell blocks. The handler echoes.
+//! A client's side of a connection, as the server of the HBase RPC reads it: preamble, connection
+//! header, requests, cell blocks. The handler echoes.
 //!
-//! Input: a byte that chooses, then the bytes of the connection. With an odd choice the connection
-//! is opened properly, and the rest is cut into frames of right length.
+//! Input: a selector byte, then the bytes of the connection. If the selector is odd, the connection
+//! is opened correctly, and the remaining bytes are split into frames with correct lengths.
 
 #![no_main]
 
@@ -66,7 +66,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
         let server = tokio::spawn(serve(listener, Arc::new(Echo), options, shutdown.clone()));
         let (mut answers, mut requests) = tokio::io::split(near);
         let send = async {
-            // The server may have closed already.
+            // The server may have closed the connection already.
             let _ = requests.write_all(&bytes).await;
             let _ = requests.shutdown().await;
         };

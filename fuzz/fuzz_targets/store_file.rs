@@ -1,7 +1,8 @@
-//! A whole store file: opened, scanned both ways, sought in, asked for rows.
+//! A whole store file: opened, scanned in both directions, positioned at keys, and queried for
+//! rows.
 //!
-//! Input: a byte that chooses, the trailer's message, the blocks. The trailer is filled up here,
-//! and with an odd choice the blocks' checksums are made right.
+//! Input: a selector byte, then the message of the trailer, then the blocks. The target pads the
+//! trailer. If the selector is odd, it corrects the checksums of the blocks.
 
 #![no_main]
 
@@ -25,7 +26,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
     let (trailer, blocks) = two_parts(rest);
     let mut file = blocks.to_vec();
     if choice & 1 != 0 {
-        checksums::mend_store_file(&mut file);
+        checksums::repair_store_file(&mut file);
     }
     file.extend_from_slice(TRAILER_MAGIC);
     file.extend_from_slice(&trailer[..trailer.len().min(TRAILER_BYTES - 12)]);
@@ -73,7 +74,7 @@ fn seeds() -> Vec<Vec<u8>> {
     files.map(|(number, compression)| seed_of(number, compression)).collect()
 }
 
-/// A small file, with more levels of the index the higher its number.
+/// A small file. Files with higher numbers have more index levels.
 fn seed_of(number: usize, compression: Compression) -> Vec<u8> {
     let options = StoreFileOptions {
         compression,

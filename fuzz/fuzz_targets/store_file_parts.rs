@@ -1,8 +1,8 @@
-//! The parts of a store file one by one, as they are once their checksum was right: data blocks in
-//! every encoding, index blocks, the bloom filter's meta block, the file info, the trailer,
-//! compressed bytes.
+//! The parts of a store file one by one, in the form that they have after their checksum was
+//! verified: data blocks in every encoding, index blocks, the Bloom filter's meta block, the file
+//! info, the trailer, compressed bytes.
 //!
-//! Input: a byte that chooses the part and its variant, then its bytes.
+//! Input: a byte that selects the part and its variant, then the bytes of the part.
 
 #![no_main]
 
@@ -50,7 +50,7 @@ fn seeds() -> Vec<Vec<u8>> {
     others.into_iter().chain(delta_seeds(key)).collect()
 }
 
-/// Two cells in PREFIX, DIFF and FAST_DIFF each, with the same tag, plain and compressed.
+/// Two cells in each of PREFIX, DIFF and FAST_DIFF, with the same tag, plain and compressed.
 fn delta_seeds(key: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let prefix = [&[15, 1, 0], key, b"v"].concat();
     let fast_diff = [&[0], &prefix[..]].concat();

@@ -1,7 +1,8 @@
-//! A file of a region server's log: read whole, indexed, and read part by part, which must agree.
+//! A WAL file: read whole, indexed, and read part by part. All three must agree.
 //!
-//! Input: a byte that chooses, then the file. With an odd choice its checksums are made right; the
-//! other bits cut it off earlier.
+//! Input: a selector byte, then the file. If the selector is odd, the checksums are corrected
+//! first. The other bits of the selector say how many bytes before the end of the file its sealed
+//! length is.
 
 #![no_main]
 
@@ -25,7 +26,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
     let (choice, file) = choice(input);
     let mut file = file.to_vec();
     if choice & 1 != 0 {
-        checksums::mend_log(&mut file);
+        checksums::repair_log(&mut file);
     }
     let sealed_length = file.len() as u64 - u64::from(choice >> 1).min(file.len() as u64);
     block_on(async {
@@ -44,7 +45,7 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
     });
 });
 
-/// How many edits there are of each region; `None` if the file is corrupt.
+/// The number of edits of each region; `None` if the file is corrupt.
 async fn read_whole(files: &SharedFileSystem, path: &Path, sealed_length: u64) -> Option<Counts> {
     let mut reader = WalReader::open(files, path, sealed_length).await.ok()?;
     let mut counts = Counts::new();

@@ -1,6 +1,7 @@
-//! The index beside a file of a log, and the part of a region that it leads to.
+//! The split index beside a WAL file, and the part of a region that it points to.
 //!
-//! Input: a byte that chooses, the index, the log. With an odd choice all checksums are made right.
+//! Input: a selector byte, then the index, then the log. If the selector is odd, all checksums are
+//! corrected first.
 
 #![no_main]
 
@@ -17,8 +18,8 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
     let (index, log) = two_parts(rest);
     let (mut index, mut log) = (index.to_vec(), log.to_vec());
     if choice & 1 != 0 {
-        checksums::mend_parts(&mut index);
-        checksums::mend_log(&mut log);
+        checksums::repair_split_index(&mut index);
+        checksums::repair_log(&mut log);
     }
     let sealed_length = index.get(14..).and_then(|sealed_length| sealed_length.first_chunk());
     let sealed_length = sealed_length.map_or(0, |c| u64::from_be_bytes(*c));
@@ -65,7 +66,7 @@ fn seeds() -> Vec<Vec<u8>> {
     log.resize(512, 0);
     log.extend_from_slice(&batch);
     log.extend_from_slice(&record);
-    checksums::mend_log(&mut log);
+    checksums::repair_log(&mut log);
     let index = block_on(async {
         let path = Path::new("/log");
         let files = disk_with(path, &log).await;

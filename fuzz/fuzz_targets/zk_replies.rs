@@ -1,7 +1,7 @@
-//! A server's side of the ZooKeeper protocol: frames, the opening, headers, events, every reply.
-//! What was read is the same when it is written and read again.
+//! A server's side of the ZooKeeper protocol: frames, the connect response, headers, events, every
+//! reply. Every record that decodes must survive being encoded and decoded again.
 //!
-//! Input: a byte that chooses the record, then the bytes of a connection.
+//! Input: a byte that selects the record, then the bytes of a connection.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! A client's side of the ZooKeeper protocol: frames, the opening, every request. What was read is
-//! the same when it is written and read again.
+//! A client's side of the ZooKeeper protocol: frames, the connect request, every request. Every
+//! request that decodes must survive being encoded and decoded again.
 //!
 //! Input: the bytes of a connection.
 

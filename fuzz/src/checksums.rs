@@ -1,24 +1,27 @@
-//! Puts right checksums into bytes that a fuzzer has changed, wherever there is room for one.
+//! Writes correct checksums into bytes that a fuzzer has changed, wherever there is room for one.
 //!
-//! Written anew from the formats' pages, not with the code under test.
+//! Written from the documents that describe the formats, independently of the code under test.
 
 use crc32c::{crc32c, crc32c_append};
 
-/// Of a store file's blocks: each that begins with a known magic and has the lengths that it says.
-pub fn mend_store_file(file: &mut [u8]) {
+/// Corrects the blocks of a store file: all that begin with a known magic and have the lengths that
+/// their header states.
+pub fn repair_store_file(file: &mut [u8]) {
     const MAGICS: [&[u8; 8]; 7] =
         [b"DATABLK*", b"IDXLEAF2", b"BLMFBLK2", b"IDXINTE2", b"IDXROOT2", b"FILEINF2", b"BLMFMET2"];
     let mut at = 0;
     while at + 33 <= file.len() {
         let is_block = MAGICS.iter().any(|magic| file[at..].starts_with(&magic[..]));
-        let length = is_block.then(|| mend_block(&mut file[at..])).flatten();
+        let length = is_block.then(|| repair_block(&mut file[at..])).flatten();
         at += length.unwrap_or(1);
     }
 }
 
+/// Corrects one block. Returns its length.
+///
 /// `[u8; 8] magic | i32 on disk after the header | i32 payload | i64 previous | u8 type | i32 chunk
-/// | i32 on disk without checksums`; gives the length of the block.
-fn mend_block(block: &mut [u8]) -> Option<usize> {
+/// | i32 on disk without checksums`
+fn repair_block(block: &mut [u8]) -> Option<usize> {
     let number =
         |block: &[u8], at| Some(u32::from_be_bytes(*block.get(at..)?.first_chunk()?) as usize);
     let length = number(block, 8)?.checked_add(33)?;
@@ -37,8 +40,8 @@ fn mend_block(block: &mut [u8]) -> Option<usize> {
     Some(length)
 }
 
-/// Of a log's file header, its batches and their records.
-pub fn mend_log(file: &mut [u8]) {
+/// Corrects the file header of a log, its batches and their records.
+pub fn repair_log(file: &mut [u8]) {
     const FILE_HEADER_BYTES: usize = 512;
     const BATCH_HEADER_BYTES: usize = 36;
     let Some((header, mut rest)) = file.split_at_mut_checked(FILE_HEADER_BYTES) else {
@@ -51,13 +54,14 @@ pub fn mend_log(file: &mut [u8]) {
         let length = header[20..].first_chunk::<8>().map_or(0, |l| u64::from_be_bytes(*l));
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(records.len());
         let (records, next) = records.split_at_mut(length);
-        mend_records(records);
+        repair_records(records);
         rest = next;
     }
 }
 
-/// `u32 length of the body | u32 crc32c of length and body | body`, one after the other.
-fn mend_records(mut records: &mut [u8]) {
+/// Corrects a sequence of records, each
+/// `u32 length of the body | u32 crc32c of length and body | body`.
+fn repair_records(mut records: &mut [u8]) {
     while let Some((prefix, rest)) = records.split_at_mut_checked(8) {
         let length = prefix.first_chunk().map_or(0, |length| u32::from_be_bytes(*length));
         let Some((body, next)) = rest.split_at_mut_checked(length as usize) else {
@@ -69,8 +73,8 @@ fn mend_records(mut records: &mut [u8]) {
     }
 }
 
-/// Of the index of a log's parts: of its sections, its directory and its header.
-pub fn mend_parts(index: &mut [u8]) {
+/// Corrects the split index of a log: its sections, its directory and its header.
+pub fn repair_split_index(index: &mut [u8]) {
     const HEADER_BYTES: usize = 42;
     const ENTRY_BYTES: usize = 100;
     if index.len() < HEADER_BYTES {
@@ -93,16 +97,16 @@ pub fn mend_parts(index: &mut [u8]) {
     put_at_end(&mut index[..HEADER_BYTES], 0);
 }
 
-/// Of a manifest: `magic 8 | u32 crc32c of the rest | rest`.
-pub fn mend_manifest(file: &mut [u8]) {
+/// Corrects a manifest: `magic 8 | u32 crc32c of the rest | rest`.
+pub fn repair_manifest(file: &mut [u8]) {
     if let Some((front, rest)) = file.split_at_mut_checked(12) {
         front[8..].copy_from_slice(&crc32c(rest).to_be_bytes());
     }
 }
 
-/// Of a segment of a coordinator's log: `u32 length | u32 crc32c | u64 offset | records`, and so
-/// on. The offset is made right, too.
-pub fn mend_segment(segment: &mut [u8]) {
+/// Corrects a segment of a coordinator's log, a sequence of
+/// `u32 length | u32 crc32c | u64 offset | records`. Corrects the offsets as well.
+pub fn repair_segment(segment: &mut [u8]) {
     let mut offset = 0u64;
     let mut rest = segment;
     while rest.len() >= 16 {
@@ -118,14 +122,14 @@ pub fn mend_segment(segment: &mut [u8]) {
     }
 }
 
-/// Of a coordinator's snapshot: `u32 crc32c of the rest | rest`.
-pub fn mend_snapshot(file: &mut [u8]) {
+/// Corrects a coordinator's snapshot: `u32 crc32c of the rest | rest`.
+pub fn repair_snapshot(file: &mut [u8]) {
     if let Some((sum, rest)) = file.split_at_mut_checked(4) {
         sum.copy_from_slice(&crc32c(rest).to_be_bytes());
     }
 }
 
-/// The checksum of all but the last four bytes goes there.
+/// Stores the checksum of all but the last four bytes in the last four. Returns the checksum.
 fn put_at_end(bytes: &mut [u8], seed: u32) -> u32 {
     let Some((covered, place)) = bytes.split_last_chunk_mut::<4>() else {
         return 0;

@@ -1,8 +1,8 @@
-//! What the fuzz targets share: a runtime, files in memory, checksums made right again, and the
-//! first inputs of a corpus.
+//! Shared by the fuzz targets: a runtime, files in memory, corrected checksums, and the seed inputs
+//! of a corpus.
 //!
-//! A target takes any bytes. Where a checksum would turn nearly all of them away, it mends the
-//! checksums first, so that what lies behind them is reached: see [`checksums`].
+//! A target accepts any bytes. Where a checksum would reject nearly all of them, the target
+//! corrects the checksums first so that the code behind the check is reached: see [`checksums`].
 
 pub mod checksums;
 
@@ -19,12 +19,12 @@ thread_local! {
 }
 
 fn runtime() -> Runtime {
-    // Paused: a timeout is over as soon as nothing else can happen.
+    // Paused: a timeout expires as soon as nothing else can happen.
     let built = Builder::new_current_thread().enable_time().start_paused(true).build();
     built.unwrap_or_else(|error| panic!("no runtime: {error}"))
 }
 
-/// Runs `future` to its end.
+/// Runs `future` to completion.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     RUNTIME.with_borrow(|runtime| runtime.block_on(future))
 }
@@ -43,17 +43,17 @@ pub async fn put(disk: &SharedFileSystem, path: &Path, contents: &[u8]) {
     ok(disk.write_whole(path, Bytes::copy_from_slice(contents)).await);
 }
 
-/// What the memory file system gives where it has nothing to refuse.
+/// The value of a result that cannot be an error here, such as one of the memory file system.
 pub fn ok<T, E: std::fmt::Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The first byte, by which a target chooses, and the rest.
+/// Splits the input into its first byte, by which a target selects what to do, and the rest.
 pub fn choice(input: &[u8]) -> (u8, &[u8]) {
     input.split_first().map_or((0, &[]), |(first, rest)| (*first, rest))
 }
 
-/// Two parts of an input: its first two bytes say how long the first part is.
+/// Splits the input into two parts. Its first two bytes are the length of the first part.
 pub fn two_parts(input: &[u8]) -> (&[u8], &[u8]) {
     let Some((length, rest)) = input.split_first_chunk::<2>() else {
         return (input, &[]);
@@ -61,13 +61,13 @@ pub fn two_parts(input: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(rest.len().min(u16::from_be_bytes(*length).into()))
 }
 
-/// The input of which [`two_parts`] gives `first` and `second`.
+/// The input that [`two_parts`] splits into `first` and `second`.
 pub fn join_parts(first: &[u8], second: &[u8]) -> Vec<u8> {
     let length = u16::try_from(first.len()).unwrap_or(u16::MAX);
     [&length.to_be_bytes()[..], first, second].concat()
 }
 
-/// Writes the first inputs of a corpus into the folder that `FUZZ_SEEDS` names, if it names one.
+/// Writes the seed inputs of a corpus into the folder that `FUZZ_SEEDS` names, if it is set.
 pub fn seed(inputs: impl FnOnce() -> Vec<Vec<u8>>) {
     let Some(folder) = std::env::var_os("FUZZ_SEEDS") else {
         return;

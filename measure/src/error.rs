@@ -10,24 +10,24 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why something could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The cluster did not do what was asked.
+    /// A request to the cluster failed.
     #[error(transparent)]
     Client(#[from] basalt_client::Error),
-    /// The name of a cluster that cannot be understood.
+    /// A target that does not name a cluster.
     #[error(
         "{text:?} does not name a cluster; write zk:host:port,…/znode (ZooKeeper) or \
          bootstrap:host:port,… (masters or region servers)"
     )]
     BadTarget {
-        /// What was written.
+        /// The text that was given.
         text: String,
     },
-    /// Regions that are at no server.
+    /// Regions that no server serves.
     #[error("not every region of {table} was served within {waited:?}")]
     NotOnline {
         /// The table.
         table: TableName,
-        /// How long was waited.
+        /// How long the measurement waited.
         waited: Duration,
     },
     /// A table without a family.
@@ -47,7 +47,7 @@ pub enum Error {
     /// A benchmark that cannot be run.
     #[error("{reason}")]
     BadBenchmark {
-        /// What is wrong, and what would be right.
+        /// What is wrong, and how to correct it.
         reason: String,
     },
 }

@@ -1,21 +1,21 @@
-//! Counts of latencies in buckets that grow with the value: about 3 % wide at any size.
+//! Counts latencies in buckets whose width grows with the value: about 3 % of it at any size.
 //!
-//! A value below 32 µs has a bucket of its own; above, each power of two has 32 buckets.
+//! Each value below 32 µs has its own bucket. Above, each power of two has 32 buckets.
 
 use std::time::Duration;
 
 /// A histogram of latencies.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
-    /// As long as the largest value needs.
+    /// Only as long as the largest value requires.
     counts: Vec<u64>,
     count: u64,
     max_us: u64,
 }
 
-/// Buckets for each power of two, as a power of two.
+/// log2 of the number of buckets for each power of two.
 const SUB_BITS: u32 = 5;
-/// What is longer counts as this: an hour.
+/// Longer latencies count as this: one hour.
 const MAX_US: u64 = 3_600_000_000;
 
 // === impl Histogram ===
@@ -33,7 +33,7 @@ impl Histogram {
         self.max_us = self.max_us.max(us);
     }
 
-    /// Adds all that `other` counted.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Self) {
         if other.counts.len() > self.counts.len() {
             self.counts.resize(other.counts.len(), 0);
@@ -45,12 +45,13 @@ impl Histogram {
         self.max_us = self.max_us.max(other.max_us);
     }
 
-    /// How many were counted.
+    /// The number of latencies counted.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The latency that `fraction` of all do not exceed; zero if there are none.
+    /// The latency that the fraction `fraction` of all latencies do not exceed; zero if there are
+    /// none.
     pub fn quantile(&self, fraction: f64) -> Duration {
         let rank = ((self.count as f64 * fraction).ceil() as u64).max(1);
         let mut seen = 0;
@@ -63,7 +64,7 @@ impl Histogram {
         Duration::ZERO
     }
 
-    /// The longest.
+    /// The longest latency.
     pub fn max(&self) -> Duration {
         Duration::from_micros(self.max_us)
     }
@@ -74,7 +75,7 @@ fn bucket_of(us: u64) -> usize {
     ((power as usize) << SUB_BITS) + (us >> power) as usize
 }
 
-/// The largest value of a bucket.
+/// The largest value that a bucket holds.
 fn upper_end_of(bucket: usize) -> u64 {
     let power = (bucket >> SUB_BITS).saturating_sub(1);
     let first = (bucket - (power << SUB_BITS)) as u64;

@@ -1,10 +1,11 @@
-//! What measures a cluster from outside: the probe, the benchmark and their reports.
+//! Measures a cluster from outside: the probe, the benchmark and their reports.
 //!
-//! [`outage`] and [`timeline`] are pure: they say what an outage is and whose doing. The [`probe`]
-//! makes the requests and checks at the end that nothing acknowledged is missing; what it returns
-//! is a [`Measurement`], of which [`report`] tells. [`mod@bench`] is YCSB's workloads.
+//! [`outage`] and [`timeline`] are pure: they define what an outage is and which fault caused it.
+//! The [`probe`] makes the requests and checks at the end that no acknowledged write is missing. It
+//! returns a [`Measurement`], from which [`report`] makes the reports. [`mod@bench`] runs YCSB's
+//! workloads.
 //!
-//! It works against anything that speaks HBase's protocol ([`Target`]), Apache HBase included.
+//! It works with any cluster that speaks HBase's protocol ([`Target`]), including Apache HBase.
 
 pub mod bench;
 mod error;

@@ -1,10 +1,10 @@
-//! A list that grows while the cluster is harmed, in the manner of HBase's
+//! A list that grows while faults are injected into the cluster, like HBase's
 //! `IntegrationTestBigLinkedList`.
 //!
-//! Each node is a row that refers to nodes that were acknowledged before it was written. So at the
-//! end no reference may lead nowhere (*undefined*), whatever became of the writer's own memory; and
-//! no node that was acknowledged may be missing (*lost*). A node whose write was not answered is
-//! unknown: it may be there, and nothing refers to it.
+//! Each node is a row that refers to nodes that were acknowledged before it was written. At the end
+//! no reference may point to a missing node (*undefined*); this check does not depend on the
+//! writer's memory. No acknowledged node may be missing (*lost*). A node whose write was not
+//! answered is unknown: it may exist, and no node refers to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::Result;
 
-/// A list that grows.
+/// A list that grows while the cluster is under test.
 #[derive(Debug)]
 pub struct LinkedList {
     list: Arc<List>,
@@ -27,20 +27,20 @@ pub struct LinkedList {
     stop: Shutdown,
 }
 
-/// What was found when all nodes were read back.
+/// The result of reading back all nodes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Audit {
     /// Nodes that were acknowledged.
     pub acked: u64,
-    /// Nodes of which that is not known.
+    /// Nodes whose write was not acknowledged and may have taken effect.
     pub unknown: u64,
-    /// Nodes that were acknowledged and are not there.
+    /// Acknowledged nodes that are missing.
     pub lost: u64,
-    /// References to nodes that are not there.
+    /// References to missing nodes.
     pub undefined: u64,
-    /// The longest that a node took to be acknowledged, apart from outages.
+    /// The longest wait for an acknowledgement, apart from outages.
     pub longest_wait: Duration,
-    /// The longest of those whose wait met an outage; see [`LinkedList::begin_outage`].
+    /// The longest wait that overlapped an outage; see [`LinkedList::begin_outage`].
     pub longest_wait_in_outage: Duration,
 }
 
@@ -61,31 +61,31 @@ struct Nodes {
     outage: Outage,
 }
 
-/// The last time in which nothing could be acknowledged.
+/// The last period in which no write could be acknowledged.
 #[derive(Debug, Default)]
 struct Outage {
     is_under_way: bool,
     ended_at: Option<Instant>,
 }
 
-/// How many write at the same time, each with a connection of its own.
+/// The number of concurrent writers, each with its own connection.
 const WRITERS: usize = 8;
-/// How often each begins a node.
+/// How long a writer waits between two nodes.
 const PACE: Duration = Duration::from_millis(20);
-/// With so many nodes the list is full.
+/// The list is full at this number of nodes.
 const NODES_MAX: usize = 8_000_000;
-/// What follows a region's first row in the rows of its nodes.
+/// Follows the first row of the region in the rows of nodes.
 const MARK: &str = "list-";
-/// The end of the rows that begin so.
+/// The end of the rows that begin with [`MARK`].
 const END: &str = "list.";
-/// The node that the writer made before, and one that any writer made.
+/// The node that this writer wrote before, and a node of any writer.
 const PREVIOUS: &[u8] = b"previous";
 const OTHER: &[u8] = b"other";
 
 // === impl LinkedList ===
 
 impl LinkedList {
-    /// Begins a list over all regions of `table`; `connect` gives a new connection.
+    /// Begins a list over all regions of `table`; `connect` opens a new connection.
     ///
     /// # Errors
     /// The regions cannot be found.
@@ -113,22 +113,22 @@ impl LinkedList {
         self.list.nodes.lock().acked.len()
     }
 
-    /// From now on nothing can be acknowledged, through no fault of one process alone. Waits that
-    /// meet this time are reported apart from the others.
+    /// Begins a period in which no write can be acknowledged, for reasons other than the fault of a
+    /// single process. Waits that overlap this period are reported separately.
     pub fn begin_outage(&self) {
         self.list.nodes.lock().outage.is_under_way = true;
     }
 
-    /// Ends what [`LinkedList::begin_outage`] began.
+    /// Ends the period that [`LinkedList::begin_outage`] began.
     pub fn end_outage(&self) {
         self.list.nodes.lock().outage =
             Outage { is_under_way: false, ended_at: Some(Instant::now()) };
     }
 
-    /// Ends the list and reads all of it back.
+    /// Ends the list and reads back all of it.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The list cannot be read.
     pub async fn finish(mut self, table: &Table) -> Result<Audit> {
         self.stop.cancel();
         while self.writers.join_next().await.is_some() {}
@@ -169,7 +169,7 @@ fn row(start: &Bytes, rest: &str) -> Bytes {
     Bytes::from([start, rest.as_bytes()].concat())
 }
 
-/// The node in a row's name.
+/// The node that a row holds, from the name of the row.
 fn node_of(row: &[u8]) -> Option<u64> {
     let digits = row.len().checked_sub(16).and_then(|at| row.get(at..))?;
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -178,7 +178,7 @@ fn node_of(row: &[u8]) -> Option<u64> {
 // === impl Nodes ===
 
 impl Nodes {
-    /// Takes in that `node`, of which the write began at `begun`, was acknowledged `after` so long.
+    /// Records that `node` was acknowledged. Its write began at `begun` and took `after`.
     fn acknowledge(&mut self, node: u64, begun: Instant, after: Duration) {
         self.acked.push(node);
         let longest = match self.outage.meets_wait_since(begun) {
@@ -192,7 +192,7 @@ impl Nodes {
 // === impl Outage ===
 
 impl Outage {
-    /// Whether it meets a wait that began at `begun` and ends now.
+    /// Whether the outage overlaps a wait that began at `begun` and ends now.
     fn meets_wait_since(&self, begun: Instant) -> bool {
         self.is_under_way || self.ended_at.is_some_and(|ended_at| ended_at >= begun)
     }
@@ -221,7 +221,7 @@ impl List {
         }
     }
 
-    /// Any node that was acknowledged.
+    /// A random acknowledged node.
     fn any(&self, random: &Random) -> Option<u64> {
         let nodes = self.nodes.lock();
         let count = nodes.acked.len() as u64;
@@ -262,7 +262,7 @@ mod tests {
         nodes.outage.is_under_way = true;
         nodes.acknowledge(2, before + second, second * 2);
         nodes.outage = Outage { is_under_way: false, ended_at: Some(before + second * 4) };
-        // One began before the outage ended, the other after it.
+        // The first wait began before the outage ended, the second after it.
         nodes.acknowledge(3, before + second * 2, second * 3);
         nodes.acknowledge(4, before + second * 5, second / 2);
         assert_eq!(nodes.longest_wait, second);

@@ -1,4 +1,4 @@
-//! What a probe measured, whole: from this every report is made.
+//! The complete results of a probe; all reports are made from them.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::outage::{Attribution, FaultWindow, Outage, RegionOutages, attribute};
 use crate::probe::Audit;
 use crate::timeline::Bucket;
 
-/// What a probe measured. Times are counted from its start.
+/// The results of a probe. Times are relative to its start.
 #[derive(Clone, Debug)]
 pub struct Measurement {
     /// The cluster, in a few words.
     pub cluster: String,
-    /// How long was measured.
+    /// The duration of the measurement.
     pub length: Duration,
     /// Throughput and latency over time.
     pub buckets: Vec<Bucket>,
@@ -24,9 +24,9 @@ pub struct Measurement {
     pub regions: Vec<RegionOutages>,
     /// The faults, in order.
     pub faults: Vec<Fault>,
-    /// What became of the writes.
+    /// The result of reading back the writes.
     pub audit: Audit,
-    /// Strong reads that missed what had been acknowledged before they began.
+    /// Strong reads that missed a write that was acknowledged before they began.
     pub stale_reads: u64,
 }
 
@@ -35,24 +35,24 @@ pub struct Measurement {
 pub struct Totals {
     /// The latency of each attempt that succeeded.
     pub latencies: Histogram,
-    /// Attempts that did not, in time.
+    /// Attempts that did not succeed in time.
     pub failed: u64,
-    /// The latency of each of those that was answered well after all.
+    /// The latency of each attempt that succeeded too late.
     pub late: Histogram,
 }
 
-/// Something that was done to the cluster.
+/// A fault that was injected into the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
-    /// What.
+    /// Its kind.
     pub kind: FaultKind,
-    /// To which process.
+    /// The process that it hit.
     pub victim: String,
-    /// When, to which regions, and until when it was felt.
+    /// When it happened, which regions it affected, and when it was over.
     pub window: FaultWindow,
-    /// The bytes of the victim's log at that time, where they are known.
+    /// The size of the victim's log at that time in bytes, where known.
     pub wal_bytes: Option<u64>,
-    /// How the recovery went, where the cluster tells.
+    /// The phases of the recovery, where the cluster reports them.
     pub phases: Option<Phases>,
 }
 
@@ -73,16 +73,17 @@ pub enum FaultKind {
     KillCoordinatorLeader,
     /// SIGKILL to every process at once.
     KillAll,
-    /// Something that is none of the cluster's processes.
+    /// A fault outside the cluster's processes.
     Elsewhere,
 }
 
-/// How long each phase of a recovery took, one after the other, from the fault on.
+/// How long each phase of a recovery took. The first phase begins with the fault, and each other
+/// phase with the end of the one before.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Phases {
-    /// Until the death was committed.
+    /// Until the victim was declared dead.
     pub detect: Option<Duration>,
-    /// Until no late write of the victim could count.
+    /// Until no late write of the victim could take effect.
     pub fence: Option<Duration>,
     /// Until its log was split.
     pub split: Option<Duration>,
@@ -90,20 +91,21 @@ pub struct Phases {
     pub assign: Option<Duration>,
     /// Until the last region was open.
     pub replay: Option<Duration>,
-    /// All of it; of other faults than a region server's, until another had taken over.
+    /// The whole recovery. For faults of processes other than region servers: until another process
+    /// had taken over.
     pub total: Option<Duration>,
 }
 
 // === impl Measurement ===
 
 impl Measurement {
-    /// What each fault cost, and all together.
+    /// The cost of each fault, and of all faults together.
     pub fn attribution(&self) -> Attribution {
         let windows: Vec<_> = self.faults.iter().map(|fault| fault.window.clone()).collect();
         attribute(&windows, &self.regions)
     }
 
-    /// The longest outages of writes, at most `count`, the longest first, with the index of the
+    /// At most `count` of the longest write outages, the longest first, with the index of the
     /// region.
     pub fn longest_write_outages(&self, count: usize) -> Vec<(usize, Outage)> {
         let of_region = |(index, region): (usize, &RegionOutages)| {
@@ -115,7 +117,7 @@ impl Measurement {
         outages
     }
 
-    /// What must not have happened and did, in words; empty if all is well.
+    /// Describes each guarantee that was violated; empty if there is none.
     pub fn violations(&self) -> Vec<String> {
         let mut violations = Vec::new();
         if self.audit.lost > 0 {
@@ -136,7 +138,7 @@ impl Measurement {
 // === impl Totals ===
 
 impl Totals {
-    /// How many succeeded in a second, over `length`.
+    /// Successful attempts per second over `length`.
     pub fn per_second(&self, length: Duration) -> f64 {
         if length.is_zero() {
             return 0.0;
@@ -174,12 +176,12 @@ impl FaultKind {
         Self::Elsewhere,
     ];
 
-    /// The kind that is called `name`.
+    /// The kind with the name `name`.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// What was done, for people.
+    /// A description of the fault for reports.
     pub fn description(self) -> &'static str {
         match self {
             Self::KillRegionServer => "region server killed (SIGKILL)",

@@ -1,29 +1,31 @@
-//! From the attempts of the streams to outages, and from outages to what each fault cost: pure.
+//! Turns the attempts of the streams into outages, and outages into the cost of each fault. Pure.
 //!
 //! A stream serves one region with one kind of request. It makes a request, repeats it until an
-//! attempt succeeds, then makes the next. An **outage** runs from the start of the first attempt
-//! that failed or was late to the end of the first that succeeded; so a request that failed, that
-//! is one without success within [`REQUEST_PATIENCE`], is an outage longer than that, and there is
-//! one failed request in it.
+//! attempt succeeds, then makes the next one. An **outage** runs from the start of the first
+//! attempt that failed or was late to the end of the first attempt that succeeded. A request has
+//! *failed* if it does not succeed within [`REQUEST_PATIENCE`]. A failed request is therefore an
+//! outage longer than that, and each such outage contains one failed request.
 //!
-//! An outage belongs to the fault in whose window it begins. The window of the outages begins with
-//! the fault (an attempt that was under way then has begun a little earlier) and ends when the
-//! regions are back; the window in which others may fail because of it goes on to the next fault.
-//! An outage that was under way when the fault hit belongs to it from then on, and the fault says
-//! that it met one: what it cost by itself cannot be told. Outages that belong to no fault are
-//! reported apart.
+//! An outage belongs to the fault in whose window it begins. The window begins with the fault, or a
+//! little earlier, because an attempt that was under way at the fault began before it. It ends when
+//! the regions have recovered. The window in which requests to other regions may fail because of
+//! the fault extends to the next fault.
 //!
-//! Times are counted from the start of the measurement.
+//! If an outage was already under way when the fault hit, it belongs to the fault from that moment
+//! on. The fault counts such outages, because its own share of their cost is unknown. Outages that
+//! belong to no fault are reported separately.
+//!
+//! Times are relative to the start of the measurement.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long an attempt may take; then it is late, and repeated.
+/// The maximum duration of an attempt. After that it is late and is repeated.
 pub const ATTEMPT_PATIENCE: Duration = Duration::from_millis(250);
-/// A request without success for so long has failed.
+/// A request that does not succeed within this time has failed.
 pub const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How one attempt went.
+/// One attempt and its outcome.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Attempt {
     /// When it began.
@@ -37,24 +39,25 @@ pub struct Attempt {
 /// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AttemptOutcome {
-    /// It was done.
+    /// The request succeeded.
     Succeeded,
-    /// It was refused: it has no effect.
+    /// The request was rejected: it has no effect.
     Refused,
-    /// There was no answer in time, or the connection broke: whether it has an effect is unknown.
+    /// No answer came in time, or the connection broke. Whether the request has an effect is
+    /// unknown.
     Unknown,
 }
 
-/// A time in which a region did not serve one kind of request.
+/// A period in which a region did not serve one kind of request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Outage {
     /// The start of the first attempt that did not succeed.
     pub start: Duration,
-    /// The end of the first that did; or that of the measurement.
+    /// The end of the first attempt that did, or of the measurement.
     pub end: Duration,
 }
 
-/// Follows one stream.
+/// Tracks the outages of one stream.
 #[derive(Clone, Debug, Default)]
 pub struct OutageTracker {
     out_since: Option<Duration>,
@@ -73,29 +76,29 @@ pub struct RegionOutages {
     pub timeline: Option<Vec<Outage>>,
 }
 
-/// A fault, as far as attribution needs it.
+/// The properties of a fault that attribution needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FaultWindow {
     /// When it happened.
     pub at: Duration,
-    /// When all was served again; `None` if it never was.
+    /// When all affected regions were served again; `None` if they never were.
     pub recovered_at: Option<Duration>,
-    /// The regions that were on the victim, by index.
+    /// The indices of the regions that the victim served.
     pub affected: BTreeSet<usize>,
 }
 
-/// What a fault cost.
+/// The cost of a fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FaultCost {
-    /// Outages of writes over the affected regions; over all if the victim served none.
+    /// Write outages of the affected regions; of all regions if the victim served none.
     pub writes: Spread,
-    /// The same of strong reads.
+    /// The same for strong reads.
     pub reads: Spread,
-    /// The same of timeline reads, where there were any.
+    /// The same for timeline reads, if there were any.
     pub timeline: Option<Spread>,
-    /// How many of those outages, of all kinds, were under way already when it hit.
+    /// The number of those outages, of all kinds, that were already under way when the fault hit.
     pub already_out: u64,
-    /// Failed requests in regions that were not on the victim.
+    /// Failed requests to regions that the victim did not serve.
     pub bystander_failures: u64,
 }
 
@@ -104,39 +107,39 @@ pub struct FaultCost {
 pub struct Apart {
     /// How many there were.
     pub count: u64,
-    /// How long the longest one was.
+    /// The length of the longest one.
     pub max: Duration,
 }
 
-/// The middle and the end of a set of durations.
+/// The median and the maximum of a set of durations.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Spread {
-    /// Half of them are no longer.
+    /// The median: half of the durations are no longer.
     pub p50: Duration,
-    /// None is longer.
+    /// The maximum.
     pub max: Duration,
 }
 
-/// All that [`attribute`] finds.
+/// The result of [`attribute`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Attribution {
-    /// What each fault cost, in order.
+    /// The cost of each fault, in order.
     pub faults: Vec<FaultCost>,
-    /// The outages of those faults whose victims served regions, all together.
+    /// The write outages of the faults whose victims served regions, taken together.
     pub writes: Spread,
-    /// The same of strong reads.
+    /// The same for strong reads.
     pub reads: Spread,
-    /// The same of timeline reads.
+    /// The same for timeline reads.
     pub timeline: Option<Spread>,
-    /// Failed requests that were not to regions on a victim, in the whole run.
+    /// Failed requests to regions that were not on a victim, in the whole run.
     pub bystander_failures: u64,
-    /// Outages of writes that belong to no fault.
+    /// Write outages that belong to no fault.
     pub writes_apart: Apart,
-    /// The same of strong reads.
+    /// The same for strong reads.
     pub reads_apart: Apart,
 }
 
-/// Outages of one stream that are kept; later ones make the last one longer.
+/// Maximum number of outages kept for one stream. Later ones extend the last one.
 const OUTAGES_MAX: usize = 10_000;
 
 // === impl Outage ===
@@ -156,7 +159,7 @@ impl Outage {
 // === impl OutageTracker ===
 
 impl OutageTracker {
-    /// Takes the next attempt of the stream. Returns the outage that it ended.
+    /// Records the next attempt of the stream. Returns the outage that it ended.
     pub fn record(&mut self, attempt: Attempt) -> Option<Outage> {
         if attempt.outcome != AttemptOutcome::Succeeded {
             self.out_since.get_or_insert(attempt.start);
@@ -169,17 +172,17 @@ impl OutageTracker {
         Some(outage)
     }
 
-    /// Since when the region has been out, if it is.
+    /// When the current outage began, if the region is out.
     pub fn out_since(&self) -> Option<Duration> {
         self.out_since
     }
 
-    /// Whether an attempt that began after `moment` has succeeded, and none failed since.
+    /// Whether an attempt that began after `moment` succeeded and none has failed since.
     pub fn serves_since(&self, moment: Duration) -> bool {
         self.out_since.is_none() && self.last_success.is_some_and(|start| start > moment)
     }
 
-    /// All outages; one that goes on ends at `end`.
+    /// All outages. An outage that is still under way ends at `end`.
     pub fn finish(mut self, end: Duration) -> Vec<Outage> {
         if let Some(start) = self.out_since.take() {
             self.keep(Outage { start, end });
@@ -210,8 +213,9 @@ impl Spread {
     }
 }
 
-/// Finds what each of `faults`, which are in order, cost the `regions`.
-/// A measurement without faults tells of the outages of all regions.
+/// Finds the cost of each of `faults` for the `regions`; `faults` must be in order.
+///
+/// Without faults, the totals cover the outages of all regions.
 pub fn attribute(faults: &[FaultWindow], regions: &[RegionOutages]) -> Attribution {
     let mut costs = Vec::with_capacity(faults.len());
     let mut together = Kinds::default();
@@ -230,7 +234,7 @@ pub fn attribute(faults: &[FaultWindow], regions: &[RegionOutages]) -> Attributi
         }
     }
     let mut failures = costs.iter().map(|cost| cost.bystander_failures).sum();
-    // What failed before the first fault, nobody is to blame for but the cluster itself.
+    // Failures before the first fault are the cluster's own.
     let first_at = faults.first().map(|fault| begins(fault.at));
     failures += count_failures(regions, |_, outage| first_at.is_none_or(|at| outage.start < at));
     if faults.is_empty() {
@@ -247,7 +251,7 @@ pub fn attribute(faults: &[FaultWindow], regions: &[RegionOutages]) -> Attributi
     }
 }
 
-/// Lengths of outages, by the kind of request.
+/// Lengths of outages by the kind of request.
 #[derive(Default)]
 struct Kinds {
     writes: Vec<Duration>,
@@ -256,7 +260,7 @@ struct Kinds {
     already_out: u64,
 }
 
-/// When outages belong to a fault.
+/// The window in which outages belong to a fault.
 struct Window {
     at: Duration,
     until: Duration,
@@ -274,7 +278,7 @@ impl Kinds {
     }
 }
 
-/// When the window of a fault begins: an attempt that it hit may have begun so much earlier.
+/// When the window of a fault begins: an attempt that it hit may have begun this much earlier.
 fn begins(at: Duration) -> Duration {
     at.saturating_sub(ATTEMPT_PATIENCE)
 }
@@ -291,7 +295,7 @@ impl Window {
         Self { at: fault.at, until }
     }
 
-    /// Whether `outage` was under way when the fault hit, and not because of it.
+    /// Whether `outage` was under way before the fault hit, and so not because of it.
     fn meets(&self, outage: &Outage) -> bool {
         outage.start < begins(self.at) && outage.end > self.at
     }
@@ -300,7 +304,8 @@ impl Window {
         self.meets(outage) || (begins(self.at)..self.until).contains(&outage.start)
     }
 
-    /// From the start of the first outage that belongs to the fault to the end of the last one.
+    /// The time from the start of the first outage that belongs to the fault to the end of the
+    /// last.
     fn length_of(&self, outages: &[Outage]) -> Duration {
         let mut within = outages.iter().filter(|outage| self.holds(outage));
         let Some(first) = within.next() else {
@@ -311,12 +316,12 @@ impl Window {
     }
 }
 
-/// Whether the fault is judged by region `index`.
+/// Whether region `index` counts towards the cost of the fault.
 fn is_judged_by(fault: &FaultWindow, index: usize) -> bool {
     fault.affected.is_empty() || fault.affected.contains(&index)
 }
 
-/// How long each region that the fault is judged by was out because of it.
+/// How long each region that counts towards the fault was out because of it.
 fn lengths_in(fault: &FaultWindow, next_at: Option<Duration>, regions: &[RegionOutages]) -> Kinds {
     let window = Window::of(fault, next_at);
     let mut kinds = Kinds::default();
@@ -358,8 +363,8 @@ fn apart(
     apart
 }
 
-/// Failed requests from the fault to the next one, except those of affected regions that are not
-/// back yet.
+/// Failed requests between the fault and the next one, except those to affected regions before
+/// their recovery.
 fn bystander_failures(
     fault: &FaultWindow,
     next_at: Option<Duration>,
@@ -501,7 +506,8 @@ mod tests {
 
     #[test]
     fn an_outage_under_way_at_a_fault_counts_from_the_fault_and_is_reported() {
-        // Reads were out when it hit, for two seconds more; writes went out because of it.
+        // Reads were out when the fault hit, and stayed out for two more seconds. Writes went out
+        // because of the fault.
         let regions = [region(&[(990, 1400)], &[(500, 3070)]), region(&[], &[(300, 1000)])];
         let found = attribute(&[fault(1000, Some(3100), &[0, 1])], &regions);
         let cost = found.faults[0];
@@ -509,7 +515,7 @@ mod tests {
         assert_eq!(cost.writes.max, ms(410));
         assert_eq!(cost.already_out, 1, "one ended as the fault hit");
         assert_eq!(found.reads.max, ms(2070));
-        // A fault that never ends, and the next one.
+        // A fault without recovery, followed by another one.
         let regions = [region(&[(1000, 9500)], &[])];
         let faults = [fault(1000, None, &[0]), fault(9000, Some(9600), &[0])];
         let found = attribute(&faults, &regions);
@@ -521,7 +527,7 @@ mod tests {
     fn outages_that_belong_to_no_fault_are_reported_separately() {
         let regions = [
             region(&[(100, 200), (1000, 1300), (5000, 5700)], &[]),
-            // Not on the victim.
+            // A region that was not on the victim.
             region(&[(1100, 1150)], &[(1000, 1020), (20_000, 20_001)]),
         ];
         let found = attribute(&[fault(1000, Some(1500), &[0])], &regions);
@@ -536,7 +542,7 @@ mod tests {
         let regions = [
             region(&[(1000, 4000)], &[(1000, 4000)]),
             region(&[(1500, 3600)], &[(1500, 3400)]),
-            // Affected, back, and out again for long before the next fault.
+            // A region that is affected, recovers, and is out again long before the next fault.
             region(&[(1000, 1200), (6000, 9000)], &[]),
         ];
         let faults = [fault(1000, Some(4100), &[0, 2]), fault(20_000, Some(20_500), &[1])];

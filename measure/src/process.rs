@@ -1,29 +1,30 @@
-//! What processes of this machine have used, from `/proc`.
+//! Resources used by processes of this machine, from `/proc`.
 
 use std::fs;
 use std::time::Duration;
 
 use crate::{Error, Result};
 
-/// What some processes have used.
+/// Resources used by some processes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Usage {
-    /// Time on processors, since each began.
+    /// Processor time since each of them started.
     pub cpu: Duration,
     /// Resident memory of the largest of them, in bytes.
     pub resident_bytes_max: u64,
 }
 
-/// The kernel counts time for `/proc` in this unit on every architecture that Linux runs us on.
+/// The unit in which `/proc` counts processor time, on every Linux architecture that Basalt
+/// supports.
 const TICK: Duration = Duration::from_millis(10);
 
 // === impl Usage ===
 
 impl Usage {
-    /// What the processes `pids` have used.
+    /// The resources used by the processes `pids`.
     ///
     /// # Errors
-    /// One of them does not run.
+    /// One of them does not run, or its figures cannot be read.
     pub fn of(pids: &[u32]) -> Result<Self> {
         let mut usage = Self::default();
         for &pid in pids {
@@ -41,7 +42,7 @@ impl Usage {
     }
 }
 
-/// The bytes of memory of this machine.
+/// The memory of this machine in bytes.
 pub(crate) fn machine_memory_bytes() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     kilobytes(&text, "MemTotal:").unwrap_or(0)
@@ -55,7 +56,7 @@ pub(crate) fn processor_name() -> String {
     name.unwrap_or("unknown").to_owned()
 }
 
-/// User and system time. The name of the program comes before them and may hold anything.
+/// User and system time. The name of the program precedes them and may contain anything.
 fn cpu_ticks(stat: &str) -> Option<u32> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);

@@ -1,5 +1,5 @@
-//! What a stranger at a port sends: nothing, half a request, noise, a request of another protocol
-//! or a huge length, perhaps behind what clients of one of our protocols send first.
+//! The bytes that a stranger at a port sends: nothing, half a request, noise, a request of another
+//! protocol or a huge length. They may follow the opening bytes of one of our protocols.
 
 use std::time::Duration;
 
@@ -7,33 +7,33 @@ use basalt_runtime::Connection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// What it sends first, as if it spoke a protocol of ours.
+/// The bytes that it sends first, as if it spoke one of our protocols.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Opening {
-    /// What HBase's clients send first.
+    /// The first bytes of an HBase client.
     HbaseRpc,
-    /// What HTTP/2 clients send first.
+    /// The first bytes of an HTTP/2 client.
     Grpc,
     /// Nothing.
     Nothing,
 }
 
-/// What it sends then.
+/// The bytes that it sends next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Approach {
     /// Nothing.
     Silence,
-    /// Bytes of any kind.
+    /// Random bytes.
     Noise,
-    /// A request of HTTP/1.1.
+    /// An HTTP/1.1 request.
     HttpRequest,
     /// A length of nearly 4 GiB.
     HugeLength,
-    /// A length of 64 KiB, and a part of that.
+    /// A length of 64 KiB, followed by a part of the request only.
     HalfRequest,
 }
 
-/// Sends `bytes`, reads until the other side has had enough, and stays for `stay` at most.
+/// Sends `bytes`, then reads until the other side closes the connection or `stay` is over.
 pub async fn visit(mut connection: Connection, bytes: &[u8], stay: Duration) {
     let talk = async {
         connection.write_all(bytes).await?;
@@ -41,7 +41,7 @@ pub async fn visit(mut connection: Connection, bytes: &[u8], stay: Duration) {
         while connection.read(&mut answer).await? > 0 {}
         std::io::Result::Ok(())
     };
-    // However that ended.
+    // Any outcome is fine.
     let _ = timeout(stay, talk).await;
 }
 
@@ -51,7 +51,7 @@ impl Opening {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::HbaseRpc, Self::Grpc, Self::Nothing];
 
-    /// What is sent.
+    /// The bytes to send.
     pub fn bytes(self) -> &'static [u8] {
         match self {
             Self::HbaseRpc => b"HBas\0\x50",
@@ -68,7 +68,7 @@ impl Approach {
     pub const ALL: [Self; 5] =
         [Self::Silence, Self::Noise, Self::HttpRequest, Self::HugeLength, Self::HalfRequest];
 
-    /// What is sent; `noise` where it is noise.
+    /// The bytes to send. `noise` is used for [`Self::Noise`].
     pub fn bytes(self, noise: &[u8]) -> Vec<u8> {
         match self {
             Self::Silence => Vec::new(),

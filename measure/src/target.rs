@@ -1,4 +1,4 @@
-//! A cluster to measure: how it is found, and its table.
+//! A cluster to measure: how to find it, and its table.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,40 +12,40 @@ use futures::StreamExt as _;
 
 use crate::{Error, Result};
 
-/// How a cluster is found: `zk:host:port,host:port/znode` or `bootstrap:host:port,host:port`.
+/// How to find a cluster: `zk:host:port,host:port/znode` or `bootstrap:host:port,host:port`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Target {
-    /// By ZooKeeper.
+    /// Through ZooKeeper.
     ZooKeeper {
-        /// The servers, `host:port` each.
+        /// The servers, each as `host:port`.
         servers: Vec<String>,
-        /// Where the cluster's nodes are.
+        /// The parent of the cluster's nodes.
         root: String,
     },
-    /// By masters and region servers.
+    /// Through masters and region servers.
     Bootstrap {
-        /// Some of them, `host:port` each.
+        /// Some of them, each as `host:port`.
         servers: Vec<String>,
     },
 }
 
-/// Where Apache HBase has its nodes unless it is told otherwise, and Basalt too.
+/// The default parent of the nodes of Apache HBase, and of Basalt.
 pub const DEFAULT_ROOT: &str = "/hbase";
-/// A server that does not say in this time where a region is, is passed over.
+/// A server that does not return the location of a region within this time is skipped.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(200);
-/// How often is looked whether all regions of a new table are at a server.
+/// How often to check whether all regions of a new table are online.
 const ONLINE_POLL: Duration = Duration::from_millis(100);
-/// How long they may take.
+/// How long the regions may take to come online.
 const ONLINE_TIMEOUT: Duration = Duration::from_secs(120);
-/// How many regions are read at a time.
+/// How many regions are read concurrently.
 const READS_AT_ONCE: usize = 64;
-/// The keys of a table that is made: YCSB's, `user` and digits.
+/// The key prefix of a new table, as in YCSB: `user` followed by digits.
 const KEY_PREFIX: &str = "user";
 
 // === impl Target ===
 
 impl Target {
-    /// Connects; nothing is opened before it is needed.
+    /// Creates a connection; it opens sockets only when it needs them.
     pub fn connect(&self, seams: &Seams) -> Connection {
         let registry = match self.clone() {
             Self::ZooKeeper { servers, root } => RegistryConfig::ZooKeeper { servers, root },
@@ -95,10 +95,11 @@ impl fmt::Display for Target {
     }
 }
 
-/// Makes `table` with one family and `regions` regions if there is none; returns its first family.
+/// Creates `table` with one family and `regions` regions if it does not exist. Returns its first
+/// family.
 ///
 /// # Errors
-/// The cluster does not answer, or refuses.
+/// The cluster does not answer, or rejects a request.
 pub async fn ensure_table(
     connection: &Connection,
     table: &TableName,
@@ -121,10 +122,10 @@ pub async fn ensure_table(
     first.ok_or_else(|| Error::NoFamily { table: table.clone() })
 }
 
-/// Waits until every region of `table` is at a server and answers.
+/// Waits until every region of `table` is assigned and answers.
 ///
 /// # Errors
-/// They are not in time.
+/// They do not in time.
 pub async fn wait_online(connection: &Connection, table: &TableName) -> Result<()> {
     let waiting = async {
         loop {
@@ -138,10 +139,10 @@ pub async fn wait_online(connection: &Connection, table: &TableName) -> Result<(
     waited.map_err(|_| Error::NotOnline { table: table.clone(), waited: ONLINE_TIMEOUT })
 }
 
-/// Removes `table` if it is there.
+/// Deletes `table` if it exists.
 ///
 /// # Errors
-/// The cluster does not answer, or refuses.
+/// The cluster does not answer, or rejects a request.
 pub async fn drop_table(connection: &Connection, table: &TableName) -> Result<()> {
     let admin = connection.admin();
     if admin.table_exists(table).await? {
@@ -153,7 +154,7 @@ pub async fn drop_table(connection: &Connection, table: &TableName) -> Result<()
     Ok(())
 }
 
-/// What the cluster says of itself, in a few words.
+/// The cluster's version and the number of its region servers, in words.
 ///
 /// # Errors
 /// The master does not answer.
@@ -163,7 +164,7 @@ pub async fn describe(connection: &Connection) -> Result<String> {
     Ok(format!("{version}, {} region servers", cluster.live_servers.len()))
 }
 
-/// Whether the regions at servers follow each other without a gap, from end to end, and answer.
+/// Whether the assigned regions cover the whole key space without a gap, and all of them answer.
 async fn is_whole(connection: &Connection, table: &TableName) -> bool {
     let Ok::<_, ClientError>(regions) = connection.admin().regions(table).await else {
         return false;
@@ -180,7 +181,7 @@ async fn is_whole(connection: &Connection, table: &TableName) -> bool {
     }
     let table = connection.table(table);
     let reads = regions.iter().map(|location| async {
-        // No row is empty.
+        // A row key must not be empty.
         let first = [&location.region.start_key[..], b"\0"].concat();
         table.get(&Get::new(first)).await.is_ok()
     });

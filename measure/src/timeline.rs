@@ -1,7 +1,7 @@
 //! Throughput and latency over time, in buckets of [`BUCKET_MS`].
 //!
-//! A request counts in the bucket in which it ended. Buckets that are old are folded to a few
-//! numbers, so that a day costs megabytes.
+//! A request counts in the bucket in which it ended. Old buckets are reduced to a few numbers, so a
+//! run of a day takes megabytes of memory.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,25 +22,25 @@ pub enum Kind {
     TimelineRead,
 }
 
-/// What happened in one bucket, to one kind of request.
+/// One kind of request in one bucket.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tally {
     /// Attempts that succeeded.
     pub succeeded: u32,
-    /// Attempts that did not.
+    /// Attempts that did not succeed.
     pub failed: u32,
-    /// Latencies of those that succeeded, in microseconds.
+    /// The median latency of the successful attempts, in microseconds.
     pub p50_us: u32,
-    /// See `p50_us`.
+    /// Their 99th percentile, in microseconds.
     pub p99_us: u32,
 }
 
 /// One bucket.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Bucket {
-    /// Of writes.
+    /// Writes.
     pub writes: Tally,
-    /// Of strong and timeline reads.
+    /// Strong and timeline reads.
     pub reads: Tally,
 }
 
@@ -57,15 +57,15 @@ struct Open {
     latencies: Histogram,
 }
 
-/// Buckets are folded when they are so many behind the newest.
+/// Maximum number of buckets that are not reduced yet.
 const OPEN_MAX: usize = 40;
-/// Buckets that are kept: 14 hours. What comes later is in the totals alone.
+/// Maximum number of buckets: 14 hours. Later requests count in the totals only.
 const BUCKETS_MAX: usize = 1 << 20;
 
 // === impl Timeline ===
 
 impl Timeline {
-    /// Counts one attempt that ended at `end`; `latency` is `None` if it did not succeed.
+    /// Counts an attempt that ended at `end`; `latency` is `None` if it did not succeed.
     pub fn record(&mut self, kind: Kind, end: Duration, latency: Option<Duration>) {
         let index = u64::try_from(end.as_millis()).unwrap_or(u64::MAX) / BUCKET_MS;
         if index < self.folded.len() as u64 || index >= BUCKETS_MAX as u64 {
@@ -94,7 +94,7 @@ impl Timeline {
         let Some((index, [writes, reads])) = self.open.pop_first() else {
             return;
         };
-        // Buckets in which nothing ended are empty ones.
+        // Buckets in which no request ended are empty.
         let index = usize::try_from(index).unwrap_or(BUCKETS_MAX);
         self.folded.resize(index, Bucket::default());
         self.folded.push(Bucket { writes: writes.fold(), reads: reads.fold() });

@@ -1,5 +1,5 @@
-//! The clock seam: simulated time, on a calendar that begins at the same moment for all, read by
-//! clocks that may run too fast or too slow and may be set.
+//! The clock seam: simulated time. The wall clocks of all processes start at the same moment. A
+//! clock may run too fast or too slow, and its wall-clock time may be changed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -9,29 +9,29 @@ use basalt_runtime::ClockSource;
 
 use crate::invariants::ClockSpan;
 
-/// The moment that the simulation begins: 2026-01-01T00:00:00Z.
+/// The start of the simulation: 2026-01-01T00:00:00Z.
 pub(crate) const EPOCH_MS: u64 = 1_767_225_600_000;
-/// For how long the machines have been up by then.
+/// How long the machines have been up at that moment.
 const BOOTED_BEFORE: Duration = Duration::from_secs(3_600);
 
-/// By how much the calendars of servers may be off that take them for right.
+/// How wrong the wall clock of a server may be while the server still believes it.
 #[derive(Clone, Copy, Debug)]
 pub struct CalendarError {
-    /// By how much a calendar is set at most.
+    /// The maximum by which a wall clock is set wrong.
     pub set_by: Duration,
-    /// By how many millionths a clock may run too fast or too slow.
+    /// The maximum drift of a clock in parts per million, in either direction.
     pub drift_ppm: u64,
 }
 
-/// How far a machine's clocks are off; a cheap handle.
+/// The error of a machine's clocks; a cheap handle.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClockError(Arc<Off>);
 
 #[derive(Debug, Default)]
 struct Off {
-    /// By how much its clocks run too fast, in millionths.
+    /// How much too fast its clocks run, in parts per million.
     rate_ppm: i64,
-    /// By how much its calendar is ahead.
+    /// How far its wall clock is ahead.
     wall_ms: AtomicI64,
 }
 
@@ -39,14 +39,15 @@ struct Off {
 #[derive(Debug, Default)]
 pub(crate) struct SimulatedClock {
     error: ClockError,
-    /// The last reading, for where there is no simulation: while a process is being taken down.
+    /// The last reading. It is used where there is no simulation: while a process is being torn
+    /// down.
     last_ns: AtomicU64,
 }
 
 // === impl CalendarError ===
 
 impl CalendarError {
-    /// What servers' calendars may have shown between two moments of the true time.
+    /// The range that servers' wall clocks may have shown between two moments of true time.
     pub(crate) fn span(self, from_ms: u64, to_ms: u64) -> ClockSpan {
         let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
         let off_ms = |at_ms: u64| {
@@ -64,12 +65,13 @@ impl CalendarError {
 // === impl ClockError ===
 
 impl ClockError {
-    /// Clocks that run too fast by `rate_ppm` millionths, and a calendar that is right so far.
+    /// Clocks that run too fast by `rate_ppm` parts per million, with a wall clock that is correct
+    /// so far.
     pub(crate) fn of_rate(rate_ppm: i64) -> Self {
         Self(Arc::new(Off { rate_ppm, wall_ms: AtomicI64::new(0) }))
     }
 
-    /// Sets the calendar ahead of the right time.
+    /// Sets the wall clock ahead of true time.
     pub(crate) fn set_wall_ms(&self, ahead_ms: i64) {
         self.0.wall_ms.store(ahead_ms, Ordering::Relaxed);
     }

@@ -1,12 +1,12 @@
-//! A cluster as one would run it: coordinators, masters and region servers, each a simulated
-//! process with the role's own `run` in it; one shared disk, and one of its own for each
-//! coordinator.
+//! A cluster like a real one: coordinators, masters and region servers, each a simulated process
+//! that executes the role's own `run`. Masters and region servers share one disk; each coordinator
+//! has its own.
 //!
-//! A *paused* process cannot be kept from running its timers: turmoil ticks every machine. What is
-//! simulated instead is all that others see of it: nothing it sends arrives and nothing reaches it
-//! until it goes on, and each operation on its disk that it began waits until then and is done
-//! then. So what a frozen process would do on waking (append to a log that has been sealed, write
-//! a manifest, answer a client) does happen late.
+//! turmoil ticks every machine, so the timers of a *paused* process cannot be stopped. Everything
+//! that others see of the process is simulated instead. Until it resumes, no message that it sends
+//! arrives and none reaches it, and each disk operation that it began waits until then. So
+//! everything that a frozen process would do on waking does happen late: append to a log that has
+//! been sealed, write a manifest, answer a client.
 
 use std::collections::BTreeMap;
 use std::fmt::{Arguments, Display};
@@ -37,12 +37,12 @@ use crate::process::{HdfsVolume, Life, Process, Processes, State, Volume, World}
 use crate::seed::Seed;
 use crate::trace::Trace;
 
-/// The longest that a simulation may take, in simulated time.
+/// The maximum simulated time of a simulation.
 const DURATION_MAX: Duration = Duration::from_mins(10);
-/// The time between two looks at the network in the trace.
+/// The interval between two lines about the network in the trace.
 const NETWORK_LINE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a message takes at most, and on slow links.
+/// The maximum latency of a message, normally and on slow links.
 const LATENCY_MAX: Duration = Duration::from_millis(4);
 const SLOW_LATENCY_MAX: Duration = Duration::from_millis(300);
 
@@ -53,9 +53,9 @@ pub struct Cluster {
     members: BTreeMap<String, Arc<Process>>,
     faults: Random,
     shared: MemoryFileSystem,
-    /// What has the contents of the shared files, where it is not a disk.
+    /// Stores the contents of the shared files if they are on HDFS.
     hdfs: Option<Hdfs>,
-    /// What faults have taken from the shared disk.
+    /// Logs that faults have removed from the shared disk.
     lost_logs: Vec<LostLogs>,
     clients: Vec<String>,
     next_network_line: Duration,
@@ -63,16 +63,16 @@ pub struct Cluster {
     /// The processes that have ended by themselves.
     ended: Vec<String>,
     plan: Arc<Plan>,
-    /// Which feature levels those know that were replaced.
+    /// The feature levels of the processes that were replaced.
     levels: Levels,
-    /// Those whose serving threads stand still, and how often they had been started before.
+    /// Processes whose serving threads stand still, with the number of their starts before that.
     standing_still: BTreeMap<String, u64>,
 }
 
 /// The highest feature level that a process knows from its next start on, by its name.
 type Levels = Arc<Mutex<BTreeMap<String, FeatureLevel>>>;
 
-/// Those that serving threads answer.
+/// The peers whose requests serving threads answer.
 const SERVED: [Peers; 3] = [Peers::Masters, Peers::RegionServers, Peers::Clients];
 
 // === impl Cluster ===
@@ -81,7 +81,7 @@ impl Cluster {
     /// Starts a cluster.
     ///
     /// # Errors
-    /// The timers do not fit each other.
+    /// The timers contradict each other.
     pub fn start(seed: Seed, layout: Layout, trace: &Trace) -> anyhow::Result<Self> {
         let plan = Arc::new(Plan::new(layout)?);
         let world = World {
@@ -91,7 +91,7 @@ impl Cluster {
             trace: trace.clone(),
             violations: Arc::default(),
         };
-        // One DataNode on the machine of each region server, and one more.
+        // One DataNode on the machine of each region server, plus one.
         let data_nodes = layout.region_servers + 1;
         let hdfs = || Hdfs::new(data_nodes, seed.random_for("hdfs", 0), trace);
         let hdfs = layout.on_hdfs.then(hdfs);
@@ -133,7 +133,7 @@ impl Cluster {
         });
     }
 
-    // Writers of the shared disk: masters from 1, region servers from 101.
+    // Writer ids on the shared disk: masters count from 1, region servers from 101.
 
     fn start_master(&mut self, number: u64) {
         let plan = Arc::clone(&self.plan);
@@ -168,7 +168,7 @@ impl Cluster {
         Volume { hdfs, ..self.volume(self.shared.clone(), writer) }
     }
 
-    /// Starts a process that runs `role` in each of its lives.
+    /// Adds a process that runs `role` in each of its lives.
     fn host<E: Display + 'static>(
         &mut self,
         name: &str,
@@ -202,7 +202,7 @@ impl Cluster {
             .client(name, async move { client.await.map_err(|error| format!("{error:#}").into()) });
     }
 
-    /// What it was started by.
+    /// The plan that the cluster was started with.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -212,7 +212,7 @@ impl Cluster {
         self.sim.elapsed()
     }
 
-    /// Lets a little time pass. Whether all clients have ended.
+    /// Advances the simulation by one step. Returns whether all clients have ended.
     ///
     /// # Errors
     /// A client failed, or the simulation takes too long.
@@ -235,12 +235,12 @@ impl Cluster {
         Ok(over)
     }
 
-    /// What does not hold, seen by the ends of processes.
+    /// Takes the violations that were found when processes ended.
     pub(crate) fn take_violations(&self) -> Vec<Violation> {
         std::mem::take(&mut *self.world.violations.lock())
     }
 
-    /// The processes that have an ephemeral node while they live: masters and region servers.
+    /// The processes that have an ephemeral node while they are alive: masters and region servers.
     pub(crate) fn registering(&self) -> impl Iterator<Item = &str> {
         let names = self.members.keys().map(String::as_str);
         names.filter(|name| !Peers::Coordinators.include(name))
@@ -256,7 +256,7 @@ impl Cluster {
         &self.shared
     }
 
-    /// Records in the trace what is done to the cluster.
+    /// Records in the trace an event that the simulation causes.
     pub(crate) fn record(&self, event: Arguments<'_>) {
         self.world.trace.record_at(self.elapsed(), event);
     }
@@ -322,7 +322,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes back what [`Cluster::inject`] did, as far as it can be.
+    /// Undoes the effect of [`Cluster::inject`] as far as possible.
     ///
     /// # Errors
     /// There is no such process.
@@ -334,10 +334,10 @@ impl Cluster {
         }
         let disk = self.process(name)?.disk().clone();
         match action {
-            // Another fault may have had it started already.
+            // Another fault may have started it already.
             FaultAction::Kill | FaultAction::Folder(_) if self.sim.is_host_running(name) => {}
             FaultAction::Kill | FaultAction::Folder(_) => self.sim.bounce(name),
-            // It is started again as soon as it has ended.
+            // It is restarted as soon as it has ended.
             FaultAction::Stop | FaultAction::Replace(_) => {}
             FaultAction::Drain => {
                 if self.sim.is_host_running(name) {
@@ -392,7 +392,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The machine of a process dies, and with it its DataNode.
+    /// Kills the DataNode on the machine of a process, as in a power cut.
     fn inject_into_data_node(&self, name: &str) -> anyhow::Result<()> {
         if let Some(action) = self.data_node_of(name)? {
             self.hdfs()?.inject(self.sim.elapsed(), action, None);
@@ -409,12 +409,12 @@ impl Cluster {
         self.hdfs.as_ref().context("the files of this layout are on no HDFS")
     }
 
-    /// Asks for the regions of a region server to be moved away.
+    /// Asks the master to move all regions off a region server.
     fn drain(&mut self, name: &str) {
         self.drains += 1;
         let (coordinators, name) = (self.plan.coordinators(), name.to_owned());
         self.client(&format!("drain-{}", self.drains), |seams| async move {
-            // That it does not come to pass proves nothing.
+            // A failed drain is not a violation.
             let _ = drain(&seams, &coordinators, &name).await;
             Ok(())
         });
@@ -424,7 +424,7 @@ impl Cluster {
         Ok(self.members.get(name).with_context(|| format!("no process {name}"))?)
     }
 
-    /// Does `change` to the links between `name` and `peers`.
+    /// Applies `change` to the links between `name` and `peers`.
     fn cut(&self, name: &str, direction: Direction, peers: Peers, change: fn(&Links, &str, &str)) {
         let others = self.members.keys().chain(&self.clients);
         for other in others.filter(|other| *other != name && peers.include(other)) {
@@ -443,7 +443,7 @@ impl Cluster {
         }
     }
 
-    /// The server and the number of each log that something has been taken of.
+    /// The server and the number of each log from which something was removed.
     pub(crate) fn lost_logs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.lost_logs.iter().flat_map(LostLogs::names)
     }
@@ -456,14 +456,14 @@ impl Cluster {
 
     fn take_down(&mut self, name: &str) -> anyhow::Result<()> {
         self.world.processes.set(name, State::Down);
-        // The disk first: what the dying tasks still do must not reach it.
+        // The disk first: the dying tasks may still act, and must not change it.
         self.process(name)?.crash_disk(self.sim.elapsed(), &self.faults);
         self.sim.crash(name);
         Ok(())
     }
 }
 
-/// The network of the simulation: 1 to 4 ms one way, processes in an order of the seed's choice.
+/// The network of the simulation: 1 to 4 ms one way; the seed chooses the order of the processes.
 fn simulation(seed: Seed) -> Sim<'static> {
     turmoil::Builder::new()
         .rng_seed(seed.0)

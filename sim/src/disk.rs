@@ -1,6 +1,7 @@
-//! The file seam: files in memory whose syncs take time, as those of a disk do. So a crash finds
-//! bytes that were appended and not yet synced. A disk may be frozen, slow or full, and a sync may
-//! fail; after that, as on Linux, further syncs of the file say yes and have written nothing.
+//! The file seam: files in memory whose syncs take time, like those of a real disk. A crash
+//! therefore finds bytes that were appended and not yet synced. A disk may be frozen, slow or full,
+//! and a sync may fail. After a failed sync, as on Linux, later syncs of the file succeed without
+//! writing anything.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,24 +18,24 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// How long a sync takes, and how long on a slow disk.
+/// The duration of a sync, normally and on a slow disk.
 const SYNC_US: std::ops::Range<u64> = 0..4_000;
 const SLOW_SYNC_US: std::ops::Range<u64> = 50_000..400_000;
 
-/// Where regions have their store files and manifests.
+/// The folder of store files and manifests.
 const DATA: &str = "/data";
 
-/// Whether what a disk says to have synced is durable.
+/// Whether bytes that a disk reports as synced are durable.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Syncs {
-    /// It is.
+    /// They are.
     #[default]
     Honest,
-    /// It is not: a planted fault, by which the simulation shows that it sees lost writes.
+    /// They are not: a planted bug that shows that the simulation detects lost writes.
     Lying,
 }
 
-/// What is wrong with a disk, as one process sees it; a cheap handle.
+/// The faults of a disk, as one process sees them; a cheap handle.
 #[derive(Clone, Debug)]
 pub(crate) struct DiskFaults(Arc<Faults>);
 
@@ -50,9 +51,9 @@ struct Other {
     full: bool,
     /// How many of the next syncs fail.
     failing_syncs: u32,
-    /// Syncs of logs do not.
+    /// Whether syncs of logs are exempt from failing.
     spares_logs: bool,
-    /// One of so many reads of data has a flipped bit; 0 for none.
+    /// One of this many reads of data has a flipped bit; 0 for none.
     flips_one_of: u32,
 }
 
@@ -64,7 +65,7 @@ pub(crate) struct SimulatedDisk {
     faults: DiskFaults,
 }
 
-/// A file of data that is read.
+/// A data file that is open for reading.
 struct SimulatedRead {
     file: Arc<dyn ReadFile>,
     random: Random,
@@ -77,9 +78,9 @@ struct SimulatedFile {
     random: Random,
     syncs: Syncs,
     faults: DiskFaults,
-    /// A sync has failed: the kernel has forgotten what it could not write.
+    /// Whether a sync has failed: the kernel has discarded the data that it could not write.
     failed: bool,
-    /// There is room up to this offset, however full the disk is.
+    /// Writes up to this offset succeed, however full the disk is.
     reserved: u64,
 }
 
@@ -93,7 +94,7 @@ impl Default for DiskFaults {
 }
 
 impl DiskFaults {
-    /// What is asked of a frozen disk is done once it thaws.
+    /// Freezes or thaws the disk. Operations on a frozen disk complete once it thaws.
     pub(crate) fn freeze(&self, frozen: bool) {
         self.0.frozen.send_replace(frozen);
     }
@@ -106,19 +107,19 @@ impl DiskFaults {
         self.0.other.lock().full = full;
     }
 
-    /// Lets the next `count` syncs fail, of logs too unless it `spares_logs`.
+    /// Makes the next `count` syncs fail, including syncs of logs unless `spares_logs`.
     pub(crate) fn fail_syncs(&self, count: u32, spares_logs: bool) {
         let mut other = self.0.other.lock();
         (other.failing_syncs, other.spares_logs) = (count, spares_logs);
     }
 
-    /// Lets one of so many reads of store files and manifests come back with a flipped bit; 0 for
-    /// none. Not of logs: damage below what was synced blocks their regions until an operator acts.
+    /// Flips a bit in one of this many reads of store files and manifests; 0 for none. Logs are
+    /// exempt: damage to synced log data blocks their regions until an operator acts.
     pub(crate) fn flip_bits(&self, one_of: u32) {
         self.0.other.lock().flips_one_of = one_of;
     }
 
-    /// `bytes`, perhaps with a flipped bit.
+    /// Returns `bytes`, perhaps with a flipped bit.
     fn flipped(&self, random: &Random, bytes: Bytes) -> Bytes {
         let one_of = u64::from(self.0.other.lock().flips_one_of);
         if one_of == 0 || bytes.is_empty() || random.in_range(0..one_of) != 0 {
@@ -132,7 +133,7 @@ impl DiskFaults {
 
     pub(crate) async fn thawed(&self) {
         let mut frozen = self.0.frozen.subscribe();
-        // An error says that all is over.
+        // An error means that the simulation is over.
         let _over = frozen.wait_for(|frozen| !frozen).await;
     }
 
@@ -150,7 +151,7 @@ impl DiskFaults {
         self.thawed().await;
     }
 
-    /// Whether a sync that ends now fails.
+    /// Whether a sync that completes now fails.
     fn fails_sync(&self, path: &Path) -> bool {
         let mut other = self.0.other.lock();
         let is_spared = other.spares_logs && path.starts_with(paths::logs());
@@ -320,7 +321,7 @@ mod tests {
         SimulatedDisk::new(disk.as_writer(1), Random::from_seed(1), syncs, faults.clone())
     }
 
-    /// What is left of a synced file after its writer crashed.
+    /// The contents of a synced file after its writer crashed.
     async fn left_after_a_crash(syncs: Syncs) -> Bytes {
         let disk = MemoryFileSystem::new();
         let writer = writer(&disk, syncs, &DiskFaults::default());

@@ -1,4 +1,4 @@
-//! Asks the active master to drain a region server, as whoever stops one does.
+//! Asks the active master to drain a region server, as is done before a server is stopped.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use prost::Message;
 use crate::plan::NODES_PARENT;
 use crate::simulate::connect;
 
-/// How long a connection to the master may take to open.
+/// The connect timeout for the master.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long the master is waited for; it goes on after that.
+/// How long to wait for the master; the drain continues after that.
 const WAIT: Duration = Duration::from_secs(3);
 
-/// Asks once. `host` is the region server's.
+/// Asks once. `host` is the host name of the region server.
 pub(crate) async fn drain(
     seams: &Seams,
     coordinators: &[String],

@@ -1,5 +1,5 @@
-//! What is done to a cluster: each fault has a victim, begins at a moment after the load began, and
-//! is taken back after a while.
+//! Faults that are injected into a cluster. Each fault has a victim, begins at a moment after the
+//! load began, and is undone after a while.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,121 +13,120 @@ use crate::hdfs::HdfsFault;
 /// One fault.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
-    /// When it begins, after all regions have taken a write. On a trap: from when on it is set; a
-    /// trap from 0 on is set before the cluster starts.
+    /// When it begins, counted from when every region has acknowledged a write. For a trap: when it
+    /// is set. A trap at 0 is set before the cluster starts.
     pub at: Duration,
-    /// For how long it lasts.
+    /// How long it lasts.
     pub lasts: Duration,
-    /// Whom it befalls.
+    /// The victim.
     pub victim: Victim,
-    /// What befalls it.
+    /// What is done to the victim.
     pub action: FaultAction,
 }
 
-/// A process, chosen when the fault begins.
+/// The victim of a fault; it is chosen when the fault begins.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Victim {
-    /// By its name.
+    /// The process with this name.
     Named(String),
     /// The HDFS.
     Hdfs,
-    /// The region server that had a region when the load began.
+    /// The region server that served a region when the load began.
     OwnerOf(u32),
-    /// The region server that opened a region last.
+    /// The region server that last opened a region.
     LastOpener,
     /// The active master.
     ActiveMaster,
-    /// The process that springs the trap; the fault begins when it does. One trap a simulation.
+    /// The process that springs the trap; the fault begins at that moment. One trap per simulation.
     Springing(Trap),
 }
 
-/// Waits for a process to reach a point.
+/// Waits for a process to reach a failpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Trap {
-    /// The point.
+    /// The failpoint.
     pub point: Point,
-    /// How many times it is reached, by whichever process, until the trap springs.
+    /// The trap springs when the failpoint has been reached this many times, by any process.
     pub hit: u32,
-    /// What becomes of the task that reached it.
+    /// What happens to the task that reached it.
     pub answer: Answer,
 }
 
-/// What is done to a process.
+/// What is done to the victim.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FaultAction {
     /// It is killed together with its machine, and started again when the fault is over.
     Kill,
     /// It is asked to stop, as by SIGTERM, and started again once it has ended.
     Stop,
-    /// It is asked to stop, and started again as a release that knows the levels up to this one.
+    /// It is asked to stop, then started as a release that knows the feature levels up to this one.
     Replace(FeatureLevel),
-    /// The active master is asked to move its regions away; when the fault is over it is killed
-    /// and started again, as nothing else ends a drain.
+    /// The active master is asked to move the victim's regions to other servers. When the fault is
+    /// over, the victim is killed and started again, because nothing else ends a drain.
     Drain,
-    /// It is stopped as by SIGSTOP, and goes on when the fault is over; see the module `cluster`.
+    /// It is stopped as by SIGSTOP, and resumes when the fault is over; see the module `cluster`.
     Pause,
-    /// What is sent between it and others does not arrive.
+    /// Messages between it and others do not arrive.
     Cut(Direction, Peers),
-    /// Its connections with others are reset and refused, while it goes on.
+    /// Its connections to others are reset and refused, while it keeps running.
     Refuse(Peers),
-    /// What is sent between it and others takes up to 300 ms.
+    /// Messages between it and others take up to 300 ms.
     SlowLinks,
-    /// Its serving threads run nothing: it answers nobody, and still reaches the coordinator.
+    /// Its serving threads stand still: it answers no request, but still reaches the coordinator.
     StandStill,
-    /// Its disk answers nothing.
+    /// Operations on its disk do not complete.
     FreezeDisk,
     /// Its syncs take up to 400 ms.
     SlowDisk,
-    /// Its disk takes nothing more.
+    /// Its disk accepts no more data.
     FullDisk,
-    /// So many of its next syncs fail.
+    /// This many of its next syncs fail.
     FailSyncs(u32),
-    /// So many of its next syncs fail that are not of a log: those end no server.
+    /// This many of its next syncs fail, except syncs of logs, whose failure ends a server.
     FailStoreSyncs(u32),
-    /// One of so many reads of store files and manifests comes back with a flipped bit.
+    /// One of this many reads of store files and manifests returns a flipped bit.
     FlipBits(u32),
-    /// It is killed, and this happens to its folder; it is started again when the fault is over.
+    /// It is killed, and this happens to its folder. It is started again when the fault is over.
     Folder(Folder),
-    /// Its calendar is set by so much.
+    /// Its wall clock is set ahead by this many milliseconds.
     SetClock(i64),
-    /// Nothing but what its trap did to it.
+    /// No other action than that of its trap.
     Nothing,
-    /// It is killed as by [`FaultAction::Kill`], and its logs lose something until the fault is
-    /// over.
+    /// It is killed as by [`FaultAction::Kill`], and its logs lose data until the fault is over.
     KillAndLoseLogs(LogLoss),
-    /// A log loses something until the fault is over, whoever the victim is.
+    /// A log of any server loses data until the fault is over.
     LoseLogs(LogLoss),
-    /// It is killed as by [`FaultAction::Kill`], and the DataNode on its machine with it.
+    /// It is killed as by [`FaultAction::Kill`], together with the DataNode on its machine.
     KillMachine,
-    /// This befalls the HDFS.
+    /// A fault of the HDFS.
     Hdfs(HdfsFault),
 }
 
-/// What is lost of logs.
+/// The part of a server's logs that is lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogLoss {
-    /// All files, and their folder.
+    /// All files and their folder.
     Folder,
     /// One file.
     File,
-    /// The end of one file, not of the newest.
+    /// The end of one file that is not the newest.
     Closed,
-    /// The end of the longest file that has been sealed.
+    /// The end of the longest sealed file.
     Sealed,
 }
 
-/// The direction that is cut off, as the victim sees it.
+/// The direction of messages that is cut off, as the victim sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
     /// To it and from it.
     Both,
-    /// What it sends.
+    /// Messages that it sends.
     Out,
-    /// What is sent to it.
+    /// Messages that it receives.
     In,
 }
 
-/// Those that a victim is cut off from.
+/// The processes that a victim is cut off from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Peers {
     /// All others, clients included.
@@ -145,7 +144,7 @@ pub enum Peers {
 // === impl Fault ===
 
 impl Fault {
-    /// When it is over, after all regions have taken a write.
+    /// When it ends, counted from when every region has acknowledged a write.
     pub fn ends_at(&self) -> Duration {
         self.at + self.lasts
     }
@@ -154,7 +153,7 @@ impl Fault {
 // === impl Victim ===
 
 impl Victim {
-    /// What it springs.
+    /// The trap that the victim springs.
     pub(crate) fn trap(&self) -> Option<Trap> {
         match self {
             Self::Springing(trap) => Some(*trap),

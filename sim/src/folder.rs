@@ -1,5 +1,5 @@
-//! What happens to a coordinator's folder while its process is down: it is copied, lost, replaced
-//! by its copy, or falsified.
+//! Changes to a coordinator's folder while its process is down: it is copied, lost, replaced by an
+//! earlier copy, or falsified.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::plan::FAMILY_SECOND;
 /// What is done to a folder.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Folder {
-    /// A copy is made, in place of an earlier one.
+    /// A copy is made; it replaces an earlier copy.
     Copied,
-    /// A copy is made, and the folder is empty.
+    /// A copy is made, and the folder is emptied.
     Lost,
-    /// The folder is as it was when the copy was made.
+    /// The folder is restored from the copy.
     Restored,
-    /// An entry of its log holds something else than was written, with the right checksum: what a
-    /// bug could do to one member alone.
+    /// An entry of the log differs from what was written, with a correct checksum: a bug might do
+    /// this to one member alone.
     Falsified,
 }
 
@@ -29,20 +29,22 @@ pub enum Folder {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FolderCopy(Arc<Mutex<Vec<(PathBuf, Bytes)>>>);
 
-/// In a frame of the log: the length and the checksum of what follows, both of four bytes.
+/// The position of the checksum in a frame of the log. Length and checksum have four bytes each.
 const CHECKSUM: std::ops::Range<usize> = 4..8;
-/// A frame's offset in its file follows; the checksum covers it, the length does not.
+/// The header of a frame ends with its offset in the file. The checksum covers the offset, but not
+/// the length.
 const HEAD_BYTES: usize = 16;
-/// In the record of the table, which the coordinator keeps as long as the table is there.
+/// The text to falsify. It is in the record of the table, which the coordinator keeps while the
+/// table exists.
 const WRITTEN: &str = FAMILY_SECOND;
 
 // === impl FolderCopy ===
 
 impl FolderCopy {
-    /// Does `what` to the folder, which is all of `disk`.
+    /// Applies `what` to the folder, which is the whole `disk`.
     ///
     /// # Errors
-    /// No log holds what would be falsified.
+    /// No log contains the text to falsify.
     pub(crate) fn apply(&self, disk: &MemoryFileSystem, what: Folder) -> anyhow::Result<()> {
         let files = disk.files_below(Path::new("/"));
         match what {
@@ -82,8 +84,8 @@ fn is_log(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-"))
 }
 
-/// Changes a letter of [`WRITTEN`] wherever a whole frame of the log holds it. Gives the log, and
-/// in how many places.
+/// Changes a letter of [`WRITTEN`] wherever a whole frame of the log contains it. Returns the log
+/// and the number of changes.
 fn falsify(log: &[u8]) -> (Vec<u8>, usize) {
     let (mut falsified, mut count, mut begin) = (log.to_vec(), 0, 0);
     while let Some(frame) = falsified.get_mut(begin..) {
@@ -91,7 +93,7 @@ fn falsify(log: &[u8]) -> (Vec<u8>, usize) {
             break;
         };
         let end = usize::try_from(length).map_or(usize::MAX, |length| HEAD_BYTES + length);
-        // The last one may have been cut off.
+        // The last frame may be cut off.
         let Some(frame) = frame.get_mut(..end) else { break };
         let places = frame.windows(WRITTEN.len()).enumerate();
         let places = places.filter(|(_, bytes)| *bytes == WRITTEN.as_bytes());

@@ -1,14 +1,15 @@
-//! The whole cluster in one process under a seed.
+//! Simulates a whole cluster in one process, determined by a seed.
 //!
 //! A scenario (`scenarios/`) starts a [`cluster`] of the roles' own `run` functions on a simulated
 //! network, lets a [`workload`] write and read, and injects faults at moments that the seed
-//! chooses. `invariants/` say what must hold whatever was done. What happened is the [`trace`].
+//! chooses. `invariants/` define what must hold whatever faults are injected. The [`trace`] records
+//! what happened.
 //!
-//! Clock, randomness, network and files of a role are the four seams; nothing else reaches it.
-//! The libraries below ask the operating system all the same (the order in which tokio wakes the
-//! readers of a `watch`, the keys of a `HashMap`); the program `basalt-sim` puts that under the
-//! seed too, which can be done once in a process. So the same seed gives the same trace in two
-//! runs of the program, not in two runs within one process.
+//! Clock, randomness, network and files of a role are the four seams; nothing else reaches it. Yet
+//! the libraries below ask the operating system: for the order in which tokio wakes the readers of
+//! a `watch`, or the keys of a `HashMap`. The program `basalt-sim` puts those requests under the
+//! seed too, which is possible once per process. So the same seed yields the same trace in two runs
+//! of the program, but not in two runs within one process.
 //!
 //! ```text
 //! cargo run --release -p basalt-sim -- chaos --seed 7 --trace trace.txt

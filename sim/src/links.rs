@@ -1,9 +1,9 @@
-//! What lies between two machines: each direction of each link is open, held or refused.
+//! The links between machines: each direction of each link is open, held or refused.
 //!
-//! *Held* is what a partition or a stopped machine looks like to TCP: what is sent arrives once the
-//! link is open again, in its order, and nobody is told of anything before. *Refused* is what a
-//! firewall does that answers: connections are reset and new ones refused, although the process
-//! behind it lives.
+//! *Held* is how a partition or a stopped machine appears to TCP: data arrives in order once the
+//! link is open again, and until then neither end notices anything. *Refused* is how a firewall
+//! appears that answers: connections are reset and new ones are refused, although the process
+//! behind it is alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,32 +19,32 @@ pub(crate) struct Links(Arc<Mutex<State>>);
 struct State {
     /// How many faults hold each direction.
     held: BTreeMap<Direction, u32>,
-    /// Pairs, in the order of their names, whose connections are refused.
+    /// The pairs of machines whose connections are refused, each in the order of their names.
     refused: BTreeSet<Direction>,
-    /// How often the connections of a pair were reset.
+    /// How often the connections of each pair were reset.
     resets: BTreeMap<Direction, u64>,
-    /// Those that wait for a link to be released.
+    /// Tasks that wait for a link to be released.
     waiting: Vec<Waker>,
-    /// Those that read, by pair and connection: a reset must reach them.
+    /// Tasks that read, by pair and connection: a reset must wake them.
     readers: BTreeMap<Direction, BTreeMap<u64, Waker>>,
     next_connection: u64,
 }
 
-/// An end of a connection, as its links know it.
+/// One end of a connection, as the links see it.
 #[derive(Debug)]
 pub(crate) struct LinkedEnd {
     links: Links,
     own: Arc<str>,
     peer: Arc<str>,
     number: u64,
-    /// How often the connections of the pair had been reset when this one was made.
+    /// How often the connections of the pair had been reset when this one was opened.
     resets: u64,
 }
 
 /// From one machine to another.
 pub(crate) type Direction = (Arc<str>, Arc<str>);
 
-/// What an end of a connection finds when it looks at its link.
+/// The state of the link, as one end of a connection sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Passage {
     Open,
@@ -54,12 +54,12 @@ pub(crate) enum Passage {
 // === impl Links ===
 
 impl Links {
-    /// Nothing arrives from `from` at `to` until it is released as often as it was held.
+    /// Lets nothing from `from` arrive at `to` until it is released as often as it was held.
     pub(crate) fn hold(&self, from: &str, to: &str) {
         *self.0.lock().held.entry((from.into(), to.into())).or_default() += 1;
     }
 
-    /// Takes one [`Links::hold`] back.
+    /// Undoes one [`Links::hold`].
     pub(crate) fn release(&self, from: &str, to: &str) {
         let mut state = self.0.lock();
         if let Some(count) = state.held.get_mut(&(from.into(), to.into())) {
@@ -85,7 +85,7 @@ impl Links {
         self.0.lock().refused.remove(&pair(one, other));
     }
 
-    /// A connection is about to be made by `own`, or has been accepted by it.
+    /// Registers a connection that `own` is about to open, or has accepted.
     pub(crate) fn connection(&self, own: &Arc<str>, peer: &Arc<str>) -> LinkedEnd {
         let mut state = self.0.lock();
         state.next_connection += 1;
@@ -102,7 +102,7 @@ impl Links {
         self.0.lock().refused.contains(&pair(one, other))
     }
 
-    /// Waits until nothing is held between two machines.
+    /// Waits until neither direction between two machines is held.
     pub(crate) async fn open(&self, one: &Arc<str>, other: &Arc<str>) {
         std::future::poll_fn(|context| {
             let mut state = self.0.lock();
@@ -121,7 +121,7 @@ impl Links {
 // === impl LinkedEnd ===
 
 impl LinkedEnd {
-    /// Ready once what the other end sent may be read here.
+    /// Ready once data from the other end may be read here.
     pub(crate) fn poll_read(&self, context: &Context<'_>) -> Poll<Passage> {
         let mut state = self.links.0.lock();
         let pair = pair(&self.own, &self.peer);
@@ -142,7 +142,7 @@ impl LinkedEnd {
         self.links.0.lock().resets(&pair(&self.own, &self.peer)) > self.resets
     }
 
-    /// Whether nothing arrives from the other end.
+    /// Whether data from the other end is held back.
     pub(crate) fn is_unheard(&self) -> bool {
         self.links.0.lock().is_held(&(Arc::clone(&self.peer), Arc::clone(&self.own)))
     }

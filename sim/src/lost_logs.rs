@@ -1,4 +1,4 @@
-//! Log files that vanish or become shorter by another hand than Basalt's, and come back later: an
+//! Log files that something other than Basalt deletes or shortens, and that come back later: an
 //! operator who deletes the wrong folder, a file system that loses files, a backup.
 
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use bytes::Bytes;
 
 use crate::faults::LogLoss;
 
-/// What was taken from the disk that all share.
+/// Files that were removed from the shared disk.
 pub(crate) struct LostLogs {
-    /// Files as they were.
+    /// The files as they were.
     taken: Vec<(PathBuf, Bytes)>,
 }
 
@@ -25,8 +25,8 @@ impl std::fmt::Debug for LostLogs {
 }
 
 impl LostLogs {
-    /// Takes something of the logs of the process `name`, or of a log that has just been sealed.
-    /// Gives what.
+    /// Removes data from the logs of the process `name`, or from a log that was just sealed.
+    /// Returns the removed files.
     pub(crate) fn take(
         disk: &MemoryFileSystem,
         name: &str,
@@ -40,8 +40,8 @@ impl LostLogs {
         match loss {
             LogLoss::Folder => {}
             LogLoss::File => keep_one(&mut logs, random),
-            // Of the file that is written nobody but its server knows how long it was, nor for a
-            // moment of the one before.
+            // Only its server knows the length of the file that is being written, and for a moment
+            // also that of the one before.
             LogLoss::Closed => {
                 logs.truncate(logs.len().saturating_sub(2));
                 keep_one(&mut logs, random);
@@ -66,14 +66,14 @@ impl LostLogs {
         Self { taken: logs }
     }
 
-    /// The server and the number of each log that something was taken of.
+    /// The server and the number of each log from which something was removed.
     pub(crate) fn names(&self) -> impl Iterator<Item = (&str, &str)> {
         let files = self.taken.iter().filter_map(|(path, _)| path.file_name()?.to_str());
         files.filter_map(|name| name.rsplit_once('.'))
     }
 
-    /// Puts back what was taken: where the log of a fenced server lies by now, unless it is done
-    /// with.
+    /// Puts the removed files back. If the server has been fenced meanwhile, they go to the folder
+    /// of its fenced log, unless that log is no longer needed.
     pub(crate) fn put_back(self, disk: &MemoryFileSystem) {
         for (path, bytes) in self.taken {
             let (Some(folder), Some(file)) = (path.parent(), path.file_name()) else { continue };
@@ -111,7 +111,7 @@ fn live_logs(disk: &MemoryFileSystem, name: &str) -> Vec<(PathBuf, Bytes)> {
     logs
 }
 
-/// The log files of fenced servers that hold edits.
+/// The log files of fenced servers that contain edits.
 fn sealed_logs(disk: &MemoryFileSystem) -> Vec<(PathBuf, Bytes)> {
     let mut logs = disk.files_below(&paths::logs());
     logs.retain(|(path, bytes)| {
@@ -122,7 +122,7 @@ fn sealed_logs(disk: &MemoryFileSystem) -> Vec<(PathBuf, Bytes)> {
     logs
 }
 
-/// The number of a log file; `None` of an index.
+/// The number of a log file; `None` for an index.
 fn number(path: &Path) -> Option<u64> {
     path.extension()?.to_str()?.parse().ok()
 }

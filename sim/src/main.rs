@@ -1,7 +1,7 @@
-//! `basalt-sim`: simulates a cluster by a seed and says what came of it.
+//! `basalt-sim`: simulates a cluster, determined by a seed, and reports the outcome.
 //!
-//! Its output, and its trace, are the same for the same seed. To that end the operating system's
-//! randomness and clocks are put under the seed as well, for the libraries that ask for them.
+//! The same seed yields the same output and the same trace. For this, the randomness and the clocks
+//! of the operating system are put under the seed as well, because some libraries use them.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
@@ -24,7 +24,7 @@ use clap::Parser;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// A fifth of the time of a run was that of the system's allocator.
+/// The system's allocator took a fifth of the time of a run.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -66,13 +66,13 @@ struct Arguments {
     trace: Option<PathBuf>,
 }
 
-/// Debug builds of all roles' state machines need room.
+/// Debug builds of all roles' state machines need a large stack.
 const STACK_BYTES: usize = 64 << 20;
 
-/// Within so many seeds a planted bug must be found.
+/// A planted bug must be found within these seeds.
 const PLANTED_SEEDS: Range<u64> = 1..201;
 
-/// Where each rule alone protects.
+/// For each rule, a scenario in which no other rule prevents a violation.
 const PLANTED: &[(Rule, &str)] = &[
     (Rule::SyncBeforeAck, "region-server-crash"),
     (Rule::WalFence, "unaware-reader"),
@@ -88,7 +88,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::NameAtSync, "unaware-beyond-bound"),
     (Rule::LevelOfAll, "rolling-upgrade"),
     (Rule::TableLock, "tables"),
-    // The lock protects as well: both are off.
+    // The lock protects here as well, so both rules are off.
     (Rule::TableVersionAtOpening, "tables"),
     (Rule::CatalogsBeforeEnd, "tables"),
     (Rule::ServingProbe, "standstill"),
@@ -141,7 +141,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// One simulation, in this process.
+/// Runs one simulation in this process.
 fn one(scenario: &'static Scenario, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     println!("seed {}", arguments.seed);
     if let Some(rule) = arguments.plant {
@@ -155,7 +155,7 @@ fn one(scenario: &'static Scenario, arguments: &Arguments) -> anyhow::Result<Exi
     let settings = Settings { load, syncs, point };
     let trace = Trace::default();
     let simulated = trace.clone();
-    // A thread of its own has asked for no randomness yet.
+    // A new thread has not asked for randomness yet.
     let simulation = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
         .spawn(move || simulate(seed, scenario, settings, &simulated))?;
@@ -243,13 +243,13 @@ fn sweep(
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// `kind count` of each.
+/// `kind count` for each operation.
 fn listed(operations: &BTreeMap<&str, u64>) -> String {
     let all: Vec<String> = operations.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
     all.join(", ")
 }
 
-/// Plants each bug, or the one that is named, and looks whether it is found.
+/// Plants each bug, or the one that was named, and checks whether it is found.
 fn planted(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !basalt_planted::CAN_BE_PLANTED {
         bail!("rules cannot be turned off in this build: it lacks the feature planted-bugs");
@@ -281,8 +281,8 @@ fn planted(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Kills and delays at each failpoint, when it is reached for the first time and later ones, and
-/// looks whether that came to pass.
+/// Kills and delays processes at each failpoint, at its first and at later hits, and checks that
+/// this happened.
 fn points(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !basalt_failpoint::ARE_ON {
         bail!("nobody can be stopped in this build: it lacks the feature failpoints");
@@ -338,7 +338,7 @@ fn point(name: &str) -> Result<Point, String> {
     named(Point::ALL, Point::name, name)
 }
 
-/// The one of `all` that is called `name`.
+/// The one of `all` with the name `name`.
 fn named<T: Copy>(all: &[T], name_of: fn(T) -> &'static str, name: &str) -> Result<T, String> {
     let names = || all.iter().map(|one| name_of(*one)).collect::<Vec<_>>().join(", ");
     all.iter()

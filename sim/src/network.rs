@@ -1,9 +1,9 @@
 //! The network seam over turmoil's simulated TCP.
 //!
-//! turmoil takes down a whole machine: what is sent to it is not answered. Here it is a process
-//! that dies, and the machine's kernel refuses further connections at once; so this file looks
-//! whether the process is up. turmoil's own partitions drop segments that no TCP sends again; so
-//! what is cut off is held back here, at the end that reads, see `crate::links`.
+//! turmoil takes down a whole machine, which then does not answer at all. Here only a process dies,
+//! and the kernel of its machine refuses further connections at once. So this file checks whether
+//! the process is up. turmoil's own partitions drop segments, and no TCP retransmits them. So data
+//! that is cut off is held back here, at the end that reads it; see `crate::links`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ use crate::links::{LinkedEnd, Links, Passage};
 use crate::process::Processes;
 use crate::trace::Trace;
 
-/// How long the answer takes that nobody listens.
+/// How long it takes until a connection is refused because no process listens.
 const REFUSAL_TIME: Duration = Duration::from_millis(1);
-/// For how long the kernel tries to connect to a machine that does not answer.
+/// How long the kernel tries to connect to a machine that does not answer.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The network as one process sees it.
@@ -40,11 +40,11 @@ struct SimulatedListener {
     trace: Trace,
 }
 
-/// A stream whose link may be held or refused, and whose writes are noted in the trace.
+/// A stream whose link may be held or refused, and whose writes are recorded in the trace.
 struct LinkedStream {
     stream: turmoil::net::TcpStream,
     from: Arc<str>,
-    /// The address at the other end, as the trace names it.
+    /// The address of the other end, as the trace names it.
     to: Arc<str>,
     link: LinkedEnd,
     trace: Trace,
@@ -135,7 +135,7 @@ impl Listener for SimulatedListener {
 // === impl LinkedStream ===
 
 impl LinkedStream {
-    /// While nothing arrives from the other end, no news of it does either.
+    /// While no data arrives from the other end, no error does either.
     fn unheard<T>(&self, result: io::Result<T>, otherwise: T) -> io::Result<T> {
         match result {
             Err(_) if self.link.is_unheard() => Ok(otherwise),

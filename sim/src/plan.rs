@@ -1,5 +1,5 @@
-//! What a simulated cluster consists of, and the configuration of each process: as the manifest's
-//! defaults would give it, but for limits that are small.
+//! The parts of a simulated cluster, and the configuration of each process. The configuration
+//! equals the manifest's defaults, except that some limits are smaller.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,43 +15,43 @@ use crate::actors::Actors;
 use crate::clock::CalendarError;
 use crate::disk::Syncs;
 
-/// The column families of the table.
+/// The first column family of the table.
 pub const FAMILY: &str = "family";
-/// The other one: what is written to both at once must be seen in both.
+/// The second one: a write to both families at once must be seen in both.
 pub const FAMILY_SECOND: &str = "second";
 /// A family that keeps several versions.
 const FAMILY_VERSIONS: &str = "versions";
 /// A family whose cells have a time to live.
 const FAMILY_EXPIRING: &str = "expiring";
-/// One of which some versions stay although they have outlived their time.
+/// A family that keeps some versions although they have expired.
 const FAMILY_EXPIRING_BUT_NEWEST: &str = "expiring-but-newest";
 /// A family that keeps deleted cells.
 const FAMILY_KEPT: &str = "kept";
-/// A family that keeps deleted cells for their time to live.
+/// A family that keeps deleted cells until they expire.
 const FAMILY_KEPT_IN_TIME: &str = "kept-in-time";
-/// How long the cells of those live.
+/// The time to live of cells in the families that have one.
 const TIME_TO_LIVE_S: u32 = 3;
-/// Where clients look for the cluster in the coordinator.
+/// The parent of the nodes in which clients find the cluster.
 pub const CLIENT_PARENT: &str = "/hbase";
 
-/// Within the bound. Two clocks that are off by this much each drift apart by 47 ms in a lease of
-/// 750 ms and its margin; the margin is 50 ms.
+/// A drift within the bound. Two clocks that drift this much in opposite directions differ by 47 ms
+/// after a lease of 750 ms and its margin; the margin is 50 ms.
 pub(crate) const DRIFT_PPM_MAX: u64 = 29_000;
 
-/// Where the records of the cluster are.
+/// The parent of the nodes that hold the records of the cluster.
 pub(crate) const NODES_PARENT: &str = "/basalt";
-/// Where coordinators listen for clients.
+/// The port on which coordinators listen for clients.
 const CLIENT_PORT: u16 = 2181;
-/// Where coordinators listen for each other.
+/// The port on which coordinators listen for each other.
 const COORDINATOR_PEER_PORT: u16 = 2888;
-/// Where masters listen for HBase clients.
+/// The port on which masters listen for HBase clients.
 const MASTER_PORT: u16 = 16_000;
-/// Where region servers listen for HBase clients.
+/// The port on which region servers listen for HBase clients.
 const REGION_SERVER_PORT: u16 = 16_020;
-/// Where masters and region servers listen for each other.
+/// The port on which masters and region servers listen for each other.
 const PEER_PORT: u16 = 16_040;
 
-/// How large the cluster is, and on what it stands.
+/// The size of the cluster and its environment.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// Members of the coordinator.
@@ -60,34 +60,35 @@ pub struct Layout {
     pub masters: u64,
     /// Region servers.
     pub region_servers: u64,
-    /// Regions of the one table.
+    /// Regions of the main table.
     pub regions: u32,
-    /// How many tables come and go beside it.
+    /// How many other tables are created and deleted.
     pub tables: u64,
-    /// Whether every server that answers must show at once what a returned operation on a table
-    /// did. One that is cut off from the coordinator cannot, until its session ends.
+    /// Whether each server that answers must show the result of a table operation as soon as the
+    /// operation has returned. A server that is cut off from the coordinator cannot, until its
+    /// session ends.
     pub catalogs_are_checked: bool,
-    /// How long a write may take at most, whatever is done to the cluster, if that has a bound.
+    /// The maximum duration of a write under the scenario's faults, if it is bounded.
     pub write_outage_max: Option<Duration>,
-    /// The disks.
+    /// How the disks handle syncs.
     pub syncs: Syncs,
     /// Whether masters and region servers keep their files on an HDFS.
     pub on_hdfs: bool,
-    /// From how many bytes on a log file is followed by another.
+    /// The size in bytes from which on a log file is followed by another one.
     pub wal_roll_bytes: u64,
-    /// By how many millionths a clock may run too fast or too slow.
+    /// The maximum drift of a clock in parts per million, in either direction.
     pub clock_drift_ppm: u64,
-    /// How far the clock of a region server may be off.
+    /// The bound on the error of a region server's clock.
     pub clock_bound: Duration,
-    /// By how much a calendar is set, at most, while its server still takes it for right.
+    /// The maximum by which a wall clock is set wrong while its server still believes it.
     pub calendars_set_by: Duration,
     /// The highest feature level that masters and region servers know when the cluster starts.
     pub feature_level: FeatureLevel,
-    /// Who acts on it besides clients.
+    /// Actors besides the clients.
     pub actors: Actors,
 }
 
-/// What the configurations of all processes are made from.
+/// The source of the configurations of all processes.
 #[derive(Debug)]
 pub struct Plan {
     layout: Layout,
@@ -118,7 +119,7 @@ impl Layout {
         actors: Actors::NONE,
     };
 
-    /// By how much the calendars of servers may be off.
+    /// How wrong the wall clocks of servers may be.
     pub(crate) fn calendar_error(&self) -> CalendarError {
         CalendarError { set_by: self.calendars_set_by, drift_ppm: self.clock_drift_ppm }
     }
@@ -140,30 +141,30 @@ impl Plan {
         Ok(Self { layout, timers, limits: limits(), table: table(layout.regions)? })
     }
 
-    /// How large the cluster is.
+    /// The layout of the cluster.
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// The coordinator's members, as clients and roles are given them.
+    /// The addresses of the coordinator's members, as clients and roles use them.
     pub fn coordinators(&self) -> Vec<String> {
         let ids = 1..=self.layout.coordinators;
         ids.map(|id| format!("{}:{CLIENT_PORT}", coordinator(id))).collect()
     }
 
-    /// The masters, as clients are given them that do not ask the coordinator.
+    /// The addresses of the masters, for clients that do not ask the coordinator.
     pub fn bootstrap_servers(&self) -> Vec<String> {
         let numbers = 0..self.layout.masters;
         numbers.map(|number| format!("{}:{MASTER_PORT}", master(number))).collect()
     }
 
-    /// Where the coordinator's members listen for each other.
+    /// The addresses at which the coordinator's members listen for each other.
     pub(crate) fn coordinator_peers(&self) -> Vec<String> {
         let ids = 1..=self.layout.coordinators;
         ids.map(|id| format!("{}:{COORDINATOR_PEER_PORT}", coordinator(id))).collect()
     }
 
-    /// All ports of all processes.
+    /// All addresses at which processes listen.
     pub(crate) fn ports(&self) -> Vec<String> {
         let Layout { masters, region_servers, .. } = self.layout;
         let ports_of = |host: String, rpc| [rpc, PEER_PORT].map(|port| format!("{host}:{port}"));
@@ -174,7 +175,7 @@ impl Plan {
         coordinators.chain(masters).chain(servers).collect()
     }
 
-    /// Those that answer what tables there are, and are to be checked.
+    /// The servers whose answers about the existing tables are checked.
     pub(crate) fn catalogs(&self) -> Vec<String> {
         let Layout { masters, region_servers, catalogs_are_checked, .. } = self.layout;
         if !catalogs_are_checked {
@@ -217,7 +218,8 @@ impl Plan {
         }
     }
 
-    /// That of a master that knows the feature levels up to `level`, or to those of the layout.
+    /// The configuration of a master that knows the feature levels up to `level`, by default up to
+    /// that of the layout.
     pub(crate) fn master(
         &self,
         number: u64,
@@ -253,8 +255,8 @@ impl Plan {
         }
     }
 
-    /// That of a region server that knows the feature levels up to `level`, or to those of the
-    /// layout.
+    /// The configuration of a region server that knows the feature levels up to `level`, by default
+    /// up to that of the layout.
     pub(crate) fn region_server(
         &self,
         number: u64,
@@ -281,7 +283,7 @@ impl Plan {
                 memstore_bytes_max: limits.flush_bytes.saturating_mul(limits.block_multiplier),
                 lease_patience: timers.session_timeout,
                 compaction_files_min: count(limits.compaction_files_min),
-                // A run has few seconds.
+                // A run takes only a few seconds.
                 compaction_rest: Duration::from_millis(300),
             },
             wal_roll_bytes: self.layout.wal_roll_bytes,
@@ -312,7 +314,7 @@ pub(crate) fn region_server(number: u64) -> String {
     format!("regionserver-{number}")
 }
 
-/// A table whose region `n` begins at `n` in two digits.
+/// A table whose region `n` begins at the two-digit key `n`.
 fn table(regions: u32) -> anyhow::Result<DeclaredTable> {
     let families = [FAMILY, FAMILY_SECOND].map(FamilyDescriptor::new).into_iter();
     let families = families.chain([family_of_versions()]).chain(families_with_ends());
@@ -332,7 +334,7 @@ pub(crate) fn family_of_versions() -> FamilyDescriptor {
     FamilyDescriptor { versions_max: 3, ..FamilyDescriptor::new(FAMILY_VERSIONS) }
 }
 
-/// The families whose cells have a time to live, or stay when they are deleted.
+/// The families whose cells have a time to live, or are kept when they are deleted.
 pub(crate) fn families_with_ends() -> [FamilyDescriptor; 4] {
     let family = |name, versions_max, time_to_live_s, keep_deleted_cells| FamilyDescriptor {
         versions_max,
@@ -352,7 +354,7 @@ pub(crate) fn families_with_ends() -> [FamilyDescriptor; 4] {
     ]
 }
 
-/// Small, so that seconds of load are enough for flushes, compactions and new log files.
+/// Small, so that a few seconds of load cause flushes, compactions and new log files.
 fn limits() -> RegionServerConfig {
     RegionServerConfig {
         flush_bytes: 8 << 10,

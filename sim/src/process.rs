@@ -1,4 +1,4 @@
-//! Simulated processes: which are up, and how one lives.
+//! Simulated processes: which of them are up, and how one runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,63 +22,63 @@ use crate::seed::Seed;
 use crate::threads::ServingThreads;
 use crate::trace::Trace;
 
-/// How long whoever supervises a process waits before it starts it again.
+/// How long the supervisor of a process waits before it starts the process again.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
 /// Which processes are up; a cheap handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Processes(Arc<BTreeMap<String, watch::Sender<State>>>);
 
-/// What a process is doing.
+/// The state of a process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum State {
     /// Not running: not started yet, or killed.
     Down,
     /// Running.
     Up,
-    /// Its role's `run` has returned: the operating system is about to clean up after it.
+    /// Its role's `run` has returned, and the operating system is about to clean up.
     Ended,
 }
 
-/// A process of the cluster, over all its lives.
+/// A process of the cluster, across all its lives.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) name: Arc<str>,
     volume: Volume,
     lives: AtomicU64,
-    /// Asks its present life to stop.
+    /// Asks the current life to stop.
     shutdown: Mutex<Shutdown>,
     world: World,
     pub(crate) clock: ClockError,
     pub(crate) serving: ServingThreads,
 }
 
-/// What all processes of a simulation share; a cheap handle.
+/// State shared by all processes of a simulation; a cheap handle.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) seed: Seed,
     pub(crate) processes: Processes,
     pub(crate) links: Links,
     pub(crate) trace: Trace,
-    /// What does not hold, seen by the ends of processes.
+    /// Violations found when processes ended.
     pub(crate) violations: Arc<Mutex<Vec<Violation>>>,
 }
 
-/// What a process keeps its files on.
+/// The storage of a process.
 #[derive(Clone, Debug)]
 pub(crate) struct Volume {
     pub(crate) files: MemoryFileSystem,
-    /// As whom it writes them.
+    /// The writer id under which it writes files.
     pub(crate) writer: u64,
     pub(crate) syncs: Syncs,
     pub(crate) faults: DiskFaults,
-    /// What a fault has kept of it.
+    /// The copy that a fault has made of its folder.
     pub(crate) copy: FolderCopy,
-    /// The HDFS that has the files instead of a disk.
+    /// The HDFS that stores the files instead of a disk.
     pub(crate) hdfs: Option<HdfsVolume>,
 }
 
-/// An HDFS, as a process is placed in it.
+/// A process's place in an HDFS.
 #[derive(Clone, Debug)]
 pub(crate) struct HdfsVolume {
     pub(crate) hdfs: Hdfs,
@@ -86,13 +86,13 @@ pub(crate) struct HdfsVolume {
     pub(crate) own_node: Option<u64>,
 }
 
-/// What one life of a process runs with.
+/// The environment of one life of a process.
 pub(crate) struct Life {
     pub(crate) seams: Seams,
     pub(crate) files: SharedFileSystem,
-    /// Cancelled when it is asked to stop.
+    /// Cancelled when the process is asked to stop.
     pub(crate) shutdown: Shutdown,
-    /// Which life it is, to whoever started it.
+    /// Identifies this life, like the instance name that a supervisor passes.
     pub(crate) instance: String,
 }
 
@@ -108,11 +108,11 @@ impl Processes {
         self.0.get(name).is_some_and(|state| *state.borrow() == State::Up)
     }
 
-    /// Ends once the process is not up.
+    /// Returns once the process is not up.
     pub(crate) async fn down(&self, name: &str) {
         let Some(state) = self.0.get(name) else { return };
         let mut state = state.subscribe();
-        // An error says that all is over.
+        // An error means that the simulation is over.
         let _over = state.wait_for(|state| *state != State::Up).await;
     }
 
@@ -122,7 +122,7 @@ impl Processes {
         }
     }
 
-    /// Those that have ended by themselves.
+    /// The processes that have ended by themselves.
     pub(crate) fn ended(&self) -> Vec<String> {
         let ended = self.0.iter().filter(|(_, state)| *state.borrow() == State::Ended);
         ended.map(|(name, _)| name.clone()).collect()
@@ -138,12 +138,12 @@ impl Process {
         Self { name: name.into(), volume, lives, shutdown, world, clock, serving }
     }
 
-    /// How often it was started.
+    /// How often the process was started.
     pub(crate) fn lives(&self) -> u64 {
         self.lives.load(Ordering::Relaxed)
     }
 
-    /// Lives once: runs `role` until that returns or the process is killed.
+    /// Runs one life: `role` runs until it returns or the process is killed.
     pub(crate) async fn live<E: std::fmt::Display>(
         &self,
         role: impl FnOnce(Life) -> BoxFuture<'static, Result<(), E>>,
@@ -184,13 +184,13 @@ impl Process {
         processes.set(&self.name, State::Ended);
     }
 
-    /// Asks it to stop; its supervisor starts it again once it has ended.
+    /// Asks the process to stop. Its supervisor starts it again once it has ended.
     pub(crate) fn stop(&self) {
         self.shutdown.lock().cancel();
     }
 
-    /// What a crash does to the disk: each file that was being written keeps what was synced, and
-    /// of the rest as much as `random` says.
+    /// Applies a crash to the disk. Each file that was being written keeps its synced bytes, and a
+    /// random part of the others.
     pub(crate) fn crash_disk(&self, now: Duration, random: &Random) {
         let Volume { files, writer, hdfs, .. } = &self.volume;
         if let Some(HdfsVolume { hdfs, .. }) = hdfs {
@@ -199,18 +199,18 @@ impl Process {
         files.crash(*writer, |unsynced| random.in_range(0..unsynced + 1));
     }
 
-    /// Does `what` to the folder of a process that is down, and has its disk to itself.
+    /// Applies `what` to the folder of a process that is down and does not share its disk.
     pub(crate) fn change_folder(&self, what: Folder) -> anyhow::Result<()> {
         let Volume { files, writer, copy, .. } = &self.volume;
         copy.apply(&files.as_writer(*writer), what)
     }
 
-    /// The DataNode on its machine.
+    /// The DataNode on the process's machine.
     pub(crate) fn own_node(&self) -> Option<u64> {
         self.volume.hdfs.as_ref()?.own_node
     }
 
-    /// As whom it writes its files.
+    /// The writer id under which the process writes files.
     pub(crate) fn writer(&self) -> u64 {
         self.volume.writer
     }
@@ -219,7 +219,8 @@ impl Process {
         &self.volume.faults
     }
 
-    /// The files of its `life`th life, once they are there; nothing if it is asked to stop before.
+    /// The files of the process's `life`th life, once they are available. `None` if the process is
+    /// asked to stop before.
     async fn open_files(&self, life: u64, shutdown: &Shutdown) -> Option<SharedFileSystem> {
         let Volume { files, writer, syncs, faults, hdfs, .. } = &self.volume;
         let random = self.world.seed.random_for(&format!("{}'s disk", self.name), life);

@@ -1,15 +1,16 @@
-//! One seed for everything: who needs randomness gets a seed of its own, derived from it.
+//! One seed for everything: each user of randomness gets its own seed, derived from it.
 
 use basalt_runtime::Random;
 
-/// What a whole simulation follows from.
+/// The seed that determines a whole simulation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Seed(pub u64);
 
 // === impl Seed ===
 
 impl Seed {
-    /// The randomness of `part`, in its `life`th life: its draws disturb nobody else's.
+    /// The randomness of `part` in its `life`th life. It is independent of all other parts and
+    /// lives.
     pub fn random_for(self, part: &str, life: u64) -> Random {
         let mut digest = Digest::default();
         digest.add(&self.0.to_le_bytes());
@@ -19,7 +20,7 @@ impl Seed {
     }
 }
 
-/// A running digest (FNV-1a): equal for equal bytes, and unequal for others but by chance.
+/// A running digest (FNV-1a). Equal bytes have equal digests; other bytes have them only by chance.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Digest(pub u64);
 
@@ -32,7 +33,7 @@ impl Default for Digest {
 }
 
 impl Digest {
-    /// Goes on with `bytes`.
+    /// Adds `bytes` to the digest.
     pub fn add(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);

@@ -1,4 +1,4 @@
-//! One simulation: a cluster, a workload, the faults of a scenario, and what came of it.
+//! One simulation: a cluster, a workload, the faults of a scenario, and the outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,35 +28,35 @@ use crate::trace::Trace;
 use crate::witness::Witness;
 use crate::workload::{Workload, WorkloadConfig};
 
-/// How long a session of the simulation's own may be silent.
+/// The session timeout of the simulation's own clients.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often, and after which pause each, is looked for the ephemeral nodes: sessions of processes
-/// that ended last must have had their time.
+/// The maximum number of checks of the records, and the pause before each: the sessions of
+/// processes that ended last need time to expire.
 const LOOKS: u32 = 8;
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
-/// At most so many violations of one run are reported.
+/// Maximum violations that are reported for one run.
 const VIOLATIONS_MAX: usize = 20;
 
-/// How a scenario is run.
+/// The settings of a simulation.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// For how long is written at least.
+    /// The minimum duration of the load.
     pub load: Duration,
-    /// The disks.
+    /// How the disks handle syncs.
     pub syncs: Syncs,
-    /// Where a process is killed or held up, and when it is there for which time: for the scenarios
-    /// of failpoints, which choose it themselves otherwise.
+    /// The failpoint at which a process is killed or delayed, and the hit at which this happens.
+    /// Only for the failpoint scenarios, which otherwise choose both by the seed.
     pub point: Option<(Point, u32)>,
 }
 
-/// What came of it.
+/// The outcome of a simulation.
 #[derive(Clone, Debug)]
 pub struct SimulationOutcome {
-    /// Who sprang the trap, if there was one.
+    /// The process that sprang the trap, if one did.
     pub sprung: Option<String>,
-    /// What was done to whom.
+    /// The faults and their victims.
     pub faults: Vec<String>,
-    /// Writes and deletes that were acknowledged.
+    /// Acknowledged writes and deletes.
     pub acknowledged: usize,
     /// Attempts that may have been applied.
     pub unknown: u64,
@@ -64,44 +64,44 @@ pub struct SimulationOutcome {
     pub failed: u64,
     /// Rows that were read under load.
     pub reads: u64,
-    /// Operations on counters and lists that were answered and checked.
+    /// Answered and checked operations on counters and lists.
     pub counted: usize,
-    /// Operations that were answered, by kind.
+    /// Answered operations by kind.
     pub operations: BTreeMap<&'static str, u64>,
     /// The failpoints that were reached.
     pub points: BTreeSet<String>,
-    /// Rows of several versions that were read and compared with their model.
+    /// Reads of rows with several versions that were compared with their model.
     pub versions_read: u64,
-    /// Rows that were looked at as a whole.
+    /// Rows that were checked for being whole.
     pub whole_rows: u64,
-    /// How many events the roles reported of themselves.
+    /// The number of events that the roles reported.
     pub events: u64,
-    /// The longest that any region took for a write, in simulated time.
+    /// The longest time that a write to any region took, in simulated time.
     pub write_outage_max: Duration,
-    /// How long after the last fault all regions had taken a write and answered a read.
+    /// How long after the last fault every region had acknowledged a write and answered a read.
     pub recovered_after: Duration,
-    /// How long all of it took, in simulated time.
+    /// The simulated duration of the whole run.
     pub elapsed: Duration,
-    /// What does not hold.
+    /// The violated invariants.
     pub violations: Vec<Violation>,
 }
 
-/// A simulation under way.
+/// A running simulation.
 struct Simulation<'a> {
     cluster: Cluster,
     workload: Arc<Workload>,
     witness: &'a Witness,
-    /// Not begun yet, in the order of their moments.
+    /// Faults that have not begun yet, in order of time.
     coming: Vec<Fault>,
-    /// On whom, and until when after the start.
+    /// Faults that have begun and not ended. Their ends count from the start.
     lasting: Vec<Lasting>,
     injected: Vec<String>,
-    /// What was done, and to whom.
+    /// The faults so far, with their victims.
     actions: Vec<(String, FaultAction)>,
     violations: Vec<Violation>,
 }
 
-/// A fault that has begun.
+/// A fault under way.
 struct Lasting {
     victim: String,
     action: FaultAction,
@@ -111,7 +111,7 @@ struct Lasting {
 /// Runs `scenario`.
 ///
 /// # Errors
-/// The cluster did not come to serve, or could not be read at the end.
+/// The cluster did not begin to serve, or could not be read at the end.
 pub fn simulate(
     seed: Seed,
     scenario: &Scenario,
@@ -236,16 +236,16 @@ impl Simulation<'_> {
         }
     }
 
-    /// Compares the ephemeral nodes of servers with what runs.
+    /// Compares the ephemeral nodes of servers with the running processes.
     fn check_registered(&mut self) -> anyhow::Result<()> {
         let running: Vec<String> = self.cluster.registering().map(str::to_owned).collect();
         self.look("observer", registered, |found: &Vec<String>| check_registered(found, &running))
     }
 
-    /// Tables that were deleted must have left nothing, and no procedure must be under way.
+    /// Checks that deleted tables have left nothing behind.
     fn check_nothing_left(&mut self) -> anyhow::Result<()> {
         if !self.workload.seen().violations.is_empty() {
-            // Whoever met one did not delete its table.
+            // A client that met a violation has not deleted its table.
             return Ok(());
         }
         let servers = self.cluster.plan().coordinators();
@@ -255,7 +255,7 @@ impl Simulation<'_> {
         Ok(())
     }
 
-    /// Compares what the servers serve with what is on record.
+    /// Compares the regions that servers serve with the records.
     fn check_served(&mut self) -> anyhow::Result<()> {
         let witness = self.witness;
         self.look("auditor", on_record, |OnRecord { regions, living }| {
@@ -263,8 +263,8 @@ impl Simulation<'_> {
         })
     }
 
-    /// Asks the coordinator's members by `read` until `check` finds nothing wrong with the answer,
-    /// [`LOOKS`] times at most.
+    /// Reads from the coordinator's members with `read` until `check` finds no violation, at most
+    /// [`LOOKS`] times.
     fn look<T, F>(
         &mut self,
         name: &str,
@@ -291,7 +291,7 @@ impl Simulation<'_> {
         Ok(())
     }
 
-    /// Goes on with the simulation until a client of this name has its answer.
+    /// Runs the simulation until a client named `name` has its answer.
     fn ask<T, F>(&mut self, name: &str, client: impl FnOnce(Seams) -> F) -> anyhow::Result<T>
     where
         T: Default + 'static,
@@ -326,7 +326,7 @@ impl Simulation<'_> {
         let bound = self.cluster.plan().layout().write_outage_max;
         violations.extend(check_write_outage(write_outage_max, bound));
         if self.cluster.plan().layout().clock_drift_ppm > DRIFT_PPM_MAX {
-            // Beyond the bound nothing else is asked.
+            // Beyond the bound, no other invariant has to hold.
             violations.retain(|violation| violation.invariant == ACKNOWLEDGED_WRITES);
         }
         violations.truncate(VIOLATIONS_MAX);
@@ -353,7 +353,7 @@ impl Simulation<'_> {
     }
 }
 
-/// Opens a session of a client that is none of the cluster's processes.
+/// Opens a session for a client that is not a process of the cluster.
 pub(crate) async fn connect(seams: &Seams, coordinators: &[String]) -> basalt_zk::Result<Client> {
     Client::connect(seams, coordinators, SESSION_TIMEOUT, Options::default()).await
 }
@@ -371,7 +371,7 @@ async fn registered(seams: Seams, servers: Vec<String>) -> anyhow::Result<Vec<St
     Ok(names)
 }
 
-/// What the coordinator says of regions and region servers.
+/// The coordinator's records of regions and region servers.
 #[derive(Debug, Default)]
 struct OnRecord {
     regions: Vec<RegionRecord>,
@@ -389,7 +389,7 @@ async fn on_record(seams: Seams, servers: Vec<String>) -> anyhow::Result<OnRecor
     Ok(OnRecord { regions, living })
 }
 
-/// One of HBase's two registries.
+/// Chooses one of HBase's two registries.
 fn registry(cluster: &Cluster, random: &Random) -> RegistryConfig {
     if random.in_range(0..2) == 0 {
         RegistryConfig::Bootstrap { servers: cluster.plan().bootstrap_servers() }

@@ -1,5 +1,5 @@
-//! Many simulations: a process for each, as the operating system's clocks and randomness can be put
-//! under a seed once in a process.
+//! Runs many simulations, each in its own process: the operating system's clocks and randomness can
+//! be put under a seed only once per process.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use parking_lot::Mutex;
 
-/// What to run.
+/// The simulations to run.
 #[derive(Clone, Debug)]
 pub struct Sweep {
     /// The scenarios, by name.
@@ -20,54 +20,54 @@ pub struct Sweep {
     pub seeds: Range<u64>,
     /// How many processes run at a time.
     pub jobs: usize,
-    /// What each is given besides.
+    /// Further arguments of each simulation.
     pub arguments: Vec<String>,
-    /// Whether the rest of a scenario's seeds is left out once one was found wrong.
+    /// Whether to skip the remaining seeds of a scenario after the first violation.
     pub stop_at_first: bool,
 }
 
-/// One simulation that is over.
+/// A finished simulation.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// The scenario.
     pub scenario: &'static str,
     /// The seed.
     pub seed: u64,
-    /// Whether everything held.
+    /// Whether all invariants held.
     pub held: bool,
     /// What it printed.
     pub printed: String,
 }
 
-/// What came of a scenario's seeds.
+/// The results of a scenario's seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// How many seeds were run.
+    /// The number of seeds that were run.
     pub runs: u64,
-    /// Those that were found wrong.
+    /// The seeds with violations.
     pub wrong: Vec<u64>,
-    /// Those in which a trap was sprung.
+    /// The number of seeds in which a trap was sprung.
     pub sprung: u64,
-    /// The simulated time of all.
+    /// The total simulated time.
     pub simulated: Duration,
-    /// Faults that were done.
+    /// Faults that were injected.
     pub faults: u64,
-    /// Writes that were acknowledged.
+    /// Acknowledged writes.
     pub acknowledged: u64,
-    /// Operations that were answered, by kind.
+    /// Answered operations by kind.
     pub operations: BTreeMap<String, u64>,
     /// The failpoints that were reached.
     pub points: BTreeSet<String>,
-    /// The longest time that a cluster took to come back.
+    /// The longest recovery of a cluster, in milliseconds.
     pub recovered_ms_max: u64,
-    /// The longest that a region took for a write.
+    /// The longest write to a region, in milliseconds.
     pub outage_ms_max: u64,
 }
 
 // === impl Sweep ===
 
 impl Sweep {
-    /// Runs all, and calls `report` with each run that was found wrong.
+    /// Runs all simulations, and calls `report` for each run with violations.
     ///
     /// # Errors
     /// A simulation cannot be started.
@@ -123,17 +123,17 @@ impl Sweep {
 // === impl Run ===
 
 impl Run {
-    /// The number behind `word` at the beginning of a line.
+    /// The number after `word` at the beginning of a line.
     pub fn figure(&self, word: &str) -> Option<f64> {
         self.rest(word).split_whitespace().next()?.parse().ok()
     }
 
-    /// What is behind `word` at the beginning of a line; empty without one.
+    /// The text after `word` at the beginning of a line; empty if there is no such line.
     fn rest(&self, word: &str) -> &str {
         self.printed.lines().find_map(|line| line.strip_prefix(word)).unwrap_or_default()
     }
 
-    /// The invariants that did not hold, each once; or that the simulation came to no end.
+    /// The violated invariants, each once; or the reason why the simulation did not finish.
     pub fn broken(&self) -> Vec<String> {
         let violations = self.printed.lines().filter_map(|line| line.strip_prefix("  broken "));
         let mut names: Vec<String> =

@@ -1,5 +1,4 @@
-//! The serving threads of a process, as far as its probe sees them: they can be made to stand
-//! still.
+//! The serving threads of a process, as its probe sees them: they can be made to stand still.
 
 use std::sync::Arc;
 
@@ -7,7 +6,7 @@ use basalt_runtime::Spawn;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-/// Whether the serving threads of a process run what they are given; a cheap handle.
+/// Whether the serving threads of a process run their tasks; a cheap handle.
 #[derive(Clone, Debug)]
 pub(crate) struct ServingThreads(Arc<watch::Sender<bool>>);
 

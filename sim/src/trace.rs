@@ -1,5 +1,5 @@
-//! What happened, in order: events of the simulation, log lines of the roles, a digest of what
-//! went over the network. Two runs were the same if their traces are.
+//! The record of a simulation, in order: its events, log lines of the roles, and a digest of the
+//! network traffic. Two runs with equal traces were the same.
 
 use std::fmt::Arguments;
 use std::io;
@@ -15,7 +15,7 @@ use tracing_subscriber::{Layer, prelude::*};
 use crate::seed::Digest;
 use crate::witness::Witness;
 
-/// How many lines are kept; the digest goes on beyond.
+/// Maximum lines that are kept; the digest covers all lines.
 const LINES_MAX: usize = 1_000_000;
 
 /// The trace of one simulation; a cheap handle.
@@ -28,18 +28,18 @@ struct Events {
     digest: Digest,
     network_writes: u64,
     network_digest: Digest,
-    /// The time of the last event, for those that come where time cannot be read.
+    /// The time of the last event, for events where the time cannot be read.
     last: Duration,
 }
 
-/// Takes one line of a log.
+/// Receives one log line.
 #[derive(Debug)]
 pub struct LogLine(Trace);
 
 // === impl Trace ===
 
 impl Trace {
-    /// Adds an event, at the present simulated time.
+    /// Adds an event at the current simulated time.
     pub fn record(&self, event: Arguments<'_>) {
         let now = turmoil::sim_elapsed();
         let mut events = self.0.lock();
@@ -56,7 +56,7 @@ impl Trace {
         events.add(line);
     }
 
-    /// Adds `length` bytes that `from` wrote to `to`.
+    /// Adds a write of `length` bytes from `from` to `to` to the network digest.
     pub(crate) fn note_network_write(&self, from: &str, to: &str, length: usize) {
         let now = turmoil::sim_elapsed().unwrap_or_default();
         let mut events = self.0.lock();
@@ -68,7 +68,7 @@ impl Trace {
         digest.add(&length.to_le_bytes());
     }
 
-    /// Adds what went over the network so far, as one line.
+    /// Adds a line with the network traffic so far.
     pub(crate) fn record_network(&self, now: Duration) {
         let (writes, digest) = {
             let events = self.0.lock();
@@ -82,7 +82,7 @@ impl Trace {
         self.0.lock().digest
     }
 
-    /// How much went over the network: writes, not packets.
+    /// The number of writes to the network, not of packets.
     pub fn network_writes(&self) -> u64 {
         self.0.lock().network_writes
     }
@@ -92,10 +92,10 @@ impl Trace {
         self.0.lock().lines.clone()
     }
 
-    /// Runs `simulation`, whose log becomes a part of the trace, and what its roles tell the
-    /// business of `witness`.
+    /// Runs `simulation`. Its log becomes a part of the trace, and the events of its roles go to
+    /// `witness`.
     pub fn with_log<T>(&self, witness: &Witness, simulation: impl FnOnce() -> T) -> T {
-        // `turmoil` names the process that a line is of, and tells of bound ports.
+        // The spans and events of `turmoil` name the process of a line, and report bound ports.
         let log = tracing_subscriber::fmt::layer()
             .with_writer(self.clone())
             .without_time()

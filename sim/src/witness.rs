@@ -1,5 +1,5 @@
-//! What the roles report of themselves while they run: the events of target `witness`, handed to the
-//! invariants in the order in which they happen.
+//! Events that the roles report while they run, with target `witness`. The invariants receive them
+//! in the order in which they happen.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,17 +27,17 @@ pub struct Witness(Arc<Mutex<Seen>>);
 /// An event that a role reported.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WitnessEvent {
-    /// Which process it was.
+    /// The process that reported it.
     pub(crate) process: Arc<str>,
-    /// When.
+    /// The simulated time.
     pub(crate) at: Duration,
-    /// What.
+    /// The kind of event.
     pub(crate) what: String,
-    /// The region, the server and the log, where it is about one.
+    /// The region, the server and the table that the event is about, if any.
     pub(crate) region: String,
     pub(crate) server: String,
     pub(crate) table: String,
-    /// The log's number, as a name or as a number.
+    /// The number of the log, taken from its name or its number.
     pub(crate) log: String,
     pub(crate) epoch: u64,
     pub(crate) sequence_id: u64,
@@ -47,10 +47,10 @@ pub(crate) struct WitnessEvent {
     pub(crate) sealed_length: u64,
     pub(crate) took: Duration,
     pub(crate) id: u64,
-    /// The coordinator's: an entry of its log, and the digest of the state as of that.
+    /// For the coordinator: the index of a log entry, and the digest of the state after that entry.
     pub(crate) index: u64,
     pub(crate) digest: u64,
-    /// Which failpoint was reached.
+    /// The failpoint that was reached.
     pub(crate) point: String,
 }
 
@@ -67,37 +67,37 @@ struct Seen {
     violations: Vec<Violation>,
     active_master: Option<Arc<str>>,
     last_opener: Option<Arc<str>>,
-    /// Regions opened since they were last asked for, and under which epoch.
+    /// The regions opened since the last call of [`Witness::take_opened`], with their epochs.
     opened: Vec<(String, u64)>,
     trap: Option<SetTrap>,
     count: u64,
     points: BTreeSet<String>,
 }
 
-/// A trap that waits, or has sprung.
+/// A trap that waits or has sprung.
 #[derive(Debug)]
 struct SetTrap {
     trap: Trap,
     hits: u32,
-    /// Who sprang it.
+    /// The process that sprang it.
     process: Option<Arc<str>>,
 }
 
-/// The name of the process that a span is of.
+/// The name of the process that a span belongs to.
 struct ProcessName(Arc<str>);
 
-/// Most violations of one run are the same one again.
+/// Maximum violations that are kept: most violations of one run repeat the same one.
 const VIOLATIONS_MAX: usize = 50;
 
 // === impl Witness ===
 
 impl Witness {
-    /// What was wrong.
+    /// The violations found so far.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         self.0.lock().violations.clone()
     }
 
-    /// How many events there were.
+    /// The number of events so far.
     pub(crate) fn count(&self) -> u64 {
         self.0.lock().count
     }
@@ -107,43 +107,43 @@ impl Witness {
         self.0.lock().points.clone()
     }
 
-    /// The process that took charge as master last.
+    /// The process that last became the active master.
     pub(crate) fn active_master(&self) -> Option<Arc<str>> {
         self.0.lock().active_master.clone()
     }
 
-    /// The process that opened a region last.
+    /// The process that last opened a region.
     pub(crate) fn last_opener(&self) -> Option<Arc<str>> {
         self.0.lock().last_opener.clone()
     }
 
-    /// The regions that were opened since this was last asked.
+    /// The regions that were opened since the last call.
     pub(crate) fn take_opened(&self) -> Vec<(String, u64)> {
         std::mem::take(&mut self.0.lock().opened)
     }
 
-    /// What each server serves.
+    /// The regions that each server serves.
     pub(crate) fn served(&self) -> ServedBy {
         self.0.lock().served_as_recorded.served().clone()
     }
 
-    /// The log of a member of the coordinator is falsified from now on.
+    /// Records that the log of a member of the coordinator is falsified from now on.
     pub(crate) fn falsify(&self, process: &str) {
         self.0.lock().same_state.falsify(process);
     }
 
-    /// The file of a server's log has become shorter by the simulation's doing.
+    /// Records that the simulation has shortened the file of a server's log.
     pub(crate) fn shorten_log(&self, server: &str, number: &str) {
         self.0.lock().below_sealed_length.shorten(server, number);
     }
 
-    /// Sets a trap, unless there is one.
+    /// Sets a trap, unless one is set.
     pub(crate) fn set_trap(&self, trap: Trap) {
         let set = || SetTrap { trap, hits: 0, process: None };
         self.0.lock().trap.get_or_insert_with(set);
     }
 
-    /// Takes the trap away, if it has not sprung.
+    /// Removes the trap if it has not sprung.
     pub(crate) fn take_trap(&self) {
         self.0.lock().trap.take_if(|set| set.process.is_none());
     }
@@ -250,7 +250,7 @@ impl Visit for WitnessEvent {
         match field.name() {
             "message" => value.clone_into(&mut self.what),
             "point" => value.clone_into(&mut self.point),
-            // A log is called `<server>.<number>`.
+            // The name of a log is `<server>.<number>`.
             "log" => value.rsplit('.').next().unwrap_or(value).clone_into(&mut self.log),
             _ => {}
         }
@@ -267,7 +267,7 @@ impl Visit for WitnessEvent {
     }
 }
 
-/// Reads the name out of the span that turmoil puts around each process.
+/// Reads the name from the span that turmoil creates around each process.
 struct NodeName(Option<String>);
 
 impl Visit for NodeName {

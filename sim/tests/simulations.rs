@@ -1,11 +1,11 @@
-//! Simulations by a few seeds: nothing is lost, and the same seed gives the same trace. Each run is
-//! a process of its own, see `main.rs`.
+//! Simulations with a few seeds: nothing is lost, and the same seed yields the same trace. Each run
+//! is a separate process, see `main.rs`.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 use std::process::Command;
 
-/// What a run printed, and its trace.
+/// The output and the trace of a run.
 struct Run {
     printed: String,
     trace: String,
@@ -26,7 +26,7 @@ fn run(scenario: &str, seed: u64, folder: &Path, name: &str) -> Run {
     Run { printed, trace: std::fs::read_to_string(trace).unwrap() }
 }
 
-/// The number that follows `word` at the beginning of a line.
+/// The number after `word` at the beginning of a line.
 fn figure(run: &Run, word: &str) -> u64 {
     let line = run.printed.lines().find_map(|line| line.strip_prefix(word)).unwrap();
     let number = line.split_whitespace().next().unwrap();
@@ -66,8 +66,8 @@ fn the_same_seed_gives_the_same_trace() {
     assert_eq!(first.printed, second.printed);
 }
 
-/// One of each kind of fault, with assertions and checks of overflows. `.ci/run` runs all of them,
-/// as a release build, which takes a tenth of the time.
+/// One scenario of each kind, with assertions and overflow checks. `.ci/run` runs all scenarios in
+/// a release build, which takes a tenth of the time.
 #[test]
 fn scenarios_of_each_kind_hold() {
     let scenarios = [
@@ -90,7 +90,7 @@ fn scenarios_of_each_kind_hold() {
     }
 }
 
-/// The harness is believed because it catches what is planted.
+/// Shows that the harness detects a planted bug.
 #[test]
 fn writes_lost_by_a_lying_disk_are_found() {
     let (succeeded, printed) = basalt_sim(&["region-server-crash", "--seed", "1", "--lying-disks"]);

@@ -1,4 +1,4 @@
-//! `clippy.toml` refuses the ways round the seams that clippy can tell apart by their types.
+//! `clippy.toml` forbids the ways around the seams that clippy can distinguish by their types.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use toml::Table;
 
 use crate::{Finding, Repository};
 
-/// What ARCHITECTURE.md promises that clippy refuses, in tests too.
+/// The methods that clippy forbids according to ARCHITECTURE.md, in tests too.
 const REFUSED: [&str; 18] = [
     // Time.
     "std::time::SystemTime::now",
@@ -30,10 +30,10 @@ const REFUSED: [&str; 18] = [
     "rand::random_bool",
     "rand::fill",
 ];
-/// Where `disallowed_methods` may be switched off.
+/// The crates that may switch off `disallowed_methods`.
 const SEAM_CRATES: [&str; 2] = ["crates/runtime/", "crates/fs/"];
 
-/// Methods that `clippy.toml` should refuse and does not, and places where the lint is off.
+/// Methods that `clippy.toml` should forbid and does not, and places where the lint is off.
 #[must_use]
 pub fn gaps(repository: &Repository) -> Vec<Finding> {
     let text = repository.texts.get("clippy.toml").map_or("", String::as_str);

@@ -11,13 +11,13 @@ use crate::Finding;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exception {
-    /// Which check: the name of its test in `tests/repository.rs`.
+    /// The check: the name of its test in `tests/repository.rs`.
     pub check: String,
-    /// The file that is excepted; all files if it is left out.
+    /// The excepted file; all files if omitted.
     pub path: Option<String>,
-    /// What is excepted: a code span, a function, a dependency.
+    /// The excepted item: a code span, a function, a dependency.
     pub what: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -27,7 +27,7 @@ struct ExceptionFile {
     allow: Vec<Exception>,
 }
 
-/// The exceptions from one check. It notices which are needed.
+/// The exceptions from one check. It records which of them are needed.
 #[derive(Debug, Default)]
 pub struct Exceptions {
     entries: Vec<Exception>,
@@ -37,14 +37,14 @@ pub struct Exceptions {
 // === impl Exceptions ===
 
 impl Exceptions {
-    /// The exceptions in `allow.toml` from this check.
+    /// The exceptions from this check in `allow.toml`.
     #[must_use]
     pub fn of(check: &str) -> Self {
         let file: ExceptionFile = parse("allow.toml", include_str!("../allow.toml"));
         Self::from_entries(file.allow.into_iter().filter(|entry| entry.check == check).collect())
     }
 
-    /// These exceptions.
+    /// Exceptions from a given list.
     #[must_use]
     pub fn from_entries(entries: Vec<Exception>) -> Self {
         Self { entries, needed: RefCell::default() }

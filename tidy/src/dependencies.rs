@@ -1,8 +1,9 @@
-//! Each dependency that a Cargo.toml declares is used by code of the kind it is declared for.
+//! Each dependency that a Cargo.toml declares is used by the kind of code it is declared for.
 //!
-//! "Used" means that its name occurs as an identifier in production code for `dependencies`, in
-//! tests and examples for `dev-dependencies`, and in `build.rs` for `build-dependencies`. Code
-//! that a build script generates is not looked at: what only that uses is in `allow.toml`.
+//! "Used" means that its name occurs as an identifier: in production code for `dependencies`, in
+//! tests and examples for `dev-dependencies`, and in `build.rs` for `build-dependencies`. Code that
+//! a build script generates is not checked; dependencies that only such code uses are listed in
+//! `allow.toml`.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +13,10 @@ use crate::data::Exceptions;
 use crate::rust_file::{Kind, RustFile};
 use crate::{Finding, Repository};
 
-/// Packages whose library has another name.
+/// Packages whose library has a different name.
 const LIBRARY_NAMES: [(&str, &str); 1] = [("md-5", "md5")];
 
-/// Dependencies that nothing uses, of members and of the workspace.
+/// Unused dependencies of members and of the workspace.
 #[must_use]
 pub fn unused(repository: &Repository, exceptions: &Exceptions) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -47,7 +48,7 @@ pub fn unused(repository: &Repository, exceptions: &Exceptions) -> Vec<Finding> 
         for (section, kind) in sections {
             let names = names_of(&manifest, section);
             inherited.extend(names.iter().cloned());
-            // There it adds features to one that has been checked.
+            // Here it adds features to a dependency that was already checked.
             let again =
                 if kind == Kind::Test { names_of(&manifest, "dependencies") } else { vec![] };
             for name in names.iter().filter(|name| !again.contains(name)) {

@@ -6,12 +6,12 @@
 //!   with `/`.
 //!
 //! Paths on the disk of a cluster (`/WALs`) and of znodes (`/basalt/master`) begin with `/`, so
-//! they are none. A path that begins with a directory at the root must be there as it is written.
-//! Another one must be the end of a path: `region/open.rs` is
+//! they are not paths of the repository. A path that begins with a directory at the root must exist
+//! as written. Any other path must be the end of an existing one: `region/open.rs` is
 //! `regionserver/src/region/open.rs`.
 //!
-//! Of a span with several words, and of code blocks, only words count that have both a `/` and
-//! such an extension. The same holds for code spans in comments of Rust files.
+//! In spans with several words and in code blocks, only words with both a `/` and such an extension
+//! are checked. The same is true of code spans in comments of Rust files.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::markdown::Document;
 use crate::{Finding, Repository};
 
 const EXTENSIONS: [&str; 8] = ["rs", "sh", "py", "proto", "java", "md", "svg", "tpl"];
-/// These are also names of files that a user has, so they count only behind a directory.
+/// Users have files with these extensions too, so they count only after a directory.
 const COMMON_EXTENSIONS: [&str; 4] = ["toml", "yaml", "json", "xml"];
 
 /// Paths in code spans and code blocks that do not exist.
@@ -87,7 +87,7 @@ pub fn broken_links(repository: &Repository, exceptions: &Exceptions) -> Vec<Fin
     findings
 }
 
-/// Documents that files other than documents name, and that are not in the repository.
+/// Documents that other files name and that are not in the repository.
 #[must_use]
 pub fn missing_documents(repository: &Repository, exceptions: &Exceptions) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -113,7 +113,7 @@ pub fn missing_documents(repository: &Repository, exceptions: &Exceptions) -> Ve
     findings
 }
 
-/// Comments of Rust files that take whole lines: file, line, text.
+/// Comments of Rust files that fill whole lines: file, line, text.
 pub(crate) fn comments(repository: &Repository) -> impl Iterator<Item = (&str, usize, &str)> {
     let files = repository.texts.iter().filter(|(path, _)| path.ends_with(".rs"));
     files.flat_map(|(path, text)| {
@@ -134,7 +134,7 @@ fn extension(path: &str) -> &str {
         .map_or("", |(stem, extension)| if stem.is_empty() { "" } else { extension })
 }
 
-/// A path with a directory and the extension of a file.
+/// Whether a word is a path with a directory and a file extension.
 fn is_file(word: &str) -> bool {
     let extension = extension(word);
     is_plain(word)
@@ -170,7 +170,7 @@ fn exists(repository: &Repository, file: &str, span: &str) -> bool {
         })
 }
 
-/// Whether a path fits a pattern of names, `*` and `**`.
+/// Whether a path matches a pattern of names, `*` and `**`.
 fn matches(wanted: &[&str], path: &[&str]) -> bool {
     match (wanted, path) {
         ([], []) => true,
@@ -182,7 +182,7 @@ fn matches(wanted: &[&str], path: &[&str]) -> bool {
     }
 }
 
-/// What `target` in a file stands for, as a path from the root.
+/// Resolves `target`, as written in a file, to a path from the root.
 fn relative(file: &str, target: &str) -> String {
     let mut parts: Vec<&str> = file.split('/').collect();
     parts.pop();

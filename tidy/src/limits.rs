@@ -1,13 +1,13 @@
-//! The limits of the house: lengths of files, functions and lines; module documentation; `biased`.
+//! Limits of the code: lengths of files, functions and lines; module documentation; `biased`.
 
 use crate::data::Exceptions;
 use crate::{Finding, Repository};
 
-/// Lines of a Rust file.
+/// Maximum lines of a Rust file.
 pub const FILE_LINES_MAX: usize = 600;
-/// Lines of a function outside of tests, from `fn` to the closing brace.
+/// Maximum lines of a function outside of tests, from `fn` to the closing brace.
 pub const FUNCTION_LINES_MAX: usize = 70;
-/// Characters of a line of a Rust file.
+/// Maximum characters of a line of a Rust file.
 pub const LINE_CHARACTERS_MAX: usize = 100;
 
 /// Rust files that are too long.
@@ -61,15 +61,15 @@ pub fn long_lines(repository: &Repository, exceptions: &Exceptions) -> Vec<Findi
 pub fn undocumented_files(repository: &Repository, exceptions: &Exceptions) -> Vec<Finding> {
     let files = repository.rust.keys().filter(|path| {
         let text = &repository.texts[*path];
-        // A fuzz target is `no_main` before it is anything else.
+        // A fuzz target begins with `no_main`.
         let text = text.strip_prefix("#![no_main]\n").unwrap_or(text);
         !text.starts_with("//! ") && !exceptions.cover(path, "file")
     });
     files.map(|path| Finding::new(path, 1, "does not open with `//!`")).collect()
 }
 
-/// `select!`s that do not begin with `biased;`: their branches are tried in a random order, which
-/// no seed repeats.
+/// `select!`s that do not begin with `biased;`: their branches are tried in a random order that no
+/// seed can reproduce.
 #[must_use]
 pub fn unbiased_selects(repository: &Repository, exceptions: &Exceptions) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -1,13 +1,13 @@
-//! The parts of a Markdown document that the checks look at: code spans, links, headings, prose.
+//! The parts of a Markdown document that the checks examine: code spans, links, headings, prose.
 
-/// A document, in parts. Each part has its line, counted from 1.
+/// The parts of a document. Each part has its line, counted from 1.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     /// Code spans outside of code blocks.
     pub(crate) spans: Vec<(String, usize)>,
     /// Targets of links and images.
     pub(crate) links: Vec<(String, usize)>,
-    /// Names of the anchors of headings, as GitHub makes them.
+    /// Anchors of headings, as GitHub generates them.
     pub(crate) anchors: Vec<String>,
     /// Lines of code blocks.
     pub(crate) code: Vec<(String, usize)>,
@@ -43,7 +43,7 @@ impl Document {
         for (part, is_code) in line.split('`').zip([false, true].into_iter().cycle()) {
             if is_code {
                 self.spans.push((part.replace("\\|", "|"), number));
-                // So that the words around a span are not neighbours.
+                // So that the words before and after a span are not adjacent.
                 prose.push_str("` `");
             } else {
                 prose.push_str(part);
@@ -61,7 +61,7 @@ impl Document {
     }
 }
 
-/// The anchor that GitHub gives to a heading.
+/// The anchor that GitHub generates for a heading.
 fn anchor_of(heading: &str) -> String {
     let letters = heading.chars().filter_map(|letter| match letter {
         ' ' => Some('-'),

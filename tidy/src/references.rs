@@ -1,10 +1,12 @@
 //! Methods, tests, planted bugs, scenarios and failpoints that documents name exist in the code.
 //!
-//! Checked in every document but those that state history (`docs/decisions/`, `CHANGELOG.md`):
-//! - `A::b`: if `A` is a type of the workspace, it has a member `b`; else both are identifiers;
+//! Checked in every document except those that describe history (`docs/decisions/`,
+//! `CHANGELOG.md`):
+//! - `A::b`: if `A` is a type of the workspace, it has a member `b`; otherwise both are
+//!   identifiers;
 //! - `a_b_c` (three words or more): an identifier or a word of a string, so tests and metrics;
-//! - in `docs/proof.md`, `a-b`: a string of the code (planted bugs, scenarios, failpoints), a
-//!   value of the command line, or a name in a Cargo.toml.
+//! - in `docs/proof.md`, `a-b`: a string of the code (planted bugs, scenarios, failpoints), a value
+//!   of the command line, or a name in a Cargo.toml.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +16,8 @@ use crate::{Finding, Repository};
 
 /// Names in the code.
 struct Names<'a> {
-    /// Identifiers and words of strings, of Rust and of all other files but documents.
+    /// Identifiers and words of strings in Rust files, and the words of all other files except
+    /// documents.
     words: BTreeSet<&'a str>,
     identifiers: BTreeSet<&'a str>,
     types: BTreeSet<&'a str>,
@@ -91,7 +94,8 @@ fn is_document_or_rust(path: &str) -> bool {
     path.ends_with(".md") || path.ends_with(".rs")
 }
 
-/// The words of a text, of letters, digits, `_` and `-`; those with `-` also in parts.
+/// The words of a text, which consist of letters, digits, `_` and `-`. The parts of words with `-`
+/// are words too.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
     let words = text.split(move |letter| !is_part(letter)).filter(|word| !word.is_empty());

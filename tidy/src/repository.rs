@@ -35,7 +35,7 @@ impl Repository {
                     Ok(text) => drop(texts.insert(path, text)),
                     Err(_) => others.push(path),
                 },
-                // Deleted, and the deletion is not committed yet.
+                // Deleted, but the deletion is not committed yet.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 // A link to a directory.
                 Err(error) if error.kind() == io::ErrorKind::IsADirectory => others.push(path),
@@ -45,7 +45,7 @@ impl Repository {
         Self::from_texts(texts, others)
     }
 
-    /// A repository of `texts`, and of `others` that are not text.
+    /// A repository of the text files `texts` and the other files `others`.
     ///
     /// # Errors
     /// A Rust file cannot be parsed.
@@ -85,7 +85,7 @@ fn list_files(root: &Path) -> io::Result<Vec<String>> {
     Ok(paths.map(|path| String::from_utf8_lossy(path).into_owned()).collect())
 }
 
-/// Parses the Rust files, in as many threads as there are cores.
+/// Parses the Rust files with as many threads as there are cores.
 fn parse_all(texts: &BTreeMap<String, String>) -> io::Result<BTreeMap<String, RustFile>> {
     let files: Vec<_> = texts.iter().filter(|(path, _)| path.ends_with(".rs")).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -103,7 +103,7 @@ fn parse_all(texts: &BTreeMap<String, String>) -> io::Result<BTreeMap<String, Ru
     Ok(parsed.into_iter().map(|file| (file.path.clone(), file)).collect())
 }
 
-/// Marks the files of modules that are declared under `#[cfg(test)]`, and of modules below those.
+/// Marks the files of modules declared under `#[cfg(test)]`, and of their submodules.
 fn mark_test_modules(files: &mut BTreeMap<String, RustFile>) {
     let mut found: Vec<PathBuf> = Vec::new();
     for file in files.values() {

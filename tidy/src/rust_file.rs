@@ -1,4 +1,4 @@
-//! What the checks need to know of one Rust file: its tokens, functions, types and paths.
+//! The parts of a Rust file that the checks need: its tokens, functions, types and paths.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-/// What a file is compiled for.
+/// The target that a file is compiled for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// A library or a binary.
@@ -23,26 +23,25 @@ pub enum Kind {
 pub struct RustFile {
     /// Its path relative to the root of the repository.
     pub path: String,
-    /// What it is compiled for.
+    /// The target that it is compiled for.
     pub kind: Kind,
     /// Each identifier with its line.
     pub identifiers: Vec<(String, usize)>,
     /// Each string literal with its line. Doc comments are not among them.
     pub strings: Vec<(String, usize)>,
-    /// Each path such as `std::fs::read` with its line. Names that the file imports are replaced
-    /// by what they stand for.
+    /// Each path such as `std::fs::read` with its line. Names that the file imports are expanded.
     pub paths: Vec<(String, usize)>,
     /// The line of each `select!`, and whether it begins with `biased;`.
     pub selects: Vec<(usize, bool)>,
     /// Functions that have a body.
     pub functions: Vec<Function>,
-    /// Modules that it declares and that are files of their own.
+    /// Modules that it declares and that have their own files.
     pub modules: Vec<Module>,
     /// Names of the types and traits that it defines.
     pub types: Vec<String>,
     /// Pairs of a type and one of its functions, constants, fields or variants.
     pub members: Vec<(String, String)>,
-    /// First and last line of each item that only tests compile.
+    /// First and last line of each item that is compiled only for tests.
     test_items: Vec<(usize, usize)>,
 }
 
@@ -61,14 +60,14 @@ pub struct Function {
 #[derive(Debug)]
 pub struct Module {
     name: String,
-    /// Only tests compile it.
+    /// Whether it is compiled only for tests.
     pub is_test: bool,
     path: Option<String>,
     /// The inline modules around the declaration.
     within: Vec<String>,
 }
 
-/// Collects what needs the syntax tree.
+/// Collects the parts that require the syntax tree.
 struct Collector<'a> {
     file: &'a mut RustFile,
     imports: BTreeMap<String, String>,
@@ -81,7 +80,7 @@ impl RustFile {
     /// Analyses a file.
     ///
     /// # Errors
-    /// It is not Rust.
+    /// It is not valid Rust.
     pub fn parse(path: &str, text: &str) -> Result<Self, String> {
         let tokens: TokenStream =
             text.parse().map_err(|error| format!("{path} cannot be read as Rust: {error}"))?;
@@ -119,14 +118,14 @@ impl RustFile {
         Ok(file)
     }
 
-    /// Whether only tests compile this line.
+    /// Whether this line is compiled only for tests.
     #[must_use]
     pub fn is_test(&self, line: usize) -> bool {
         self.kind == Kind::Test
             || self.test_items.iter().any(|(first, last)| (*first..=*last).contains(&line))
     }
 
-    /// Where a module that this file declares lies: a file, or a directory without `.rs`.
+    /// The path of a module that this file declares: a file, or a directory without `.rs`.
     #[must_use]
     pub fn module_path(&self, module: &Module) -> PathBuf {
         let path = Path::new(&self.path);
@@ -141,7 +140,7 @@ impl RustFile {
         folder.join(&module.name)
     }
 
-    /// Collects identifiers, strings, paths and `select!`s, also those within macros.
+    /// Collects identifiers, strings, paths and `select!`s, including those inside macros.
     fn read_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut path_line = 0;
@@ -178,7 +177,7 @@ impl RustFile {
                 }
                 TokenTree::Group(group) => {
                     path.clear();
-                    // `#[doc = "…"]` is how a doc comment reaches us.
+                    // `#[doc = "…"]` is the form in which doc comments appear here.
                     let is_doc = group.delimiter() == Delimiter::Bracket
                         && matches!(group.stream().into_iter().next(),
                             Some(TokenTree::Ident(name)) if name == "doc");
@@ -205,7 +204,7 @@ fn kind_of(path: &str) -> Kind {
     }
 }
 
-/// Takes `::` from the tokens if it comes next and a name follows it.
+/// Consumes `::` if it comes next. Returns whether a name follows it.
 fn is_path_separator(
     tokens: &mut std::iter::Peekable<proc_macro2::token_stream::IntoIter>,
 ) -> bool {

@@ -1,16 +1,16 @@
-//! Production code reaches the machine through the seams alone.
+//! Production code reaches the machine only through the seams.
 //!
-//! `clippy.toml` refuses methods by their types, in tests too. This check looks for what clippy
-//! cannot refuse, since tests, build scripts and the binary may use it: `seams.toml` lists what,
-//! where it may be used, and why. It also keeps `disallowed_methods` from being switched off
-//! anywhere but in a seam.
+//! `clippy.toml` forbids methods by their types, in tests too. This check covers uses that clippy
+//! cannot forbid because tests, build scripts and the binary may have them. `seams.toml` lists
+//! them, where they are allowed, and why. The check also keeps `disallowed_methods` from being
+//! switched off anywhere except in a seam.
 
 use serde::Deserialize;
 
 use crate::rust_file::{Kind, RustFile};
 use crate::{Finding, Repository, data};
 
-/// What only some places may use.
+/// Paths and identifiers that only some places may use.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seam {
@@ -20,19 +20,19 @@ pub struct Seam {
     /// Identifiers, such as methods that are called on values of several types.
     #[serde(default)]
     identifiers: Vec<String>,
-    /// What to use in their place.
+    /// The replacement.
     instead: String,
     /// Where they may be used.
     allowed: Vec<Place>,
 }
 
-/// A place that may use what a seam is for.
+/// A place that may use the paths and identifiers of a seam.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Place {
-    /// A file, or a directory with all below it.
+    /// A file, or a directory with everything below it.
     path: String,
-    /// Why.
+    /// The reason.
     reason: String,
 }
 
@@ -48,7 +48,7 @@ pub fn seams() -> Vec<Seam> {
     data::parse::<SeamFile>("seams.toml", include_str!("../seams.toml")).seam
 }
 
-/// Ways round the seams in production code, and places that need not be allowed any more.
+/// Ways around the seams in production code, and permissions that are no longer needed.
 #[must_use]
 pub fn ways_round(repository: &Repository, seams: &[Seam]) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -82,7 +82,7 @@ pub fn ways_round(repository: &Repository, seams: &[Seam]) -> Vec<Finding> {
 // === impl Seam ===
 
 impl Seam {
-    /// What a file uses of it outside of tests, with the lines.
+    /// The paths and identifiers of the seam that a file uses outside of tests, with the lines.
     fn uses(&self, file: &RustFile) -> Vec<(String, usize)> {
         let starts = |path: &str, start: &str| {
             path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))

@@ -1,4 +1,4 @@
-//! Identifiers and phrases that are not used, and what is used in their place: `words.toml`.
+//! Identifiers and phrases that must not be used, and their replacements: `words.toml`.
 
 use serde::Deserialize;
 
@@ -36,7 +36,7 @@ pub enum Match {
 pub struct Word {
     /// The identifier or phrase.
     pub forbidden: String,
-    /// What to write.
+    /// The replacement.
     #[serde(rename = "use")]
     pub replacement: String,
     /// Where it is forbidden.
@@ -44,7 +44,7 @@ pub struct Word {
     /// How it is compared with identifiers.
     #[serde(default, rename = "match")]
     pub how: Match,
-    /// Files and directories where it may stay, with the reason behind a colon.
+    /// Files and directories where it may stay, with the reason after a colon.
     #[serde(default)]
     pub except: Vec<String>,
 }
@@ -147,7 +147,7 @@ fn parts(name: &str) -> impl Iterator<Item = String> {
     parts.into_iter()
 }
 
-/// Prose: lines of documents without their code, comments, strings with spaces.
+/// The prose of the repository: lines of documents without code, comments, and strings with spaces.
 fn prose(repository: &Repository) -> Vec<(&str, usize, String)> {
     let mut prose = Vec::new();
     for (path, text) in repository.documents() {
@@ -162,7 +162,7 @@ fn prose(repository: &Repository) -> Vec<(&str, usize, String)> {
     prose
 }
 
-/// Whether a text has the phrase, neither end of it within a word.
+/// Whether a text contains the phrase, with neither end of the phrase inside a word.
 fn contains_phrase(text: &str, phrase: &str) -> bool {
     text.match_indices(phrase).any(|(start, _)| {
         let before = text[..start].chars().next_back();

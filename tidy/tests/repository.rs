@@ -1,4 +1,4 @@
-//! What holds in the repository. A test that fails prints each place and what would be right.
+//! Rules of the repository. A test that fails prints each violation and how to correct it.
 
 use std::sync::LazyLock;
 

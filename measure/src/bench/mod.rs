@@ -1,7 +1,7 @@
 //! The benchmark: YCSB's workloads against one or more clusters, one after the other.
 //!
-//! A *round* goes once through all targets, each with all mixes on a table that is made anew. What
-//! is compared are the medians of the rounds.
+//! A *round* runs all mixes against each target once, on a table created for it. Targets are
+//! compared by the medians of their rounds.
 
 mod report;
 mod run;

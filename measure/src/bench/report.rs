@@ -1,4 +1,4 @@
-//! What a benchmark tells: every run, the medians of the rounds, and how the targets compare.
+//! The report of a benchmark: every run, the medians of the rounds, and how the targets compare.
 
 use serde::Serialize;
 
@@ -6,14 +6,14 @@ use super::run::BenchConfig;
 use crate::process::{machine_memory_bytes, processor_name};
 use crate::report::{Latencies, thousands};
 
-/// All that a benchmark found.
+/// The results of a benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchReport {
-    /// Where it ran.
+    /// The machine that ran the benchmark.
     pub machine: Machine,
-    /// What was run.
+    /// The settings of the benchmark.
     pub settings: Settings,
-    /// Against what.
+    /// The targets.
     pub targets: Vec<TargetReport>,
     /// Every run of a mix.
     pub runs: Vec<MixResult>,
@@ -34,18 +34,18 @@ pub struct Machine {
     pub memory_bytes: u64,
 }
 
-/// What was run.
+/// The settings of a benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
-    /// Rows that were loaded, of 1,000 bytes in ten fields.
+    /// Rows loaded, each of 1,000 bytes in ten fields.
     pub rows: u64,
-    /// Operations of a mix, at most.
+    /// Maximum operations of a mix.
     pub operations: u64,
-    /// Seconds of a mix, at most.
+    /// Maximum seconds of a mix.
     pub seconds: f64,
-    /// Requests under way at once.
+    /// Concurrent requests.
     pub streams: usize,
-    /// How often all of it was done.
+    /// The number of rounds.
     pub rounds: u32,
     /// Regions of the table.
     pub regions: u32,
@@ -56,11 +56,11 @@ pub struct Settings {
 pub struct TargetReport {
     /// Its name.
     pub name: String,
-    /// How it was found.
+    /// The target as it was given.
     pub target: String,
-    /// What it says of itself.
+    /// The version that it reports.
     pub version: String,
-    /// How many processes were watched.
+    /// The number of server processes that were watched.
     pub processes: usize,
 }
 
@@ -73,32 +73,32 @@ pub struct MixResult {
     pub target: String,
     /// The mix.
     pub mix: &'static str,
-    /// Operations that were done.
+    /// Operations that succeeded.
     pub operations: u64,
-    /// Operations that were not.
+    /// Operations that failed.
     pub errors: u64,
-    /// How long it took.
+    /// How long the run took.
     pub seconds: f64,
     /// Throughput.
     pub operations_per_s: f64,
-    /// Latencies of what was done.
+    /// Latencies of the successful operations.
     pub latency_ms: Latencies,
     /// Processor time of the watched processes.
     pub cpu_seconds: Option<f64>,
-    /// Operations for each second of it.
+    /// Operations per second of processor time.
     pub operations_per_cpu_s: Option<f64>,
-    /// The most resident memory that one of them had.
+    /// Peak resident memory of the largest watched process.
     pub resident_bytes: Option<u64>,
 }
 
-/// The medians of a mix's rounds.
+/// The medians of one mix over the rounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Median {
     /// The target.
     pub target: String,
     /// The mix.
     pub mix: &'static str,
-    /// As in [`MixResult`]; so for all that follow.
+    /// As in [`MixResult`], like the fields that follow.
     pub operations_per_s: f64,
     #[expect(missing_docs, reason = "see MixResult")]
     pub p50_ms: f64,
@@ -112,25 +112,25 @@ pub struct Median {
     pub errors: u64,
 }
 
-/// The first target beside another one: above 1 the first has more.
+/// The first target relative to another one: above 1, the first target's value is higher.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ratio {
     /// The mix.
     pub mix: &'static str,
     /// The other target.
     pub to: String,
-    /// Of operations a second.
+    /// Operations per second.
     pub throughput: f64,
-    /// Of operations for each second of processor time.
+    /// Operations per second of processor time.
     pub operations_per_cpu_s: Option<f64>,
-    /// Of resident memory.
+    /// Resident memory.
     pub resident: Option<f64>,
 }
 
 // === impl Machine ===
 
 impl Machine {
-    /// The machine that this runs on.
+    /// The machine that this process runs on.
     pub fn this() -> Self {
         Self {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
@@ -143,7 +143,7 @@ impl Machine {
 // === impl BenchReport ===
 
 impl BenchReport {
-    /// The report of `runs`.
+    /// Makes the report of `runs`.
     pub fn new(
         machine: Machine,
         config: &BenchConfig,

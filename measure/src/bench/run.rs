@@ -1,4 +1,5 @@
-//! Runs the mixes: streams that make one request after the other, as fast as they are answered.
+//! Runs the mixes with concurrent streams. Each stream sends its next request as soon as the last
+//! one is answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,26 +19,26 @@ use crate::report::Latencies;
 use crate::target::{Target, describe, drop_table, ensure_table};
 use crate::{Error, Result};
 
-/// What is run.
+/// The configuration of a benchmark.
 #[derive(Clone, Debug)]
 pub struct BenchConfig {
-    /// Against what.
+    /// The clusters.
     pub targets: Vec<BenchTarget>,
     /// The mixes, in order.
     pub mixes: Vec<Mix>,
     /// How many rows are loaded.
     pub rows: u64,
-    /// How many operations a mix has at most.
+    /// Maximum operations of a mix.
     pub operations: u64,
-    /// How long a mix runs at most; loading is not cut short.
+    /// Maximum duration of a mix; loading is not cut short.
     pub mix_time_max: Duration,
     /// How many requests are under way at once.
     pub streams: usize,
-    /// How often all of it is done.
+    /// The number of rounds.
     pub rounds: u32,
-    /// The table, which is made anew before it is loaded.
+    /// The table; it is created before each load.
     pub table: TableName,
-    /// With how many regions.
+    /// The number of regions of the table.
     pub regions: u32,
 }
 
@@ -46,25 +47,25 @@ pub struct BenchConfig {
 pub struct BenchTarget {
     /// Its name in tables.
     pub name: String,
-    /// How it is found.
+    /// How to find it.
     pub target: Target,
     /// Its servers' processes, if they run on this machine.
     pub pids: Vec<u32>,
-    /// The processes that keep its data, as DataNodes do: their processor time counts as well.
+    /// The processes that store its data, such as DataNodes: their processor time counts as well.
     pub storage_pids: Vec<u32>,
 }
 
 // === impl BenchTarget ===
 
 impl BenchTarget {
-    /// What its processes have used; the memory is that of its servers alone.
+    /// The resources its processes have used. Memory counts the servers only.
     fn usage(&self) -> Result<Usage> {
         let servers = Usage::of(&self.pids)?;
         Ok(Usage { cpu: servers.cpu + Usage::of(&self.storage_pids)?.cpu, ..servers })
     }
 }
 
-/// How far a benchmark is.
+/// The progress of a benchmark.
 #[derive(Clone, Copy, Debug)]
 pub struct BenchProgress<'a> {
     /// Which target.
@@ -77,11 +78,11 @@ pub struct BenchProgress<'a> {
     pub done: u64,
     /// Operations to do.
     pub operations: u64,
-    /// Since the mix began.
+    /// Time since the mix began.
     pub elapsed: Duration,
 }
 
-/// What the streams of one mix share.
+/// State shared by the streams of one mix.
 struct Work {
     table: Table,
     family: String,
@@ -96,7 +97,7 @@ struct Work {
     deadline: Instant,
 }
 
-/// What one stream measured.
+/// The measurements of one stream.
 #[derive(Default)]
 struct Tally {
     latencies: Histogram,
@@ -105,10 +106,10 @@ struct Tally {
 }
 
 const FAMILY: &str = "family";
-/// How often progress is told and memory is looked at.
+/// How often progress is reported and memory is sampled.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Runs everything, telling `progress` how far it is.
+/// Runs the benchmark and reports its progress to `progress`.
 ///
 /// # Errors
 /// A cluster does not answer, or a process that is to be watched does not run.
@@ -196,7 +197,7 @@ async fn run_mix(
     let begun = Instant::now();
     let mut streams = JoinSet::new();
     for _ in 0..config.streams {
-        // One generator a stream: they must not wait for each other.
+        // One generator per stream, so that streams do not wait for each other.
         let random = Random::from_seed(seams.random.next_u64());
         streams.spawn(stream(Arc::clone(work), random));
     }

@@ -1,8 +1,8 @@
-//! YCSB's workloads: which rows are used how often, and what is done to them. Pure.
+//! YCSB's workloads: how often each row is used, and which operations are performed on it. Pure.
 //!
-//! The distributions are those of YCSB core with its defaults: requests to rows are *scrambled
-//! zipfian* (a few rows get most requests, spread over the whole table by a hash), keys are `user`
-//! and the hash of the row's number, a row has ten fields of 100 bytes.
+//! The distributions are those of YCSB core with its defaults. Requests to rows are *scrambled
+//! zipfian*: a few rows get most requests, and a hash spreads them over the whole table. Keys are
+//! `user` followed by the hash of the row's number. A row has ten fields of 100 bytes.
 
 use basalt_runtime::Random;
 use bytes::Bytes;
@@ -33,14 +33,14 @@ pub enum Operation {
     Update(u64),
     /// Writes all fields of the next row.
     Insert,
-    /// Reads so many rows from a row on.
+    /// Reads this many rows, starting at a row.
     Scan(u64, u32),
     /// Reads a row, then writes one field of it.
     ReadModifyWrite(u64),
 }
 
-/// Numbers from 0, the smaller the more often: YCSB's `ZipfianGenerator`, after Gray et al.,
-/// "Quickly Generating Billion-Record Synthetic Databases".
+/// Numbers from 0, smaller ones more often: YCSB's `ZipfianGenerator`, after Gray et al., "Quickly
+/// Generating Billion-Record Synthetic Databases".
 #[derive(Clone, Debug)]
 pub struct Zipfian {
     items: u64,
@@ -50,19 +50,19 @@ pub struct Zipfian {
 
 /// Fields of a row.
 pub(super) const FIELDS: usize = 10;
-/// The length of each.
+/// The length of a field in bytes.
 pub(super) const FIELD_BYTES: usize = 100;
 const THETA: f64 = 0.99;
 const SCAN_ROWS_MAX: u64 = 100;
-/// Scrambled zipfian draws from so many items, whatever the table's size, as YCSB does ...
+/// Scrambled zipfian numbers are drawn from this many items, whatever the table's size, as in YCSB.
 const SCRAMBLED_ITEMS: u64 = 10_000_000_000;
-/// ... whose zeta it knows by heart.
+/// The zeta of [`SCRAMBLED_ITEMS`]; YCSB also has it as a constant.
 const SCRAMBLED_ZETA: f64 = 26.469_028_201_783_02;
 
 // === impl Mix ===
 
 impl Mix {
-    /// All of them, in the order in which they are run.
+    /// All mixes, in the order in which they run.
     pub const ALL: [Self; 6] = [Self::Load, Self::A, Self::B, Self::C, Self::F, Self::E];
 
     /// Its name.
@@ -77,7 +77,7 @@ impl Mix {
         }
     }
 
-    /// The mix that is called `name`.
+    /// The mix with the name `name`.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mix| mix.name().eq_ignore_ascii_case(name))
     }
@@ -104,7 +104,7 @@ impl Mix {
 // === impl Zipfian ===
 
 impl Zipfian {
-    /// The numbers from which scrambled zipfian rows are made.
+    /// The generator for scrambled zipfian rows.
     pub fn scrambled() -> Self {
         Self::with_zeta(SCRAMBLED_ITEMS, SCRAMBLED_ZETA)
     }
@@ -136,7 +136,7 @@ pub(super) fn key(number: u64) -> Bytes {
     format!("user{}", fnv(number)).into()
 }
 
-/// YCSB's hash of 64 bits: FNV-1, with the sign taken off.
+/// YCSB's 64-bit hash: FNV, as an absolute value.
 fn fnv(number: u64) -> u64 {
     let mut hash = 0xCBF2_9CE4_8422_2325_u64;
     for byte in number.to_le_bytes() {
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn keys_are_ycsbs() {
-        // What YCSB core writes for its first rows.
+        // The keys that YCSB core writes for its first rows.
         assert_eq!(key(0), "user6284781860667377211");
         assert_eq!(key(1), "user8517097267634966620");
     }

@@ -1,8 +1,8 @@
-//! A client that contends for rows with others: increments, conditional writes, appends, deletes,
-//! batches, gets and scans of the same rows, all of which go into the history.
+//! A client that competes with others for the same rows. Its increments, conditional writes,
+//! appends, deletes, batches, gets and scans are all recorded in the history.
 //!
 //! Each prefix has two kinds of rows: counters, and lists to which numbers are appended. A list
-//! grows to kilobytes, so that the answers of appends are of all lengths.
+//! grows to kilobytes, so the answers to appends have many different lengths.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,41 +18,41 @@ use futures::future::BoxFuture;
 
 use super::{History, Operation, OperationId, order};
 
-/// What all contenders of a history have in common.
+/// State that all contenders of a history share.
 #[derive(Clone, Debug)]
 pub struct Contest {
     /// Where all operations are recorded.
     pub history: Arc<History>,
-    /// What the rows begin with, one for each region.
+    /// The prefixes of the rows, one for each region.
     pub prefixes: Vec<String>,
     /// The family that is written.
     pub family: String,
     /// The column that is written.
     pub qualifier: Bytes,
-    /// How long a read, and an attempt that is not repeated, may take.
+    /// The timeout of reads and of attempts that are not repeated.
     pub attempt_timeout: Duration,
 }
 
-/// See the module.
+/// A competing client; see the module.
 #[derive(Debug)]
 pub struct Contender {
     contest: Arc<Contest>,
     table: Table,
     random: Random,
-    /// The number that was seen last in each counter.
+    /// The last value seen in each counter.
     last: BTreeMap<Bytes, i64>,
-    /// The rows that are used now, by prefix: those with lower numbers are full.
+    /// The rows in use, by prefix: rows with lower numbers are full.
     current: Vec<Current>,
 }
 
-/// The numbers of the rows of one prefix that are used now.
+/// The numbers of the rows of one prefix that are in use.
 #[derive(Clone, Copy, Debug, Default)]
 struct Current {
     counter: u64,
     list: u64,
 }
 
-/// How often each kind of operation is chosen, of [`CHOICES`].
+/// The weight of each kind of operation, out of [`CHOICES`].
 const ADDS: u64 = 7;
 const REPLACES: u64 = 5;
 const APPENDS: u64 = 4;
@@ -63,13 +63,13 @@ const LIST_READS: u64 = 2;
 const COUNTER_READS: u64 = 4;
 const CHOICES: u64 =
     ADDS + REPLACES + APPENDS + DELETES + BATCHES + SCANS + LIST_READS + COUNTER_READS;
-/// What a counter is replaced by.
+/// The values that replace a counter.
 const NEW_VALUES: std::ops::Range<u64> = 1_000..1_000_000;
-/// How many rows a batch writes at most: to two regions or more where there are.
+/// Maximum rows in a batch. With several regions, a batch may span two or more.
 const BATCH_ROWS_MAX: usize = 4;
 /// How many rows one call of a scan reads.
 const SCAN_ROWS_PER_CALL: u32 = 2;
-/// How many bytes a number in a list has.
+/// Bytes of a number in a list.
 const TOKEN_BYTES: usize = 8;
 
 /// The two kinds of rows: counters sort before lists.
@@ -79,7 +79,8 @@ const LIST: &str = "l";
 // === impl Contender ===
 
 impl Contender {
-    /// One that has done nothing yet. Each needs a connection, and so nonces, of its own.
+    /// A contender that has done nothing yet. Each needs its own connection, and thus its own
+    /// nonces.
     pub fn new(contest: &Arc<Contest>, table: Table, random: Random) -> Self {
         let current = vec![Current::default(); contest.prefixes.len()];
         Self { contest: Arc::clone(contest), table, random, last: BTreeMap::new(), current }
@@ -184,7 +185,7 @@ impl Contender {
             family: Bytes::copy_from_slice(family.as_bytes()),
             qualifier: qualifier.clone(),
             comparison: Comparison::Equal,
-            // A counter is absent as long as it is 0: nothing makes it less.
+            // A counter of 0 is absent: no operation stores 0 or decreases a counter.
             value: (expected != 0).then(|| value(expected)),
             mutation: RowMutation::Put(put),
         };
@@ -202,7 +203,7 @@ impl Contender {
         let Contest { history, family, qualifier, .. } = &*self.contest;
         let bytes = token.to_be_bytes();
         let append = Append::new(row.clone()).column(family.as_bytes(), qualifier, &bytes);
-        // An operation whose answer is gone was applied: its answer stays unknown.
+        // If the answer is no longer available, the append was applied; its answer stays unknown.
         if let Ok(result) = self.table.append(&append).await {
             history.end(&id, self.contest.tokens(&result));
         }
@@ -212,8 +213,8 @@ impl Contender {
         let id = self.contest.history.begin(&row, Operation::Delete);
         let Contest { history, family, qualifier, .. } = &*self.contest;
         let delete = Delete::new(row.clone()).column(family.as_bytes(), qualifier);
-        // One attempt: a deletion carries no nonce, and an earlier attempt that takes effect late
-        // would remove what was written after the answered one.
+        // One attempt only: a delete carries no nonce. If an earlier attempt took effect late, it
+        // would remove values that were written after the answered one.
         match self.table.try_delete(&delete, self.contest.attempt_timeout).await {
             Outcome::Acked(()) => {
                 history.end(&id, 0);
@@ -224,7 +225,8 @@ impl Contender {
         }
     }
 
-    /// Increments counters of several regions in one batch, each an operation of its own.
+    /// Increments counters of several regions in one batch. Each increment is an operation of its
+    /// own.
     async fn batch(&mut self) {
         let mut rows: BTreeMap<Bytes, i64> = BTreeMap::new();
         for _ in 0..BATCH_ROWS_MAX {
@@ -255,7 +257,7 @@ impl Contender {
         }
     }
 
-    /// Reads the rows of a prefix that are used now by one scan.
+    /// Reads the rows of a prefix that are in use with one scan.
     async fn scan(&mut self, prefix: usize) {
         let rows = [self.counter(prefix), self.list(prefix)];
         let begin = |row: &Bytes| (row.clone(), self.contest.history.begin(row, Operation::Read));
@@ -279,7 +281,7 @@ impl Contender {
         }
     }
 
-    /// What was found in `row`.
+    /// Notes the value that was found in `row`.
     fn note(&mut self, row: &Bytes, result: &RowResult) -> i64 {
         if self.contest.is_list(row) {
             return self.contest.tokens(result);
@@ -307,12 +309,12 @@ impl Contest {
         row.value(self.family.as_bytes(), &self.qualifier).unwrap_or_default()
     }
 
-    /// The number in a row, 0 if there is none.
+    /// The number in a row; 0 if there is none.
     fn number(&self, row: &RowResult) -> i64 {
         self.value(row).try_into().map_or(0, i64::from_be_bytes)
     }
 
-    /// What stands for the list in a row.
+    /// The number that represents the list in a row.
     fn tokens(&self, row: &RowResult) -> i64 {
         let tokens = self.value(row).chunks(TOKEN_BYTES);
         order::of_tokens(tokens.map(|token| token.try_into().map_or(-1, i64::from_be_bytes)))

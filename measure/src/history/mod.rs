@@ -1,9 +1,9 @@
-//! Reads, conditional writes, increments, appends and deletes of a row are linearizable: there is
-//! one order of them that agrees with every answer, and with which of them ended before others
-//! began.
+//! Checks that reads, conditional writes, increments, appends and deletes of a row are
+//! linearizable: there is one order of them that agrees with every answer, and in which an
+//! operation that ended before another began comes first.
 //!
 //! An operation without an answer is *unknown*: it may take effect at any moment after it began, or
-//! never. `order.rs` has the search.
+//! never. `order.rs` implements the search.
 
 mod contender;
 mod order;
@@ -16,47 +16,49 @@ use parking_lot::Mutex;
 
 pub use contender::{Contender, Contest};
 
-/// How many operations a row may have; then the clients go on with another row.
+/// Maximum operations on a row; clients then move on to another row.
 const OPERATIONS_MAX: usize = 4_000;
-/// How many of them may be without an answer: each doubles the states that a row may be in.
+/// Maximum unanswered operations on a row: each doubles the number of states that the row may be
+/// in.
 const OPEN_MAX: usize = 8;
-/// How many steps around an answer that no order explains are reported.
+/// How many steps before an unexplained answer are reported.
 const REPORTED_STEPS: usize = 24;
 
-/// What clients did to the rows.
+/// The operations of the clients on all rows.
 #[derive(Debug, Default)]
 pub struct History(Mutex<BTreeMap<Bytes, Row>>);
 
-/// What clients did to one row.
+/// The operations of the clients on one row.
 #[derive(Debug, Default)]
 struct Row {
     entries: Vec<Entry>,
-    /// How many begins and ends there were.
+    /// The number of begins and ends so far.
     steps: usize,
-    /// How many operations have no answer yet.
+    /// The number of operations without an answer.
     open: usize,
 }
 
-/// What is done to the one value of a row: a number, which is 0 while the row has no value, or a
-/// list of numbers, for which a number stands that follows from all of them.
+/// An operation on the single value of a row. The value is a number, which is 0 while the row has
+/// no value, or a list of numbers. A list is represented by one number that depends on all its
+/// elements.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Operation {
-    /// Reads it.
+    /// Reads the value.
     Read,
-    /// Adds to it, and answers the sum.
+    /// Adds to the value and returns the sum.
     Add(i64),
-    /// Makes it the second number if it is the first, and answers 1, else 0.
+    /// Sets the value to the second number if it equals the first. Returns 1 if it did, else 0.
     Replace(i64, i64),
-    /// Appends a number to the list, and answers the list.
+    /// Appends a number to the list and returns the list.
     Append(i64),
-    /// Removes it, and answers 0.
+    /// Removes the value and returns 0.
     Delete,
 }
 
 // === impl Operation ===
 
 impl Operation {
-    /// What it is called.
+    /// Its name in reports.
     fn kind(self) -> &'static str {
         match self {
             Self::Read => "read-of-contended",
@@ -68,7 +70,7 @@ impl Operation {
     }
 }
 
-/// An operation under way.
+/// The identity of an operation that has begun.
 #[derive(Clone, Debug)]
 pub struct OperationId {
     row: Bytes,
@@ -78,18 +80,18 @@ pub struct OperationId {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     operation: Operation,
-    /// Steps of this row's history: begins and ends, in their order.
+    /// The begin and the end as steps of this row's history, which counts both in order.
     begun: usize,
     ended: Option<usize>,
     answer: Option<i64>,
-    /// It is known to have had no effect.
+    /// The operation is known to have had no effect.
     is_void: bool,
 }
 
 // === impl History ===
 
 impl History {
-    /// An operation begins.
+    /// Records that an operation begins.
     pub fn begin(&self, row: &Bytes, operation: Operation) -> OperationId {
         let mut rows = self.0.lock();
         let history = rows.entry(row.clone()).or_default();
@@ -101,7 +103,7 @@ impl History {
         OperationId { row: row.clone(), place: history.entries.len() - 1 }
     }
 
-    /// An operation was answered.
+    /// Records the answer to an operation.
     pub fn end(&self, id: &OperationId, answer: i64) {
         self.close(id, |entry, now| {
             entry.ended = Some(now);
@@ -109,7 +111,7 @@ impl History {
         });
     }
 
-    /// An operation is known to have had no effect: it was rejected, or it was a read.
+    /// Records that an operation is known to have had no effect: it was rejected, or it was a read.
     pub fn forget(&self, id: &OperationId) {
         self.close(id, |entry, _| entry.is_void = true);
     }
@@ -124,7 +126,7 @@ impl History {
         }
     }
 
-    /// Whether a row has had as many operations as it may have.
+    /// Whether a row has reached its maximum number of operations.
     pub fn is_full(&self, row: &Bytes) -> bool {
         let rows = self.0.lock();
         rows.get(row).is_some_and(|row| {
@@ -132,14 +134,14 @@ impl History {
         })
     }
 
-    /// How many operations were answered.
+    /// The number of answered operations.
     pub fn count(&self) -> usize {
         let rows = self.0.lock();
         let entries = rows.values().flat_map(|row| &row.entries);
         entries.filter(|entry| entry.answer.is_some()).count()
     }
 
-    /// How many operations of each kind were answered.
+    /// The number of answered operations of each kind.
     pub fn count_by_kind(&self) -> BTreeMap<&'static str, u64> {
         let rows = self.0.lock();
         let mut counts = BTreeMap::new();
@@ -151,7 +153,7 @@ impl History {
         counts
     }
 
-    /// How many operations were answered of the row that has most of them.
+    /// The number of answered operations on the row that has the most of them.
     pub fn longest(&self) -> usize {
         let rows = self.0.lock();
         let answered =
@@ -159,7 +161,7 @@ impl History {
         rows.values().map(answered).max().unwrap_or(0)
     }
 
-    /// The rows for whose answers there is no order.
+    /// Describes the rows whose answers no order explains.
     pub fn violations(&self) -> Vec<String> {
         let rows = self.0.lock();
         let wrong = rows.iter().filter_map(|(row, Row { entries, .. })| {
@@ -171,7 +173,7 @@ impl History {
     }
 }
 
-/// What happened shortly before `last` ended, and what was open then.
+/// The operations shortly before `last` ended, and those still open at that time.
 fn before(entries: &[Entry], last: &Entry) -> String {
     let end = last.ended.unwrap_or(usize::MAX);
     let begin = last.begun.saturating_sub(REPORTED_STEPS);
@@ -267,7 +269,7 @@ mod tests {
         assert_ne!(list(&[1, 2]), list(&[2, 1]));
     }
 
-    /// An operation without an answer that took effect late, and thousands around it.
+    /// One unanswered operation that took effect late, among thousands of others.
     #[test]
     fn a_long_history_is_checked_whole() {
         let (history, row) = (History::default(), Bytes::from("r"));

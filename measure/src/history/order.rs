@@ -1,41 +1,41 @@
 //! Whether the operations on one row have an order that agrees with every answer.
 //!
-//! The search goes through begins and ends as they happened and keeps every state that the row may
-//! be in: its value, and which of the operations under way have taken effect (the just-in-time
-//! search of G. Lowe, "Testing for linearizability"). So its cost follows from how many operations
-//! overlap, not from how many a row has.
+//! The search visits begins and ends in the order in which they happened. It keeps every state that
+//! the row may be in: its value, and which of the operations under way have taken effect (the
+//! just-in-time search of G. Lowe, "Testing for linearizability"). Its cost therefore depends on
+//! how many operations overlap, not on how many a row has.
 //!
-//! An operation that was never answered need not take effect before an answer requires it: a state
-//! in which fewer of them have, all else being equal, allows whatever the other one allows.
+//! An operation that was never answered need not take effect before an answer requires it. Of two
+//! states that are otherwise equal, the one in which fewer such operations have taken effect allows
+//! everything that the other one allows.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Entry, Operation};
 
-/// How many operations may be under way at once, unanswered ones included: they are bits of one
-/// number.
+/// Maximum operations under way at once, unanswered ones included: each is a bit of one number.
 const UNDER_WAY_MAX: usize = 128;
 
-/// What a row may look like at one moment.
+/// One possible state of a row at one moment.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Possibility {
     value: i64,
-    /// The operations under way that have taken effect, by their places in [`UnderWay`].
+    /// The operations under way that have taken effect, as bits at their places in [`UnderWay`].
     effective: u128,
 }
 
-/// The operations that have begun and not ended, each in a place that it keeps.
+/// The operations that have begun and not ended. Each keeps its place until it ends.
 #[derive(Default)]
 struct UnderWay(Vec<Option<Begun>>);
 
-/// What was asked, and what was answered if it was.
+/// The operation that began, and its answer if it has one.
 #[derive(Clone, Copy)]
 struct Begun {
     operation: Operation,
     answer: Option<i64>,
 }
 
-/// The first operation, in the order of their ends, whose answer no order explains.
+/// Returns the first operation, in the order of their ends, whose answer no order explains.
 pub(super) fn first_unexplained(entries: &[Entry]) -> Option<usize> {
     let mut under_way = UnderWay::default();
     let mut places = BTreeMap::new();
@@ -56,7 +56,7 @@ pub(super) fn first_unexplained(entries: &[Entry]) -> Option<usize> {
     None
 }
 
-/// Which operations begin and end, one after another: each once, and again if it ends.
+/// The operations that begin and end, in order: each appears once, and a second time if it ends.
 fn events(entries: &[Entry]) -> Vec<usize> {
     let counted = || entries.iter().enumerate().filter(|(_, entry)| !entry.is_void);
     let begins = counted().map(|(index, entry)| (entry.begun, index));
@@ -66,7 +66,7 @@ fn events(entries: &[Entry]) -> Vec<usize> {
     events.into_iter().map(|(_, index)| index).collect()
 }
 
-/// The answer and the value afterwards.
+/// Returns the answer and the new value.
 fn apply(operation: Operation, value: i64) -> (i64, i64) {
     match operation {
         Operation::Read => (value, value),
@@ -79,20 +79,21 @@ fn apply(operation: Operation, value: i64) -> (i64, i64) {
 }
 
 impl Operation {
-    /// Whether the value afterwards follows from the answer alone.
+    /// Whether the answer alone determines the new value.
     fn fixes_value(self, answer: i64) -> bool {
         !matches!(self, Self::Replace(..)) || answer == 1
     }
 }
 
-/// What stands for a row to which `token` was appended; 0 stands for a row without a value.
+/// The number that represents a row to which `token` was appended; 0 represents a row without a
+/// value.
 fn appended(value: i64, token: i64) -> i64 {
     // The golden ratio in 64 bits: any odd number that mixes well does.
     const MULTIPLIER: i64 = 0x9E37_79B9_7F4A_7C15_u64 as i64;
     (value.rotate_left(23) ^ token).wrapping_mul(MULTIPLIER).wrapping_add(1)
 }
 
-/// What stands for the value that consists of `tokens`.
+/// The number that represents the list `tokens`.
 pub(super) fn of_tokens(tokens: impl IntoIterator<Item = i64>) -> i64 {
     tokens.into_iter().fold(0, appended)
 }
@@ -108,7 +109,8 @@ impl Possibility {
         self.effective & 1 << place != 0
     }
 
-    /// Whether all that has taken effect here has in `other`, which has the same value.
+    /// Whether `other` has the same value, and every operation that is effective here is effective
+    /// there.
     fn allows_all_of(self, other: Self) -> bool {
         self.value == other.value && self.effective & !other.effective == 0
     }
@@ -118,7 +120,7 @@ impl Possibility {
 
 impl UnderWay {
     /// # Panics
-    /// More operations overlap than can be told apart; [`super::History::is_full`] prevents it.
+    /// More operations overlap than one number has bits; [`super::History::is_full`] prevents it.
     fn begin(&mut self, begun: Begun) -> usize {
         let free = self.0.iter().position(Option::is_none);
         let place = free.unwrap_or(self.0.len());
@@ -128,7 +130,7 @@ impl UnderWay {
         place
     }
 
-    /// What is possible once the operation in `place` has ended, and so has taken effect.
+    /// The possible states once the operation in `place` has ended, and so has taken effect.
     fn end(&mut self, possible: &BTreeSet<Possibility>, place: usize) -> BTreeSet<Possibility> {
         let mut tried = BTreeSet::new();
         let mut ended = BTreeSet::new();
@@ -152,8 +154,8 @@ impl UnderWay {
         ended
     }
 
-    /// The states in which the operation in `place` has just given its answer, after as few as
-    /// possible of those that were never answered.
+    /// The states in which the operation in `place` has just returned its answer, after as few
+    /// unanswered operations as possible have taken effect.
     fn explain(
         &self,
         before: Possibility,
@@ -164,7 +166,7 @@ impl UnderWay {
         let mut explained: Vec<Possibility> = Vec::new();
         let mut tried = BTreeSet::from([before]);
         let mut pending = VecDeque::from([before]);
-        // The states come in the order of how many operations have taken effect.
+        // Breadth first: states in which fewer operations have taken effect come first.
         while let Some(state) = pending.pop_front() {
             let (given, value) = apply(operation, state.value);
             if given == answer {

@@ -1,10 +1,10 @@
-//! What became of each attempt to write to one region, by its number: a bit for each.
+//! The outcome of each attempt to write to one region, by number, one bit each.
 //!
-//! An attempt is acknowledged even if the answer came long after it was late: a server that wakes
-//! from a pause must not say yes to what it cannot keep. One that was neither acknowledged nor
-//! refused is unknown, never absent.
+//! An attempt counts as acknowledged even if the answer came long after it was late: a server that
+//! resumes after a pause must not acknowledge a write that it cannot keep. An attempt that was
+//! neither acknowledged nor rejected is unknown, never absent.
 
-/// The attempts of one region.
+/// The attempts to write to one region.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
     acknowledged: Vec<u64>,
@@ -14,21 +14,21 @@ pub struct Attempts {
     newest: Option<u32>,
 }
 
-/// What was found of the attempts when all rows were read back.
+/// The result of comparing the attempts with the rows that were read back.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Audit {
     /// Attempts that were acknowledged.
     pub acked: u64,
-    /// Attempts of which that is not known.
+    /// Attempts whose outcome is unknown.
     pub unknown: u64,
-    /// Attempts that were acknowledged, and are not there or are damaged.
+    /// Acknowledged attempts whose rows are missing or damaged.
     pub lost: u64,
 }
 
 // === impl Attempts ===
 
 impl Attempts {
-    /// Begins an attempt. `None` when the numbers are used up.
+    /// Begins an attempt. Returns `None` if the numbers are exhausted.
     pub fn begin(&mut self) -> Option<u32> {
         let number = self.begun;
         self.begun = self.begun.checked_add(1)?;
@@ -38,7 +38,7 @@ impl Attempts {
         Some(number)
     }
 
-    /// Attempt `number` was acknowledged.
+    /// Records that attempt `number` was acknowledged.
     pub fn acknowledge(&mut self, number: u32) {
         let Some(word) = self.acknowledged.get_mut((number / u64::BITS) as usize) else {
             return;
@@ -48,7 +48,7 @@ impl Attempts {
         self.newest = self.newest.max(Some(number));
     }
 
-    /// An attempt was refused.
+    /// Records that an attempt was rejected.
     pub fn refuse(&mut self) {
         self.refused += 1;
     }
@@ -59,17 +59,18 @@ impl Attempts {
         word.is_some_and(|word| word & (1 << (number % u64::BITS)) != 0)
     }
 
-    /// The newest attempt that was acknowledged.
+    /// The newest acknowledged attempt.
     pub fn newest(&self) -> Option<u32> {
         self.newest
     }
 
-    /// How many attempts were acknowledged.
+    /// The number of acknowledged attempts.
     pub fn acknowledged_count(&self) -> u64 {
         self.acknowledged_count
     }
 
-    /// Compares with the attempts that were read back whole, in any order, each once.
+    /// Compares the attempts with `present`: those that were read back whole, in any order, each
+    /// once.
     pub fn audit(&self, present: impl IntoIterator<Item = u32>) -> Audit {
         let kept =
             present.into_iter().filter(|number| self.is_acknowledged(*number)).count() as u64;
@@ -85,7 +86,7 @@ impl Attempts {
 // === impl Audit ===
 
 impl Audit {
-    /// Both together.
+    /// The sum of both.
     pub fn plus(self, other: Self) -> Self {
         Self {
             acked: self.acked + other.acked,

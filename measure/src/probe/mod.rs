@@ -1,4 +1,4 @@
-//! The probe: a write and a strong read to every region at a fixed pace.
+//! The probe: a write to and a strong read from every region at a fixed pace.
 
 mod attempts;
 mod prober;

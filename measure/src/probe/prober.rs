@@ -1,8 +1,8 @@
 //! The running probe: two streams for each region, which never wait for another region.
 //!
-//! An attempt that has no answer in time is counted as late, and the next one begins; but its
-//! request goes on, for a server that wakes from a pause may still say yes, and must then have
-//! kept it.
+//! An attempt without an answer in time counts as late, and the next attempt begins. The late
+//! request continues, because a server that resumes after a pause may still acknowledge it, and
+//! must then have kept it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use crate::measurement::{Fault, Measurement, Totals};
 use crate::outage::{ATTEMPT_PATIENCE, Attempt, AttemptOutcome, OutageTracker, RegionOutages};
 use crate::timeline::{Kind, Timeline};
 
-/// How a probe works.
+/// The settings of a probe.
 #[derive(Clone, Debug)]
 pub struct ProbeConfig {
-    /// The table; its first family is written to.
+    /// The table.
     pub table: TableName,
-    /// The family.
+    /// The family that is written to.
     pub family: String,
-    /// How often each region gets a write and a read.
+    /// The interval between two writes, and between two reads, of each region.
     pub pace: Duration,
-    /// How long the values are, in bytes.
+    /// The length of the values in bytes.
     pub value_bytes: usize,
 }
 
-/// A probe at work.
+/// A running probe.
 #[derive(Debug)]
 pub struct Probe {
     shared: Arc<ProbeShared>,
@@ -55,7 +55,7 @@ struct ProbeShared {
     stale_reads: AtomicU64,
 }
 
-/// What is known of one region.
+/// State of one region.
 #[derive(Debug)]
 struct RegionProbe {
     rows: RegionRows,
@@ -65,37 +65,37 @@ struct RegionProbe {
     reads: Mutex<OutageTracker>,
 }
 
-/// When a stream makes its next attempt.
+/// Determines when a stream makes its next attempt.
 struct Pace {
     next: Instant,
     every: Duration,
-    /// The pause after the next attempt that is refused, and the longest.
+    /// The pause after the next attempt that is rejected, and the longest such pause.
     repeat: Duration,
     repeat_max: Duration,
 }
 
-/// The fastest pace: each region gets 100 writes a second.
+/// The fastest pace: 100 writes per second to each region.
 const PACE_MIN: Duration = Duration::from_millis(10);
-/// With many regions, so many writes a second in all.
+/// Maximum writes per second over all regions.
 const WRITES_PER_SECOND_MAX: u64 = 2_000;
-/// How long the answer to a late attempt is still waited for.
+/// How long to wait for the answer to a late attempt.
 const LATE_ANSWER: Duration = Duration::from_secs(30);
-/// How soon an attempt that was refused is repeated. With many regions each next one a little
-/// later: attempts of hundreds of regions that are all out would take the machine from the servers.
+/// How soon a rejected attempt is repeated. With many regions this pause grows with each rejection:
+/// otherwise the attempts for hundreds of unavailable regions would take CPU time from the servers.
 const REPEAT_MIN: Duration = Duration::from_millis(10);
 const REPEAT_MAX: Duration = Duration::from_millis(50);
-/// How far behind its pace a stream may be and still catch up.
+/// How far a stream may be behind its pace and still catch up.
 const CATCH_UP_MAX: Duration = Duration::from_millis(100);
 /// The column that is written.
 const QUALIFIER: &[u8] = b"v";
-/// How often reading a region back is tried.
+/// Maximum attempts to read back a region.
 const AUDIT_ATTEMPTS: usize = 5;
 
 // === impl ProbeConfig ===
 
 impl ProbeConfig {
-    /// The settings by which outages are measured: each region gets a write every 10 ms, or 2,000
-    /// a second in all with more than 20 regions.
+    /// The standard settings for measuring outages: one write per region every 10 ms, or 2,000 per
+    /// second in total if there are more than 20 regions.
     pub fn standard(table: TableName, family: &str, regions: usize) -> Self {
         let shared = Duration::from_micros(regions as u64 * 1_000_000 / WRITES_PER_SECOND_MAX);
         Self { table, family: family.to_owned(), pace: PACE_MIN.max(shared), value_bytes: 100 }
@@ -139,7 +139,7 @@ impl Probe {
         });
         let (tasks, stop) = (TaskTracker::new(), Shutdown::new());
         for region in &regions {
-            // Spread over one pace, so that the streams do not beat together.
+            // Spread the starts over one pace, so that the streams do not run in lockstep.
             let delay = Duration::from_micros(
                 seams.random.in_range(0..shared.config.pace.as_micros().max(1) as u64),
             );
@@ -157,12 +157,12 @@ impl Probe {
         self.shared.begun.elapsed()
     }
 
-    /// How many regions are probed.
+    /// The number of regions that are probed.
     pub fn regions(&self) -> usize {
         self.regions.len()
     }
 
-    /// The regions, by their numbers, that are on `server` now.
+    /// The numbers of the regions that are on `server` now.
     ///
     /// # Errors
     /// The regions cannot be found.
@@ -191,7 +191,7 @@ impl Probe {
         })
     }
 
-    /// The server with most regions of the table, as `host:port`.
+    /// The address of the server with the most regions of the table, as `host:port`.
     ///
     /// # Errors
     /// The regions cannot be found.
@@ -204,7 +204,7 @@ impl Probe {
         Ok(busiest.map(|(server, _)| server).unwrap_or_default())
     }
 
-    /// How many regions do not take writes at this moment.
+    /// The number of regions that do not accept writes at this moment.
     pub fn regions_out(&self) -> usize {
         let regions = self.regions.iter();
         regions.filter(|region| region.writes.lock().out_since().is_some()).count()
@@ -215,7 +215,7 @@ impl Probe {
         (0..self.regions.len()).collect()
     }
 
-    /// How many writes have been acknowledged.
+    /// The number of acknowledged writes.
     pub fn acknowledged(&self) -> u64 {
         self.regions.iter().map(|region| region.attempts.lock().acknowledged_count()).sum()
     }
@@ -223,7 +223,7 @@ impl Probe {
     /// Stops the streams, waits for late answers, and reads everything back.
     ///
     /// # Errors
-    /// A region cannot be read although it was tried again and again.
+    /// A region cannot be read back even after several attempts.
     pub async fn finish(self, cluster: &str, faults: Vec<Fault>) -> Result<Measurement, Error> {
         let length = self.now();
         self.stop.cancel();
@@ -265,7 +265,7 @@ impl ProbeShared {
         if kind == Kind::Write { &self.writes } else { &self.reads }
     }
 
-    /// Counts an attempt that was answered well, if its stream no longer waited for it.
+    /// Counts a successful attempt if it succeeded after its stream stopped waiting for it.
     fn count_late(&self, kind: Kind, start: Duration) {
         let latency = self.begun.elapsed().saturating_sub(start);
         if latency > ATTEMPT_PATIENCE {
@@ -286,7 +286,7 @@ impl ProbeShared {
         tracker.lock().record(attempt);
     }
 
-    /// The attempts of a region whose rows are there and whole.
+    /// The attempts of a region whose rows exist and are intact.
     async fn read_back(&self, region: &RegionProbe) -> Result<Vec<u32>, Error> {
         let mut attempts = 1;
         loop {
@@ -316,7 +316,7 @@ impl ProbeShared {
     }
 }
 
-/// Writes to one region until it is told to stop.
+/// Writes to one region until `stop` is cancelled.
 async fn write_stream(
     shared: Arc<ProbeShared>,
     region: Arc<RegionProbe>,
@@ -343,7 +343,7 @@ async fn write_stream(
     }
 }
 
-/// One write; its answer is noted however late it comes.
+/// Makes one write. Its answer is recorded however late it comes.
 async fn write_once(
     shared: Arc<ProbeShared>,
     region: Arc<RegionProbe>,
@@ -351,7 +351,7 @@ async fn write_once(
 ) -> AttemptOutcome {
     let start = shared.begun.elapsed();
     let row = region.rows.row(number);
-    // What could not even be sent in time is not sent any more.
+    // A write that could not even be sent in time is not sent at all.
     let located = timeout(ATTEMPT_PATIENCE, shared.table.locate(&row)).await;
     if !matches!(located, Ok(Ok(_))) {
         region.attempts.lock().refuse();
@@ -377,7 +377,7 @@ async fn write_once(
     }
 }
 
-/// Reads the newest acknowledged row of one region until it is told to stop.
+/// Reads the newest acknowledged row of one region until `stop` is cancelled.
 async fn read_stream(
     shared: Arc<ProbeShared>,
     region: Arc<RegionProbe>,
@@ -407,8 +407,8 @@ async fn read_stream(
     }
 }
 
-/// One strong read of what attempt `number` wrote, which was acknowledged; its answer is noted
-/// however late it comes.
+/// Makes one strong read of the row that attempt `number` wrote and that was acknowledged. Its
+/// answer is recorded however late it comes.
 async fn read_once(
     shared: Arc<ProbeShared>,
     region: Arc<RegionProbe>,
@@ -417,7 +417,7 @@ async fn read_once(
     let start = shared.begun.elapsed();
     let family = shared.config.family.as_bytes();
     let row = region.rows.row(number);
-    // What could not even be sent in time is not sent any more.
+    // A read that could not even be sent in time is not sent at all.
     let located = timeout(ATTEMPT_PATIENCE, shared.table.locate(&row)).await;
     if !matches!(located, Ok(Ok(_))) {
         return AttemptOutcome::Refused;
@@ -446,7 +446,7 @@ impl Pace {
         Self { next: Instant::now() + delay, every, repeat: REPEAT_MIN, repeat_max }
     }
 
-    /// Waits until it is time; `false` when it is time to stop.
+    /// Waits for the next attempt; returns `false` once `stop` is cancelled.
     async fn wait(&self, stop: &Shutdown) -> bool {
         tokio::select! {
             biased;
@@ -455,8 +455,8 @@ impl Pace {
         }
     }
 
-    /// Sets the time of the next attempt. What took longer than the pace is caught up with, but no
-    /// outage is.
+    /// Sets the time of the next attempt. A stream catches up after an attempt that took longer
+    /// than the pace, but not after an outage.
     fn after(&mut self, outcome: AttemptOutcome) {
         let now = Instant::now();
         self.next = match outcome {

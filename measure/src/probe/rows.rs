@@ -1,7 +1,7 @@
-//! What is written, and where: each attempt to write has a row of its own, which names it.
+//! The rows and values that a probe writes: each attempt to write has its own row, which names it.
 //!
-//! A row is never written twice, so that no later write can hide that an earlier one was lost. It
-//! begins with the first row of its region and so lies in it, and in no other.
+//! A row is never written twice, so no later write can hide the loss of an earlier one. A row
+//! begins with the first row of its region, and is therefore in that region and no other.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -12,22 +12,23 @@ pub struct RegionRows {
     run: RunId,
 }
 
-/// Tells the runs of a probe on the same table apart.
+/// Distinguishes the runs of a probe on the same table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RunId(pub u64);
 
-/// What follows the region's first row.
+/// Follows the first row of the region.
 const MARK: &str = "!probe-";
-/// The digits of a number in a row.
+/// Digits of a number in a row.
 const DIGITS: usize = 10;
 
 // === impl RegionRows ===
 
 impl RegionRows {
-    /// Rows in the region from `start` to `end`, whichever are empty are open.
-    /// `None` if the region is too narrow for them.
+    /// Rows in the region from `start` to `end`; an empty key is no bound. Returns `None` if the
+    /// region is too narrow for them.
     pub fn new(start: &[u8], end: &[u8], run: RunId) -> Option<Self> {
-        // The second begins with the lowest byte: it fits wherever anything of some length does.
+        // The second mark begins with the lowest byte: it fits wherever any mark of its length
+        // does.
         [MARK, "\0probe-"].into_iter().find_map(|mark| {
             let prefix = Bytes::from([start, format!("{mark}{:016x}-", run.0).as_bytes()].concat());
             let rows = Self { prefix, run };
@@ -35,7 +36,7 @@ impl RegionRows {
         })
     }
 
-    /// The row of attempt `number`; numbers that follow each other have rows that do.
+    /// The row of attempt `number`. Rows sort in the order of their numbers.
     pub fn row(&self, number: u32) -> Bytes {
         let mut row = BytesMut::with_capacity(self.prefix.len() + DIGITS);
         row.put_slice(&self.prefix);
@@ -43,12 +44,12 @@ impl RegionRows {
         row.freeze()
     }
 
-    /// The first row that there can be.
+    /// The first possible row.
     pub fn start(&self) -> Bytes {
         self.prefix.clone()
     }
 
-    /// A row behind the last that there can be.
+    /// A row after the last possible one.
     pub fn end(&self) -> Bytes {
         // The prefix ends with `-`; `.` is the next character.
         let mut end = BytesMut::from(self.prefix.as_ref());
@@ -65,14 +66,14 @@ impl RegionRows {
         (digits.len() == DIGITS).then(|| digits.parse().ok()).flatten()
     }
 
-    /// The value of attempt `number`: the run and the number again, filled up to `length`.
+    /// The value of attempt `number`: the run and the number, padded to `length`.
     pub fn value(&self, number: u32, length: usize) -> Bytes {
         let mut value = BytesMut::with_capacity(length.max(16));
         value.put_u64(self.run.0);
         value.put_u64(u64::from(number));
         let mut state = self.run.0 ^ u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         while value.len() < length {
-            // Not to be compressed: a store that writes less than it is told would look fast.
+            // Incompressible: a store that compressed the values would write less and look faster.
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);

@@ -1,4 +1,4 @@
-//! Figures: panels above each other over one axis of time, as SVG that needs nothing else.
+//! Figures: stacked panels over a common time axis, as self-contained SVG.
 
 #![expect(clippy::let_unit_value, reason = "maud runs statements only after `@let`")]
 
@@ -7,21 +7,21 @@ use maud::{Markup, PreEscaped, html};
 /// A figure.
 #[derive(Debug)]
 pub(super) struct Figure {
-    /// What it shows, for those who cannot see it.
+    /// The title, which screen readers read out.
     pub(super) title: String,
-    /// From when to when, in seconds.
+    /// The start of the time axis in seconds.
     pub(super) from_s: f64,
-    /// See `from_s`.
+    /// The end of the time axis in seconds.
     pub(super) to_s: f64,
-    /// The panels, from above.
+    /// The panels, from top to bottom.
     pub(super) panels: Vec<Panel>,
-    /// Stretches of time in colour.
+    /// Coloured time intervals.
     pub(super) bands: Vec<Band>,
-    /// Moments.
+    /// Marked moments.
     pub(super) markers: Vec<Marker>,
-    /// What is told where the pointer is.
+    /// Tooltips for time intervals.
     pub(super) hovers: Vec<Hover>,
-    /// What the colours of the bands mean: class and text.
+    /// The legend of the bands: class and text.
     pub(super) key: Vec<(&'static str, String)>,
 }
 
@@ -33,21 +33,21 @@ pub(super) struct Panel {
     pub(super) content: Content,
 }
 
-/// What a panel shows.
+/// The content of a panel.
 #[derive(Debug)]
 pub(super) enum Content {
     /// Values over time.
     Lines { scale: Scale, lines: Vec<Line> },
-    /// Rows of bars, as of outages by region.
+    /// Rows of bars, such as outages by region.
     Rows(Vec<Row>),
 }
 
-/// How values are laid out.
+/// How values are scaled.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scale {
     /// From 0.
     Linear,
-    /// By powers of ten.
+    /// Logarithmic, in powers of ten.
     Logarithmic,
 }
 
@@ -55,11 +55,11 @@ pub(super) enum Scale {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) name: &'static str,
-    /// Its classes, which give its colour.
+    /// Its CSS classes, which determine its colour.
     pub(super) class: &'static str,
-    /// Filled down to the axis.
+    /// Whether the area down to the axis is filled.
     pub(super) area: bool,
-    /// A value holds from its time to the next one's; `None` is a gap.
+    /// A value holds from its time until the time of the next one. `None` is a gap.
     pub(super) points: Vec<(f64, Option<f64>)>,
 }
 
@@ -67,11 +67,11 @@ pub(super) struct Line {
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) name: String,
-    /// From, to, and what is told of it.
+    /// Start, end and tooltip.
     pub(super) bars: Vec<(f64, f64, String)>,
 }
 
-/// A stretch of time in colour.
+/// A coloured time interval.
 #[derive(Debug)]
 pub(super) struct Band {
     pub(super) from_s: f64,
@@ -80,7 +80,7 @@ pub(super) struct Band {
     pub(super) tip: String,
 }
 
-/// A moment.
+/// A marked moment.
 #[derive(Debug)]
 pub(super) struct Marker {
     pub(super) at_s: f64,
@@ -88,7 +88,7 @@ pub(super) struct Marker {
     pub(super) tip: String,
 }
 
-/// What is told of a stretch of time.
+/// The tooltip of a time interval.
 #[derive(Debug)]
 pub(super) struct Hover {
     pub(super) from_s: f64,
@@ -104,13 +104,13 @@ const HEADING: f64 = 24.0;
 const GAP: f64 = 14.0;
 const BOTTOM: f64 = 26.0;
 const KEY: f64 = 24.0;
-/// About how wide a character is.
+/// The approximate width of a character.
 const CHARACTER: f64 = 6.4;
 
 // === impl Figure ===
 
 impl Figure {
-    /// The SVG; `style` is put into it where no page around it has it.
+    /// Draws the SVG. `style` is embedded if no page around the SVG contains it.
     pub(super) fn draw(&self, style: Option<&str>) -> Markup {
         let height = self.height();
         let mut top = TOP;
@@ -190,7 +190,7 @@ impl Figure {
         }
     }
 
-    /// A path of steps: from each point level to the next, then up or down.
+    /// A path of steps: horizontal from each point to the next, then vertical.
     fn path(&self, line: &Line, y: &impl Fn(f64) -> f64, floor: Option<f64>) -> String {
         let mut path = String::new();
         let mut drawing = false;
@@ -262,7 +262,8 @@ impl Figure {
         }
     }
 
-    /// Labels that would run into the one before are left to the marker's tip.
+    /// Draws the markers. A label that would overlap the previous one is omitted; its marker has a
+    /// tooltip.
     fn markers(&self, bottom: f64) -> Markup {
         let mut free_from = 0.0;
         html! {
@@ -291,7 +292,7 @@ impl Figure {
         }
     }
 
-    /// Swatches of the bands with what they mean, in a row.
+    /// Colour swatches of the bands with their meaning, in a row.
     fn key(&self, y: f64) -> Markup {
         let mut x = LEFT;
         html! {
@@ -322,7 +323,7 @@ impl Figure {
     }
 }
 
-/// The axis of a panel's values.
+/// The value axis of a panel.
 struct Axis {
     scale: Scale,
     low: f64,
@@ -363,7 +364,7 @@ impl Axis {
         }
     }
 
-    /// Where `value` lies, from 0 to 1.
+    /// The position of `value` on the axis, from 0 to 1.
     fn at(&self, value: f64) -> f64 {
         let value = match self.scale {
             Scale::Linear => value,
@@ -373,7 +374,7 @@ impl Axis {
     }
 }
 
-/// Right of the heading: a stroke and a name for each line.
+/// A stroke and a name for each line, to the right of the heading.
 fn legend(heading: &str, lines: &[Line], top: f64) -> Markup {
     let mut x = LEFT + heading.chars().count() as f64 * (CHARACTER + 0.6) + 22.0;
     html! {
@@ -392,7 +393,7 @@ fn drop_to(path: &mut String, floor: Option<f64>) {
     }
 }
 
-/// 1, 2 or 5 times a power of ten, not below `least`.
+/// The smallest 1, 2 or 5 times a power of ten that is at least `least`.
 fn nice_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.max(1e-9).log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0]
@@ -402,7 +403,7 @@ fn nice_step(least: f64) -> f64 {
     factor * power
 }
 
-/// A coordinate with as many digits as can be seen.
+/// A coordinate, rounded to the visible digits.
 fn short(coordinate: f64) -> f64 {
     (coordinate * 10.0).round() / 10.0
 }

@@ -1,4 +1,4 @@
-//! Measurements that were never made, for the tests of the reports.
+//! Fixed measurements for the tests of the reports.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Two regions, ten seconds, a region server and a master.
+/// Two regions over ten seconds, with faults of a region server and a master.
 pub(crate) fn small() -> Measurement {
     let mut measurement = Measurement {
         cluster: "made up".to_owned(),
@@ -39,7 +39,8 @@ pub(crate) fn small() -> Measurement {
     measurement
 }
 
-/// Twelve regions, a minute, three kills of region servers, the master's and the leader's.
+/// Twelve regions over one minute. Three region servers, the master and the coordinator's leader
+/// are killed.
 pub(crate) fn large() -> Measurement {
     let mut measurement = small();
     measurement.cluster = "basalt 0.1.0, 3 region servers, 12 regions".to_owned();
@@ -83,7 +84,7 @@ fn bucket(index: u64, measurement: &Measurement) -> Bucket {
     let at = ms(index * BUCKET_MS);
     let out = measurement.regions.iter().flat_map(|region| &region.writes);
     let out = out.filter(|outage| outage.start <= at && at < outage.end).count() as u32;
-    // Small irregularities, as any real machine has them.
+    // Small irregularities, like those of a real machine.
     let noise = ((index * 2_654_435_761) >> 7) % 9;
     let tally = |p50: u32| Tally {
         succeeded: (60 - 5 * out) - u32::try_from(noise).unwrap() / 3,

@@ -1,4 +1,5 @@
-//! The report as JSON. Its shape is an interface: `docs/measuring.md` documents it, a test pins it.
+//! The report as JSON. Its shape is an interface: `docs/measuring.md` documents it, a test checks
+//! it.
 
 use std::time::Duration;
 
@@ -13,74 +14,74 @@ use crate::outage::{Apart, FaultCost, Spread};
 pub struct Report {
     /// The cluster, in a few words.
     pub cluster: String,
-    /// How the requests fared in the whole run.
+    /// The requests of the whole run.
     pub ops: Operations,
     /// The faults, in order.
     pub faults: Vec<FaultReport>,
-    /// All of it in a few figures.
+    /// A summary of all faults.
     pub summary: Summary,
 }
 
-/// How the requests fared in the whole run.
+/// The requests of the whole run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Operations {
-    /// Acknowledged writes in a second.
+    /// Acknowledged writes per second.
     pub writes_per_s: f64,
-    /// Answered strong reads in a second.
+    /// Answered strong reads per second.
     pub reads_per_s: f64,
-    /// Latencies of those writes.
+    /// Latencies of the acknowledged writes.
     pub write_ms: Latencies,
-    /// Latencies of those reads.
+    /// Latencies of the answered strong reads.
     pub read_ms: Latencies,
-    /// Writes that were acknowledged after their stream had given them up.
+    /// Writes that were acknowledged after their stream had stopped waiting.
     pub late_writes: Late,
-    /// Strong reads that were answered after their stream had given them up.
+    /// Strong reads that were answered after their stream had stopped waiting.
     pub late_reads: Late,
 }
 
-/// Attempts that were answered well, but late. They are in no other latency.
+/// Attempts that succeeded, but late. No other latency includes them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Late {
-    /// How many.
+    /// The number of attempts.
     pub count: u64,
-    /// How long they took.
+    /// Their latencies.
     pub ms: Latencies,
 }
 
 /// Outages that belong to no fault.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ApartMs {
-    /// How many.
+    /// The number of outages.
     pub count: u64,
-    /// None was longer.
+    /// The longest of them.
     pub max: u64,
 }
 
-/// Latencies in milliseconds, of attempts that succeeded.
+/// Latencies of successful attempts in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Latencies {
-    /// Half are no longer.
+    /// The median.
     pub p50: f64,
-    /// 99 of 100 are no longer.
+    /// The 99th percentile.
     pub p99: f64,
-    /// None is longer.
+    /// The maximum.
     pub max: f64,
 }
 
-/// One fault and what it cost.
+/// A fault and its cost.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FaultReport {
-    /// What was done, as `kill-regionserver`.
+    /// The kind of fault, such as `kill-regionserver`.
     pub kind: &'static str,
-    /// To which process.
+    /// The process that it hit.
     pub victim: String,
-    /// When, from the start of the run.
+    /// When it happened, from the start of the run.
     pub at_ms: u64,
-    /// How many regions were on the victim.
+    /// How many regions the victim served.
     pub regions: usize,
-    /// The bytes in the victim's log.
+    /// The size of the victim's log in bytes.
     pub wal_bytes: Option<u64>,
-    /// How the recovery went.
+    /// The phases of the recovery.
     pub phases_ms: Option<PhasesMs>,
     /// How long writes were out.
     pub write_outage_ms: SpreadMs,
@@ -88,16 +89,16 @@ pub struct FaultReport {
     pub read_outage_ms: SpreadMs,
     /// How long timeline reads were out.
     pub timeline_outage_ms: Option<SpreadMs>,
-    /// How many of these outages were under way already when it hit.
+    /// How many of these outages were already under way when the fault hit.
     pub already_out: u64,
-    /// Failed requests in regions that were not on the victim.
+    /// Failed requests to regions that the victim did not serve.
     pub bystander_failures: u64,
 }
 
-/// Durations of phases in milliseconds.
+/// Durations of the phases in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PhasesMs {
-    /// See [`Phases`]; so for all.
+    /// See [`Phases`], for this and all other fields.
     pub detect: Option<u64>,
     #[expect(missing_docs, reason = "see Phases")]
     pub fence: Option<u64>,
@@ -114,39 +115,39 @@ pub struct PhasesMs {
 /// The outages of regions, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SpreadMs {
-    /// Half of the regions were out no longer.
+    /// The median over the regions.
     pub p50: u64,
-    /// None was out longer.
+    /// The maximum over the regions.
     pub max: u64,
 }
 
-/// All of it in a few figures.
+/// A summary of all faults.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
-    /// Over the regions of all region servers that were hit.
+    /// Over the regions of all region servers that a fault hit.
     pub write_outage_ms: SpreadMs,
-    /// The same of strong reads.
+    /// The same for strong reads.
     pub read_outage_ms: SpreadMs,
-    /// The same of timeline reads.
+    /// The same for timeline reads.
     pub timeline_outage_ms: Option<SpreadMs>,
-    /// Outages of writes that belong to no fault.
+    /// Write outages that belong to no fault.
     pub write_outages_apart_ms: ApartMs,
-    /// The same of strong reads.
+    /// The same for strong reads.
     pub read_outages_apart_ms: ApartMs,
-    /// Failed requests in regions that were not on a victim.
+    /// Failed requests to regions that were not on a victim.
     pub bystander_failures: u64,
-    /// Writes that were acknowledged.
+    /// Acknowledged writes.
     pub acked: u64,
-    /// Attempts to write of which that is not known.
+    /// Attempts to write whose outcome is unknown.
     pub unknown: u64,
-    /// Writes that were acknowledged and are not there.
+    /// Acknowledged writes that are missing.
     pub lost: u64,
 }
 
 // === impl Report ===
 
 impl Report {
-    /// The report of `measurement`.
+    /// Makes the report of `measurement`.
     pub fn of(measurement: &Measurement) -> Self {
         let attribution = measurement.attribution();
         let faults = measurement.faults.iter().zip(&attribution.faults);
@@ -180,7 +181,7 @@ impl Report {
 // === impl Latencies ===
 
 impl Latencies {
-    /// Those of `histogram`.
+    /// The latencies in `histogram`.
     pub fn of(histogram: &Histogram) -> Self {
         let ms = |latency: Duration| rounded(latency.as_secs_f64() * 1e3, 100.0);
         Self {
@@ -254,7 +255,7 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `value` with as many digits behind the point as `scale` has zeros.
+/// Rounds `value` to as many decimal places as `scale` has zeros.
 fn rounded(value: f64, scale: f64) -> f64 {
     (value * scale).round() / scale
 }
@@ -264,7 +265,7 @@ mod tests {
     use super::*;
     use crate::report::fixtures;
 
-    /// Whoever reads the JSON relies on exactly this.
+    /// Users of the JSON rely on exactly this shape.
     #[test]
     fn the_shape_is_the_documented_one() {
         let spread = |p50, max| serde_json::json!({ "p50": p50, "max": max });

@@ -1,4 +1,4 @@
-//! What is told of a measurement: JSON for programs, a summary for the terminal, a page with the
+//! Reports of a measurement: JSON for programs, a summary for the terminal, a page with the
 //! timeline, and a picture of one recovery.
 
 mod chart;

@@ -1,4 +1,4 @@
-//! The page: one file that needs no other, in light and dark.
+//! The HTML page: one self-contained file, with light and dark colours.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -31,7 +31,7 @@ summary span{font-weight:400;color:var(--soft);margin-left:8px}\
 padding:10px 16px;margin-top:18px;background:var(--card)}footer{margin-top:36px;font-size:13px;\
 color:var(--soft)}";
 
-/// The page of `measurement`.
+/// Renders the page for `measurement`.
 pub fn page(measurement: &Measurement) -> String {
     let attribution = measurement.attribution();
     let styles = [COLOURS, PAGE, FIGURE].concat();
@@ -234,7 +234,7 @@ mod tests {
         }
     }
 
-    /// Writes the page and a picture to a folder, to be looked at:
+    /// Writes the page and a picture to a folder for visual inspection:
     /// `BASALT_LOOK=/tmp cargo test -p basalt-measure look`.
     #[test]
     fn to_be_looked_at() {

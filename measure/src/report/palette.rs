@@ -1,8 +1,8 @@
-//! The colours of page and pictures, in light and dark, and the styles of figures.
+//! The colours of the page and the pictures, in light and dark, and the styles of figures.
 
 use crate::timeline::Kind;
 
-/// Colours by name, light and dark; reads and writes differ also for the colour-blind.
+/// Colours by name, light and dark. Colour-blind readers can distinguish reads and writes.
 pub(super) const COLOURS: &str = "\
 :root{color-scheme:light dark;--page:#f6f7f9;--card:#ffffff;--ink:#1c2430;--soft:#5d6878;\
 --line:#dfe3e9;--writes:#2563c9;--reads:#d07a12;--failed:#c8323c;--good:#1c7f4d;\
@@ -32,7 +32,7 @@ Roboto,'Helvetica Neue',Arial,sans-serif}\
 .figure .row{fill:var(--line);fill-opacity:.55}\
 .figure .hover{fill:transparent}.figure .hover:hover{fill:var(--soft);fill-opacity:.18}";
 
-/// The class of a kind of request.
+/// The CSS class of a kind of request.
 pub(super) fn class_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Write => "writes",

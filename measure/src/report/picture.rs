@@ -1,4 +1,4 @@
-//! The figures of a measurement: the whole run, and one recovery from close by.
+//! The figures of a measurement: the whole run, and one recovery in detail.
 
 use std::time::Duration;
 
@@ -9,23 +9,24 @@ use crate::measurement::{Fault, Measurement};
 use crate::outage::Outage;
 use crate::timeline::{BUCKET_MS, Bucket, Kind, Tally};
 
-/// Columns of a figure; buckets are merged beyond.
+/// Maximum columns of a figure; with more buckets than this, buckets are merged.
 const COLUMNS_MAX: usize = 450;
-/// Regions that are drawn one by one.
+/// Maximum number of regions that are drawn one by one.
 const ROWS_MAX: usize = 60;
-/// What is shown before a fault, and after the recovery: as long as that took, within these.
+/// The time shown before the fault and after the recovery: as long as the recovery took, within
+/// these bounds.
 const AROUND_S_MIN: f64 = 0.15;
 const AROUND_S_MAX: f64 = 0.8;
 
-/// An SVG of fault number `index` and the recovery from it, that needs nothing around it.
-/// `None` if there is no such fault.
+/// A self-contained SVG of fault number `index` and the recovery from it. Returns `None` if there
+/// is no such fault.
 pub fn picture(measurement: &Measurement, index: usize) -> Option<String> {
     let fault = measurement.faults.get(index)?;
     let style = format!("{COLOURS}{FIGURE}");
     Some(recovery(measurement, fault).draw(Some(&style)).into_string())
 }
 
-/// The whole run.
+/// The figure of the whole run.
 pub(super) fn whole(measurement: &Measurement) -> Figure {
     let length = measurement.length.as_secs_f64();
     let window = Window::new(measurement, 0.0, length, 0.0);
@@ -41,7 +42,7 @@ pub(super) fn whole(measurement: &Measurement) -> Figure {
     }
 }
 
-/// One fault; time is counted from it.
+/// The figure of one fault. Times are relative to the fault.
 pub(super) fn recovery(measurement: &Measurement, fault: &Fault) -> Figure {
     let at = fault.window.at.as_secs_f64();
     let until = fault.window.recovered_at.unwrap_or(measurement.length);
@@ -63,17 +64,17 @@ pub(super) fn recovery(measurement: &Measurement, fault: &Fault) -> Figure {
     }
 }
 
-/// A part of the run, cut into columns.
+/// A part of the run, divided into columns.
 struct Window<'a> {
     measurement: &'a Measurement,
     columns: Vec<Column>,
     from_s: f64,
     to_s: f64,
-    /// What is subtracted from times of the run.
+    /// Subtracted from the times of the run.
     origin_s: f64,
 }
 
-/// Some buckets together.
+/// Several buckets, merged.
 struct Column {
     from_s: f64,
     to_s: f64,
@@ -171,7 +172,7 @@ impl<'a> Window<'a> {
         (seconds(outage.start), seconds(outage.end), tip)
     }
 
-    /// How many regions take no writes.
+    /// The number of regions that accept no writes.
     fn regions_out(&self) -> Panel {
         let mut changes: Vec<(f64, f64)> = Vec::new();
         for region in &self.measurement.regions {
@@ -244,8 +245,8 @@ impl Column {
 // === impl Merged ===
 
 impl Merged {
-    /// Of latencies the middle one is weighted, and of the high ones the highest is shown: a spike
-    /// must not vanish where buckets are merged.
+    /// Merges buckets. The median latency is a weighted mean. The high percentile is the maximum of
+    /// the buckets, so that a spike does not vanish.
     fn of(buckets: &[Bucket], tally: impl Fn(&Bucket) -> Tally) -> Self {
         let mut merged = Self::default();
         let mut weighted = 0.0;
@@ -286,7 +287,8 @@ fn marker(fault: &Fault, origin_s: f64) -> Marker {
     }
 }
 
-/// The colours of the phases, if any recovery tells of them; of a single one how long each took.
+/// The colours of the phases, if any recovery reports them. For a single fault also their
+/// durations.
 fn key(faults: &[Fault], with_lengths: bool) -> Vec<(&'static str, String)> {
     let mut phased = faults.iter().filter_map(|fault| fault.phases);
     let Some(phases) = phased.find(|phases| phases.detect.is_some()) else {
@@ -303,7 +305,7 @@ fn key(faults: &[Fault], with_lengths: bool) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// The phases of the recovery from `fault`, one after the other.
+/// The phases of the recovery from `fault`, in order.
 fn bands(fault: &Fault, origin_s: f64) -> Vec<Band> {
     let mut from_s = fault.window.at.as_secs_f64() - origin_s;
     let Some(phases) = &fault.phases else {

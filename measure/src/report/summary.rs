@@ -1,4 +1,4 @@
-//! The summary for the terminal: what was done, what it cost, and whether anything was lost.
+//! The summary for the terminal: the faults, their cost, and whether anything was lost.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::measurement::{Fault, Measurement, Phases, Totals};
 use crate::outage::{Apart, Attribution, FaultCost, Spread};
 use crate::report::Latencies;
 
-/// How many of the longest outages are told one by one where no fault explains them.
+/// How many of the longest outages are printed if the run had no faults.
 const LONGEST_PRINTED: usize = 3;
 
-/// All of `measurement` in words.
+/// The summary of `measurement`.
 pub fn summary(measurement: &Measurement) -> String {
     let attribution = measurement.attribution();
     let faults = measurement.faults.iter().zip(&attribution.faults);
@@ -41,7 +41,7 @@ pub fn summary(measurement: &Measurement) -> String {
     )
 }
 
-/// One fault in a few lines; `number` counts from 1.
+/// Describes one fault in a few lines; `number` counts from 1.
 pub fn fault_lines(number: usize, fault: &Fault, cost: &FaultCost) -> String {
     let regions = fault.window.affected.len();
     let mut lines = format!(
@@ -80,7 +80,7 @@ pub fn fault_lines(number: usize, fault: &Fault, cost: &FaultCost) -> String {
     lines
 }
 
-/// A duration as people say it.
+/// A duration in readable form.
 pub fn duration(duration: Duration) -> String {
     match duration.as_millis() {
         ms @ 0..1000 => format!("{ms} ms"),
@@ -89,7 +89,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A number with a comma at each thousand.
+/// A number with a comma as the thousands separator.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -102,7 +102,7 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
-/// The phases of a recovery in a line.
+/// The phases of a recovery in one line.
 pub(super) fn phases_in_words(phases: &Phases) -> String {
     let named = phases.named().into_iter();
     let mut words: Vec<_> =
@@ -115,7 +115,7 @@ pub(super) fn phases_in_words(phases: &Phases) -> String {
     words.join(", ")
 }
 
-/// Bytes in the largest unit that fits.
+/// A number of bytes in the largest unit that fits.
 pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
@@ -124,7 +124,7 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// The median and the longest.
+/// The median and the maximum.
 pub(super) fn spread(spread: Spread) -> String {
     if spread.max.is_zero() {
         return "no time".to_owned();
@@ -146,7 +146,7 @@ fn late(totals: &Totals) -> String {
     }
 }
 
-/// Outages that belong to no fault.
+/// The outages that belong to no fault, in words.
 pub(super) fn apart(apart: Apart) -> String {
     match apart.count {
         0 => "none".to_owned(),
@@ -172,7 +172,7 @@ fn verdict(measurement: &Measurement, attribution: &Attribution) -> String {
     );
     if measurement.faults.is_empty() {
         lines = lines.replace("Region server faults", "Outages seen");
-        // Nothing else tells when to look into whose log.
+        // Without faults, only these lines show when to look into which server's log.
         for (region, outage) in measurement.longest_write_outages(LONGEST_PRINTED) {
             lines += &format!(
                 "  writes of region {region} at {} for {}\n",

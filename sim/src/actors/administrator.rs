@@ -1,5 +1,5 @@
-//! An administrator who alters the table, and disables and enables it, while the faults last. What
-//! is asked may fail; that the table is enabled in the end may not.
+//! An administrator who alters the table, and disables and enables it, while faults are injected.
+//! Each request may fail, but the table must be enabled in the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::simulate::connect;
 use crate::witness::Witness;
 use crate::workload::Workload;
 
-/// The pause before each work.
+/// The pause before each operation.
 const PAUSE_MS: std::ops::Range<u64> = 20..250;
-/// How often is looked whether it is time to begin.
+/// How often to check whether it is time to begin.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
-/// What is done.
+/// An operation on the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Work {
-    /// The table is altered: all its regions are opened anew where they are.
+    /// Alters the table: every region is reopened where it is.
     Alter,
-    /// The table is disabled, and enabled again.
+    /// Disables the table and enables it again.
     Disable,
 }
 
@@ -33,11 +33,11 @@ pub enum Work {
 pub enum Begin {
     /// With the load.
     WithLoad,
-    /// When the trap has sprung.
+    /// Once the trap has sprung.
     WhenTrapped,
 }
 
-/// See the module.
+/// The administrator; see the module.
 struct Administrator {
     workload: Arc<Workload>,
     admin: Admin,
@@ -45,7 +45,7 @@ struct Administrator {
     random: Random,
 }
 
-/// Works until the faults are over.
+/// Runs operations until the faults are over.
 pub(super) async fn run(
     seams: Seams,
     coordinators: Vec<String>,
@@ -79,7 +79,8 @@ impl Administrator {
     async fn work(&self, works: &[Work]) -> anyhow::Result<()> {
         while self.workload.calm_for().is_none() {
             self.pause().await;
-            // What fails is tried again, or something else is.
+            // After a failure the next operation is chosen in the same way: the same one or
+            // another.
             let outcome = match self.random.pick(works) {
                 Some(Work::Alter) => self.alter().await,
                 Some(Work::Disable) => self.disable_and_enable().await,
@@ -109,7 +110,7 @@ impl Administrator {
         Ok(disabled?)
     }
 
-    /// Enables the table for as long as it takes.
+    /// Enables the table, however many attempts it takes.
     async fn enable(&self) -> anyhow::Result<()> {
         let table = table_name()?;
         loop {
@@ -122,7 +123,8 @@ impl Administrator {
         }
     }
 
-    /// Whether our copy shows the table enabled too: the answer may have been of before.
+    /// Whether the catalog shows the table as enabled too: the answer may describe an earlier
+    /// state.
     fn is_settled(&self) -> bool {
         let table = table_name().ok().and_then(|name| self.catalog.table(&name));
         table.is_some_and(|table| table.record.state == TableState::Enabled)

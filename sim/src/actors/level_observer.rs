@@ -1,5 +1,5 @@
-//! Compares the cluster's feature level with what the registered servers know, all the time. Once
-//! all run the newest release, the level must be raised.
+//! Continuously compares the cluster's feature level with the levels that the registered servers
+//! know. Once all servers run the newest release, the level must be raised.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::plan::NODES_PARENT;
 use crate::simulate::connect;
 use crate::workload::Workload;
 
-/// The pause between two looks.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long after the faults the level may still be the old one.
+/// How long after the last fault the level may still be the old one.
 const RAISED_WITHIN: Duration = Duration::from_secs(5);
-/// What must hold.
+/// The invariants.
 const KNOWN: &str = "every registered server knows the cluster's feature level";
 const RAISED: &str = "the feature level is raised once every server knows the next";
 
-/// Looks until the level is the newest and the faults are over.
+/// Checks until the level is the newest one and the faults are over.
 pub(super) async fn run(
     seams: Seams,
     coordinators: Vec<String>,
@@ -34,7 +34,7 @@ pub(super) async fn run(
     let client = connect(&seams, &coordinators).await?;
     let nodes = Nodes::below(NODES_PARENT);
     loop {
-        // While the coordinator does not answer nothing can be said.
+        // While the coordinator does not answer, the level is unknown.
         let looked = tokio::time::timeout(RAISED_WITHIN, look(&client, &nodes)).await;
         let level = match looked {
             Ok(Ok(Look { level, too_old: None })) => {
@@ -67,7 +67,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// What was seen.
+/// The result of a check.
 struct Look {
     level: FeatureLevel,
     too_old: Option<String>,

@@ -1,6 +1,6 @@
-//! Those who act on the cluster beside its clients: an administrator, a stranger who gives region
-//! servers orders that are late, repeated or made up, strangers at every port, and a client that
-//! fills the coordinator's log.
+//! Actors besides the clients: an administrator, a stranger that sends region servers late,
+//! repeated or forged orders, strangers at every port, a client that fills the coordinator's log,
+//! and an observer of the feature level.
 
 mod administrator;
 mod level_observer;
@@ -16,26 +16,26 @@ use crate::workload::Workload;
 
 pub use administrator::{Begin, Work};
 
-/// Who acts.
+/// The actors of a simulation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Actors {
-    /// What the administrator does, one thing after the other, each chosen by the seed, and from
-    /// when on.
+    /// The operations that the seed chooses from for the administrator, one after the other, and
+    /// when they begin.
     pub administrator: Option<(&'static [Work], Begin)>,
-    /// Whether stray orders are given.
+    /// Whether stray orders are sent.
     pub stray_orders: bool,
     /// Whether there are strangers at every port.
     pub strangers: bool,
-    /// Whether a client writes much to the coordinator.
+    /// Whether a client writes a lot of data to the coordinator.
     pub node_writer: bool,
-    /// Whether the feature level is compared with what the servers know.
+    /// Whether the feature level is compared with the levels that the servers know.
     pub level_observer: bool,
 }
 
 // === impl Actors ===
 
 impl Actors {
-    /// Nobody.
+    /// No actors.
     pub const NONE: Self = Self {
         administrator: None,
         stray_orders: false,
@@ -45,7 +45,7 @@ impl Actors {
     };
 }
 
-/// Starts those that are to act.
+/// Starts the actors of the layout.
 pub(crate) fn start(cluster: &mut Cluster, workload: &Arc<Workload>, witness: &Witness) {
     let Actors { administrator, stray_orders, strangers, node_writer, level_observer } =
         cluster.plan().layout().actors;

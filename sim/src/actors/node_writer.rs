@@ -1,5 +1,6 @@
-//! A client of the coordinator that holds no lease, and writes much: while disks are full it must
-//! not use up what leases need, and once there is room it must be taken again.
+//! A client of the coordinator that holds no lease and writes a lot of data. While disks are full,
+//! it must not use up the space that leases need. Once there is space, its writes must be accepted
+//! again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +15,15 @@ use crate::simulate::connect;
 use crate::workload::Workload;
 
 const PATH: &str = "/node-writer";
-/// How much is written at a time, and the pause after each.
+/// The size of each write, and the pause after it.
 const DATA_BYTES: usize = 128 << 10;
 const PAUSE_MS: std::ops::Range<u64> = 5..50;
-/// How long after the faults a write may be refused: the disk is looked at once a second.
+/// How long after the faults a write may be rejected: the disk is checked once a second.
 const REFUSED_MAX: Duration = Duration::from_secs(5);
-/// What must hold.
+/// The invariant.
 const TAKEN_AGAIN: &str = "once its disks have room, the coordinator takes all writes";
 
-/// Writes until the load is over, then until a write is taken.
+/// Writes until the load is over, then until a write is accepted.
 pub(super) async fn run(
     seams: Seams,
     coordinators: Vec<String>,

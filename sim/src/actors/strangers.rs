@@ -1,5 +1,5 @@
-//! Strangers at every port: connections that send nothing, half of something, something else, or a
-//! made-up ballot, and stay for a while.
+//! Strangers at every port: connections that send nothing, half a request, other bytes or a forged
+//! ballot, and stay open for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use tonic::{Request, Status};
 
 use crate::workload::Workload;
 
-/// How many strangers there are, and the pause of each between two connections.
+/// The number of strangers, and the pause of each between two connections.
 const STRANGERS: u64 = 4;
 const PAUSE_MS: std::ops::Range<u64> = 5..50;
 /// How long a connection stays open.
 const STAY_MS: std::ops::Range<u64> = 1..2_000;
-/// How long a connection or an answer is waited for.
+/// How long to wait for a connection or an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-/// The calls of the coordinator's peers that a stranger may try.
+/// The calls between coordinator members that a stranger may try.
 const BALLOT_CALLS: [&str; 4] = ["Vote", "PreVote", "Append", "TransferLeader"];
 
 /// A vote request, or an append request without entries: their first fields are the same.
@@ -51,7 +51,7 @@ struct LogId {
 #[derive(Clone, PartialEq, prost::Message)]
 struct Anything {}
 
-/// Connects to `ports`, and gives ballots to `peers`, the coordinator's members, until the load is
+/// Connects to `ports`, and sends ballots to `peers`, the coordinator's members, until the load is
 /// over.
 pub(super) async fn run(
     seams: Seams,
@@ -78,7 +78,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Sends a ballot of an impossible term to one of `peers`, of which the first is member 1.
+/// Sends a ballot of an impossible term to one of `peers`; the first of them is member 1.
 async fn forge(seams: &Seams, random: &Random, peers: &[String]) {
     let member = 1 + random.in_range(0..peers.len() as u64);
     let Some(address) = peers.get(member as usize - 1) else { return };
@@ -104,7 +104,7 @@ async fn forge(seams: &Seams, random: &Random, peers: &[String]) {
     let _ = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
 }
 
-/// Opens a connection, sends something that is no request, and stays.
+/// Opens a connection, sends something that is not a request, and stays connected.
 async fn bother(seams: &Seams, random: &Random, ports: &[String]) {
     let Some(address) = random.pick(ports) else { return };
     let connecting = seams.network.connect(address);

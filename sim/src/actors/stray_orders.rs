@@ -1,5 +1,5 @@
-//! A stranger who gives region servers orders that no master gives now: orders that were given
-//! before and come late or once more, and orders that are made up.
+//! A stranger that sends region servers orders that no master sends now: earlier orders that arrive
+//! late or again, and forged orders.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,25 +19,25 @@ use crate::workload::Workload;
 
 /// The pause before each order.
 const PAUSE_MS: std::ops::Range<u64> = 5..60;
-/// How long an answer is waited for.
+/// How long to wait for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many records of before are remembered.
+/// How many earlier records are remembered.
 const REMEMBERED_MAX: usize = 256;
-/// A made-up epoch is so much higher.
+/// How much higher a forged epoch is.
 const JUMP: u64 = 1_000;
 
 type OrdersClient = RegionServerOrdersClient<Channel>;
 
-/// See the module.
+/// The sender of stray orders; see the module.
 struct Stranger {
     seams: Seams,
     catalog: Catalog,
     random: Random,
-    /// The records of before: what was ordered then.
+    /// Earlier records of regions, from which earlier orders can be derived.
     remembered: VecDeque<SharedRegion>,
 }
 
-/// Gives stray orders until the load is over.
+/// Sends stray orders until the load is over.
 pub(super) async fn run(
     seams: Seams,
     coordinators: Vec<String>,
@@ -71,7 +71,7 @@ impl Stranger {
         self.remembered.drain(..too_many);
     }
 
-    /// Gives one order, and does not wait for its answer: others come beside it.
+    /// Sends one order without waiting for its answer, so that orders overlap.
     fn give_one(&self) {
         let count = self.remembered.len() as u64;
         let Some(master) = self.catalog.master().filter(|_| count > 0) else { return };
@@ -81,15 +81,15 @@ impl Stranger {
         let closing = closing.filter(|region| region.record.state == RegionState::Closing);
         let closing: Vec<_> = closing.collect();
         match self.random.in_range(0..10) {
-            // All orders to close that are under way, once more.
+            // Repeats all close orders that are under way.
             0..4 if !closing.is_empty() => {
                 closing.iter().for_each(|region| self.close(master.epoch, &region.record));
             }
-            // One of before; or too early, while the region is open.
+            // An earlier close order; or one that comes too early, while the region is open.
             0..6 => self.close(master.epoch, &before.record),
-            // An order to open, late or once more.
+            // An open order, late or repeated.
             6..8 => self.open(master.epoch, before, before.record.clone()),
-            // One that no master gave.
+            // An open order that no master sent.
             8 => {
                 let epoch = RegionEpoch(before.record.epoch.0 + JUMP);
                 let server = self.any_server();
@@ -97,7 +97,7 @@ impl Stranger {
                 let made_up = RegionRecord { epoch, server, state, ..before.record.clone() };
                 self.open(master.epoch, before, made_up);
             }
-            // One of a master that nobody elected.
+            // An order of a master that was never elected.
             _ => {
                 let master_epoch = master.epoch + JUMP;
                 self.give(self.any_server(), async move |mut orders: OrdersClient| {

@@ -1,4 +1,4 @@
-//! One process's file system on the HDFS: calls to the NameNode, and what the process knows of
+//! One process's file system on the HDFS: its calls to the NameNode, and its knowledge about
 //! DataNodes.
 
 use std::collections::BTreeMap;
@@ -30,21 +30,21 @@ struct Inner {
     hdfs: Hdfs,
     holder: Holder,
     random: Random,
-    /// The process is paused by them: its calls are made and answered when it goes on.
+    /// Pauses the process: its calls are sent and answered once it resumes.
     faults: DiskFaults,
     /// The DataNode on the same machine.
     own: Option<NodeId>,
     health: Mutex<Health>,
 }
 
-/// Until when DataNodes are avoided.
+/// Until when each DataNode is avoided.
 #[derive(Debug, Default)]
 struct Health {
     failed: BTreeMap<NodeId, Instant>,
     suspected: BTreeMap<NodeId, Instant>,
 }
 
-/// What a call asks of the NameNode.
+/// The kind of a call to the NameNode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Call {
     /// Also answered in safe mode.
@@ -52,24 +52,24 @@ pub(super) enum Call {
     Change,
 }
 
-/// How long one way between a process and a server takes.
+/// The one-way latency between a process and a server.
 const WAY_US: std::ops::Range<u64> = 50..1_500;
-/// The first pause before a call is made again; it doubles up to the other one.
+/// The first pause before a call is repeated; it doubles up to the maximum.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
-/// How long a DataNode that failed is left out; ten times the socket timeout on a real one, which
-/// is longer than a run.
+/// How long a DataNode that failed is avoided. A real client avoids it for ten times the socket
+/// timeout, which is longer than a run.
 pub(super) const AVOID_FOR: Duration = Duration::from_secs(2);
-/// Before a process looks again whether the HDFS takes writes, when it starts.
+/// How long a starting process waits before it checks again whether the HDFS accepts writes.
 const START_PAUSE: Duration = Duration::from_millis(500);
-/// There is no kernel whose locks would prove anything.
+/// There is no kernel whose locks could prove anything.
 const BOOT_ID: &str = "hdfs";
 
 // === impl HdfsClient ===
 
 impl HdfsClient {
-    /// The file system of a process in the present life of `writer`, whose machine has the DataNode
-    /// `own`.
+    /// The file system of a process, for the current life of `writer`. `own` is the DataNode on its
+    /// machine.
     pub(crate) fn new(
         hdfs: Hdfs,
         writer: u64,
@@ -84,7 +84,7 @@ impl HdfsClient {
         Self(Arc::new(Inner { hdfs, holder, random, faults, own, health }))
     }
 
-    /// Returns when a file can be written, as a role waits before it starts.
+    /// Returns once a file can be written; a role waits for this before it starts.
     pub(crate) async fn until_it_takes_writes(&self) {
         loop {
             let path = Path::new("/").join(format!(".rehearsal-{}", self.writer_tag()));
@@ -94,7 +94,7 @@ impl HdfsClient {
                 file.close().await
             };
             let written = written.await;
-            // It may not be there.
+            // The file may not exist.
             let _deleted = self.delete_file(&path).await;
             if written.is_ok() {
                 return;
@@ -111,12 +111,12 @@ impl HdfsClient {
         self.0.own
     }
 
-    /// The state of the HDFS at this moment.
+    /// The current state of the HDFS.
     pub(super) fn state(&self) -> parking_lot::MutexGuard<'_, State> {
         self.0.hdfs.now()
     }
 
-    /// One way to a server.
+    /// Waits for the one-way latency to a server.
     pub(super) async fn one_way(&self) {
         sleep(self.draw_way()).await;
         self.0.faults.thawed().await;
@@ -131,8 +131,8 @@ impl HdfsClient {
         self.0.faults.thawed().await;
     }
 
-    /// Calls the NameNode until it has done what it is asked, or the deadline of a call is over.
-    /// Then it may have done it all the same.
+    /// Calls the NameNode until it has answered, or until the deadline of a call has passed. In the
+    /// latter case the NameNode may have executed the call all the same.
     pub(super) async fn call<T>(
         &self,
         kind: Call,
@@ -152,7 +152,7 @@ impl HdfsClient {
                 } else if done.is_none() && kind == Call::Change && state.is_in_safe_mode() {
                     "SafeModeException: the NameNode is in safe mode"
                 } else {
-                    // What it did before its answer was lost it does not do again.
+                    // It does not repeat a call that it executed before its answer was lost.
                     let result = done.take().unwrap_or_else(|| act(&mut state));
                     self.0.hdfs.record_events(&mut state);
                     done = Some(result);
@@ -161,7 +161,7 @@ impl HdfsClient {
             };
             if reason.is_empty() {
                 self.one_way().await;
-                // An answer is lost if the NameNode goes away meanwhile.
+                // The answer is lost if the NameNode has become unavailable meanwhile.
                 let is_away = self.state().name_node.is_away;
                 if let Some(result) = done.take_if(|_| !is_away) {
                     return result;
@@ -175,14 +175,14 @@ impl HdfsClient {
         }
     }
 
-    // What is known of DataNodes.
+    // DataNodes to avoid.
 
-    /// A DataNode did not do what it was asked.
+    /// Records that a DataNode did not do what it was asked.
     pub(super) fn node_failed(&self, node: NodeId) {
         self.0.health.lock().failed.insert(node, Instant::now() + AVOID_FOR);
     }
 
-    /// Those that failed, and those whose machine may be gone.
+    /// The DataNodes that failed, and those whose machine may be gone.
     pub(super) fn avoided(&self) -> (Vec<NodeId>, Vec<NodeId>) {
         let now = Instant::now();
         let mut health = self.0.health.lock();
@@ -240,7 +240,7 @@ impl FileSystem for HdfsClient {
     }
 
     async fn sync_directory(&self, _path: &Path) -> Result<()> {
-        // The NameNode answers once its log of changes is durable.
+        // The NameNode answers once its edit log is durable.
         Ok(())
     }
 
@@ -273,7 +273,7 @@ impl FileSystem for HdfsClient {
         let mut health = self.0.health.lock();
         match (suspicion, id) {
             (NodeSuspicion::Failed, Some(id)) => drop(health.failed.insert(id, until)),
-            // This process lives, so its own machine does.
+            // This process is alive, so its own machine is too.
             (_, Some(id)) if self.0.own != Some(id) => drop(health.suspected.insert(id, until)),
             _ => {}
         }

@@ -1,5 +1,5 @@
-//! Takes a file away from its writer, step by step as `crates/hdfs/src/fence` does. Where the file
-//! ends is decided by that crate.
+//! Takes a file away from its writer, following the steps of `crates/hdfs/src/fence`. That crate
+//! decides where the file ends.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,13 +17,13 @@ use super::recovery::{Frozen, recover_lease};
 use super::state::{FileId, NodeId, NodeState, Replica, State, failed};
 use super::{CALL_DEADLINE, HANGING_PAUSE, SOCKET_TIMEOUT};
 
-/// A file whose writer gets nothing more acknowledged.
+/// A file whose writer can get no more bytes acknowledged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Fenced {
     pub(super) length: u64,
     pub(super) is_closed: bool,
     pub(super) may_shrink: bool,
-    /// The NameNode's own recovery closed it.
+    /// Whether the NameNode's own recovery closed it.
     pub(super) is_by_recovery: bool,
 }
 
@@ -37,37 +37,37 @@ struct Located {
     closed: Option<u64>,
 }
 
-/// What a DataNode did.
+/// The result of the calls to one DataNode.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     node: NodeId,
-    /// The writer is stopped, and so many bytes are acknowledged.
+    /// The acknowledged length, if the writer is stopped.
     stopped: Option<u64>,
-    /// The replica is ours to recover; the inner nothing: there is none.
+    /// The replica, if it is ours to recover. The inner `None` means that there is no replica.
     replica: Option<Option<(ReplicaState, u64)>>,
     is_unreachable: bool,
 }
 
-/// How a DataNode takes a call.
+/// How a DataNode reacts to a call.
 enum Reached {
     Answers,
-    /// There is no connection.
+    /// No connection is possible.
     Nowhere,
     /// It did not answer in time.
     Silent,
 }
 
-/// How long one step may take on one DataNode.
+/// How long one step on one DataNode may take.
 const STEP_TIMEOUT: Duration = SOCKET_TIMEOUT.saturating_mul(2);
-/// How long further DataNodes are waited for once there are enough to close the file.
+/// How long to wait for the other DataNodes once enough have answered to close the file.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Between two looks at a file that is to be closed.
+/// The interval between two checks of whether a file is closed.
 const POLL_PAUSE: Duration = Duration::from_millis(50);
-/// Between two calls of `recoverLease` for a file that stays open.
+/// The interval between two calls of `recoverLease` for a file that stays open.
 const RECOVER_PAUSE: Duration = Duration::from_secs(1);
 const CLOSE_LATER_ATTEMPTS: u32 = 300;
 
-/// Fences the file of this name. May be done again, by anybody, at any time.
+/// Fences the file at `path`. Any process may repeat this at any time.
 pub(super) async fn fence(client: &HdfsClient, path: &Path) -> Result<Fenced> {
     let closed = |length, is_by_recovery| Fenced {
         length,
@@ -126,7 +126,7 @@ impl Fencing<'_> {
             return Stopped::Closed(length);
         }
         if !is_everywhere && !answers.iter().any(|answer| answer.is_unreachable) {
-            // A recovery that was begun before has stopped the writer too.
+            // A recovery that was begun earlier has stopped the writer too.
             let listed = self.last.listed.len();
             let answers = self.gather(listed, |node| self.ask_under_recovery(node)).await;
             if self.are_all_stopped(&answers) {
@@ -137,7 +137,7 @@ impl Fencing<'_> {
         Stopped::Open { block_length, is_everywhere }
     }
 
-    /// The id that the NameNode has given to the recovery.
+    /// The id that the NameNode assigned to the recovery.
     async fn recovery_id(&self) -> Result<u64> {
         let (id, path) = (self.last.id, self.path);
         let ask = |state: &mut State| {
@@ -148,8 +148,8 @@ impl Fencing<'_> {
         self.client.call(Call::Change, path, "seal", ask).await
     }
 
-    /// Asks all DataNodes at once. Once so many replicas are ours the others are waited for no
-    /// longer than the patience lasts.
+    /// Asks all DataNodes concurrently. Once `enough` replicas are ours, waits only [`PATIENCE`]
+    /// for the others.
     async fn gather<F: Future<Output = Answer>>(
         &self,
         enough: usize,
@@ -170,7 +170,7 @@ impl Fencing<'_> {
         answers
     }
 
-    /// Takes the replica of a DataNode over, then begins the recovery.
+    /// Takes over the replica of a DataNode, then begins the recovery.
     async fn ask_one(&self, node: NodeId, recovery_id: Option<u64>) -> Answer {
         let mut answer = Answer { node, stopped: None, replica: None, is_unreachable: false };
         match self.reach(node).await {
@@ -208,13 +208,13 @@ impl Fencing<'_> {
         answer
     }
 
-    /// Has a DataNode say how long a replica is that a recovery was begun with and not ended.
+    /// Asks a DataNode for the length of a replica whose recovery was begun and not ended.
     async fn ask_under_recovery(&self, node: NodeId) -> Answer {
         let mut stopped = None;
         if matches!(self.reach(node).await, Reached::Answers) {
             let stop = |replica: &mut Replica| {
                 replica.stop();
-                // One that has restarted does not know how much it had acknowledged.
+                // A DataNode that restarted does not know how much it had acknowledged.
                 (!replica.is_of_restarted()).then_some(replica.length)
             };
             stopped = self.on_replica(node, stop).flatten();
@@ -222,7 +222,7 @@ impl Fencing<'_> {
         Answer { node, stopped, replica: None, is_unreachable: false }
     }
 
-    /// Closes the file with the replicas that are ours to recover. Gives its length.
+    /// Closes the file with the replicas that are ours to recover. Returns its length.
     async fn close(
         &self,
         recovery_id: u64,
@@ -273,7 +273,7 @@ impl Fencing<'_> {
         listed > 0 && stopped == listed
     }
 
-    /// Calls a DataNode.
+    /// Calls a DataNode and waits for its reaction.
     async fn reach(&self, node: NodeId) -> Reached {
         let deadline = Instant::now() + STEP_TIMEOUT;
         loop {
@@ -294,8 +294,8 @@ impl Fencing<'_> {
         }
     }
 
-    /// Does something with the replica that a DataNode has; nothing if it has none, or has not
-    /// found it yet.
+    /// Applies `act` to the replica of a DataNode. Does nothing if it has none, or has not found it
+    /// yet.
     fn on_replica<T>(&self, node: NodeId, act: impl FnOnce(&mut Replica) -> T) -> Option<T> {
         let mut state = self.client.state();
         if !state.has_found_replicas(node)
@@ -307,7 +307,7 @@ impl Fencing<'_> {
     }
 }
 
-/// The NameNode lets nobody else change the file from now on.
+/// From now on, the NameNode lets no other process change the file.
 async fn freeze(client: &HdfsClient, path: &Path) -> Result<Frozen> {
     let freeze = |state: &mut State| {
         let id = state.id_of(path)?;
@@ -339,7 +339,7 @@ async fn wait_until_closed(client: &HdfsClient, path: &Path) -> Result<u64> {
     }
 }
 
-/// Keeps asking the NameNode to recover the file until it is closed.
+/// Asks the NameNode to recover the file again and again until it is closed.
 fn close_later(client: &HdfsClient, path: &Path) {
     let (client, path) = (client.clone(), path.to_owned());
     tokio::spawn(async move {

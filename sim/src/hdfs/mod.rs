@@ -1,19 +1,21 @@
-//! A model of HDFS at the file-system seam: what a role sees through `crates/hdfs`, without its
+//! A model of HDFS at the file-system seam: what a role sees through `crates/hdfs`, without the
 //! protocols.
 //!
-//! There is one NameNode, which knows names, the lengths of closed files, and who writes or takes
-//! which file; and a DataNode on each region server's machine, plus one. A file is one block. Its
-//! replicas have lengths of their own: each DataNode takes what its writer sends in its own time,
-//! and a sync is acknowledged when all have it. So a crash leaves replicas of different lengths.
+//! There is one NameNode. It knows the names, the lengths of closed files, and which process writes
+//! or takes over which file. There is a DataNode on each region server's machine, plus one. A file
+//! is one block. Its replicas have their own lengths: each DataNode receives the writer's bytes at
+//! its own pace, and a sync is acknowledged once all replicas have the bytes. So a crash leaves
+//! replicas of different lengths.
 //!
-//! - `state` holds all of it, and changes without waiting: blocks, replicas, DataNodes, NameNode.
+//! - `state` holds the whole state and changes without waiting: blocks, replicas, DataNodes,
+//!   NameNode.
 //! - `recovery` is what the NameNode and its DataNodes do by themselves.
-//! - `client` is one process's file system on it; `writer`, `reader` and `fence` follow the modules
-//!   of the same purpose in `crates/hdfs`. Where a file ends when it is taken away is decided by
-//!   that crate's own function ([`basalt_hdfs::decide`]).
+//! - `client` is one process's file system on the HDFS. `writer`, `reader` and `fence` follow the
+//!   modules with the same purpose in `crates/hdfs`. That crate's own function
+//!   ([`basalt_hdfs::decide`]) decides where a file ends when it is taken away from its writer.
 //!
-//! Content is kept once for each file: replicas are prefixes of what its only writer sent.
-//! Everything is under the seed. Time is that of the simulation.
+//! The contents of a file are stored once: replicas are prefixes of the bytes that its only writer
+//! sent. The seed determines everything. Time is simulated time.
 
 mod client;
 mod fence;
@@ -43,78 +45,80 @@ pub(crate) struct Hdfs {
     trace: Trace,
 }
 
-/// What befalls an HDFS.
+/// A fault of the HDFS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HdfsFault {
-    /// The NameNode answers nobody.
+    /// The NameNode answers no calls.
     NameNodeAway,
-    /// The NameNode is killed. It starts when the fault is over, and is in safe mode for so long;
-    /// of the DataNodes it knows those that have reported.
+    /// The NameNode is killed. It starts when the fault is over, and is then in safe mode for this
+    /// long. It knows only the DataNodes that have reported.
     NameNodeRestart {
         /// In milliseconds.
         safe_mode_ms: u64,
     },
-    /// The NameNode refuses changes.
+    /// The NameNode rejects changes.
     SafeMode,
-    /// This happens to the DataNode of this number.
+    /// This happens to the DataNode with this number.
     DataNode(u64, Outage),
-    /// So many DataNodes that have the log which the victim writes hang.
+    /// This many DataNodes hang, among those that have the log that the victim writes.
     LogNodesHang(usize),
-    /// The DataNodes that hang go on, and the NameNode recovers the files that are nobody's.
+    /// The hanging DataNodes resume, and the NameNode recovers the files without a writer.
     Return,
 }
 
 /// What happens to a DataNode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outage {
-    /// It does nothing until it goes on.
+    /// It does nothing until it resumes.
     Hang,
-    /// Its process is killed: the machine keeps what it had.
+    /// Its process is killed; the machine keeps the bytes it had.
     Kill,
-    /// Its machine is killed: of what was not on the disk a part is lost.
+    /// Its machine is killed; a part of the bytes that were not on disk is lost.
     PowerCut,
 }
 
-/// How long a DataNode may take for an acknowledgement or a read, as `hdfsSocketTimeout` with the
+/// How long a DataNode may take for an acknowledgement or a read: `hdfsSocketTimeout` with the
 /// default target. The other timers follow from it as in `docs/hdfs.md`.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two looks at a DataNode that hangs.
+/// The interval between two checks of a DataNode that hangs.
 const HANGING_PAUSE: Duration = Duration::from_millis(5);
-/// A DataNode that is silent for longer counts as gone: blocks are copied, and put elsewhere.
+/// A DataNode that is silent for longer is considered dead: its blocks are copied to others, and
+/// new blocks are placed elsewhere.
 const SILENT_MAX: Duration = Duration::from_secs(3);
-/// How long a call to the NameNode is tried.
+/// How long a call to the NameNode is retried.
 const CALL_DEADLINE: Duration = Duration::from_secs(12);
-/// How many replicas a file has, and with how many it is begun.
+/// The number of replicas of a file, and the minimum with which one can be created.
 const REPLICAS: usize = 3;
 const REPLICAS_MIN: usize = 2;
 
 // === impl Hdfs ===
 
 impl Hdfs {
-    /// An empty HDFS with so many DataNodes; the first ones are on the machines of region servers.
+    /// An empty HDFS with `data_nodes` DataNodes; the first ones are on the machines of region
+    /// servers.
     pub(crate) fn new(data_nodes: u64, random: Random, trace: &Trace) -> Self {
         let state = State::new(data_nodes, random);
         Self { state: Arc::new(Mutex::new(state)), trace: trace.clone() }
     }
 
-    /// The names: all files and folders, without their contents.
+    /// The namespace: all files and folders without their contents.
     pub(crate) fn names(&self) -> MemoryFileSystem {
         self.state.lock().names.clone()
     }
 
-    /// Lets the NameNode and the DataNodes do what is due at `now`.
+    /// Lets the NameNode and the DataNodes do the work that is due at `now`.
     pub(crate) fn tick(&self, now: Duration) {
         let mut state = self.at(now);
         recovery::run_due(&mut state);
         self.record_events(&mut state);
     }
 
-    /// Ends the present life of the process that writes as `writer`.
+    /// Ends the current life of the process that writes as `writer`.
     pub(crate) fn crash(&self, now: Duration, writer: u64) {
         self.at(now).crash(writer);
     }
 
-    /// Injects a fault; `writer` is the victim, where it is a process.
+    /// Injects a fault; `writer` is the victim if that is a process.
     pub(crate) fn inject(&self, now: Duration, action: HdfsFault, writer: Option<u64>) {
         let mut state = self.at(now);
         match action {
@@ -142,7 +146,7 @@ impl Hdfs {
         self.record_events(&mut state);
     }
 
-    /// Takes back what [`Hdfs::inject`] did.
+    /// Undoes [`Hdfs::inject`].
     pub(crate) fn heal(&self, now: Duration, action: HdfsFault) {
         let mut state = self.at(now);
         match action {
@@ -163,7 +167,7 @@ impl Hdfs {
         state
     }
 
-    /// The state at the present simulated time.
+    /// The state at the current simulated time.
     fn now(&self) -> MutexGuard<'_, State> {
         self.at(turmoil::sim_elapsed().unwrap_or_default())
     }

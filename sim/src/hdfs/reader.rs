@@ -1,4 +1,4 @@
-//! A file that is being read, as `crates/hdfs/src/read` does.
+//! A file that is open for reading, as in `crates/hdfs/src/read`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,17 +12,17 @@ use super::client::{Call, HdfsClient};
 use super::state::{FileId, NodeId, NodeState, State, failed};
 use super::{HANGING_PAUSE, SOCKET_TIMEOUT};
 
-/// A file open for reading, as long as it was then.
+/// A file open for reading, with the length that it had when it was opened.
 pub(super) struct HdfsRead {
     client: HdfsClient,
     path: PathBuf,
     id: FileId,
     length: u64,
-    /// The DataNodes that the NameNode named last.
+    /// The DataNodes that the NameNode listed last.
     located: Mutex<Vec<NodeId>>,
 }
 
-/// What the NameNode says of a file.
+/// The NameNode's answer about a file.
 struct Located {
     id: FileId,
     closed: Option<u64>,
@@ -33,7 +33,7 @@ struct Located {
 // === impl HdfsRead ===
 
 impl HdfsRead {
-    /// Opens a file. One that is being written ends where a DataNode says so.
+    /// Opens a file. A DataNode determines the length of a file that is being written.
     pub(super) async fn open(client: &HdfsClient, path: &Path) -> Result<Self> {
         let located = locate(client, path).await?;
         let Located { id, closed, has_block, nodes } = located;
@@ -46,7 +46,7 @@ impl HdfsRead {
         Ok(Self { client: client.clone(), path: path.to_owned(), id, length, located })
     }
 
-    /// The bytes, from any of the DataNodes that has them; nothing if all have failed.
+    /// Reads the bytes from any of the DataNodes that has them; `None` if all have failed.
     async fn read_from(&self, nodes: &[NodeId], offset: u64, end: u64) -> Option<Bytes> {
         let deadline = Instant::now() + SOCKET_TIMEOUT;
         loop {
@@ -123,7 +123,7 @@ async fn locate(client: &HdfsClient, path: &Path) -> Result<Located> {
     client.call(Call::Read, path, "open", locate).await
 }
 
-/// The DataNodes that the NameNode names for a file.
+/// The DataNodes that the NameNode returns for a file.
 fn locations(state: &mut State, id: FileId) -> Vec<NodeId> {
     let file = state.file(id);
     let listed: Vec<NodeId> =
@@ -131,8 +131,8 @@ fn locations(state: &mut State, id: FileId) -> Vec<NodeId> {
     listed.into_iter().filter(|node| state.has_reported(*node)).collect()
 }
 
-/// The most bytes that a DataNode has of a block that is being written. It is empty only if every
-/// DataNode that is listed says that it has no replica.
+/// The largest number of bytes that any DataNode has of a block that is being written. The length
+/// is 0 only if every listed DataNode answers that it has no replica.
 async fn visible_length(
     client: &HdfsClient,
     path: &Path,
@@ -154,7 +154,8 @@ async fn visible_length(
             let Some(file) = state.file(id) else {
                 return Err(Error::NotFound { path: path.to_owned() });
             };
-            // One that has restarted does not know how much it had acknowledged: that is an error.
+            // A DataNode that restarted does not know how much it had acknowledged. If no other one
+            // does, the call fails.
             let replicas = found.iter().filter_map(|node| file.replicas.get(node));
             let known = replicas.filter(|replica| !replica.is_of_restarted());
             if let Some(longest) = known.map(|replica| replica.length).max() {

@@ -1,5 +1,5 @@
-//! What the NameNode and its DataNodes do by themselves: reports, recoveries of files that were
-//! taken from their writers, copies of blocks that have lost replicas.
+//! Actions that the NameNode and its DataNodes take by themselves: reports, recoveries of files
+//! that were taken from their writers, copies of blocks that have lost replicas.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use basalt_hdfs::ReplicaState;
 use super::REPLICAS;
 use super::state::{FileId, NodeId, NodeState, Recovery, Replica, State};
 
-/// What `recoverLease` answers.
+/// The answer to `recoverLease`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Frozen {
-    /// The file is closed, with so many bytes.
+    /// The file is closed with this many bytes.
     Closed(u64),
-    /// Its writer begins, completes and records nothing more.
+    /// The file is open, but its writer can no longer begin, complete or record anything.
     Open,
 }
 
-/// A DataNode that is to recover a block learns it with its next heartbeat.
+/// The delay until a DataNode learns from its heartbeat that it must recover a block.
 const HEARTBEAT_MS: std::ops::Range<u64> = 50..1_000;
-/// After this a recovery that has led to nothing is begun anew: 30 heartbeats on a real HDFS.
+/// A recovery that has not succeeded after this time is begun again: 30 heartbeats on a real HDFS.
 const RECOVERY_MS: std::ops::Range<u64> = 2_000..12_000;
-/// When a recovery is due that is hastened.
+/// The delay of a recovery that is hastened.
 const HASTENED_MS: std::ops::Range<u64> = 1..30;
-/// Between two looks for blocks that have lost replicas.
+/// The interval between two searches for blocks that have lost replicas.
 const COPIES_EVERY: Duration = Duration::from_millis(100);
 
-/// Does what is due.
+/// Does the work that is due.
 pub(super) fn run_due(state: &mut State) {
     if state.name_node.is_away {
         return;
@@ -45,7 +45,7 @@ pub(super) fn recover_lease(state: &mut State, id: FileId) -> Frozen {
     let (due, until) = (state.in_ms(HEARTBEAT_MS), state.in_ms(RECOVERY_MS));
     let is_up = |node: &NodeId| state.nodes[*node].state == NodeState::Up;
     let listed = state.files.get(&id).map(|file| file.listed.clone()).unwrap_or_default();
-    // The one that was heard of last.
+    // The DataNode that was last heard of.
     let primary = listed.iter().copied().find(is_up).or(listed.first().copied());
     let Some(file) = state.files.get_mut(&id) else { return Frozen::Closed(0) };
     if let Some(length) = file.closed {
@@ -53,7 +53,7 @@ pub(super) fn recover_lease(state: &mut State, id: FileId) -> Frozen {
     }
     file.is_taken = true;
     if !file.has_block || (file.recorded == 0 && file.listed.is_empty()) {
-        // Nothing was acknowledged in it, or nobody recorded that something was.
+        // No byte in it was acknowledged, or no acknowledgement was recorded.
         state.close(id, 0, &BTreeSet::new(), "the NameNode, for it has no block");
         return Frozen::Closed(0);
     }
@@ -63,7 +63,7 @@ pub(super) fn recover_lease(state: &mut State, id: FileId) -> Frozen {
     Frozen::Open
 }
 
-/// Lets the recoveries of all files that were taken from their writers begin anew, soon.
+/// Makes the recoveries of all files that were taken from their writers begin again soon.
 pub(super) fn hasten(state: &mut State) {
     let taken = state.files.iter().filter(|(_, file)| file.is_taken && file.closed.is_none());
     for id in taken.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -79,7 +79,7 @@ pub(super) fn hasten(state: &mut State) {
     }
 }
 
-/// DataNodes that have not reported to a NameNode that has restarted do.
+/// Lets DataNodes report to a NameNode that has restarted.
 fn report(state: &mut State) {
     let now = state.now();
     for id in 0..state.nodes.len() {
@@ -98,7 +98,7 @@ fn report(state: &mut State) {
     }
 }
 
-/// Runs the recoveries whose DataNode has had its heartbeat.
+/// Runs the recoveries whose DataNode has sent its heartbeat.
 fn recover(state: &mut State) {
     let now = state.now();
     let due = state.files.iter().filter_map(|(id, file)| {
@@ -107,22 +107,22 @@ fn recover(state: &mut State) {
         Some((*id, recovery.id, primary))
     });
     for (id, recovery_id, primary) in due.collect::<Vec<_>>() {
-        // One that hangs is told when it goes on.
+        // A DataNode that hangs learns of it when it resumes.
         if state.answers(primary) && state.has_found_replicas(primary) {
             recover_block(state, id, recovery_id);
         }
     }
 }
 
-/// A block's recovery as a DataNode makes it (`BlockRecoveryWorker`): it goes on with whoever
-/// answers, be it alone.
+/// The recovery of a block as a DataNode executes it (`BlockRecoveryWorker`). It continues with the
+/// DataNodes that answer, even if there is only one.
 fn recover_block(state: &mut State, id: FileId, recovery_id: u64) {
     let answers = |node: &NodeId| state.answers(*node) && state.has_found_replicas(*node);
     let listed = state.files.get(&id).map(|file| file.listed.clone()).unwrap_or_default();
     let asked: BTreeSet<NodeId> = listed.into_iter().filter(answers).collect();
     let Some(file) = state.file(id) else { return };
     if let Some(recovery) = &mut file.recovery {
-        // It is tried once.
+        // Each recovery is tried once.
         recovery.primary = None;
     }
     let found = || file.replicas.iter().filter(|(node, _)| asked.contains(node));
@@ -131,7 +131,7 @@ fn recover_block(state: &mut State, id: FileId, recovery_id: u64) {
         return;
     }
     let best = found().filter(|(_, replica)| replica.length > 0).map(|(_, replica)| {
-        // The first is the best: FINALIZED, RBW, RWR.
+        // The smallest value is the best state: FINALIZED, RBW, RWR.
         replica.state as i32
     });
     let Some(best) = best.min() else { return };
@@ -144,7 +144,7 @@ fn recover_block(state: &mut State, id: FileId, recovery_id: u64) {
     state.close(id, length, &kept, "the NameNode's recovery");
 }
 
-/// Copies blocks of closed files that have lost replicas, as long as one is left.
+/// Copies blocks of closed files that have lost replicas, while at least one replica remains.
 fn copy(state: &mut State) {
     let now = state.now();
     if now < state.copies_at {

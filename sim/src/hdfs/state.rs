@@ -1,4 +1,4 @@
-//! What the NameNode and the DataNodes hold. Nothing here waits.
+//! The state of the NameNode and the DataNodes. Nothing here waits.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -16,31 +16,31 @@ use futures::FutureExt;
 
 use super::{Outage, SILENT_MAX};
 
-/// Stays the same over renames.
+/// The identity of a file; it survives renames.
 pub(super) type FileId = u64;
-/// The place of a DataNode in [`State::nodes`].
+/// The index of a DataNode in [`State::nodes`].
 pub(super) type NodeId = usize;
-/// A writer and which of its lives.
+/// A writer and the number of its life.
 pub(super) type Holder = (u64, u64);
 
-/// All of an HDFS.
+/// The whole state of an HDFS.
 pub(super) struct State {
-    /// The names. Each file in it holds its id.
+    /// The namespace. The content of each file in it is its id.
     pub(super) names: MemoryFileSystem,
     pub(super) files: BTreeMap<FileId, File>,
     pub(super) nodes: Vec<DataNode>,
     pub(super) name_node: NameNode,
     pub(super) random: Random,
-    /// When it is looked again for blocks that have lost replicas.
+    /// When to search again for blocks that have lost replicas.
     pub(super) copies_at: Duration,
-    /// What is to be told in the trace.
+    /// Events that are not in the trace yet.
     pub(super) events: Vec<String>,
     now: Duration,
     lives: BTreeMap<u64, u64>,
     last_id: u64,
 }
 
-/// The one NameNode.
+/// The NameNode.
 #[derive(Debug, Default)]
 pub(super) struct NameNode {
     pub(super) is_away: bool,
@@ -52,36 +52,36 @@ pub(super) struct NameNode {
 pub(super) struct DataNode {
     pub(super) name: NodeName,
     pub(super) state: NodeState,
-    /// Since when it has not been heard of.
+    /// When it was last heard of, if it is silent.
     pub(super) silent_since: Option<Duration>,
-    /// One that has just started has found its replicas by then.
+    /// When a DataNode that has just started will have found its replicas.
     pub(super) finds_at: Duration,
     /// When it reports its replicas; `None` once the NameNode knows them.
     pub(super) reports_at: Option<Duration>,
 }
 
-/// What a DataNode does.
+/// The state of a DataNode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum NodeState {
     Up,
-    /// Nothing, until it goes on. It is connected to all the same.
+    /// It does nothing until it resumes. Connections to it still succeed.
     Hangs,
     Down,
 }
 
-/// A file: one block.
+/// A file, which is one block.
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) holder: Holder,
-    /// All that its writer has sent.
+    /// All bytes that its writer has sent.
     pub(super) bytes: BytesMut,
     /// Its length once it is closed.
     pub(super) closed: Option<u64>,
-    /// Whoever took the file away from its writer has the lease.
+    /// Whether the file was taken away from its writer; the process that took it has the lease.
     pub(super) is_taken: bool,
-    /// It has a block. One that is taken away before ends empty.
+    /// Whether it has a block. A file that is taken away before that ends empty.
     pub(super) has_block: bool,
-    /// The length that the NameNode was told while the file was open.
+    /// The length that the NameNode recorded while the file was open.
     pub(super) recorded: u64,
     /// The DataNodes that the NameNode lists.
     pub(super) listed: BTreeSet<NodeId>,
@@ -89,9 +89,9 @@ pub(super) struct File {
     pub(super) recovery: Option<Recovery>,
     /// Why its writer has given it up.
     pub(super) given_up: Option<String>,
-    /// Up to where its writer was told that it is on all DataNodes.
+    /// The number of bytes that were acknowledged to its writer as stored on all DataNodes.
     pub(super) acknowledged: u64,
-    /// When the DataNodes have deleted it.
+    /// When the DataNodes will have deleted it.
     pub(super) gone_at: Option<Duration>,
 }
 
@@ -99,28 +99,28 @@ pub(super) struct File {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recovery {
     pub(super) id: u64,
-    /// The DataNode that is told to do it, with its next heartbeat.
+    /// The DataNode that will be asked to do it, in reply to its next heartbeat.
     pub(super) primary: Option<NodeId>,
     pub(super) due: Duration,
-    /// From then on a new one may be begun.
+    /// From then on, a new recovery may be begun.
     pub(super) until: Duration,
 }
 
-/// What a DataNode has of a file.
+/// A DataNode's replica of a file.
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) state: ReplicaState,
-    /// How many bytes it has.
+    /// The number of bytes that it has.
     pub(super) length: u64,
-    /// How many of them a power cut spares.
+    /// The number of bytes that would survive a power cut.
     pub(super) on_disk: u64,
-    /// How many it has acknowledged to its writer.
+    /// The number of bytes that it has acknowledged to its writer.
     pub(super) acknowledged: u64,
-    /// What is on its way from the writer.
+    /// Packets on their way from the writer.
     pub(super) coming: VecDeque<Packet>,
-    /// The connection to its writer has ended.
+    /// Whether the connection to its writer has ended.
     pub(super) is_stopped: bool,
-    /// The recovery that it belongs to.
+    /// The id of the recovery that it belongs to.
     pub(super) recovery: Option<u64>,
 }
 
@@ -128,18 +128,18 @@ pub(super) struct Replica {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packet {
     pub(super) arrives: Duration,
-    /// Where it ends in the file.
+    /// The offset of its end in the file.
     pub(super) end: u64,
     pub(super) durability: Durability,
-    /// The replica is final with it.
+    /// Whether the replica is final after this packet.
     pub(super) is_last: bool,
 }
 
-/// A DataNode that has just started has found its replicas after this.
+/// How long a DataNode that has just started takes to find its replicas.
 const FINDS_AFTER_MS: std::ops::Range<u64> = 0..500;
-/// A DataNode reports to a NameNode that has just started after this.
+/// How long a DataNode takes to report to a NameNode that has just started.
 const REPORTS_AFTER_MS: std::ops::Range<u64> = 50..2_000;
-/// After this the replicas of a deleted file are gone.
+/// How long DataNodes keep the replicas of a deleted file.
 const GONE_AFTER_MS: std::ops::Range<u64> = 1_000..3_000;
 
 // === impl State ===
@@ -171,7 +171,7 @@ impl State {
         self.now
     }
 
-    /// Processes run one after another within a tick: the later one may be earlier on the clock.
+    /// Processes run one after another within a tick, so a later one may be earlier on the clock.
     pub(super) fn set_now(&mut self, now: Duration) {
         self.now = self.now.max(now);
     }
@@ -180,7 +180,7 @@ impl State {
         *self.lives.entry(writer).or_default()
     }
 
-    /// A process that is dead reaches nothing any more.
+    /// Fails if the process is dead: a dead process reaches nothing.
     pub(super) fn check_alive(&self, (writer, life): Holder, path: &Path) -> Result<()> {
         if self.lives.get(&writer).copied().unwrap_or_default() == life {
             return Ok(());
@@ -197,15 +197,15 @@ impl State {
         self.name_node.safe_mode_until.is_some_and(|until| self.now < until)
     }
 
-    /// A moment so many milliseconds from now.
+    /// A moment a random number of milliseconds from now.
     pub(super) fn in_ms(&self, range: std::ops::Range<u64>) -> Duration {
         self.now + Duration::from_millis(self.random.in_range(range))
     }
 
-    // What happens to processes and servers.
+    // Faults of processes and servers.
 
-    /// Ends the present life of a writer. What it has sent arrives on each DataNode up to a place
-    /// of the seed's choice, which may be within a packet.
+    /// Ends the current life of a writer. On each DataNode, the bytes that it sent arrive up to a
+    /// position that the seed chooses, which may be within a packet.
     pub(super) fn crash(&mut self, writer: u64) {
         let life = self.lives.entry(writer).or_default();
         let ended = (writer, *life);
@@ -224,7 +224,7 @@ impl State {
         }
     }
 
-    /// A DataNode stops doing anything.
+    /// Makes a DataNode hang or go down.
     pub(super) fn take_down(&mut self, node: u64, state: NodeState) {
         let Ok(id) = usize::try_from(node) else { return };
         self.settle_all();
@@ -246,7 +246,7 @@ impl State {
         }
     }
 
-    /// So many DataNodes that have the newest open log of a writer hang.
+    /// Makes `count` DataNodes hang, among those that have the newest open log of a writer.
     pub(super) fn hang_log_nodes(&mut self, writer: u64, count: usize) {
         let logs = self.names.files_below(&paths::logs()).into_iter();
         let ids = logs.filter_map(|(_, content)| file_id(&content));
@@ -263,7 +263,7 @@ impl State {
         }
     }
 
-    /// The machine of a DataNode that has just been taken down loses what was not on its disk.
+    /// The machine of a DataNode that was just taken down loses data that was not on its disk.
     pub(super) fn cut_power(&mut self, node: u64) {
         let Ok(id) = usize::try_from(node) else { return };
         let Self { files, random, .. } = self;
@@ -273,7 +273,7 @@ impl State {
         }
     }
 
-    /// A DataNode goes on, or starts.
+    /// Lets a DataNode resume or start.
     pub(super) fn bring_back(&mut self, node: u64, outage: Outage) {
         let Ok(id) = usize::try_from(node) else { return };
         let finds_at = self.in_ms(FINDS_AFTER_MS);
@@ -282,7 +282,7 @@ impl State {
             (NodeState::Hangs, Outage::Hang) => {}
             (NodeState::Down, Outage::Kill | Outage::PowerCut) => {
                 node.finds_at = finds_at;
-                // A replica of a closed file that is too short is found to be corrupt.
+                // A replica of a closed file that is too short is recognized as corrupt.
                 let is_short = |file: &File, replica: &Replica| {
                     file.closed.is_some_and(|length| replica.length < length)
                 };
@@ -293,7 +293,7 @@ impl State {
                     }
                 }
             }
-            // Another fault has it down, or has brought it back.
+            // Another fault keeps it down, or it is already back.
             _ => return,
         }
         node.state = NodeState::Up;
@@ -301,15 +301,15 @@ impl State {
         self.events.push(format!("{} is back", node.name));
     }
 
-    /// All DataNodes that hang go on.
+    /// Lets all hanging DataNodes resume.
     pub(super) fn let_go_on(&mut self) {
         for node in 0..self.nodes.len() as u64 {
             self.bring_back(node, Outage::Hang);
         }
     }
 
-    /// The NameNode starts: what it has written down is there, and of the DataNodes of open files
-    /// it knows nobody before they report.
+    /// Starts the NameNode. Its durable records are there; it knows no DataNode of an open file
+    /// until that DataNode reports.
     pub(super) fn restart_name_node(&mut self, safe_mode: Duration) {
         self.name_node = NameNode { is_away: false, safe_mode_until: Some(self.now + safe_mode) };
         for file in self.files.values_mut() {
@@ -332,23 +332,23 @@ impl State {
         }
     }
 
-    /// The file, with what has arrived by now.
+    /// The file, with the bytes that have arrived by now.
     pub(super) fn file(&mut self, id: FileId) -> Option<&mut File> {
         let file = self.files.get_mut(&id)?;
         file.settle(&self.nodes, self.now);
         Some(file)
     }
 
-    /// The file of this name, and what it is called within.
+    /// The file with this name, and its id.
     pub(super) fn file_at(&mut self, path: &Path) -> Result<(FileId, &mut File)> {
         let id = self.id_of(path)?;
         let file = self.file(id).ok_or_else(|| Error::NotFound { path: path.to_owned() })?;
         Ok((id, file))
     }
 
-    // The NameNode's calls.
+    // Calls of the NameNode.
 
-    /// The file of this name.
+    /// The id of the file with this name.
     pub(super) fn id_of(&self, path: &Path) -> Result<FileId> {
         let file = in_memory(path, self.names.open(path))?;
         let content = in_memory(path, file.read_at(0, size_of::<FileId>()))?;
@@ -397,7 +397,8 @@ impl State {
         }
     }
 
-    /// Ends a file at `length`, with the replicas on these DataNodes; others are obsolete.
+    /// Closes a file at `length` with the replicas on the DataNodes `kept`. Other replicas are
+    /// obsolete.
     pub(super) fn close(&mut self, id: FileId, length: u64, kept: &BTreeSet<NodeId>, by: &str) {
         let Some(file) = self.files.get_mut(&id) else { return };
         file.closed = Some(length);
@@ -417,7 +418,7 @@ impl State {
         }
     }
 
-    /// The DataNodes that can be asked and have found their replicas.
+    /// Whether this DataNode is up, and so answers calls.
     pub(super) fn answers(&self, node: NodeId) -> bool {
         self.nodes.get(node).is_some_and(|node| node.state == NodeState::Up)
     }
@@ -426,19 +427,19 @@ impl State {
         self.nodes.get(node).is_some_and(|node| self.now >= node.finds_at)
     }
 
-    /// Whether the NameNode has not heard of this DataNode for so long that it counts as gone.
+    /// Whether the NameNode has not heard of this DataNode for so long that it considers it dead.
     pub(super) fn is_silent(&self, node: NodeId) -> bool {
         let since = self.nodes.get(node).and_then(|node| node.silent_since);
         since.is_some_and(|since| self.now.saturating_sub(since) >= SILENT_MAX)
     }
 
-    /// Whether the NameNode knows what this DataNode has.
+    /// Whether the NameNode knows the replicas of this DataNode.
     pub(super) fn has_reported(&self, node: NodeId) -> bool {
         self.nodes.get(node).is_some_and(|node| node.reports_at.is_none())
     }
 }
 
-/// Who closes a file in its ordinary end.
+/// The closer of a file that ends normally.
 pub(super) const WRITER: &str = "its writer";
 
 // === impl File ===
@@ -461,7 +462,7 @@ impl File {
         }
     }
 
-    /// Lets what has arrived by `now` be there.
+    /// Applies the packets that have arrived by `now`.
     pub(super) fn settle(&mut self, nodes: &[DataNode], now: Duration) {
         for (node, replica) in &mut self.replicas {
             if nodes.get(*node).is_some_and(|node| node.state == NodeState::Up) {
@@ -470,7 +471,7 @@ impl File {
         }
     }
 
-    /// The replica on a node that a reader may be given, up to `end`.
+    /// The bytes from `offset` to `end`; `None` if the writer has not sent that many.
     pub(super) fn read(&self, offset: u64, end: u64) -> Option<Bytes> {
         let range = usize::try_from(offset).ok()?..usize::try_from(end).ok()?;
         self.bytes.get(range).map(Bytes::copy_from_slice)
@@ -510,25 +511,25 @@ impl Replica {
         self.state == ReplicaState::Rwr
     }
 
-    /// Its writer is stopped: nothing more arrives.
+    /// Ends the connection to its writer: no more bytes arrive.
     pub(super) fn stop(&mut self) {
         self.is_stopped = true;
         self.coming.clear();
     }
 }
 
-/// The id that a file of the NameNode's names holds.
+/// The id that a file of the namespace contains.
 fn file_id(content: &[u8]) -> Option<FileId> {
     Some(FileId::from_be_bytes(content.try_into().ok()?))
 }
 
-/// What files in memory answer at once.
+/// The result of an operation on files in memory, which never has to wait.
 pub(super) fn in_memory<T>(path: &Path, answer: impl Future<Output = Result<T>>) -> Result<T> {
     let waits = || Err(failed(path, "look for", "files in memory have nothing to wait for"));
     answer.now_or_never().unwrap_or_else(waits)
 }
 
-/// The error of the file system for what the client of HDFS reports.
+/// An error of the HDFS client, as an error of the file system.
 pub(super) fn failed(path: &Path, operation: &'static str, reason: impl Into<String>) -> Error {
     Error::Io { path: path.to_owned(), operation, source: io::Error::other(reason.into()) }
 }

@@ -1,4 +1,4 @@
-//! What the model promises and what not, each within a simulation of one process.
+//! The guarantees of the model and their limits. Each test is a simulation with one client.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::disk::DiskFaults;
 use crate::trace::Trace;
 
 const LOG: &str = "/log";
-/// The writer's machine; a log is on the other three DataNodes.
+/// The DataNode on the writer's machine; a log is on the other three.
 const OWN: u64 = 0;
 
-/// An HDFS of four DataNodes, seen by a writer and by a master.
+/// An HDFS with four DataNodes, and two clients of it: a writer and a master.
 struct World {
     hdfs: Hdfs,
     writer: HdfsClient,
@@ -34,7 +34,7 @@ impl World {
         Self { hdfs, writer, master }
     }
 
-    /// A log with `acknowledged` in it.
+    /// Creates a log that contains `acknowledged`.
     async fn log(&self, acknowledged: &'static str) -> Box<dyn AppendFile> {
         let mut log = self.writer.create_log(Path::new(LOG)).await.unwrap();
         log.append_and_sync(Bytes::from_static(acknowledged.as_bytes())).await.unwrap();
@@ -59,7 +59,7 @@ impl World {
     }
 }
 
-/// Runs `client`, with what the HDFS does by itself in between.
+/// Runs `client` while the HDFS does its own work.
 fn simulate<F>(seed: u64, client: impl FnOnce(World) -> F)
 where
     F: Future<Output = ()> + 'static,

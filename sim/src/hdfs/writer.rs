@@ -1,5 +1,5 @@
 //! A file that is being written: to all its DataNodes at once, and given up at the first failure,
-//! as `crates/hdfs/src/write` does.
+//! as in `crates/hdfs/src/write`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,18 +14,19 @@ use super::client::{AVOID_FOR, Call, HdfsClient};
 use super::state::{File, FileId, NodeId, NodeState, Packet, Replica, State, WRITER, failed};
 use super::{CALL_DEADLINE, HANGING_PAUSE, REPLICAS, REPLICAS_MIN, SOCKET_TIMEOUT, fence};
 
-/// What a file is for.
+/// The purpose of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Purpose {
-    /// It is read where it was written.
+    /// It is read on the machine that wrote it.
     Store,
     /// It is read when the machine that wrote it is dead.
     Log,
 }
 
-/// A file open for appending. Dropped without being closed, it is closed in the background.
+/// A file open for appending. If it is dropped without being closed, it is closed in the
+/// background.
 pub(super) struct HdfsFile {
-    /// Nothing once it was closed or dropped.
+    /// `None` once the file is closed or dropped.
     writer: Option<Writer>,
     path: PathBuf,
     length: u64,
@@ -36,29 +37,30 @@ struct Writer {
     path: PathBuf,
     id: FileId,
     purpose: Purpose,
-    /// The DataNodes of its block, once that is begun.
+    /// The DataNodes of its block, once it has one.
     pipeline: Vec<NodeId>,
     durability: Durability,
     length: u64,
     few_copies_since: Option<Instant>,
-    /// Why it takes nothing more; set while something is under way whose caller may give up.
+    /// Why it accepts no more data. Also set while an operation is under way, because the caller
+    /// may give up.
     failed: Option<String>,
 }
 
-/// How far a sync is.
+/// The progress of a sync.
 enum Progress {
     Acknowledged,
-    /// It is looked again after this.
+    /// It must be checked again after this time.
     After(Duration),
 }
 
-/// Before the NameNode is asked again for a block when it had too few DataNodes.
+/// How long to wait before the NameNode is asked again for a block, if it had too few DataNodes.
 const FEW_NODES_PAUSE: Duration = Duration::from_millis(200);
 
 // === impl HdfsFile ===
 
 impl HdfsFile {
-    /// Makes a file that must not be there, in a folder that must be.
+    /// Creates a file that must not exist, in a folder that must exist.
     pub(super) async fn create(client: &HdfsClient, path: &Path, purpose: Purpose) -> Result<Self> {
         let holder = client.holder();
         let create = |state: &mut State| state.create(path, holder);
@@ -157,7 +159,7 @@ impl Drop for HdfsFile {
 // === impl Writer ===
 
 impl Writer {
-    /// Every later call fails if its caller gives up before [`Writer::end`].
+    /// Begins an operation. If the caller gives up before [`Writer::end`], every later call fails.
     fn begin(&mut self) -> Result<()> {
         if let Some(reason) = &self.failed {
             return Err(failed(&self.path, "append to", format!("given up: {reason}")));
@@ -171,7 +173,7 @@ impl Writer {
         result
     }
 
-    /// Adds bytes at the end, and sends them to all DataNodes.
+    /// Appends bytes to the file and sends them to all DataNodes.
     async fn send(&mut self, bytes: &[u8], durability: Durability) -> Result<()> {
         self.client.thawed().await;
         if bytes.is_empty() {
@@ -192,7 +194,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts a packet on its way to each DataNode.
+    /// Sends a packet to each DataNode.
     fn transmit(&self, bytes: &[u8], durability: Durability, is_last: bool) -> Result<()> {
         let ways: Vec<Duration> = self.pipeline.iter().map(|_| self.client.draw_way()).collect();
         let mut state = self.client.state();
@@ -225,7 +227,7 @@ impl Writer {
         self.acknowledgement().await
     }
 
-    /// Returns when all DataNodes have acknowledged what has been sent by now.
+    /// Returns once all DataNodes have acknowledged everything sent so far.
     fn acknowledgement(&self) -> impl Future<Output = Result<()>> + Send + 'static {
         let awaited = Awaited {
             client: self.client.clone(),
@@ -237,7 +239,7 @@ impl Writer {
         async move { awaited.wait().await }
     }
 
-    /// The NameNode records how long the block is at least, and says whether the file is still
+    /// Records the minimum length of the block at the NameNode. Fails if the file is no longer
     /// ours.
     async fn record_length(&self) -> Result<()> {
         let (id, length, path) = (self.id, self.length, &self.path);
@@ -266,7 +268,7 @@ impl Writer {
         self.client.call(Call::Change, &path, "close", complete).await
     }
 
-    /// Returns when all replicas are final.
+    /// Returns once all replicas are final.
     async fn finalized(&self) -> Result<()> {
         let deadline = Instant::now() + SOCKET_TIMEOUT;
         loop {
@@ -299,7 +301,7 @@ impl Writer {
                     return Err(failed(&self.path, "append to", reason));
                 }
                 sleep(FEW_NODES_PAUSE).await;
-                // They may be back.
+                // The failed DataNodes may be back.
                 failed_nodes.clear();
                 continue;
             }
@@ -324,7 +326,7 @@ impl Writer {
         }
     }
 
-    /// Makes the replicas. Gives the DataNodes that have not.
+    /// Creates the replicas if all DataNodes are ready. Returns those that are not.
     async fn set_up(&self, targets: &[NodeId]) -> Result<Vec<NodeId>> {
         let deadline = Instant::now() + SOCKET_TIMEOUT;
         loop {
@@ -336,7 +338,7 @@ impl Writer {
         }
     }
 
-    /// Nothing, unless it is late, as long as a DataNode hangs.
+    /// Returns `None` while a DataNode hangs, unless `is_late`.
     fn try_set_up(&self, targets: &[NodeId], is_late: bool) -> Result<Option<Vec<NodeId>>> {
         let mut state = self.client.state();
         state.check_alive(self.client.holder(), &self.path)?;
@@ -355,7 +357,7 @@ impl Writer {
         Ok(Some(unready))
     }
 
-    /// Asks the NameNode for DataNodes: better ones first, see
+    /// Asks the NameNode for DataNodes. Better ones are preferred, see
     /// `crates/hdfs/src/write/placement.rs`.
     async fn add_block(&self, failed: &[NodeId]) -> Result<Vec<NodeId>> {
         let (troubled, suspected) = self.client.avoided();
@@ -387,8 +389,8 @@ impl Writer {
         self.client.call(Call::Change, path, "append to", add).await
     }
 
-    /// Closes the file: as its writer if it can, else by taking it away from itself. Whether it is
-    /// closed on as many DataNodes as the fence insists on, or somebody else's now.
+    /// Closes the file: as its writer if possible, otherwise by fencing it. Returns whether it is
+    /// closed on as many DataNodes as the fence requires, or belongs to another process now.
     async fn end_file(mut self) -> bool {
         let is_given_up = {
             let mut state = self.client.state();
@@ -408,7 +410,7 @@ impl Writer {
         }
         match fence::fence(&self.client, &self.path).await {
             Ok(fenced) => fenced.is_closed && !fenced.is_by_recovery,
-            // Renamed with its folder, or deleted: whoever did that sees to it.
+            // Renamed with its folder, or deleted: it is up to the process that did so.
             Err(error) => error.is_not_found(),
         }
     }
@@ -423,7 +425,7 @@ impl Writer {
     }
 }
 
-/// A sync that is under way.
+/// A sync under way.
 struct Awaited {
     client: HdfsClient,
     path: PathBuf,
@@ -437,7 +439,7 @@ struct Awaited {
 impl Awaited {
     async fn wait(self) -> Result<()> {
         let sent = Instant::now();
-        // The way back of the acknowledgement.
+        // The latency of the acknowledgement on its way back.
         let back = self.client.draw_way();
         loop {
             match self.look(sent)? {
@@ -486,7 +488,7 @@ impl Awaited {
     }
 }
 
-/// The error of a writer that has lost a DataNode: from now on its file acknowledges nothing.
+/// The error of a writer that has lost a DataNode. From now on the file acknowledges nothing.
 fn lost(client: &HdfsClient, path: &Path, id: FileId, node: NodeId) -> Error {
     let reason = format!("DataNode {node} is lost or silent");
     if let Some(file) = client.state().file(id) {
@@ -507,8 +509,8 @@ fn held<'a>(state: &'a mut State, id: FileId, path: &Path) -> Result<&'a mut Fil
     }
 }
 
-/// The DataNodes that the NameNode proposes, in an order of the seed's choice. It does not know at
-/// once that one is gone.
+/// The DataNodes that the NameNode proposes, in an order that the seed chooses. It takes time until
+/// the NameNode notices that a DataNode is gone.
 fn live_nodes(state: &State) -> Vec<NodeId> {
     let is_live = |node: &NodeId| state.has_reported(*node) && !state.is_silent(*node);
     let mut live: Vec<NodeId> = (0..state.nodes.len()).filter(is_live).collect();

@@ -1,8 +1,8 @@
-//! What was acknowledged is there: for each strong read that begins after the acknowledgement, and
-//! at the end.
+//! Every acknowledged write is visible to each strong read that begins after the acknowledgement,
+//! and at the end.
 //!
-//! A row is written once, so a read cannot be right by chance; some rows are deleted later, and
-//! stay away from then on.
+//! A row is written only once, so a read cannot be correct by chance. Some rows are deleted later,
+//! and must stay deleted.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +11,20 @@ use parking_lot::Mutex;
 
 use super::Violation;
 
-/// Its name.
+/// The name of the invariant.
 pub(crate) const ACKNOWLEDGED_WRITES: &str = "acknowledged writes are there";
 
-/// Every write that was acknowledged.
+/// The acknowledged writes.
 #[derive(Debug, Default)]
 pub struct AcknowledgedWrites(Mutex<Writes>);
 
-/// What some rows held at a moment.
+/// The expected contents of some rows at one moment.
 #[derive(Debug)]
 pub(crate) struct Held(BTreeMap<Bytes, Option<Bytes>>);
 
 #[derive(Debug, Default)]
 struct Writes {
-    /// What each row must hold; `None` once it is deleted.
+    /// The expected value of each row; `None` once it is deleted.
     rows: BTreeMap<Bytes, Option<Bytes>>,
     count: usize,
     violations: Vec<Violation>,
@@ -33,26 +33,28 @@ struct Writes {
 // === impl AcknowledgedWrites ===
 
 impl AcknowledgedWrites {
-    /// Takes in that the write of `value` to `row` was acknowledged.
+    /// Records that the write of `value` to `row` was acknowledged.
     pub fn acknowledge(&self, row: Bytes, value: Bytes) {
         let mut writes = self.0.lock();
         writes.rows.insert(row, Some(value));
         writes.count += 1;
     }
 
-    /// `row` is about to be deleted: until that is acknowledged nothing is known of it.
+    /// Records that `row` is about to be deleted: until that is acknowledged, its contents are
+    /// unknown.
     pub fn doubt(&self, row: &Bytes) {
         self.0.lock().rows.remove(row);
     }
 
-    /// Takes in that the deletion of `row` was acknowledged.
+    /// Records that the deletion of `row` was acknowledged.
     pub fn acknowledge_delete(&self, row: Bytes) {
         let mut writes = self.0.lock();
         writes.rows.insert(row, None);
         writes.count += 1;
     }
 
-    /// Compares a strong read of `row`, begun after its acknowledgement, with what was written.
+    /// Compares a strong read of `row` with the value written. The read must have begun after the
+    /// acknowledgement.
     pub fn check_read(&self, row: &Bytes, found: Option<&[u8]>) {
         let mut writes = self.0.lock();
         let Some(written) = writes.rows.get(row).cloned() else { return };
@@ -66,7 +68,7 @@ impl AcknowledgedWrites {
         writes.violations.push(Violation::new(ACKNOWLEDGED_WRITES, seen));
     }
 
-    /// What the rows from `start` up to `stop` hold now, and which of them are deleted.
+    /// The current expectations for the rows from `start` up to `stop`, deleted rows included.
     pub(crate) fn held(&self, start: &[u8], stop: &[u8]) -> Held {
         let writes = self.0.lock();
         let within = |row: &Bytes| start <= &row[..] && &row[..] < stop;
@@ -74,8 +76,8 @@ impl AcknowledgedWrites {
         Held(rows.map(|(row, value)| (row.clone(), value.clone())).collect())
     }
 
-    /// Compares the rows that a scan found with what was held when it began. A row that was
-    /// doubted since then proves nothing.
+    /// Compares the rows that a scan found with the expectations at its beginning. A row whose
+    /// expectation has changed since then proves nothing.
     pub(crate) fn check_scan(&self, held: &Held, found: &BTreeMap<Bytes, Option<Bytes>>) {
         for (row, value) in &held.0 {
             let now = self.0.lock().rows.get(row).cloned();
@@ -86,7 +88,7 @@ impl AcknowledgedWrites {
         }
     }
 
-    /// Compares all rows with what was read of the whole table.
+    /// Compares all rows with the contents of the whole table.
     pub fn check_all(&self, found: &BTreeMap<Bytes, Bytes>) {
         let rows: Vec<Bytes> = self.0.lock().rows.keys().cloned().collect();
         for row in rows {
@@ -94,12 +96,12 @@ impl AcknowledgedWrites {
         }
     }
 
-    /// How many writes were acknowledged.
+    /// The number of acknowledged writes.
     pub fn count(&self) -> usize {
         self.0.lock().count
     }
 
-    /// What was wrong.
+    /// The violations found so far.
     pub fn violations(&self) -> Vec<Violation> {
         self.0.lock().violations.clone()
     }
@@ -108,8 +110,8 @@ impl AcknowledgedWrites {
 // === impl Held ===
 
 impl Held {
-    /// Without the rows that a scan did not come to: those beyond `last`, the one that it gave
-    /// last.
+    /// Removes the rows that a scan did not reach: those beyond `last`, the last row that it
+    /// returned.
     pub(crate) fn without_rest(mut self, last: &[u8], reversed: bool) -> Self {
         self.0.retain(|row, _| if reversed { &row[..] >= last } else { &row[..] <= last });
         self

@@ -9,19 +9,19 @@ use crate::witness::WitnessEvent;
 
 const INVARIANT: &str = "acknowledgements are below the sealed length";
 
-/// See the module.
+/// Checks the invariant; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct BelowSealedLength {
-    /// Where each edit ends in its log, by process, region and sequence id.
+    /// The end of each edit in its log, by process, region and sequence id.
     durable: BTreeMap<(Arc<str>, String, u64), (Log, u64)>,
-    /// The highest end of an acknowledged edit.
+    /// The highest end of an acknowledged edit in each log.
     acknowledged: BTreeMap<Log, u64>,
     sealed: BTreeMap<Log, u64>,
-    /// Files that something other than Basalt made shorter.
+    /// Logs whose files were shortened by something other than Basalt.
     shortened: BTreeSet<Log>,
 }
 
-/// The server's name and the log's number.
+/// A server's name and the number of its log.
 type Log = (String, String);
 
 // === impl BelowSealedLength ===
@@ -49,9 +49,9 @@ impl BelowSealedLength {
         }
     }
 
-    /// The file of a log has become shorter by the simulation's doing. Where it is still needed its
-    /// regions must stay closed, or acknowledged writes are missing. Where it is not, and has not
-    /// been deleted yet, it is sealed as it is.
+    /// Records that the simulation has shortened the file of a log. If the log is still needed, its
+    /// regions must stay closed; otherwise acknowledged writes are missing. If it is no longer
+    /// needed but not deleted yet, it is sealed at its new length.
     pub(crate) fn shorten(&mut self, server: &str, number: &str) {
         self.shortened.insert((server.to_owned(), number.to_owned()));
     }

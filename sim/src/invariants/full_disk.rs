@@ -1,10 +1,11 @@
-//! A full disk ends no process: it refuses writes, or waits, and goes on once there is room.
+//! A full disk ends no process: the process rejects writes or waits, and continues once there is
+//! space.
 
 use std::io::ErrorKind;
 
 use super::Violation;
 
-/// Checks why a process has ended by itself.
+/// Checks the reason for which a process has ended by itself.
 pub(crate) fn check_full_disk(process: &str, reason: &str) -> Option<Violation> {
     let is_full_disk = reason.contains(&ErrorKind::StorageFull.to_string());
     let seen = || format!("{process} ended: {reason}");

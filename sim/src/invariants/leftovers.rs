@@ -1,4 +1,4 @@
-//! What deleted tables must not have left: records of regions, and folders.
+//! Data that deleted tables must not leave behind: records of regions, and folders.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use super::Violation;
 use crate::plan::NODES_PARENT;
 use crate::simulate::connect;
 
-/// What lies in the coordinator.
+/// The tables in the coordinator.
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers {
     tables: BTreeSet<TableName>,
-    /// The tables that regions are of.
+    /// The tables whose regions are on record.
     tables_of_regions: BTreeSet<TableName>,
 }
 
@@ -42,7 +42,7 @@ impl Leftovers {
         Ok(left)
     }
 
-    /// `folders` are the tables that have one in the storage root.
+    /// `folders` are the tables that have a folder in the storage root.
     pub(crate) fn violations(&self, folders: &BTreeSet<TableName>) -> Vec<Violation> {
         let deleted = |table: &&TableName| !self.tables.contains(*table);
         let violation = |seen| Violation::new("a deleted table leaves nothing", seen);

@@ -1,7 +1,7 @@
-//! What must hold whatever was done to the cluster: one file for each.
+//! The invariants, which must hold whatever faults are injected: one file for each.
 //!
-//! Some are seen from outside, by what clients were told; the others by what the roles tell of
-//! themselves ([`crate::witness`]).
+//! Some are checked from outside, from the answers that clients received. The others are checked
+//! from the events that the roles report ([`crate::witness`]).
 
 mod acknowledged_writes;
 mod below_sealed_length;
@@ -48,12 +48,12 @@ pub(crate) use versions::{ClockSpan, DELETES_AND_VERSIONS, ModelRow, ModelWrite}
 pub use whole_rows::WholeRows;
 pub(crate) use write_outage::check_write_outage;
 
-/// Something that does not hold.
+/// A violation of an invariant.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Violation {
-    /// What should hold.
+    /// The invariant.
     pub invariant: &'static str,
-    /// What was seen instead.
+    /// The observation that contradicts it.
     pub seen: String,
 }
 

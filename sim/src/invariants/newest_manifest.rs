@@ -1,5 +1,5 @@
-//! Whoever serves a region has put its manifest under its own epoch: what an earlier owner still
-//! writes is never the newest.
+//! A server that serves a region has written a manifest under its own epoch. So a manifest that an
+//! earlier owner still writes is never the newest.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use futures::FutureExt;
 use super::Violation;
 use crate::plan::table_name;
 
-/// Looks for the newest manifest of a region that was just opened under `epoch`.
+/// Checks the newest manifest of a region that was just opened under `epoch`.
 pub(crate) fn check_newest_manifest(
     disk: &MemoryFileSystem,
     region: &str,
@@ -17,7 +17,7 @@ pub(crate) fn check_newest_manifest(
 ) -> Option<Violation> {
     let table = table_name().ok()?;
     let folder = format!("/data/{}/{}/{region}/.manifest", table.namespace(), table.qualifier());
-    // In memory, nothing is waited for.
+    // Files in memory answer at once.
     let entries = disk.list(Path::new(&folder)).now_or_never()?.ok()?;
     let names = entries.into_iter().map(|entry| entry.name).filter(|name| !name.starts_with('.'));
     let newest = names.max().unwrap_or_default();

@@ -1,6 +1,6 @@
-//! While only coordinators suffer, no process ends by itself: a session expires only after silence
-//! that its owner had the chance to break, and time without a quorum is none; and a member of the
-//! coordinator waits for the others.
+//! While faults hit only coordinators, no healthy process ends by itself. A session expires only if
+//! its owner stayed silent although it had the chance to be heard; time without a quorum does not
+//! count. A member of the coordinator waits for the others.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::faults::{FaultAction, Peers};
 
 const INVARIANT: &str = "no healthy process ends";
 
-/// Compares the processes that ended by themselves with what was done, and to whom.
+/// Compares the processes that ended by themselves with the faults and their victims.
 pub(crate) fn check_no_healthy_end(
     ended: &[String],
     actions: &[(String, FaultAction)],
@@ -27,7 +27,7 @@ pub(crate) fn check_no_healthy_end(
     (!healthy.is_empty()).then(|| Violation::new(INVARIANT, seen()))
 }
 
-/// Whether a member of the coordinator may end by itself for this.
+/// Whether this fault may make a member of the coordinator end by itself.
 fn ends(action: FaultAction) -> bool {
     matches!(action, FaultAction::Stop | FaultAction::FailSyncs(_) | FaultAction::FailStoreSyncs(_))
 }

@@ -1,5 +1,5 @@
-//! One active master: once a later one has become active, an earlier one commits nothing, and a
-//! server that has obeyed the later one does not obey the earlier one.
+//! There is one active master. Once a later master has become active, an earlier one commits
+//! nothing, and a server that has obeyed the later one does not obey the earlier one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::witness::WitnessEvent;
 
 const INVARIANT: &str = "one active master";
 
-/// See the module.
+/// Checks the invariant; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct OneMaster {
-    /// The highest epoch, and since when it is known to have been taken.
+    /// The highest epoch, and since when it is known to be in use.
     active: (u64, Duration),
     /// The highest epoch that each server has obeyed.
     obeyed: BTreeMap<String, u64>,
@@ -29,7 +29,7 @@ impl OneMaster {
                 self.active = (epoch, at);
                 None
             }
-            // Only what was begun after the change is surely wrong.
+            // Only a commit that began after the change is certainly wrong.
             "committed" if epoch < highest && at.saturating_sub(event.took) > since => {
                 Some(format!("committed at {at:?} under epoch {epoch}; {highest} since {since:?}"))
             }

@@ -1,5 +1,5 @@
-//! One owner a region: under an epoch one process opens it and acknowledges, and once a later owner
-//! has acknowledged, no earlier one does.
+//! A region has one owner. Under one epoch, only one process opens it and acknowledges writes. Once
+//! a later owner has opened it or acknowledged a write, an earlier one acknowledges nothing more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use super::Violation;
 use crate::witness::WitnessEvent;
 
 const INVARIANT: &str = "one owner a region";
-/// How far apart the clocks of two simulated machines may be within one step of the simulation.
+/// How far the clocks of two simulated machines may differ within one step of the simulation.
 const STEP: Duration = Duration::from_millis(1);
 
-/// See the module.
+/// Checks the invariant; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct OneOwner {
     regions: BTreeMap<String, Owner>,
 }
 
-/// The owner with the highest epoch that has opened the region or acknowledged anything.
+/// The owner with the highest epoch that has opened the region or acknowledged a write.
 #[derive(Debug)]
 struct Owner {
     epoch: u64,
@@ -42,7 +42,7 @@ impl OneOwner {
         };
         let Owner { epoch: known, process: other, first_at } = owner;
         let is_same = *known == epoch && other == process;
-        // Who wakes from a pause may hear late that it had opened the region.
+        // A process that resumes from a pause may learn late that it had opened the region.
         let is_over = *known > epoch && (has_opened || event.at <= *first_at + STEP);
         if is_same || is_over {
             return None;

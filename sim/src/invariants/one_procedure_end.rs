@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Violation;
 use crate::witness::WitnessEvent;
 
-/// See the module.
+/// Checks the invariant; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct OneProcedureEnd {
     ended: BTreeSet<u64>,

@@ -1,12 +1,11 @@
-//! Ephemeral nodes live exactly as long as their sessions: once the faults are over, each process
-//! that lives has one node, and nobody else has any.
+//! Ephemeral nodes live exactly as long as their sessions. Once the faults are over, each running
+//! process has one node, and there are no others.
 
 use std::collections::BTreeMap;
 
 use super::Violation;
 
-/// Compares the names of the servers that are registered (`host,port,startcode`) with the processes
-/// that run.
+/// Compares the names of the registered servers (`host,port,startcode`) with the running processes.
 pub(crate) fn check_registered(registered: &[String], running: &[String]) -> Option<Violation> {
     let mut counts: BTreeMap<&str, usize> = running.iter().map(|name| (&name[..], 0)).collect();
     for name in registered {

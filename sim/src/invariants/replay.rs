@@ -1,10 +1,10 @@
-//! Replay takes in nothing that is in the store files already. Taking it in twice would change
-//! nothing as long as every later edit of the cell is taken in too; this rule does without that.
+//! Replay skips edits that are already in the store files. Applying them twice would change nothing
+//! if every later edit of the same cell was applied too, but this rule does not rely on that.
 
 use super::Violation;
 use crate::witness::WitnessEvent;
 
-/// Looks at an edit that was replayed.
+/// Checks an edit that was replayed.
 pub(crate) fn check_replay(event: &WitnessEvent) -> Option<Violation> {
     let WitnessEvent { region, sequence_id, flushed, .. } = event;
     let is_wrong = event.what == "replayed" && sequence_id <= flushed;

@@ -1,5 +1,5 @@
-//! Members of the coordinator that have applied the same entries hold the same state; and one whose
-//! log was falsified while it was down serves nobody.
+//! Members of the coordinator that have applied the same entries have the same state. A member
+//! whose log was falsified while it was down serves no clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,21 +7,22 @@ use std::sync::Arc;
 use super::Violation;
 use crate::witness::WitnessEvent;
 
-/// See the module.
+/// Checks the invariant; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct SameState {
-    /// By the index of the last entry applied: the digest of the state, and who had it first.
+    /// By the index of the last entry applied: the digest of the state, and the first member that
+    /// had it.
     digests: BTreeMap<u64, (u64, Arc<str>)>,
     /// The members whose logs were falsified.
     falsified: BTreeSet<String>,
-    /// Those of them whose state is another than the rest's.
+    /// The falsified members whose state differs from that of the others.
     different: BTreeSet<Arc<str>>,
 }
 
 // === impl SameState ===
 
 impl SameState {
-    /// The log of `process` is falsified from now on.
+    /// Records that the log of `process` is falsified from now on.
     pub(crate) fn falsify(&mut self, process: &str) {
         self.falsified.insert(process.to_owned());
     }
@@ -94,7 +95,7 @@ mod tests {
         }
         assert_eq!(invariant.check(&event("a", "serves clients", 0, 0)), None);
         assert!(invariant.check(&event("b", "serves clients", 0, 0)).is_some());
-        // It is filled anew.
+        // It receives the whole state again.
         assert_eq!(invariant.check(&event("b", "applied", 7, 70)), None);
         assert_eq!(invariant.check(&event("b", "serves clients", 0, 0)), None);
     }

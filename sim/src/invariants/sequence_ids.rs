@@ -1,4 +1,4 @@
-//! A region's sequence ids ascend, over all its owners, and an id is never given to another edit.
+//! The sequence ids of a region increase across all its owners, and no two edits get the same id.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::witness::WitnessEvent;
 
 const INVARIANT: &str = "sequence ids ascend";
 
-/// See the module.
+/// Checks the invariant; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct SequenceIds {
     regions: BTreeMap<String, Ids>,
@@ -15,11 +15,11 @@ pub(crate) struct SequenceIds {
 
 #[derive(Debug, Default)]
 struct Ids {
-    /// The highest id that each epoch gave, acknowledged or not.
+    /// The highest id that was assigned under each epoch, acknowledged or not.
     given: BTreeMap<u64, u64>,
-    /// The highest that was acknowledged, under any epoch.
+    /// The highest id that was acknowledged under any epoch.
     acknowledged: u64,
-    /// Under which epoch each id was acknowledged.
+    /// The epoch under which each id was acknowledged.
     epochs: BTreeMap<u64, u64>,
 }
 

@@ -1,6 +1,7 @@
-//! What is served is what is on record. Once a server serves a region under a higher epoch, no
-//! other one answers for it, nor has its lease renewed while it still serves it. At the end each
-//! region is served by its owner on record, under the epoch on record, and by nobody else.
+//! Regions are served as recorded. Once a server serves a region under a higher epoch, no other
+//! server answers for it, and no other server renews its lease while it still serves the region. At
+//! the end each region is served by its owner on record, under the epoch on record, and by no other
+//! server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,21 +14,21 @@ use super::Violation;
 use crate::witness::WitnessEvent;
 
 const INVARIANT: &str = "what is served is what is on record";
-/// How far apart the clocks of two simulated machines may be within one step of the simulation.
+/// How far the clocks of two simulated machines may differ within one step of the simulation.
 const STEP: Duration = Duration::from_millis(1);
 
-/// Which regions each server serves, by the server's name, and under which epoch.
+/// The regions that each server serves with their epochs, by the server's name.
 pub(crate) type ServedBy = BTreeMap<String, BTreeMap<String, u64>>;
 
-/// See the module.
+/// Checks the invariant; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct ServedAsRecorded {
     served: ServedBy,
-    /// The server of each process; a process that starts again is another one.
+    /// The server of each process. A process that starts again is another server.
     servers: BTreeMap<Arc<str>, String>,
-    /// Who began last to serve a region under the highest epoch of all.
+    /// The last process that began to serve a region under the highest epoch.
     newest: BTreeMap<String, Newest>,
-    /// When each server last set out to renew its lease.
+    /// When each server last began to renew its lease.
     renewing: BTreeMap<String, Duration>,
 }
 
@@ -48,19 +49,19 @@ impl ServedAsRecorded {
                 let served = self.served.entry(event.server.clone()).or_default();
                 served.remove(&event.region);
             }
-            // The lease is looked at: what was read, or logged, is about to be answered.
+            // The server checks its lease, and is about to answer for data that it read or logged.
             "answers" => return self.answers(event),
             "renews" => {
                 self.renewing.insert(event.server.clone(), event.at);
             }
-            // Nobody had declared it dead.
+            // The server had not been declared dead.
             "renewed" => return self.renewed(event),
             _ => {}
         }
         None
     }
 
-    /// What each server says that it serves, the dead ones included.
+    /// The regions that each server reports as served, dead servers included.
     pub(crate) fn served(&self) -> &ServedBy {
         &self.served
     }
@@ -76,7 +77,7 @@ impl ServedAsRecorded {
         }
     }
 
-    /// Who has ended to serve a region may still answer what was asked before.
+    /// A server that no longer serves a region may still answer earlier requests.
     fn answers(&self, event: &WitnessEvent) -> Option<Violation> {
         let newest = self.newest.get(&event.region)?;
         let server = self.servers.get(&event.process)?;
@@ -102,7 +103,7 @@ impl ServedAsRecorded {
 // === impl Newest ===
 
 impl Newest {
-    /// Whether an ownership under `epoch` had been over for a while `at` that moment.
+    /// Whether ownership under `epoch` had already been over for a while at the time `at`.
     fn passes_over(&self, epoch: u64, at: Duration) -> bool {
         epoch < self.epoch && at > self.since + STEP
     }
@@ -117,7 +118,7 @@ impl Newest {
     }
 }
 
-/// Compares, at the end of a run, what the `living` servers serve with what is on record.
+/// Compares the regions that the `living` servers serve with the records, at the end of a run.
 pub(crate) fn check_served_as_recorded(
     records: &[RegionRecord],
     living: &[String],

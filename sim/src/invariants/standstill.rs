@@ -1,9 +1,9 @@
-//! A server whose serving threads stand still gives its regions up to others that serve.
+//! A server whose serving threads stand still gives up its regions to servers that can serve them.
 
 use super::Violation;
 
-/// Compares how often a process had been started when its serving threads came to stand still, and
-/// when they went on, much later than a session may be silent.
+/// Compares the number of starts of a process when its serving threads stopped with the number when
+/// they resumed, much later than a session may be silent.
 pub(crate) fn check_standstill(process: &str, before: u64, after: u64) -> Option<Violation> {
     let seen = || format!("{process} has kept its session for as long as nobody was served");
     (after <= before).then(|| Violation::new("a server that stands still gives up", seen()))

@@ -1,5 +1,5 @@
-//! Procedures on a table and moves of its regions take turns: while a procedure holds a table, no
-//! region of it moves, and no other procedure holds it.
+//! Procedures on a table and moves of its regions exclude each other. While a procedure holds a
+//! table, no region of the table moves, and no other procedure holds it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Violation;
 use crate::witness::WitnessEvent;
 
-/// See the module. Of each master: what is under way ends with its term.
+/// Checks the invariant for each master; see the module. A master's work ends with its term.
 #[derive(Debug, Default)]
 pub(crate) struct TableTurns(BTreeMap<Arc<str>, Turns>);
 

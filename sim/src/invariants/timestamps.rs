@@ -1,17 +1,17 @@
-//! No cell gets a timestamp from a server that is much ahead of the true time: it could not be
-//! taken back, and every later one of the region would be as far ahead.
+//! No server gives a cell a timestamp that is far ahead of true time. Such a timestamp could not be
+//! revoked, and every later timestamp of the region would be as far ahead.
 
 use super::Violation;
 use crate::clock::EPOCH_MS;
 use crate::witness::WitnessEvent;
 
-/// How far a server's clock may be off, and what regions add: two mutations of one row never share
-/// a millisecond.
+/// How far a server's clock may be ahead, plus the time that regions add: two mutations of one row
+/// never share a millisecond.
 const AHEAD_MS_MAX: u64 = 1_000 + 500;
-/// Clocks that drift are ahead by at most this part of the time that has passed.
+/// Drifting clocks are ahead by at most this fraction of the elapsed time.
 const DRIFT_OF_ELAPSED: u64 = 5;
 
-/// Looks at a timestamp that was given.
+/// Checks a timestamp that was assigned.
 pub(crate) fn check_timestamp(event: &WitnessEvent) -> Option<Violation> {
     if event.what != "timestamp" {
         return None;

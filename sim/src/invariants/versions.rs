@@ -1,14 +1,16 @@
-//! Deletes, versions and times to live agree with HBase's rules: a row that one client alone
-//! writes, operation by operation, is compared with a model of it ([`basalt_reference`]).
+//! Deletes, versions and times to live follow HBase's rules. A row that only one client writes,
+//! operation by operation, is compared with a model of it ([`basalt_reference`]).
 //!
-//! The model does not know when the region was flushed and compacted, nor what its server's clock
-//! showed. So it says of each cell whether a read must see it, may see it, or must not:
-//! - a version that was once beyond the number of versions kept may or may not come back when newer
-//!   ones are deleted, as a flush or a compaction may have dropped it; so may a version that has
-//!   outlived its time and is not among the `MIN_VERSIONS` newest, deleted ones included;
-//! - a cell whose time to live ends while the clock of its server, of the owner before, or the read
-//!   itself may be on either side of that end, may be seen or not; so may what a delete hides that
-//!   has outlived its time by the fastest of these clocks, and not by the slowest.
+//! The model does not know when the region was flushed and compacted, or what its server's clock
+//! showed. So it determines for each cell whether a read must see it, may see it, or must not see
+//! it:
+//! - A version that was once beyond the number of versions kept may or may not come back when newer
+//!   ones are deleted, because a flush or a compaction may have dropped it. The same is true of a
+//!   version that has expired and is not among the `MIN_VERSIONS` newest, deleted ones included.
+//! - A cell may or may not be seen if its time to live ends at a moment that the clock of its
+//!   server, the clock of the previous owner, or the read itself may or may not have reached. The
+//!   same is true of the cells that a delete hides if the delete has expired by the fastest of
+//!   these clocks, but not by the slowest.
 
 use std::collections::BTreeSet;
 
@@ -16,19 +18,19 @@ use basalt_model::{Cell, CellType, FamilyDescriptor, KeepDeletedCells};
 use basalt_reference::{ModelCell, ModelRead, Rules};
 use bytes::Bytes;
 
-/// Its name.
+/// The name of the invariant.
 pub(crate) const DELETES_AND_VERSIONS: &str =
     "deletes, versions and times to live follow HBase's rules";
 
-/// All of time.
+/// The range of all timestamps.
 const ALWAYS: (i64, i64) = (0, i64::MAX);
 
-/// What was written to one family of one row.
+/// The writes to one family of one row.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelRow {
     key: String,
     family: FamilyDescriptor,
-    /// The same without a limit on versions.
+    /// The same family without a limit on versions.
     unlimited: FamilyDescriptor,
     cells: Vec<ModelCell>,
     /// The puts that were once beyond the number of versions kept, by column and timestamp.
@@ -37,16 +39,16 @@ pub(crate) struct ModelRow {
     newest: i64,
 }
 
-/// What the clocks showed that decide whether a cell has outlived its time, in milliseconds.
+/// The range of the clocks that decide whether a cell has expired, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClockSpan {
-    /// The least that the server's clock showed when it read.
+    /// The lowest time that the server's clock may have shown at the read.
     pub(crate) earliest_ms: i64,
-    /// The most that any server's clock has shown so far.
+    /// The highest time that any server's clock may have shown so far.
     pub(crate) latest_ms: i64,
 }
 
-/// One write, with its timestamp.
+/// A write with its timestamp.
 #[derive(Clone, Debug)]
 pub(crate) enum ModelWrite {
     /// Sets a value.
@@ -55,7 +57,7 @@ pub(crate) enum ModelWrite {
     DeleteVersion(&'static str, i64),
     /// Deletes the versions of a column up to a timestamp.
     DeleteColumn(&'static str, i64),
-    /// Deletes all versions of exactly this timestamp.
+    /// Deletes all versions with exactly this timestamp.
     DeleteFamilyVersion(i64),
     /// Deletes everything up to a timestamp.
     DeleteFamily(i64),
@@ -64,20 +66,20 @@ pub(crate) enum ModelWrite {
 // === impl ModelRow ===
 
 impl ModelRow {
-    /// A row to which nothing was written.
+    /// A row without any writes.
     pub(crate) fn new(key: String, family: FamilyDescriptor) -> Self {
         let unlimited = FamilyDescriptor { versions_max: u32::MAX, ..family.clone() };
         let (cells, surplus) = (Vec::new(), BTreeSet::new());
         Self { key, family, unlimited, cells, surplus, newest: 0 }
     }
 
-    /// What the family declares.
+    /// The settings of the family.
     pub(crate) fn family(&self) -> &FamilyDescriptor {
         &self.family
     }
 
-    /// The highest timestamp that was used: a new version with a higher one lies above every
-    /// deletion, so that it does not matter whether a compaction has dropped its marker.
+    /// The highest timestamp that was used. A version with a higher one is above every deletion, so
+    /// it does not matter whether a compaction has dropped the delete marker.
     pub(crate) fn newest(&self) -> i64 {
         self.newest
     }
@@ -87,13 +89,13 @@ impl ModelRow {
         self.cells.iter().rev().nth(back).map_or(self.newest, |cell| cell.timestamp)
     }
 
-    /// Whether the time of some version is over by every clock.
+    /// Whether some version has expired by every clock.
     pub(crate) fn has_expired(&self, clock: ClockSpan) -> bool {
         let rules = self.rules(clock.earliest_ms);
         self.cells.iter().any(|cell| cell.is_put() && rules.is_expired(cell))
     }
 
-    /// Takes in a write that was acknowledged.
+    /// Records an acknowledged write.
     pub(crate) fn apply(&mut self, write: &ModelWrite) {
         let (kind, qualifier, timestamp, value) = match write {
             ModelWrite::Put(column, timestamp, value) => {
@@ -116,8 +118,8 @@ impl ModelRow {
         self.note_surplus();
     }
 
-    /// Notes the versions beyond those that are kept, by what a compaction counts: with
-    /// `KEEP_DELETED_CELLS` the deleted ones too.
+    /// Notes the versions beyond those that are kept, counting as a compaction does: with
+    /// `KEEP_DELETED_CELLS`, deleted versions count too.
     fn note_surplus(&mut self) {
         let raw = self.family.keep_deleted_cells != KeepDeletedCells::False;
         let all = ModelRead { versions: u32::MAX, range: ALWAYS, raw };
@@ -134,17 +136,17 @@ impl ModelRow {
         Rules { family: &self.unlimited, now }
     }
 
-    /// The cells that `read` may see, whatever the number of versions.
+    /// The cells that `read` may see, regardless of the number of versions.
     fn allowed(&self, read: &ModelRead, clock: ClockSpan) -> Vec<ModelCell> {
         let latest = self.rules(clock.latest_ms);
-        // A delete that has outlived its time may have gone before what it hides. It hides nothing
-        // from a raw read.
+        // An expired delete may be dropped before the cells that it hides. It hides nothing from a
+        // raw read.
         let stays = |cell: &&ModelCell| read.raw || cell.is_put() || !latest.is_gone(cell);
         let cells: Vec<_> = self.cells.iter().filter(stays).cloned().collect();
         let earliest = self.rules(clock.earliest_ms);
         let mut allowed = earliest.read(&cells, read);
         if self.family.versions_min > 0 {
-            // Where a newer version was dropped, an older one takes its place among the newest.
+            // If a newer version was dropped, an older one takes its place among the newest.
             let dropped = self.droppable(clock);
             let (lost, left): (Vec<_>, Vec<_>) =
                 cells.into_iter().partition(|cell| is_of(&dropped, cell));
@@ -156,8 +158,8 @@ impl ModelRow {
         allowed
     }
 
-    /// Whether a put of a family with `MIN_VERSIONS` has expired by every clock, and as many newer
-    /// versions of its column were found.
+    /// Whether a put of a family with `MIN_VERSIONS` has expired by every clock, although the read
+    /// found that many newer versions of its column.
     fn is_too_old(&self, cell: &Cell, found: &[Cell], clock: ClockSpan) -> bool {
         let rules = self.rules(clock.earliest_ms);
         let mut own =
@@ -190,7 +192,7 @@ impl ModelRow {
         droppable
     }
 
-    /// The cells that `read` must see, unless newer versions are as many as it wants.
+    /// The cells that `read` must see, unless it finds as many newer versions as it asks for.
     fn certain(&self, read: &ModelRead, clock: ClockSpan) -> Vec<ModelCell> {
         let mut certain = self.rules(clock.latest_ms).read(&self.cells, read);
         let droppable = self.droppable(clock);
@@ -198,7 +200,7 @@ impl ModelRow {
         certain
     }
 
-    /// What is wrong with what `read` found.
+    /// Describes the first error in the cells that `read` found.
     pub(crate) fn compare(
         &self,
         read: &ModelRead,
@@ -243,7 +245,7 @@ impl ModelRow {
     }
 }
 
-/// Whether `cell` is a put of this column and timestamp.
+/// Whether `cell` is a put with a column and timestamp in `puts`.
 fn is_of(puts: &BTreeSet<(String, i64)>, cell: &ModelCell) -> bool {
     cell.is_put() && puts.contains(&(cell.qualifier.clone(), cell.timestamp))
 }
@@ -297,7 +299,7 @@ mod tests {
         row_of(family(), writes)
     }
 
-    /// What is wrong with a read of so many versions that found just these.
+    /// The error, if any, of a read of `versions` versions that found exactly these timestamps.
     fn wrong(row: &ModelRow, timestamps: &[i64], versions: u32) -> Option<String> {
         let read = ModelRead { versions, range: ALWAYS, raw: false };
         row.compare(&read, NOW, &found(timestamps))
@@ -346,7 +348,7 @@ mod tests {
         let row = row_of(family, &[put(5_000), put(7_000), put(9_000)]);
         let read = ModelRead { versions: 3, range: ALWAYS, raw: false };
         let wrong = |clock, timestamps: &[i64]| row.compare(&read, clock, &found(timestamps));
-        // 7,000 lives up to 10,000.
+        // The put at 7,000 lives until 10,000.
         assert_eq!(wrong(NOW, &[9_000, 7_000]), None);
         assert!(wrong(NOW, &[9_000]).is_some() && wrong(NOW, &[9_000, 7_000, 5_000]).is_some());
         let unsure = ClockSpan { earliest_ms: 9_900, latest_ms: 10_100 };
@@ -365,14 +367,14 @@ mod tests {
         assert!(wrong(&row, &[3_000], 3).is_some(), "two are kept");
         assert!(wrong(&row, &[3_000, 2_000, 1_000], 3).is_some(), "the third has expired");
         assert!(row.has_expired(NOW));
-        // The oldest one has been dropped, or is one of the two newest again.
+        // The oldest version was dropped, or is one of the two newest again.
         let deleted = [&puts[..], &[ModelWrite::DeleteVersion("a", 3_000)]].concat();
         let row = row_of(family.clone(), &deleted);
         assert_eq!(wrong(&row, &[2_000, 1_000], 3), None);
         assert_eq!(wrong(&row, &[2_000], 3), None);
         assert!(wrong(&row, &[1_000], 3).is_some() && wrong(&row, &[], 3).is_some());
-        // Of those that may have been dropped, an older one may be left that a file of its own
-        // holds.
+        // Among the versions that may have been dropped, an older one may remain because it is in a
+        // file of its own.
         let deleted = [&deleted[..], &[ModelWrite::DeleteVersion("a", 2_000)]].concat();
         let row = row_of(FamilyDescriptor { versions_min: 1, ..family }, &deleted);
         for left in [&[1_000][..], &[]] {

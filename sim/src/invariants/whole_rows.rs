@@ -1,18 +1,18 @@
-//! A row that is written as one is seen as one: both families hold the same.
+//! A write to both families of a row is seen as a whole: both families have the same value.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::Violation;
 
-/// What was read of rows that are written to two families at once.
+/// The reads of rows that are written to two families at once.
 #[derive(Debug, Default)]
 pub struct WholeRows(Mutex<(u64, Vec<Violation>)>);
 
 // === impl WholeRows ===
 
 impl WholeRows {
-    /// Takes in what a read found of a row in each family.
+    /// Checks the values that a read found in the two families of a row.
     pub fn check(&self, row: &[u8], found: [Option<&[u8]>; 2]) {
         let mut seen = self.0.lock();
         seen.0 += 1;
@@ -24,12 +24,12 @@ impl WholeRows {
         }
     }
 
-    /// How many rows were looked at.
+    /// The number of rows checked.
     pub fn count(&self) -> u64 {
         self.0.lock().0
     }
 
-    /// What was wrong.
+    /// The violations found so far.
     pub fn violations(&self) -> Vec<Violation> {
         self.0.lock().1.clone()
     }

@@ -1,11 +1,10 @@
-//! Writes go on, or are back within the scenario's bound, while its faults last.
+//! During the faults of a scenario, no write takes longer than the scenario's bound.
 
 use std::time::Duration;
 
 use super::Violation;
 
-/// Compares the longest time that a region took for a write with the scenario's bound, if it has
-/// one.
+/// Compares the longest write to a region with the scenario's bound, if there is one.
 pub(crate) fn check_write_outage(longest: Duration, bound: Option<Duration>) -> Option<Violation> {
     let bound = bound.filter(|bound| longest > *bound)?;
     let seen = format!("a region took {longest:?} for a write, at most {bound:?} are allowed");

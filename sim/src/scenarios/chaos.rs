@@ -1,7 +1,7 @@
-//! Everything at random: up to eight faults of any kind within five seconds, several at a time.
+//! Random faults: up to eight faults of any kind within five seconds, several at a time.
 //!
-//! Members of the coordinator suffer one at a time at most: more than that is allowed to stop
-//! everything.
+//! At most one member of the coordinator is faulty at a time: with more, the whole cluster is
+//! allowed to stop.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ pub(super) const CHAOS: Scenario = Scenario {
     faults: chaos,
 };
 
-/// How many faults there are.
+/// The number of faults.
 const FAULTS: std::ops::Range<u64> = 3..9;
-/// When they begin.
+/// When the faults begin.
 const AT_MS: std::ops::Range<u64> = 200..5_000;
 
 fn chaos(random: &Random, layout: Layout) -> Vec<Fault> {
@@ -38,7 +38,7 @@ fn chaos(random: &Random, layout: Layout) -> Vec<Fault> {
         let mut fault = action(random, victim);
         fault.at = if is_coordinator { at.max(coordinator_free_at) } else { at };
         if is_coordinator {
-            // With time to catch up.
+            // The member gets time to catch up.
             coordinator_free_at = fault.ends_at() + Duration::from_secs(1);
         }
         faults.push(fault);

@@ -1,4 +1,5 @@
-//! Processes are asked to stop, one after another or while others are killed, and started again.
+//! Processes are asked to stop, one after another or while others are killed, and are started
+//! again.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub(super) const STOP_AND_CRASH: Scenario = Scenario {
     faults: stop_and_crash,
 };
 
-/// The time between two stops: for the regions to move and a member of the coordinator to catch up.
+/// The time between two stops, in which regions move and a member of the coordinator catches up.
 const STOP_INTERVAL: Duration = Duration::from_millis(1_700);
 
 fn rolling_restart(random: &Random, layout: Layout) -> Vec<Fault> {

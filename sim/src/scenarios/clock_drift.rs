@@ -1,4 +1,4 @@
-//! Clocks run too fast or too slow within the stated bound, and calendars are set.
+//! Clocks run too fast or too slow within the stated bound, and wall clocks are set.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::plan::{DRIFT_PPM_MAX, Layout};
 
 pub(super) const CLOCK_DRIFT: Scenario = Scenario {
     name: "clock-drift",
-    about: "all clocks drift within the bound, calendars jump, and a region server falls silent",
+    about: "all clocks drift within the bound, wall clocks jump, and a region server falls silent",
     layout: Layout {
         clock_drift_ppm: DRIFT_PPM_MAX,
         clock_bound: DRIFTED_APART_MAX,
@@ -20,21 +20,21 @@ pub(super) const CLOCK_DRIFT: Scenario = Scenario {
     faults: clock_drift,
 };
 
-/// No real clock drifts so far from others in a minute, and here none is set right now and then: it
-/// is not asked of these scenarios that clocks stay within the usual bound.
+/// No real clock drifts this far from others within a minute, and real clocks are corrected from
+/// time to time. So these scenarios do not require clocks to stay within the usual bound.
 pub(super) const DRIFTED_APART_MAX: Duration = Duration::from_secs(60);
 
-/// One clock may run 16 % too slow and another 16 % too fast: a lease of 750 ms lasts for 890, and
-/// 800 ms are over after 690.
+/// One clock may run 16 % too slow and another 16 % too fast: a lease of 750 ms then lasts 890 ms,
+/// and a wait of 800 ms ends after 690 ms.
 pub(super) const BEYOND_BOUND: Scenario = Scenario {
     name: "clocks-beyond-bound",
-    about: "the same with clocks that drift far beyond the bound: only that nothing is lost is \
-            asked",
+    about: "like clock-drift, with clocks that drift far beyond the bound: all that is required is \
+            that nothing is lost",
     layout: Layout { clock_drift_ppm: 160_000, clock_bound: DRIFTED_APART_MAX, ..Layout::SMALL },
     faults: clock_drift,
 };
 
-/// By how much calendars are set, in either direction.
+/// The maximum by which wall clocks are set, in either direction.
 const SET_BY_MS_MAX: u64 = 200;
 
 fn clock_drift(random: &Random, layout: Layout) -> Vec<Fault> {

@@ -1,4 +1,4 @@
-//! Calendars are set far beyond the bound, on servers that have regions and on the master, while
+//! Wall clocks of servers with regions and of the master are set far beyond the bound, while
 //! regions move and servers die.
 
 use basalt_runtime::Random;
@@ -9,12 +9,12 @@ use crate::plan::Layout;
 
 pub(super) const CLOCK_STEPS: Scenario = Scenario {
     name: "clock-steps",
-    about: "the calendar of a region server or of the master is set by two seconds to a day",
+    about: "the wall clock of a region server or the master is set wrong by two seconds to a day",
     layout: Layout { calendars_set_by: Layout::SMALL.clock_bound, ..Layout::SMALL },
     faults: clock_steps,
 };
 
-/// By how much, in either direction.
+/// The steps of a wall clock, in either direction.
 const STEPS_MS: [i64; 4] = [2_000, 60_000, 3_600_000, 86_400_000];
 
 fn clock_steps(random: &Random, layout: Layout) -> Vec<Fault> {
@@ -31,7 +31,7 @@ fn clock_steps(random: &Random, layout: Layout) -> Vec<Fault> {
     let victim = if happens(random, 8) { owner(random, layout) } else { Victim::ActiveMaster };
     let mut faults = vec![set(victim)];
     if happens(random, 5) {
-        // What it has logged is replayed by another, or it comes back with the wrong time.
+        // Another server replays its log, or it comes back with the wrong time.
         let at = ms(random, 300..2_500);
         faults.push(kill(owner(random, layout), at, ms(random, 300..1_500)));
     }

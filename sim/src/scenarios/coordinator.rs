@@ -1,4 +1,4 @@
-//! Members of the coordinator are killed, one at a time: its leader in one of three seeds.
+//! Members of the coordinator are killed, one at a time. In one of three seeds it is the leader.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) fn member(random: &Random, layout: Layout) -> Victim {
     Victim::Named(plan::coordinator(1 + random.in_range(0..layout.coordinators)))
 }
 
-/// The members, in an order of the seed's choice.
+/// The members, in an order that the seed chooses.
 pub(super) fn shuffled(random: &Random, layout: Layout) -> Vec<Victim> {
     let mut ids: Vec<u64> = (1..=layout.coordinators).collect();
     random.shuffle(&mut ids);
@@ -49,7 +49,7 @@ fn rolling_crashes(random: &Random, layout: Layout) -> Vec<Fault> {
     for id in 1..=layout.coordinators {
         let lasts = ms(random, 100..600);
         faults.push(kill(Victim::Named(plan::coordinator(id)), at, lasts));
-        // Time to come back and catch up.
+        // Time for the member to come back and catch up.
         at += lasts + Duration::from_millis(1_500);
     }
     faults

@@ -8,14 +8,14 @@ use crate::plan::{self, Layout};
 
 pub(super) const DISK_FAULTS: Scenario = Scenario {
     name: "disk-faults",
-    about: "one to three processes see their disk slow, frozen, full or failing to sync",
+    about: "the disks of one to four processes are slow, frozen, full or fail to sync",
     layout: Layout::SMALL,
     faults: disk_faults,
 };
 
 pub(super) const FLIPPED_BITS: Scenario = Scenario {
     name: "flipped-bits",
-    about: "reads of store files and manifests come back damaged, while a region server is killed",
+    about: "reads of store files and manifests return flipped bits while a region server is killed",
     layout: Layout::SMALL,
     faults: flipped_bits,
 };

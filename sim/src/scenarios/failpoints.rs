@@ -1,5 +1,5 @@
-//! A process is killed at a named step of its work, when it or another gets there for the first
-//! time or a later one; a region server has been killed shortly before, so that there is work.
+//! A process is killed at a named step of its work: the first or a later time that any process
+//! reaches it. A region server is killed shortly before, so that there is work.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::plan::Layout;
 
 pub(super) const FAILPOINTS: Scenario = Scenario {
     name: "failpoints",
-    about: "whoever reaches some step of logging, flushing, recovering... is killed there",
+    about: "a process is killed when it reaches some step of logging, flushing, recovering...",
     layout: Layout { region_servers: 4, ..Layout::SMALL },
     faults: failpoints,
 };
@@ -30,12 +30,12 @@ fn choose(random: &Random) -> (Point, u32) {
 
 pub(super) const DELAYS: Scenario = Scenario {
     name: "failpoint-delays",
-    about: "whoever reaches some step is held up there, while others go on or are killed",
+    about: "a process is delayed when it reaches some step, while others continue or are killed",
     layout: Layout { region_servers: 4, ..Layout::SMALL },
     faults: delays,
 };
 
-/// For how long a task is held up: from less than a lease to more than a session.
+/// How long a task is delayed: from less than a lease to more than a session.
 const DELAY_MS: std::ops::Range<u64> = 50..2_500;
 
 fn delays(random: &Random, layout: Layout) -> Vec<Fault> {
@@ -43,7 +43,7 @@ fn delays(random: &Random, layout: Layout) -> Vec<Fault> {
     delay_at(point, hit, random, layout)
 }
 
-/// The faults of `scenario` at a point that is given.
+/// The faults of `scenario` at a given failpoint.
 pub(crate) fn faults_at(
     scenario: &Scenario,
     (point, hit): (Point, u32),
@@ -54,8 +54,8 @@ pub(crate) fn faults_at(
     at(point, hit, random, layout)
 }
 
-/// A task is held up at `point`. Meanwhile who reached it is left alone, is declared dead by
-/// masters that it refuses, is asked to stop, or the active master is killed.
+/// A task is delayed at `point`. Meanwhile the process that reached it is declared dead by masters
+/// that it refuses, is asked to stop, or has a slow disk. The active master may be killed as well.
 fn delay_at(point: Point, hit: u32, random: &Random, layout: Layout) -> Vec<Fault> {
     let killed_at = ms(random, 300..900);
     let at = if is_early(point) { Duration::ZERO } else { killed_at };
@@ -77,7 +77,7 @@ fn delay_at(point: Point, hit: u32, random: &Random, layout: Layout) -> Vec<Faul
     faults
 }
 
-/// The faults of a scenario that kills at `point`.
+/// The faults of a scenario that kills a process at `point`.
 fn kill_at(point: Point, hit: u32, random: &Random, layout: Layout) -> Vec<Fault> {
     let killed_at = ms(random, 300..900);
     let at = if is_early(point) { Duration::ZERO } else { killed_at };
@@ -86,17 +86,17 @@ fn kill_at(point: Point, hit: u32, random: &Random, layout: Layout) -> Vec<Fault
     vec![kill(owner(random, layout), killed_at, ms(random, 500..3_000)), stopped]
 }
 
-/// How many of the times that a point is reached are tried.
+/// The number of hits of a failpoint that are tried.
 pub fn hits(point: Point) -> u32 {
     match point {
         Point::TableDescribed | Point::TableRecorded | Point::TableServed => 1,
-        // Each transaction of the master, from the making of the table on.
+        // Each transaction of the master, starting with the creation of the table.
         Point::StoreCommitted => 20,
         _ => 3,
     }
 }
 
-/// Whether it is reached before there is any load.
+/// Whether the failpoint is reached before there is any load.
 fn is_early(point: Point) -> bool {
     hits(point) == 1 || point == Point::StoreCommitted
 }

@@ -1,4 +1,4 @@
-//! Disks that are full, and nothing else: nobody may end for it.
+//! Disks are full, and have no other fault: no process may end because of this.
 
 use std::time::Duration;
 
@@ -18,11 +18,12 @@ pub(super) const FULL_DISK: Scenario = Scenario {
 
 pub(super) const COORDINATOR: Scenario = Scenario {
     name: "coordinator-full-disk",
-    about: "the disks of some or all members of the coordinator are full, and a client that holds \
-            no lease writes much",
+    about: "the disks of some or all members of the coordinator are full, and a client without a \
+            lease writes a lot",
     layout: Layout {
         actors: Actors { node_writer: true, ..Actors::NONE },
-        // A leader is elected, or a region server recovered. Nobody loses a lease for a full disk.
+        // Enough to elect a leader or recover a region server. A full disk costs no process its
+        // lease.
         write_outage_max: Some(Duration::from_secs(3)),
         ..Layout::SMALL
     },
@@ -45,10 +46,10 @@ fn full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-/// Long enough for what is reserved to be used up, if everybody may: so it is where the others are
-/// a majority. Sometimes long enough for everything that a member writes now and then. A region
-/// server may die meanwhile: its regions must find another owner all the same. A member may be
-/// killed, and start on a full disk.
+/// The disks are full long enough for the reserved space to be used up if all writes may use it,
+/// which is the case where the other members are a majority. Sometimes they are full long enough
+/// for everything that a member writes only now and then. A region server may die meanwhile: its
+/// regions must find another owner all the same. A member may be killed, and start on a full disk.
 fn coordinator_full_disk(random: &Random, layout: Layout) -> Vec<Fault> {
     let members = coordinator::shuffled(random, layout);
     let count = random.in_range(1..layout.coordinators + 1);

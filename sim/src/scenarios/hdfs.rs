@@ -1,4 +1,5 @@
-//! The files are on an HDFS: its NameNode and DataNodes suffer beside those who use them.
+//! The files are on an HDFS. Its NameNode and DataNodes fail as well as the processes that use
+//! them.
 
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ pub(super) const SERVER_CRASH: Scenario = Scenario {
 
 pub(super) const NAME_NODE: Scenario = Scenario {
     name: "hdfs-name-node",
-    about: "on HDFS: the NameNode is away, restarts or is in safe mode; a region server is killed",
+    about: "on HDFS: the NameNode is unavailable, restarts or is in safe mode; a region server is \
+            killed",
     layout: ON_HDFS,
     faults: name_node,
 };
@@ -44,8 +46,8 @@ fn on_hdfs(at: Duration, lasts: Duration, action: HdfsFault) -> Fault {
     Fault { at, lasts, victim: Victim::Hdfs, action: FaultAction::Hdfs(action) }
 }
 
-/// A DataNode hangs, or its process is killed. Not its machine: one at a time loses what is not on
-/// its disk, as acknowledgements promise.
+/// A DataNode hangs, or its process is killed. Its machine is not killed: acknowledged data is only
+/// guaranteed to survive if one machine at a time loses the data that is not on its disk.
 fn data_node(random: &Random, layout: Layout) -> HdfsFault {
     let outage = random.pick(&[Outage::Hang, Outage::Kill]).copied().unwrap_or(Outage::Hang);
     HdfsFault::DataNode(random.in_range(0..layout.region_servers + 1), outage)
@@ -63,8 +65,8 @@ fn server_crash(random: &Random, layout: Layout) -> Vec<Fault> {
 }
 
 /// Two DataNodes of a log hang, and its server is killed before a sync fails on them. They return
-/// once the length of the log is committed, before anybody has read it: the NameNode's recovery may
-/// end it where one of them does.
+/// once the length of the log is committed, before any process has read the log. The NameNode's
+/// recovery may then close the log at the length that one of them has.
 fn shrinking_log(random: &Random, layout: Layout) -> Vec<Fault> {
     let (at, lasts) = (ms(random, 300..1_200), ms(random, 9_000..14_000));
     let victim = owner(random, layout);
@@ -80,7 +82,7 @@ fn shrinking_log(random: &Random, layout: Layout) -> Vec<Fault> {
 fn name_node(random: &Random, layout: Layout) -> Vec<Fault> {
     let mut faults = vec![name_node_fault(random)];
     if happens(random, 7) {
-        // Before, meanwhile, or while DataNodes have not reported yet.
+        // Before or during the fault, or while DataNodes have not reported yet.
         let killed_at = ms(random, 300..500) + ms(random, 0..4_000);
         faults.push(kill(owner(random, layout), killed_at, ms(random, 500..2_000)));
     }
@@ -103,8 +105,8 @@ fn name_node_fault(random: &Random) -> Fault {
     on_hdfs(ms(random, 500..1_500), ms(random, 300..4_000), action)
 }
 
-/// A machine that dies is one replica of a log less. Of the two others one may suffer as well: what
-/// has lost its end is not to decide alone.
+/// A machine that dies takes one replica of a log with it. One of the other two may fail as well: a
+/// replica that has lost its end must not decide alone.
 fn chaos(random: &Random, layout: Layout) -> Vec<Fault> {
     let mut faults = Vec::new();
     for _ in 0..random.in_range(1..4) {

@@ -1,9 +1,10 @@
-//! A server that opens a region is declared dead, does not hear of it, and says OPEN when the
-//! region has another owner already.
+//! A server that opens a region is declared dead without learning of it, and records OPEN when the
+//! region already has another owner.
 //!
-//! Its replay is slow, its connections with the masters are reset, and its link to the coordinator
-//! is cut: what it writes there is held, and arrives with the link, before its session has ended.
-//! Its disk is frozen meanwhile: the next sync of its log, which was taken from it, would end it.
+//! Its replay is slow, its connections to the masters are reset, and its link to the coordinator is
+//! cut. A write to the coordinator is held and arrives once the link is back, before the server's
+//! session has ended. Its disk is frozen meanwhile: otherwise the next sync of its log, which was
+//! taken from it, would end the server.
 
 use std::time::Duration;
 
@@ -16,15 +17,15 @@ use crate::plan::Layout;
 
 pub(super) const LATE_OPEN: Scenario = Scenario {
     name: "late-open",
-    about: "what a dead opener wrote arrives when the region has its next owner",
+    about: "a write of a dead opener arrives when the region already has its next owner",
     layout: Layout { region_servers: 4, ..Layout::SMALL },
     faults: late_open,
 };
 
-/// For how long the opener is deaf and mute: past the lease and its margin (800 ms), so that
-/// another has opened the region, and less than the session (1.5 s).
+/// How long the opener is cut off: longer than the lease and its margin (800 ms), so that another
+/// server has opened the region, and shorter than the session (1.5 s).
 const CUT_MS: std::ops::Range<u64> = 880..1_200;
-/// For how long it replays: less than that.
+/// How long it replays: shorter than the cut.
 const REPLAY_MS: std::ops::Range<u64> = 20..800;
 
 fn late_open(random: &Random, layout: Layout) -> Vec<Fault> {

@@ -1,5 +1,5 @@
-//! A region server does what it is asked and its answers do not arrive; then it is killed. Clients
-//! ask the next owners for the same things again.
+//! A region server executes requests and its answers do not arrive; then it is killed. Clients
+//! repeat the requests to the next owners.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ pub(super) const LOST_ANSWERS: Scenario = Scenario {
 
 pub(super) const MUTE: Scenario = Scenario {
     name: "mute-region-server",
-    about: "a region server's answers to clients are lost for a while, over flushes and merges",
+    about: "a region server's answers to clients are lost for a while, across flushes and merges",
     layout: Layout::SMALL,
     faults: mute,
 };
 
-/// Long enough that the nonces of what is asked again have been flushed, and less than the time for
-/// which clients ask.
+/// Long enough for the nonces of repeated requests to be flushed, and shorter than the time for
+/// which clients retry.
 const MUTE_MS: std::ops::Range<u64> = 300..1_500;
 
 fn mute(random: &Random, layout: Layout) -> Vec<Fault> {

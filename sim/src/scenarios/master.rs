@@ -1,4 +1,4 @@
-//! The active master is killed in the middle of a recovery, or deposed without noticing.
+//! The active master is killed during a recovery, or deposed without noticing.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) const CRASH: Scenario = Scenario {
 
 pub(super) const DEPOSED: Scenario = Scenario {
     name: "deposed-master",
-    about: "the standby declares the active master dead, and becomes active while that one still runs",
+    about: "the standby declares the active master dead, and becomes active while the old one runs",
     layout: Layout::SMALL,
     faults: deposed,
 };

@@ -1,5 +1,5 @@
-//! What is done to the cluster: one file for each kind of fault. Moments, victims and durations are
-//! the seed's choice.
+//! Scenarios of faults: one file for each kind of fault. The seed chooses moments, victims and
+//! durations.
 
 mod chaos;
 mod clean_stop;
@@ -35,20 +35,20 @@ use basalt_runtime::Random;
 use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::Layout;
 
-/// A cluster, and what is done to it.
+/// A cluster, and the faults that are injected into it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// As commands name it.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// What happens, in a line.
+    /// A description in one line.
     pub about: &'static str,
     /// The cluster.
     pub layout: Layout,
-    /// What is done to it.
+    /// The faults.
     pub faults: fn(&Random, Layout) -> Vec<Fault>,
 }
 
-/// All of them.
+/// All scenarios.
 pub const SCENARIOS: &[Scenario] = &[
     region_server::CRASH,
     region_server::TWO_CRASHES,
@@ -107,7 +107,7 @@ pub const SCENARIOS: &[Scenario] = &[
     hdfs::CHAOS,
 ];
 
-/// The scenario of this name.
+/// The scenario with this name.
 pub fn find(name: &str) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|scenario| scenario.name == name)
 }
@@ -116,7 +116,7 @@ fn ms(random: &Random, range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(random.in_range(range))
 }
 
-/// Whether something happens that does in `of_ten` of ten cases.
+/// Returns true in `of_ten` of ten cases.
 fn happens(random: &Random, of_ten: u64) -> bool {
     random.in_range(0..10) < of_ten
 }

@@ -1,5 +1,6 @@
-//! Regions are closed while they are being opened, orders come late, twice or from nobody, and an
-//! opening does not learn that it is on record: one server serves a region all the same.
+//! Regions are closed while they are being opened, orders come late, twice or from no master, and
+//! an opener does not learn that its region is on record. Still, only one server serves each
+//! region.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ const LAYOUT: Layout = Layout { region_servers: 4, ..Layout::SMALL };
 
 pub(super) const DRAIN_WHILE_OPENING: Scenario = Scenario {
     name: "drain-while-opening",
-    about: "a server that opens a dead one's region slowly is drained, and the table is altered",
+    about: "a server that slowly opens a dead server's region is drained, and the table is altered",
     layout: Layout {
         actors: Actors {
             administrator: Some((&[Work::Alter], Begin::WhenTrapped)),
@@ -28,7 +29,7 @@ pub(super) const DRAIN_WHILE_OPENING: Scenario = Scenario {
 
 pub(super) const ALTER_WHILE_OPENING: Scenario = Scenario {
     name: "alter-while-opening",
-    about: "the table is altered and disabled while a region is opened slowly; its master may die",
+    about: "the table is altered and disabled while a region opens slowly; the master may die",
     layout: Layout {
         actors: Actors {
             administrator: Some((&[Work::Alter, Work::Disable], Begin::WithLoad)),
@@ -41,7 +42,7 @@ pub(super) const ALTER_WHILE_OPENING: Scenario = Scenario {
 
 pub(super) const STRAY_ORDERS: Scenario = Scenario {
     name: "stray-orders",
-    about: "region servers get orders late, twice and from nobody, while flushes fail and servers \
+    about: "region servers receive late, repeated and forged orders while flushes fail and servers \
             die",
     layout: Layout {
         actors: Actors {
@@ -56,14 +57,14 @@ pub(super) const STRAY_ORDERS: Scenario = Scenario {
 
 pub(super) const LOST_OPEN: Scenario = Scenario {
     name: "lost-open",
-    about: "who opens a region does not learn that its record says so, and does not serve it",
+    about: "a server opens a region, does not learn that this is on record, and does not serve it",
     layout: LAYOUT,
     faults: lost_open,
 };
 
-/// The record says OPEN for a while before the region is in service. The recovery that has it
-/// opened holds no lock of the table: altering the table closes the region meanwhile, and opens it
-/// elsewhere.
+/// The record says OPEN for a while before the region is in service. The recovery that makes the
+/// server open the region holds no lock on the table: altering the table closes the region
+/// meanwhile, and opens it elsewhere.
 fn drain_while_opening(random: &Random, layout: Layout) -> Vec<Fault> {
     let answer = Answer::Wait(ms(random, 800..2_500));
     let drain = Fault {
@@ -74,7 +75,7 @@ fn drain_while_opening(random: &Random, layout: Layout) -> Vec<Fault> {
     vec![kill(owner(random, layout), ms(random, 300..900), ms(random, 2_000..4_000)), drain]
 }
 
-/// The orders of a master that dies are repeated by the next one.
+/// The next master repeats the orders of a master that dies.
 fn alter_while_opening(random: &Random, layout: Layout) -> Vec<Fault> {
     let answer = Answer::Wait(ms(random, 300..2_500));
     let mut faults = vec![at_open_recorded(random, 8, answer)];
@@ -112,13 +113,13 @@ fn stray_orders(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-/// The write of OPEN has taken effect, and its answer is lost for good.
+/// The write of OPEN has taken effect, but its answer is never delivered.
 fn lost_open(random: &Random, layout: Layout) -> Vec<Fault> {
     let killed = kill(owner(random, layout), ms(random, 400..900), ms(random, 500..2_000));
     vec![killed, at_open_recorded(random, 1, Answer::Fail)]
 }
 
-/// A trap at one of the next `hits` times that a record says OPEN.
+/// A trap at one of the next `hits` times that OPEN is recorded.
 fn at_open_recorded(random: &Random, hits: u64, answer: Answer) -> Fault {
     let hit = 1 + u32::try_from(random.in_range(0..hits)).unwrap_or(0);
     let victim = Victim::Springing(Trap { point: Point::OpenRecorded, hit, answer });

@@ -1,4 +1,4 @@
-//! A process is cut off from others: both ways, or one way only.
+//! A process is cut off from others: in both directions, or in one.
 
 use basalt_runtime::Random;
 
@@ -8,28 +8,29 @@ use crate::plan::Layout;
 
 pub(super) const REGION_SERVER: Scenario = Scenario {
     name: "partition-region-server",
-    about: "a region server is cut off from some or all others, one way or both",
+    about: "a region server is cut off from some or all others, in one or both directions",
     layout: Layout::SMALL,
     faults: region_server,
 };
 
 pub(super) const ISOLATED: Scenario = Scenario {
     name: "isolated-region-server",
-    about: "a region server is cut off from the coordinator alone: clients and disk still reach it",
+    about: "a region server is cut off from the coordinator only: clients and disk still reach it",
     layout: Layout::SMALL,
     faults: isolated,
 };
 
 pub(super) const MASTER: Scenario = Scenario {
     name: "partition-master",
-    about: "the active master is cut off from some or all others, one way or both",
+    about: "the active master is cut off from some or all others, in one or both directions",
     layout: Layout::SMALL,
     faults: master,
 };
 
 pub(super) const COORDINATOR: Scenario = Scenario {
     name: "partition-coordinator",
-    about: "a member of the coordinator is cut off from some or all others, one way or both",
+    about: "a member of the coordinator is cut off from some or all others, in one or both \
+            directions",
     layout: Layout::SMALL,
     faults: coordinator_member,
 };

@@ -1,4 +1,4 @@
-//! A process is stopped for a while, shorter or longer than its lease and its session, and goes on.
+//! A process is stopped for a while, shorter or longer than its lease and its session, and resumes.
 
 use basalt_runtime::Random;
 
@@ -8,14 +8,14 @@ use crate::plan::Layout;
 
 pub(super) const REGION_SERVER: Scenario = Scenario {
     name: "pause-region-server",
-    about: "a region server is paused, often past its lease, and woken again",
+    about: "a region server is paused, often for longer than its lease, and resumed",
     layout: Layout::SMALL,
     faults: region_server,
 };
 
 pub(super) const MASTER: Scenario = Scenario {
     name: "pause-master",
-    about: "the active master is paused and woken again, perhaps during a recovery",
+    about: "the active master is paused and resumed, perhaps during a recovery",
     layout: Layout::SMALL,
     faults: master,
 };

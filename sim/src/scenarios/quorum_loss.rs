@@ -1,5 +1,6 @@
-//! Most members of the coordinator are away for longer than a session may be silent, lose their
-//! folders, or come back with old copies of them; or the state of one differs from the others'.
+//! Most members of the coordinator are unavailable for longer than a session may be silent, lose
+//! their folders, or come back with old copies of them. Or the state of one differs from the
+//! others'.
 
 use std::time::Duration;
 
@@ -20,16 +21,16 @@ pub(super) const QUORUM_LOSS: Scenario = Scenario {
 
 pub(super) const LOST_FOLDERS: Scenario = Scenario {
     name: "coordinator-lost-folders",
-    about: "all members of the coordinator are killed, and one or two lose their folders; of two, \
-            one is found again",
+    about: "all members of the coordinator are killed, and one or two lose their folders; if two \
+            do, one folder is restored",
     layout: Layout::SMALL,
     faults: lost_folders,
 };
 
 pub(super) const OLD_COPY: Scenario = Scenario {
     name: "coordinator-old-copy",
-    about: "a member of the coordinator comes back with an old copy of its folder, while only one \
-            is there that was away too",
+    about: "a member of the coordinator comes back with an old copy of its folder, while the only \
+            other running member was down before",
     layout: Layout::SMALL,
     faults: old_copy,
 };
@@ -47,7 +48,7 @@ fn folder(victim: &Victim, at: Duration, lasts: Duration, what: Folder) -> Fault
 
 fn quorum_loss(random: &Random, layout: Layout) -> Vec<Fault> {
     let (at, lasts) = (ms(random, 300..1_500), ms(random, 3_000..6_000));
-    // Those that are cut off come back at once: the leader of before still leads then.
+    // Members that were cut off come back at the same moment: the previous leader still leads then.
     let (action, spared, apart_ms) = match random.in_range(0..10) {
         0..3 => (FaultAction::Kill, 1, 400),
         3 => (FaultAction::Kill, 0, 400),
@@ -72,7 +73,8 @@ fn lost_folders(random: &Random, layout: Layout) -> Vec<Fault> {
         action: action(place),
     });
     let mut faults: Vec<_> = faults.collect();
-    // A majority is empty: nothing is served until one of its folders is found.
+    // A majority of the folders is empty: no member serves until one of the lost folders is
+    // restored.
     if let (2.., Some(victim)) = (lost, victims.first()) {
         let found_at = at + ms(random, 4_000..6_000);
         faults.push(folder(victim, found_at, ms(random, 100..500), Folder::Restored));
@@ -80,8 +82,8 @@ fn lost_folders(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-/// What the first member and the last have committed while the second was away is in the last one's
-/// folder alone when the first comes back with its copy.
+/// Everything that the first and the last member commit while the second is away is only in the
+/// last one's folder when the first comes back with its old copy.
 fn old_copy(random: &Random, layout: Layout) -> Vec<Fault> {
     let victims = coordinator::shuffled(random, layout);
     let [copied, away, last] = &victims[..] else { return Vec::new() };
@@ -101,12 +103,13 @@ fn false_state(random: &Random, layout: Layout) -> Vec<Fault> {
     let victim = coordinator::member(random, layout);
     let at = ms(random, 300..900);
     let mut faults = vec![folder(&victim, at, ms(random, 100..500), Folder::Falsified)];
-    // Others connect anew while the member is there.
+    // Others connect again while the member is running.
     let later = at + ms(random, 800..3_000);
     let other = if happens(random, 5) { Victim::ActiveMaster } else { owner(random, layout) };
     faults.push(kill(other, later, ms(random, 1_800..3_000)));
     if happens(random, 5) {
-        // As an operator is advised: it is filled anew.
+        // As operators are advised to do: the member starts empty and receives the whole state
+        // again.
         let emptied_at = at + ms(random, 3_000..4_000);
         faults.push(folder(&victim, emptied_at, ms(random, 100..500), Folder::Lost));
     }

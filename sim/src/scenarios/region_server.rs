@@ -1,4 +1,4 @@
-//! Region servers that have regions are killed under load, and started again later.
+//! Region servers that serve regions are killed under load, and started again later.
 
 use basalt_runtime::Random;
 
@@ -22,7 +22,7 @@ pub(super) const TWO_CRASHES: Scenario = Scenario {
 
 pub(super) const RECOVERER_CRASH: Scenario = Scenario {
     name: "recoverer-crash",
-    about: "a region server is killed, then who took its regions, and perhaps the master too",
+    about: "a region server is killed, then one that took over its regions, and perhaps the master",
     layout: Layout { region_servers: 4, ..Layout::SMALL },
     faults: recoverer_crash,
 };

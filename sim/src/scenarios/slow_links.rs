@@ -1,4 +1,4 @@
-//! What is sent to a process and by it takes up to 300 ms, and comes in any order on the way.
+//! Messages to and from a process take up to 300 ms, and may overtake each other on the way.
 
 use basalt_runtime::Random;
 
@@ -8,7 +8,7 @@ use crate::plan::Layout;
 
 pub(super) const SLOW_LINKS: Scenario = Scenario {
     name: "slow-links",
-    about: "one or two processes are reached slowly, and perhaps a region server is killed",
+    about: "one to three processes have slow links, and perhaps a region server is killed",
     layout: Layout::SMALL,
     faults: slow_links,
 };

@@ -1,4 +1,4 @@
-//! Serving threads that stand still, while those that keep leases and sessions go on.
+//! Serving threads stand still, while the threads that renew leases and sessions keep running.
 
 use basalt_runtime::Random;
 
@@ -8,7 +8,7 @@ use crate::plan::Layout;
 
 pub(super) const STANDSTILL: Scenario = Scenario {
     name: "standstill",
-    about: "a region server answers nobody, and still reaches the coordinator",
+    about: "a region server answers no requests, but still reaches the coordinator",
     layout: Layout::SMALL,
     faults: standstill,
 };

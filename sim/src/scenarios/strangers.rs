@@ -1,4 +1,4 @@
-//! Strangers send half requests, noise and made-up ballots to every port, while processes die.
+//! Strangers send half requests, noise and forged ballots to every port, while processes die.
 
 use basalt_runtime::Random;
 
@@ -9,12 +9,12 @@ use crate::plan::Layout;
 
 pub(super) const STRANGERS: Scenario = Scenario {
     name: "strangers",
-    about: "half requests, noise and made-up ballots at every port, while processes die",
+    about: "half requests, noise and forged ballots at every port, while processes die",
     layout: Layout { actors: Actors { strangers: true, ..Actors::NONE }, ..Layout::SMALL },
     faults: strangers,
 };
 
-/// An election, and a recovery: ballots count most while there is no leader.
+/// Causes an election and a recovery: ballots matter most while there is no leader.
 fn strangers(random: &Random, layout: Layout) -> Vec<Fault> {
     let member = coordinator::member(random, layout);
     let mut faults = vec![kill(member, ms(random, 300..1_500), ms(random, 500..1_500))];

@@ -1,5 +1,5 @@
-//! Tables come and go while the balancer moves regions, region servers die or are drained, and
-//! masters die.
+//! Tables are created and deleted while the balancer moves regions, region servers die or are
+//! drained, and masters die.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::plan::Layout;
 
 pub(super) const TABLES: Scenario = Scenario {
     name: "tables",
-    about: "tables are made, changed and deleted while servers die, drain and are slow to hear",
+    about: "tables are created, changed and deleted while servers die, drain or have slow links",
     layout: Layout { tables: 2, catalogs_are_checked: true, ..LAYOUT },
     faults: tables,
 };
 
 pub(super) const TABLES_CHAOS: Scenario = Scenario {
     name: "tables-chaos",
-    about: "the same while processes are paused and cut off",
+    about: "like tables, while processes are paused and cut off",
     layout: Layout { tables: 2, ..LAYOUT },
     faults: chaos,
 };
@@ -27,9 +27,9 @@ const LAYOUT: Layout = Layout { region_servers: 4, ..Layout::SMALL };
 
 /// When faults begin.
 const AT_MS: std::ops::Range<u64> = 200..4_000;
-/// How long a server that was killed is away, and how long a drained one has for its regions.
+/// How long a killed server is down, and how long a drained server has to move its regions.
 const AWAY_MS: std::ops::Range<u64> = 500..3_000;
-/// How many faults there are.
+/// The number of faults.
 const FAULTS: std::ops::Range<u64> = 2..6;
 
 fn tables(random: &Random, layout: Layout) -> Vec<Fault> {

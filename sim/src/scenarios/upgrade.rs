@@ -1,5 +1,5 @@
-//! The servers of one release are replaced by those of the next, one after another, while tables
-//! are emptied, which only the next can do.
+//! Servers of one release are replaced by servers of the next, one after another, while tables are
+//! truncated, which only the next release can do.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::plan::{Layout, master, region_server};
 
 pub(super) const ROLLING_UPGRADE: Scenario = Scenario {
     name: "rolling-upgrade",
-    about: "masters and region servers are replaced by those of the next release; some go back",
+    about: "masters and region servers are replaced by the next release; some are rolled back",
     layout: Layout {
         tables: 2,
         feature_level: FeatureLevel::OLDEST,
@@ -26,7 +26,8 @@ pub(super) const ROLLING_UPGRADE: Scenario = Scenario {
 /// The time between two replacements.
 const INTERVAL_MS: std::ops::Range<u64> = 200..1_500;
 
-/// Each process is replaced in the end. Before, one may go back, and any may be killed.
+/// Each process is replaced in the end. Before that it may be rolled back, and any process may be
+/// killed.
 fn rolling_upgrade(random: &Random, layout: Layout) -> Vec<Fault> {
     let masters = (0..layout.masters).map(master);
     let mut names: Vec<_> = masters.chain((0..layout.region_servers).map(region_server)).collect();

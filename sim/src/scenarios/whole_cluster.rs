@@ -1,4 +1,4 @@
-//! All processes are killed at once, as by a power cut, and started again.
+//! All processes are killed at once, as in a power cut, and started again.
 
 use basalt_runtime::Random;
 

@@ -1,5 +1,5 @@
-//! A region server is believed dead that lives: its connections to the masters are reset and
-//! refused, while clients, the coordinator and the disk still reach it.
+//! A live region server is declared dead: its connections to the masters are reset and refused,
+//! while it still reaches clients, the coordinator and the disk.
 
 use basalt_failpoint::{Answer, Point};
 use basalt_runtime::Random;
@@ -10,16 +10,16 @@ use crate::plan::Layout;
 
 pub(super) const WRONG_HINT: Scenario = Scenario {
     name: "wrong-hint",
-    about: "a region server is declared dead while it serves with a running lease",
+    about: "a region server is declared dead while it serves under a valid lease",
     layout: Layout::SMALL,
     faults: wrong_hint,
 };
 
 pub(super) const UNAWARE: Scenario = Scenario {
     name: "unaware-region-server",
-    about: "the same, and it cannot hear of its death: it is cut off from the coordinator too",
-    // A log that is followed by another fails then, as its folder has been renamed: that must not
-    // stop the server before its session ends.
+    about: "like wrong-hint, and it does not learn of it: it is cut off from the coordinator too",
+    // Large, because rolling the log fails after its folder has been renamed. That must not stop
+    // the server before its session ends.
     layout: Layout { wal_roll_bytes: 1 << 20, ..Layout::SMALL },
     faults: unaware,
 };
@@ -27,7 +27,8 @@ pub(super) const UNAWARE: Scenario = Scenario {
 /// One clock may run 16 % too slow and another 16 % too fast.
 pub(super) const UNAWARE_BEYOND_BOUND: Scenario = Scenario {
     name: "unaware-beyond-bound",
-    about: "the same with clocks that drift far beyond the bound: no lease protects the log then",
+    about: "like unaware-region-server, with clocks that drift far beyond the bound: no lease \
+            protects the log then",
     layout: Layout {
         clock_drift_ppm: 160_000,
         clock_bound: super::clock_drift::DRIFTED_APART_MAX,
@@ -38,14 +39,15 @@ pub(super) const UNAWARE_BEYOND_BOUND: Scenario = Scenario {
 
 pub(super) const UNAWARE_READER: Scenario = Scenario {
     name: "unaware-reader",
-    about: "the same, and its disk is frozen: no write tells it that its log was taken",
+    about: "like unaware-region-server, with a frozen disk: no write shows that its log was taken",
     layout: UNAWARE.layout,
     faults: unaware_reader,
 };
 
 pub(super) const KILLED_AFTER_SEAL: Scenario = Scenario {
     name: "killed-after-seal",
-    about: "the same, and it is killed after its log is sealed and before anyone has read the log",
+    about: "like unaware-reader, and it is killed after its log is sealed and before anyone has \
+            read the log",
     layout: UNAWARE.layout,
     faults: killed_after_seal,
 };
@@ -59,8 +61,8 @@ fn wrong_hint(random: &Random, layout: Layout) -> Vec<Fault> {
     }]
 }
 
-/// Nothing but the end of its lease keeps it from serving reads, and nothing but that and its log,
-/// which was taken from it, from acknowledging writes.
+/// Only the end of its lease keeps the server from serving reads. Only that, and its log, which was
+/// taken from it, keep it from acknowledging writes.
 fn unaware(random: &Random, layout: Layout) -> Vec<Fault> {
     let (victim, at, lasts) =
         (owner(random, layout), ms(random, 300..900), ms(random, 1_500..3_000));
@@ -71,7 +73,7 @@ fn unaware(random: &Random, layout: Layout) -> Vec<Fault> {
     both.map(|action| Fault { at, lasts, victim: victim.clone(), action }).into()
 }
 
-/// Nothing but the end of its lease keeps it from serving reads of what others overwrite.
+/// Only the end of its lease keeps the server from serving reads of data that others overwrite.
 fn unaware_reader(random: &Random, layout: Layout) -> Vec<Fault> {
     let mut faults = unaware(random, layout);
     faults.extend(
@@ -80,8 +82,8 @@ fn unaware_reader(random: &Random, layout: Layout) -> Vec<Fault> {
     faults
 }
 
-/// The frozen disk has bytes of the log that were not synced. The seal covers them, so the death of
-/// their writer must not take them away.
+/// The frozen disk has log bytes that were not synced. The seal covers them, so the death of their
+/// writer must not remove them.
 fn killed_after_seal(random: &Random, layout: Layout) -> Vec<Fault> {
     let mut faults = unaware_reader(random, layout);
     if let Some(Fault { at, victim, .. }) = faults.first().cloned() {

@@ -1,4 +1,4 @@
-//! Asks each server by itself what its copy of the catalog says of a table.
+//! Asks each server directly for the state of a table in its copy of the catalog.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use basalt_model::{TableName, TableState};
 use basalt_runtime::{Network, Seams};
 use bytes::Bytes;
 
-/// How long one server is waited for.
+/// How long to wait for one server.
 const WAIT: Duration = Duration::from_millis(250);
 
-/// The servers that answer from a catalog.
+/// The servers that answer from their catalogs.
 #[derive(Debug)]
 pub(super) struct Catalogs {
     network: Network,
@@ -24,7 +24,7 @@ impl Catalogs {
         Self { network: seams.network.clone(), addresses }
     }
 
-    /// What those say of a table that answer in time, each by its address.
+    /// The states of a table according to the servers that answer in time, by their addresses.
     pub(super) async fn states_of(&self, table: &TableName) -> Vec<(String, Option<TableState>)> {
         let asked = self.addresses.iter().map(|address| async move {
             let state = tokio::time::timeout(WAIT, self.ask(address, table)).await.ok()??;

@@ -1,10 +1,9 @@
-//! Clients that write and read all regions of the table, and remember what they were told.
+//! Clients that write to and read from all regions of the table, and remember the answers.
 //!
-//! Each region has a writer of its own, which never waits for another region (`writer.rs`). Some
-//! clients contend for counters and lists, one scans (`scanner.rs`), one writes and deletes
-//! versions (`versions.rs`). It goes on until the
-//! faults are over; then each region must take a write and answer a read within a stated time
-//! ([`CALM_TIME_MAX`]), and at the end everything is read.
+//! Each region has its own writer, which never waits for another region (`writer.rs`). Some clients
+//! contend for counters and lists, one scans (`scanner.rs`), and one writes and deletes versions
+//! (`versions.rs`). They run until the faults are over. Then each region must acknowledge a write
+//! and answer a read within a stated time ([`CALM_TIME_MAX`]). At the end everything is read.
 
 mod catalogs;
 mod scanner;
@@ -32,45 +31,46 @@ use crate::plan::{FAMILY, FAMILY_SECOND, families_with_ends, family_of_versions,
 use crate::trace::Trace;
 use writer::Writer;
 
-/// Until then, counted from the end of the last fault, each region takes a write and answers.
+/// The time after the last fault within which each region must acknowledge a write and answer a
+/// read.
 pub const CALM_TIME_MAX: Duration = Duration::from_secs(15);
-/// For how long the load goes on after the faults, so that what was replayed is flushed.
+/// How long the load continues after the faults, so that replayed edits are flushed.
 const CALM_LOAD: Duration = Duration::from_millis(1_500);
 /// The column that is written, in both families.
 const QUALIFIER: &[u8] = b"value";
-/// How long one attempt may take.
+/// The timeout of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(250);
-/// How long an operation is tried that retries by itself.
+/// The timeout of an operation that retries by itself.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(3);
-/// The pause between two looks whether the load has begun.
+/// The interval between two checks of whether the load has begun.
 const LOADING_LOOK_PAUSE: Duration = Duration::from_millis(20);
-/// How many clients contend for counters, and the pause between two operations of each.
+/// The number of clients that contend for counters, and the pause between two operations of each.
 const CONTENDERS: u64 = 3;
 const CONTENDERS_PAUSE_MS: std::ops::Range<u64> = 5..40;
-/// The pauses between two operations of those who write versions.
+/// The pauses between two operations of the clients that write versions.
 const VERSIONS_PAUSE_MS: std::ops::Range<u64> = 5..40;
 const ENDS_PAUSE_MS: std::ops::Range<u64> = 10..60;
-/// Counters are above the rows of the writers.
+/// Counters sort after the rows of the writers.
 const COUNTER_PREFIX: &str = "counter";
 
-/// How much is done.
+/// The configuration of the workload.
 #[derive(Clone, Debug)]
 pub struct WorkloadConfig {
-    /// How the cluster is found.
+    /// How to find the cluster.
     pub registry: RegistryConfig,
-    /// How many regions the table has.
+    /// The number of regions of the table.
     pub regions: u32,
-    /// How many other tables come and go.
+    /// The number of other tables that are created and deleted.
     pub tables: u64,
-    /// The servers that must show at once what was done to those, each `host:port`.
+    /// The servers that must show operations on those tables at once, each as `host:port`.
     pub catalogs: Vec<String>,
-    /// Whether the cluster begins with a release that lacks what the next one has.
+    /// Whether the cluster starts with a release that lacks features of the next one.
     pub is_upgraded: bool,
-    /// By how much the calendars of servers may be off.
+    /// How wrong the wall clocks of servers may be.
     pub calendars: CalendarError,
 }
 
-/// A workload, and what it has seen so far.
+/// A workload and its observations so far.
 #[derive(Debug)]
 pub struct Workload {
     config: WorkloadConfig,
@@ -81,30 +81,31 @@ pub struct Workload {
     seen: Mutex<Seen>,
 }
 
-/// What was seen, besides the writes.
+/// Observations other than the acknowledged writes.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// When all regions had taken a first write.
+    /// When all regions had acknowledged a first write.
     pub loading_since: Option<Duration>,
     /// When the last fault was over.
     pub calm_since: Option<Duration>,
-    /// Since when the cluster is known to be at the newest feature level, after the start.
+    /// When the cluster was first known to be at the newest feature level; times count from the
+    /// start.
     pub newest_level_since: Option<Duration>,
-    /// Which process had each region when the load began.
+    /// The process that served each region when the load began.
     pub servers: BTreeMap<u32, String>,
     /// Attempts to write that may have been applied.
     pub unknown: u64,
     /// Attempts to write that were certainly not applied.
     pub failed: u64,
-    /// The longest that each region took from the start of a write to its acknowledgement.
+    /// The longest time of each region from the start of a write to its acknowledgement.
     pub outages: BTreeMap<u32, Duration>,
-    /// How long after the last fault each region had taken a write and answered a read.
+    /// How long after the last fault each region had acknowledged a write and answered a read.
     pub recovered: BTreeMap<u32, Duration>,
-    /// How many operations of each kind were answered, but for those on counters and lists.
+    /// The number of answered operations of each kind, except those on counters and lists.
     pub operations: BTreeMap<&'static str, u64>,
-    /// How many rows of several versions were read and compared with their model.
+    /// The number of reads of rows with several versions that were compared with their model.
     pub versions_read: u64,
-    /// Regions that did not come back, and rows that were not as they should be.
+    /// Regions that did not recover, and rows with wrong contents.
     pub violations: Vec<Violation>,
 }
 
@@ -131,39 +132,39 @@ impl Workload {
         }
     }
 
-    /// What was acknowledged.
+    /// The acknowledged writes.
     pub fn writes(&self) -> &AcknowledgedWrites {
         &self.writes
     }
 
-    /// What was done to the counters.
+    /// The history of the counters and lists.
     pub fn history(&self) -> &History {
         &self.contest.history
     }
 
-    /// Which rows were looked at as a whole.
+    /// The rows that were checked for being whole.
     pub fn rows(&self) -> &WholeRows {
         &self.rows
     }
 
-    /// What else was seen.
+    /// All other observations.
     pub fn seen(&self) -> Seen {
         self.seen.lock().clone()
     }
 
-    /// When the load began; cheap.
+    /// When the load began. This is cheaper than [`Workload::seen`].
     pub fn loading_since(&self) -> Option<Duration> {
         self.seen.lock().loading_since
     }
 
-    /// Ends once the load has begun.
+    /// Returns once the load has begun.
     pub(crate) async fn until_loading(&self) {
         while self.loading_since().is_none() {
             tokio::time::sleep(LOADING_LOOK_PAUSE).await;
         }
     }
 
-    /// The faults are over.
+    /// Records that the faults are over.
     pub fn calm_down(&self, now: Duration) {
         self.seen.lock().calm_since.get_or_insert(now);
     }
@@ -171,7 +172,7 @@ impl Workload {
     /// Runs all clients until the faults are over and everything has been read.
     ///
     /// # Errors
-    /// The cluster did not come to serve, or the table cannot be read at the end.
+    /// The cluster did not begin to serve, or the table cannot be read at the end.
     pub async fn run(self: Arc<Self>, seams: Seams) -> anyhow::Result<()> {
         let table = self.table(&seams)?;
         let mut writers: Vec<Writer> = (0..self.config.regions)
@@ -186,7 +187,7 @@ impl Workload {
         self.begin_loading(servers);
         let mut contenders = Vec::new();
         for _ in 0..CONTENDERS {
-            // A client of its own each, with nonces of its own.
+            // Each contender has its own client, and thus its own nonces.
             let contender = Contender::new(&self.contest, self.table(&seams)?, random(&seams));
             contenders.push(self.contend(contender, random(&seams)));
         }
@@ -200,15 +201,17 @@ impl Workload {
         changed?;
         self.trace.record(format_args!("client: {} writes acknowledged", self.writes.count()));
         if self.seen.lock().violations.is_empty() {
-            // By a client that looks the regions up: the others may know places that only they do.
+            // Use a new client, which must look up the regions: the others may know locations that
+            // only they know.
             let newcomer = self.table(&seams)?;
             self.writes.check_all(&self.read_all(&newcomer).await?);
         }
         Ok(())
     }
 
-    /// Has versions written and deleted by two clients: to a family that only limits their number,
-    /// and, less often, to those whose cells have a time to live or stay when they are deleted.
+    /// Two clients write and delete versions: one in a family that only limits their number, and
+    /// one, less often, in families whose cells have a time to live or are kept when they are
+    /// deleted.
     fn write_versions(&self, seams: &Seams) -> anyhow::Result<impl Future<Output = ()>> {
         let writer = |families, pace_ms| {
             let (table, clock) = (self.table(seams)?, seams.clock.clone());
@@ -222,7 +225,7 @@ impl Workload {
         })
     }
 
-    /// Has the tables changed that come and go, while regions are moved.
+    /// Creates, changes and deletes the other tables, while regions are moved.
     async fn change_tables(self: &Arc<Self>, seams: &Seams) -> anyhow::Result<()> {
         let numbers = 0..self.config.tables;
         let changes =
@@ -245,7 +248,7 @@ impl Workload {
         }
     }
 
-    /// A client of its own.
+    /// Opens a separate client.
     pub(crate) fn connection(&self, seams: &Seams) -> Connection {
         let config = ConnectionConfig {
             retry: RetryConfig {
@@ -262,20 +265,20 @@ impl Workload {
         Ok(self.connection(seams).table(&table_name()?))
     }
 
-    /// From here on it counts.
+    /// Resets the observations: the load begins here.
     fn begin_loading(&self, servers: BTreeMap<u32, String>) {
         self.trace.record(format_args!("client: all regions take writes"));
         let loading_since = turmoil::sim_elapsed();
         *self.seen.lock() = Seen { loading_since, servers, ..Seen::default() };
     }
 
-    /// How long the faults have been over, if they are.
+    /// How long the faults have been over; `None` if they are not.
     pub(crate) fn calm_for(&self) -> Option<Duration> {
         let since = self.seen.lock().calm_since?;
         Some(turmoil::sim_elapsed().unwrap_or(since).saturating_sub(since))
     }
 
-    /// The cluster is at the newest feature level.
+    /// Records that the cluster is at the newest feature level.
     pub(crate) fn note_newest_level(&self) {
         let now = turmoil::sim_elapsed().unwrap_or_default();
         self.seen.lock().newest_level_since.get_or_insert(now);
@@ -293,12 +296,12 @@ impl Workload {
         self.calm_for().is_some_and(|calm| calm >= CALM_LOAD)
     }
 
-    /// Whether the time for coming back is over.
+    /// Whether the time to recover is over.
     fn is_late(&self) -> bool {
         self.calm_for().is_some_and(|calm| calm > CALM_TIME_MAX)
     }
 
-    /// An operation was answered.
+    /// Counts an answered operation.
     fn count(&self, kind: &'static str) {
         *self.seen.lock().operations.entry(kind).or_default() += 1;
     }
@@ -308,7 +311,8 @@ impl Workload {
     }
 
     async fn read_all(&self, table: &Table) -> anyhow::Result<BTreeMap<Bytes, Bytes>> {
-        // Region by region, as a scan of all would have to be done within one operation's time.
+        // Region by region, because a scan of all regions would have to finish within one operation
+        // timeout.
         let mut found = BTreeMap::new();
         for region in 0..self.config.regions {
             let scan = Scan::range(format!("{region:02}-"), format!("{region:02}."));
@@ -324,7 +328,7 @@ impl Workload {
         Ok(found)
     }
 
-    /// Looks whether a row of a writer is whole.
+    /// Checks that a row of a writer is whole.
     fn check_row(&self, row: &RowResult) {
         let key = row.row().unwrap_or_default();
         if is_of_writer(key) && !row.is_empty() {
@@ -337,7 +341,7 @@ fn value<'a>(row: &'a RowResult, family: &str) -> Option<&'a [u8]> {
     row.value(family.as_bytes(), QUALIFIER)
 }
 
-/// Whether a row is one of a [`Writer`]: its number comes right after the region.
+/// Whether a row belongs to a [`Writer`]: its number follows the region directly.
 fn is_of_writer(row: &[u8]) -> bool {
     row.get(3).is_some_and(u8::is_ascii_digit)
 }

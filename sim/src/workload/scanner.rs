@@ -1,5 +1,5 @@
-//! A client that scans forward and reversed, and looks whether rows are whole, in order, and all
-//! there.
+//! A client that scans in both directions, and checks that rows are whole, in order, and not
+//! missing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::plan::FAMILY;
 
 /// The pause between two scans.
 const PACE_MS: std::ops::Range<u64> = 50..300;
-/// How many rows a scan reads, in how many calls.
+/// The maximum number of rows that a scan reads, and the number of rows per call.
 const ROWS_MAX: u32 = 60;
 const ROWS_PER_CALL: std::ops::Range<u64> = 1..30;
 
@@ -24,7 +24,7 @@ pub(super) async fn scan(workload: &Workload, table: Table, random: Random) {
         let region = random.in_range(0..u64::from(workload.config.regions));
         let reversed = random.in_range(0..3) == 0;
         let (low, high) = (format!("{region:02}-"), format!("{region:02}."));
-        // Of two regions in one of three scans: the second scanner follows the first one.
+        // One of three scans covers two regions: the second scanner follows the first one.
         let low =
             if random.in_range(0..3) == 0 { format!("{:02}-", region.max(1) - 1) } else { low };
         let held = workload.writes.held(low.as_bytes(), high.as_bytes());
@@ -36,7 +36,7 @@ pub(super) async fn scan(workload: &Workload, table: Table, random: Random) {
             ..Scan::range(start, stop)
         };
         let mut scanner = table.scan(scan);
-        // That it cannot be read now proves nothing.
+        // A failed read proves nothing at this point.
         if let Ok(Ok(rows)) = tokio::time::timeout(OPERATION_TIMEOUT, scanner.rows()).await {
             workload.count(if reversed { "reversed-scan" } else { "scan" });
             for row in &rows {
@@ -71,7 +71,7 @@ fn check_order(workload: &Workload, rows: &[RowResult], reversed: bool) {
     }
 }
 
-/// What a scan found of a row of a writer.
+/// The value that a scan found in a row of a writer.
 fn found(row: &RowResult) -> Option<(Bytes, Option<Bytes>)> {
     let key = row.row().filter(|key| is_of_writer(key))?;
     Some((Bytes::copy_from_slice(key), value(row, FAMILY).map(Bytes::copy_from_slice)))

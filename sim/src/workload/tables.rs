@@ -1,9 +1,9 @@
-//! A client that makes, alters, disables, enables, empties and deletes a table of its own, and
-//! looks after each step whether what it was told is true wherever it asks.
+//! A client that creates, alters, disables, enables, truncates and deletes its own table. After
+//! each step it checks wherever it can that the result is visible.
 //!
-//! Each operation must end, and the client must learn how: it asks for as long as it takes, well
-//! beyond the time in which the cluster must have come back. Meanwhile another client has the
-//! balancer move regions.
+//! Each operation must end, and the client must learn its result. It keeps asking well beyond the
+//! time within which the cluster must have recovered. Meanwhile another client makes the balancer
+//! move regions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,49 +22,49 @@ use super::{ATTEMPT_TIMEOUT, QUALIFIER, Workload, random, value};
 use crate::invariants::Violation;
 use crate::plan::FAMILY;
 
-/// How long an operation on a table may take. Faults last at most 20 s.
+/// The timeout of an operation on a table. Faults last at most 20 s.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// The pause between two operations.
 const PACE_MS: std::ops::Range<u64> = 10..250;
 /// The pause between two calls of the balancer.
 const BALANCE_PACE_MS: std::ops::Range<u64> = 50..400;
-/// For how long a table that is disabled is written to.
+/// How long a disabled table is written to.
 const DISABLED_MS: std::ops::Range<u64> = 0..600;
-/// The pause between two such attempts.
+/// The pause between two such writes.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
-/// Rows that are written while the table is enabled.
+/// Rows written while the table is enabled.
 const ROWS: std::ops::Range<u64> = 1..6;
-/// The regions of a table begin with these.
+/// The start keys of the regions of a table, except the first.
 const SPLIT_KEYS: [&str; 3] = ["g", "n", "t"];
-/// How long after the feature level was raised its master may still go by the earlier one.
+/// How long after the feature level was raised a master may still act by the previous one.
 const LEVEL_KNOWN_WITHIN: Duration = Duration::from_secs(2);
-/// How a master refuses what the cluster's feature level does not have.
+/// Part of a master's error for an operation that the cluster's feature level does not support.
 const LEVEL_TOO_LOW: &str = "needs feature level";
-/// What must hold of the operations on tables.
+/// The invariants of operations on tables.
 const ENDS: &str = "every procedure ends and its client learns how";
 const SHOWN: &str = "a returned operation on a table is visible to the next call";
 const DISABLED: &str = "a disabled table acknowledges nothing";
 const NOTHING_LEFT: &str = "a table that was emptied or deleted has left nothing";
 const KEPT: &str = "a table keeps its rows when it is altered, disabled and enabled";
 
-/// A table, as its one client knows it.
+/// A table, as its only client knows it.
 struct Tables {
     workload: Arc<Workload>,
     admin: Admin,
-    /// It found the table before: it may know where its regions were.
+    /// This client found the table earlier: it may remember where its regions were.
     table: Table,
     catalogs: Catalogs,
     random: Random,
     name: TableName,
     state: Option<TableState>,
     descriptor: TableDescriptor,
-    /// Raised whenever the table is emptied or made anew; each value says of which it is.
+    /// Incremented whenever the table is truncated or deleted. Each value contains its generation.
     generation: u64,
     next_row: u64,
     rows: BTreeMap<Bytes, Bytes>,
 }
 
-/// What is done to a table.
+/// An operation on a table.
 #[derive(Clone, Copy, Debug)]
 enum Operation {
     Create,
@@ -75,7 +75,7 @@ enum Operation {
     Delete,
 }
 
-/// Works on table `number` until the load is over; then the table is deleted.
+/// Operates on table `number` until the load is over; then deletes the table.
 pub(super) async fn change_tables(
     workload: Arc<Workload>,
     seams: Seams,
@@ -107,18 +107,18 @@ pub(super) async fn change_tables(
     Ok(())
 }
 
-/// Has regions moved until the load is over.
+/// Makes the balancer move regions until the load is over.
 pub(super) async fn balance(workload: &Workload, seams: &Seams) {
     let admin = connection(workload, seams).admin();
     let random = random(seams);
     while !workload.is_over() {
-        // While a server is recovered nothing is balanced.
+        // The balancer does nothing while a server is recovered.
         let _ = tokio::time::timeout(ATTEMPT_TIMEOUT, admin.balance()).await;
         tokio::time::sleep(Duration::from_millis(random.in_range(BALANCE_PACE_MS))).await;
     }
 }
 
-/// The name of a table that comes and goes.
+/// The name of a table that is created and deleted.
 fn table_name(number: u64) -> anyhow::Result<TableName> {
     Ok(TableName::new("default", &format!("changing-{number}"))?)
 }
@@ -165,7 +165,7 @@ impl Tables {
             let pace = Duration::from_millis(self.random.in_range(PACE_MS));
             tokio::time::sleep(pace).await;
         }
-        // What is left at the end must be nothing.
+        // At the end, nothing may be left.
         if self.state == Some(TableState::Enabled) && !self.operate(Operation::Disable).await {
             return;
         }
@@ -188,7 +188,8 @@ impl Tables {
         }
     }
 
-    /// Does it, and looks whether it shows. Whether it went as it should.
+    /// Executes the operation, and checks that its result is visible. Returns whether it went as
+    /// expected.
     async fn operate(&mut self, operation: Operation) -> bool {
         let (began, newest_level_for) = (Instant::now(), self.workload.newest_level_for());
         let ended = match operation {
@@ -218,7 +219,7 @@ impl Tables {
             && newest_level_for < LEVEL_KNOWN_WITHIN
             && error.to_string().contains(LEVEL_TOO_LOW)
         {
-            // Nothing was done.
+            // The operation had no effect.
             self.workload.count("refused-truncation");
             return true;
         }
@@ -241,7 +242,7 @@ impl Tables {
         true
     }
 
-    /// Asks each server, and the master, what it knows of the table.
+    /// Asks each server and the master for its knowledge of the table.
     async fn check_shown(&self, operation: Operation) {
         for (server, found) in self.catalogs.states_of(&self.name).await {
             if found != self.state {
@@ -263,7 +264,7 @@ impl Tables {
         }
     }
 
-    /// Writes rows, and looks whether those of before are there.
+    /// Checks that earlier rows are there, and writes more rows.
     async fn use_enabled(&mut self) {
         self.check_rows().await;
         for _ in 0..self.random.in_range(ROWS) {
@@ -298,7 +299,7 @@ impl Tables {
         }
     }
 
-    /// Nobody may acknowledge anything while the table is disabled, whatever clients remember.
+    /// No server may acknowledge anything while the table is disabled, whatever clients remember.
     async fn use_disabled(&self) {
         let until = Instant::now() + Duration::from_millis(self.random.in_range(DISABLED_MS));
         while Instant::now() < until {
@@ -322,7 +323,7 @@ impl Tables {
         }
     }
 
-    /// In which region a row lies is the seed's choice.
+    /// The seed chooses the region of a row.
     fn first_letter(&self) -> char {
         char::from(b'a' + u8::try_from(self.random.in_range(0..26)).unwrap_or(0))
     }

@@ -1,9 +1,9 @@
-//! A client that writes versions with timestamps of its own and deletes them in each of the four
-//! ways, to rows that nobody else writes, and compares what it reads with a model.
+//! A client that writes versions with its own timestamps and deletes them in each of the four ways,
+//! in rows that no other client writes. It compares its reads with a model.
 //!
-//! Where a family keeps deleted cells, it also writes below deletions and over other versions, and
-//! reads by ranges of time and raw. Where cells have a time to live, it gives them timestamps so
-//! old that this ends soon.
+//! Where a family keeps deleted cells, the client also writes below deletes and over other
+//! versions, and makes raw reads and reads by time range. Where cells have a time to live, it gives
+//! them timestamps so old that they expire soon.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -19,38 +19,38 @@ use crate::invariants::{ClockSpan, DELETES_AND_VERSIONS, ModelRow, ModelWrite, V
 
 /// The pause after an attempt that failed.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);
-/// How many rows are written to in turn, and how many writes each gets.
+/// The number of rows that are written to in turn, and the maximum number of writes to each.
 const ROWS: usize = 8;
 const WRITES_MAX: u32 = 60;
 /// The columns.
 const COLUMNS: [&str; 2] = ["a", "b"];
-/// For how long a cell with a time to live is seen once it has been written.
+/// How long a cell with a time to live remains visible after it was written.
 const LEFT_MS: Range<u64> = 0..2_500;
-/// As many versions as a request can ask for.
+/// The maximum number of versions that a request can ask for.
 const ALL_VERSIONS: u32 = i32::MAX as u32;
 
-/// See the module.
+/// The client; see the module.
 pub(super) struct Writer<'a> {
     workload: &'a Workload,
     table: Table,
     clock: Clock,
     random: Random,
-    /// What is written to in turn.
+    /// The families that are written to in turn.
     families: Vec<FamilyDescriptor>,
     pace_ms: Range<u64>,
-    /// How many rows there were.
+    /// The number of rows so far.
     rows: u64,
-    /// Makes each value a different one.
+    /// Makes each value unique.
     values: u64,
 }
 
-/// A row under way. Its key has the region's number, then the name of the family, so that it is
-/// above the rows of other writers.
+/// A row in use. Its key is the region's number followed by the name of the family, so that it
+/// sorts after the rows of other writers.
 struct Row {
     key: Bytes,
     model: ModelRow,
     writes: u32,
-    /// An attempt of the last write may still take effect, so nothing else is written.
+    /// An attempt of the last write may still take effect, so there are no further writes.
     is_closed: bool,
 }
 
@@ -87,7 +87,7 @@ impl<'a> Writer<'a> {
             let place = self.random.in_range(0..ROWS as u64) as usize;
             let Some(row) = rows.get_mut(place) else { continue };
             if row.is_closed || row.writes >= WRITES_MAX {
-                // Whether a compaction or a recovery changes it shows later, too.
+                // A later read also shows whether a compaction or a recovery has changed the row.
                 self.read(row).await;
                 let Some(next) = self.new_row() else { return };
                 *row = next;
@@ -104,7 +104,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A row of the next family.
+    /// Begins a row of the next family.
     fn new_row(&mut self) -> Option<Row> {
         let place = self.rows as usize % self.families.len().max(1);
         let family = self.families.get(place)?.clone();
@@ -115,8 +115,8 @@ impl<'a> Writer<'a> {
         Some(Row { key: key.into(), model, writes: 0, is_closed: false })
     }
 
-    /// The next write: a put lies above everything before it, unless deleted cells are kept; a
-    /// deletion is of what is there.
+    /// Chooses the next write. A put has a higher timestamp than everything before it, unless
+    /// deleted cells are kept. A delete applies to existing cells.
     fn choose(&mut self, row: &Row) -> ModelWrite {
         let column = COLUMNS[self.random.in_range(0..COLUMNS.len() as u64) as usize];
         let near = self.near(row);
@@ -133,7 +133,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The timestamp of one of the last writes, or one beside it.
+    /// The timestamp of one of the last writes, or one next to it.
     fn near(&self, row: &Row) -> i64 {
         let recent = row.model.recent(self.random.in_range(0..4) as usize);
         let beside = recent + self.random.in_range(0..3) as i64 - 1;
@@ -155,7 +155,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Makes one write, by as many attempts as it takes. Whether it came to that.
+    /// Makes one write, in as many attempts as necessary. Returns whether it was acknowledged.
     async fn write(&mut self, row: &mut Row) -> bool {
         let write = self.choose(row);
         row.writes += 1;
@@ -197,13 +197,13 @@ impl<'a> Writer<'a> {
         self.table.try_delete(&delete, ATTEMPT_TIMEOUT).await
     }
 
-    /// Reads a row by a get or a scan, forward or reversed, and compares it with its model. That it
-    /// cannot be read now proves nothing.
+    /// Reads a row with a get or a scan, forward or reversed, and compares it with its model. A
+    /// failed read proves nothing at this point.
     async fn read(&self, row: &Row) {
         let read = self.choose_read(row);
         let way = self.random.in_range(0..3);
         let began_ms = self.clock.wall_ms();
-        // No get is raw.
+        // A get cannot be raw.
         let found = match way {
             0 if !read.raw => self.get(row, &read).await,
             way => self.scan(row, &read, way == 1).await,
@@ -267,7 +267,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The range of a read, if it has one.
+/// The time range of a read, if it has one.
 fn time_range(read: &ModelRead) -> Option<TimeRange> {
     let (from, to) = read.range;
     let unsigned = |ms: i64| u64::try_from(ms).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The writer of one region: a new row each time, attempts until one is acknowledged, and now and
-//! then a row is read back or deleted.
+//! The writer of one region. It writes a new row each time, in attempts until one is acknowledged.
+//! Now and then it reads back or deletes a row.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::plan::{FAMILY, FAMILY_SECOND};
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);
 /// The pause between two writes.
 const PACE_MS: std::ops::Range<u64> = 5..35;
-/// One of so many rounds deletes a row.
+/// One of this many rounds deletes a row.
 const ROUNDS_PER_DELETE: u64 = 8;
-/// Makes rows long enough that memstores fill up.
+/// Makes rows long enough to fill memstores.
 const PADDING: &str = "................................................................";
 
-/// See the module.
+/// The writer of one region; see the module.
 pub(super) struct Writer {
     workload: Arc<Workload>,
     table: Table,
     random: Random,
     pub(super) region: u32,
     next: u64,
-    /// Rows whose only attempt was acknowledged: no late attempt can bring them back.
+    /// Rows whose only attempt was acknowledged: no late attempt can restore them after a delete.
     clean: Vec<Bytes>,
 }
 
@@ -65,7 +65,7 @@ impl Writer {
         }
     }
 
-    /// Writes the next row, by as many attempts as it takes. Whether it came to that.
+    /// Writes the next row, in as many attempts as necessary. Returns whether it was acknowledged.
     pub(super) async fn write(&mut self) -> bool {
         let row = self.row(self.next);
         let value = Bytes::from(format!("value {}{PADDING}", self.next));
@@ -103,8 +103,8 @@ impl Writer {
         true
     }
 
-    /// Reads one of the rows that were acknowledged. Whether it was answered: that it cannot be
-    /// read now proves nothing.
+    /// Reads one of the acknowledged rows. Returns whether the read was answered; a failed read
+    /// proves nothing at this point.
     async fn read_back(&mut self) -> bool {
         let row = self.row(self.random.in_range(0..self.next.max(1)));
         let outcome = self.table.try_get(&Get::new(row.clone()), ATTEMPT_TIMEOUT).await;
@@ -115,7 +115,7 @@ impl Writer {
         true
     }
 
-    /// Deletes a row, by as many operations as it takes. Whether it came to that.
+    /// Deletes a row, in as many operations as necessary. Returns whether that succeeded.
     async fn delete(&mut self) -> bool {
         let count = self.clean.len() as u64;
         if count == 0 {
@@ -134,7 +134,7 @@ impl Writer {
         true
     }
 
-    /// Whether the region should have come back by now; that it has not is a violation.
+    /// Whether the region should have recovered by now. If so, reports a violation.
     fn gives_up(&self, what: &str) -> bool {
         let is_late = self.workload.is_late();
         if is_late {

@@ -56,11 +56,9 @@ pub struct BoundAddresses {
 pub struct CoordinatorTimers {
     /// The time between two heartbeats of the leader. Default: 50 ms.
     pub heartbeat_interval: Duration,
-    /// The shortest silence of the leader after which a follower stands for election. Default: 320
-    /// ms.
+    /// Shortest silence of the leader before a follower stands for election. Default: 320 ms.
     pub election_timeout_min: Duration,
-    /// The longest silence of the leader after which a follower stands for election. Default: 480
-    /// ms.
+    /// Longest silence of the leader before a follower stands for election. Default: 480 ms.
     pub election_timeout_max: Duration,
     /// The shortest session timeout that a client gets. Default: 500 ms.
     pub session_timeout_min: Duration,

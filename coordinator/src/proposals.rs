@@ -181,9 +181,9 @@ impl Proposals {
         answers
     }
 
-    /// Begins a later life, unless this pipeline began `life` or one after it. `number` of `life`
-    /// is the last command of this member that was applied. In the later life, all waiting commands
-    /// are renumbered and sent again. Returns the later life.
+    /// Begins a later life if the last command of this member that was applied, `number` of `life`,
+    /// belongs neither to an earlier life nor to this pipeline. In the later life, all waiting
+    /// commands are renumbered and sent again. Returns the later life.
     pub(crate) fn rise_above(&self, life: u64, number: u64) -> Option<u64> {
         let mut queue = self.queue.lock();
         let is_ours = life == queue.life && number < queue.next;

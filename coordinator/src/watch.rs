@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::outgoing::{FRAME_OVERHEAD_BYTES, Outgoing, QUEUED_BYTES_MAX};
 use crate::tree::Event;
 
-/// What a watch waits for.
+/// The changes that a watch waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum WatchKind {
     /// The node's data or existence, once.

@@ -1,4 +1,4 @@
-//! Tests with which data a member refuses to start.
+//! Tests the cases in which a member refuses to start.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 

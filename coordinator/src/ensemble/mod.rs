@@ -158,7 +158,7 @@ impl fmt::Debug for EnsembleId {
 // === impl Ensemble ===
 
 impl Ensemble {
-    /// The knowledge of a member that starts.
+    /// The values for a member that starts.
     pub(crate) fn new(id: Option<EnsembleId>, has_data: bool, is_strict: bool) -> Self {
         Self(Arc::new(RwLock::new(Known { id, has_data, is_strict })))
     }

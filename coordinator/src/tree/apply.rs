@@ -11,9 +11,9 @@ use crate::tree::state::{Pipeline, Session, State};
 pub(crate) struct Applied {
     /// For the client that sent the command. `None` if it was not the next command of its pipeline.
     pub(crate) verdict: Option<Verdict>,
-    /// What happened to nodes, for the clients that watch them.
+    /// Changes of nodes, for the clients that watch them.
     pub(crate) events: Vec<Event>,
-    /// What happened to a session, for its connections.
+    /// A change of a session, for its connections.
     pub(crate) session: Option<SessionChange>,
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Command {
     pub(crate) origin: Option<Origin>,
     /// The leader's wall clock when it proposed the command.
     pub(crate) time_ms: u64,
-    /// What changes.
+    /// The change.
     pub(crate) change: Change,
 }
 

@@ -120,7 +120,7 @@ impl Error {
         }
     }
 
-    /// Whether it is unknown if a write has taken effect.
+    /// Whether the outcome of a write is unknown: it may or may not have taken effect.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::ConnectionLoss { .. } | Self::Timeout { .. })
     }

@@ -7,8 +7,8 @@
 //! Guarantees:
 //! - Requests are sent in the order in which they were made, and answered in that order.
 //! - A request that was in progress when its connection was lost fails with
-//!   [`crate::Error::ConnectionLoss`] and is never sent twice. A request that was not yet sent waits
-//!   for the next connection until its timeout.
+//!   [`crate::Error::ConnectionLoss`] and is never sent twice. A request that was not yet sent
+//!   waits for the next connection until its timeout.
 //! - An event reaches its watcher before the caller sees the state in any later answer.
 //! - Only a server decides that a session has expired. A client that reaches no server stays
 //!   [`State::Disconnected`]: anything that must not outlive the session needs its own lease.

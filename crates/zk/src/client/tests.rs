@@ -21,7 +21,7 @@ use crate::proto::*;
 const SESSION_TIMEOUT: Duration = Duration::from_millis(3000);
 const SESSION: SessionId = SessionId(0x51);
 
-/// What has not arrived by then does not arrive. With paused time this is short.
+/// How long the test waits for something that may not arrive. With paused time this is short.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The servers on the client's network. `down` refuses connections.
@@ -37,7 +37,7 @@ struct Peer {
     writer: WriteHalf<DuplexStream>,
 }
 
-/// Boot time that stands still.
+/// A boot time that does not advance.
 struct TestClock;
 
 impl ClockSource for TestClock {

@@ -88,7 +88,7 @@ pub struct Limits {
     pub sessions_max: usize,
     /// How many bytes may be queued for all clients together. Default: 256 MiB.
     pub queued_bytes_max: usize,
-    /// How many bytes the long frames (above 64 KiB) of all clients may take while they are
+    /// How many bytes the long frames (above 64 KiB) of all clients may take while they are being
     /// received. Default: 128 MiB.
     pub incoming_bytes_max: usize,
     /// How many bytes the watches of all clients may take. Default: 512 MiB.

@@ -152,8 +152,7 @@ async fn serve_session(
     }
 }
 
-/// Handles requests until the client closes the connection or sends something that cannot be
-/// decoded.
+/// Handles requests until the client closes the connection, or a request cannot be read or decoded.
 async fn read_all(frames: &mut Frames, client: &Client) {
     loop {
         match read_one(frames, client).await {

@@ -36,7 +36,7 @@ pub enum Error {
         /// The id of this member.
         member: u64,
     },
-    /// The file that says which member the folder belongs to cannot be understood.
+    /// The identity file, which says which member the folder belongs to, cannot be parsed.
     #[error(
         "{}: does not say which coordinator this folder belongs to. If the other members are \
          healthy, move the folder away and start with an empty one", .path.display()

@@ -1,4 +1,4 @@
-//! Decides on the leader that a session has expired.
+//! Session expiry: the leader decides that a session has expired.
 //!
 //! The decision is a command, and is valid only in the term in which it was made. Only silence that
 //! the session's client could have broken counts against a session. A new leader therefore gives
@@ -27,7 +27,7 @@ pub(crate) struct Expiry {
 /// Tracks from tick to tick whether this member leads and is confirmed by a quorum.
 #[derive(Debug)]
 struct Watchman {
-    /// If a tick is later than this, the leader was stalled.
+    /// If more time than this passes between two ticks, the leader was stalled.
     late: Duration,
     /// How much older the quorum's last confirmation may be than it seems.
     lease: Duration,
@@ -48,13 +48,13 @@ enum Tick {
     /// silence that does not count.
     Confirmed { uncounted: Duration },
 }
-/// If a tick is later than this many intervals, the leader was stalled.
+/// If more than this many intervals pass between two ticks, the leader was stalled.
 const STANDSTILL_INTERVALS: u32 = 5;
 
 // === impl Expiry ===
 
 impl Expiry {
-    /// Records a sign of life of each of `sessions`.
+    /// Records a sign of life from each of `sessions`.
     pub(crate) fn heard_of(&self, sessions: impl IntoIterator<Item = i64>) {
         let now = Instant::now();
         let mut heard = self.heard.lock();
@@ -103,7 +103,7 @@ impl Expiry {
         }
     }
 
-    /// Takes back silence in which no session could be heard.
+    /// Extends each session by `uncounted`, a time in which no session could be heard.
     fn forgive(&self, uncounted: Duration) {
         if uncounted.is_zero() {
             return;

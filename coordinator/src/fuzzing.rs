@@ -30,7 +30,7 @@ pub async fn read_snapshot(files: SharedFileSystem, folder: &Path) {
 }
 
 /// Decodes a state, and checks that it is the same after it is encoded and decoded again. Returns
-/// whether `bytes` is a state.
+/// whether `bytes` are a valid state.
 pub fn decode_state(bytes: Bytes) -> bool {
     let Ok(state) = State::decode(bytes) else {
         return false;

@@ -110,8 +110,8 @@ async fn attach(
     let answer = move |outcome| {
         let outcome = match outcome {
             ProposalOutcome::Applied { verdict: Verdict::Done(_), .. } => {
-                // Register the client at the very moment when the session is attached, so that it
-                // misses no later change.
+                // Register the connection at the very moment when the session is attached, so that
+                // it misses no later change.
                 replica.connect(session, attachment, &out);
                 Ok(())
             }

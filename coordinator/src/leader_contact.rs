@@ -71,7 +71,7 @@ async fn is_led(member: &Member) -> bool {
     confirmed
 }
 
-/// Purges from the log what the last snapshot has, and triggers another snapshot.
+/// Purges the entries of the last snapshot from the log, and triggers another snapshot.
 async fn shorten_log(member: &Member) {
     let snapshot = member.raft.metrics().borrow_watched().snapshot;
     let trigger = member.raft.trigger();

@@ -4,7 +4,7 @@
 //! member that forgot an entry could help to elect a leader that does not have it either. Such a
 //! member must therefore be admitted by a majority with data (`ensemble`). It accepts entries only
 //! from leaders that are not behind that majority. It votes once it has everything that such a
-//! leader reported as committed. A file marks such a member, also across restarts.
+//! leader reported as committed. A marker file records this across restarts.
 
 use std::path::{Path, PathBuf};
 
@@ -40,8 +40,8 @@ enum Stage {
 struct Admission {
     /// The highest term of the majority. The leader of an earlier term may have been deposed.
     floor: u64,
-    /// The member with the authoritative data, if there is one. This member votes for it
-    /// nevertheless.
+    /// The member with the authoritative data, if there is one. This member votes for it even
+    /// before it has caught up.
     authority: Option<u64>,
 }
 

@@ -33,7 +33,7 @@ impl RoomWait {
     /// Waits before the next attempt, after one that failed with `error`.
     ///
     /// # Errors
-    /// `error`, unless it is that the disk is full.
+    /// `error`, unless it says that the disk is full.
     pub(crate) async fn after(&mut self, error: basalt_fs::Error) -> basalt_fs::Result<()> {
         if !error.is_storage_full() {
             return Err(error);

@@ -296,7 +296,7 @@ async fn follow_leadership(
         tokio::select! {
             biased;
             changed = metrics.changed() => changed.map_err(stopped_by)?,
-            // The loss of a quorum is not a change that is waited for above.
+            // The loss of a quorum is not reported as a change, so look again after a while.
             () = tokio::time::sleep(member.config.timers.heartbeat_interval), if leads => {}
         }
     }

@@ -13,7 +13,7 @@ use crate::tree::SECRET_BYTES;
 pub(crate) fn new_id(member: u64, random: &Random) -> SessionId {
     const MEMBER_SHIFT: u32 = 56;
     let id = (member << MEMBER_SHIFT) | (random.next_u64() >> (u64::BITS - MEMBER_SHIFT));
-    // Member ids are small, so the sign bit is not used.
+    // Member ids are small, so the sign bit is zero.
     SessionId(i64::try_from(id).unwrap_or(i64::MAX))
 }
 

@@ -102,7 +102,7 @@ impl From<AddWatchMode> for WatchKind {
 // === impl Watches ===
 
 impl Watches {
-    /// No watches yet, with room for `bytes_max`.
+    /// No watches yet, with room for watches that count as `bytes_max` bytes.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             data: Paths::new(),

@@ -55,7 +55,7 @@ pub(crate) struct MemberFacts {
     pub(crate) is_counted: bool,
     /// Whether an operator has declared its data authoritative.
     pub(crate) is_authority: bool,
-    /// The start that it reports from.
+    /// The member's current start.
     pub(crate) start: Start,
     /// The number of entries in its log, purged ones included, when it started or was readmitted.
     pub(crate) began_with: u64,
@@ -110,7 +110,7 @@ impl EnsembleId {
         Self::cut(&digest.chain_update(secret).finalize())
     }
 
-    /// A random id, for the ensemble that an operator makes of the data of one member.
+    /// A random id, for the ensemble that an operator creates from the data of one member.
     pub(crate) fn drawn(random: &Random) -> Self {
         let mut id = [0; ID_BYTES];
         random.fill(&mut id);
@@ -148,7 +148,7 @@ impl EnsembleId {
 }
 
 impl fmt::Debug for EnsembleId {
-    /// Enough to distinguish two ids. The rest must not be in logs.
+    /// Enough to distinguish two ids. The rest must not appear in logs.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [first, second, ..] = self.0;
         write!(formatter, "{first:02x}{second:02x}…")
@@ -158,7 +158,7 @@ impl fmt::Debug for EnsembleId {
 // === impl Ensemble ===
 
 impl Ensemble {
-    /// The values for a member that starts.
+    /// What a member knows when it starts.
     pub(crate) fn new(id: Option<EnsembleId>, has_data: bool, is_strict: bool) -> Self {
         Self(Arc::new(RwLock::new(Known { id, has_data, is_strict })))
     }

@@ -36,8 +36,8 @@ pub(super) struct Judgement {
 
 impl Roll {
     /// Compares the facts of `peer` with what is remembered. Remembers them if the member counts
-    /// and is not outdated. At least `committed` entries are committed. A member keeps the
-    /// committed entries that it once had for ever.
+    /// and is not outdated. At least `committed` entries are committed. A member must keep every
+    /// committed entry that it once had.
     pub(super) fn judge(&mut self, peer: u64, facts: &MemberFacts, committed: u64) -> Judgement {
         let remembered = self.peers.get(&peer).copied().unwrap_or_default();
         let mut judgement = Judgement {

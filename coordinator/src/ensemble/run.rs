@@ -112,7 +112,7 @@ impl Standing {
         }
     }
 
-    /// Wakes the tasks, so that the others learn at once what has changed.
+    /// Wakes the tasks that greet and decide, so that the others learn of the change at once.
     fn notify(&self) {
         self.changed.send_modify(|version| *version += 1);
     }
@@ -430,7 +430,8 @@ impl<'a> Decider<'a> {
         Ok(())
     }
 
-    /// Makes this member count from now on, with the data that it has now that it has caught up.
+    /// Makes this member count from now on, after it has caught up. It reports the data that it has
+    /// now.
     async fn count_again(&mut self) -> Result<(), Error> {
         let standing = &self.member.standing;
         *standing.began_with.lock() = self.member.log.durable_entries();

@@ -39,8 +39,8 @@ impl Ensemble for EnsembleService {
         if !is_other || !member.config.members.contains_key(&greeting.member) {
             return Err(Status::invalid_argument("the greeting does not come from another member"));
         }
-        // Strangers may report anything. Only what an empty member needs for its decision is kept
-        // of it, and the answer reveals nothing to them.
+        // A stranger may report anything. Only what an empty member needs to decide is kept, and
+        // the answer reveals nothing.
         let own = member.ensemble.id();
         let is_peer = match (own, facts.ensemble) {
             (Some(own), Some(said)) => own.is(said.as_bytes()),

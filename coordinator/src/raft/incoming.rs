@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(evicted(&places), []);
         assert!(places.take(64, place(1)).is_some() && places.take(65, place(9)).is_some());
         assert_eq!(evicted(&places), [2, 3]);
-        // Connections that do not end are bounded, too.
+        // The number of evicted connections that have not ended is bounded, too.
         let taken = (66..1_000).filter(|number| places.take(*number, place(9)).is_some()).count();
         assert_eq!(taken, CONNECTIONS_WITH_EVICTED_MAX - 66);
     }

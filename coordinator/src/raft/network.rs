@@ -1,4 +1,4 @@
-//! Requests of a member to the others.
+//! Requests from a member to the others.
 
 use std::collections::BTreeMap;
 use std::future::Future;

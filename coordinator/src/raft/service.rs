@@ -179,7 +179,7 @@ impl Gate {
         }
     }
 
-    /// Logs a rejection, but not too often.
+    /// Logs a rejection, at most once per `REFUSAL_LOG_INTERVAL`.
     fn log(&self, request: &Request<()>, problem: &str) {
         let mut refused = self.refused.lock();
         if refused.is_none_or(|last| last.elapsed() >= REFUSAL_LOG_INTERVAL) {
@@ -366,7 +366,7 @@ fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// The error of a request that this member cannot handle now. Another member may.
+/// The error for a request that this member cannot handle now, although another member may.
 fn unavailable(error: impl std::fmt::Display) -> Status {
     Status::failed_precondition(error.to_string())
 }

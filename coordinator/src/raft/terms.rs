@@ -1,7 +1,7 @@
 //! Decides which terms are plausible.
 //!
-//! A term rises by one with each election, and is stored before it is answered. A term that is far
-//! above all that a member knows was not reached by elections. Accepting it, no matter from whom,
+//! A term rises by one with each election, and is stored before it is answered. A term far above
+//! every term that a member knows was not reached by elections. Accepting it, no matter from whom,
 //! would use up the remaining numbers for ever.
 
 use tonic::Status;

@@ -150,7 +150,7 @@ impl Client {
         self.read(xid, |_| Err::<(), _>(error)).await;
     }
 
-    /// Sets a watch. Must only be called while reading.
+    /// Sets a watch. Must be called only while reading.
     fn watch(&self, kind: WatchKind, path: &str) -> Result<(), ErrorCode> {
         let mut watches = self.member.replica.watches.lock();
         watches.add(&self.outgoing, kind, path).map_err(|TooManyWatches| ErrorCode::QuotaExceeded)

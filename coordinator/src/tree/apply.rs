@@ -1,4 +1,4 @@
-//! Applies a command: determines its verdict, and what connections must learn of it.
+//! Applies a command: determines its verdict, and the changes that connections must be notified of.
 
 use basalt_zk::proto::{ErrorCode, EventType, SessionId, Zxid};
 
@@ -22,9 +22,9 @@ pub(crate) struct Applied {
 pub(crate) enum Verdict {
     /// The command took effect. For a write, these are the outcomes of its operations.
     Done(Vec<OperationOutcome>),
-    /// A write took no effect, because its operation number `at` failed.
+    /// A write had no effect because its operation number `at` failed.
     Failed { at: usize, error: ErrorCode },
-    /// The command took no effect, because of its session.
+    /// The command had no effect because of its session.
     Refused(ErrorCode),
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::tree::SECRET_BYTES;
 
-/// One change of the state, as it is in the log.
+/// One change of the state, as it is stored in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
     /// Which member sent it. Absent if the leader decided it by itself.

@@ -12,7 +12,7 @@ use super::state::{Pipeline, SECRET_BYTES, Session, State};
 /// The version of the computation. Digests of other versions are not compared with it.
 pub(crate) const DIGEST_VERSION: u32 = 1;
 
-/// Feeds a hash with fields that are each delimited.
+/// Feeds fields to a hash, so that the end of each field is unambiguous.
 struct Fields(Sha256);
 
 // === impl Fields ===

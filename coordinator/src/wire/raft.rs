@@ -1,5 +1,5 @@
-//! Converts Raft's own types to and from messages. With functions instead of `From`, because the
-//! types belong to openraft.
+//! Converts Raft's own types to and from messages. There are functions instead of `From`, because
+//! the types belong to openraft.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -20,7 +20,7 @@ pub(super) struct Frame {
     pub(super) end: u64,
 }
 
-/// What is at an offset of a segment.
+/// What was found at an offset of a segment.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A whole frame.
@@ -32,7 +32,7 @@ pub(super) enum Found {
 }
 
 /// Splits records into parts that each fit into a frame. Each part has at least one record. Records
-/// that are written at once may be longer than a frame may be.
+/// that are written at once may be longer than one frame may be.
 pub(super) fn split(records: &[v1::LogRecord]) -> impl Iterator<Item = &[v1::LogRecord]> {
     let mut bytes = 0;
     records.chunk_by(move |before, _| {

@@ -11,7 +11,7 @@
 //! Numbers are big endian.
 //!
 //! **A valid frame at offset n proves that everything below n was synced**, because a frame is
-//! written only after the previous one was synced. Damage with a valid frame behind it is therefore
+//! written only after the previous one was synced. Damage with a valid frame after it is therefore
 //! corruption, and the log is rejected. Damage at the very end is a write that was cut off, and was
 //! never acknowledged. Each start opens a new segment, whose header says how much of the last one
 //! counts.
@@ -111,7 +111,7 @@ impl Log {
         synced.await.unwrap_or_else(|_| Err(writer_gone()))
     }
 
-    /// How many entries the log has that are durable, purged ones included.
+    /// How many entries the log has, purged ones included, up to the last durable one.
     pub(crate) fn durable_entries(&self) -> u64 {
         self.durable_entries.load(Ordering::Acquire)
     }

@@ -55,7 +55,7 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// How many writes may wait for the disk.
 const WRITES_WAITING_MAX: usize = 1024;
 
-/// Opens the log in `folder`. `wall_ms` is the current time: with it, even a member that lost its
+/// Opens the log in `folder`. `wall_ms` is the current time, so that even a member that lost its
 /// disk begins a later life than any that it had.
 ///
 /// # Errors
@@ -116,8 +116,8 @@ async fn read_segments(files: &SharedFileSystem, folder: &Path) -> Result<Vec<Se
 }
 
 /// Decides where each segment ends. A segment with a successor ends where the successor's header
-/// says. The last segment ends with its whole frames, unless a frame behind them proves that more
-/// had been synced.
+/// says. The last segment ends with its whole frames, and is damaged if a frame after them proves
+/// that more had been synced.
 async fn settle_ends(
     files: &SharedFileSystem,
     mut segments: Vec<Segment>,
@@ -170,7 +170,7 @@ impl Segment {
         match first.and_then(|record| record.record.as_ref()) {
             Some(Record::Header(header)) if header.number == self.number => Ok(header.clone()),
             Some(_) => Err(senseless(&self.path, 0, "no header of this segment")),
-            // There are segments behind it, so it cannot be one that was never used.
+            // There are segments after it, so it cannot be one that was never used.
             None => Err(LogError::Damaged { path: self.path.clone(), offset: 0 }),
         }
     }

@@ -155,7 +155,7 @@ async fn a_missing_segment_is_named() {
     assert!(error.contains("log-00000000000000000002"), "{error}");
 }
 
-/// Numbers at their maximum neither wrap nor panic, and no entry is accepted behind the last index.
+/// Numbers at their maximum neither wrap nor panic, and no entry is accepted after the last index.
 #[tokio::test]
 async fn the_highest_numbers_there_are_do_not_wrap() {
     use v1::log_record::Record;

@@ -51,7 +51,7 @@ pub(super) struct Closed {
 }
 
 /// Writes the log. Ends when the log has been dropped, or at the first error of the disk. After an
-/// error, the contents of the disk are unknown, and only a restart finds out.
+/// error, the contents of the disk are unknown, and only a restart can determine them.
 pub(crate) struct Writer {
     files: SharedFileSystem,
     folder: PathBuf,
@@ -85,9 +85,9 @@ pub(crate) struct Room {
 }
 
 /// How many bytes are reserved in a segment for future records: enough for thousands of renewals,
-/// and little for a disk.
+/// and negligible on a disk.
 const RESERVE_BYTES: u64 = 8 << 20;
-/// How much of it is for sessions that hold ephemeral nodes, as leases are.
+/// How much of it is for sessions that hold ephemeral nodes, as the holders of leases do.
 const LEASES_BYTES: u64 = 6 << 20;
 /// How much is reserved at once, beyond the required amount.
 const RESERVE_STEP_BYTES: u64 = 1 << 20;
@@ -167,7 +167,7 @@ impl Writer {
     /// Writes until the log is dropped.
     ///
     /// # Errors
-    /// The disk failed, or was full when the member stopped. Callers that wait get the error, too.
+    /// The disk failed, or was full when the member stopped. Waiting callers get the error as well.
     pub(crate) async fn run(mut self) -> basalt_fs::Result<()> {
         let mut completions = Vec::new();
         loop {
@@ -254,7 +254,7 @@ impl Writer {
         self.durable_entries.store(self.entries, Ordering::Release);
         if let Some(ensemble) = ensemble {
             self.header.ensemble = ensemble.to_bytes();
-            // The segment must be durable before anything that is written later.
+            // The new segment must be durable before anything is written after it.
             while let Err(error) = self.roll().await {
                 self.wait_for_room(error).await?;
             }
@@ -303,8 +303,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits until the segment has space for `bytes` more. A write without space would leave a part
-    /// of itself on the disk, and end the member.
+    /// Waits until the segment has space for `bytes` more. Without space, a write would leave a
+    /// part of itself on the disk, and end the member.
     async fn have_room(&mut self, bytes: u64) -> basalt_fs::Result<()> {
         while self.file.length() + bytes > self.reserved && !is_off(Rule::LogWaitsForRoom) {
             match self.file.reserve(bytes).await {

@@ -1,6 +1,6 @@
 //! Benchmarks three members on this machine: the latency of writes, and the time without a
-//! committed write after the leader is killed. Run it with `cargo run --release -p
-//! basalt-coordinator --example measure`.
+//! committed write after the leader is killed. Run it with
+//! `cargo run --release -p basalt-coordinator --example measure`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]

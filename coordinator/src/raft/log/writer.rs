@@ -346,7 +346,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins the next segment. If that fails, this one stays in use.
+    /// Begins the next segment. If the disk has no room for it, this one stays in use.
     async fn roll(&mut self) -> basalt_fs::Result<()> {
         let header = v1::SegmentHeader {
             number: self.header.number + 1,

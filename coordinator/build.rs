@@ -1,4 +1,4 @@
-//! Compiles the messages of members to each other, without an installed protoc.
+//! Compiles the messages that members exchange, without an installed protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

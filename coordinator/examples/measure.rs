@@ -1,5 +1,6 @@
-//! Measures three members on this machine: how long writes take, and how long none is committed
-//! after the leader is killed. `cargo run --release -p basalt-coordinator --example measure`.
+//! Benchmarks three members on this machine: the latency of writes, and the time without a
+//! committed write after the leader is killed. Run it with
+//! `cargo run --release -p basalt-coordinator --example measure`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
@@ -34,7 +35,7 @@ async fn main() {
     println!("leader killed {KILLS} times: next committed write after (sorted) {gaps:?}");
 }
 
-/// Each client writes to a node of its own, one write after the other.
+/// Each client writes to its own node, one write after the other.
 async fn write_for_a_while(cluster: &Cluster, clients: usize) {
     let mut tasks = Vec::new();
     for number in 0..clients {
@@ -66,8 +67,8 @@ async fn write_for_a_while(cluster: &Cluster, clients: usize) {
     );
 }
 
-/// Kills the leader while a client of another member writes; gives the time from the kill to the
-/// first write that was sent after it and committed.
+/// Kills the leader while a client of another member writes. Returns the time from the kill until
+/// the first write that was sent after it is committed.
 async fn kill_leader(cluster: &mut Cluster) -> Duration {
     let leader = cluster.leader().await;
     let client = cluster.connect_to(leader % 3 + 1).await;

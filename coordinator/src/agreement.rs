@@ -1,10 +1,10 @@
-//! Whether the members hold the same state.
+//! Checks whether the members hold the same state.
 //!
-//! Each says with its greetings what the digest of its state was as of an entry of the log. Equal
-//! logs make equal states; where they do not, something is broken that nothing else would show, and
-//! clients of different members would act on different states. A member that differs from others,
-//! and does not agree with a majority, stops serving; and one that has just started serves only
-//! once its state has been compared.
+//! In its greetings, each member reports the digest of its state as of an entry of the log. Equal
+//! logs produce equal states. If they do not, something is broken that nothing else would show, and
+//! clients of different members would act on different states. A member whose state differs from
+//! others' and does not agree with a majority stops serving. A member that has just started serves
+//! only once its state has been compared.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -18,10 +18,10 @@ use crate::member::Member;
 use crate::tree::DIGEST_VERSION;
 use crate::wire::v1;
 
-/// What comparing with the others has shown.
+/// The results of comparing this member's state with the others' states.
 #[derive(Debug, Default)]
 pub(crate) struct Agreement {
-    /// Whether each other member's state was equal, when last compared.
+    /// Whether each other member's state was equal at the last comparison.
     equal: BTreeMap<u64, bool>,
     differs: bool,
     last_logged: Option<Instant>,
@@ -33,7 +33,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 // === impl Agreement ===
 
 impl Agreement {
-    /// Compares this member's state with what the `others` said last, and stops or lets it serve.
+    /// Compares this member's state with the last checkpoints of the `others`. Stops it from
+    /// serving or lets it serve.
     pub(crate) fn check(&mut self, member: &Member, others: &BTreeMap<u64, Heard>) {
         let checkpoints = member.checkpoints.lock().clone();
         let has_another_digest = |checkpoint: &v1::Checkpoint| checkpoint.version != DIGEST_VERSION;
@@ -61,7 +62,7 @@ impl Agreement {
         }
     }
 
-    /// Whether this member must not serve, nor lead.
+    /// Whether this member must neither serve nor lead.
     pub(crate) fn differs(&self) -> bool {
         self.differs
     }
@@ -94,14 +95,16 @@ impl Agreement {
     }
 }
 
-/// Whether one of `members` must stop, if each other's state was `equal` when last compared.
+/// Whether one of `members` must stop serving. `equal` says whether the state of each other member
+/// was equal at the last comparison.
 fn must_stop(members: usize, equal: &BTreeMap<u64, bool>) -> bool {
     let agree = 1 + equal.values().filter(|equal| **equal).count();
     let differ = equal.values().any(|equal| !equal);
     differ && agree < majority(members)
 }
 
-/// Whether one of `members` has been compared with enough others, if so many are done with.
+/// Whether one of `members` has been compared with enough others. `done` is the number of others
+/// that have been compared or cannot be compared.
 fn is_compared(members: usize, done: usize) -> bool {
     done + 1 >= majority(members)
 }

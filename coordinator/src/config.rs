@@ -1,4 +1,4 @@
-//! What a member is told when it starts.
+//! The configuration of a member.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,36 +12,37 @@ use crate::error::Error;
 /// The configuration of one member.
 #[derive(Debug)]
 pub struct Config {
-    /// The cluster that the member belongs to. Its data folder and its peers must agree.
+    /// The cluster that the member belongs to. Its data folder and its peers must name the same
+    /// cluster.
     pub cluster: String,
-    /// Which of `members` this one is.
+    /// The id of this member, one of `members`.
     pub member_id: u64,
-    /// All members: 1, 3 or 5.
+    /// All members, by id: 1, 3 or 5 of them.
     pub members: BTreeMap<u64, Member>,
-    /// Where the other members reach this one; port 0 takes a free one.
+    /// The address to listen on for the other members. Port 0 picks a free port.
     pub peer_listen: SocketAddr,
-    /// Where clients reach this one; port 0 takes a free one.
+    /// The address to listen on for clients. Port 0 picks a free port.
     pub client_listen: SocketAddr,
-    /// The folder of the log and the snapshots, within the file system that `run` is given.
+    /// The folder of the log and the snapshots, within the file system that is passed to `run`.
     pub data: PathBuf,
-    /// How long things take.
+    /// Intervals and timeouts.
     pub timers: CoordinatorTimers,
-    /// How much is kept.
+    /// Limits on data, clients and memory.
     pub limits: Limits,
-    /// Told the bound addresses once both are listened on.
+    /// Receives the bound addresses once the member listens on both.
     pub ready: Option<oneshot::Sender<BoundAddresses>>,
 }
 
-/// Where a member is reached, as `host:port`.
+/// The addresses of a member, as `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// By the other members.
+    /// For the other members.
     pub peer_address: String,
-    /// By clients.
+    /// For clients.
     pub client_address: String,
 }
 
-/// Where a member listens.
+/// The addresses that a member listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BoundAddresses {
     /// For the other members.
@@ -50,52 +51,52 @@ pub struct BoundAddresses {
     pub client: SocketAddr,
 }
 
-/// How long things take. The defaults are those of a failover target of three seconds.
+/// Intervals and timeouts. The defaults are for a failover target of three seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoordinatorTimers {
-    /// Between two signs of life of the leader. Default: 50 ms.
+    /// The time between two heartbeats of the leader. Default: 50 ms.
     pub heartbeat_interval: Duration,
-    /// The least silence of the leader after which a follower stands for election. Default: 320 ms.
+    /// Shortest silence of the leader before a follower stands for election. Default: 320 ms.
     pub election_timeout_min: Duration,
-    /// The most silence of the leader after which a follower stands for election. Default: 480 ms.
+    /// Longest silence of the leader before a follower stands for election. Default: 480 ms.
     pub election_timeout_max: Duration,
     /// The shortest session timeout that a client gets. Default: 500 ms.
     pub session_timeout_min: Duration,
     /// The longest session timeout that a client gets. Default: 40 s.
     pub session_timeout_max: Duration,
-    /// How long a member without contact to a leader goes on serving its clients: longer than a
-    /// change of leader takes, else each change drops them all. Default: 1.2 s.
+    /// How long a member without contact to a leader keeps serving its clients. It must be longer
+    /// than a change of leader takes, or each change disconnects all clients. Default: 1.2 s.
     pub isolation_grace: Duration,
-    /// How long a client has for its first message, and a slow one for taking in a reply.
-    /// Default: 10 s.
+    /// How long a client may take to send its first message, to finish a request that it has begun,
+    /// and to accept a reply. Default: 10 s.
     pub client_io_timeout: Duration,
 }
 
-/// How much is kept and taken.
+/// Limits on data, clients and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// A snapshot is made after this many entries. Default: 10,000.
     pub snapshot_entries: u64,
-    /// How many entries behind the snapshot stay, for followers that are a little late.
-    /// Default: 2,000.
+    /// How many entries that are already in the snapshot stay in the log, for followers that lag
+    /// slightly. Default: 2,000.
     pub snapshot_entries_kept: u64,
     /// The longest frame that a client may send (`jute.maxbuffer`). Default: 1 MiB.
     pub frame_bytes_max: usize,
     /// How many clients may be connected. Default: 10,000.
     pub connections_max: usize,
-    /// How many sessions there may be, with those whose clients are away. Default: 100,000.
+    /// How many sessions may exist, including those of disconnected clients. Default: 100,000.
     pub sessions_max: usize,
-    /// How many bytes may wait to be read by all clients together. Default: 256 MiB.
+    /// How many bytes may be queued for all clients together. Default: 256 MiB.
     pub queued_bytes_max: usize,
-    /// How many bytes the long frames (above 64 KiB) of all clients may take while they come in.
-    /// Default: 128 MiB.
+    /// How many bytes the long frames (above 64 KiB) of all clients may take while they are being
+    /// received. Default: 128 MiB.
     pub incoming_bytes_max: usize,
     /// How many bytes the watches of all clients may take. Default: 512 MiB.
     pub watch_bytes_max: usize,
 }
 
-/// Members name themselves in the top byte of the sessions that they open, which must stay clear
-/// of the marks that ZooKeeper sets there.
+/// The highest member id. A member puts its id into the top byte of the sessions that it opens,
+/// where it must not collide with the marks that ZooKeeper sets.
 const MEMBER_ID_MAX: u64 = 100;
 
 // === impl CoordinatorTimers ===
@@ -115,19 +116,19 @@ impl Default for CoordinatorTimers {
 }
 
 impl CoordinatorTimers {
-    /// How often the leader hears which sessions live.
+    /// How often a member reports to the leader which sessions are alive.
     pub(crate) fn touch_interval(&self) -> Duration {
         (self.session_timeout_min / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
     }
 
-    /// How long a request to another member may take: as long as it takes to notice that it is
-    /// gone by other means.
+    /// How long a request to another member may take: as long as it takes to detect by other means
+    /// that the member is gone.
     pub(crate) fn peer_request_timeout(&self) -> Duration {
         self.election_timeout_max
     }
 
-    /// How long a leader's word holds after a majority last heard it. A follower stands for
-    /// election after this and a random wait, which together are the election timeout.
+    /// How long a leader's lease lasts after a majority last heard from it. A follower stands for
+    /// election after the lease and a random wait, which together are the election timeout.
     pub(crate) fn leader_lease(&self) -> Duration {
         self.election_timeout_max / 2
     }
@@ -153,7 +154,7 @@ impl Default for Limits {
 // === impl Config ===
 
 impl Config {
-    /// Checks what can be wrong in a configuration.
+    /// Checks that the configuration is valid.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let wrong = |problem: String| Err(Error::Config { problem });
         if !matches!(self.members.len(), 1 | 3 | 5) {

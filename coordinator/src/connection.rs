@@ -21,16 +21,16 @@ use crate::request::{self, Client};
 
 type Frames = FrameReader<ReadHalf<Connection>>;
 
-/// What a connection begins with.
+/// The first message of a connection.
 enum First {
     Session(Bytes),
     FourLetterWord([u8; 4]),
     Nothing,
 }
 
-/// The longest first message: a connect request has some 50 bytes.
+/// The longest first message. A connect request has about 50 bytes.
 const HANDSHAKE_BYTES_MAX: usize = 1024;
-/// A frame that is longer waits for its share of the memory for incoming frames.
+/// A longer frame waits for its share of the memory for incoming frames.
 const SHORT_FRAME_BYTES: usize = 64 << 10;
 /// How long accepting pauses after an error, such as running out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -87,7 +87,7 @@ async fn serve(member: Arc<Member>, connection: Connection, peer: SocketAddr, nu
                     writer.write_all(answer.as_bytes()).await?;
                     writer.shutdown().await
                 };
-                // The asker may have gone, or be slow: it is not waited for.
+                // The client may be gone, or slow. The outcome does not matter.
                 let _written = tokio::time::timeout(timeout, written).await;
             }
         }
@@ -97,7 +97,7 @@ async fn serve(member: Arc<Member>, connection: Connection, peer: SocketAddr, nu
 async fn first_message<R: AsyncRead + Unpin>(frames: &mut FrameReader<R>) -> First {
     match frames.next().await {
         Ok(Some(first)) => First::Session(first),
-        // Four letters, taken for a length, are beyond any bound.
+        // Four letters, read as a length, exceed any bound.
         Err(FrameError::Length { length, .. }) => First::FourLetterWord(length.to_be_bytes()),
         Ok(None) | Err(FrameError::Io(_)) => First::Nothing,
     }
@@ -126,7 +126,7 @@ async fn serve_session(
         tokio::select! {
             biased;
             () = stop.cancelled() => false,
-            // Also one that is still shaking hands.
+            // This also closes a connection that is still in its handshake.
             _ = serving.wait_for(|serving| !serving) => false,
             written = &mut write => {
                 if let Err(error) = written {
@@ -138,7 +138,7 @@ async fn serve_session(
         }
     };
     if finished {
-        // What is queued is still written, as long as it takes and nobody says stop.
+        // Queued frames are still written, until `stop` or the timeout.
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
@@ -152,7 +152,7 @@ async fn serve_session(
     }
 }
 
-/// Handles requests until the client is gone or says what cannot be understood.
+/// Handles requests until the client closes the connection, or a request cannot be read or decoded.
 async fn read_all(frames: &mut Frames, client: &Client) {
     loop {
         match read_one(frames, client).await {
@@ -166,13 +166,14 @@ async fn read_all(frames: &mut Frames, client: &Client) {
     }
 }
 
-/// Handles one request; none if the client has closed.
+/// Handles one request. Returns `None` if the client has closed the connection.
 async fn read_one(frames: &mut Frames, client: &Client) -> io::Result<Option<()>> {
     let member = &client.member;
     let Some(length) = frames.next_length().await.map_err(io::Error::other)? else {
         return Ok(None);
     };
-    // Before any of it is taken: a client that does not read its replies sends no more.
+    // Wait before any of the frame is read: a client that does not read its replies must not send
+    // more requests.
     client.outgoing.has_room().await;
     let _memory = match length > SHORT_FRAME_BYTES {
         true => {
@@ -183,7 +184,7 @@ async fn read_one(frames: &mut Frames, client: &Client) -> io::Result<Option<()>
         }
         false => None,
     };
-    // What a client has begun it finishes soon: half a frame holds memory.
+    // A client must finish a frame that it has begun, because a partial frame holds memory.
     let frame = tokio::time::timeout(member.config.timers.client_io_timeout, frames.next());
     let Some(frame) = frame.await?.map_err(io::Error::other)? else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Why a member cannot start or go on.
+//! Why a member cannot start or keep running.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use crate::raft::StoreError;
 use crate::raft::log::LogError;
 
-/// Why a member cannot start or go on.
+/// Why a member cannot start or keep running.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration contradicts itself.
+    /// The configuration is invalid.
     #[error("the coordinator's configuration is wrong: {problem}")]
     Config {
         /// What is wrong, and what would be right.
@@ -18,7 +18,7 @@ pub enum Error {
     /// An address cannot be listened on.
     #[error("{0}")]
     Listen(#[source] io::Error),
-    /// The data folder belongs to somebody else.
+    /// The data folder belongs to another member or cluster.
     #[error(
         "{} holds the data of member {found_member} of coordinator {found_cluster:?}, but this is \
          member {member} of {cluster:?}: give this member its own folder, or an empty one",
@@ -27,16 +27,16 @@ pub enum Error {
     ForeignFolder {
         /// The folder.
         path: PathBuf,
-        /// Whose it is.
+        /// The cluster that it belongs to.
         found_cluster: String,
-        /// Whose it is.
+        /// The member that it belongs to.
         found_member: u64,
-        /// Who we are.
+        /// The cluster of this member.
         cluster: String,
-        /// Who we are.
+        /// The id of this member.
         member: u64,
     },
-    /// The file that says whose folder it is says nothing of the kind.
+    /// The identity file, which says which member the folder belongs to, cannot be parsed.
     #[error(
         "{}: does not say which coordinator this folder belongs to. If the other members are \
          healthy, move the folder away and start with an empty one", .path.display()
@@ -57,7 +57,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// The log or the snapshot is of another ensemble than the folder's record says.
+    /// The log or the snapshot belongs to another ensemble than the folder's record.
     #[error(
         "{}: the log or the snapshot in this folder belongs to a different ensemble than the \
          folder: files of different folders were mixed. Restore the whole folder of this member, \
@@ -68,7 +68,7 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
-    /// A loss was to be accepted in a folder that holds nothing.
+    /// An operator wants to accept a loss in a folder that has no data.
     #[error(
         "{}: this folder is empty, so no data would be left. Put accept-loss into the folder of \
          the member that has the newest data", .folder.display()
@@ -86,16 +86,16 @@ pub enum Error {
     /// The snapshot cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The snapshot was read, but makes no sense.
+    /// The snapshot was read, but its contents are invalid.
     #[error("the newest snapshot is invalid: {problem}")]
     Snapshot {
         /// What is wrong with it.
         problem: String,
     },
-    /// Consensus has stopped: the disk failed, or an invariant broke. A new start recovers.
+    /// Consensus has stopped: the disk failed, or an invariant was violated. A restart recovers.
     #[error("consensus has stopped: {problem}")]
     Consensus {
-        /// What it says.
+        /// The reason.
         problem: String,
     },
     /// The service for the other members has stopped.

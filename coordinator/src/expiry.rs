@@ -1,9 +1,10 @@
-//! The leader's clock of sessions: decides that one has expired.
+//! Session expiry: the leader decides that a session has expired.
 //!
-//! The decision is a command and holds only in the term in which it was made. Only silence that its
-//! owner could have broken counts against a session: a new leader gives every session its full
-//! time again, and so does a leader that had lost its quorum; a shorter time without the quorum's
-//! confirmation, or in which the leader itself stood still, is not counted.
+//! The decision is a command, and is valid only in the term in which it was made. Only silence that
+//! the session's client could have broken counts against a session. A new leader therefore gives
+//! every session its full timeout again, and so does a leader that had lost its quorum. A shorter
+//! time without confirmation by the quorum, or in which the leader itself was stalled, does not
+//! count.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -23,40 +24,42 @@ pub(crate) struct Expiry {
     heard: Mutex<BTreeMap<SessionId, Instant>>,
 }
 
-/// What the leader knows of its own standing, from tick to tick.
+/// Tracks from tick to tick whether this member leads and is confirmed by a quorum.
 #[derive(Debug)]
 struct Watchman {
-    /// A tick that comes later than this means that the leader stood still.
+    /// If more time than this passes between two ticks, the leader was stalled.
     late: Duration,
-    /// How long the quorum's last confirmation may be older than it looks.
+    /// How much older the quorum's last confirmation may be than it seems.
     lease: Duration,
     led_term: Option<u64>,
     last_tick: Instant,
     unconfirmed_since: Option<Instant>,
 }
 
-/// What one tick of the leader's clock of sessions means for them.
+/// What one tick means for the sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tick {
-    /// This member does not lead, or has just begun to: all sessions begin anew.
+    /// This member does not lead, or has just become the leader. All sessions get their full
+    /// timeout again.
     Anew,
-    /// Nothing is decided, as no quorum confirms the leader.
+    /// No quorum confirms the leader, so nothing is decided.
     Unconfirmed,
-    /// Sessions that have been silent too long have expired; so much of it does not count.
+    /// Sessions that have been silent for too long have expired. `uncounted` is the part of the
+    /// silence that does not count.
     Confirmed { uncounted: Duration },
 }
-/// A tick that comes later than this many intervals means that the leader stood still.
+/// If more than this many intervals pass between two ticks, the leader was stalled.
 const STANDSTILL_INTERVALS: u32 = 5;
 
 // === impl Expiry ===
 
 impl Expiry {
-    /// These sessions have shown signs of life.
+    /// Records a sign of life from each of `sessions`.
     pub(crate) fn heard_of(&self, sessions: impl IntoIterator<Item = i64>) {
         let now = Instant::now();
         let mut heard = self.heard.lock();
         for session in sessions {
-            // Only sessions that exist are in the map: others would stay for ever.
+            // Do not insert sessions: those that do not exist would stay in the map for ever.
             if let Some(last) = heard.get_mut(&SessionId(session)) {
                 *last = now;
             }
@@ -94,13 +97,13 @@ impl Expiry {
             let command = Command { origin: None, time_ms: 0, change };
             if member.propose_as_leader(vec![command]).await.is_ok() {
                 tracing::info!(%session, "the session has expired");
-                // Should its end not be committed, it is decided on after another timeout.
+                // If the command is not committed, it is proposed again after another timeout.
                 self.heard_of([session.0]);
             }
         }
     }
 
-    /// Nobody could be heard for so long.
+    /// Extends each session by `uncounted`, a time in which no session could be heard.
     fn forgive(&self, uncounted: Duration) {
         if uncounted.is_zero() {
             return;
@@ -137,8 +140,9 @@ impl Watchman {
         Self { late, lease, led_term: None, last_tick, unconfirmed_since: None }
     }
 
-    /// Judges a tick at `now`, at which this member leads in `term` or not at all. A leader that
-    /// loses its quorum for longer than an election takes has stepped down, and gives no term.
+    /// Evaluates a tick at `now`. `term` is the term in which this member leads, if it does. A
+    /// leader that has lost its quorum for longer than an election takes has stepped down, and
+    /// passes no term.
     fn tick(&mut self, now: Instant, term: Option<u64>, confirmed: bool) -> Tick {
         let elapsed = now.saturating_duration_since(self.last_tick);
         let before = std::mem::replace(&mut self.last_tick, now);
@@ -148,7 +152,8 @@ impl Watchman {
             return Tick::Anew;
         }
         if !confirmed && !basalt_planted::is_off(basalt_planted::Rule::QuorumTime) {
-            // It may have been lost since the last tick, or as early as the lease allows.
+            // The quorum may have been lost right after the last tick, or even earlier by the
+            // length of the lease.
             self.unconfirmed_since.get_or_insert(before - self.lease);
             return Tick::Unconfirmed;
         }
@@ -168,7 +173,7 @@ mod tests {
     const LEASE: Duration = Duration::from_millis(240);
     const INTERVAL: Duration = Duration::from_millis(50);
 
-    /// What each of `confirmations` means, at ticks of one leader.
+    /// The outcome of each tick of one leader, with `confirmations` by its quorum.
     fn ticks(confirmations: &[bool]) -> Vec<Tick> {
         let mut watchman = Watchman::new(LATE, LEASE);
         let mut now = watchman.last_tick;

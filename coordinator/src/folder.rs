@@ -1,5 +1,5 @@
-//! What is in a member's folder when it starts: the log, the newest snapshot, the record of its
-//! ensemble, and whether they belong together.
+//! Opens a member's folder when it starts: the log, the newest snapshot and the record of its
+//! ensemble. Checks that they belong together.
 
 use basalt_fs::SharedFileSystem;
 use basalt_runtime::Seams;
@@ -14,12 +14,12 @@ use crate::raft::types::SnapshotMeta;
 use crate::rejoin::Rejoin;
 use crate::tree::State;
 
-/// A folder that was opened.
+/// An open folder.
 pub(crate) struct Opened {
     pub(crate) log: Log,
-    /// What writes the log; must be run.
+    /// Writes the log. The caller must run it.
     pub(crate) writer: Writer,
-    /// Which life of this member has begun.
+    /// The life of this member that begins with this start.
     pub(crate) life: u64,
     pub(crate) snapshots: SnapshotStore,
     pub(crate) state: State,
@@ -30,14 +30,14 @@ pub(crate) struct Opened {
     pub(crate) records: RecordStore,
 }
 
-/// An operator puts a file of this name into the folder of the member whose data are to count,
-/// after a majority was lost for good.
+/// After a majority was lost for good, an operator puts a file of this name into the folder of the
+/// member whose data becomes authoritative.
 const ACCEPT_LOSS: &str = "accept-loss";
 
-/// Opens the folder of the member of `config`, which it belongs to.
+/// Opens the folder of the member of `config`. It must belong to that member.
 ///
 /// # Errors
-/// It cannot be read or written, is damaged, or its parts do not belong together.
+/// The folder cannot be read or written, is damaged, or its parts do not belong together.
 pub(crate) async fn open(
     files: &SharedFileSystem,
     config: &Config,
@@ -48,7 +48,7 @@ pub(crate) async fn open(
     let mut record = record.unwrap_or_else(|| Record::new(&seams.random));
     let opened = log::open(files.clone(), folder, seams.clock.wall_ms()).await?;
     let rejoin = Rejoin::open(files.clone(), folder).await?;
-    // Set once it is known.
+    // The ensemble is set once it is known.
     let unnamed = SnapshotStore::new(files.clone(), folder, Ensemble::new(None, false, false));
     let newest = unnamed.newest_of().await?;
     let has_data = newest.is_some() || !opened.log.is_empty();
@@ -62,12 +62,13 @@ pub(crate) async fn open(
     };
     let mut named = opened.ensembles.iter().chain([&named]).filter(|named| !named.is_empty());
     if let Some(unknown) = named.clone().find(|named| !record.knows(named)) {
-        // The record is written first, so this one was lost or comes from elsewhere.
+        // The record is written before any file names the ensemble. So the record was lost, or it
+        // comes from another folder.
         tracing::error!(ensemble = ?EnsembleId::from_bytes(unknown), record = ?record.ensemble);
         return Err(Error::MixedFolder { folder: folder.clone() });
     }
     if config.members.len() == 1 {
-        // It has nobody else to ask.
+        // There is no other member to ask.
         rejoin.settle().await?;
     }
     if files.exists(&folder.join(ACCEPT_LOSS)).await? {
@@ -97,8 +98,8 @@ pub(crate) async fn open(
     })
 }
 
-/// Makes this folder's data the only ones that count: as those of another ensemble, so that nobody
-/// who comes back with what is given up takes part in it.
+/// Makes this folder's data authoritative, under the id of a new ensemble. A member that comes back
+/// with the data that is given up can therefore not take part in it.
 fn accept_loss<'a>(
     record: &mut Record,
     named: &mut impl Iterator<Item = &'a Bytes>,

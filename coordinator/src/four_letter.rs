@@ -1,4 +1,4 @@
-//! ZooKeeper's four-letter words: what an operator, a probe or a shell asks without a session.
+//! ZooKeeper's four-letter words: queries of operators, probes and shells, without a session.
 
 use std::fmt::{self, Write};
 use std::sync::atomic::Ordering;
@@ -7,12 +7,12 @@ use openraft::async_runtime::watch::WatchReceiver;
 
 use crate::member::Member;
 
-/// What is said instead of figures while no clients are served.
+/// The answer to queries for statistics while no clients are served.
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
-/// Tools read the numbers in front; what comes behind says who really answers.
+/// Tools parse the version number at the beginning. The suffix says which server really answers.
 const VERSION: &str = concat!("3.8.4-basalt-", env!("CARGO_PKG_VERSION"));
 
-/// The answer to `word`, or none if it is no word of ours.
+/// The answer to `word`, or `None` if the word is not supported.
 pub(crate) fn answer(member: &Member, word: [u8; 4]) -> Option<String> {
     let is_serving = *member.serving.borrow();
     let mut answer = String::new();
@@ -35,7 +35,7 @@ pub(crate) fn answer(member: &Member, word: [u8; 4]) -> Option<String> {
     Some(answer)
 }
 
-/// The figures that several words tell.
+/// The statistics that several words report.
 struct Figures {
     received: u64,
     sent: u64,

@@ -1,5 +1,5 @@
-//! What a member reads from its disk and its peers, for the fuzz targets: `--cfg fuzzing` alone
-//! compiles this.
+//! Entry points for the fuzz targets: a member's decoders of data from its disk and its peers.
+//! Compiled only with `--cfg fuzzing`.
 
 use std::path::Path;
 
@@ -15,12 +15,12 @@ use crate::wire::v1;
 /// Opens the log in `folder`, as a member does when it starts.
 ///
 /// # Errors
-/// As for a member.
+/// The same as for a member.
 pub async fn open_log(files: SharedFileSystem, folder: &Path) -> Result<(), crate::LogError> {
     log::open(files, folder, 1_700_000_000_000).await.map(drop)
 }
 
-/// Reads the newest snapshot in `folder`, and the state in it.
+/// Reads the newest snapshot in `folder`, and the state in it, if there is one.
 pub async fn read_snapshot(files: SharedFileSystem, folder: &Path) {
     if let Ok(Some(snapshot)) =
         SnapshotStore::new(files, folder, Ensemble::new(None, false, false)).newest().await
@@ -29,7 +29,8 @@ pub async fn read_snapshot(files: SharedFileSystem, folder: &Path) {
     }
 }
 
-/// Reads a state; what was read is the same when it is written and read again.
+/// Decodes a state, and checks that it is the same after it is encoded and decoded again. Returns
+/// whether `bytes` are a valid state.
 pub fn decode_state(bytes: Bytes) -> bool {
     let Ok(state) = State::decode(bytes) else {
         return false;
@@ -43,7 +44,7 @@ pub fn decode_state(bytes: Bytes) -> bool {
     true
 }
 
-/// Reads commands, each with its length before it, and applies them to one state.
+/// Decodes commands, each preceded by its length, and applies them to one state.
 pub fn apply_commands(mut bytes: Bytes) {
     let mut state = State::new();
     for index in 1.. {
@@ -62,7 +63,7 @@ pub fn apply_commands(mut bytes: Bytes) {
     assert!(decode_state(written.freeze()), "what was applied can be kept");
 }
 
-/// Commands to begin from, each with its length before it.
+/// Sample commands for the fuzzer to start from, each preceded by its length.
 pub fn sample_commands() -> Vec<Bytes> {
     use crate::tree::{Change, Operation, Write};
     use basalt_zk::proto::{Acl, SessionId};
@@ -96,7 +97,7 @@ pub fn sample_commands() -> Vec<Bytes> {
     encoded.collect()
 }
 
-/// A state to begin from: that of the commands.
+/// A sample state for the fuzzer to start from: the result of the first sample commands.
 pub fn sample_state() -> Bytes {
     let mut state = State::new();
     for (index, bytes) in (1..).zip(sample_commands().into_iter().take(6)) {
@@ -111,7 +112,7 @@ pub fn sample_state() -> Bytes {
     written.freeze()
 }
 
-/// The records of a segment to begin from, without their frame.
+/// Sample records of a segment for the fuzzer to start from, without their frame.
 pub fn sample_log_records() -> Vec<Bytes> {
     use v1::log_record::Record;
     let id = |index| Some(v1::LogId { term: 1, index });

@@ -1,4 +1,4 @@
-//! The first message of a client: opens a session, or takes one up again.
+//! The first message of a client: opens a session, or resumes one.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::request::Client;
 use crate::session;
 use crate::tree::{Change, Verdict};
 
-/// How often another id is drawn for a session whose id is taken.
+/// How many ids are tried for a new session, in case an id is already in use.
 const ID_ATTEMPTS_MAX: usize = 4;
 
-/// Answers a client's first message. None if the connection is to be closed.
+/// Answers a client's first message. Returns `None` if the connection must be closed.
 pub(crate) async fn shake_hands(
     member: &Arc<Member>,
     outgoing: &Arc<Outgoing>,
@@ -51,7 +51,7 @@ pub(crate) async fn shake_hands(
         }
         open(member, outgoing, timeout_ms).await
     } else if session::is_password(&secret, request.session_id, &request.password) {
-        // A sign of life, however long it takes to attach it here.
+        // This is a sign of life, however long it takes to attach the session here.
         member.touch(request.session_id);
         let attachment = member.seams.random.next_u64();
         let change = Change::AttachSession { session: request.session_id, timeout_ms, attachment };
@@ -61,7 +61,8 @@ pub(crate) async fn shake_hands(
         Err(ErrorCode::SessionExpired)
     };
     let Ok(client) = opened else {
-        // A lost connection and an expired session are told apart: only the second is final.
+        // Clients must be able to distinguish a lost connection from an expired session: only the
+        // second is final.
         if opened.err() == Some(ErrorCode::SessionExpired) {
             outgoing.send(frame::encode(&[&ConnectResponse::expired(request.read_only)]));
             outgoing.finish();
@@ -96,7 +97,7 @@ async fn open(
     Err(ErrorCode::SystemError)
 }
 
-/// Binds the session to this connection, by agreement of the members.
+/// Binds the session to this connection, with a command that the members agree on.
 async fn attach(
     member: &Arc<Member>,
     outgoing: &Arc<Outgoing>,
@@ -109,7 +110,8 @@ async fn attach(
     let answer = move |outcome| {
         let outcome = match outcome {
             ProposalOutcome::Applied { verdict: Verdict::Done(_), .. } => {
-                // Known from the very moment that it holds, so that no later change is missed.
+                // Register the connection at the very moment when the session is attached, so that
+                // it misses no later change.
                 replica.connect(session, attachment, &out);
                 Ok(())
             }

@@ -1,4 +1,4 @@
-//! The file that says whose data a folder holds.
+//! The file that says which member's data a folder holds.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::room::RoomWait;
 
-/// The longest such file.
+/// The longest identity file.
 const IDENTITY_BYTES_MAX: u64 = 4096;
-/// What such a file begins with; the number is the version of the folder's layout.
+/// The first line of the file. The number is the version of the folder's layout.
 const FIRST_LINE: &str = "basalt coordinator 1";
 
-/// Makes sure that `folder` belongs to `member` of `cluster`; an empty folder is taken.
+/// Checks that `folder` belongs to `member` of `cluster`. Claims a folder that has no identity yet.
 ///
 /// # Errors
-/// It belongs to somebody else, or cannot be read or written.
+/// The folder belongs to another member or cluster, or cannot be read or written.
 pub(crate) async fn claim(
     files: &SharedFileSystem,
     folder: &Path,

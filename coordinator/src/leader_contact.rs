@@ -1,6 +1,6 @@
-//! Keeps this member in touch with the leader: tells it which sessions live, and learns by its
-//! answer that it leads. A member that has no such answer for too long stops serving its clients,
-//! so that they look for a better one.
+//! Keeps this member in contact with the leader: reports which sessions are alive, and learns from
+//! the answer that the leader still leads. A member that gets no such answer for too long stops
+//! serving its clients, so that they connect to another member.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use crate::member::Member;
 use crate::tree::{Change, SECRET_BYTES};
 
-/// With more than this in the log, a snapshot is made however few entries there are.
+/// If the log is larger than this, a snapshot is made, however few entries there are.
 const LOG_BYTES_MAX: usize = 256 << 20;
-/// How often that is done at most.
+/// The shortest time between two such snapshots.
 const SHORTEN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Keeps `member` in touch with the leader.
+/// Keeps `member` in contact with the leader.
 pub(crate) async fn run(member: &Member) {
     let timers = &member.config.timers;
     let mut ticks = tokio::time::interval(timers.touch_interval());
@@ -28,9 +28,9 @@ pub(crate) async fn run(member: &Member) {
     let mut last_shortened = Instant::now();
     loop {
         ticks.tick().await;
-        // Consensus may wait with the log, and its ticks would fill its queue meanwhile: it waits
-        // to add to that queue itself then, for ever. Without ticks it sends no heartbeats either,
-        // so that the others elect a leader.
+        // Consensus may be waiting for the log. Its ticks would fill its queue meanwhile, and
+        // consensus itself would then wait for ever to add to that queue. Without ticks it sends no
+        // heartbeats either, so the others elect a leader.
         member.raft.runtime_config().tick(!member.log.room().is_used_up());
         if is_led(member).await {
             *member.contact.lock() = Instant::now();
@@ -48,7 +48,8 @@ pub(crate) async fn run(member: &Member) {
     }
 }
 
-/// Tells the leader of the sessions that live here; gives whether it confirmed that it leads.
+/// Reports the sessions that are alive here to the leader. Returns whether it confirmed that it
+/// leads.
 async fn is_led(member: &Member) -> bool {
     let Some(leader) = member.leadership.borrow().leader else {
         return false;
@@ -56,7 +57,7 @@ async fn is_led(member: &Member) -> bool {
     let sessions = std::mem::take(&mut *member.touched.lock());
     let wire_sessions = sessions.iter().map(|session| session.0).collect();
     let confirmed = if leader == member.id() {
-        // Consensus answers nobody while it waits for a full disk.
+        // Consensus does not answer while it waits for space on a full disk.
         let confirming = member.raft.get_read_linearizer(ReadPolicy::LeaseRead);
         let answer = timeout(member.config.timers.isolation_grace, confirming).await;
         member.expiry.heard_of(wire_sessions);
@@ -70,7 +71,7 @@ async fn is_led(member: &Member) -> bool {
     confirmed
 }
 
-/// Has a snapshot made, and takes out of the log what the last one has.
+/// Purges the entries of the last snapshot from the log, and triggers another snapshot.
 async fn shorten_log(member: &Member) {
     let snapshot = member.raft.metrics().borrow_watched().snapshot;
     let trigger = member.raft.trigger();
@@ -89,7 +90,7 @@ fn judge(member: &Member, has_secret: bool, grace: Duration) {
     let silence = member.contact.lock().elapsed();
     let waiting = member.replica.proposals.oldest_age();
     let was_serving = *member.serving.borrow();
-    // To begin, the contact must be fresh; to go on, it must not be too old.
+    // To start serving, the contact must be recent. To keep serving, it must not be too old.
     let is_fresh = silence <= if was_serving { grace } else { grace / 2 };
     let differs = member.state_differs.load(Ordering::Relaxed);
     let is_right = member.state_is_compared.load(Ordering::Relaxed) && !differs;
@@ -119,7 +120,7 @@ fn judge(member: &Member, has_secret: bool, grace: Duration) {
     }
 }
 
-/// The first leader of a cluster draws the key of the sessions' passwords.
+/// Proposes the key of the session passwords, which the first leader of a cluster draws.
 async fn propose_secret(member: &Member) {
     let secret = draw_secret(&member.seams.random);
     let proposals = &member.replica.proposals;

@@ -1,15 +1,15 @@
-//! The coordinator: 1, 3 or 5 members that keep one tree of small nodes, for clients that speak
-//! the ZooKeeper protocol. It knows nothing of who its clients are.
+//! The coordinator: 1, 3 or 5 members that keep one tree of small nodes, for clients that speak the
+//! ZooKeeper protocol. It knows nothing about its clients.
 //!
-//! The way of a write reads straight down: `connection` → `request` → `proposals` (in order, to
-//! the leader) → `raft` (synced on a majority of the disks) → `replica` → `tree` (pure apply) →
-//! events to the watchers, then the answer to the client. Reads are answered from this member's
-//! copy, after all earlier writes of their session.
+//! A write takes this path: `connection` → `request` → `proposals` (in order, to the leader) →
+//! `raft` (synced on a majority of the disks) → `replica` → `tree` (pure apply) → events to the
+//! watchers, then the answer to the client. Reads are answered from this member's copy, after all
+//! earlier writes of their session.
 //!
-//! A session lives while the leader hears of it (`leader_contact`, `expiry`); its end is a command
-//! like any other.
+//! A session is alive while the leader hears of it (`leader_contact`, `expiry`). Its end is a
+//! command like any other.
 
-// Fuzz targets run decoders alone: what a role does is not compiled for them.
+// Fuzz targets call only decoders, so the code that runs a member is unused for them.
 #![cfg_attr(fuzzing, allow(dead_code, unreachable_pub))]
 
 mod agreement;

@@ -1,4 +1,4 @@
-//! One running member: what its tasks share.
+//! A running member: the state that its tasks share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,12 +27,12 @@ use crate::replica::Replica;
 use crate::tree::Command;
 use crate::wire::v1;
 
-/// What the tasks of a member share.
+/// The state that the tasks of a member share.
 pub(crate) struct Member {
     pub(crate) config: Config,
     pub(crate) seams: Seams,
     pub(crate) raft: Raft,
-    /// The log that `raft` writes, for its size.
+    /// The log that `raft` writes, for its size, its space and its term.
     pub(crate) log: Log,
     pub(crate) replica: Arc<Replica>,
     pub(crate) peers: Peers,
@@ -42,35 +42,35 @@ pub(crate) struct Member {
     pub(crate) rejoin: Rejoin,
     /// Which ensemble this member belongs to.
     pub(crate) ensemble: Ensemble,
-    /// What this member knows of itself and of the others.
+    /// What this member knows about itself and about the others.
     pub(crate) standing: Standing,
-    /// What the others' states were, by their digests.
+    /// The last checkpoint of each other member's state.
     pub(crate) checkpoints: Mutex<BTreeMap<u64, v1::Checkpoint>>,
-    /// Those of the others whose logs have room left for the sessions that hold leases alone.
+    /// The other members whose logs have space left only for sessions that hold leases.
     pub(crate) short_of_room: Mutex<BTreeSet<u64>>,
-    /// Those of the others that did not answer the last greeting.
+    /// The other members that did not answer the last greeting.
     pub(crate) unreachable: Mutex<BTreeSet<u64>>,
-    /// Whether this member's state differs from others', so that it must not serve.
+    /// Whether this member's state differs from the others', so that it must not serve.
     pub(crate) state_differs: AtomicBool,
-    /// Whether this start's state was compared with that of enough others: before, it serves
-    /// nobody.
+    /// Whether this start's state has been compared with the states of enough others. Until then it
+    /// serves no clients.
     pub(crate) state_is_compared: AtomicBool,
     pub(crate) terms: Terms,
-    /// The sessions that have shown signs of life here since the leader was told.
+    /// The sessions that have shown signs of life here since the last report to the leader.
     pub(crate) touched: Mutex<BTreeSet<SessionId>>,
-    /// Whether clients are served: a leader was heard of lately.
+    /// Whether clients are served (see `leader_contact`).
     pub(crate) serving: watch::Sender<bool>,
     /// When a leader last confirmed that it leads.
     pub(crate) contact: Mutex<Instant>,
     pub(crate) connection_count: AtomicUsize,
-    /// What waits to be read by the clients.
+    /// The bytes that are queued for all clients.
     pub(crate) queued: Arc<QueueBudget>,
-    /// The memory for long frames of clients while they come in, in bytes.
+    /// The memory for long frames of clients while they are received, in bytes.
     pub(crate) incoming: Semaphore,
     pub(crate) latency: Latency,
 }
 
-/// Who leads, and since which term.
+/// The leader, if there is one, and the term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leadership {
     pub(crate) term: u64,
@@ -85,15 +85,15 @@ pub(crate) struct Latency {
     pub(crate) max_us: AtomicU64,
 }
 
-/// How long a member waits before it asks again.
+/// How long a member waits before it retries.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// A command that is not applied for so long is sent again, whatever else happened.
+/// A command that is not applied within this time is sent again, whatever else happened.
 const RESEND_AFTER: Duration = Duration::from_secs(2);
 
 // === impl Member ===
 
 impl Member {
-    /// Which member this is.
+    /// The id of this member.
     pub(crate) fn id(&self) -> u64 {
         self.config.member_id
     }
@@ -104,7 +104,8 @@ impl Member {
     }
 
     /// Whether only sessions that hold leases may write: the disks of some members are full, and
-    /// the others are no majority without them. One that is away helps no majority either.
+    /// the others alone are not a majority. A member that is unreachable does not count towards a
+    /// majority either.
     pub(crate) fn keeps_room_for_leases(&self) -> bool {
         let is_short = self.log.room().is_for_leases();
         let mut helpless = self.short_of_room.lock().clone();
@@ -116,8 +117,8 @@ impl Member {
         members.saturating_sub(helpless.len() + usize::from(is_short)) < majority(members)
     }
 
-    /// Refuses what has to be written to the log while it waits for room: consensus would wait with
-    /// it, and answer nobody.
+    /// Rejects a request that must be written to the log while the log waits for disk space.
+    /// Consensus would wait with it, and would not answer anything else.
     pub(crate) fn check_room(&self) -> Result<(), Status> {
         match self.log.room().is_used_up() {
             true => Err(Status::resource_exhausted("the disk of this member is full")),
@@ -125,12 +126,13 @@ impl Member {
         }
     }
 
-    /// The session has shown a sign of life.
+    /// Records that the session has shown a sign of life.
     pub(crate) fn touch(&self, session: SessionId) {
         self.touched.lock().insert(session);
     }
 
-    /// Sends this member's commands to the leader, in order, again where they may have been lost.
+    /// Sends this member's commands to the leader, in order. Sends them again if they may have been
+    /// lost.
     pub(crate) async fn propose_all(&self) {
         let mut leadership = self.leadership.clone();
         let mut sent_under = Leadership::default();
@@ -151,7 +153,8 @@ impl Member {
                     }
                 }
             }
-            // Compared, not inferred from `changed`: a change may come at any point of this loop.
+            // Compare, and do not infer it from `changed`: a change may come at any point of this
+            // loop.
             let now = *leadership.borrow_and_update();
             if now != sent_under {
                 sent_under = now;
@@ -169,7 +172,7 @@ impl Member {
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
                 }
-                // What was sent to a leader that leads no more is sent again above.
+                // Commands that were sent to a former leader are sent again above.
                 if leadership.has_changed().unwrap_or(true) {
                     break;
                 }
@@ -177,8 +180,8 @@ impl Member {
         }
     }
 
-    /// A member that lost its disk and starts with an earlier clock may find that it had a later
-    /// life before. Commands of an earlier life are not applied: it takes a later one.
+    /// Begins a later life if this member turns out to have had one. That happens if it lost its
+    /// disk and its clock is now behind. Commands of an earlier life are not applied.
     fn rise_above_earlier_lives(&self) {
         let applied = self.replica.read(|state, _| state.pipeline(self.id()));
         if let Some(applied) = applied
@@ -199,17 +202,18 @@ impl Member {
         self.peers.propose(leader, commands).await
     }
 
-    /// Puts commands into the log, in order, all or none, if this member leads. Once taken, they
-    /// are lost only by a change of leader, after which their origin sends them again.
+    /// Appends commands to the log, in order, all or none, if this member leads. Once accepted,
+    /// they are lost only by a change of leader, after which their origin sends them again.
     pub(crate) async fn propose_as_leader(&self, commands: Vec<Command>) -> Result<(), Status> {
         self.check_room()?;
         let stopped = |fatal: Fatal<TypeConfig>| Status::unavailable(fatal.to_string());
         let time_ms = self.seams.clock.wall_ms();
         let commands = commands.into_iter().map(|command| Command { time_ms, ..command });
         let mut outcomes = self.raft.client_write_many(commands).await.map_err(stopped)?;
-        // Consensus may refuse while the term stays the same: a leader that was just elected, or
-        // has not been confirmed lately, takes no writes. It handles what it is sent in order, so
-        // once it has answered this, a refusal is there; what was taken is still under way.
+        // Consensus may reject commands while the term stays the same: a leader that was just
+        // elected, or has not been confirmed lately, accepts no writes. Consensus handles messages
+        // in order. So once it has answered this one, a rejection has arrived, and accepted
+        // commands are still in progress.
         self.raft.with_raft_state(|_| ()).await.map_err(stopped)?;
         match outcomes.next().now_or_never() {
             Some(Some(Ok(Err(refusal)))) => Err(Status::failed_precondition(refusal.to_string())),
@@ -225,7 +229,8 @@ impl Member {
         Ok(read.index())
     }
 
-    /// Waits until this member has all that was committed anywhere when it was called.
+    /// Waits until this member has applied everything that any member had committed when this was
+    /// called.
     pub(crate) async fn sync(&self) {
         loop {
             let leader = self.leadership.borrow().leader;

@@ -1,5 +1,5 @@
-//! What a member counts and measures; `docs/metrics.md` lists it. The same figures as `mntr`. Where
-//! nobody records, as in tests and in the simulation, all of it goes nowhere.
+//! The metrics of a member, which `docs/metrics.md` lists. They show the same figures as `mntr`.
+//! Where there is no recorder, as in tests and in the simulation, they are discarded.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,10 +9,10 @@ use metrics::{counter, gauge};
 
 use crate::member::Member;
 
-/// How often it is told.
+/// How often the metrics are recorded.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells what the member holds and has done, until it is dropped.
+/// Records the metrics of the member, until it is dropped.
 pub(crate) async fn report(member: Arc<Member>) {
     loop {
         record(&member);

@@ -1,9 +1,9 @@
-//! What waits to be written to one client.
+//! The frames that wait to be written to one client.
 //!
-//! Replies and events are queued in the order in which they must be seen. The queue is bounded in
-//! bytes, never in messages: a client that reads gets everything, however much happens at once. A
-//! client that does not read is disconnected once it has too much queued, or once all clients
-//! together have and it has more than its share.
+//! Replies and events are queued in the order in which the client must see them. The queue is
+//! bounded in bytes, never in messages: a client that reads gets everything, however much happens
+//! at once. A client that does not read is disconnected once too much is queued for it. It is also
+//! disconnected once too much is queued for all clients together and it has more than its share.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,21 +17,21 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
-/// What all clients of a member may have queued together.
+/// The bytes that all clients of a member may have queued together.
 #[derive(Debug)]
 pub(crate) struct QueueBudget {
     queued_bytes: AtomicUsize,
     bytes_max: usize,
-    /// What each connection may have queued whatever the others have.
+    /// The bytes that each connection may have queued, whatever the others have.
     share_bytes: usize,
 }
 
-/// What waits to be written to one client.
+/// The frames that wait to be written to one client.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    /// Tells the connections of this member apart.
+    /// Identifies the connection within this member.
     pub(crate) connection: u64,
-    /// Where the client is.
+    /// The address of the client.
     pub(crate) peer: SocketAddr,
     queue: Mutex<Queue>,
     added: Notify,
@@ -39,7 +39,7 @@ pub(crate) struct Outgoing {
     budget: Arc<QueueBudget>,
     drained: Notify,
     stop: Shutdown,
-    /// How many requests came.
+    /// How many requests were received.
     pub(crate) received: AtomicU64,
     /// How many replies and events were queued.
     pub(crate) sent: AtomicU64,
@@ -51,28 +51,28 @@ struct Queue {
     end: End,
 }
 
-/// Whether more comes.
+/// Whether more frames are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum End {
     #[default]
     Open,
-    /// The connection is closed once all that is queued is written.
+    /// The connection is closed once everything queued is written.
     Finishing,
-    /// Nothing that is queued is written any more.
+    /// Queued frames are no longer written.
     Closed,
 }
 
-/// Takes the frames to the socket.
+/// Writes the queued frames to the socket.
 pub(crate) struct OutgoingQueue {
     outgoing: Arc<Outgoing>,
 }
 
-/// How many bytes may be queued before the client is given up. All events of the watches that one
-/// client may have fit into it (see `watch`).
+/// How many bytes may be queued before the client is disconnected. The events of all watches that
+/// one client may have fit into it (see `watch`).
 pub(crate) const QUEUED_BYTES_MAX: usize = 64 << 20;
-/// What each queued frame is counted with besides its own bytes.
+/// How many bytes are counted for each queued frame in addition to its own bytes.
 pub(crate) const FRAME_OVERHEAD_BYTES: usize = 64;
-/// How many bytes may be queued before no more requests are taken.
+/// How many bytes may be queued before no more requests are read.
 const QUEUED_BYTES_HIGH: usize = 4 << 20;
 /// How many bytes are written at once.
 const WRITE_BYTES: usize = 64 << 10;
@@ -80,13 +80,13 @@ const WRITE_BYTES: usize = 64 << 10;
 // === impl QueueBudget ===
 
 impl QueueBudget {
-    /// Of `bytes_max` bytes, shared by at most `connections_max` connections.
+    /// A budget of `bytes_max` bytes, shared by at most `connections_max` connections.
     pub(crate) fn new(bytes_max: usize, connections_max: usize) -> Self {
         let share_bytes = bytes_max / connections_max.max(1);
         Self { queued_bytes: AtomicUsize::new(0), bytes_max, share_bytes }
     }
 
-    /// How many bytes are queued to all clients.
+    /// How many bytes are queued for all clients.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes.load(Ordering::Relaxed)
     }
@@ -103,7 +103,7 @@ impl QueueBudget {
 // === impl Outgoing ===
 
 impl Outgoing {
-    /// The way to the client at `peer`; cancelling `stop` closes it at once.
+    /// The queue for the client at `peer`. Cancelling `stop` closes the connection at once.
     pub(crate) fn new(
         connection: u64,
         peer: SocketAddr,
@@ -126,7 +126,7 @@ impl Outgoing {
         (outgoing, queue)
     }
 
-    /// Queues a frame; never waits. A connection that is closing takes no more.
+    /// Queues a frame without waiting. Ignored if the connection is closing.
     pub(crate) fn send(&self, frame: Bytes) {
         let mut queue = self.queue.lock();
         if queue.end != End::Open {
@@ -138,7 +138,7 @@ impl Outgoing {
         self.sent.fetch_add(1, Ordering::Relaxed);
         queue.frames.push_back(frame);
         let has_room = before + bytes <= QUEUED_BYTES_MAX && of_all <= self.budget.bytes_max;
-        // Whatever the others have, each client has its share, and one frame of any length.
+        // Whatever the others have queued, each client has its share, and one frame of any length.
         if before > self.budget.share_bytes && !has_room {
             let queued = before + bytes;
             let peer = &self.peer;
@@ -149,7 +149,7 @@ impl Outgoing {
         self.added.notify_one();
     }
 
-    /// Closes the connection once all that is queued is written.
+    /// Closes the connection once everything queued is written.
     pub(crate) fn finish(&self) {
         let mut queue = self.queue.lock();
         if queue.end == End::Open {
@@ -179,8 +179,8 @@ impl Outgoing {
         }
     }
 
-    /// Whether no more requests are taken: this client has much queued, or all have and it has
-    /// more than its share.
+    /// Whether no more requests are read: this client has much queued, or all clients have and this
+    /// one has more than its share.
     fn is_full(&self) -> bool {
         let queued = self.queued_bytes();
         queued > QUEUED_BYTES_HIGH
@@ -193,8 +193,8 @@ impl Outgoing {
         self.queued_bytes.load(Ordering::Relaxed)
     }
 
-    /// Moves what comes next into `buffer`; gives how many bytes that was counted as, and whether
-    /// it is the last.
+    /// Moves the next frames into `buffer`. Returns how many bytes they were counted as, and
+    /// whether they are the last.
     fn take(&self, buffer: &mut BytesMut) -> (usize, bool) {
         let mut queue = self.queue.lock();
         let mut counted = 0;
@@ -207,9 +207,9 @@ impl Outgoing {
         (counted, queue.end != End::Open && queue.frames.is_empty())
     }
 
-    /// So many bytes were written.
+    /// Releases bytes that were written.
     fn written(&self, counted: usize) {
-        // Closing has given all of it back already.
+        // Closing has already released all bytes.
         let queue = self.queue.lock();
         if queue.end != End::Closed {
             self.queued_bytes.fetch_sub(counted, Ordering::Relaxed);
@@ -223,11 +223,11 @@ impl Outgoing {
 // === impl OutgoingQueue ===
 
 impl OutgoingQueue {
-    /// Writes all that is queued, until the last message or until a write takes longer than
+    /// Writes everything queued, until the last frame is written or a write takes longer than
     /// `timeout`.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// The connection failed, or a write took too long.
     pub(crate) async fn run(
         self,
         mut writer: impl AsyncWrite + Unpin,
@@ -250,14 +250,14 @@ impl OutgoingQueue {
                 self.outgoing.added.notified().await;
             }
         }
-        // The other side may be gone already; there is nothing left to tell it.
+        // The client may already be gone. There is nothing left to send to it.
         let _closed = writer.shutdown().await;
         Ok(())
     }
 }
 
 impl Drop for OutgoingQueue {
-    /// Nothing is written any more, so nothing is kept.
+    /// Discards the queue, because nothing is written any more.
     fn drop(&mut self) {
         self.outgoing.close();
     }

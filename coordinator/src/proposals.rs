@@ -1,10 +1,10 @@
-//! What this member's clients have asked for and what is not applied yet.
+//! The commands of this member's clients that are not applied yet.
 //!
-//! All commands of a member go to the leader through one ordered pipeline: each gets the next
-//! number, and the state applies it if and only if its number is the next. So a command may be
-//! sent as often as needed: after a change of leader all that is not applied is sent again, in
-//! order, nothing is applied twice and no gap opens. A client's write thus survives the loss of
-//! the leader.
+//! All commands of a member go to the leader through one ordered pipeline. Each gets the next
+//! number, and the state applies it if and only if its number is the next. A command may therefore
+//! be sent as often as needed. After a change of leader, all commands that are not applied are sent
+//! again, in order. None is applied twice, and no gap opens. A client's write thus survives the
+//! loss of the leader.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::tree::{Change, Command, Origin, Verdict};
 pub(crate) struct Proposals {
     member: u64,
     queue: Mutex<Queue>,
-    /// Told when there is something to send.
+    /// Notified when there is something to send.
     added: Notify,
     room: Arc<Semaphore>,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Proposals {
 struct Queue {
     life: u64,
     next: u64,
-    /// Up to here the present leader has been sent everything.
+    /// The current leader has been sent all commands up to this number.
     sent: u64,
     pending: VecDeque<Pending>,
 }
@@ -40,27 +40,28 @@ struct Pending {
     change: Change,
     answer: Answer,
     since: Instant,
-    /// Given back when the command is applied.
+    /// Released when the command is applied.
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// What is done with the outcome of a command, once it is applied here. Runs while the state is
-/// locked: it must not block, nor read the state.
+/// Handles the outcome of a command, once it is applied here. It runs while the state is locked, so
+/// it must neither block nor read the state.
 pub(crate) type Answer = Box<dyn FnOnce(ProposalOutcome) + Send>;
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug)]
 pub(crate) enum ProposalOutcome {
     /// It was applied.
     Applied { zxid: Zxid, verdict: Verdict },
-    /// It was applied, but the state came as a snapshot that does not tell what it did.
+    /// It was applied, but this member received the state as a snapshot, which does not contain the
+    /// outcome.
     Unknown,
 }
 
 /// Commands to be sent together.
 pub(crate) struct Batch {
     pub(crate) commands: Vec<Command>,
-    /// The number of the last one.
+    /// The number of the last command.
     pub(crate) last: u64,
 }
 
@@ -68,7 +69,7 @@ pub(crate) struct Batch {
 const ROOM_UNIT_BYTES: usize = 1024;
 /// The room for pending commands, in those units: 32 MiB, or 32,768 small commands.
 const ROOM_UNITS: usize = 32 << 10;
-/// How many bytes of commands are sent at once, at most (but always one command).
+/// How many bytes of commands are sent at once, at most. At least one command is always sent.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 // === impl Proposals ===
@@ -84,8 +85,8 @@ impl Proposals {
         }
     }
 
-    /// Adds a command at the end; waits while there is no room. Commands of one caller keep
-    /// their order.
+    /// Appends a command, and waits while there is no room. Commands of one caller keep their
+    /// order.
     pub(crate) async fn submit(&self, change: Change, answer: Answer) {
         let units = (1 + change.size_bytes() / ROOM_UNIT_BYTES).min(ROOM_UNITS);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
@@ -105,12 +106,12 @@ impl Proposals {
         self.added.notify_one();
     }
 
-    /// Waits until something was added.
+    /// Waits until there may be something to send.
     pub(crate) async fn added(&self) {
         self.added.notified().await;
     }
 
-    /// What has to be sent to the present leader next.
+    /// The commands to send to the current leader next.
     pub(crate) fn unsent(&self) -> Option<Batch> {
         let queue = self.queue.lock();
         let first = queue.pending.front()?.number;
@@ -143,19 +144,20 @@ impl Proposals {
         }
     }
 
-    /// The present leader has been sent everything up to number `last`.
+    /// Records that the current leader has been sent all commands up to number `last`.
     pub(crate) fn mark_sent(&self, last: u64) {
         let mut queue = self.queue.lock();
         queue.sent = queue.sent.max(last);
     }
 
-    /// What was sent may have been lost: all that is not applied is sent again.
+    /// Causes all commands that are not applied to be sent again, because they may have been lost.
     pub(crate) fn rewind(&self) {
         self.queue.lock().sent = 0;
         self.added.notify_one();
     }
 
-    /// A command of ours was applied: gives what is to be done with its outcome.
+    /// Removes a command that was applied, and returns the handler of its outcome. Returns `None`
+    /// if it is not a command of this pipeline.
     pub(crate) fn settle(&self, origin: Origin) -> Option<Answer> {
         let mut queue = self.queue.lock();
         if (origin.member, origin.life) != (self.member, queue.life) {
@@ -166,7 +168,8 @@ impl Proposals {
         Some(settled.answer)
     }
 
-    /// All commands of this life up to `number` were applied, but not here.
+    /// Removes the commands up to `number` of `life`, which were applied, but not here. Returns the
+    /// handlers of their outcomes.
     pub(crate) fn settle_unknown(&self, life: u64, number: u64) -> Vec<Answer> {
         let mut queue = self.queue.lock();
         let mut answers = Vec::new();
@@ -178,9 +181,9 @@ impl Proposals {
         answers
     }
 
-    /// The last command of this member that was applied is number `number` of `life`. If that life
-    /// is not over, but is none that this pipeline has begun, it begins a later one, in which all
-    /// that waits is numbered anew and sent again. Gives the later life.
+    /// Begins a later life if the last command of this member that was applied, `number` of `life`,
+    /// belongs neither to an earlier life nor to this pipeline. In the later life, all waiting
+    /// commands are renumbered and sent again. Returns the later life.
     pub(crate) fn rise_above(&self, life: u64, number: u64) -> Option<u64> {
         let mut queue = self.queue.lock();
         let is_ours = life == queue.life && number < queue.next;
@@ -249,7 +252,7 @@ mod tests {
         for session in 0..2 {
             proposals.submit(close(session), Box::new(|_| ())).await;
         }
-        // Ours, or an earlier one.
+        // This life, or an earlier one.
         assert_eq!(proposals.rise_above(9, 2), None);
         assert_eq!(proposals.rise_above(8, 77), None);
         proposals.mark_sent(2);
@@ -260,7 +263,7 @@ mod tests {
         assert_eq!(origin.life, 21);
         assert!(proposals.settle(origin).is_some());
         assert_eq!(proposals.rise_above(21, 1), None);
-        // A clock that stands at the very millisecond of the earlier life.
+        // The clock shows exactly the millisecond of the earlier life.
         assert_eq!(proposals.rise_above(21, 50), Some(22));
     }
 

@@ -1,10 +1,10 @@
-//! A member that has less than it promised to keep does not vote before it has caught up.
+//! A member that has less than it promised to keep does not vote until it has caught up.
 //!
-//! Its folder may be empty, or an older copy. Raft counts on what a member once acknowledged: one
-//! that forgot it could help to elect a leader that has not got it either. So such a member is
-//! admitted by a majority with data (`ensemble`), takes entries only from leaders that are not
-//! behind that majority, and votes once it has all that such a leader said to be committed. A file
-//! marks this, over restarts too.
+//! Its folder may be empty, or an older copy. Raft relies on what a member once acknowledged: a
+//! member that forgot an entry could help to elect a leader that does not have it either. Such a
+//! member must therefore be admitted by a majority with data (`ensemble`). It accepts entries only
+//! from leaders that are not behind that majority. It votes once it has everything that such a
+//! leader reported as committed. A marker file records this across restarts.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::replica::Replica;
 use crate::room::RoomWait;
 
-/// Whether this member may vote, and whom it follows.
+/// Whether this member may vote, and which leaders it follows.
 pub(crate) struct Rejoin {
     files: SharedFileSystem,
     marker: PathBuf,
@@ -25,28 +25,30 @@ pub(crate) struct Rejoin {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// No majority with data has been heard of.
+    /// No majority with data has admitted this member.
     Unadmitted,
-    /// Admitted, but nobody has said yet what is committed.
+    /// Admitted, but no leader has reported yet what is committed.
     Admitted(Admission),
-    /// All up to here was committed when a leader was first heard of.
+    /// Admitted, and everything up to this transaction was committed when a leader was first heard
+    /// from.
     Until(Admission, Zxid),
-    /// This member has all that it may have promised.
+    /// This member has everything that it may have promised to keep.
     CaughtUp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Admission {
-    /// The highest term of the majority: who leads in an earlier one may have been deposed.
+    /// The highest term of the majority. The leader of an earlier term may have been deposed.
     floor: u64,
-    /// For whom it votes nevertheless: the only member whose data count.
+    /// The member with the authoritative data, if there is one. This member votes for it even
+    /// before it has caught up.
     authority: Option<u64>,
 }
 
 // === impl Rejoin ===
 
 impl Rejoin {
-    /// Where the member stands, by what is in `folder`.
+    /// Reads from `folder` whether the member must be admitted.
     pub(crate) async fn open(files: SharedFileSystem, folder: &Path) -> basalt_fs::Result<Self> {
         let marker = folder.join("rejoining");
         let stage = match files.exists(&marker).await? {
@@ -56,7 +58,7 @@ impl Rejoin {
         Ok(Self { files, marker, stage: watch::Sender::new(stage) })
     }
 
-    /// This member has less than it promised, or cannot know: it has to be admitted.
+    /// Records that this member has less than it promised, or cannot know. It must be admitted.
     pub(crate) async fn begin(&self) -> basalt_fs::Result<()> {
         if !self.files.exists(&self.marker).await? {
             let mut wait = RoomWait::new("the marker of a rejoining member");
@@ -68,7 +70,8 @@ impl Rejoin {
         Ok(())
     }
 
-    /// This member has promised nothing yet, or an operator says that it has all that is left.
+    /// Records that this member has everything that it may have promised: it has caught up, has
+    /// promised nothing yet, or an operator has declared its data authoritative.
     pub(crate) async fn settle(&self) -> basalt_fs::Result<()> {
         if self.files.exists(&self.marker).await? {
             self.files.delete_file(&self.marker).await?;
@@ -77,8 +80,8 @@ impl Rejoin {
         Ok(())
     }
 
-    /// A majority with data, of which `floor` is the highest term, or the member `authority`, lets
-    /// this member take part.
+    /// Admits this member, on behalf of a majority with data whose highest term is `floor`, or of
+    /// the member `authority`.
     pub(crate) fn admit(&self, floor: u64, authority: Option<u64>) {
         self.stage.send_if_modified(|stage| {
             let is_first = *stage == Stage::Unadmitted;
@@ -89,7 +92,8 @@ impl Rejoin {
         });
     }
 
-    /// The leader of `term` has committed an entry of its own, and all up to `index`.
+    /// Records that the leader of `term` has committed an entry of its own, and everything up to
+    /// `index`.
     pub(crate) fn heard_committed(&self, term: u64, index: u64) {
         let zxid = Zxid(i64::try_from(index).unwrap_or(i64::MAX));
         self.stage.send_if_modified(|stage| match *stage {
@@ -101,17 +105,17 @@ impl Rejoin {
         });
     }
 
-    /// Whether this member has all that it ever promised to keep.
+    /// Whether this member has everything that it ever promised to keep.
     pub(crate) fn is_caught_up(&self) -> bool {
         *self.stage.borrow() == Stage::CaughtUp
     }
 
-    /// Whether it has been let take part since it started.
+    /// Whether this member has been admitted since it started, or did not need to be.
     pub(crate) fn is_admitted(&self) -> bool {
         *self.stage.borrow() != Stage::Unadmitted
     }
 
-    /// Whether to take entries from the leader of `term`.
+    /// Whether to accept entries from the leader of `term`.
     pub(crate) fn may_follow(&self, term: u64) -> bool {
         match *self.stage.borrow() {
             Stage::Unadmitted => false,
@@ -131,7 +135,7 @@ impl Rejoin {
         }
     }
 
-    /// Waits until this member has caught up; then the marker is still there.
+    /// Waits until this member has caught up. The marker file still exists then.
     pub(crate) async fn caught_up(&self, replica: &Replica) {
         let mut stages = self.stage.subscribe();
         loop {
@@ -140,7 +144,7 @@ impl Rejoin {
                 Stage::Until(_, committed) => {
                     tokio::select! {
                         biased;
-                        // The sender is ours: it does not go away.
+                        // The sender lives as long as `self`.
                         _ = stages.changed() => {}
                         () = replica.wait_applied(committed) => {
                             tracing::info!(%committed, "caught up: this member votes from now on");
@@ -172,7 +176,7 @@ mod tests {
         let rejoin = Rejoin::open(Arc::clone(&files), folder).await.unwrap();
         assert!(rejoin.may_vote(2) && rejoin.may_follow(0));
         rejoin.begin().await.unwrap();
-        // Over a restart, too.
+        // This also holds after a restart.
         let rejoin = Rejoin::open(files, folder).await.unwrap();
         rejoin.heard_committed(9, 5);
         assert!(!rejoin.may_follow(9), "nobody has admitted it");

@@ -1,8 +1,8 @@
-//! This member's copy of the state, and what hangs on it: watches, and the clients whose answers
-//! wait for it.
+//! This member's copy of the state, the watches on it, and the clients that wait for answers.
 //!
-//! Applying a command happens under one lock: first the events are queued to those who watch,
-//! then the answer to the one who asked. Whoever reads the new state queues its reply after them.
+//! A command is applied under one lock: first the events are queued for the clients that watch,
+//! then the answer for the client that sent the command. A client that reads the new state gets its
+//! reply after them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::tree::{Applied, Command, DIGEST_VERSION, SessionChange, State};
 use crate::watch::Watches;
 use crate::wire::v1;
 
-/// This member's copy. Locks are taken in the order of the fields.
+/// This member's copy of the state. Locks are taken in the order of the fields.
 pub(crate) struct Replica {
     member: u64,
     contents: RwLock<Contents>,
     /// The watches of this member's clients.
     pub(crate) watches: Mutex<Watches>,
     clients: Mutex<Clients>,
-    /// What waits to be applied.
+    /// The commands that are not applied yet.
     pub(crate) proposals: Proposals,
     /// The last transaction that was applied.
     applied: watch::Sender<Zxid>,
@@ -39,7 +39,7 @@ struct Contents {
     digests: Digests,
 }
 
-/// The digests of the state as of the last entries.
+/// The digests of the state as of each of the last entries.
 #[derive(Default)]
 struct Digests(VecDeque<(u64, u64)>);
 
@@ -51,7 +51,7 @@ struct Attached {
     outgoing: Arc<Outgoing>,
 }
 
-/// For how many entries back the state can be compared with that of others.
+/// How many entries back the state can be compared with the states of others.
 const DIGESTS_MAX: usize = 8192;
 
 // === impl Replica ===
@@ -76,8 +76,8 @@ impl Replica {
         }
     }
 
-    /// Looks at the state, with the last transaction that it has. What `look` queues to a client
-    /// comes after all events of that state and before all later ones.
+    /// Calls `look` with the state and the last transaction in it. Frames that `look` queues for a
+    /// client come after all events of that state and before all later ones.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&State, Zxid) -> T) -> T {
         let contents = self.contents.read();
         look(&contents.state, zxid(contents.last))
@@ -91,7 +91,7 @@ impl Replica {
     /// Waits until `wanted` is applied.
     pub(crate) async fn wait_applied(&self, wanted: Zxid) {
         let mut applied = self.applied.subscribe();
-        // The sender is ours: it does not go away.
+        // The sender lives as long as `self`.
         let _applied = applied.wait_for(|applied| *applied >= wanted).await;
     }
 
@@ -117,7 +117,7 @@ impl Replica {
         self.applied.send_replace(zxid(Some(id)));
     }
 
-    /// Tells this member's clients what happened.
+    /// Notifies this member's clients of the result of a command.
     fn publish(&self, zxid: Zxid, command: &Command, applied: Applied) {
         if !applied.events.is_empty() {
             let mut watches = self.watches.lock();
@@ -146,13 +146,13 @@ impl Replica {
         (contents.state.clone(), contents.last, contents.membership.clone())
     }
 
-    /// Replaces the state by a snapshot of the leader. Events were missed, so all clients are
-    /// disconnected: they come back and ask what they have missed.
+    /// Replaces the state with a snapshot of the leader. Events were missed, so all clients are
+    /// disconnected. When they reconnect, they ask for what they missed.
     pub(crate) fn install(&self, state: State, last: Option<LogId>, membership: StoredMembership) {
         let pipeline = state.pipeline(self.member);
         let new = Contents::new(state, last, membership);
         let mut contents = self.contents.write();
-        // Dropped once nobody waits for the lock: that takes long for a large state.
+        // Drop the old state after the lock is released, because this takes long for a large state.
         let replaced = std::mem::replace(&mut *contents, new);
         self.disconnect_all();
         if let Some(pipeline) = pipeline {
@@ -172,7 +172,8 @@ impl Replica {
         Some(v1::Checkpoint { index, digest, version: DIGEST_VERSION })
     }
 
-    /// The digest of the state as of entry `index`, if that was applied not long ago.
+    /// The digest of the state as of entry `index`, if it is one of the last entries that were
+    /// applied.
     pub(crate) fn digest_at(&self, index: u64) -> Option<u64> {
         let contents = self.contents.read();
         let digests = &contents.digests.0;
@@ -180,13 +181,13 @@ impl Replica {
         digests.get(place).map(|(_, digest)| *digest)
     }
 
-    /// What openraft asks for when it starts.
+    /// The last applied entry and the membership, which openraft reads when it starts.
     pub(crate) fn applied_state(&self) -> (Option<LogId>, StoredMembership) {
         let contents = self.contents.read();
         (contents.last, contents.membership.clone())
     }
 
-    /// The session belongs to this connection now; one that it had here before is closed.
+    /// Binds the session to this connection. A connection that it had here before is closed.
     pub(crate) fn connect(&self, session: SessionId, attachment: u64, outgoing: &Arc<Outgoing>) {
         let attached = Attached { attachment, outgoing: Arc::clone(outgoing) };
         if let Some(older) = self.clients.lock().insert(session, attached) {
@@ -194,7 +195,7 @@ impl Replica {
         }
     }
 
-    /// The connection has gone.
+    /// Removes a connection that has ended.
     pub(crate) fn disconnected(&self, session: SessionId, attachment: u64, connection: u64) {
         self.watches.lock().remove_connection(connection);
         let mut clients = self.clients.lock();
@@ -203,7 +204,8 @@ impl Replica {
         }
     }
 
-    /// Closes the session's connection, once it has all that is queued, unless it is `attachment`.
+    /// Closes the session's connection once everything queued is written, unless it is
+    /// `attachment`.
     fn disconnect_unless(&self, session: SessionId, attachment: Option<u64>) {
         let mut clients = self.clients.lock();
         if clients.get(&session).is_some_and(|attached| Some(attached.attachment) != attachment)
@@ -213,14 +215,14 @@ impl Replica {
         }
     }
 
-    /// Closes all connections of clients.
+    /// Closes all client connections.
     pub(crate) fn disconnect_all(&self) {
         for attached in std::mem::take(&mut *self.clients.lock()).into_values() {
             attached.outgoing.close();
         }
     }
 
-    /// The connections of clients, by session.
+    /// All client connections, by session.
     pub(crate) fn connections(&self) -> Vec<(SessionId, Arc<Outgoing>)> {
         let clients = self.clients.lock();
         clients
@@ -254,7 +256,7 @@ impl Digests {
     }
 }
 
-/// Transactions are numbered by their place in the log.
+/// The zxid of a transaction is its index in the log.
 fn zxid(last: Option<LogId>) -> Zxid {
     Zxid(last.map_or(0, |last| i64::try_from(last.index).unwrap_or(i64::MAX)))
 }

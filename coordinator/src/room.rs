@@ -1,15 +1,15 @@
-//! Waiting for room on a full disk: it holds a member up, and does not end it.
+//! Waits for space on a full disk, which delays a member but does not stop it.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Before a full disk is looked at again.
+/// The pause before a full disk is checked again.
 pub(crate) const ROOM_PAUSE: Duration = Duration::from_secs(1);
-/// How often it is logged that something waits.
+/// How often a wait is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Something that waits for room on the disk.
+/// A write that waits for space on the disk.
 #[derive(Debug)]
 pub(crate) struct RoomWait {
     what: &'static str,
@@ -20,20 +20,20 @@ pub(crate) struct RoomWait {
 // === impl RoomWait ===
 
 impl RoomWait {
-    /// `what` is to be written.
+    /// A wait to write `what`.
     pub(crate) fn new(what: &'static str) -> Self {
         Self { what, pause: ROOM_PAUSE, last_logged: None }
     }
 
-    /// The same with another pause between attempts.
+    /// The same wait, with another pause between attempts.
     pub(crate) fn with_pause(self, pause: Duration) -> Self {
         Self { pause, ..self }
     }
 
-    /// Waits before the next attempt, after one that failed by `error`.
+    /// Waits before the next attempt, after one that failed with `error`.
     ///
     /// # Errors
-    /// `error`, if it is not that the disk is full.
+    /// `error`, unless it says that the disk is full.
     pub(crate) async fn after(&mut self, error: basalt_fs::Error) -> basalt_fs::Result<()> {
         if !error.is_storage_full() {
             return Err(error);

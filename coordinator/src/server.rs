@@ -33,20 +33,20 @@ use crate::wire::v1::ensemble_server::EnsembleServer;
 use crate::wire::v1::peer_server::PeerServer;
 use crate::{connection, ensemble, folder, identity, leader_contact};
 
-/// How many requests of one member may be under way.
+/// How many requests of one member may be in progress.
 const PEER_REQUESTS_MAX: u32 = 256;
-/// The longest greeting that is taken.
+/// The longest greeting that is accepted.
 const GREETING_BYTES_MAX: usize = 4 << 10;
 /// How long consensus may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a snapshot may take to be sent and installed.
 const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs a member until `shutdown`, or until it cannot go on. A clean stop hands leadership over.
+/// Runs a member until `shutdown`, or until it cannot continue. A clean stop hands over leadership.
 ///
 /// # Errors
-/// See [`Error`]; after any of them a new start is safe.
-// Boxed: this crate, and not each one that calls it, compiles what it does.
+/// See [`Error`]. A restart is safe after any of them.
+// Boxed, so that the future is compiled in this crate and not in each of its callers.
 pub fn run(
     config: Config,
     seams: Seams,
@@ -64,7 +64,7 @@ async fn serve(
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     config.check()?;
-    // Before the data is touched: a port in use is how a second start of a member shows.
+    // Listen before the data is touched: a port in use shows that the member is already running.
     let peer_listener = seams.network.listen(config.peer_listen).await;
     let peer_listener = peer_listener.map_err(Error::Listen)?;
     let client_listener = seams.network.listen(config.client_listen).await;
@@ -77,12 +77,12 @@ async fn serve(
     let mut tasks = JoinSet::new();
     let member = tokio::select! {
         biased;
-        // A disk that is full may hold a start up for long.
+        // A full disk may delay the start for a long time.
         () = shutdown.cancelled() => return Ok(()),
         member = start(config, seams, files, &mut tasks) => member?,
     };
     tasks.spawn(serve_peers(Arc::clone(&member), peer_listener));
-    // Raft has the threads that this runs on to itself.
+    // Clients are served on other threads, so that Raft has the threads of this task to itself.
     let clients = Shutdown::new();
     let _close_on_return = clients.clone().drop_guard();
     let accepting = connection::accept_all(Arc::clone(&member), client_listener);
@@ -90,7 +90,7 @@ async fn serve(
         member.seams.threads.serving.spawn(clients.clone().run_until_cancelled_owned(accepting));
     tracing::info!(member = member.id(), peer = %bound.peer, client = %bound.client, "started");
     if let Some(ready) = ready {
-        // Whoever asked may have gone.
+        // The receiver may be gone.
         let _gone = ready.send(bound);
     }
 
@@ -103,21 +103,21 @@ async fn serve(
         },
     };
     clients.cancel();
-    // The connections of clients are closed before anything else stops.
+    // Client connections are closed before anything else stops.
     let _stopped = accepting.await;
     if stopped.is_ok() {
         hand_over(&member).await;
     }
     member.log.room().stop_waiting();
-    // Whatever it says, it has stopped, or is not waited for.
+    // Ignore the outcome: consensus has stopped, or is no longer waited for.
     let _stopped = tokio::time::timeout(STOP_TIMEOUT, member.raft.shutdown()).await;
-    // Who is told that this member has stopped may start it again: its ports are free by then.
+    // The caller may start this member again after this returns, so the ports must be free by then.
     tasks.shutdown().await;
     tracing::info!(member = member.id(), "stopped");
     stopped
 }
 
-/// Reads what is on disk and starts the tasks that all else stands on.
+/// Reads the data on disk, and starts the tasks that everything else depends on.
 async fn start(
     config: Config,
     seams: Seams,
@@ -180,7 +180,7 @@ async fn start(
     Ok(member)
 }
 
-/// Starts what a member does by itself.
+/// Starts the background tasks of a member.
 fn spawn_tasks(
     member: &Arc<Member>,
     leadership: watch::Sender<Leadership>,
@@ -224,8 +224,9 @@ fn connect_peers(config: &Config, seams: &Seams, ensemble: &Ensemble) -> Result<
         .map_err(|problem| Error::Config { problem })
 }
 
-/// openraft's election timeout counts from the end of the leader's lease, which is as long as its
-/// longest election timeout; ours counts from the leader's last sign of life.
+/// Converts the configuration for openraft. Its election timeout counts from the end of the
+/// leader's lease, which is as long as its longest election timeout. Ours counts from the leader's
+/// last sign of life.
 fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
     let (timers, limits) = (&config.timers, &config.limits);
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -241,26 +242,28 @@ fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
         install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),
         backoff: "20ms 50ms 100ms ...200ms".to_owned(),
         enable_pre_vote: Some(true),
-        // Not before it is settled that this member takes part; see `ensemble`.
+        // Enabled once it is settled that this member takes part; see `ensemble`.
         enable_elect: false,
-        // The state is in memory: a leader that has just started must first hear what is committed.
+        // The state is in memory, so a leader that has just started must first learn what is
+        // committed.
         enable_leader_restore: Some(false),
-        // A member that has lost its disk fills an empty one; see `rejoin` for why that is safe.
+        // A member that has lost its disk starts with an empty one; see `rejoin` for why that is
+        // safe.
         allow_log_reversion: Some(true),
         // A follower's disk need not wait for ours.
         broadcast_submitted_on_append: Some(true),
         removed_leader_step_down: StepDownPolicy::Never,
-        // A leader that a quorum does not answer falls silent for a while, so that followers that
-        // still hear it, though it does not hear them, elect another.
+        // A leader that gets no answer from a quorum stops sending for a while. Followers that
+        // still hear it, although it does not hear them, then elect another leader.
         quorum_loss_probe_interval: Some(millis(lease) * 2),
         ..openraft::Config::default()
     };
     raft_config.validate().map_err(|error| Error::Config { problem: error.to_string() })
 }
 
-/// Keeps what the other tasks know of the leader up to date; ends when consensus does. A leader
+/// Keeps the other tasks' knowledge of the leader up to date. Ends when consensus does. A leader
 /// that a quorum has not confirmed for as long as an election takes steps down: for all tasks of
-/// this member nobody leads until it is confirmed again, or another is elected.
+/// this member there is no leader until it is confirmed again, or another is elected.
 async fn follow_leadership(
     member: Arc<Member>,
     leadership: watch::Sender<Leadership>,
@@ -293,13 +296,13 @@ async fn follow_leadership(
         tokio::select! {
             biased;
             changed = metrics.changed() => changed.map_err(stopped_by)?,
-            // Losing a quorum changes nothing that is waited for.
+            // The loss of a quorum is not reported as a change, so look again after a while.
             () = tokio::time::sleep(member.config.timers.heartbeat_interval), if leads => {}
         }
     }
 }
 
-/// Replaces what is known by `now`; gives whether it is something else.
+/// Replaces `known` with `now`. Returns whether they differ.
 fn update_leadership(member: &Member, known: &mut Leadership, now: Leadership) -> bool {
     if *known == now {
         return false;
@@ -324,7 +327,7 @@ async fn serve_peers(member: Arc<Member>, listener: Box<dyn Listener>) -> Result
     let greetings = InterceptedService::new(greetings, Gate::for_greetings(member));
     tonic::transport::Server::builder()
         .max_concurrent_streams(PEER_REQUESTS_MAX)
-        // The place of a machine that has gone is free again then.
+        // This frees the place of a machine that is gone.
         .http2_keepalive_interval(Some(grpc::KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(grpc::KEEP_ALIVE_TIMEOUT))
         .add_service(service)
@@ -334,7 +337,7 @@ async fn serve_peers(member: Arc<Member>, listener: Box<dyn Listener>) -> Result
     Err(stopped_by("no more connections of members are accepted"))
 }
 
-/// Makes the member that has most of the log the leader, if this one leads.
+/// Makes the member with the most complete log the leader, if this member leads.
 pub(crate) async fn hand_over(member: &Member) {
     if !member.leads() {
         return;

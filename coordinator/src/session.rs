@@ -7,17 +7,18 @@ use sha2::{Digest, Sha256};
 
 use crate::tree::SECRET_BYTES;
 
-/// An id for a new session: the member that opens it in the top byte, where ZooKeeper has its
-/// server's number, and chance below. A collision is found when the session is created.
+/// An id for a new session. The top byte names the member that opens the session, where ZooKeeper
+/// has the number of the server. The rest is random. A collision is found when the session is
+/// created.
 pub(crate) fn new_id(member: u64, random: &Random) -> SessionId {
     const MEMBER_SHIFT: u32 = 56;
     let id = (member << MEMBER_SHIFT) | (random.next_u64() >> (u64::BITS - MEMBER_SHIFT));
-    // Member ids are small, so the sign is free.
+    // Member ids are small, so the sign bit is zero.
     SessionId(i64::try_from(id).unwrap_or(i64::MAX))
 }
 
-/// What proves to any member that a client has opened `session`: HMAC-SHA256 of the id under the
-/// cluster's secret, cut to the length that clients keep.
+/// The password, which proves to any member that a client has opened `session`. It is the
+/// HMAC-SHA256 of the id under the cluster's secret, truncated to the length that clients store.
 pub(crate) fn password(secret: &[u8; SECRET_BYTES], session: SessionId) -> Bytes {
     const BLOCK_BYTES: usize = 64;
     let padded = |pad: u8| {
@@ -33,7 +34,8 @@ pub(crate) fn password(secret: &[u8; SECRET_BYTES], session: SessionId) -> Bytes
     Bytes::copy_from_slice(code.get(..PASSWORD_BYTES).unwrap_or_default())
 }
 
-/// Whether `shown` is the password of `session`; takes the same time wherever they differ.
+/// Whether `shown` is the password of `session`. The comparison takes the same time wherever they
+/// differ.
 pub(crate) fn is_password(secret: &[u8; SECRET_BYTES], session: SessionId, shown: &[u8]) -> bool {
     let right = password(secret, session);
     let differences = right.iter().zip(shown).map(|(right, shown)| right ^ shown);

@@ -1,7 +1,8 @@
 //! The watches that this member's clients have set.
 //!
-//! They are local: they go with their connection, and a client sets them again elsewhere. Setting
-//! one and looking at the node happen under one lock of the state, so no event falls between.
+//! Watches are local: they end with their connection, and a client sets them again on another
+//! member. A watch is set and its node is read under one lock of the state, so no event is missed
+//! in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use crate::outgoing::{FRAME_OVERHEAD_BYTES, Outgoing, QUEUED_BYTES_MAX};
 use crate::tree::Event;
 
-/// What a watch waits for.
+/// The changes that a watch waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum WatchKind {
     /// The node's data or existence, once.
@@ -23,7 +24,7 @@ pub(crate) enum WatchKind {
     Child,
     /// Everything about the node.
     Persistent,
-    /// The node and all below it, but not that children have changed.
+    /// The node and all nodes below it, but not changes of their lists of children.
     Recursive,
 }
 
@@ -35,7 +36,7 @@ pub(crate) struct Watches {
     persistent: Paths,
     recursive: Paths,
     watchers: BTreeMap<u64, Watcher>,
-    /// What all watches are counted with, and may be.
+    /// How many bytes all watches are counted as, and may be counted as.
     bytes: usize,
     bytes_max: usize,
 }
@@ -46,13 +47,13 @@ type Paths = BTreeMap<String, BTreeSet<u64>>;
 #[derive(Debug)]
 struct Watcher {
     outgoing: Arc<Outgoing>,
-    /// So that a connection's watches are found when it goes.
+    /// Needed to find a connection's watches when it ends.
     watches: BTreeSet<(WatchKind, String)>,
-    /// What they are counted with.
+    /// How many bytes they are counted as.
     bytes: usize,
 }
 
-/// A client has as many watches as it may have, or all clients have.
+/// A client, or all clients together, have as many watches as they may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManyWatches;
 
@@ -64,11 +65,12 @@ pub(crate) struct WatchCounts {
     pub(crate) watches: usize,
 }
 
-/// What the watches of one connection may be counted with. Should all fire at once, their events
-/// fit into what may be queued to a client, so that one that reads is never given up for them.
+/// How many bytes the watches of one connection may be counted as. If all of them fire at once,
+/// their events fit into the client's queue. A client that reads is therefore never disconnected
+/// because of them.
 const CONNECTION_BYTES_MAX: usize = QUEUED_BYTES_MAX / 4 * 3;
-/// What each watch is counted with besides its path: at least what its event takes when queued,
-/// and about what the tables need for it.
+/// How many bytes are counted for each watch in addition to its path: at least what its event takes
+/// when queued, and about what the tables need for it.
 const WATCH_OVERHEAD_BYTES: usize = FRAME_OVERHEAD_BYTES + 128;
 
 // === impl WatchKind ===
@@ -76,7 +78,7 @@ const WATCH_OVERHEAD_BYTES: usize = FRAME_OVERHEAD_BYTES + 128;
 impl WatchKind {
     const ALL: [Self; 4] = [Self::Data, Self::Child, Self::Persistent, Self::Recursive];
 
-    /// The kinds that a client means by `kind` when it asks for or takes away watches.
+    /// The kinds that a client means by `kind` when it checks or removes watches.
     pub(crate) fn of(kind: WatcherType) -> &'static [Self] {
         match kind {
             WatcherType::Children => &[Self::Child],
@@ -100,7 +102,7 @@ impl From<AddWatchMode> for WatchKind {
 // === impl Watches ===
 
 impl Watches {
-    /// No watches yet, and room for what is counted with `bytes_max`.
+    /// No watches yet, with room for watches that count as `bytes_max` bytes.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             data: Paths::new(),
@@ -113,7 +115,7 @@ impl Watches {
         }
     }
 
-    /// Sets a watch; one that is there already stays.
+    /// Sets a watch, unless it is already set.
     pub(crate) fn add(
         &mut self,
         outgoing: &Arc<Outgoing>,
@@ -148,14 +150,14 @@ impl Watches {
         })
     }
 
-    /// Takes away the connection's watches of `kinds`.
+    /// Removes the connection's watches of `kinds`.
     pub(crate) fn remove(&mut self, connection: u64, kinds: &[WatchKind], path: &str) {
         for kind in kinds {
             self.forget(connection, *kind, path);
         }
     }
 
-    /// Takes away all watches of a connection that has gone.
+    /// Removes all watches of a connection that has ended.
     pub(crate) fn remove_connection(&mut self, connection: u64) {
         if let Some(watcher) = self.watchers.remove(&connection) {
             self.bytes -= watcher.bytes;
@@ -247,7 +249,7 @@ fn size_bytes(path: &str) -> usize {
     path.len() + WATCH_OVERHEAD_BYTES
 }
 
-/// The frame that tells a client of an event.
+/// The frame that notifies a client of an event.
 pub(crate) fn event_frame(kind: EventType, path: &str) -> Bytes {
     let header = ReplyHeader { xid: Xid::EVENT, zxid: Zxid(-1), error: None };
     frame::encode(&[&header, &WatcherEvent::of(kind, path)])
@@ -263,7 +265,7 @@ mod tests {
 
     fn client(connection: u64) -> Arc<Outgoing> {
         let peer = "127.0.0.1:1".parse().unwrap();
-        // The queue is kept, so that what is sent has a place to go.
+        // The queue is never dropped, so that frames can still be sent.
         let budget = Arc::new(QueueBudget::new(1 << 20, 1));
         let (outgoing, queue) = Outgoing::new(connection, peer, Shutdown::new(), budget);
         std::mem::forget(queue);

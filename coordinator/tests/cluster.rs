@@ -1,4 +1,4 @@
-//! Three members over loopback: what clients are promised, across kills and restarts.
+//! Three members over loopback: the guarantees to clients, across kills and restarts.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
@@ -27,7 +27,7 @@ fn code(error: &Error) -> Option<ErrorCode> {
     }
 }
 
-/// Up to which index a member's log has been emptied.
+/// The index up to which a member's log has been purged.
 async fn log_purged(server: &str) -> u64 {
     let figures = four_letter_word(server, "mntr").await;
     let purged = figures.lines().find_map(|line| line.strip_prefix("basalt_raft_log_purged\t"));
@@ -52,7 +52,7 @@ async fn a_write_at_one_member_is_read_at_another_after_a_sync() {
         (cluster.connect_to(follower).await, cluster.connect_to(leader % 3 + 1).await);
     let (path, stat) = writer.create("/a", data("1"), CreateMode::Persistent).await.unwrap();
     assert_eq!((path.as_str(), stat.version, stat.num_children), ("/a", 0, 0));
-    // Its own writes are seen at once.
+    // The writer sees its own writes at once.
     assert_eq!(writer.get_data("/a").await.unwrap().0, data("1"));
     reader.sync("/").await.unwrap();
     assert_eq!(reader.get_data("/a").await.unwrap().0, data("1"));
@@ -171,7 +171,7 @@ async fn a_silent_session_expires_everywhere_and_takes_its_nodes_along() {
     let event = tokio::time::timeout(PATIENCE, gone).await.unwrap().unwrap();
     assert!(matches!(event, WatchedEvent::Node { kind: EventType::NodeDeleted, .. }));
     assert!(silent.receive().await.is_none(), "the connection is closed");
-    // The session cannot be taken up again.
+    // The session cannot be resumed.
     let again = ConnectRequest {
         session_id: silent.session,
         password: silent.password.clone(),
@@ -280,7 +280,7 @@ async fn everything_is_there_after_all_were_killed_at_once() {
         let (found, _) = reader.get_data(&format!("/n{number}")).await.unwrap();
         assert_eq!(found, data("kept"));
     }
-    // Sessions are kept too, and the client takes its own up again.
+    // Sessions are kept too, and the client resumes its own.
     let alive = reader.exists("/alive").await.unwrap().expect("the session lives");
     assert_eq!(alive.ephemeral_owner, client.session_id().0);
     client.set_data("/n0", data("new"), None).await.unwrap();
@@ -298,7 +298,8 @@ async fn a_member_that_is_far_behind_gets_a_snapshot() {
         let path = format!("/n{number}");
         client.create(&path, Bytes::new(), CreateMode::Persistent).await.unwrap();
     }
-    // What the member lacks is no longer in the leader's log: only a snapshot can bring it.
+    // The entries that the member lacks are no longer in the leader's log: only a snapshot can
+    // bring them.
     let purged = tokio::time::timeout(PATIENCE, async {
         while log_purged(&cluster.server(leader)).await < 100 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -311,7 +312,7 @@ async fn a_member_that_is_far_behind_gets_a_snapshot() {
     reader.sync("/").await.unwrap();
     let (children, _) = reader.get_children("/").await.unwrap();
     assert_eq!(children.len(), 301);
-    // And what was made from a snapshot starts again.
+    // A member that was restored from a snapshot can start again.
     cluster.kill(behind);
     cluster.start_member(behind);
     cluster.leader().await;
@@ -344,7 +345,7 @@ async fn a_member_that_has_lost_its_disk_is_filled_again() {
         }
     });
     caught_up.await.unwrap();
-    // It counts again: with another member gone, there is a quorum.
+    // The member counts again: with another member gone, there is a quorum.
     if leader != emptied {
         cluster.kill(leader);
     }

@@ -1,5 +1,5 @@
-//! Which members make up an ensemble, after folders were lost, copied or came from an earlier
-//! release; and what strangers can do to it.
+//! Tests which members make up an ensemble after folders were lost, copied or came from an earlier
+//! release, and what strangers can do to it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
@@ -17,7 +17,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 
-/// How long nothing must happen.
+/// How long nothing may happen.
 const QUIET: Duration = Duration::from_secs(3);
 
 async fn write(cluster: &Cluster, at: u64, names: std::ops::Range<u32>) {
@@ -89,7 +89,7 @@ async fn a_majority_of_lost_folders_never_makes_a_second_tree() {
         cluster.start_member(id);
     }
     nobody_serves(&cluster, &[1, 2, 3]).await;
-    // One of the lost folders is found again: a majority has data, and fills the third.
+    // One of the lost folders is found again. A majority then has data, and fills the third member.
     let [found, lost] = others(survivor);
     cluster.kill(found);
     replace(&cluster.folder(found), &kept.path().join(found.to_string()));
@@ -134,14 +134,14 @@ async fn an_older_copy_of_a_folder_does_not_vote_before_it_has_caught_up() {
     copy(&cluster.folder(copied), kept.path());
     cluster.start_member(copied);
     cluster.leader().await;
-    // All have seen the member's new start.
+    // Wait until all members have seen the member's new start.
     tokio::time::sleep(Duration::from_secs(1)).await;
     cluster.kill(away);
     write(&cluster, copied, 5..40).await;
     cluster.kill(leader);
     cluster.kill(copied);
     replace(&cluster.folder(copied), kept.path());
-    // Two of three, but neither has what was acknowledged.
+    // Two of three members run, but neither has what was acknowledged.
     cluster.start_member(away);
     cluster.start_member(copied);
     nobody_serves(&cluster, &[away, copied]).await;
@@ -150,7 +150,7 @@ async fn an_older_copy_of_a_folder_does_not_vote_before_it_has_caught_up() {
     for id in 1..=3 {
         assert_eq!(nodes(&cluster, id).await, 40, "member {id}");
     }
-    // It counts again.
+    // The member counts again.
     cluster.kill(away);
     cluster.leader().await;
     write(&cluster, copied, 40..41).await;
@@ -185,7 +185,7 @@ async fn a_member_that_lost_its_disk_and_its_clock_still_writes() {
     assert_eq!(nodes(&cluster, emptied).await, 10);
 }
 
-/// The messages of a stranger who knows the protocol.
+/// The messages of a stranger that knows the protocol.
 #[derive(Clone, PartialEq, Message)]
 struct Ballot {
     #[prost(uint64, tag = "1")]
@@ -236,7 +236,7 @@ async fn a_stranger_with_a_huge_term_stops_nobody_and_learns_nothing() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader().await;
     write(&cluster, leader, 0..5).await;
-    // Without a leader votes are looked at.
+    // Without a leader, votes are considered.
     cluster.kill(leader);
     for id in others(leader) {
         let peer = cluster.config(id).peer_listen.to_string();
@@ -265,10 +265,11 @@ async fn a_stranger_with_a_huge_term_stops_nobody_and_learns_nothing() {
     assert_eq!(nodes(&cluster, leader).await, 10);
 }
 
-/// Makes a folder what an earlier release left: nothing in it names an ensemble.
+/// Makes a folder look like one of an earlier release: nothing in it names an ensemble.
 fn age(folder: &Path) {
     const HEAD_BYTES: usize = 16;
-    // The field for the ensemble's id, and one that nobody knows, with a length of 16 bytes.
+    // The field for the ensemble's id, and a field that no release knows, with a length of 16
+    // bytes.
     const ENSEMBLE_FIELD: [u8; 2] = [0x32, 16];
     const UNKNOWN_FIELD: [u8; 2] = [0x7a, 16];
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -307,7 +308,7 @@ async fn folders_of_an_earlier_release_start_and_their_ensemble_gets_an_id() {
     }
     let leader = cluster.leader().await;
     assert_eq!(nodes(&cluster, leader).await, 5);
-    // And one whose folder is lost is filled by them.
+    // A member whose folder is lost is filled by the others.
     let [lost, _] = others(leader);
     cluster.kill(lost);
     std::fs::remove_dir_all(cluster.folder(lost)).unwrap();
@@ -321,7 +322,7 @@ async fn folders_of_an_earlier_release_start_and_their_ensemble_gets_an_id() {
     assert_eq!(nodes(&cluster, lost).await, 5);
 }
 
-/// Replaces `from` by `to` in a log, as no disk would: with the right checksum.
+/// Replaces `from` with `to` in a log, and keeps the checksum right, as no broken disk would.
 fn falsify(folder: &Path, from: &[u8], to: &[u8]) {
     const HEAD_BYTES: usize = 16;
     let mut falsified = 0;
@@ -364,7 +365,7 @@ async fn a_member_whose_state_differs_from_its_majority_stops_serving() {
     assert!(!serves(&cluster, wrong).await, "it shows what nobody wrote");
     assert!(serves(&cluster, leader).await && serves(&cluster, right).await);
     assert_eq!(client.get_data("/a").await.unwrap().0, data);
-    // Filled anew, it is well.
+    // The member is sound after it was filled again.
     cluster.kill(wrong);
     std::fs::remove_dir_all(cluster.folder(wrong)).unwrap();
     cluster.start_member(wrong);

@@ -1,4 +1,5 @@
-//! A majority is down for longer than a session may be silent: that time counts against nobody.
+//! A majority is down for longer than a session may be silent. That time does not count against any
+//! session.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
@@ -11,7 +12,7 @@ use support::{Cluster, PATIENCE, RawClient, four_letter_word, new_session};
 
 /// How long the session may be silent.
 const SESSION_TIMEOUT_MS: i32 = 2_000;
-/// Longer than that.
+/// Longer than the session timeout.
 const OUTAGE: Duration = Duration::from_secs(4);
 
 #[tokio::test]
@@ -38,7 +39,7 @@ async fn a_session_outlives_a_quorum_outage_that_is_longer_than_its_timeout() {
         cluster.start_member(id);
     }
     cluster.leader().await;
-    // Its owner comes back well within the timeout.
+    // The client comes back well within the timeout.
     let again = ConnectRequest {
         timeout_ms: SESSION_TIMEOUT_MS,
         session_id: client.session,

@@ -1,4 +1,4 @@
-//! What a member refuses to start with.
+//! Tests the cases in which a member refuses to start.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
@@ -48,7 +48,7 @@ async fn damage_in_the_log_is_refused_with_its_place() {
         client.create(&format!("/n{number}"), bytes::Bytes::new(), mode).await.unwrap();
     }
     cluster.stop(1).await;
-    // The first one ends where the ensemble formed.
+    // The first segment ends where the ensemble formed.
     let segment = cluster.folder(1).join("data/log-00000000000000000002");
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[40] ^= 1;

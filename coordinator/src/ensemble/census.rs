@@ -1,4 +1,5 @@
-//! What a member does, by what it knows of itself and has heard of the others. Pure.
+//! Decides what a member does, from what it knows about itself and has heard from the others. Pure
+//! functions.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,27 +8,27 @@ use basalt_planted::{Rule, is_off};
 
 use super::{EnsembleId, MemberFacts, majority};
 
-/// What is known of another member.
+/// What is known about another member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// It does not answer, or has not said anything lately.
+    /// It does not answer, or has not sent a greeting lately.
     #[default]
     Nothing,
-    /// It runs a release that says nothing of ensembles.
+    /// It runs a release that does not know ensembles.
     EarlierRelease,
-    /// What it said last.
+    /// The facts in its last greeting.
     MemberFacts(MemberFacts),
 }
 
-/// What a member does that does not take part yet, or not fully.
+/// The next step of a member that does not take part yet, or not fully.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// Nothing: it takes part.
     Stay,
-    /// Forms a new ensemble with all others, each of which does the same.
+    /// Forms a new ensemble with all the others, which do the same.
     Form(EnsembleId),
-    /// Joins an ensemble as a learner. `floor` is the highest term that its majority knows, and
-    /// `authority` the member that counts in place of a majority.
+    /// Joins an ensemble as a learner. `floor` is the highest term that its majority knows.
+    /// `authority` is the member that counts in place of a majority, if there is one.
     Join { ensemble: EnsembleId, floor: u64, authority: Option<u64> },
     /// Joins, as a learner, members that run an earlier release.
     JoinEarlierRelease,
@@ -38,15 +39,15 @@ pub(super) enum Decision {
 /// Why an empty or outdated member does not take part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
-    /// Not all members are there, and none has data.
+    /// Some members are missing, and none has data.
     Absent { missing: Vec<u64> },
-    /// All are there, and are about to form the ensemble.
+    /// All members are present and about to form the ensemble.
     Forming,
-    /// Some members have data, but they are no majority.
+    /// Some members have data, but they are not a majority.
     NoMajority { with_data: Vec<u64>, empty: Vec<u64>, missing: Vec<u64>, members: usize },
 }
 
-/// The ensemble that this member would form with the others, if all of them are there and empty.
+/// The ensemble that this member would form with the others, if all of them are present and empty.
 pub(super) fn candidate(
     member: u64,
     own: &MemberFacts,
@@ -85,7 +86,7 @@ fn founded(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Opti
     Some(EnsembleId::founded_by(nonces.into_iter()))
 }
 
-/// What `member` does.
+/// Decides what `member` does next.
 pub(super) fn decide(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Decision {
     let takes_part = own.ensemble.is_some() || own.has_data;
     if takes_part && own.is_counted {
@@ -100,7 +101,7 @@ pub(super) fn decide(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard
     Decision::Wait(obstacle(own, peers))
 }
 
-/// The ensemble that this member forms now: all others would, or some have.
+/// The ensemble that this member forms now, because all the others would form it or some have.
 fn forms(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option<EnsembleId> {
     if let Some(candidate) = candidate(member, own, peers) {
         let agreed = peers.values().all(|heard| match heard {
@@ -113,13 +114,14 @@ fn forms(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option
         });
         return agreed.then_some(candidate);
     }
-    // Its own folder is one of those that founded the ensemble: it has promised nothing yet.
+    // This member's own folder is one of those that founded the ensemble, so it has promised
+    // nothing yet.
     let founded = founded(member, own, peers)?;
     let is_formed = |heard: &Heard| matches!(heard, Heard::MemberFacts(facts) if facts.ensemble == Some(founded));
     peers.values().any(is_formed).then_some(founded)
 }
 
-/// The ensemble that this member joins, or takes part in again.
+/// The ensemble that this member joins, or in which it takes part again.
 fn joins(own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option<Decision> {
     let mut counted: BTreeMap<EnsembleId, Vec<&MemberFacts>> = BTreeMap::new();
     for (peer, heard) in peers {
@@ -242,7 +244,7 @@ mod tests {
         assert_eq!(decide(1, &empty(1), &one), Decision::Wait(Obstacle::Forming));
         let all = peers([(2, of(agreed(2))), (3, of(agreed(3)))]);
         assert_eq!(decide(1, &empty(1), &all), Decision::Form(candidate));
-        // One has formed it already: the others follow.
+        // One member has already formed it, and the others follow.
         let formed = peers([(2, of(with_data(2, candidate))), (3, of(empty(3)))]);
         assert_eq!(decide(1, &empty(1), &formed), Decision::Form(candidate));
     }
@@ -265,7 +267,7 @@ mod tests {
         let others = peers([(2, of(with_data(2, id(7)))), (3, of(late.clone()))]);
         let join = Decision::Join { ensemble: id(7), floor: 6, authority: None };
         assert_eq!(decide(1, &empty(1), &others), join);
-        // Neither two that disagree, nor one that is catching up itself.
+        // Two members that disagree are not enough, and neither is one that is still catching up.
         let differ = peers([(2, of(with_data(2, id(8)))), (3, of(late.clone()))]);
         assert!(matches!(decide(1, &empty(1), &differ), Decision::Wait(_)));
         let learner = MemberFacts { is_counted: false, ..with_data(2, id(7)) };

@@ -1,11 +1,11 @@
-//! Greetings as messages.
+//! Converts greetings to and from messages.
 
 use bytes::Bytes;
 
 use super::{EnsembleId, MemberFacts, Nonce, Start};
 use crate::wire::{Malformed, v1};
 
-/// A greeting of `member`, with what it says of its state.
+/// A greeting from `member`, with the checkpoint of its state.
 pub(super) fn to_wire(
     member: u64,
     facts: &MemberFacts,
@@ -30,7 +30,7 @@ pub(super) fn to_wire(
     }
 }
 
-/// What a greeting says.
+/// The facts in a greeting.
 pub(super) fn from_wire(greeting: &v1::Greeting) -> Result<MemberFacts, Malformed> {
     let id = |bytes: &Bytes| match bytes.is_empty() {
         true => Ok(None),

@@ -1,13 +1,13 @@
 //! Which ensemble a member belongs to, and who its peers are.
 //!
-//! An ensemble forms once, when all of its configured members are present and empty; its id follows
-//! from a number that each of them has drawn. From then on the id is in the log, the snapshots and
-//! the record of each member, and in every request between them. A member whose folder is empty
-//! later never forms another ensemble: it joins the one that a majority with data belongs to, and
-//! votes once it has caught up (`rejoin`).
+//! An ensemble forms once, when all of its configured members are present and empty. Its id is
+//! derived from random numbers, one drawn by each member. From then on the id is in the log, the
+//! snapshots and the record of each member, and in every request between members. A member whose
+//! folder is empty later never forms another ensemble. It joins the ensemble of a majority that has
+//! data, and votes once it has caught up (`rejoin`).
 //!
-//! Members greet each other: each says what it is, in requests alone. No answer tells a stranger
-//! anything, and nothing that a stranger says is written down.
+//! Members greet each other. A member reports its facts only in requests: an answer reveals nothing
+//! to a stranger, and nothing that a stranger sends is written to disk.
 
 mod census;
 mod greeting;
@@ -32,48 +32,50 @@ pub(crate) use roll::Roll;
 pub(crate) use run::{Standing, run};
 pub(crate) use service::EnsembleService;
 
-/// Tells one ensemble from another. Who does not know it is a stranger.
+/// Identifies an ensemble. A sender that does not know the id is a stranger.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct EnsembleId([u8; ID_BYTES]);
 
-/// Drawn by an empty folder, so that a folder that was lost is not taken for the one before it.
+/// A random number, drawn for an empty folder. A folder that replaces a lost one is therefore not
+/// mistaken for it.
 pub(crate) type Nonce = [u8; ID_BYTES];
 
-/// What a member says of itself.
+/// What a member reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MemberFacts {
     /// The ensemble that it belongs to.
     pub(crate) ensemble: Option<EnsembleId>,
-    /// Whether there is something in its log or a snapshot.
+    /// Whether its log or a snapshot has any data.
     pub(crate) has_data: bool,
-    /// What its folder drew.
+    /// The random number of its folder.
     pub(crate) nonce: Nonce,
-    /// The ensemble that it would form, if all others would.
+    /// The ensemble that it would form, if all the others would too.
     pub(crate) candidate: Option<EnsembleId>,
-    /// Whether it has all that it ever promised to keep.
+    /// Whether it has everything that it ever promised to keep.
     pub(crate) is_counted: bool,
-    /// Whether an operator has made its data the only ones that count.
+    /// Whether an operator has declared its data authoritative.
     pub(crate) is_authority: bool,
-    /// Which start this is.
+    /// The member's current start.
     pub(crate) start: Start,
-    /// How many entries its log reached when it started, or when it was readmitted.
+    /// The number of entries in its log, purged ones included, when it started or was readmitted.
     pub(crate) began_with: u64,
-    /// How many entries its log reaches that are durable.
+    /// The number of durable entries in its log, purged ones included.
     pub(crate) entries: u64,
     /// The highest term that it knows.
     pub(crate) term: u64,
 }
 
-/// Tells the starts of a member apart.
+/// Identifies a start of a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Start {
-    /// Rises by one with each start.
+    /// Rises with each start, and when the member is readmitted.
     pub(crate) incarnation: u64,
-    /// The start's life: two copies of one folder start under the same incarnation.
+    /// The life that began with the start. It differs even if two copies of one folder start under
+    /// the same incarnation.
     pub(crate) life: u64,
 }
 
-/// What all parts of a member know of its ensemble; clones are the same.
+/// What a member knows about its ensemble. Clones share one value.
 #[derive(Clone, Debug)]
 pub(crate) struct Ensemble(Arc<RwLock<Known>>);
 
@@ -81,7 +83,7 @@ pub(crate) struct Ensemble(Arc<RwLock<Known>>);
 struct Known {
     id: Option<EnsembleId>,
     has_data: bool,
-    /// Whether peers that say no id are strangers: so it is unless they may be of an earlier
+    /// Whether senders without an id are strangers. This holds unless peers may run an earlier
     /// release.
     is_strict: bool,
 }
@@ -91,7 +93,7 @@ const ID_BYTES: usize = 16;
 // === impl EnsembleId ===
 
 impl EnsembleId {
-    /// The id that the members of a new ensemble agree on: it follows from what each has drawn.
+    /// The id that the members of a new ensemble agree on, derived from the numbers that they drew.
     pub(crate) fn founded_by<'a>(members: impl Iterator<Item = (u64, &'a Nonce)>) -> Self {
         let mut digest = Sha256::new_with_prefix(b"basalt ensemble, founded");
         for (member, nonce) in members {
@@ -101,35 +103,36 @@ impl EnsembleId {
         Self::cut(&digest.finalize())
     }
 
-    /// The id of an ensemble that an earlier release formed: all of its members know its secret.
+    /// The id of an ensemble that an earlier release formed, derived from the secret that all of
+    /// its members know.
     pub(crate) fn of_secret(secret: &[u8; SECRET_BYTES]) -> Self {
         let digest = Sha256::new_with_prefix(b"basalt ensemble, of an earlier release");
         Self::cut(&digest.chain_update(secret).finalize())
     }
 
-    /// The id of what an operator has made of the data of one member.
+    /// A random id, for the ensemble that an operator creates from the data of one member.
     pub(crate) fn drawn(random: &Random) -> Self {
         let mut id = [0; ID_BYTES];
         random.fill(&mut id);
         Self(id)
     }
 
-    /// An id that was written down or sent.
+    /// Reads an id from disk or from a message.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The id to be written down or sent.
+    /// The id as it is written to disk or sent.
     pub(crate) fn to_bytes(self) -> Bytes {
         Bytes::copy_from_slice(&self.0)
     }
 
-    /// The id as plain bytes.
+    /// The id as a byte slice.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether `shown` is this id; takes the same time wherever they differ.
+    /// Whether `shown` is this id. The comparison takes the same time wherever they differ.
     pub(crate) fn is(&self, shown: &[u8]) -> bool {
         let differences = self.0.iter().zip(shown).map(|(right, shown)| right ^ shown);
         shown.len() == ID_BYTES && differences.fold(0, |all, one| all | one) == 0
@@ -145,7 +148,7 @@ impl EnsembleId {
 }
 
 impl fmt::Debug for EnsembleId {
-    /// Enough to tell two apart; the rest is not for logs.
+    /// Enough to distinguish two ids. The rest must not appear in logs.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [first, second, ..] = self.0;
         write!(formatter, "{first:02x}{second:02x}…")
@@ -155,7 +158,7 @@ impl fmt::Debug for EnsembleId {
 // === impl Ensemble ===
 
 impl Ensemble {
-    /// What is known when a member starts.
+    /// What a member knows when it starts.
     pub(crate) fn new(id: Option<EnsembleId>, has_data: bool, is_strict: bool) -> Self {
         Self(Arc::new(RwLock::new(Known { id, has_data, is_strict })))
     }
@@ -165,12 +168,12 @@ impl Ensemble {
         self.0.read().id
     }
 
-    /// The member belongs to `id` from now on.
+    /// Records that the member belongs to `id` from now on.
     pub(crate) fn set(&self, id: EnsembleId, is_strict: bool) {
         *self.0.write() = Known { id: Some(id), has_data: true, is_strict };
     }
 
-    /// The member takes part without an id, in an ensemble of an earlier release.
+    /// Records that the member takes part without an id, in an ensemble of an earlier release.
     pub(crate) fn take_part(&self) {
         self.0.write().has_data = true;
     }
@@ -181,18 +184,19 @@ impl Ensemble {
         known.id.is_some() || known.has_data
     }
 
-    /// Whether every peer has to say the id.
+    /// Whether every peer must send the id.
     pub(crate) fn is_strict(&self) -> bool {
         self.0.read().is_strict
     }
 
-    /// Whether a request that says `shown`, or nothing, comes from a peer.
+    /// Whether a request comes from a peer. `shown` is the id in the request, if there is one.
     pub(crate) fn is_peer(&self, shown: Option<&[u8]>) -> bool {
         let known = *self.0.read();
         match (known.id, shown) {
             (Some(id), Some(shown)) => id.is(shown),
             (Some(_), None) => !known.is_strict,
-            // Before the id of an earlier release's ensemble is known, all say what they can.
+            // Until the id of an earlier release's ensemble is known, every sender counts as a
+            // peer.
             (None, _) => known.has_data,
         }
     }

@@ -1,12 +1,13 @@
-//! The file in which a member keeps which ensemble it belongs to, and what it remembers of others.
+//! The file that records which ensemble a member belongs to, and what it remembers about the
+//! others.
 //!
 //! ```text
 //! <folder>/ensemble-<number>
 //! | crc32c of the rest u32 | EnsembleRecord |
 //! ```
 //!
-//! A new one is written whole, then those before it are deleted: the one with the highest number
-//! that is there counts.
+//! A new file is written as a whole, and then the earlier ones are deleted. If there are several,
+//! the one with the highest number counts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,30 +23,30 @@ use crate::error::Error;
 use crate::room::RoomWait;
 use crate::wire::v1;
 
-/// What is in the file.
+/// The contents of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// The ensemble that the folder belongs to, once it does.
+    /// The ensemble that the folder belongs to, if any.
     pub(crate) ensemble: Option<EnsembleId>,
-    /// Ids of before: its log may name them.
+    /// Earlier ids, which its log may still name.
     pub(crate) earlier: Vec<EnsembleId>,
-    /// What the folder drew when it was empty.
+    /// The random number that was drawn when the folder was empty.
     pub(crate) nonce: Nonce,
-    /// How often the folder's member has started.
+    /// Rises with each start of the folder's member, and when it is readmitted.
     pub(crate) incarnation: u64,
-    /// Whether every peer is known to say the id.
+    /// Whether every peer is known to send the id.
     pub(crate) is_strict: bool,
-    /// Whether an operator has made this member's data the only ones that count.
+    /// Whether an operator has declared this member's data authoritative.
     pub(crate) is_authority: bool,
-    /// What is remembered of the others.
+    /// What is remembered about the others.
     pub(crate) roll: Roll,
 }
 
-/// Where the record is.
+/// Reads and writes the record in a folder.
 pub(crate) struct RecordStore {
     files: SharedFileSystem,
     folder: PathBuf,
-    /// The number of the file that is there.
+    /// The number of the current file.
     number: u64,
 }
 
@@ -55,7 +56,7 @@ const RECORD_BYTES_MAX: u64 = 64 << 10;
 // === impl Record ===
 
 impl Record {
-    /// That of a folder that has none yet.
+    /// The record of a folder that has none yet.
     pub(crate) fn new(random: &Random) -> Self {
         let mut nonce = Nonce::default();
         random.fill(&mut nonce);
@@ -70,7 +71,8 @@ impl Record {
         }
     }
 
-    /// Whether a log or a snapshot that names `ensemble`, or none, belongs to this folder.
+    /// Whether a log or a snapshot that names `ensemble` belongs to this folder. One that names
+    /// none, with `ensemble` empty, does.
     pub(crate) fn knows(&self, ensemble: &[u8]) -> bool {
         let mut known = self.ensemble.iter().chain(&self.earlier);
         ensemble.is_empty() || known.any(|known| known.is(ensemble))
@@ -130,10 +132,10 @@ impl Record {
 // === impl RecordStore ===
 
 impl RecordStore {
-    /// The record in `folder`, which exists, and where it is kept.
+    /// Opens the store in `folder`, which must exist, and reads the record, if there is one.
     ///
     /// # Errors
-    /// It cannot be read, or is damaged.
+    /// The record cannot be read, or is damaged.
     pub(crate) async fn open(
         files: SharedFileSystem,
         folder: &Path,
@@ -151,7 +153,8 @@ impl RecordStore {
         }
     }
 
-    /// Replaces the record, once the disk has room for it; it is durable when this returns.
+    /// Replaces the record, and waits until the disk has room for it. It is durable when this
+    /// returns.
     pub(crate) async fn save(&mut self, record: &Record) -> basalt_fs::Result<()> {
         let mut wait = RoomWait::new("the record of the ensemble");
         while let Err(error) = self.try_save(record).await {
@@ -160,7 +163,7 @@ impl RecordStore {
         Ok(())
     }
 
-    /// Replaces the record, if the disk has room for it; it is durable when this returns.
+    /// Replaces the record, if the disk has room for it. It is durable when this returns.
     pub(crate) async fn try_save(&mut self, record: &Record) -> basalt_fs::Result<()> {
         let number = self.number + 1;
         self.files.write_whole(&self.path(number), record.encode()).await?;
@@ -177,7 +180,7 @@ impl RecordStore {
         self.folder.join(format!("{PREFIX}{number:020}"))
     }
 
-    /// The numbers of the files that are there, in their order.
+    /// The numbers of the existing files, in ascending order.
     async fn numbers(&self) -> basalt_fs::Result<Vec<u64>> {
         let entries = self.files.list(&self.folder).await?;
         let numbers = entries.iter().filter_map(|entry| entry.name.strip_prefix(PREFIX));

@@ -1,5 +1,5 @@
-//! What a member remembers of the others: which start of each it has seen last, and how much was
-//! durable there. By that an older copy of a folder is recognised. Pure.
+//! What a member remembers about each of the others: the last start that it has seen, and how much
+//! was durable there. This identifies an older copy of a folder. Pure functions.
 
 use std::collections::BTreeMap;
 
@@ -7,36 +7,37 @@ use basalt_planted::{Rule, is_off};
 
 use super::{MemberFacts, Start};
 
-/// What is remembered of each other member.
+/// What is remembered about each other member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Roll {
     pub(super) peers: BTreeMap<u64, Remembered>,
 }
 
-/// What is remembered of one.
+/// What is remembered about one member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Remembered {
     pub(super) start: Start,
-    /// How many entries were committed, and durable in its log: those a member keeps for ever.
+    /// How many entries were both committed and durable in its log. A member keeps these for ever.
     pub(super) entries: u64,
 }
 
-/// What a member that has greeted is told.
+/// The answer to a member's greeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Judgement {
-    /// It has less than it had: it has to be readmitted before it votes.
+    /// The member has less data than it had, and must be readmitted before it votes.
     pub(super) is_outdated: bool,
-    /// The incarnation that was remembered.
+    /// The incarnation that is remembered.
     pub(super) incarnation: u64,
-    /// Whether a start was noted that must be written down.
+    /// Whether a new start was recorded, which must be written to disk.
     pub(super) is_new: bool,
 }
 
 // === impl Roll ===
 
 impl Roll {
-    /// Compares what `peer` says with what is remembered, and remembers it. At least `committed`
-    /// entries are committed: of those, a member keeps for ever what it once had.
+    /// Compares the facts of `peer` with what is remembered. Remembers them if the member counts
+    /// and is not outdated. At least `committed` entries are committed. A member must keep every
+    /// committed entry that it once had.
     pub(super) fn judge(&mut self, peer: u64, facts: &MemberFacts, committed: u64) -> Judgement {
         let remembered = self.peers.get(&peer).copied().unwrap_or_default();
         let mut judgement = Judgement {
@@ -45,7 +46,7 @@ impl Roll {
             is_new: false,
         };
         if !facts.is_counted {
-            // It knows, and counts again under a later incarnation.
+            // The member knows that it does not count. It counts again under a later incarnation.
             return judgement;
         }
         let entries = remembered.entries.max(facts.entries.min(committed));
@@ -84,7 +85,7 @@ mod tests {
         }
     }
 
-    /// Whether each of `said` is outdated when it is said after all before it.
+    /// Whether each of the facts in `said` is outdated when they are reported in this order.
     fn outdated(committed: u64, said: &[MemberFacts]) -> Vec<bool> {
         let mut roll = Roll::default();
         said.iter().map(|facts| roll.judge(2, facts, committed).is_outdated).collect()
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(outdated(100, &said), [false, true, true]);
         let said = [facts(5, 90, 90), facts(4, 90, 90)];
         assert_eq!(outdated(90, &said), [false, true]);
-        // The copy starts under the very incarnation that the folder had.
+        // The copy starts under the same incarnation that the folder had.
         let copy = MemberFacts { start: Start { incarnation: 3, life: 999 }, ..facts(3, 120, 120) };
         assert_eq!(outdated(100, &[facts(3, 90, 120), copy]), [false, true]);
     }

@@ -1,4 +1,4 @@
-//! Greets the other members, decides by what they say, and carries the decisions out.
+//! Greets the other members, decides based on their greetings, and carries out the decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,43 +21,44 @@ use crate::room::{ROOM_PAUSE, RoomWait};
 use crate::server::hand_over;
 use crate::wire::{self, v1};
 
-/// What a member knows of itself and of the others.
+/// What a member knows about itself and about the others.
 pub(crate) struct Standing {
     record: Mutex<Record>,
     life: u64,
     began_with: Mutex<u64>,
     candidate: Mutex<Option<EnsembleId>>,
     heard: Mutex<BTreeMap<u64, (Heard, Instant)>>,
-    /// Who has said that this start has all that it should have.
+    /// The members that have confirmed that this start has all the data that it should have.
     cleared: Mutex<BTreeSet<u64>>,
-    /// Whether somebody has said that it has not.
+    /// Whether another member has reported that it does not.
     is_outdated: AtomicBool,
-    /// Whether the record has changed in what must be written down at once.
+    /// Whether the record has a change that must be written at once.
     must_save: AtomicBool,
-    /// The members whose present start is not in the record on disk yet.
+    /// The members whose current start is not in the record on disk yet.
     unrecorded: Mutex<BTreeSet<u64>>,
-    /// The record could not be saved, as the disk is full.
+    /// Whether the record could not be saved because the disk is full.
     is_disk_full: AtomicBool,
-    /// Told when something has changed that others should know.
+    /// Changes when there is something that the others should learn.
     changed: watch::Sender<u64>,
 }
 
-/// Between two greetings while it is not settled who takes part.
+/// The interval of greetings while it is not settled who takes part.
 const UNSETTLED_INTERVAL: Duration = Duration::from_millis(20);
-/// Between two greetings otherwise.
+/// The interval of greetings otherwise.
 const SETTLED_INTERVAL: Duration = Duration::from_millis(500);
-/// What was said longer ago does not count.
+/// Facts that were reported longer ago do not count.
 const HEARD_FOR: Duration = Duration::from_secs(3);
-/// How often is written down how far the others' logs have come.
+/// How often the progress of the others' logs is written to disk.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
-/// How often is said what a member waits for, and how long it waits before it says it first.
+/// How often a member logs what it waits for, and how long it waits before it does so first.
 const OBSTACLE_INTERVAL: Duration = Duration::from_secs(10);
 const OBSTACLE_PAUSE: Duration = Duration::from_secs(2);
 
 // === impl Standing ===
 
 impl Standing {
-    /// That of a start with `life`, whose log reaches `began_with` entries.
+    /// The standing at a start with `life`, whose log has `began_with` entries, purged ones
+    /// included.
     pub(crate) fn new(record: Record, life: u64, began_with: u64) -> Self {
         Self {
             record: Mutex::new(record),
@@ -74,12 +75,12 @@ impl Standing {
         }
     }
 
-    /// Whether enough others have said that this start has all that it should have.
+    /// Whether enough others have confirmed that this start has all the data that it should have.
     pub(crate) fn is_cleared(&self, members: usize) -> bool {
         self.cleared.lock().len() + 1 >= majority(members)
     }
 
-    /// A member has said what it is. Gives what it is told.
+    /// Records the facts that `peer` has reported. Returns the answer.
     pub(super) fn heard(&self, member: &Member, peer: u64, facts: MemberFacts) -> Judgement {
         let ensemble = member.ensemble.id();
         let mut judgement = Judgement { is_outdated: false, incarnation: 0, is_new: false };
@@ -98,8 +99,8 @@ impl Standing {
         judgement
     }
 
-    /// Whether this member may not say yet that the start of `peer` has all that it should have: it
-    /// would forget that start with its own end, as the disk is full.
+    /// Whether this member must not confirm yet that the start of `peer` has all the data that it
+    /// should have. The disk is full, so this member would forget that start if it ended.
     pub(super) fn must_record_first(&self, peer: u64) -> bool {
         self.is_disk_full.load(Ordering::Relaxed) && self.unrecorded.lock().contains(&peer)
     }
@@ -111,12 +112,12 @@ impl Standing {
         }
     }
 
-    /// Others should know at once.
+    /// Wakes the tasks that greet and decide, so that the others learn of the change at once.
     fn notify(&self) {
         self.changed.send_modify(|version| *version += 1);
     }
 
-    /// What each other member has said lately.
+    /// What each other member has reported lately.
     fn lately(&self, member: &Member) -> BTreeMap<u64, Heard> {
         let heard = self.heard.lock();
         let others = member.config.members.keys().filter(|other| **other != member.id());
@@ -128,7 +129,7 @@ impl Standing {
             .collect()
     }
 
-    /// What this member says of itself.
+    /// What this member reports about itself.
     fn facts(&self, member: &Member) -> MemberFacts {
         let term = member.log.term();
         let record = self.record.lock();
@@ -146,7 +147,7 @@ impl Standing {
         }
     }
 
-    /// `peer` has answered a greeting.
+    /// Handles the answer of `peer` to a greeting.
     fn answered(&self, member: &Member, peer: u64, answer: v1::GreetingAnswer) {
         if !member.ensemble.takes_part() {
             return;
@@ -170,14 +171,14 @@ impl Standing {
     }
 }
 
-/// Whether this member takes part, and its state was compared with others'.
+/// Whether this member takes part, and its state has been compared with the others' states.
 fn is_settled(member: &Member) -> bool {
     member.ensemble.takes_part()
         && member.rejoin.is_caught_up()
         && member.state_is_compared.load(Ordering::Relaxed)
 }
 
-/// Whether the others' greetings should not wait for their turn.
+/// Whether the change is a reason to greet the others at once.
 fn is_news(before: &Heard, now: &Heard) -> bool {
     let (Heard::MemberFacts(before), Heard::MemberFacts(now)) = (before, now) else {
         return before != now;
@@ -199,7 +200,7 @@ fn committed_entries(member: &Member) -> u64 {
     u64::try_from(member.replica.applied().0).unwrap_or(0).saturating_add(1)
 }
 
-/// Greets the others, and takes part as what they say allows, for ever.
+/// Greets the others and takes part as far as their greetings allow, for ever.
 ///
 /// # Errors
 /// The record cannot be written, or consensus has stopped.
@@ -243,14 +244,14 @@ async fn greet(member: &Member, peer: u64) {
         let interval = if is_settled { SETTLED_INTERVAL } else { UNSETTLED_INTERVAL };
         tokio::select! {
             biased;
-            // The sender is ours: it does not go away.
+            // The sender lives as long as this member.
             _ = changes.changed() => {}
             () = tokio::time::sleep(interval) => {}
         }
     }
 }
 
-/// Carries decisions out.
+/// Carries out decisions.
 struct Decider<'a> {
     member: &'a Member,
     store: RecordStore,
@@ -348,7 +349,7 @@ impl<'a> Decider<'a> {
     ) -> Result<(), Error> {
         let member = self.member;
         if member.ensemble.id() != Some(id) {
-            // First of all, so that it never votes before it has caught up.
+            // This comes first, so that the member never votes before it has caught up.
             member.rejoin.begin().await?;
             self.belong_to(id, false).await?;
         }
@@ -373,7 +374,8 @@ impl<'a> Decider<'a> {
         Ok(())
     }
 
-    /// Gives an ensemble of an earlier release its id, and demands it once all peers know it.
+    /// Assigns an id to an ensemble of an earlier release, and demands it once all peers know it.
+    /// Ends the authority of this member's data once a majority of the members counts.
     async fn name_ensemble(&mut self, peers: &BTreeMap<u64, Heard>) -> Result<(), Error> {
         let member = self.member;
         let ensemble = &member.ensemble;
@@ -409,7 +411,8 @@ impl<'a> Decider<'a> {
         if is_over { self.save().await } else { Ok(()) }
     }
 
-    /// Begins consensus where it has not begun, and stands for election only if this member counts.
+    /// Initializes consensus if that has not happened yet. Lets this member stand for election only
+    /// if it counts, the others have cleared it, and nothing keeps it from leading.
     async fn take_part(&mut self) -> Result<(), Error> {
         let member = self.member;
         let is_counted = member.ensemble.takes_part() && member.rejoin.is_caught_up();
@@ -421,13 +424,14 @@ impl<'a> Decider<'a> {
         let must_not_lead = self.agreement.differs() || member.log.room().is_used_up();
         member.raft.runtime_config().elect(is_counted && is_cleared && !must_not_lead);
         if must_not_lead && member.leads() {
-            // The next leader is one that may stand for election.
+            // The next leader is a member that may stand for election.
             hand_over(member).await;
         }
         Ok(())
     }
 
-    /// A member that has caught up counts from now on, as what it is now.
+    /// Makes this member count from now on, after it has caught up. It reports the data that it has
+    /// now.
     async fn count_again(&mut self) -> Result<(), Error> {
         let standing = &self.member.standing;
         *standing.began_with.lock() = self.member.log.durable_entries();
@@ -449,8 +453,8 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Saves what is known of the others now and then. Nobody waits for it, so a full disk only
-    /// delays it.
+    /// Saves what is known about the others from time to time. Nothing waits for it, so a full disk
+    /// only delays it.
     async fn save_if_needed(&mut self) -> Result<(), Error> {
         let standing = &self.member.standing;
         let interval = match standing.is_disk_full.load(Ordering::Relaxed) {
@@ -467,7 +471,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Saves what holds from now on, once there is room.
+    /// Saves the record, and waits until the disk has room for it.
     async fn save(&mut self) -> Result<(), Error> {
         let mut wait = RoomWait::new("the record of the ensemble");
         while let Err(error) = self.try_save().await {
@@ -497,8 +501,8 @@ impl<'a> Decider<'a> {
     }
 }
 
-/// A member that has just formed an ensemble begins it with all that are configured. All of them
-/// do, with the same first entry; the vote decides who leads.
+/// Initializes consensus with all configured members, after this member has formed an ensemble. All
+/// members do this with the same first entry, and the vote decides who leads.
 async fn initialize(member: &Member) -> Result<(), Error> {
     let stopped = |error: &dyn std::fmt::Display| Error::Consensus { problem: error.to_string() };
     if member.raft.is_initialized().await.map_err(|error| stopped(&error))? {
@@ -507,7 +511,7 @@ async fn initialize(member: &Member) -> Result<(), Error> {
     let members = wire::nodes(member.config.members.keys().copied());
     match member.raft.initialize(members).await {
         Ok(()) => Ok(()),
-        // Another member was faster, and its entry came first.
+        // Another member was faster, and its entry arrived first.
         Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
         Err(error) => Err(stopped(&error)),
     }

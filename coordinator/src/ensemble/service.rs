@@ -1,4 +1,4 @@
-//! Takes the greetings of other members.
+//! Answers the greetings of other members.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::raft::incoming::PeerInfo;
 use crate::wire::v1;
 use crate::wire::v1::ensemble_server::Ensemble;
 
-/// Takes the greetings of other members.
+/// Answers the greetings of other members.
 pub(crate) struct EnsembleService {
     member: Arc<Member>,
 }
@@ -39,8 +39,8 @@ impl Ensemble for EnsembleService {
         if !is_other || !member.config.members.contains_key(&greeting.member) {
             return Err(Status::invalid_argument("the greeting does not come from another member"));
         }
-        // Strangers may say what they like: of them nothing is kept but what an empty member goes
-        // by, and they are told nothing.
+        // A stranger may report anything. Only what an empty member needs to decide is kept, and
+        // the answer reveals nothing.
         let own = member.ensemble.id();
         let is_peer = match (own, facts.ensemble) {
             (Some(own), Some(said)) => own.is(said.as_bytes()),

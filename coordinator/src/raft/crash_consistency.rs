@@ -1,5 +1,5 @@
-//! The log and the snapshots on a disk whose power is cut after every single step, with what was
-//! not synced lost, torn, holed or kept.
+//! Tests the log and the snapshots on a disk that loses power after every single step. Data that
+//! was not synced is lost, torn, holed or kept.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,10 +18,11 @@ use crate::raft::types::{Entry, LogId, Payload, SnapshotMeta, TypeConfig, Vote};
 use crate::tree::{Change, Command};
 
 const FOLDER: &str = "/data";
-/// How many disks are looked at for each step, besides the best and the worst one.
+/// How many random disks are checked for each step, besides the best and the worst one.
 const CHANCES: u64 = 6;
 
-/// What had been acknowledged: votes are marked from here on, purges from twice as far on.
+/// Marks of what had been acknowledged. Entries are marked with their index, votes from here on,
+/// and purges from `PURGES_FROM` on.
 const VOTES_FROM: u64 = 1_000;
 const PURGES_FROM: u64 = 2_000;
 
@@ -57,7 +58,7 @@ async fn reopen(files: SharedFileSystem, what: &str) -> Log {
     opened.log
 }
 
-/// Calls `look` with each disk that a power cut leaves, and what had been marked before.
+/// Calls `look` with each disk that a power cut may leave, and with the marks before the cut.
 async fn each_wreck<F: Future<Output = ()>>(
     recording: &RecordingFileSystem,
     look: impl Fn(String, Vec<u64>, SharedFileSystem) -> F,
@@ -99,7 +100,7 @@ async fn a_log_holds_what_was_acknowledged_after_any_power_cut() {
         }
         if life > 0 {
             log.purge(id(1, life * 2)).await.unwrap();
-            // Segments that are not needed any more go with the next write.
+            // Segments that are no longer needed are deleted with the next write.
             log.save_vote(&vote(life + 1)).await.unwrap();
             recording.mark(PURGES_FROM + life * 2);
         }
@@ -113,7 +114,7 @@ async fn a_log_holds_what_was_acknowledged_after_any_power_cut() {
         let votes = marks.iter().filter(|mark| (VOTES_FROM..PURGES_FROM).contains(mark));
         let voted = log.read_vote().await.unwrap().map(|vote| VOTES_FROM + vote.leader_id.term);
         assert!(voted >= votes.max().copied(), "{what}: {voted:?}");
-        // Whatever is there is what was written, without a gap.
+        // Every entry that exists is as it was written, and there is no gap.
         let first = state.last_purged_log_id.map_or(0, |purged| purged.index + 1);
         for index in first..last.map_or(0, |last| last + 1) {
             let found = log.try_get_log_entries(index..index + 1).await.unwrap();

@@ -1,8 +1,8 @@
-//! The connections of the other members: few, and soon known.
+//! The connections from the other members.
 //!
-//! A connection over which no request of this ensemble comes within a while is closed. When all
-//! places are taken, a new connection takes the place of one that has not introduced itself yet. So
-//! strangers cannot keep the members out.
+//! A connection is closed if it carries no request of this ensemble within a short time. When all
+//! places are taken, a new connection replaces one that has not introduced itself yet. Strangers
+//! can therefore not keep the members out.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -27,24 +27,24 @@ pub(crate) struct PeerStream {
     stream: grpc::Accepted,
     info: PeerInfo,
     deadline: Pin<Box<Sleep>>,
-    /// Ends when the connection has to make room for another.
+    /// Completes when the connection must make room for another.
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
     places: Arc<Places>,
     number: u64,
 }
 
-/// What the service knows of the connection that a request came over.
+/// What the service knows about the connection of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerInfo {
     pub(crate) address: SocketAddr,
     is_known: Arc<AtomicBool>,
 }
 
-/// The open connections, by the order in which they came.
+/// The open connections, in the order in which they were accepted.
 #[derive(Debug, Default)]
 struct Places(Mutex<BTreeMap<u64, Place>>);
 
-/// What one of them takes up.
+/// The place of one connection.
 #[derive(Debug)]
 struct Place {
     address: IpAddr,
@@ -52,25 +52,25 @@ struct Place {
     evict: Shutdown,
 }
 
-/// How many connections there may be: four other members, each with one, and room for those that
-/// are broken but not noticed yet.
+/// How many connections there may be: one for each of four other members, and room for broken ones
+/// that are not noticed yet.
 const CONNECTIONS_MAX: usize = 64;
-/// The same with those that have to make room and have not ended yet.
+/// The same, including evicted connections that have not ended yet.
 const CONNECTIONS_WITH_EVICTED_MAX: usize = 2 * CONNECTIONS_MAX;
-/// How long a connection has for its first request of this ensemble.
+/// How long a connection may take until its first request of this ensemble.
 const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 // === impl PeerInfo ===
 
 impl PeerInfo {
-    /// A request of this ensemble came over the connection: it stays.
+    /// Records that the connection has carried a request of this ensemble, so that it stays open.
     pub(crate) fn make_known(&self) {
         self.is_known.store(true, Ordering::Relaxed);
     }
 }
 
-/// The connections that `listener` accepts. One that finds no place, nor anybody who has to make
-/// room for it, is closed at once.
+/// The connections that `listener` accepts. A connection is closed at once if there is no place for
+/// it and no other can be evicted.
 pub(crate) fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<PeerStream>> {
     let places = Arc::new(Places::default());
     let mut number = 0;
@@ -87,7 +87,7 @@ pub(crate) fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Re
 // === impl Places ===
 
 impl Places {
-    /// Takes a place, if there is one or someone can be evicted.
+    /// Takes a place, if there is one or another connection can be evicted.
     fn take(&self, number: u64, place: Place) -> Option<()> {
         let mut places = self.0.lock();
         let staying = places.values().filter(|place| place.is_known() || !place.is_evicted());
@@ -103,8 +103,8 @@ impl Places {
     }
 }
 
-/// Who has to make room: of those that have not introduced themselves, the oldest one of the
-/// address that has the most.
+/// The connection to evict. Among those that have not introduced themselves, it is the oldest one
+/// of the address that has the most.
 fn evict(places: &BTreeMap<u64, Place>) -> Option<u64> {
     let mut unknown: BTreeMap<IpAddr, Vec<u64>> = BTreeMap::new();
     let strangers = places.iter().filter(|(_, place)| !place.is_known() && !place.is_evicted());
@@ -130,7 +130,7 @@ impl Place {
 // === impl PeerStream ===
 
 impl PeerStream {
-    /// Nothing if there is no place for it.
+    /// Returns `None` if there is no place for the connection.
     fn new(stream: grpc::Accepted, places: &Arc<Places>, number: u64) -> Option<Self> {
         let info = PeerInfo { address: stream.connect_info(), is_known: Arc::default() };
         let (evict, is_known) = (Shutdown::new(), Arc::clone(&info.is_known));
@@ -140,8 +140,9 @@ impl PeerStream {
         Some(Self { stream, info, deadline, evicted, places: Arc::clone(places), number })
     }
 
-    /// An error once it has to end without having introduced itself; the task is woken then. Writes
-    /// ask as well: where they wait for a peer that does not read, nothing is read either.
+    /// Fails once the connection must end because it has not introduced itself. The task is woken
+    /// then. Writes check this as well: while they wait for a peer that does not read, nothing is
+    /// read either.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let is_over = !self.info.is_known.load(Ordering::Relaxed)
             && (self.deadline.as_mut().poll(context).is_ready()
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(evicted(&places), []);
         assert!(places.take(64, place(1)).is_some() && places.take(65, place(9)).is_some());
         assert_eq!(evicted(&places), [2, 3]);
-        // Those that do not end are not without number.
+        // The number of evicted connections that have not ended is bounded, too.
         let taken = (66..1_000).filter(|number| places.take(*number, place(9)).is_some()).count();
         assert_eq!(taken, CONNECTIONS_WITH_EVICTED_MAX - 66);
     }
@@ -260,7 +261,7 @@ mod tests {
                 }
             }
         });
-        // Until nothing more is taken.
+        // Until no more bytes are accepted.
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(!writing.is_finished());
         evict.cancel();

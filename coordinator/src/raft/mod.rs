@@ -1,7 +1,8 @@
-//! Consensus: openraft with our log, our snapshots and our network, its types made concrete once.
+//! Consensus: openraft with our log, our snapshots and our network. Its type parameters are made
+//! concrete once.
 //!
-//! What a client's write waits for is the sync of its entry on a majority of the disks; the
-//! leader's own sync and those of its followers run at the same time.
+//! A client's write waits until its entry is synced on a majority of the disks. The leader and its
+//! followers sync at the same time.
 
 #[cfg(test)]
 mod crash_consistency;

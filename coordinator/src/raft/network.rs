@@ -1,4 +1,4 @@
-//! What a member sends to the others.
+//! Requests from a member to the others.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -43,8 +43,8 @@ pub(crate) struct Peers {
 type Client = PeerClient<InterceptedService<Channel, Address>>;
 type Greeter = EnsembleClient<InterceptedService<Channel, Address>>;
 
-/// Says in each request whom it is for, so that a member of another cluster, or another member
-/// that has taken over an address, refuses it; and from which ensemble it comes.
+/// Adds to each request which member it is for and which ensemble it comes from. A member of
+/// another cluster, or another member that has taken over an address, rejects it.
 #[derive(Clone)]
 pub(crate) struct Address {
     cluster: AsciiMetadataValue,
@@ -52,7 +52,7 @@ pub(crate) struct Address {
     ensemble: Ensemble,
 }
 
-/// Makes openraft's connections.
+/// Creates openraft's connections.
 pub(crate) struct RaftNetwork {
     peers: Peers,
     member: u64,
@@ -75,7 +75,7 @@ pub(crate) const MEMBER_KEY: &str = "basalt-member";
 /// The metadata that names the ensemble that a request comes from.
 pub(crate) const ENSEMBLE_KEY: &str = "basalt-ensemble-bin";
 
-/// How much of a snapshot goes into one message.
+/// How much of a snapshot is in one message.
 const CHUNK_BYTES: usize = 1 << 20;
 /// How long a snapshot may take to be sent and installed.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -86,7 +86,7 @@ impl Peers {
     /// Channels to `addresses`, the peer addresses by member.
     ///
     /// # Errors
-    /// An address or the cluster's name is not one.
+    /// An address or the cluster's name is invalid.
     pub(crate) fn new(
         network: &Network,
         cluster: &str,
@@ -115,7 +115,7 @@ impl Peers {
         Ok(Self { clients, greeters, request_timeout })
     }
 
-    /// Hands commands to the leader, in their order.
+    /// Sends commands to the leader, in order.
     pub(crate) async fn propose(
         &self,
         leader: u64,
@@ -134,14 +134,14 @@ impl Peers {
         Ok(response.into_inner().index)
     }
 
-    /// Tells the leader which sessions have shown signs of life.
+    /// Reports to the leader which sessions have shown signs of life.
     pub(crate) async fn touch(&self, leader: u64, sessions: Vec<i64>) -> Result<(), Status> {
         let mut client = self.client(leader)?;
         let request = Request::new(v1::TouchRequest { sessions });
         self.within_timeout(client.touch(request)).await.map(|_| ())
     }
 
-    /// Tells a member what this one is.
+    /// Sends a greeting to a member.
     pub(crate) async fn greet(
         &self,
         member: u64,
@@ -243,7 +243,7 @@ impl PeerConnection {
                 target: self.to,
                 timeout: self.request_timeout,
             }),
-            // The member is away: openraft waits a little before it tries again.
+            // The member is unavailable: openraft waits a little before it tries again.
             Code::Unavailable => RPCError::Unreachable(Unreachable::new(&status)),
             _ => RPCError::Network(NetworkError::new(&status)),
         }

@@ -1,8 +1,8 @@
-//! The async runtime as openraft wants it: tokio, with the randomness of our seam.
+//! The async runtime for openraft: tokio, with the randomness of our seam.
 //!
-//! Election timeouts are the only thing that openraft draws. It asks for its generator by a
-//! function without arguments, so the seam's generator travels with each task: [`with_random`]
-//! sets it, and every task that openraft spawns inherits it.
+//! openraft draws nothing but election timeouts. It gets its generator from a function without
+//! arguments, so the seam's generator is local to each task: [`with_random`] sets it, and every
+//! task that openraft spawns inherits it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,14 +17,14 @@ use rand_core::TryRng;
 #[derive(Debug)]
 pub(crate) struct SeamRuntime(TokioRuntime);
 
-/// The seam's generator in the form that openraft draws from.
+/// The seam's generator, with the interface that openraft needs.
 pub(crate) struct SeamRng(Random);
 
 tokio::task_local! {
     static RANDOM: Random;
 }
 
-/// Runs `future`, in which openraft is started, on the randomness of `random`.
+/// Runs `future`, which starts openraft, with the randomness of `random`.
 pub(crate) async fn with_random<F: Future>(random: Random, future: F) -> F::Output {
     RANDOM.scope(random, future).await
 }
@@ -83,7 +83,8 @@ impl AsyncRuntime for SeamRuntime {
     }
 
     fn thread_rng() -> Self::ThreadLocalRng {
-        // Outside of `with_random` openraft draws nothing; should a later version do, it works.
+        // Outside of `with_random` openraft draws nothing. If a later version does, this still
+        // works.
         SeamRng(RANDOM.try_with(Random::clone).unwrap_or_else(|_| Random::from_system()))
     }
 

@@ -1,4 +1,4 @@
-//! What a member answers to the others.
+//! Answers the requests of the other members.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,27 +27,28 @@ use crate::wire::{
     vote_to_wire,
 };
 
-/// Answers the other members.
+/// Answers the requests of the other members.
 pub(crate) struct PeerService {
     member: Arc<Member>,
     /// One snapshot at a time: it is in memory until it is installed.
     installing: Semaphore,
 }
 
-/// Looks at each request before its message is read: strangers are refused, and told nothing.
+/// Checks each request before its message is read. Strangers are rejected, and the answer reveals
+/// nothing to them.
 #[derive(Clone)]
 pub(crate) struct Gate {
     member: Arc<Member>,
-    /// Whether the ensemble's id must be known too.
+    /// Whether a request must also carry the ensemble's id.
     for_peers: bool,
     refused: Arc<Mutex<Option<Instant>>>,
 }
 
-/// How often a refused request is logged at most.
+/// A rejected request is logged at most this often.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a snapshot may take to come.
+/// How long a snapshot may take to arrive.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest snapshot that is taken.
+/// The longest snapshot that is accepted.
 const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
 
 // === impl PeerService ===
@@ -62,7 +63,7 @@ impl PeerService {
         &self.member.raft
     }
 
-    /// The vote in a request, if its term is believed.
+    /// The vote in a request. Fails if its term is not plausible.
     fn vote_of(&self, ballot: Option<v1::Ballot>) -> Result<Vote, Status> {
         let vote = vote_of(ballot).map_err(invalid)?;
         if !is_off(Rule::BelievableTerm) {
@@ -71,7 +72,7 @@ impl PeerService {
         Ok(vote)
     }
 
-    /// What a candidate asks for, if this member votes for it.
+    /// The request of a candidate for a vote, if this member may vote for it.
     fn ballot(&self, request: v1::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
         let vote = self.vote_of(request.vote)?;
         let member = &self.member;
@@ -89,7 +90,7 @@ impl PeerService {
         Ok(rpc)
     }
 
-    /// Refuses a leader that this member cannot follow.
+    /// Rejects a leader that this member must not follow.
     fn check_may_follow(&self, leader: &Vote) -> Result<(), Status> {
         match self.member.rejoin.may_follow(leader.leader_id.term) {
             true => Ok(()),
@@ -147,12 +148,12 @@ impl Gate {
         Self { member, for_peers: true, refused: Arc::default() }
     }
 
-    /// For greetings, which members make that do not know the ensemble yet.
+    /// For greetings, which also come from members that do not know the ensemble yet.
     pub(crate) fn for_greetings(member: Arc<Member>) -> Self {
         Self { member, for_peers: false, refused: Arc::default() }
     }
 
-    /// What is wrong with where a request wants to go or comes from.
+    /// The problem with the destination or the sender of a request, if there is one.
     fn problem(&self, request: &Request<()>) -> Option<&'static str> {
         let said = |key| {
             let value = request.metadata().get(key);
@@ -178,7 +179,7 @@ impl Gate {
         }
     }
 
-    /// Logs a refusal, not more often than there is news in it.
+    /// Logs a rejection, at most once per `REFUSAL_LOG_INTERVAL`.
     fn log(&self, request: &Request<()>, problem: &str) {
         let mut refused = self.refused.lock();
         if refused.is_none_or(|last| last.elapsed() >= REFUSAL_LOG_INTERVAL) {
@@ -226,8 +227,8 @@ impl Peer for PeerService {
         check_consecutive(&rpc)?;
         let (committed, term) = (rpc.leader_commit, rpc.vote.leader_id.term);
         let response = self.raft().append_entries(rpc).await.map_err(unavailable)?;
-        // Only now is it known that the sender leads, and only what it has committed in its own
-        // term says that it knows all that was committed before.
+        // Only now is it known that the sender leads. And only an entry that it has committed in
+        // its own term shows that it knows everything that was committed before.
         if let (Some(committed), false) = (committed, is_higher_vote(&response))
             && term_of(&committed) == term
         {
@@ -343,7 +344,7 @@ fn is_higher_vote(response: &AppendEntriesResponse<TypeConfig>) -> bool {
     matches!(response, AppendEntriesResponse::HigherVote(_))
 }
 
-/// Entries that do not follow each other would break the log.
+/// Rejects entries that are not consecutive, because they would break the log.
 fn check_consecutive(rpc: &AppendEntriesRequest<TypeConfig>) -> Result<(), Status> {
     let first = rpc.prev_log_id.map_or(0, |previous| previous.index.saturating_add(1));
     let mut expected = (first..).zip(&rpc.entries);
@@ -365,7 +366,7 @@ fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// This member cannot do it now; another one may.
+/// The error for a request that this member cannot handle now, although another member may.
 fn unavailable(error: impl std::fmt::Display) -> Status {
     Status::failed_precondition(error.to_string())
 }

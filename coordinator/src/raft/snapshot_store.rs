@@ -1,4 +1,4 @@
-//! Snapshots on disk, each one file that is written whole.
+//! Snapshots on disk. Each is one file that is written as a whole.
 //!
 //! ```text
 //! <folder>/snapshot-<index>-<term>
@@ -18,7 +18,7 @@ use crate::wire::{
     log_id_from_wire, log_id_to_wire, stored_membership_from_wire, stored_membership_to_wire, v1,
 };
 
-/// The snapshots in a folder; only the newest is kept.
+/// The snapshots in a folder. Only the newest is kept.
 #[derive(Clone)]
 pub(crate) struct SnapshotStore {
     files: SharedFileSystem,
@@ -32,7 +32,7 @@ pub enum StoreError {
     /// The file system failed.
     #[error(transparent)]
     File(#[from] basalt_fs::Error),
-    /// The file is not what was written.
+    /// The file differs from what was written.
     #[error(
         "{}: the snapshot is damaged: {problem}. If the other members are healthy, stop this \
          member, move its data folder away and start it with an empty one", .path.display()
@@ -51,12 +51,12 @@ const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
 // === impl SnapshotStore ===
 
 impl SnapshotStore {
-    /// The snapshots in `folder`, which exists.
+    /// The snapshots in `folder`, which must exist.
     pub(crate) fn new(files: SharedFileSystem, folder: &Path, ensemble: Ensemble) -> Self {
         Self { files, folder: folder.to_owned(), ensemble }
     }
 
-    /// Makes a snapshot durable, then deletes those before it.
+    /// Makes a snapshot durable, then deletes the older ones.
     pub(crate) async fn save(&self, meta: &SnapshotMeta, state: &Bytes) -> Result<(), StoreError> {
         let path = self.path(meta.last_log_id.as_ref());
         if !self.files.exists(&path).await? {

@@ -1,5 +1,5 @@
-//! The replica as openraft's state machine. The state is in memory: on disk are the log and,
-//! from time to time, a snapshot; what lies between is applied again after a start.
+//! The replica as openraft's state machine. The state is in memory. The log and an occasional
+//! snapshot are on disk, and the entries after the snapshot are applied again after a start.
 
 use std::io;
 use std::sync::Arc;
@@ -18,10 +18,11 @@ use crate::replica::Replica;
 use crate::room::RoomWait;
 use crate::tree::State;
 
-/// Before a snapshot that found no room is tried again: each attempt fills the disk up.
+/// The pause before a snapshot that did not fit on the disk is tried again: each attempt fills up
+/// the disk.
 const SNAPSHOT_PAUSE: Duration = Duration::from_secs(5);
 
-/// Applies what is committed, and makes snapshots of it.
+/// Applies committed entries, and makes snapshots of the state.
 #[derive(Clone)]
 pub(crate) struct StateMachine {
     replica: Arc<Replica>,
@@ -36,8 +37,8 @@ impl StateMachine {
         Self { replica, store }
     }
 
-    /// Saves a snapshot, and waits for as long as the disk is full: without it the log only grows,
-    /// and has room reserved; an error would end the member.
+    /// Saves a snapshot, and waits while the disk is full. Without the snapshot the log only grows,
+    /// and it has space reserved. An error would end the member.
     async fn save(&self, meta: &SnapshotMeta, snapshot: &Bytes) -> io::Result<()> {
         let mut wait = RoomWait::new("a snapshot").with_pause(SNAPSHOT_PAUSE);
         loop {
@@ -69,7 +70,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if let Some(responder) = responder {
                 responder.send(());
             }
-            // Thousands may be ready at once, as after a start: heartbeats go between them.
+            // Thousands of entries may be ready at once, as after a start. Heartbeats must be sent
+            // in between.
             consume_budget().await;
         }
         Ok(())

@@ -1,26 +1,26 @@
-//! Which terms are believed.
+//! Decides which terms are plausible.
 //!
-//! A term rises by one with each election, and is stored before it is answered. One that is far
-//! above all that a member knows was not reached by elections: believing it, from whomever, would
-//! use up the numbers that are left, for ever.
+//! A term rises by one with each election, and is stored before it is answered. A term far above
+//! every term that a member knows was not reached by elections. Accepting it, no matter from whom,
+//! would use up the remaining numbers for ever.
 
 use tonic::Status;
 
 use crate::raft::log::Log;
 use crate::raft::types::Vote;
 
-/// Knows the highest term that this member has stored; clones are the same.
+/// Knows the highest term that this member has stored. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Terms(Log);
 
-/// How far a term may be ahead: more elections than an ensemble holds in years, and so few that it
-/// takes longer than anything lasts until no numbers are left.
+/// How far a term may be ahead. An ensemble does not hold that many elections in years. The bound
+/// is also so low that the numbers practically never run out.
 const TERMS_AHEAD_MAX: u64 = 1_000_000;
 
 // === impl Terms ===
 
 impl Terms {
-    /// Those in the votes that `log` stores.
+    /// Checks terms against the votes that `log` stores.
     pub(crate) fn new(log: Log) -> Self {
         Self(log)
     }

@@ -10,8 +10,9 @@ use crate::raft::state_machine::StateMachine;
 use crate::tree::Command;
 
 openraft::declare_raft_types!(
-    /// The coordinator's Raft: commands of the tree, members named by number alone (their
-    /// addresses come from the configuration), at most one leader a term.
+    /// The coordinator's Raft: its entries are commands of the tree, members are identified by
+    /// number alone (their addresses come from the configuration), and a term has at most one
+    /// leader.
     pub(crate) TypeConfig:
         D = Command,
         R = (),

@@ -1,4 +1,4 @@
-//! getACL and setACL. Lists are kept and told, but everybody may do everything.
+//! getACL and setACL. Access lists are stored and returned, but not enforced.
 
 use basalt_zk::proto::{ErrorCode, GetAclRequest, GetAclResponse, SetAclRequest, Xid};
 

@@ -1,5 +1,5 @@
-//! auth and whoAmI. Everybody is `world:anyone`; who claims to be somebody else is told that this
-//! cannot be checked here, instead of being given a false safety.
+//! auth and whoAmI. Every client is `world:anyone`. Any other identity is rejected, because it
+//! cannot be checked here and accepting it would give a false sense of security.
 
 use basalt_zk::proto::{AuthRequest, ClientInfo, ErrorCode, WhoAmIResponse, Xid};
 
@@ -14,7 +14,7 @@ pub(super) async fn auth(client: &Client, xid: Xid, request: AuthRequest) {
         })
         .await;
     if !is_known {
-        // As ZooKeeper does.
+        // ZooKeeper also closes the connection.
         client.outgoing.finish();
     }
 }

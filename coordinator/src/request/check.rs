@@ -6,7 +6,7 @@ use crate::request::Client;
 use crate::request::write::Reply;
 use crate::tree::Operation;
 
-/// Ordered with the writes, as it is within a multi.
+/// A check is ordered with the writes, as it is within a multi.
 pub(super) async fn check(client: &Client, xid: Xid, request: CheckVersionRequest) {
     let reply = Reply::One { with_stat: false };
     client.write(xid, vec![operation(request)], reply).await;

@@ -16,7 +16,7 @@ pub(super) async fn create(client: &Client, xid: Xid, request: CreateRequest, wi
     }
 }
 
-/// The operation of a request, if we have it.
+/// The operation of a request, if it is supported.
 pub(super) fn operation(request: CreateRequest) -> Result<Operation, ErrorCode> {
     let mode = request.mode().ok_or(ErrorCode::BadArguments)?;
     if mode.is_container() || mode.is_ttl() {

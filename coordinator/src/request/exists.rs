@@ -9,7 +9,7 @@ pub(super) async fn exists(client: &Client, xid: Xid, request: ExistsRequest) {
     client
         .read(xid, |state| {
             if request.watch {
-                // On a missing node too: then it waits for the node to come.
+                // This also works for a missing node: the watch waits until the node is created.
                 client.watch(WatchKind::Data, &request.path)?;
             }
             let node = state.node(&request.path).ok_or(ErrorCode::NoNode)?;

@@ -43,7 +43,7 @@ pub(super) async fn get_all_children_number(
         .await;
 }
 
-/// The names of a node's children, and its state.
+/// The names of a node's children, and its stat.
 pub(super) fn look(state: &State, path: &str) -> Result<(Vec<String>, Stat), ErrorCode> {
     let node = state.node(path).ok_or(ErrorCode::NoNode)?;
     let names = node.family.names.iter();

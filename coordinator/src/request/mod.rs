@@ -1,8 +1,8 @@
-//! The requests of a client, one file a verb.
+//! The requests of a client, one file per verb.
 //!
-//! Replies go out in the order of the requests. Writes are handed on without waiting for each
-//! other; their replies come when they are applied, in order. A read waits for the writes before
-//! it and is answered from this member's copy. Pings are answered at once: clients take their
+//! Replies are sent in the order of the requests. Writes are submitted without waiting for each
+//! other, and are answered when they are applied, in order. A read waits for the writes before it
+//! and is answered from this member's copy. Pings are answered at once: clients accept these
 //! answers out of order, and a session must not end because a write takes long.
 
 mod acl;
@@ -49,7 +49,7 @@ pub(crate) struct Client {
     pub(crate) writes: Arc<Semaphore>,
 }
 
-/// How many writes of one client may be under way.
+/// How many writes of one client may be in progress.
 pub(crate) const WRITES_MAX: u32 = 1024;
 
 /// Handles one request.
@@ -135,8 +135,8 @@ impl Client {
         let _all = self.writes.acquire_many(WRITES_MAX).await;
     }
 
-    /// Answers a read from this member's copy, after all writes so far. `look` gives the records
-    /// of the reply; what watches it sets take effect with what it saw.
+    /// Answers a read from this member's copy, after all writes so far. `look` returns the record
+    /// of the reply. Watches that it sets take effect together with the state that it saw.
     async fn read<R: Encode>(&self, xid: Xid, look: impl FnOnce(&State) -> Result<R, ErrorCode>) {
         self.settle().await;
         self.member.replica.read(|state, zxid| match look(state) {
@@ -145,12 +145,12 @@ impl Client {
         });
     }
 
-    /// Refuses a request, in its turn.
+    /// Rejects a request, in the order of the replies.
     async fn refuse(&self, xid: Xid, error: ErrorCode) {
         self.read(xid, |_| Err::<(), _>(error)).await;
     }
 
-    /// Sets a watch; only to be called while reading.
+    /// Sets a watch. Must be called only while reading.
     fn watch(&self, kind: WatchKind, path: &str) -> Result<(), ErrorCode> {
         let mut watches = self.member.replica.watches.lock();
         watches.add(&self.outgoing, kind, path).map_err(|TooManyWatches| ErrorCode::QuotaExceeded)

@@ -1,4 +1,4 @@
-//! ping: that it came has been noted already.
+//! ping. The sign of life has already been recorded.
 
 use basalt_zk::proto::Xid;
 

@@ -20,7 +20,7 @@ pub(super) async fn remove_watches(client: &Client, xid: Xid, request: RemoveWat
         .await;
 }
 
-/// The kinds that are meant, if the client has a watch of one of them.
+/// The kinds of watches that the request means, if the client has a watch of one of them.
 fn find(
     client: &Client,
     request: &RemoveWatchesRequest,

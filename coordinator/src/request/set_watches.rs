@@ -1,5 +1,5 @@
-//! setWatches and setWatches2: a client that comes back sets its watches again, and gets the
-//! events that it has missed.
+//! setWatches and setWatches2: a client that reconnects sets its watches again, and gets the events
+//! that it missed.
 
 use basalt_zk::proto::{ErrorCode, EventType, SetWatches2Request, SetWatchesRequest, Xid};
 

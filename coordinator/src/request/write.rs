@@ -1,4 +1,4 @@
-//! What all writes share: handing them on, and answering when they are applied.
+//! The code that all writes share: submitting them, and answering when they are applied.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,24 +14,24 @@ use crate::proposals::ProposalOutcome;
 use crate::request::{Client, send_error, send_reply};
 use crate::tree::{Change, Operation, OperationOutcome, Verdict, Write};
 
-/// How the outcome of a write is told.
+/// The form of the reply to a write.
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
-    /// As one operation; whether a created node's state is told too.
+    /// As one operation. `with_stat` says whether the reply has the stat of a created node, too.
     One { with_stat: bool },
-    /// As a multi; the same for each operation.
+    /// As a multi, with the same for each operation.
     Multi { with_stat: Vec<bool> },
 }
 
-/// The longest write of the holder of a lease while the room is for such: a renewal is shorter, and
-/// so is what a master records of some hundred regions.
+/// The longest write of the holder of a lease while the remaining space is for lease holders. A
+/// renewal is shorter, and so is what a master records for about a hundred regions.
 const LEASE_WRITE_BYTES_MAX: usize = 64 << 10;
 
 // === impl Client ===
 
 impl Client {
-    /// Hands a write on. Its reply comes when it is applied here. It is refused while the room that
-    /// is left on the disk is for those that hold leases.
+    /// Submits a write. Its reply is sent when it is applied here. While the remaining disk space
+    /// is for sessions that hold leases, writes of other sessions are rejected.
     pub(super) async fn write(&self, xid: Xid, operations: Vec<Operation>, reply: Reply) {
         if self.member.keeps_room_for_leases() && !self.holds_lease(&operations) {
             return self.refuse(xid, ErrorCode::ThrottledOp).await;
@@ -56,8 +56,8 @@ impl Client {
         .await;
     }
 
-    /// Whether the session has a node that ends with it, or makes one, and writes little. Those of
-    /// masters and region servers do: their leases are such nodes.
+    /// Whether the session owns or creates an ephemeral node, and writes little. Sessions of
+    /// masters and region servers do: their leases are ephemeral nodes.
     fn holds_lease(&self, operations: &[Operation]) -> bool {
         let bytes: usize = operations.iter().map(Operation::size_bytes).sum();
         let begins_lease =
@@ -69,7 +69,7 @@ impl Client {
         bytes <= LEASE_WRITE_BYTES_MAX && (operations.iter().any(begins_lease) || holds())
     }
 
-    /// Hands a change on; `answer` queues the reply when it is applied here.
+    /// Submits a change. `answer` queues the reply when it is applied here.
     pub(super) async fn submit(
         &self,
         change: Change,
@@ -82,7 +82,7 @@ impl Client {
         let settled = move |outcome| {
             match outcome {
                 ProposalOutcome::Applied { zxid, verdict } => answer(&outgoing, zxid, verdict),
-                // The client must not be told anything that may be wrong.
+                // Close the connection, because any answer may be wrong.
                 ProposalOutcome::Unknown => outgoing.close(),
             }
             note_latency(&member, since);

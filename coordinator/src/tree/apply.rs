@@ -1,4 +1,4 @@
-//! Applying a command: its verdict, and what the members' connections have to hear of it.
+//! Applies a command: determines its verdict, and the changes that connections must be notified of.
 
 use basalt_zk::proto::{ErrorCode, EventType, SessionId, Zxid};
 
@@ -6,36 +6,36 @@ use crate::tree::command::{Change, Command, Origin, Write};
 use crate::tree::operations::{Failure, Moment, OperationOutcome};
 use crate::tree::state::{Pipeline, Session, State};
 
-/// What applying a command did.
+/// The result of applying a command.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
-    /// For the client that asked; none if the command was not the next of its pipeline.
+    /// For the client that sent the command. `None` if it was not the next command of its pipeline.
     pub(crate) verdict: Option<Verdict>,
-    /// What happened to nodes, for those who watch them.
+    /// Changes of nodes, for the clients that watch them.
     pub(crate) events: Vec<Event>,
-    /// What happened to a session, for its connections and for the leader's clock.
+    /// A change of a session, for its connections.
     pub(crate) session: Option<SessionChange>,
 }
 
 /// The answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It took effect; a write's operations did this.
+    /// The command took effect. For a write, these are the outcomes of its operations.
     Done(Vec<OperationOutcome>),
-    /// A write took no effect because of its operation number `at`.
+    /// A write had no effect because its operation number `at` failed.
     Failed { at: usize, error: ErrorCode },
-    /// It took no effect because of its session.
+    /// The command had no effect because of its session.
     Refused(ErrorCode),
 }
 
-/// Something happened to a node.
+/// A change of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) kind: EventType,
     pub(crate) path: String,
 }
 
-/// Something happened to a session.
+/// A change of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionChange {
     /// It belongs to this connection now, and to no other.
@@ -55,7 +55,7 @@ impl Event {
 // === impl State ===
 
 impl State {
-    /// Applies the command at place `index` of the log, proposed in `term`.
+    /// Applies the command at `index` of the log, which was proposed in `term`.
     pub(crate) fn apply(&mut self, index: u64, term: u64, command: &Command) -> Applied {
         if let Some(origin) = command.origin
             && !self.advance_pipeline(origin)
@@ -100,7 +100,7 @@ impl State {
         }
     }
 
-    /// Whether a command is the next of its member's pipeline; if so, it is taken.
+    /// Whether a command is the next of its member's pipeline. If so, the pipeline advances.
     fn advance_pipeline(&mut self, origin: Origin) -> bool {
         let next = Pipeline { life: origin.life, number: origin.number };
         let is_next = match self.pipelines.get(&origin.member) {

@@ -1,4 +1,4 @@
-//! Commands: what the members agree to apply.
+//! Commands: the changes that the members agree to apply.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use bytes::Bytes;
 
 use crate::tree::SECRET_BYTES;
 
-/// One change of the state, as it stands in the log.
+/// One change of the state, as it is stored in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
-    /// Who asked for it; absent in what the leader decides by itself.
+    /// Which member sent it. Absent if the leader decided it by itself.
     pub(crate) origin: Option<Origin>,
     /// The leader's wall clock when it proposed the command.
     pub(crate) time_ms: u64,
-    /// What changes.
+    /// The change.
     pub(crate) change: Change,
 }
 
-/// A command's place in the pipeline of the member that asked for it. A member numbers its
-/// commands from 1 in each life and sends them in order, again where it must; so a command is
-/// applied if and only if its number is the next.
+/// A command's place in the pipeline of the member that sent it. A member numbers its commands from
+/// 1 in each life and sends them in order, repeatedly if needed. A command is therefore applied if
+/// and only if its number is the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The member.
@@ -34,27 +34,27 @@ pub(crate) struct Origin {
 /// What a command changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Sets the key of the sessions' passwords, once in the life of a cluster.
+    /// Sets the key of the session passwords, once in the lifetime of a cluster.
     SetSecret([u8; SECRET_BYTES]),
     /// Opens a session.
     CreateSession {
         session: SessionId,
         timeout_ms: u32,
-        /// The connection that the session belongs to: writes of any other are refused.
+        /// The connection that the session belongs to: writes of any other are rejected.
         attachment: u64,
     },
     /// Moves a session to another connection.
     AttachSession { session: SessionId, timeout_ms: u32, attachment: u64 },
-    /// Ends a session because its client says so.
+    /// Ends a session at the request of its client.
     CloseSession { session: SessionId, attachment: u64 },
-    /// Ends a session that the leader of `term` has not heard from. Void in another term: then
-    /// somebody else decides.
+    /// Ends a session that the leader of `term` has not heard from. Void in any other term, because
+    /// another leader decides then.
     ExpireSession { session: SessionId, term: u64 },
     /// Changes nodes.
     Write(Write),
 }
 
-/// A session's change of nodes: all of `operations` or none.
+/// A session's change of nodes. All of `operations` take effect, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Write {
     pub(crate) session: SessionId,
@@ -67,15 +67,15 @@ pub(crate) struct Write {
 /// One step of a [`Write`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// Makes a node.
+    /// Creates a node.
     Create { path: String, data: Option<Bytes>, acl: Vec<Acl>, ephemeral: bool, sequential: bool },
-    /// Removes a node without children.
+    /// Deletes a node without children.
     Delete { path: String, version: i32 },
     /// Replaces a node's data.
     SetData { path: String, data: Option<Bytes>, version: i32 },
     /// Replaces a node's access list.
     SetAcl { path: String, acl: Vec<Acl>, version: i32 },
-    /// Demands a version.
+    /// Requires a version.
     Check { path: String, version: i32 },
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for Command {
 // === impl Operation ===
 
 impl Operation {
-    /// About how many bytes it takes in memory and in the log.
+    /// Approximately how many bytes it takes in memory and in the log.
     pub(crate) fn size_bytes(&self) -> usize {
         const FIXED_BYTES: usize = 64;
         FIXED_BYTES
@@ -127,7 +127,7 @@ fn acl_bytes(acl: &[Acl]) -> usize {
 // === impl Change ===
 
 impl Change {
-    /// About how many bytes it takes in memory and in the log.
+    /// Approximately how many bytes it takes in memory and in the log.
     pub(crate) fn size_bytes(&self) -> usize {
         const FIXED_BYTES: usize = 128;
         match self {

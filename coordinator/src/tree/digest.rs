@@ -1,6 +1,6 @@
-//! A digest of the state that is kept while commands are applied: the sum of a hash of each thing
-//! in it, so that a change costs what it touches. Members that hold the same state have the same
-//! digest; it is compared, never stored.
+//! A digest of the state, which is updated while commands are applied. It is the sum of a hash of
+//! each item, so the cost of a change depends only on the items that it touches. Members that hold
+//! the same state have the same digest. It is compared, never stored.
 
 use sha2::{Digest, Sha256};
 
@@ -9,10 +9,10 @@ use basalt_zk::proto::SessionId;
 use super::node::Node;
 use super::state::{Pipeline, SECRET_BYTES, Session, State};
 
-/// Which way to compute the digest this is; others are not compared with it.
+/// The version of the computation. Digests of other versions are not compared with it.
 pub(crate) const DIGEST_VERSION: u32 = 1;
 
-/// Feeds a hash with fields, each of which says where it ends.
+/// Feeds fields to a hash, so that the end of each field is unambiguous.
 struct Fields(Sha256);
 
 // === impl Fields ===
@@ -39,7 +39,8 @@ impl Fields {
     }
 }
 
-/// That of a node. What it knows of its children's names follows from them.
+/// The digest of a node. The names of its children are left out, because they follow from the
+/// children.
 pub(super) fn of_node(path: &str, node: &Node) -> u64 {
     let mut fields = Fields::new(b'n')
         .bytes(path.as_bytes())
@@ -63,7 +64,7 @@ pub(super) fn of_node(path: &str, node: &Node) -> u64 {
     fields.digest()
 }
 
-/// That of a session.
+/// The digest of a session.
 pub(super) fn of_session(id: SessionId, session: &Session) -> u64 {
     Fields::new(b's')
         .number(id.0)
@@ -72,7 +73,7 @@ pub(super) fn of_session(id: SessionId, session: &Session) -> u64 {
         .digest()
 }
 
-/// That of how far a member's commands have been applied.
+/// The digest of how far a member's commands have been applied.
 pub(super) fn of_pipeline(member: u64, pipeline: &Pipeline) -> u64 {
     Fields::new(b'p')
         .bytes(&member.to_be_bytes())
@@ -81,7 +82,7 @@ pub(super) fn of_pipeline(member: u64, pipeline: &Pipeline) -> u64 {
         .digest()
 }
 
-/// That of the key of the sessions' passwords.
+/// The digest of the key of the session passwords.
 pub(super) fn of_secret(secret: &[u8; SECRET_BYTES]) -> u64 {
     Fields::new(b'k').bytes(secret).digest()
 }
@@ -89,12 +90,12 @@ pub(super) fn of_secret(secret: &[u8; SECRET_BYTES]) -> u64 {
 // === impl State ===
 
 impl State {
-    /// The digest of all that is in it.
+    /// The digest of the whole state.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// The digest, computed anew.
+    /// The digest, computed from scratch.
     #[cfg(test)]
     pub(crate) fn digest_from_scratch(&self) -> u64 {
         let nodes = self.nodes.iter().map(|(path, node)| of_node(path, node));

@@ -1,10 +1,10 @@
-//! The replicated state: a tree of small nodes, the sessions that own some of them, and what must
-//! be known so that each command is applied once.
+//! The replicated state: a tree of small nodes, the sessions that own some of them, and the
+//! bookkeeping that ensures that each command is applied once.
 //!
-//! It is a pure function of the commands: no I/O and no clock (a command carries the leader's
-//! time). Every member applies the same commands in the same order and holds the same [`State`].
-//! Transactions are numbered by their place in the Raft log: that number rises over changes of
-//! leader, and the gaps that blank entries leave are allowed by ZooKeeper.
+//! The state is a pure function of the commands: it uses no I/O and no clock (a command carries the
+//! leader's time). Every member applies the same commands in the same order and holds the same
+//! [`State`]. A transaction is numbered by its index in the Raft log. That number keeps rising
+//! across changes of leader, and ZooKeeper allows the gaps that blank entries leave.
 
 mod apply;
 mod command;

@@ -17,19 +17,20 @@ pub(crate) struct Node {
     pub(crate) modified_ms: i64,
     pub(crate) version: i32,
     pub(crate) acl_version: i32,
-    /// The session that an ephemeral node goes with; [`SessionId::NONE`] for a persistent one.
+    /// The session that owns an ephemeral node; [`SessionId::NONE`] for a persistent one.
     pub(crate) owner: SessionId,
     pub(crate) family: Family,
 }
 
-/// What a node knows of its children.
+/// What a node knows about its children.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Family {
     /// Their names.
     pub(crate) names: BTreeSet<Box<str>>,
     /// How many have ever been created: the number that the next sequential child gets.
     pub(crate) births: i32,
-    /// The last transaction that created or deleted one; at first, that which made the node.
+    /// The last transaction that created or deleted a child. At first, the one that created the
+    /// node.
     pub(crate) zxid: Zxid,
 }
 
@@ -45,7 +46,8 @@ impl Node {
             ctime_ms: self.created_ms,
             mtime_ms: self.modified_ms,
             version: self.version,
-            // Births and deaths: the dead are the born who are not here.
+            // The number of births and deaths of children. The dead are those that were born and no
+            // longer exist.
             cversion: self.family.births.wrapping_mul(2).wrapping_sub(children),
             aversion: self.acl_version,
             ephemeral_owner: self.owner.0,

@@ -1,4 +1,4 @@
-//! Operations on nodes, each all or nothing, and how a multi takes them back.
+//! Operations on nodes. Each is atomic, and a multi that fails undoes them.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::tree::command::Operation;
 use crate::tree::node::{Family, Node};
 use crate::tree::state::{FIXED_NODES, State, split};
 
-/// What an operation did.
+/// The outcome of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OperationOutcome {
-    /// Made the node at `path`, with the number of a sequential one.
+    /// Created the node at `path`, which includes the number of a sequential node.
     Created { path: String, stat: Stat },
-    /// Removed the node.
+    /// Deleted the node.
     Deleted,
     /// Replaced its data or its access list.
     Changed(Stat),
-    /// Found the version.
+    /// Found the required version.
     Checked,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Moment {
     pub(super) time_ms: i64,
 }
 
-/// How to take an operation back.
+/// How to undo an operation.
 enum Undo {
     Create { path: Arc<str>, parent_zxid: Zxid },
     Delete { path: Arc<str>, node: Arc<Node>, parent_zxid: Zxid },
@@ -50,7 +50,7 @@ pub(super) struct Failure {
 type OperationResult = Result<(OperationOutcome, Undo), ErrorCode>;
 
 impl State {
-    /// Runs all of `operations` or none; what happened is appended to `events`.
+    /// Runs all of `operations` or none. Appends the resulting events to `events`.
     pub(super) fn run(
         &mut self,
         operations: &[Operation],
@@ -195,7 +195,7 @@ impl State {
         events: &mut Vec<Event>,
     ) -> OperationResult {
         if path == "/zookeeper/config" {
-            // Belongs to the ensemble, as in ZooKeeper, where only reconfig writes it.
+            // This node belongs to the ensemble, as in ZooKeeper, where only reconfig writes it.
             return Err(ErrorCode::NoAuth);
         }
         check_version(version, self.node(path).ok_or(ErrorCode::NoNode)?.version)?;
@@ -233,7 +233,7 @@ impl State {
         changed.ok_or(ErrorCode::NoNode)
     }
 
-    /// Puts a node in its place; `births` is what that adds to its parent's count.
+    /// Inserts a node into the tree. Adds `births` to its parent's count.
     fn link(&mut self, path: Arc<str>, node: Arc<Node>, zxid: Zxid, births: i32) {
         if let Some((parent, name)) = split(&path) {
             self.change_node(parent, |parent| {
@@ -248,7 +248,7 @@ impl State {
         self.insert_node(path, node);
     }
 
-    /// Takes a node out of its place; `births` is what that takes from its parent's count.
+    /// Removes a node from the tree. Subtracts `births` from its parent's count.
     fn unlink(&mut self, path: &str, zxid: Zxid, births: i32) -> Option<(Arc<str>, Arc<Node>)> {
         let (path, node) = self.remove_node(path)?;
         if let Some((parent, name)) = split(&path) {

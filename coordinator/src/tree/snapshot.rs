@@ -1,8 +1,8 @@
-//! The whole state as bytes.
+//! The encoding of the whole state.
 //!
-//! A sequence of parts, each a message with its length before it. Nodes come in the order of
-//! their paths, so a parent comes before its children; what a node knows of its children's names
-//! is made up again from them.
+//! The encoding is a sequence of parts, each a message preceded by its length. Nodes are in the
+//! order of their paths, so a parent comes before its children. The names of a node's children are
+//! not stored, but restored from the children.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use crate::tree::state::{Pipeline, Session, State, split};
 use crate::wire::command::{acl_from_wire, acl_to_wire};
 use crate::wire::v1::{self, snapshot_part::Part};
 
-/// Bytes that are not a snapshot.
+/// Why bytes are not a valid snapshot.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
     /// A part does not decode.
     #[error("a part of the snapshot does not decode: {0}")]
     Decode(#[from] prost::DecodeError),
-    /// A part of a newer release, or none.
+    /// A part is empty, or of a newer release.
     #[error("the snapshot has a part that this release does not know")]
     UnknownPart,
-    /// The key of the passwords has another length.
+    /// The key of the session passwords has the wrong length.
     #[error("the snapshot's secret has the wrong length")]
     Secret,
     /// A node comes before its parent.
@@ -41,7 +41,7 @@ pub(crate) enum SnapshotError {
 // === impl State ===
 
 impl State {
-    /// The state as bytes; the same for equal states.
+    /// Encodes the state. Equal states have equal encodings.
     pub(crate) fn encode(&self, output: &mut BytesMut) -> Result<(), prost::EncodeError> {
         if let Some(secret) = &self.secret {
             put(output, Part::Secret(secret.to_vec().into()))?;
@@ -72,7 +72,7 @@ impl State {
         Ok(())
     }
 
-    /// The state of such bytes.
+    /// Decodes a state.
     pub(crate) fn decode(mut input: Bytes) -> Result<Self, SnapshotError> {
         let mut state = Self::new();
         state.nodes.clear();

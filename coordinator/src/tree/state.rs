@@ -1,4 +1,4 @@
-//! The replicated state and what can be read of it.
+//! The replicated state, and methods to read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -10,14 +10,14 @@ use bytes::Bytes;
 use crate::tree::digest;
 use crate::tree::node::{Family, Node};
 
-/// The length of the key of the sessions' passwords.
+/// The length of the key of the session passwords.
 pub(crate) const SECRET_BYTES: usize = 32;
 
-/// All that the members agree on.
+/// Everything that the members agree on.
 ///
-/// Invariants: every node but the root has its parent, which has its name; an ephemeral node has
-/// no children, its owner is a session, and `ephemerals` lists it. What the digest covers is
-/// changed by the methods that keep it in step, and by nothing else.
+/// Invariants: every node but the root has a parent, which lists its name. An ephemeral node has no
+/// children, its owner is a session, and `ephemerals` lists it. Everything that the digest covers
+/// is changed only by the methods that also update the digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(super) nodes: BTreeMap<Arc<str>, Arc<Node>>,
@@ -25,7 +25,7 @@ pub(crate) struct State {
     pub(super) ephemerals: BTreeMap<SessionId, BTreeSet<Arc<str>>>,
     pub(super) pipelines: BTreeMap<u64, Pipeline>,
     pub(super) secret: Option<[u8; SECRET_BYTES]>,
-    /// Follows from all of the above (see `digest`).
+    /// Derived from all of the above (see `digest`).
     pub(super) digest: u64,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Pipeline {
     pub(crate) number: u64,
 }
 
-/// The nodes that are there from the start and stay.
+/// The nodes that exist from the start and cannot be deleted.
 pub(super) const FIXED_NODES: [&str; 4] =
     ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"];
 
@@ -58,7 +58,7 @@ impl Default for State {
 }
 
 impl State {
-    /// What every cluster begins with.
+    /// The state that every cluster begins with.
     pub(crate) fn new() -> Self {
         let mut state = Self {
             nodes: BTreeMap::new(),
@@ -70,7 +70,7 @@ impl State {
         };
         for path in FIXED_NODES {
             let node = Node {
-                // Not null: Curator takes the data of /zookeeper/config apart without a look.
+                // Not null: Curator parses the data of /zookeeper/config without checking it.
                 data: Some(Bytes::new()),
                 acl: Acl::open().into(),
                 created_zxid: Zxid(0),
@@ -138,7 +138,7 @@ impl State {
         self.digest = self.digest.wrapping_add(digest::of_pipeline(member, &pipeline));
     }
 
-    /// Sets the key of the sessions' passwords; one that is there stays.
+    /// Sets the key of the session passwords, unless there already is one.
     pub(super) fn set_secret(&mut self, secret: [u8; SECRET_BYTES]) {
         if self.secret.is_none() {
             self.digest = self.digest.wrapping_add(digest::of_secret(&secret));
@@ -185,7 +185,7 @@ impl State {
         self.ephemerals.values().map(BTreeSet::len).sum()
     }
 
-    /// The key of the sessions' passwords, once there is one.
+    /// The key of the session passwords, once there is one.
     pub(crate) fn secret(&self) -> Option<&[u8; SECRET_BYTES]> {
         self.secret.as_ref()
     }
@@ -196,7 +196,7 @@ impl State {
     }
 }
 
-/// A path's parent and its own name; none of the root.
+/// A path's parent and its own name. `None` for the root.
 pub(super) fn split(path: &str) -> Option<(&str, &str)> {
     match path.rsplit_once('/')? {
         (_, "") => None,

@@ -1,4 +1,4 @@
-//! The state by examples, and against a naive model.
+//! Tests the state with examples, and against a naive model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ fn command(change: Change) -> Command {
     Command { origin: None, time_ms: 1000, change }
 }
 
-/// A state with a session, and a counter of the log.
+/// A state with a session, and the index of the last command.
 struct Fixture {
     state: State,
     index: u64,
@@ -254,7 +254,7 @@ fn a_command_is_applied_once_and_in_its_order() {
     assert!(apply(2, 2));
 }
 
-/// What the properties do: an operation on one of a few paths.
+/// An operation on one of a few paths, for the property tests.
 fn any_operation() -> impl Strategy<Value = Operation> {
     let path = prop::sample::select(vec!["/a", "/b", "/a/x", "/a/y", "/a/x/1", "/b/z"]);
     let version = prop::sample::select(vec![VERSION_ANY, 0, 1]);

@@ -1,4 +1,4 @@
-//! Commands as messages.
+//! Converts commands to and from messages.
 
 use basalt_zk::proto::{Acl, SessionId};
 

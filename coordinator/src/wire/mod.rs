@@ -1,5 +1,5 @@
-//! The messages of members to each other and of the files on disk (`proto/peer.proto`), and how
-//! they become our types.
+//! The messages that members exchange and that are in the files on disk (`proto/peer.proto`), and
+//! their conversion to our types.
 
 pub(crate) mod command;
 mod raft;
@@ -15,7 +15,7 @@ pub(crate) use raft::{
     stored_membership_from_wire, stored_membership_to_wire, vote_from_wire, vote_of, vote_to_wire,
 };
 
-/// A message that decodes, but says what it may not say.
+/// A message that decodes, but has invalid contents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a message from another member or from the log has {problem}")]
 pub(crate) struct Malformed {

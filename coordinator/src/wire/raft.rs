@@ -1,4 +1,5 @@
-//! Raft's own words as messages. Functions, not `From`: the words are openraft's types.
+//! Converts Raft's own types to and from messages. There are functions instead of `From`, because
+//! the types belong to openraft.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +37,7 @@ pub(crate) fn vote_from_wire(ballot: v1::Ballot) -> Vote {
     }
 }
 
-/// A compulsory vote.
+/// The vote of a message that must have one.
 pub(crate) fn vote_of(ballot: Option<v1::Ballot>) -> Result<Vote, Malformed> {
     ballot.map(vote_from_wire).ok_or(Malformed::new("no vote where one is needed"))
 }
@@ -103,7 +104,7 @@ pub(crate) fn entry_from_wire(entry: v1::Entry) -> Result<Entry, Malformed> {
     Ok(Entry { log_id, payload })
 }
 
-/// Members have no addresses in the log: those are in the configuration.
+/// Members have no addresses in the log. The addresses are in the configuration.
 pub(crate) fn nodes(members: impl Iterator<Item = u64>) -> BTreeMap<u64, EmptyNode> {
     members.map(|member| (member, EmptyNode {})).collect()
 }

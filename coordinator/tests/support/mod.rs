@@ -1,5 +1,5 @@
-//! A coordinator of real members over loopback. Each member has a runtime of its own, so that it
-//! can be killed as a process is: at once, with all its connections.
+//! A coordinator of real members over loopback. Each member has its own runtime, so that it can be
+//! killed like a process: at once, with all its connections.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -58,7 +58,7 @@ impl Cluster {
 
     /// Starts a coordinator with other limits.
     pub(crate) fn start_with(count: u64, limits: Limits) -> Self {
-        // The first test that asks for a log (RUST_LOG) gets it for all.
+        // The first test that enables a log (RUST_LOG) enables it for all.
         let _started_already = basalt_runtime::init_telemetry("off");
         // All ports are held until all are known, so that no two are the same.
         let held: Vec<TcpListener> =
@@ -105,7 +105,7 @@ impl Cluster {
         }
     }
 
-    /// Where the data of a member is.
+    /// The data folder of a member.
     pub(crate) fn folder(&self, id: u64) -> std::path::PathBuf {
         self.folder.path().join(id.to_string())
     }
@@ -114,7 +114,7 @@ impl Cluster {
         self.start_member_on(id, Seams::system());
     }
 
-    /// Starts a member on other seams than those of this machine.
+    /// Starts a member on seams other than those of this machine.
     pub(crate) fn start_member_on(&mut self, id: u64, seams: Seams) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -145,12 +145,12 @@ impl Cluster {
         running.runtime.shutdown_background();
     }
 
-    /// Where clients reach a member.
+    /// The client address of a member.
     pub(crate) fn server(&self, id: u64) -> String {
         self.members[&id].client_address.clone()
     }
 
-    /// Where clients reach all members.
+    /// The client addresses of all members.
     pub(crate) fn servers(&self) -> Vec<String> {
         self.members.keys().map(|id| self.server(*id)).collect()
     }
@@ -159,12 +159,12 @@ impl Cluster {
         connect_to(&self.servers()).await
     }
 
-    /// A client of one member alone.
+    /// A client of a single member.
     pub(crate) async fn connect_to(&self, id: u64) -> Client {
         connect_to(&[self.server(id)]).await
     }
 
-    /// Waits until there is a leader and all running members serve; gives the leader.
+    /// Waits until there is a leader and all running members serve. Returns the leader.
     pub(crate) async fn leader(&self) -> u64 {
         let found = async {
             loop {
@@ -205,7 +205,7 @@ pub(crate) async fn connect_to(servers: &[String]) -> Client {
     Client::connect(&Seams::system(), servers, Duration::from_secs(10), options).await.unwrap()
 }
 
-/// Asks a member; empty if it does not answer.
+/// Sends a four-letter word to a member. Returns an empty string if it does not answer.
 pub(crate) async fn four_letter_word(server: &str, word: &str) -> String {
     let Ok(mut stream) = Seams::system().network.connect(server).await else {
         return String::new();
@@ -220,7 +220,7 @@ pub(crate) async fn four_letter_word(server: &str, word: &str) -> String {
 }
 
 impl RawClient {
-    /// Sends a connect request; gives the answer, or none if the member closes.
+    /// Sends a connect request. Returns `None` if the member closes the connection.
     pub(crate) async fn connect(server: &str, request: ConnectRequest) -> Option<Self> {
         let connection = Seams::system().network.connect(server).await.ok()?;
         let (reader, mut writer) = tokio::io::split(connection);
@@ -248,7 +248,7 @@ impl RawClient {
         self.writer.write_all(&frame).await.unwrap();
     }
 
-    /// The next reply or event; none if the member has closed the connection.
+    /// The next reply or event. `None` if the member has closed the connection.
     pub(crate) async fn receive(&mut self) -> Option<(ReplyHeader, Decoder)> {
         let next = tokio::time::timeout(PATIENCE, self.frames.next()).await.unwrap();
         let mut input = Decoder::new(next.ok()??);
@@ -257,7 +257,7 @@ impl RawClient {
     }
 }
 
-/// What opens a session with the shortest timeout.
+/// A request for a session with the shortest timeout.
 pub(crate) fn new_session() -> ConnectRequest {
     ConnectRequest {
         last_zxid_seen: Zxid(0),

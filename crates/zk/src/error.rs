@@ -1,4 +1,4 @@
-//! What a request of the [`crate::Client`] can end with, besides its result.
+//! Errors of the requests of a [`crate::Client`].
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::proto::{DecodeError, ErrorCode, OpCode, SessionId};
 /// The result of a request.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a request has no result.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The server refused. Nothing has changed.
+    /// The server rejected the request. Nothing has changed.
     #[error("{op} of {path:?}: {code}")]
     Server {
         /// The operation.
@@ -21,18 +21,18 @@ pub enum Error {
         /// The server's reason.
         code: ErrorCode,
     },
-    /// The server refused one operation of a multi. Nothing has changed.
+    /// The server rejected one operation of a multi. Nothing has changed.
     #[error("operation {index} of a multi, on {path:?}: {code}")]
     Multi {
-        /// Which operation, from 0.
+        /// The index of the operation, from 0.
         index: usize,
         /// Its node.
         path: String,
         /// The server's reason.
         code: ErrorCode,
     },
-    /// The connection was lost while the request was under way: a write may have taken effect or
-    /// may yet do so.
+    /// The connection was lost while the request was in progress. A write may have taken effect, or
+    /// may still do so.
     #[error("{op} of {path:?}: the connection was lost before the answer; the outcome is unknown")]
     ConnectionLoss {
         /// The operation.
@@ -40,17 +40,18 @@ pub enum Error {
         /// The node.
         path: String,
     },
-    /// No answer in time: a write may have taken effect or may yet do so.
+    /// There was no answer in time. A write may have taken effect, or may still do so.
     #[error("{op} of {path:?}: no answer within {waited:?}; the outcome is unknown")]
     Timeout {
         /// The operation.
         op: OpCode,
         /// The node.
         path: String,
-        /// How long was waited.
+        /// How long the client waited.
         waited: Duration,
     },
-    /// The session has expired; its ephemeral nodes are gone. A new one needs a new client.
+    /// The session has expired, and its ephemeral nodes are deleted. A new session needs a new
+    /// client.
     #[error("session {session_id} has expired")]
     SessionExpired {
         /// The session.
@@ -70,12 +71,12 @@ pub enum Error {
     NotConnected {
         /// The servers that were tried, separated by commas.
         servers: String,
-        /// How long was tried.
+        /// How long the client tried.
         waited: Duration,
-        /// What the last attempt ended with.
+        /// The outcome of the last attempt.
         last_attempt: String,
     },
-    /// The path names no node.
+    /// The path is not a valid path of a node.
     #[error(transparent)]
     Path(#[from] PathError),
     /// The request is larger than servers accept.
@@ -87,16 +88,16 @@ pub enum Error {
         path: String,
         /// The size of the request.
         bytes: usize,
-        /// The bound.
+        /// The limit.
         bytes_max: usize,
     },
     /// The client holds as many watches as it may.
     #[error("this client already holds the maximum of {watches_max} watches")]
     TooManyWatches {
-        /// The bound.
+        /// The limit.
         watches_max: usize,
     },
-    /// The server's answer makes no sense. A write has taken effect.
+    /// The server's answer cannot be decoded. A write has taken effect.
     #[error("the answer to {op} of {path:?} cannot be read: {error}")]
     BadReply {
         /// The operation.
@@ -111,7 +112,7 @@ pub enum Error {
 // === impl Error ===
 
 impl Error {
-    /// The server's reason, if it was the server that refused.
+    /// The server's reason, if the server rejected the request.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Server { code, .. } | Self::Multi { code, .. } => Some(*code),
@@ -119,12 +120,12 @@ impl Error {
         }
     }
 
-    /// Whether a write may or may not have taken effect.
+    /// Whether the outcome of a write is unknown: it may or may not have taken effect.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::ConnectionLoss { .. } | Self::Timeout { .. })
     }
 
-    /// Whether no request of this client can succeed any more.
+    /// Whether no request of this client can succeed from now on.
     pub fn is_session_over(&self) -> bool {
         matches!(self, Self::SessionExpired { .. } | Self::Closed { .. })
     }

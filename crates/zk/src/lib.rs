@@ -1,7 +1,7 @@
 //! The ZooKeeper client protocol: jute records and an async session client.
 //!
-//! [`proto`] is the wire, in both directions; the coordinator answers with the same records.
-//! [`Client`] is one session at a ZooKeeper or at Basalt's coordinator, which it cannot tell apart.
+//! [`proto`] is the wire format, in both directions. The coordinator uses the same records.
+//! [`Client`] is one session at a ZooKeeper or at Basalt's coordinator. It cannot distinguish them.
 
 mod client;
 mod error;

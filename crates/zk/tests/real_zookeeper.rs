@@ -1,4 +1,4 @@
-//! The client and the records against a real Apache ZooKeeper 3.8 or later.
+//! Tests the client and the records against a real Apache ZooKeeper 3.8 or later.
 //!
 //! `BASALT_ZOOKEEPER=127.0.0.1:2181 cargo test -p basalt-zk --test real_zookeeper -- --ignored`,
 //! with a server that has a `tickTime` of at most 500 and `extendedTypesEnabled=true`.
@@ -29,7 +29,7 @@ async fn client_at(address: &str) -> Client {
     Client::connect(&Seams::system(), &servers, SESSION_TIMEOUT, Options::default()).await.unwrap()
 }
 
-/// A node of the test's own, of which nothing is left from earlier runs.
+/// The test's own node, without anything from earlier runs.
 async fn root(client: &Client, name: &str) -> String {
     let path = format!("/basalt-{name}");
     delete_all(client, &path).await;
@@ -47,7 +47,7 @@ async fn delete_all(client: &Client, path: &str) {
     client.delete(path, None).await.unwrap();
 }
 
-/// A way to the server that the test can cut: while `open` is false, no connection lives.
+/// A path to the server that the test can cut: while `open` is false, there are no connections.
 struct Way {
     address: String,
     open: watch::Sender<bool>,
@@ -117,7 +117,7 @@ async fn nodes_are_created_read_written_and_deleted() {
             .create(&format!("{root}/s-"), Bytes::new(), CreateMode::PersistentSequential)
             .await
             .unwrap();
-        // The parent has had one child before.
+        // The parent already had one child.
         assert_eq!(path, format!("{root}/s-{:010}", number + 1));
     }
     client.create(&format!("{root}/c"), Bytes::new(), CreateMode::Container).await.unwrap();
@@ -193,7 +193,7 @@ async fn many_nodes_are_read_at_once() {
 #[tokio::test]
 #[ignore = "needs a real ZooKeeper: set BASALT_ZOOKEEPER to its host:port"]
 async fn watches_report_changes_in_order() {
-    // Servers before 3.9 keep one kind of watch for a node and session: three kinds, three
+    // Servers before 3.9 keep one kind of watch per node and session: three kinds need three
     // sessions.
     let (client, other) = (client_at(&server()).await, client_at(&server()).await);
     let (second, third) = (client_at(&server()).await, client_at(&server()).await);
@@ -288,7 +288,7 @@ async fn a_session_outlives_its_connection() {
     other.create(&absent, Bytes::new(), mode).await.unwrap();
     way.open.send_replace(true);
 
-    // Asked while disconnected, answered afterwards.
+    // Sent while disconnected, answered afterwards.
     assert_eq!(client.get_data(&root).await.unwrap().0, one);
     assert_eq!(next(&mut below).await, WatchedEvent::Reconnected);
     assert_eq!(
@@ -346,7 +346,7 @@ impl Raw {
         let connection = Seams::system().network.connect(&server()).await.unwrap();
         let (reader, mut writer) = tokio::io::split(connection);
         let mut reader = FrameReader::new(reader, FRAME_BYTES_MAX);
-        // As an old client: without the last byte, which the answer then lacks too.
+        // Like an old client, without the last byte, which the answer then lacks too.
         let hello = ConnectRequest {
             timeout_ms: 2000,
             password: Bytes::from_static(&[0; PASSWORD_BYTES]),
@@ -396,7 +396,7 @@ fn create(path: &str, mode: CreateMode) -> CreateRequest {
     CreateRequest { path: path.to_owned(), data: None, acl: Acl::open(), flags: mode.flags() }
 }
 
-/// What [`Client`] does not ask for, but servers must answer.
+/// Requests that [`Client`] does not send, but that servers must answer.
 #[tokio::test]
 #[ignore = "needs a real ZooKeeper: set BASALT_ZOOKEEPER to its host:port"]
 async fn the_other_requests_are_understood() {

@@ -1,38 +1,38 @@
-//! Frames: what is written between two syncs.
+//! Frames: the records that are written between two syncs.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::wire::v1;
 
-/// The bytes before a frame's records.
+/// The length of the head of a frame, which is before its records.
 pub(super) const HEAD_BYTES: usize = 16;
-/// The most that the records of a frame may take. The largest single record is one entry: a
+/// The most bytes that the records of a frame may take. The largest single record is one entry: a
 /// client's request, which is bounded by the frame of its protocol.
 pub(super) const RECORDS_BYTES_MAX: usize = 64 << 20;
 
 /// A frame that was read.
 #[derive(Debug)]
 pub(super) struct Frame {
-    /// Its records, each with its length before it.
+    /// Its records, each preceded by its length.
     pub(super) records: Bytes,
     /// Where the next frame begins.
     pub(super) end: u64,
 }
 
-/// What stands at a place in a segment.
+/// What was found at an offset of a segment.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A whole frame.
     Frame(Frame),
     /// The end of the segment.
     End,
-    /// No whole frame.
+    /// Bytes that are not a whole frame.
     Damage,
 }
 
-/// Splits records so that each part, of one record at least, fits into a frame: what is written
-/// at once may be longer than what a frame may hold.
+/// Splits records into parts that each fit into a frame. Each part has at least one record. Records
+/// that are written at once may be longer than one frame may be.
 pub(super) fn split(records: &[v1::LogRecord]) -> impl Iterator<Item = &[v1::LogRecord]> {
     let mut bytes = 0;
     records.chunk_by(move |before, _| {
@@ -45,7 +45,7 @@ pub(super) fn split(records: &[v1::LogRecord]) -> impl Iterator<Item = &[v1::Log
     })
 }
 
-/// A frame of `records` for the place `offset`.
+/// Encodes a frame of `records` at `offset`.
 pub(super) fn encode(offset: u64, records: &[v1::LogRecord]) -> Bytes {
     let records_bytes = records
         .iter()
@@ -69,7 +69,7 @@ pub(super) fn encode(offset: u64, records: &[v1::LogRecord]) -> Bytes {
     output.freeze()
 }
 
-/// Reads what stands at `offset` of `segment`.
+/// Reads the frame at `offset` of `segment`.
 pub(super) fn read(segment: &Bytes, offset: u64) -> Found {
     let Some(mut rest) = usize::try_from(offset)
         .ok()
@@ -97,13 +97,14 @@ pub(super) fn read(segment: &Bytes, offset: u64) -> Found {
     Found::Frame(Frame { end: offset + (HEAD_BYTES + length) as u64, records: covered })
 }
 
-/// Whether there is a whole frame anywhere above `offset`: then what stands there was synced.
+/// Whether there is a whole frame anywhere above `offset`. If so, the bytes at `offset` were
+/// synced.
 pub(super) fn any_above(segment: &Bytes, offset: u64) -> bool {
     let bytes: &[u8] = segment;
     let first = usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(1);
     let last = bytes.len().saturating_sub(HEAD_BYTES);
     (first..=last).any(|start| {
-        // The offset field tells nearly all other places at once.
+        // The offset field rules out nearly all other places at once.
         let place = bytes.get(start + 8..start + HEAD_BYTES);
         place == Some(&(start as u64).to_be_bytes()[..])
             && matches!(read(segment, start as u64), Found::Frame(_))

@@ -5,7 +5,7 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::raft::types::{Entry, LogId, Payload, Vote};
 
-/// What the records so far amount to.
+/// The combined contents of all records so far.
 ///
 /// Invariant: the entries' indices are consecutive and begin right above `purged`.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub(super) struct Memory {
     vote: Option<Vote>,
     purged: Option<LogId>,
     entries: VecDeque<Entry>,
-    /// The sizes of the entries, added up.
+    /// The sum of the sizes of the entries.
     bytes: usize,
 }
 
@@ -37,12 +37,12 @@ impl Memory {
         self.entries.back().map_or(self.purged, |entry| Some(entry.log_id))
     }
 
-    /// About how many bytes the entries take.
+    /// Approximately how many bytes the entries take.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The index that the next entry has.
+    /// The index of the next entry.
     pub(super) fn next_index(&self) -> u64 {
         self.last().map_or(0, |last| last.index.saturating_add(1))
     }
@@ -59,7 +59,7 @@ impl Memory {
         }
     }
 
-    /// The entries of `range` that are there, up to `bytes_max` (but one at least).
+    /// The existing entries of `range`, up to `bytes_max`, but at least one.
     pub(super) fn entries(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> Vec<Entry> {
         let start = match range.start_bound() {
             Bound::Included(start) => *start,

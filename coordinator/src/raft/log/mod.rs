@@ -5,16 +5,18 @@
 //! frame: | length u32 | crc32c u32 | offset u64 | records … |
 //! ```
 //!
-//! A frame holds what was written between two syncs; each record is a `LogRecord` message with
-//! its length before it. The length counts the records, the checksum covers offset and records,
-//! and the offset is where in the file the frame begins. Numbers are big endian.
+//! A frame holds the records that were written between two syncs. Each record is a `LogRecord`
+//! message, preceded by its length. The length in the frame counts the records, the checksum covers
+//! the offset and the records, and the offset is the position in the file where the frame begins.
+//! Numbers are big endian.
 //!
-//! **A valid frame at offset n proves that everything below n was synced**, as nothing is written
-//! before the frame ahead of it is synced. So damage with a valid frame behind it is corruption,
-//! and refused; damage at the very end is a write that was cut off, and was never acknowledged.
-//! Each start opens a new segment, whose header says how much of the last one counts.
+//! **A valid frame at offset n proves that everything below n was synced**, because a frame is
+//! written only after the previous one was synced. Damage with a valid frame after it is therefore
+//! corruption, and the log is rejected. Damage at the very end is a write that was cut off, and was
+//! never acknowledged. Each start opens a new segment, whose header says how much of the last one
+//! counts.
 //!
-//! All entries that are not in a snapshot (and some that are) stay in memory too: a coordinator's
+//! All entries that are not in a snapshot, and some that are, stay in memory too: a coordinator's
 //! log is small, and its followers read it all the time.
 
 mod frame;
@@ -46,7 +48,7 @@ use crate::wire::{entry_to_wire, log_id_to_wire, v1, vote_to_wire};
 pub(crate) use recovery::open;
 pub(crate) use writer::Writer;
 
-/// The log, as openraft uses it. Clones are the same log.
+/// The log, as openraft uses it. Clones share one log.
 #[derive(Clone)]
 pub(crate) struct Log {
     memory: Arc<RwLock<Memory>>,
@@ -61,7 +63,7 @@ pub enum LogError {
     /// The file system failed.
     #[error(transparent)]
     File(#[from] basalt_fs::Error),
-    /// Bytes that had been synced are not what was written.
+    /// Bytes that had been synced differ from what was written.
     #[error(
         "{}: damaged at byte {offset}, and later data proves that those bytes had been synced: \
          acknowledged changes may be lost. If the other members are healthy, stop this member, \
@@ -84,7 +86,7 @@ pub enum LogError {
         /// The segment.
         path: PathBuf,
     },
-    /// A frame is whole but makes no sense: another release wrote it, or it is a bug.
+    /// A frame is whole, but its contents are invalid: another release wrote it, or there is a bug.
     #[error("{}: the frame at byte {offset} holds {problem}", .path.display())]
     Senseless {
         /// The segment.
@@ -96,31 +98,31 @@ pub enum LogError {
     },
 }
 
-/// How many bytes of entries one read gives at most (but always one entry).
+/// How many bytes of entries one read returns at most. It always returns at least one entry.
 const READ_BYTES_MAX: usize = 4 << 20;
 
 // === impl Log ===
 
 impl Log {
-    /// Hands a record to the writer, and waits until it is synced.
+    /// Passes a record to the writer, and waits until it is synced.
     async fn write_and_sync(&self, record: v1::log_record::Record) -> io::Result<()> {
         let (sender, synced) = oneshot::channel();
         self.write(vec![record], Completion::Wait(sender)).await?;
         synced.await.unwrap_or_else(|_| Err(writer_gone()))
     }
 
-    /// How many entries the log reaches, with those that are purged, of which each is durable.
+    /// How many entries the log has, purged ones included, up to the last durable one.
     pub(crate) fn durable_entries(&self) -> u64 {
         self.durable_entries.load(Ordering::Acquire)
     }
 
-    /// What is left of the disk for the log.
+    /// The disk space that is left for the log.
     pub(crate) fn room(&self) -> &Room {
         &self.room
     }
 
-    /// The log belongs to `ensemble` from now on: a new segment begins that says so. It is not
-    /// waited for: what is written later lies behind it, and its failure ends the writer.
+    /// Records that the log belongs to `ensemble` from now on: a new segment begins that names it.
+    /// Does not wait for the segment: later writes come after it, and its failure ends the writer.
     pub(crate) async fn begin_ensemble(&self, ensemble: EnsembleId) -> io::Result<()> {
         let write =
             Write { records: Vec::new(), completion: Completion::Nobody, ensemble: Some(ensemble) };
@@ -196,7 +198,8 @@ impl RaftLogStorage<TypeConfig> for Log {
             .iter()
             .map(|entry| v1::log_record::Record::Entry(entry_to_wire(entry.clone())))
             .collect();
-        // Readable before it is durable: replication to followers does not wait for our disk.
+        // The entries are readable before they are durable: replication to followers does not wait
+        // for our disk.
         self.memory.write().append(entries);
         self.write(records, Completion::Raft(callback)).await
     }

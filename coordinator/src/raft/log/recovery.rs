@@ -1,4 +1,4 @@
-//! Opening the log: reads the segments, decides where the log ends, begins a new segment.
+//! Opens the log: reads the segments, decides where the log ends, and begins a new segment.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::wire::{
     entry_from_wire, log_id_from_wire, log_id_to_wire, v1, vote_from_wire, vote_to_wire,
 };
 
-/// A log that was opened.
+/// An open log.
 pub(crate) struct Opened {
     /// The log.
     pub(crate) log: Log,
-    /// What writes it; must be run.
+    /// Writes the log. The caller must run it.
     pub(crate) writer: Writer,
-    /// Which life of this member has begun.
+    /// The life of this member that begins with this start.
     pub(crate) life: u64,
     /// The ensembles that its segments name.
     pub(crate) ensembles: Vec<Bytes>,
@@ -40,7 +40,7 @@ struct Segment {
     length: u64,
 }
 
-/// What the segments amount to.
+/// The combined contents of the segments.
 #[derive(Default)]
 struct Replayed {
     memory: Memory,
@@ -49,16 +49,17 @@ struct Replayed {
     ensembles: Vec<Bytes>,
 }
 
-/// The longest segment that is read: what the writer makes, with room for one more frame.
+/// The longest segment that is read: the longest that the writer makes, with room for one more
+/// frame.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// How many writes may wait for the disk.
 const WRITES_WAITING_MAX: usize = 1024;
 
-/// Opens the log in `folder`. `wall_ms` is now: a member that lost its disk still begins a life
-/// later than any that it had.
+/// Opens the log in `folder`. `wall_ms` is the current time, so that even a member that lost its
+/// disk begins a later life than any that it had.
 ///
 /// # Errors
-/// See [`LogError`]. A write that was cut off at the end is none: it is left out and logged.
+/// See [`LogError`]. A write that was cut off at the end is not an error: it is ignored and logged.
 pub(crate) async fn open(
     files: SharedFileSystem,
     folder: &Path,
@@ -114,8 +115,9 @@ async fn read_segments(files: &SharedFileSystem, folder: &Path) -> Result<Vec<Se
     settle_ends(files, segments).await
 }
 
-/// Decides where each segment ends: where the next one's header says, or, for the last, where its
-/// whole frames end, if nothing behind them proves that more had been synced.
+/// Decides where each segment ends. A segment with a successor ends where the successor's header
+/// says. The last segment ends with its whole frames, and is damaged if a frame after them proves
+/// that more had been synced.
 async fn settle_ends(
     files: &SharedFileSystem,
     mut segments: Vec<Segment>,
@@ -168,7 +170,7 @@ impl Segment {
         match first.and_then(|record| record.record.as_ref()) {
             Some(Record::Header(header)) if header.number == self.number => Ok(header.clone()),
             Some(_) => Err(senseless(&self.path, 0, "no header of this segment")),
-            // Segments behind it exist: it cannot be one that was never used.
+            // There are segments after it, so it cannot be one that was never used.
             None => Err(LogError::Damaged { path: self.path.clone(), offset: 0 }),
         }
     }
@@ -195,8 +197,8 @@ impl Segment {
 impl Replayed {
     fn replay_all(segments: &[Segment]) -> Result<Self, LogError> {
         let mut replayed = Self::default();
-        // What was purged is known before anything is replayed: the segments that held it may be
-        // gone, and then the entries that are left do not begin where an older header says.
+        // Learn what was purged before anything is replayed. The segments that held it may be gone,
+        // and then the remaining entries do not begin where an older header says.
         for segment in segments {
             for record in segment.frames.iter().flat_map(|(_, records)| records) {
                 let purged = match &record.record {
@@ -234,11 +236,11 @@ impl Replayed {
         Ok(())
     }
 
-    /// Replays one record; gives the index of an entry.
+    /// Replays one record. Returns the index if it is an entry.
     fn replay_record(&mut self, record: Option<Record>) -> Result<Option<u64>, String> {
         match record {
             Some(Record::Header(header)) => {
-                // What it repeats matters where the segments before it are gone.
+                // The values that the header repeats matter if the segments before it are gone.
                 if let Some(vote) = header.vote {
                     self.memory.set_vote(vote_from_wire(vote));
                 }
@@ -260,7 +262,7 @@ impl Replayed {
                 let keep = truncation.keep.map(log_id_from_wire);
                 self.memory.truncate_after(keep.as_ref());
             }
-            // Known already.
+            // Already known from `replay_all`.
             Some(Record::Purge(_)) => {}
             None => return Err("a record that this release does not know".to_owned()),
         }

@@ -1,4 +1,4 @@
-//! The log on a disk in memory: what is reopened is what was synced.
+//! Tests the log on a disk in memory: a reopened log holds what was synced.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ async fn a_log_cut_off_anywhere_opens_with_the_entries_before_the_cut() {
         let mut log = reopen(&torn).await.unwrap();
         let expected = synced_at.iter().filter(|end| **end <= cut as u64).count() as u64;
         assert_eq!(indices(&log), (0..expected).collect::<Vec<_>>(), "cut at {cut}");
-        // It goes on from there, and what comes then is not confused with the torn tail.
+        // The log continues from there, and later entries are not confused with the torn tail.
         log.blocking_append([entry(2, expected)]).await.unwrap();
         let log = reopen(&torn).await.unwrap();
         assert_eq!(indices(&log), (0..=expected).collect::<Vec<_>>(), "cut at {cut}");
@@ -127,7 +127,7 @@ async fn purged_segments_go_and_the_rest_opens() {
     log.purge(id(1, 2)).await.unwrap();
     log.blocking_append([entry(1, 5)]).await.unwrap();
     let mut log = reopen(&files).await.unwrap();
-    // Deleted when something is written.
+    // Segments are deleted when something is written.
     log.blocking_append([entry(1, 6)]).await.unwrap();
     let left = files.list(Path::new(FOLDER)).await.unwrap().len();
     assert!(left <= 5, "{left} segments are left");
@@ -155,7 +155,7 @@ async fn a_missing_segment_is_named() {
     assert!(error.contains("log-00000000000000000002"), "{error}");
 }
 
-/// Numbers at their end neither wrap nor panic, and no entry is taken behind the last index.
+/// Numbers at their maximum neither wrap nor panic, and no entry is accepted after the last index.
 #[tokio::test]
 async fn the_highest_numbers_there_are_do_not_wrap() {
     use v1::log_record::Record;

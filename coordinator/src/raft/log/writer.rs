@@ -1,9 +1,10 @@
-//! The task that writes the log: takes all that waits, writes it as one frame, syncs once.
+//! The task that writes the log: takes all waiting records, writes them as one frame, and syncs
+//! once.
 //!
-//! The segment always has room on the disk for what is to come, so that a full disk ends neither
-//! the leases nor the sessions whose renewals it records. While no more can be reserved, what is
-//! reserved is used up, the end of it by the sessions that hold leases. Then writes wait until
-//! there is room.
+//! Disk space for future records is always reserved in the segment, so that a full disk ends
+//! neither the leases nor the sessions whose renewals the log records. While no more space can be
+//! reserved, the reserved space is used up. The last part of it is for the sessions that hold
+//! leases. After that, writes wait until there is space.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,11 +31,11 @@ use crate::wire::v1::{self, log_record::Record};
 pub(super) struct Write {
     pub(super) records: Vec<Record>,
     pub(super) completion: Completion,
-    /// A new segment begins after the records, and names this.
+    /// If set, a new segment begins after the records and names this ensemble.
     pub(super) ensemble: Option<EnsembleId>,
 }
 
-/// Who hears that records are synced.
+/// Who is notified that records are synced.
 pub(super) enum Completion {
     Raft(IOFlushed<TypeConfig>),
     Wait(oneshot::Sender<io::Result<()>>),
@@ -45,52 +46,54 @@ pub(super) enum Completion {
 #[derive(Debug)]
 pub(super) struct Closed {
     pub(super) path: PathBuf,
-    /// The highest entry that it has.
+    /// The highest index of its entries.
     pub(super) last_index: Option<u64>,
 }
 
-/// Writes the log. Ends when the log has been dropped, or at the first error of the disk: what is
-/// on it is unknown then, and only a new start finds out.
+/// Writes the log. Ends when the log has been dropped, or at the first error of the disk. After an
+/// error, the contents of the disk are unknown, and only a restart can determine them.
 pub(crate) struct Writer {
     files: SharedFileSystem,
     folder: PathBuf,
     queue: mpsc::Receiver<Write>,
     file: Box<dyn AppendFile>,
-    /// What the header of the next segment has to say.
+    /// The values that the next segment's header must repeat.
     header: v1::SegmentHeader,
     last_index: Option<u64>,
     closed: VecDeque<Closed>,
-    /// How many entries the log reaches once all that was taken is durable, and what is.
+    /// How many entries the log has, purged ones included, once everything taken from the queue is
+    /// durable. `durable_entries` counts those that are durable now.
     entries: u64,
     durable_entries: Arc<AtomicU64>,
-    /// The segment has room on the disk up to this offset.
+    /// Disk space is reserved for the segment up to this offset.
     reserved: u64,
-    /// The disk is full: when it was last looked at.
+    /// When the disk was last checked, while it is full.
     full_since_look: Option<Instant>,
     wait: RoomWait,
     room: Arc<Room>,
 }
 
-/// What is left for the log of what was reserved, once the disk has no more.
+/// How much of the reserved space is left for the log, once the disk is full.
 #[derive(Debug)]
 pub(crate) struct Room {
     /// `u64::MAX` while the disk has room.
     left_bytes: AtomicU64,
-    /// A write waits for room.
+    /// Whether a write waits for space.
     is_used_up: AtomicBool,
-    /// Writes wait no longer: the member stops.
+    /// Cancelled when the member stops: writes then wait no longer.
     stopping: Shutdown,
 }
 
-/// For how many bytes to come a segment has room: thousands of renewals, and nothing to a disk.
+/// How many bytes are reserved in a segment for future records: enough for thousands of renewals,
+/// and negligible on a disk.
 const RESERVE_BYTES: u64 = 8 << 20;
-/// What of it is for sessions that hold nodes, as leases do.
+/// How much of it is for sessions that hold ephemeral nodes, as the holders of leases do.
 const LEASES_BYTES: u64 = 6 << 20;
-/// How much is reserved at once, beyond what has to be.
+/// How much is reserved at once, beyond the required amount.
 const RESERVE_STEP_BYTES: u64 = 1 << 20;
 /// A segment is closed when it is longer than this.
 const SEGMENT_BYTES: u64 = 32 << 20;
-/// No more writes are taken into a frame that is longer than this.
+/// No more writes are added to a frame that is longer than this.
 const FRAME_BYTES: usize = 4 << 20;
 
 // === impl Room ===
@@ -106,19 +109,19 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Whether the disk is full, and what is left, if anything, is for the sessions that hold
+    /// Whether the disk is full, and the remaining space, if any, is for the sessions that hold
     /// leases.
     pub(crate) fn is_for_leases(&self) -> bool {
         let is_short = self.left_bytes.load(Ordering::Relaxed) < LEASES_BYTES || self.is_used_up();
         is_short && !is_off(Rule::RoomForLeases)
     }
 
-    /// Whether nothing is left, so that the log takes nothing for now.
+    /// Whether no space is left, so that the log accepts nothing for now.
     pub(crate) fn is_used_up(&self) -> bool {
         self.is_used_up.load(Ordering::Relaxed)
     }
 
-    /// Has writes that wait for room fail, now and from now on.
+    /// Makes writes that wait for space fail, now and from now on.
     pub(crate) fn stop_waiting(&self) {
         self.stopping.cancel();
     }
@@ -164,13 +167,13 @@ impl Writer {
     /// Writes until the log is dropped.
     ///
     /// # Errors
-    /// The disk failed, or was full when the member stopped; whoever waits has been told.
+    /// The disk failed, or was full when the member stopped. Waiting callers get the error as well.
     pub(crate) async fn run(mut self) -> basalt_fs::Result<()> {
         let mut completions = Vec::new();
         loop {
             let first = match self.full_since_look {
                 None => self.queue.recv().await,
-                // Nobody may write anything before there is room again.
+                // Check for space even if nobody writes anything in the meantime.
                 Some(_) => match timeout(ROOM_PAUSE, self.queue.recv()).await {
                     Ok(first) => first,
                     Err(_) => {
@@ -251,7 +254,7 @@ impl Writer {
         self.durable_entries.store(self.entries, Ordering::Release);
         if let Some(ensemble) = ensemble {
             self.header.ensemble = ensemble.to_bytes();
-            // It has to be on record before anything that is written later.
+            // The new segment must be durable before anything is written after it.
             while let Err(error) = self.roll().await {
                 self.wait_for_room(error).await?;
             }
@@ -266,7 +269,8 @@ impl Writer {
         self.look_for_room().await
     }
 
-    /// Reserves what is to come, and rolls where that is due; notes that the disk is full.
+    /// Reserves space for future records, and begins the next segment when that is due. Records
+    /// whether the disk is full.
     async fn look_for_room(&mut self) -> basalt_fs::Result<()> {
         let mut kept = self.keep_room().await;
         if kept.is_ok() && self.file.length() > SEGMENT_BYTES {
@@ -299,8 +303,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits until the segment has room for `bytes` more: a write that the disk has no room for
-    /// would leave a part of itself, and end the member.
+    /// Waits until the segment has space for `bytes` more. Without space, a write would leave a
+    /// part of itself on the disk, and end the member.
     async fn have_room(&mut self, bytes: u64) -> basalt_fs::Result<()> {
         while self.file.length() + bytes > self.reserved && !is_off(Rule::LogWaitsForRoom) {
             match self.file.reserve(bytes).await {
@@ -311,7 +315,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits a while for room, if `error` says that there is none. Others see that the log waits.
+    /// Waits a while for space, if `error` says that there is none. Others can see that the log
+    /// waits.
     async fn wait_for_room(&mut self, error: basalt_fs::Error) -> basalt_fs::Result<()> {
         if !error.is_storage_full() || self.room.stopping.is_cancelled() {
             return Err(error);
@@ -320,12 +325,12 @@ impl Writer {
         self.full_since_look = Some(Instant::now());
         self.room.is_used_up.store(true, Ordering::Relaxed);
         let room = Arc::clone(&self.room);
-        // The next attempt fails where the member stops.
+        // If the member stops, the next attempt fails.
         let waited = room.stopping.run_until_cancelled(self.wait.after(error)).await;
         waited.unwrap_or(Ok(()))
     }
 
-    /// Tells others how much of what is reserved is left, and gives it.
+    /// Publishes how much of the reserved space is left, and returns it.
     fn note_room_left(&self) -> u64 {
         let left_bytes = self.reserved.saturating_sub(self.file.length());
         self.room.left_bytes.store(left_bytes, Ordering::Relaxed);
@@ -341,7 +346,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins the next segment. Where that fails this one goes on.
+    /// Begins the next segment. If the disk has no room for it, this one stays in use.
     async fn roll(&mut self) -> basalt_fs::Result<()> {
         let header = v1::SegmentHeader {
             number: self.header.number + 1,
@@ -357,8 +362,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes the oldest segments of which every entry is in a snapshot. Their votes and purges
-    /// are repeated in the header of a later segment, which is durable.
+    /// Deletes the oldest segments whose entries are all in a snapshot. Their votes and purges are
+    /// repeated in the header of a later segment, which is durable.
     async fn delete_purged(&mut self) -> basalt_fs::Result<()> {
         let Some(purged) = self.header.purged else {
             return Ok(());
@@ -390,7 +395,8 @@ async fn begin_segment(
         file.append_and_sync(frame::encode(0, &[record])).await?;
         files.sync_directory(folder).await
     };
-    // From here on the segment may count, and says where the one before ends: that cannot go on.
+    // From here on the segment may count, and it says where the one before ends. So that one cannot
+    // be continued, and even a full disk must end the writer.
     begun.await.map_err(|error| basalt_fs::Error::Io {
         path,
         operation: "begin the segment",
@@ -407,7 +413,7 @@ impl Completion {
         match self {
             Self::Raft(callback) => callback.io_completed(outcome),
             Self::Wait(waiter) => {
-                // Whoever waited may have given up.
+                // The waiting caller may have given up.
                 let _given_up = waiter.send(outcome);
             }
             Self::Nobody => {}

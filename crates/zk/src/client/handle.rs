@@ -1,4 +1,4 @@
-//! The handle by which callers use a session.
+//! The handle through which callers use a session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +30,10 @@ const QUEUE_MAX: usize = 1024;
 /// The length of a request's header.
 const HEADER_BYTES: usize = 8;
 
-/// A session at a ZooKeeper; a cheap handle, all clones are the same session.
+/// A session at a ZooKeeper. It is a cheap handle, and all clones share one session.
 ///
-/// Each method is one request and may fail as [`Error`] says. A version of `None` means any
-/// version. A future that is dropped leaves its request's outcome unknown.
+/// Each method is one request, and may fail as described in [`Error`]. A version of `None` means
+/// any version. If a future is dropped, the outcome of its request is unknown.
 ///
 /// The session is closed by [`Client::close`], or when the last handle is dropped.
 #[derive(Clone, Debug)]
@@ -51,20 +51,20 @@ struct SessionShared {
     _close_on_drop: DropGuard,
 }
 
-/// The receiver of a one-shot watch. It gets [`WatchedEvent::Node`] when the node changes,
-/// [`WatchedEvent::Expired`] or [`WatchedEvent::Closed`] when the session ends before that, and
-/// outlives reconnects.
+/// The receiver of a one-shot watch. It gets [`WatchedEvent::Node`] when the node changes. If the
+/// session ends before that, it gets [`WatchedEvent::Expired`] or [`WatchedEvent::Closed`]. It
+/// survives reconnects.
 type OneShot = oneshot::Receiver<WatchedEvent>;
 
 // === impl Client ===
 
 impl Client {
-    /// Opens a session at one of `servers` (`host:port` each), tried in random order. Its task, and
-    /// with it the connection, is run by [`basalt_runtime::Threads::liveness`].
+    /// Opens a session at one of `servers` (`host:port` each), which are tried in random order. The
+    /// session's task, and with it the connection, runs on [`basalt_runtime::Threads::liveness`].
     ///
     /// # Errors
-    /// [`Error::NoServers`]; [`Error::NotConnected`] if none has opened a session in time.
-    // Boxed: this crate, and not each one that calls it, compiles what it does.
+    /// [`Error::NoServers`], or [`Error::NotConnected`] if no server has opened a session in time.
+    // Boxed, so that the future is compiled in this crate and not in each of its callers.
     pub fn connect(
         seams: &Seams,
         servers: &[String],
@@ -132,7 +132,7 @@ impl Client {
         Ok(client)
     }
 
-    /// A handle on the same session whose requests may take `request_timeout`.
+    /// A handle to the same session, with a timeout of `request_timeout` for each request.
     #[must_use]
     pub fn with_request_timeout(&self, request_timeout: Duration) -> Self {
         Self { shared: self.shared.clone(), request_timeout }
@@ -143,24 +143,25 @@ impl Client {
         self.shared.session_id
     }
 
-    /// The state of the session, now and from now on.
+    /// The state of the session, now and in the future.
     pub fn state(&self) -> watch::Receiver<State> {
         self.shared.state.clone()
     }
 
-    /// Ends the session, and with it all handles: its ephemeral nodes go at once if a server is
-    /// connected, else when the session expires. Returns when the task has ended.
+    /// Ends the session, and with it all handles. Its ephemeral nodes are deleted at once if a
+    /// server is connected, and otherwise when the session expires. Returns when the task has
+    /// ended.
     pub async fn close(&self) {
         self.shared.closing.cancel();
         let mut state = self.state();
-        // The task bounds its waiting; when it has ended the channel is closed.
+        // The task limits how long it waits, and the channel closes when it has ended.
         while state.changed().await.is_ok() {}
     }
 
-    /// Creates a node; gives its path, with the number of a sequential one, and its state.
+    /// Creates a node. Returns its path, with the number of a sequential node, and its stat.
     ///
     /// # Errors
-    /// NodeExists, NoNode (no parent), NoChildrenForEphemerals, and those of the session.
+    /// NodeExists, NoNode (no parent), NoChildrenForEphemerals, and the errors of the session.
     pub async fn create(
         &self,
         path: &str,
@@ -185,7 +186,7 @@ impl Client {
     /// Deletes a node.
     ///
     /// # Errors
-    /// NoNode, BadVersion, NotEmpty, and those of the session.
+    /// NoNode, BadVersion, NotEmpty, and the errors of the session.
     pub async fn delete(&self, path: &str, version: Option<i32>) -> Result<()> {
         validate(path)?;
         let request =
@@ -194,36 +195,36 @@ impl Client {
         Ok(())
     }
 
-    /// The state of a node, if it exists.
+    /// The stat of a node, if it exists.
     ///
     /// # Errors
-    /// Those of the session.
+    /// The errors of the session.
     pub async fn exists(&self, path: &str) -> Result<Option<Stat>> {
         self.exists_as(path, None).await
     }
 
-    /// [`Client::exists`], and a watch for the node's creation, deletion or change.
+    /// Like [`Client::exists`], with a watch for the node's creation, deletion or change.
     ///
     /// # Errors
-    /// Those of the session.
+    /// The errors of the session.
     pub async fn exists_watch(&self, path: &str) -> Result<(Option<Stat>, OneShot)> {
         let (sender, receiver) = oneshot::channel();
         let stat = self.exists_as(path, Some(Interest::Exist(sender))).await?;
         Ok((stat, receiver))
     }
 
-    /// A node's data and state.
+    /// A node's data and stat.
     ///
     /// # Errors
-    /// NoNode, and those of the session.
+    /// NoNode, and the errors of the session.
     pub async fn get_data(&self, path: &str) -> Result<(Bytes, Stat)> {
         self.get_data_as(path, None).await
     }
 
-    /// [`Client::get_data`]; `None` if there is no such node.
+    /// Like [`Client::get_data`], but `None` if the node does not exist.
     ///
     /// # Errors
-    /// Those of the session.
+    /// The errors of the session.
     pub async fn find_data(&self, path: &str) -> Result<Option<(Bytes, Stat)>> {
         match self.get_data(path).await {
             Ok(found) => Ok(Some(found)),
@@ -232,11 +233,11 @@ impl Client {
         }
     }
 
-    /// The data and state of many nodes as they were at one moment, in few requests; `None` for
-    /// those that do not exist. Needs a ZooKeeper of 3.6 or later.
+    /// The data and stats of many nodes as they were at one moment, in few requests. `None` for
+    /// nodes that do not exist. Needs ZooKeeper 3.6 or later.
     ///
     /// # Errors
-    /// Those of the session.
+    /// The errors of the session.
     pub async fn get_data_of_all(&self, paths: &[String]) -> Result<Vec<Option<(Bytes, Stat)>>> {
         let mut all = Vec::with_capacity(paths.len());
         for paths in paths.chunks(multi::READS_MAX) {
@@ -248,10 +249,10 @@ impl Client {
         Ok(all)
     }
 
-    /// [`Client::get_data`], and a watch for the node's change or deletion.
+    /// Like [`Client::get_data`], with a watch for the node's change or deletion.
     ///
     /// # Errors
-    /// NoNode (there is no watch then), and those of the session.
+    /// NoNode (there is no watch then), and the errors of the session.
     pub async fn get_data_watch(&self, path: &str) -> Result<(Bytes, Stat, OneShot)> {
         let (sender, receiver) = oneshot::channel();
         let (data, stat) = self.get_data_as(path, Some(Interest::Data(sender))).await?;
@@ -261,16 +262,16 @@ impl Client {
     /// Replaces a node's data.
     ///
     /// # Errors
-    /// NoNode, BadVersion, and those of the session.
+    /// NoNode, BadVersion, and the errors of the session.
     pub async fn set_data(&self, path: &str, data: Bytes, version: Option<i32>) -> Result<Stat> {
         Ok(self.set_data_timed(path, data, version).await?.value)
     }
 
-    /// [`Client::set_data`], and when the request was sent: a lease that this write renews runs
-    /// from then.
+    /// Like [`Client::set_data`], and also returns when the request was sent: a lease that this
+    /// write renews starts at that time.
     ///
     /// # Errors
-    /// As of [`Client::set_data`].
+    /// See [`Client::set_data`].
     pub async fn set_data_timed(
         &self,
         path: &str,
@@ -287,19 +288,19 @@ impl Client {
         Ok(Timed { value: written.value.stat, sent_at: written.sent_at })
     }
 
-    /// The names of a node's children, sorted, and the node's state.
+    /// The names of a node's children, sorted, and the node's stat.
     ///
     /// # Errors
-    /// NoNode, and those of the session.
+    /// NoNode, and the errors of the session.
     pub async fn get_children(&self, path: &str) -> Result<(Vec<String>, Stat)> {
         self.get_children_as(path, None).await
     }
 
-    /// [`Client::get_children`], and a watch for the creation or deletion of a child, or the
+    /// Like [`Client::get_children`], with a watch for the creation or deletion of a child, or the
     /// node's deletion.
     ///
     /// # Errors
-    /// NoNode (there is no watch then), and those of the session.
+    /// NoNode (there is no watch then), and the errors of the session.
     pub async fn get_children_watch(&self, path: &str) -> Result<(Vec<String>, Stat, OneShot)> {
         let (sender, receiver) = oneshot::channel();
         let interest = Some(Interest::Child(sender));
@@ -307,11 +308,11 @@ impl Client {
         Ok((children, stat, receiver))
     }
 
-    /// Waits until the connected server has all that was committed before; a read after it sees
-    /// that.
+    /// Waits until the connected server has everything that was committed before. A read after it
+    /// sees that.
     ///
     /// # Errors
-    /// Those of the session.
+    /// The errors of the session.
     pub async fn sync(&self, path: &str) -> Result<()> {
         validate(path)?;
         let request = SyncRequest { path: path.to_owned() };
@@ -319,18 +320,18 @@ impl Client {
         Ok(())
     }
 
-    /// Does all of `ops`, in their order, or none.
+    /// Runs all of `ops` in order, or none.
     ///
     /// # Errors
-    /// [`Error::Multi`] names the operation that was refused; and those of the session.
+    /// [`Error::Multi`] names the operation that was rejected. Otherwise the errors of the session.
     pub async fn multi(&self, ops: Vec<Op>) -> Result<Vec<OpResult>> {
         Ok(self.multi_timed(ops).await?.value)
     }
 
-    /// [`Client::multi`], and when the request was sent.
+    /// Like [`Client::multi`], and also returns when the request was sent.
     ///
     /// # Errors
-    /// As of [`Client::multi`].
+    /// See [`Client::multi`].
     pub async fn multi_timed(&self, ops: Vec<Op>) -> Result<Timed<Vec<OpResult>>> {
         let request = multi::request(&ops)?;
         let path = ops.first().map_or("/", Op::path);
@@ -338,16 +339,16 @@ impl Client {
         Ok(Timed { value: multi::results(&ops, answer.value)?, sent_at: answer.sent_at })
     }
 
-    /// Watches a node, or it and all below it, until the receiver is dropped or the session ends;
-    /// the node need not exist. Events come in their order, together with the connection's state;
-    /// after [`WatchedEvent::Reconnected`] and [`WatchedEvent::Missed`], read again. When the
-    /// receiver gives `None` the session is over.
+    /// Watches a node, or a node and all nodes below it, until the receiver is dropped or the
+    /// session ends. The node need not exist. Events arrive in order, together with changes of the
+    /// connection's state. After [`WatchedEvent::Reconnected`] and [`WatchedEvent::Missed`], read
+    /// again. When the receiver returns `None`, the session is over.
     ///
-    /// A ZooKeeper before 3.9 keeps one kind of watch for a node and session: setting another kind
-    /// on the same node, a one-shot one too, replaces this one.
+    /// A ZooKeeper before 3.9 keeps one kind of watch per node and session: setting another kind on
+    /// the same node, even a one-shot watch, replaces this one.
     ///
     /// # Errors
-    /// Those of the session.
+    /// The errors of the session.
     pub async fn add_watch(
         &self,
         path: &str,
@@ -398,7 +399,7 @@ impl Client {
         Ok((found.children, found.stat))
     }
 
-    /// A request that watches nothing, and its decoded answer.
+    /// Sends a request that watches nothing, and decodes the answer.
     async fn ask<T: Decode>(
         &self,
         op: OpCode,
@@ -430,7 +431,7 @@ impl Client {
         let outgoing = Outgoing { op, path: path.to_owned(), body: body.freeze(), interest, reply };
         let answered = async {
             let sent = self.shared.requests.send(outgoing).await;
-            // Without an answer, the task has ended.
+            // If there is no answer, the task has ended.
             match sent {
                 Ok(()) => answer.await.unwrap_or_else(|_| Err(self.over())),
                 Err(_) => Err(self.over()),

@@ -1,4 +1,4 @@
-//! One connection to a server: opening it, and what is to be written to it.
+//! One connection to a server: opens it, and buffers its output.
 
 use std::io;
 use std::time::Duration;
@@ -15,26 +15,26 @@ use crate::proto::{ConnectRequest, ConnectResponse, Decode, Encode};
 pub(super) struct Link {
     reader: FrameReader<ReadHalf<Connection>>,
     writer: WriteHalf<Connection>,
-    /// What has been sent and is not yet written.
+    /// Output that has been sent and is not yet written.
     output: BytesMut,
     /// When something was last sent.
     pub(super) last_sent: Instant,
-    /// When something last came.
+    /// When something was last received.
     pub(super) last_received: Instant,
 }
 
-/// What a step of a link has led to.
+/// The result of a step of a link.
 pub(super) enum Progress {
     /// Some output was written.
     Written,
-    /// A frame has come.
+    /// A frame was received.
     Received(bytes::Bytes),
 }
 
 // === impl Link ===
 
 impl Link {
-    /// Opens a connection to `address` and shows it `request`, within `timeout`.
+    /// Opens a connection to `address` and sends `request`, within `timeout`.
     pub(super) async fn open(
         network: &Network,
         address: &str,
@@ -59,7 +59,7 @@ impl Link {
         let mut reader = FrameReader::new(reader, FRAME_BYTES_MAX);
         frame::write(&mut writer, &[request]).await?;
         let answer = reader.next().await.map_err(io::Error::other)?;
-        // So says a server that has seen less than this client, or has no leader.
+        // A server closes the connection if it has seen less than this client, or has no leader.
         let answer = answer.ok_or_else(|| io::Error::other("closed without an answer"))?;
         let response = ConnectResponse::from_message(answer).map_err(io::Error::other)?;
         let now = Instant::now();
@@ -68,13 +68,13 @@ impl Link {
         Ok((link, response))
     }
 
-    /// Sends the frame of `records`, as far as this end is concerned; [`Link::step`] writes it.
+    /// Queues the frame of `records` and counts it as sent. [`Link::step`] writes it.
     pub(super) fn send(&mut self, records: &[&dyn Encode]) {
         self.output.extend_from_slice(&frame::encode(records));
         self.last_sent = Instant::now();
     }
 
-    /// How much is sent and not yet written.
+    /// How many bytes are sent and not yet written.
     pub(super) fn unwritten_bytes(&self) -> usize {
         self.output.len()
     }

@@ -1,17 +1,18 @@
 //! An async client: one session, kept alive over connections to any of its servers.
 //!
-//! [`Client`] is a cheap handle; a task owns the session. `session` decides when to connect, ping
-//! and give a server up, `link` is one connection, `watches` knows who waits for which event.
+//! [`Client`] is a cheap handle; a task owns the session. `session` decides when to connect, to
+//! ping and to give up a server. `link` is one connection. `watches` knows who waits for which
+//! event.
 //!
-//! What holds:
-//! - Requests are sent in the order in which they were made and answered in that order.
-//! - A request that was under way when its connection was lost fails as
-//!   [`crate::Error::ConnectionLoss`] and is never sent twice; one that was not yet sent waits for
-//!   the next connection until its time is over.
-//! - An event reaches its watcher before the client's caller sees any later answer's state.
-//! - Only a server says that a session has expired. A client that reaches none stays
-//!   [`State::Disconnected`]: what must not outlive the session needs a lease of its own.
-//! - A client that is asked for no watch sends none, at a reconnect neither.
+//! Guarantees:
+//! - Requests are sent in the order in which they were made, and answered in that order.
+//! - A request that was in progress when its connection was lost fails with
+//!   [`crate::Error::ConnectionLoss`] and is never sent twice. A request that was not yet sent
+//!   waits for the next connection until its timeout.
+//! - An event reaches its watcher before the caller sees the state in any later answer.
+//! - Only a server decides that a session has expired. A client that reaches no server stays
+//!   [`State::Disconnected`]: anything that must not outlive the session needs its own lease.
+//! - A client without watches sends none, not even when it reconnects.
 
 mod handle;
 mod link;
@@ -26,17 +27,17 @@ pub use multi::{Op, OpResult};
 
 use crate::proto::{EventType, SessionId};
 
-/// What may be set of a [`Client`].
+/// The options of a [`Client`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// How long [`Client::connect`] tries. Default: the session timeout.
     pub connect_timeout: Option<Duration>,
-    /// How long a request may take, waiting for a connection included. Default: the session
+    /// How long a request may take, including the wait for a connection. Default: the session
     /// timeout.
     pub request_timeout: Option<Duration>,
-    /// How long a server may leave a ping or a request unanswered before the next one is tried.
-    /// Default, and at most: two thirds of the negotiated session timeout. Who renews a lease
-    /// shorter than the session sets less.
+    /// How long a server may leave a ping or a request unanswered before the next server is tried.
+    /// Default, and at most: two thirds of the negotiated session timeout. Set less to renew a
+    /// lease that is shorter than the session.
     pub silence_max: Option<Duration>,
 }
 
@@ -47,36 +48,36 @@ pub enum State {
     Connected {
         /// The session.
         session_id: SessionId,
-        /// After how long a silence servers let the session expire.
+        /// How long the client may be silent before servers let the session expire.
         negotiated_timeout: Duration,
     },
     /// Looking for a server that serves the session.
     Disconnected,
-    /// The session has expired; final.
+    /// The session has expired. This state is final.
     Expired,
-    /// The client was closed; final.
+    /// The client was closed. This state is final.
     Closed,
 }
 
-/// What a watcher is told.
+/// An event that a watcher receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchedEvent {
     /// Something has happened to a node.
     Node {
-        /// What.
+        /// What happened.
         kind: EventType,
         /// The node.
         path: String,
     },
-    /// The connection was lost; what happens now is not seen.
+    /// The connection was lost. Changes are not seen from now on.
     Disconnected,
-    /// Connected again. Changes in between were not reported: read again what is watched.
+    /// Connected again. Changes in between were not reported, so read watched nodes again.
     Reconnected,
-    /// The watcher was too slow and events were dropped: read again what is watched.
+    /// The watcher was too slow, and events were dropped. Read watched nodes again.
     Missed,
-    /// The session has expired; nothing more will come.
+    /// The session has expired. No more events follow.
     Expired,
-    /// The client was closed; nothing more will come.
+    /// The client was closed. No more events follow.
     Closed,
 }
 
@@ -85,8 +86,8 @@ pub enum WatchedEvent {
 pub struct Timed<T> {
     /// The result.
     pub value: T,
-    /// The reading of `Clock::boot_time` just before the request was handed to the network; what
-    /// the request committed was committed after it.
+    /// `Clock::boot_time` just before the request was passed to the network. Whatever the request
+    /// committed was committed after this time.
     pub sent_at: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The operations of a multi, as callers write them, and their results.
+//! The operations of a multi in the form for callers, and their results.
 
 use bytes::Bytes;
 
@@ -18,7 +18,7 @@ pub enum Op {
         path: String,
         /// Its data.
         data: Bytes,
-        /// What kind of node.
+        /// The kind of node.
         mode: CreateMode,
     },
     /// Deletes a node.
@@ -37,7 +37,7 @@ pub enum Op {
         /// The version that it must have.
         version: Option<i32>,
     },
-    /// Demands that a node exists and has a version.
+    /// Requires that a node exists and has a version.
     Check {
         /// Its path.
         path: String,
@@ -49,18 +49,18 @@ pub enum Op {
 /// The result of one operation of a multi.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpResult {
-    /// Of [`Op::Create`].
+    /// The result of [`Op::Create`].
     Create {
-        /// The node's path, with the number of a sequential one.
+        /// The node's path, with the number of a sequential node.
         path: String,
-        /// The node's state.
+        /// The node's stat.
         stat: Stat,
     },
-    /// Of [`Op::Delete`].
+    /// The result of [`Op::Delete`].
     Delete,
-    /// Of [`Op::SetData`]: the node's state.
+    /// The result of [`Op::SetData`]: the node's stat.
     SetData(Stat),
-    /// Of [`Op::Check`].
+    /// The result of [`Op::Check`].
     Check,
 }
 
@@ -110,13 +110,13 @@ impl Op {
     }
 }
 
-/// The request that asks for `ops`.
+/// The request for `ops`.
 pub(super) fn request(ops: &[Op]) -> Result<MultiRequest> {
     ops.iter().try_for_each(Op::validate)?;
     Ok(MultiRequest { ops: ops.iter().map(Op::to_wire).collect() })
 }
 
-/// How many nodes one request reads: with records of up to a few KB their answers stay within a
+/// How many nodes one request reads. With records of up to a few KB, the answers stay within a
 /// frame.
 pub(super) const READS_MAX: usize = 128;
 
@@ -128,7 +128,7 @@ pub(super) fn read_request(paths: &[String]) -> Result<MultiRequest> {
     Ok(MultiRequest { ops: paths.iter().map(read).collect() })
 }
 
-/// What was read of `paths`.
+/// The results of reading `paths`.
 pub(super) fn read_results(
     paths: &[String],
     response: MultiResponse,
@@ -149,10 +149,10 @@ pub(super) fn read_results(
     results.collect()
 }
 
-/// The results of `ops`, or the one that made the server refuse them all.
+/// The results of `ops`, or the operation that made the server reject all of them.
 pub(super) fn results(ops: &[Op], response: MultiResponse) -> Result<Vec<OpResult>> {
     let mut results = Vec::with_capacity(ops.len());
-    // Of a refused multi, the operations before the refused one have the error "none".
+    // In a rejected multi, the operations before the rejected one have the error "none".
     for (index, result) in response.results.into_iter().enumerate() {
         match result {
             MultiResult::Create2(created) => {

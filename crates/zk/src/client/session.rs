@@ -1,4 +1,4 @@
-//! The task that owns a session: which server it is at, what is under way, when to ping.
+//! The task that owns a session: it knows the server, the requests in progress, and when to ping.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,7 +25,7 @@ const IN_FLIGHT_MAX: usize = 1024;
 /// No further request is sent while this much waits to be written.
 const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
 
-/// A request, as a handle hands it over.
+/// A request from a handle.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) op: OpCode,
@@ -49,14 +49,14 @@ pub(super) struct Reply {
 #[derive(Debug)]
 pub(super) struct Session {
     seams: Seams,
-    /// In the order in which they are tried.
+    /// The servers, in the order in which they are tried.
     servers: Vec<String>,
     /// The server that is tried next, counted over all rounds.
     attempts: usize,
     silence_max: Option<Duration>,
-    /// The session timeout that servers are asked for.
+    /// The session timeout that the client requests.
     wished_timeout: Duration,
-    /// The session timeout that the last server has granted; before that, as wished for.
+    /// The session timeout that the last server has granted. Before that, the requested one.
     timeout: Duration,
     session_id: SessionId,
     password: Bytes,
@@ -83,7 +83,7 @@ struct InFlight {
     sent_at: Duration,
 }
 
-/// What an attempt to connect has led to.
+/// The outcome of an attempt to connect.
 pub(super) enum Attempt {
     Connected(Box<Link>),
     Expired,
@@ -99,7 +99,7 @@ enum Ended {
 // === impl Session ===
 
 impl Session {
-    /// A session that is yet to be opened at one of `servers`.
+    /// A session that has not been opened yet, at one of `servers`.
     pub(super) fn new(
         seams: Seams,
         mut servers: Vec<String>,
@@ -124,7 +124,7 @@ impl Session {
         }
     }
 
-    /// The state of a session that has just been connected.
+    /// The state of a session that has just connected.
     pub(super) fn connected_state(&self) -> State {
         State::Connected { session_id: self.session_id, negotiated_timeout: self.timeout }
     }
@@ -150,7 +150,8 @@ impl Session {
             password: self.password.clone(),
             read_only: Some(false),
         };
-        // A balancer in front of the servers may send us to one that is gone without a word.
+        // A load balancer in front of the servers may silently route the connection to a server
+        // that is gone.
         let share = self.timeout / u32::try_from(count).unwrap_or(u32::MAX);
         let patience = share.min(self.silence() / 2);
         let opened = Link::open(&self.seams.network, address, &request, patience).await;
@@ -186,7 +187,7 @@ impl Session {
                 Ended::Closed => break State::Closed,
                 Ended::Lost(error) => {
                     warn!(session = %self.session_id, %error, "connection to ZooKeeper lost");
-                    // After a connection that was of use, a new round begins without a pause.
+                    // After a connection that was useful, a new round begins without a pause.
                     if connected_at.elapsed() >= self.silence() / 2 {
                         self.attempts %= self.servers.len().max(1);
                     }
@@ -215,8 +216,8 @@ impl Session {
         Attempt::Connected(Box::new(link))
     }
 
-    /// Sets the watches again on a new connection, then lets the world know of it. Whoever reads
-    /// again now does so behind the watches: requests keep their order.
+    /// Sets the watches again on a new connection, and then announces the connection. A caller that
+    /// reads again now does so after the watches are set, because requests keep their order.
     fn resume(&mut self, mut link: Box<Link>, channels: &Channels) -> Box<Link> {
         for request in self.watches.set_again(self.last_zxid) {
             let header = RequestHeader { xid: Xid::SET_WATCHES, op: request.op_code().code() };
@@ -227,7 +228,7 @@ impl Session {
         link
     }
 
-    /// Serves the session over one connection, until that is over.
+    /// Serves the session over one connection, until the connection ends.
     async fn serve(&mut self, link: &mut Link, channels: &mut Channels) -> Ended {
         loop {
             let ping_due = link.last_sent + self.silence() / 2;
@@ -263,7 +264,7 @@ impl Session {
                         return Ended::Closed;
                     };
                     self.send(outgoing, link);
-                    // What waits goes out in the same write.
+                    // Waiting requests are sent in the same write.
                     while self.may_send(link) && let Ok(outgoing) = channels.requests.try_recv() {
                         self.send(outgoing, link);
                     }
@@ -315,7 +316,7 @@ impl Session {
         }
     }
 
-    /// Hands an answer to whoever waits for it.
+    /// Passes an answer to the caller that waits for it.
     fn answer(&mut self, header: ReplyHeader, body: Decoder) -> io::Result<()> {
         let expected = self.in_flight.front().map(|oldest| oldest.xid);
         let Some(answered) = self.in_flight.pop_front_if(|oldest| oldest.xid == header.xid) else {
@@ -336,7 +337,7 @@ impl Session {
             }
             _ => {}
         }
-        // Who has stopped waiting needs no answer.
+        // A caller that has stopped waiting needs no answer.
         let _ = outgoing.reply.send(match header.error {
             None => Ok(Reply { body, sent_at }),
             Some(code) => Err(Error::Server { op: outgoing.op, path: outgoing.path, code }),
@@ -344,8 +345,8 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the session at the server, so that its ephemeral nodes go at once. What was sent before
-    /// is still answered.
+    /// Ends the session at the server, so that its ephemeral nodes are deleted at once. Requests
+    /// that were sent before are still answered.
     async fn say_goodbye(&mut self, link: &mut Link) {
         let patience = self.timeout;
         let goodbye = self.next_xid();
@@ -366,7 +367,7 @@ impl Session {
         }
     }
 
-    /// What was under way on a lost connection has an unknown outcome.
+    /// Fails the requests that were in progress on a lost connection. Their outcome is unknown.
     fn lose_requests(&mut self) {
         for InFlight { outgoing, .. } in self.in_flight.drain(..) {
             let _ = outgoing
@@ -383,7 +384,7 @@ impl Session {
             State::Expired => WatchedEvent::Expired,
             _ => WatchedEvent::Closed,
         });
-        // Handles whose requests are dropped here look at the state.
+        // Handles whose requests are dropped here read the state.
         channels.requests.close();
     }
 
@@ -398,7 +399,7 @@ impl Session {
         self.silence_max.map_or(of_session, |wished| wished.min(of_session))
     }
 
-    /// How long to wait when no server was found.
+    /// How long to wait when no server was available.
     fn pause(&self) -> Duration {
         let unit_ms = u64::try_from(self.timeout.as_millis() / 40).unwrap_or(u64::MAX);
         let unit_ms = unit_ms.clamp(1, 500);

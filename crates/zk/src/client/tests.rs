@@ -1,4 +1,5 @@
-//! The client against servers that the test plays, on a network in memory and with paused time.
+//! Tests the client against servers that the test simulates, on a network in memory and with paused
+//! time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,10 +21,10 @@ use crate::proto::*;
 const SESSION_TIMEOUT: Duration = Duration::from_millis(3000);
 const SESSION: SessionId = SessionId(0x51);
 
-/// What has not come by then does not come; paused time makes it short.
+/// How long the test waits for something that may not arrive. With paused time this is short.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The servers, as the client's network reaches them. `down` refuses connections.
+/// The servers on the client's network. `down` refuses connections.
 struct TestNetwork(mpsc::UnboundedSender<(String, DuplexStream)>);
 
 /// The test's end of the network.
@@ -36,7 +37,7 @@ struct Peer {
     writer: WriteHalf<DuplexStream>,
 }
 
-/// Boot time that stands still.
+/// A boot time that does not advance.
 struct TestClock;
 
 impl ClockSource for TestClock {
@@ -73,7 +74,7 @@ impl Servers {
         Peer { address, reader: FrameReader::new(reader, FRAME_BYTES_MAX), writer }
     }
 
-    /// Accepts a connection and grants the session; gives what the client has shown.
+    /// Accepts a connection and grants the session. Returns the client's request.
     async fn welcome(&mut self) -> (Peer, ConnectRequest) {
         let mut peer = self.accept().await;
         let request = peer.greeting().await;
@@ -94,7 +95,7 @@ impl Peer {
         ConnectRequest::from_message(self.reader.next().await.unwrap().unwrap()).unwrap()
     }
 
-    /// The next request, pings included; `None` where the client has hung up.
+    /// The next request, including pings. `None` if the client has hung up.
     async fn any_request(&mut self) -> Option<(Xid, Request)> {
         let mut input = Decoder::new(self.reader.next().await.ok()??);
         let header = RequestHeader::decode(&mut input).unwrap();
@@ -102,7 +103,7 @@ impl Peer {
         Some((header.xid, request))
     }
 
-    /// The next request; pings are answered.
+    /// The next request. Answers pings before it.
     async fn request(&mut self) -> (Xid, Request) {
         let asked = async {
             loop {
@@ -171,7 +172,7 @@ fn node(kind: EventType, path: &str) -> WatchedEvent {
     WatchedEvent::Node { kind, path }
 }
 
-/// Runs `request` while the server gives `answer` to it.
+/// Runs `request` while the server answers it with `answer`.
 macro_rules! answered {
     ($peer:ident, $zxid:expr, $answer:expr, $request:expr) => {{
         let (result, _) = tokio::join!($request, async {
@@ -367,7 +368,7 @@ async fn a_server_that_hangs_up_at_once_is_not_hammered() {
     drop(peer);
     let mut count = 0;
     let _ = timeout(Duration::from_secs(3), async {
-        // Without pauses time would stand still.
+        // Without pauses, time would not advance.
         while count <= 100 {
             drop(servers.welcome().await);
             count += 1;

@@ -1,4 +1,5 @@
-//! Who waits for which event. Pure: the session tells it what was registered and what came.
+//! Records who waits for which event. Pure: the session reports what was registered and what was
+//! received.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ pub(super) const WATCHES_MAX: usize = 100_000;
 /// How many events may wait for a persistent watcher.
 pub(super) const EVENTS_MAX: usize = 1024;
 
-/// How many bytes of paths go into one setWatches; it stays far below the bound of a frame.
+/// How many bytes of paths one setWatches has. This stays far below the limit of a frame.
 const SET_WATCHES_BYTES_MAX: usize = 128 << 10;
 
 /// All watchers of a session, by what they watch and where.
@@ -30,7 +31,7 @@ pub(super) struct Watches {
     count: usize,
 }
 
-/// What a request wants to watch if it succeeds.
+/// What a request watches if it succeeds.
 #[derive(Debug)]
 pub(super) enum Interest {
     /// The data of a node that exists.
@@ -39,7 +40,7 @@ pub(super) enum Interest {
     Exist(oneshot::Sender<WatchedEvent>),
     /// The children of a node.
     Child(oneshot::Sender<WatchedEvent>),
-    /// Whatever happens, until the session ends.
+    /// All events, until the session ends.
     Lasting(AddWatchMode, mpsc::Sender<WatchedEvent>),
 }
 
@@ -49,8 +50,9 @@ type Once = BTreeMap<String, Vec<oneshot::Sender<WatchedEvent>>>;
 /// Persistent watchers by path.
 type Lasting = BTreeMap<String, Vec<Subscriber>>;
 
-/// A persistent watcher. The last place of its queue is kept for [`WatchedEvent::Missed`]: once
-/// that is in, events are dropped until the watcher has taken some, for it will read again anyway.
+/// A persistent watcher. The last place of its queue is reserved for [`WatchedEvent::Missed`]. Once
+/// that is queued, events are dropped until the watcher has received some, because it will read
+/// again anyway.
 #[derive(Debug)]
 struct Subscriber {
     events: mpsc::Sender<WatchedEvent>,
@@ -60,7 +62,7 @@ struct Subscriber {
 // === impl Watches ===
 
 impl Watches {
-    /// Whether there is no room for another watcher, after those that nobody waits for are gone.
+    /// Whether there is no room for another watcher, after abandoned watchers are removed.
     pub(super) fn is_full(&mut self) -> bool {
         if self.count >= WATCHES_MAX {
             self.prune();
@@ -68,11 +70,12 @@ impl Watches {
         self.count >= WATCHES_MAX
     }
 
-    /// Registers `interest` in `path`; `exists` tells what the server has answered of the node.
+    /// Registers `interest` in `path`. `exists` says whether the node exists, according to the
+    /// server's answer.
     pub(super) fn add(&mut self, path: &str, interest: Interest, exists: bool) {
         match interest {
             Interest::Data(watcher) => add_once(&mut self.data, path, watcher),
-            // The server watches a node that exists for its data.
+            // For a node that exists, the server sets a data watch.
             Interest::Exist(watcher) if exists => add_once(&mut self.data, path, watcher),
             Interest::Exist(watcher) => add_once(&mut self.exist, path, watcher),
             Interest::Child(watcher) => add_once(&mut self.child, path, watcher),
@@ -90,7 +93,7 @@ impl Watches {
         self.count += 1;
     }
 
-    /// Tells an event of the server to whom it concerns. `false` if its type is unknown.
+    /// Passes an event of the server to its watchers. Returns `false` if its type is unknown.
     pub(super) fn dispatch(&mut self, event: WatcherEvent) -> bool {
         let Some(kind) = EventType::from_wire(event.kind) else {
             return false;
@@ -108,7 +111,7 @@ impl Watches {
         for by_path in fired {
             for watcher in by_path.remove(path).unwrap_or_default() {
                 self.count = self.count.saturating_sub(1);
-                // Who has stopped waiting needs no event.
+                // A watcher that has stopped waiting needs no event.
                 let _ = watcher.send(sent.clone());
             }
         }
@@ -123,7 +126,7 @@ impl Watches {
         true
     }
 
-    /// Tells persistent watchers of the connection's state; one-shot ones go on waiting.
+    /// Notifies persistent watchers of the connection's state. One-shot watchers keep waiting.
     pub(super) fn announce(&mut self, event: &WatchedEvent) {
         for by_path in [&mut self.persistent, &mut self.recursive] {
             for subscriber in by_path.values_mut().flatten() {
@@ -132,7 +135,7 @@ impl Watches {
         }
     }
 
-    /// Tells all watchers that the session is over, and forgets them.
+    /// Notifies all watchers that the session is over, and removes them.
     pub(super) fn finish(&mut self, event: &WatchedEvent) {
         self.announce(event);
         for by_path in [&mut self.data, &mut self.exist, &mut self.child] {
@@ -175,7 +178,7 @@ impl Watches {
         requests
     }
 
-    /// Forgets watchers that nobody waits for any more.
+    /// Removes watchers that have stopped waiting.
     fn prune(&mut self) {
         self.count = 0;
         for by_path in [&mut self.data, &mut self.exist, &mut self.child] {
@@ -206,7 +209,7 @@ impl Subscriber {
             (false, true) => return,
         };
         self.is_lagging = !has_room;
-        // A watcher that has gone is pruned later.
+        // A watcher that is gone is pruned later.
         let _ = self.events.try_send(sent);
     }
 }
@@ -221,7 +224,7 @@ fn notify_at(by_path: &mut Lasting, path: &str, event: &WatchedEvent) {
     }
 }
 
-/// Servers before 3.6 know setWatches alone; it does where there is no persistent watch.
+/// Servers before 3.6 know only setWatches, which is enough if there is no persistent watch.
 fn request_of(batch: SetWatches2Request) -> Request {
     if !batch.persistent.is_empty() || !batch.persistent_recursive.is_empty() {
         return Request::SetWatches2(batch);

@@ -1,4 +1,4 @@
-//! Access lists: records, and what may be permitted.
+//! Access lists: their records and permissions.
 
 use super::Stat;
 use super::codec::record;
@@ -12,9 +12,9 @@ record! {
     Acl {
         /// The bits of [`Permissions`].
         permissions: i32,
-        /// How the identity is proved: `world`, `auth`, `digest`, `ip`, `sasl`, `x509`.
+        /// How the identity is verified: `world`, `auth`, `digest`, `ip`, `sasl`, `x509`.
         scheme: String,
-        /// The identity, as the scheme writes it.
+        /// The identity, in the form of the scheme.
         id: String,
     }
 }
@@ -32,7 +32,7 @@ record! {
     GetAclResponse {
         /// The list.
         acl: Vec<Acl>,
-        /// The node's state.
+        /// The node's stat.
         stat: Stat,
     }
 }
@@ -69,7 +69,7 @@ impl Permissions {
 // === impl Acl ===
 
 impl Acl {
-    /// The list that permits everything to everyone.
+    /// The list that permits everything to every client.
     pub fn open() -> Vec<Self> {
         vec![Self {
             permissions: Permissions::ALL,

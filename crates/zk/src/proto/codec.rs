@@ -1,22 +1,22 @@
-//! Jute: big-endian integers, one-byte booleans, and buffers, strings and vectors that carry an
-//! `i32` length of which −1 means null.
+//! Jute: big-endian integers, one-byte booleans, and buffers, strings and vectors with an `i32`
+//! length, where −1 means null.
 //!
-//! A decoded [`Bytes`] is a view of the frame it came in, and keeps that frame in memory.
+//! A decoded [`Bytes`] is a view of its frame, and keeps that frame in memory.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// What can be written to the wire.
+/// Values that can be written to the wire.
 pub trait Encode: Sync {
     /// Appends the wire form of `self` to `output`.
     fn encode(&self, output: &mut BytesMut);
 }
 
-/// What can be read from the wire.
+/// Values that can be read from the wire.
 pub trait Decode: Sized {
-    /// Takes the wire form of one `Self` off the front of `input`.
+    /// Reads the wire form of one `Self` from the front of `input`, and removes it.
     ///
     /// # Errors
-    /// `input` is too short, or holds what a `Self` cannot be.
+    /// `input` is too short, or its bytes are not a valid `Self`.
     fn decode(input: &mut Decoder) -> Result<Self, DecodeError>;
 
     /// Reads one `Self` from the front of `message`.
@@ -32,7 +32,7 @@ pub trait Decode: Sized {
 #[derive(Clone, Debug)]
 pub struct Decoder(Bytes);
 
-/// A message is not what its kind demands.
+/// A message is not valid for its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct DecodeError {
@@ -48,9 +48,9 @@ pub enum Problem {
     /// The message ends inside a field.
     #[error("{needed_bytes} bytes are needed, but {left_bytes} are left")]
     Truncated {
-        /// What the field needs.
+        /// How many bytes the field needs.
         needed_bytes: usize,
-        /// What the message still has.
+        /// How many bytes are left in the message.
         left_bytes: usize,
     },
     /// A length is neither −1 (null) nor one that the rest of the message can hold.
@@ -58,10 +58,10 @@ pub enum Problem {
     Length {
         /// The length as sent.
         length: i32,
-        /// What the message still has.
+        /// How many bytes are left in the message.
         left_bytes: usize,
     },
-    /// A string is null where one is compulsory.
+    /// A string is null where one is required.
     #[error("null, where a string is needed")]
     NullString,
     /// A string is not UTF-8.
@@ -73,7 +73,7 @@ pub enum Problem {
         /// The code as sent.
         code: i32,
     },
-    /// A multi holds an operation that it may not hold.
+    /// A multi has an operation that is not allowed in it.
     #[error("{code} is not an operation of a multi")]
     UnknownMultiOp {
         /// The code as sent.
@@ -84,7 +84,7 @@ pub enum Problem {
 /// The length that stands for null.
 const NULL: i32 = -1;
 
-/// Defines a record: a struct whose fields travel in their order, nothing between them.
+/// Defines a record: a struct whose fields are encoded in order, with nothing between them.
 macro_rules! record {
     (
         $(#[$attribute:meta])*
@@ -132,7 +132,7 @@ impl Decoder {
         self.0.is_empty()
     }
 
-    /// What has not been read.
+    /// The bytes that have not been read.
     pub fn rest(self) -> Bytes {
         self.0
     }
@@ -145,7 +145,8 @@ impl Decoder {
         Ok(self.0.split_to(needed_bytes))
     }
 
-    /// A length that the rest can hold, as every item takes a byte at least; `None` for null.
+    /// A length that the rest of the message can hold, as every item takes at least one byte.
+    /// `None` for null.
     fn length(&mut self) -> Result<Option<usize>, DecodeError> {
         let length = i32::decode(self)?;
         if length == NULL {
@@ -169,7 +170,7 @@ impl DecodeError {
         Self { place: NO_PLACE, problem }
     }
 
-    /// The same error at `place`, unless something inside of `place` has claimed it.
+    /// The same error at `place`, unless something inside `place` has claimed it.
     pub(crate) fn within(self, place: &'static str) -> Self {
         if self.place == NO_PLACE { Self { place, ..self } } else { self }
     }
@@ -291,7 +292,7 @@ impl<T: Encode> Encode for Vec<T> {
 impl<T: Decode> Decode for Vec<T> {
     fn decode(input: &mut Decoder) -> Result<Self, DecodeError> {
         let count = input.length()?.unwrap_or(0);
-        // Grown as items are read: what a sender announces costs no memory.
+        // The vector grows as items are read, so a length that a sender announces costs no memory.
         let mut items = Self::new();
         for _ in 0..count {
             items.push(T::decode(input)?);
@@ -300,7 +301,7 @@ impl<T: Decode> Decode for Vec<T> {
     }
 }
 
-/// What is longer than `i32::MAX` cannot be said in jute; no frame is that long.
+/// Jute cannot express a length above `i32::MAX`. No frame is that long.
 fn encode_length(length: usize, output: &mut BytesMut) {
     output.put_i32(i32::try_from(length).unwrap_or(i32::MAX));
 }

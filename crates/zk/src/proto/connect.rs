@@ -1,4 +1,4 @@
-//! The first message in each direction, which opens a session or takes it up again.
+//! The first message in each direction, which opens or resumes a session.
 
 use std::fmt;
 
@@ -13,20 +13,21 @@ pub const PASSWORD_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub i64);
 
-/// Opens a session, or takes one up again.
+/// Opens or resumes a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectRequest {
     /// Always 0.
     pub protocol_version: i32,
-    /// The highest transaction that the client has seen; a server that has not seen it must close.
+    /// The highest transaction that the client has seen. A server that has not seen it must close
+    /// the connection.
     pub last_zxid_seen: Zxid,
-    /// The session timeout that the client wishes for.
+    /// The session timeout that the client requests.
     pub timeout_ms: i32,
-    /// The session to take up again, or 0.
+    /// The session to resume, or 0.
     pub session_id: SessionId,
     /// The password of that session.
     pub password: Bytes,
-    /// Whether a server without quorum will do; absent in messages of clients before 3.4.
+    /// Whether a server without a quorum is acceptable. Absent in messages of clients before 3.4.
     pub read_only: Option<bool>,
 }
 
@@ -39,9 +40,9 @@ pub struct ConnectResponse {
     pub timeout_ms: i32,
     /// The session, or 0 if it has expired.
     pub session_id: SessionId,
-    /// What the client must show to take the session up again.
+    /// The password that the client must send to resume the session.
     pub password: Bytes,
-    /// Whether the server is without quorum; present if and only if the request had the field.
+    /// Whether the server has no quorum. Present if and only if the request had the field.
     pub read_only: Option<bool>,
 }
 
@@ -100,12 +101,12 @@ impl Decode for ConnectRequest {
 // === impl ConnectResponse ===
 
 impl ConnectResponse {
-    /// What says that the session has expired, or that its password is wrong.
+    /// The response that the session has expired, or that its password is wrong.
     pub fn expired(read_only: Option<bool>) -> Self {
         Self { password: Bytes::from_static(&[0; PASSWORD_BYTES]), read_only, ..Self::default() }
     }
 
-    /// Whether this says that the session has expired.
+    /// Whether this response says that the session has expired.
     pub fn is_expired(&self) -> bool {
         self.timeout_ms <= 0
     }

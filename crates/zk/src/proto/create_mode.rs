@@ -1,21 +1,21 @@
-//! What kind of node a create makes.
+//! The kind of node that a create request makes.
 
-/// What kind of node a create makes.
+/// The kind of node that a create request makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CreateMode {
     /// Stays until it is deleted.
     Persistent,
-    /// Goes with the session that created it.
+    /// Deleted with the session that created it.
     Ephemeral,
-    /// Stays; a number of the parent is appended to its name.
+    /// Stays until it is deleted. A counter of the parent is appended to its name.
     PersistentSequential,
-    /// Goes with its session; a number of the parent is appended to its name.
+    /// Deleted with its session. A counter of the parent is appended to its name.
     EphemeralSequential,
-    /// Goes when its last child has gone.
+    /// Deleted when its last child has been deleted.
     Container,
-    /// Goes when it has no children and was left alone for a time.
+    /// Deleted when it has no children and has not been modified for a time.
     PersistentWithTtl,
-    /// The same, with a number of the parent appended to its name.
+    /// The same, with a counter of the parent appended to its name.
     PersistentSequentialWithTtl,
 }
 
@@ -51,12 +51,12 @@ impl CreateMode {
         Self::ALL.iter().copied().find(|mode| mode.flags() == flags)
     }
 
-    /// Whether the node goes with the session that created it.
+    /// Whether the node is deleted with the session that created it.
     pub fn is_ephemeral(self) -> bool {
         matches!(self, Self::Ephemeral | Self::EphemeralSequential)
     }
 
-    /// Whether a number of the parent is appended to the node's name.
+    /// Whether a counter of the parent is appended to the node's name.
     pub fn is_sequential(self) -> bool {
         matches!(
             self,
@@ -66,7 +66,7 @@ impl CreateMode {
         )
     }
 
-    /// Whether the node goes when it is empty.
+    /// Whether the node is deleted when it is empty.
     pub fn is_container(self) -> bool {
         self == Self::Container
     }

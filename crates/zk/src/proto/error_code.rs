@@ -4,11 +4,11 @@ use std::fmt;
 
 macro_rules! error_codes {
     ($( $(#[$attribute:meta])* $name:ident = $code:literal, )*) => {
-        /// Why a request failed, as servers say it (`KeeperException.Code` in Java).
+        /// Why a request failed, as reported by servers (`KeeperException.Code` in Java).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum ErrorCode {
             $( $(#[$attribute])* $name, )*
-            /// A code that is not among ours.
+            /// A code that has no name here.
             Other(i32),
         }
 
@@ -24,7 +24,7 @@ macro_rules! error_codes {
                 }
             }
 
-            /// The error of a wire number; 0 is success and no error.
+            /// The error of a wire number. 0 is success, and therefore `None`.
             pub fn from_wire(code: i32) -> Option<Self> {
                 match code {
                     0 => None,
@@ -46,11 +46,11 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    /// The server failed in a way of its own.
+    /// The server failed internally.
     SystemError = -1,
-    /// The server's state contradicts itself; in a multi, an operation after the failed one.
+    /// The server's state is inconsistent. In a multi: the operation comes after the failed one.
     RuntimeInconsistency = -2,
-    /// The stored data contradicts itself.
+    /// The stored data is inconsistent.
     DataInconsistency = -3,
     /// The connection was lost: whether the request took effect is unknown.
     ConnectionLoss = -4,
@@ -58,7 +58,7 @@ error_codes! {
     MarshallingError = -5,
     /// The server does not know this operation.
     Unimplemented = -6,
-    /// No answer within the operation's time.
+    /// There was no answer within the operation's timeout.
     OperationTimeout = -7,
     /// The arguments are not allowed.
     BadArguments = -8,
@@ -66,15 +66,15 @@ error_codes! {
     UnknownSession = -12,
     /// A reconfiguration would leave no quorum.
     NewConfigNoQuorum = -13,
-    /// Another reconfiguration is under way.
+    /// Another reconfiguration is in progress.
     ReconfigInProgress = -14,
-    /// The boundary between the server's and the interface's errors.
+    /// The boundary between the errors of the server and those of the API.
     ApiError = -100,
     /// The node does not exist.
     NoNode = -101,
     /// Not permitted.
     NoAuth = -102,
-    /// The node's version is another.
+    /// The node has another version.
     BadVersion = -103,
     /// An ephemeral node cannot have children.
     NoChildrenForEphemerals = -108,
@@ -100,9 +100,9 @@ error_codes! {
     NoWatcher = -121,
     /// The request took longer than the server allows.
     RequestTimeout = -122,
-    /// Reconfiguration is switched off.
+    /// Reconfiguration is disabled.
     ReconfigDisabled = -123,
-    /// The server demands SASL authentication.
+    /// The server requires SASL authentication.
     SessionClosedRequireSaslAuth = -124,
     /// A quota would be exceeded.
     QuotaExceeded = -125,
@@ -113,7 +113,7 @@ error_codes! {
 // === impl ErrorCode ===
 
 impl ErrorCode {
-    /// The wire number of an outcome: 0 where nothing failed.
+    /// The wire number of an outcome: 0 if nothing failed.
     pub fn to_wire(error: Option<Self>) -> i32 {
         error.map_or(0, Self::code)
     }

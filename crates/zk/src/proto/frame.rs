@@ -1,4 +1,4 @@
-//! Frames: an `i32` length and that many bytes.
+//! Frames: an `i32` length, followed by that many bytes.
 
 use std::io;
 
@@ -7,21 +7,21 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::Encode;
 
-/// The longest frame that peers accept if nothing else is agreed (`jute.maxbuffer`).
+/// The longest frame that peers accept by default (`jute.maxbuffer`).
 pub const FRAME_BYTES_MAX: usize = 0xf_ffff;
 
-/// How much of an announced frame is allocated before any of it has come.
+/// How much of an announced frame is allocated before any of it has arrived.
 const ALLOCATE_BYTES_MAX: usize = 64 << 10;
 
 /// The length of the prefix.
 const PREFIX_BYTES: usize = 4;
 
-/// Reads frames, each into memory of its own.
+/// Reads frames, each into its own memory.
 #[derive(Debug)]
 pub struct FrameReader<R> {
     reader: BufReader<R>,
     bytes_max: usize,
-    /// The part of the frame that has come, prefix included.
+    /// The part of the frame that has arrived, including the prefix.
     partial: BytesMut,
 }
 
@@ -31,10 +31,10 @@ pub enum FrameError {
     /// The announced length is out of bounds.
     #[error("a frame of {length} bytes was announced; 0 to {bytes_max} are allowed")]
     Length {
-        /// The length as sent. On a connection's first frame it may be a four-letter word
-        /// (`i32::to_be_bytes` gives it back).
+        /// The length as sent. In a connection's first frame it may be a four-letter word
+        /// (`i32::to_be_bytes` returns it).
         length: i32,
-        /// The bound.
+        /// The limit.
         bytes_max: usize,
     },
     /// The connection failed, or ended inside a frame.
@@ -45,18 +45,18 @@ pub enum FrameError {
 // === impl FrameReader ===
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    /// Reads from `reader` frames of at most `bytes_max`.
+    /// Reads frames of at most `bytes_max` from `reader`.
     pub fn new(reader: R, bytes_max: usize) -> Self {
         Self { reader: BufReader::new(reader), bytes_max, partial: BytesMut::new() }
     }
 
-    /// From now on frames of at most `bytes_max` are read.
+    /// Accepts frames of at most `bytes_max` from now on.
     pub fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
     }
 
-    /// The length of the next frame, once that much of it has come, or `None` where the peer
-    /// closed between frames. Cancel safe.
+    /// The length of the next frame, once its prefix has arrived, or `None` if the peer closed the
+    /// connection between frames. Cancel safe.
     ///
     /// # Errors
     /// See [`FrameError`].
@@ -77,8 +77,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// The next frame without its prefix, or `None` where the peer closed between frames.
-    /// Cancel safe.
+    /// The next frame without its prefix, or `None` if the peer closed the connection between
+    /// frames. Cancel safe.
     ///
     /// # Errors
     /// See [`FrameError`].
@@ -103,7 +103,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// The length that the prefix announces, once the prefix is there.
+    /// The length that the prefix announces, once the prefix has arrived.
     fn length(&self) -> Result<Option<usize>, FrameError> {
         let Some(prefix) = self.partial.first_chunk::<PREFIX_BYTES>() else {
             return Ok(None);
@@ -116,14 +116,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// The frame, prefix included, that holds `records` one after the other.
+/// The frame, including its prefix, that contains `records` in order.
 pub fn encode(records: &[&dyn Encode]) -> Bytes {
     let mut output = BytesMut::new();
     output.put_i32(0);
     for record in records {
         record.encode(&mut output);
     }
-    // What is longer than an i32 can say is refused by every reader's bound.
+    // A frame whose length does not fit into an i32 exceeds the limit of every reader.
     let length = i32::try_from(output.len() - PREFIX_BYTES).unwrap_or(i32::MAX);
     if let Some(prefix) = output.first_chunk_mut::<PREFIX_BYTES>() {
         *prefix = length.to_be_bytes();
@@ -131,10 +131,10 @@ pub fn encode(records: &[&dyn Encode]) -> Bytes {
     output.freeze()
 }
 
-/// Writes the frame that holds `records` one after the other, and flushes. Not cancel safe.
+/// Writes the frame that contains `records` in order, and flushes. Not cancel safe.
 ///
 /// # Errors
-/// Those of the connection.
+/// The errors of the connection.
 pub async fn write(
     writer: &mut (impl AsyncWrite + Unpin),
     records: &[&dyn Encode],

@@ -1,4 +1,4 @@
-//! The headers of requests and replies, and the numbers that they carry.
+//! The headers of requests and replies, and the numbers in them.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use super::{Decode, DecodeError, Decoder, Encode, ErrorCode};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xid(pub i32);
 
-/// The number of a transaction: rises with every change of the tree.
+/// The number of a transaction. It rises with every change of the tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Zxid(pub i64);
 
 record! {
-    /// What goes before every request but the first.
+    /// The header of every request but the first.
     RequestHeader {
         /// The request's number.
         xid: Xid,
@@ -25,27 +25,27 @@ record! {
     }
 }
 
-/// What goes before every reply but the first, and before every event.
+/// The header of every reply but the first, and of every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplyHeader {
     /// The request's number, or [`Xid::EVENT`].
     pub xid: Xid,
     /// The write's transaction; for a read, the last one that the server had applied.
     pub zxid: Zxid,
-    /// Why the request failed; no body follows an error.
+    /// Why the request failed. An error has no body.
     pub error: Option<ErrorCode>,
 }
 
 // === impl Xid ===
 
 impl Xid {
-    /// Of an event, which answers no request.
+    /// The xid of an event, which answers no request.
     pub const EVENT: Self = Self(-1);
-    /// Of a ping and its answer.
+    /// The xid of a ping and its answer.
     pub const PING: Self = Self(-2);
-    /// Of an authentication and its answer.
+    /// The xid of an authentication and its answer.
     pub const AUTH: Self = Self(-4);
-    /// Of setWatches and setWatches2 and their answers.
+    /// The xid of setWatches and setWatches2 and their answers.
     pub const SET_WATCHES: Self = Self(-8);
 }
 

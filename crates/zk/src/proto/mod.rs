@@ -1,12 +1,14 @@
-//! The wire: jute records and frames of the ZooKeeper 3.8/3.9 client protocol, both directions.
+//! The wire format: jute records and frames of the ZooKeeper 3.8/3.9 client protocol, in both
+//! directions.
 //!
-//! A connection carries [`frame`]s. The client's first holds a [`ConnectRequest`], the server's
-//! first a [`ConnectResponse`]. After that a client's frame holds a [`RequestHeader`] and the
-//! record of its [`OpCode`] ([`Request`] is all of them), a server's a [`ReplyHeader`] and, unless
-//! the header names an error, the reply's record; or, with [`Xid::EVENT`], a [`WatcherEvent`].
+//! A connection carries [`frame`]s. The client's first frame has a [`ConnectRequest`], and the
+//! server's first a [`ConnectResponse`]. After that, a frame of the client has a [`RequestHeader`]
+//! and the record of its [`OpCode`] ([`Request`] is all of them). A frame of the server has a
+//! [`ReplyHeader`] and, unless the header names an error, the reply's record. With [`Xid::EVENT`]
+//! it has a [`WatcherEvent`] instead.
 //!
-//! Decoding never panics and never trusts a length. Like Java's, it ignores bytes after the last
-//! field of a record: newer peers may append fields.
+//! Decoding never panics and never trusts a length. Like the Java implementation, it ignores bytes
+//! after the last field of a record: newer peers may append fields.
 
 mod acl;
 mod codec;

@@ -1,6 +1,7 @@
-//! Several operations in one request: all or none for writes, each for itself for reads.
+//! Several operations in one request. Writes take effect all or none; reads each have their own
+//! result.
 //!
-//! Each operation has a header `{type: i32, done: bool, error: i32}` before it; a last header
+//! Each operation is preceded by a header `{type: i32, done: bool, error: i32}`. A last header
 //! `{-1, true, -1}` ends the list.
 
 use bytes::BytesMut;
@@ -23,9 +24,9 @@ pub struct MultiRequest {
 /// One operation of a multi (the first seven) or a multiRead (the last two).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MultiOp {
-    /// Creates a node; answered by its path.
+    /// Creates a node. The result is its path.
     Create(CreateRequest),
-    /// Creates a node; answered by its path and state.
+    /// Creates a node. The result is its path and stat.
     Create2(CreateRequest),
     /// Creates a container.
     CreateContainer(CreateRequest),
@@ -35,7 +36,7 @@ pub enum MultiOp {
     Delete(DeleteRequest),
     /// Replaces a node's data.
     SetData(SetDataRequest),
-    /// Demands a version.
+    /// Requires a version.
     Check(CheckVersionRequest),
     /// Reads the names of a node's children.
     GetChildren(GetChildrenRequest),
@@ -53,22 +54,22 @@ pub struct MultiResponse {
 /// The result of one operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MultiResult {
-    /// Of [`MultiOp::Create`].
+    /// The result of [`MultiOp::Create`].
     Create(CreateResponse),
-    /// Of [`MultiOp::Create2`], [`MultiOp::CreateContainer`], [`MultiOp::CreateTtl`].
+    /// The result of [`MultiOp::Create2`], [`MultiOp::CreateContainer`], [`MultiOp::CreateTtl`].
     Create2(Create2Response),
-    /// Of [`MultiOp::Delete`].
+    /// The result of [`MultiOp::Delete`].
     Delete,
-    /// Of [`MultiOp::SetData`].
+    /// The result of [`MultiOp::SetData`].
     SetData(StatResponse),
-    /// Of [`MultiOp::Check`].
+    /// The result of [`MultiOp::Check`].
     Check,
-    /// Of [`MultiOp::GetChildren`].
+    /// The result of [`MultiOp::GetChildren`].
     GetChildren(GetChildrenResponse),
-    /// Of [`MultiOp::GetData`].
+    /// The result of [`MultiOp::GetData`].
     GetData(GetDataResponse),
-    /// Of a multi that failed: `None` for the operations before the one that failed,
-    /// [`ErrorCode::RuntimeInconsistency`] for those after it. Of a multiRead: a read that failed.
+    /// In a multi that failed: `None` for the operations before the one that failed, and
+    /// [`ErrorCode::RuntimeInconsistency`] for those after it. In a multiRead: a read that failed.
     Error(Option<ErrorCode>),
 }
 

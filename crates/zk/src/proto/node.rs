@@ -1,22 +1,22 @@
-//! The records of reading and writing nodes.
+//! The records for reading and writing nodes.
 
 use bytes::Bytes;
 
 use super::codec::record;
 use super::{Acl, CreateMode, Stat};
 
-/// The version in a conditional write that any version satisfies.
+/// The version that matches any version in a conditional write.
 pub const VERSION_ANY: i32 = -1;
 
 record! {
     /// Creates a node. Answered by a [`CreateResponse`] (create) or a [`Create2Response`] (create2,
     /// createContainer).
     CreateRequest {
-        /// The node, without the number of a sequential one.
+        /// The node's path, without the number of a sequential node.
         path: String,
-        /// Its data; ZooKeeper tells null from empty.
+        /// Its data. ZooKeeper distinguishes null from empty.
         data: Option<Bytes>,
-        /// Its access list; may not be empty.
+        /// Its access list. Must not be empty.
         acl: Vec<Acl>,
         /// The wire value of a [`CreateMode`].
         flags: i32,
@@ -26,15 +26,15 @@ record! {
 record! {
     /// Creates a node with a time to live; answered by a [`Create2Response`].
     CreateTtlRequest {
-        /// The node, without the number of a sequential one.
+        /// The node's path, without the number of a sequential node.
         path: String,
-        /// Its data; ZooKeeper tells null from empty.
+        /// Its data. ZooKeeper distinguishes null from empty.
         data: Option<Bytes>,
-        /// Its access list; may not be empty.
+        /// Its access list. Must not be empty.
         acl: Vec<Acl>,
         /// The wire value of a [`CreateMode`].
         flags: i32,
-        /// How long the node may be left alone.
+        /// How long the node may stay unmodified.
         ttl_ms: i64,
     }
 }
@@ -42,7 +42,7 @@ record! {
 record! {
     /// The node that was created.
     CreateResponse {
-        /// Its path, with the number of a sequential one.
+        /// Its path, with the number of a sequential node.
         path: String,
     }
 }
@@ -50,15 +50,15 @@ record! {
 record! {
     /// The node that was created.
     Create2Response {
-        /// Its path, with the number of a sequential one.
+        /// Its path, with the number of a sequential node.
         path: String,
-        /// Its state.
+        /// Its stat.
         stat: Stat,
     }
 }
 
 record! {
-    /// Deletes a node; answered by no record.
+    /// Deletes a node. The answer has no record.
     DeleteRequest {
         /// The node.
         path: String,
@@ -78,9 +78,9 @@ record! {
 }
 
 record! {
-    /// The state of a node (exists, setData, setACL).
+    /// The stat of a node (exists, setData, setACL).
     StatResponse {
-        /// The state.
+        /// The stat.
         stat: Stat,
     }
 }
@@ -96,11 +96,11 @@ record! {
 }
 
 record! {
-    /// A node's data and state.
+    /// A node's data and stat.
     GetDataResponse {
-        /// The data; ZooKeeper tells null from empty.
+        /// The data. ZooKeeper distinguishes null from empty.
         data: Option<Bytes>,
-        /// The state.
+        /// The stat.
         stat: Stat,
     }
 }
@@ -110,7 +110,7 @@ record! {
     SetDataRequest {
         /// The node.
         path: String,
-        /// The new data; ZooKeeper tells null from empty.
+        /// The new data. ZooKeeper distinguishes null from empty.
         data: Option<Bytes>,
         /// The version that the node must have, or [`VERSION_ANY`].
         version: i32,
@@ -118,7 +118,7 @@ record! {
 }
 
 record! {
-    /// Demands a version of a node; within a multi.
+    /// Requires a version of a node, within a multi.
     CheckVersionRequest {
         /// The node.
         path: String,
@@ -138,7 +138,7 @@ record! {
 }
 
 record! {
-    /// The names of a node's children, in no order.
+    /// The names of a node's children, in no particular order.
     GetChildrenResponse {
         /// The names.
         children: Vec<String>,
@@ -146,11 +146,11 @@ record! {
 }
 
 record! {
-    /// The names of a node's children, in no order, and the node's state.
+    /// The names of a node's children, in no particular order, and the node's stat.
     GetChildren2Response {
         /// The names.
         children: Vec<String>,
-        /// The state.
+        /// The stat.
         stat: Stat,
     }
 }
@@ -172,17 +172,17 @@ record! {
 }
 
 record! {
-    /// Waits until this server has what the leader had.
+    /// Waits until this server has everything that the leader had.
     SyncRequest {
-        /// A node; servers hand it back.
+        /// A node. Servers return it.
         path: String,
     }
 }
 
 record! {
-    /// The server has what the leader had.
+    /// The server has everything that the leader had.
     SyncResponse {
-        /// The node that was asked for.
+        /// The node of the request.
         path: String,
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 macro_rules! op_codes {
     ($( $(#[$attribute:meta])* $name:ident = $code:literal, )*) => {
-        /// What a request asks for.
+        /// The operation of a request.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum OpCode {
             $( $(#[$attribute])* $name, )*
@@ -36,7 +36,7 @@ macro_rules! op_codes {
 }
 
 op_codes! {
-    /// Creates a node; answers its path.
+    /// Creates a node. The answer is its path.
     Create = 1,
     /// Deletes a node.
     Delete = 2,
@@ -52,29 +52,29 @@ op_codes! {
     SetAcl = 7,
     /// The names of a node's children.
     GetChildren = 8,
-    /// Waits until this server has what the leader had.
+    /// Waits until this server has everything that the leader had.
     Sync = 9,
     /// Keeps the session alive.
     Ping = 11,
     /// The names of a node's children, and its [`super::Stat`].
     GetChildren2 = 12,
-    /// Demands a version of a node; within a multi.
+    /// Requires a version of a node, within a multi.
     Check = 13,
     /// Several writes, all or none.
     Multi = 14,
-    /// Creates a node; answers its path and [`super::Stat`].
+    /// Creates a node. The answer is its path and [`super::Stat`].
     Create2 = 15,
     /// Changes the members of the ensemble.
     Reconfig = 16,
     /// Whether the server has a watch.
     CheckWatches = 17,
-    /// Takes a watch away.
+    /// Removes a watch.
     RemoveWatches = 18,
-    /// Creates a node that is deleted when its last child has gone.
+    /// Creates a node that is deleted when its last child has been deleted.
     CreateContainer = 19,
-    /// Deletes an empty container; never sent by clients.
+    /// Deletes an empty container. Clients never send it.
     DeleteContainer = 20,
-    /// Creates a node that is deleted when it has been left alone for a time.
+    /// Creates a node that is deleted when it has not been modified for a time.
     CreateTtl = 21,
     /// Several reads, each with its own outcome.
     MultiRead = 22,
@@ -94,7 +94,7 @@ op_codes! {
     AddWatch = 106,
     /// The identities of the connection.
     WhoAmI = 107,
-    /// Opens a session; inside servers only, and no header on the wire has it.
+    /// Opens a session. Used only inside servers: no header on the wire has it.
     CreateSession = -10,
     /// Ends the session.
     CloseSession = -11,

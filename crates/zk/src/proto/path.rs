@@ -1,6 +1,6 @@
-//! Which paths name a node, by ZooKeeper's rules.
+//! Which paths are valid, according to ZooKeeper's rules.
 
-/// A path that names no node.
+/// A path that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("path {path:?} {problem}")]
 pub struct PathError {
@@ -10,11 +10,11 @@ pub struct PathError {
     pub problem: &'static str,
 }
 
-/// Whether `path` may name a node: absolute, no empty, `.` or `..` component, no trailing slash, no
-/// control, private-use or surrogate character.
+/// Checks that `path` may name a node. It must be absolute, with no empty, `.` or `..` component,
+/// no trailing slash, and no control, private-use or surrogate character.
 ///
 /// # Errors
-/// It may not; the error says why.
+/// The path is not valid; the error says why.
 pub fn validate(path: &str) -> Result<(), PathError> {
     match problem_of(path) {
         None => Ok(()),
@@ -22,15 +22,15 @@ pub fn validate(path: &str) -> Result<(), PathError> {
     }
 }
 
-/// [`validate`] for a path to create: a sequential node may leave its name to the number.
+/// Like [`validate`], for a path to create: the name of a sequential node may be its number alone.
 ///
 /// # Errors
-/// As of [`validate`].
+/// See [`validate`].
 pub fn validate_create(path: &str, is_sequential: bool) -> Result<(), PathError> {
     if is_sequential { validate(&format!("{path}1")) } else { validate(path) }
 }
 
-/// The parent of a valid path; none of the root.
+/// The parent of a valid path. `None` for the root.
 pub fn parent(path: &str) -> Option<&str> {
     match path.rfind('/') {
         _ if path == "/" => None,

@@ -16,8 +16,8 @@ macro_rules! requests {
         ---
         $( $(#[$bare_attribute:meta])* $bare:ident, )*
     ) => {
-        /// A request: its operation and its record. SASL, reconfiguration and what only servers
-        /// use among themselves are not among them.
+        /// A request: its operation and its record. SASL, reconfiguration and operations that only
+        /// servers use among themselves are not included.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Request {
             $( $(#[$attribute])* $name($record), )*
@@ -36,7 +36,8 @@ macro_rules! requests {
             /// Reads the record that follows a header with operation `code`.
             ///
             /// # Errors
-            /// [`Problem::UnknownOp`] if no request has that code; else see [`Decode::decode`].
+            /// [`Problem::UnknownOp`] if no request has that code. Otherwise see
+            /// [`Decode::decode`].
             pub fn decode(code: i32, input: &mut Decoder) -> Result<Self, DecodeError> {
                 match OpCode::from_wire(code) {
                     $( Some(OpCode::$name) => <$record>::decode(input).map(Self::$name), )*
@@ -62,7 +63,7 @@ macro_rules! requests {
 requests! {
     /// Creates a node.
     Create(CreateRequest),
-    /// Creates a node; answered with its state.
+    /// Creates a node. The answer has its stat.
     Create2(CreateRequest),
     /// Creates a container.
     CreateContainer(CreateRequest),
@@ -82,11 +83,11 @@ requests! {
     SetAcl(SetAclRequest),
     /// The names of a node's children.
     GetChildren(GetChildrenRequest),
-    /// The names of a node's children, and its state.
+    /// The names of a node's children, and its stat.
     GetChildren2(GetChildrenRequest),
-    /// Waits until this server has what the leader had.
+    /// Waits until this server has everything that the leader had.
     Sync(SyncRequest),
-    /// Demands a version of a node.
+    /// Requires a version of a node.
     Check(CheckVersionRequest),
     /// Several writes, all or none.
     Multi(MultiRequest),
@@ -100,7 +101,7 @@ requests! {
     AddWatch(AddWatchRequest),
     /// Whether the server has a watch.
     CheckWatches(RemoveWatchesRequest),
-    /// Takes a watch away.
+    /// Removes a watch.
     RemoveWatches(RemoveWatchesRequest),
     /// The ephemeral nodes of this session.
     GetEphemerals(GetEphemeralsRequest),

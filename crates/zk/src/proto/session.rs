@@ -1,15 +1,15 @@
-//! The records of identities and of what a session owns.
+//! The records of identities, and of a session's ephemeral nodes.
 
 use bytes::Bytes;
 
 use super::codec::record;
 
 record! {
-    /// Adds an identity to the connection; answered by a header alone.
+    /// Adds an identity to the connection. The answer is only a header.
     AuthRequest {
         /// Always 0.
         kind: i32,
-        /// How the identity is proved.
+        /// How the identity is verified.
         scheme: String,
         /// The proof.
         auth: Bytes,
@@ -19,7 +19,7 @@ record! {
 record! {
     /// Asks for the ephemeral nodes of this session.
     GetEphemeralsRequest {
-        /// What their paths must begin with.
+        /// The prefix of their paths.
         prefix: String,
     }
 }
@@ -35,9 +35,9 @@ record! {
 record! {
     /// One identity of the connection.
     ClientInfo {
-        /// How it was proved.
+        /// How it was verified.
         scheme: String,
-        /// Who it is.
+        /// The user.
         user: String,
     }
 }

@@ -1,10 +1,10 @@
-//! What is known of a node besides its data.
+//! The metadata of a node.
 
 use super::Zxid;
 use super::codec::record;
 
 record! {
-    /// What is known of a node besides its data.
+    /// The metadata of a node.
     #[derive(Copy)]
     Stat {
         /// The transaction that created the node.
@@ -21,9 +21,9 @@ record! {
         cversion: i32,
         /// How often its access list has changed.
         aversion: i32,
-        /// The session that owns an ephemeral node, else 0. ZooKeeper shows clients 0 for
-        /// containers and nodes with a time to live too, although it marks them in this field
-        /// inside.
+        /// The session that owns an ephemeral node, or else 0. ZooKeeper also shows clients 0 for
+        /// containers and for nodes with a time to live, although it marks them in this field
+        /// internally.
         ephemeral_owner: i64,
         /// The length of its data.
         data_length: i32,

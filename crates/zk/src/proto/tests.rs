@@ -1,11 +1,11 @@
-//! Round trips of every record, bytes as real peers send them, and hostile input.
+//! Tests round trips of every record, bytes as real peers send them, and hostile input.
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
 
-/// `record` survives being written and read, and leaves nothing unread.
+/// Checks that `record` is the same after it is written and read, and that nothing is left unread.
 fn round_trip<T: Encode + Decode + PartialEq + std::fmt::Debug>(record: &T) {
     let wire = frame::encode(&[record]).slice(4..);
     let mut input = Decoder::new(wire);
@@ -301,14 +301,15 @@ fn a_connect_request_of_an_old_client_has_no_last_byte() {
     assert_eq!(frame::encode(&[&old]).len(), 4 + 45);
 }
 
-/// The frame that a hexadecimal dump shows.
+/// The frame in a hexadecimal dump.
 fn dump(hexadecimal: &str) -> Bytes {
     let digits: Vec<u8> = hexadecimal.bytes().filter(u8::is_ascii_hexdigit).collect();
     let pairs = digits.chunks(2);
     pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-/// `records` are the frame of `hexadecimal`, which Java's client or server 3.8.6 has sent.
+/// Checks that `records` encode to the frame in `hexadecimal`, which the Java client or server
+/// 3.8.6 has sent.
 fn is_on_the_wire(records: &[&dyn Encode], hexadecimal: &str) {
     assert_eq!(frame::encode(records), dump(hexadecimal));
 }

@@ -1,4 +1,4 @@
-//! The records of watches, and the events that they give.
+//! The records of watches, and their events.
 
 use super::Zxid;
 use super::codec::record;
@@ -29,9 +29,9 @@ macro_rules! wire_enum {
 }
 
 wire_enum! {
-    /// What a watch has seen.
+    /// What happened to the watched node.
     EventType {
-        /// Nothing of a node: the state of the connection has changed.
+        /// Nothing happened to a node: the state of the connection has changed.
         None = -1,
         /// The node was created.
         NodeCreated = 1,
@@ -41,25 +41,25 @@ wire_enum! {
         NodeDataChanged = 3,
         /// A child of the node was created or deleted.
         NodeChildrenChanged = 4,
-        /// A data watch was taken away.
+        /// A data watch was removed.
         DataWatchRemoved = 5,
-        /// A child watch was taken away.
+        /// A child watch was removed.
         ChildWatchRemoved = 6,
-        /// A persistent watch was taken away.
+        /// A persistent watch was removed.
         PersistentWatchRemoved = 7,
     }
 }
 
 wire_enum! {
-    /// The state of the connection, as an event tells it. Servers send only `SyncConnected`.
+    /// The state of the connection in an event. Servers send only `SyncConnected`.
     KeeperState {
         /// Not connected.
         Disconnected = 0,
-        /// Connected to a server with quorum.
+        /// Connected to a server with a quorum.
         SyncConnected = 3,
         /// Authentication failed.
         AuthFailed = 4,
-        /// Connected to a server without quorum.
+        /// Connected to a server without a quorum.
         ConnectedReadOnly = 5,
         /// Authenticated by SASL.
         SaslAuthenticated = 6,
@@ -71,33 +71,33 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// What a persistent watch sees.
+    /// The scope of a persistent watch.
     AddWatchMode {
         /// The node, its data and its children.
         Persistent = 0,
-        /// The node and all below it; no event says that children have changed.
+        /// The node and all nodes below it. No event reports that children have changed.
         PersistentRecursive = 1,
     }
 }
 
 wire_enum! {
-    /// Which watches checkWatches and removeWatches mean.
+    /// The watches that checkWatches and removeWatches apply to.
     WatcherType {
-        /// Those on children.
+        /// Watches on children.
         Children = 1,
-        /// Those on data and existence.
+        /// Watches on data and existence.
         Data = 2,
-        /// All.
+        /// All watches.
         Any = 3,
-        /// Persistent ones.
+        /// Persistent watches, but not recursive ones.
         Persistent = 4,
-        /// Persistent recursive ones.
+        /// Persistent recursive watches.
         PersistentRecursive = 5,
     }
 }
 
 record! {
-    /// An event; its header has [`super::Xid::EVENT`].
+    /// An event. Its header has [`super::Xid::EVENT`].
     WatcherEvent {
         /// The wire value of an [`EventType`].
         kind: i32,
@@ -109,8 +109,8 @@ record! {
 }
 
 record! {
-    /// Sets one-shot watches again after a reconnect, and gives the events that were missed.
-    /// Answered by a header alone.
+    /// Sets one-shot watches again after a reconnect. The server then sends the events that were
+    /// missed. The answer is only a header.
     SetWatchesRequest {
         /// The last transaction that the client has seen.
         relative_zxid: Zxid,
@@ -160,8 +160,8 @@ record! {
 }
 
 record! {
-    /// Takes a watch away (removeWatches), or asks whether the server has it (checkWatches).
-    /// Answered by a header alone.
+    /// Removes a watch (removeWatches), or asks whether the server has it (checkWatches). The
+    /// answer is only a header.
     RemoveWatchesRequest {
         /// The node.
         path: String,
@@ -173,7 +173,7 @@ record! {
 // === impl WatcherEvent ===
 
 impl WatcherEvent {
-    /// The event that a server sends: of `kind`, at `path`.
+    /// The event of `kind` at `path`, as a server sends it.
     pub fn of(kind: EventType, path: impl Into<String>) -> Self {
         Self { kind: kind.code(), state: KeeperState::SyncConnected.code(), path: path.into() }
     }

@@ -115,8 +115,9 @@ fn raise_file_limit() {
 }
 
 /// The number of threads for leases, sessions and heartbeats. They are mostly idle, and a second
-/// thread costs each answer of the coordinator the time to wake it. The coordinator nevertheless has
-/// a second one for when the first is busy: it applies entries and makes snapshots on these threads.
+/// thread costs each answer of the coordinator the time to wake it. The coordinator nevertheless
+/// has a second one for when the first is busy: it applies entries and makes snapshots on these
+/// threads.
 fn liveness_threads(role: RoleName) -> usize {
     match role {
         RoleName::Coordinator => 2,

@@ -1,9 +1,8 @@
 #!/bin/bash
 # node.sh kill|freeze|thaw|start|ensure I: acts on DataNode I (nn: the NameNode);
 # node.sh enter-safe-mode|leave-safe-mode nn;
-# node.sh small|fill|large I: DataNode I gets a new, empty disk of 1.5 GB in memory; that disk is
-# filled;
-#   DataNode I gets its old disk again. Needs root.
+# node.sh small|fill|large I: gives DataNode I a new, empty disk of 1.5 GB in memory; fills that disk;
+#   gives DataNode I its old disk back. Needs root.
 #   kill: SIGKILL; freeze, thaw: SIGSTOP, SIGCONT; start: a new process on the same data, after
 #   the old one has ended; returns when it listens; ensure: start unless it runs, and on its old disk
 set -euo pipefail

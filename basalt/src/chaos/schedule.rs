@@ -67,7 +67,7 @@ pub(super) struct Injection {
     pub(super) after: Duration,
     pub(super) victim: Victim,
     pub(super) action: FaultAction,
-    /// The duration of the fault. Ignored for a kill or a clean stop.
+    /// The duration of the fault, unless it is a kill or a clean stop.
     pub(super) lasts: Duration,
 }
 

@@ -39,7 +39,7 @@ const POLL: Duration = Duration::from_millis(10);
 const SIGNAL_TAKES: Duration = Duration::from_millis(20);
 /// How long the load runs undisturbed between two faults.
 const CALM: Duration = Duration::from_secs(1);
-/// How long a fenced server may take to notice and to end.
+/// How long a server whose regions have new owners may take to notice and to end.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a paused server stays paused after its regions are served elsewhere.
 const PAUSE_GOES_ON: Duration = Duration::from_secs(2);

@@ -336,8 +336,8 @@ impl State {
         })
     }
 
-    /// Like the Eviction API: at most one budget may apply to a pod. A budget does not protect a pod
-    /// that is not ready.
+    /// Like the Eviction API: at most one budget may apply to a pod. A budget does not protect a
+    /// pod that is not ready.
     pub(super) fn evict(&mut self, key: &Key, eviction: &Value) -> Result<Value, Refusal> {
         let pod = self.objects.get(key).ok_or_else(|| not_found(key))?.clone();
         let budgets = self.objects.iter().filter(|(other, budget)| {

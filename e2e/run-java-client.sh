@@ -1,22 +1,22 @@
 #!/bin/bash
-# run-java-client.sh: the stock Apache HBase client and store-file tool against a cluster, and our
-# reader of store files (by cargo) against Apache HBase's writer.
+# run-java-client.sh: runs the stock Apache HBase client and store-file tool against a cluster, and
+# our reader of store files (by cargo) against Apache HBase's writer.
 #   TARGET=hbase       (default) Apache HBase itself, started and stopped here: proves the programs
 #   TARGET=basalt      a cluster of `basalt local`, started and stopped here; BASALT names the binary
 #                      (default: release/basalt in $CARGO_TARGET_DIR or the repository's target);
-#                      HDFS_CONF: the settings of an HDFS that keeps its data, which must have none yet
-#   TARGET=endpoints   a cluster that runs already, named by
+#                      HDFS_CONF: the settings of an HDFS that stores its data and has none yet
+#   TARGET=endpoints   a running cluster, named by
 #     ZK_QUORUM, ZK_PORT, ZNODE_PARENT   for the zk registry
 #     BOOTSTRAP_SERVERS                  for the rpc registry
 #     KILL_COMMAND       kills one region server (kill -9) that serves regions; required
 #     RESTART_COMMAND    brings it back, and returns when it serves; required with two registries
-#     STORE_FILES        the folder `data/default` of the storage root: after a flush the store files
-#                        of TABLE, and of a table of each compression, are read by HFilePrettyPrinter
-#     STORE_FILES_PRINTED  how many of TABLE, the largest first (8)
+#     STORE_FILES        the folder `data/default` of the storage root: after a flush HFilePrettyPrinter
+#                        reads the store files of TABLE, and of a table of each compression
+#     STORE_FILES_PRINTED  the number of files of TABLE, largest first (8)
 #     ACROSS_KILL_OPTIONS  more options of that scenario (`--empty-repeats 1` for Apache HBase)
 # Further: REGISTRIES ("zk rpc"), TABLE (e2e), SECONDS_UNDER_LOAD (15), CLIENT_SETTINGS (-Dx=y …),
 # RESULTS (a folder for logs and JSON, default: a new one under /tmp).
-# Exit code 0 only if everything ran and was right.
+# Exits with 0 only if everything ran and was right.
 set -euo pipefail
 E2E=$(dirname "$(readlink -f "$0")")
 TARGET=${TARGET:-hbase}
@@ -33,7 +33,8 @@ say() { echo "[java-client] $*"; }
 die() { echo "[java-client] CANNOT RUN: $*" >&2; exit 1; }
 need() { [ -n "${!1:-}" ] || die "$1 is not set (TARGET=$TARGET)"; }
 
-# step NAME COMMAND...: output into RESULTS/NAME.log; a failure is shown, and the rest still runs.
+# step NAME COMMAND...: writes the output to RESULTS/NAME.log. A failure is printed, and the
+# remaining steps still run.
 step() {
   local name=$1 start=$SECONDS; shift
   if "$@" >"$RESULTS/$name.log" 2>&1; then
@@ -56,7 +57,7 @@ start_apache_hbase() {
   KILL_COMMAND=". '$E2E/lab/hbase/env.sh'; send rs2 KILL"
   RESTART_COMMAND=". '$E2E/lab/hbase/env.sh'; start_region_server 2
     wait_port rs2 \$(region_server_port 2)"
-  # Apache HBase answers a repeated increment with nothing once its log has been replayed.
+  # After its log has been replayed, Apache HBase answers a repeated increment with an empty result.
   ACROSS_KILL_OPTIONS="--empty-repeats 1"
 }
 
@@ -80,7 +81,7 @@ start_basalt() {
   fi
   ZK_PORT=$(sed -nE 's/^ *hbase\.zookeeper\.quorum = [^:]*:([0-9]+).*/\1/p' "$out")
   BOOTSTRAP_SERVERS=$(sed -nE 's/^ *hbase\.masters = //p' "$out")
-  # `basalt local` starts what died again by itself.
+  # `basalt local` restarts a process that died.
   local pids="sed -nE 's/^regionserver-1 .*ready after .*\(pid ([0-9]+)\)\$/\1/p' '$out'"
   KILL_COMMAND="$pids | wc -l >'$RESULTS/starts'; kill -9 \$($pids | tail -1)"
   RESTART_COMMAND="for try in \$(seq 150); do
@@ -88,7 +89,7 @@ start_basalt() {
     done; exit 1"
 }
 
-# Ctrl-C ends the cluster, and nothing of it is left.
+# Ctrl-C must end the cluster, and no process may remain.
 stop_basalt() {
   local child left=0 children; children=$(pgrep -P "$BASALT_PID")
   kill -INT "$BASALT_PID"
@@ -110,8 +111,8 @@ client() { # client REGISTRY OPTION... SCENARIO
   "$E2E/java/stock-client.sh" --registry "$registry" $where --table "$TABLE" $CLIENT_SETTINGS "$@"
 }
 
-# The tool reports rows out of order, but does not fail for them. A file without cells is right:
-# a family whose cells have all expired.
+# The tool reports rows out of order, but does not fail for them. A file without cells is valid: the
+# cells of its family have all expired.
 store_file() {
   local printed
   "$E2E/java/print-store-file.sh" "$1" >"$RESULTS/print.txt" 2>&1 ||
@@ -136,8 +137,9 @@ hdfs_files() {
     - "$E2E/java/env.sh" "$HDFS_CONF" "$1" 2>"$RESULTS/list.log" | awk '/^-/ { print $5, $8 }'
 }
 
-# Store files that Apache HBase writes in every encoding: our reader finds in them what HBase's does.
-# With the workspace's features, so that nothing is compiled anew after the tests of all of it.
+# Store files that Apache HBase writes in every encoding: our reader must find the same data in them
+# as HBase's reader. With the workspace's features, so that nothing is compiled again after the
+# workspace's tests.
 encoded_files() {
   local files=$RESULTS/encoded-files
   "$E2E/java/write-encoded-files.sh" "$files" || return 1
@@ -151,7 +153,7 @@ encoded_files() {
 
 printed_cells() { awk '{ sum += $1 } END { print sum + 0 }' "$RESULTS/printed-cells"; }
 
-# The table of a compression: all that was written is in its store files, compressed that way.
+# The table of a compression: all written data is in its store files, with that compression.
 compressed_table() { # compressed_table COMPRESSION CELLS
   local file
   : >"$RESULTS/printed-cells"

@@ -1,5 +1,5 @@
-//! `basalt accept-loss`: an operator gives up what was lost of a dead server's logs, so that its
-//! regions open without it.
+//! `basalt accept-loss`: an operator accepts the loss of a dead server's log data, so that its
+//! regions open without that data.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use basalt_cluster::pb::master_peer_client::MasterPeerClient;
 use basalt_runtime::{Seams, grpc};
 use tonic::Code;
 
-/// What `basalt accept-loss` takes.
+/// The arguments of `basalt accept-loss`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The gRPC addresses of the masters; the active one is found among them
@@ -26,11 +26,11 @@ pub(crate) struct Arguments {
     by: String,
 }
 
-/// How long a connection and the whole call may take.
+/// The timeouts of the connection and of the whole call.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks the active master.
+/// Sends the request to the active master.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(accept(arguments))

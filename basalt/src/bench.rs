@@ -1,4 +1,4 @@
-//! `basalt bench`: YCSB's workloads against clusters, one after the other, and how they compare.
+//! `basalt bench`: runs YCSB's workloads against clusters, one after the other, and compares them.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use basalt_runtime::Seams;
 use crate::progress::Progress;
 use crate::role::Signals;
 
-/// What `basalt bench` takes.
+/// The arguments of `basalt bench`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// A cluster: NAME=zk:HOST:PORT,…/ZNODE or NAME=bootstrap:HOST:PORT,…; the first one is
@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
     json: Option<PathBuf>,
 }
 
-/// A cluster and its name in tables.
+/// A cluster, and its name in the result tables.
 #[derive(Clone, Debug)]
 struct NamedTarget {
     name: String,

@@ -1,4 +1,4 @@
-//! `basalt coordinator`: from the role's file to a member of the coordinator.
+//! `basalt coordinator`: runs a member of the coordinator from the role's file.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,13 +17,13 @@ use crate::health;
 use crate::role::{self, RoleContext};
 use crate::role_config::{CoordinatorSettings, RoleFile};
 
-/// How often a member is asked whether it serves, how long it may take to say so, and the longest
-/// answer that is read.
+/// How often to ask a member whether it serves, how long it may take to answer, and the maximum
+/// size of the answer that is read.
 const READINESS_PERIOD: Duration = Duration::from_millis(500);
 const READINESS_ANSWER_MAX: Duration = Duration::from_secs(1);
 const READINESS_BYTES_MAX: u64 = 64 << 10;
 
-/// Runs a member until it is told to stop.
+/// Runs a member until it is asked to stop.
 pub(crate) async fn run(context: RoleContext<CoordinatorSettings>) -> anyhow::Result<()> {
     let RoleContext { file, seams, shutdown, .. } = context;
     let files = Arc::new(LocalFileSystem::open(&file.settings.data)?);
@@ -36,20 +36,20 @@ pub(crate) async fn run(context: RoleContext<CoordinatorSettings>) -> anyhow::Re
     tokio::spawn(async move {
         if is_ready.await.is_ok() {
             role::report_ready();
-            // In a pod: `basalt local` listens at one address, and asks for no readiness.
+            // This is a pod. `basalt local` listens on a single address and needs no readiness.
             if listens_everywhere {
                 stop.run_until_cancelled(watch_readiness(network, address)).await;
             }
         }
     });
-    // Heartbeats and votes wait for no client: only clients are served by the other threads.
+    // Heartbeats and votes must not wait for clients. Only clients are served on the other threads.
     let liveness = seams.threads.liveness.clone();
     let running = async move { basalt_coordinator::run(config, seams, files, shutdown).await };
     Ok(liveness.spawn(running).await??)
 }
 
-/// Keeps `/readyz` true to whether this member serves. A disruption budget counts the pods that are
-/// ready: a member that listens and has not joined its quorum must not let another one go.
+/// Makes `/readyz` report whether this member serves. A disruption budget counts ready pods: a
+/// member that listens but has not joined its quorum must not allow another one to be evicted.
 async fn watch_readiness(network: Network, address: SocketAddr) {
     loop {
         let serves = timeout(READINESS_ANSWER_MAX, serves(&network, address)).await;
@@ -58,7 +58,7 @@ async fn watch_readiness(network: Network, address: SocketAddr) {
     }
 }
 
-/// Whether the member at `address` says that it serves.
+/// Whether the member at `address` reports that it serves.
 async fn serves(network: &Network, address: SocketAddr) -> std::io::Result<bool> {
     let mut connection = network.connect(&address.to_string()).await?;
     connection.write_all(b"mntr").await?;
@@ -81,7 +81,7 @@ fn config(file: &RoleFile<CoordinatorSettings>) -> anyhow::Result<Config> {
         members: members.collect::<BTreeMap<_, _>>(),
         peer_listen: settings.peer_listen,
         client_listen: settings.client_listen,
-        // The file system begins at `settings.data`.
+        // The root of the file system is `settings.data`.
         data: PathBuf::from("/"),
         timers: CoordinatorTimers {
             heartbeat_interval: derived.coordinator_heartbeat,

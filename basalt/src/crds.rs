@@ -7,7 +7,7 @@ use basalt_api::crds;
 
 use crate::output::print_result;
 
-/// What `basalt crds` takes.
+/// The arguments of `basalt crds`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Write one file for each definition into this folder instead of printing them

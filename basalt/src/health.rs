@@ -1,7 +1,7 @@
-//! What a process tells over HTTP: that it lives (`/livez`), whether it serves (`/readyz`), and
-//! what it has counted and measured (`/metrics`, for Prometheus; `docs/metrics.md`).
+//! The HTTP endpoints of a process: whether it is alive (`/livez`), whether it serves (`/readyz`),
+//! and its counters and measurements (`/metrics`, for Prometheus; `docs/metrics.md`).
 //!
-//! A process lives if it answers at all; it serves from the moment that its role says so.
+//! A process is alive if it answers at all. It serves from the moment that its role reports it.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -14,37 +14,37 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Whether this process serves: a fact of the process, as [`crate::role::report_ready`] is.
+/// Whether this process serves. It is global, as [`crate::role::report_ready`] is.
 static READY: AtomicBool = AtomicBool::new(false);
 
-/// What has been counted and measured, if it is recorded at all: of the process too.
+/// The recorded metrics, if they are recorded. Global, too.
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Up to where durations are told apart, in seconds.
+/// The upper bounds of the histogram buckets for durations, in seconds.
 const BUCKETS_S: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// How often measured durations are put into their buckets, asked for or not: until then they wait
-/// in memory, each by itself.
+/// How often measured durations are put into their buckets, whether or not the metrics are read.
+/// Until then each one uses memory by itself.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// How long one question may take.
+/// The timeout of one request.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest request that is read.
+/// The maximum size of a request.
 const REQUEST_BYTES_MAX: usize = 4 << 10;
 
-/// From now on `/readyz` says yes.
+/// From now on `/readyz` reports that the process is ready.
 pub(crate) fn now_ready() {
     set_ready(true);
 }
 
-/// From now on `/readyz` says whether `is_ready`.
+/// From now on `/readyz` reports `is_ready`.
 pub(crate) fn set_ready(is_ready: bool) {
     READY.store(is_ready, Ordering::Relaxed);
 }
 
-/// From now on what the role counts and measures is recorded. To be called once, in the runtime.
+/// Starts to record the role's metrics. To be called once, in the runtime.
 ///
 /// # Errors
-/// Something else records already.
+/// Another recorder is already set.
 pub(crate) fn record_metrics() -> anyhow::Result<()> {
     let recorder = PrometheusBuilder::new().set_buckets(&BUCKETS_S)?.build_recorder();
     let handle = METRICS.get_or_init(|| recorder.handle());
@@ -58,10 +58,10 @@ pub(crate) fn record_metrics() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Answers at `address` for as long as the process lives.
+/// Serves requests at `address` until the process ends.
 ///
 /// # Errors
-/// The address cannot be listened on.
+/// The server cannot listen on the address.
 pub(crate) async fn serve(network: &Network, address: SocketAddr) -> anyhow::Result<()> {
     let mut listener = network.listen(address).await.context("health")?;
     tokio::spawn(async move {
@@ -70,7 +70,8 @@ pub(crate) async fn serve(network: &Network, address: SocketAddr) -> anyhow::Res
                 Ok((connection, _)) => {
                     tokio::spawn(timeout(QUESTION_TIMEOUT, answer(connection)));
                 }
-                // Out of file descriptors, say: the next one may be taken.
+                // For example, the process is out of file descriptors. The next connection may be
+                // accepted.
                 Err(_) => tokio::time::sleep(QUESTION_TIMEOUT).await,
             }
         }
@@ -78,7 +79,8 @@ pub(crate) async fn serve(network: &Network, address: SocketAddr) -> anyhow::Res
     Ok(())
 }
 
-/// Reads one request, answers it and closes. Only its first line matters.
+/// Reads one request, answers it and closes the connection. Only the first line of the request
+/// matters.
 async fn answer(mut connection: Connection) -> std::io::Result<()> {
     let mut request = Vec::with_capacity(REQUEST_BYTES_MAX);
     while !request.ends_with(b"\r\n\r\n") && request.len() < REQUEST_BYTES_MAX {
@@ -96,7 +98,7 @@ async fn answer(mut connection: Connection) -> std::io::Result<()> {
     connection.shutdown().await
 }
 
-/// The status and the body of the answer.
+/// The status and the body of the response.
 fn reply(request: &[u8], is_ready: bool) -> (&'static str, String) {
     let asks_for = |path: &str| request.starts_with(format!("GET {path} ").as_bytes());
     let status = if asks_for("/livez") || (asks_for("/readyz") && is_ready) {

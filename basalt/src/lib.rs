@@ -1,8 +1,8 @@
-//! The one binary: every role of Basalt, and what runs them, as a subcommand.
+//! The one binary: every role of Basalt, and the tools that run them, as subcommands.
 //!
-//! A role's subcommand reads one file ([`role_config`]) and runs the role in the frame of
-//! [`role`]: telemetry, signals, seams. [`local`] runs a whole cluster as child processes. Each
-//! subcommand is a file of its own with its arguments and a `run`.
+//! A role's subcommand reads one file ([`role_config`]) and runs the role inside [`role`], which
+//! sets up telemetry, signals and seams. [`local`] runs a whole cluster as child processes. Each
+//! subcommand has its own file with its arguments and a `run` function.
 
 #[macro_use]
 mod output;

@@ -1,19 +1,19 @@
-//! From the path of a manifest to a cluster that can be run, with all problems in one message.
+//! Reads a manifest and checks that its cluster can be run. Reports all problems in one message.
 
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use basalt_api::{BasaltCluster, BasaltTable, Manifests, ValidatedCluster, validate};
 
-/// What a manifest declares, before it is checked.
+/// The contents of a manifest before validation.
 pub(crate) struct Declared {
-    /// How the manifest is called in messages.
+    /// The name of the manifest in messages.
     pub(crate) file: String,
     pub(crate) cluster: BasaltCluster,
     pub(crate) tables: Vec<BasaltTable>,
 }
 
-/// The manifest where none is named, and its path in the project.
+/// The manifest that is used if none is named, and its path in the project.
 const EXAMPLE: &str = include_str!("../../examples/cluster.yaml");
 const EXAMPLE_FILE: &str = "examples/cluster.yaml";
 
@@ -25,7 +25,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<ValidatedCluster> {
 // === impl Declared ===
 
 impl Declared {
-    /// Reads the manifest at `path`; the example, if none is named.
+    /// Reads the manifest at `path`, or the example if `path` is `None`.
     pub(crate) fn read_or_example(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Self::parse(EXAMPLE_FILE.to_owned(), EXAMPLE) };
         let file = path.display().to_string();
@@ -38,7 +38,7 @@ impl Declared {
         Ok(Self { file, cluster, tables })
     }
 
-    /// Checks it.
+    /// Validates the manifest.
     pub(crate) fn check(&self) -> anyhow::Result<ValidatedCluster> {
         match validate(&self.cluster, &self.tables) {
             Ok(cluster) => Ok(cluster),

@@ -1,4 +1,4 @@
-//! `basalt master`: from the role's file to the role's `run`.
+//! `basalt master`: runs a master from the role's file.
 
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use crate::role::{self, RoleContext};
 use crate::role_config::{MasterSettings, RoleFile};
 use crate::storage;
 
-/// How long the end of the process waits for the Lease to be given back.
+/// How long the end of the process waits until the Lease is released.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs the role until it is asked to stop. The master steps down first, then gives the Lease back.
+/// Runs the role until it is asked to stop. The master steps down first and then releases the
+/// Lease.
 pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<()> {
     let RoleContext { file, instance, seams, shutdown } = context;
     health::serve(&seams.network, file.settings.server.web_listen).await?;
@@ -31,7 +32,7 @@ pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<
         let (timers, seams) = (timers.clone(), seams.clone());
         async move { master_lease::keep(lease.as_ref(), &process, &timers, &seams).await }
     };
-    // No request delays a renewal of the Lease either.
+    // Requests must not delay a renewal of the Lease either.
     let (guard, keeping) = seams.threads.liveness.spawn(keeping).await?;
     let mut config = config(&file, instance, guard)?;
     config.storage_deviations =
@@ -45,7 +46,7 @@ pub(crate) async fn run(context: RoleContext<MasterSettings>) -> anyhow::Result<
     });
     let ended = basalt_master::run(config, seams, files, shutdown).await;
     if let Some(keeping) = keeping {
-        // If it takes longer the Lease lapses by itself.
+        // If it takes longer, the Lease expires by itself.
         let _ = timeout(GIVE_BACK_TIMEOUT, keeping).await;
     }
     Ok(ended?)

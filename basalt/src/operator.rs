@@ -1,4 +1,4 @@
-//! `basalt operator`: reconciles the manifests of a Kubernetes cluster.
+//! `basalt operator`: reconciles the resources of a Kubernetes cluster.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use basalt_runtime::{Seams, Shutdown, init_telemetry};
 
 use crate::{health, role};
 
-/// What `basalt operator` takes.
+/// The arguments of `basalt operator`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The operator's own namespace, which contains its Lease

@@ -1,31 +1,31 @@
-//! Lines on standard output and standard error whose failure is ignored.
+//! Output to standard output and standard error that ignores failures.
 //!
-//! `println!` and `eprintln!` panic where the line cannot be written: the disk below a redirected
-//! output is full, or whoever read the pipe has ended (`basalt local … | head -3`). A process must
-//! not end for that, and least of all take a cluster with it.
+//! `println!` and `eprintln!` panic if the line cannot be written: the disk below a redirected
+//! output is full, or the reader of the pipe has ended (`basalt local … | head -3`). A process must
+//! not end for that reason, and certainly not take a cluster down with it.
 
 use std::fmt;
 use std::io::{self, Write};
 
 use anyhow::Context;
 
-/// Writes a text of several lines to standard output; an output that cannot be written is ignored.
+/// Writes a text of several lines to standard output. A failure to write is ignored.
 pub(crate) fn print_text(text: &str) {
     write_to(io::stdout().lock(), format_args!("{text}"));
 }
 
-/// Writes to standard output what is the result of a command, as `basalt crds`.
+/// Writes the result of a command, such as `basalt crds`, to standard output.
 ///
 /// # Errors
-/// It cannot be written: here that means that the command has failed.
+/// The result cannot be written. The command has failed in that case.
 pub(crate) fn print_result(text: &str) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
     written.context("cannot write to standard output")
 }
 
-/// An error and its causes on one line, as `{error:#}`. It leaves out each cause that the text
-/// already contains: many error types name their source in their own message.
+/// An error and its causes on one line, as `{error:#}` prints it, but without causes that the text
+/// already contains: many error types include their source in their own message.
 pub(crate) fn error_chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -38,22 +38,22 @@ pub(crate) fn error_chain(error: &anyhow::Error) -> String {
     text
 }
 
-/// What [`print_line`] writes by.
+/// The implementation of [`print_line`].
 pub(crate) fn print(text: fmt::Arguments<'_>) {
     write_to(io::stdout().lock(), text);
 }
 
-/// What [`print_error_line`] writes by.
+/// The implementation of [`print_error_line`].
 pub(crate) fn print_error(text: fmt::Arguments<'_>) {
     write_to(io::stderr().lock(), text);
 }
 
 fn write_to(mut output: impl Write, text: fmt::Arguments<'_>) {
-    // There is nobody left to report it to.
+    // There is no other place to report the failure.
     let _ = output.write_fmt(text).and_then(|()| output.flush());
 }
 
-/// As `println!`; an output that cannot be written is ignored.
+/// Like `println!`, but a failure to write is ignored.
 macro_rules! print_line {
     () => { $crate::output::print(format_args!("\n")) };
     ($($argument:tt)*) => {
@@ -61,7 +61,7 @@ macro_rules! print_line {
     };
 }
 
-/// As `eprintln!`; an output that cannot be written is ignored.
+/// Like `eprintln!`, but a failure to write is ignored.
 macro_rules! print_error_line {
     ($($argument:tt)*) => {
         $crate::output::print_error(format_args!("{}\n", format_args!($($argument)*)))

@@ -1,8 +1,9 @@
-//! `basalt probe`: a steady stream of writes and reads to every region of a table, for as long as
-//! wanted, while faults happen. It works against Apache HBase as against Basalt.
+//! `basalt probe`: a steady stream of writes and reads to every region of a table, while faults
+//! happen. It works with Apache HBase as well as with Basalt.
 //!
-//! Faults are someone else's to cause; a probe that is given a command runs it at fixed times,
-//! knows when it began and which regions it concerns, and so can tell what each fault cost.
+//! Other programs cause the faults. If the probe has a command that causes one, it runs the command
+//! at fixed times. So it knows when each fault began and which regions it affects, and can measure
+//! the cost of each fault.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::progress::Progress;
 use crate::role::Signals;
 use crate::shell;
 
-/// What `basalt probe` takes.
+/// The arguments of `basalt probe`.
 #[derive(clap::Args)]
 #[group(id = "registry", args = ["zk", "bootstrap"], required = true)]
 pub(crate) struct Arguments {
@@ -52,7 +53,7 @@ pub(crate) struct Arguments {
     reports: ReportArguments,
 }
 
-/// The faults that a probe causes.
+/// The options for the faults that a probe causes.
 #[derive(clap::Args)]
 struct FaultArguments {
     /// A shell command that causes a fault. It gets $VICTIM (host:port) and $NUMBER (from 1)
@@ -80,7 +81,7 @@ struct FaultArguments {
     patience: Timespan,
 }
 
-/// Where the reports go.
+/// Where the reports are written.
 #[derive(clap::Args)]
 pub(crate) struct ReportArguments {
     /// Write the results as JSON
@@ -94,14 +95,14 @@ pub(crate) struct ReportArguments {
     picture: Option<PathBuf>,
 }
 
-/// How long what a command did may take to be felt: a large process that was killed answers a
-/// moment longer.
+/// How long the effect of a command may be delayed: a large process that was killed still answers
+/// for a moment.
 const TAKES_EFFECT: Duration = Duration::from_millis(500);
-/// How often is looked how things stand.
+/// How often to check whether regions are served.
 const POLL: Duration = Duration::from_millis(20);
-/// How often is looked who the active master is.
+/// How often to check which master is active.
 const MASTER_POLL: Duration = Duration::from_millis(5);
-/// How often progress is told.
+/// How often progress is printed.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs the probe.
@@ -155,7 +156,7 @@ async fn watch(probe: &Probe) {
     }
 }
 
-/// Causes the faults, if there are to be any, and ends when the measurement is over.
+/// Causes the faults, if any are requested. Returns when the measurement is over.
 async fn inject(
     arguments: &Arguments,
     connection: &Connection,
@@ -197,7 +198,7 @@ impl Arguments {
 // === impl FaultArguments ===
 
 impl FaultArguments {
-    /// Causes one fault, waits until all is served again, and undoes it.
+    /// Causes one fault, waits until all regions are served again, and undoes the fault.
     async fn cause(
         &self,
         command: &str,
@@ -266,7 +267,7 @@ impl FaultArguments {
         Ok(Phases { total, ..Phases::default() })
     }
 
-    /// When every region had served a write and a read that began after `since`.
+    /// The time at which every region had served a write and a read that began after `since`.
     async fn wait_served(&self, probe: &Probe, since: Duration) -> Option<Duration> {
         let deadline = Instant::now() + self.patience.into();
         let regions = probe.all_regions();
@@ -283,7 +284,7 @@ impl FaultArguments {
 // === impl ReportArguments ===
 
 impl ReportArguments {
-    /// Writes the reports, prints the summary, and fails if anything is wrong with what was found.
+    /// Writes the reports and prints the summary. Fails if the measurement shows a violation.
     pub(crate) fn conclude(&self, measurement: &Measurement) -> anyhow::Result<()> {
         if let Some(path) = &self.json {
             write(path, &(serde_json::to_string_pretty(&Report::of(measurement))? + "\n"))?;

@@ -1,20 +1,19 @@
-//! One line that tells how far something is: rewritten in place on a terminal, and elsewhere a line
-//! now and then.
+//! Progress in one line: rewritten in place on a terminal, printed now and then elsewhere.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-/// The line.
+/// The progress line.
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// What was told last, and when, where there is no terminal.
+    /// The last printed stage, and when it was printed, if there is no terminal.
     stage: String,
     printed_at: Option<Instant>,
 }
 
-/// How often a line is printed where there is no terminal.
+/// The interval between two lines if there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 // === impl Progress ===
@@ -28,11 +27,11 @@ impl Progress {
         Self { bar, stage: String::new(), printed_at: None }
     }
 
-    /// Tells that `stage` is as far as `text` says.
+    /// Shows `text` as the progress of `stage`.
     pub(crate) fn show(&mut self, stage: &str, text: &str) {
         if !self.bar.is_hidden() {
             if self.stage != stage && !self.stage.is_empty() {
-                // The line of the stage before stays.
+                // The line of the previous stage stays on the screen.
                 self.bar.suspend(|| print_error_line!("  {}", self.bar.message()));
             }
             self.bar.set_message(text.to_owned());

@@ -1,4 +1,4 @@
-//! `basalt regionserver`: from the role's file to the role's `run`.
+//! `basalt regionserver`: runs a region server from the role's file.
 
 use basalt_model::FeatureLevel;
 use basalt_regionserver::{Config, RegionConfig};
@@ -9,10 +9,10 @@ use crate::role::{self, RoleContext};
 use crate::role_config::{RegionServerSettings, RoleFile};
 use crate::storage;
 
-/// How many calls a region server handles at once.
+/// The maximum number of calls that a region server handles at once.
 const CALLS_MAX: usize = 16_384;
 
-/// Runs the role until it is told to stop.
+/// Runs the role until it is asked to stop.
 pub(crate) async fn run(context: RoleContext<RegionServerSettings>) -> anyhow::Result<()> {
     let RoleContext { file, instance, seams, shutdown } = context;
     health::serve(&seams.network, file.settings.server.web_listen).await?;
@@ -52,7 +52,7 @@ fn config(file: &RoleFile<RegionServerSettings>, instance: String) -> anyhow::Re
         region: RegionConfig {
             flush_bytes: limits.flush_bytes,
             memstore_bytes_max: limits.flush_bytes.saturating_mul(limits.block_multiplier),
-            // A renewal may be late by a change of the coordinator's leader.
+            // A change of the coordinator's leader may delay a renewal.
             lease_patience: derived.session_timeout,
             compaction_files_min: usize::try_from(limits.compaction_files_min)?,
             ..RegionConfig::default()

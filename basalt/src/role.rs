@@ -1,12 +1,13 @@
-//! The frame of every role: its file, telemetry, signals, seams; then the role itself.
+//! The frame of every role: it reads the role's file, sets up telemetry, signals and seams, and
+//! runs the role.
 //!
-//! SIGTERM and Ctrl-C ask it to stop; a second one ends it at once. A supervised process also ends
-//! at once when its standard input does: whoever started it holds the other end, and is gone. So
-//! no child outlives `basalt local`, however that died.
+//! SIGTERM and Ctrl-C ask the process to stop. A second signal ends it immediately. A supervised
+//! process also ends immediately when its standard input ends: its supervisor holds the other end,
+//! and so it has ended too. So no child outlives `basalt local`, however that died.
 //!
-//! On Kubernetes each start of a container is a life of its own: it adds something to its instance
-//! that no other one has, and leaves the whole in the termination log. The kubelet quotes that when
-//! it reports that this very container has ended (docs/decisions/0008).
+//! On Kubernetes each start of a container is a separate life. The process adds a unique suffix to
+//! its instance and writes the whole into the termination log. The kubelet quotes it when it
+//! reports that this very container has ended (docs/decisions/0008).
 
 use std::future::Future;
 use std::io::Read;
@@ -24,7 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::role_config::{self, RoleFile, RoleName, Settings};
 use crate::{health, output};
 
-/// What a role's subcommand takes.
+/// The arguments of a role's subcommand.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The role's configuration file
@@ -42,33 +43,33 @@ pub(crate) struct Arguments {
     health: Option<SocketAddr>,
 }
 
-/// What a role gets to run with.
+/// The environment in which a role runs.
 pub struct RoleContext<S> {
-    /// Its file.
+    /// The role's file.
     pub file: RoleFile<S>,
-    /// Which life of the process this is, to whoever started it.
+    /// Identifies this life of the process to its supervisor.
     pub instance: String,
-    /// The machine.
+    /// Access to the machine.
     pub seams: Seams,
-    /// How it is told to stop.
+    /// The signal to stop.
     pub shutdown: Shutdown,
 }
 
-/// What a process prints on standard output, as a line of its own, once it serves.
+/// The line that a process prints on standard output once it serves.
 pub const READY_LINE: &str = "ready";
 
-/// How a process ends that was told twice to stop, or whose supervisor is gone.
+/// The exit code of a process that was asked twice to stop, or whose supervisor has ended.
 const ENDED_AT_ONCE: i32 = 130;
-/// How many threads may wait for the disk; a killed process lets go of its files and connections
-/// only when the last of its threads has ended.
+/// The maximum number of threads that wait for the disk. A killed process releases its files and
+/// connections only when the last of its threads has ended.
 const BLOCKING_THREADS_MAX: usize = 128;
-/// How long such a thread waits for more work.
+/// How long an idle thread of this kind is kept.
 const BLOCKING_THREADS_KEPT: Duration = Duration::from_secs(1);
-/// A process whose serving threads run nothing for this long is ended, whatever its role made of
-/// it.
+/// A process whose serving threads run nothing for this long is ended, whatever the role itself
+/// does about it.
 const STANDSTILL_MAX: Duration = Duration::from_secs(30);
-/// How many files a process should be able to open: as many connections as its ports take, and the
-/// files of its data.
+/// How many files a process should be able to open: as many connections as its ports accept, and
+/// the files of its data.
 const FILES_ADVISED: u64 = 16_384;
 /// How long threads may take to end once the role has ended.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,15 +93,15 @@ where
     let threads = runtimes.threads();
     let Runtimes { serving, liveness } = runtimes;
     let ended = serving.block_on(run_on(threads, arguments, file, role));
-    // A thread that stands still must not keep the process from ending. What watches over the
-    // serving threads ends before them.
+    // A thread that hangs must not keep the process from ending. The threads that watch the serving
+    // threads end first.
     liveness.shutdown_timeout(END_TIMEOUT);
     serving.shutdown_timeout(END_TIMEOUT);
     ended
 }
 
-/// Takes as many file descriptors as the process may have: each connection is one, and a server
-/// that has none left can begin no file.
+/// Raises the limit of file descriptors to the maximum. Each connection uses one, and a server
+/// without free descriptors can create no file.
 fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -113,9 +114,10 @@ fn raise_file_limit() {
     }
 }
 
-/// How many threads leases, sessions and heartbeats have. They hardly run, and a second thread
-/// costs each answer of the coordinator the time to wake it. The coordinator has one for what
-/// another is busy with: it applies entries and makes snapshots on them.
+/// The number of threads for leases, sessions and heartbeats. They are mostly idle, and a second
+/// thread costs each answer of the coordinator the time to wake it. The coordinator nevertheless
+/// has a second one for when the first is busy: it applies entries and makes snapshots on these
+/// threads.
 fn liveness_threads(role: RoleName) -> usize {
     match role {
         RoleName::Coordinator => 2,
@@ -170,11 +172,10 @@ where
     }
 }
 
-/// Ends the process once its serving threads have stood still for too long: whoever started it
-/// starts it again.
+/// Ends the process after its serving threads have hung for too long. Its supervisor restarts it.
 fn end_if_stuck(threads: &Threads) {
     let serving = threads.serving.clone();
-    // It ends with the process.
+    // The task ends with the process.
     drop(threads.liveness.spawn(async move {
         until_stuck(&serving, STANDSTILL_MAX).await;
         tracing::error!(limit = ?STANDSTILL_MAX, "the serving threads have run nothing: ending");
@@ -182,7 +183,7 @@ fn end_if_stuck(threads: &Threads) {
     }));
 }
 
-/// Tells whoever started the process that it serves.
+/// Reports to the supervisor that the process serves.
 pub fn report_ready() {
     print_line!("{READY_LINE}");
     health::now_ready();
@@ -203,7 +204,7 @@ pub(crate) struct Signals {
 // === impl Arguments ===
 
 impl Arguments {
-    /// Which life of the process this is.
+    /// Identifies this life of the process.
     fn instance(&self, seams: &Seams) -> anyhow::Result<String> {
         let Some(log) = &self.termination_log else { return Ok(self.instance.clone()) };
         let instance = format!("{}/{:016x}", self.instance, seams.random.next_u64());
@@ -236,7 +237,7 @@ impl Runtimes {
 // === impl Signals ===
 
 impl Signals {
-    /// Takes both signals from now on; their defaults no longer apply.
+    /// Handles both signals from now on. Their default actions no longer apply.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         let take = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
@@ -255,7 +256,7 @@ impl Signals {
     }
 }
 
-/// From now on a signal cancels `shutdown`, and a second one ends the process.
+/// From now on a signal cancels `shutdown`, and a second signal ends the process.
 pub(crate) fn stop_on_signals(shutdown: &Shutdown) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let shutdown = shutdown.clone();
@@ -270,15 +271,15 @@ pub(crate) fn stop_on_signals(shutdown: &Shutdown) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends this process when standard input ends. A thread of its own: the runtime may be busy, and
-/// its threads for blocking work must not wait for this one.
+/// Ends this process when standard input ends. This needs its own thread: the runtime may be busy,
+/// and its threads for blocking work must not wait for this one.
 fn end_with_supervisor() -> anyhow::Result<()> {
-    // A stopped process reads nothing: the kernel ends it with whoever started it.
+    // A stopped process reads nothing, so the kernel ends it together with its parent.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .context("cannot arrange to end with the supervisor")?;
     let watch = || {
         let mut bytes = [0; 64];
-        // What is read means nothing; only its end does. An error is an end as well.
+        // The bytes mean nothing; only the end does. An error counts as an end.
         while std::io::stdin().read(&mut bytes).is_ok_and(|length| length > 0) {}
         tracing::error!("the supervisor of this process is gone: exiting at once");
         process::exit(ENDED_AT_ONCE);
@@ -298,7 +299,7 @@ mod tests {
 
     use super::*;
 
-    /// Red with one runtime for both.
+    /// Fails with one runtime for both kinds of tasks.
     #[test]
     fn a_serving_thread_that_stands_still_delays_no_liveness_task() {
         let runtimes = Runtimes::build(NonZeroUsize::new(1), 1).unwrap();
@@ -314,7 +315,7 @@ mod tests {
         assert_eq!(runtimes.liveness.block_on(stuck), Ok(true));
     }
 
-    /// Red without the [`long_step`].
+    /// Fails without the [`long_step`].
     #[test]
     fn a_long_step_delays_no_other_liveness_task() {
         let runtimes = Runtimes::build(NonZeroUsize::new(1), 1).unwrap();

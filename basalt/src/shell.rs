@@ -1,4 +1,4 @@
-//! Commands that a caller of the tools gives, run by the shell.
+//! Shell commands that the user of a tool provides.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// Starts a command, with variables in its environment. It is killed if the result is dropped.
+/// Starts a command with additional environment variables. Dropping the result kills it.
 pub(crate) fn start(command: &str, variables: &[(&str, &str)]) -> anyhow::Result<Child> {
     let started = Command::new("sh")
         .args(["-c", command])
@@ -18,19 +18,19 @@ pub(crate) fn start(command: &str, variables: &[(&str, &str)]) -> anyhow::Result
     started.with_context(|| format!("cannot run {command:?}"))
 }
 
-/// Waits until it has ended.
+/// Waits until the command has ended.
 ///
 /// # Errors
-/// It has failed, or takes longer than `limit`.
+/// The command has failed, or takes longer than `limit`.
 pub(crate) async fn wait(mut running: Child, limit: Duration) -> anyhow::Result<()> {
     let ended = timeout(limit, running.wait()).await;
     check(ended.with_context(|| format!("a command has not finished within {limit:?}"))??)
 }
 
-/// Whether a command has ended well.
+/// Checks that a command has succeeded.
 ///
 /// # Errors
-/// It has failed.
+/// The command has failed.
 pub(crate) fn check(ended: ExitStatus) -> anyhow::Result<()> {
     if !ended.success() {
         bail!("a command failed: {ended}");

@@ -1,8 +1,8 @@
-//! The shared storage of a role: a folder of this machine, or of an HDFS.
+//! The shared storage of a role: a folder on this machine or on HDFS.
 //!
-//! A folder is there or it is not. An HDFS may be away or in safe mode when a role starts: that
-//! passes, so it is waited for and told; what does not pass by itself ends the process with its
-//! reason.
+//! A local folder either exists or not. HDFS may be unavailable or in safe mode when a role starts.
+//! That is temporary, so the role waits for it and reports it. A permanent error ends the process
+//! with its reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,15 +20,16 @@ use tracing::{debug, info, warn};
 
 use crate::role_config::{HdfsSettings, MACHINE_VARIABLE, ServerSettings, StorageSettings};
 
-/// Between two questions whether the HDFS is there.
+/// The pause between two checks whether HDFS is available.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often it is said that it is still waited for.
+/// The interval between two reports that it is still unavailable.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Opens the storage, and waits for as long as it is away; `None` if it is time to stop meanwhile.
+/// Opens the storage, and waits while it is unavailable. `None` if the role is asked to stop
+/// before.
 ///
 /// # Errors
-/// It cannot be used as it is written.
+/// The storage settings cannot be used.
 pub(crate) async fn open(
     server: &ServerSettings,
     timers: &Timers,
@@ -51,20 +52,20 @@ pub(crate) async fn open(
     }
     info!(conf = %hdfs.conf.display(), root = %hdfs.root.display(), "HDFS is available");
     if let Err(error) = files.look_for_nodes().await {
-        // It is tried again in the background.
+        // This is retried in the background.
         info!(%error, "the DataNode on this machine is not known yet");
     }
     Ok(Some(Arc::new(files)))
 }
 
-/// The machine that the process runs on, as DataNodes know it: as it was `told`, else the host that
-/// the process advertises.
+/// The machine of the process as DataNodes know it: the `reported` name, or else the host that the
+/// process advertises.
 fn machine(host: &str, hdfs: &HdfsSettings, reported: Option<String>) -> Machine {
     let name = reported.filter(|name| !name.is_empty()).unwrap_or_else(|| host.to_owned());
     Machine { name, ordinal: hdfs.data_node_ordinal }
 }
 
-/// The files of `hdfs`, none of its DataNodes nearer than another; nobody is asked yet.
+/// The files of `hdfs`, without preferred DataNodes. Sends no request yet.
 ///
 /// # Errors
 /// The settings cannot be used.
@@ -76,11 +77,11 @@ pub(crate) fn hdfs_files(
     Ok(HdfsFileSystem::new(seams, hdfs_config(hdfs, timers)?, &hdfs.root)?)
 }
 
-/// Returns when the root folder is there and takes a file; `tell` is told what is waited for, when
-/// that changes and now and then.
+/// Returns when the root folder exists and accepts a file. Calls `report` with the reason for the
+/// wait when the reason changes, and now and then.
 ///
 /// # Errors
-/// Something that does not pass by itself.
+/// An error that is not temporary.
 pub(crate) async fn wait_until_there(
     files: &HdfsFileSystem,
     hdfs: &HdfsSettings,
@@ -110,11 +111,11 @@ pub(crate) async fn wait_until_there(
     }
 }
 
-/// How often the settings of an HDFS are looked at.
+/// How often the settings of HDFS are checked.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Looks again and again at the settings of an HDFS, and rehearses the fence on it, for as long as
-/// somebody wants to know. Nothing for other storage, which has no settings.
+/// Checks the settings of HDFS and rehearses the fence on it, repeatedly, while a receiver exists.
+/// `None` for other storage, which has no settings.
 ///
 /// # Errors
 /// The settings cannot be used.
@@ -142,7 +143,7 @@ pub(crate) fn watch_deviations(
     Ok(Some(receiver))
 }
 
-/// What is wrong with the fence, if anything.
+/// The problem with the fence, if there is one.
 async fn rehearse(files: &HdfsFileSystem) -> Option<String> {
     let costs = "the regions of a server that dies may wait for the NameNode's lease recovery";
     match files.rehearse_fence().await {
@@ -155,8 +156,9 @@ async fn rehearse(files: &HdfsFileSystem) -> Option<String> {
     }
 }
 
-/// In what the servers' effective settings are not what the promise needs, a line for each setting
-/// with its value, what it should be and what that costs; and whose settings cannot be read.
+/// The effective settings of the servers that do not fit the failover target: one line per setting
+/// with its value, the value that it should have, and the cost of the difference. Also names the
+/// servers whose settings cannot be read.
 pub(crate) async fn deviations(files: &HdfsFileSystem, timers: &Timers) -> Vec<String> {
     let mut unread = Vec::new();
     let mut servers: BTreeMap<HdfsDeviation, Vec<String>> = BTreeMap::new();
@@ -184,7 +186,7 @@ pub(crate) async fn deviations(files: &HdfsFileSystem, timers: &Timers) -> Vec<S
     described.chain(unread).collect()
 }
 
-/// The settings of Hadoop's files, with the timers that follow from the promise.
+/// The settings from Hadoop's files, with the timers that follow from the failover target.
 ///
 /// # Errors
 /// The files cannot be read, or do not name the NameNodes.
@@ -243,7 +245,7 @@ mod tests {
         };
         let (short, long) = (with(3), with(30));
         assert_eq!(short.ack_timeout, Duration::from_secs(1));
-        // DataNodes are asked to give a silent writer up after `hdfsSocketTimeout`, which is 1 s
+        // DataNodes are asked to give up on a silent writer after `hdfsSocketTimeout`, which is 1 s
         // here.
         assert_eq!(short.heartbeat_interval, Duration::from_millis(250));
         assert!(short.ack_timeout < long.ack_timeout && short.call_timeout < long.call_timeout);

@@ -1,4 +1,4 @@
-//! `basalt timers`: the timers of a manifest, and the worst case that they add up to.
+//! `basalt timers`: prints the timers of a manifest, and the worst case that results from them.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use basalt_api::{Timers, Timespan};
 
 use crate::output::print_result;
 
-/// What `basalt timers` takes.
+/// The arguments of `basalt timers`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The manifest

@@ -1,4 +1,4 @@
-//! A whole local cluster of stand-ins: each child says that it is ready, and waits for its end.
+//! A whole local cluster of stand-ins: each child reports that it is ready and waits for its end.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by it")]
 
@@ -23,10 +23,11 @@ fn demo() -> ValidatedCluster {
     validate(&cluster, &tables).unwrap()
 }
 
-/// A program in place of `basalt`; it ends when its standard input does.
-/// Tests that take free ports take turns: one could get those that another gave back for a moment.
+/// Tests that use free ports run one at a time: a test could get a port that another one has just
+/// released.
 static PORTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// A program that replaces `basalt`. It ends when its standard input ends.
 fn stand_in(folder: &Path) -> PathBuf {
     let program = folder.join("stand-in");
     // It asks to die with its parent, as the roles do.
@@ -147,7 +148,7 @@ fn process_state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// Whether a process runs no more; nobody may have reaped it.
+/// Whether a process no longer runs. It may not have been reaped yet.
 fn is_dead(pid: u32) -> bool {
     matches!(process_state(pid), None | Some('Z' | 'X'))
 }
@@ -185,7 +186,7 @@ fn ctrl_c_stops_everything_and_ends_well() {
     wait_dead(&pids);
 }
 
-/// Theirs would be three times as large.
+/// With transparent huge pages the memory would be three times as large.
 #[test]
 fn no_memory_is_in_transparent_huge_pages() {
     let _turn = PORTS.blocking_lock();
@@ -200,14 +201,14 @@ fn no_memory_is_in_transparent_huge_pages() {
     wait_dead(&pids);
 }
 
-/// `basalt local … | head -3`.
+/// With `basalt local … | head -3`.
 #[test]
 fn a_cluster_outlives_the_reader_of_its_output() {
     let _turn = PORTS.blocking_lock();
     let folder = tempfile::tempdir().unwrap();
     let (mut local, pids) = run_local(folder.path());
     drop(local.stdout.take());
-    // Each death is worth a line.
+    // Each death prints a line.
     send(pids[0], Signal::KILL);
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while process_state(pids[0]).is_some() {

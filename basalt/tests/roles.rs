@@ -1,4 +1,4 @@
-//! The frame of a role: how a process ends, and what it says to a wrong file.
+//! The frame of a role: how a process ends, and how it reports an invalid file.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by it")]
 
@@ -37,7 +37,7 @@ fn terminate(child: &Child) {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
-/// What the kernel does to the pipe when `basalt local` is killed with SIGKILL.
+/// Simulates what the kernel does to the pipe when `basalt local` is killed with SIGKILL.
 #[test]
 fn a_supervised_process_ends_when_its_supervisor_is_gone() {
     let folder = tempfile::tempdir().unwrap();
@@ -55,7 +55,7 @@ fn a_process_that_is_asked_to_stop_ends_cleanly() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// A file on a disk that has no room.
+/// A file on a full disk.
 fn full() -> Stdio {
     std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
 }
@@ -81,7 +81,8 @@ fn a_process_that_cannot_say_that_it_is_ready_goes_on() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// The result of a command is another matter: without it, the command has failed.
+/// Unlike other output, the result of a command must be written: without it, the command has
+/// failed.
 #[test]
 fn a_result_that_cannot_be_written_is_an_error() {
     let mut crds = Command::new(env!("CARGO_BIN_EXE_basalt"));

@@ -67,7 +67,7 @@ fn pid_of(supervisor: &Supervisor, name: &str) -> u32 {
     }
 }
 
-/// The state letter of a process as Linux tells it; `None` if there is none.
+/// The state letter of a process on Linux. `None` if the process does not exist.
 fn letter(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()

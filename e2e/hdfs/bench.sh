@@ -1,8 +1,9 @@
 #!/bin/bash
-# bench.sh: `basalt bench` of Basalt and Apache HBase on the same HDFS, in turn, ROUNDS times (default
-# 3); the processor time of the DataNodes is counted with that of the region servers. HDFS and both
-# clusters are started for it and stopped after it. BASALT: the binary; ROWS (60,000), TIME (9s) as
-# for the command; MIXES (all); REGION_SERVER_HEAP of HBase's (1g). The figures go to $RESULTS/bench.json.
+# bench.sh: `basalt bench` of Basalt and Apache HBase on the same HDFS, in turn, ROUNDS times
+# (default 3). The CPU time of the DataNodes is added to the CPU time of the region servers. Starts
+# HDFS and both clusters first and stops them afterwards. BASALT: the binary; ROWS (60,000) and TIME
+# (9s): as for the command; MIXES (all); REGION_SERVER_HEAP: the heap of HBase's region servers
+# (1g). The results are written to $RESULTS/bench.json.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 cd "$E2E_HDFS/../.."

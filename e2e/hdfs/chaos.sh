@@ -1,14 +1,15 @@
 #!/bin/bash
-# chaos.sh: `basalt chaos` on a real HDFS, with the DataNodes and the NameNode among the victims.
-# HDFS runs in a network namespace of its own, and all of Basalt's processes in further ones that are
-# joined to it, so that their links can be cut; nothing of it is seen from outside. Needs root.
-# MINUTES: how long (default 30); SEED; BASALT: the binary (default: the release build, made here);
-# RESULTS: where chaos.json goes (default: in the lab's folder).
+# chaos.sh: `basalt chaos` on a real HDFS, with faults in the DataNodes and the NameNode, too. HDFS
+# runs in its own network namespace. All processes of Basalt run in further namespaces that are
+# connected to it, so that their links can be cut. Nothing outside sees these namespaces. Needs
+# root.
+# MINUTES: the duration (default 30); SEED; BASALT: the binary (default: the release build, which is
+# built first); RESULTS: the folder for chaos.json (default: in the lab's folder).
 set -euo pipefail
 export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-chaos} HDFS_HOST=10.78.0.1
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 cd "$E2E_HDFS/../.."
-# The program finds out by this that it needs no other namespace around its own.
+# This variable shows the program that it needs no other namespace around its own.
 if [ "${BASALT_CHAOS_APART:-}" != 1 ]; then
   if [ -z "${BASALT:-}" ]; then
     cargo build --release -p basalt

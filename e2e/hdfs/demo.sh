@@ -1,11 +1,13 @@
 #!/bin/bash
-# demo.sh [CASE...]: `basalt demo` on a real HDFS, which is started for it and stopped after it
-# (KEEP=1: it stays; UP=1: it runs already). Fails when an acknowledged write is lost, or a bar of
-# the promise is missed. Figures as JSON and pages in $RESULTS (default: in the lab's folder).
+# demo.sh [CASE...]: `basalt demo` on a real HDFS. Starts HDFS first and stops it afterwards
+# (KEEP=1: keeps it running; UP=1: it is already running). Fails if an acknowledged write is lost,
+# or if an outage exceeds a limit of the failover target. Writes results as JSON and pages to
+# $RESULTS (default: in the lab's folder).
 #   kill       9 times kill -9 of a region server: outage p50 <= 1 s, max <= 2.5 s
 #   machine    9 times kill -9 of a region server and a DataNode at once: p50 <= 3 s
 #   unflushed  9 times the same with 512 MB unflushed: max <= 5 s
-# KILLS: how many times instead; BASALT: the binary (default: the release build, made here).
+# KILLS: a different number of kills; BASALT: the binary (default: the release build, which is built
+# first).
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 cd "$E2E_HDFS/../.."
@@ -29,8 +31,9 @@ demo() {
   python3 "$E2E_HDFS/judge.py" "$json" "$p50_max" "$max_max"
 }
 
-# The DataNodes take turns with the region servers, and are back before the next fault; logs that
-# were begun on two of them meanwhile have been followed by others (see docs/hdfs.md, Limitations).
+# The DataNodes are killed in turn with the region servers, and are back before the next fault. By
+# then, logs that were created on two DataNodes have been followed by others (see docs/hdfs.md,
+# Limitations).
 fault='"$E2E_HDFS/node.sh" kill $((FAULT % DATA_NODES + 1))'
 repair='"$E2E_HDFS/node.sh" start $((FAULT % DATA_NODES + 1)); sleep 25'
 export E2E_HDFS DATA_NODES

@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# env.sh: the HDFS that the tests of this folder use: 1 NameNode and 3 DataNodes as separate
-# processes on 127.0.0.1, from Maven (e2e/lab/hbase), with the settings that a short failover needs.
-# Sourced by the other scripts. A LAB_INSTANCE and a PORT_BASE of its own keep it apart from others.
+# env.sh: the HDFS for the tests in this folder: 1 NameNode and 3 DataNodes as separate processes on
+# 127.0.0.1, from Maven (e2e/lab/hbase), with the settings that a short failover needs. The other
+# scripts source it. A separate LAB_INSTANCE and PORT_BASE keep it apart from other instances.
 
 E2E_HDFS=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 export LAB_INSTANCE=${LAB_INSTANCE:-hdfs} PORT_BASE=${PORT_BASE:-29000}
 export DATA_NODES=${DATA_NODES:-3} HEARTBEAT_S=${HEARTBEAT_S:-1} STORAGE=hdfs HDFS_HOST=${HDFS_HOST:-127.0.0.1}
 . "$E2E_HDFS/../lab/hbase/env.sh"
 
-# What a failover target of 3 s needs, as the operator's ConfigMap <cluster>-hdfs has it; a DataNode is
-# dead after 20 s. EXTRA_HDFS: more settings, as name=value.
+# The settings that a failover target of 3 s needs, as in the operator's ConfigMap <cluster>-hdfs. A
+# DataNode counts as dead after 20 s. EXTRA_HDFS: more settings, as name=value.
 write_settings() {
   mkdir -p "$LAB/conf"
   local setting
@@ -33,11 +33,11 @@ write_settings() {
   done >"$LAB/conf/extra-hdfs.xml"
 }
 
-# apart COMMAND...: runs it in a network namespace of its own, which nothing outside sees, with HDFS_HOST
-# as an address of it. Needs root.
+# apart COMMAND...: runs it in its own network namespace, which nothing outside sees. HDFS_HOST is
+# an address in that namespace. Needs root.
 apart() {
   mkdir -p "$LAB/conf"
-  # Java asks for the names of addresses: here nobody else could answer.
+  # Java looks up the names of addresses. Here no other server could answer.
   {
     echo "127.0.0.1 localhost $(hostname)"
     echo "$HDFS_HOST hdfs"
@@ -53,13 +53,13 @@ apart() {
     exec "$@"' "$LAB/conf" "$@"
 }
 
-# name_node_says NAME: a figure of the NameNode's.
+# name_node_says NAME: prints a metric of the NameNode.
 name_node_says() {
   local page="http://$HDFS_HOST:$NAME_NODE_WEB_PORT/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
   curl -fs "$page" | sed -n "s/.*\"$1\" : \"\?\([A-Za-z0-9]*\).*/\1/p"
 }
 
-# Waits until the NameNode is out of safe mode and knows all DataNodes.
+# Waits until the NameNode has left safe mode and knows all DataNodes.
 wait_data_nodes() {
   local live state _
   for _ in $(seq 240); do
@@ -81,7 +81,7 @@ wait_replicas() {
   fail "after 90 s $few blocks still have too few replicas"
 }
 
-# none_died LOG_FOLDER: fails where a region server of a `basalt local` was begun more than once.
+# none_died LOG_FOLDER: fails if a region server of a `basalt local` was started more than once.
 none_died() {
   local log
   for log in "$1"/regionserver-*.log; do
@@ -89,7 +89,8 @@ none_died() {
   done
 }
 
-# write_rolling_manifest FILE [NAMESERVICE]: that of examples/hdfs.yaml, with logs that are rolled every MB.
+# write_rolling_manifest FILE [NAMESERVICE]: writes examples/hdfs.yaml with logs that are rolled
+# every MB.
 write_rolling_manifest() {
   local rolled='config: { basalt.regionserver.wal.roll.bytes: "1048576" }'
   sed "s/regionServers: { replicas: 3 }/regionServers: { replicas: 3, $rolled }/

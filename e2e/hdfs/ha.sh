@@ -1,9 +1,10 @@
 #!/bin/bash
-# ha.sh [CASE...]: `basalt demo` on an HDFS with two NameNodes, three JournalNodes and three DataNodes,
-# started for it and stopped after it (KEEP=1: it stays). No process of Basalt is killed; its logs are
-# rolled every MB, so that it needs the NameNode all the time. Fails when an acknowledged write is
-# lost, a region server died, or writes did not resume within 2 s after the standby was active.
-#   failover  the active NameNode is killed (SIGKILL), the other one made active; FAULT_COUNT times
+# ha.sh [CASE...]: `basalt demo` on an HDFS with two NameNodes, three JournalNodes and three
+# DataNodes. Starts HDFS first and stops it afterwards (KEEP=1: keeps it running). No process of
+# Basalt is killed. Its logs are rolled every MB, so that it needs the NameNode all the time. Fails
+# if an acknowledged write is lost, a region server died, or writes did not resume within 2 s after
+# the standby became active.
+#   failover  the active NameNode is killed (SIGKILL), and the other one is made active; FAULT_COUNT times
 set -euo pipefail
 export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-ha} PORT_BASE=${PORT_BASE:-31000}
 . "$(dirname "$(readlink -f "$0")")/env.sh"
@@ -44,7 +45,7 @@ configure() {
     property dfs.ha.tail-edits.period 1s
   } >>"$LAB/conf/extra-hdfs.xml"
   bash "$LAB_SCRIPTS/configure.sh"
-  # One NameNode of its own is what the lab has otherwise.
+  # Usually the lab has a single NameNode.
   sed -i "s#hdfs://127.0.0.1:$NAME_NODE_PORT#hdfs://prod#" "$LAB/conf/hdfs/core-site.xml"
   sed -i '/>dfs.namenode.rpc-address</d; />dfs.namenode.http-address</d; />dfs.namenode.name.dir</d' \
     "$LAB/conf/hdfs/hdfs-site.xml"
@@ -74,12 +75,12 @@ up() {
   for i in $(seq "$DATA_NODES"); do wait_port "dn$i" "$(data_node_ipc_port "$i")"; done
 }
 
-# What a fault does: $1 is its number. Notes when the standby was active.
+# Injects a fault; $1 is its number. Records when the standby became active.
 fail_over() {
   local old=$(($1 % 2 + 1)) new=$((($1 + 1) % 2 + 1))
   echo "killing nn$old"
   send "nn$old" KILL
-  # Without --forceactive the dead one is asked first, and its silence is taken for a no.
+  # Without --forceactive the dead NameNode is asked first, and its silence counts as a refusal.
   admin -transitionToActive --forceactive "nn$new"
   echo "nn$new active at $(date +%s%3N)" | tee -a "$results/failovers"
 }

@@ -1,12 +1,12 @@
 #!/bin/bash
-# hbase.sh [MODE...]: what the deaths of demo.sh cost Apache HBase, measured by the same probe: one
-# kill -9 of a region server, then one of a region server and a DataNode. Each MODE is a cluster of
-# its own (ZooKeeper, HDFS, 2 masters, 3 region servers), started for it and stopped after it. It
-# fails when an acknowledged write is lost; there is no bar for the time.
-#   default  settings as Hadoop and HBase come: session of 90 s
-#   tuned    the known advice (MODE=tuned of e2e/lab/hbase): session of 20 s, stale DataNodes avoided
-#   short    the advice, a session of 6 s, and HDFS with the settings that Basalt runs on (env.sh)
-# BASALT: the binary; FAULTS: which, of `kill machine`. Figures as JSON in $RESULTS.
+# hbase.sh [MODE...]: the cost of the deaths in demo.sh for Apache HBase, measured by the same
+# probe: one kill -9 of a region server, then one of a region server and a DataNode. Each MODE is a
+# separate cluster (ZooKeeper, HDFS, 2 masters, 3 region servers), started first and stopped
+# afterwards. Fails if an acknowledged write is lost; there is no limit for the time.
+#   default  the default settings of Hadoop and HBase: session of 90 s
+#   tuned    the common advice (MODE=tuned of e2e/lab/hbase): session of 20 s, stale DataNodes avoided
+#   short    the advice, a session of 6 s, and HDFS with the settings that Basalt uses (env.sh)
+# BASALT: the binary; FAULTS: a selection of `kill machine`. Writes results as JSON to $RESULTS.
 set -euo pipefail
 export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-hbase} PORT_BASE=${PORT_BASE:-25000}
 . "$(dirname "$(readlink -f "$0")")/env.sh"
@@ -15,7 +15,8 @@ BASALT=${BASALT:-${CARGO_TARGET_DIR:-target}/release/basalt}
 results=${RESULTS:-$LAB/results}
 first_region_server=$(($(region_server_port 1) - 1))
 
-# inject kill|machine HOST:PORT: ends the region server there, and for `machine` the DataNode of its number.
+# inject kill|machine HOST:PORT: kills the region server there, and for `machine` also the DataNode
+# with the same number.
 inject() {
   local i=$((${2##*:} - first_region_server))
   [ "$1" = kill ] || send "dn$i" KILL

@@ -1,5 +1,5 @@
-"""judge.py JSON P50_MS MAX_MS: prints each fault of a `basalt demo` in a region server or elsewhere, and
-fails when writes were out for longer than the bars, or one that was acknowledged is lost."""
+"""judge.py JSON P50_MS MAX_MS: prints each fault of a `basalt demo` in a region server or elsewhere.
+Fails if a write outage exceeds the limits, or if an acknowledged write is lost."""
 import json
 import sys
 

@@ -1,17 +1,17 @@
 #!/bin/bash
-# node.sh kill|freeze|thaw|start|ensure I: what happens to DataNode I (nn: to the NameNode);
+# node.sh kill|freeze|thaw|start|ensure I: acts on DataNode I (nn: the NameNode);
 # node.sh enter-safe-mode|leave-safe-mode nn;
-# node.sh small|fill|large I: DataNode I gets a new, empty disk of 1.5 GB in memory; that disk is filled;
-#   DataNode I has its old disk again. Needs root.
-#   kill: SIGKILL; freeze, thaw: SIGSTOP, SIGCONT; start: a new process on the same data, once
-#   the old one is gone; returns when it listens; ensure: start unless it runs; on its old disk, too.
+# node.sh small|fill|large I: gives DataNode I a new, empty disk of 1.5 GB in memory; fills that disk;
+#   gives DataNode I its old disk back. Needs root.
+#   kill: SIGKILL; freeze, thaw: SIGSTOP, SIGCONT; start: a new process on the same data, after
+#   the old one has ended; returns when it listens; ensure: start unless it runs, and on its old disk
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 [ $# = 2 ] || fail "usage: node.sh kill|freeze|thaw|start|ensure|small|fill|large|enter-safe-mode|leave-safe-mode I"
 if [ "$2" = nn ]; then name=nn; else name=dn$2; fi
 case $1 in
   ensure)
-    # One that was killed a moment ago may still be seen.
+    # A process that was killed a moment ago may still be visible.
     sleep 0.2
     if mountpoint -q "$LAB/data/$name"; then exec "$0" large "$2"; fi
     if running "$name"; then send "$name" CONT; else exec "$0" start "$2"; fi ;;
@@ -32,7 +32,7 @@ case $1 in
     mount -t tmpfs -o size=1500m,mode=755 basalt-e2e "$LAB/data/$name"
     "$0" start "$2" ;;
   fill)
-    # A little is left, so that it is full in the middle of a write and not before.
+    # Leaves a little space, so that the disk becomes full in the middle of a write and not before.
     fallocate -l $(($(df --output=avail -B1 "$LAB/data/$name" | tail -1) - 1000000)) "$LAB/data/$name/ballast" ;;
   large)
     "$0" kill "$2"

@@ -1,13 +1,15 @@
 #!/bin/bash
-# outage.sh [CASE...]: `basalt demo` on an HDFS that takes nothing for a while, FAULT_COUNT times a case
-# (default 2); no process of Basalt is killed. Its logs are rolled every MB, so that it needs the NameNode
-# all the time. Fails when an acknowledged write is lost, or writes were out for longer than the bar.
-#   safe-mode  the NameNode refuses changes for 10 s: writes are out for 1 s at most
-#   name-node  the NameNode is killed, and begun again 10 s later: 1 s
+# outage.sh [CASE...]: `basalt demo` on an HDFS that accepts no changes for a while, FAULT_COUNT
+# times per case (default 2). No process of Basalt is killed. Its logs are rolled every MB, so that
+# it needs the NameNode all the time. Fails if an acknowledged write is lost, or if a write outage
+# exceeds the limit.
+#   safe-mode  the NameNode rejects changes for 10 s: write outage of 1 s at most
+#   name-node  the NameNode is killed, and started again 10 s later: 1 s
 #   full       the disks of all DataNodes are full for 20 s: region servers end themselves and wait at
-#              their start; writes are back 10 s after there is room again. Needs root, for small disks
-# BASALT: the binary; RESULTS: a folder for figures and pages.
-# Blocks are small here, for a DataNode sets a whole one aside for each file that is being written.
+#              their start; writes are back 10 s after there is space again. Needs root, for small disks
+# BASALT: the binary; RESULTS: a folder for results and pages.
+# Blocks are small here, because a DataNode reserves a whole block for each file that is being
+# written.
 set -euo pipefail
 export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-outage} PORT_BASE=${PORT_BASE:-23000}
 export EXTRA_HDFS="dfs.blocksize=16777216

@@ -1,24 +1,26 @@
 #!/bin/bash
-# rack.sh [CASE...]: `basalt demo` on a real HDFS with four DataNodes in two racks, of which one is cut
-# off: nothing is refused, nothing answers. It stays so until the NameNode takes its DataNodes for dead,
-# and comes back then; once all blocks have their replicas again, it is the other one's turn (the last
-# one comes back at once). All of it runs in network namespaces that nothing outside sees. Needs root.
-# Fails when an acknowledged write is lost, a region server died by itself, or a bar is missed.
+# rack.sh [CASE...]: `basalt demo` on a real HDFS with four DataNodes in two racks. One rack is cut
+# off: connections are not refused, but nothing answers. It stays cut off until the NameNode has
+# declared its DataNodes dead, and then comes back. The other rack is next once all blocks have all
+# their replicas again (after the last fault the rack comes back at once). Everything runs in
+# network namespaces that nothing outside sees. Needs root. Fails if an acknowledged write is lost,
+# a region server died by itself, or a limit is exceeded.
 #   rack    no process of Basalt is killed: writes are unavailable for 3 s at most
 #   server  a region server is killed at the same moment: p50 3 s, max 10 s
-# FAULT_COUNT: how many (default 3); BASALT: the binary; RESULTS: a folder for figures and pages.
+# FAULT_COUNT: the number of faults (default 3); BASALT: the binary; RESULTS: a folder for results
+# and pages.
 set -euo pipefail
 export LAB_INSTANCE=${LAB_INSTANCE:-hdfs-rack} HDFS_HOST=10.78.0.1 DATA_NODES=4 RACKS=2
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 cd "$E2E_HDFS/../.."
 export FAULT_COUNT=${FAULT_COUNT:-3}
 BRIDGE=racks BRIDGE_HOST=10.79.0.1
-# A DataNode is dead 20 s after its last heartbeat; logs that were begun on two are followed by others
-# 25 s after that (docs/hdfs.md, Writing).
+# A DataNode is declared dead 20 s after its last heartbeat. Logs that were created on two DataNodes
+# are followed by others 25 s after that (docs/hdfs.md, Writing).
 LONG_S=25
 
 make_racks() {
-  # `ip netns` keeps its names here.
+  # `ip netns` stores its names here.
   mkdir -p /run/netns
   mount -t tmpfs racks /run/netns
   ip link add "$BRIDGE" type bridge
@@ -40,7 +42,7 @@ up() {
   make_racks
   cat >"$LAB/conf/topology.sh" <<'TOPOLOGY'
 #!/bin/bash
-# Called by the NameNode: the rack of each address.
+# Called by the NameNode. Prints the rack of each address.
 for host; do
   case $host in
     10.79.*) rack=${host#10.79.}; echo "/rack${rack%%.*}" ;;
@@ -49,13 +51,13 @@ for host; do
 done
 TOPOLOGY
   chmod +x "$LAB/conf/topology.sh"
-  # Replicas are made anew at five times the pace: the faults wait for it.
+  # Replicas are created at five times the usual pace, because the faults wait for them.
   export EXTRA_HDFS="net.topology.script.file.name=$LAB/conf/topology.sh
     dfs.namenode.replication.work.multiplier.per.iteration=10"
   CLEAN=1 "$E2E_HDFS/up.sh"
 }
 
-# Nobody is told that a rack is away: frames are lost both ways.
+# A rack is cut off without notice: frames are lost in both directions.
 cut_rack() { ip link set "rack$(($1 % RACKS + 1))" nomaster; }
 heal_rack() {
   local is_last=$(($1 + 1 == FAULT_COUNT))

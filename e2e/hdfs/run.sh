@@ -1,14 +1,14 @@
 #!/bin/bash
-# run.sh [TEST...]: the tests of crates/hdfs against a real HDFS, which is started for them and
-# stopped after them (KEEP=1: it stays). BASALT_HDFS_RUNS: how often each case of fencing is run
+# run.sh [TEST...]: the tests of crates/hdfs with a real HDFS. Starts HDFS first and stops it
+# afterwards (KEEP=1: keeps it running). BASALT_HDFS_RUNS: how many times each fencing case is run
 # (default 3).
-# Fails when HDFS does not come up, and when no test ran.
+# Fails if HDFS does not start, or if no test ran.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 cd "$E2E_HDFS/../.."
 [ "${KEEP:-}" = 1 ] || trap '"$E2E_HDFS/down.sh"' EXIT
 CLEAN=${CLEAN:-1} "$E2E_HDFS/up.sh"
-# With the workspace's features, so that nothing is compiled anew after the tests of all of it.
+# With the workspace's features, so that nothing is compiled again after the workspace's tests.
 cargo build --workspace --example log_writer
 export BASALT_HDFS_CONF=$LAB/conf/hdfs BASALT_HDFS_NODES=$E2E_HDFS/node.sh
 log=$LAB/logs/tests.log

@@ -1,15 +1,16 @@
 #!/bin/bash
-# suites.sh [SUITE...]: what runs on a real HDFS, suite after suite; each starts the HDFS that it needs.
-#   tests    those of crates/hdfs (run.sh); BASALT_HDFS_RUNS: each case of fencing so often
+# suites.sh [SUITE...]: the suites that run on a real HDFS, one after the other. Each starts the
+# HDFS that it needs.
+#   tests    the tests of crates/hdfs (run.sh); BASALT_HDFS_RUNS: repetitions of each fencing case
 #   kill     basalt demo: a region server dies; KILLS times
 #   machine  a region server and a DataNode at once
 #   java     the stock Java client, and Apache HBase's tool on the store files (../run-java-client.sh)
 #   rack     one of two racks of DataNodes is cut off, alone and with a region server; FAULT_COUNT times each
 #   outage   the NameNode in safe mode, the NameNode killed, all disks full; FAULT_COUNT times each
-#   ha       two NameNodes, of which the active one dies; FAULT_COUNT times
+#   ha       two NameNodes, and the active one dies; FAULT_COUNT times
 #   chaos    processes of Basalt, DataNodes and the NameNode under random faults; MINUTES
 # BASALT: the binary; RESULTS: a folder for logs and reports (default: a new one under /tmp).
-# Prints "[hdfs] ok SUITE" or "[hdfs] FAILED SUITE"; exit code 0 only if every suite is ok.
+# Prints "[hdfs] ok SUITE" or "[hdfs] FAILED SUITE". Exits with 0 only if every suite is ok.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 export RESULTS=${RESULTS:-$(mktemp -d /tmp/basalt-hdfs.XXXXXX)}
@@ -24,7 +25,7 @@ suite() {
     java)
       trap '"$E2E_HDFS/down.sh"' EXIT
       CLEAN=1 "$E2E_HDFS/up.sh"
-      # One registry: the other way in is the same on any storage.
+      # One registry: the other way to connect is the same on any storage.
       HDFS_CONF=$LAB/conf/hdfs TARGET=basalt REGISTRIES=zk RESULTS=$RESULTS/java \
         "$E2E_HDFS/../run-java-client.sh" ;;
     rack) LAB_INSTANCE=hdfs-rack "$E2E_HDFS/rack.sh" rack server ;;
@@ -37,7 +38,8 @@ suite() {
 
 for name in "${@:-tests}"; do
   from=$SECONDS
-  # A shell of its own, and no condition: else a command that fails in the suite would not end it.
+  # In its own shell and not in a condition. Otherwise a failed command in the suite would not end
+  # the suite.
   set +e
   (set -e; suite "$name") >"$RESULTS/$name.log" 2>&1
   code=$?

@@ -1,6 +1,6 @@
 #!/bin/bash
-# up.sh: start the HDFS of env.sh and wait until all its DataNodes are known. CLEAN=1: forget all
-# data first. down.sh stops it.
+# up.sh: starts the HDFS of env.sh and waits until the NameNode knows all its DataNodes. CLEAN=1:
+# deletes all data first. down.sh stops it.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 write_settings

@@ -1,9 +1,10 @@
 #!/bin/bash
-# wal.sh: how fast a write-ahead log is on a real HDFS: Basalt's, by crates/hdfs/examples/wal_bench.rs,
-# and Apache HBase's AsyncFSWAL, by its own WALPerformanceEvaluation; 1, 16 and 64 writers of 1 KB,
-# in turn (WRITERS), ROUNDS times (default 3). HDFS is started for it and stopped after it (KEEP=1: it stays;
-# UP=1: it runs already). WAL_JARS: a folder with the `tests` jars of hbase-server, hbase-common,
-# hbase-asyncfs and hbase-zookeeper; without it Basalt's alone is measured.
+# wal.sh: the speed of a write-ahead log on a real HDFS: Basalt's, by
+# crates/hdfs/examples/wal_bench.rs, and Apache HBase's AsyncFSWAL, by its own
+# WALPerformanceEvaluation, with 1, 16 and 64 writers of 1 KB (WRITERS), in turn, ROUNDS times
+# (default 3). Starts HDFS first and stops it afterwards (KEEP=1: keeps it running; UP=1: it is
+# already running). WAL_JARS: a folder with the `tests` jars of hbase-server, hbase-common,
+# hbase-asyncfs and hbase-zookeeper; without it only Basalt's log is measured.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 cd "$E2E_HDFS/../.."
@@ -14,8 +15,8 @@ fi
 WAL_BENCH=${WAL_BENCH:-${CARGO_TARGET_DIR:-target}/release/examples/wal_bench}
 [ -x "$WAL_BENCH" ] || cargo build --release -p basalt-hdfs --example wal_bench
 
-# Prints syncs of 1 KB edits in a second and their times: each writer waits for its own edit. The
-# program tells the times of its syncs, in nanoseconds, every 30 s, so it must run for longer.
+# Prints syncs of 1 KB edits per second and their latencies: each writer waits for its own edit. The
+# program prints the latencies of its syncs, in nanoseconds, every 30 s, so it must run for longer.
 apache() { # apache WRITERS EDITS_PER_WRITER
   bash "$LAB_SCRIPTS/configure.sh"
   "$JAVA" -Xmx1g $JDK17_OPENS -cp "$LAB/conf/hbase:$LAB/conf/hdfs:$WAL_JARS/*:$LAB_DIST/hbase/lib/*" \
@@ -30,7 +31,7 @@ for round in $(seq "${ROUNDS:-3}"); do
     echo "round $round, $writers writers"
     echo "basalt: $("$WAL_BENCH" "$LAB/conf/hdfs" "$writers" "${SECONDS_EACH:-15}")"
     if [ -n "${WAL_JARS:-}" ]; then
-      # What takes a little more than 30 s on two cores.
+      # This takes a little more than 30 s on two cores.
       case $writers in 1) edits=220000 ;; 16) edits=75000 ;; *) edits=34000 ;; esac
       echo "apache:"; apache "$writers" "$edits"
     fi

@@ -1,6 +1,6 @@
 #!/bin/bash
-# build.sh [client] [store-file]: fetch the class paths (once) and compile the Java programs (when
-# their sources have changed) into $BASALT_LAB/java. Without arguments: both.
+# build.sh [client] [store-file]: downloads the class paths (once) and compiles the Java programs
+# (if their sources have changed) into $BASALT_LAB/java. Without arguments: both.
 #   client      StockClient, against the stock hbase-client of pom-client.xml
 #   store-file  WriteStoreFile, against the whole of Apache HBase (lab/hbase/install.sh hbase)
 set -euo pipefail

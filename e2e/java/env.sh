@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # those that source this file use what is set here
-# env.sh: class paths of the Java programs; sourced by the scripts of this folder.
+# env.sh: class paths of the Java programs. The scripts of this folder source it.
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../lab/hbase/env.sh"
 
 JAVA_PARTS=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 JAVA_CACHE=$BASALT_LAB/java
-# The stock client alone (what a user's program has), without any of the server's jars.
+# Only the stock client, as in a user's program, without any of the server's jars.
 CLIENT_LIB=$JAVA_CACHE/client/lib
 # Our classes, in a folder named by the hash of their sources and poms.
 JAVA_HASH=$(cd "$JAVA_PARTS" && find src pom-client.xml ../lab/hbase/pom-hbase.xml -type f |

@@ -1,8 +1,8 @@
 #!/bin/bash
-# print-store-file.sh FILE [OPTION...]: Apache HBase's own HFilePrettyPrinter on a store file, local or
-# hdfs://….
-# Options: those of the tool, by default `-v -m -k -p` (verbose, meta data, check the row order,
-# print the cells). Exit code 0 only if the tool read the whole file.
+# print-store-file.sh FILE [OPTION...]: runs Apache HBase's own HFilePrettyPrinter on a store file,
+# local or hdfs://….
+# Options: the options of the tool, by default `-v -m -k -p` (verbose, meta data, check the row
+# order, print the cells). Exits with 0 only if the tool read the whole file.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 [ $# -ge 1 ] || fail "usage: print-store-file.sh FILE [OPTION...]"

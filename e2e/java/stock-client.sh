@@ -1,6 +1,7 @@
 #!/bin/bash
-# stock-client.sh OPTION... SCENARIO: the stock Apache HBase client against the cluster that the
-# options name. Without arguments: the usage. Logs go to standard error, the JSON to standard output.
+# stock-client.sh OPTION... SCENARIO: runs the stock Apache HBase client against the cluster that
+# the options name. Without arguments: prints the usage. Logs are written to standard error, the
+# JSON to standard output.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 "$JAVA_PARTS/build.sh" client >&2

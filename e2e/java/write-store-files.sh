@@ -1,6 +1,6 @@
 #!/bin/bash
-# write-store-files.sh FOLDER: the golden store files of crates/storage, by Apache HBase's own
-# writer. `write-store-files.sh crates/storage/tests/golden` writes what is committed there again.
+# write-store-files.sh FOLDER: writes the golden store files of crates/storage with Apache HBase's
+# own writer. `write-store-files.sh crates/storage/tests/golden` writes the committed files again.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 [ $# -eq 1 ] || fail "usage: write-store-files.sh FOLDER"

@@ -1,13 +1,14 @@
 #!/bin/bash
-# bad-manifests.sh: wrong manifests, each refused at apply, or shown as a condition; either names the
-# field. The running cluster is not touched: its pods are the same before and after.
+# bad-manifests.sh: invalid manifests. Each is rejected when it is applied, or reported by a
+# condition. Both name the field. The running cluster is not affected: its pods are the same before
+# and after.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 . ./lib.sh
 wrong=0
 count=0
 
-# cluster PATCH: a BasaltCluster named `bad` with the spec PATCH laid over a good one.
+# cluster PATCH: prints a BasaltCluster named `bad` with the spec PATCH merged over a valid spec.
 cluster() {
   python3 - "$1" <<'P'
 import json, sys
@@ -27,7 +28,8 @@ print(json.dumps({"apiVersion": "basalt.db/v1alpha1", "kind": "BasaltTable",
 P
 }
 
-# refused WHAT WORD KIND PATCH: the API server refuses it, and says WORD.
+# refused WHAT WORD KIND PATCH: checks that the API server rejects it with a message that contains
+# WORD.
 refused() {
   local what=$1 word=$2 answer; count=$((count + 1))
   if answer=$("$3" "$4" | k apply -f - 2>&1); then
@@ -38,7 +40,7 @@ refused() {
   fi
 }
 
-# shown WHAT WORD KIND PATCH: it is taken, and a condition says WORD.
+# shown WHAT WORD KIND PATCH: checks that it is accepted, and that a condition contains WORD.
 shown() {
   local what=$1 word=$2 resource=basaltcluster name=bad; count=$((count + 1))
   [ "$3" = cluster ] || resource=basalttable
@@ -48,7 +50,8 @@ shown() {
   k delete "$resource" "$name" --wait=true --timeout=30s >/dev/null
 }
 
-# changed WHAT WORD PATCH BACK: a change of what runs is taken, a condition says WORD, and BACK undoes it.
+# changed WHAT WORD PATCH BACK: checks that a change of the running cluster is accepted and a
+# condition contains WORD. BACK undoes the change.
 changed() {
   local what=$1 word=$2; count=$((count + 1))
   k patch basaltcluster demo --type merge -p "$3" >/dev/null
@@ -58,7 +61,7 @@ changed() {
   until_true 30 is_phase Ready || { say "  $what could not be undone"; wrong=$((wrong + 1)); }
 }
 
-# forbidden WHAT WORD RESOURCE PATCH: a change of what runs is refused.
+# forbidden WHAT WORD RESOURCE PATCH: checks that a change of the running cluster is rejected.
 forbidden() {
   local what=$1 word=$2 answer; count=$((count + 1))
   if answer=$(k patch "$3" --type merge -p "$4" 2>&1); then
@@ -96,13 +99,14 @@ shown "settings of the masters" "spec.masters.config" cluster '{"masters":{"conf
 shown "a pod monitor" "spec.metrics.podMonitor" cluster '{"metrics":{"podMonitor":true}}'
 shown "no local racks" "spec.placement.localRacks" cluster '{"placement":{"localRacks":[]}}'
 shown "an empty log level" "spec.logging.level" cluster '{"logging":{"level":""}}'
-# The claim outlives it, although its policy says Delete: it is another cluster's.
+# The claim must stay, although the cluster's policy is Delete: it belongs to another cluster.
 shown "the claim of another cluster" "spec.storage.shared.claim" cluster '{"deletionPolicy":"Delete","storage":{"shared":{"claim":"demo-data"}}}'
 [ -z "$(k get pvc demo-data -o jsonpath='{.metadata.deletionTimestamp}')" ] ||
   { say "  the claim of another cluster was deleted"; wrong=$((wrong + 1)); }
-# It passes the API server and cannot be read: no other cluster is held up, and it can be deleted.
+# The API server accepts this cluster, but it cannot be read. It must not affect other clusters, and
+# it can be deleted.
 shown "an amount that is none" "spec.masters.resources.requests.cpu" cluster '{"masters":{"resources":{"requests":{"cpu":"lots"}}}}'
-# Somebody else's object with a name that the cluster needs: named, and left alone.
+# An object of others with a name that the cluster needs: it is reported, and not touched.
 k create service clusterip bad --tcp=80 >/dev/null
 theirs=$(k get service bad -o jsonpath='{.metadata.uid} {.metadata.resourceVersion}')
 shown "a Service of somebody else" "Service bad exists" cluster '{}'

@@ -1,7 +1,7 @@
 #!/bin/bash
-# image.sh BINARY [NAME:TAG]: the image of a static `basalt`, made without a daemon and laid into every
-# running node of the lab, and beside the lab's own images for nodes that start later. The name that
-# pods use is completed as Docker does it (docker.io/library/).
+# image.sh BINARY [NAME:TAG]: builds the image of a static `basalt` without a daemon. Imports it
+# into every running node of the lab, and puts it next to the lab's own images for nodes that start
+# later. The name that pods use is completed as Docker does it (docker.io/library/).
 set -euo pipefail
 T=$(dirname "$(readlink -f "$0")")
 W=${BASALT_LAB:-$HOME/.cache/basalt-lab}/kube

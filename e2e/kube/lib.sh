@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# lib.sh: what the steps of run.sh have in common. Sourced.
+# lib.sh: common functions of the steps of run.sh. Sourced.
 
 W=${BASALT_LAB:-$HOME/.cache/basalt-lab}/kube
 NAMESPACE=${NAMESPACE:-basalt-e2e}
@@ -19,32 +19,33 @@ until_true() {
   done
 }
 
-# condition KIND/NAME TYPE: True, False or nothing.
+# condition KIND/NAME TYPE: prints True, False or nothing.
 condition() { k get "$1" -o jsonpath="{.status.conditions[?(@.type==\"$2\")].status}"; }
 is() { [ "$(condition "$1" "$2")" = True ]; }
 phase() { k get basaltcluster "$CLUSTER" -o jsonpath='{.status.phase}'; }
 is_phase() { [ "$(phase)" = "$1" ]; }
 recoveries() { k get basaltcluster "$CLUSTER" -o jsonpath='{range .status.recoveries[*]}{.at}{"\n"}{end}' | wc -l; }
 
-# pods ROLE: the names of its pods.
+# pods ROLE: prints the names of its pods.
 pods() { k get pods -l "app.kubernetes.io/instance=$CLUSTER,app.kubernetes.io/component=$1" -o name; }
-# endpoints ROLE PORT: host:port of each of its pods, with commas between.
+# endpoints ROLE PORT: prints host:port of each of its pods, separated by commas.
 endpoints() {
   k get pods -l "app.kubernetes.io/instance=$CLUSTER,app.kubernetes.io/component=$1" \
     -o jsonpath="{range .items[*]}{.status.podIP}:$2 {end}" | tr ' ' ',' | sed 's/,*$//'
 }
-# pod_at HOST:PORT: the name of the pod that has this address.
+# pod_at HOST:PORT: prints the name of the pod that has this address.
 pod_at() {
   k get pods -o jsonpath='{range .items[*]}{.status.podIP} {.metadata.name}{"\n"}{end}' |
     awk -v ip="${1%:*}" '$1 == ip { print $2 }'
 }
-# lease_holder: the pod of the master that holds the Lease.
+# lease_holder: prints the pod of the master that holds the Lease.
 lease_holder() {
   local holder
   holder=$(k get lease "$CLUSTER-master" -o jsonpath='{.spec.holderIdentity}')
   echo "${holder%_*}"
 }
-# process_at HOST:PORT ROLE: the process of that pod on this machine (the lab's nodes are namespaces).
+# process_at HOST:PORT ROLE: prints the pid of that pod's process on this machine (the lab's nodes
+# are namespaces).
 process_at() {
   local pid
   for pid in $(pgrep -f "basalt $2 --config /etc/basalt" || true); do
@@ -52,7 +53,8 @@ process_at() {
   done | head -n 1
 }
 
-# probe NAME ARGUMENTS...: measures, leaves RESULTS/NAME.json, prints the figures that matter.
+# probe NAME ARGUMENTS...: measures, writes RESULTS/NAME.json, and prints the most important
+# figures.
 probe() {
   local name=$1; shift
   basalt probe --patience 1m --zk "$(endpoints coordinator 2181)" --table "${TABLE:-basalt_probe}" \
@@ -61,7 +63,7 @@ probe() {
   figures "$RESULTS/$name.json"
 }
 
-# figures FILE: what matters of a probe's report.
+# figures FILE: prints the most important figures of a probe's report.
 figures() {
   python3 - "$1" <<'P'
 import json, sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""lint.py: reads a List of Kubernetes objects as JSON, and says what kube-linter's default rules and
-Polaris would: one line a finding, exit code 1 if there is any. Rules are named as kube-linter names
-them. kube-linter itself cannot be had through the module proxy."""
+"""lint.py: reads a List of Kubernetes objects as JSON, and reports what kube-linter's default rules and
+Polaris would report: one line per finding, exit code 1 if there is any. Rules have kube-linter's names.
+kube-linter itself is not available through the module proxy."""
 
 import json
 import sys
@@ -90,7 +90,8 @@ def lint_workload(thing, things):
 
 def lint_service(thing, things):
     selector = thing["spec"].get("selector") or {}
-    # A label that the operator moves from pod to pod is in no template, nor is a pod's own name.
+    # A label that the operator moves between pods is in no template, and neither is a pod's own
+    # name.
     moving = {"basalt.db/active-master", "statefulset.kubernetes.io/pod-name"}
     fixed = {name: value for name, value in selector.items() if name not in moving}
     templates = [one["spec"]["template"]["metadata"].get("labels", {}) for one in things

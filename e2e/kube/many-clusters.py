@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""many-clusters.py CLUSTERS PODS: what the operator costs with many clusters, on an API server whose
-pods nobody runs. Makes CLUSTERS namespaces with a cluster of PODS pods each, and says of each pod that
-it is ready at 127.0.0.1, where one real `basalt local` answers for all of them. Then measures the
-operator, which runs on this machine: requests a minute while nothing happens, memory, and how long a
+"""many-clusters.py CLUSTERS PODS: measures the cost of the operator with many clusters, on an API
+server whose pods are not run. Creates CLUSTERS namespaces with a cluster of PODS pods each, and reports
+each pod as ready at 127.0.0.1, where one real `basalt local` answers for all of them. Then measures the
+operator, which runs on this machine: requests per minute while nothing happens, memory, and how long a
 change takes. Needs KUBECONFIG, and OPERATOR=the operator's process id.
 
-Prints lines "[kube] …"; exit code 0 only if all clusters became Ready."""
+Prints lines "[kube] …". Exits with 0 only if all clusters became Ready."""
 
 import concurrent.futures
 import http.client
@@ -49,7 +49,7 @@ def ask(method, path, body=None, kind="application/json"):
             content = answer.read()
             break
         except (http.client.HTTPException, OSError):
-            # The server closes connections that have been idle.
+            # The server closes idle connections.
             del local.connection
             if is_last:
                 raise
@@ -63,7 +63,7 @@ def namespace(number):
 
 
 def make(number):
-    """One cluster, whose pods no scheduler and no kubelet takes up."""
+    """Creates one cluster, whose pods are not scheduled and not run."""
     name = namespace(number)
     ask("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     claim = {"metadata": {"name": "data"},
@@ -99,8 +99,8 @@ def is_ready(number):
 
 
 def requests():
-    """How many requests of administrators the API server has answered: the operator is one here,
-    and Kubernetes' own controllers are not."""
+    """The number of requests of administrators that the API server has answered. Here the operator is
+    an administrator, and Kubernetes' own controllers are not."""
     total = 0
     for line in ask("GET", "/metrics").decode().splitlines():
         if line.startswith("apiserver_flowcontrol_dispatched_requests_total{") and 'flow_schema="exempt"' in line:
@@ -121,7 +121,7 @@ def cpu_s(pid):
 
 
 def steady(seconds, pid=None):
-    """Requests a minute, and the share of a core that `pid` took."""
+    """Requests per minute, and the share of a core that `pid` used."""
     before, cpu, began = requests(), cpu_s(pid) if pid else 0.0, time.time()
     time.sleep(seconds)
     length = time.time() - began
@@ -129,7 +129,7 @@ def steady(seconds, pid=None):
 
 
 def change(number, patch, done):
-    """How long after a change of the manifest `done` holds, in milliseconds."""
+    """The time from a change of the manifest until `done` holds, in milliseconds."""
     path = f"/apis/basalt.db/v1alpha1/namespaces/{namespace(number)}/basaltclusters/c"
     began = time.time()
     ask("PATCH", path, patch, MERGE)
@@ -148,7 +148,7 @@ def has_log_level(number, level):
 def main():
     operator = int(os.environ["OPERATOR"])
     os.kill(operator, 19)
-    # Shorter than its Lease.
+    # The pause must be shorter than the operator's Lease.
     idle, _ = steady(10)
     os.kill(operator, 18)
     print(f"[kube]   without the operator {idle:.0f} requests a minute; it has {memory_mib(operator):.0f} MiB", flush=True)

@@ -1,8 +1,8 @@
 #!/bin/bash
-# many-clusters.sh [CLUSTERS [PODS]]: what one operator costs with many clusters, 20 of 300 pods if
-# nothing is said. The lab's API server without nodes, the operator and one small `basalt local` as
-# processes of this machine; many-clusters.py says of every pod that it is ready. BASALT as of run.sh.
-# Needs the ports 2181, 16000 and so on. Takes 10 to 20 minutes with 6,000 pods.
+# many-clusters.sh [CLUSTERS [PODS]]: the cost of one operator with many clusters (default: 20
+# clusters of 300 pods). Runs the lab's API server without nodes, the operator and one small `basalt
+# local` as processes of this machine. many-clusters.py reports every pod as ready. BASALT: as for
+# run.sh. Needs the ports 2181, 16000 and so on. Takes 10 to 20 minutes with 6,000 pods.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 . ./lib.sh

@@ -1,15 +1,16 @@
 #!/bin/bash
-# run.sh: Basalt on a real Kubernetes, from `helm install` to what a lost server costs.
+# run.sh: Basalt on a real Kubernetes, from `helm install` to the cost of a lost server.
 #
-# Without KUBECONFIG the lab of this folder is built (once) and started: 3 nodes in 3 zones. With it,
-# that cluster is used; its pods must be reachable from here, the image must be there, and the claims
-# demo-data (ReadWriteMany) and report in $NAMESPACE. kill -9 needs the lab, whose processes are on this machine.
+# Without KUBECONFIG the lab of this folder is built (once) and started: 3 nodes in 3 zones. With
+# KUBECONFIG that cluster is used. Its pods must be reachable from here, the image must be present,
+# and the claims demo-data (ReadWriteMany) and report must exist in $NAMESPACE. kill -9 needs the
+# lab, whose processes are on this machine.
 #   BASALT     a static `basalt`; without it one is built (target x86_64-unknown-linux-musl)
-#   KILLS      how often each fault is done, default 3 (9 for the published figures)
-#   STEPS      which steps, default all; see below
+#   KILLS      how many times each fault is injected, default 3 (9 for the published figures)
+#   STEPS      the steps to run, default all; see below
 #   KEEP=1     leave everything running
-#   RESULTS    reports and logs, default a new folder under /tmp
-# Prints "[kube] ok STEP" or "[kube] FAILED STEP"; exit code 0 only if every step is ok.
+#   RESULTS    the folder for reports and logs, default a new folder under /tmp
+# Prints "[kube] ok STEP" or "[kube] FAILED STEP". Exits with 0 only if every step is ok.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 . ./lib.sh
@@ -22,7 +23,7 @@ IMAGE=${IMAGE:-basalt:0.1.0}
 ROOT=$(cd ../.. && pwd)
 mkdir -p "$RESULTS"
 export RESULTS NAMESPACE IMAGE
-# A run within a run is told.
+# Exported for a run within this run.
 export USES_LAB=${USES_LAB-$([ -z "${KUBECONFIG:-}" ] && echo 1 || true)}
 uses_lab=$USES_LAB
 failed=0
@@ -55,10 +56,10 @@ start_lab() {
   need_packages
   [ -x "$W/bin/helm" ] || ./build.sh
   export KUBECONFIG=$W/run/admin.conf
-  # A restarted container is a part of what is measured, the kubelet's back-off is not.
+  # A container's restart is a part of what is measured, but the kubelet's back-off is not.
   local volume
   if ! kubectl get nodes >/dev/null 2>&1; then
-    # Data of a cluster whose API server is gone is nobody's.
+    # The data belongs to a cluster whose API server is gone, so nothing needs it.
     rm -rf "$W/volumes"
     CRASHMAX=${CRASHMAX:-2s} ./up.sh 3
   fi
@@ -93,7 +94,7 @@ finish() {
   say "results: $RESULTS"
 }
 
-# What there is to know when something failed.
+# Collects what helps to analyse a failure.
 story() {
   k get basalt,sts,pods,pvc,events -o wide
   k describe basaltcluster
@@ -109,7 +110,7 @@ step_install() {
     --set image.repository="${IMAGE%:*}" --set image.tag="${IMAGE##*:}" --wait --timeout 60s >/dev/null
 }
 
-# From `helm install` and `kubectl apply` on: at most 60 s, images present.
+# From the start of `helm install` and `kubectl apply`: at most 60 s, with the images present.
 step_available() {
   k apply -f "$ROOT/examples/cluster.yaml" >/dev/null
   until_true 60 is "basaltcluster/$CLUSTER" Available
@@ -130,7 +131,7 @@ step_force_delete() {
     --repair-command "$PWD/fault.sh wait-ready regionserver"
 }
 
-# The process itself, as when it crashes: the container ends, the pod stays.
+# Kills only the process, as a crash does: the container ends, and the pod stays.
 step_kill() {
   probe kill --faults "$KILLS" --calm 8s --fault-kind kill-regionserver \
     --fault-command "$PWD/fault.sh kill regionserver" \
@@ -149,7 +150,7 @@ end_master() {
     --fault-command "$PWD/fault.sh $1 master" \
     --repair-command "$PWD/fault.sh wait-ready master"
   none_failed "$kind"
-  # The Lease names the pod of the active master, and the Service leads to it alone.
+  # The Lease names the pod of the active master, and the Service routes only to it.
   until_true 30 holds_lease
   until_true 30 leads_to_active
 }
@@ -166,21 +167,21 @@ leads_to_active() {
   [ "$(k get endpoints "$CLUSTER-active-master" -o jsonpath='{.subsets[*].addresses[*].ip}')" = "$active" ]
 }
 
-# none_failed NAME: no request to a region that was not on a victim failed.
+# none_failed NAME: checks that no request failed in a region that was not on a victim.
 none_failed() {
   python3 -c 'import json, sys; sys.exit(json.load(open(sys.argv[1]))["summary"]["bystander_failures"] > 0)' \
     "$RESULTS/$1.json" || { say "  requests failed in regions that no fault concerned"; return 1; }
 }
 
-# When the last recovery was; nothing before the first.
+# The time of the last recovery. Empty before the first.
 last_recovery() { k get basaltcluster "$CLUSTER" -o jsonpath='{range .status.recoveries[*]}{.at}{"\n"}{end}' | sed -n 1p; }
 
 # available_since: when the cluster became available, with a quorum, a master and a region server.
 available_since() { k get basaltcluster "$CLUSTER" -o jsonpath='{.status.conditions[?(@.type=="Available")].lastTransitionTime}'; }
 
-# planned NAME SECONDS CHANGE...: does it while a probe runs in the cluster, which finds the members of
-# the coordinator by their Service: all of them get new addresses. No request may fail, nothing may be
-# lost or recovered; how long regions were away is printed.
+# planned NAME SECONDS CHANGE...: makes the change while a probe runs in the cluster. The probe
+# finds the members of the coordinator by their Service, because all of them get new addresses. No
+# request may fail, and nothing may be lost or recovered. Prints how long regions were unavailable.
 planned() {
   local name=$1 seconds=$2 before after since; shift 2
   before=$(last_recovery)
@@ -212,9 +213,9 @@ scale_to() { k scale basaltcluster "$CLUSTER" --replicas="$1" >/dev/null; until_
 scale_out_and_in() { scale_to 5; sleep 8; scale_to 3; }
 step_scale() { planned scale 60 scale_out_and_in; }
 
-# A changed log level is a changed file of every role: all 8 pods are replaced, one by one.
+# A changed log level changes the file of every role, so all 8 pods are replaced, one by one.
 roll() { replace_all "{\"spec\":{\"logging\":{\"level\":\"info,e2e_$(now_ms)=debug\"}}}"; }
-# Another image, as in an upgrade; the next time back to the first one.
+# A different image tag, as in an upgrade. The next call changes back to the first one.
 upgrade() {
   local tag=${IMAGE##*:}-next running
   running=$(k get basaltcluster "$CLUSTER" -o jsonpath='{.spec.image.tag}')
@@ -234,7 +235,7 @@ replace_all() {
     case " $pods_before " in *" $uid "*) say "  a pod was not replaced"; return 1 ;; esac
   done
 }
-# The operator is killed three times meanwhile; the next one waits for its lease.
+# The operator is killed three times in the meantime. Each new one waits for its Lease.
 kill_operator() {
   for _ in 1 2 3; do
     sleep 6
@@ -251,8 +252,9 @@ step_roll() { planned roll 75 roll; }
 step_upgrade() { planned upgrade 75 upgrade; }
 step_roll_operator() { planned roll-operator 150 roll_while_the_operator_dies; }
 
-# All of that under the stock Java client, within the network of a node: there the members' Services
-# have addresses. No request of it may fail, and nothing may be recovered.
+# All these changes while the stock Java client runs in the network of a node, where the addresses
+# of the members' Services are reachable. No request of the client may fail, and nothing may be
+# recovered.
 step_java() {
   local quorum
   quorum=$(k get service -l "app.kubernetes.io/instance=$CLUSTER" -o jsonpath='{range .items[*]}{.metadata.name} {.spec.clusterIP}{"\n"}{end}' |
@@ -279,7 +281,7 @@ changes() {
   done
 }
 
-# The API server stands still for two minutes, and a region server dies meanwhile.
+# The API server is paused for two minutes, and a region server dies in the meantime.
 step_api_away() {
   local api; api=$(cat "$W/run/apiserver.pid")
   (sleep 3; kill -STOP "$api"; sleep 120; kill -CONT "$api") &
@@ -290,7 +292,7 @@ step_api_away() {
   until_true 120 is_phase Ready
 }
 
-# A whole node with all that is on it: its power, and another time its link alone.
+# A whole node with everything on it: a power loss, and in another step only a cut link.
 step_lost_node() { lost_node lose-node; }
 step_cut_node() { lost_node cut-node; }
 lost_node() {
@@ -301,7 +303,7 @@ lost_node() {
 
 step_bad() { ./bad-manifests.sh; }
 
-# kubectl prints objects one after the other.
+# kubectl prints the objects one after the other.
 as_list() { python3 -c 'import json, sys; d = json.JSONDecoder(); t = sys.stdin.read().strip(); o = []
 while t:
     one, end = d.raw_decode(t)
@@ -309,7 +311,8 @@ while t:
     t = t[end:].strip()
 print(json.dumps({"items": o}))'; }
 
-# Restricted namespaces are enforced all along; the charts and what they make are checked here.
+# The restricted pod security level is enforced in all steps. This step checks the charts and the
+# objects that they create.
 step_hygiene() {
   helm lint --strict "$ROOT/charts/basalt-operator" "$ROOT/charts/basalt-mttr" >/dev/null
   helm template basalt-operator "$ROOT/charts/basalt-operator" -n basalt-system |
@@ -325,8 +328,8 @@ step_hygiene() {
   fi
 }
 
-# A second cluster, in a namespace of its own, whose data is on a real HDFS of this machine: no
-# volume is shared, and its settings come from a ConfigMap. Only on the lab.
+# A second cluster, in a separate namespace, with its data on a real HDFS of this machine. No volume
+# is shared, and the settings come from a ConfigMap. Only on the lab.
 step_hdfs() {
   [ -n "$uses_lab" ] || { say "CANNOT RUN: pods reach an HDFS of this machine on the lab only"; return 1; }
   export NAMESPACE=basalt-hdfs LAB_INSTANCE=hdfs-kube HDFS_HOST=10.89.0.1
@@ -348,9 +351,9 @@ step_hdfs() {
   until_true 60 is "basaltcluster/$CLUSTER" Available
   say "  available after $(($(now_ms) - from)) ms"
   until_true 60 is basalttable/usertable Ready
-  # It serves as soon as two of three coordinators do; the probe asks all of them.
+  # The cluster serves as soon as two of three coordinators do, but the probe needs all of them.
   until_true 60 is_phase Ready
-  # Its settings are those that the promise needs, and the fence has been rehearsed.
+  # The settings of HDFS must fit the failover target, and the fence must have been rehearsed.
   until_true 90 is "basaltcluster/$CLUSTER" StorageTuned
   probe hdfs --faults "$KILLS" --calm 8s --fault-kind kill-regionserver \
     --fault-command "$PWD/fault.sh kill regionserver" \
@@ -361,7 +364,7 @@ step_hdfs() {
 # --- all of it -------------------------------------------------------------------------------------
 
 if [ "${1:-}" = changes ]; then
-  # Of step java, from within the stock client's run.
+  # Called by step java, during the stock client's run.
   changes
   exit
 fi
@@ -372,7 +375,8 @@ prepare_namespaces
 began=$(now_ms)
 for step in $STEPS; do
   from=$(now_ms)
-  # A subshell of its own, and no condition: else a command that fails in the step would not end it.
+  # In its own subshell and not in a condition. Otherwise a failed command in the step would not end
+  # the step.
   set +e
   (set -e; "step_${step//-/_}")
   code=$?

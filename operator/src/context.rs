@@ -1,4 +1,4 @@
-//! What every reconciler has at hand.
+//! The shared context of all reconcilers.
 
 use std::collections::BTreeMap;
 
@@ -14,36 +14,36 @@ use kube::{Api, Client, Resource};
 
 use crate::cluster::{Applied, Evictions};
 
-/// A cluster as it is watched: one that cannot be read is an error in its place, and stops no
-/// other.
+/// A cluster in a watch. A cluster that cannot be read is an error in its place and does not affect
+/// others.
 pub(crate) type WatchedCluster = DeserializeGuard<BasaltCluster>;
-/// A table as it is watched.
+/// A table in a watch.
 pub(crate) type WatchedTable = DeserializeGuard<BasaltTable>;
 
-/// The operator's way to the API server and the machine.
+/// The operator's access to the API server and the machine.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) seams: Seams,
     pub(crate) recorder: Recorder,
-    /// The tag of the image where a cluster names none.
+    /// The image tag for clusters that name none.
     pub(crate) default_tag: String,
     pub(crate) applied: Applied,
     pub(crate) evictions: Evictions,
     pub(crate) nodes: Nodes,
-    /// All clusters, watched.
+    /// All clusters, from a watch.
     pub(crate) clusters: Store<WatchedCluster>,
-    /// All tables, watched.
+    /// All tables, from a watch.
     pub(crate) tables: Store<WatchedTable>,
 }
 
-/// The nodes, watched, for their racks. Empty where the operator has no right to see them.
+/// The nodes, from a watch, for their racks. Empty if the operator has no permission to read them.
 #[derive(Clone)]
 pub(crate) struct Nodes(pub(crate) Store<PartialObjectMeta<Node>>);
 
 // === impl Context ===
 
 impl Context {
-    /// Publishes an Event. One that is lost is only logged: it decides nothing.
+    /// Publishes an Event. A failure is only logged, because nothing depends on Events.
     pub(crate) async fn publish(&self, event: &Event, about: &ObjectReference) {
         if let Err(error) = self.recorder.publish(event, about).await {
             tracing::warn!(reason = event.reason, %error, "publishing an Event failed");
@@ -51,7 +51,7 @@ impl Context {
     }
 }
 
-/// Counts the outcome of one round over an object of kind `K`, and how many cannot be read.
+/// Counts the outcome of one round of an object of kind `K`, and the objects that cannot be read.
 pub(crate) fn count_round<K>(store: &Store<DeserializeGuard<K>>, is_ok: bool)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -66,7 +66,7 @@ where
         .increment(1);
 }
 
-/// Logs and counts an error of a watch, which tries again by itself.
+/// Logs and counts an error of a watch. The watch itself tries again.
 pub(crate) fn watch_failed(kind: &str, error: &dyn std::error::Error) {
     tracing::warn!(kind, %error, "a watch failed: trying again");
     metrics::counter!("basalt_operator_watch_errors_total", "kind" => kind.to_owned()).increment(1);
@@ -96,12 +96,12 @@ impl Nodes {
         Self(nodes)
     }
 
-    /// None at all.
+    /// No nodes at all.
     pub(crate) fn unseen() -> Self {
         Self(reflector::store().0)
     }
 
-    /// What `node` has under `label`.
+    /// The value of the node's label `label`.
     pub(crate) fn rack(&self, node: &str, label: &str) -> Option<String> {
         self.0.get(&ObjectRef::new(node))?.metadata.labels.as_ref()?.get(label).cloned()
     }

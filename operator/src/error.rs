@@ -1,52 +1,52 @@
-//! What can go wrong between the operator and what it talks to.
+//! The errors of requests to the API server and to the database.
 
-/// Why a step was not done. The step is tried again.
+/// Why a step failed. The step is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The API server refused, or did not answer.
+    /// The API server rejected a request, or did not answer.
     #[error("{what}: {source}")]
     Kubernetes {
-        /// What was asked of it.
+        /// The request.
         what: String,
         /// Its answer.
         source: Box<kube::Error>,
     },
-    /// The database refused, or did not answer.
+    /// The database rejected a request, or did not answer.
     #[error("{what}: {source}")]
     Database {
-        /// What was asked of it.
+        /// The request.
         what: String,
         /// Its answer.
         source: Box<basalt_client::Error>,
     },
-    /// The finalizer was not set or removed.
+    /// The finalizer could not be set or removed.
     #[error("finalizer: {reason}")]
     Finalizer {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// One round took too long: something does not answer.
+    /// One round took too long: some server does not answer.
     #[error("not finished within {}: something does not answer", basalt_api::Timespan::from(*.0))]
     TooSlow(std::time::Duration),
     /// An object cannot be written as JSON.
     #[error("an object cannot be serialized: {0}")]
     Unwritable(#[from] serde_json::Error),
-    /// The operator runs, but must not: another one holds the Lease.
+    /// The operator must stop: another operator holds the Lease.
     #[error("the Lease {lease} was lost to {holder:?}")]
     Deposed {
         /// Its name.
         lease: String,
-        /// Who holds it.
+        /// The identity of its holder.
         holder: String,
     },
-    /// A port cannot be listened on.
+    /// The operator cannot listen on a port.
     #[error(transparent)]
     Listen(#[from] std::io::Error),
 }
 
-/// Gives an error of the API server its place.
+/// Adds the failed request to an error of the API server.
 pub(crate) trait ResultExt<T> {
-    /// `what` was asked of the API server.
+    /// Names the request `what` in the error.
     fn asked(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 

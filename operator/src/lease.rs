@@ -1,8 +1,9 @@
-//! One operator at a time: whoever holds the Lease.
+//! Only one operator is active at a time: the one that holds the Lease.
 //!
-//! Whether a holder has given up is judged by this process' own clock alone: by how long the Lease
-//! has stood unchanged since it was first seen so. The times that stand in it are for people.
-//! Losing it ends the process; two operators at once would be a nuisance and no danger, as every
+//! A process uses only its own clock to decide whether a holder has given up: it measures how long
+//! the Lease has been unchanged since it first saw that version. The times in the Lease are for
+//! people. Losing the Lease ends the process. Two operators at once would be a nuisance but not
+//! dangerous, because every round does the same, whichever operator runs it.
 //! round does the same whoever runs it.
 
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::names::FIELD_MANAGER;
 const DURATION: Duration = Duration::from_secs(15);
 /// A holder that could not renew for this long gives up.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// How often the holder renews, and the others look.
+/// How often the holder renews, and how often the others read the Lease.
 const PERIOD: Duration = Duration::from_secs(2);
 /// How long the API server may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -35,7 +36,7 @@ pub(crate) struct Election {
     clock: Clock,
 }
 
-/// Since when the Lease has stood as it does.
+/// How long the Lease has been unchanged.
 struct Seen {
     version: Option<String>,
     since: Instant,
@@ -87,10 +88,10 @@ impl Election {
         Ok(false)
     }
 
-    /// Renews until told to stop, then gives the Lease back.
+    /// Renews until asked to stop, then releases the Lease.
     ///
     /// # Errors
-    /// Somebody else holds it, or may soon.
+    /// Another operator holds the Lease, or may acquire it soon.
     pub(crate) async fn hold(&self, stop: &Shutdown) -> Result<(), Error> {
         let mut renewed = Instant::now();
         loop {
@@ -112,12 +113,12 @@ impl Election {
                 return Err(Error::Deposed { lease: self.name.clone(), holder });
             }
         }
-        // Not given back: the next one waits, and that is all.
+        // If this fails, the next operator must wait. There is no other effect.
         let _ = timeout(ANSWER_TIMEOUT, self.write("")).await;
         Ok(())
     }
 
-    /// Writes `holder` if the Lease is ours. Gives whose it is, if it is not.
+    /// Writes `holder` if this process holds the Lease. Otherwise returns the holder.
     async fn write(&self, holder: &str) -> Result<Option<String>, kube::Error> {
         let mut lease = self.api.get(&self.name).await?;
         let spec = lease.spec.clone().unwrap_or_default();
@@ -146,7 +147,7 @@ impl Election {
     }
 }
 
-/// Whether a write was the first of those that were made at once.
+/// Whether this write won against concurrent writes.
 fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
     match written {
         Ok(_) => Ok(true),

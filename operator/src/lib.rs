@@ -1,12 +1,13 @@
 //! The Kubernetes operator: reconciles `BasaltCluster` and `BasaltTable`.
 //!
-//! `cluster` makes a cluster run as it is written and says how it is; `table` makes its tables;
-//! [`run()`] drives both by kube's controllers, while this process holds the Lease. The resources
-//! themselves, their validation, their timers and their definitions for the API server live in
-//! `basalt_api`, which `basalt local` shares.
+//! `cluster` brings a cluster into its desired state and reports its state. `table` creates its
+//! tables. [`run()`] drives both by kube's controllers, while this process holds the Lease. The
+//! resources themselves, their validation, their timers and their CRDs are in `basalt_api`, which
+//! `basalt local` shares.
 //!
-//! The data plane does not need the operator: while it is down, nothing changes but what people
-//! write. What it tells the master (that a container has ended) only makes a recovery earlier.
+//! The data plane does not need the operator: while it is down, nothing changes except for what
+//! users write. Its reports to the master (that a container has ended) only make a recovery
+//! earlier.
 
 mod cluster;
 mod context;

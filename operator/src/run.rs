@@ -1,4 +1,4 @@
-//! The life of the operator: it waits for the Lease, and reconciles until it is told to stop.
+//! The life of the operator: it waits for the Lease, and reconciles until it is asked to stop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,39 +23,39 @@ use crate::error::{Error, ResultExt};
 use crate::lease::Election;
 use crate::{names, table};
 
-/// What the operator is told when it starts.
+/// The operator's options.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Its own namespace, where its Lease lies.
+    /// The operator's own namespace, which contains its Lease.
     pub namespace: String,
-    /// The name of its pod: who holds the Lease.
+    /// The name of its pod, which identifies the holder of the Lease.
     pub identity: String,
-    /// The only namespace that it looks at; without one all.
+    /// The only namespace that it watches. `None` means all namespaces.
     pub watch_namespace: Option<String>,
-    /// The tag of the image where a cluster names none.
+    /// The image tag for clusters that name none.
     pub default_tag: String,
 }
 
-/// A round that was done.
+/// A finished round.
 type Done<K> = (ObjectRef<kube::core::DeserializeGuard<K>>, Action);
 
-/// How many resources of a kind are reconciled at a time.
+/// The maximum number of resources of a kind that are reconciled at the same time.
 const CONCURRENCY: u16 = 8;
-/// After this time without an event a watch is begun anew, in seconds: one that is stuck holds
-/// nothing up for longer.
+/// A watch is restarted after this time without an event, in seconds. A watch that is stuck delays
+/// nothing for longer.
 const WATCH_S: u32 = 60;
-/// How often is looked for a definition that is missing.
+/// How often to check whether a missing CRD exists.
 const DEFINITION_PERIOD: Duration = Duration::from_secs(2);
-/// Of how many such attempts one is logged.
+/// One of this many failed checks is logged.
 const DEFINITION_LOG_EVERY: u32 = 30;
-/// Changes that come closer together are one.
+/// Changes within this time are handled together.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
 /// Runs the operator until `stop`.
 ///
 /// # Errors
-/// There is no way to an API server, or another operator has the Lease.
-// Boxed: this crate, and not each one that calls it, compiles what it does.
+/// There is no access to an API server, or another operator has taken the Lease.
+// Boxed, so that this crate compiles the future, and not each crate that calls it.
 pub fn run(
     options: Options,
     seams: Seams,
@@ -73,14 +73,14 @@ async fn run_here(
 ) -> Result<(), Error> {
     let found = Config::infer().await.map_err(kube::Error::InferConfig);
     let mut config = found.asked(|| "finding the API server".to_owned())?;
-    // The client would ask again for minutes where a budget refuses an eviction (429); a round is
-    // tried again as a whole, and says so in the status.
+    // By default the client would retry for minutes when a budget rejects an eviction (429).
+    // Instead, the whole round is tried again, and the status shows it.
     config.default_retry = false;
     let client = Client::try_from(config).asked(|| "finding the API server".to_owned())?;
     run_with(client, options, seams, stop, ready).await
 }
 
-/// [`run()`] with an API server that was found.
+/// Like [`run()`], with a given client of the API server.
 pub(crate) async fn run_with(
     client: Client,
     options: Options,
@@ -90,7 +90,7 @@ pub(crate) async fn run_with(
 ) -> Result<(), Error> {
     let election =
         Election::new(client.clone(), &options.namespace, &options.identity, seams.clock.clone());
-    // One that waits is as ready as it can be.
+    // An operator that waits for the Lease is as ready as it can be.
     ready();
     tokio::select! {
         biased;
@@ -99,7 +99,7 @@ pub(crate) async fn run_with(
     }
     tracing::info!(identity = options.identity, "acquired the Lease");
     let working = stop.child_token();
-    // Nothing of it outlives this function, however that ends.
+    // However this function ends, none of its work continues.
     let _ended = working.clone().drop_guard();
     let work = work(&options, &client, &seams, &working);
     tokio::select! {
@@ -108,7 +108,7 @@ pub(crate) async fn run_with(
             working.cancel();
             held
         }
-        // Asked to stop, it gives the Lease back, so that the next one need not wait.
+        // When asked to stop, it releases the Lease, so that the next operator need not wait.
         () = work => election.hold(&stop).await,
     }
 }
@@ -131,7 +131,7 @@ async fn work(options: &Options, client: &Client, seams: &Seams, working: &Shutd
     };
     let nodes = match options.watch_namespace {
         None => Nodes::watch(client.clone(), working.clone()),
-        // Nodes are in no namespace: there is no right to see them.
+        // Nodes belong to no namespace, so there is no permission to read them.
         Some(_) => Nodes::unseen(),
     };
     let clusters = Controller::new(api::<WatchedCluster>(options, client.clone()), watching());
@@ -156,7 +156,7 @@ async fn work(options: &Options, client: &Client, seams: &Seams, working: &Shutd
     );
 }
 
-/// Waits until the API server knows the kind of `api`, and this process may list it.
+/// Waits until the API server knows the CRD of `api`, and this process may list its resources.
 async fn wait_for_definition<K>(api: Api<K>)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
@@ -189,7 +189,7 @@ fn config() -> controller::Config {
     controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE)
 }
 
-/// How everything is watched.
+/// The configuration of all watches.
 fn watching() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_S)
 }
@@ -222,14 +222,14 @@ async fn run_tables(tables: Controller<WatchedTable>, context: Arc<Context>, sto
     rounds.for_each(|round| async { note::<BasaltTable>(round) }).await;
 }
 
-/// Logs and counts what went wrong beside the rounds themselves.
+/// Logs and counts errors outside the rounds themselves.
 fn note<K: Resource<DynamicType = ()>>(
     round: Result<Done<K>, controller::Error<Error, watcher::Error>>,
 ) {
     match round {
-        // One that failed was logged where it was handled.
+        // A failed round was already logged where it was handled.
         Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
-        // It was deleted before its turn came.
+        // The resource was deleted before its round.
         Err(controller::Error::ObjectNotFound(_)) => {}
         Err(error) => watch_failed(&K::kind(&()), &error),
     }

@@ -1,4 +1,4 @@
-//! What the charts hold in copy is what it is copied from.
+//! Copies in the charts must equal their originals.
 
 use std::path::Path;
 

@@ -1,10 +1,11 @@
-//! An administrator who works on the tables while faults last, and looks at what comes of each
+//! An administrator who changes tables while faults are injected, and checks the result of each
 //! call.
 //!
-//! The load's table is altered (nothing that its data depends on), flushed, compacted and balanced.
-//! Another table has rows of its own, and is disabled and enabled; a third one is emptied, deleted
-//! and made anew. Each call must succeed for all the faults, a disabled table must acknowledge
-//! nothing, and rows must outlast what is no deletion.
+//! The load's table is altered (only in settings that its data does not depend on), flushed,
+//! compacted and balanced. A second table has its own rows and is disabled and enabled. A third
+//! table is truncated, deleted and created again. Each call must succeed despite the faults. A
+//! disabled table must acknowledge nothing. Rows must survive every operation that does not delete
+//! them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::schedule::milliseconds;
 
-/// See the module.
+/// The administrator, with its tables and its report.
 pub(super) struct Administrator {
     admin: Admin,
     random: Random,
@@ -31,27 +32,27 @@ pub(super) struct Administrator {
     report: Report,
 }
 
-/// What came of all that was done.
+/// The results of all operations.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Report {
-    /// How often each work was done.
+    /// How often each operation was done.
     pub(super) done: BTreeMap<&'static str, u64>,
-    /// How long the longest of each took.
+    /// The longest duration of each operation.
     pub(super) longest_ms: BTreeMap<&'static str, u64>,
-    /// How often the state of a table was read that a call had changed before.
+    /// How often a read of a table's state still returned the state before the previous call.
     pub(super) late_states: u64,
-    /// What must not have happened and did.
+    /// Violations: things that happened and must not happen.
     pub(super) broken: Vec<String>,
 }
 
-/// A table of the administrator's own, and the rows that were acknowledged in it.
+/// A table of the administrator, and the rows that were acknowledged in it.
 struct Own {
     table: Table,
     rows: BTreeMap<Bytes, Bytes>,
     next_row: u64,
 }
 
-/// What is done next.
+/// The administrator's operations.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Work {
     /// The load's table is altered.
@@ -66,11 +67,11 @@ enum Work {
     Compact,
     /// The table that loses its rows is emptied.
     Truncate,
-    /// That table is deleted and made anew.
+    /// That table is deleted and created again.
     DeleteAndCreate,
 }
 
-/// What stands in the way of going on: it is in the report.
+/// A violation that stops the administrator. It is in the report.
 struct Broken(String);
 
 type StepResult<T> = Result<T, Broken>;
@@ -84,35 +85,36 @@ const WORKS: [Work; 7] = [
     Work::Truncate,
     Work::DeleteAndCreate,
 ];
-/// The pause between two works.
+/// The pause between two operations.
 const PAUSE_MS: std::ops::Range<u64> = 100..3_000;
 /// How long a table stays disabled while it is written to and read.
 const DISABLED_MS: std::ops::Range<u64> = 0..1_000;
-/// The pause between two such attempts.
+/// The pause between two attempts to write to or read from the disabled table.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long one attempt may take.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long all servers that answer may take to show what a call has done: one that was paused for
-/// longer than its session lasts may answer once more when it goes on.
+/// How long it may take until all servers that answer show the result of a call. A server that was
+/// paused for longer than its session may answer once more when it resumes.
 const SHOWN_PATIENCE: Duration = Duration::from_secs(10);
-/// Before it is looked again.
+/// The pause between two reads of a table's state.
 const SHOWN_PAUSE: Duration = Duration::from_millis(50);
 /// How many rows are written at a time.
 const ROWS: u64 = 5;
 const FAMILY: &str = "f";
 const QUALIFIER: &[u8] = b"q";
-/// The first rows of the second and third regions; rows begin with a letter.
+/// The start keys of the second and third regions. Rows begin with a letter.
 const SPLIT_KEYS: [&str; 2] = ["i", "r"];
-/// The sizes of blocks that the load's table alternates between.
+/// The block sizes that the load's table alternates between.
 const BLOCK_BYTES: [u32; 2] = [32 << 10, 64 << 10];
 
 // === impl Administrator ===
 
 impl Administrator {
-    /// Makes the tables that it needs beside `load`. `connection` gives up late.
+    /// Creates the tables that it needs in addition to `load`. `connection` must have a long
+    /// timeout.
     ///
     /// # Errors
-    /// They cannot be made.
+    /// The tables cannot be created.
     pub(super) async fn begin(
         connection: &Connection,
         load: &TableName,
@@ -132,14 +134,14 @@ impl Administrator {
             report: Report::default(),
         };
         for own in [&administrator.kept, &administrator.brief] {
-            // A run before, on the same data, may have left one.
+            // A previous run on the same data may have left this table.
             drop_table(connection, own.table.name()).await?;
             administrator.create(own).await?;
         }
         Ok(administrator)
     }
 
-    /// Works until `stop`, or until something is not as it must be; ends with all tables enabled.
+    /// Works until `stop`, or until a violation is found. At the end all tables are enabled.
     pub(super) async fn work(mut self, stop: Shutdown) -> Report {
         while !stop.is_cancelled() {
             let pause = milliseconds(&self.random, PAUSE_MS);
@@ -168,7 +170,7 @@ impl Administrator {
         match work {
             Work::Alter => self.alter().await,
             Work::DisableAndEnable => self.disable_and_enable().await,
-            // Whether it ran: not while a server is recovered.
+            // The result says whether the balancer ran: it does not while a server is recovered.
             Work::Balance => ended("balance", self.admin.balance().await).map(|_| ()),
             Work::Flush => ended("flush", self.admin.flush_table(&self.load).await),
             Work::Compact => ended("compact", self.admin.compact_table(&self.load, true).await),
@@ -188,7 +190,7 @@ impl Administrator {
         self.admin.create_table(&descriptor, &SPLIT_KEYS.map(Bytes::from)).await
     }
 
-    /// Sets the size of blocks, on which no data depend.
+    /// Changes the block size, which does not affect any data.
     async fn alter(&mut self) -> StepResult<()> {
         let mut descriptor = ended("describe", self.admin.descriptor(&self.load).await)?;
         let block_bytes = self.random.pick(&BLOCK_BYTES).copied().unwrap_or_default();
@@ -237,7 +239,7 @@ impl Administrator {
         self.brief.check_empty().await
     }
 
-    /// Looks whether clients see the state that a call has given a table.
+    /// Checks that clients see the state that the previous call gave the table.
     async fn check_state(
         &mut self,
         name: &TableName,
@@ -257,7 +259,7 @@ impl Administrator {
         }
     }
 
-    /// Nothing may be acknowledged while the table is disabled.
+    /// Checks that nothing is acknowledged while the table is disabled.
     async fn check_disabled(&self) -> StepResult<()> {
         let table = &self.kept.table;
         let until = Instant::now() + milliseconds(&self.random, DISABLED_MS);
@@ -283,13 +285,14 @@ fn next_work(random: &Random) -> Option<Work> {
     random.pick(&WORKS).copied()
 }
 
-/// The name of a row; which region it is in is the seed's choice.
+/// The name of a row. The seed decides the region.
 fn row(random: &Random, number: u64) -> Bytes {
     let letter = char::from(b'a' + u8::try_from(random.in_range(0..26)).unwrap_or(0));
     Bytes::from(format!("{letter}-{number}"))
 }
 
-/// Every call must succeed in the time of its connection.
+/// Reports a failed call as a violation: every call must succeed within the timeouts of its
+/// connection.
 fn ended<T>(call: &str, result: Result<T, Error>) -> StepResult<T> {
     result.map_err(|error| Broken(format!("{call} failed: {error}")))
 }
@@ -297,7 +300,7 @@ fn ended<T>(call: &str, result: Result<T, Error>) -> StepResult<T> {
 // === impl Work ===
 
 impl Work {
-    /// Its name in reports.
+    /// The operation's name in reports.
     fn name(self) -> &'static str {
         match self {
             Self::Alter => "alter",
@@ -314,7 +317,7 @@ impl Work {
 // === impl Own ===
 
 impl Own {
-    /// Writes some rows. Those that are not acknowledged may be there or not.
+    /// Writes some rows. Rows that are not acknowledged may or may not exist afterwards.
     async fn write(&mut self, random: &Random) {
         for _ in 0..ROWS {
             self.next_row += 1;
@@ -336,7 +339,7 @@ impl Own {
         Ok(found.collect())
     }
 
-    /// What was acknowledged is there.
+    /// Checks that all acknowledged rows have their values.
     async fn check_rows(&self) -> StepResult<()> {
         let found = self.read().await?;
         let mut rows = self.rows.iter();
@@ -349,7 +352,7 @@ impl Own {
         }
     }
 
-    /// Nothing is there any more.
+    /// Checks that the table is empty.
     async fn check_empty(&mut self) -> StepResult<()> {
         let found = self.read().await?;
         self.rows.clear();

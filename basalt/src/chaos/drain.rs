@@ -1,5 +1,6 @@
-//! Drains a region server as the operator does when a cluster is scaled in: it tells the active
-//! master, again and again, that the server is to go. It is undone by telling the master otherwise.
+//! Drains a region server as the operator does in a scale-in: it reports to the active master,
+//! again and again, that the server is draining. The drain is undone by a report without the
+//! server.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,28 +13,28 @@ use tokio::time::{sleep, timeout};
 
 use crate::demo::Observer;
 
-/// Who tells the active master.
+/// Sends reports to the active master.
 pub(super) struct Drainer<'a> {
     pub(super) network: &'a Network,
     pub(super) observer: &'a Observer,
 }
 
-/// How long a master may take to connect, and to answer.
+/// How long it may take to connect to a master, and how long the master may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Before it is told again.
+/// The pause between two reports.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a master may take to be there and to have been told.
+/// How long it may take until a master is active and has received a report.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 // === impl Drainer ===
 
 impl Drainer<'_> {
-    /// Drains the region server at `address` for `lasts`. Gives how many regions it had at the end,
-    /// if the master said so.
+    /// Drains the region server at `address` for `lasts`. Returns the number of regions that it had
+    /// at the end, if the master reported it.
     ///
     /// # Errors
-    /// It does not register in time.
+    /// The server does not register in time.
     pub(super) async fn drain(
         &self,
         address: SocketAddr,
@@ -52,7 +53,7 @@ impl Drainer<'_> {
         let mut left = None;
         let telling = async {
             loop {
-                // Whoever has become the active master in between has not been told yet.
+                // A master that has become active in the meantime has not received the report yet.
                 if let Ok(reply) = self.send_pods(vec![pod.clone()]).await {
                     left = reply.regions.get(&uid).copied();
                 }
@@ -66,7 +67,7 @@ impl Drainer<'_> {
     /// Undoes all drains.
     ///
     /// # Errors
-    /// No master is told in time.
+    /// No master receives the report in time.
     pub(super) async fn undo(&self) -> anyhow::Result<()> {
         let telling = async {
             while self.send_pods(Vec::new()).await.is_err() {
@@ -76,7 +77,7 @@ impl Drainer<'_> {
         timeout(PATIENCE, telling).await.context("no master undoes a drain")
     }
 
-    /// Tells the active master which servers are to go.
+    /// Reports to the active master which servers are draining.
     async fn send_pods(&self, pods: Vec<pb::Pod>) -> anyhow::Result<pb::PodsReply> {
         let master =
             self.observer.active_master_peer().await.context("there is no active master")?;

@@ -1,4 +1,4 @@
-//! Injects the faults that the schedule decides, and undoes each before the next.
+//! Injects the faults that the schedule chooses, and undoes each one before the next.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,26 +28,26 @@ pub(super) struct Injector<'a> {
     pub(super) small_disk: Option<&'a SmallDisk>,
     pub(super) observer: &'a Observer,
     pub(super) drainer: Drainer<'a>,
-    /// Injects a fault into what is not of the cluster.
+    /// The command that injects a fault into a process outside the cluster.
     pub(super) foreign_command: &'a str,
-    /// What the cluster is asked whether it is well by.
+    /// The connection that checks whether the cluster is healthy.
     pub(super) connection: &'a Connection,
     pub(super) table: &'a TableName,
     pub(super) family: &'a str,
     pub(super) begun: Instant,
 }
 
-/// How long processes may take to be there again after a fault.
+/// How long processes may take to be ready again after a fault.
 const RETURN_PATIENCE: Duration = Duration::from_secs(60);
-/// How long is looked whether the cluster is well.
+/// How long the cluster may take to become healthy.
 const HEALTHY_PATIENCE: Duration = Duration::from_secs(60);
-/// How often is looked whether a process has ended.
+/// How often to check whether a process has ended.
 const REAP_POLL: Duration = Duration::from_millis(2);
 
 // === impl Injector ===
 
 impl Injector<'_> {
-    /// Injects faults for `time`, from the beginning on.
+    /// Injects faults until `time` has passed since the start of the run.
     pub(super) async fn inject_for(
         &self,
         time: Duration,
@@ -70,7 +70,7 @@ impl Injector<'_> {
         Ok(tally)
     }
 
-    /// What `list` cannot acknowledge while the quorum is lost is an outage of its own.
+    /// Injects one group of faults. `list` counts the time without a quorum as a separate outage.
     async fn deal(
         &self,
         group: &FaultGroup,
@@ -144,7 +144,7 @@ impl Injector<'_> {
         Ok(injection.action)
     }
 
-    /// Injects a fault into a process that is not of the cluster, and waits until it is as before.
+    /// Injects a fault into a process outside the cluster, and waits until it is undone.
     async fn inject_foreign(
         &self,
         injection: &Injection,
@@ -167,7 +167,8 @@ impl Injector<'_> {
         Ok(injection.action)
     }
 
-    /// Members of the coordinator are away at once. Returns when all regions take writes again.
+    /// Takes away several members of the coordinator at once. Returns when all regions accept
+    /// writes again.
     async fn lose_quorum(
         &self,
         members: &[String],
@@ -196,7 +197,7 @@ impl Injector<'_> {
         Ok(())
     }
 
-    /// Drains a region server; whatever becomes of the drain, it is undone.
+    /// Drains a region server. The drain is undone, however it ends.
     async fn drain(&self, server: &str, end: DrainEnd, lasts: Duration) -> anyhow::Result<()> {
         self.say(end.name(), server, duration(lasts));
         let processes = &self.local.plan().processes;
@@ -214,7 +215,7 @@ impl Injector<'_> {
         self.drainer.undo().await
     }
 
-    /// Begins a fault that lasts.
+    /// Begins a fault that lasts until [`Injector::end`].
     async fn begin(&self, action: FaultAction, name: &str) -> anyhow::Result<()> {
         let supervisor = self.local.supervisor();
         match (action, self.namespaces) {
@@ -249,7 +250,7 @@ impl Injector<'_> {
     async fn kill(&self, name: &str) -> anyhow::Result<()> {
         let pid = pid(self.local.supervisor().state(name)?);
         self.local.supervisor().kill(name).await?;
-        // Until it is reaped it still counts as what it was.
+        // Until the process is reaped, its state does not change.
         self.wait_ended(name, pid).await.with_context(|| format!("{name} was killed"))
     }
 
@@ -277,7 +278,7 @@ impl Injector<'_> {
         states.map(|(name, state)| (name, pid(state))).collect()
     }
 
-    /// The process that is the active master; any master while there is none.
+    /// The process of the active master, or of any master if none is active.
     async fn active_master(&self) -> String {
         let active = self.observer.active_master().await.unwrap_or_default();
         let plan = self.local.plan();
@@ -285,8 +286,8 @@ impl Injector<'_> {
         plan.master(&active).or_else(any).map(|process| process.name.clone()).unwrap_or_default()
     }
 
-    /// Waits until all processes are ready and every region takes a write; `None` if that takes too
-    /// long.
+    /// Waits until all processes are ready and every region accepts a write. `None` if that takes
+    /// too long.
     pub(super) async fn wait_healthy(&self) -> Option<Duration> {
         let begun = Instant::now();
         let healthy = async {
@@ -297,7 +298,7 @@ impl Injector<'_> {
         timeout(HEALTHY_PATIENCE, healthy).await.ok().flatten()
     }
 
-    /// Writes to every region; `None` if one does not take it.
+    /// Writes to every region. `None` if a region does not accept the write.
     async fn write_to_all(&self) -> Option<()> {
         let regions = self.connection.admin().regions(self.table).await.ok()?;
         let table = self.connection.table(self.table);

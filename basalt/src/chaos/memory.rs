@@ -1,7 +1,8 @@
-//! How much memory each process takes in the course of a run.
+//! How much memory each process uses in the course of a run.
 //!
-//! A process is killed about once a minute, and begins with little memory each time. So not two
-//! moments are compared but two spans, with what the largest life of a process took in each.
+//! A process is killed about once a minute, and starts with little memory each time. So this
+//! compares two time spans instead of two moments: in each span it takes the largest memory that
+//! the process used in any of its lives.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::local::{ProcessState, Supervisor};
 
-/// What each process took, by name.
+/// The memory use of each process, by name.
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     /// How long the run lasts.
@@ -22,28 +23,28 @@ pub(super) struct Memory {
     processes: BTreeMap<String, ProcessMemory>,
 }
 
-/// What one process took: the most in each of the spans.
+/// The memory use of one process: the maximum in each of the spans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(super) struct ProcessMemory {
-    /// In the five minutes before minute 20.
+    /// In the five minutes before minute 20. `None` if it was not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     minute_20_bytes: Option<u64>,
     /// In the last five minutes.
     end_bytes: u64,
 }
 
-/// When caches are full.
+/// When the caches are full.
 const FULL_AT: Duration = Duration::from_mins(20);
-/// How long a span is.
+/// The length of a span.
 const SPAN: Duration = Duration::from_mins(5);
-/// A shorter run says nothing about growth.
+/// The shortest run that says anything about growth.
 const TIME_MIN: Duration = Duration::from_mins(40);
-/// How many times the memory of minute 20 a process may take at the end.
+/// The maximum memory at the end, as a multiple of the memory at minute 20.
 const GROWTH_MAX: f64 = 1.5;
-/// How often it is looked.
+/// The interval between two measurements.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
 
-/// Looks at all processes of a run that lasts for `time`, until it is dropped.
+/// Measures all processes of a run that lasts for `time`, until it is dropped.
 pub(super) async fn watch(supervisor: &Supervisor, memory: &RefCell<Memory>) -> Infallible {
     let begun = Instant::now();
     loop {
@@ -51,7 +52,7 @@ pub(super) async fn watch(supervisor: &Supervisor, memory: &RefCell<Memory>) -> 
             let (ProcessState::Starting { pid } | ProcessState::Ready { pid }) = state else {
                 continue;
             };
-            // It may just have died.
+            // The process may just have died.
             if let Ok(usage) = Usage::of(&[pid]) {
                 memory.borrow_mut().note(&name, begun.elapsed(), usage.resident_bytes_max);
             }
@@ -63,12 +64,12 @@ pub(super) async fn watch(supervisor: &Supervisor, memory: &RefCell<Memory>) -> 
 // === impl Memory ===
 
 impl Memory {
-    /// Of a run that lasts for `time`.
+    /// Nothing measured yet, in a run that lasts for `time`.
     pub(super) fn new(time: Duration) -> Self {
         Self { time, processes: BTreeMap::new() }
     }
 
-    /// Takes in what a process takes, so long after the run began.
+    /// Records that `process` used `bytes` at the time `at` after the start of the run.
     fn note(&mut self, process: &str, at: Duration, bytes: u64) {
         let own = self.processes.entry(process.to_owned()).or_default();
         if at <= FULL_AT && at + SPAN >= FULL_AT {
@@ -79,12 +80,12 @@ impl Memory {
         }
     }
 
-    /// What each process took.
+    /// The memory use of each process.
     pub(super) fn processes(&self) -> &BTreeMap<String, ProcessMemory> {
         &self.processes
     }
 
-    /// The processes that took too much at the end, in words.
+    /// Describes the processes that used too much memory at the end.
     pub(super) fn grown(&self) -> Vec<String> {
         if self.time < TIME_MIN {
             return Vec::new();
@@ -100,13 +101,13 @@ impl Memory {
 // === impl ProcessMemory ===
 
 impl ProcessMemory {
-    /// How many times the memory of minute 20 it took at the end.
+    /// The memory at the end as a multiple of the memory at minute 20.
     fn growth(&self) -> Option<f64> {
         let before = self.minute_20_bytes.filter(|bytes| *bytes > 0)?;
         Some(self.end_bytes as f64 / before as f64)
     }
 
-    /// In words.
+    /// The memory use as text.
     pub(super) fn describe(&self) -> String {
         let mebibytes = self.end_bytes >> 20;
         match (self.minute_20_bytes, self.growth()) {
@@ -132,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_end_is_compared_with_minute_20_by_the_largest_life_of_each() {
-        // Small looks are of lives that have just begun; minutes 14 and 50 are in no span.
+        // Low values are those of processes that have just started. Minutes 14 and 50 are in no
+        // span.
         let looks = [(14, 900), (16, 100), (19, 10), (21, 500), (50, 900), (56, 150), (60, 20)];
         let held = memory(60, &looks);
         let expected = ProcessMemory { minute_20_bytes: Some(100), end_bytes: 150 };

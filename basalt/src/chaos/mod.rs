@@ -1,7 +1,8 @@
-//! `basalt chaos`: a cluster of real processes into which faults are injected at random for a given
-//! time, while a linked list grows in it, clients contend for counters, an administrator works on
-//! tables and strangers connect to every port. At the end nothing may be missing, no reference
-//! undefined, the history linearizable, and the cluster well.
+//! `basalt chaos`: a cluster of real processes into which random faults are injected for a given
+//! time. Meanwhile a linked list grows in it, clients contend for counters, an administrator
+//! changes tables and strangers connect to every port. At the end no acknowledged data may be
+//! missing, no reference may be undefined, the history must be linearizable, and the cluster must
+//! be healthy.
 
 mod administrator;
 mod drain;
@@ -49,7 +50,7 @@ use schedule::{Kind, Schedule, Scope};
 use small_disk::SmallDisk;
 use strangers::Strangers;
 
-/// What `basalt chaos` takes.
+/// The arguments of `basalt chaos`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The manifest. By default, the example with 3 + 2 + 3 processes
@@ -88,7 +89,7 @@ pub(crate) struct Arguments {
     data: Option<PathBuf>,
 }
 
-/// What a run is of.
+/// What a run works with.
 struct Run<'a> {
     arguments: &'a Arguments,
     cluster: &'a ValidatedCluster,
@@ -103,9 +104,9 @@ struct Cluster<'a> {
     namespaces: Option<&'a Namespaces>,
     small_disk: Option<&'a SmallDisk>,
     processes: BTreeMap<String, RoleName>,
-    /// Where clients find it.
+    /// The addresses by which clients find the cluster.
     servers: Vec<String>,
-    /// What the load writes to.
+    /// The table that the load writes to.
     table: &'a TableName,
     family: &'a str,
 }
@@ -117,32 +118,33 @@ struct Clients {
     stop: Shutdown,
 }
 
-/// How long the processes may take to be there.
+/// How long the processes may take to become ready.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the load runs undisturbed before the first fault, and after the last.
 const CALM: Duration = Duration::from_secs(3);
 /// How long each process may take to stop at the end.
 const GRACE: Duration = Duration::from_secs(2);
-/// What may come after the time of faults until the program ends.
+/// How long the program may run after the time of faults.
 const LIFETIME_REST: Duration = Duration::from_mins(10);
-/// How many contend for counters, and the pause between two operations of each.
+/// The number of contenders for counters, and the pause between two operations of each.
 const CONTENDERS: usize = 4;
 const CONTENDERS_PAUSE: Duration = Duration::from_millis(20);
 const QUALIFIER: &[u8] = b"counter";
-/// One attempt of a client, and all attempts of an operation; then it is unknown.
+/// The timeouts of one attempt and of a whole operation. After the latter the outcome of the
+/// operation is unknown.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
-/// The same for the administrator: no call may fail for all the faults.
+/// The same for the administrator, whose calls must succeed despite all faults.
 const ADMIN_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const ADMIN_OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs it.
+/// Runs `basalt chaos`.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let kinds = arguments.kinds()?;
     if !arguments.no_cuts
         && let Some(status) = network::run_apart()?
     {
-        // Its words are on our standard error.
+        // The other process has written its messages to our standard error.
         if !status.success() {
             bail!("the run in its own network namespace ended with {status}");
         }
@@ -170,7 +172,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// Decisions of their own, which depend on those of `random` up to now alone.
+/// A separate source of decisions. It depends only on the decisions that `random` has made so far.
 fn child(random: &Random) -> Random {
     Random::from_seed(random.next_u64())
 }
@@ -236,7 +238,7 @@ impl Run<'_> {
             true => None,
             false => Some(Namespaces::make(&names, self.time() + LIFETIME_REST).await?),
         };
-        // Nothing may be in a folder that is taken for the first time.
+        // Fails if a folder that is used for the first time is not empty.
         drop(DataFolder::open(&data, self.cluster, &seams.random)?);
         let small_disk = self.mount_small_disk(&data, &processes, &random)?;
         let hosts = namespaces.as_ref().map_or_else(Hosts::default, Namespaces::hosts);
@@ -260,7 +262,7 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    /// Loads the cluster, injects the faults, and looks what has come of it.
+    /// Loads the cluster, injects the faults, and checks the result.
     async fn inject(&self, cluster: &Cluster<'_>, random: &Random) -> anyhow::Result<ChaosOutcome> {
         let (local, seams) = (cluster.local, &cluster.seams);
         let connection = cluster.connect();
@@ -294,7 +296,7 @@ impl Run<'_> {
         let faults = async {
             sleep(CALM).await;
             let tally = injector.inject_for(self.time(), &mut schedule, &list).await?;
-            // What is under way ends, nothing else begins.
+            // Operations in progress finish, and no others begin.
             stop.cancel();
             let strangers = OptionFuture::from(strangers.map(Strangers::leave)).await;
             anyhow::Ok((tally, strangers, injector.wait_healthy().await))
@@ -331,7 +333,7 @@ impl Run<'_> {
         })
     }
 
-    /// Starts the administrator's work, if it is among the faults.
+    /// Starts the administrator, if it is among the kinds of faults.
     async fn administer(
         &self,
         cluster: &Cluster<'_>,
@@ -359,7 +361,7 @@ impl Run<'_> {
         }
     }
 
-    /// One member of the coordinator, of the seed's choice, has a disk that can be filled.
+    /// Mounts a disk that can be filled for one member of the coordinator, which the seed chooses.
     fn mount_small_disk(
         &self,
         data: &Path,
@@ -395,7 +397,7 @@ impl Cluster<'_> {
         Connection::new(&self.seams, config)
     }
 
-    /// Where any process listens.
+    /// The addresses on which all processes listen.
     fn ports(&self) -> Vec<String> {
         let processes = self.local.plan().processes.iter();
         let ports = processes.flat_map(|process| &process.listens);
@@ -425,7 +427,7 @@ impl Clients {
         Ok(Self { contest, contenders, stop })
     }
 
-    /// Lets them end what they are doing.
+    /// Lets the contenders finish their current operations.
     async fn end(mut self) -> Arc<Contest> {
         self.stop.cancel();
         while self.contenders.join_next().await.is_some() {}

@@ -1,6 +1,6 @@
-//! A network namespace for each process, all joined by a bridge, so that the link of each can be
-//! cut. The bridge lies in a namespace of this program's own: nothing of it is seen from outside,
-//! and it ends with its processes.
+//! A network namespace for each process. A bridge joins them, and the link of each can be cut. The
+//! bridge is in this program's own namespace: nothing outside sees it, and it disappears together
+//! with the processes in it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,35 +13,35 @@ use tokio::process::{Child, Command};
 
 use crate::local::{Host, Hosts};
 
-/// The namespaces of all processes. Dropping them ends what holds them open.
+/// The namespaces of all processes. Dropping this value ends the processes that keep them open.
 pub(super) struct Namespaces(BTreeMap<String, Namespace>);
 
 struct Namespace {
     address: IpAddr,
-    /// The end of its link at the bridge.
+    /// The bridge's end of the link.
     link: String,
-    /// Sleeps in the namespace, which is there as long as it.
+    /// A process that sleeps in the namespace and so keeps it open.
     holder: Child,
 }
 
-/// Set in the environment of the program that runs apart.
+/// Set in the environment of the program that runs in its own namespaces.
 const APART: &str = "BASALT_CHAOS_APART";
-/// What joins the namespaces, and its address: also the way from them to whatever else listens in
-/// this program's own.
+/// The bridge that joins the namespaces, and its address. Processes also use that address to reach
+/// anything else that listens in this program's own namespace.
 const BRIDGE: &str = "basalt0";
 const BRIDGE_ADDRESS: &str = "10.77.0.1";
-/// The last number of the first process's address.
+/// The last byte of the first process's address.
 const FIRST_HOST: u8 = 10;
-/// How many addresses there are.
+/// The number of addresses.
 const HOSTS_MAX: usize = 200;
 /// How long a holder may take to enter a namespace of its own.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs this program again with the same arguments in a network namespace and a mount namespace of
-/// its own. `None` if this is that program.
+/// Runs this program again with the same arguments, in its own network namespace and mount
+/// namespace. `None` if this process is already that program.
 ///
 /// # Errors
-/// There is no `unshare`, or it may not make namespaces.
+/// `unshare` does not exist or may not create namespaces.
 pub(super) fn run_apart() -> anyhow::Result<Option<ExitStatus>> {
     if std::env::var_os(APART).is_some() {
         return Ok(None);
@@ -63,7 +63,7 @@ pub(super) fn run_apart() -> anyhow::Result<Option<ExitStatus>> {
 // === impl Namespaces ===
 
 impl Namespaces {
-    /// Makes a namespace for each of `processes`, which hold for at most `lifetime`.
+    /// Creates a namespace for each of `processes`. The namespaces exist for at most `lifetime`.
     pub(super) async fn make(processes: &[String], lifetime: Duration) -> anyhow::Result<Self> {
         if processes.len() > HOSTS_MAX {
             bail!("{} processes are too many: there are {HOSTS_MAX} addresses", processes.len());
@@ -79,7 +79,7 @@ impl Namespaces {
         Ok(Self(namespaces))
     }
 
-    /// Where the processes run.
+    /// The addresses of the processes, and how to run them there.
     pub(super) fn hosts(&self) -> Hosts {
         let host = |(process, namespace): (&String, &Namespace)| {
             Some((process.clone(), Host { address: namespace.address, enter: namespace.enter()? }))
@@ -87,7 +87,8 @@ impl Namespaces {
         Hosts(self.0.iter().filter_map(host).collect())
     }
 
-    /// Cuts the link of a process: nobody is told, frames are lost both ways.
+    /// Cuts the link of a process: frames are lost in both directions, and neither side is
+    /// notified.
     pub(super) async fn cut(&self, process: &str) -> anyhow::Result<()> {
         ip(&["link", "set", self.link(process)?, "nomaster"]).await
     }
@@ -135,18 +136,18 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// What runs the command after it in this namespace.
+    /// The command prefix that runs a command in this namespace.
     fn enter(&self) -> Option<Vec<OsString>> {
         let pid = self.holder.id()?.to_string();
         Some(["nsenter", "--target", &pid, "--net", "--"].map(OsString::from).to_vec())
     }
 }
 
-/// Waits until `pid` is in another network namespace than we.
+/// Waits until `pid` is in a different network namespace than this process.
 async fn wait_entered(pid: &str) -> anyhow::Result<()> {
     let ours = std::fs::read_link("/proc/self/ns/net")?;
     let entered = async {
-        // While it is being replaced by what it runs, it may not be readable.
+        // While the process executes its program, the link may not be readable.
         while std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|its| its == ours) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -1,4 +1,4 @@
-//! What a run did and what came of it: the report, and what must not have happened.
+//! The report of a run, and the violations that it contains.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::administrator::Report;
 use super::memory::ProcessMemory;
 
-/// What was done, and what came of it.
+/// What a run did, and its results.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct ChaosOutcome {
     pub(super) seed: u64,
@@ -17,7 +17,7 @@ pub(super) struct ChaosOutcome {
     pub(super) processes: usize,
     #[serde(flatten)]
     pub(super) tally: Tally,
-    /// Connections of strangers that were open.
+    /// The number of connections that strangers had open.
     pub(super) strangers: u64,
     /// What the administrator did and found.
     pub(super) administration: Report,
@@ -25,38 +25,40 @@ pub(super) struct ChaosOutcome {
     pub(super) unknown: u64,
     pub(super) lost: u64,
     pub(super) undefined: u64,
-    /// The longest that a node took to be acknowledged while the coordinator had a quorum.
+    /// The longest time until a node was acknowledged while the coordinator had a quorum.
     pub(super) longest_wait_ms: u64,
-    /// The longest of those that waited while it had none.
+    /// The same for nodes that waited while the coordinator had no quorum.
     pub(super) longest_wait_without_quorum_ms: u64,
-    /// Operations on counters that were answered.
+    /// The number of operations on counters that were answered.
     pub(super) contended: usize,
-    /// Rows for whose answers there is no order.
+    /// Rows whose answers have no linearization.
     pub(super) not_linearizable: Vec<String>,
-    /// How long after the last fault all processes were ready and all regions took a write.
+    /// The time from the last fault until all processes were ready and all regions accepted a
+    /// write.
     pub(super) healthy_after_ms: Option<u64>,
-    /// What each process took of memory.
+    /// The memory use of each process.
     pub(super) memory: BTreeMap<String, ProcessMemory>,
-    /// The processes that took too much at the end.
+    /// The processes that used too much memory at the end.
     pub(super) grown: Vec<String>,
 }
 
-/// How many faults there were.
+/// The number of faults.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Tally {
-    /// Of each kind: each of them hits one process.
+    /// Faults of one process, by kind.
     pub(super) faults: BTreeMap<&'static str, u64>,
-    /// How many times two processes had a fault at once or one after the other.
+    /// How often two processes had a fault at the same time or in sequence.
     pub(super) double_faults: u64,
-    /// Losses of the coordinator's quorum, by how it was lost: each of them hits everything.
+    /// Losses of the coordinator's quorum, by their cause. Each of them affects the whole cluster.
     pub(super) quorum_losses: BTreeMap<&'static str, u64>,
-    /// The longest until all regions took a write again once a quorum could be had again.
+    /// The longest time from the end of a quorum loss until all regions accepted a write again.
     pub(super) longest_return_of_quorum_ms: u64,
-    /// Processes that ended while others had lost the quorum: those before may be the reason.
+    /// Processes outside the affected members that ended during a quorum loss. An earlier fault may
+    /// be the reason.
     pub(super) ended_without_quorum: u64,
 }
 
-/// After this time without a fault the cluster is well.
+/// The cluster must be healthy this long after the last fault.
 const HEALTHY_MAX: Duration = Duration::from_secs(10);
 
 // === impl Tally ===
@@ -70,7 +72,7 @@ impl Tally {
 // === impl ChaosOutcome ===
 
 impl ChaosOutcome {
-    /// What must not have happened and did, in words.
+    /// Describes the violations: things that happened and must not happen.
     pub(super) fn broken(&self) -> Vec<String> {
         let mut broken = Vec::new();
         if self.lost > 0 {

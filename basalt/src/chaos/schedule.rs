@@ -1,7 +1,7 @@
-//! Which faults are injected where, and when: pure, by a seed.
+//! Decides which faults are injected where, and when. Pure, by a seed.
 //!
-//! Groups of faults follow each other. In each round every card of a deck comes once, in an order
-//! of the seed's choice, so that no kind of fault has to wait for its luck.
+//! Groups of faults follow each other. In each round every card of a deck is drawn once, in an
+//! order that the seed decides. So no kind of fault depends on luck to occur.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) enum Kind {
     Strangers,
 }
 
-/// What is done to a process.
+/// A fault of a process.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum FaultAction {
     /// SIGKILL; it is started again.
@@ -45,79 +45,80 @@ pub(super) enum FaultAction {
     Pause,
     /// Its link is cut, and heals after a while.
     Cut,
-    /// SIGTERM; it is started again once it has ended.
+    /// SIGTERM; it is started again after it has ended.
     Stop,
 }
 
-/// Whom it is done to.
+/// The process that gets a fault.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Victim {
-    /// This process.
+    /// This process of the cluster.
     Process(String),
-    /// Whoever is active then.
+    /// The master that is active at that time.
     ActiveMaster,
-    /// This one, which is not of the cluster.
+    /// This process outside the cluster.
     Foreign(String),
 }
 
 /// One fault of one process.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Injection {
-    /// How long after the group begins.
+    /// The delay after the start of the group.
     pub(super) after: Duration,
     pub(super) victim: Victim,
     pub(super) action: FaultAction,
-    /// How long it lasts, unless it is a kill or a clean stop.
+    /// The duration of the fault, unless it is a kill or a clean stop.
     pub(super) lasts: Duration,
 }
 
-/// Faults that belong together; the next group comes once their effects are over.
+/// Faults that belong together. The next group begins when their effects are over.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum FaultGroup {
-    /// Each of these, whatever becomes of the others.
+    /// All of these faults, independently of each other.
     Injections(Vec<Injection>),
     /// A rolling restart of these processes, all of one role, in this order.
     Roll { processes: Vec<String> },
-    /// So many members of the coordinator at once that the others are no majority.
+    /// A fault of so many members of the coordinator at once that the others are no majority.
     QuorumLoss { members: Vec<String>, action: FaultAction, lasts: Duration },
-    /// A drain of a region server that goes on for so long at most.
+    /// A drain of a region server that lasts for at most `lasts`.
     Drain { server: String, end: DrainEnd, lasts: Duration },
-    /// The disk that can be filled is full for so long.
+    /// The disk that can be filled is full for `lasts`.
     FullDisk { lasts: Duration },
 }
 
 /// How a drain ends. It is undone in any case.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum DrainEnd {
-    /// By nothing else.
+    /// No other fault ends it.
     Undone,
-    /// The server that is drained is killed.
+    /// The draining server is killed.
     ServerKilled,
     /// The active master, which moves the regions, is killed.
     MasterKilled,
 }
 
-/// What groups may be made of.
+/// What the schedule can choose from.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) processes: BTreeMap<String, RoleName>,
-    /// They get the faults that processes of the cluster get, but for their links and clean stops.
+    /// Processes outside the cluster. They get the same faults, except for cut links and clean
+    /// stops.
     pub(super) foreign: Vec<String>,
     pub(super) kinds: BTreeSet<Kind>,
     /// Whether links can be cut.
     pub(super) has_links: bool,
 }
 
-/// Decides each group.
+/// Chooses each group.
 #[derive(Debug)]
 pub(super) struct Schedule {
     random: Random,
     scope: Scope,
-    /// What is left of this round.
+    /// The remaining cards of this round.
     deck: Vec<Card>,
 }
 
-/// What a group is to be.
+/// The kind of a group.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Card {
     Injections,
@@ -127,7 +128,7 @@ enum Card {
     FullDisk,
 }
 
-/// How often each card is in a round.
+/// How many times each card is in a round.
 const ROUND: [(Card, usize); 5] = [
     (Card::Injections, 8),
     (Card::Roll, 1),
@@ -135,22 +136,25 @@ const ROUND: [(Card, usize); 5] = [
     (Card::Drain, 2),
     (Card::FullDisk, 1),
 ];
-/// The kinds of faults of one process.
+/// The kinds of faults that affect one process.
 const INJECTED_ACTIONS: [(Kind, FaultAction); 4] = [
     (Kind::Kill, FaultAction::Kill),
     (Kind::Pause, FaultAction::Pause),
     (Kind::Cut, FaultAction::Cut),
     (Kind::Stop, FaultAction::Stop),
 ];
-/// The shortest and the longest pause or cut: well below a session's end, and well beyond.
+/// The shortest and the longest pause or cut: from well below the session timeout to well beyond
+/// it.
 const LASTS_MS: std::ops::Range<u64> = 200..5_000;
-/// For how long the coordinator has no quorum: below a session's end, and beyond.
+/// How long the coordinator has no quorum: from below the session timeout to beyond it.
 const QUORUM_LOSS_MS: std::ops::Range<u64> = 1_000..6_000;
-/// For how long a server is drained: some drains have ended by then, others are under way.
+/// How long a server is drained. Some drains are complete by then, and others are still in
+/// progress.
 const DRAIN_MS: std::ops::Range<u64> = 20..1_500;
-/// How long after a server has gone, or has been asked to, the one that takes over gets a fault.
+/// The delay of the second fault after a server has died or was asked to stop. The second fault
+/// affects a process that takes part in the recovery.
 const RECOVERY_MS: std::ops::Range<u64> = 10..600;
-/// How long the cluster has between two groups, once all processes are ready again.
+/// How long the cluster runs undisturbed between two groups, after all processes are ready again.
 const CALM_MS: std::ops::Range<u64> = 500..4_000;
 
 pub(super) fn milliseconds(random: &Random, range: std::ops::Range<u64>) -> Duration {
@@ -160,12 +164,12 @@ pub(super) fn milliseconds(random: &Random, range: std::ops::Range<u64>) -> Dura
 // === impl Schedule ===
 
 impl Schedule {
-    /// All decisions are those of `random`.
+    /// A schedule whose decisions all come from `random`.
     pub(super) fn new(random: Random, scope: Scope) -> Self {
         Self { random, scope, deck: Vec::new() }
     }
 
-    /// The next group; `None` if no kind of fault comes in groups.
+    /// Returns the next group. `None` if no kind of fault comes in groups.
     pub(super) fn next_group(&mut self) -> Option<FaultGroup> {
         if self.deck.is_empty() {
             let possible = ROUND.iter().filter(|(card, _)| self.is_possible(*card));
@@ -182,7 +186,7 @@ impl Schedule {
         })
     }
 
-    /// How long the cluster is left alone now.
+    /// How long the cluster runs undisturbed now.
     pub(super) fn calm(&self) -> Duration {
         milliseconds(&self.random, CALM_MS)
     }
@@ -208,7 +212,8 @@ impl Schedule {
         of_role.map(|(name, _)| name.clone()).collect()
     }
 
-    /// One process, two at once, or a region server and then who takes its regions over.
+    /// One process, two at once, or a region server and then a process that takes part in its
+    /// recovery.
     fn injections(&self) -> Vec<Injection> {
         let (random, actions) = (&self.random, self.actions());
         let all: Vec<_> = self.scope.processes.keys().chain(&self.scope.foreign).cloned().collect();
@@ -217,7 +222,7 @@ impl Schedule {
             .iter()
             .filter(|action| matches!(action, FaultAction::Kill | FaultAction::Stop))
             .collect();
-        // Others take over the regions only of a server that has gone.
+        // Other servers take over regions only if a server ends.
         let dice_end = if leaves.is_empty() { 8 } else { 10 };
         let group: Vec<Option<Injection>> = match random.in_range(0..dice_end) {
             0..5 => vec![random.pick(&all).map(|name| self.injection(self.victim(name), now))],
@@ -243,7 +248,7 @@ impl Schedule {
         group.into_iter().flatten().collect()
     }
 
-    /// One fault of `victim`, of a kind that is possible there.
+    /// A fault of `victim`, of a kind that is possible there.
     fn injection(&self, victim: Victim, after: Duration) -> Injection {
         let action = self.random.pick(&self.actions()).copied().unwrap_or(FaultAction::Kill);
         let action = match (&victim, action) {
@@ -261,7 +266,7 @@ impl Schedule {
         }
     }
 
-    /// Two that differ, or only one.
+    /// Two different names of `of`, or fewer if there are not enough.
     fn two(&self, of: &[String]) -> [Option<String>; 2] {
         let mut of = of.to_vec();
         self.random.shuffle(&mut of);
@@ -279,7 +284,7 @@ impl Schedule {
     fn quorum_loss(&self) -> FaultGroup {
         let random = &self.random;
         let mut members = self.of_role(RoleName::Coordinator);
-        // Half of them, rounded up, leave no majority.
+        // Without half of the members, rounded up, the rest is no majority.
         let least = members.len().div_ceil(2) as u64;
         let count = random.in_range(least..members.len() as u64 + 1);
         random.shuffle(&mut members);
@@ -304,7 +309,7 @@ impl Schedule {
 // === impl FaultAction ===
 
 impl FaultAction {
-    /// Its name in reports.
+    /// The fault's name in reports.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
@@ -318,7 +323,7 @@ impl FaultAction {
 // === impl DrainEnd ===
 
 impl DrainEnd {
-    /// Its name in reports.
+    /// The name in reports.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Undone => "drain undone",

@@ -1,4 +1,4 @@
-//! Each fault has its turn, and the same seed gives the same faults.
+//! Each fault occurs, and the same seed chooses the same faults.
 
 use clap::ValueEnum as _;
 

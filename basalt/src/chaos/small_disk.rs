@@ -1,8 +1,8 @@
-//! A disk for one process that can be filled: a file system in memory, mounted on the folder of a
-//! member of the coordinator.
+//! A disk for one process that can be filled: a file system in memory that is mounted on the folder
+//! of a member of the coordinator.
 //!
-//! It is mounted in this program's own mount namespace, and so seen by its children alone. Region
-//! servers share one folder, which no process has for itself.
+//! It is mounted in this program's own mount namespace, so only its child processes see it. Region
+//! servers cannot have one, because they all share one folder.
 
 use std::fs::File;
 use std::io;
@@ -12,25 +12,25 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-/// A mounted disk; dropping it takes it away.
+/// A mounted disk. Dropping it unmounts the disk.
 pub(super) struct SmallDisk(PathBuf);
 
-/// How large it is. Nothing is taken of memory but what is written.
+/// The size of the disk. Only written data uses memory.
 const BYTES: u64 = 192 << 20;
 /// The file that fills it.
 const BALLAST: &str = "ballast";
-/// Less room than this is none.
+/// A free space smaller than this counts as none.
 const BLOCK_BYTES: u64 = 4096;
-/// How often it is tried to take what is left.
+/// The number of attempts to use up the remaining space.
 const ATTEMPTS: usize = 100;
 
 // === impl SmallDisk ===
 
 impl SmallDisk {
-    /// Mounts one on `folder`, which is made.
+    /// Mounts a disk on `folder`, which is created.
     ///
     /// # Errors
-    /// It may not be mounted.
+    /// The disk cannot be mounted.
     pub(super) fn mount(folder: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
@@ -45,10 +45,10 @@ impl SmallDisk {
         Ok(Self(folder.to_owned()))
     }
 
-    /// Takes all the room that is left.
+    /// Uses up all free space.
     ///
     /// # Errors
-    /// It cannot be written to for another reason.
+    /// The disk cannot be written to for another reason.
     pub(super) fn fill(&self) -> anyhow::Result<()> {
         self.take_room().with_context(|| format!("cannot fill {}", self.0.display()))
     }
@@ -63,7 +63,7 @@ impl SmallDisk {
             }
             let length = ballast.metadata()?.len();
             match fallocate(&ballast, FallocateFlags::empty(), length, room) {
-                // The member has taken some of it meanwhile, or has given some back.
+                // In the meantime the member has used or freed some of the space.
                 Ok(()) | Err(rustix::io::Errno::NOSPC) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -71,10 +71,10 @@ impl SmallDisk {
         Ok(())
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     ///
     /// # Errors
-    /// It cannot.
+    /// The file that fills the disk cannot be deleted.
     pub(super) fn empty(&self) -> anyhow::Result<()> {
         std::fs::remove_file(self.ballast())
             .with_context(|| format!("cannot free the space in {}", self.0.display()))
@@ -87,7 +87,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Processes that end at the same time may still have files open; the namespace ends anyway.
+        // Processes that end at the same time may still have files open. The namespace ends anyway.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }

@@ -1,5 +1,5 @@
 //! Strangers at every port: connections that send nothing, half a request, noise, a request of
-//! another protocol or a huge length, and stay for a while.
+//! another protocol or a huge length, and then stay open for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,28 +12,28 @@ use tokio::time::{sleep, timeout};
 
 use super::schedule::milliseconds;
 
-/// Strangers that come and go until they are dropped.
+/// Strangers that connect and disconnect until they are dropped.
 pub(super) struct Strangers {
     tasks: JoinSet<()>,
     connections: Arc<AtomicU64>,
 }
 
-/// What one of them does.
+/// One connection of a stranger.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Visit {
-    /// Which of the ports it is at.
+    /// The index of the port.
     port: usize,
     opening: Opening,
     approach: Approach,
-    /// How long it stays.
+    /// How long the connection stays open.
     stay: Duration,
 }
 
-/// How many there are at a time.
+/// The number of strangers at a time.
 const STRANGERS: usize = 64;
-/// How long a connection stays: below the time after which idle ones are closed, and beyond.
+/// How long a connection stays open: from less than the timeout of idle connections to more.
 const STAY_MS: std::ops::Range<u64> = 50..15_000;
-/// The pause of each between two connections.
+/// The pause of a stranger between two connections.
 const PAUSE_MS: std::ops::Range<u64> = 5..200;
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ const NOISE_BYTES: usize = 500;
 // === impl Strangers ===
 
 impl Strangers {
-    /// Sends them to `ports`, of which there is at least one; what they do is decided by `random`.
+    /// Starts strangers at `ports`, which must not be empty. `random` decides what they do.
     pub(super) fn send(network: &Network, ports: Vec<String>, random: &Random) -> Self {
         let (ports, connections) = (Arc::new(ports), Arc::new(AtomicU64::new(0)));
         let mut tasks = JoinSet::new();
@@ -65,7 +65,7 @@ impl Strangers {
         Self { tasks, connections }
     }
 
-    /// Closes all connections. Gives how many were open in the course of time.
+    /// Closes all connections. Returns how many were opened in total.
     pub(super) async fn leave(mut self) -> u64 {
         self.tasks.shutdown().await;
         self.connections.load(Ordering::Relaxed)
@@ -84,7 +84,7 @@ fn next_visit(random: &Random, ports: usize) -> Visit {
 // === impl Visit ===
 
 impl Visit {
-    /// Whether a connection was open.
+    /// Opens the connection. Returns whether it was open.
     async fn make(&self, network: &Network, port: &str, random: &Random) -> bool {
         let connecting = timeout(CONNECT_TIMEOUT, network.connect(port));
         let Ok(Ok(connection)) = connecting.await else { return false };

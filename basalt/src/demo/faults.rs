@@ -1,4 +1,4 @@
-//! The faults, one after the other: each is done, waited out and undone.
+//! Injects the faults one after the other: each is injected, waited for and undone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::local::{LocalCluster, PortName, ProcessState};
 use crate::role_config::RoleName;
 use crate::shell;
 
-/// Does things to a cluster that is being probed.
+/// Injects faults into a cluster that is being probed.
 pub(super) struct Injector<'a> {
     fault: ServerFault,
     local: &'a LocalCluster,
@@ -31,19 +31,20 @@ pub(super) struct Injector<'a> {
     repair_command: Option<&'a str>,
 }
 
-/// How long a fault may keep regions from serving before the demo gives up.
+/// How long a fault may keep regions unavailable before the demo gives up.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(120);
-/// How often is looked whether it still is.
+/// How often to check whether the regions are served again.
 const POLL: Duration = Duration::from_millis(10);
-/// What was sent before a signal took effect may still have been served.
+/// A request sent before a signal takes effect may still have been served.
 const SIGNAL_TAKES: Duration = Duration::from_millis(20);
 /// How long the load runs undisturbed between two faults.
 const CALM: Duration = Duration::from_secs(1);
-/// How long a server that was passed over may take to notice and leave.
+/// How long a server whose regions have new owners may take to notice and to end.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a paused server sleeps on after its regions are served elsewhere.
+/// How long a paused server stays paused after its regions are served elsewhere.
 const PAUSE_GOES_ON: Duration = Duration::from_secs(2);
-/// How long a process may take to be back, and regions to be spread over all servers again.
+/// How long a process may take to be ready again, and how long until regions are spread over all
+/// servers.
 const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 
 // === impl Injector ===
@@ -63,7 +64,7 @@ impl<'a> Injector<'a> {
         Self { fault, local, connection, probe, observer, files, fault_command, repair_command }
     }
 
-    /// Injects a fault into the next region server, and brings it back.
+    /// Injects a fault into the next region server, and brings the server back.
     pub(super) async fn inject_region_server_fault(
         &mut self,
         number: u32,
@@ -72,7 +73,7 @@ impl<'a> Injector<'a> {
         let victim = names[number as usize % names.len()].clone();
         let port = self.port(&victim)?;
         let affected = match self.fault {
-            // A fault elsewhere may affect all of them.
+            // A fault elsewhere may affect all regions.
             ServerFault::None => self.probe.all_regions(),
             _ => self.probe.regions_on(self.connection, |server| server.port == port).await?,
         };
@@ -95,7 +96,7 @@ impl<'a> Injector<'a> {
         if self.fault == ServerFault::None
             && let Some(command) = command.take()
         {
-            // What it does takes effect at some time until it has ended.
+            // The command takes effect at some time before it has ended.
             wait(command, "--fault-command").await?;
             tokio::time::sleep(CALM).await;
         }
@@ -113,7 +114,7 @@ impl<'a> Injector<'a> {
             observer::phases(&record, learnt_after)
         });
         if self.fault == ServerFault::Pause {
-            // It wakes as a zombie, must see that it has been passed over, and leave.
+            // It resumes as a zombie. It must notice that its regions have new owners, and end.
             tokio::time::sleep(PAUSE_GOES_ON).await;
             supervisor.resume(&victim).await?;
             self.wait_left(&victim).await?;
@@ -170,7 +171,7 @@ impl<'a> Injector<'a> {
         self.end(FaultKind::KillCoordinatorLeader, victim, at).await
     }
 
-    /// Kills every process at once, and starts them again.
+    /// Kills all processes at once, and starts them again.
     pub(super) async fn kill_all(&mut self) -> anyhow::Result<Fault> {
         let supervisor = self.local.supervisor();
         let names: Vec<String> =
@@ -196,7 +197,7 @@ impl<'a> Injector<'a> {
         Ok(Fault { kind: FaultKind::KillAll, victim, window, wal_bytes: None, phases })
     }
 
-    /// Ends a fault that concerns no region by itself.
+    /// Finishes a fault that affects no region by itself.
     async fn end(&self, kind: FaultKind, victim: String, at: Duration) -> anyhow::Result<Fault> {
         let took_over = self.probe.now();
         let recovered_at = self.wait_served(&self.probe.all_regions(), took_over).await?;
@@ -231,7 +232,7 @@ impl<'a> Injector<'a> {
         let deadline = Instant::now() + RETURN_PATIENCE;
         let fair = self.probe.regions() / self.names(RoleName::RegionServer).len();
         loop {
-            // The master would leave the regions where they are for some seconds.
+            // Without this the master would leave the regions where they are for some seconds.
             let _ = self.connection.admin().balance().await;
             let on_victim = self.probe.regions_on(self.connection, |server| server.port == port);
             if on_victim.await.is_ok_and(|regions| regions.len() + 1 >= fair) {
@@ -247,7 +248,7 @@ impl<'a> Injector<'a> {
         Ok(())
     }
 
-    /// Waits until a server that woke has ended itself; it is held down then.
+    /// Waits until a server that was resumed has ended. It is then held down.
     async fn wait_left(&self, victim: &str) -> anyhow::Result<()> {
         let deadline = Instant::now() + LEAVE_PATIENCE;
         while self.local.supervisor().state(victim)? != ProcessState::Held {
@@ -271,8 +272,8 @@ impl<'a> Injector<'a> {
         Ok(address.with_context(|| format!("{name} has no port for clients"))?.port())
     }
 
-    /// The length of the logs of the server at `port`, in bytes. That of a file that is being
-    /// written on HDFS is not known.
+    /// The length of the logs of the server at `port`, in bytes. The length of a file that is being
+    /// written on HDFS is unknown.
     async fn wal_bytes(&self, port: u16) -> Option<u64> {
         let server = format!(",{port},");
         let mut bytes = 0;
@@ -293,7 +294,7 @@ impl<'a> Injector<'a> {
     }
 }
 
-/// Milliseconds since 1970, as the servers of this machine see it.
+/// Milliseconds since 1970, by the clock that the servers of this machine use.
 fn wall_ms() -> u64 {
     basalt_runtime::Seams::system().clock.wall_ms()
 }

@@ -1,18 +1,18 @@
-//! Unflushed data, which the logs still hold when the fault is injected.
+//! Unflushed data that only the logs contain when the fault is injected.
 
 use std::collections::BTreeMap;
 
 use basalt_client::{Action, Connection, Put};
 use basalt_model::TableName;
 
-/// How long the values are, in bytes.
+/// The length of a value in bytes.
 const VALUE_BYTES: usize = 1024;
-/// How many rows are written in one call.
+/// The number of rows that one call writes.
 const BATCH: u64 = 500;
-/// How many calls are under way at a time.
+/// The number of concurrent calls.
 const CALLS: u64 = 8;
 
-/// Sets the limits so that `mebibytes` for each fault stay in memory.
+/// Sets the limits so that `mebibytes` per fault stay in memory.
 pub(super) fn keep_unflushed(config: &mut BTreeMap<String, String>, mebibytes: u64) {
     let bytes = (mebibytes << 20).saturating_mul(4).clamp(1 << 30, 64 << 30);
     config.insert("hbase.hregion.memstore.flush.size".to_owned(), bytes.to_string());
@@ -20,7 +20,8 @@ pub(super) fn keep_unflushed(config: &mut BTreeMap<String, String>, mebibytes: u
     config.insert("hbase.regionserver.maxlogs".to_owned(), "200".to_owned());
 }
 
-/// Writes `mebibytes` in values of 1 KiB, spread over all regions. `round` tells its rows apart.
+/// Writes `mebibytes` in values of 1 KiB, spread over all regions. `round` makes its rows distinct
+/// from those of other rounds.
 pub(super) async fn write_unflushed(
     connection: &Connection,
     table: &TableName,
@@ -40,7 +41,7 @@ pub(super) async fn write_unflushed(
                 let actions = (number..rows.min(number + BATCH)).map(|row| {
                     let start = &starts[row as usize % starts.len()][..];
                     let key = [start, format!("!load-{round:04}-{row:012}").as_bytes()].concat();
-                    // Bytes that no compression makes small.
+                    // Bytes that cannot be compressed.
                     let value: Vec<u8> = (0..VALUE_BYTES as u64)
                         .map(|at| ((row * 31 + at * 17).wrapping_mul(2_654_435_761) >> 13) as u8)
                         .collect();

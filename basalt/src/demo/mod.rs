@@ -1,8 +1,8 @@
-//! `basalt demo`: a cluster on this machine, killed again and again under load.
+//! `basalt demo`: a cluster on this machine that gets one fault after the other under load.
 //!
-//! It starts the declared cluster on a folder of its own, probes every region, and does one fault
-//! after the other: to the region servers, to the active master, to the coordinator's leader. It
-//! ends well only if nothing that was acknowledged is missing.
+//! The demo starts the declared cluster in its own folder and probes every region. It injects one
+//! fault after the other: into the region servers, into the active master, and into the
+//! coordinator's leader. It succeeds only if no acknowledged data is missing.
 
 mod faults;
 mod load;
@@ -25,7 +25,7 @@ use crate::role_config::RoleName;
 use faults::Injector;
 pub(crate) use observer::Observer;
 
-/// What `basalt demo` takes.
+/// The arguments of `basalt demo`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The manifest. By default, the example with 3 region servers and 12 regions
@@ -80,7 +80,7 @@ pub(crate) enum ServerFault {
     None,
 }
 
-/// How long the processes and the table may take to be there.
+/// How long the processes and the table may take to become available.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the load runs undisturbed before the first fault and after the last.
 const CALM: Duration = Duration::from_secs(3);
@@ -185,8 +185,8 @@ async fn demonstrate(
     let measurement = probe.finish(&title, faults).await?;
     local.supervisor().stop(GRACE).await;
     if arguments.data.is_none() {
-        // On this machine the temporary folder goes with all that is in it; on an HDFS nothing
-        // does.
+        // On this machine the temporary folder is deleted with its contents. On HDFS nothing
+        // deletes it.
         files.delete_directory(Path::new("/")).await?;
     }
     Ok(measurement)

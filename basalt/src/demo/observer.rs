@@ -1,5 +1,5 @@
-//! What the demo reads of the cluster's own records: who is the active master, how a recovery went,
-//! who leads the coordinator.
+//! What the demo reads from the cluster's own records: the active master, the course of a recovery,
+//! and the coordinator's leader.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use tokio::time::{sleep, timeout};
 use crate::local::{LocalCluster, PortName};
 use crate::role_config::RoleName;
 
-/// The node below which the records lie.
+/// The node that contains the cluster's records.
 const NODES_PARENT: &str = "/basalt";
-/// The observer's session must outlive all that is done to the coordinator.
+/// The observer's session must outlast all faults of the coordinator.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a member may take to say whether it leads.
+/// How long a member may take to report whether it leads.
 const WORD_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the end of a recovery may take to be written down.
+/// How long it may take until the end of a recovery is recorded.
 const RECORD_PATIENCE: Duration = Duration::from_secs(2);
-/// Before it is looked for again.
+/// The pause between two attempts to find it.
 const RECORD_PAUSE: Duration = Duration::from_millis(20);
 
-/// Reads the records of the cluster.
+/// Reads the cluster's records.
 pub(crate) struct Observer {
     seams: Seams,
     client: Client,
@@ -49,7 +49,8 @@ impl Observer {
         Some(self.master_record().await?.server_name)
     }
 
-    /// Where the active master answers masters and region servers; `None` while there is none.
+    /// The address at which the active master serves masters and region servers. `None` while there
+    /// is none.
     pub(crate) async fn active_master_peer(&self) -> Option<String> {
         Some(self.master_record().await?.peer_address)
     }
@@ -59,7 +60,7 @@ impl Observer {
         pb::MasterRecord::decode(data).ok()
     }
 
-    /// The instance of the region server that is registered at `address`, if one is.
+    /// The instance of the region server that is registered at `address`, if there is one.
     pub(crate) async fn instance_at(&self, address: SocketAddr) -> Option<String> {
         let (names, _) = self.client.get_children(&self.nodes.servers()).await.ok()?;
         let is_there =
@@ -69,8 +70,8 @@ impl Observer {
         Some(pb::ServerRecord::decode(data).ok()?.instance)
     }
 
-    /// The recovery of the server at `port` that the master learnt of at `since_ms` or later. Its
-    /// end is written down soon after the last region is served, so that is waited for.
+    /// The recovery of the server at `port` that the master learnt of at `since_ms` or later. Waits
+    /// for its end, which is recorded soon after the last region is served.
     pub(crate) async fn recovery(&self, port: u16, since_ms: u64) -> Option<pb::RecoveryRecord> {
         let looking = async {
             loop {
@@ -122,8 +123,7 @@ impl Observer {
     }
 }
 
-/// The phases of a recovery, of which `detected_after` passed before the master learnt of the
-/// death.
+/// The phases of a recovery. `detected_after` is the time until the master learnt of the death.
 pub(crate) fn phases(record: &pb::RecoveryRecord, detected_after: Duration) -> Phases {
     let milliseconds = |number| Some(Duration::from_millis(number));
     Phases {

@@ -18,17 +18,17 @@ use super::supervisor::Supervisor;
 use crate::role_config::{RoleName, StorageSettings};
 use crate::storage;
 
-/// How a cluster is run.
+/// The options of a local cluster.
 pub struct LocalOptions {
-    /// The folder that all data lies in.
+    /// The folder that contains all data.
     pub data: PathBuf,
-    /// Whether free ports are taken instead of the defaults and of those of the last time.
+    /// Whether to use free ports instead of the default ports and the ports of the last start.
     pub free_ports: bool,
-    /// The folder with the settings of the HDFS that the data is on.
+    /// The folder with the settings of the HDFS that stores the data.
     pub hdfs_conf: Option<PathBuf>,
     /// The `basalt` binary.
     pub program: PathBuf,
-    /// Where the processes run.
+    /// Where each process runs.
     pub hosts: Hosts,
 }
 
@@ -40,13 +40,13 @@ pub struct LocalCluster {
     folder: DataFolder,
 }
 
-/// A log that is longer than this when its process is started is put aside, in bytes.
+/// A log that is longer than this is moved aside when its process is started, in bytes.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
 // === impl LocalCluster ===
 
 impl LocalCluster {
-    /// Starts all processes; they are not ready yet when this returns.
+    /// Starts all processes. Does not wait until they are ready.
     ///
     /// # Errors
     /// The folder cannot be used or belongs to another cluster, or a port is in use.
@@ -78,25 +78,25 @@ impl LocalCluster {
         Ok(Self { supervisor, plan, folder })
     }
 
-    /// Its processes, as they run.
+    /// The running processes.
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor
     }
 
-    /// Its processes, as they were planned.
+    /// The processes as they were planned.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Its folder.
+    /// The data folder.
     pub fn folder(&self) -> &DataFolder {
         &self.folder
     }
 
-    /// The shared storage, as its masters and region servers have it.
+    /// The shared storage, as the masters and region servers open it.
     ///
     /// # Errors
-    /// It cannot be used as it is written.
+    /// The settings of the storage cannot be used.
     pub(crate) fn storage(
         &self,
         timers: &Timers,
@@ -111,7 +111,7 @@ impl LocalCluster {
         })
     }
 
-    /// Where the logs lie, one for each process.
+    /// The folder of the logs, with one log for each process.
     pub fn logs(&self) -> PathBuf {
         self.folder.path.join(LOGS_FOLDER)
     }
@@ -144,7 +144,7 @@ fn launch(process: &ProcessPlan, options: &LocalOptions, data: &Path) -> Launch 
     }
 }
 
-/// Makes the folders, writes each process its file, and puts long logs aside.
+/// Creates the folders, writes the file of each process, and moves long logs aside.
 fn prepare(plan: &Plan, data: &Path) -> anyhow::Result<()> {
     for folder in &plan.folders {
         fs::create_dir_all(folder)
@@ -161,7 +161,7 @@ fn prepare(plan: &Plan, data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that each planned port of this machine is free at this moment.
+/// Checks that each planned port of this machine is free now.
 async fn check_ports(network: &Network, plan: &Plan, hosts: &Hosts) -> anyhow::Result<()> {
     let elsewhere = |process: &&ProcessPlan| hosts.0.contains_key(&process.name);
     for process in plan.processes.iter().filter(|process| !elsewhere(process)) {
@@ -186,7 +186,7 @@ fn in_use(process: &str, name: PortName, port: u16) -> String {
     .replace(&format!("{name:?}"), &format!("{name:?}").to_lowercase())
 }
 
-/// `count` ports that are free now. All are taken before one is given back, so that they differ.
+/// `count` ports that are free now. All listeners are open at the same time, so the ports differ.
 async fn free_ports(network: &Network, count: usize) -> anyhow::Result<Vec<u16>> {
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {

@@ -1,29 +1,29 @@
-//! When `basalt local` gives up: a process that has never served fails the same way again and
-//! again.
+//! Decides when `basalt local` gives up: when a process that has never served fails in the same way
+//! again and again.
 //!
-//! A process that has served once is started again for as long as it takes, as a kubelet does: what
-//! ends it may pass, as a full disk does.
+//! A process that has served once is restarted without limit, as a kubelet does. The cause of its
+//! failure may be temporary, as a full disk is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::keeper::Event;
 
-/// What the processes that have not served yet failed by.
+/// The failures of the processes that have not served yet.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     served: BTreeSet<String>,
-    /// The last reason of each process, and how often in a row it was that one.
+    /// The last failure of each process, and how often in a row it occurred.
     repeated: BTreeMap<String, (String, u32)>,
 }
 
-/// How often the same failure is seen before the cluster is stopped; the restarts take some 8 s.
+/// How many identical failures in a row stop the cluster. The restarts take about 8 s.
 const IDENTICAL_FAILURES_MAX: u32 = 5;
 
 // === impl Failures ===
 
 impl Failures {
-    /// Takes note of an event. Gives why the cluster should be stopped, if it should. `last_line`
-    /// gives the last line of a process's log.
+    /// Records an event. Returns the reason to stop the cluster, if there is one. `last_line`
+    /// returns the last line of a process's log.
     pub(super) fn note(
         &mut self,
         event: &Event,

@@ -1,7 +1,7 @@
-//! The data folder of a cluster: whose it is, and that it is used once at a time.
+//! The data folder of a cluster. It belongs to one cluster, and one process at a time uses it.
 //!
-//! `cluster.json` says which cluster the folder belongs to and what about it must not change;
-//! `ports.json` keeps its ports; `lock` is held for as long as the cluster runs.
+//! `cluster.json` identifies the cluster and records its immutable properties. `ports.json` records
+//! its ports. `lock` is held while the cluster runs.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ports::Ports;
 
-/// Which cluster a folder belongs to.
+/// Identifies the cluster that a folder belongs to.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Identity {
@@ -24,24 +24,24 @@ pub struct Identity {
     pub format_version: u32,
     /// The cluster's name.
     pub name: String,
-    /// The cluster's id, made with the folder.
+    /// The cluster's id, generated when the folder is created.
     pub uid: String,
-    /// How many members the coordinator has: they vote, so their number is not a detail.
+    /// The number of coordinator members. It is immutable because the members vote.
     pub coordinators: u32,
-    /// What holds the data: the claim, or the folder of an HDFS.
+    /// The storage of the data: the claim, or the folder on HDFS.
     pub claim: String,
 }
 
-/// The data folder, held.
+/// The data folder, with its lock held.
 #[derive(Debug)]
 pub struct DataFolder {
     /// Its absolute path.
     pub path: PathBuf,
-    /// Whose it is.
+    /// The cluster that it belongs to.
     pub identity: Identity,
-    /// Whether it has just been made.
+    /// Whether it has just been created.
     pub is_new: bool,
-    /// Held until the end: a second `basalt local` on the same folder is refused.
+    /// Held until the value is dropped. A second `basalt local` on the same folder is rejected.
     _lock: File,
 }
 
@@ -54,7 +54,7 @@ const LOCK_FILE: &str = "lock";
 // === impl Identity ===
 
 impl Identity {
-    /// The identity of a new folder for `cluster`.
+    /// The identity of a new folder of `cluster`.
     pub fn new(cluster: &ValidatedCluster, uid: String) -> Self {
         Self {
             format_version: FORMAT_VERSION,
@@ -65,7 +65,7 @@ impl Identity {
         }
     }
 
-    /// Checks that `cluster` is the one that the folder `path` belongs to.
+    /// Checks that the folder `path` belongs to `cluster`.
     fn check(&self, cluster: &ValidatedCluster, path: &Path) -> anyhow::Result<()> {
         let path = path.display();
         if self.format_version != FORMAT_VERSION {
@@ -102,7 +102,7 @@ impl Identity {
     }
 }
 
-/// What [`Identity`] calls a storage.
+/// The name of a storage in [`Identity`].
 fn storage_name(storage: &ValidatedStorage) -> String {
     match storage {
         ValidatedStorage::Claim(claim) => claim.clone(),
@@ -115,10 +115,11 @@ fn storage_name(storage: &ValidatedStorage) -> String {
 // === impl DataFolder ===
 
 impl DataFolder {
-    /// Takes the folder `path` for `cluster`, and makes it if it is missing or empty.
+    /// Opens the folder `path` for `cluster`. Initializes it if it is missing or empty.
     ///
     /// # Errors
-    /// It cannot be written, is in use, holds something else, or belongs to another cluster.
+    /// The folder cannot be written, is in use, contains something else, or belongs to another
+    /// cluster.
     pub fn open(path: &Path, cluster: &ValidatedCluster, random: &Random) -> anyhow::Result<Self> {
         fs::create_dir_all(path)
             .with_context(|| format!("cannot create the data folder {}", path.display()))?;
@@ -140,7 +141,7 @@ impl DataFolder {
         Ok(Self { path, identity, is_new, _lock: lock })
     }
 
-    /// The ports that were given before; none in a new folder.
+    /// The recorded ports. Empty for a new folder.
     ///
     /// # Errors
     /// The file is damaged.
@@ -148,7 +149,7 @@ impl DataFolder {
         Ok(read_json(&self.path.join(PORTS_FILE))?.unwrap_or_default())
     }
 
-    /// Keeps `ports` for the next start.
+    /// Records `ports` for the next start.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -157,7 +158,7 @@ impl DataFolder {
     }
 }
 
-/// Writes `value` as JSON: aside, synced, then renamed over what was there.
+/// Writes `value` as JSON: to a second file, which is synced and then renamed over the old one.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -185,8 +186,8 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     }
 }
 
-/// A folder without `cluster.json` must be empty: it is someone else's otherwise. A lock alone was
-/// left by a start that went no further.
+/// A folder without `cluster.json` must be empty, or it belongs to something else. A folder with
+/// only a lock file comes from a start that failed early.
 fn check_nothing_else(path: &Path) -> anyhow::Result<()> {
     let entries = fs::read_dir(path)
         .with_context(|| format!("cannot read the data folder {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! A cluster of this machine whose data is on a given HDFS.
+//! A cluster on this machine that stores its data on a given HDFS.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,8 @@ use crate::output::error_chain;
 use crate::role_config::StorageSettings;
 use crate::storage;
 
-/// The folder with the settings of HDFS, checked, and as every process finds it. A cluster whose
-/// manifest knows no HDFS is moved onto the one of `folder`.
+/// Checks the folder with the settings of HDFS. Returns its absolute path. If the manifest names no
+/// HDFS, the cluster is moved to the HDFS of `folder`.
 ///
 /// # Errors
 /// The settings cannot be used.
@@ -37,16 +37,16 @@ pub(crate) fn conf(
     Ok(Some(folder))
 }
 
-/// Moves the files of a cluster on an HDFS into a folder that nobody has used, beside the one that
-/// its manifest names: for one whose coordinator begins with nothing, and so must find nothing.
+/// Moves the files of a cluster on HDFS to an unused folder next to the one that its manifest
+/// names. For a cluster whose coordinator starts empty and must therefore find an empty storage.
 pub(crate) fn begin_anew(cluster: &mut ValidatedCluster) {
     if let ValidatedStorage::Hdfs(hdfs) = &mut cluster.storage {
         hdfs.root = format!("{}-{:016x}", hdfs.root, Seams::system().random.next_u64());
     }
 }
 
-/// Says what the processes wait for while the HDFS is not there, and then which of its settings the
-/// promise needs otherwise. Nothing if the data is elsewhere.
+/// Reports what the processes wait for while HDFS is unavailable. After that, reports the settings
+/// of HDFS that do not fit the failover target. `None` if the data is not on HDFS.
 ///
 /// # Errors
 /// The settings cannot be used.

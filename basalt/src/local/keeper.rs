@@ -1,11 +1,11 @@
-//! One child process: started, watched, started again when it dies, stopped when asked.
+//! One child process: started, monitored, restarted when it dies, and stopped on request.
 //!
-//! Only its keeper reaps a child and signals it, so a signal never reaches a stranger that got the
-//! same process id, and a death that is told is proved: the process has been reaped.
+//! Only its keeper reaps a child and sends it signals. So a signal never reaches an unrelated
+//! process that got the same process id. A reported death is proved: the process has been reaped.
 //!
-//! Children are process groups of their own. So Ctrl-C at the terminal reaches `basalt local`
-//! alone, which stops them in order; and a paused child whose supervisor dies is woken by the
-//! kernel to find that out.
+//! Each child is a process group of its own. So Ctrl-C at the terminal reaches only `basalt local`,
+//! which stops the children in order. The kernel wakes a paused child whose supervisor dies, so
+//! that the child notices it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -26,25 +26,25 @@ use tokio::time::Instant;
 use crate::role::READY_LINE;
 use crate::role_config::RoleName;
 
-/// How one child is started.
+/// How to start a child.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// Its name, as `regionserver-0`.
     pub name: String,
     /// Its role.
     pub role: RoleName,
-    /// What is run.
+    /// The program to run.
     pub program: PathBuf,
-    /// With which arguments; `--instance` and a name for each life are added.
+    /// Its arguments. `--instance` is added, with a different name for each life.
     pub arguments: Vec<OsString>,
-    /// Where its standard error goes.
+    /// The file that gets its standard error.
     pub log: PathBuf,
 }
 
-/// What a child is doing.
+/// The state of a child.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProcessState {
-    /// It runs and does not serve yet.
+    /// It runs but does not serve yet.
     Starting {
         /// Its process id.
         pid: u32,
@@ -54,22 +54,22 @@ pub enum ProcessState {
         /// Its process id.
         pid: u32,
     },
-    /// It died, and is started again shortly.
+    /// It died and will be restarted soon.
     Waiting,
-    /// It is down, and stays so until it is asked for.
+    /// It is down, and stays down until it is released.
     Held,
-    /// It was stopped for good.
+    /// It was stopped permanently.
     Stopped,
 }
 
-/// A child that has been reaped: it is surely dead.
+/// A child that has been reaped. It is certainly dead.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Death {
     /// The name of the process.
     pub process: String,
     /// Its role.
     pub role: RoleName,
-    /// Which life ended: what the process was given as `--instance`.
+    /// The life that ended: the value of `--instance`.
     pub instance: String,
     /// Its process id.
     pub pid: u32,
@@ -79,7 +79,7 @@ pub struct Death {
     pub asked: bool,
 }
 
-/// What happened to a child.
+/// An event of a child.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
     /// It serves.
@@ -88,64 +88,64 @@ pub enum Event {
         process: String,
         /// Its process id.
         pid: u32,
-        /// How long that took.
+        /// How long it took to become ready.
         after: Duration,
     },
     /// It died.
     Died {
-        /// What is known of it.
+        /// The details.
         death: Death,
-        /// When it is started again; `None` if it is not.
+        /// The delay until it is restarted. `None` if it is not restarted.
         again_after: Option<Duration>,
     },
     /// It could not be started.
     NotStarted {
         /// The name of the process.
         process: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Called with each death; what it returns is run beside, for at most `HOOK_TIMEOUT`.
+/// Called for each death. The returned future runs in the background, for at most `HOOK_TIMEOUT`.
 pub type DeathHook = Arc<dyn Fn(Death) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// What a keeper is asked to do.
+/// An order to a keeper.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
     /// Send a signal, if the child runs.
     Signal(Signal),
-    /// Leave it down after its next death, or start it again.
+    /// Whether to keep it down after its next death. `false` starts it again.
     Hold(bool),
-    /// Stop it for good: SIGTERM, and SIGKILL after this long.
+    /// Stop it permanently: SIGTERM, and SIGKILL after this time.
     Stop(Duration),
 }
 
-/// Watches over one child.
+/// Supervises one child.
 pub(super) struct Keeper {
     pub(super) launch: Launch,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) state: watch::Sender<ProcessState>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) on_death: DeathHook,
-    /// Makes the names of lives differ from those of earlier runs.
+    /// Distinguishes the instances of this run from those of earlier runs.
     pub(super) run: u64,
     pub(super) held: bool,
-    /// When a child that was asked to stop is killed.
+    /// When a child that was asked to stop gets SIGKILL.
     pub(super) kill_at: Option<Instant>,
 }
 
 /// How long a [`DeathHook`] may take.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
-/// After the second death in a row; doubled with each further one.
+/// The delay after the second death in a row. It doubles with each further death.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
-/// A child that lived so long has died for the first time again.
+/// A child that lived this long starts a new row of deaths when it dies.
 const LIFE_TO_FORGIVE: Duration = Duration::from_secs(10);
-/// A role prints little on standard output; what is beyond is not read.
+/// How much of a child's standard output is read. A role prints little there.
 const OUTPUT_BYTES_MAX: u64 = 4096;
 
-/// A hook that tells nobody.
+/// A hook that does nothing.
 pub fn ignore_death() -> DeathHook {
     Arc::new(|_: Death| Box::pin(async {}))
 }
@@ -153,7 +153,7 @@ pub fn ignore_death() -> DeathHook {
 // === impl Keeper ===
 
 impl Keeper {
-    /// Keeps the child until it is stopped for good.
+    /// Keeps the child running until it is stopped permanently.
     pub(super) async fn run(mut self) {
         let mut deaths_in_a_row = 0;
         let mut life = 0_u64;
@@ -174,17 +174,19 @@ impl Keeper {
             self.report(died, &instance, delay);
             self.wait(delay).await;
         }
-        // First: whoever sees that it is stopped must not get an order through.
+        // This must come first: whoever sees the state `Stopped` must no longer be able to send an
+        // order.
         self.orders.close();
         self.state.send_replace(ProcessState::Stopped);
     }
 
-    /// One life, from start to the reaping.
+    /// One life of the child, from its start until it is reaped.
     async fn live(&mut self, instance: &str) -> io::Result<(u32, ExitStatus)> {
         let started = Instant::now();
         let mut child = self.spawn(instance)?;
         let pid = child.id().ok_or_else(|| io::Error::other("it has no process id"))?;
-        // Held for the child's whole life: its end is the end of the supervisor to the child.
+        // Kept open for the child's whole life. When it closes, the child knows that its supervisor
+        // has ended.
         let _input = child.stdin.take();
         let output = child.stdout.take().ok_or_else(|| io::Error::other("it has no output"))?;
         let mut output = BufReader::new(output.take(OUTPUT_BYTES_MAX));
@@ -206,7 +208,8 @@ impl Keeper {
                     if line.trim_end() == READY_LINE {
                         let process = self.launch.name.clone();
                         self.emit(Event::Ready { process, pid, after: started.elapsed() });
-                        // After the event, so that who waits for the state has it already.
+                        // After the event, so that an observer of the state can already receive the
+                        // event.
                         self.state.send_replace(ProcessState::Ready { pid });
                     }
                     line.clear();
@@ -229,27 +232,27 @@ impl Keeper {
             .spawn()
     }
 
-    /// Obeys an order while the child `pid` runs and is not reaped.
+    /// Obeys an order while the child `pid` runs and has not been reaped.
     fn obey(&mut self, order: Order, pid: u32) {
         match order {
             Order::Signal(signal) => send(pid, signal),
             Order::Hold(held) => self.held = held,
             Order::Stop(grace) => {
                 self.stop_within(grace);
-                // A paused child would not see that it is asked to stop.
+                // A paused child would not notice that it is asked to stop.
                 send(pid, Signal::CONT);
                 send(pid, Signal::TERM);
             }
         }
     }
 
-    /// A second order may shorten the grace of the first.
+    /// Sets when the child is killed. A second order can shorten the time of the first.
     fn stop_within(&mut self, grace: Duration) {
         let kill_at = Instant::now() + grace;
         self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
     }
 
-    /// Waits for `delay`, or until an order makes waiting pointless.
+    /// Waits for `delay`, or until an order makes the wait pointless.
     async fn wait(&mut self, delay: Duration) {
         let until = Instant::now() + delay;
         while self.kill_at.is_none() && !self.held {
@@ -272,7 +275,7 @@ impl Keeper {
             Some(Order::Hold(held)) => self.held = held,
             Some(Order::Signal(_)) => {}
             Some(Order::Stop(grace)) => self.stop_within(grace),
-            // The supervisor is gone.
+            // The supervisor has been dropped.
             None => self.stop_within(Duration::ZERO),
         }
     }
@@ -300,7 +303,7 @@ impl Keeper {
         self.emit(Event::Died { death, again_after });
     }
 
-    /// Nobody may be listening; that is fine.
+    /// Sends an event. It does not matter whether anyone receives it.
     fn emit(&self, event: Event) {
         let _ = self.events.send(event);
     }
@@ -313,14 +316,15 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Signals a child that has not been reaped. It may be dead already, which is no error.
+/// Sends a signal to a child that has not been reaped. It is no error if the child is already dead.
 fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
 }
 
-/// How long to wait before starting a child again that died `deaths_before` times just before.
+/// How long to wait before a child is restarted that had died `deaths_before` times in a row
+/// before.
 fn back_off(deaths_before: u32) -> Duration {
     match deaths_before.checked_sub(1) {
         None => Duration::ZERO,

@@ -1,9 +1,9 @@
-//! `basalt local`: a whole cluster on this machine, one child process for each pod.
+//! `basalt local`: a whole cluster on this machine, with one child process for each pod.
 //!
-//! [`plan`](plan()) says, as a pure function, which processes there are and what each is told;
-//! [`DataFolder`] keeps what must outlast them; [`Supervisor`] starts them and keeps them running;
-//! [`LocalCluster`] is all three together, for `basalt local` and for whatever else needs a
-//! cluster for a while.
+//! [`plan`](plan()) is a pure function that lists the processes and their configuration.
+//! [`DataFolder`] stores what must outlast the processes. [`Supervisor`] starts the processes and
+//! keeps them running. [`LocalCluster`] combines the three, for `basalt local` and for other
+//! commands that need a temporary cluster.
 
 mod cluster;
 mod failures;
@@ -38,7 +38,7 @@ pub use plan::{Host, Hosts, Plan, ProcessPlan, RolePlan, plan, process_names};
 pub use ports::{PortName, Ports};
 pub use supervisor::{Error, Supervisor};
 
-/// What `basalt local` takes.
+/// The arguments of `basalt local`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The manifest
@@ -63,10 +63,10 @@ pub(crate) struct Arguments {
     program: Option<PathBuf>,
 }
 
-/// How long a cluster may take to start before it is told that something is slow.
+/// How long a cluster may take to start before it is reported as slow.
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs the cluster until it is told to stop.
+/// Runs the cluster until it is asked to stop.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut manifest = crate::manifest::read(&arguments.file)?;
     let hdfs_conf = hdfs::conf(&mut manifest, arguments.hdfs_conf.as_deref())?;
@@ -74,11 +74,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     runtime.block_on(run_until_stopped(arguments, &manifest, hdfs_conf))
 }
 
-/// Gives `work` a folder to run a cluster in: `data`, or a temporary one that goes with a run that
-/// ends well. A signal ends the work, and with it the cluster's processes.
+/// Runs `work` with a folder for a cluster: `data`, or a temporary one that is deleted if the run
+/// succeeds. A signal ends the work, and with it the cluster's processes.
 ///
 /// # Errors
-/// Those of `work`; or it was interrupted.
+/// `work` fails or is interrupted.
 pub(crate) fn run_for_a_while<T>(
     command: &str,
     data: Option<&Path>,
@@ -138,7 +138,8 @@ async fn run_until_stopped(
     }
 }
 
-/// Tells what happens, until the first signal, or until a process fails for good: then why.
+/// Reports events until the first signal, or until a process fails permanently. Returns the reason
+/// in that case.
 async fn watch(cluster: &LocalCluster, signals: &mut Signals) -> Option<String> {
     let mut events = cluster.supervisor().events();
     let started = Instant::now();
@@ -172,7 +173,7 @@ async fn watch(cluster: &LocalCluster, signals: &mut Signals) -> Option<String> 
     }
 }
 
-/// Stops the cluster; a second signal kills what is left at once.
+/// Stops the cluster. A second signal kills the remaining processes immediately.
 async fn stop(cluster: &LocalCluster, signals: &mut Signals, grace: Duration) {
     let started = Instant::now();
     print_line!(

@@ -1,4 +1,4 @@
-//! From a cluster to the processes that it is made of: pure.
+//! Computes the processes of a cluster. Pure.
 //!
 //! ```text
 //! DATA/<claim>/          the shared storage, unless that is on an HDFS
@@ -24,12 +24,12 @@ use crate::role_config::{
     RegionServerSettings, RoleFile, RoleName, ServerSettings, StorageSettings,
 };
 
-/// All processes of a cluster, in the order in which they are started.
+/// All processes of a cluster, in the order of their start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The cluster's name.
     pub cluster: String,
-    /// Folders that must be there before the first process starts.
+    /// Folders that must exist before the first process starts.
     pub folders: Vec<PathBuf>,
     /// The processes.
     pub processes: Vec<ProcessPlan>,
@@ -42,7 +42,7 @@ pub struct ProcessPlan {
     pub name: String,
     /// Its role.
     pub role: RoleName,
-    /// Where it listens.
+    /// The addresses on which it listens.
     pub listens: Vec<(PortName, SocketAddr)>,
     /// Its file.
     pub file: RolePlan,
@@ -60,31 +60,31 @@ pub enum RolePlan {
     RegionServer(RoleFile<RegionServerSettings>),
 }
 
-/// Where processes run that do not run on this machine's loopback, by name.
+/// The hosts of processes that do not run on this machine's loopback interface, by process name.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts(pub BTreeMap<String, Host>);
 
-/// Where a process runs.
+/// The host of a process.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: IpAddr,
-    /// What runs the command after it there.
+    /// The command prefix that runs a command there.
     pub enter: Vec<OsString>,
 }
 
-/// Everything else runs on this machine, and is reached from it alone.
+/// All other processes use this address, which only this machine can reach.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The folder of the processes' files.
 pub(super) const CONFIG_FOLDER: &str = "config";
 /// The folder of the processes' logs.
 pub(super) const LOGS_FOLDER: &str = "logs";
-/// The node below which the cluster's records lie.
+/// The node that contains the cluster's records.
 const NODES_PARENT: &str = "/basalt";
-/// The node below which stock clients look, without being told.
+/// The node at which stock clients look by default.
 const CLIENT_PARENT: &str = "/hbase";
 
-/// The names and roles of the processes of `cluster`, in the order in which they are started.
+/// The names and roles of the processes of `cluster`, in the order of their start.
 pub fn process_names(cluster: &ValidatedCluster) -> Vec<(String, RoleName)> {
     let of_role = |role: RoleName, count: u32| {
         (0..count).map(move |index| (format!("{}-{index}", role.subcommand()), role))
@@ -95,12 +95,13 @@ pub fn process_names(cluster: &ValidatedCluster) -> Vec<(String, RoleName)> {
         .collect()
 }
 
-/// Plans `cluster` in the folder `data`, which `identity` belongs to. The settings of an HDFS are
-/// in the folder `hdfs_conf`. `cores` are those of the machine that all share.
+/// Plans `cluster` in the folder `data`, which belongs to `identity`. `hdfs_conf` is the folder
+/// with the settings of HDFS. `cores` is the number of cores of the machine, which all processes
+/// share.
 ///
 /// # Errors
-/// The claim has a name that the folder needs for itself, `ports` lacks one, or the data is on an
-/// HDFS whose settings are missing.
+/// The claim has a reserved folder name, `ports` lacks a port, or the data is on HDFS and its
+/// settings are missing.
 pub fn plan(
     cluster: &ValidatedCluster,
     identity: &Identity,
@@ -129,8 +130,9 @@ pub fn plan(
     })
 }
 
-/// On how many threads each process runs: region servers share the cores. With more threads than
-/// cores they mostly wake each other; on 2 cores that took a quarter of the processor time.
+/// The number of worker threads of each process. Region servers share the cores. With more threads
+/// than cores, threads mostly wake each other; on 2 cores that took a quarter of the processor
+/// time.
 fn worker_threads(cores: usize, region_servers: u32) -> NonZeroUsize {
     let share = cores / (region_servers as usize).max(1);
     NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN)
@@ -168,7 +170,7 @@ fn storage_settings(
     }
 }
 
-/// What every process is planned from.
+/// The input for the plan of every process.
 struct Planner<'a> {
     cluster: &'a ValidatedCluster,
     identity: &'a Identity,
@@ -186,7 +188,7 @@ impl Hosts {
         self.0.get(process).map_or(HOST, |host| host.address)
     }
 
-    /// What runs the command after it where `process` runs; nothing is needed for this machine.
+    /// The command prefix that runs a command at the host of `process`. Empty for this machine.
     pub(super) fn enter(&self, process: &str) -> Vec<OsString> {
         self.0.get(process).map(|host| host.enter.clone()).unwrap_or_default()
     }
@@ -195,7 +197,7 @@ impl Hosts {
 // === impl Plan ===
 
 impl Plan {
-    /// The shared storage, as the region servers have it.
+    /// The shared storage, as in the files of the region servers.
     pub(crate) fn storage(&self) -> Option<&StorageSettings> {
         self.processes.iter().find_map(|process| match &process.file {
             RolePlan::RegionServer(file) => Some(&file.settings.server.storage),
@@ -203,13 +205,13 @@ impl Plan {
         })
     }
 
-    /// The addresses `host:port` of all processes of `role` that listen for `port`.
+    /// The addresses `host:port` of all processes of `role` that have the port `port`.
     pub fn addresses(&self, role: RoleName, port: PortName) -> Vec<String> {
         let of_role = self.processes.iter().filter(|process| process.role == role);
         of_role.filter_map(|process| process.address(port)).map(|a| a.to_string()).collect()
     }
 
-    /// The master whose server name is `server_name`: `host,port,start code`.
+    /// The master with the server name `server_name` (`host,port,start code`).
     pub(crate) fn master(&self, server_name: &str) -> Option<&ProcessPlan> {
         let is_it = |process: &&ProcessPlan| {
             process.role == RoleName::Master
@@ -224,7 +226,7 @@ impl Plan {
 // === impl ProcessPlan ===
 
 impl ProcessPlan {
-    /// Where it listens for `port`.
+    /// The address on which it listens for `port`.
     pub fn address(&self, port: PortName) -> Option<SocketAddr> {
         self.listens.iter().find(|(name, _)| *name == port).map(|(_, address)| *address)
     }
@@ -302,7 +304,8 @@ impl Planner<'_> {
             let name = format!("{}-{index}", RoleName::Coordinator.subcommand());
             Ok(self.address(&name, PortName::Client)?.to_string())
         });
-        // Region servers follow the coordinators and masters; the first gets the first rack.
+        // Region servers come after the coordinators and masters. The first region server gets the
+        // first rack.
         let racks = &self.cluster.local_racks;
         let before = self.cluster.coordinators as usize
             + if name.starts_with(RoleName::RegionServer.subcommand()) {
@@ -314,7 +317,8 @@ impl Planner<'_> {
         let rack = racks.iter().cycle().nth(ordinal % racks.len().max(1));
         let mut storage = self.storage.clone();
         if let StorageSettings::Hdfs(hdfs) = &mut storage {
-            // All run on one machine; if several DataNodes do, they are dealt out as the racks are.
+            // All processes run on one machine. If several DataNodes run there, they are assigned
+            // in turn, as the racks are.
             hdfs.data_node_ordinal = Some(ordinal);
         }
         Ok(ServerSettings {

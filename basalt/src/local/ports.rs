@@ -1,8 +1,8 @@
-//! Which port each process listens on.
+//! Assigns the ports of each process.
 //!
-//! The first of each role has HBase's default ports, the following ones the next numbers that are
-//! not given away. What was given once is kept in the data folder, so that clients find a cluster
-//! again where it was.
+//! The first process of each role gets HBase's default ports. The following processes get the next
+//! unassigned numbers. Assigned ports are recorded in the data folder, so that clients find a
+//! restarted cluster at the same ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,18 +12,19 @@ pub use basalt_api::role_file::PortName;
 
 use crate::role_config::RoleName;
 
-/// The ports of all processes, by the names of the processes.
+/// The ports of all processes, by process name.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Ports(pub BTreeMap<String, BTreeMap<PortName, u16>>);
 
 // === impl Ports ===
 
 impl Ports {
-    /// The same ports, and those that `processes` lack: the default, else the next free number.
+    /// Adds the ports that `processes` lack: the default port, or the next unassigned number.
     #[must_use]
     pub fn completed(mut self, processes: &[(String, RoleName)]) -> Self {
         let mut taken: BTreeSet<u16> = self.all().collect();
-        // All first ones keep their defaults, whatever the many of another role would take.
+        // First processes always get their defaults, whatever ports the processes of other roles
+        // need.
         let firsts = processes.iter().filter(|(name, _)| name.ends_with("-0"));
         let others = processes.iter().filter(|(name, _)| !name.ends_with("-0"));
         for (name, role) in firsts.chain(others) {
@@ -35,7 +36,7 @@ impl Ports {
         self
     }
 
-    /// Ports for `processes` out of `free`, which must be enough.
+    /// Assigns ports from `free`, which must contain enough, to `processes`.
     pub fn from_free(processes: &[(String, RoleName)], free: &[u16]) -> Self {
         let mut free = free.iter().copied();
         let mut ports = Self::default();
@@ -46,7 +47,7 @@ impl Ports {
         ports
     }
 
-    /// One port of one process.
+    /// The port `name` of `process`.
     pub fn get(&self, process: &str, name: PortName) -> Option<u16> {
         self.0.get(process)?.get(&name).copied()
     }

@@ -1,5 +1,5 @@
-//! Telling the masters which region server's process was reaped. It is proof of death, and comes
-//! even where another process answers at the same port before the end of the stream is noticed.
+//! Reports to the masters which region server's process was reaped. That is a proof of death. It
+//! also works if another process answers at the same port before the end of the stream is noticed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use crate::role_config::RoleName;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A hook that tells each of `masters`, given as `host:port` of their gRPC services. Those that
-/// are not active refuse, which is no error: the one that takes over looks for itself.
+/// A hook that reports each death to each of `masters`, given as the `host:port` of their gRPC
+/// services. Standby masters reject the report. That is no error: a master that becomes active
+/// checks the servers itself.
 pub(super) fn notify_masters(network: Network, masters: Vec<String>) -> DeathHook {
     Arc::new(move |death: Death| -> BoxFuture<'static, ()> {
         if death.role != RoleName::RegionServer {

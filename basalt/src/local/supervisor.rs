@@ -1,8 +1,8 @@
 //! All child processes of a cluster, by name.
 //!
-//! As a kubelet does, it starts a child again when it dies. It does more to them when asked: kills,
-//! pauses, resumes, holds them down. Stopping goes by roles: region servers first, while masters
-//! can still take their regions; then masters; then the coordinator that both need.
+//! It restarts a child when it dies, as a kubelet does. On request it also kills, pauses, resumes
+//! or holds down a child. It stops the roles in order: first the region servers, while masters can
+//! still reassign their regions; then the masters; then the coordinator, which both need.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -17,12 +17,12 @@ use tokio::time::timeout;
 use super::keeper::{DeathHook, Event, Keeper, Launch, Order, ProcessState};
 use crate::role_config::RoleName;
 
-/// The child processes of a cluster. Dropping it kills them.
+/// The child processes of a cluster. Dropping this value kills them.
 #[derive(Debug)]
 pub struct Supervisor {
     processes: BTreeMap<String, Process>,
     events: broadcast::Sender<Event>,
-    /// For the first listener: it hears of what happened before it listened too.
+    /// The receiver for the first listener. It also contains the events from before the first call.
     first: Mutex<Option<broadcast::Receiver<Event>>>,
     keepers: JoinSet<()>,
 }
@@ -34,7 +34,7 @@ struct Process {
     state: watch::Receiver<ProcessState>,
 }
 
-/// Something asked of a process that is not there, or is not there any more.
+/// Why an operation on a process failed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
     /// No process has this name.
@@ -42,10 +42,10 @@ pub enum Error {
     NoSuchProcess {
         /// The name.
         name: String,
-        /// Those that there are.
+        /// The names of all processes.
         known: Vec<String>,
     },
-    /// The process was stopped for good.
+    /// The process was stopped permanently.
     #[error("{name} was stopped")]
     Stopped {
         /// The name.
@@ -54,27 +54,28 @@ pub enum Error {
     /// Processes that did not get ready in time.
     #[error("not ready after {}: {}", basalt_api::Timespan::from(*.after), .names.join(", "))]
     NotReady {
-        /// How long was waited.
+        /// The time that was waited.
         after: Duration,
         /// Their names.
         names: Vec<String>,
     },
 }
 
-/// Orders that may wait for a keeper.
+/// The maximum number of pending orders of a keeper.
 const ORDERS_MAX: usize = 64;
-/// Events that a slow listener may be behind before it loses the oldest.
+/// How many events a slow listener may lag behind before it loses the oldest.
 const EVENTS_MAX: usize = 1024;
-/// Which roles are stopped together, in order.
+/// The roles that are stopped together, in order.
 const STOP_ORDER: [&[RoleName]; 3] =
     [&[RoleName::RegionServer, RoleName::Idle], &[RoleName::Master], &[RoleName::Coordinator]];
-/// What a keeper may need beyond the grace to reap a killed child.
+/// How long a keeper may take, beyond the grace period, to reap a killed child.
 const REAP_TIMEOUT: Duration = Duration::from_secs(5);
 
 // === impl Supervisor ===
 
 impl Supervisor {
-    /// Starts all processes at once; `on_death` is told of each death. Within a tokio runtime.
+    /// Starts all processes at once. Calls `on_death` for each death. Must be called in a tokio
+    /// runtime.
     pub fn start(launches: Vec<Launch>, clock: &Clock, on_death: &DeathHook) -> Self {
         let (events, first) = broadcast::channel(EVENTS_MAX);
         let mut keepers = JoinSet::new();
@@ -99,19 +100,19 @@ impl Supervisor {
         Self { processes, events, first: Mutex::new(Some(first)), keepers }
     }
 
-    /// What happens from now on; for who asks first, all that happened.
+    /// A receiver of the events from now on. The first caller also gets all earlier events.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         let first = self.first.lock().ok().and_then(|mut first| first.take());
         first.unwrap_or_else(|| self.events.subscribe())
     }
 
-    /// What each process is doing, by name.
+    /// The state of each process, by name.
     pub fn states(&self) -> BTreeMap<String, ProcessState> {
         let states = self.processes.iter();
         states.map(|(name, process)| (name.clone(), *process.state.borrow())).collect()
     }
 
-    /// What one process is doing.
+    /// The state of one process.
     ///
     /// # Errors
     /// [`Error::NoSuchProcess`].
@@ -119,7 +120,7 @@ impl Supervisor {
         Ok(*self.process(name)?.state.borrow())
     }
 
-    /// Waits until one process serves.
+    /// Waits until one process is ready.
     ///
     /// # Errors
     /// [`Error::NotReady`], [`Error::NoSuchProcess`].
@@ -133,10 +134,10 @@ impl Supervisor {
         }
     }
 
-    /// Waits until all processes serve.
+    /// Waits until all processes are ready.
     ///
     /// # Errors
-    /// [`Error::NotReady`] with all that do not.
+    /// [`Error::NotReady`] with the names of all processes that are not ready.
     pub async fn wait_all_ready(&self, within: Duration) -> Result<(), Error> {
         let waits = self.processes.keys().map(|name| self.wait_ready(name, within));
         let waited = futures::future::join_all(waits).await;
@@ -148,15 +149,16 @@ impl Supervisor {
         Err(Error::NotReady { after: within, names })
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     ///
     /// # Errors
-    /// [`Error::NoSuchProcess`], [`Error::Stopped`]; so it is for all that follow.
+    /// [`Error::NoSuchProcess`], [`Error::Stopped`]. The following functions return the same
+    /// errors.
     pub async fn kill(&self, name: &str) -> Result<(), Error> {
         self.order(name, Order::Signal(Signal::KILL)).await
     }
 
-    /// SIGSTOP: the process stands still until [`Supervisor::resume`].
+    /// Sends SIGSTOP: the process is paused until [`Supervisor::resume`].
     ///
     /// # Errors
     /// As [`Supervisor::kill`].
@@ -164,7 +166,7 @@ impl Supervisor {
         self.order(name, Order::Signal(Signal::STOP)).await
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     ///
     /// # Errors
     /// As [`Supervisor::kill`].
@@ -172,7 +174,7 @@ impl Supervisor {
         self.order(name, Order::Signal(Signal::CONT)).await
     }
 
-    /// SIGTERM: the process stops in its own time.
+    /// Sends SIGTERM: the process stops in its own time.
     ///
     /// # Errors
     /// As [`Supervisor::kill`].
@@ -180,7 +182,7 @@ impl Supervisor {
         self.order(name, Order::Signal(Signal::TERM)).await
     }
 
-    /// From now on the process is not started again when it dies, until [`Supervisor::release`].
+    /// From now on the process is not restarted when it dies, until [`Supervisor::release`].
     ///
     /// # Errors
     /// As [`Supervisor::kill`].
@@ -196,8 +198,8 @@ impl Supervisor {
         self.order(name, Order::Hold(false)).await
     }
 
-    /// Stops everything, role by role; each may take `grace` before it is killed. Cancel safe, and
-    /// a second call with less grace hurries the first.
+    /// Stops all processes, role by role. Each may take `grace` before it is killed. This is cancel
+    /// safe, and a second call with a shorter `grace` speeds up the first.
     pub async fn stop(&self, grace: Duration) {
         for roles in STOP_ORDER {
             let together = self.processes.values().filter(|process| roles.contains(&process.role));
@@ -221,7 +223,7 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        // Each keeper holds its child, which is killed with it.
+        // Each keeper owns its child, which is killed together with it.
         self.keepers.abort_all();
     }
 }
@@ -235,7 +237,8 @@ impl Process {
         }
         let mut state = self.state.clone();
         let stopped = state.wait_for(|state| *state == ProcessState::Stopped);
-        // The keeper kills after the grace; beyond that only a child that cannot die is left.
+        // The keeper kills after the grace period. After that, only a child that cannot die
+        // remains.
         let _ = timeout(grace + REAP_TIMEOUT, stopped).await;
     }
 }

@@ -1,5 +1,5 @@
-//! What `basalt local` says. For someone who sees it for the first time: what runs, how to reach
-//! it, where its data and logs are, and what happened.
+//! The output of `basalt local`, for readers who see it for the first time: what runs, how to
+//! connect to it, where its data and logs are, and what happens.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -14,10 +14,10 @@ use super::plan::Plan;
 use super::ports::PortName;
 use crate::role_config::RoleName;
 
-/// How much of a log's end is looked at, in bytes.
+/// How much of the end of a log is read, in bytes.
 const LAST_LINE_BYTES_MAX: u64 = 2048;
 
-/// What is started, and where.
+/// Describes what is started, and where.
 pub(super) fn opening(manifest: &ValidatedCluster, cluster: &LocalCluster) -> String {
     let folder = cluster.folder();
     let age = if folder.is_new { "new" } else { "existing" };
@@ -37,7 +37,7 @@ pub(super) fn opening(manifest: &ValidatedCluster, cluster: &LocalCluster) -> St
     header + &table(cluster.plan())
 }
 
-/// How to reach a cluster that serves.
+/// Describes how to connect to a cluster that serves.
 pub(super) fn ready(cluster: &LocalCluster, after: Duration) -> String {
     let plan = cluster.plan();
     format!(
@@ -53,7 +53,7 @@ pub(super) fn ready(cluster: &LocalCluster, after: Duration) -> String {
     )
 }
 
-/// One event in a line; `None` for what is not worth one.
+/// Describes an event in one line. `None` if it is not worth a line.
 pub(super) fn event(event: &Event, cluster: &LocalCluster) -> Option<String> {
     match event {
         Event::Ready { process, pid, after } => {
@@ -75,12 +75,12 @@ pub(super) fn event(event: &Event, cluster: &LocalCluster) -> Option<String> {
     }
 }
 
-/// A duration as people say it: `0.8 s`.
+/// A duration as readable text: `0.8 s`.
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-/// The last line of a log: most often the reason why its process ended.
+/// The last line of a log. It usually is the reason why its process ended.
 pub(super) fn last_line(log: &Path) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let length = file.metadata().ok()?.len();

@@ -1,60 +1,62 @@
-//! What is done with a Lease that was read: pure.
+//! Decides what to do with a Lease that was read. Pure.
 //!
-//! Only an active master, or one that finds no active master, takes the Lease; a standby beside a
-//! living master leaves it alone, however old it is. So an API server that comes back after an hour
-//! deposes no master. Whether a holder is gone is judged by this process' own clock alone: by how long
-//! the Lease has stood unchanged since it was first seen so. The times that stand in it are for
-//! people.
+//! Only an active master takes the Lease, or a master that finds no active master. A standby master
+//! next to a living active master leaves the Lease alone, however old it is. So an API server that
+//! returns after an hour deposes no master. A process uses only its own clock to decide whether a
+//! holder is gone: it measures how long the Lease has been unchanged since it first saw that
+//! version. The times in the Lease are for people.
 
 use std::time::Duration;
 
 use basalt_master::ActiveMaster;
 use tokio::time::Instant;
 
-/// What counts of a Lease.
+/// The relevant fields of a Lease.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Record {
-    /// Empty if it was given back.
+    /// Empty if the Lease was released.
     pub(super) holder: String,
-    /// After how long without a renewal its holder says that it is gone.
+    /// The time without a renewal after which the holder counts as gone, as the Lease itself names
+    /// it.
     pub(super) duration: Option<Duration>,
     /// Changes with each write.
     pub(super) version: String,
 }
 
-/// A Lease, and since when it has stood as it does.
+/// A Lease, and how long it has been unchanged.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) record: Record,
-    /// When it was first seen so.
+    /// When this version was first seen.
     since: Instant,
-    /// When it was last asked for.
+    /// When the last read was sent.
     asked: Instant,
-    /// When it was asked for for the last time and was not yet so.
+    /// When the last read was sent that still returned a different version.
     otherwise: Option<Instant>,
 }
 
-/// Which master is active, and since when this process knows it.
+/// The master that is active, and since when this process knows it.
 #[derive(Clone, Debug)]
 pub(super) struct KnownActive {
     pub(super) active: ActiveMaster,
     pub(super) since: Instant,
 }
 
-/// What is to be done.
+/// What to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum LeaseAction {
     /// Nothing.
     Wait,
     /// Take the Lease, or renew it.
     Hold,
-    /// Make the Lease nobody's.
+    /// Release the Lease: clear its holder.
     GiveBack,
-    /// Step down for this holder, which has written the Lease since this master became active.
+    /// Step down in favour of this holder, which has written the Lease since this master became
+    /// active.
     Yield(String),
 }
 
-/// What `me` does. `duration` is that of a Lease that names none.
+/// Decides for the process `me`. `duration` applies if the Lease names none.
 pub(super) fn decide(
     me: &str,
     seen: &Seen,
@@ -64,7 +66,7 @@ pub(super) fn decide(
 ) -> LeaseAction {
     let holder = seen.record.holder.as_str();
     match &known.active {
-        // A holder that cannot become active lets the Lease lapse.
+        // A holder that cannot become active lets the Lease expire.
         ActiveMaster::Unknown => LeaseAction::Wait,
         ActiveMaster::Other if holder == me => LeaseAction::GiveBack,
         ActiveMaster::Other => LeaseAction::Wait,
@@ -86,7 +88,7 @@ impl Seen {
         Self { record, since: answered, asked, otherwise: None }
     }
 
-    /// The Lease, asked for again, is `record`.
+    /// The result of another read, which returned `record`.
     pub(super) fn then(self, record: Record, asked: Instant, answered: Instant) -> Self {
         if self.record == record {
             return Self { asked, ..self };
@@ -98,7 +100,7 @@ impl Seen {
         now.saturating_duration_since(self.since) >= self.record.duration.unwrap_or(duration)
     }
 
-    /// Whether it was written after `moment` for certain.
+    /// Whether it was certainly written after `moment`.
     fn has_changed_since(&self, moment: Instant) -> bool {
         self.otherwise.is_some_and(|otherwise| otherwise >= moment)
     }
@@ -118,7 +120,8 @@ mod tests {
         ActiveMaster::Absent { last_holder: last_holder.to_owned() }
     }
 
-    /// What `me` does `age` after it first saw a Lease of `holder`, with `active` since the beginning.
+    /// The action of `me` at `age` after it first saw a Lease of `holder`. `active` has not changed
+    /// since.
     fn after(age: Duration, holder: &str, active: ActiveMaster) -> LeaseAction {
         let start = Instant::now();
         let seen = Seen::first(held_by(holder, 1), start, start);
@@ -128,7 +131,7 @@ mod tests {
     #[test]
     fn every_case_of_a_lease_that_is_fresh_or_has_lapsed() {
         let cases = [
-            // active master, holder, while it is fresh, when it has lapsed
+            // active master, holder, action while the Lease is fresh, action after it has expired
             (ActiveMaster::Unknown, "", LeaseAction::Wait, LeaseAction::Wait),
             (ActiveMaster::Unknown, "me", LeaseAction::Wait, LeaseAction::Wait),
             (ActiveMaster::Unknown, "other", LeaseAction::Wait, LeaseAction::Wait),
@@ -173,15 +176,16 @@ mod tests {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
         let ours = KnownActive { active: ActiveMaster::This, since: second(10) };
-        // Written before we sat down, perhaps: the last look was earlier.
+        // This version may have been written before this master became active: the last read was
+        // earlier.
         let before = Seen::first(held_by("me", 1), start, start);
         let unclear = before.then(held_by("other", 2), second(11), second(11));
         assert_eq!(decide("me", &unclear, &ours, DURATION, second(11)), LeaseAction::Wait);
-        // It lives: it has renewed under our eyes.
+        // The other holder is alive: it has renewed the Lease since.
         let clear = unclear.clone().then(held_by("other", 3), second(12), second(12));
         let yields = LeaseAction::Yield("other".to_owned());
         assert_eq!(decide("me", &clear, &ours, DURATION, second(12)), yields);
-        // It does not: it was the dead one's last renewal.
+        // The other holder is dead: this was its last renewal.
         let still = unclear.then(held_by("other", 2), second(12), second(12));
         assert_eq!(decide("me", &still, &ours, DURATION, second(13)), LeaseAction::Hold);
     }

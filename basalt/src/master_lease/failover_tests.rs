@@ -1,5 +1,4 @@
-//! Real masters at a real coordinator, with the keepers of a Lease at an API server that is a few
-//! lines long.
+//! Real masters with a real coordinator. The keepers of a Lease use an API server of a few lines.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::tests::{PACE, Server};
 use super::*;
 
-/// How long anything may take on a machine that is busy.
+/// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Cluster {
@@ -26,7 +25,7 @@ struct Cluster {
     masters: Vec<Process>,
 }
 
-/// A master in a runtime of its own: dropping that closes its sockets without a word.
+/// A master in a runtime of its own. Dropping the runtime closes its sockets without a message.
 struct Process {
     runtime: Option<Runtime>,
     stop: Shutdown,
@@ -35,7 +34,7 @@ struct Process {
 // === impl Cluster ===
 
 impl Cluster {
-    /// With the masters `a`, which is active, and `b`.
+    /// With the masters `a`, which is active, and `b`, on standby.
     async fn start() -> Self {
         let disk = MemoryFileSystem::new();
         let coordinator = start_coordinator(disk.as_writer(1));
@@ -53,7 +52,7 @@ impl Cluster {
             cluster.session.get_children(&masters).await.unwrap().0.len() == 2
         })
         .await;
-        // It holds its stream a moment later.
+        // The master opens its stream a moment later.
         tokio::time::sleep(Duration::from_millis(300)).await;
         cluster
     }
@@ -97,7 +96,7 @@ impl Cluster {
 // === impl Process ===
 
 impl Process {
-    /// As `kill -9`.
+    /// Like `kill -9`.
     fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -145,7 +144,7 @@ fn config(coordinator: &str, guard: LeaseGuard) -> basalt_master::Config {
         coordinators: vec![coordinator.to_owned()],
         nodes_parent: "/basalt".to_owned(),
         client_parent: "/hbase".to_owned(),
-        // No session ends by itself here: what is found is found by the streams.
+        // No session expires here: deaths are detected by the streams.
         timers: basalt_master::MasterTimers { session_timeout: PATIENCE, ..Default::default() },
         declared_tables: Vec::new(),
         rack: String::new(),
@@ -207,7 +206,7 @@ async fn with_the_api_server_away_the_active_master_goes_on_and_is_followed_if_i
 async fn a_master_whose_lease_was_taken_ends_and_the_seat_goes_to_who_can_take_the_lease() {
     let cluster = Cluster::start().await;
     cluster.server.written_by("a stranger");
-    // Nobody renews it: when it has lapsed it is b's.
+    // No process renews the Lease. After it has expired, `b` takes it.
     cluster.is_active("b", 2).await;
     assert_eq!(cluster.server.holder(), "b");
 }

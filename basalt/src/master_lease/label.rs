@@ -1,5 +1,5 @@
-//! The label by which a Service finds the active master. Each master writes it on its own pod, so
-//! that the Service follows the active master even while the operator is not running.
+//! The label by which a Service finds the active master. Each master writes it on its own pod. So
+//! the Service follows the active master even while the operator does not run.
 
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Labels `pod` while this master is active, until the master ends. A label that an earlier process of the
-/// container left is removed first. An attempt may take `patience`, and is repeated after it.
+/// Labels `pod` while this master is active, until the master ends. A label that an earlier process
+/// of the container left behind is removed first. `patience` is the timeout of an attempt, and the
+/// pause after a failed one.
 pub(super) async fn keep(
     api: Api<Pod>,
     pod: String,

@@ -1,13 +1,13 @@
-//! The masters' Kubernetes Lease: the only file of a role that speaks to an API server.
+//! The masters' Kubernetes Lease: the only module of a role that talks to an API server.
 //!
-//! The Lease elects, the coordinator's epoch guards. The keeper of this process reads and writes
-//! the Lease, and lets the master campaign while this process holds the Lease, or while the API
-//! server has not answered for longer than a Lease lasts. [`decide`] decides what to do with a Lease
-//! that was read. Each round reads the Lease (its holder knows it and does not), decides, writes on
-//! condition of the version that was read, and publishes the state.
+//! The Lease elects, and the coordinator's epoch protects. The keeper of this process reads and
+//! writes the Lease. It lets the master campaign while this process holds the Lease, or when the
+//! API server has not answered for longer than a Lease lasts. [`decide`] decides what to do with a
+//! Lease that was read. Each round reads the Lease (the holder skips this, because it knows the
+//! Lease), decides, writes on condition of the version that was read, and publishes the state.
 //!
-//! The operator makes the Lease, so that it goes with the cluster; the masters need no right to.
-//! Beside it, [`label`] lets a Service find the pod of the active master.
+//! The operator creates the Lease, so that it is deleted with the cluster and the masters need no
+//! right to create one. In addition, [`label`] lets a Service find the pod of the active master.
 
 mod decide;
 mod label;
@@ -30,7 +30,7 @@ use decide::{KnownActive, LeaseAction, Record, Seen, decide};
 
 /// The field manager of what masters write.
 const FIELD_MANAGER: &str = "basalt-master";
-/// How often one round tries to write a Lease that others write at the same time.
+/// How many times one round tries to write a Lease that others write at the same time.
 const TRIES_MAX: usize = 3;
 
 /// Keeps the Lease for the master of this process.
@@ -42,14 +42,14 @@ struct Keeper {
     pace: Pace,
     guard: LeaseGuardHandle,
     known: KnownActive,
-    /// The Lease as it stands; none if that is not known.
+    /// The Lease as last read or written. `None` if its state is unknown.
     found: Option<Lease>,
     seen: Option<Seen>,
-    /// When the last renewal was sent that the API server took; none if another holds the Lease.
+    /// When the last successful renewal was sent. `None` if another process holds the Lease.
     renewed: Option<Instant>,
     /// When the API server last answered.
     answered: Instant,
-    /// Who has taken the Lease from this process while it sat.
+    /// The master that has taken the Lease from this process while this one was active.
     lost_to: Option<String>,
 }
 
@@ -61,8 +61,8 @@ struct Pace {
     retry_period: Duration,
 }
 
-/// Starts to keep the Lease that the role's file names, if it names one. Gives the guard, and the
-/// task that gives the Lease back and ends once the master has ended.
+/// Starts to keep the Lease that the role's file names, if it names one. Returns the guard, and the
+/// task that releases the Lease after the master has ended.
 pub(crate) async fn keep(
     settings: Option<&LeaseSettings>,
     process: &str,
@@ -73,12 +73,12 @@ pub(crate) async fn keep(
     let client = match Client::try_default().await {
         Ok(client) => client,
         Err(error) => {
-            // A pod that was made before there was a Lease has no token.
+            // A pod that was created before there was a Lease has no token.
             tracing::error!(%error, "cannot reach the API server: the coordinator elects alone");
             return (LeaseGuard::without_lease(), None);
         }
     };
-    // The pod's name alone would be that of its next life, too.
+    // The pod's name alone would also identify its next life.
     let identity = format!("{process}_{:016x}", seams.random.next_u64());
     let (guard, keeper) = LeaseGuard::new(identity.clone());
     let pace = Pace::of(timers);
@@ -100,12 +100,12 @@ impl Pace {
         }
     }
 
-    /// After this time without an answer nobody can know whose the Lease is.
+    /// After this time without an answer, no process can know who holds the Lease.
     fn unreachable_after(&self) -> Duration {
         self.duration + self.retry_period
     }
 
-    /// How long one round may take: the next one comes before the deadline.
+    /// The timeout of one round. It leaves time for another round before the deadline.
     fn round_max(&self) -> Duration {
         self.renew_deadline / 2
     }
@@ -138,7 +138,7 @@ impl Keeper {
         }
     }
 
-    /// Keeps the Lease for as long as the master runs, then gives it back.
+    /// Keeps the Lease while the master runs, then releases it.
     async fn run(mut self) {
         loop {
             let active = self.guard.active.borrow_and_update().clone();
@@ -154,12 +154,12 @@ impl Keeper {
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        // The master has ended: its Lease is given back. If that fails, the Lease lapses.
+        // The master has ended: release its Lease. If that fails, the Lease expires by itself.
         self.known = KnownActive { active: ActiveMaster::Other, since: Instant::now() };
         self.round().await;
     }
 
-    /// One round, with an end. Gives whether the API server answered.
+    /// One round, with a timeout. Returns whether the API server answered.
     async fn round(&mut self) -> bool {
         let limit = self.pace.round_max();
         let failed = match timeout(limit, self.look_and_act()).await {
@@ -167,7 +167,7 @@ impl Keeper {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {limit:?}"),
         };
-        // Whether a write took effect is not known.
+        // It is unknown whether a write took effect.
         self.found = None;
         if self.answered.elapsed() < self.pace.unreachable_after() {
             tracing::warn!(lease = self.name, failed, "the Lease was neither read nor written");
@@ -210,7 +210,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Makes `holder` the holder. Gives whether it did: else somebody else was first.
+    /// Makes `holder` the holder. Returns `false` if another process has changed the Lease first.
     async fn write(&mut self, holder: String) -> Result<bool, kube::Error> {
         let Some(mut lease) = self.found.take() else { return Ok(false) };
         let was_holder = self.is_holder();
@@ -233,7 +233,7 @@ impl Keeper {
         Ok(true)
     }
 
-    /// The API server, asked at `asked`, has said that the Lease stands like this.
+    /// Records the Lease that the API server returned for a request sent at `asked`.
     fn note(&mut self, lease: Lease, asked: Instant) {
         let answered = Instant::now();
         let record = Record::of(&lease);
@@ -295,15 +295,15 @@ impl Keeper {
         }
     }
 
-    /// How long until the next round, if the active master does not change before.
+    /// The pause until the next round if the active master does not change before.
     fn pause(&self, is_answered: bool) -> Duration {
         match self.known.active {
             _ if !is_answered => self.pace.retry_period,
-            // Time for another try is left.
+            // Leaves time for another attempt.
             _ if self.renewed.is_some() => {
                 self.pace.renew_deadline.saturating_sub(self.pace.retry_period)
             }
-            // There is nothing to take; this only finds out whether the API server is there.
+            // There is nothing to take. This only finds out whether the API server answers.
             ActiveMaster::Other => self.pace.duration,
             _ => self.pace.retry_period,
         }

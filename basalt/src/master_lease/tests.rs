@@ -1,5 +1,4 @@
-//! Keepers of one Lease at an API server that is a few lines long, under a clock that does not
-//! wait.
+//! Keepers of one Lease with an API server of a few lines, under a paused clock.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,10 +15,10 @@ pub(super) const PACE: Pace = Pace {
     renew_deadline: Duration::from_millis(1_333),
     retry_period: Duration::from_millis(400),
 };
-/// A moment in which keepers do what they do at once.
+/// A moment in which keepers finish everything that they do immediately.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// What the API server keeps.
+/// The contents of the API server.
 #[derive(Default)]
 struct Store {
     lease: Lease,
@@ -32,7 +31,7 @@ struct Store {
 #[derive(Clone, Default)]
 pub(super) struct Server(Arc<Mutex<Store>>);
 
-/// A keeper, and the guard that it serves.
+/// A keeper, and its guard.
 struct Master {
     guard: LeaseGuard,
     keeping: JoinHandle<()>,
@@ -83,7 +82,7 @@ impl Server {
         self.0.lock().is_away = is_away;
     }
 
-    /// Another process writes the Lease.
+    /// Another process, `holder`, writes the Lease.
     pub(super) fn written_by(&self, holder: &str) {
         let mut store = self.0.lock();
         let mut lease = store.lease.clone();
@@ -136,7 +135,7 @@ fn refusal(code: StatusCode) -> Response<Body> {
 // === impl Master ===
 
 impl Master {
-    /// The coordinator says which master is active; gives the state of the Lease then.
+    /// The coordinator reports which master is active. Returns the state of the Lease after that.
     async fn sees(&self, active: ActiveMaster) -> LeaseState {
         self.guard.report(active);
         self.after(AT_ONCE).await
@@ -181,7 +180,8 @@ async fn the_lease_of_a_living_master_is_left_alone_and_that_of_a_dead_one_taken
     let server = Server::with_lease_of("a");
     let standby = server.master("b");
     assert_eq!(standby.sees(ActiveMaster::Other).await, LeaseState::NotHeld);
-    // However long it has not been renewed: the active master may be cut off from the server.
+    // However long the Lease has not been renewed: the active master may be cut off from the API
+    // server.
     assert_eq!(standby.after(second(600)).await, LeaseState::NotHeld);
     assert_eq!(server.writes(), 0);
     assert_eq!(standby.sees(vacant("a")).await, LeaseState::Held);
@@ -207,7 +207,7 @@ async fn of_two_that_find_the_seat_vacant_one_gets_the_lease() {
     let states = tokio::join!(a.sees(vacant("gone")), b.sees(vacant("gone")));
     let states = [states.0, states.1];
     assert_eq!(states.iter().filter(|state| **state == LeaseState::Held).count(), 1, "{states:?}");
-    // A holder that cannot become active lets it lapse.
+    // A holder that cannot become active lets the Lease expire.
     let (holder, other) = if states[0] == LeaseState::Held { (&a, &b) } else { (&b, &a) };
     assert_eq!(holder.sees(ActiveMaster::Unknown).await, LeaseState::Held);
     assert_eq!(holder.after(second(2)).await, LeaseState::NotHeld);
@@ -226,12 +226,12 @@ async fn with_the_server_away_the_gate_opens_and_who_sits_takes_the_lease_when_i
     tokio::time::sleep(second(120)).await;
     assert_eq!(*a.lease.borrow(), LeaseState::Unreachable);
     assert_eq!(*b.lease.borrow(), LeaseState::Unreachable);
-    // It dies without giving the Lease back, and the other one becomes active.
+    // `a` dies without releasing the Lease, and `b` becomes active.
     a.keeping.abort();
     assert_eq!(b.sees(vacant("a")).await, LeaseState::Unreachable);
     assert_eq!(b.sees(ActiveMaster::This).await, LeaseState::Unreachable);
     server.go_away(false);
-    // The dead one's last renewal is no life sign.
+    // The last renewal of the dead process is no sign of life.
     server.written_by("a");
     assert_eq!(b.after(second(1)).await, LeaseState::NotHeld);
     assert_eq!(b.after(second(3)).await, LeaseState::Held);

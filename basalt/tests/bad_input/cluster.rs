@@ -1,4 +1,4 @@
-//! The smallest cluster there is, one process of each role, that is killed and started again.
+//! The smallest possible cluster, with one process of each role, that is killed and restarted.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use basalt_runtime::Seams;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// How long anything may take before a test has failed.
+/// How long anything may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const CLUSTER: &str = "
@@ -44,7 +44,7 @@ pub(crate) fn manifest(tables: &[&str]) -> String {
     std::iter::once(CLUSTER.to_owned()).chain(tables).collect()
 }
 
-/// A data folder, and the cluster that runs on it, if it does.
+/// A data folder, and the cluster that runs on it, if it runs.
 pub(crate) struct Rig {
     folder: TempDir,
     manifest: ValidatedCluster,
@@ -54,17 +54,17 @@ pub(crate) struct Rig {
 // === impl Rig ===
 
 impl Rig {
-    /// A cluster with these tables, running.
+    /// Starts a cluster with these tables.
     pub(crate) async fn start(tables: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), tables).await
     }
 
-    /// The same, with its data in the folder `data` of `folder`.
+    /// The same, with its data in the subfolder `data` of `folder`.
     pub(crate) async fn start_in(folder: TempDir, tables: &[&str]) -> Self {
         Self::start_from(folder, &manifest(tables)).await
     }
 
-    /// The same, with sessions that a busy machine keeps: they may be silent for 10 s.
+    /// The same, with sessions that survive on a busy machine: they may be silent for 10 s.
     pub(crate) async fn start_patient(tables: &[&str]) -> Self {
         let text = manifest(tables);
         let text = text.replace("  storage:", "  failover: { target: 20s }\n  storage:");
@@ -89,7 +89,7 @@ impl Rig {
         rig
     }
 
-    /// Starts the processes, and does not wait for them.
+    /// Starts the processes without waiting for them.
     pub(crate) async fn start_again(&mut self) {
         let options = LocalOptions {
             data: self.data(),
@@ -102,7 +102,7 @@ impl Rig {
         self.cluster = Some(cluster.unwrap());
     }
 
-    /// Starts a process again, with a single serving thread.
+    /// Restarts a process with a single serving thread.
     pub(crate) async fn give_one_thread(&self, process: &str) {
         let file = self.data().join("config").join(format!("{process}.json"));
         let text = std::fs::read_to_string(&file).unwrap();
@@ -116,7 +116,7 @@ impl Rig {
         supervisor.wait_ready(process, PATIENCE).await.unwrap();
     }
 
-    /// SIGKILL for all processes at once.
+    /// Sends SIGKILL to all processes at once.
     pub(crate) async fn kill(&mut self) {
         let cluster = self.cluster.take().unwrap();
         let states = cluster.supervisor().states();
@@ -128,7 +128,7 @@ impl Rig {
         }
     }
 
-    /// Stops all processes as Ctrl-C does: every region is flushed.
+    /// Stops all processes as Ctrl-C does. Every region is flushed.
     pub(crate) async fn stop(&mut self) {
         self.cluster().supervisor().stop(PATIENCE).await;
         self.cluster = None;
@@ -142,7 +142,7 @@ impl Rig {
         self.folder.path().join("data")
     }
 
-    /// Where region servers keep their files.
+    /// The folder in which region servers store their files.
     pub(crate) fn storage(&self) -> PathBuf {
         self.data().join("storage")
     }
@@ -151,7 +151,7 @@ impl Rig {
         self.connection().table(&name.parse().unwrap())
     }
 
-    /// Where the coordinator takes clients.
+    /// The addresses at which the coordinator accepts clients.
     pub(crate) fn coordinators(&self) -> Vec<String> {
         self.cluster().plan().addresses(RoleName::Coordinator, PortName::Client)
     }
@@ -164,7 +164,7 @@ impl Rig {
         Connection::new(&Seams::system(), config)
     }
 
-    /// Writes the rows `row000`, … with values that tell their table and number.
+    /// Writes the rows `row000`, … with values that contain their table and number.
     pub(crate) async fn write(&self, table: &str, rows: std::ops::Range<u32>) {
         let put = |row| Put::new(row_name(row)).column(b"f", b"q", &value(table, row));
         let actions: Vec<Action> = rows.map(|row| Action::Put(put(row))).collect();
@@ -173,7 +173,7 @@ impl Rig {
         }
     }
 
-    /// Checks that these rows are there, as they were written. Waits until they are served.
+    /// Checks that these rows have the values that were written. Waits until they are served.
     pub(crate) async fn check(&self, table: &str, rows: std::ops::Range<u32>) {
         let actions: Vec<Action> =
             rows.clone().map(|row| Action::Get(Get::new(row_name(row)))).collect();
@@ -187,7 +187,7 @@ impl Rig {
         }
     }
 
-    /// One attempt to read a row: its value, or why there is none.
+    /// One attempt to read a row: its value, or why it cannot be read.
     pub(crate) async fn try_get(&self, table: &str, row: u32) -> Result<Option<Vec<u8>>, String> {
         let wait = Duration::from_secs(5);
         match self.table(table).try_get(&Get::new(row_name(row)), wait).await {
@@ -203,7 +203,7 @@ impl Rig {
         files
     }
 
-    /// The log of a process; read until it says `text`.
+    /// Reads the log of a process until it contains `text`.
     pub(crate) async fn wait_log(&self, process: &str, text: &str) -> String {
         let path = self.data().join("logs").join(format!("{process}.log"));
         let deadline = Instant::now() + PATIENCE;
@@ -222,7 +222,7 @@ pub(crate) fn row_name(row: u32) -> String {
     format!("row{row:03}")
 }
 
-/// Long enough to be told from everything else in a file.
+/// Long enough to be unique in a file.
 pub(crate) fn value(table: &str, row: u32) -> Vec<u8> {
     format!("<{table}:{row:05}>").repeat(100).into_bytes()
 }
@@ -242,7 +242,7 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Flips a bit where `needle` is found `nth`, counted from 0; gives that offset.
+/// Flips a bit at the `nth` occurrence of `needle`, counted from 0. Returns its offset.
 pub(crate) fn flip_in(path: &Path, needle: &[u8], nth: usize) -> usize {
     let mut bytes = std::fs::read(path).unwrap();
     let mut places = bytes.windows(needle.len()).enumerate().filter(|(_, part)| *part == needle);

@@ -19,7 +19,7 @@ async fn a_coordinator_that_was_emptied_does_not_get_the_old_storage() {
     let lost: Vec<_> = before.iter().filter(|file| !after.contains(file)).collect();
     assert!(lost.is_empty(), "no file of the storage may change: {lost:?}");
 
-    // The documented way: the coordinator's folder from a copy.
+    // The documented procedure: restore the coordinator's folder from a copy.
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::rename(&aside, &folder).unwrap();
     rig.start_again().await;
@@ -27,7 +27,7 @@ async fn a_coordinator_that_was_emptied_does_not_get_the_old_storage() {
     rig.check("t", 0..10).await;
 }
 
-/// The data below the storage root: paths and contents.
+/// The data below the storage root: paths and contents of the files.
 fn snapshot(rig: &Rig) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let files = files_below(&rig.storage().join("data")).into_iter();
     files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()

@@ -1,6 +1,6 @@
-//! A disk that runs full under everything: data, logs, and what the coordinator keeps.
+//! A disk that becomes full under everything: data, logs, and the coordinator's files.
 //!
-//! Mounts a tmpfs of 64 MB, so it runs as root only: `e2e/full-disk.sh` does.
+//! Mounts a tmpfs of 64 MB, so it must run as root: use `e2e/full-disk.sh`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::cluster::{PATIENCE, Rig, row_name, value};
 
-/// A file system in memory, for as long as this lives.
+/// A file system in memory that is mounted while this value exists.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -27,12 +27,12 @@ impl SmallDisk {
         Self(folder.to_owned())
     }
 
-    /// Takes all the room that is left.
+    /// Uses up all free space.
     fn fill(&self) {
         let ballast = std::fs::File::create(self.0.join("ballast")).unwrap();
         let mut bytes = 64 << 20;
         let mut from = 0;
-        // In ever smaller parts, down to a page.
+        // In ever smaller pieces, down to a page.
         while bytes >= 4096 {
             let flags = rustix::fs::FallocateFlags::empty();
             match rustix::fs::fallocate(&ballast, flags, from, bytes) {
@@ -67,7 +67,7 @@ fn deaths(events: &mut broadcast::Receiver<Event>) -> Vec<Death> {
     deaths
 }
 
-/// Writes until a write is refused, and says why it was. Each attempt's end must be known.
+/// Writes until a write fails. Returns the reason. The outcome of each attempt must be known.
 async fn write_until_refused(rig: &Rig) -> String {
     let table = rig.table("small");
     let deadline = Instant::now() + PATIENCE;
@@ -93,10 +93,10 @@ async fn node_writer(rig: &Rig) -> Client {
     client
 }
 
-/// Writes to the coordinator until it refuses that, and says how much it took.
+/// Writes to the coordinator until it rejects a write. Returns the number of accepted writes.
 async fn write_nodes_until_refused(client: &Client) -> usize {
     let data = Bytes::from(vec![7; 100_000]);
-    // More than is reserved.
+    // More than the reserved space.
     for written in 0..100 {
         match client.set_data("/large", data.clone(), None).await {
             Ok(_) => {}
@@ -109,8 +109,8 @@ async fn write_nodes_until_refused(client: &Client) -> usize {
     panic!("all was taken");
 }
 
-/// Red before logs reserved room: a log line that could not be written ended every process, and a
-/// record that could not be written ended the region server and the coordinator.
+/// Failed before logs reserved space: a log line that could not be written ended every process, and
+/// a record that could not be written ended the region server and the coordinator.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "mounts a tmpfs: run as root by e2e/full-disk.sh"]
 async fn on_a_full_disk_reads_go_on_writes_fail_cleanly_and_nothing_ends() {
@@ -129,7 +129,7 @@ async fn on_a_full_disk_reads_go_on_writes_fail_cleanly_and_nothing_ends() {
     }
     let taken_bytes = write_nodes_until_refused(&client).await;
     assert!(taken_bytes < 4 << 20, "{taken_bytes} of the 8 to 9 MiB that are reserved");
-    // Longer than any lease, any session, and any interval at which something is saved.
+    // Longer than any lease, any session, and any interval at which state is saved.
     for _ in 0..60 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         rig.check("small", 0..10).await;

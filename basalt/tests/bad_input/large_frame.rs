@@ -1,4 +1,4 @@
-//! One request as large as any may be, at a server with a single serving thread.
+//! One request of the maximum size, sent to a server with a single serving thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,11 @@ use tokio::io::AsyncWriteExt;
 use crate::cluster::Rig;
 use crate::wire;
 
-/// Of the request's cells.
+/// The size of the request's cells.
 const BLOCK_BYTES: usize = 200 << 20;
 
-/// Fields of `RequestHeader`: the call id, the method, that a message follows, and how many bytes
-/// of cells follow that.
+/// The header of the frame. Its `RequestHeader` has the call id, the method, the flag that a
+/// message follows, and the number of bytes of the cells after the message.
 fn frame_head(block_bytes: usize) -> Vec<u8> {
     let mut block_meta = vec![0x08];
     wire::put_varint(block_bytes as u64, &mut block_meta);
@@ -27,12 +27,12 @@ fn frame_head(block_bytes: usize) -> Vec<u8> {
     let mut head = Vec::new();
     wire::put_varint(header.len() as u64, &mut head);
     head.extend_from_slice(&header);
-    // A message without a field.
+    // A message without fields.
     head.push(0);
     head
 }
 
-/// A cell of one byte in each part, with its length before it.
+/// A cell with one byte in each part, preceded by its length.
 fn cell() -> Vec<u8> {
     let mut cell = Vec::new();
     let (key_bytes, value_bytes) = (2 + 1 + 1 + 1 + 1 + 8 + 1_u32, 1_u32);
@@ -46,12 +46,13 @@ fn cell() -> Vec<u8> {
     cell
 }
 
-/// Threads that never wait: the load of a machine that does other things as well.
+/// Threads that never wait: the load of a machine that does other work as well.
 struct BusyMachine(Arc<AtomicBool>);
 
-/// As two compilers.
+/// As much as two compilers.
 const BUSY_THREADS: usize = 4;
-/// For the answer to the request: unoptimised code decodes it for a minute on a busy machine.
+/// How long the answer may take: unoptimised code decodes the request for a minute on a busy
+/// machine.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(600);
 
 impl BusyMachine {
@@ -90,8 +91,9 @@ async fn send_large_request(address: &str) {
     wire::read_answer(&mut stream, ANSWER_PATIENCE).await;
 }
 
-/// Red before leases, sessions and heartbeats had threads of their own: the session expired. Red
-/// with those, before large requests took long steps: the server found its only thread stuck.
+/// Failed before leases, sessions and heartbeats had their own threads: the session expired. Failed
+/// with those threads, before large requests were handled in long steps: the server found its only
+/// thread stuck.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_request_costs_a_server_with_one_thread_no_session() {
     let rig = Rig::start_patient(&["small"]).await;
@@ -106,7 +108,7 @@ async fn the_largest_request_costs_a_server_with_one_thread_no_session() {
     let before = pid(&rig);
     send_large_request(&servers[0]).await;
     drop(busy);
-    // It holds its lease, in the session that it had: a process ends with its session.
+    // The server still has its lease, in the same session: a process ends with its session.
     rig.write("small", 10..20).await;
     rig.check("small", 0..20).await;
     assert_eq!(pid(&rig), before, "it was started again");

@@ -1,5 +1,5 @@
-//! Bad input, with real processes: each gives a clear error or a documented recovery, and no other
-//! data suffers. `docs/operations.md` says what one sees and what to do.
+//! Bad input, with real processes. Each case gives a clear error or has a documented recovery, and
+//! no other data is affected. `docs/operations.md` describes the symptoms and what to do.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may print")]
 #![expect(clippy::unwrap_used, reason = "a test may fail by it")]

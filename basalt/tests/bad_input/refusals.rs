@@ -1,11 +1,11 @@
-//! What `basalt local` refuses before it makes or starts anything.
+//! Manifests that `basalt local` rejects before it creates or starts anything.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use super::cluster::manifest;
 
-/// Runs `basalt local` on a manifest that is not to be run, and gives what it says.
+/// Runs `basalt local` on an invalid manifest. Returns its output.
 fn refused(folder: &Path, text: &str, data: &Path) -> String {
     let file = folder.join("cluster.yaml");
     std::fs::write(&file, text).unwrap();

@@ -1,4 +1,4 @@
-//! A block of a store file that is not what was written.
+//! A damaged block in a store file.
 
 use std::time::Duration;
 
@@ -21,19 +21,20 @@ async fn a_corrupt_block_costs_only_its_own_rows() {
         match rig.try_get("damaged", 3).await {
             Ok(found) => panic!("an answer out of a damaged block: {found:?}"),
             Err(error) if error.contains("checksum") => break error,
-            // Not open yet.
+            // The region is not open yet.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     };
     let name = file.file_name().unwrap().to_string_lossy().into_owned();
     assert!(error.contains(&name) && error.contains("at 0"), "{error}");
     rig.check("damaged", 150..200).await;
-    // The region goes on; a row without a readable past has a new value, and is refused as well.
+    // The region continues to serve. A row whose old data is unreadable cannot be read, even with a
+    // new value.
     rig.write("damaged", 200..210).await;
     rig.check("damaged", 200..210).await;
     assert!(rig.try_get("damaged", 4).await.is_err(), "{}", row_name(4));
 
-    // The documented way: the file from a copy, under the same name.
+    // The documented procedure: restore the file from a copy, under the same name.
     rig.stop().await;
     std::fs::write(file, whole).unwrap();
     rig.start_again().await;

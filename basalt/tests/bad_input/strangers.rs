@@ -1,5 +1,5 @@
-//! Connections of strangers at the ports of a region server and a master, next to clients that
-//! read and write: no request of those fails, and memory stays within its bounds.
+//! Connections of strangers at the ports of a region server and a master, next to clients that read
+//! and write. No request of these clients fails, and memory stays within its limits.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::cluster::{Rig, row_name, value};
 use crate::wire;
 
-/// What a stranger sends before it falls silent.
+/// What a stranger sends before it becomes silent.
 #[derive(Clone, Copy)]
 enum Sends {
     Nothing,
@@ -28,7 +28,8 @@ enum Sends {
 
 const KINDS: [Sends; 5] =
     [Sends::Nothing, Sends::HalfAFrame, Sends::RandomBytes, Sends::HttpRequest, Sends::HugeLength];
-/// Of a frame of which half is sent: above what does not count as held.
+/// The size of a frame that is half sent: more than the size up to which frames do not count as
+/// held.
 const FRAME_BYTES: u32 = 256 << 10;
 
 impl Sends {
@@ -54,7 +55,7 @@ impl Sends {
     }
 }
 
-/// Keeps `count` connections to `address` open; those that are closed are opened again.
+/// Keeps `count` connections to `address` open, and reopens those that are closed.
 async fn besiege(address: String, count: usize, is_grpc: bool, over: Arc<AtomicBool>) {
     let mut strangers = JoinSet::new();
     for number in 0..count {
@@ -90,7 +91,7 @@ fn resident_bytes(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
-/// Writes and reads until `over`; gives how many requests were answered.
+/// Writes and reads until `over`. Adds the number of answered requests to `answered`.
 async fn load(rig: &Rig, worker: u32, over: &AtomicBool, answered: &AtomicU64) {
     let table = rig.table("small");
     for row in 0.. {

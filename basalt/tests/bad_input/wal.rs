@@ -1,5 +1,5 @@
-//! A region server's log that is torn or damaged. One cluster goes through all of it: every start
-//! is paid for once.
+//! A region server's log that is torn or damaged. One cluster runs through all cases, because every
+//! start takes time.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,11 +9,11 @@ use basalt::role_config::RoleName;
 
 use super::cluster::{Rig, files_below, flip_in, row_name, value, wait_until};
 
-/// What the header of a batch begins with, and how long it is.
+/// The first bytes of a batch's header, and the length of the header.
 const BATCH_MAGIC: &[u8] = b"BsB\x9d";
 const BATCH_HEADER_BYTES: usize = 36;
 
-/// The log of the server that was killed, whose records hold `value`.
+/// The log of the killed server whose records contain `needle`.
 fn log_with(rig: &Rig, needle: &[u8]) -> PathBuf {
     let logs = files_below(&rig.storage().join("WALs"));
     let holds = |path: &PathBuf| {
@@ -23,7 +23,7 @@ fn log_with(rig: &Rig, needle: &[u8]) -> PathBuf {
     logs.into_iter().find(holds).unwrap()
 }
 
-/// The byte at which `line` says that a log is corrupt.
+/// The offset at which a log is corrupt according to `line`.
 fn corrupt_at(line: &str) -> u64 {
     let offset = line.split("corrupt at byte ").nth(1).unwrap();
     offset.split(':').next().unwrap().parse().unwrap()
@@ -38,7 +38,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// Runs `basalt accept-loss` on the server whose log is `log`. Gives what it prints, or why not.
+/// Runs `basalt accept-loss` for the server whose log is `log`. Returns its output, or the error.
 fn accept_loss(rig: &Rig, log: &Path, arguments: &[&str]) -> Result<String, String> {
     let folder = file_name(log.parent().unwrap());
     let masters = rig.cluster().plan().addresses(RoleName::Master, PortName::Peer);
@@ -60,8 +60,8 @@ async fn damage_to_a_log_costs_only_what_lies_there() {
     a_damaged_header_keeps_all_regions_of_its_server_down(&mut rig).await;
 }
 
-/// Half a batch at the end, as a crash leaves it, then bits flipped in it: every acknowledged row
-/// is there.
+/// Half a batch at the end, as a crash leaves it, and then the same with flipped bits. No
+/// acknowledged row is lost.
 async fn a_tail_that_was_cut_or_garbled_needs_nothing(rig: &mut Rig) {
     for (round, garble) in [(0, false), (1, true)] {
         let rows = round * 10..round * 10 + 10;
@@ -69,7 +69,7 @@ async fn a_tail_that_was_cut_or_garbled_needs_nothing(rig: &mut Rig) {
         rig.kill().await;
         let log = log_with(rig, &value("torn", rows.end - 1));
         let mut bytes = std::fs::read(&log).unwrap();
-        // A write that did not reach the disk whole: the front of an earlier batch.
+        // A write that did not reach the disk completely: the front of an earlier batch.
         let half = bytes[512..700].to_vec();
         bytes.extend(half.iter().map(|byte| if garble { byte ^ 0x55 } else { *byte }));
         std::fs::write(&log, bytes).unwrap();
@@ -78,7 +78,8 @@ async fn a_tail_that_was_cut_or_garbled_needs_nothing(rig: &mut Rig) {
     }
 }
 
-/// Below what had been synced it is corruption: nothing is skipped silently, and the rest goes on.
+/// Damage below the synced length is corruption. Nothing is skipped silently, and other regions are
+/// not affected.
 async fn a_damaged_edit_keeps_its_own_region_down(rig: &mut Rig) {
     for row in 0..10 {
         rig.write("damaged", row..row + 1).await;
@@ -98,13 +99,14 @@ async fn a_damaged_edit_keeps_its_own_region_down(rig: &mut Rig) {
     assert!(refused.is_err(), "no answer may come out of a part: {refused:?}");
     rig.write("other", 10..20).await;
 
-    // The documented way: once the others are flushed, give up what begins at the byte named.
+    // The documented procedure: after the other regions are flushed, give up everything from the
+    // named byte on.
     wait_until("the others are flushed", || !rig.store_files("other").is_empty()).await;
     let log = log_with(rig, &needle[..8]);
     let refusal = accept_loss(rig, &log, &["--log", &name]).unwrap_err();
     assert!(refusal.contains("is known to be lost"), "nothing is, yet: {refusal}");
     truncate(&log, corrupt_at(&line));
-    // Nobody truncates a log unnoticed; and nobody else is concerned.
+    // A truncated log does not go unnoticed, and no other region is affected.
     rig.wait_log("master-0", "reason=\"1 regions stay closed").await;
     let refused = rig.try_get("damaged", 0).await;
     assert!(refused.is_err(), "nobody has accepted the loss: {refused:?}");
@@ -128,10 +130,11 @@ async fn a_damaged_edit_keeps_its_own_region_down(rig: &mut Rig) {
     rig.check("torn", 0..20).await;
 }
 
-/// Where it cannot be told whose edits are damaged, the recovery stops for all regions of the
-/// server, until somebody gives up the rest of the file.
+/// If it is unknown whose edits are damaged, the recovery stops for all regions of the server until
+/// an operator gives up the rest of the file.
 async fn a_damaged_header_keeps_all_regions_of_its_server_down(rig: &mut Rig) {
-    // It had nothing to replay, so it is not flushed: what is written now is in the log alone.
+    // The region had nothing to replay, so it is not flushed: the log is the only copy of these
+    // rows.
     for row in 20..30 {
         rig.write("torn", row..row + 1).await;
     }

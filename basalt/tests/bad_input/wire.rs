@@ -1,11 +1,11 @@
-//! Just enough of the HBase RPC to send what no client would.
+//! Just enough of HBase's RPC to send requests that no client would send.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-/// How a connection begins: the preamble, and a header with a user, the service and the codec.
+/// The start of a connection: the preamble, and a header with a user, the service and the codec.
 pub(crate) fn opening(service: &str) -> Vec<u8> {
     let codec = b"org.apache.hadoop.hbase.codec.KeyValueCodec";
     let mut header = vec![0x0a, 3, 0x0a, 1, b't', 0x12, service.len() as u8];
@@ -18,7 +18,7 @@ pub(crate) fn opening(service: &str) -> Vec<u8> {
     opening
 }
 
-/// Appends a number as protobuf has it.
+/// Appends a number in protobuf's varint encoding.
 pub(crate) fn put_varint(mut number: u64, output: &mut Vec<u8>) {
     while number >= 0x80 {
         output.push(number as u8 | 0x80);
@@ -27,7 +27,7 @@ pub(crate) fn put_varint(mut number: u64, output: &mut Vec<u8>) {
     output.push(number as u8);
 }
 
-/// Reads one answer and drops it.
+/// Reads one answer and discards it.
 pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin), patience: Duration) {
     let read = async {
         let length = stream.read_u32().await.unwrap();

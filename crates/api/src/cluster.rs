@@ -1,8 +1,8 @@
 //! `BasaltCluster`: one database, its roles, and its failover target.
 //!
-//! Only what has no sensible default must be written: the name, and where the data is stored. What
-//! `#[x_kube]` says here is checked by the API server; [`crate::validate()`] checks the same and
-//! what a schema cannot say.
+//! Only fields without a sensible default must be written: the name, and where the data is stored.
+//! The API server checks the `#[x_kube]` rules in this file. [`crate::validate()`] checks the same,
+//! and also what a schema cannot express.
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats each type inside a function")]
 

@@ -1,4 +1,4 @@
-//! Parts that several manifests share.
+//! Types that several manifests share.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -40,19 +40,19 @@ pub struct Resources {
     pub limits: BTreeMap<String, Quantity>,
 }
 
-/// An amount, as `500m`, `2` or `1Gi`.
+/// An amount, such as `500m`, `2` or `1Gi`.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Quantity(pub String);
 
-/// A pod template, kept as it was written.
+/// A pod template, stored as it was written.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct PodTemplate(pub serde_json::Map<String, serde_json::Value>);
 
-/// The place of something that does not work yet. Whatever is written there is refused.
+/// A placeholder for a field that does not work yet. Any value is rejected.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct NotYet(pub serde_json::Value);
 
-/// The suffixes that Kubernetes knows, and what they stand for.
+/// The suffixes that Kubernetes knows, and their factors.
 const QUANTITY_SUFFIXES: [(&str, f64); 14] = [
     ("", 1.0),
     ("m", 1e-3),
@@ -85,7 +85,7 @@ fn member_storage_size() -> Quantity {
 // === impl Quantity ===
 
 impl Quantity {
-    /// How much it is: `1Gi` and `1024Mi` are the same. `None` if `text` is no amount.
+    /// The numeric value: `1Gi` and `1024Mi` are equal. `None` if `text` is not an amount.
     pub fn amount(text: &str) -> Option<f64> {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let suffix = &text[digits.len()..];

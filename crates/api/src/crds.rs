@@ -1,6 +1,7 @@
-//! What the Kubernetes API server gets to know: the custom resource definitions, as YAML.
+//! The custom resource definitions for the Kubernetes API server, as YAML.
 //!
-//! `crds/` holds them as generated; a test compares. `basalt crds --write crds/` writes them anew.
+//! `crds/` contains the generated files, and a test compares them. `basalt crds --write crds/`
+//! writes them again.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -16,10 +17,10 @@ pub struct CrdFile {
     pub yaml: String,
 }
 
-/// All definitions, each as its file.
+/// All definitions, one file each.
 ///
 /// # Errors
-/// A definition cannot be written as YAML.
+/// A definition cannot be serialized as YAML.
 pub fn files() -> Result<Vec<CrdFile>, serde_yaml_ng::Error> {
     Ok(vec![
         file("basaltclusters.yaml", &BasaltCluster::crd())?,
@@ -168,8 +169,8 @@ mod tests {
         assert_eq!(errors(0, &scaled, Some(&cluster)), [""; 0]);
     }
 
-    /// Structural schemas, as the API server demands them: no references, every object typed, no
-    /// `additionalProperties` beside `properties`.
+    /// Checks that the schemas are structural, as the API server requires: no references, every
+    /// object typed, no `additionalProperties` next to `properties`.
     #[test]
     fn schemas_are_structural() {
         for file in files().unwrap() {

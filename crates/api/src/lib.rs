@@ -1,10 +1,10 @@
-//! The manifests `BasaltCluster` and `BasaltTable`, and what follows from them.
+//! The manifests `BasaltCluster` and `BasaltTable`, and what is derived from them.
 //!
-//! [`cluster`] and [`table`] are the manifests as people write them; [`load`] reads them from a
-//! file and says exactly what is wrong with it; [`validate()`] turns them into a
-//! [`ValidatedCluster`], the proof that all of it can be run; [`timers`] derives every timer from
-//! the promise `failover.target`; [`split`] cuts a table into regions; [`crds`] is what the
-//! Kubernetes API server gets to know. All of it is pure: no I/O, no clock.
+//! [`cluster`] and [`table`] are the manifests as users write them. [`load`] reads them from a file
+//! and reports errors precisely. [`validate()`] turns them into a [`ValidatedCluster`], the proof
+//! that everything in them can be run. [`timers`] derives every timer from `failover.target`.
+//! [`split`] splits a table into regions. [`crds`] contains the definitions for the Kubernetes API
+//! server. All of it is pure: no I/O, no clock.
 
 pub mod cluster;
 pub mod common;

@@ -1,8 +1,7 @@
-//! Reading manifests from a file of YAML documents.
+//! Reads manifests from a file of YAML documents.
 //!
-//! An error names the file, the document, the path of the field, what is wrong with it and what is
-//! allowed. Nothing is ignored: a field that is not known is an error, and so is a resource of
-//! another kind.
+//! An error names the file, the document, the path of the field, what is wrong and what is allowed.
+//! Nothing is ignored: an unknown field is an error, and so is a resource of another kind.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +14,7 @@ use crate::{
     BasaltCluster, BasaltClusterSpec, BasaltTable, BasaltTableSpec, Error, GROUP, VERSION,
 };
 
-/// What a file declares.
+/// The resources that a file declares.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Manifests {
     /// Its clusters, in order.
@@ -24,12 +23,12 @@ pub struct Manifests {
     pub tables: Vec<BasaltTable>,
 }
 
-/// The largest file that is read, in bytes.
+/// The maximum size of a file, in bytes.
 const FILE_BYTES_MAX: usize = 4 << 20;
-/// The most documents of one file.
+/// The maximum number of documents in a file.
 const DOCUMENTS_MAX: usize = 10_000;
 
-/// A resource as it stands in a file.
+/// A resource in the form that it has in a file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Resource<S> {
@@ -39,12 +38,12 @@ struct Resource<S> {
     _kind: IgnoredAny,
     metadata: Metadata,
     spec: S,
-    /// What `kubectl get -o yaml` adds; the cluster's business, not the file's.
+    /// Added by `kubectl get -o yaml`. It is ignored, because the operator writes it.
     #[serde(rename = "status", default)]
     _status: IgnoredAny,
 }
 
-/// The metadata that people write; what Kubernetes adds is known and dropped.
+/// The metadata that users write. Fields that Kubernetes adds are accepted and dropped.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Metadata {
@@ -71,7 +70,7 @@ struct Metadata {
     _uid: IgnoredAny,
 }
 
-/// Where an error is reported.
+/// The position that an error reports.
 struct Place<'a> {
     file: &'a str,
     document: usize,
@@ -81,15 +80,15 @@ struct Place<'a> {
 // === impl Manifests ===
 
 impl Manifests {
-    /// Reads the documents of `text`; `file` is its name for messages.
+    /// Reads the documents of `text`. `file` is the name in messages.
     ///
     /// # Errors
-    /// [`Error::BadFile`] or [`Error::BadDocument`] for the first thing that is wrong.
+    /// [`Error::BadFile`] or [`Error::BadDocument`] for the first error.
     pub fn from_yaml(file: &str, text: &str) -> Result<Self, Error> {
         check_length(file, text)?;
         let mut manifests = Self::default();
-        // Twice over the same documents: the first look finds what kind each one is, the second
-        // reads it as that, and knows the line of whatever is wrong.
+        // Both iterators read the same documents. The first determines the kind of each document.
+        // The second reads the document as that kind, and knows the line of an error.
         let looks = serde_yaml_ng::Deserializer::from_str(text);
         let reads = serde_yaml_ng::Deserializer::from_str(text);
         for (index, (look, read)) in looks.zip(reads).enumerate().take(DOCUMENTS_MAX) {
@@ -116,7 +115,7 @@ impl Manifests {
         Ok(manifests)
     }
 
-    /// The only cluster of a file, with the tables that belong to it.
+    /// The only cluster of a file, and the tables that belong to it.
     ///
     /// # Errors
     /// [`Error::BadFile`] if there is not exactly one cluster, or a table belongs to another one.
@@ -150,7 +149,7 @@ impl Manifests {
     }
 }
 
-/// Reads one YAML or JSON document that is not a manifest, with the same messages.
+/// Reads one YAML or JSON document that is not a manifest, with the same error messages.
 ///
 /// # Errors
 /// [`Error::BadFile`] or [`Error::BadDocument`].
@@ -160,7 +159,7 @@ pub fn document<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Error>
     deserialize(Strict(serde_yaml_ng::Deserializer::from_str(text)), &place)
 }
 
-/// Reads of one such document what `T` has, and nothing else.
+/// Reads the fields that `T` has from one such document. Ignores all others.
 ///
 /// # Errors
 /// [`Error::BadFile`] or [`Error::BadDocument`].
@@ -170,8 +169,8 @@ pub fn part_of_document<T: DeserializeOwned>(file: &str, text: &str) -> Result<T
     deserialize(serde_yaml_ng::Deserializer::from_str(text), &place)
 }
 
-/// The first field of `object` that cannot be read as a `T`, and what is wrong with it; nothing if
-/// all of it can.
+/// The first field of `object` that cannot be read as a `T`, and what is wrong with it. `None` if
+/// all of it can be read.
 pub fn unreadable_field<T: DeserializeOwned>(
     object: &serde_json::Value,
 ) -> Option<(String, String)> {
@@ -194,7 +193,7 @@ impl From<Metadata> for ObjectMeta {
     }
 }
 
-/// The name in `metadata`; every resource that was read from a file has one.
+/// The name in `metadata`. Every resource that was read from a file has one.
 pub(crate) fn name_of(metadata: &ObjectMeta) -> String {
     metadata.name.clone().unwrap_or_default()
 }
@@ -209,8 +208,8 @@ fn check_length(file: &str, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The kind of a document, once its `apiVersion` and `kind` are known to be ours. Notes kind and
-/// name in `place`, for later messages.
+/// Checks `apiVersion` and `kind` of a document, and returns its kind. Records kind and name in
+/// `place`, for later messages.
 fn kind_of(value: &serde_yaml_ng::Value, place: &mut Place<'_>) -> Result<String, Error> {
     let text = |value: &serde_yaml_ng::Value, key: &str| {
         value.get(key).and_then(|field| field.as_str()).map(str::to_owned)
@@ -238,7 +237,7 @@ fn deserialize<'de, T: DeserializeOwned>(
     })
 }
 
-/// The YAML reader begins its messages with the path as well; it need not be said twice.
+/// Removes the path from a message: the YAML reader begins its messages with it, too.
 fn without_path(message: &str, field: &str) -> String {
     let parent = field.rsplit_once('.').map_or("", |(parent, _)| parent);
     [field, parent]
@@ -270,7 +269,7 @@ mod tests {
     const MINIMAL: &str = include_str!("../../../examples/minimal.yaml");
     const DEMO: &str = include_str!("../../../examples/cluster.yaml");
 
-    /// The message for `MINIMAL` with one text replaced by another.
+    /// The error message for `MINIMAL` with one text replaced by another.
     fn message(from: &str, to: &str) -> String {
         assert!(MINIMAL.contains(from), "{from:?}");
         let text = MINIMAL.replacen(from, to, 1);
@@ -323,7 +322,8 @@ mod tests {
         );
     }
 
-    /// What the operator reads: an object that a newer version wrote must not stop an older one.
+    /// The operator reads resources in this way: an object that a newer version wrote must not stop
+    /// an older operator.
     #[test]
     fn a_resource_ignores_unknown_fields_that_a_file_may_not_have() {
         for (depth, field) in

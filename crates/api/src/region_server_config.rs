@@ -1,33 +1,35 @@
 //! The settings of `spec.regionServers.config`: limits of memory and of the write-ahead log.
 //!
-//! Names are HBase's where HBase has the setting with the same meaning and unit.
+//! A setting that HBase has with the same meaning and unit has HBase's name.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The limits that a region server works by.
+/// The limits of a region server.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RegionServerConfig {
     /// The memstores of a region are flushed at this size, in bytes. Default: 128 MiB.
     pub flush_bytes: u64,
-    /// A region takes no more edits at this size, in multiples of `flush_bytes`. Default: 4.
+    /// A region accepts no more edits at this size, in multiples of `flush_bytes`. Default: 4.
     pub block_multiplier: u64,
-    /// The memstores of all regions together; beyond, the largest are flushed. Default: 256 MiB.
+    /// The maximum size of the memstores of all regions together, in bytes. Above it, the largest
+    /// are flushed. Default: 256 MiB.
     pub memstores_bytes_max: u64,
-    /// A log file that has reached this length is followed by a new one. Default: 64 MiB.
+    /// A log file that has reached this length, in bytes, is followed by a new one. Default: 64
+    /// MiB.
     pub wal_roll_bytes: u64,
-    /// How many log files may be needed at once; beyond, regions are flushed to let the oldest go.
-    /// It bounds what a recovery has to replay. Default: 8.
+    /// The maximum number of log files that are still needed. Above it, regions are flushed so that
+    /// the oldest can be deleted. It limits how much a recovery must replay. Default: 8.
     pub wal_files_max: u64,
-    /// The block cache, in bytes. Default: 128 MiB.
+    /// The size of the block cache, in bytes. Default: 128 MiB.
     pub block_cache_bytes: u64,
-    /// A family is compacted from this many store files on. Default: 3.
+    /// A family with at least this many store files is compacted. Default: 3.
     pub compaction_files_min: u64,
 }
 
-/// A setting that is not one, or with a value that it cannot have.
+/// A setting that does not exist, or that has an invalid value.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{name}: {reason}")]
 pub struct BadSetting {
@@ -37,7 +39,7 @@ pub struct BadSetting {
     pub reason: String,
 }
 
-/// The settings: name, least value, greatest value.
+/// The settings: name, minimum, maximum.
 const SETTINGS: [(&str, u64, u64); 7] = [
     ("hbase.hregion.memstore.flush.size", 1 << 20, 64 << 30),
     ("hbase.hregion.memstore.block.multiplier", 1, 1000),
@@ -65,10 +67,10 @@ impl Default for RegionServerConfig {
 }
 
 impl RegionServerConfig {
-    /// The limits that `settings` give; the defaults for what they leave out.
+    /// The limits in `settings`, with defaults for omitted ones.
     ///
     /// # Errors
-    /// The first setting that is unknown or out of its range.
+    /// The first setting that is unknown or out of range.
     pub fn from_settings(settings: &BTreeMap<String, String>) -> Result<Self, BadSetting> {
         let mut config = Self::default();
         for (name, text) in settings {

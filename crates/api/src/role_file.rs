@@ -1,8 +1,8 @@
-//! The file that one process is started with: who it is, where it listens, whom it talks to.
+//! The configuration file of one process: its identity, its addresses, and the addresses of others.
 //!
-//! `basalt local` writes it for its children, the operator puts it into a ConfigMap. It is JSON or
-//! YAML. Timers are not in it, but the promise that they follow from: a process derives them
-//! itself.
+//! `basalt local` writes it for its child processes, and the operator puts it into a ConfigMap. It
+//! is JSON or YAML. It does not contain timers, but the failover target, from which a process
+//! derives the timers itself.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,33 +18,33 @@ use crate::{
     load, validate_table,
 };
 
-/// What every role's file holds, and the settings `S` of the role.
+/// The common fields of every role's file, and the settings `S` of the role.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoleFile<S> {
-    /// Which role it is for.
+    /// The role that the file is for.
     pub role: RoleName,
     /// The cluster's name.
     pub cluster: String,
-    /// The cluster's id: another cluster of the same name has another one.
+    /// The cluster's id. Another cluster of the same name has a different one.
     pub cluster_uid: String,
-    /// The name of the process, as `regionserver-0`.
+    /// The name of the process, such as `regionserver-0`.
     pub process: String,
-    /// What is logged.
+    /// The log level or filter.
     pub log_level: String,
-    /// Whether the end of standard input means that whoever started it is gone, and it must end.
+    /// Whether the process must end when its standard input ends, because its supervisor has ended.
     #[serde(default)]
     pub supervised: bool,
-    /// On how many threads its tasks run; one for each core if it is not said.
+    /// The number of worker threads. Defaults to one for each core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_threads: Option<NonZeroUsize>,
-    /// The promise that all timers are derived from.
+    /// The failover target and overrides, from which all timers are derived.
     pub failover: Failover,
-    /// What only this role needs.
+    /// The settings of the role.
     pub settings: S,
 }
 
-/// The roles that a process can have.
+/// The roles of processes.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoleName {
@@ -54,11 +54,11 @@ pub enum RoleName {
     Master,
     /// A region server.
     RegionServer,
-    /// One that does nothing; see [`IdleSettings`].
+    /// A role that does nothing; see [`IdleSettings`].
     Idle,
 }
 
-/// What a port is for.
+/// The purpose of a port.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PortName {
@@ -82,15 +82,15 @@ pub trait Settings: DeserializeOwned {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CoordinatorSettings {
-    /// Which of `members` it is.
+    /// The id of this member in `members`.
     pub member: u64,
-    /// Where ZooKeeper clients are accepted.
+    /// The address for ZooKeeper clients.
     pub client_listen: SocketAddr,
-    /// Where the other members are accepted.
+    /// The address for other members.
     pub peer_listen: SocketAddr,
-    /// All members, itself included.
+    /// All members, including this one.
     pub members: Vec<CoordinatorMember>,
-    /// The folder of its log and snapshots.
+    /// The folder that contains its log and snapshots.
     pub data: PathBuf,
 }
 
@@ -110,19 +110,19 @@ pub struct CoordinatorMember {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MasterSettings {
-    /// What masters and region servers have in common.
+    /// The common settings of masters and region servers.
     pub server: ServerSettings,
-    /// The tables that are made if they are missing.
+    /// The tables that are created if they are missing.
     pub tables: Vec<DeclaredTable>,
-    /// The Lease that elects; without one the coordinator does so alone.
+    /// The Lease that elects the active master. Without one the coordinator alone elects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseSettings>,
 }
 
-/// The label that the active master puts on its pod, and by which a Service finds it.
+/// The label that the active master puts on its pod. A Service finds the pod by it.
 pub const ACTIVE_MASTER_LABEL: &str = "basalt.db/active-master";
 
-/// A Kubernetes Lease, by its place. How long it lasts follows from the promise.
+/// The namespace and name of a Kubernetes Lease. Its duration follows from the failover target.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LeaseSettings {
@@ -136,65 +136,65 @@ pub struct LeaseSettings {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RegionServerSettings {
-    /// What masters and region servers have in common.
+    /// The common settings of masters and region servers.
     pub server: ServerSettings,
-    /// Its limits.
+    /// The limits of the region server.
     pub limits: RegionServerConfig,
 }
 
-/// What masters and region servers have in common.
+/// The common settings of masters and region servers.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServerSettings {
-    /// The host by which clients and other servers reach it.
+    /// The host at which clients and other servers reach this server.
     pub host: String,
-    /// Where HBase clients are accepted.
+    /// The address for HBase clients.
     pub rpc_listen: SocketAddr,
-    /// Where other servers are accepted.
+    /// The address for other servers.
     pub peer_listen: SocketAddr,
-    /// Where its pages are served.
+    /// The address of its web pages.
     pub web_listen: SocketAddr,
     /// The `host:port` of each member of the coordinator.
     pub coordinators: Vec<String>,
-    /// The node below which the cluster's records lie.
+    /// The node that contains the cluster's records.
     pub nodes_parent: String,
-    /// The node below which stock clients look for the cluster.
+    /// The node at which stock clients look for the cluster.
     pub client_parent: String,
     /// The shared storage.
     pub storage: StorageSettings,
-    /// The rack it stands in.
+    /// The rack of the server.
     pub rack: String,
 }
 
-/// Where the shared storage is: a path, or what tells the way to an HDFS.
+/// The location of the shared storage: a path, or the settings of an HDFS.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum StorageSettings {
     /// A folder that all masters and region servers see.
     Folder(PathBuf),
-    /// A folder of an HDFS.
+    /// A folder on HDFS.
     Hdfs(HdfsSettings),
 }
 
-/// The environment variable with the address or the host name of the machine that a process runs
-/// on, as a DataNode on it has it, where that is not the host that the process advertises. No part
-/// of the file: a process of the release before would refuse it.
+/// The environment variable with the address or host name of the machine that a process runs on, as
+/// a DataNode on that machine knows it, if that is not the host that the process advertises. It is
+/// not part of the file, because a process of the previous release would reject the file.
 pub const MACHINE_VARIABLE: &str = "BASALT_MACHINE";
 
-/// A folder of an HDFS.
+/// A folder on HDFS.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HdfsSettings {
-    /// The folder that `core-site.xml` and `hdfs-site.xml` lie in.
+    /// The folder that contains `core-site.xml` and `hdfs-site.xml`.
     pub conf: PathBuf,
-    /// The name service; without one, that of `fs.defaultFS`.
+    /// The name service. Without one, the name service of `fs.defaultFS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nameservice: Option<String>,
-    /// The folder below which everything is kept.
+    /// The folder that contains everything.
     pub root: PathBuf,
-    /// Of several DataNodes on the machine of this process, sorted by address, which one is near
-    /// it, modulo their number: so that the servers of `basalt local` have one each. Without it all
-    /// are.
+    /// Selects the DataNode that is near this process if several run on its machine: they are
+    /// sorted by address, and this is the index modulo their number. So each server of
+    /// `basalt local` has its own. Without this field all of them are near.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_node_ordinal: Option<usize>,
 }
@@ -213,7 +213,7 @@ pub struct DeclaredTable {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IdleSettings {
-    /// Whether it goes on when it is asked to stop, to be killed in the end.
+    /// Whether it ignores the request to stop, so that it must be killed.
     #[serde(default)]
     pub stubborn: bool,
 }
@@ -221,19 +221,20 @@ pub struct IdleSettings {
 // === impl RoleFile ===
 
 impl<S: Settings> RoleFile<S> {
-    /// Reads `text`, which stands in the file `name`. What it says as `${NAME}` is taken from
-    /// `variable`: what only the machine knows that runs the process, as its address.
+    /// Reads `text`, the contents of the file `name`. Each `${NAME}` is replaced by the result of
+    /// `variable`, for values that only the machine of the process knows, such as its address.
     ///
     /// # Errors
-    /// It is not what it should be (with the field), is another role's, or names a variable that
-    /// is not set.
+    /// The text is invalid (the error names the field), is for another role, or names a variable
+    /// that is not set.
     pub fn parse(
         name: &str,
         text: &str,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Error> {
         let text = substituted(name, text, variable)?;
-        // The role first: the settings of another role would read as a heap of unknown fields.
+        // The role first. Otherwise a file for another role would be reported as many unknown
+        // fields.
         let RoleOnly { role } = load::part_of_document(name, &text)?;
         if role != S::ROLE {
             let reason = format!("it is for the role {role}, not for {}", S::ROLE);
@@ -244,7 +245,7 @@ impl<S: Settings> RoleFile<S> {
 }
 
 impl<S> RoleFile<S> {
-    /// The timers that follow from the promise.
+    /// The timers that follow from the failover target.
     ///
     /// # Errors
     /// An inequality does not hold.
@@ -253,7 +254,7 @@ impl<S> RoleFile<S> {
     }
 }
 
-/// `text` with each `${NAME}` replaced.
+/// Returns `text` with each `${NAME}` replaced.
 fn substituted(
     file: &str,
     text: &str,
@@ -275,7 +276,7 @@ fn substituted(
     Ok(replaced)
 }
 
-/// The one field that says what the others are.
+/// The field that determines the type of the others.
 #[derive(Deserialize)]
 struct RoleOnly {
     role: RoleName,
@@ -284,7 +285,7 @@ struct RoleOnly {
 // === impl RoleName ===
 
 impl RoleName {
-    /// Its subcommand; also how its processes are named.
+    /// Its subcommand. The names of its processes begin with it.
     pub fn subcommand(self) -> &'static str {
         match self {
             Self::Coordinator => "coordinator",
@@ -322,10 +323,10 @@ impl Settings for IdleSettings {
 // === impl MasterSettings ===
 
 impl MasterSettings {
-    /// The declared tables, ready to be made.
+    /// The declared tables, after validation.
     ///
     /// # Errors
-    /// The problems of the first that cannot be made as it is declared.
+    /// The problems of the first table that cannot be created as it is declared.
     pub fn validated_tables(&self) -> Result<Vec<ValidatedTable>, Vec<Problem>> {
         self.tables.iter().map(|table| validate_table(&table.name, &table.spec)).collect()
     }
@@ -334,7 +335,7 @@ impl MasterSettings {
 // === impl PortName ===
 
 impl PortName {
-    /// The ports that a process of `role` needs, each with its default.
+    /// The ports that a process of `role` needs, with their defaults.
     pub fn of_role(role: RoleName) -> &'static [(Self, u16)] {
         match role {
             RoleName::Coordinator => &[(Self::Client, 2181), (Self::Peer, 2888)],

@@ -1,7 +1,7 @@
-//! Where a new table is cut into regions, as Apache HBase's `RegionSplitter` cuts it.
+//! Splits a new table into regions, as Apache HBase's `RegionSplitter` does.
 //!
-//! `n` regions have `n - 1` split keys; the first region begins with the empty key. The space of
-//! keys is divided by whole numbers, so that the last region is the largest by what is left over:
+//! `n` regions have `n - 1` split keys, and the first region begins with the empty key. The key
+//! space is divided by integer division, so the last region gets the remainder and is the largest:
 //!
 //! | algorithm | keys | example for 3 regions |
 //! | --- | --- | --- |
@@ -9,7 +9,7 @@
 //! | DecimalString | 8 decimal digits | `33333333` `66666666` |
 //! | Uniform | 8 bytes | `55` × 8, `aa` × 8 |
 //!
-//! A prefix is put before each key and changes nothing else.
+//! A prefix is put before each key and has no other effect.
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -28,13 +28,13 @@ pub enum SplitAlgorithm {
     DecimalString,
 }
 
-/// The most regions that a table may be made with.
+/// The maximum number of regions of a new table.
 pub const REGIONS_MAX: u32 = 10_000;
 
 // === impl SplitAlgorithm ===
 
 impl SplitAlgorithm {
-    /// How many keys there are to divide.
+    /// The number of keys in the key space.
     fn key_count(self) -> u128 {
         match self {
             Self::HexString => 1 << 32,
@@ -52,7 +52,7 @@ impl SplitAlgorithm {
     }
 }
 
-/// The keys that cut a table into `count` regions, each with `prefix` in front.
+/// The keys that split a table into `count` regions, each with the prefix `prefix`.
 ///
 /// # Errors
 /// [`Error::BadSplit`] if `count` is not from 1 to [`REGIONS_MAX`].
@@ -88,7 +88,7 @@ mod tests {
         keys.iter().map(|key| String::from_utf8(key.to_vec()).unwrap()).collect()
     }
 
-    /// What `org.apache.hadoop.hbase.util.RegionSplitter` gives, and its `TestRegionSplitter`
+    /// The results of `org.apache.hadoop.hbase.util.RegionSplitter`, which its `TestRegionSplitter`
     /// expects.
     #[test]
     fn keys_are_those_of_apache_hbase() {

@@ -1,25 +1,26 @@
-//! A deserializer that rejects fields that a struct does not have, whatever the struct allows.
+//! A deserializer that rejects unknown fields of structs, even if the struct allows them.
 //!
 //! The resources themselves ignore unknown fields: the operator watches them, and an object that a
-//! newer version wrote must not stop an older one. A file is written by a person, who wants to hear
-//! of a misspelt field. So the reader decides, not the type. What is inside an enum's variant is
-//! not looked at; no resource has such.
+//! newer version wrote must not stop an older operator. A file is written by a person, who wants to
+//! know about a misspelt field. So the reader decides, not the type. The contents of enum variants
+//! are not checked; no resource has such fields.
 
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
-/// Passes everything on, and checks the field names of every struct on the way.
+/// Passes everything on, and checks the field names of every struct.
 pub(crate) struct Strict<D>(pub(crate) D);
 
-/// Visits what [`Strict`] found. `fields` are those of the struct that is read, if it is one.
+/// Visits the values that [`Strict`] finds. `fields` are the fields of the struct, if a struct is
+/// read.
 struct StrictVisitor<V> {
     visitor: V,
     fields: Option<&'static [&'static str]>,
 }
 
-/// Makes a nested value strict, too.
+/// Makes a nested value strict as well.
 struct StrictSeed<S>(S);
 
 /// The entries of a map, or the elements of a sequence.
@@ -255,7 +256,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for FieldVisitor<V> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<V::Value, E> {
-        // The visitor comes first: it notes the name, for the path in the message.
+        // The visitor comes first, because it records the name for the path in the message.
         let value = self.visitor.visit_str(name)?;
         match self.fields.contains(&name) {
             true => Ok(value),

@@ -1,4 +1,4 @@
-//! `BasaltTable`: one table of a cluster, its families, and how it is cut into regions.
+//! `BasaltTable`: one table of a cluster, its families, and how it is split into regions.
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats each type inside a function")]
 #![expect(clippy::duplicated_attributes, reason = "columns of the same type")]

@@ -1,4 +1,4 @@
-//! A length of time as manifests write it: `500ms`, `1.5s`, `10m`, `2h`, `90d`.
+//! A length of time in the notation of manifests: `500ms`, `1.5s`, `10m`, `2h`, `90d`.
 //!
 //! Invariant: a whole number of milliseconds, at most [`Timespan::MS_MAX`].
 
@@ -17,25 +17,25 @@ use crate::Error;
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Timespan(u64);
 
-/// The units that may be written, in milliseconds, the largest first.
+/// The valid units in milliseconds, largest first.
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// As the API server checks it; [`Timespan::from_str`] takes the same.
+/// The pattern that the API server checks. [`Timespan::from_str`] accepts the same texts.
 const PATTERN: &str = r"^[0-9]{1,10}(\.[0-9]{1,3})?(ms|s|m|h|d)$";
 
 // === impl Timespan ===
 
 impl Timespan {
-    /// The longest: `i32::MAX` seconds, HBase's "for ever".
+    /// The maximum: `i32::MAX` seconds, which HBase treats as "forever".
     pub const MS_MAX: u64 = i32::MAX as u64 * 1_000;
 
-    /// This many milliseconds, at most [`Timespan::MS_MAX`].
+    /// A timespan of `ms` milliseconds, at most [`Timespan::MS_MAX`].
     pub const fn from_ms(ms: u64) -> Self {
         Self(if ms > Self::MS_MAX { Self::MS_MAX } else { ms })
     }
 
-    /// In milliseconds.
+    /// The number of milliseconds.
     pub const fn as_ms(self) -> u64 {
         self.0
     }
@@ -54,7 +54,7 @@ impl From<Duration> for Timespan {
 }
 
 impl fmt::Display for Timespan {
-    /// The shortest form that says exactly the same.
+    /// The shortest form with exactly the same value.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = UNITS.into_iter().find(|(_, ms)| self.0 >= *ms && self.0.is_multiple_of(*ms));
         match whole {
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Timespan {
                 text.parse().map_err(E::custom)
             }
         }
-        // Not `deserialize_any`: a bare number has no unit, and says so.
+        // Not `deserialize_any`: a bare number has no unit, and the error says so.
         deserializer.deserialize_str(Visitor).map_err(D::Error::custom)
     }
 }

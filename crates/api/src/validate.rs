@@ -1,8 +1,8 @@
-//! From manifests to a [`ValidatedCluster`]: the proof that all of it can be run as it is written.
+//! Turns manifests into a [`ValidatedCluster`]: the proof that everything can be run as declared.
 //!
-//! Every problem is found in one pass, each with the field it is about. What is declared but does
-//! not work yet is a problem, never ignored. What only Kubernetes reads (pods, images, resources)
-//! is taken as it is: the same file runs on a laptop.
+//! One pass finds all problems, each with its field. A declared feature that does not work yet is a
+//! problem and is never ignored. Fields that only Kubernetes reads (pods, images, resources) are
+//! accepted as they are: the same file runs on a laptop.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,12 +19,12 @@ use crate::table::{
 };
 use crate::{RegionServerConfig, Timers, Timespan, table};
 
-/// Something in a manifest that cannot be run.
+/// A part of a manifest that cannot be run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// The kind and name of the resource, as `BasaltTable usertable`.
+    /// The kind and name of the resource, such as `BasaltTable usertable`.
     pub resource: String,
-    /// The path of the field, as `spec.regions.count`.
+    /// The path of the field, such as `spec.regions.count`.
     pub field: String,
     /// What is wrong, and what would be right.
     pub reason: String,
@@ -37,28 +37,28 @@ pub struct ValidatedCluster {
     pub name: String,
     /// Its timers.
     pub timers: Timers,
-    /// How many members the coordinator has.
+    /// The number of coordinator members.
     pub coordinators: u32,
-    /// How many masters there are.
+    /// The number of masters.
     pub masters: u32,
-    /// How many region servers there are.
+    /// The number of region servers.
     pub region_servers: u32,
-    /// Their limits.
+    /// The limits of the region servers.
     pub region_server_config: RegionServerConfig,
-    /// Where the data lies.
+    /// Where the data is stored.
     pub storage: ValidatedStorage,
-    /// The racks that `basalt local` pretends to have; at least one.
+    /// The racks that `basalt local` simulates; at least one.
     pub local_racks: Vec<String>,
-    /// What is logged.
+    /// The log level or filter.
     pub log_level: String,
     /// Its tables.
     pub tables: Vec<ValidatedTable>,
-    /// The manifest, for what only Kubernetes reads.
+    /// The manifest, for the fields that only Kubernetes reads.
     pub spec: BasaltClusterSpec,
 }
 
 impl ValidatedCluster {
-    /// How many processes of `role` there are to be.
+    /// The declared number of processes of `role`.
     pub fn replicas(&self, role: RoleName) -> u32 {
         match role {
             RoleName::Coordinator => self.coordinators,
@@ -69,53 +69,53 @@ impl ValidatedCluster {
     }
 }
 
-/// Where a cluster keeps its data.
+/// Where a cluster stores its data.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ValidatedStorage {
     /// The folder of a claim.
     Claim(String),
-    /// A folder of an HDFS.
+    /// A folder on HDFS.
     Hdfs(ValidatedHdfs),
 }
 
-/// A folder of an HDFS.
+/// A folder on HDFS.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ValidatedHdfs {
-    /// The name service; without one, the default file system of the settings.
+    /// The name service. Without one, the default file system in the settings.
     pub nameservice: Option<String>,
-    /// The ConfigMap of its settings. Read on Kubernetes only.
+    /// The ConfigMap with its settings. Used on Kubernetes only.
     pub config_map: String,
-    /// The folder: absolute, and not the root of the HDFS.
+    /// The folder. It is absolute, and not the root of the HDFS.
     pub root: String,
 }
 
-/// A table that can be made as it is declared.
+/// A table that can be created as it is declared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedTable {
     /// The `metadata.name` of its manifest.
     pub resource_name: String,
     /// The table.
     pub descriptor: TableDescriptor,
-    /// The first keys of all its regions but the first, ascending.
+    /// The start keys of all regions except the first, in ascending order.
     pub split_keys: Vec<Bytes>,
     /// The manifest.
     pub spec: BasaltTableSpec,
 }
 
-/// Names of pods and folders are made from it, with a role and a number behind.
+/// Names of pods and folders consist of the cluster's name, a role and a number.
 const CLUSTER_NAME_LENGTH_MAX: usize = 40;
-/// Kubernetes' bound on the name of a claim.
+/// Kubernetes' limit for the name of a claim.
 const CLAIM_NAME_LENGTH_MAX: usize = 253;
-/// HDFS takes 8,000 in all.
+/// HDFS accepts paths of 8,000 characters in all.
 const HDFS_ROOT_LENGTH_MAX: usize = 1_000;
-/// What a log filter is made of.
+/// The levels in a log filter.
 const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-/// A line of a role's file, and an argument of a process.
+/// The filter is a line in a role's file, and an argument of a process.
 const LOG_LEVEL_LENGTH_MAX: usize = 1_000;
-/// HBase refuses longer rows.
+/// HBase rejects longer rows.
 const KEY_BYTES_MAX: usize = i16::MAX as usize;
 
-/// Collects problems of one resource.
+/// Collects the problems of one resource.
 struct Problems {
     resource: String,
     found: Vec<Problem>,
@@ -169,7 +169,7 @@ pub fn validate(
     }
 }
 
-/// Checks one table, `resource_name` being its `metadata.name`.
+/// Validates one table. `resource_name` is its `metadata.name`.
 ///
 /// # Errors
 /// All problems, in the order of the fields.
@@ -361,8 +361,8 @@ fn check_remainder(problems: &mut Problems, spec: &BasaltClusterSpec) {
     }
 }
 
-/// What keeps a text from being a log filter, if anything does. The subscriber takes more: any
-/// other word is the name of a target to it, so that a misspelt level would turn all logging off.
+/// Why a text is not a log filter, or `None`. The logging library accepts more: it treats any other
+/// word as the name of a target, so a misspelt level would turn off all logging.
 fn bad_log_level(level: &str) -> Option<String> {
     if level.len() > LOG_LEVEL_LENGTH_MAX {
         return Some(format!("is {} bytes long; at most {LOG_LEVEL_LENGTH_MAX}", level.len()));
@@ -451,7 +451,7 @@ fn family_descriptor(family: &Family) -> FamilyDescriptor {
     }
 }
 
-/// HBase's rules for the name of a family, which is also the name of a folder.
+/// HBase's rules for the name of a family. It is also the name of a folder.
 fn bad_family_name(name: &str) -> Option<&'static str> {
     let bad_character = |c: char| c.is_control() || c == ':' || c == '/' || c == '\\';
     if name.is_empty() || name.len() > 127 {
@@ -537,7 +537,7 @@ fn duplicates(tables: &[ValidatedTable]) -> Vec<Problem> {
         .collect()
 }
 
-/// Whether Kubernetes would take `name` for an object: a DNS-1123 subdomain.
+/// Whether `name` is a valid name of a Kubernetes object: a DNS-1123 subdomain.
 fn is_dns_name(name: &str, length_max: usize) -> bool {
     let label = |label: &str| {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -572,7 +572,7 @@ impl Problems {
         });
     }
 
-    /// The value of `result`; its error becomes a problem of `field`.
+    /// The value of `result`. An error becomes a problem of `field`.
     fn take<T>(&mut self, field: &str, result: Result<T, impl fmt::Display>) -> Option<T> {
         match result {
             Ok(value) => Some(value),

@@ -1,4 +1,4 @@
-//! Tests of `validate`: what is refused, and what the refusal says.
+//! Tests of `validate`: the rejected manifests, and their error messages.
 
 use super::*;
 use crate::Manifests;
@@ -13,13 +13,13 @@ fn check(text: &str) -> Result<ValidatedCluster, Vec<String>> {
         .map_err(|problems| problems.iter().map(Problem::to_string).collect())
 }
 
-/// Asserts that `line` added to the spec of the smallest cluster is refused with `parts`.
+/// Asserts that the smallest cluster with `line` added to its spec is rejected with `parts`.
 #[track_caller]
 fn cluster_refused(line: &str, parts: &[&str]) {
     refused(&MINIMAL.replacen("spec:\n", &format!("spec:\n  {line}\n"), 1), parts);
 }
 
-/// Asserts that `field` added to the spec of the smallest table is refused with `parts`.
+/// Asserts that the smallest table with `field` added to its spec is rejected with `parts`.
 #[track_caller]
 fn table_refused(field: &str, parts: &[&str]) {
     refused(
@@ -87,7 +87,7 @@ fn a_table_chooses_whether_its_writes_wait_for_the_disks() {
     assert!(!with("durability: SyncWal").syncs_to_disk());
     let descriptor = with("durability: FsyncWal");
     assert!(descriptor.syncs_to_disk());
-    // By HBase's name, which its shell shows and alters.
+    // Under HBase's name, which its shell shows and alters.
     assert_eq!(descriptor.settings["DURABILITY"], "FSYNC_WAL");
 }
 

@@ -1,11 +1,11 @@
 #!/bin/bash
-# configure.sh: write the instance's conf/ folders (zk, hdfs, hbase) from the settings of env.sh.
+# configure.sh: writes the instance's conf/ folders (zk, hdfs, hbase) from the settings of env.sh.
 # up.sh calls it. More properties: put <property> elements into $LAB/conf/extra.xml (HBase) and
 # $LAB/conf/extra-hdfs.xml (HDFS).
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 mkdir -p "$LAB"/conf/{zk,hdfs,hbase} "$LAB/data"
-# The web servers refuse to start without these folders on the class path.
+# The web servers do not start without these folders on the class path.
 mkdir -p "$LAB"/conf/hdfs/webapps/{hdfs,datanode,journal,static}/WEB-INF
 mkdir -p "$LAB"/conf/hbase/hbase-webapps/{master,regionserver,static}/WEB-INF
 
@@ -53,8 +53,8 @@ hdfs_site() {
 hbase_site() {
   if [ "$STORAGE" = local ]; then
     property hbase.rootdir "file://$LAB/data/hbase"
-    # With the checksumming local file system a killed server loses what it had acknowledged;
-    # the raw one hands each hflush to the kernel.
+    # With the checksumming local file system a killed server loses acknowledged data. The raw one
+    # passes each hflush to the kernel.
     property fs.file.impl org.apache.hadoop.fs.RawLocalFileSystem
     property hbase.wal.provider filesystem
     property hbase.unsafe.stream.capability.enforce false
@@ -74,7 +74,7 @@ hbase_site() {
   property hbase.master.info.bindAddress 127.0.0.1
   property hbase.regionserver.info.bindAddress 127.0.0.1
   property hbase.tmp.dir "$LAB/data/tmp"
-  # The codecs that come with HBase: Hadoop's own need its native library.
+  # The codecs that come with HBase, because Hadoop's own need its native library.
   local codec=org.apache.hadoop.hbase.io.compress
   property hbase.io.compress.snappy.codec $codec.xerial.SnappyCodec
   property hbase.io.compress.lz4.codec $codec.lz4.Lz4Codec

@@ -1,6 +1,6 @@
 #!/bin/bash
-# down.sh: stop what up.sh started for LAB_INSTANCE, and nothing else: HBase first (SIGTERM, up to
-# 30 s, then SIGKILL; KILL=1: at once), then HDFS and ZooKeeper. The data stay.
+# down.sh: stops what up.sh started for LAB_INSTANCE, and nothing else: HBase first (SIGTERM, up to
+# 30 s, then SIGKILL; KILL=1: SIGKILL at once), then HDFS and ZooKeeper. The data is kept.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 

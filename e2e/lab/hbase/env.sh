@@ -1,11 +1,12 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # those that source this file use what is set here
-# env.sh: settings, ports, class paths and process helpers of the HBase lab; sourced by the other
+# env.sh: settings, ports, class paths and process helpers of the HBase lab. Sourced by the other
 # scripts, and by tests that start or kill a single server (`. env.sh; start_region_server 2`).
 #
-# The distributions are shared ($BASALT_LAB/hbase/dist); each LAB_INSTANCE has configuration, data,
-# logs and processes of its own, so several labs run side by side when their PORT_BASE differs.
-# Nothing listens anywhere but on 127.0.0.1 (HDFS: on HDFS_HOST).
+# The distributions are shared ($BASALT_LAB/hbase/dist). Each LAB_INSTANCE has its own
+# configuration, data, logs and processes, so several labs can run side by side with different
+# PORT_BASEs.
+# All servers listen on 127.0.0.1 only (HDFS: on HDFS_HOST).
 
 LAB_SCRIPTS=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 BASALT_LAB=${BASALT_LAB:-$HOME/.cache/basalt-lab}
@@ -31,7 +32,7 @@ else
   TICK_MS=${TICK_MS:-6000} SESSION_MS=${SESSION_MS:-90000}
 fi
 
-# Where it listens: everything is PORT_BASE plus a fixed offset; single ones can be set as well.
+# Ports: each is PORT_BASE plus a fixed offset. Single ones can be set as well.
 PORT_BASE=${PORT_BASE:-27000}
 HDFS_HOST=${HDFS_HOST:-127.0.0.1}
 ZK_PORT=${ZK_PORT:-$((PORT_BASE + 181))}
@@ -55,7 +56,7 @@ bootstrap_servers() {
 }
 
 JAVA=${JAVA_HOME:+$JAVA_HOME/bin/}java
-# What Hadoop and HBase reach into under JDK 17.
+# The internals that Hadoop and HBase access under JDK 17.
 JDK17_OPENS="--add-exports java.base/jdk.internal.misc=ALL-UNNAMED
   --add-exports java.security.jgss/sun.security.krb5=ALL-UNNAMED
   -Dorg.apache.hbase.thirdparty.io.netty.tryReflectionSetAccessible=true
@@ -72,7 +73,7 @@ HBASE_CLASSPATH="$LAB/conf/hbase:$LAB_DIST/hbase/lib/*"
 
 fail() { echo "$(basename "$0"): $*" >&2; exit 1; }
 
-# A pid file holds the pid and its start time, so that a pid used again is never taken for ours.
+# A pid file contains the pid and its start time, so that a reused pid is never mistaken for ours.
 start_time() { awk '{ sub(/.*\) /, ""); print $20 }' "/proc/$1/stat" 2>/dev/null; }
 
 start() { # start NAME COMMAND...
@@ -96,7 +97,7 @@ running() {
 
 send() { running "$1" && kill "-$2" "$(pid_of "$1")"; } # send NAME SIGNAL
 
-# wait_port NAME PORT [HOST]: until it listens; fails when the process is gone or after 60 s
+# wait_port NAME PORT [HOST]: waits until it listens. Fails if the process has ended or after 60 s.
 wait_port() {
   local _
   for _ in $(seq 240); do

@@ -1,7 +1,7 @@
 #!/bin/bash
-# install.sh [zk] [hdfs] [hbase]: Apache HBase, Hadoop HDFS and ZooKeeper (versions: the pom files
-# here) from Maven as plain class paths, into $BASALT_LAB/hbase/dist/PART/lib. Without arguments:
-# all three. Does nothing for a part whose pom has not changed since it was installed.
+# install.sh [zk] [hdfs] [hbase]: installs Apache HBase, Hadoop HDFS and ZooKeeper (versions: the
+# pom files here) from Maven as plain class paths, into $BASALT_LAB/hbase/dist/PART/lib. Without
+# arguments: all three. Does nothing for a part whose pom has not changed since it was installed.
 # Needs a JDK 17 and mvn; about 200 MB.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"

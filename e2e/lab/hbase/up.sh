@@ -1,11 +1,12 @@
 #!/bin/bash
-# up.sh [zk] [hdfs] [hbase]: start the named parts on 127.0.0.1, each server a process of its own,
-# and wait until they serve. Without arguments: all that STORAGE needs. Settings: env.sh, e.g.
+# up.sh [zk] [hdfs] [hbase]: starts the named parts on 127.0.0.1, each server as a separate process,
+# and waits until they serve. Without arguments: all parts that STORAGE needs. Settings: env.sh, for
+# example
 #   MODE=tuned SESSION_MS=6000 HEARTBEAT_S=1 up.sh     short recovery
-#   STORAGE=local up.sh                                without HDFS: ZooKeeper and HBase only
-#   LAB_INSTANCE=mine PORT_BASE=28000 up.sh            beside another lab
-#   CLEAN=1 up.sh                                      forget all data first
-# The settings are kept with the instance; give the same LAB_INSTANCE to down.sh.
+#   STORAGE=local up.sh                                without HDFS: only ZooKeeper and HBase
+#   LAB_INSTANCE=mine PORT_BASE=28000 up.sh            next to another lab
+#   CLEAN=1 up.sh                                      delete all data first
+# The settings are stored with the instance. Give the same LAB_INSTANCE to down.sh.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/env.sh"
 if [ "$STORAGE" = local ]; then parts=${*:-zk hbase}; else parts=${*:-zk hdfs hbase}; fi

@@ -1,8 +1,8 @@
-//! What was written for each cluster, so that it is not written again in every round, and what
-//! somebody else has changed of it since.
+//! What was applied for each cluster. It avoids that each round writes everything again, and it
+//! detects objects that others have changed since.
 //!
-//! Nothing here is needed to be right: an operator that starts anew knows nothing, looks who owns
-//! each object, and writes all of them once.
+//! Nothing here is needed for correctness: an operator that has just started knows nothing. It
+//! reads the owner of each object and writes all of them once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// After this time everything is applied again.
+/// After this time all objects are applied again.
 const AGE_MAX: Duration = Duration::from_mins(5);
-/// The pause after an eviction that was refused for the first time, and the longest one.
+/// The pauses after the first rejected eviction, and at most.
 const EVICTION_PAUSE_MIN: Duration = Duration::from_secs(1);
 const EVICTION_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// What was applied for each cluster, by the uid of its resource.
+/// The applied objects of each cluster, by the uid of its resource.
 #[derive(Default)]
 pub(crate) struct Applied(Mutex<BTreeMap<String, Entry>>);
 
@@ -26,7 +26,7 @@ pub(crate) type ObjectName = (String, String);
 
 /// The objects of one cluster.
 struct Entry {
-    /// Of what was applied; none once somebody else has changed one of them.
+    /// The fingerprint of the applied objects. `None` once one of them was changed by others.
     fingerprint: Option<String>,
     since: Instant,
     versions: BTreeMap<ObjectName, Version>,
@@ -40,11 +40,11 @@ pub(crate) struct Version {
     resource_version: Option<u64>,
 }
 
-/// Which clusters wait for a disruption budget, by the uid of their resource.
+/// The clusters that wait for a disruption budget, by the uid of their resource.
 #[derive(Default)]
 pub(crate) struct Evictions(Mutex<BTreeMap<String, Refused>>);
 
-/// An eviction that was refused.
+/// A rejected eviction.
 struct Refused {
     pause: Duration,
     until: Instant,
@@ -53,7 +53,7 @@ struct Refused {
 // === impl Applied ===
 
 impl Applied {
-    /// Whether objects with this fingerprint were applied lately for the cluster with this uid.
+    /// Whether objects with this fingerprint were applied recently for the cluster with this uid.
     pub(crate) fn is_fresh(&self, cluster: &str, fingerprint: &str) -> bool {
         let applied = self.0.lock();
         applied.get(cluster).is_some_and(|entry| {
@@ -61,14 +61,14 @@ impl Applied {
         })
     }
 
-    /// The uids of the objects that are known to be the cluster's.
+    /// The uids of the objects that are known to belong to the cluster.
     pub(crate) fn uids(&self, cluster: &str) -> BTreeMap<ObjectName, String> {
         let applied = self.0.lock();
         let versions = applied.get(cluster).into_iter().flat_map(|entry| &entry.versions);
         versions.filter_map(|(name, version)| Some((name.clone(), version.uid.clone()?))).collect()
     }
 
-    /// They have just been applied.
+    /// Records that the objects of the cluster have just been applied.
     pub(crate) fn note(
         &self,
         cluster: &str,
@@ -79,8 +79,8 @@ impl Applied {
         self.0.lock().insert(cluster.to_owned(), entry);
     }
 
-    /// Takes in how an object of the cluster is now. Gives whether somebody else has changed it
-    /// since it was written: then all are applied anew.
+    /// Compares an object of the cluster with the version that was written. Returns whether others
+    /// have changed it since. In that case all objects are applied again.
     pub(crate) fn has_changed(
         &self,
         cluster: &str,
@@ -99,7 +99,7 @@ impl Applied {
         true
     }
 
-    /// Nothing is known of the cluster any more: it is gone, or something was not written.
+    /// Discards everything about a cluster that is gone or has objects that were not written.
     pub(crate) fn forget(&self, cluster: &str) {
         self.0.lock().remove(cluster);
     }
@@ -116,8 +116,8 @@ impl Version {
         }
     }
 
-    /// Whether `now` is a later state than the written one. What controllers write into a status
-    /// leaves the generation as it is; what stands in a Lease is the masters'.
+    /// Whether `now` is a later state than the written one. Controllers that write a status do not
+    /// change the generation. The contents of a Lease are written by the masters.
     fn is_changed(&self, now: &ObjectMeta, is_deleted: bool, is_lease: bool) -> bool {
         if self.uid != now.uid {
             return !is_deleted;
@@ -127,7 +127,7 @@ impl Version {
         }
         match (self.generation, now.generation) {
             (Some(written), Some(now)) => now > written,
-            // A watch may be behind what was written.
+            // The watch may lag behind our own write.
             _ => version_of(now) > self.resource_version,
         }
     }
@@ -140,14 +140,14 @@ fn version_of(metadata: &ObjectMeta) -> Option<u64> {
 // === impl Evictions ===
 
 impl Evictions {
-    /// How long the cluster is to wait before it asks for another eviction.
+    /// How long the cluster must wait before it asks for another eviction.
     pub(crate) fn pause(&self, cluster: &str) -> Option<Duration> {
         let refused = self.0.lock();
         let left = refused.get(cluster)?.until.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
 
-    /// One was refused. Gives how long to wait: twice as long as the last time.
+    /// Records a rejected eviction. Returns how long to wait: twice as long as the last time.
     pub(crate) fn refused(&self, cluster: &str) -> Duration {
         let mut refused = self.0.lock();
         let last = refused.get(cluster).map(|refused| refused.pause);
@@ -156,7 +156,7 @@ impl Evictions {
         pause
     }
 
-    /// One was granted, or the cluster is gone.
+    /// Resets the pause: an eviction was accepted, or the cluster is gone.
     pub(crate) fn forget(&self, cluster: &str) {
         self.0.lock().remove(cluster);
     }
@@ -183,7 +183,7 @@ mod tests {
             ("Service", metadata("u", None, "11"), false, true),
             ("Service", metadata("v", None, "11"), false, true),
             ("Service", metadata("u", None, "11"), true, true),
-            // The one before it.
+            // The previous version.
             ("Service", metadata("t", None, "9"), true, false),
             ("StatefulSet", metadata("u", Some(3), "99"), false, false),
             ("StatefulSet", metadata("u", Some(4), "99"), false, true),

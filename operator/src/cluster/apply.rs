@@ -1,11 +1,11 @@
 //! Server-side apply: the operator owns the fields that it writes, and writes only to objects that
 //! the cluster owns.
 //!
-//! An object with a name that the cluster needs may be somebody else's. So each object is looked at
-//! before it is written for the first time: one that exists and has no owner reference to this
-//! very cluster, by uid, is a conflict, and then nothing is written. One that is the cluster's is
-//! written with its uid, which the API server compares; one that is missing is written without
-//! force, so that it is not taken from somebody who made it in between.
+//! An object with a name that the cluster needs may belong to others. So each object is read before
+//! it is written for the first time. If it exists and has no owner reference to this cluster, by
+//! uid, that is a conflict, and nothing is written. An object of the cluster is written with its
+//! uid, which the API server compares. A missing object is written without force, so that the
+//! operator takes no fields from another client that creates it in the meantime.
 
 use std::collections::BTreeMap;
 
@@ -25,25 +25,25 @@ use super::build::{Object, pod_monitor};
 use crate::error::{Error, ResultExt};
 use crate::names::FIELD_MANAGER;
 
-/// What came of applying the objects of a cluster.
+/// The result of applying the objects of a cluster.
 pub(super) enum ApplyOutcome {
-    /// All are written.
+    /// All objects are written.
     Written {
-        /// Whether Kubernetes' controllers have seen all of them as they are now: until then what
-        /// is said of the pods is about the objects before.
+        /// Whether Kubernetes' controllers have seen the current version of every object. Until
+        /// then their status of the pods refers to earlier versions.
         is_seen: bool,
-        /// The objects as they are now.
+        /// The current versions of the objects.
         versions: BTreeMap<ObjectName, Version>,
     },
-    /// These exist and are not the cluster's: nothing was written.
+    /// These objects exist and do not belong to the cluster. Nothing was written.
     Conflicts(Vec<String>),
 }
 
-/// Applies `objects` in order for the cluster with the uid `owner`. `known` are the uids of those
-/// that were found to be its own.
+/// Applies `objects` in order for the cluster with the uid `owner`. `known` are the uids of the
+/// objects that are known to belong to it.
 ///
 /// # Errors
-/// The API server refused one; those behind it are left for the next time.
+/// The API server rejected an object. The objects after it are left for the next round.
 pub(super) async fn apply(
     client: &Client,
     namespace: &str,
@@ -90,10 +90,10 @@ pub(super) async fn apply(
     Ok(ApplyOutcome::Written { is_seen, versions })
 }
 
-/// Deletes the PodMonitor `name`, if there is one and the cluster with the uid `owner` owns it.
+/// Deletes the PodMonitor `name` if it exists and belongs to the cluster with the uid `owner`.
 ///
 /// # Errors
-/// The API server refused.
+/// The API server rejected the request.
 pub(super) async fn delete_pod_monitor(
     client: &Client,
     namespace: &str,
@@ -103,7 +103,7 @@ pub(super) async fn delete_pod_monitor(
     let resource = ApiResource::from_gvk(&pod_monitor::kind());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let found = match api.get_metadata_opt(name).await {
-        // Its kind may be missing as well.
+        // Its kind may be missing, too.
         Err(kube::Error::Api(status)) if status.code == 404 => None,
         found => found.asked(|| format!("reading PodMonitor {name}"))?,
     };
@@ -122,7 +122,7 @@ pub(super) fn is_owned(metadata: &ObjectMeta, owner: &str) -> bool {
     metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner)
 }
 
-/// Every kind that is built, but for the PodMonitor, which need not exist.
+/// Every kind of object that is built, except the PodMonitor, whose kind may be missing.
 pub(super) fn kinds() -> Vec<ApiResource> {
     vec![
         ApiResource::erase::<ConfigMap>(&()),
@@ -145,12 +145,13 @@ fn api(client: &Client, namespace: &str, kind: &str) -> Option<Api<DynamicObject
     Some(Api::namespaced_with(client.clone(), namespace, &resource))
 }
 
-/// Whose an object is that is not the cluster's, and what to do.
+/// Describes the owner of a conflicting object, and what to do.
 fn conflict(object: &Object, found: &ObjectMeta) -> String {
     let what = format!("{} {}", object.kind(), object.name());
     let mut owners = found.owner_references.iter().flatten();
     match owners.find(|owner| owner.controller == Some(true)) {
-        // Of an earlier cluster of this name: the garbage collector is on it.
+        // The owner is an earlier cluster of this name. The garbage collector will delete the
+        // object.
         Some(owner) if owner.kind == "BasaltCluster" => format!(
             "{what} belongs to BasaltCluster {} with the uid {}: if that cluster was deleted, the \
              object is removed soon",

@@ -1,5 +1,6 @@
-//! What goes with a cluster: Kubernetes deletes the objects that it owns; the claim of its data
-//! goes only where the policy says so, and only the very claim that this cluster has used.
+//! Deletes a cluster's data. Kubernetes deletes the objects that the cluster owns. The claim of its
+//! data is deleted only if the policy says so, and only if it is the very claim that this cluster
+//! has used.
 
 use basalt_api::BasaltCluster;
 use basalt_api::common::DeletionPolicy;
@@ -15,7 +16,7 @@ use crate::error::{Error, ResultExt};
 /// Deletes the data if the policy says so.
 ///
 /// # Errors
-/// The API server refused or did not answer.
+/// The API server rejected the request or did not answer.
 pub(super) async fn clean_up(cluster: &BasaltCluster, context: &Context) -> Result<Action, Error> {
     let uid = cluster.uid().unwrap_or_default();
     context.applied.forget(&uid);
@@ -23,7 +24,7 @@ pub(super) async fn clean_up(cluster: &BasaltCluster, context: &Context) -> Resu
     if cluster.spec.deletion_policy == DeletionPolicy::Retain {
         return Ok(Action::await_change());
     }
-    // A cluster that was never let run has used none.
+    // A cluster that never ran has used no claim.
     let used = cluster.status.as_ref().and_then(|status| status.data_claim.clone());
     let Some(used) = used else { return Ok(Action::await_change()) };
     if let Some(reason) = needed_by(cluster, &used.name, context) {
@@ -40,16 +41,16 @@ pub(super) async fn clean_up(cluster: &BasaltCluster, context: &Context) -> Resu
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
     let only_this = Preconditions { uid: Some(used.uid), ..Preconditions::default() };
-    // It stays until the last pod that has it mounted is gone: Kubernetes sees to that.
+    // Kubernetes keeps the claim until the last pod that mounts it is gone.
     match api.delete(&used.name, &DeleteParams::default().preconditions(only_this)).await {
-        // 409: another claim has the name by now.
+        // 409: another claim has this name by now.
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
         deleted => drop(deleted.asked(|| format!("deleting claim {}", used.name))?),
     }
     Ok(Action::await_change())
 }
 
-/// Who else stores in the claim, or may.
+/// Another cluster that stores data in the claim, or may do so.
 fn needed_by(cluster: &BasaltCluster, claim: &str, context: &Context) -> Option<String> {
     let siblings = in_namespace(&context.clusters, &cluster.namespace().unwrap_or_default());
     let own = cluster.uid();

@@ -1,5 +1,6 @@
-//! What the active master is told of the pods of region servers: in which rack each one stands, and
-//! which are to go. A scale-in waits for it: a pod goes only when no region is left on it.
+//! The operator's report to the active master about the pods of region servers: the rack of each
+//! pod, and which pods are surplus. A scale-in waits for the drain: a pod is removed only when it
+//! owns no regions.
 
 use std::collections::HashMap;
 
@@ -11,16 +12,16 @@ use tokio::time::timeout;
 use super::observe::{self, ANSWER_TIMEOUT, Member, Observed};
 use crate::names;
 
-/// How many region servers there are to be for now.
+/// The number of region servers for now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ForNow {
     pub(super) region_servers: u32,
-    /// What keeps it from being as many as declared.
+    /// Why it is not the declared number yet.
     pub(super) waits_for: Option<String>,
 }
 
-/// Tells the active master of all pods of region servers, of which `declared` are to stay. Gives
-/// how many regions each owns, by the uid of the pod; none if no master answers.
+/// Reports all pods of region servers to the active master. Pods beyond the `declared` number are
+/// to be drained. Returns how many regions each pod owns, by its uid. `None` if no master answers.
 pub(super) async fn report(
     network: &Network,
     observed: &Observed,
@@ -33,7 +34,7 @@ pub(super) async fn report(
     Some(reply.ok()?.ok()?.into_inner().regions)
 }
 
-/// What is known of the pods of region servers.
+/// The report about the pods of region servers.
 fn known(observed: &Observed, declared: u32) -> Vec<pb::Pod> {
     let pods = observed.of_role(RoleName::RegionServer).map(|(name, member)| pb::Pod {
         uid: member.uid.clone(),
@@ -43,7 +44,7 @@ fn known(observed: &Observed, declared: u32) -> Vec<pb::Pod> {
     pods.collect()
 }
 
-/// Decides how many region servers there are to be while `declared` of them are wanted and they
+/// Decides the number of region servers for now, if `declared` is the wanted number and the pods
 /// own `regions`.
 pub(super) fn for_now(
     observed: &Observed,

@@ -1,4 +1,5 @@
-//! Who else changes what a cluster owns: every kind that is built is watched, by its metadata.
+//! Detects changes by others to the objects of a cluster. Watches the metadata of every kind of
+//! object that is built.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use kube::{Api, Resource};
 use super::apply;
 use crate::context::{Context, WatchedCluster, watch_failed};
 
-/// The clusters of which somebody else has changed or deleted an object.
+/// The clusters that have an object which others have changed or deleted.
 pub(crate) fn watch(
     context: &Arc<Context>,
     namespace: Option<&str>,

@@ -1,4 +1,5 @@
-//! What is worth an Event: pure. An Event tells of a change, so it is made from two statuses.
+//! Computes the Events of a cluster. Pure. An Event describes a change, so it is computed from two
+//! statuses.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +36,7 @@ pub(super) fn between(before: &BasaltClusterStatus, after: &BasaltClusterStatus)
         events.push(event(EventType::Normal, "MasterActive", &note));
     }
     let known: BTreeSet<_> = before.recoveries.iter().map(|r| (&r.server, &r.at)).collect();
-    // The history of a cluster that is seen for the first time is no news.
+    // The first status of a cluster contains no new recoveries, only its history.
     let fresh = after.recoveries.iter().filter(|r| !known.contains(&(&r.server, &r.at)));
     for recovery in fresh.filter(|_| before.phase.is_some()) {
         let note = format!(
@@ -57,24 +58,24 @@ pub(super) fn between(before: &BasaltClusterStatus, after: &BasaltClusterStatus)
     events
 }
 
-/// The Event of a pod that is replaced.
+/// The Event for a pod that is replaced.
 pub(super) fn replacing(pod: &str) -> Event {
     event(EventType::Normal, "Replacing", &format!("{pod} is out of date and is being replaced"))
 }
 
-/// The Event of a pod that is taken away by force.
+/// The Event for a pod that is deleted by force.
 pub(super) fn taken_away(pod: &str) -> Event {
     let note = format!("{pod} was on a lost node and is safe to remove: it is recreated elsewhere");
     event(EventType::Warning, "TakenAway", &note)
 }
 
-/// The Event of a claim that stays although the policy says `Delete`.
+/// The Event for a claim that is kept although the policy says `Delete`.
 pub(super) fn claim_kept(claim: &str, reason: &str) -> Event {
     event(EventType::Warning, "ClaimKept", &format!("claim {claim} is kept: {reason}"))
 }
 
 fn event(type_: EventType, reason: &str, note: &str) -> Event {
-    /// The API server refuses longer notes.
+    /// The API server rejects longer notes.
     const NOTE_CHARS_MAX: usize = 1_000;
     Event {
         type_,

@@ -1,9 +1,10 @@
-//! Which pods on lost nodes may be deleted by force: pure.
+//! Decides which pods on lost nodes may be deleted by force. Pure.
 //!
-//! When a node is lost, Kubernetes asks its pods to go, and nobody answers: a StatefulSet makes no
-//! new pod while the old one may run. The operator takes it away by force once it can do no harm:
-//! a region server that has been fenced, and a master, whose every write is checked. A member of
-//! the coordinator never: two with the same name would be two votes.
+//! When a node is lost, Kubernetes asks its pods to terminate, but nothing answers. A StatefulSet
+//! creates no replacement while the old pod may still run. The operator deletes the pod by force
+//! once it is harmless: a region server that has been fenced, or a master, because every write of a
+//! master is checked. It never deletes a coordinator member: two members with the same name would
+//! have two votes.
 
 use basalt_api::role_file::RoleName;
 use basalt_cluster::pb;
@@ -22,7 +23,8 @@ pub(super) fn deletable(observed: &Observed) -> Vec<(String, String)> {
     deletable.map(|(name, member)| (name.clone(), member.uid.clone())).collect()
 }
 
-/// Whether the regions of the server in this pod have been recovered, which begins with its fence.
+/// Whether the regions of the server in this pod have been recovered. A recovery begins with the
+/// fence.
 fn is_fenced(member: &Member, recoveries: &[pb::RecoveryRecord]) -> bool {
     recoveries.iter().filter(|recovery| recovery.done).any(|recovery| {
         recovery.server_name.parse::<ServerName>().is_ok_and(|server| {

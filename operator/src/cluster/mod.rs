@@ -1,15 +1,15 @@
-//! From a `BasaltCluster` to what runs of it.
+//! Reconciles a `BasaltCluster` with what runs.
 //!
 //! ```text
 //! observe -> validate -> build -> apply -> rollout -> status
 //! ```
 //!
-//! [`observe`] reads all that is decided upon; [`validate`] gives the proof that it can be run, or
-//! what is wrong; [`build`] makes every object of it, purely; [`apply`] writes them by server-side
-//! apply, and none that is somebody else's; [`rollout`] says which pod may be replaced next, and
-//! [`replace`] evicts it; [`status`] reports. Each step does the same when it is done twice, so an
-//! operator that dies anywhere is simply followed by another. What cannot even be read is left to
-//! [`unreadable`].
+//! [`observe`] reads everything that the decisions depend on. [`validate`] returns the proof that
+//! the cluster can be run, or its problems. [`build`] builds every object of it, purely. [`apply`]
+//! writes the objects by server-side apply, and writes no objects of others. [`rollout`] decides
+//! which pod may be replaced next, and [`replace`] evicts it. [`status`] reports. Each step is
+//! idempotent, so another operator can continue after one that died at any point. [`unreadable`]
+//! handles clusters that cannot be read.
 
 mod applied;
 mod apply;

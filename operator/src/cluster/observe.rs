@@ -1,5 +1,5 @@
-//! All that is decided upon, read at once: the objects of a cluster, its pods, and what its
-//! processes say of themselves.
+//! Reads everything that the decisions depend on, at once: the objects of a cluster, its pods, and
+//! the reports of its processes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,39 +31,40 @@ use crate::names::{self, host_port, port};
 
 /// How long a process may take to answer.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long one master may be gone before the next one is there, and that be no news.
+/// How long there may be no active master, in a change of masters, without a report.
 const MASTER_CHANGE_MAX: Duration = Duration::from_secs(2);
-/// How often is looked for the next one, and how long it may take to say that it is.
+/// The pause between two checks for the next master, and how long a master may take to answer them.
 const MASTER_CHANGE_PAUSE: Duration = Duration::from_millis(100);
 const MASTER_CHANGE_ANSWER: Duration = Duration::from_millis(300);
-/// The longest answer of a coordinator's member.
+/// The maximum size of an answer of a coordinator member.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
-/// What was seen of one cluster.
+/// The observed state of one cluster.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
     /// Its pods, by name.
     pub(crate) members: BTreeMap<String, Member>,
-    /// How many pods each StatefulSet has been told to have.
+    /// The number of pods that each StatefulSet declares.
     pub(crate) replicas: BTreeMap<RoleName, u32>,
-    /// What the claims of the coordinator's members were made for.
+    /// The declared size of the coordinator members' claims.
     pub(crate) member_size: Option<String>,
-    /// Whether Kubernetes' controllers have seen every StatefulSet as it is written now.
+    /// Whether Kubernetes' controllers have seen the current version of every StatefulSet.
     pub(crate) is_settled: bool,
-    /// The addresses of the coordinator's Services, as far as they have been given out, in order.
+    /// The addresses of the coordinator's Services, in order, up to the first one that is not
+    /// assigned yet.
     pub(crate) coordinator_addresses: Vec<IpAddr>,
-    /// The uid of the claim of the data, or of the ConfigMap with the settings of HDFS, if that is
-    /// there.
+    /// The uid of the data's claim, or of the ConfigMap with the settings of HDFS, if it exists.
     pub(crate) storage_uid: Option<String>,
-    /// Whether the API server knows PodMonitors; looked at where one is wanted.
+    /// Whether the API server knows PodMonitors. Only checked if one is wanted.
     pub(crate) has_pod_monitors: bool,
-    /// An older cluster that stores in the same place.
+    /// An older cluster that stores its data in the same place.
     pub(crate) storage_taken_by: Option<String>,
-    /// An older cluster whose storage cannot be read: it may be the same place.
+    /// An older cluster whose storage cannot be read. It may be the same place.
     pub(crate) unreadable_before: Option<String>,
-    /// The recoveries that the active master knows of, the newest last.
+    /// The recoveries that the active master knows, newest last.
     pub(crate) recoveries: Vec<pb::RecoveryRecord>,
-    /// Which settings of the storage the promise needs otherwise, as the active master knows them.
+    /// The settings of the storage that do not fit the failover target, as the active master knows
+    /// them.
     pub(crate) storage_deviations: Option<Vec<String>>,
 }
 
@@ -74,28 +75,29 @@ pub(crate) struct Member {
     pub(crate) uid: String,
     pub(crate) address: Option<String>,
     pub(crate) node: Option<String>,
-    /// The rack of its node, as that is labelled.
+    /// The rack of its node, from the node's label.
     pub(crate) rack: Option<String>,
-    /// The kubelet says that it serves.
+    /// Whether the kubelet reports that it serves.
     pub(crate) is_ready: bool,
-    /// It was asked to go.
+    /// Whether it was asked to terminate.
     pub(crate) is_leaving: bool,
-    /// Kubernetes asked it to go because its node is lost.
+    /// Whether Kubernetes asked it to terminate because its node is lost.
     pub(crate) is_evicted: bool,
-    /// When it was taken up by its node, by the clock of that node.
+    /// When its node started it, by the clock of that node.
     pub(crate) started_ms: u64,
-    /// It is what its StatefulSet would make now.
+    /// Whether it is the pod that its StatefulSet would create now.
     pub(crate) is_current: bool,
-    /// A coordinator's member says that it serves; of others as `is_ready`.
+    /// Whether a coordinator member reports that it serves. For other roles the same as `is_ready`.
     pub(crate) serves: bool,
-    /// It leads the coordinator, or is the active master.
+    /// Whether it is the coordinator's leader or the active master.
     pub(crate) leads: bool,
 }
 
 // === impl Observed ===
 
 impl Observed {
-    /// How many pods the StatefulSet of `role` has been told to have, if it is there.
+    /// The number of pods that the StatefulSet of `role` declares. `None` if there is no
+    /// StatefulSet.
     pub(crate) fn replicas(&self, role: RoleName) -> Option<u32> {
         self.replicas.get(&role).copied()
     }
@@ -112,10 +114,10 @@ impl Observed {
     }
 }
 
-/// Reads everything of `cluster`.
+/// Observes `cluster`.
 ///
 /// # Errors
-/// The API server did not answer. That processes do not is an observation.
+/// The API server did not answer. Processes that do not answer are no error, but an observation.
 pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Result<Observed, Error> {
     let client = &context.client;
     let namespace = cluster.namespace().unwrap_or_default();
@@ -131,7 +133,7 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
     let mut sets = sets.list(&ours).await.asked(|| "listing StatefulSets".to_owned())?.items;
     let mut pods = pods.list(&ours).await.asked(|| "listing pods".to_owned())?.items;
     let services = services.list(&ours).await.asked(|| "listing Services".to_owned())?.items;
-    // Labels anybody can write. What counts is who owns the set, and which set owns the pod.
+    // Anyone can write labels. Only the owner of the set and the owner of the pod count.
     let uid = cluster.uid().unwrap_or_default();
     sets.retain(|set| is_owned(&set.metadata, &uid));
     pods.retain(|pod| {
@@ -140,7 +142,8 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
     let siblings = in_namespace(&context.clusters, &namespace);
     let mut salvaged = Vec::new();
     if sets.is_empty() {
-        // A new cluster must not come to where another one stores, which may not be readable whole.
+        // A new cluster must not use the storage of another cluster, even one whose resource cannot
+        // be read.
         for invalid in siblings.values().filter_map(|sibling| sibling.0.as_ref().err()) {
             salvaged.push(unreadable::read(invalid, context).await?.cluster);
         }
@@ -174,18 +177,19 @@ pub(crate) async fn observe(context: &Context, cluster: &BasaltCluster) -> Resul
         let next_master = async {
             while observed.active_master().is_none() {
                 sleep(MASTER_CHANGE_PAUSE).await;
-                // One that is gone may give no answer at all: the other is not to wait for it.
+                // A master that is gone may not answer at all. The other masters must not wait for
+                // it.
                 ask_members(network, &mut observed, &[RoleName::Master], MASTER_CHANGE_ANSWER)
                     .await;
             }
         };
-        // One that does not come in time is an observation.
+        // If none becomes active in time, that is an observation.
         let _ = timeout(MASTER_CHANGE_MAX, next_master).await;
     }
     Ok(observed)
 }
 
-/// The uid of what `storage` names, if that is there.
+/// The uid of the object that `storage` names, if it exists.
 async fn storage_uid(
     client: &Client,
     namespace: &str,
@@ -212,7 +216,7 @@ fn replicas_of(set: &StatefulSet) -> Option<(RoleName, u32)> {
     Some((role, u32::try_from(set.spec.as_ref()?.replicas?).ok()?))
 }
 
-/// The size in the claim template of a StatefulSet; only the coordinator's has one.
+/// The size in the claim template of a StatefulSet. Only the coordinator's StatefulSet has one.
 fn member_size(set: &StatefulSet) -> Option<String> {
     let claim = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?;
     let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
@@ -256,8 +260,8 @@ fn member(pod: &Pod, sets: &[StatefulSet]) -> Member {
     }
 }
 
-/// Whether the controller of StatefulSets has seen the set as it is written now: else the revision
-/// in its status is of the one before.
+/// Whether the StatefulSet controller has seen the current version of the set. If not, the revision
+/// in its status belongs to an earlier version.
 pub(super) fn is_settled(set: &StatefulSet) -> bool {
     let seen = set.status.as_ref().and_then(|status| status.observed_generation);
     seen.is_some() && seen == set.metadata.generation
@@ -272,7 +276,7 @@ fn addresses(cluster: &BasaltCluster, services: &[Service]) -> Vec<IpAddr> {
     wanted.iter().map_while(address).collect()
 }
 
-/// The cluster that was first of those that store where `cluster` does, if that is another.
+/// The oldest cluster that stores its data in the same place, if it is older than `cluster`.
 fn taken_by(cluster: &BasaltCluster, siblings: &[&BasaltCluster]) -> Option<String> {
     let sharing = siblings.iter().filter(|other| {
         place(other).is_some()
@@ -282,13 +286,13 @@ fn taken_by(cluster: &BasaltCluster, siblings: &[&BasaltCluster]) -> Option<Stri
     sharing.min_by_key(|other| age(&other.metadata)).map(|other| other.name_any())
 }
 
-/// A cluster that was there before `cluster` and stores nobody knows where.
+/// A cluster that is older than `cluster` and whose storage is unknown.
 fn unreadable_before(cluster: &BasaltCluster, salvaged: &[BasaltCluster]) -> Option<String> {
     let mut older = salvaged.iter().filter(|other| age(&other.metadata) < age(&cluster.metadata));
     older.find(|other| place(other).is_none()).map(ResourceExt::name_any)
 }
 
-/// Where a cluster stores.
+/// The place where a cluster stores its data.
 fn place(cluster: &BasaltCluster) -> Option<(String, String)> {
     let storage = &cluster.spec.storage;
     let claim = storage.shared.as_ref().map(|shared| (shared.claim.clone(), String::new()));
@@ -296,14 +300,14 @@ fn place(cluster: &BasaltCluster) -> Option<(String, String)> {
         .or_else(|| storage.hdfs.as_ref().map(|hdfs| (hdfs.nameservice.clone(), hdfs.root.clone())))
 }
 
-/// What orders clusters by age.
+/// Orders clusters by age.
 fn age(metadata: &ObjectMeta) -> (Option<Timestamp>, Option<&String>) {
     (metadata.creation_timestamp.as_ref().map(|time| time.0), metadata.name.as_ref())
 }
 
 // ---- What processes say of themselves -----------------------------------------------------------
 
-/// Asks the members of `roles`, each for at most `patience`.
+/// Asks the members of `roles`. Each may take `patience` to answer.
 async fn ask_members(
     network: &Network,
     observed: &mut Observed,
@@ -349,8 +353,8 @@ async fn ask_members(
     }
 }
 
-/// What a member of the coordinator says that it is: `leader`, `follower` or `standalone`; none if
-/// it serves nobody.
+/// The state that a coordinator member reports: `leader`, `follower` or `standalone`. `None` if it
+/// does not serve.
 async fn coordinator_state(network: &Network, address: &str) -> Option<String> {
     let port = port(RoleName::Coordinator, PortName::Client);
     let mut connection = network.connect(&host_port(address, port)).await.ok()?;
@@ -361,8 +365,8 @@ async fn coordinator_state(network: &Network, address: &str) -> Option<String> {
     state.map(|state| state.trim().to_owned())
 }
 
-/// What the master at `address` knows of recoveries and of the storage; none if it is not the
-/// active one.
+/// The recoveries and the storage deviations that the master at `address` knows. `None` if it is
+/// not active.
 async fn reported_by_master(network: &Network, address: &str) -> Option<pb::RecoveriesReply> {
     let mut client = master(network, address)?;
     let reply = client.recoveries(pb::RecoveriesRequest {}).await;

@@ -1,4 +1,4 @@
-//! One round over one cluster: observe, validate, build, apply, roll, report.
+//! One round of reconciling a cluster: observe, validate, build, apply, roll, report.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,21 +27,21 @@ use crate::context::{Context, WatchedCluster, count_round};
 use crate::error::{Error, ResultExt};
 use crate::names::{FIELD_MANAGER, FINALIZER};
 
-/// The pause before a cluster is looked at again that is on its way.
+/// The pause before the next round of a cluster that is being changed.
 const SOON: Duration = Duration::from_secs(1);
-/// The pause before a cluster is looked at again of which nothing was heard.
+/// The pause before the next round of a cluster without events.
 const LATER: Duration = Duration::from_secs(30);
-/// The pause before a cluster is looked at again whose objects are somebody else's.
+/// The pause before the next round of a cluster whose objects belong to others.
 const AFTER_CONFLICT: Duration = Duration::from_secs(5);
-/// How long one round may take: an API server that does not answer must not hold it for ever.
+/// The timeout of one round: an API server that does not answer must not block it forever.
 const ROUND_MAX: Duration = Duration::from_mins(1);
 /// The pause after an error.
 const AFTER_ERROR: Duration = Duration::from_secs(3);
 
-/// Brings a cluster one round closer to what it should be.
+/// Brings a cluster one round closer to its desired state.
 ///
 /// # Errors
-/// The API server refused or did not answer; the next round tries again.
+/// The API server rejected a request or did not answer. The next round tries again.
 pub(crate) async fn reconcile(
     seen: Arc<WatchedCluster>,
     context: Arc<Context>,
@@ -54,7 +54,7 @@ pub(crate) async fn reconcile(
     result
 }
 
-/// What is done when a round failed.
+/// Handles a failed round.
 pub(crate) fn on_error(cluster: Arc<WatchedCluster>, error: &Error, _: Arc<Context>) -> Action {
     tracing::warn!(cluster = cluster.name_any(), %error, "reconciling failed");
     Action::requeue(AFTER_ERROR)
@@ -62,7 +62,7 @@ pub(crate) fn on_error(cluster: Arc<WatchedCluster>, error: &Error, _: Arc<Conte
 
 async fn round(seen: &WatchedCluster, context: &Context) -> Result<Action, Error> {
     let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
-    // The watch may be behind: what is decided on is read now.
+    // The watch may lag behind, so the decision uses the current state.
     let api: Api<WatchedCluster> = Api::namespaced(context.client.clone(), &namespace);
     let found = api.get_opt(&name).await.asked(|| format!("reading cluster {name}"))?;
     let Some(DeserializeGuard(found)) = found else { return Ok(Action::await_change()) };
@@ -83,7 +83,7 @@ async fn round(seen: &WatchedCluster, context: &Context) -> Result<Action, Error
         | kube::runtime::finalizer::Error::CleanupFailed(error) => error,
         other => Error::Finalizer { reason: other.to_string() },
     })?;
-    // Its finalizer was set, and nothing else: the watch that would say so may be behind.
+    // Setting the finalizer was the only change. The watch that would report it may lag behind.
     Ok(if is_new { Action::requeue(SOON) } else { action })
 }
 
@@ -103,7 +103,7 @@ async fn round_of(cluster: &BasaltCluster, context: &Context) -> Result<Action, 
     let (step, failed) = match act(cluster, context, &validated, &observed).await {
         Ok(step) => (step, None),
         Err(error) => {
-            // What was written is not known: all of it is looked at anew.
+            // It is unknown which objects were written, so all are read again.
             context.applied.forget(&cluster.uid().unwrap_or_default());
             (RolloutStep::Failed { reason: error.to_string() }, Some(error))
         }
@@ -118,8 +118,8 @@ async fn round_of(cluster: &BasaltCluster, context: &Context) -> Result<Action, 
     failed.map_or(Ok(action), Err)
 }
 
-/// One that cannot be read is observed and reported on, and left alone. When it is deleted, what
-/// can be read of its policy counts.
+/// Observes and reports on a cluster that cannot be read, but changes nothing. When it is deleted,
+/// the readable part of its deletion policy applies.
 async fn round_of_unreadable(invalid: &InvalidObject, context: &Context) -> Result<Action, Error> {
     let Unreadable { cluster, problem } = unreadable::read(invalid, context).await?;
     if cluster.metadata.deletion_timestamp.is_some() {
@@ -158,7 +158,7 @@ async fn remove_finalizer(cluster: &BasaltCluster, context: &Context) -> Result<
     patched.asked(|| format!("removing the finalizer of {name}")).map(drop)
 }
 
-/// Applies everything, and replaces one pod if one may be replaced.
+/// Applies all objects, and replaces one pod if one may be replaced.
 async fn act(
     cluster: &BasaltCluster,
     context: &Context,
@@ -199,7 +199,8 @@ async fn act(
     Ok(step)
 }
 
-/// Writes every object that is not as it was written last. Gives what is waited for then.
+/// Writes every object that differs from the last written version. Returns the reason to wait, if
+/// there is one.
 async fn write(
     context: &Context,
     plan: &Plan<'_>,
@@ -207,7 +208,7 @@ async fn write(
 ) -> Result<Option<RolloutStep>, Error> {
     let services = build::services(plan);
     let have_addresses = observed.coordinator_addresses.len() == plan.cluster.coordinators as usize;
-    // Services come first: the addresses that they are given stand in the other objects.
+    // Services come first, because the other objects contain their addresses.
     let objects = if have_addresses { [services, build::objects(plan)].concat() } else { services };
     let fingerprint = build::fingerprint(&objects);
     if observed.is_settled && context.applied.is_fresh(plan.uid, &fingerprint) {
@@ -233,8 +234,8 @@ async fn write(
     Ok((!is_seen).then_some(RolloutStep::Wait { reason }))
 }
 
-/// Writes the status if it says something new, and publishes what happened. The cluster is looked
-/// at again after `pause`, or when its phase asks for it.
+/// Writes the status if it has changed, and publishes Events. The next round follows after `pause`,
+/// or earlier if the phase requires it.
 async fn report(
     input: &StatusInput<'_>,
     context: &Context,
@@ -253,7 +254,7 @@ async fn report(
         let patch = json!({
             "apiVersion": BasaltCluster::api_version(&()),
             "kind": BasaltCluster::kind(&()),
-            // Not of another cluster that has come in its place.
+            // Not the status of another cluster that has replaced this one.
             "metadata": { "uid": cluster.metadata.uid },
             "status": after,
         });
@@ -266,6 +267,6 @@ async fn report(
 
 fn now(context: &Context) -> Timestamp {
     let ms = i64::try_from(context.seams.clock.wall_ms()).unwrap_or(i64::MAX);
-    // Conditions count whole seconds.
+    // Conditions have a resolution of one second.
     Timestamp::from_second(ms / 1000).unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -1,8 +1,9 @@
-//! Replacing a pod: it is evicted, so that disruption budgets bind the operator as they bind
-//! whoever drains a node, and two of them never take two members at once.
+//! Replaces a pod by evicting it. So disruption budgets apply to the operator as they apply to node
+//! drains, and an operator and a node drain never take two members away at once.
 //!
-//! What was decided on may be old: processes were asked in between. So the pod and its StatefulSet
-//! are read again, and the eviction names the pod's uid and the version that was read.
+//! The decision may be based on old data, because processes were queried in between. So the pod and
+//! its StatefulSet are read again, and the eviction names the pod's uid and the version that was
+//! read.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -18,11 +19,11 @@ use super::rollout::RolloutStep;
 use crate::context::Context;
 use crate::error::{Error, ResultExt};
 
-/// Replaces the pod of the cluster with the uid `cluster`, if that is still right. Gives what is
-/// under way then.
+/// Replaces the pod of the cluster with the uid `cluster`, if that is still right. Returns the
+/// resulting step.
 ///
 /// # Errors
-/// The API server refused or did not answer.
+/// The API server rejected a request or did not answer.
 pub(super) async fn replace(
     context: &Context,
     namespace: &str,
@@ -51,7 +52,7 @@ pub(super) async fn replace(
             ..DeleteOptions::default()
         }),
     };
-    // Not `Api::evict`: it writes `delete_options`, which the API server does not know, so that
+    // Not `Api::evict`: it writes `delete_options`, which the API server does not know. The
     // preconditions would be lost.
     let params = PostParams::default();
     match api.create_subresource::<_, Status>("eviction", pod, &params, &eviction).await {
@@ -72,8 +73,8 @@ pub(super) async fn replace(
     }
 }
 
-/// The version of the pod if it is still there, not asked to go, and not what its StatefulSet would
-/// make now.
+/// The version of the pod, if it still exists, was not asked to terminate, and differs from the pod
+/// that its StatefulSet would create now.
 async fn outdated(
     client: &Client,
     namespace: &str,
@@ -96,10 +97,10 @@ async fn outdated(
     Ok(pod.metadata.resource_version.filter(|_| is_ours && is_outdated && is_same))
 }
 
-/// Deletes a pod by force, and no other that has come in its place. One that is gone is fine.
+/// Deletes a pod by force, but no other pod that has replaced it. A pod that is gone is no error.
 ///
 /// # Errors
-/// The API server refused or did not answer.
+/// The API server rejected the request or did not answer.
 pub(super) async fn delete_by_force(
     client: &Client,
     namespace: &str,

@@ -1,11 +1,11 @@
-//! Which pod may be replaced next: pure.
+//! Decides which pod may be replaced next. Pure.
 //!
 //! A pod is replaced by evicting it: its process hands over when it is asked to stop, and the
-//! StatefulSet makes it anew as it is written now. Roles go in order: the coordinator's members
-//! with the leader last, masters with the active one last, region servers rack by rack. One pod at
-//! a time, and only while all others of its role serve; of region servers as many as
-//! `maxUnavailable` says, if they stand in one rack. What is decided depends on nothing but what is
-//! observed, so whoever looks next goes on where the last one stopped.
+//! StatefulSet creates the pod again in its current form. Roles are replaced in order: the
+//! coordinator's members with the leader last, masters with the active one last, region servers
+//! rack by rack. One pod is replaced at a time, and only while all others of its role serve. Up to
+//! `maxUnavailable` region servers are replaced at a time, if they are in one rack. The decision
+//! depends only on what is observed, so another operator can continue where this one stopped.
 
 use std::time::Duration;
 
@@ -15,43 +15,43 @@ use basalt_api::role_file::RoleName;
 use super::observe::{Member, Observed};
 use crate::names;
 
-/// What may be done now.
+/// The next step of a rollout.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum RolloutStep {
-    /// Everything is as it is written.
+    /// All pods are up to date.
     Done,
-    /// Something is under way.
+    /// Something is in progress.
     Wait {
-        /// What is waited for.
+        /// What the rollout waits for.
         reason: String,
     },
-    /// This pod is to be replaced.
+    /// This pod must be replaced.
     Replace {
         /// Its name.
         pod: String,
-        /// Its uid: not the one that comes after it.
+        /// Its uid, which a replacement does not have.
         uid: String,
     },
-    /// This pod is to be replaced, and its disruption budget does not allow it now.
+    /// This pod must be replaced, but its disruption budget does not allow it now.
     Refused {
-        /// What the API server said.
+        /// The API server's answer.
         reason: String,
         /// When to ask again.
         pause: Duration,
     },
-    /// Objects that the cluster needs are somebody else's: nothing is done.
+    /// Objects that the cluster needs belong to others. Nothing is done.
     Conflict {
-        /// Which, and whose.
+        /// The objects and their owners.
         reason: String,
     },
-    /// The API server refused something, or did not answer.
+    /// The API server rejected a request, or did not answer.
     Failed {
-        /// What, and why.
+        /// The request and the reason.
         reason: String,
     },
 }
 
-/// Decides for a cluster that is to be as `cluster` says.
+/// Decides the next step for a cluster with the desired state `cluster`.
 pub(crate) fn next(observed: &Observed, cluster: &ValidatedCluster) -> RolloutStep {
     for role in names::ROLES {
         let step = next_of_role(observed, role, cluster);
@@ -64,7 +64,7 @@ pub(crate) fn next(observed: &Observed, cluster: &ValidatedCluster) -> RolloutSt
 
 fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster) -> RolloutStep {
     if role == RoleName::RegionServer && observed.active_master().is_none() {
-        // Without one nobody takes the regions off a server that stops.
+        // Without an active master, the regions of a server that stops are not moved.
         return RolloutStep::Wait { reason: "no master is active".to_owned() };
     }
     let members: Vec<(&String, &Member)> = observed.of_role(role).collect();
@@ -88,7 +88,7 @@ fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster)
     {
         return wait_for(leaving);
     }
-    // One that does not serve anyway costs nothing, and its new form may be the mend.
+    // Replacing a pod that does not serve costs nothing, and its new form may repair it.
     let is_broken = |member: &Member| {
         !member.is_current && !member.is_leaving && !member.serves && !member.is_ready
     };
@@ -99,13 +99,14 @@ fn next_of_role(observed: &Observed, role: RoleName, cluster: &ValidatedCluster)
         let reason = format!("{} of {declared} pods of role {role} exist", members.len());
         return RolloutStep::Wait { reason };
     }
-    // Beside one that is out, only another one of its rack may go.
+    // While one pod is out, only another pod of the same rack may be replaced.
     let rack = out.first().map(|(_, member)| &member.rack);
     let may_go = |member: &Member| {
         out.len() < at_once && serves(member) && rack.is_none_or(|rack| *rack == member.rack)
     };
     let stale = members.iter().filter(|(_, member)| !member.is_current && may_go(member));
-    // Rack by rack, in each the highest first, as Kubernetes does it; whoever leads comes last.
+    // Rack by rack, and in each rack the highest first, as Kubernetes does it. The leader comes
+    // last.
     let order = |(name, member): &&(&String, &Member)| {
         (!member.leads, member.rack.clone(), name.len(), (*name).clone())
     };
@@ -153,7 +154,7 @@ mod tests {
         observed.members.values_mut().for_each(change);
     }
 
-    /// Replaces what it is told to, until there is nothing left to do.
+    /// Replaces the pods that `next` chooses until nothing is left to do.
     fn roll(mut observed: Observed) -> Vec<String> {
         let mut order = Vec::new();
         loop {

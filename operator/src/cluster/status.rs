@@ -1,5 +1,5 @@
-//! The status of a cluster, made from what was observed: pure. Every condition is found anew in
-//! every phase, also where nothing is changed.
+//! The status of a cluster, computed from what was observed. Pure. Every condition is computed
+//! again in every phase, even if nothing is changed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use super::observe::{Member, Observed};
 use super::rollout::RolloutStep;
 use crate::names;
 
-/// How many recoveries a status keeps.
+/// The maximum number of recoveries in a status.
 const RECOVERIES_MAX: usize = 10;
 
-/// The reason of `Available` for a cluster that has never served: a cluster that has, and is down,
-/// has another one.
+/// The reason of `Available` for a cluster that has never served. A cluster that has served and is
+/// down has a different reason.
 const NEVER_SERVED: &str = "NeverServed";
 
-/// What a status is made from.
+/// The input for a status.
 pub(super) struct StatusInput<'a> {
     pub(super) cluster: &'a BasaltCluster,
     pub(super) observed: &'a Observed,
@@ -36,28 +36,28 @@ pub(super) struct StatusInput<'a> {
 /// One condition, before it is known since when it holds.
 struct Finding {
     kind: &'static str,
-    /// Whether it does, if that is known.
+    /// Whether it holds, if that is known.
     holds: Option<bool>,
     reason: &'static str,
     message: String,
 }
 
-/// How a cluster is, whatever is done about it.
+/// The state of a cluster, independent of what is done about it.
 struct Health {
-    /// How many members there are to be, and how many are ready.
+    /// The number of declared members, and the number of ready ones.
     declared: usize,
     ready: usize,
-    /// Every member is there and ready.
+    /// Whether every member exists and is ready.
     all_ready: bool,
-    /// What keeps it from serving.
+    /// Why the cluster does not serve.
     missing: Option<String>,
-    /// It serves, and what its pods need to start again is gone.
+    /// The missing storage of a cluster that serves but could not start again.
     storage_gone: Option<String>,
-    /// It serves or has served.
+    /// Whether it serves or has served.
     has_served: bool,
 }
 
-/// The status of a cluster that runs as it is written, or is on its way there.
+/// The status of a cluster that is in its desired state, or is being brought into it.
 pub(super) fn running_status(
     input: &StatusInput<'_>,
     cluster: &ValidatedCluster,
@@ -67,7 +67,7 @@ pub(super) fn running_status(
     let health = Health::of(input, names::ROLES.map(|role| cluster.replicas(role)));
     let is_available = health.missing.is_none();
     let is_recovering = observed.recoveries.iter().any(|recovery| !recovery.done);
-    // From the change of the manifest until all is as it says.
+    // From the change of the manifest until the desired state is reached.
     let is_new = input.before.observed_generation != input.cluster.metadata.generation
         || input.before.phase.as_deref() == Some("Updating");
     let is_rolling =
@@ -114,7 +114,8 @@ pub(super) fn running_status(
     }
 }
 
-/// The status of a cluster that cannot be run as it is written. What runs of it is left alone.
+/// The status of a cluster that cannot be run as it is declared. Its running processes are left
+/// alone.
 pub(super) fn of_invalid(input: &StatusInput<'_>, problems: &[Problem]) -> BasaltClusterStatus {
     let health = Health::of(input, running(input));
     let lines: Vec<String> =
@@ -146,7 +147,7 @@ pub(super) fn of_invalid(input: &StatusInput<'_>, problems: &[Problem]) -> Basal
     }
 }
 
-/// The status of a cluster that is left as it is.
+/// The status of a paused cluster.
 pub(super) fn of_paused(input: &StatusInput<'_>) -> BasaltClusterStatus {
     let health = Health::of(input, running(input));
     let degraded = health.degraded(false);
@@ -179,7 +180,7 @@ pub(super) fn of_paused(input: &StatusInput<'_>) -> BasaltClusterStatus {
 // === impl Health ===
 
 impl Health {
-    /// Of a cluster that is to have `declared` members of each role.
+    /// The health of a cluster that should have `declared` members of each role.
     fn of(input: &StatusInput<'_>, declared: [u32; 3]) -> Self {
         let StatusInput { observed, before, cluster, .. } = input;
         let [coordinators, masters, region_servers] = declared;
@@ -218,7 +219,7 @@ impl Health {
         format!("{} of {} members are ready", self.ready, self.declared)
     }
 
-    /// What is not as it was when the cluster served; nothing of one that has not served yet.
+    /// What is worse than when the cluster served. `None` for a cluster that has not served yet.
     fn degraded(&self, is_rolling: bool) -> Option<String> {
         let members = (!self.all_ready && !is_rolling).then(|| self.ready_members());
         let what = [self.missing.clone(), self.storage_gone.clone(), members];
@@ -239,12 +240,12 @@ impl Health {
     }
 }
 
-/// How many members of each role there are, as the StatefulSets say.
+/// The number of members of each role, from the StatefulSets.
 fn running(input: &StatusInput<'_>) -> [u32; 3] {
     names::ROLES.map(|role| input.observed.replicas(role).unwrap_or(0))
 }
 
-/// What keeps the processes of a cluster from serving.
+/// Why the processes of a cluster do not serve.
 fn gap(observed: &Observed, coordinators: usize) -> Option<String> {
     let serving = observed.of_role(RoleName::Coordinator).filter(|(_, m)| m.serves).count();
     let quorum = coordinators / 2 + 1;
@@ -259,7 +260,7 @@ fn gap(observed: &Observed, coordinators: usize) -> Option<String> {
     }
 }
 
-/// What is not there of what the pods mount.
+/// The missing object that the pods mount, if any.
 fn missing_storage(observed: &Observed, storage: &Storage) -> Option<String> {
     if observed.storage_uid.is_some() {
         return None;
@@ -280,7 +281,7 @@ fn missing_storage(observed: &Observed, storage: &Storage) -> Option<String> {
     })
 }
 
-/// What is being changed.
+/// The change that is in progress.
 fn progressing(step: &RolloutStep) -> Finding {
     let (holds, reason, message) = match step {
         RolloutStep::Done => (false, "UpToDate", "all pods are up to date".to_owned()),
@@ -293,7 +294,7 @@ fn progressing(step: &RolloutStep) -> Finding {
     Finding { kind: "Progressing", holds: Some(holds), reason, message }
 }
 
-/// Whether objects that the cluster needs are somebody else's.
+/// Whether objects that the cluster needs belong to others.
 fn conflict(step: &RolloutStep) -> Finding {
     let finding = |holds, reason, message| Finding { kind: "Conflict", holds, reason, message };
     match step {
@@ -308,7 +309,7 @@ fn not_looked_for(reason: &'static str) -> Finding {
     Finding { kind: "Conflict", holds: None, reason, message }
 }
 
-/// The claim that the cluster has used: the one with which its pods were made first.
+/// The claim that the cluster has used: the one with which its pods were first created.
 fn data_claim(input: &StatusInput<'_>) -> Option<DataClaim> {
     let shared = input.cluster.spec.storage.shared.as_ref();
     let runs = !input.observed.replicas.is_empty();
@@ -317,7 +318,7 @@ fn data_claim(input: &StatusInput<'_>) -> Option<DataClaim> {
     input.before.data_claim.clone().or(used)
 }
 
-/// Whether the settings of the storage are what the promise needs.
+/// Whether the settings of the storage fit the failover target.
 fn storage_tuned(input: &StatusInput<'_>) -> Finding {
     let finding = |holds, reason, message| Finding {
         kind: "StorageTuned",
@@ -348,7 +349,8 @@ fn storage_tuned(input: &StatusInput<'_>) -> Finding {
     }
 }
 
-/// Whether no node and no rack holds so many pods of a role that losing it would lose the role.
+/// Whether no node and no rack holds so many pods of a role that its loss would make the role
+/// unavailable.
 fn placement(observed: &Observed) -> Finding {
     let finding =
         |holds, reason, message| Finding { kind: "Apart", holds: Some(holds), reason, message };
@@ -370,7 +372,7 @@ fn placement(observed: &Observed) -> Finding {
     }
 }
 
-/// Which members share a place although losing it would lose too many of them: half of the
+/// The members that share a place although its loss would take too many of them: half of the
 /// coordinator, or all of another role.
 fn together<'a>(
     observed: &'a Observed,
@@ -401,14 +403,14 @@ fn together<'a>(
     None
 }
 
-/// What is reported of a cluster in whatever state.
+/// The part of the status that is the same in every state of the cluster.
 fn always(input: &StatusInput<'_>, health: &Health) -> BasaltClusterStatus {
     let mut recoveries: Vec<&pb::RecoveryRecord> = input.observed.recoveries.iter().collect();
     recoveries.sort_by_key(|recovery| std::cmp::Reverse(recovery.learnt_ms));
     let recoveries: Vec<Recovery> =
         recoveries.into_iter().filter(|r| r.done).take(RECOVERIES_MAX).map(recovery).collect();
     let before = input.before;
-    // While no master answers, what the last one told stays.
+    // While no master answers, the last known recoveries stay.
     let knows = input.observed.active_master().is_some();
     let recoveries = if knows { recoveries } else { before.recoveries.clone() };
     let region_servers = input.observed.of_role(RoleName::RegionServer).count();
@@ -463,7 +465,7 @@ fn in_words(length: Duration) -> String {
     Timespan::from(length).to_string()
 }
 
-/// The findings as conditions. One that says what it said before holds since then.
+/// The findings as conditions. A condition that has not changed keeps its transition time.
 fn conditions(
     input: &StatusInput<'_>,
     findings: impl IntoIterator<Item = Finding>,

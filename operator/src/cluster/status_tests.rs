@@ -1,4 +1,4 @@
-//! Statuses of clusters that were observed in all kinds of states.
+//! Statuses of clusters in various observed states.
 
 use super::*;
 
@@ -92,7 +92,7 @@ fn a_missing_claim_is_named_with_the_field() {
     let status = status_of(&nothing, &BasaltClusterStatus::default(), 1);
     let message = &condition(&status, "Available").message;
     assert!(message.contains("spec.storage.shared.claim") && message.contains("demo-data"));
-    // What runs serves, although it could not start again.
+    // The running processes serve, although they could not start again.
     let observed = Observed { storage_uid: None, ..observed() };
     let status = status_of(&observed, &BasaltClusterStatus::default(), 1);
     assert_eq!(condition(&status, "Available").status, "True");
@@ -134,7 +134,7 @@ fn a_cluster_that_has_served_and_is_down_is_degraded_for_good_and_not_starting()
         assert_eq!(condition(&status, "Degraded").status, "True");
         assert_eq!(condition(&status, "Degraded").last_transition_time.0, at(3));
     }
-    // Nor does a change of the manifest make it one that starts or is merely updated.
+    // A change of the manifest does not make it a cluster that starts or is being updated.
     let older = BasaltClusterStatus { observed_generation: Some(6), ..status };
     assert_eq!(status_of(&nothing, &older, 7).phase.as_deref(), Some("Degraded"));
 }

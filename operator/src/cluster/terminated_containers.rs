@@ -1,11 +1,12 @@
-//! Reports to the active master that the container of a region server has terminated. It does so at
-//! once, and does not wait for a reconcile.
+//! Reports to the active master that the container of a region server has terminated. The report is
+//! sent at once, without waiting for a reconcile.
 //!
 //! Each start of a container writes its instance into the termination log, and the kubelet quotes
-//! it when that container has ended: so it is sure which life of the process is over, although the
-//! process cannot know the id of its container (docs/decisions/0008). Neither a request to delete a
-//! pod nor a node that is silent says anything; a pod that is gone without a word neither. A state
-//! that the kubelet made up, because it could not find the container, is no proof either.
+//! it when that container has ended. So it is certain which life of the process is over, although
+//! the process cannot know the id of its container (docs/decisions/0008). A request to delete a pod
+//! proves nothing. Neither does a silent node, nor a pod that disappears without a terminated
+//! state. A state that the kubelet made up because it could not find the container is no proof
+//! either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,22 +28,22 @@ use crate::names;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two attempts to notify the masters.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The number of attempts: an election may be under way.
+/// The number of attempts: an election may be in progress.
 const ATTEMPTS_MAX: u32 = 50;
-/// At most so many notifications are sent at a time. A death that is not reported is noticed later,
+/// The maximum number of concurrent notifications. A death that is not reported is noticed later,
 /// by the end of the server's stream or of its session.
 const NOTIFICATIONS_MAX: usize = 256;
-/// The longest instance that is believed.
+/// The maximum length of an instance that is accepted.
 const INSTANCE_BYTES_MAX: usize = 256;
 
-/// The reasons that a kubelet or a container runtime gives when it lost track of a container, as
-/// after a restart of the machine or of the runtime: the process may still run.
+/// The reasons that a kubelet or a container runtime gives after it has lost track of a container,
+/// for example after a restart of the machine or of the runtime. The process may still run.
 const REASONS_UNKNOWN: [&str; 2] = ["Unknown", "ContainerStatusUnknown"];
 
-/// What is known of all pods.
+/// The state of all pods.
 #[derive(Debug, Default)]
 struct Pods {
-    /// Where the masters of each cluster are, by namespace and cluster, then by pod.
+    /// The addresses of the masters of each cluster, by namespace and cluster, then by pod.
     masters: BTreeMap<(String, String), BTreeMap<String, String>>,
     /// The instances whose end was reported, by the uid of their pod.
     notified: BTreeMap<String, BTreeSet<String>>,
@@ -123,7 +124,8 @@ async fn notify_masters(network: Network, masters: Vec<String>, instance: String
 // === impl Pods ===
 
 impl Pods {
-    /// Records a pod as it is now. Gives its containers that have terminated since.
+    /// Records the current state of a pod. Returns its containers that have terminated since the
+    /// last call.
     fn see(&mut self, pod: &Pod) -> Vec<TerminatedContainer> {
         let labels = pod.labels();
         let cluster = labels.get(names::INSTANCE_LABEL).cloned().unwrap_or_default();
@@ -144,10 +146,11 @@ impl Pods {
         let uid = pod.uid().unwrap_or_default();
         let current = terminated(pod);
         let notified = self.notified.entry(uid.clone()).or_default();
-        // What the kubelet no longer quotes, it never will again.
+        // The kubelet never quotes an instance again that it no longer quotes.
         notified.retain(|instance| current.iter().any(|(known, _)| known == instance));
         let fresh = current.into_iter().filter(|(instance, _)| {
-            // Only a process of this very pod may be reported: the text is the container's own.
+            // A container may only report processes of its own pod, because it writes the text
+            // itself.
             instance.strip_prefix(&uid).is_some_and(|rest| rest.starts_with('/'))
                 && notified.insert(instance.clone())
         });
@@ -187,7 +190,7 @@ fn terminated(pod: &Pod) -> Vec<(String, i32)> {
     let instance = |ended: &ContainerStateTerminated| {
         let message = ended.message.as_deref()?.trim();
         let fits = !message.is_empty() && message.len() <= INSTANCE_BYTES_MAX;
-        // Without a container id there was no container: nothing ran.
+        // Without a container id no container existed, and no process ran.
         (fits && ended.container_id.is_some()).then(|| (message.to_owned(), ended.exit_code))
     };
     ended.filter_map(instance).collect()
@@ -231,7 +234,7 @@ mod tests {
         let running = json!({ "running": {} });
         assert!(pods.see(&pod(running.clone(), json!({}))).is_empty());
         assert_eq!(instances(pods.see(&pod(terminated("u1/a"), json!({})))), ["u1/a"]);
-        // Started again: the kubelet now quotes it as the last state.
+        // The container was restarted. The kubelet now quotes the old one as the last state.
         assert!(pods.see(&pod(running, terminated("u1/a"))).is_empty());
         let both = pod(terminated("u1/b"), terminated("u1/a"));
         assert_eq!(instances(pods.see(&both)), ["u1/b"]);
@@ -259,7 +262,7 @@ mod tests {
             guessed["terminated"]["reason"] = json!(reason);
             assert!(pods.see(&pod(guessed.clone(), json!({}))).is_empty(), "{reason}");
             assert!(pods.see(&pod(json!({}), guessed)).is_empty(), "{reason}");
-            // What is known later counts.
+            // A later, proper state counts.
             let mut known = terminated("u1/a");
             known["terminated"]["reason"] = json!("OOMKilled");
             assert_eq!(instances(pods.see(&pod(known, json!({})))), ["u1/a"]);

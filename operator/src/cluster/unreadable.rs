@@ -1,5 +1,6 @@
-//! A cluster that cannot be read: a newer version wrote it, or a value passed the API server that
-//! is none. What runs of it is left alone, and its status says what is wrong and how it is.
+//! A cluster that cannot be read: a newer version wrote it, or the API server accepted an invalid
+//! value. Its running processes are left alone. Its status describes the problem and the observed
+//! state.
 
 use basalt_api::{BasaltCluster, BasaltClusterSpec, Problem};
 use kube::api::{ApiResource, DynamicObject};
@@ -10,18 +11,18 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::error::{Error, ResultExt};
 
-/// A cluster of which some fields cannot be read.
+/// A cluster with some fields that cannot be read.
 pub(super) struct Unreadable {
-    /// It, with defaults in their place.
+    /// The cluster, with defaults for these fields.
     pub(super) cluster: BasaltCluster,
-    /// What is wrong.
+    /// The problem.
     pub(super) problem: Problem,
 }
 
-/// Reads what can be read of a cluster.
+/// Reads the readable part of a cluster.
 ///
 /// # Errors
-/// The API server refused or did not answer, or the spec is no spec at all.
+/// The API server rejected the request or did not answer, or the spec cannot be read at all.
 pub(super) async fn read(invalid: &InvalidObject, context: &Context) -> Result<Unreadable, Error> {
     let namespace = invalid.metadata.namespace.clone().unwrap_or_default();
     let name = invalid.metadata.name.clone().unwrap_or_default();
@@ -39,7 +40,7 @@ pub(super) async fn read(invalid: &InvalidObject, context: &Context) -> Result<U
     Ok(Unreadable { cluster, problem })
 }
 
-/// A spec of all fields that can be read.
+/// A spec with all fields that can be read.
 fn readable(raw: &Value) -> Result<BasaltClusterSpec, serde_json::Error> {
     let mut spec = json!({ "storage": {} });
     for (name, value) in raw.as_object().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! What only Kubernetes can know to be wrong with a cluster, besides what is wrong everywhere.
+//! Checks of a cluster that only Kubernetes makes possible, in addition to the common checks.
 
 use basalt_api::cluster::BasaltCluster;
 use basalt_api::common::Quantity;
@@ -7,7 +7,7 @@ use basalt_api::{Problem, ValidatedCluster};
 
 use super::observe::Observed;
 
-/// The proof that `cluster` can be run, or all that is wrong with it.
+/// The proof that `cluster` can be run, or all its problems.
 pub(super) fn validate(
     cluster: &BasaltCluster,
     observed: &Observed,

@@ -1,8 +1,9 @@
-//! In what a table differs from what is written, and what it is altered to: pure.
+//! Compares a table with its declaration, and computes its altered form. Pure.
 
 use basalt_model::{FamilyDescriptor, TableDescriptor};
 
-/// The differences, in words; none if there are none. Settings that only clients read do not count.
+/// Describes the differences. Empty if there are none. Settings that only clients read do not
+/// count.
 pub(super) fn differences(written: &TableDescriptor, found: &TableDescriptor) -> Vec<String> {
     let mut differences = Vec::new();
     for (name, family) in &written.families {
@@ -16,8 +17,8 @@ pub(super) fn differences(written: &TableDescriptor, found: &TableDescriptor) ->
     differences
 }
 
-/// What a table that is there becomes when its manifest is changed: its families are as written.
-/// One that is not written stays, and all that is in it; so do settings that only clients read.
+/// The descriptor of an existing table after its manifest has changed: its families become as
+/// declared. Undeclared families and their data stay, and so do settings that only clients read.
 pub(super) fn altered(written: &TableDescriptor, found: &TableDescriptor) -> TableDescriptor {
     let mut altered = found.clone();
     for (name, family) in &written.families {

@@ -1,8 +1,8 @@
-//! From a `BasaltTable` to a table of its cluster, by way of the master.
+//! Reconciles a `BasaltTable` with a table of its cluster, through the master.
 //!
-//! A table that is missing is made. One that is there is left as it is: where it differs from what
-//! is written, the condition `Synced` says in what. When its resource is deleted, the policy says
-//! whether the table goes too.
+//! A missing table is created. An existing one is altered only when its manifest changes. Otherwise
+//! it is left as it is, and the condition `Synced` lists how it differs from its declaration. When
+//! the resource is deleted, the deletion policy decides whether the table is deleted too.
 
 mod compare;
 mod reconcile;

@@ -1,4 +1,4 @@
-//! One round over one table.
+//! One round of reconciling a table.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,19 +27,19 @@ use crate::context::{Context, WatchedCluster, WatchedTable, count_round, in_name
 use crate::error::{Error, ResultExt};
 use crate::names::{COMPONENT_LABEL, FIELD_MANAGER, FINALIZER, INSTANCE_LABEL, host_port, port};
 
-/// The pause before a table is looked at again that is on its way.
+/// The pause before the next round of a table that is being changed.
 const SOON: Duration = Duration::from_secs(2);
-/// The pause before a table is looked at again of which nothing was heard.
+/// The pause before the next round of a table without events.
 const LATER: Duration = Duration::from_mins(1);
-/// How long one round may take: an alter of a table opens its regions anew one by one.
+/// The timeout of one round: altering a table reopens its regions one by one.
 const ROUND_MAX: Duration = Duration::from_mins(5);
-/// How long a master may take to do one thing.
+/// How long a master may take for one operation.
 const MASTER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Brings a table one round closer to what it should be.
+/// Brings a table one round closer to its desired state.
 ///
 /// # Errors
-/// The API server or the master refused or did not answer; the next round tries again.
+/// The API server or the master rejected a request or did not answer. The next round tries again.
 pub(crate) async fn reconcile(
     seen: Arc<WatchedTable>,
     context: Arc<Context>,
@@ -52,7 +52,7 @@ pub(crate) async fn reconcile(
     result
 }
 
-/// What is done when a round failed.
+/// Handles a failed round.
 pub(crate) fn on_error(table: Arc<WatchedTable>, error: &Error, _: Arc<Context>) -> Action {
     tracing::warn!(table = table.name_any(), %error, "reconciling failed");
     Action::requeue(SOON)
@@ -60,7 +60,7 @@ pub(crate) fn on_error(table: Arc<WatchedTable>, error: &Error, _: Arc<Context>)
 
 async fn round_of(seen: &WatchedTable, context: &Context) -> Result<Action, Error> {
     let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
-    // The watch may be behind: what is decided on is read now.
+    // The watch may lag behind, so the decision uses the current state.
     let api: Api<WatchedTable> = Api::namespaced(context.client.clone(), &namespace);
     let found = api.get_opt(&name).await.asked(|| format!("reading table {name}"))?;
     let Some(DeserializeGuard(found)) = found else { return Ok(Action::await_change()) };
@@ -81,12 +81,12 @@ async fn round_of(seen: &WatchedTable, context: &Context) -> Result<Action, Erro
         | kube::runtime::finalizer::Error::CleanupFailed(error) => error,
         other => Error::Finalizer { reason: other.to_string() },
     })?;
-    // Its finalizer was set, and nothing else: the watch that would say so may be behind.
+    // Setting the finalizer was the only change. The watch that would report it may lag behind.
     Ok(if is_new { Action::requeue(SOON) } else { action })
 }
 
-/// One that cannot be read is left alone, and its status says why. When it is deleted, the table
-/// stays.
+/// A table that cannot be read is left alone, and its status describes the problem. When the
+/// resource is deleted, the table stays.
 async fn round_of_unreadable(invalid: &InvalidObject, context: &Context) -> Result<Action, Error> {
     let namespace = invalid.metadata.namespace.clone().unwrap_or_default();
     let name = invalid.metadata.name.clone().unwrap_or_default();
@@ -126,11 +126,11 @@ async fn round_of_unreadable(invalid: &InvalidObject, context: &Context) -> Resu
 
 fn now(context: &Context) -> Timestamp {
     let ms = i64::try_from(context.seams.clock.wall_ms()).unwrap_or(i64::MAX);
-    // Conditions count whole seconds.
+    // Conditions have a resolution of one second.
     Timestamp::from_second(ms / 1000).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Writes the status if it says something new.
+/// Writes the status if it has changed.
 async fn report(
     context: &Context,
     metadata: &ObjectMeta,
@@ -146,7 +146,7 @@ async fn report(
     let patch = json!({
         "apiVersion": BasaltTable::api_version(&()),
         "kind": BasaltTable::kind(&()),
-        // Not of another table that has come in its place.
+        // Not the status of another table that has replaced this one.
         "metadata": { "uid": metadata.uid },
         "status": after,
     });
@@ -190,7 +190,7 @@ async fn look(table: &BasaltTable, context: &Context) -> Result<Finding, Error> 
     }
 }
 
-/// Makes the table if it is missing, alters it if its manifest has changed, and looks at it.
+/// Creates the table if it is missing, alters it if its manifest has changed, and reads its state.
 async fn make(
     admin: &Admin,
     validated: &ValidatedTable,
@@ -249,7 +249,7 @@ fn declared_by(
     same.min_by_key(|other| age(other)).map(ResourceExt::name_any)
 }
 
-/// A way to the masters of the table's cluster, or why there is none.
+/// A client of the masters of the table's cluster, or the reason why there is none.
 async fn admin(table: &BasaltTable, context: &Context) -> Result<Result<Admin, String>, Error> {
     let namespace = table.namespace().unwrap_or_default();
     let cluster = &table.spec.cluster_ref.name;
@@ -282,7 +282,7 @@ async fn admin(table: &BasaltTable, context: &Context) -> Result<Result<Admin, S
     Ok(Ok(Connection::new(&context.seams, config).admin()))
 }
 
-/// Deletes the table if the policy says so and there is still a cluster that has it.
+/// Deletes the table if the policy says so and its cluster still exists.
 async fn clean_up(table: &BasaltTable, context: &Context) -> Result<Action, Error> {
     let validated = validate_table(&table.name_any(), &table.spec);
     let (DeletionPolicy::Delete, Ok(validated)) = (table.spec.deletion_policy, validated) else {
@@ -295,7 +295,7 @@ async fn clean_up(table: &BasaltTable, context: &Context) -> Result<Action, Erro
     let clusters: Api<WatchedCluster> = Api::namespaced(context.client.clone(), &namespace);
     let cluster = &table.spec.cluster_ref.name;
     let found = clusters.get_opt(cluster).await.asked(|| format!("reading cluster {cluster}"))?;
-    // With the cluster its tables go, or stay.
+    // The cluster's deletion policy decides about its tables.
     if found.is_none_or(|cluster| cluster.meta().deletion_timestamp.is_some()) {
         return Ok(Action::await_change());
     }

@@ -1,28 +1,28 @@
-//! What people are told of a table: pure.
+//! The status of a table. Pure.
 
 use basalt_api::table::BasaltTableStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-/// How a table is.
+/// The state of a table.
 pub(super) enum Finding {
-    /// It cannot be made as it is written.
+    /// The table cannot be created as it is declared.
     Invalid(String),
     /// Its cluster is missing or does not serve yet.
     Waiting(String),
-    /// It is there.
+    /// The table exists.
     Found {
-        /// In what it differs from what is written.
+        /// The differences from the declaration.
         differences: Vec<String>,
         /// How many regions it has.
         regions: u32,
-        /// How many of them are at a server.
+        /// How many of them are assigned to a server.
         online: u32,
     },
 }
 
-/// Whether the manifest has been changed since the table was last as the manifest was then, or was
-/// found to differ from it: then the table is altered. What the shell changed is shown, not undone.
+/// Whether the manifest has changed since the table was last found to match or to differ from it.
+/// In that case the table is altered. Changes by the shell are reported, not undone.
 pub(super) fn has_manifest_changed(before: &BasaltTableStatus, generation: Option<i64>) -> bool {
     let synced = before.conditions.iter().find(|condition| condition.type_ == "Synced");
     synced.is_some_and(|synced| synced.observed_generation < generation)
@@ -67,7 +67,7 @@ pub(super) fn status(
         }
         Finding::Waiting(message) => {
             set("Ready", false, "Waiting", message);
-            // One that was there is there no less because its cluster does not serve.
+            // A table that existed still exists while its cluster does not serve.
             if before.regions.is_some() { "Degraded" } else { "Creating" }
         }
         Finding::Found { differences, regions, online } => {

@@ -1,4 +1,4 @@
-//! The objects, and what may be done with them.
+//! The objects, and the operations on them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use tokio::time::Instant;
 use super::faults::{Faults, Kill, Rejection, Request, Stale};
 use super::{apply, http};
 
-/// When the clock of the tests begins, in seconds since 1970.
+/// The start of the tests' clock, in seconds since 1970.
 const EPOCH_S: i64 = 1_760_000_000;
 
-/// Where an object is: no two kinds that the operator uses have the same plural.
+/// Identifies an object. No two kinds that the operator uses have the same plural.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Key {
     pub(crate) plural: String,
-    /// Empty for what is in no namespace, and where all are meant.
+    /// Empty for objects without a namespace, and for requests that mean all namespaces.
     pub(crate) namespace: String,
     pub(crate) name: String,
 }
 
-/// A refusal: the HTTP code and the message.
+/// A rejection: the HTTP code and the message.
 pub(super) type Refusal = (u16, String);
 
 /// The API server.
@@ -37,11 +37,11 @@ pub(crate) struct ApiServer {
     born: Instant,
 }
 
-/// All that it holds.
+/// The whole state of the API server.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) objects: BTreeMap<Key, Value>,
-    /// What each field manager applied last, by object, manager and subresource.
+    /// The last configuration that each field manager applied, by object, manager and subresource.
     applied: BTreeMap<(Key, String, bool), Value>,
     /// Every change: version, type, key, object.
     pub(super) log: Vec<(u64, &'static str, Key, Value)>,
@@ -50,7 +50,7 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) requests: Vec<Request>,
     pub(super) writes: usize,
-    /// Kinds whose definitions are not there yet.
+    /// Kinds whose CRDs do not exist yet.
     pub(super) missing_kinds: Vec<&'static str>,
     pub(super) now: String,
 }
@@ -66,12 +66,12 @@ impl ApiServer {
         }
     }
 
-    /// A client of it.
+    /// A client of this server.
     pub(crate) fn client(&self) -> kube::Client {
         http::client(self.clone())
     }
 
-    /// How long the server has run.
+    /// The time since the server was created.
     pub(crate) fn age(&self) -> Duration {
         self.born.elapsed()
     }
@@ -88,7 +88,7 @@ impl ApiServer {
         state
     }
 
-    /// Wakes whoever watches.
+    /// Wakes all watches.
     pub(super) fn notify(&self) {
         self.changed.send_modify(|version| *version += 1);
     }
@@ -99,7 +99,7 @@ impl ApiServer {
 
     // ---- For tests ------------------------------------------------------------------------------
 
-    /// What somebody else writes: created, or laid over what is there.
+    /// A write by another client: creates the object, or merges it over the existing one.
     pub(crate) fn write(&self, plural: &str, object: Value) {
         let key = Key::of(plural, &object);
         let mut state = self.lock();
@@ -144,7 +144,8 @@ impl ApiServer {
         state.faults.kill = Some(kill);
     }
 
-    /// Lists of `plurals` show the state as it is now until [`Self::recover`], and watches nothing.
+    /// From now on lists of `plurals` show the current state, and watches show nothing, until
+    /// [`Self::recover`].
     pub(crate) fn go_stale(&self, plurals: &[&'static str]) {
         let mut state = self.lock();
         let objects =
@@ -171,12 +172,12 @@ impl ApiServer {
         self.lock().missing_kinds = plurals.to_vec();
     }
 
-    /// How many writes were asked for since the last kill was set up.
+    /// The number of requested writes since the last kill was set up.
     pub(crate) fn writes(&self) -> usize {
         self.lock().writes
     }
 
-    /// Takes the requests that were made since the last time.
+    /// Returns the requests since the last call, and removes them.
     pub(crate) fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.lock().requests)
     }
@@ -230,7 +231,7 @@ impl State {
             metadata["generation"] = json!(1);
         }
         if key.plural == "services" && object["spec"]["clusterIP"].is_null() {
-            // The same name has the same address in every run.
+            // The same name gets the same address in every run.
             let digest = Md5::digest(&key.name);
             let ip = format!("10.{}.{}.{}", 96 + digest[0] % 16, digest[1], digest[2]);
             object["spec"]["clusterIP"] = json!(ip);
@@ -238,7 +239,7 @@ impl State {
         Ok(self.note("ADDED", key, object))
     }
 
-    /// Changes an object; one that is to be deleted and has no finalizer left is gone.
+    /// Changes an object. An object that is being deleted and has no finalizer left is removed.
     pub(super) fn update(
         &mut self,
         key: &Key,
@@ -335,8 +336,8 @@ impl State {
         })
     }
 
-    /// As the Eviction API does it: one budget a pod, which a pod that is not ready does not count
-    /// for.
+    /// Like the Eviction API: at most one budget may apply to a pod. A budget does not protect a
+    /// pod that is not ready.
     pub(super) fn evict(&mut self, key: &Key, eviction: &Value) -> Result<Value, Refusal> {
         let pod = self.objects.get(key).ok_or_else(|| not_found(key))?.clone();
         let budgets = self.objects.iter().filter(|(other, budget)| {

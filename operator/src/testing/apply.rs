@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-/// Lays `config` over `object` as a field manager that applied `before` the last time: fields of
-/// `before` that `config` lacks go, unless one of `others` applied them too. Without `force`, a
-/// field that the manager did not apply before and that has another value is a conflict: its path.
+/// Applies `config` to `object` for a field manager that applied `before` the last time. Fields of
+/// `before` that are missing in `config` are removed, unless one of `others` applied them too.
+/// Without `force`, a field that the manager did not apply before and that has another value is a
+/// conflict. The result then contains its path.
 pub(super) fn apply(
     object: &mut Value,
     before: Option<&Value>,
@@ -22,7 +23,7 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// The merge patch of RFC 7386.
+/// Applies a merge patch (RFC 7386).
 pub(super) fn merge_patch(object: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *object = patch.clone();
@@ -39,7 +40,7 @@ pub(super) fn merge_patch(object: &mut Value, patch: &Value) {
     }
 }
 
-/// The operations of RFC 6902 that the operator uses: `test`, `add` and `remove`.
+/// Applies the operations of RFC 6902 that the operator uses: `test`, `add` and `remove`.
 pub(super) fn json_patch(object: &mut Value, operations: &Value) -> Result<(), String> {
     for operation in operations.as_array().ok_or("no list of operations")? {
         let path = operation["path"].as_str().ok_or("no path")?;
@@ -71,7 +72,7 @@ pub(super) fn json_patch(object: &mut Value, operations: &Value) -> Result<(), S
     Ok(())
 }
 
-/// By which field the elements of the list under `name` are known, if they are.
+/// The field that identifies the elements of the list `name`, if there is one.
 fn key_of(name: &str) -> Option<&'static str> {
     match name {
         "conditions" => Some("type"),

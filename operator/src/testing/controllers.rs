@@ -1,4 +1,4 @@
-//! The controllers of Kubernetes that the operator relies on, in their simplest form: StatefulSets
+//! The Kubernetes controllers that the operator relies on, in their simplest form: StatefulSets
 //! with `OnDelete` and `Parallel`, kubelets, disruption budgets, the garbage collector.
 
 use std::time::Duration;
@@ -8,19 +8,20 @@ use serde_json::{Value, json};
 
 use super::api_server::{ApiServer, Key, State};
 
-/// How often the controllers look.
+/// The interval between two rounds of the controllers.
 const PERIOD: Duration = Duration::from_millis(200);
-/// After how many looks a pod is ready, and after how many one that was asked to stop is gone.
+/// The number of rounds after which a pod is ready, and after which a terminating pod is gone.
 const LOOKS_TO_START: u64 = 2;
 const LOOKS_TO_STOP: u64 = 2;
-/// Says how often a pod was looked at since it was made or asked to stop.
+/// The number of rounds since a pod was created or asked to terminate.
 const LOOKS: &str = "test/looks";
 /// Keeps a pod from becoming ready.
 pub(crate) const BROKEN: &str = "test/broken";
 
-/// Runs the controllers for ever.
+/// Runs the controllers forever.
 pub(crate) async fn run(server: ApiServer) {
-    // The version at which a look changed nothing: until another one there is nothing to do.
+    // The version at which a round changed nothing. Until the version changes, there is nothing to
+    // do.
     let mut settled = None;
     loop {
         let before = server.lock().version;
@@ -136,7 +137,7 @@ fn run_pod(state: &mut State, key: &Key, pod: &Value) {
         .unwrap();
 }
 
-/// The address of a pod: it stays when the pod is replaced, as nothing depends on it.
+/// The address of a pod. A replacement gets the same address, because nothing depends on it.
 pub(super) fn address(pod: &str) -> String {
     let digest = Md5::digest(pod);
     format!("10.1.{}.{}", digest[0], digest[1])
@@ -150,7 +151,7 @@ fn run_budget(state: &mut State, key: &Key, budget: &Value) {
     let healthy =
         pods.filter(|(_, pod)| is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null());
     let healthy = i64::try_from(healthy.count()).unwrap();
-    // The scale of the set that the selected pods are of.
+    // The scale of the set that owns the selected pods.
     let set = state.objects.iter().find(|(set, object)| {
         set.plural == "statefulsets"
             && set.namespace == key.namespace

@@ -1,4 +1,4 @@
-//! What goes wrong between the operator and the API server.
+//! Faults between the operator and the API server.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use tokio::sync::Notify;
 
 use super::api_server::Key;
 
-/// When the operator is killed: at its `write`-th write, counted from 1.
+/// Kills the operator at its `write`-th write, counted from 1.
 #[derive(Clone)]
 pub(crate) struct Kill {
     pub(crate) write: usize,
-    /// The API server does it, and the operator never learns so.
+    /// Whether the API server executes that write. The operator does not learn it.
     pub(crate) is_written: bool,
-    /// Told when it is time.
+    /// Notified at the time of the kill.
     pub(crate) now: Arc<Notify>,
 }
 
@@ -27,25 +27,25 @@ pub(crate) struct Rejection {
     pub(crate) times: usize,
 }
 
-/// All faults that are under way.
+/// All active faults.
 #[derive(Default)]
 pub(super) struct Faults {
     pub(super) kill: Option<Kill>,
     pub(super) rejections: Vec<Rejection>,
-    /// Watches get nothing, and do not end.
+    /// Whether watches return nothing and do not end.
     pub(super) are_watches_frozen: bool,
     pub(super) stale: Option<Stale>,
 }
 
-/// Lists of `plurals` show these objects, with their resource version. Reads of single objects do
-/// not: they are reads of a quorum.
+/// Lists of `plurals` show these objects with their resource version. Reads of single objects do
+/// not, because they are quorum reads.
 pub(super) struct Stale {
     pub(super) version: u64,
     pub(super) plurals: Vec<&'static str>,
     pub(super) objects: Vec<(Key, Value)>,
 }
 
-/// A request that was made, for the test to look at.
+/// A request that was made, for tests.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -55,7 +55,7 @@ pub(crate) struct Request {
 }
 
 impl Faults {
-    /// The code with which a request is rejected, if it is.
+    /// The code with which a request is rejected, or `None`.
     pub(super) fn rejects(&mut self, method: &str, path: &str) -> Option<u16> {
         let hit = self.rejections.iter_mut().find(|rejection| {
             rejection.times > 0 && rejection.method == method && path.contains(rejection.path)

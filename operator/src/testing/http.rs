@@ -1,4 +1,4 @@
-//! From HTTP requests, as kube's client makes them, to what is done with the objects.
+//! Translates the HTTP requests of kube's client into operations on the objects.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -14,14 +14,14 @@ use super::api_server::{ApiServer, Key, Refusal, State, not_found};
 use super::faults::Request;
 use super::{apply, controllers};
 
-/// A request, taken apart.
+/// A parsed request.
 struct Ask {
     method: Method,
     key: Key,
     subresource: String,
     query: Vec<(String, String)>,
     content_type: String,
-    /// Those that are asked for.
+    /// The labels of the label selector.
     labels: Value,
     body: Value,
 }
@@ -58,7 +58,7 @@ async fn answer(server: ApiServer, request: ::http::Request<kube::client::Body>)
         content_type: content_type.unwrap_or_default().to_owned(),
         body,
     };
-    // A request takes a moment, so that nothing that happens at once is always in the same order.
+    // A request takes a moment, so that concurrent requests do not always have the same order.
     tokio::time::sleep(Duration::from_millis(1)).await;
     let path = parts.uri.path().to_owned();
     if server.lock().missing_kinds.contains(&ask.key.plural.as_str()) {
@@ -213,7 +213,7 @@ impl Ask {
         self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether an object is one of those that are listed or watched.
+    /// Whether the object belongs to the list or watch.
     fn chooses(&self, key: &Key, object: &Value) -> bool {
         key.plural == self.key.plural
             && (self.key.namespace.is_empty() || key.namespace == self.key.namespace)
@@ -221,7 +221,7 @@ impl Ask {
     }
 }
 
-/// What `path` names, and its subresource. A name that is created stands in the body.
+/// The object and the subresource that `path` names. For a creation, the name is in the body.
 fn place(path: &str, body: &Value) -> (Key, String) {
     let mut parts = path.trim_matches('/').split('/');
     let skipped = if parts.next() == Some("api") { 1 } else { 2 };

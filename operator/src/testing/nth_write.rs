@@ -1,7 +1,7 @@
-//! The operator is killed at each of its writes in turn, before and after the API server has done
-//! it; lists are stale and watches stand still when the next one starts. The end is that of a run
-//! without faults. And each field of the manifest is set, changed, removed and put back: the end is
-//! that of a fresh install.
+//! The operator is killed at each of its writes in turn, before and after the API server has
+//! executed it. Lists are stale and watches are frozen when the next operator starts. The end state
+//! must be that of a run without faults. In addition, each field of the manifest is set, changed,
+//! removed and restored. The end state must be that of a fresh install.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use tokio::time::{sleep, timeout};
 use super::Kill;
 use super::world::{NAMESPACE, Operator, World, notify};
 
-/// What is done to a cluster, one after the other; after each, all must become as it is written.
+/// The changes of a cluster's spec, in sequence. After each one the cluster must reach its desired
+/// state.
 const LIFE: [(&str, u32); 2] = [("info", 3), ("debug", 2)];
-/// How long the operator may take for what it does with a kill in between.
+/// How long the operator may take, including a kill in between.
 const PATIENCE_S: u64 = 300;
 
-/// Leads a cluster through its life, and kills the operator at `kill`: the write, and whether the
-/// API server has done it. Gives how many writes there were, and the end.
+/// Leads a cluster through all changes, and kills the operator at `kill`: the number of the write,
+/// and whether the API server executes it. Returns the number of writes and the end state.
 async fn life(kill: Option<(usize, bool)>, is_blind_afterwards: bool) -> (usize, Vec<String>) {
     let world = World::new();
     let mut operator = Some(world.operator());
@@ -41,7 +42,7 @@ async fn life(kill: Option<(usize, bool)>, is_blind_afterwards: bool) -> (usize,
             }
             () = world.until_ready("demo") => {}
         }
-        // What is written after the phase is Ready, too.
+        // Some writes follow after the phase is Ready.
         tokio::select! {
             biased;
             () = now.notified(), if !is_killed => {
@@ -66,7 +67,7 @@ async fn restart(world: &World, dead: Option<Operator>, is_blind: bool) -> Optio
     if is_blind {
         world.server.go_stale(&["pods", "statefulsets", "services", "basaltclusters"]);
     }
-    // Meanwhile the world goes on.
+    // Meanwhile the controllers continue.
     sleep(Duration::from_secs(2)).await;
     let next = world.operator();
     if is_blind {
@@ -129,7 +130,7 @@ async fn a_change_is_seen_although_watches_stand_still() {
     world.until_ready("demo").await;
 }
 
-/// Values of every field that may be changed while a cluster runs: one, and another.
+/// Two values for every field that may be changed while a cluster runs.
 fn fields() -> Vec<(&'static str, Value, Value)> {
     let template = |level: &str| {
         let env = json!([{ "name": "RUST_LOG", "value": level }]);
@@ -166,13 +167,13 @@ fn fields() -> Vec<(&'static str, Value, Value)> {
     ]
 }
 
-/// A spec with `value` at `path`; `null` removes it from what is there.
+/// A spec with `value` at `path`. `null` removes the field.
 fn spec_with(path: &str, value: &Value) -> Value {
     let names = path.trim_start_matches('/').rsplit('/');
     names.fold(value.clone(), |inner, name| json!({ name: inner }))
 }
 
-/// Waits until the cluster is as it is written, or is left as it is on purpose.
+/// Waits until the cluster is in its desired state, or is left alone on purpose.
 async fn until_settled(world: &World) {
     world
         .until(PATIENCE_S, "settled", |world| {

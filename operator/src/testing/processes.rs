@@ -1,6 +1,6 @@
-//! Basalt's processes, as the operator asks them: members of the coordinator answer `mntr`, masters
-//! the gRPC service of their peers. A process answers while its pod is ready; of each role the
-//! first that is ready leads.
+//! Basalt's processes, as the operator queries them: coordinator members answer `mntr`, masters
+//! answer the gRPC service for peers. A process answers while its pod is ready. In each role the
+//! first ready one leads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,11 +24,11 @@ pub(super) const REGIONS: u32 = 4;
 #[derive(Clone)]
 pub(crate) struct Processes {
     server: ApiServer,
-    /// Pods whose processes do not answer, ready or not.
+    /// Pods whose processes do not answer, whether or not the pods are ready.
     pub(crate) silent: Arc<Mutex<Vec<String>>>,
 }
 
-/// The one connection of a server.
+/// A server's only connection.
 struct Once(Option<DuplexStream>);
 
 #[derive(Clone)]
@@ -165,7 +165,7 @@ impl MasterPeer for Master {
         self.check()?;
         let serving = self.processes.of_role("regionserver").len();
         let pods = request.into_inner().pods.into_iter();
-        // What is to go is empty at once if there is another one to take its regions.
+        // A draining server has no regions at once, if another server can take them.
         let left = |draining: bool| if draining && serving > 1 { 0 } else { REGIONS };
         let regions = pods.map(|pod| (pod.uid, left(pod.draining))).collect();
         Ok(Response::new(pb::PodsReply { regions }))

@@ -1,4 +1,4 @@
-//! The whole operator against the API server in memory: what it does to objects, and what it says.
+//! The whole operator against the API server in memory: its writes and its status.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::api_server::Key;
 use super::controllers::{BROKEN, is_ready};
 use super::world::{NAMESPACE, World};
 
-/// A changed file of every role: all pods are to be replaced.
+/// Changes the file of every role, so that all pods must be replaced.
 fn change_all(world: &World) {
     world.write_cluster("demo", json!({ "logging": { "level": "debug" } }));
 }
@@ -22,7 +22,7 @@ async fn ready_cluster(world: &World) -> super::world::Operator {
     operator
 }
 
-/// A pod of whoever, with the labels of the cluster `demo`.
+/// A pod of others, with the labels of the cluster `demo`.
 fn look_alike() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -80,7 +80,7 @@ async fn an_object_that_cannot_be_read_says_so_and_stops_no_other() {
     let conditions = table["status"]["conditions"].to_string();
     assert!(table["status"]["phase"] == "Invalid" && conditions.contains("big"), "{table:#}");
 
-    // It can be mended, and it can go.
+    // The resource can be repaired, and it can be deleted.
     let good = json!({ "masters": { "resources": { "requests": { "cpu": "100m" } } } });
     world.write_cluster("bad", good);
     world.until_ready("bad").await;
@@ -189,7 +189,7 @@ async fn a_full_budget_is_waited_for_and_the_status_says_so() {
     world.until_ready("demo").await;
     let requests = world.server.take_requests();
     assert_eq!(requests.iter().filter(|request| request.code == 429).count(), 4);
-    // 1, 2, 4 and 8 s.
+    // The pauses of 1, 2, 4 and 8 s.
     assert!(from.elapsed() >= Duration::from_secs(15), "{:?}", from.elapsed());
 }
 
@@ -198,7 +198,8 @@ async fn two_members_of_the_coordinator_are_never_out_while_somebody_drains_node
     let world = World::new();
     let _operator = ready_cluster(&world).await;
     let server = world.server.clone();
-    // Whoever drains comes right after the operator has looked at the pods: it does not see it.
+    // The node drain acts immediately after the operator has read the pods, so the operator does
+    // not see it.
     let drainer = tokio::spawn(async move {
         let (mut seen, mut round) = (0, 0_u64);
         loop {
@@ -249,7 +250,7 @@ async fn a_stale_view_of_a_stateful_set_replaces_no_pod() {
     world.until_ready("demo").await;
     operator.kill().await;
     let before = world.pods();
-    // The sets as they were before, the pods as they are.
+    // The sets as they were before, the pods as they are now.
     let now = std::mem::replace(&mut world.server.lock().objects, stale);
     world.server.go_stale(&["statefulsets"]);
     world.server.lock().objects = now;
@@ -408,7 +409,7 @@ async fn a_cluster_that_is_completely_down_says_so_in_every_phase() {
                 world.condition("demo", "Available").0 == "False"
             })
             .await;
-        // For good, and not only in the round that noticed.
+        // It must stay so, not only in the round that noticed it.
         sleep(Duration::from_secs(90)).await;
         assert_eq!(world.phase("demo"), phase, "{spec}");
         let (status, _, message) = world.condition("demo", "Degraded");

@@ -1,4 +1,4 @@
-//! A server, its controllers and processes, and operators that live and die.
+//! A server with its controllers and processes, and operators that are started and killed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use super::controllers;
 use super::processes::Processes;
 use crate::run::{Options, run_with};
 
-/// Where the clusters of the tests are.
+/// The namespace of the tests' clusters.
 pub(crate) const NAMESPACE: &str = "prod";
-/// How often a test looks whether something has come true.
+/// How often a test checks a condition.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Everything that a test of the operator needs.
@@ -26,10 +26,10 @@ pub(crate) struct World {
     lives: std::cell::Cell<usize>,
 }
 
-/// The clock of the API server is the operator's, too.
+/// The clock of the API server, which the operator uses too.
 struct ServerClock(ApiServer);
 
-/// An operator that runs; it is killed when it is dropped.
+/// A running operator. Dropping it kills the operator.
 pub(crate) struct Operator(JoinHandle<()>);
 
 // === impl World ===
@@ -58,7 +58,7 @@ impl World {
         world
     }
 
-    /// Starts an operator; the one before must be gone.
+    /// Starts an operator. The previous one must have ended.
     pub(crate) fn operator(&self) -> Operator {
         self.lives.set(self.lives.get() + 1);
         let seams = Seams {
@@ -69,7 +69,7 @@ impl World {
         };
         let options = Options {
             namespace: "basalt-system".to_owned(),
-            // The same pod: the next one takes the Lease at once.
+            // The same pod, so the next operator acquires the Lease immediately.
             identity: "basalt-operator".to_owned(),
             watch_namespace: None,
             default_tag: "1.2.3".to_owned(),
@@ -90,14 +90,14 @@ impl World {
         );
     }
 
-    /// Writes a cluster with these fields in its spec beside the claim `demo-data`.
+    /// Writes a cluster with these fields in its spec, and with the claim `demo-data`.
     pub(crate) fn write_cluster(&self, name: &str, spec: Value) {
         let mut object = json!({
             "apiVersion": "basalt.db/v1alpha1", "kind": "BasaltCluster",
             "metadata": { "name": name, "namespace": NAMESPACE },
             "spec": { "storage": { "shared": { "claim": "demo-data" } } },
         });
-        // A null stays: it takes the field away from what is there.
+        // `null` is kept: it removes the field from the existing object.
         for (field, value) in spec.as_object().unwrap() {
             object["spec"][field] = value.clone();
         }
@@ -150,7 +150,7 @@ impl World {
         pods.iter().map(|pod| (text(pod, "name"), text(pod, "uid"))).collect()
     }
 
-    /// All objects without what differs from run to run: uids, versions, times.
+    /// All objects, without values that differ between runs: uids, versions, times.
     pub(crate) fn end_state(&self) -> Vec<String> {
         let kinds = [
             "basaltclusters",
@@ -223,7 +223,7 @@ impl ClockSource for ServerClock {
 // === impl Operator ===
 
 impl Operator {
-    /// Kills it, and waits until nothing of it runs.
+    /// Kills the operator, and waits until all its tasks have ended.
     pub(crate) async fn kill(self) {
         self.0.abort();
         tokio::task::yield_now().await;

@@ -1,7 +1,7 @@
-//! What the promise needs of an HDFS, as Apache Hadoop's configuration files have it, and in what a
-//! given HDFS differs from that.
+//! The settings of HDFS that the failover target needs, as in Apache Hadoop's configuration files,
+//! and the differences of a given HDFS from them.
 //!
-//! Defaults and meanings: `hdfs-default.xml` and `core-default.xml` of Hadoop 3.4.
+//! For defaults and meanings, see `hdfs-default.xml` and `core-default.xml` of Hadoop 3.4.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,29 +9,29 @@ use std::time::Duration;
 
 use super::Timers;
 
-/// A DataNode cannot be asked for a heartbeat more often: the NameNode counts whole seconds.
+/// The shortest possible heartbeat interval of a DataNode: the NameNode counts whole seconds.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Twice that after its last heartbeats a DataNode counts as dead, and its blocks are copied.
-/// Shorter would copy them at each restart.
+/// A DataNode counts as dead twice this time after its last heartbeat, and its blocks are copied. A
+/// shorter time would copy them at each restart.
 const RECHECK: Duration = Duration::from_secs(30);
-/// A copy of 128 MB takes less, also where several are under way.
+/// A copy of 128 MB takes less time, even if several are in progress.
 const COPY_AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// Two may be lost at once.
+/// Two replicas may be lost at once.
 const REPLICATION: &str = "dfs.replication";
 const REPLICAS_MIN: u64 = 3;
 
 /// One setting.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HdfsSetting {
-    /// The file that it belongs into: `core-site.xml` or `hdfs-site.xml`.
+    /// The file that contains it: `core-site.xml` or `hdfs-site.xml`.
     pub file: &'static str,
     /// Its name.
     pub name: &'static str,
-    /// What it should be.
+    /// The value that it should have.
     pub value: String,
-    /// Whose it is.
+    /// The servers that use it.
     pub server: HdfsServer,
-    /// What another value costs.
+    /// The cost of another value.
     pub cost: &'static str,
 }
 
@@ -44,25 +44,25 @@ pub enum HdfsServer {
     DataNode,
 }
 
-/// A setting that is not what it should be.
+/// A setting that does not have the value that it should have.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct HdfsDeviation {
-    /// Which setting.
+    /// The name of the setting.
     pub name: &'static str,
-    /// Its value; nothing if the server does not know it.
+    /// Its value. `None` if the server does not know the setting.
     pub value: Option<String>,
-    /// What it should be.
+    /// The value that it should have.
     pub wanted: String,
-    /// What that costs.
+    /// The cost of the difference.
     pub cost: &'static str,
 }
 
 // === impl Timers ===
 
 impl Timers {
-    /// The settings of NameNodes, DataNodes and their clients that keep a lost machine from being
-    /// waited for: it is avoided before the session of its region server is over, and no connection
-    /// to it is held on to.
+    /// The settings of NameNodes, DataNodes and their clients that prevent waiting for a lost
+    /// machine: it is avoided before the session of its region server ends, and connections to it
+    /// are given up.
     pub fn hdfs_settings(&self) -> Vec<HdfsSetting> {
         let mut settings = self.hdfs_connections();
         settings.extend(self.stale_nodes());
@@ -70,7 +70,7 @@ impl Timers {
         settings
     }
 
-    /// How long a lost machine is waited for by whoever has a connection to it.
+    /// How long the holder of a connection to a lost machine waits for it.
     fn hdfs_connections(&self) -> Vec<HdfsSetting> {
         let core = |name, value, cost| HdfsSetting {
             file: "core-site.xml",
@@ -105,7 +105,7 @@ impl Timers {
                 NameNode,
                 stale,
             ),
-            // In heartbeats; with the default of 3 the NameNode raises the interval to 3 s.
+            // In heartbeats. With the default of 3 the NameNode raises the interval to 3 s.
             hdfs(
                 "dfs.namenode.stale.datanode.minimum.interval",
                 "1".to_owned(),
@@ -117,12 +117,12 @@ impl Timers {
         ]
     }
 
-    /// Where the replicas of blocks are put, how many there are, and how soon lost ones are copied.
+    /// The placement of replicas, their number, and how soon lost ones are copied.
     fn replicas_kept(&self) -> Vec<HdfsSetting> {
         use HdfsServer::{DataNode, NameNode};
         let copies = "copying the blocks of a lost DataNode stalls for this long";
         vec![
-            // Among few DataNodes two connections are easily more than twice the average.
+            // With few DataNodes, two connections are easily more than twice the average.
             hdfs(
                 "dfs.namenode.redundancy.considerLoad",
                 "false".to_owned(),
@@ -162,8 +162,8 @@ impl Timers {
         ]
     }
 
-    /// In what the `effective` settings of a server are not what they should be. A shorter time
-    /// than asked for is fine, and more replicas are.
+    /// The `effective` settings of a server that do not have the values that they should have. A
+    /// shorter time than wanted is accepted, and so are more replicas.
     pub fn hdfs_deviations(
         &self,
         server: HdfsServer,
@@ -180,7 +180,7 @@ impl Timers {
     }
 }
 
-/// A setting of hdfs-site.xml.
+/// A setting in hdfs-site.xml.
 fn hdfs(name: &'static str, value: String, server: HdfsServer, cost: &'static str) -> HdfsSetting {
     HdfsSetting { file: "hdfs-site.xml", name, value, server, cost }
 }
@@ -189,9 +189,9 @@ fn ms(length: Duration) -> String {
     length.as_millis().to_string()
 }
 
-/// Whether `value` is as good as the one that is wanted.
+/// Whether `value` is as good as the wanted one.
 fn is_kept(setting: &HdfsSetting, value: &str) -> bool {
-    // The unit of a number without one.
+    // The unit of a number without a unit.
     let unit_ms = if setting.name == "dfs.heartbeat.interval" { 1000 } else { 1 };
     if setting.name == REPLICATION {
         return value.trim().parse::<u64>().is_ok_and(|replicas| replicas >= REPLICAS_MIN);
@@ -202,7 +202,7 @@ fn is_kept(setting: &HdfsSetting, value: &str) -> bool {
     }
 }
 
-/// A number with one of Hadoop's units of time, or without one.
+/// Milliseconds in `text`: a number with one of Hadoop's units of time, or without a unit.
 fn milliseconds(text: &str, unit_ms: u64) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let digits = text.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(text.len());

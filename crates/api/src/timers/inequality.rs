@@ -1,7 +1,7 @@
-//! The rules between timers. Each says what would go wrong without it.
+//! The rules between timers. Each rule states what would go wrong without it.
 //!
-//! A rule is data: a formula for people, and the two sides as functions, so that the check, the
-//! message and `docs/timers.md` cannot drift apart.
+//! A rule is data: a formula for people, and its two sides as functions. So the check, the message
+//! and `docs/timers.md` cannot drift apart.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,49 +9,49 @@ use std::time::Duration;
 use super::{KUBERNETES_UNIT, TARGET_MAX, TARGET_MIN, Timers};
 use crate::Timespan;
 
-/// One rule: the left side stands in a relation to the right one.
+/// One rule: a relation between the left side and the right side.
 #[derive(Clone, Copy, Debug)]
 pub struct Inequality {
-    /// The rule, by the names that overrides use.
+    /// The rule. It uses the names of the overrides.
     pub formula: &'static str,
-    /// What goes wrong where it does not hold.
+    /// What goes wrong if the rule does not hold.
     pub why: &'static str,
     left: fn(&Timers) -> Duration,
     relation: Relation,
     right: fn(&Timers) -> Duration,
 }
 
-/// A rule that does not hold, with the lengths that break it.
+/// A rule that does not hold, with the two durations.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "violates {formula}: {} {relation} {} is false; otherwise {why}",
     Timespan::from(*.left), Timespan::from(*.right)
 )]
 pub struct BrokenInequality {
-    /// The rule, by the names that overrides use.
+    /// The rule. It uses the names of the overrides.
     pub formula: &'static str,
     /// What would go wrong.
     pub why: &'static str,
-    /// The length on its left side.
+    /// The duration on its left side.
     pub left: Duration,
-    /// How the sides should stand.
+    /// The relation that should hold between the sides.
     pub relation: Relation,
-    /// The length on its right side.
+    /// The duration on its right side.
     pub right: Duration,
 }
 
-/// How two sides stand to each other.
+/// The relation between two sides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Relation {
     /// The left side is shorter.
     Less,
     /// The left side is not longer.
     AtMost,
-    /// The left side is a whole number of the right one.
+    /// The left side is an integer multiple of the right one.
     MultipleOf,
 }
 
-/// All rules, those first that make the others easier to read in a message.
+/// All rules. Those whose violation explains others come first.
 pub const INEQUALITIES: &[Inequality] = &[
     TARGET_NOT_TOO_SHORT,
     TARGET_NOT_TOO_LONG,
@@ -91,7 +91,7 @@ pub const TARGET_NOT_TOO_SHORT: Inequality = Inequality {
     right: |timers| timers.target,
 };
 
-/// The target is short enough to be a promise.
+/// The target is short enough to be useful.
 pub const TARGET_NOT_TOO_LONG: Inequality = Inequality {
     formula: "target <= 10m",
     why: "dead servers would go unnoticed for longer than anyone waits",
@@ -100,7 +100,7 @@ pub const TARGET_NOT_TOO_LONG: Inequality = Inequality {
     right: |_| TARGET_MAX,
 };
 
-/// Timers of the operating system and a sync of a disk fit between two heartbeats.
+/// The operating system's timer jitter and a disk sync fit between two heartbeats.
 pub const HEARTBEAT_IS_POSSIBLE: Inequality = Inequality {
     formula: "5ms <= coordinatorHeartbeat",
     why: "the scheduler's jitter alone would delay heartbeats",
@@ -109,8 +109,8 @@ pub const HEARTBEAT_IS_POSSIBLE: Inequality = Inequality {
     right: |timers| timers.coordinator_heartbeat,
 };
 
-/// A lost heartbeat alone does not depose a leader. Half of the longest silence is trust in it;
-/// what is drawn by lot comes on top.
+/// A single lost heartbeat does not depose a leader. During half of the maximum timeout followers
+/// trust the leader. The random part comes on top.
 pub const HEARTBEAT_BEFORE_ELECTION: Inequality = Inequality {
     formula: "3 * coordinatorHeartbeat + electionTimeoutMax / 2 <= electionTimeoutMin",
     why: "one or two late heartbeats would depose a living leader",
@@ -119,7 +119,7 @@ pub const HEARTBEAT_BEFORE_ELECTION: Inequality = Inequality {
     right: |timers| timers.election_timeout_min,
 };
 
-/// Two followers rarely stand for election at the same moment.
+/// Two followers rarely start an election at the same moment.
 pub const ELECTION_TIMEOUTS_SPREAD: Inequality = Inequality {
     formula: "electionTimeoutMin + coordinatorHeartbeat < electionTimeoutMax",
     why: "followers would start elections at the same time and split the vote",
@@ -146,7 +146,7 @@ pub const SESSION_IS_NOT_CUT: Inequality = Inequality {
     right: |timers| timers.session_timeout_max,
 };
 
-/// A new leader of the coordinator is there before any session could end.
+/// The coordinator has a new leader before any session can expire.
 pub const SESSION_OUTLASTS_LEADER_CHANGE: Inequality = Inequality {
     formula: "change of the coordinator's leader + leaseRenewal < sessionTimeout",
     why: "losing the coordinator's leader could end the sessions of living servers",
@@ -173,7 +173,7 @@ pub const LEASE_OUTLASTS_LEADER_CHANGE: Inequality = Inequality {
     right: |timers| timers.serving_lease,
 };
 
-/// A renewal may be lost without harm.
+/// The loss of one renewal has no effect.
 pub const LEASE_IS_RENEWED_IN_TIME: Inequality = Inequality {
     formula: "2 * leaseRenewal < servingLease",
     why: "one lost renewal would stop a server",
@@ -191,7 +191,7 @@ pub const RENEWAL_IS_POSSIBLE: Inequality = Inequality {
     right: |timers| timers.lease_renewal,
 };
 
-/// A change of leader costs no client its connection.
+/// A change of leader does not cost any client its connection.
 pub const ISOLATION_OUTLASTS_LEADER_CHANGE: Inequality = Inequality {
     formula: "change of the coordinator's leader < isolationGrace",
     why: "each change of the coordinator's leader would drop all its clients",
@@ -200,7 +200,7 @@ pub const ISOLATION_OUTLASTS_LEADER_CHANGE: Inequality = Inequality {
     right: |timers| timers.isolation_grace,
 };
 
-/// A client of a cut-off member moves on before its session ends.
+/// A client of an isolated member connects to another one before its session expires.
 pub const ISOLATION_ENDS_BEFORE_SESSION: Inequality = Inequality {
     formula: "isolationGrace + rpcConnectTimeout < sessionTimeout",
     why: "servers connected to a cut-off member of the coordinator would lose their sessions",
@@ -209,7 +209,7 @@ pub const ISOLATION_ENDS_BEFORE_SESSION: Inequality = Inequality {
     right: |timers| timers.session_timeout,
 };
 
-/// A clock that is wrong by one part in a hundred breaks nothing.
+/// A clock that is wrong by one percent breaks nothing.
 pub const DRIFT_IS_COVERED: Inequality = Inequality {
     formula: "servingLease / 100 <= driftMargin",
     why: "a slow clock could let two servers serve one region",
@@ -218,7 +218,7 @@ pub const DRIFT_IS_COVERED: Inequality = Inequality {
     right: |timers| timers.drift_margin,
 };
 
-/// Kubernetes can hold the Lease.
+/// The Kubernetes Lease can express the duration.
 pub const MASTER_LEASE_IN_SECONDS: Inequality = Inequality {
     formula: "masterLeaseDuration is a multiple of 1s",
     why: "a Kubernetes Lease counts whole seconds",
@@ -227,7 +227,7 @@ pub const MASTER_LEASE_IN_SECONDS: Inequality = Inequality {
     right: |_| KUBERNETES_UNIT,
 };
 
-/// A candidate whose Lease others may take does not campaign with it.
+/// A candidate does not campaign with a Lease that others may already take.
 pub const MASTER_LETS_GO_BEFORE_LEASE_ENDS: Inequality = Inequality {
     formula: "masterRenewDeadline < masterLeaseDuration",
     why: "two masters would campaign at once (the epoch would stop one of them abruptly)",
@@ -245,7 +245,7 @@ pub const MASTER_RETRIES_BEFORE_DEADLINE: Inequality = Inequality {
     right: |timers| timers.master_renew_deadline,
 };
 
-/// Masters do not press the API server.
+/// The masters do not overload the API server.
 pub const MASTER_RETRY_IS_POSSIBLE: Inequality = Inequality {
     formula: "100ms <= masterRetryPeriod",
     why: "the masters would flood the Kubernetes API server",
@@ -254,7 +254,7 @@ pub const MASTER_RETRY_IS_POSSIBLE: Inequality = Inequality {
     right: |timers| timers.master_retry_period,
 };
 
-/// When recovery begins, HDFS already avoids the DataNode that died with the server.
+/// When a recovery begins, HDFS already avoids the DataNode that died with the server.
 pub const STALE_BEFORE_SESSION: Inequality = Inequality {
     formula: "hdfsStaleInterval < sessionTimeout",
     why: "recovery would read from the DataNode that died with the server",
@@ -263,7 +263,7 @@ pub const STALE_BEFORE_SESSION: Inequality = Inequality {
     right: |timers| timers.session_timeout,
 };
 
-/// A DataNode that stands still costs less than a server that does.
+/// A DataNode that hangs costs less than a region server that hangs.
 pub const HDFS_STALL_BEFORE_SESSION: Inequality = Inequality {
     formula: "hdfsSocketTimeout < sessionTimeout",
     why: "a lost DataNode would cause a longer outage than a lost server",
@@ -272,7 +272,7 @@ pub const HDFS_STALL_BEFORE_SESSION: Inequality = Inequality {
     right: |timers| timers.session_timeout,
 };
 
-/// A master's order to a silent server ends before the server is declared dead.
+/// A master's order to a silent server fails before the server is declared dead.
 pub const ORDER_FAILS_BEFORE_SESSION: Inequality = Inequality {
     formula: "rpcTimeout < sessionTimeout",
     why: "requests to a dead server would outlast its detection and delay its recovery",
@@ -281,7 +281,7 @@ pub const ORDER_FAILS_BEFORE_SESSION: Inequality = Inequality {
     right: |timers| timers.session_timeout,
 };
 
-/// A request has time left after its connection was made.
+/// A request has time left after its connection is open.
 pub const CONNECT_BEFORE_RPC_TIMEOUT: Inequality = Inequality {
     formula: "rpcConnectTimeout < rpcTimeout",
     why: "a request could time out before its connection is open",
@@ -299,7 +299,7 @@ pub const CLIENT_OUTLASTS_FAILURE: Inequality = Inequality {
     right: |timers| timers.client_operation_timeout,
 };
 
-/// Kubernetes can hold the probe period.
+/// A Kubernetes probe can express the period.
 pub const PROBES_IN_SECONDS: Inequality = Inequality {
     formula: "probePeriod is a multiple of 1s",
     why: "the kubelet counts whole seconds",
@@ -308,7 +308,7 @@ pub const PROBES_IN_SECONDS: Inequality = Inequality {
     right: |_| KUBERNETES_UNIT,
 };
 
-/// A clean stop is not cut short into a failure.
+/// A clean stop is not cut short, which would turn it into a failure.
 pub const GRACE_OUTLASTS_FAILURE: Inequality = Inequality {
     formula: "target < terminationGrace",
     why: "a clean stop would have less time than a failure may take",
@@ -317,7 +317,7 @@ pub const GRACE_OUTLASTS_FAILURE: Inequality = Inequality {
     right: |timers| timers.termination_grace,
 };
 
-/// The promise.
+/// The phases of the worst case fit into the failover target.
 pub const PHASES_WITHIN_TARGET: Inequality = Inequality {
     formula: "sum of the phases <= target",
     why: "a silent loss would cause a longer outage than the target",
@@ -329,7 +329,7 @@ pub const PHASES_WITHIN_TARGET: Inequality = Inequality {
 // === impl Inequality ===
 
 impl Inequality {
-    /// Nothing if the rule holds for `timers`, else the lengths that break it.
+    /// `None` if the rule holds for `timers`. Otherwise the durations that violate it.
     pub fn check(&self, timers: &Timers) -> Option<BrokenInequality> {
         let (left, right) = ((self.left)(timers), (self.right)(timers));
         let holds = match self.relation {
@@ -366,7 +366,7 @@ mod tests {
     use super::*;
     use crate::timers::{TARGET_DEFAULT, TimerOverrides};
 
-    /// Asserts that `overrides` of a 3 s target are refused, by exactly this rule.
+    /// Asserts that `overrides` of a 3 s target are rejected, by exactly this rule.
     #[track_caller]
     fn breaks(overrides: serde_json::Value, rule: &Inequality) {
         let overrides: TimerOverrides = serde_json::from_value(overrides).unwrap();

@@ -1,13 +1,13 @@
-//! Every timer of every layer, derived from one promise: `failover.target`.
+//! Derives every timer of every layer from `failover.target`.
 //!
 //! The target is the longest write outage of a region after one server is lost silently, with at
-//! most 64 MB of WAL to replay. [`Timers::derive`] takes it and the overrides, and gives timers of
-//! which every rule in [`INEQUALITIES`] holds, or says which one does not.
+//! most 64 MB of WAL to replay. [`Timers::derive`] takes the target and the overrides. It returns
+//! timers that satisfy every rule in [`INEQUALITIES`], or the first rule that does not hold.
 //!
-//! Two scales: what people feel grows with the target (session, phases); what only the machines
-//! see grows with the *pace*, which is the target up to [`PACE_MAX`]. A cluster that may take ten
-//! minutes to recover has no reason to elect a coordinator's leader in minutes.
-//! `docs/timers.md` shows the values for 3 s.
+//! Timers grow on two scales. Timers that users notice (session, phases) grow with the target.
+//! Timers that only the machines see grow with the *pace*, which is the target up to [`PACE_MAX`].
+//! A cluster that may take ten minutes to recover has no reason to take minutes to elect the
+//! coordinator's leader. `docs/timers.md` shows the values for 3 s.
 
 mod hdfs;
 pub mod inequality;
@@ -26,84 +26,85 @@ pub use worst_case::WorstCase;
 
 /// The target of a manifest that names none.
 pub const TARGET_DEFAULT: Timespan = Timespan::from_ms(3_000);
-/// The shortest target: below it the coordinator's timers fall under what disks and schedulers do.
+/// The shortest target. Below it, the coordinator's timers would be shorter than disks and
+/// schedulers allow.
 pub const TARGET_MIN: Duration = Duration::from_secs(1);
 /// The longest target.
 pub const TARGET_MAX: Duration = Duration::from_mins(10);
-/// Timers that only machines see stop growing at a target of this.
+/// Timers that only machines see do not grow above this target.
 pub const PACE_MAX: Duration = Duration::from_secs(30);
 
-/// The session timeout that a stock HBase client asks for; the coordinator must grant it.
+/// The session timeout that a stock HBase client requests. The coordinator must grant it.
 const STOCK_CLIENT_SESSION: Duration = Duration::from_secs(90);
 /// How far the clock of a region server may be off.
 const CLOCK_BOUND: Duration = Duration::from_secs(1);
 /// Kubernetes counts leases and probes in whole seconds.
 const KUBERNETES_UNIT: Duration = Duration::from_secs(1);
-/// Probes that may fail in a row before the kubelet restarts a container, at least.
+/// The minimum number of consecutive failed probes before the kubelet restarts a container.
 const LIVENESS_FAILURES_MIN: u32 = 3;
 
 /// All timers of a cluster. Every rule of [`INEQUALITIES`] holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Timers {
-    /// The promise.
+    /// The failover target.
     pub target: Duration,
 
-    /// How often the coordinator's leader speaks to its followers.
+    /// How often the coordinator's leader sends heartbeats to its followers.
     pub coordinator_heartbeat: Duration,
-    /// The least silence of the leader after which a follower stands for election. Half of
-    /// [`Timers::election_timeout_max`] of it is trust in the leader, the rest is drawn by lot.
+    /// The shortest time without a leader after which a follower starts an election. During half of
+    /// [`Timers::election_timeout_max`] it trusts the leader. The rest of the time is random.
     pub election_timeout_min: Duration,
-    /// The most silence of the leader after which a follower stands for election.
+    /// The longest time without a leader after which a follower starts an election.
     pub election_timeout_max: Duration,
-    /// What one round of votes may take, its syncs included.
+    /// How long one round of votes may take, including its syncs.
     pub vote_round: Duration,
-    /// How long a member of the coordinator without a leader goes on serving its clients.
+    /// How long a coordinator member without a leader continues to serve its clients.
     pub isolation_grace: Duration,
-    /// How often the coordinator's leader looks for sessions that are over.
+    /// How often the coordinator's leader looks for expired sessions.
     pub session_sweep: Duration,
 
-    /// Silence of a region server or master that means its death.
+    /// A region server or master that is silent for this long is declared dead.
     pub session_timeout: Duration,
     /// The shortest session that the coordinator grants.
     pub session_timeout_min: Duration,
     /// The longest session that the coordinator grants.
     pub session_timeout_max: Duration,
 
-    /// L: how long a region server may serve after sending a renewal that was committed.
+    /// L: how long a region server may serve after it has sent a renewal that was committed.
     pub serving_lease: Duration,
-    /// How often it renews.
+    /// How often a region server renews the lease.
     pub lease_renewal: Duration,
-    /// By how much the clocks of two machines may drift apart during L.
+    /// How far the clocks of two machines may drift apart during L.
     pub drift_margin: Duration,
     /// How far the clock of a region server may be off before it gets no regions.
     pub clock_bound: Duration,
 
-    /// `leaseDurationSeconds` of the masters' Kubernetes Lease: whole seconds.
+    /// `leaseDurationSeconds` of the masters' Kubernetes Lease, in whole seconds.
     pub master_lease_duration: Duration,
-    /// A master that could not renew its Lease for this long no longer counts on it.
+    /// A master that could not renew its Lease for this long no longer relies on it.
     pub master_renew_deadline: Duration,
-    /// How often masters try to take or renew the Lease.
+    /// How often masters try to acquire or renew the Lease.
     pub master_retry_period: Duration,
 
-    /// How long a read from or a write to an HDFS DataNode may stand still.
+    /// How long a read from or a write to an HDFS DataNode may stall.
     pub hdfs_socket_timeout: Duration,
-    /// A DataNode that was silent for this long is read from and written to last.
+    /// A DataNode that was silent for this long is used only as a last resort.
     pub hdfs_stale_interval: Duration,
 
     /// How long opening a connection between two roles may take.
     pub rpc_connect_timeout: Duration,
     /// How long a request between two roles may take.
     pub rpc_timeout: Duration,
-    /// How long a client waits before it tries again.
+    /// How long a client waits before it retries.
     pub client_pause: Duration,
-    /// How long a client goes on trying one operation.
+    /// How long a client keeps retrying one operation.
     pub client_operation_timeout: Duration,
 
-    /// How often the kubelet probes a container: whole seconds.
+    /// How often the kubelet probes a container, in whole seconds.
     pub probe_period: Duration,
-    /// How many liveness probes in a row must fail before the kubelet restarts it.
+    /// How many consecutive liveness probes must fail before the kubelet restarts the container.
     pub liveness_failures: u32,
-    /// How long a process that was asked to stop may take.
+    /// How long a process may take to stop after it was asked to.
     pub termination_grace: Duration,
 }
 
@@ -182,7 +183,7 @@ pub struct TimerOverrides {
 // === impl Timers ===
 
 impl Timers {
-    /// The timers that keep the promise `target`, with those of `overrides` taken as they are.
+    /// Derives the timers for `target`. The values in `overrides` are used unchanged.
     ///
     /// # Errors
     /// The first of [`INEQUALITIES`] that does not hold: the target is out of range, or an override
@@ -195,7 +196,7 @@ impl Timers {
         }
     }
 
-    /// Every timer in its proportion, without a look at the inequalities.
+    /// Every timer in proportion to the target, without a check of the inequalities.
     fn proportioned(target: Duration, overrides: &TimerOverrides) -> Self {
         let pace = target.min(PACE_MAX);
         let or = |chosen: Option<Timespan>, derived: Duration| {
@@ -244,18 +245,18 @@ impl Timers {
         }
     }
 
-    /// The longest that the coordinator may be without a leader after losing one: the silence that
-    /// a follower waits for, the heartbeat by which it notices, a vote.
+    /// The longest time that the coordinator may have no leader after it has lost one: the silence
+    /// that a follower waits for, the heartbeat by which it notices, and a vote.
     pub fn leader_change(&self) -> Duration {
         self.election_timeout_max + self.coordinator_heartbeat + self.vote_round
     }
 
-    /// The phases of the worst case that the promise covers.
+    /// The phases of the worst case that the failover target covers.
     pub fn worst_case(&self) -> WorstCase {
         WorstCase::of(self)
     }
 
-    /// All timers that have a length, by the names that overrides use, in the order of the struct.
+    /// All timers that are durations, by the names of the overrides, in the order of the struct.
     pub fn named(&self) -> Vec<(&'static str, Duration)> {
         vec![
             ("coordinatorHeartbeat", self.coordinator_heartbeat),
@@ -284,7 +285,7 @@ impl Timers {
     }
 }
 
-/// Cut to whole milliseconds, which is what manifests can say.
+/// Rounded down to whole milliseconds, the resolution of manifests.
 fn whole_ms(duration: Duration) -> Duration {
     Timespan::from(duration).into()
 }
@@ -295,7 +296,7 @@ fn whole_seconds(duration: Duration) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX))
 }
 
-/// How many periods it takes to outlast `silence`.
+/// The number of periods that last longer than `silence`.
 fn failures_beyond(silence: Duration, period: Duration) -> u32 {
     let periods = silence.as_millis().checked_div(period.as_millis()).unwrap_or(0) + 1;
     u32::try_from(periods).unwrap_or(u32::MAX).max(LIVENESS_FAILURES_MIN)

@@ -1,27 +1,29 @@
-//! What may take how long when a server is lost silently, phase by phase.
+//! The maximum duration of each phase after a server is lost silently.
 //!
-//! Detecting is set by the session. Fencing to replaying is what the recovery of 64 MB of WAL is
-//! given, in proportion to the target. The lease phase is what remains of the wait for the dead
-//! server's lease after that work: work and wait begin together.
+//! Detection is determined by the session. The phases from fencing to replay get the time for a
+//! recovery of 64 MB of WAL, in proportion to the target. The lease phase is the rest of the wait
+//! for the dead server's lease after that work: the work and the wait begin together.
 
 use std::time::Duration;
 
 use super::{Timers, whole_ms};
 
-/// The longest lengths of the phases, from the server's last sign of life to a client's success.
+/// The maximum durations of the phases, from the server's last sign of life to a client's success.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct WorstCase {
-    /// Until the death is committed: the session, and the look that finds it over.
+    /// Until the death is committed: the session timeout, and the interval of the check for expired
+    /// sessions.
     pub detect: Duration,
     /// Until no append of the dead server can be acknowledged any more.
     pub fence: Duration,
-    /// Until each region's part of the WAL lies apart.
+    /// Until the WAL is split by region.
     pub split: Duration,
     /// Until each region has a new owner.
     pub assign: Duration,
     /// Until the new owner has replayed its part.
     pub replay: Duration,
-    /// Until the dead server's lease is surely over, as far as that takes longer than the work.
+    /// Until the dead server's lease has certainly ended, as far as that takes longer than the
+    /// work.
     pub lease: Duration,
     /// Until a client has found the new owner.
     pub client: Duration,
@@ -47,7 +49,7 @@ impl WorstCase {
         }
     }
 
-    /// The phases by name, in order.
+    /// The phases with their names, in order.
     pub fn phases(&self) -> [(&'static str, Duration); 7] {
         [
             ("detect", self.detect),

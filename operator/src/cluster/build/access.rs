@@ -1,7 +1,7 @@
-//! Who the pods are to the API server: an account a role. Only the masters' has rights, and a
-//! token: to hold the Lease that elects among them, and to label their own pods, so that a Service
-//! finds the active one. The operator makes the Lease, so that it goes with the cluster, and the
-//! masters need no right to make any.
+//! The pods' access to the API server: one service account per role. Only the masters' account has
+//! permissions and a token. It allows them to hold the Lease that elects the active master, and to
+//! label their own pods, so that a Service finds the active master. The operator creates the Lease,
+//! so that it is deleted with the cluster and the masters need no permission to create one.
 
 use basalt_api::role_file::RoleName;
 use serde_json::json;
@@ -24,7 +24,7 @@ pub(super) fn has_token(role: RoleName) -> bool {
     role == RoleName::Master
 }
 
-/// The Lease: what stands in it is the masters'.
+/// The Lease. The masters write its contents.
 fn lease(plan: &Plan<'_>) -> Object {
     plan.role_object("coordination.k8s.io/v1", "Lease", RoleName::Master, json!({}))
 }

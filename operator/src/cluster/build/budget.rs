@@ -1,6 +1,6 @@
-//! How many pods of a role may be evicted at a time, by the operator and by whoever drains a node:
-//! one, and of region servers as many as `maxUnavailable` says. A pod that does not serve anyway
-//! never stands in the way of a node that is to be emptied.
+//! The disruption budgets: how many pods of a role may be evicted at a time, by the operator or by
+//! a node drain. It is one, and for region servers the number in `maxUnavailable`. A pod that does
+//! not serve never blocks a node drain.
 
 use basalt_api::role_file::RoleName;
 use serde_json::json;

@@ -1,7 +1,7 @@
-//! The ConfigMaps: the file of each role, and what clients need.
+//! The ConfigMaps: the file of each role, and the settings of clients.
 //!
-//! A role's file is the one that `basalt local` writes, too. What only the pod knows stands in it
-//! as a variable that the process fills in: its address and its name.
+//! A role's file is the same that `basalt local` writes. Values that only the pod knows, its
+//! address and its name, are variables that the process replaces.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,26 +23,26 @@ use crate::names::{self, port};
 pub(super) const SHARED_PATH: &str = "/data/shared";
 /// Where the ConfigMap with the settings of HDFS is mounted.
 pub(super) const HDFS_CONF_PATH: &str = "/etc/hadoop";
-/// Where the volume of a coordinator's member is mounted.
+/// Where the volume of a coordinator member is mounted.
 pub(super) const MEMBER_PATH: &str = "/data/member";
-/// The node below which the cluster's records lie.
+/// The node that contains the cluster's records.
 const NODES_PARENT: &str = "/basalt";
-/// The node below which stock clients look, without being told.
+/// The node at which stock clients look by default.
 const CLIENT_PARENT: &str = "/hbase";
 
 /// The ConfigMap of a role.
 pub(super) struct RoleConfig {
     pub(super) object: Object,
-    /// Changes when the files do.
+    /// Changes when the files change.
     pub(super) hash: String,
 }
 
-/// The Services whose addresses [`Plan::coordinator_addresses`] are, in order.
+/// The Services of [`Plan::coordinator_addresses`], in the same order.
 pub(crate) fn coordinator_service_names(cluster: &str, coordinators: u32) -> Vec<String> {
     (0..coordinators).map(|index| names::pod(cluster, RoleName::Coordinator, index)).collect()
 }
 
-/// The name of the file that a pod of `role` reads, with Kubernetes' own variables.
+/// The name of the file that a pod of `role` reads. It contains Kubernetes variables.
 pub(super) fn file_of(role: RoleName) -> String {
     match role {
         RoleName::Coordinator => "$(POD_NAME).json".to_owned(),
@@ -83,7 +83,7 @@ pub(super) fn config_map(plan: &Plan<'_>, role: RoleName) -> RoleConfig {
     RoleConfig { object, hash }
 }
 
-/// What clients need: `hbase-site.xml`.
+/// The settings of clients: `hbase-site.xml`.
 pub(super) fn hbase_site(plan: &Plan<'_>) -> Object {
     let name = &plan.cluster.name;
     let port = port(RoleName::Coordinator, PortName::Client);
@@ -99,7 +99,7 @@ pub(super) fn hbase_site(plan: &Plan<'_>) -> Object {
     plan.object("v1", "ConfigMap", &format!("{name}-client"), body)
 }
 
-/// What an HDFS should be set to for the promise to hold on it: `core-site.xml`, `hdfs-site.xml`.
+/// The settings of HDFS that the failover target needs: `core-site.xml`, `hdfs-site.xml`.
 pub(super) fn hdfs_site(plan: &Plan<'_>) -> Object {
     let settings = plan.cluster.timers.hdfs_settings();
     let file = |name: &str| {
@@ -111,7 +111,8 @@ pub(super) fn hdfs_site(plan: &Plan<'_>) -> Object {
     plan.object("v1", "ConfigMap", &format!("{}-hdfs", plan.cluster.name), body)
 }
 
-/// A configuration file of Hadoop or HBase. No value has a character that XML would need escaped.
+/// A configuration file of Hadoop or HBase. No value contains characters that XML would have to
+/// escape.
 fn site<'a>(properties: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let lines: String = properties
         .into_iter()
@@ -126,18 +127,18 @@ fn file<S: Serialize>(plan: &Plan<'_>, role: RoleName, process: &str, settings: 
     let file = RoleFile {
         role,
         cluster: plan.cluster.name.clone(),
-        // Not the resource's uid: volumes that were kept are taken again by a cluster of this name.
+        // Not the resource's uid: a new cluster of this name uses the volumes that were kept.
         cluster_uid: format!("{}/{}", plan.namespace, plan.cluster.name),
         process: process.to_owned(),
         log_level: plan.cluster.log_level.clone(),
         supervised: false,
-        // As many as the pod's limit has cores.
+        // The default is the number of cores in the pod's limit.
         worker_threads: None,
         failover: plan.cluster.spec.failover.clone(),
         settings,
     };
     let text = serde_json::to_string_pretty(&file);
-    // Structs of strings and numbers: there is nothing in them that JSON cannot say.
+    // This cannot fail: the structs contain only strings and numbers, which JSON can express.
     Value::String(text.unwrap_or_default())
 }
 

@@ -1,9 +1,9 @@
-//! Laying one piece of JSON over another, as a `podTemplate` is laid over what was built.
+//! Merges one JSON value over another, as a `podTemplate` over the generated template.
 
 use serde_json::Value;
 
-/// Lays `over` over `base`: objects field by field, lists of named things by name (a container, a
-/// volume, a variable), everything else whole. `null` takes a field away.
+/// Merges `over` over `base`: objects field by field, lists of named elements (containers, volumes,
+/// variables) by name, everything else as a whole. `null` removes a field.
 pub(super) fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {

@@ -1,8 +1,8 @@
-//! Every object of a cluster, made from what was validated: pure.
+//! Builds every object of a validated cluster. Pure.
 //!
-//! Objects are JSON, as people know them from manifests; a `podTemplate` is merged over what is
-//! built. The tests read each one back as the type that Kubernetes has for it, so that no field is
-//! misspelt, and compare all of `examples/cluster.yaml` with a committed file.
+//! Objects are JSON, in the form that users know from manifests. A `podTemplate` is merged over the
+//! generated template. The tests read each object back as its Kubernetes type, so that no field
+//! name is misspelt, and compare all objects of `examples/cluster.yaml` with a committed file.
 
 mod access;
 mod budget;
@@ -25,32 +25,33 @@ use crate::names;
 
 pub(crate) use config::coordinator_service_names;
 
-/// What the objects of a cluster are built from.
+/// The input for the objects of a cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan<'a> {
     /// The cluster.
     pub(crate) cluster: &'a ValidatedCluster,
     /// Its Kubernetes namespace.
     pub(crate) namespace: &'a str,
-    /// The `metadata.uid` of its resource, which owns the objects.
+    /// The `metadata.uid` of its resource, the owner of the objects.
     pub(crate) uid: &'a str,
-    /// The tag of the image where the cluster names none: the operator's own.
+    /// The image tag if the cluster names none: the operator's own.
     pub(crate) default_tag: &'a str,
-    /// The address of each coordinator's own Service, by its number; as many as there are members,
-    /// once the API server has given them out.
+    /// The address of each coordinator member's own Service, in the order of the members. It has
+    /// one address per member as soon as the API server has assigned them.
     pub(crate) coordinator_addresses: &'a [IpAddr],
 }
 
-/// One object to be applied.
+/// One object to apply.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Object(pub(crate) Value);
 
-/// The objects that the addresses come from: applied first.
+/// The Services, whose addresses the other objects contain. They are applied first.
 pub(crate) fn services(plan: &Plan<'_>) -> Vec<Object> {
     service::all(plan)
 }
 
-/// All other objects, in the order in which they are applied: what pods need comes before them.
+/// All other objects, in the order in which they are applied: the objects that pods need come
+/// first.
 pub(crate) fn objects(plan: &Plan<'_>) -> Vec<Object> {
     let mut objects = access::all(plan);
     objects.extend(network::policies(plan));
@@ -67,7 +68,7 @@ pub(crate) fn objects(plan: &Plan<'_>) -> Vec<Object> {
     objects
 }
 
-/// What tells these objects from others.
+/// A hash of the objects.
 pub(crate) fn fingerprint(objects: &[Object]) -> String {
     let mut digest = Md5::new();
     for object in objects {
@@ -89,7 +90,7 @@ impl Object {
         self.0["metadata"]["name"].as_str().unwrap_or_default()
     }
 
-    /// Both.
+    /// Its kind and name.
     pub(crate) fn object_name(&self) -> (String, String) {
         (self.kind().to_owned(), self.name().to_owned())
     }
@@ -98,7 +99,7 @@ impl Object {
 // === impl Plan ===
 
 impl Plan<'_> {
-    /// An object of the whole cluster, with the fields of `body` beside its metadata.
+    /// An object of the whole cluster. `body` contains its fields other than the metadata.
     fn object(&self, api_version: &str, kind: &str, name: &str, body: Value) -> Object {
         self.labelled(api_version, kind, name, body, names::cluster_labels(&self.cluster.name))
     }

@@ -1,5 +1,5 @@
-//! Who may connect to which port of a role: clients to the clients' ports, members of the cluster
-//! to the peers' ports, the operator to what it asks. All else is closed.
+//! Who may connect to which port of a role: clients to the client ports, processes of the cluster
+//! to the peer ports, the operator to the ports that it queries. All other ports are closed.
 
 use basalt_api::role_file::{PortName, RoleName};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn policy(plan: &Plan<'_>, role: RoleName) -> Object {
             rule
         })
         .collect();
-    // The kubelet's: which addresses it comes from differs by network plugin.
+    // The kubelet's port. The source address of the kubelet depends on the network plugin.
     ingress.push(json!({ "ports": [{ "port": names::HEALTH_PORT, "protocol": "TCP" }] }));
     let body = json!({ "spec": {
         "podSelector": plan.selector(role),
@@ -33,7 +33,7 @@ fn policy(plan: &Plan<'_>, role: RoleName) -> Object {
     plan.role_object("networking.k8s.io/v1", "NetworkPolicy", role, body)
 }
 
-/// Who speaks to the peers' port of `role`.
+/// Who connects to the peer port of `role`.
 fn peers_of(plan: &Plan<'_>, role: RoleName) -> Vec<Value> {
     let roles: &[RoleName] = match role {
         RoleName::Coordinator => &[RoleName::Coordinator],
@@ -43,7 +43,8 @@ fn peers_of(plan: &Plan<'_>, role: RoleName) -> Vec<Value> {
     let mut peers: Vec<Value> =
         roles.iter().map(|role| json!({ "podSelector": plan.selector(*role) })).collect();
     if role == RoleName::Master {
-        // The operator tells the master what the kubelet saw, and asks for the recoveries.
+        // The operator reports to the master what it learnt from the kubelet, and asks it for the
+        // recoveries.
         peers.push(json!({
             "namespaceSelector": {},
             "podSelector": { "matchLabels": { "app.kubernetes.io/name": names::FIELD_MANAGER } },

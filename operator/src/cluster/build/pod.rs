@@ -1,4 +1,4 @@
-//! The pods: one container of the one image, which needs no right on its node.
+//! The pods: one container of the one image. It needs no permissions on its node.
 
 use basalt_api::ValidatedStorage;
 use basalt_api::common::{PodTemplate, Resources};
@@ -9,16 +9,16 @@ use super::config::{HDFS_CONF_PATH, MEMBER_PATH, SHARED_PATH, file_of};
 use super::{Plan, access, merge};
 use crate::names;
 
-/// The volume claim of a coordinator's member.
+/// The volume claim of a coordinator member.
 pub(super) const MEMBER_VOLUME: &str = "member";
 /// The user and group of every process.
 const USER: u32 = 65_532;
-/// How long the kubelet waits for an answer. Longer than a period: a machine that is short of
-/// processors is slow, and a restart would not make it faster.
+/// How long the kubelet waits for a probe's answer. Longer than a probe period: a machine short of
+/// CPU is slow, and a restart would not make it faster.
 const PROBE_TIMEOUT_S: u64 = 5;
-/// What the kubelet is given beyond the time that a process takes to stop.
+/// How much longer than a process may take to stop the kubelet waits.
 const GRACE_MARGIN_S: u64 = 5;
-/// How long a pod stays bound to a node that does not answer.
+/// How long a pod stays bound to a node that does not respond.
 const LOST_NODE_TOLERATION_S: u64 = 10;
 
 pub(super) fn template(plan: &Plan<'_>, role: RoleName, config_hash: &str) -> Value {
@@ -101,7 +101,7 @@ fn container(plan: &Plan<'_>, role: RoleName) -> Value {
         json!({ "name": "POD_IP", "valueFrom": field("status.podIP") }),
     ];
     if role != RoleName::Coordinator && matches!(plan.cluster.storage, ValidatedStorage::Hdfs(_)) {
-        // By which the DataNode on the same machine is found: the pod's own address is not that.
+        // A process finds the DataNode on its machine by this address, which is not the pod's own.
         environment.push(json!({ "name": MACHINE_VARIABLE, "valueFrom": field("status.hostIP") }));
     }
     json!({
@@ -158,8 +158,8 @@ fn volumes(plan: &Plan<'_>, role: RoleName) -> Value {
     json!(volumes)
 }
 
-/// Members of one role on nodes of their own where there are enough; then masters and region
-/// servers apart.
+/// Puts pods of one role on separate nodes if there are enough nodes. After that, separates masters
+/// and region servers.
 fn anti_affinity(plan: &Plan<'_>, role: RoleName) -> Value {
     let apart_from = |other: RoleName, weight: u32| {
         json!({
@@ -179,7 +179,7 @@ fn anti_affinity(plan: &Plan<'_>, role: RoleName) -> Value {
     json!({ "preferredDuringSchedulingIgnoredDuringExecution": terms })
 }
 
-/// What the container may use: what is written, else what a small cluster needs.
+/// The resources of the container: the declared ones, or else the needs of a small cluster.
 fn resources(plan: &Plan<'_>, role: RoleName) -> Value {
     let spec = &plan.cluster.spec;
     let (written, memory, memory_max): (&Resources, _, _) = match role {

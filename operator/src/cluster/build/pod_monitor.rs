@@ -1,5 +1,5 @@
-//! What tells a Prometheus operator to collect the metrics of all pods. Its type is not
-//! Kubernetes' own:
+//! The PodMonitor, which makes a Prometheus operator collect the metrics of all pods. Its type is
+//! not part of Kubernetes:
 //! <https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PodMonitor>.
 
 use kube::core::GroupVersionKind;
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Object, Plan};
 use crate::names;
 
-/// The kind.
+/// The kind of a PodMonitor.
 pub(crate) fn kind() -> GroupVersionKind {
     GroupVersionKind::gvk("monitoring.coreos.com", "v1", "PodMonitor")
 }

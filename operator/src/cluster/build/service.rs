@@ -1,9 +1,9 @@
-//! The Services: one without an address for each role's pods, one for each member of the
-//! coordinator, one for clients, one for the active master.
+//! The Services: a headless one for each role's pods, one for each coordinator member, one for
+//! clients, one for the active master.
 //!
-//! Members of the coordinator are reached by the addresses of their own Services. An address stays
-//! when the pod moves, and nobody has to ask a name server for it: when a node is lost, the name
-//! server may be lost with it, at the very moment at which everybody looks for the new leader.
+//! Processes reach the coordinator members by the addresses of the members' own Services. Such an
+//! address stays the same when the pod moves, and no DNS lookup is needed. When a node is lost, the
+//! DNS server may be lost with it, exactly when every process looks for the new leader.
 
 use basalt_api::role_file::{ACTIVE_MASTER_LABEL, PortName, RoleName};
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ fn of_member(plan: &Plan<'_>, index: u32) -> Object {
     let name = names::pod(&plan.cluster.name, RoleName::Coordinator, index);
     let mut selector = names::role_labels(&plan.cluster.name, RoleName::Coordinator);
     selector.insert("statefulset.kubernetes.io/pod-name".to_owned(), name.clone());
-    // Members find each other before any of them is ready.
+    // Members must find each other before any of them is ready.
     let body = json!({ "spec": {
         "publishNotReadyAddresses": true,
         "selector": selector,

@@ -1,5 +1,5 @@
-//! The StatefulSets. Pods are started all at once, and replaced only by the operator
-//! (`OnDelete`), which knows the order.
+//! The StatefulSets. Pods are started in parallel. Only the operator replaces them (`OnDelete`),
+//! because it knows the order.
 
 use basalt_api::common::DeletionPolicy;
 use basalt_api::role_file::RoleName;

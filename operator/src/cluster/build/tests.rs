@@ -1,4 +1,5 @@
-//! The objects of `examples/cluster.yaml`, as a committed file and as Kubernetes' own types.
+//! The objects of `examples/cluster.yaml`, compared with a committed file and with the types of
+//! Kubernetes.
 
 use std::net::Ipv4Addr;
 
@@ -36,7 +37,7 @@ fn find<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Value {
     &objects.iter().find(|o| o.kind() == kind && o.name() == name).unwrap().0
 }
 
-/// Reads `object` as a `T` and back: what the type does not know is lost on the way.
+/// Reads `object` as a `T` and converts it back. Fields that the type does not know are lost.
 fn read_back<T: DeserializeOwned + Serialize>(object: &Object) -> Value {
     let typed: T = serde_json::from_value(object.0.clone()).unwrap();
     serde_json::to_value(typed).unwrap()
@@ -61,7 +62,7 @@ fn every_field_is_one_that_kubernetes_knows() {
     }
 }
 
-/// `UPDATE_GOLDEN=1 cargo test -p basalt-operator` writes the file anew.
+/// `UPDATE_GOLDEN=1 cargo test -p basalt-operator` writes the file again.
 #[test]
 fn the_example_is_built_as_it_was() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/cluster.yaml");

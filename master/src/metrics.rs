@@ -10,11 +10,11 @@ use metrics::{counter, gauge, histogram};
 use crate::view::View;
 
 /// Reports this master as active until it is dropped.
-pub(crate) struct InCharge;
+pub(crate) struct ActiveTerm;
 
-// === impl InCharge ===
+// === impl ActiveTerm ===
 
-impl InCharge {
+impl ActiveTerm {
     pub(crate) fn begin(epoch: u64) -> Self {
         gauge!("basalt_master_active").set(1.0);
         gauge!("basalt_master_epoch").set(epoch as f64);
@@ -22,7 +22,7 @@ impl InCharge {
     }
 }
 
-impl Drop for InCharge {
+impl Drop for ActiveTerm {
     fn drop(&mut self) {
         gauge!("basalt_master_active").set(0.0);
     }

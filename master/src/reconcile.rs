@@ -85,7 +85,7 @@ pub(crate) async fn run(term: Arc<Term>) {
     let (mut streams, mut is_first_look) = (BTreeSet::new(), true);
     let mut balanced_at = Instant::now();
     let (mut takers, mut takers_since) = (BTreeSet::new(), Instant::now());
-    let _in_charge = metrics::InCharge::begin(term.store.epoch().0);
+    let _active = metrics::ActiveTerm::begin(term.store.epoch().0);
     loop {
         changes.borrow_and_update();
         if term.views.catalog().master().map(|master| master.epoch) != Some(term.store.epoch().0) {

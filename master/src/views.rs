@@ -37,7 +37,7 @@ struct Newest {
 struct Own {
     regions: BTreeMap<EncodedRegionName, SharedRegion>,
     tables: BTreeMap<TableName, Versioned<TableRecord>>,
-    buried: BTreeSet<ServerName>,
+    marked_dead: BTreeSet<ServerName>,
     /// What Kubernetes knows of the pods that region servers run in, by uid.
     pods: BTreeMap<String, pb::Pod>,
     /// Counts the changes; 0 at first.
@@ -88,7 +88,7 @@ impl Views {
     pub(crate) fn servers(&self) -> BTreeMap<ServerName, pb::ServerRecord> {
         let mut servers = self.catalog.servers();
         let own = self.own.lock();
-        servers.retain(|server, _| !own.buried.contains(server));
+        servers.retain(|server, _| !own.marked_dead.contains(server));
         servers
     }
 
@@ -131,7 +131,7 @@ impl Views {
     /// Records that `server` is dead. Its name is never used again.
     pub(crate) fn mark_dead(&self, server: ServerName) {
         let mut own = self.own.lock();
-        own.buried.insert(server);
+        own.marked_dead.insert(server);
         own.changes += 1;
     }
 
@@ -202,8 +202,8 @@ impl Own {
         for (name, own) in &self.tables {
             view.tables.insert(name.clone(), own.clone());
         }
-        self.buried.retain(|server| view.servers.contains_key(server));
-        for server in &self.buried {
+        self.marked_dead.retain(|server| view.servers.contains_key(server));
+        for server in &self.marked_dead {
             view.servers.remove(server);
         }
         for record in view.servers.values_mut() {
@@ -268,13 +268,13 @@ mod tests {
     #[test]
     fn a_buried_server_is_dead_before_the_catalog_knows() {
         let mut own = Own::default();
-        own.buried.insert(server("a"));
+        own.marked_dead.insert(server("a"));
         let mut seen = view(&["a", "b"], 0);
         own.lay_over(&mut seen);
         assert!(!seen.lives(&server("a")) && seen.lives(&server("b")));
         let mut seen = view(&["b"], 0);
         own.lay_over(&mut seen);
-        assert!(own.buried.is_empty());
+        assert!(own.marked_dead.is_empty());
     }
     #[test]
     fn what_kubernetes_knows_of_a_pod_goes_before_what_its_process_says() {

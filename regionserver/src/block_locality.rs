@@ -58,9 +58,9 @@ const AGAIN: Duration = Duration::from_secs(60 * 60);
 const FILES_IN_A_ROW: usize = 256;
 const FILES_AT_ONCE: usize = 4;
 /// How many nodes of a region are reported to the master, in addition to our own.
-const NODES_TOLD: usize = 3;
+const NODES_REPORTED: usize = 3;
 /// How many regions one message to the master contains.
-const REGIONS_PER_WORD: usize = 256;
+const REGIONS_PER_MESSAGE: usize = 256;
 
 /// Keeps the locations up to date while the server runs. Returns if the storage has no nodes.
 pub(crate) async fn watch(server: Arc<Server>) {
@@ -193,7 +193,7 @@ impl RegionPlaces {
             self.by_node.iter().map(|(node, bytes)| (node, *bytes)).collect();
         nodes.sort_by_key(|(node, bytes)| (Some(*node) != own, std::cmp::Reverse(*bytes)));
         let has_own = nodes.first().is_some_and(|(node, _)| Some(*node) == own);
-        nodes.truncate(NODES_TOLD + usize::from(has_own));
+        nodes.truncate(NODES_REPORTED + usize::from(has_own));
         let nodes =
             nodes.into_iter().map(|(node, bytes)| pb::NodeBytes { node: node.to_string(), bytes });
         let region = region.digest().to_vec();
@@ -265,7 +265,7 @@ fn news(
     if regions.is_empty() && has_moved {
         return [word(&[])].into();
     }
-    regions.chunks(REGIONS_PER_WORD).map(word).collect()
+    regions.chunks(REGIONS_PER_MESSAGE).map(word).collect()
 }
 
 #[cfg(test)]
@@ -361,7 +361,7 @@ mod tests {
         let nothing = ServerLocality { own: NodeName::reported("m"), ..ServerLocality::default() };
         assert_eq!(news("s", &ServerLocality::default(), &nothing).len(), 1);
         let mut many = ServerLocality::default();
-        for number in 0..REGIONS_PER_WORD as u64 + 1 {
+        for number in 0..REGIONS_PER_MESSAGE as u64 + 1 {
             let mut digest = [0; 16];
             digest[..8].copy_from_slice(&number.to_be_bytes());
             let name = EncodedRegionName::from_digest(digest);

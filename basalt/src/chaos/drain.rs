@@ -51,7 +51,7 @@ impl Drainer<'_> {
         let uid = timeout(PATIENCE, registered).await.context("it is not registered")?;
         let pod = pb::Pod { uid: uid.clone(), rack: String::new(), draining: true };
         let mut left = None;
-        let telling = async {
+        let sending = async {
             loop {
                 // A master that has become active in the meantime has not received the report yet.
                 if let Ok(reply) = self.send_pods(vec![pod.clone()]).await {
@@ -60,7 +60,7 @@ impl Drainer<'_> {
                 sleep(PAUSE).await;
             }
         };
-        let _ = timeout(lasts, telling).await;
+        let _ = timeout(lasts, sending).await;
         Ok(left)
     }
 
@@ -69,12 +69,12 @@ impl Drainer<'_> {
     /// # Errors
     /// No master receives the report in time.
     pub(super) async fn undo(&self) -> anyhow::Result<()> {
-        let telling = async {
+        let sending = async {
             while self.send_pods(Vec::new()).await.is_err() {
                 sleep(PAUSE).await;
             }
         };
-        timeout(PATIENCE, telling).await.context("no master undoes a drain")
+        timeout(PATIENCE, sending).await.context("no master undoes a drain")
     }
 
     /// Reports to the active master which servers are draining.

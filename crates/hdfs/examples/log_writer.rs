@@ -35,7 +35,7 @@ async fn main() -> Result<()> {
 async fn write(files: &HdfsFileSystem, path: &str, at_once: usize) -> basalt_hdfs::Result<()> {
     let mut file = files.create_file(Path::new(path)).await?;
     let (flushes, mut waiting) = mpsc::channel::<(u64, basalt_hdfs::Flushed)>(at_once.max(1));
-    let telling = tokio::spawn(async move {
+    let sending = tokio::spawn(async move {
         while let Some((records, flushed)) = waiting.recv().await {
             flushed.wait().await?;
             println!("acked {records}");
@@ -51,5 +51,5 @@ async fn write(files: &HdfsFileSystem, path: &str, at_once: usize) -> basalt_hdf
             break;
         }
     }
-    telling.await.unwrap_or(Ok(()))
+    sending.await.unwrap_or(Ok(()))
 }

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calendar_that_is_set_gives_no_timestamps_until_it_is_right() {
+    fn a_wall_clock_that_is_set_gives_no_timestamps_until_it_is_right() {
         let (hands, clock) = clocks();
         hands.pass(DAY_MS);
         assert_eq!(clock.now_ms(), Ok(11 * DAY_MS));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calendar_that_was_wrong_from_the_start_is_known_by_the_master_alone() {
+    fn a_wall_clock_that_was_wrong_from_the_start_is_known_by_the_master_alone() {
         let (hands, clock) = clocks();
         assert!(clock.now_ms().is_ok());
         let first = clock.compare(0, None);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calendar_that_is_put_right_expires_nothing_before_the_master_knows() {
+    fn a_wall_clock_that_is_put_right_expires_nothing_before_the_master_knows() {
         for off in [11 * DAY_MS, 9 * DAY_MS] {
             let (hands, clock) = clocks();
             let first = clock.compare(0, None);

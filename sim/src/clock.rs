@@ -16,7 +16,7 @@ const BOOTED_BEFORE: Duration = Duration::from_secs(3_600);
 
 /// How wrong the wall clock of a server may be while the server still believes it.
 #[derive(Clone, Copy, Debug)]
-pub struct CalendarError {
+pub struct WallClockError {
     /// The maximum by which a wall clock is set wrong.
     pub set_by: Duration,
     /// The maximum drift of a clock in parts per million, in either direction.
@@ -44,9 +44,9 @@ pub(crate) struct SimulatedClock {
     last_ns: AtomicU64,
 }
 
-// === impl CalendarError ===
+// === impl WallClockError ===
 
-impl CalendarError {
+impl WallClockError {
     /// The range that servers' wall clocks may have shown between two moments of true time.
     pub(crate) fn span(self, from_ms: u64, to_ms: u64) -> ClockSpan {
         let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
@@ -119,9 +119,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calendars_that_are_exact_show_the_time_of_a_read() {
+    fn wall_clocks_that_are_exact_show_the_time_of_a_read() {
         let span = |set_by, drift_ppm| {
-            let error = CalendarError { set_by, drift_ppm };
+            let error = WallClockError { set_by, drift_ppm };
             let span = error.span(EPOCH_MS + 10_000, EPOCH_MS + 10_005);
             let since = |ms: i64| ms - EPOCH_MS as i64;
             (since(span.earliest_ms), since(span.latest_ms))

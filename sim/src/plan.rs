@@ -12,7 +12,7 @@ use basalt_model::{FamilyDescriptor, FeatureLevel, KeepDeletedCells, TableDescri
 use bytes::Bytes;
 
 use crate::actors::Actors;
-use crate::clock::CalendarError;
+use crate::clock::WallClockError;
 use crate::disk::Syncs;
 
 /// The first column family of the table.
@@ -81,7 +81,7 @@ pub struct Layout {
     /// The bound on the error of a region server's clock.
     pub clock_bound: Duration,
     /// The maximum by which a wall clock is set wrong while its server still believes it.
-    pub calendars_set_by: Duration,
+    pub wall_clocks_set_by: Duration,
     /// The highest feature level that masters and region servers know when the cluster starts.
     pub feature_level: FeatureLevel,
     /// Actors besides the clients.
@@ -114,14 +114,14 @@ impl Layout {
         wal_roll_bytes: 16 << 10,
         clock_drift_ppm: 0,
         clock_bound: Duration::from_secs(1),
-        calendars_set_by: Duration::ZERO,
+        wall_clocks_set_by: Duration::ZERO,
         feature_level: FeatureLevel::NEWEST,
         actors: Actors::NONE,
     };
 
     /// How wrong the wall clocks of servers may be.
-    pub(crate) fn calendar_error(&self) -> CalendarError {
-        CalendarError { set_by: self.calendars_set_by, drift_ppm: self.clock_drift_ppm }
+    pub(crate) fn wall_clock_error(&self) -> WallClockError {
+        WallClockError { set_by: self.wall_clocks_set_by, drift_ppm: self.clock_drift_ppm }
     }
 
     /// The names of all processes.

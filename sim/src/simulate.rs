@@ -130,7 +130,7 @@ pub fn simulate(
             tables: layout.tables,
             catalogs: cluster.plan().catalogs(),
             is_upgraded: layout.feature_level < FeatureLevel::NEWEST,
-            calendars: layout.calendar_error(),
+            wall_clocks: layout.wall_clock_error(),
         };
         let workload = Arc::new(Workload::new(config, trace));
         let mut coming = match settings.point {

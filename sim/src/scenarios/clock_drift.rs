@@ -14,7 +14,7 @@ pub(super) const CLOCK_DRIFT: Scenario = Scenario {
     layout: Layout {
         clock_drift_ppm: DRIFT_PPM_MAX,
         clock_bound: DRIFTED_APART_MAX,
-        calendars_set_by: Duration::from_millis(SET_BY_MS_MAX),
+        wall_clocks_set_by: Duration::from_millis(SET_BY_MS_MAX),
         ..Layout::SMALL
     },
     faults: clock_drift,

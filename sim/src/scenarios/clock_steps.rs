@@ -10,7 +10,7 @@ use crate::plan::Layout;
 pub(super) const CLOCK_STEPS: Scenario = Scenario {
     name: "clock-steps",
     about: "the wall clock of a region server or the master is set wrong by two seconds to a day",
-    layout: Layout { calendars_set_by: Layout::SMALL.clock_bound, ..Layout::SMALL },
+    layout: Layout { wall_clocks_set_by: Layout::SMALL.clock_bound, ..Layout::SMALL },
     faults: clock_steps,
 };
 

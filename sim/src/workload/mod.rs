@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 
 use basalt_measure::history::{Contender, Contest, History};
 
-use crate::clock::CalendarError;
+use crate::clock::WallClockError;
 use crate::invariants::{AcknowledgedWrites, Violation, WholeRows};
 use crate::plan::{FAMILY, FAMILY_SECOND, families_with_ends, family_of_versions, table_name};
 use crate::trace::Trace;
@@ -67,7 +67,7 @@ pub struct WorkloadConfig {
     /// Whether the cluster starts with a release that lacks features of the next one.
     pub is_upgraded: bool,
     /// How wrong the wall clocks of servers may be.
-    pub calendars: CalendarError,
+    pub wall_clocks: WallClockError,
 }
 
 /// A workload and its observations so far.

@@ -209,7 +209,7 @@ impl<'a> Writer<'a> {
             way => self.scan(row, &read, way == 1).await,
         };
         let Some(found) = found else { return };
-        let clock = self.workload.config.calendars.span(began_ms, self.clock.wall_ms());
+        let clock = self.workload.config.wall_clocks.span(began_ms, self.clock.wall_ms());
         self.workload.seen.lock().versions_read += 1;
         self.count(row, &read, clock);
         if let Some(wrong) = row.model.compare(&read, clock, &found.cells) {

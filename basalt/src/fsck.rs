@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use basalt_cluster::Nodes;
 use basalt_fs::{LocalFileSystem, SharedFileSystem};
 use basalt_fsck::Report;
@@ -63,11 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn check(file: &RoleFile<MasterSettings>) -> anyhow::Result<Report> {
     let (server, seams, timers) = (&file.settings.server, Seams::system(), file.timers()?);
     let files: SharedFileSystem = match &server.storage {
-        // Opening it would create it.
-        StorageSettings::Folder(folder) if !folder.is_dir() => {
-            bail!("the storage root {} does not exist", folder.display())
-        }
-        StorageSettings::Folder(folder) => Arc::new(LocalFileSystem::open(folder)?),
+        StorageSettings::Folder(folder) => Arc::new(LocalFileSystem::open_read_only(folder)?),
         StorageSettings::Hdfs(hdfs) => Arc::new(storage::hdfs_files(hdfs, &timers, &seams)?),
     };
     let coordinators = &server.coordinators;

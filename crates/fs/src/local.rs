@@ -68,6 +68,15 @@ impl LocalFileSystem {
         Ok(Self { root, boot_id: read_boot_id() })
     }
 
+    /// Opens the folder `root`, which must exist, for a caller that only reads.
+    ///
+    /// # Errors
+    /// The folder does not exist, or cannot be opened.
+    pub fn open_read_only(root: &Path) -> Result<Self> {
+        let root = root.canonicalize().map_err(|e| Error::from_io(root, "open the folder", e))?;
+        Ok(Self { root, boot_id: read_boot_id() })
+    }
+
     fn resolve(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }

@@ -6,7 +6,8 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use basalt_model::{
-    EncodedRegionName, RegionEpoch, RegionState, ServerName, TableName, log_holds_edits, paths,
+    EncodedRegionName, RegionEpoch, RegionState, ServerName, TableName, TableState,
+    log_holds_edits, paths,
 };
 use basalt_storage::manifest::Manifest;
 use serde::Serialize;
@@ -16,9 +17,9 @@ use crate::{Records, Tree};
 /// The newest manifest of each region, or why it could not be read.
 pub(crate) type Manifests = BTreeMap<EncodedRegionName, Result<Option<Manifest>, String>>;
 
-/// Where files that are named were found, with their lengths in bytes; `None`: nowhere. The key is
-/// the path of the file while it is not archived.
-pub(crate) type Found = BTreeMap<PathBuf, Option<u64>>;
+/// The lengths in bytes of files that were looked for, by the first path at which they may be.
+/// `None`: not found. An error: it could not be found out.
+pub(crate) type Found = BTreeMap<PathBuf, Result<Option<u64>, String>>;
 
 /// A file that must exist.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -59,6 +60,13 @@ pub enum Problem {
         /// The length of the file, in bytes.
         found: u64,
     },
+    /// A file that must exist cannot be opened.
+    Unreadable {
+        /// The path of the file.
+        path: PathBuf,
+        /// The error.
+        reason: String,
+    },
     /// The newest manifest of a region cannot be read, so nothing is known of its files.
     UnreadableManifest {
         /// The region.
@@ -96,7 +104,13 @@ pub enum Problem {
         /// The path of the file.
         path: PathBuf,
     },
-    /// A WAL file that is needed is shorter than it was when it was sealed.
+    /// Regions need the sealed logs of a server, but no sealed lengths are recorded.
+    NotSealed {
+        /// The dead region server.
+        server: String,
+    },
+    /// A WAL file that is needed is shorter than it was when it was sealed, or than its server knew
+    /// it to be.
     ShortLog {
         /// The region server that wrote it.
         server: String,
@@ -166,26 +180,35 @@ pub(crate) fn named_files(records: &Records, manifests: &Manifests) -> Vec<Named
     named
 }
 
-/// The WAL files that must exist, with the least length of each, in bytes. The length of a file
-/// that is being written is not known: it must be there.
-pub(crate) fn needed_logs(records: &Records) -> Vec<(ServerName, PathBuf, u64)> {
+/// A WAL file that must exist.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct NeededLog {
+    pub(crate) server: ServerName,
+    /// Where it is looked for, one after the other: a server's log directory is renamed when the
+    /// server is declared dead.
+    pub(crate) paths: Vec<PathBuf>,
+    /// It has at least this length, in bytes.
+    pub(crate) length: u64,
+}
+
+/// The WAL files that must exist. Those of a fenced server are its sealed files; those of any other
+/// server are the files that it lists.
+pub(crate) fn needed_logs(records: &Records) -> Vec<NeededLog> {
     let mut needed = Vec::new();
     for server in records.needed_servers() {
+        let (live, fenced) = (paths::server_logs(server), paths::fenced_logs(server));
+        let one = |paths, length| NeededLog { server: server.clone(), paths, length };
         if let Some(sealed) = records.sealed.get(server) {
-            let folder = paths::fenced_logs(server);
             let sealed = sealed.iter().filter(|log| !records.accepted.contains(&log.name));
             let sealed = sealed.filter(|log| log_holds_edits(log.sealed_length));
-            needed.extend(
-                sealed.map(|log| (server.clone(), folder.join(&log.name), log.sealed_length)),
-            );
-        } else if records.servers.contains(server) {
-            let folder = paths::server_logs(server);
+            needed.extend(sealed.map(|log| one(vec![fenced.join(&log.name)], log.sealed_length)));
+        } else {
+            // None yet if the server has only been ordered to open a region.
             let listed = records.logs.get(server).into_iter().flatten();
-            needed.extend(
-                listed.map(|log| {
-                    (server.clone(), folder.join(format!("{server}.{}", log.number)), 0)
-                }),
-            );
+            needed.extend(listed.map(|log| {
+                let name = format!("{server}.{}", log.number);
+                one(vec![live.join(&name), fenced.join(&name)], log.durable_bytes)
+            }));
         }
     }
     needed
@@ -206,13 +229,19 @@ pub(crate) fn problems(
     }
     for file in named_files(records, manifests) {
         let (region, path, expected) = (file.region.to_string(), file.path, file.length);
-        match files.get(&path).copied().flatten() {
-            None => problems.insert(Problem::MissingFile { region, path }),
-            Some(found) if found != expected => {
-                problems.insert(Problem::WrongLength { region, path, expected, found })
+        match files.get(&path) {
+            Some(Ok(Some(found))) if *found == expected => {}
+            Some(Ok(Some(found))) => {
+                let found = *found;
+                problems.insert(Problem::WrongLength { region, path, expected, found });
             }
-            Some(_) => false,
-        };
+            Some(Err(reason)) => {
+                problems.insert(Problem::Unreadable { path, reason: reason.clone() });
+            }
+            Some(Ok(None)) | None => {
+                problems.insert(Problem::MissingFile { region, path });
+            }
+        }
     }
     for (name, record) in &records.regions {
         let region = name.to_string();
@@ -234,20 +263,36 @@ pub(crate) fn problems(
             problems.insert(Problem::StaleManifest { region, epoch, found });
         }
     }
-    for table in records.tables.keys() {
+    // Any other table may be about to be created, truncated or deleted.
+    let enabled = records.tables.iter().filter(|(_, table)| table.state == TableState::Enabled);
+    for (table, _) in enabled {
         if let Some(reason) = broken_key_space(records, table) {
             problems.insert(Problem::BrokenKeySpace { table: table.to_string(), reason });
         }
     }
-    for (server, path, expected) in needed_logs(records) {
-        let server = server.to_string();
-        match logs.get(&path).copied().flatten() {
-            None => problems.insert(Problem::MissingLog { server, path }),
-            Some(found) if found < expected => {
-                problems.insert(Problem::ShortLog { server, path, expected, found })
+    problems.extend(log_problems(records, logs));
+    problems
+}
+
+fn log_problems(records: &Records, logs: &Found) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let unflushed: BTreeSet<_> =
+        records.regions.values().flat_map(|region| &region.unflushed).collect();
+    let is_sealed = |server: &&&ServerName| records.sealed.contains_key(**server);
+    let not_sealed = unflushed.iter().filter(|server| !is_sealed(server));
+    problems.extend(not_sealed.map(|server| Problem::NotSealed { server: server.to_string() }));
+    for NeededLog { server, paths, length: expected } in needed_logs(records) {
+        let (server, Some(path)) = (server.to_string(), paths.into_iter().next()) else { continue };
+        match logs.get(&path) {
+            Some(Ok(Some(found))) if *found >= expected => {}
+            Some(Ok(Some(found))) => {
+                problems.push(Problem::ShortLog { server, path, expected, found: *found });
             }
-            Some(_) => false,
-        };
+            Some(Err(reason)) => {
+                problems.push(Problem::Unreadable { path, reason: reason.clone() });
+            }
+            Some(Ok(None)) | None => problems.push(Problem::MissingLog { server, path }),
+        }
     }
     problems
 }
@@ -400,6 +445,9 @@ impl fmt::Display for Problem {
                 "{}: {found} bytes, but the manifest of region {region} says {expected}",
                 path.display()
             ),
+            Self::Unreadable { path, reason } => {
+                write!(formatter, "{}: cannot be opened: {reason}", path.display())
+            }
             Self::UnreadableManifest { region, reason } => {
                 write!(formatter, "region {region}: its manifest cannot be read: {reason}")
             }
@@ -418,9 +466,12 @@ impl fmt::Display for Problem {
             Self::MissingLog { server, path } => {
                 write!(formatter, "{}: missing; it is a WAL file of {server}", path.display())
             }
+            Self::NotSealed { server } => {
+                write!(formatter, "regions need the logs of {server}, which have not been sealed")
+            }
             Self::ShortLog { server, path, expected, found } => write!(
                 formatter,
-                "{}: {found} bytes, but this WAL file of {server} was sealed at {expected}",
+                "{}: {found} bytes, but this WAL file of {server} must have {expected}",
                 path.display()
             ),
         }

@@ -1,3 +1,5 @@
+//! Tests of the comparison.
+
 use basalt_cluster::{RegionRecord, TableRecord, pb};
 use basalt_model::{FamilyDescriptor, RegionInfo, SequenceId, TableDescriptor, TableState};
 use basalt_storage::manifest::FileEntry;
@@ -59,9 +61,9 @@ fn cluster() -> Cluster {
 impl Cluster {
     /// Everything that is named, as it should be.
     fn found(&self) -> (Found, Found) {
-        let files = [(self.file.clone(), Some(7))].into();
+        let files = [(self.file.clone(), Ok(Some(7)))].into();
         let logs = needed_logs(&self.records).into_iter();
-        (files, logs.map(|(_, path, length)| (path, Some(length))).collect())
+        (files, logs.map(|log| (log.paths[0].clone(), Ok(Some(log.length)))).collect())
     }
 
     fn problems(&self, files: &Found, logs: &Found) -> Vec<String> {
@@ -91,25 +93,50 @@ fn a_whole_cluster_has_no_problem() {
 fn missing_and_wrong_files_are_problems() {
     let cluster = cluster();
     let (mut files, mut logs) = cluster.found();
-    files.insert(cluster.file.clone(), Some(6));
+    files.insert(cluster.file.clone(), Ok(Some(6)));
     let sealed = paths::fenced_logs(&cluster.dead).join("log.1");
-    logs.insert(sealed.clone(), Some(999));
+    logs.insert(sealed.clone(), Ok(Some(999)));
     let problems = cluster.problems(&files, &logs);
     assert_eq!(problems.len(), 2, "{problems:?}");
     let expected = format!(": 6 bytes, but the manifest of region {} says 7", cluster.region);
     assert!(problems[0].ends_with(&expected), "{problems:?}");
     assert!(problems[1].contains("999 bytes"), "{problems:?}");
-    files.insert(cluster.file.clone(), None);
-    logs.insert(sealed, None);
+    files.insert(cluster.file.clone(), Ok(None));
+    logs.insert(sealed.clone(), Ok(None));
     let problems = cluster.problems(&files, &logs);
     assert!(problems.iter().all(|problem| problem.contains(": missing; ")), "{problems:?}");
+    files.insert(cluster.file.clone(), Err("no replica".to_owned()));
+    logs.insert(sealed, Err("no replica".to_owned()));
+    let problems = cluster.problems(&files, &logs);
+    let is_unreadable = |problem: &String| problem.ends_with("cannot be opened: no replica");
+    assert!(problems.len() == 2 && problems.iter().all(is_unreadable), "{problems:?}");
+}
+
+#[test]
+fn the_log_of_an_owner_that_is_dead_and_not_fenced_yet_is_needed() {
+    let mut cluster = cluster();
+    cluster.records.servers.clear();
+    let (files, mut logs) = cluster.found();
+    let owner = server("owner");
+    let path = paths::server_logs(&owner).join(format!("{owner}.4"));
+    assert_eq!(cluster.kind_of(&path), None);
+    logs.insert(path, Ok(Some(8)));
+    let problems = cluster.problems(&files, &logs);
+    assert!(problems[0].ends_with("must have 9"), "{problems:?}");
+    // Nothing that the dead server did before it was fenced is known without its sealed lengths.
+    cluster.records.sealed.clear();
+    let problems = cluster.problems(&files, &logs).concat();
+    assert!(
+        problems.contains("the logs of dead,16020,5, which have not been sealed"),
+        "{problems}"
+    );
 }
 
 #[test]
 fn an_accepted_loss_is_no_problem() {
     let mut cluster = cluster();
     let (files, mut logs) = cluster.found();
-    logs.insert(paths::fenced_logs(&cluster.dead).join("log.1"), None);
+    logs.insert(paths::fenced_logs(&cluster.dead).join("log.1"), Ok(None));
     assert_eq!(cluster.problems(&files, &logs).len(), 1);
     cluster.records.accepted.insert("log.1".to_owned());
     assert_eq!(cluster.problems(&files, &logs), Vec::<String>::new());

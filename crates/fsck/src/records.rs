@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use basalt_cluster::{Catalog, Nodes, RegionRecord, TableRecord, pb, records};
-use basalt_model::{EncodedRegionName, ServerName, TableName};
+use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
 use basalt_zk::Client;
 
 use crate::Result;
@@ -56,11 +56,18 @@ impl Records {
         })
     }
 
-    /// The servers whose logs must exist: the live ones, and those whose sealed logs hold edits
-    /// that are not in store files yet.
+    /// The servers whose logs may be needed: the live ones, those whose sealed logs hold edits that
+    /// are not in store files yet, and those that a region names as its owner. An owner that is
+    /// dead and not fenced yet is among these.
     pub fn needed_servers(&self) -> BTreeSet<&ServerName> {
-        let unflushed = self.regions.values().flat_map(|region| &region.unflushed);
-        self.servers.iter().chain(unflushed).collect()
+        let regions = self.regions.values();
+        let owners = regions.clone().filter(|region| region.state != RegionState::Closed);
+        let owners = owners.filter_map(|region| region.server.as_ref());
+        self.servers
+            .iter()
+            .chain(regions.flat_map(|region| &region.unflushed))
+            .chain(owners)
+            .collect()
     }
 }
 

@@ -2,22 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_cluster::{Nodes, catalog};
-use basalt_fs::SharedFileSystem;
+use basalt_fs::{ReadFile, SharedFileSystem};
 use basalt_hbase_rpc::znode;
 use basalt_model::paths;
 use basalt_storage::manifest::Manifest;
+use basalt_storage::named_file;
 use basalt_zk::Client;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use serde::Serialize;
 
 use crate::check::{
-    Found, Manifests, Problem, Unreferenced, UnreferencedKind, named_files, needed_logs, problems,
-    unreferenced,
+    Found, Manifests, NeededLog, Problem, Unreferenced, UnreferencedKind, named_files, needed_logs,
+    problems, unreferenced,
 };
-use crate::{Records, Result, Tree};
+use crate::{Records, Tree};
 
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -72,7 +74,11 @@ const ID_BYTES_MAX: u64 = 1 << 10;
 ///
 /// # Errors
 /// The coordinator or the file system does not answer. Nothing is known then.
-pub async fn fsck(files: &SharedFileSystem, client: &Client, nodes: &Nodes) -> Result<Report> {
+pub async fn fsck(
+    files: &SharedFileSystem,
+    client: &Client,
+    nodes: &Nodes,
+) -> crate::Result<Report> {
     let catalog = catalog::follow(client.clone(), nodes.clone()).await?;
     let first = pass(files, client, nodes, &catalog).await?;
     let Pass { summary, mut problems, mut unreferenced } = first;
@@ -91,64 +97,61 @@ async fn pass(
     client: &Client,
     nodes: &Nodes,
     catalog: &catalog::Catalog,
-) -> Result<Pass> {
-    let before = Tree::list(files).await?;
+) -> crate::Result<Pass> {
+    let tree = Tree::list(files).await?;
     let records = Records::read(client, nodes, catalog).await?;
-    let manifests = read_manifests(files, &records).await?;
+    let manifests = read_manifests(files, &records).await;
     let named = named_files(&records, &manifests);
-    let found = look_up(files, &before, named.iter().map(|file| file.path.clone())).await?;
-    let logs = needed_logs(&records).into_iter().map(|(_, path, _)| path);
-    let logs = look_up_logs(files, logs).await?;
+    let found = look_up(files, &tree, named.iter().map(|file| file.path.clone())).await;
+    let logs = look_up_logs(files, needed_logs(&records)).await;
     let root_id = read_cluster_id(files).await?;
-    let after = Tree::list(files).await?;
     let mut unreferenced: BTreeSet<Unreferenced> =
-        unreferenced(&records, &manifests, &before).into_iter().collect();
-    unreferenced.retain(|file| after.files.contains_key(&file.path));
-    Ok(Pass {
-        summary: Summary {
-            cluster_id: records.cluster_id.clone(),
-            tables: records.tables.len(),
-            regions: records.regions.len(),
-            region_servers: records.servers.len(),
-            named_files: named.len(),
-            named_bytes: named.iter().map(|file| file.length).sum(),
-            files: before.files.len(),
-            bytes: before.files.values().sum(),
-        },
-        problems: problems(&records, &manifests, &root_id, &found, &logs),
-        unreferenced,
-    })
+        unreferenced(&records, &manifests, &tree).into_iter().collect();
+    let summary = Summary {
+        cluster_id: records.cluster_id.clone(),
+        tables: records.tables.len(),
+        regions: records.regions.len(),
+        region_servers: records.servers.len(),
+        named_files: named.len(),
+        named_bytes: named.iter().map(|file| file.length).sum(),
+        files: tree.files.len(),
+        bytes: tree.files.values().sum(),
+    };
+    let problems = problems(&records, &manifests, &root_id, &found, &logs);
+    // Two listings at once would need twice the memory.
+    drop((tree, named, found, manifests));
+    let now = Tree::list(files).await?;
+    unreferenced.retain(|file| now.files.contains_key(&file.path));
+    Ok(Pass { summary, problems, unreferenced })
 }
 
-/// The newest manifests of all regions. A file system that does not answer is an error; a manifest
-/// that is damaged is a finding.
-async fn read_manifests(files: &SharedFileSystem, records: &Records) -> Result<Manifests> {
+/// The newest manifests of all regions. What cannot be read is a finding, and does not keep the
+/// rest from being checked.
+async fn read_manifests(files: &SharedFileSystem, records: &Records) -> Manifests {
     let reads: Vec<_> = records
         .regions
         .iter()
         .map(|(name, record)| async move {
-            match Manifest::read_newest(files, &record.info.table, *name).await {
-                Err(basalt_storage::manifest::Error::Files(error)) => Err(error),
-                read => Ok((*name, read.map_err(|error| error.to_string()))),
-            }
+            let read = Manifest::read_newest(files, &record.info.table, *name).await;
+            (*name, read.map_err(|error| error.to_string()))
         })
         .collect();
-    Ok(stream::iter(reads).buffer_unordered(READS_AT_ONCE).try_collect().await?)
+    stream::iter(reads).buffer_unordered(READS_AT_ONCE).collect().await
 }
 
-/// Where files are that have these paths while they are not archived. Those that `tree` does not
-/// have are looked for: they may be newer than it.
+/// The lengths of files that have these paths while they are not archived. Those that `tree` does
+/// not have are looked for: they may be newer than it.
 async fn look_up(
     files: &SharedFileSystem,
     tree: &Tree,
     named: impl Iterator<Item = PathBuf>,
-) -> Result<Found> {
+) -> Found {
     let mut found = Found::new();
     let mut unknown = Vec::new();
     for path in named {
         let listed = tree.files.get(&path).or_else(|| tree.files.get(&paths::archived(&path)));
         if let Some(length) = listed {
-            found.insert(path, Some(*length));
+            found.insert(path, Ok(Some(*length)));
         } else {
             unknown.push(path);
         }
@@ -156,47 +159,45 @@ async fn look_up(
     let looking: Vec<_> = unknown
         .into_iter()
         .map(|path| async move {
-            let archived = paths::archived(&path);
-            // Live again after the archive: it may have moved in between.
-            for place in [path.as_path(), archived.as_path(), path.as_path()] {
-                if let Some(length) = length(files, place).await? {
-                    return Ok::<_, basalt_fs::Error>((path, Some(length)));
-                }
-            }
-            Ok((path, None))
+            let opened = named_file::look_up(files, &path).await;
+            let length = length(opened.map(|(_, file)| file));
+            (path, length)
         })
         .collect();
-    let looked_up: BTreeMap<_, _> =
-        stream::iter(looking).buffer_unordered(READS_AT_ONCE).try_collect().await?;
+    let looked_up: Vec<_> = stream::iter(looking).buffer_unordered(READS_AT_ONCE).collect().await;
     found.extend(looked_up);
-    Ok(found)
+    found
 }
 
 /// The lengths of WAL files. Each is opened: the listing of HDFS does not have the length of a file
 /// that is not closed.
-async fn look_up_logs(
-    files: &SharedFileSystem,
-    logs: impl Iterator<Item = PathBuf>,
-) -> Result<Found> {
+async fn look_up_logs(files: &SharedFileSystem, logs: Vec<NeededLog>) -> Found {
     let looking: Vec<_> = logs
-        .map(|path| async move {
-            let length = length(files, &path).await?;
-            Ok::<_, basalt_fs::Error>((path, length))
+        .into_iter()
+        .map(|log| async move {
+            let mut found = Ok(None);
+            for path in &log.paths {
+                found = length(files.open(path).await);
+                if found != Ok(None) {
+                    break;
+                }
+            }
+            (log.paths.into_iter().next().unwrap_or_default(), found)
         })
         .collect();
-    Ok(stream::iter(looking).buffer_unordered(READS_AT_ONCE).try_collect().await?)
+    stream::iter(looking).buffer_unordered(READS_AT_ONCE).collect().await
 }
 
-async fn length(files: &SharedFileSystem, path: &Path) -> basalt_fs::Result<Option<u64>> {
-    match files.open(path).await {
+fn length(opened: basalt_fs::Result<Arc<dyn ReadFile>>) -> Result<Option<u64>, String> {
+    match opened {
         Ok(file) => Ok(Some(file.length())),
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(error.to_string()),
     }
 }
 
 /// The id of the cluster that the root belongs to; empty if it has none that can be decoded.
-async fn read_cluster_id(files: &SharedFileSystem) -> Result<String> {
+async fn read_cluster_id(files: &SharedFileSystem) -> crate::Result<String> {
     match files.read_whole(&paths::cluster_id(), ID_BYTES_MAX).await {
         Ok(id) => Ok(znode::decode_cluster_id(id).unwrap_or_default()),
         Err(error) if error.is_not_found() => Ok(String::new()),

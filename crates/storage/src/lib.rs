@@ -10,7 +10,7 @@ pub mod block_cache;
 pub mod compaction;
 pub mod manifest;
 pub mod memstore;
-mod named_file;
+pub mod named_file;
 pub mod nonces;
 pub mod read;
 pub mod store_file;

@@ -1,8 +1,8 @@
 //! Opens a file that a manifest names, at its live path or in the archive.
 //!
 //! A replaced file moves from its live directory to the archive at the same path
-//! ([`basalt_model::paths::archived`]). A reader may still need it, and a manifest may name it. So a
-//! file is looked up live, then in the archive, then live again: that finds a file that moves once
+//! ([`basalt_model::paths::archived`]). A reader may still need it, and a manifest may name it. So
+//! a file is looked up live, then in the archive, then live again: that finds a file that moves once
 //! during the lookup, in either direction. The lookup itself never moves a file.
 
 use std::ops::Range;
@@ -85,7 +85,14 @@ impl ReadFile for NamedFile {
     }
 }
 
-async fn look_up(files: &SharedFileSystem, live: &Path) -> Result<(PathBuf, Arc<dyn ReadFile>)> {
+/// Opens the file whose path is `live` while it is not archived, and returns where it was found.
+///
+/// # Errors
+/// [`Error::NotFound`] with the path `live`: it is in neither place.
+pub async fn look_up(
+    files: &SharedFileSystem,
+    live: &Path,
+) -> Result<(PathBuf, Arc<dyn ReadFile>)> {
     let archived = paths::archived(live);
     let mut missing = Error::NotFound { path: live.to_owned() };
     for path in [live, archived.as_path(), live] {

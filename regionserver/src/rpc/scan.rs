@@ -67,7 +67,10 @@ impl Rpc {
             return Ok(Reply::new(&response(id)));
         }
         match self.next(&call, &request, id, &scanner.served, &mut state).await {
-            Ok(reply) => Ok(reply),
+            Ok(reply) => {
+                self.scanners.renew(id);
+                Ok(reply)
+            }
             Err(exception) => {
                 self.scanners.close(id);
                 Err(exception)
@@ -254,12 +257,21 @@ impl<S> Scanners<S> {
         self.open.lock().scanners.remove(&id);
     }
 
-    /// Closes the scanners whose lease has ended, and those that `is_usable` rejects.
+    /// The lease begins again at the end of a call, however long that took.
+    fn renew(&self, id: u64) {
+        if let Some((_, ends_at)) = self.open.lock().scanners.get_mut(&id) {
+            *ends_at = Instant::now() + LEASE;
+        }
+    }
+
+    /// Closes the scanners whose lease has ended, and those that `is_usable` rejects. A scanner
+    /// that a call uses stays.
     fn expire(&self, is_usable: impl Fn(&S) -> bool) {
         let now = Instant::now();
         let mut expired = Vec::new();
         self.open.lock().scanners.retain(|_, (scanner, ends_at)| {
-            let stays = *ends_at > now && is_usable(scanner);
+            let is_in_use = Arc::strong_count(scanner) > 1;
+            let stays = is_in_use || (*ends_at > now && is_usable(scanner));
             if !stays {
                 expired.push(Arc::clone(scanner));
             }
@@ -290,6 +302,11 @@ mod tests {
         assert!(weak.upgrade().is_none(), "nothing keeps it open");
         tokio::time::advance(LEASE - Duration::from_millis(1)).await;
         scanners.expire(|_| true);
-        assert!(scanners.get(used).is_ok(), "each call renews its lease");
+        let call = scanners.get(used).expect("each call renews its lease");
+        tokio::time::advance(LEASE).await;
+        scanners.expire(|_| false);
+        scanners.renew(used);
+        drop(call);
+        assert!(scanners.get(used).is_ok(), "a long call keeps it open");
     }
 }

@@ -193,6 +193,33 @@ async fn only_leftovers_of_lower_epochs_are_removed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_file_in_the_archive_is_read_there_and_merged() {
+    let disk = MemoryFileSystem::new();
+    let server = TestServer::start(&disk, 1).await;
+    let region = server.region(1).await;
+    for row in ["a", "b"] {
+        put(&region, row, "f:q", "1").await.unwrap();
+        region.flush().await.unwrap();
+    }
+    let family = Bytes::from_static(b"f");
+    let live = region.view.load().families[&family].files[0].path().to_owned();
+    let archived = paths::archived(&live);
+    disk.create_directories(archived.parent().unwrap()).await.unwrap();
+    disk.rename(&live, &archived).await.unwrap();
+
+    let region = server.region(2).await;
+    let inputs = region.view.load().families[&family].files.clone();
+    assert_eq!(inputs[0].path(), archived);
+    for row in ["a", "b"] {
+        assert_eq!(row_of(&region, row).await, ["f:q=1"]);
+    }
+    region.merge(&family, &inputs, true).await.unwrap();
+    let region = server.region(3).await;
+    assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
+    assert!(disk.exists(&archived).await.unwrap() && !disk.exists(&live).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_corrupt_block_fails_a_merge_and_costs_only_its_own_rows() {
     let disk = MemoryFileSystem::new();
     let server = TestServer::start(&disk, 1).await;

@@ -222,7 +222,7 @@ async fn start_coordinator(files: MemoryFileSystem) -> (String, Process) {
         client_listen: member.client_address.parse().unwrap(),
         members: [(1, member)].into(),
         data: "/coordinator".into(),
-        timers: basalt_coordinator::MasterTimers::default(),
+        timers: basalt_coordinator::CoordinatorTimers::default(),
         limits: basalt_coordinator::Limits::default(),
         ready: None,
     };

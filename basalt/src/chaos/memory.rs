@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(held.processes()["master-0"], expected);
         assert_eq!(held.grown(), Vec::<String>::new());
         let grown = memory(60, &[(16, 100), (56, 151)]).grown();
-        assert!(grown[0].starts_with("master-0 took 1.51 times"), "{grown:?}");
+        assert!(grown[0].starts_with("master-0 used 1.51 times"), "{grown:?}");
         assert_eq!(grown.len(), 1);
     }
 

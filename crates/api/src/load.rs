@@ -378,7 +378,10 @@ mod tests {
         let compression = message("name: family }", "name: family, compression: lzo }");
         assert_says(&compression, &["spec.families[0].compression", "`lzo`", "`zstd`"]);
         let target = message("spec:\n", "spec:\n  failover: { target: 3 }\n");
-        assert_says(&target, &["spec.failover.target", "with its unit", "500ms"]);
+        assert_says(&target, &["spec.failover.target", "with a unit", "500ms"]);
+        for once in ["spec.failover.target", " at line "] {
+            assert_eq!(target.matches(once).count(), 1, "{target}");
+        }
         let target = message("spec:\n", "spec:\n  failover: { target: soon }\n");
         assert_says(&target, &["spec.failover.target", "\"soon\"", "500ms"]);
         let replicas = message("spec:\n", "spec:\n  masters: { replicas: two }\n");

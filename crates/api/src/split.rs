@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// How the space of keys is divided.
+/// How the key space is divided.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum SplitAlgorithm {
     /// Keys are hexadecimal text, evenly spread: hashes written out.

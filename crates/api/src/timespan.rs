@@ -100,7 +100,7 @@ impl<'de> Deserialize<'de> for Timespan {
             }
         }
         // Not `deserialize_any`: a bare number has no unit, and the error says so.
-        deserializer.deserialize_str(Visitor).map_err(D::Error::custom)
+        deserializer.deserialize_str(Visitor)
     }
 }
 

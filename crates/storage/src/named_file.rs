@@ -2,8 +2,8 @@
 //!
 //! A replaced file moves from its live directory to the archive at the same path
 //! ([`basalt_model::paths::archived`]). A reader may still need it, and a manifest may name it. So
-//! a file is looked up live, then in the archive, then live again: that finds a file that moves once
-//! during the lookup, in either direction. The lookup itself never moves a file.
+//! a file is looked up live, then in the archive, then live again: that finds a file that moves
+//! once during the lookup, in either direction. The lookup itself never moves a file.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -106,7 +106,8 @@ async fn check_listed(
 
 fn trace_sealed(server: &ServerName, logs: &[pb::SealedLog]) {
     for log in logs {
-        trace!(target: WITNESS, %server, log = log.name, sealed_length = log.sealed_length, "sealed");
+        let sealed_length = log.sealed_length;
+        trace!(target: WITNESS, %server, log = log.name, sealed_length, "sealed");
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn watch(
         let events = watcher(api, config.clone()).default_backoff();
         let context = Arc::clone(context);
         let changed = events.filter_map(move |event| {
-            let cluster = cluster_to_mend(&context, &resource, event);
+            let cluster = cluster_to_repair(&context, &resource, event);
             async move { cluster }
         });
         let changed: BoxStream<'static, _> = changed.boxed();
@@ -39,7 +39,7 @@ pub(crate) fn watch(
     stream::select_all(streams)
 }
 
-fn cluster_to_mend(
+fn cluster_to_repair(
     context: &Context,
     resource: &ApiResource,
     event: Result<watcher::Event<PartialObjectMeta<DynamicObject>>, watcher::Error>,

@@ -96,7 +96,8 @@ mod tests {
                 let bytes: Vec<u8> = (0..length).map(|at| (index * 31 + at) as u8).collect();
                 chunks.append(&bytes);
                 appended.extend(bytes);
-                let mut packets: Vec<PacketData> = std::iter::from_fn(|| chunks.take_full()).collect();
+                let mut packets: Vec<PacketData> = Vec::new();
+                packets.extend(std::iter::from_fn(|| chunks.take_full()));
                 if flush {
                     packets.extend(chunks.take_rest());
                 }

@@ -221,9 +221,8 @@ async fn run_case(fault: Fault, method: RecoveryMethod) {
     let late: u64 = done.iter().map(|run| run.late).sum();
     let stopped = milliseconds(done.iter().map(|run| run.fenced.stopped_after).collect());
     let took = milliseconds(done.iter().map(|run| run.fenced.took).collect());
-    println!(
-        "| {fault:?} | {method:?} | {runs} | {stopped} | {took} | {closed} | {runs}/{runs} | {late} |"
-    );
+    let row = format!("{runs} | {stopped} | {took} | {closed} | {runs}/{runs} | {late}");
+    println!("| {fault:?} | {method:?} | {row} |");
 }
 
 macro_rules! cases {

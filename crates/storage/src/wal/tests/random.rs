@@ -64,10 +64,11 @@ proptest! {
         bytes.extend_from_slice(&crc32c_append(crc32c(&length), &body).to_be_bytes());
         bytes.extend_from_slice(&body);
         runtime().block_on(async {
-            let (files, sealed_length) = (disk_with(&bytes).await, bytes.len() as u64);
-            let mut reader = WalReader::open(&files, Path::new("/log"), sealed_length).await.unwrap();
+            let (files, path) = (disk_with(&bytes).await, Path::new("/log"));
+            let sealed_length = bytes.len() as u64;
+            let mut reader = WalReader::open(&files, path, sealed_length).await.unwrap();
             let _ = read_all(&mut reader).await;
-            let _ = write_split_index(&files, Path::new("/log"), bytes.len() as u64).await;
+            let _ = write_split_index(&files, path, sealed_length).await;
             if let Ok(index) = SplitIndex::open(&files, Path::new("/log"), &Arc::default()).await {
                 let _ = index.part(region(1)).await;
             }

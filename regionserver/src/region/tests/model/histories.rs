@@ -306,7 +306,9 @@ pub(super) fn step() -> impl Strategy<Value = HistoryStep> {
         6 => vec(write(false), 1..4).prop_map(HistoryStep::Mutate),
         3 => vec(write(true), 1..4).prop_map(HistoryStep::MutateRow),
         3 => (family(), 0..QUALIFIERS.len(), any::<bool>(), vec(write(true), 1..3)).prop_map(
-            |(family, qualifier, holds, writes)| HistoryStep::Check { family, qualifier, holds, writes }
+            |(family, qualifier, holds, writes)| {
+                HistoryStep::Check { family, qualifier, holds, writes }
+            }
         ),
         3 => Just(HistoryStep::Flush),
         2 => (family(), 0..4_usize, 1..4_usize)

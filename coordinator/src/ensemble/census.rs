@@ -17,7 +17,7 @@ pub(crate) enum Heard {
     /// It runs a release that does not know ensembles.
     EarlierRelease,
     /// The facts in its last greeting.
-    MemberFacts(MemberFacts),
+    Facts(MemberFacts),
 }
 
 /// The next step of a member that does not take part yet, or not fully.
@@ -58,7 +58,7 @@ pub(super) fn candidate(
         return None;
     }
     if is_off(Rule::WholeEnsembleForms) {
-        let empty = |heard: &Heard| matches!(heard, Heard::MemberFacts(facts) if is_empty(facts));
+        let empty = |heard: &Heard| matches!(heard, Heard::Facts(facts) if is_empty(facts));
         let empties: BTreeMap<u64, Heard> = peers
             .iter()
             .filter(|(_, heard)| empty(heard))
@@ -68,7 +68,7 @@ pub(super) fn candidate(
         return enough.then(|| founded(member, own, &empties)).flatten();
     }
     let all_empty = peers.values().all(|heard| match heard {
-        Heard::MemberFacts(facts) => is_empty(facts),
+        Heard::Facts(facts) => is_empty(facts),
         Heard::Nothing | Heard::EarlierRelease => false,
     });
     all_empty.then(|| founded(member, own, peers)).flatten()
@@ -78,7 +78,7 @@ pub(super) fn candidate(
 fn founded(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option<EnsembleId> {
     let mut nonces = BTreeMap::from([(member, &own.nonce)]);
     for (peer, heard) in peers {
-        let Heard::MemberFacts(facts) = heard else {
+        let Heard::Facts(facts) = heard else {
             return None;
         };
         nonces.insert(*peer, &facts.nonce);
@@ -105,7 +105,7 @@ pub(super) fn decide(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard
 fn forms(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option<EnsembleId> {
     if let Some(candidate) = candidate(member, own, peers) {
         let agreed = peers.values().all(|heard| match heard {
-            Heard::MemberFacts(facts) => {
+            Heard::Facts(facts) => {
                 let has_formed = facts.ensemble.is_some() || facts.has_data;
                 facts.candidate == Some(candidate)
                     || (is_off(Rule::WholeEnsembleForms) && has_formed)
@@ -117,7 +117,8 @@ fn forms(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option
     // This member's own folder is one of those that founded the ensemble, so it has promised
     // nothing yet.
     let founded = founded(member, own, peers)?;
-    let is_formed = |heard: &Heard| matches!(heard, Heard::MemberFacts(facts) if facts.ensemble == Some(founded));
+    let is_formed =
+        |heard: &Heard| matches!(heard, Heard::Facts(facts) if facts.ensemble == Some(founded));
     peers.values().any(is_formed).then_some(founded)
 }
 
@@ -125,7 +126,7 @@ fn forms(member: u64, own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option
 fn joins(own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Option<Decision> {
     let mut counted: BTreeMap<EnsembleId, Vec<&MemberFacts>> = BTreeMap::new();
     for (peer, heard) in peers {
-        let Heard::MemberFacts(facts) = heard else { continue };
+        let Heard::Facts(facts) = heard else { continue };
         let Some(ensemble) = facts.ensemble else { continue };
         if own.ensemble.is_some_and(|own| own != ensemble) || !facts.is_counted {
             continue;
@@ -152,10 +153,8 @@ fn obstacle(own: &MemberFacts, peers: &BTreeMap<u64, Heard>) -> Obstacle {
     for (peer, heard) in peers {
         match heard {
             Heard::Nothing => missing.push(*peer),
-            Heard::MemberFacts(facts) if facts.ensemble.is_none() && !facts.has_data => {
-                empty.push(*peer)
-            }
-            Heard::MemberFacts(_) | Heard::EarlierRelease => with_data.push(*peer),
+            Heard::Facts(facts) if facts.ensemble.is_none() && !facts.has_data => empty.push(*peer),
+            Heard::Facts(_) | Heard::EarlierRelease => with_data.push(*peer),
         }
     }
     if with_data.is_empty() && own.ensemble.is_none() && !own.has_data {
@@ -231,7 +230,7 @@ mod tests {
     }
 
     fn of(facts: MemberFacts) -> Heard {
-        Heard::MemberFacts(facts)
+        Heard::Facts(facts)
     }
 
     #[test]

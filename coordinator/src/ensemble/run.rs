@@ -95,7 +95,7 @@ impl Standing {
                 tracing::warn!(peer, "this member has less data than it had: it must catch up");
             }
         }
-        self.note(peer, Heard::MemberFacts(facts));
+        self.note(peer, Heard::Facts(facts));
         judgement
     }
 
@@ -180,7 +180,7 @@ fn is_settled(member: &Member) -> bool {
 
 /// Whether the change is a reason to greet the others at once.
 fn is_news(before: &Heard, now: &Heard) -> bool {
-    let (Heard::MemberFacts(before), Heard::MemberFacts(now)) = (before, now) else {
+    let (Heard::Facts(before), Heard::Facts(now)) = (before, now) else {
         return before != now;
     };
     let said = |facts: &MemberFacts| {
@@ -387,16 +387,16 @@ impl<'a> Decider<'a> {
         }
         if let Some(id) = ensemble.id()
             && !ensemble.is_strict()
-            && peers.values().all(
-                |heard| matches!(heard, Heard::MemberFacts(facts) if facts.ensemble == Some(id)),
-            )
+            && peers
+                .values()
+                .all(|heard| matches!(heard, Heard::Facts(facts) if facts.ensemble == Some(id)))
         {
             self.member.standing.record.lock().is_strict = true;
             self.save().await?;
             ensemble.set(id, true);
         }
         let counted = peers.values().filter(|heard| match heard {
-            Heard::MemberFacts(facts) => facts.ensemble == ensemble.id() && facts.is_counted,
+            Heard::Facts(facts) => facts.ensemble == ensemble.id() && facts.is_counted,
             _ => false,
         });
         let is_majority = counted.count() + 1 >= majority(peers.len() + 1);

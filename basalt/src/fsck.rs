@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use basalt_cluster::Nodes;
@@ -39,6 +40,10 @@ pub(crate) struct Arguments {
 const UNREFERENCED: i32 = 3;
 /// The exit code if something is missing or wrong, as that of `e2fsck` for errors that it left.
 const PROBLEMS: i32 = 4;
+/// Longer than a change of the coordinator's leader takes, on a busy machine too.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the coordinator may take to answer at first.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// At most so many problems are printed.
 const PROBLEMS_PRINTED: usize = 100;
 
@@ -67,7 +72,8 @@ async fn check(file: &RoleFile<MasterSettings>) -> anyhow::Result<Report> {
         StorageSettings::Hdfs(hdfs) => Arc::new(storage::hdfs_files(hdfs, &timers, &seams)?),
     };
     let coordinators = &server.coordinators;
-    let client = Client::connect(&seams, coordinators, timers.session_timeout, Options::default());
+    let options = Options { connect_timeout: Some(CONNECT_TIMEOUT), ..Options::default() };
+    let client = Client::connect(&seams, coordinators, SESSION_TIMEOUT, options);
     let client = client.await.context("no member of the coordinator answers")?;
     let nodes = Nodes::below(&server.nodes_parent);
     let report = basalt_fsck::fsck(&files, &client, &nodes).await;
@@ -80,7 +86,7 @@ fn page(cluster: &str, report: &Report, list: bool) -> String {
     let (summary, mut page) = (&report.summary, String::new());
     let _ = writeln!(
         page,
-        "cluster {cluster} ({}): {} tables, {} regions, {} live region servers",
+        "cluster {cluster} ({}): tables {}, regions {}, live region servers {}",
         summary.cluster_id, summary.tables, summary.regions, summary.region_servers
     );
     let _ = writeln!(

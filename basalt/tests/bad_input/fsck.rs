@@ -23,7 +23,7 @@ async fn missing_and_stray_files_are_found() {
     rig.check("t", 0..10).await;
     let (code, page) = fsck(&rig, &["--strict"]);
     assert_eq!(code, Some(0), "{page}");
-    assert!(page.contains("1 tables, 1 regions, 1 live region servers"), "{page}");
+    assert!(page.contains("tables 1, regions 1, live region servers 1"), "{page}");
     assert!(page.ends_with("no problems\n"), "{page}");
 
     let [file] = &rig.store_files("t")[..] else { panic!("one store file") };

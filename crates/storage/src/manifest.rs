@@ -176,13 +176,8 @@ impl Manifest {
         region: EncodedRegionName,
         own: RegionEpoch,
     ) -> Result<Option<Self>, Error> {
-        /// An owner with a stale epoch replaces its manifest with each flush that it finishes.
-        const ATTEMPTS: usize = 8;
-        let folder = paths::manifests(table, region);
-        for _ in 0..ATTEMPTS {
-            let Some((epoch, number, name)) = newest(files, &folder).await? else {
-                return Ok(None);
-            };
+        let folder = &paths::manifests(table, region);
+        Self::from_newest(files, folder, |epoch, number, name| async move {
             if epoch > own {
                 return Err(Error::TakenOver { found: epoch, own });
             }
@@ -191,18 +186,17 @@ impl Manifest {
             let path = paths::manifest(table, region, own, number);
             if epoch < own {
                 match files.rename(&folder.join(name), &path).await {
-                    Err(error) if error.is_not_found() => continue,
+                    Err(error) if error.is_not_found() => return Ok(None),
                     renamed => renamed?,
                 }
             }
-            let durable = files.sync_directory(&folder);
+            let durable = files.sync_directory(folder);
             let (contents, durable) =
                 futures::future::join(files.read_whole(&path, LENGTH_MAX), durable).await;
             durable?;
-            let manifest = Self::decode(&contents?, own, number);
-            return manifest.map(Some).map_err(|reason| Error::Damaged { path, reason });
-        }
-        Err(Error::Unsteady { folder, attempts: ATTEMPTS })
+            Self::decode_file(&contents?, own, number, path).map(Some)
+        })
+        .await
     }
 
     /// Reads the newest manifest of a region without renaming it to another epoch. `None` if the
@@ -215,22 +209,38 @@ impl Manifest {
         table: &TableName,
         region: EncodedRegionName,
     ) -> Result<Option<Self>, Error> {
-        /// Its owner replaces it with each flush, and another owner renames it.
+        let folder = &paths::manifests(table, region);
+        Self::from_newest(files, folder, |epoch, number, name| async move {
+            let path = folder.join(name);
+            match files.read_whole(&path, LENGTH_MAX).await {
+                Err(error) if error.is_not_found() => Ok(None),
+                contents => Self::decode_file(&contents?, epoch, number, path).map(Some),
+            }
+        })
+        .await
+    }
+
+    /// Calls `attempt` with the epoch, the number and the name of the newest manifest in `folder`,
+    /// until it does not return `None`, which means that this manifest has been replaced or
+    /// renamed: its owner replaces it with each flush, and another owner renames it.
+    async fn from_newest<F>(
+        files: &SharedFileSystem,
+        folder: &Path,
+        mut attempt: impl FnMut(RegionEpoch, u64, String) -> F,
+    ) -> Result<Option<Self>, Error>
+    where
+        F: Future<Output = Result<Option<Self>, Error>>,
+    {
         const ATTEMPTS: usize = 8;
-        let folder = paths::manifests(table, region);
         for _ in 0..ATTEMPTS {
-            let Some((epoch, number, name)) = newest(files, &folder).await? else {
+            let Some((epoch, number, name)) = newest(files, folder).await? else {
                 return Ok(None);
             };
-            let path = folder.join(name);
-            let contents = match files.read_whole(&path, LENGTH_MAX).await {
-                Err(error) if error.is_not_found() => continue,
-                contents => contents?,
-            };
-            let manifest = Self::decode(&contents, epoch, number);
-            return manifest.map(Some).map_err(|reason| Error::Damaged { path, reason });
+            if let Some(manifest) = attempt(epoch, number, name).await? {
+                return Ok(Some(manifest));
+            }
         }
-        Err(Error::Unsteady { folder, attempts: ATTEMPTS })
+        Err(Error::Unsteady { folder: folder.to_owned(), attempts: ATTEMPTS })
     }
 
     /// Writes it. What it names must be whole and durable already.
@@ -296,6 +306,15 @@ impl Manifest {
         bytes.put_u32(crc32c::crc32c(&message));
         bytes.put_slice(&message);
         bytes.freeze()
+    }
+
+    fn decode_file(
+        contents: &[u8],
+        epoch: RegionEpoch,
+        number: u64,
+        path: PathBuf,
+    ) -> Result<Self, Error> {
+        Self::decode(contents, epoch, number).map_err(|reason| Error::Damaged { path, reason })
     }
 
     fn decode(contents: &[u8], epoch: RegionEpoch, number: u64) -> Result<Self, String> {

@@ -103,10 +103,7 @@ fn records(view: &View) -> Vec<RegionRecord> {
 
 /// Whether a region still needs the logs of `server`, or is still owned by it.
 fn is_needed(regions: &[RegionRecord], server: &ServerName) -> bool {
-    regions.iter().any(|region| {
-        region.unflushed.contains(server)
-            || (region.state != RegionState::Closed && region.server.as_ref() == Some(server))
-    })
+    regions.iter().any(|region| region.servers_of_logs().any(|needed| needed == server))
 }
 
 /// The servers that have a log folder and started long ago.

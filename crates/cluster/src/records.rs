@@ -63,6 +63,13 @@ impl RegionRecord {
         self.state != RegionState::Closed && self.server.as_ref() == Some(server)
     }
 
+    /// The servers whose logs may hold edits that the region still needs: those that it names as
+    /// unflushed, and its owner unless it is closed.
+    pub fn servers_of_logs(&self) -> impl Iterator<Item = &ServerName> {
+        let owner = self.server.as_ref().filter(|server| self.is_owned_by(server));
+        self.unflushed.iter().chain(owner)
+    }
+
     /// The record that assigns the region to `server` under a new epoch.
     #[must_use]
     pub fn assigned_to(&self, server: ServerName) -> Self {

@@ -154,28 +154,41 @@ pub enum UnreferencedKind {
     Unknown,
 }
 
-/// All store files and nonce files that `manifests` name.
-pub(crate) fn named_files(records: &Records, manifests: &Manifests) -> Vec<NamedFile> {
+/// What was read, and the files that must exist by it.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    pub(crate) records: Records,
+    manifests: Manifests,
+    /// All store files and nonce files that the manifests name.
+    pub(crate) named: Vec<NamedFile>,
+    pub(crate) logs: Vec<NeededLog>,
+}
+
+// === impl Evidence ===
+
+impl Evidence {
+    pub(crate) fn new(records: Records, manifests: Manifests) -> Self {
+        let (named, logs) = (named_files(&records, &manifests), needed_logs(&records));
+        Self { records, manifests, named, logs }
+    }
+}
+
+fn named_files(records: &Records, manifests: &Manifests) -> Vec<NamedFile> {
     let mut named = Vec::new();
     for (region, manifest) in manifests {
         let (Some(record), Ok(Some(manifest))) = (records.regions.get(region), manifest) else {
             continue;
         };
         let (table, region) = (&record.info.table, *region);
+        let mut name = |folder: &Path, name: &str, length| {
+            named.push(NamedFile { region, path: folder.join(name), length });
+        };
         for (family, files) in &manifest.families {
             let folder = paths::family(table, region, family);
-            named.extend(files.iter().map(|file| NamedFile {
-                region,
-                path: folder.join(&file.name),
-                length: file.length,
-            }));
+            files.iter().for_each(|file| name(&folder, &file.name, file.length));
         }
         let folder = paths::nonces(table, region);
-        named.extend(manifest.nonce_files.iter().map(|file| NamedFile {
-            region,
-            path: folder.join(&file.name),
-            length: file.length,
-        }));
+        manifest.nonce_files.iter().for_each(|file| name(&folder, &file.name, file.length));
     }
     named
 }
@@ -184,30 +197,34 @@ pub(crate) fn named_files(records: &Records, manifests: &Manifests) -> Vec<Named
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct NeededLog {
     pub(crate) server: ServerName,
-    /// Where it is looked for, one after the other: a server's log directory is renamed when the
-    /// server is declared dead.
-    pub(crate) paths: Vec<PathBuf>,
+    pub(crate) path: PathBuf,
+    /// Where it is looked for after that: the log directory of a server is renamed when the server
+    /// is declared dead.
+    pub(crate) renamed: Option<PathBuf>,
     /// It has at least this length, in bytes.
     pub(crate) length: u64,
 }
 
 /// The WAL files that must exist. Those of a fenced server are its sealed files; those of any other
 /// server are the files that it lists.
-pub(crate) fn needed_logs(records: &Records) -> Vec<NeededLog> {
+fn needed_logs(records: &Records) -> Vec<NeededLog> {
     let mut needed = Vec::new();
     for server in records.needed_servers() {
         let (live, fenced) = (paths::server_logs(server), paths::fenced_logs(server));
-        let one = |paths, length| NeededLog { server: server.clone(), paths, length };
+        let one = |path, renamed, length| {
+            let server = server.clone();
+            NeededLog { server, path, renamed, length }
+        };
         if let Some(sealed) = records.sealed.get(server) {
             let sealed = sealed.iter().filter(|log| !records.accepted.contains(&log.name));
             let sealed = sealed.filter(|log| log_holds_edits(log.sealed_length));
-            needed.extend(sealed.map(|log| one(vec![fenced.join(&log.name)], log.sealed_length)));
+            needed.extend(sealed.map(|log| one(fenced.join(&log.name), None, log.sealed_length)));
         } else {
             // None yet if the server has only been ordered to open a region.
             let listed = records.logs.get(server).into_iter().flatten();
             needed.extend(listed.map(|log| {
                 let name = format!("{server}.{}", log.number);
-                one(vec![live.join(&name), fenced.join(&name)], log.durable_bytes)
+                one(live.join(&name), Some(fenced.join(&name)), log.durable_bytes)
             }));
         }
     }
@@ -216,19 +233,19 @@ pub(crate) fn needed_logs(records: &Records) -> Vec<NeededLog> {
 
 /// What is missing or wrong.
 pub(crate) fn problems(
-    records: &Records,
-    manifests: &Manifests,
+    evidence: &Evidence,
     root_id: &str,
     files: &Found,
     logs: &Found,
 ) -> BTreeSet<Problem> {
+    let Evidence { records, manifests, named, .. } = evidence;
     let mut problems = BTreeSet::new();
     if root_id != records.cluster_id {
         let (root, coordinator) = (root_id.to_owned(), records.cluster_id.clone());
         problems.insert(Problem::OtherCluster { root, coordinator });
     }
-    for file in named_files(records, manifests) {
-        let (region, path, expected) = (file.region.to_string(), file.path, file.length);
+    for file in named {
+        let (region, path, expected) = (file.region.to_string(), file.path.clone(), file.length);
         match files.get(&path) {
             Some(Ok(Some(found))) if *found == expected => {}
             Some(Ok(Some(found))) => {
@@ -270,19 +287,20 @@ pub(crate) fn problems(
             problems.insert(Problem::BrokenKeySpace { table: table.to_string(), reason });
         }
     }
-    problems.extend(log_problems(records, logs));
+    problems.extend(log_problems(evidence, logs));
     problems
 }
 
-fn log_problems(records: &Records, logs: &Found) -> Vec<Problem> {
+fn log_problems(evidence: &Evidence, logs: &Found) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let unflushed: BTreeSet<_> =
-        records.regions.values().flat_map(|region| &region.unflushed).collect();
-    let is_sealed = |server: &&&ServerName| records.sealed.contains_key(**server);
-    let not_sealed = unflushed.iter().filter(|server| !is_sealed(server));
-    problems.extend(not_sealed.map(|server| Problem::NotSealed { server: server.to_string() }));
-    for NeededLog { server, paths, length: expected } in needed_logs(records) {
-        let (server, Some(path)) = (server.to_string(), paths.into_iter().next()) else { continue };
+    let Evidence { records, .. } = evidence;
+    for server in records.regions.values().flat_map(|region| &region.unflushed) {
+        if !records.sealed.contains_key(server) {
+            problems.push(Problem::NotSealed { server: server.to_string() });
+        }
+    }
+    for log in &evidence.logs {
+        let (server, path, expected) = (log.server.to_string(), log.path.clone(), log.length);
         match logs.get(&path) {
             Some(Ok(Some(found))) if *found >= expected => {}
             Some(Ok(Some(found))) => {
@@ -303,10 +321,10 @@ fn broken_key_space(records: &Records, table: &TableName) -> Option<String> {
     let mut primaries: Vec<_> =
         regions.filter(|info| info.table == *table && info.replica.0 == 0).collect();
     primaries.sort_by(|a, b| a.start_key.cmp(&b.start_key));
+    let key = |key: &[u8]| format!("\"{}\"", key.escape_ascii());
     let mut end: Option<&[u8]> = Some(&[]);
     for info in primaries {
         let start = &info.start_key[..];
-        let key = |key: &[u8]| format!("\"{}\"", key.escape_ascii());
         match end {
             None => return Some(format!("the region that begins at {} has no rows", key(start))),
             Some(end) if start > end => {
@@ -322,19 +340,15 @@ fn broken_key_space(records: &Records, table: &TableName) -> Option<String> {
     match end {
         None => None,
         Some(b"") => Some("it has no regions".to_owned()),
-        Some(end) => Some(format!("no region has the rows from \"{}\"", end.escape_ascii())),
+        Some(end) => Some(format!("no region has the rows from {}", key(end))),
     }
 }
 
 /// The files of `tree` that nothing names. Files of a region whose manifest cannot be read are not
 /// among them: they may be named.
-pub(crate) fn unreferenced(
-    records: &Records,
-    manifests: &Manifests,
-    tree: &Tree,
-) -> Vec<Unreferenced> {
-    let named: BTreeSet<PathBuf> =
-        named_files(records, manifests).into_iter().map(|file| file.path).collect();
+pub(crate) fn unreferenced(evidence: &Evidence, tree: &Tree) -> BTreeSet<Unreferenced> {
+    let Evidence { records, manifests, named, .. } = evidence;
+    let named: BTreeSet<&Path> = named.iter().map(|file| file.path.as_path()).collect();
     let needed = records.needed_servers();
     let logs: BTreeSet<PathBuf> = needed
         .into_iter()
@@ -351,7 +365,7 @@ pub(crate) fn unreferenced(
 struct Classifier<'a> {
     records: &'a Records,
     manifests: &'a Manifests,
-    named: BTreeSet<PathBuf>,
+    named: BTreeSet<&'a Path>,
     /// The log directories that are needed.
     logs: BTreeSet<PathBuf>,
 }
@@ -390,7 +404,7 @@ impl Classifier<'_> {
 
     fn archived(&self, path: &Path) -> Option<UnreferencedKind> {
         let live = Path::new("/").join(path.strip_prefix("/archive").unwrap_or(path));
-        (!self.named.contains(&live)).then_some(UnreferencedKind::Archived)
+        (!self.named.contains(live.as_path())).then_some(UnreferencedKind::Archived)
     }
 
     fn log(&self, path: &Path) -> Option<UnreferencedKind> {

@@ -63,17 +63,21 @@ impl Cluster {
     fn found(&self) -> (Found, Found) {
         let files = [(self.file.clone(), Ok(Some(7)))].into();
         let logs = needed_logs(&self.records).into_iter();
-        (files, logs.map(|log| (log.paths[0].clone(), Ok(Some(log.length)))).collect())
+        (files, logs.map(|log| (log.path, Ok(Some(log.length)))).collect())
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence::new(self.records.clone(), self.manifests.clone())
     }
 
     fn problems(&self, files: &Found, logs: &Found) -> Vec<String> {
-        let problems = problems(&self.records, &self.manifests, "id", files, logs);
+        let problems = problems(&self.evidence(), "id", files, logs);
         problems.iter().map(ToString::to_string).collect()
     }
 
     fn kind_of(&self, path: &Path) -> Option<UnreferencedKind> {
         let tree = Tree { files: [(path.to_owned(), 1)].into() };
-        let found = unreferenced(&self.records, &self.manifests, &tree);
+        let found = unreferenced(&self.evidence(), &tree);
         found.first().map(|file| file.kind)
     }
 }

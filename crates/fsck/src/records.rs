@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use basalt_cluster::{Catalog, Nodes, RegionRecord, TableRecord, pb, records};
-use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
+use basalt_model::{EncodedRegionName, ServerName, TableName};
 use basalt_zk::Client;
 
 use crate::Result;
@@ -60,14 +60,8 @@ impl Records {
     /// are not in store files yet, and those that a region names as its owner. An owner that is
     /// dead and not fenced yet is among these.
     pub fn needed_servers(&self) -> BTreeSet<&ServerName> {
-        let regions = self.regions.values();
-        let owners = regions.clone().filter(|region| region.state != RegionState::Closed);
-        let owners = owners.filter_map(|region| region.server.as_ref());
-        self.servers
-            .iter()
-            .chain(regions.flat_map(|region| &region.unflushed))
-            .chain(owners)
-            .collect()
+        let needed = self.regions.values().flat_map(RegionRecord::servers_of_logs);
+        self.servers.iter().chain(needed).collect()
     }
 }
 
@@ -78,10 +72,11 @@ async fn read_all<T: prost::Message + Default>(
     parent: &str,
 ) -> Result<BTreeMap<ServerName, T>> {
     let (children, _) = client.get_children(parent).await?;
+    let servers: Vec<ServerName> = children.iter().filter_map(|name| name.parse().ok()).collect();
+    let nodes: Vec<String> = servers.iter().map(|server| format!("{parent}/{server}")).collect();
     let mut all = BTreeMap::new();
-    for child in children {
-        let Ok(server) = child.parse::<ServerName>() else { continue };
-        if let Some((data, _)) = client.find_data(&format!("{parent}/{child}")).await? {
+    for (server, found) in servers.into_iter().zip(client.get_data_of_all(&nodes).await?) {
+        if let Some((data, _)) = found {
             all.insert(server, records::decode(kind, data)?);
         }
     }

@@ -16,8 +16,8 @@ use futures::{StreamExt, stream};
 use serde::Serialize;
 
 use crate::check::{
-    Found, Manifests, NeededLog, Problem, Unreferenced, UnreferencedKind, named_files, needed_logs,
-    problems, unreferenced,
+    Evidence, Found, Manifests, NeededLog, Problem, Unreferenced, UnreferencedKind, problems,
+    unreferenced,
 };
 use crate::{Records, Tree};
 
@@ -101,12 +101,12 @@ async fn pass(
     let tree = Tree::list(files).await?;
     let records = Records::read(client, nodes, catalog).await?;
     let manifests = read_manifests(files, &records).await;
-    let named = named_files(&records, &manifests);
+    let evidence = Evidence::new(records, manifests);
+    let Evidence { records, named, .. } = &evidence;
     let found = look_up(files, &tree, named.iter().map(|file| file.path.clone())).await;
-    let logs = look_up_logs(files, needed_logs(&records)).await;
+    let logs = look_up_logs(files, &evidence.logs).await;
     let root_id = read_cluster_id(files).await?;
-    let mut unreferenced: BTreeSet<Unreferenced> =
-        unreferenced(&records, &manifests, &tree).into_iter().collect();
+    let mut unreferenced = unreferenced(&evidence, &tree);
     let summary = Summary {
         cluster_id: records.cluster_id.clone(),
         tables: records.tables.len(),
@@ -117,9 +117,9 @@ async fn pass(
         files: tree.files.len(),
         bytes: tree.files.values().sum(),
     };
-    let problems = problems(&records, &manifests, &root_id, &found, &logs);
+    let problems = problems(&evidence, &root_id, &found, &logs);
     // Two listings at once would need twice the memory.
-    drop((tree, named, found, manifests));
+    drop((tree, found, evidence));
     let now = Tree::list(files).await?;
     unreferenced.retain(|file| now.files.contains_key(&file.path));
     Ok(Pass { summary, problems, unreferenced })
@@ -171,18 +171,15 @@ async fn look_up(
 
 /// The lengths of WAL files. Each is opened: the listing of HDFS does not have the length of a file
 /// that is not closed.
-async fn look_up_logs(files: &SharedFileSystem, logs: Vec<NeededLog>) -> Found {
+async fn look_up_logs(files: &SharedFileSystem, logs: &[NeededLog]) -> Found {
     let looking: Vec<_> = logs
-        .into_iter()
+        .iter()
         .map(|log| async move {
-            let mut found = Ok(None);
-            for path in &log.paths {
-                found = length(files.open(path).await);
-                if found != Ok(None) {
-                    break;
-                }
+            let mut found = length(files.open(&log.path).await);
+            if let (Ok(None), Some(renamed)) = (&found, &log.renamed) {
+                found = length(files.open(renamed).await);
             }
-            (log.paths.into_iter().next().unwrap_or_default(), found)
+            (log.path.clone(), found)
         })
         .collect();
     stream::iter(looking).buffer_unordered(READS_AT_ONCE).collect().await

@@ -104,16 +104,25 @@ impl Rig {
 
     /// Restarts a process with a single serving thread.
     pub(crate) async fn give_one_thread(&self, process: &str) {
-        let file = self.data().join("config").join(format!("{process}.json"));
-        let text = std::fs::read_to_string(&file).unwrap();
-        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
-        config["workerThreads"] = 1.into();
-        std::fs::write(&file, config.to_string()).unwrap();
+        self.configure(process, |config| config["workerThreads"] = 1.into());
         let supervisor = self.cluster().supervisor();
         let before = supervisor.state(process).unwrap();
         supervisor.kill(process).await.unwrap();
         wait_until("it is killed", || supervisor.state(process).unwrap() != before).await;
         supervisor.wait_ready(process, PATIENCE).await.unwrap();
+    }
+
+    /// Changes the configuration file of a process, which reads it when it starts.
+    pub(crate) fn configure(&self, process: &str, change: impl FnOnce(&mut serde_json::Value)) {
+        let file = self.config_file(process);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut config = serde_json::from_str(&text).unwrap();
+        change(&mut config);
+        std::fs::write(&file, config.to_string()).unwrap();
+    }
+
+    pub(crate) fn config_file(&self, process: &str) -> PathBuf {
+        self.data().join("config").join(format!("{process}.json"))
     }
 
     /// Sends SIGKILL to all processes at once.

@@ -6,7 +6,7 @@ use super::cluster::Rig;
 
 /// The exit code and what was printed.
 fn fsck(rig: &Rig, options: &[&str]) -> (Option<i32>, String) {
-    let config = rig.data().join("config/master-0.json");
+    let config = rig.config_file("master-0");
     let mut command = Command::new(env!("CARGO_BIN_EXE_basalt"));
     let output = command.arg("fsck").arg("--config").arg(config).args(options).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -57,11 +57,9 @@ async fn a_cluster_that_is_down_cannot_be_checked() {
     let mut rig = Rig::start(&[]).await;
     rig.stop().await;
     // Another test may get the port that the coordinator had.
-    let file = rig.data().join("config/master-0.json");
-    let mut config: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    config["settings"]["server"]["coordinators"] = serde_json::json!(["127.0.0.1:1"]);
-    std::fs::write(&file, config.to_string()).unwrap();
+    rig.configure("master-0", |config| {
+        config["settings"]["server"]["coordinators"] = serde_json::json!(["127.0.0.1:1"]);
+    });
     let (code, error) = fsck(&rig, &[]);
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("no member of the coordinator answers"), "{error}");

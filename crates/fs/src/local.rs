@@ -64,8 +64,7 @@ impl LocalFileSystem {
         fs::create_dir_all(root).map_err(|e| Error::from_io(root, "make the folder", e))?;
         rustix::fs::access(root, rustix::fs::Access::WRITE_OK)
             .map_err(|e| Error::from_io(root, "write to the folder", e.into()))?;
-        let root = root.canonicalize().map_err(|e| Error::from_io(root, "resolve", e))?;
-        Ok(Self { root, boot_id: read_boot_id() })
+        Self::open_read_only(root)
     }
 
     /// Opens the folder `root`, which must exist, for a caller that only reads.
@@ -73,7 +72,7 @@ impl LocalFileSystem {
     /// # Errors
     /// The folder does not exist, or cannot be opened.
     pub fn open_read_only(root: &Path) -> Result<Self> {
-        let root = root.canonicalize().map_err(|e| Error::from_io(root, "open the folder", e))?;
+        let root = root.canonicalize().map_err(|e| Error::from_io(root, "resolve", e))?;
         Ok(Self { root, boot_id: read_boot_id() })
     }
 

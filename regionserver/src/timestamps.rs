@@ -66,7 +66,7 @@ impl TimestampClock {
     /// Timestamps from the wall clock of `clock`, while it is off by no more than `bound`.
     pub(crate) fn new(clock: Clock, bound: Duration) -> Self {
         Self(Arc::new(Inner {
-            right_offset_ms: AtomicI64::new(offset_ms(&clock)),
+            right_offset_ms: AtomicI64::new(clock.wall_minus_boot_ms()),
             answered: Mutex::default(),
             clock,
             bound_ms: u64::try_from(bound.as_millis()).unwrap_or(u64::MAX),
@@ -111,7 +111,7 @@ impl TimestampClock {
             return self.0.clock.wall_ms();
         }
         let right_offset_ms = self.0.right_offset_ms.load(Ordering::Relaxed);
-        u64::try_from(boot_ms(&self.0.clock).saturating_add(right_offset_ms)).unwrap_or(0)
+        u64::try_from(self.0.clock.boot_ms().saturating_add(right_offset_ms)).unwrap_or(0)
     }
 
     /// The current time for dropping expired cells permanently. If the wall clock and the last
@@ -143,7 +143,7 @@ impl TimestampClock {
             // lost.
             None => {}
         }
-        let (wall_ms, offset_ms) = (self.0.clock.wall_ms(), offset_ms(&self.0.clock));
+        let (wall_ms, offset_ms) = (self.0.clock.wall_ms(), self.0.clock.wall_minus_boot_ms());
         *answered = Answered { wall_ms, offset_ms };
         wall_ms
     }
@@ -155,19 +155,9 @@ impl TimestampClock {
             return Some(reported_ms);
         }
         let right_ms = self.0.right_offset_ms.load(Ordering::Relaxed);
-        let moved_ms = offset_ms(&self.0.clock).saturating_sub(right_ms);
+        let moved_ms = self.0.clock.wall_minus_boot_ms().saturating_sub(right_ms);
         (moved_ms.unsigned_abs() > self.0.bound_ms).then_some(moved_ms)
     }
-}
-
-/// The wall clock minus the boot clock.
-fn offset_ms(clock: &Clock) -> i64 {
-    let wall_ms = i64::try_from(clock.wall_ms()).unwrap_or(i64::MAX);
-    wall_ms.saturating_sub(boot_ms(clock))
-}
-
-fn boot_ms(clock: &Clock) -> i64 {
-    i64::try_from(clock.boot_time().as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::ShrinkingLog, "hdfs-shrinking-log"),
     (Rule::MissingLog, "lost-logs"),
     (Rule::ClockBound, "clock-steps"),
+    (Rule::ReadingsByBootClock, "master-clock-steps"),
     (Rule::CloseWaitsForOpening, "drain-while-opening"),
     (Rule::OneCloseAtATime, "stray-orders"),
     (Rule::OpenOnRecord, "stray-orders"),

@@ -81,6 +81,8 @@ pub enum Rule {
     MissingLog,
     /// A server assigns no timestamps while its clock is known to be wrong.
     ClockBound,
+    /// The master compares the clocks of servers with its boot clock, which cannot be set.
+    ReadingsByBootClock,
     /// No read shows a cell that has outlived its time to live, whether or not a compaction has
     /// dropped it.
     TimeToLive,
@@ -129,6 +131,7 @@ impl Rule {
         Self::ShrinkingLog,
         Self::MissingLog,
         Self::ClockBound,
+        Self::ReadingsByBootClock,
         Self::TimeToLive,
         Self::VersionsMin,
         Self::KeepDeletedCells,
@@ -172,6 +175,7 @@ impl Rule {
             Self::ShrinkingLog => "shrinking-log",
             Self::MissingLog => "missing-log",
             Self::ClockBound => "clock-bound",
+            Self::ReadingsByBootClock => "readings-by-boot-clock",
             Self::TimeToLive => "time-to-live",
             Self::VersionsMin => "versions-min",
             Self::KeepDeletedCells => "keep-deleted-cells",

@@ -41,9 +41,20 @@ impl Clock {
         self.0.boot_time()
     }
 
+    /// [`Self::boot_time`] in milliseconds.
+    pub fn boot_ms(&self) -> i64 {
+        i64::try_from(self.boot_time().as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// See [`ClockSource::wall_ms`].
     pub fn wall_ms(&self) -> u64 {
         self.0.wall_ms()
+    }
+
+    /// The wall clock minus the boot clock in milliseconds. It changes when the wall clock is set.
+    pub fn wall_minus_boot_ms(&self) -> i64 {
+        let wall_ms = i64::try_from(self.wall_ms()).unwrap_or(i64::MAX);
+        wall_ms.saturating_sub(self.boot_ms())
     }
 }
 

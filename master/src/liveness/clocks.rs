@@ -3,8 +3,7 @@
 //! A region server assigns cell timestamps from its wall clock, and a timestamp cannot be corrected
 //! later. A server whose clock is off therefore gets no regions, and its regions are moved away.
 //! The master asks each server for its time, and allows for the round trip. The master's own clock
-//! may be the wrong one. If most servers agree with each other but not with the master, their time
-//! counts.
+//! may be the wrong one; [`judge`] decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use std::time::Duration;
 
 use basalt_cluster::pb;
 use basalt_model::ServerName;
+use basalt_planted::{Rule, is_off};
 use tonic::{Code, Status};
 
 use crate::orders;
@@ -20,9 +20,9 @@ use crate::term::Term;
 /// The interval between two comparisons.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// How far a server's wall clock is ahead of the master's, in milliseconds, as a lower and an upper
-/// bound. The server read its clock between the sending of the request and the arrival of the
-/// reply.
+/// A server's wall clock minus the boot clock of this master, in milliseconds, as a lower and an
+/// upper bound. The server read its clock between the sending of the request and the arrival of the
+/// reply. The boot clock cannot be set, so a reading stays true when this master's wall clock is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Reading {
     least_ms: i64,
@@ -36,6 +36,8 @@ pub(crate) struct Reading {
 pub(crate) struct Verdict {
     /// The servers whose clocks are off.
     pub(crate) off: BTreeSet<ServerName>,
+    /// The right time minus the boot clock of this master.
+    right_ms: i64,
     /// How far the master's own clock is ahead, if it is the one that is off.
     pub(crate) own_ahead_ms: Option<i64>,
 }
@@ -59,6 +61,20 @@ impl Reading {
 
     fn middle_ms(self) -> i64 {
         self.least_ms.saturating_add(self.most_ms) / 2
+    }
+
+    fn shift(&mut self, by_ms: i64) {
+        self.least_ms = self.least_ms.saturating_add(by_ms);
+        self.most_ms = self.most_ms.saturating_add(by_ms);
+    }
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// This master's wall clock minus its boot clock, when the verdict was given.
+    fn own_ms(&self) -> i64 {
+        self.right_ms.saturating_add(self.own_ahead_ms.unwrap_or_default())
     }
 }
 
@@ -92,29 +108,44 @@ impl Clocks {
         self.unchecked.remove(server);
     }
 
-    /// The result of the last comparison with `server`.
+    /// The result of the last comparison with `server`, for that server. A clock is not reported as
+    /// off before most servers were compared: until then this master may be the one that is wrong.
     fn last(&self, server: &ServerName) -> pb::CompareClockRequest {
-        let reading = self.readings.get(server);
-        let own_ms = self.verdict.own_ahead_ms.unwrap_or_default();
+        let is_off = self.verdict.off.contains(server);
+        let are_most_compared = self.readings.len() > self.unchecked.len();
+        let reading = self.readings.get(server).filter(|_| are_most_compared || !is_off);
+        let Some(reading) = reading else { return pb::CompareClockRequest::default() };
         pb::CompareClockRequest {
             master_epoch: 0,
-            ahead_ms: reading.map_or(0, |reading| reading.middle_ms().saturating_add(own_ms)),
-            is_off: self.verdict.off.contains(server),
-            compared_wall_ms: reading.map_or(0, |reading| reading.wall_ms),
+            ahead_ms: reading.middle_ms().saturating_sub(self.verdict.right_ms),
+            is_off,
+            compared_wall_ms: reading.wall_ms,
         }
     }
 
-    /// Records a reading. Returns whether the set of servers that may get regions has changed.
-    fn take_in(&mut self, server: &ServerName, reading: Reading, bound_ms: i64) -> bool {
+    /// Records a reading. `own_ms` is this master's wall clock minus its boot clock. Returns
+    /// whether the set of servers that may get regions has changed.
+    fn take_in(
+        &mut self,
+        server: &ServerName,
+        reading: Reading,
+        own_ms: i64,
+        bound_ms: i64,
+    ) -> bool {
+        if is_off(Rule::ReadingsByBootClock) {
+            // As if each reading had been made against the wall clock of its time.
+            let set_by_ms = own_ms.saturating_sub(self.verdict.own_ms());
+            self.readings.values_mut().for_each(|earlier| earlier.shift(set_by_ms));
+        }
         self.readings.insert(server.clone(), reading);
         let was_unchecked = self.unchecked.remove(server);
-        let verdict = judge(&self.readings, bound_ms);
+        let verdict = judge(&self.readings, own_ms, self.verdict.right_ms, bound_ms);
         if verdict.own_ahead_ms.is_some() != self.verdict.own_ahead_ms.is_some() {
             match verdict.own_ahead_ms {
                 Some(ahead_ms) => tracing::error!(
                     ahead_ms,
                     bound_ms,
-                    "the clock of this master is off: most region servers agree on another time"
+                    "the clock of this master is off: the region servers agree on another time"
                 ),
                 None => tracing::info!("the clock of this master agrees with the servers again"),
             }
@@ -125,24 +156,48 @@ impl Clocks {
     }
 }
 
-/// Decides whose clock is off. The master's clock is the reference, unless a majority of all clocks
-/// agree on another time.
-fn judge(readings: &BTreeMap<ServerName, Reading>, bound_ms: i64) -> Verdict {
-    let off_from = |reference_ms: i64| {
-        let off = readings.iter().filter(|(_, one)| one.is_off(reference_ms, bound_ms));
-        off.map(|(server, _)| server.clone()).collect::<BTreeSet<_>>()
+/// Decides whose clock is off. `own_ms` is the master's wall clock minus its boot clock, and
+/// `right_ms` the right time minus its boot clock according to the previous comparison.
+///
+/// The master's clock is the reference, with two exceptions:
+/// - It was set since the previous comparison, and more servers agree with the time from before.
+/// - A majority of all clocks, the master's included, agree on another time.
+fn judge(
+    readings: &BTreeMap<ServerName, Reading>,
+    own_ms: i64,
+    right_ms: i64,
+    bound_ms: i64,
+) -> Verdict {
+    let agree = |reference_ms: i64| {
+        let agree = readings.values().filter(|one| !one.is_off(reference_ms, bound_ms));
+        agree.copied().collect::<Vec<Reading>>()
     };
-    let off = off_from(0);
-    let mut middles: Vec<i64> = readings.values().map(|one| one.middle_ms()).collect();
-    middles.sort_unstable();
-    let Some(&median_ms) = middles.get(middles.len() / 2) else { return Verdict::default() };
-    let off_from_median = off_from(median_ms);
-    let agree = readings.len() - off_from_median.len();
-    // The master's clock counts as one more than those of the servers.
-    if median_ms.abs() > bound_ms && agree * 2 > readings.len() + 1 {
-        return Verdict { off: off_from_median, own_ahead_ms: Some(-median_ms) };
+    let (with_own, with_right) = (agree(own_ms), agree(right_ms));
+    let all: Vec<Reading> = readings.values().copied().collect();
+    let median_ms = median(&all).unwrap_or(own_ms);
+    let reference_ms = if with_right.len() > with_own.len() {
+        // Not `right_ms` itself: in the long run, the boot clock drifts away from it.
+        median(&with_right).unwrap_or(right_ms)
+    } else if agree(median_ms).len() * 2 > all.len() + 1 {
+        median_ms
+    } else {
+        own_ms
+    };
+    let ahead_ms = own_ms.saturating_sub(reference_ms);
+    let is_own_off = ahead_ms.abs() > bound_ms;
+    let right_ms = if is_own_off { reference_ms } else { own_ms };
+    let off = readings.iter().filter(|(_, one)| one.is_off(right_ms, bound_ms));
+    Verdict {
+        off: off.map(|(server, _)| server.clone()).collect(),
+        right_ms,
+        own_ahead_ms: is_own_off.then_some(ahead_ms),
     }
-    Verdict { off, own_ahead_ms: None }
+}
+
+fn median(readings: &[Reading]) -> Option<i64> {
+    let mut middles: Vec<i64> = readings.iter().map(|reading| reading.middle_ms()).collect();
+    middles.sort_unstable();
+    middles.get(middles.len() / 2).copied()
 }
 
 /// Compares the clock of `server` periodically while it is registered.
@@ -180,26 +235,28 @@ async fn compare(term: &Term, server: &ServerName, address: &str) -> Result<(), 
     let mut client = term.orders.client(server, address)?;
     let last = term.facts.lock().clocks.last(server);
     let request = pb::CompareClockRequest { master_epoch: term.store.epoch().0, ..last };
-    let (asked_at, asked_ms) = (term.clock.boot_time(), signed(term.clock.wall_ms()));
     let limit = term.timers.connect_timeout * 2;
+    let asked_ms = term.clock.boot_ms();
     let reply = client.compare_clock(orders::within(limit, request)).await?;
+    let answered_ms = term.clock.boot_ms();
     let wall_ms = reply.into_inner().wall_ms;
-    let server_ms = signed(wall_ms);
-    // Measured by the boot clock, because the wall clock may be set meanwhile.
-    let took = term.clock.boot_time().saturating_sub(asked_at);
-    let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
-    let most_ms = server_ms.saturating_sub(asked_ms);
-    let reading = Reading { least_ms: most_ms.saturating_sub(took_ms), most_ms, wall_ms };
+    let server_ms = i64::try_from(wall_ms).unwrap_or(i64::MAX);
+    let reading = Reading {
+        least_ms: server_ms.saturating_sub(answered_ms),
+        most_ms: server_ms.saturating_sub(asked_ms),
+        wall_ms,
+    };
+    let own_ms = term.clock.wall_minus_boot_ms();
     let bound_ms = i64::try_from(term.timers.clock_bound.as_millis()).unwrap_or(i64::MAX);
-    let (was_off, is_off, has_changed) = {
+    let (was_off, is_off, has_changed, right_ms) = {
         let clocks = &mut term.facts.lock().clocks;
         let was_off = clocks.verdict.off.contains(server);
-        let has_changed = clocks.take_in(server, reading, bound_ms);
-        (was_off, clocks.verdict.off.contains(server), has_changed)
+        let has_changed = clocks.take_in(server, reading, own_ms, bound_ms);
+        (was_off, clocks.verdict.off.contains(server), has_changed, clocks.verdict.right_ms)
     };
     if is_off && !was_off {
         tracing::error!(
-            %server, ahead_ms = reading.middle_ms(), bound_ms, server_ms, own_ms = asked_ms,
+            %server, ahead_ms = reading.middle_ms().saturating_sub(right_ms), bound_ms, server_ms,
             "the clock of a region server is off: it gets no regions, and its regions move away"
         );
     } else if was_off && !is_off {
@@ -211,10 +268,6 @@ async fn compare(term: &Term, server: &ServerName, address: &str) -> Result<(), 
     Ok(())
 }
 
-fn signed(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,60 +275,129 @@ mod tests {
 
     const DAY_MS: i64 = 86_400_000;
 
-    fn reading(least_ms: i64, most_ms: i64) -> Reading {
-        Reading { least_ms, most_ms, wall_ms: 7 }
+    /// The boot clock of these tests, in wall-clock time.
+    const BOOTED_MS: i64 = 1_767_225_600_000;
+    const BOUND_MS: i64 = 1_000;
+
+    /// A server that is ahead of true time by this much.
+    fn reading(ahead_ms: i64) -> Reading {
+        let middle_ms = BOOTED_MS + ahead_ms;
+        Reading { least_ms: middle_ms - 5, most_ms: middle_ms + 5, wall_ms: 7 }
     }
 
-    /// The judgement over servers that are ahead by these amounts: which are off, and whether the
-    /// master is.
-    fn judged(ahead_ms: &[i64]) -> (Vec<usize>, bool) {
+    /// The judgement over servers that are ahead by these amounts, of a master that is right: which
+    /// are off, and by how much the master is ahead in its own judgement.
+    fn judged(ahead_ms: &[i64]) -> (Vec<usize>, Option<i64>) {
+        judged_by(0, ahead_ms, None)
+    }
+
+    /// The judgement of a master that is ahead, and was at the previous comparison.
+    fn judged_by(own: i64, ahead_ms: &[i64], previous: Option<i64>) -> (Vec<usize>, Option<i64>) {
         let name = |index: usize| server(&format!("{index}"));
-        let around = |ms: &i64| reading(ms - 5, ms + 5);
-        let readings =
-            ahead_ms.iter().enumerate().map(|(index, ms)| (name(index), around(ms))).collect();
-        let verdict = judge(&readings, 1_000);
+        let ahead = ahead_ms.iter().enumerate();
+        let readings = ahead.map(|(index, ms)| (name(index), reading(*ms))).collect();
+        let right_ms = previous.map_or(0, |ahead| BOOTED_MS + ahead);
+        let verdict = judge(&readings, BOOTED_MS + own, right_ms, BOUND_MS);
         let off = (0..ahead_ms.len()).filter(|index| verdict.off.contains(&name(*index)));
-        (off.collect(), verdict.own_ahead_ms.is_some())
+        (off.collect(), verdict.own_ahead_ms)
     }
 
     #[test]
     fn a_server_is_off_beyond_the_bound_in_either_direction() {
-        assert_eq!(judged(&[]), (vec![], false));
-        assert_eq!(judged(&[0, 900, -900]), (vec![], false));
-        assert_eq!(judged(&[0, DAY_MS, -1_100]), (vec![1, 2], false));
-        assert_eq!(judged(&[DAY_MS]), (vec![0], false), "of two clocks the master's counts");
+        assert_eq!(judged(&[]), (vec![], None));
+        assert_eq!(judged(&[0, 900, -900]), (vec![], None));
+        assert_eq!(judged(&[0, DAY_MS, -1_100]), (vec![1, 2], None));
+        assert_eq!(judged(&[DAY_MS]), (vec![0], None), "of two clocks the master's counts");
     }
 
     #[test]
     fn a_master_that_most_servers_contradict_is_off_itself() {
-        assert_eq!(judged(&[DAY_MS, DAY_MS + 300]), (vec![], true));
-        assert_eq!(judged(&[-DAY_MS, -DAY_MS, 0]), (vec![0, 1], false), "two against two");
-        assert_eq!(judged(&[-DAY_MS, -DAY_MS, -DAY_MS, 0]), (vec![3], true));
-        assert_eq!(judged(&[DAY_MS, -DAY_MS, 2 * DAY_MS]), (vec![0, 1, 2], false), "no majority");
+        assert_eq!(judged(&[DAY_MS, DAY_MS + 300]), (vec![], Some(-DAY_MS - 300)));
+        assert_eq!(judged(&[-DAY_MS, -DAY_MS, 0]), (vec![0, 1], None), "two against two");
+        assert_eq!(judged(&[-DAY_MS, -DAY_MS, -DAY_MS, 0]), (vec![3], Some(DAY_MS)));
+        assert_eq!(judged(&[DAY_MS, -DAY_MS, 2 * DAY_MS]), (vec![0, 1, 2], None), "no majority");
+    }
+
+    #[test]
+    fn a_master_whose_clock_was_set_is_off_unless_servers_agree_with_the_new_time() {
+        for previous in [0, 300, -300] {
+            let judged = |own, ahead_ms: &[i64]| judged_by(own, ahead_ms, Some(previous));
+            assert_eq!(judged(DAY_MS, &[0]), (vec![], Some(DAY_MS)));
+            assert_eq!(judged(DAY_MS, &[0, DAY_MS]), (vec![0], None), "one each");
+            assert_eq!(judged(-DAY_MS, &[0, DAY_MS, 0]), (vec![1], Some(-DAY_MS)));
+            assert_eq!(judged(DAY_MS, &[DAY_MS, DAY_MS]), (vec![], None), "it was wrong before");
+        }
+        // It was wrong before and is right again, as its only server was all the time.
+        assert_eq!(judged_by(0, &[0], Some(DAY_MS)), (vec![], None));
+    }
+
+    /// What `judge` finds right, comparison after comparison, while a server's clock and the boot
+    /// clock drift apart.
+    #[test]
+    fn a_master_that_stays_off_follows_the_servers() {
+        let (name, mut right_ms) = (server("a"), BOOTED_MS);
+        for ahead_ms in (0..5_000).step_by(100) {
+            let readings = [(name.clone(), reading(ahead_ms))].into();
+            let verdict = judge(&readings, BOOTED_MS + DAY_MS, right_ms, BOUND_MS);
+            assert!(verdict.off.is_empty());
+            right_ms = verdict.right_ms;
+        }
+        assert_eq!(right_ms, BOOTED_MS + 4_900);
     }
 
     #[test]
     fn a_slow_answer_makes_no_clock_wrong() {
-        let slow = reading(-4_000, 900);
-        assert!(!slow.is_off(0, 1_000));
-        assert!(reading(1_001, 9_000).is_off(0, 1_000));
-        assert!(reading(-9_000, -1_001).is_off(0, 1_000));
+        let between = |least_ms, most_ms| Reading { least_ms, most_ms, wall_ms: 7 };
+        assert!(!between(-4_000, 900).is_off(0, 1_000));
+        assert!(between(1_001, 9_000).is_off(0, 1_000));
+        assert!(between(-9_000, -1_001).is_off(0, 1_000));
     }
 
     #[test]
     fn a_server_gets_no_regions_before_its_clock_was_compared() {
         let (mut clocks, a) = (Clocks::default(), server("a"));
+        let take_in = |clocks: &mut Clocks, ahead_ms| {
+            clocks.take_in(&a, reading(ahead_ms), BOOTED_MS, BOUND_MS)
+        };
         clocks.expect(&a);
         assert_eq!(clocks.unfit().collect::<Vec<_>>(), [&a]);
         assert_eq!(clocks.last(&a).compared_wall_ms, 0);
-        let right = reading(0, 4);
-        assert!(clocks.take_in(&a, right, 1_000));
+        assert!(take_in(&mut clocks, 4));
         assert_eq!(clocks.unfit().count(), 0);
-        assert!(!clocks.take_in(&a, right, 1_000));
-        assert!(clocks.take_in(&a, reading(5_000, 5_004), 1_000));
+        assert!(!take_in(&mut clocks, 4));
+        assert!(take_in(&mut clocks, 5_000));
         assert_eq!(clocks.unfit().collect::<Vec<_>>(), [&a]);
-        assert!(clocks.last(&a).is_off && clocks.last(&a).compared_wall_ms == 7);
+        let last = clocks.last(&a);
+        assert_eq!((last.is_off, last.ahead_ms, last.compared_wall_ms), (true, 5_000, 7));
         clocks.forget(&a);
         assert_eq!(clocks.unfit().count(), 0);
+    }
+
+    #[test]
+    fn no_server_is_off_because_the_clock_of_the_master_is_set() {
+        let names = ["a", "b", "c"].map(server);
+        let mut clocks = Clocks::default();
+        names.iter().for_each(|name| clocks.expect(name));
+        for own_ahead_ms in [0, DAY_MS, 0, -DAY_MS, 2 * DAY_MS, 0] {
+            for name in &names {
+                clocks.take_in(name, reading(0), BOOTED_MS + own_ahead_ms, BOUND_MS);
+                assert!(clocks.verdict.off.is_empty(), "{own_ahead_ms}");
+                assert_eq!(clocks.verdict.own_ahead_ms.is_some(), own_ahead_ms != 0);
+                assert_eq!(clocks.last(name).ahead_ms, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_master_that_is_wrong_reports_no_server_before_it_has_compared_most() {
+        let [a, b, c] = ["a", "b", "c"].map(server);
+        let mut clocks = Clocks::default();
+        [&a, &b, &c].iter().for_each(|name| clocks.expect(name));
+        clocks.take_in(&a, reading(0), BOOTED_MS + DAY_MS, BOUND_MS);
+        assert!(clocks.verdict.off.contains(&a));
+        assert_eq!(clocks.last(&a), pb::CompareClockRequest::default());
+        clocks.take_in(&b, reading(0), BOOTED_MS + DAY_MS, BOUND_MS);
+        let last = clocks.last(&a);
+        assert_eq!((last.is_off, last.ahead_ms, last.compared_wall_ms), (false, 0, 7));
     }
 }

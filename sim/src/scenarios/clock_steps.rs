@@ -1,11 +1,13 @@
-//! Wall clocks of servers with regions and of the master are set far beyond the bound, while
-//! regions move and servers die.
+//! Wall clocks of servers with regions and of masters are set far beyond the bound, while regions
+//! move and processes die.
+
+use std::time::Duration;
 
 use basalt_runtime::Random;
 
 use super::{Scenario, happens, kill, ms, owner};
 use crate::faults::{Fault, FaultAction, Victim};
-use crate::plan::Layout;
+use crate::plan::{Layout, master};
 
 pub(super) const CLOCK_STEPS: Scenario = Scenario {
     name: "clock-steps",
@@ -14,25 +16,56 @@ pub(super) const CLOCK_STEPS: Scenario = Scenario {
     faults: clock_steps,
 };
 
+/// The clocks of the region servers are exact here, so every cell must expire at its time.
+pub(super) const MASTER: Scenario = Scenario {
+    name: "master-clock-steps",
+    about: "the wall clock of a master is set wrong again and again, and processes are killed",
+    layout: Layout::SMALL,
+    faults: master_clock_steps,
+};
+
 /// The steps of a wall clock, in either direction.
 const STEPS_MS: [i64; 4] = [2_000, 60_000, 3_600_000, 86_400_000];
 
+fn step_ms(random: &Random) -> i64 {
+    let step_ms = random.pick(&STEPS_MS).copied().unwrap_or(86_400_000);
+    if happens(random, 3) { -step_ms } else { step_ms }
+}
+
 fn clock_steps(random: &Random, layout: Layout) -> Vec<Fault> {
-    let step_ms = || {
-        let step_ms = random.pick(&STEPS_MS).copied().unwrap_or(86_400_000);
-        if happens(random, 3) { -step_ms } else { step_ms }
-    };
     let set = |victim: Victim| Fault {
         at: ms(random, 200..1_200),
         lasts: ms(random, 500..4_000),
         victim,
-        action: FaultAction::SetClock(step_ms()),
+        action: FaultAction::SetClock(step_ms(random)),
     };
     let victim = if happens(random, 8) { owner(random, layout) } else { Victim::ActiveMaster };
     let mut faults = vec![set(victim)];
     if happens(random, 5) {
         // Another server replays its log, or it comes back with the wrong time.
         let at = ms(random, 300..2_500);
+        faults.push(kill(owner(random, layout), at, ms(random, 300..1_500)));
+    }
+    faults
+}
+
+fn master_clock_steps(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for turn in 0..4 {
+        // The standby's clock is wrong, too, when it becomes the active master.
+        let name = Victim::Named(master(random.in_range(0..layout.masters)));
+        faults.push(Fault {
+            at: ms(random, 200..900) + turn * Duration::from_millis(1_500),
+            lasts: ms(random, 300..1_500),
+            victim: if happens(random, 7) { Victim::ActiveMaster } else { name },
+            action: FaultAction::SetClock(step_ms(random)),
+        });
+    }
+    if happens(random, 4) {
+        faults.push(kill(Victim::ActiveMaster, ms(random, 300..5_000), ms(random, 300..1_500)));
+    }
+    if happens(random, 4) {
+        let at = ms(random, 300..5_000);
         faults.push(kill(owner(random, layout), at, ms(random, 300..1_500)));
     }
     faults

@@ -72,6 +72,7 @@ pub const SCENARIOS: &[Scenario] = &[
     clock_drift::CLOCK_DRIFT,
     clock_drift::BEYOND_BOUND,
     clock_steps::CLOCK_STEPS,
+    clock_steps::MASTER,
     wrong_hint::WRONG_HINT,
     wrong_hint::UNAWARE,
     wrong_hint::UNAWARE_BEYOND_BOUND,

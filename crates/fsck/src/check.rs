@@ -180,15 +180,12 @@ fn named_files(records: &Records, manifests: &Manifests) -> Vec<NamedFile> {
             continue;
         };
         let (table, region) = (&record.info.table, *region);
-        let mut name = |folder: &Path, name: &str, length| {
-            named.push(NamedFile { region, path: folder.join(name), length });
-        };
+        let mut name = |path, length| named.push(NamedFile { region, path, length });
         for (family, files) in &manifest.families {
-            let folder = paths::family(table, region, family);
-            files.iter().for_each(|file| name(&folder, &file.name, file.length));
+            files.iter().for_each(|file| name(file.path(table, region, family), file.length));
         }
         let folder = paths::nonces(table, region);
-        manifest.nonce_files.iter().for_each(|file| name(&folder, &file.name, file.length));
+        manifest.nonce_files.iter().for_each(|file| name(folder.join(&file.name), file.length));
     }
     named
 }

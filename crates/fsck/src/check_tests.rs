@@ -38,7 +38,12 @@ fn cluster() -> Cluster {
         region_replication: 1,
         settings: BTreeMap::new(),
     };
-    let entry = FileEntry { name: "a".to_owned(), length: 7, highest: SequenceId(1), major: false };
+    let entry = FileEntry {
+        name: "a".to_owned(),
+        length: 7,
+        highest: SequenceId(1),
+        ..FileEntry::default()
+    };
     let manifest = Manifest {
         epoch: RegionEpoch(3),
         families: [("f".to_owned(), vec![entry])].into(),

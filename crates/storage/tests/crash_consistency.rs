@@ -152,7 +152,7 @@ async fn a_manifest_names_whole_files_and_the_newest_one_is_found() {
         manifest.number += 1;
         manifest.flushed = SequenceId(round * 10);
         let highest = SequenceId(round * 10);
-        let entry = FileEntry { name, length, highest, major: false };
+        let entry = FileEntry { name, length, highest, ..FileEntry::default() };
         manifest.families.entry("f".to_owned()).or_default().push(entry);
         manifest.nonce_files.push(write_nonce_file(&files, &place, round * 10).await);
         manifest.write(&files, &table, region, Durability::default()).await.unwrap();

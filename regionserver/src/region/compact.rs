@@ -49,7 +49,7 @@ impl Region {
             if !merged.is_empty() {
                 let family = String::from_utf8_lossy(&family);
                 let folder = paths::family(&self.info.table, self.encoded_name, &family);
-                let names: Vec<String> = merged.iter().map(|file| file_name(file)).collect();
+                let names = self.no_longer_named(&family, &folder, &merged).await;
                 self.archive(ownership, &folder, &names).await;
             }
         }
@@ -105,9 +105,12 @@ impl Region {
         reached(Point::CompactionWritten).await;
         let mut manifest = self.manifest.lock().await;
         let mut next = self.next_manifest(&manifest);
-        let names: Vec<String> = inputs.iter().map(|file| file_name(file)).collect();
+        let is_input = |entry: &FileEntry| {
+            let path = entry.path(&self.info.table, self.encoded_name, &descriptor.name);
+            inputs.iter().any(|input| path == input.named_path() && input.part() == entry.part)
+        };
         let entries = next.families.entry(descriptor.name.clone()).or_default();
-        replace(entries, &names, merged.as_ref().map(|merged| merged.entry.clone()));
+        replace(entries, is_input, merged.as_ref().map(|merged| merged.entry.clone()));
         self.put_on_record(&mut manifest, next).await?;
         reached(Point::CompactionRecorded).await;
         let bytes = merged.as_ref().map_or(0, |merged| merged.entry.length);
@@ -117,6 +120,26 @@ impl Region {
         info!(region = %self.encoded_name, files = inputs.len(), bytes, all_files, "compacted");
         metrics::files_written("compaction", bytes);
         Ok(())
+    }
+
+    /// The names of those of the `merged` files that are in `folder`, the folder of this region's
+    /// family, and that its manifest no longer names. A manifest may name two parts of one file.
+    pub(super) async fn no_longer_named(
+        &self,
+        family: &str,
+        folder: &Path,
+        merged: &[Arc<StoreFile>],
+    ) -> Vec<String> {
+        let manifest = self.manifest.lock().await;
+        let entries = manifest.families.get(family).map_or(&[][..], Vec::as_slice);
+        let is_named = |path: &Path| {
+            entries
+                .iter()
+                .any(|entry| entry.path(&self.info.table, self.encoded_name, family) == path)
+        };
+        let paths = merged.iter().map(|file| file.named_path());
+        let own = paths.filter(|path| path.parent() == Some(folder) && !is_named(path));
+        own.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
     }
 
     /// Archives files that no manifest names any more. If this fails, the next owner finds them
@@ -154,18 +177,17 @@ impl Region {
     }
 }
 
-/// Replaces the files with the given `names` by `merged`, in their position.
-fn replace(entries: &mut Vec<FileEntry>, names: &[String], merged: Option<FileEntry>) {
-    let is_input = |entry: &FileEntry| names.contains(&entry.name);
-    let at = entries.iter().position(is_input).unwrap_or(entries.len());
+/// Replaces the inputs of a merge by `merged`, in their position.
+fn replace(
+    entries: &mut Vec<FileEntry>,
+    is_input: impl Fn(&FileEntry) -> bool,
+    merged: Option<FileEntry>,
+) {
+    let at = entries.iter().position(&is_input).unwrap_or(entries.len());
     entries.retain(|entry| !is_input(entry));
     if let Some(merged) = merged {
         entries.insert(at.min(entries.len()), merged);
     }
-}
-
-fn file_name(file: &StoreFile) -> String {
-    file.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -179,12 +201,14 @@ mod tests {
             name: name.to_owned(),
             length: 1,
             highest: SequenceId(1),
-            major: false,
+            ..FileEntry::default()
         };
+        let named =
+            |names: &'static [&str]| move |entry: &FileEntry| names.contains(&&entry.name[..]);
         let mut entries = vec![entry("a"), entry("b"), entry("c"), entry("d")];
-        replace(&mut entries, &["b".to_owned(), "c".to_owned()], Some(entry("m")));
+        replace(&mut entries, named(&["b", "c"]), Some(entry("m")));
         assert_eq!(entries, [entry("a"), entry("m"), entry("d")]);
-        replace(&mut entries, &["d".to_owned()], None);
+        replace(&mut entries, named(&["d"]), None);
         assert_eq!(entries, [entry("a"), entry("m")]);
     }
 }

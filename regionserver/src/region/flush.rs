@@ -222,7 +222,7 @@ impl Region {
         files.sync_directory(&folder).await?;
         let file = StoreFile::open(files, &path, Arc::clone(&self.shared.blocks)).await?;
         let (highest, major) = (meta.max_sequence_id, meta.is_major_compaction);
-        let entry = FileEntry { name, length, highest, major };
+        let entry = FileEntry { name, length, highest, major, ..FileEntry::default() };
         Ok(Some(NewFile { file: Arc::new(file), entry }))
     }
 

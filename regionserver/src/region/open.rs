@@ -226,7 +226,7 @@ async fn open_files(
     stream::iter(opening).buffered(FILES_AT_ONCE).try_collect().await
 }
 
-/// Opens a store file in its directory or in the archive.
+/// Opens the part of a store file that an entry of the manifest names.
 async fn open_file(
     shared: &RegionServices,
     request: &OpenRegion,
@@ -234,6 +234,7 @@ async fn open_file(
     entry: &FileEntry,
 ) -> Result<Arc<StoreFile>> {
     let info = &request.record.info;
-    let path = paths::family(&info.table, info.encoded_name(), family).join(&entry.name);
-    Ok(Arc::new(StoreFile::open(&shared.files, &path, Arc::clone(&shared.blocks)).await?))
+    let path = entry.path(&info.table, info.encoded_name(), family);
+    let file = StoreFile::open(&shared.files, &path, Arc::clone(&shared.blocks)).await?;
+    Ok(Arc::new(file.with_part(entry.part.clone())))
 }

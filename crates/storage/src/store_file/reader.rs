@@ -22,6 +22,7 @@ use super::error::{Damage, Error, Result};
 use super::fields::Fields;
 use super::file_info::{self, FileInfo, TimeRange};
 use super::index::IndexBlock;
+use super::part::FilePart;
 use super::scanner::{ScannerOptions, StoreFileScanner};
 use super::trailer::{LOAD_ON_OPEN_BYTES_MAX, TRAILER_BYTES, Trailer, TrailerError};
 use super::writer::bloom_type_name;
@@ -36,12 +37,18 @@ const MIDDLE_KEY_BYTES: usize = 16;
 /// How many bytes a scan reads at a time if it reads block after block without the cache.
 const READAHEAD_BYTES: u64 = 1 << 20;
 
-/// A store file that is open for reading. Cheap to clone: clones share everything.
+/// A store file, or a part of one, that is open for reading. Cheap to clone: clones share
+/// everything.
 #[derive(Clone)]
-pub struct StoreFile(Arc<StoreFileShared>);
+pub struct StoreFile {
+    shared: Arc<StoreFileShared>,
+    /// `None`: the whole file, as it is.
+    part: Option<Arc<FilePart>>,
+}
 
 struct StoreFileShared {
     path: PathBuf,
+    named_path: PathBuf,
     file: Arc<dyn ReadFile>,
     cache: Arc<BlockCache>,
     id: FileId,
@@ -68,17 +75,17 @@ pub(super) struct Readahead {
 // === impl StoreFile ===
 
 impl StoreFile {
-    /// Opens the file at `path`, or in the archive if it was moved there; its blocks are kept in
+    /// Opens the file whose path is `named_path` while it is not archived; its blocks are kept in
     /// `cache`.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Unsupported`], or an error of the file system.
     pub async fn open(
         files: &SharedFileSystem,
-        path: &Path,
+        named_path: &Path,
         cache: Arc<BlockCache>,
     ) -> Result<Self> {
-        let (path, file) = NamedFile::open(files, path).await?;
+        let (path, file) = NamedFile::open(files, named_path).await?;
         let (path, file): (&Path, Arc<dyn ReadFile>) = (&path, Arc::new(file));
         let length = file.length();
         let trailer_offset = length.saturating_sub(TRAILER_BYTES as u64);
@@ -107,9 +114,30 @@ impl StoreFile {
             Some(skipped) => tail.slice(skipped as usize..tail.len() - TRAILER_BYTES),
             None => file.read_at(start, part_length as usize).await?,
         };
-        let mut blocks = LoadOnOpen { path, offset: start, part, compression: trailer.compression };
+        let mut blocks =
+            LoadOnOpen { path, named_path, offset: start, part, compression: trailer.compression };
         let shared = blocks.read(trailer, file, cache)?;
-        Ok(Self(Arc::new(shared)))
+        Ok(Self { shared: Arc::new(shared), part: None })
+    }
+
+    /// The same file, of which only `part` is read. What the file says about itself, such as its
+    /// length, its number of cells, its first and last key and its timestamps, remains that of the
+    /// whole file.
+    #[must_use]
+    pub fn with_part(mut self, part: FilePart) -> Self {
+        self.part = (part != FilePart::default()).then(|| Arc::new(part));
+        self
+    }
+
+    /// The part that is read.
+    pub fn part(&self) -> FilePart {
+        self.limit().map(|part| part.as_ref().clone()).unwrap_or_default()
+    }
+
+    /// The part that is read; `None` if it is the whole file, as it is.
+    #[inline]
+    pub(super) fn limit(&self) -> Option<&Arc<FilePart>> {
+        self.part.as_ref()
     }
 
     /// A scanner without a position: seek first.
@@ -154,106 +182,113 @@ impl StoreFile {
         self.ask_bloom(bloom, &key).await
     }
 
-    /// The path of the file.
+    /// The path at which the file was found when it was opened.
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.shared.path
+    }
+
+    /// The path of the file while it is not archived.
+    pub fn named_path(&self) -> &Path {
+        &self.shared.named_path
     }
 
     /// The length of the file in bytes.
     pub fn length(&self) -> u64 {
-        self.0.file.length()
+        self.shared.file.length()
     }
 
     /// The length of its blocks after decompression, in bytes.
     pub fn uncompressed_length(&self) -> u64 {
-        self.0.trailer.uncompressed_bytes
+        self.shared.trailer.uncompressed_bytes
     }
 
     /// The number of cells in the file.
     pub fn cell_count(&self) -> u64 {
-        self.0.trailer.cell_count
+        self.shared.trailer.cell_count
     }
 
     /// The serialized key of the first cell; `None` if the file has no cells.
     pub fn first_key(&self) -> Option<&Bytes> {
-        self.0.first_key.as_ref()
+        self.shared.first_key.as_ref()
     }
 
     /// The serialized key of the last cell; `None` if the file has no cells.
     pub fn last_key(&self) -> Option<&Bytes> {
-        self.0.last_key.as_ref()
+        self.shared.last_key.as_ref()
     }
 
     /// The timestamps of its cells; `None` if they are unknown or the file has no cells.
     pub fn time_range(&self) -> Option<TimeRange> {
-        self.0.time_range
+        self.shared.time_range
     }
 
-    /// All edits of the store up to this one are in this file or in older ones; 0 if unknown.
+    /// All edits of the store up to this one are in this file or in older ones; 0 if unknown. If
+    /// the part has a sequence id, it is that one.
     pub fn max_sequence_id(&self) -> SequenceId {
         self.sequence_id(file_info::SEQUENCE_ID_MAX)
     }
 
-    /// The highest sequence id of its cells; 0 if they have none.
+    /// The highest sequence id of its cells; 0 if they have none. If the part has a sequence id, it
+    /// is that one.
     pub fn max_cell_sequence_id(&self) -> SequenceId {
         self.sequence_id(file_info::CELL_SEQUENCE_ID_MAX)
     }
 
     /// Whether the file is the result of a compaction of all older files of its store.
     pub fn is_major_compaction(&self) -> bool {
-        self.0.info.bool(file_info::MAJOR_COMPACTION)
+        self.shared.info.bool(file_info::MAJOR_COMPACTION)
     }
 
     /// When the file was created, in milliseconds since 1970; 0 if unknown.
     pub fn created_ms(&self) -> u64 {
-        let created_ms = self.0.info.i64(file_info::CREATED_MS).unwrap_or_default();
+        let created_ms = self.shared.info.i64(file_info::CREATED_MS).unwrap_or_default();
         u64::try_from(created_ms).unwrap_or_default()
     }
 
     /// The timestamp of its oldest put; `None` if it has no puts.
     pub fn earliest_put_timestamp(&self) -> Option<i64> {
-        let earliest = self.0.info.i64(file_info::EARLIEST_PUT);
+        let earliest = self.shared.info.i64(file_info::EARLIEST_PUT);
         earliest.filter(|timestamp| *timestamp != i64::MAX)
     }
 
     /// The number of deletes of whole families in the file; `None` if unknown.
     pub fn delete_family_count(&self) -> Option<u64> {
-        let count = self.0.info.i64(file_info::DELETE_FAMILY_COUNT)?;
+        let count = self.shared.info.i64(file_info::DELETE_FAMILY_COUNT)?;
         u64::try_from(count).ok()
     }
 
     /// How its blocks are compressed.
     pub fn compression(&self) -> Compression {
-        self.0.trailer.compression
+        self.shared.trailer.compression
     }
 
     /// The keys in its bloom filter.
     pub fn bloom_type(&self) -> BloomType {
-        self.0.bloom_type
+        self.shared.bloom_type
     }
 
     /// Removes its blocks from the cache, for a file that will not be read again.
     pub fn evict(&self) {
-        self.0.cache.evict(self.0.id);
+        self.shared.cache.evict(self.shared.id);
     }
 
     pub(super) fn root(&self) -> &Arc<IndexBlock> {
-        &self.0.root
+        &self.shared.root
     }
 
     pub(super) fn index_levels(&self) -> usize {
-        self.0.trailer.levels as usize
+        self.shared.trailer.levels as usize
     }
 
     /// Reads a data block through the cache.
     pub(super) async fn data_block(&self, pointer: BlockPointer) -> Result<Arc<DataBlock>> {
-        let block_type = self.0.format.block_type();
+        let block_type = self.shared.format.block_type();
         let load = async {
             let payload = self.payload(pointer, block_type, None).await?;
             let block = self.parse_data(pointer, payload)?;
             Ok::<_, Error>(CachedBlock::Data(Arc::new(block)))
         };
-        let block = self.0.cache.get_or_load(self.key(pointer), load).await?;
+        let block = self.shared.cache.get_or_load(self.key(pointer), load).await?;
         match block {
             CachedBlock::Data(block) => Ok(block),
             other => Err(self.not_expected(pointer, block_type, &other)),
@@ -267,8 +302,8 @@ impl StoreFile {
         pointer: BlockPointer,
         readahead: Option<&mut Readahead>,
     ) -> Result<Arc<DataBlock>> {
-        let block_type = self.0.format.block_type();
-        match self.0.cache.get(self.key(pointer)) {
+        let block_type = self.shared.format.block_type();
+        match self.shared.cache.get(self.key(pointer)) {
             Some(CachedBlock::Data(block)) => Ok(block),
             Some(other) => Err(self.not_expected(pointer, block_type, &other)),
             None => {
@@ -295,7 +330,7 @@ impl StoreFile {
             let block = block.map_err(|damage| self.corrupt(pointer.offset, damage))?;
             Ok::<_, Error>(CachedBlock::Index(Arc::new(block)))
         };
-        let block = self.0.cache.get_or_load(self.key(pointer), load).await?;
+        let block = self.shared.cache.get_or_load(self.key(pointer), load).await?;
         match block {
             CachedBlock::Index(block) => Ok(block),
             other => Err(self.not_expected(pointer, block_type, &other)),
@@ -303,7 +338,7 @@ impl StoreFile {
     }
 
     pub(super) fn corrupt(&self, offset: u64, damage: Damage) -> Error {
-        Error::Corrupt { path: self.0.path.clone(), offset, damage }
+        Error::Corrupt { path: self.shared.path.clone(), offset, damage }
     }
 
     async fn bloom_chunk(&self, pointer: BlockPointer) -> Result<Bytes> {
@@ -311,7 +346,7 @@ impl StoreFile {
             let payload = self.payload(pointer, BlockType::BloomChunk, None).await?;
             Ok::<_, Error>(CachedBlock::Bloom(payload))
         };
-        let block = self.0.cache.get_or_load(self.key(pointer), load).await?;
+        let block = self.shared.cache.get_or_load(self.key(pointer), load).await?;
         match block {
             CachedBlock::Bloom(chunk) => Ok(chunk),
             other => Err(self.not_expected(pointer, BlockType::BloomChunk, &other)),
@@ -325,7 +360,7 @@ impl StoreFile {
         block_type: BlockType,
         readahead: Option<&mut Readahead>,
     ) -> Result<Bytes> {
-        let end = self.0.trailer.load_on_open_offset;
+        let end = self.shared.trailer.load_on_open_offset;
         let corrupt = |damage| self.corrupt(pointer.offset, damage);
         let offset_max = end as i64 - HEADER_BYTES as i64;
         Damage::check("offset of a block", pointer.offset as i64, (0, offset_max))
@@ -334,23 +369,23 @@ impl StoreFile {
         Damage::check("length of a block", pointer.length.into(), length_bounds)
             .map_err(corrupt)?;
         let bytes = match readahead {
-            Some(readahead) => readahead.read(&*self.0.file, pointer, end).await?,
+            Some(readahead) => readahead.read(&*self.shared.file, pointer, end).await?,
             None => {
                 let length = pointer.length as usize;
-                self.0.file.read_at(pointer.offset, length).await?
+                self.shared.file.read_at(pointer.offset, length).await?
             }
         };
         read_block(bytes, block_type, self.compression()).map_err(corrupt)
     }
 
     fn parse_data(&self, pointer: BlockPointer, payload: Bytes) -> Result<DataBlock> {
-        self.0.format.parse(payload).map_err(|damage| self.corrupt(pointer.offset, damage))
+        self.shared.format.parse(payload).map_err(|damage| self.corrupt(pointer.offset, damage))
     }
 
     /// The bloom filter, if there is one and it is not damaged.
     fn bloom(&self) -> Option<&BloomFilter> {
-        let damaged = self.0.bloom_damaged.load(Ordering::Relaxed);
-        self.0.bloom.as_ref().filter(|_| !damaged)
+        let damaged = self.shared.bloom_damaged.load(Ordering::Relaxed);
+        self.shared.bloom.as_ref().filter(|_| !damaged)
     }
 
     async fn ask_bloom(&self, bloom: &BloomFilter, key: &[u8]) -> Result<bool> {
@@ -361,7 +396,7 @@ impl StoreFile {
             Ok(chunk) => Ok(bloom.may_contain(&chunk, key)),
             // The cells can be read without the filter.
             Err(error @ Error::Corrupt { .. }) => {
-                if !self.0.bloom_damaged.swap(true, Ordering::Relaxed) {
+                if !self.shared.bloom_damaged.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "the bloom filter is damaged: reading without it");
                 }
                 Ok(true)
@@ -371,6 +406,9 @@ impl StoreFile {
     }
 
     fn is_in_range(&self, row: &[u8]) -> bool {
+        if self.limit().is_some_and(|part| !part.contains(row)) {
+            return false;
+        }
         let (Some(first), Some(last)) = (self.first_key(), self.last_key()) else {
             return false;
         };
@@ -379,12 +417,15 @@ impl StoreFile {
     }
 
     fn sequence_id(&self, name: &str) -> SequenceId {
-        let number = self.0.info.i64(name).unwrap_or_default();
+        if let Some(sequence_id) = self.limit().and_then(|part| part.sequence_id) {
+            return sequence_id;
+        }
+        let number = self.shared.info.i64(name).unwrap_or_default();
         SequenceId(u64::try_from(number).unwrap_or_default())
     }
 
     fn key(&self, pointer: BlockPointer) -> BlockKey {
-        BlockKey { file: self.0.id, offset: pointer.offset }
+        BlockKey { file: self.shared.id, offset: pointer.offset }
     }
 
     /// The error for an index entry that refers to a block of a kind other than expected.
@@ -411,8 +452,9 @@ impl fmt::Debug for StoreFile {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("StoreFile")
-            .field("path", &self.0.path)
-            .field("trailer", &self.0.trailer)
+            .field("path", &self.shared.path)
+            .field("part", &self.part)
+            .field("trailer", &self.shared.trailer)
             .finish_non_exhaustive()
     }
 }
@@ -445,6 +487,7 @@ impl Readahead {
 /// The blocks of the load-on-open part, one after the other.
 struct LoadOnOpen<'a> {
     path: &'a Path,
+    named_path: &'a Path,
     offset: u64,
     part: Bytes,
     compression: Compression,
@@ -484,6 +527,7 @@ impl LoadOnOpen<'_> {
         let (bloom_type, bloom) = self.read_bloom(&info)?;
         Ok(StoreFileShared {
             path: self.path.to_owned(),
+            named_path: self.named_path.to_owned(),
             file,
             id: cache.next_file_id(),
             cache,

@@ -1,4 +1,4 @@
-//! A position in a store file that moves over its cells.
+//! A position in a store file, or in a part of one, that moves over its cells.
 //!
 //! A scanner is at a cell or at the end. Within a block it moves without waiting
 //! ([`StoreFileScanner::try_next`]). Only at the end of a block may it have to load the next one.
@@ -12,6 +12,7 @@ use basalt_model::{Cell, CellKey};
 use super::data_block::DataBlock;
 use super::error::{Damage, Result};
 use super::index_path::{Goal, IndexPath};
+use super::part::FilePart;
 use super::reader::{Readahead, StoreFile};
 
 /// Options of a scan.
@@ -75,6 +76,13 @@ impl StoreFileScanner {
     /// # Errors
     /// If a block on the way is corrupt, or the file system returns an error.
     pub async fn seek(&mut self, key: &CellKey<'_>) -> Result<()> {
+        let part = self.file.limit().cloned();
+        let start = part.as_ref().map(|part| CellKey::before_row(&part.start));
+        let key = start.as_ref().filter(|start| start.compare(key).is_gt()).unwrap_or(key);
+        if part.as_ref().is_some_and(|part| part.is_past(key.row)) {
+            self.place = None;
+            return Ok(());
+        }
         if let Some(place) = &self.place
             && place.path.covers(key)
         {
@@ -99,11 +107,14 @@ impl StoreFileScanner {
         Ok(())
     }
 
-    /// Moves to the first cell of the file.
+    /// Moves to the first cell.
     ///
     /// # Errors
     /// As [`StoreFileScanner::seek`].
     pub async fn seek_to_first(&mut self) -> Result<()> {
+        if self.file.limit().is_some() {
+            return self.seek(&CellKey::before_row(&[])).await;
+        }
         self.place = match IndexPath::find(&self.file, Goal::First).await? {
             Some(path) => {
                 let block = self.load(&path).await?;
@@ -120,12 +131,16 @@ impl StoreFileScanner {
     /// # Errors
     /// As [`StoreFileScanner::seek`].
     pub async fn seek_before(&mut self, key: &CellKey<'_>) -> Result<bool> {
+        let part = self.file.limit().filter(|part| part.is_past(key.row)).cloned();
+        let end = part.as_ref().map(|part| CellKey::before_row(&part.end));
+        let key = end.as_ref().unwrap_or(key);
         let mut path = IndexPath::find(&self.file, Goal::Key(key)).await?;
         while let Some(here) = path {
             let block = self.load(&here).await?;
             if let Some(position) = block.seek_before(key) {
                 self.place = self.place_at(here, block, position).await?;
-                return Ok(true);
+                self.leave_if_before_start();
+                return Ok(self.place.is_some());
             }
             path = self.previous(&here).await?;
         }
@@ -151,6 +166,10 @@ impl StoreFileScanner {
     /// # Errors
     /// As [`StoreFileScanner::seek`].
     pub async fn seek_to_last_row(&mut self) -> Result<bool> {
+        let end = self.file.limit().map(|part| part.end.clone()).unwrap_or_default();
+        if !end.is_empty() {
+            return self.seek_to_row_before(&end).await;
+        }
         self.place = match IndexPath::find(&self.file, Goal::Last).await? {
             Some(path) => {
                 let block = self.load(&path).await?;
@@ -159,6 +178,7 @@ impl StoreFileScanner {
             }
             None => None,
         };
+        self.leave_if_before_start();
         self.seek_to_row_start().await
     }
 
@@ -184,7 +204,12 @@ impl StoreFileScanner {
             Ok((cell, next)) => {
                 place.position = place.next;
                 place.next = next;
-                Ok(ScanStep::Cell(std::mem::replace(&mut place.cell, cell)))
+                let (cell, is_past) = show(self.file.limit(), cell);
+                let left = std::mem::replace(&mut place.cell, cell);
+                if is_past {
+                    self.place = None;
+                }
+                Ok(ScanStep::Cell(left))
             }
             Err(damage) => Err(self.file.corrupt(place.path.pointer().offset, damage)),
         }
@@ -229,8 +254,16 @@ impl StoreFileScanner {
         Ok(true)
     }
 
+    /// Moves to the end if the current cell is before the part that is read.
+    fn leave_if_before_start(&mut self) {
+        let is_before = |row: &[u8]| self.file.limit().is_some_and(|part| row < &part.start[..]);
+        if self.peek().is_some_and(|cell| is_before(cell.row())) {
+            self.place = None;
+        }
+    }
+
     /// The place at a position of a block, or in a block after it if the position is at the block's
-    /// end.
+    /// end. `None` if that is past the part that is read.
     async fn place_at(
         &mut self,
         path: IndexPath,
@@ -246,7 +279,10 @@ impl StoreFileScanner {
             (path, position) = (next, 0);
         }
         match block.cell_at(position) {
-            Ok((cell, next)) => Ok(Some(Place { path, block, position, next, cell })),
+            Ok((cell, next)) => {
+                let (cell, is_past) = show(self.file.limit(), cell);
+                Ok((!is_past).then_some(Place { path, block, position, next, cell }))
+            }
             Err(damage) => Err(self.file.corrupt(path.pointer().offset, damage)),
         }
     }
@@ -289,5 +325,17 @@ impl StoreFileScanner {
         }
         let readahead = Some(&mut self.readahead);
         self.file.data_block_uncached(pointer, readahead).await
+    }
+}
+
+/// A cell of the file as the region sees it, and whether it is past the part that is read.
+#[inline]
+fn show(part: Option<&Arc<FilePart>>, cell: Cell) -> (Cell, bool) {
+    match part {
+        None => (cell, false),
+        Some(part) => {
+            let is_past = part.is_past(cell.row());
+            (part.show(cell), is_past)
+        }
     }
 }

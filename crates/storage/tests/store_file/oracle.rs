@@ -10,7 +10,8 @@ use basalt_model::{
 };
 use basalt_storage::block_cache::BlockCache;
 use basalt_storage::store_file::{
-    Error, ScanStep, ScannerOptions, StoreFile, StoreFileOptions, StoreFileScanner, StoreFileWriter,
+    Error, FilePart, ScanStep, ScannerOptions, StoreFile, StoreFileOptions, StoreFileScanner,
+    StoreFileWriter,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -168,6 +169,70 @@ proptest! {
         sought in prop::collection::vec(any_cell(), 1..40),
     ) {
         block_on(check_file(options, &cells, &sought));
+    }
+}
+
+/// Compares a part of a file with the same cells taken out of a sorted set.
+async fn check_part(
+    options: StoreFileOptions,
+    cells: &BTreeSet<Cell>,
+    sought: &[Cell],
+    part: FilePart,
+) {
+    let files = memory();
+    write(&files, Path::new(PATH), options, cells).await;
+    let file = open(&files, Path::new(PATH)).await.with_part(part.clone());
+    let is_in = |row: &[u8]| row >= &part.start[..] && (part.end.is_empty() || row < &part.end[..]);
+    let mut rest: Vec<Cell> = cells.iter().filter(|cell| is_in(cell.row())).cloned().collect();
+    if let Some(sequence_id) = part.sequence_id {
+        rest.iter_mut().for_each(|cell| *cell = cell.clone().with_sequence_id(sequence_id));
+        // Cells that are the same but for their sequence ids have no order in a set.
+        rest.dedup_by(|cell, before| cell.key_bytes() == before.key_bytes());
+        assert_eq!(file.max_sequence_id(), sequence_id);
+        assert_eq!(file.max_cell_sequence_id(), sequence_id);
+    }
+    let expected: BTreeSet<Cell> = rest.iter().cloned().collect();
+    for cache_blocks in [true, false] {
+        let mut read = read_all(&file, cache_blocks).await;
+        if part.sequence_id.is_some() {
+            read.dedup_by(|cell, before| cell.key_bytes() == before.key_bytes());
+        }
+        assert_eq!(read, rest);
+    }
+    for cell in sought.iter().chain(cells) {
+        let may_contain = file.may_contain_row(cell.row()).await.unwrap();
+        assert!(is_in(cell.row()) || !may_contain);
+        let by_column = file.may_contain_row_column(cell.row(), cell.qualifier()).await.unwrap();
+        assert!(is_in(cell.row()) || !by_column);
+    }
+    check_blooms(&file, &expected).await;
+    if part.sequence_id.is_none() {
+        check_seeks(&file, &expected, sought).await;
+    }
+}
+
+prop_compose! {
+    fn any_part()(
+        start in prop::option::of(any_cell()),
+        end in prop::option::of(any_cell()),
+        sequence_id in prop::option::of(1..9u64),
+    ) -> FilePart {
+        let row = |cell: Option<Cell>| cell.map(|cell| cell.row_bytes()).unwrap_or_default();
+        FilePart { start: row(start), end: row(end), sequence_id: sequence_id.map(SequenceId) }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn a_part_of_a_store_file_reads_like_a_file_of_its_own(
+        options in any_options(),
+        cells in prop::collection::btree_set(any_cell(), 0..250),
+        sought in prop::collection::vec(any_cell(), 1..40),
+        part in any_part(),
+    ) {
+        block_on(check_part(options, &cells, &sought, part));
     }
 }
 

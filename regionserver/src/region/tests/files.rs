@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_fs::{DiskStep, FileSystem, MemoryFileSystem, RecordingFileSystem};
+use basalt_fs::{
+    DiskStep, Durability, FileSystem, MemoryFileSystem, RecordingFileSystem, SharedFileSystem,
+};
 use basalt_model::{
     CellKey, CellType, FamilyDescriptor, KeepDeletedCells, LATEST_TIMESTAMP, RegionEpoch,
-    SequenceId, paths,
+    RegionInfo, SequenceId, paths,
 };
-use basalt_storage::store_file::ScannerOptions;
+use basalt_storage::manifest::{FileEntry, Manifest, Origin};
+use basalt_storage::store_file::{FilePart, ScannerOptions};
 use bytes::Bytes;
 
 use crate::region::testing::{TestServer, cell, info, mutation, put, row_of, table};
@@ -276,4 +279,96 @@ async fn the_folder_of_a_new_family_is_synced_before_a_manifest_names_files_in_i
     let synced = place(&|step| *step == DiskStep::SyncDirectory(folder()));
     let named = place(&|step| matches!(step, DiskStep::Rename(_, to) if is_manifest(to)));
     assert!(made < synced && synced < named, "made {made}, synced {synced}, named {named}");
+}
+
+/// Replaces the only store file of family `f` in the manifest by these entries.
+async fn rewrite_manifest(disk: &MemoryFileSystem, entries: impl Fn(FileEntry) -> Vec<FileEntry>) {
+    let (table, region) = (info().table, info().encoded_name());
+    let files: SharedFileSystem = Arc::new(disk.clone());
+    let mut manifest = Manifest::read_newest(&files, &table, region).await.unwrap().unwrap();
+    manifest.number += 1;
+    let family = manifest.families.get_mut("f").unwrap();
+    *family = entries(family.pop().unwrap());
+    manifest.write(&files, &table, region, Durability::default()).await.unwrap();
+}
+
+fn part(start: &'static str, end: &'static str) -> FilePart {
+    FilePart { start: Bytes::from(start), end: Bytes::from(end), sequence_id: None }
+}
+
+async fn server_with_one_file(disk: &MemoryFileSystem) -> TestServer {
+    let server = TestServer::start(disk, 1).await;
+    let region = server.region(1).await;
+    for row in ["a", "b", "c", "d"] {
+        put(&region, row, "f:q", "1").await.unwrap();
+    }
+    region.flush().await.unwrap();
+    server
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_of_another_regions_file_are_read_and_merged_and_the_file_stays() {
+    let disk = MemoryFileSystem::new();
+    let server = server_with_one_file(&disk).await;
+    let other = RegionInfo { start_key: Bytes::from("other"), ..info() };
+    let origin = Origin { table: other.table.clone(), region: other.encoded_name() };
+    rewrite_manifest(&disk, |entry| {
+        let of_other = |part| FileEntry { origin: Some(origin.clone()), part, ..entry.clone() };
+        let imported = FilePart { sequence_id: Some(SequenceId(2)), ..part("c", "d") };
+        vec![of_other(part("", "b")), of_other(imported), of_other(part("d", ""))]
+    })
+    .await;
+    let name = &disk.list(&folder().join("f")).await.unwrap()[0].name;
+    let there = paths::family(&other.table, other.encoded_name(), "f").join(name);
+    disk.create_directories(there.parent().unwrap()).await.unwrap();
+    disk.rename(&folder().join("f").join(name), &there).await.unwrap();
+
+    let region = server.region(2).await;
+    let check = async |region: &Region| {
+        for (row, cells) in
+            [("a", &["f:q=1"][..]), ("b", &[]), ("c", &["f:q=1"]), ("d", &["f:q=1"])]
+        {
+            assert_eq!(row_of(region, row).await, cells, "{row}");
+        }
+    };
+    check(&region).await;
+    let family = Bytes::from_static(b"f");
+    let inputs = region.view.load().families[&family].files.clone();
+    assert_eq!(inputs[1].max_cell_sequence_id(), SequenceId(2));
+    region.merge(&family, &inputs[..2], false).await.unwrap();
+    assert_eq!(region.view.load().families[&family].files.len(), 2, "the third part stays");
+    assert!(region.no_longer_named("f", &folder().join("f"), &inputs).await.is_empty());
+    for epoch in [3, 4] {
+        let region = server.region(epoch).await;
+        check(&region).await;
+        let inputs = region.view.load().families[&family].files.clone();
+        region.merge(&family, &inputs, true).await.unwrap();
+    }
+    let region = server.region(5).await;
+    check(&region).await;
+    assert_eq!(region.view.load().families[&family].files[0].part(), FilePart::default());
+    assert!(disk.exists(&there).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merged_file_of_which_another_part_is_named_is_not_archived() {
+    let disk = MemoryFileSystem::new();
+    let server = server_with_one_file(&disk).await;
+    rewrite_manifest(&disk, |entry| {
+        let of_own = |part| FileEntry { part, ..entry.clone() };
+        vec![of_own(part("", "c")), of_own(part("c", ""))]
+    })
+    .await;
+    let region = server.region(2).await;
+    let family = Bytes::from_static(b"f");
+    let inputs = region.view.load().families[&family].files.clone();
+    let directory = folder().join("f");
+    region.merge(&family, &inputs[..1], false).await.unwrap();
+    assert!(region.no_longer_named("f", &directory, &inputs[..1]).await.is_empty());
+    let inputs = region.view.load().families[&family].files.clone();
+    region.merge(&family, &inputs, true).await.unwrap();
+    assert_eq!(region.no_longer_named("f", &directory, &inputs).await.len(), 2);
+    for row in ["a", "b", "c", "d"] {
+        assert_eq!(row_of(&region, row).await, ["f:q=1"]);
+    }
 }

@@ -5,10 +5,8 @@
 //! manifest to its own epoch, so anything that an earlier owner still flushes or compacts is never
 //! seen. It does so by renaming: a server that takes over hundreds of regions creates no files for
 //! this, and of two openers only one finds the file.
-//!
-//! ```text
-//! magic "BASALTM1" | crc32c of the rest | protobuf message Manifest
-//! ```
+
+mod format;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,13 +14,10 @@ use std::path::{Path, PathBuf};
 use basalt_fs::{Durability, SharedFileSystem};
 use basalt_model::{EncodedRegionName, RegionEpoch, SequenceId, TableName, paths};
 use basalt_planted::{Rule, is_off};
-use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
 
 use crate::nonces::{NonceEntry, NonceFileEntry};
+use crate::store_file::FilePart;
 
-/// The first bytes of a manifest; the digit is the format's version.
-const MAGIC: &[u8; 8] = b"BASALTM1";
 /// The maximum length of a manifest in bytes. No longer one is written or read.
 pub const LENGTH_MAX: u64 = 64 << 20;
 /// How many older manifests of its own epoch an owner keeps besides the newest.
@@ -52,16 +47,29 @@ pub struct Manifest {
 }
 
 /// One store file.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FileEntry {
     /// The file's name in its family's folder.
     pub name: String,
+    /// The region whose folder holds the file, if that is another region.
+    pub origin: Option<Origin>,
+    /// The part of the file that is read.
+    pub part: FilePart,
     /// Its length in bytes.
     pub length: u64,
     /// The highest sequence id of its cells.
     pub highest: SequenceId,
     /// Whether a compaction of all files wrote it.
     pub major: bool,
+}
+
+/// A region whose folder holds a store file of another region.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// Its table.
+    pub table: TableName,
+    /// Its encoded name.
+    pub region: EncodedRegionName,
 }
 
 /// Errors of manifests.
@@ -105,60 +113,6 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-}
-
-/// The protobuf messages of the file.
-mod pb {
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Manifest {
-        // Tags 1 and 2 were the epoch and the number, which are the file's name.
-        #[prost(message, repeated, tag = "3")]
-        pub(super) families: Vec<Family>,
-        #[prost(uint64, tag = "4")]
-        pub(super) flushed: u64,
-        #[prost(uint64, tag = "5")]
-        pub(super) highest: u64,
-        #[prost(uint64, tag = "6")]
-        pub(super) highest_timestamp_ms: u64,
-        #[prost(message, repeated, tag = "7")]
-        pub(super) nonces: Vec<crate::nonces::NonceMessage>,
-        #[prost(message, repeated, tag = "8")]
-        pub(super) nonce_files: Vec<NonceFile>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct NonceFile {
-        #[prost(string, tag = "1")]
-        pub(super) name: String,
-        #[prost(uint64, tag = "2")]
-        pub(super) length: u64,
-        #[prost(uint64, tag = "3")]
-        pub(super) entries: u64,
-        #[prost(uint64, tag = "4")]
-        pub(super) oldest_ms: u64,
-        #[prost(uint64, tag = "5")]
-        pub(super) newest_ms: u64,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Family {
-        #[prost(string, tag = "1")]
-        pub(super) name: String,
-        #[prost(message, repeated, tag = "2")]
-        pub(super) files: Vec<File>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct File {
-        #[prost(string, tag = "1")]
-        pub(super) name: String,
-        #[prost(uint64, tag = "2")]
-        pub(super) length: u64,
-        #[prost(uint64, tag = "3")]
-        pub(super) highest: u64,
-        #[prost(bool, tag = "4")]
-        pub(super) major: bool,
-    }
 }
 
 // === impl Manifest ===
@@ -291,23 +245,6 @@ impl Manifest {
         Ok(())
     }
 
-    fn encode(&self) -> Bytes {
-        let message = pb::Manifest {
-            families: self.families.iter().map(encode_family).collect(),
-            flushed: self.flushed.0,
-            highest: self.highest.0,
-            highest_timestamp_ms: self.highest_timestamp_ms,
-            nonces: self.nonces.iter().map(Into::into).collect(),
-            nonce_files: self.nonce_files.iter().map(encode_nonce_file).collect(),
-        }
-        .encode_to_vec();
-        let mut bytes = BytesMut::with_capacity(MAGIC.len() + 4 + message.len());
-        bytes.put_slice(MAGIC);
-        bytes.put_u32(crc32c::crc32c(&message));
-        bytes.put_slice(&message);
-        bytes.freeze()
-    }
-
     fn decode_file(
         contents: &[u8],
         epoch: RegionEpoch,
@@ -315,27 +252,6 @@ impl Manifest {
         path: PathBuf,
     ) -> Result<Self, Error> {
         Self::decode(contents, epoch, number).map_err(|reason| Error::Damaged { path, reason })
-    }
-
-    fn decode(contents: &[u8], epoch: RegionEpoch, number: u64) -> Result<Self, String> {
-        let rest = contents.strip_prefix(MAGIC).ok_or("it does not begin with BASALTM1")?;
-        let (crc, message) = rest.split_first_chunk::<4>().ok_or("it is cut off")?;
-        let (stored, computed) = (u32::from_be_bytes(*crc), crc32c::crc32c(message));
-        if stored != computed {
-            return Err(format!("its checksum is {computed:08x}, but {stored:08x} is stored"));
-        }
-        let message = pb::Manifest::decode(message).map_err(|error| error.to_string())?;
-        let nonces = message.nonces.into_iter().map(NonceEntry::try_from);
-        Ok(Self {
-            epoch,
-            number,
-            families: message.families.into_iter().map(decode_family).collect(),
-            flushed: SequenceId(message.flushed),
-            highest: SequenceId(message.highest),
-            highest_timestamp_ms: message.highest_timestamp_ms,
-            nonce_files: message.nonce_files.into_iter().map(decode_nonce_file).collect(),
-            nonces: nonces.collect::<Result<_, _>>().map_err(|error| error.to_string())?,
-        })
     }
 }
 
@@ -365,34 +281,23 @@ async fn newest(
     }
 }
 
-fn encode_family((name, files): (&String, &Vec<FileEntry>)) -> pb::Family {
-    let files = files.iter().map(|file| pb::File {
-        name: file.name.clone(),
-        length: file.length,
-        highest: file.highest.0,
-        major: file.major,
-    });
-    pb::Family { name: name.clone(), files: files.collect() }
-}
+// === impl FileEntry ===
 
-fn decode_family(family: pb::Family) -> (String, Vec<FileEntry>) {
-    let files = family.files.into_iter().map(|file| FileEntry {
-        name: file.name,
-        length: file.length,
-        highest: SequenceId(file.highest),
-        major: file.major,
-    });
-    (family.name, files.collect())
-}
+impl FileEntry {
+    /// The path of the file while it is not archived, for the entry of a family in the manifest of
+    /// a region.
+    pub fn path(&self, table: &TableName, region: EncodedRegionName, family: &str) -> PathBuf {
+        let folder = match &self.origin {
+            Some(origin) => paths::family(&origin.table, origin.region, family),
+            None => paths::family(table, region, family),
+        };
+        folder.join(&self.name)
+    }
 
-fn encode_nonce_file(file: &NonceFileEntry) -> pb::NonceFile {
-    let NonceFileEntry { name, length, entries, oldest_ms, newest_ms } = file.clone();
-    pb::NonceFile { name, length, entries, oldest_ms, newest_ms }
-}
-
-fn decode_nonce_file(file: pb::NonceFile) -> NonceFileEntry {
-    let pb::NonceFile { name, length, entries, oldest_ms, newest_ms } = file;
-    NonceFileEntry { name, length, entries, oldest_ms, newest_ms }
+    /// Whether the region reads a whole file of its own.
+    fn is_plain(&self) -> bool {
+        self.origin.is_none() && self.part == FilePart::default()
+    }
 }
 
 #[cfg(test)]
@@ -401,9 +306,14 @@ mod tests {
     use basalt_fs::MemoryFileSystem;
     use std::sync::Arc;
 
-    fn manifest(epoch: u64, number: u64) -> Manifest {
-        let file =
-            FileEntry { name: "0123".into(), length: 99, highest: SequenceId(7), major: epoch > 1 };
+    pub(super) fn manifest(epoch: u64, number: u64) -> Manifest {
+        let file = FileEntry {
+            name: "0123".into(),
+            length: 99,
+            highest: SequenceId(7),
+            major: epoch > 1,
+            ..FileEntry::default()
+        };
         let nonce_file = NonceFileEntry {
             name: "4567".into(),
             length: 98,
@@ -423,7 +333,7 @@ mod tests {
         }
     }
 
-    fn region() -> (SharedFileSystem, TableName, EncodedRegionName) {
+    pub(super) fn region() -> (SharedFileSystem, TableName, EncodedRegionName) {
         let name = EncodedRegionName::from_digest([1; 16]);
         (Arc::new(MemoryFileSystem::new()), "t".parse().unwrap(), name)
     }
@@ -507,18 +417,5 @@ mod tests {
         assert_eq!(take_over(&files, 1).await.unwrap(), Some(longest), "nothing was written");
         let listed = files.list(&paths::manifests(&table, region)).await.unwrap();
         assert_eq!(listed.len(), 1, "{listed:?}");
-    }
-
-    #[test]
-    fn every_flipped_bit_and_every_truncation_is_noticed() {
-        let whole = manifest(3, 1).encode();
-        let decode = |contents: &[u8]| Manifest::decode(contents, RegionEpoch(3), 1);
-        assert_eq!(decode(&whole).unwrap(), manifest(3, 1));
-        for at in 0..whole.len() {
-            assert!(decode(&whole[..at]).is_err(), "cut at {at}");
-            let mut flipped = whole.to_vec();
-            flipped[at] ^= 1;
-            assert!(decode(&flipped).is_err(), "flipped at {at}");
-        }
     }
 }

@@ -62,7 +62,8 @@ fn seeds() -> Vec<Vec<u8>> {
         region_replication: 1,
         settings: [("k".to_owned(), "v".to_owned())].into(),
     };
-    let table = TableRecord { descriptor, state: TableState::Enabled };
+    let incarnations = [("f".to_owned(), 3)].into();
+    let table = TableRecord { descriptor, state: TableState::Enabled, incarnations };
     let with = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
     vec![
         with(0, &region.encode()),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use basalt_fs::{Durability, MemoryFileSystem, SharedFileSystem};
 use basalt_fuzz::{block_on, checksums, choice, ok, put, seed};
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, TableName, paths};
-use basalt_storage::manifest::{FileEntry, Manifest};
+use basalt_storage::manifest::{FamilyIncarnation, FileEntry, Manifest};
 use basalt_storage::nonces::{Answer, NonceEntry, NonceFileEntry, Nonces};
 use basalt_storage::wal::Nonce;
 use libfuzzer_sys::fuzz_target;
@@ -52,10 +52,12 @@ fn seeds() -> Vec<Vec<u8>> {
         at_ms: 12,
         answer: Answer::of(&[ok(Cell::put(b"r", b"f", b"q", 1, b"v"))]),
     };
+    let epoch = RegionEpoch(2);
     let manifest = Manifest {
-        epoch: RegionEpoch(2),
+        epoch,
         number: 3,
         families: [("f".to_owned(), vec![file])].into(),
+        incarnations: [("f".to_owned(), FamilyIncarnation { number: 3, since: epoch })].into(),
         flushed: SequenceId(7),
         highest: SequenceId(9),
         highest_timestamp_ms: 12,

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use basalt_cluster::records::FamilyIncarnations;
 use basalt_cluster::{RegionRecord, TableRecord};
 use basalt_model::{EncodedRegionName, ServerName, TableDescriptor, TableName};
 use basalt_zk::proto::Stat;
@@ -44,6 +45,14 @@ pub(crate) enum Error {
     /// The record cannot be decoded.
     #[error(transparent)]
     Record(#[from] basalt_cluster::Error),
+}
+
+/// The table of a region that is to be opened. Both parts must be of the same version of the
+/// record: a family that was removed and added again leaves the descriptor as it was.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct OrderedTable {
+    pub(crate) descriptor: TableDescriptor,
+    pub(crate) incarnations: FamilyIncarnations,
 }
 
 // === impl OnRecord ===
@@ -133,15 +142,15 @@ impl Server {
         found.map(OnRecord::decode).transpose()
     }
 
-    /// The descriptor of the table `name` on record, where the order contains `given`.
+    /// The table `name` on record, where the order contains `given`.
     pub(crate) async fn table_on_record(
         &self,
         name: &TableName,
-        given: &TableDescriptor,
-    ) -> Result<TableDescriptor, Error> {
-        let known = self.catalog.table(name);
-        if let Some(known) = known.filter(|known| known.record.descriptor == *given) {
-            return Ok(known.record.descriptor);
+        given: &OrderedTable,
+    ) -> Result<OrderedTable, Error> {
+        let known = self.catalog.table(name).map(|known| OrderedTable::from(known.record));
+        if let Some(known) = known.filter(|known| known == given) {
+            return Ok(known);
         }
         let path = self.nodes.table(name);
         if let Some(read) = self.read_table(&path).await?.filter(|read| *read == *given) {
@@ -158,8 +167,16 @@ impl Server {
         Ok(read)
     }
 
-    async fn read_table(&self, path: &str) -> Result<Option<TableDescriptor>, Error> {
+    async fn read_table(&self, path: &str) -> Result<Option<OrderedTable>, Error> {
         let Some((data, _)) = self.client.find_data(path).await? else { return Ok(None) };
-        Ok(Some(TableRecord::decode(&data)?.descriptor))
+        Ok(Some(TableRecord::decode(&data)?.into()))
+    }
+}
+
+// === impl OrderedTable ===
+
+impl From<TableRecord> for OrderedTable {
+    fn from(record: TableRecord) -> Self {
+        Self { descriptor: record.descriptor, incarnations: record.incarnations }
     }
 }

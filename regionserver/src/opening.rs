@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use basalt_cluster::{RegionRecord, pb, records};
 use basalt_failpoint::{Point, passes, reached};
-use basalt_model::{EncodedRegionName, RegionState, ServerName, TableDescriptor};
+use basalt_model::{EncodedRegionName, RegionState, ServerName};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::WITNESS;
 use futures::StreamExt;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{info, trace, warn};
 
 use crate::closing;
-use crate::on_record::{self, OnRecord};
+use crate::on_record::{self, OnRecord, OrderedTable};
 use crate::ownership::Ownership;
 use crate::recovery::replay::SealedLogs;
 use crate::region::{self, OpenRegion};
@@ -31,14 +31,14 @@ const SERVERS_AHEAD_MAX: usize = 8;
 /// One region of an order, as received from the master.
 struct Order {
     record: RegionRecord,
-    table: TableDescriptor,
+    table: OrderedTable,
     version: i32,
 }
 
 /// An order that the coordinator's record confirms.
 struct Confirmed {
     on_record: OnRecord,
-    table: TableDescriptor,
+    table: OrderedTable,
 }
 
 /// What the coordinator's records say about the regions of one order.
@@ -116,7 +116,9 @@ impl TryFrom<pb::OpenRegion> for Order {
         let record = order.record.ok_or("the order has no record")?;
         let record = RegionRecord::try_from(record).map_err(|error| error.to_string())?;
         let table = order.table.ok_or("the order has no table")?;
-        let table = records::read_descriptor(table).map_err(|error| error.to_string())?;
+        let descriptor = records::read_descriptor(table).map_err(|error| error.to_string())?;
+        let incarnations = order.family_incarnations.into_iter().collect();
+        let table = OrderedTable { descriptor, incarnations };
         Ok(Self { record, table, version: order.record_version })
     }
 }
@@ -241,7 +243,8 @@ async fn open_region(
     }
     let unflushed = !record.unflushed.is_empty();
     let ownership = Ownership::new(server, record.clone(), version);
-    let request = OpenRegion { record, table: Arc::new(table), sealed };
+    let OrderedTable { descriptor, incarnations } = table;
+    let request = OpenRegion { record, table: Arc::new(descriptor), incarnations, sealed };
     let opened = region::open(server.shared.clone(), request).await;
     let opened = opened.map_err(|error| error.to_string())?;
     reached(Point::OpenReplayed).await;

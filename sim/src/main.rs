@@ -101,6 +101,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::MissingLog, "lost-logs"),
     (Rule::ClockBound, "clock-steps"),
     (Rule::ReadingsByBootClock, "master-clock-steps"),
+    (Rule::FamilyIncarnations, "tables"),
     (Rule::CloseWaitsForOpening, "drain-while-opening"),
     (Rule::OneCloseAtATime, "stray-orders"),
     (Rule::OpenOnRecord, "stray-orders"),

@@ -2,6 +2,8 @@
 //!
 //! Bytes from the coordinator are checked once, in this file. A decoded record is well formed.
 
+use std::collections::BTreeMap;
+
 use basalt_model::{
     EncodedRegionName, FamilyDescriptor, RegionEpoch, RegionInfo, RegionState, ReplicaId,
     SequenceId, ServerName, TableDescriptor, TableName, TableState,
@@ -29,6 +31,11 @@ pub struct RegionRecord {
     pub open_sequence_id: SequenceId,
 }
 
+/// For each family that was added after its table was created: the version of the table's record
+/// with which it was added, so at least 1. A family that is removed and added again gets another
+/// one, and begins empty.
+pub type FamilyIncarnations = BTreeMap<String, u64>;
+
 /// A table and whether it may be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TableRecord {
@@ -36,6 +43,8 @@ pub struct TableRecord {
     pub descriptor: TableDescriptor,
     /// Whether it may be used.
     pub state: TableState,
+    /// When its families were added.
+    pub incarnations: FamilyIncarnations,
 }
 
 // === impl RegionRecord ===
@@ -180,7 +189,9 @@ impl TableRecord {
                 });
             }
         };
-        Ok(Self { descriptor: read_descriptor(record.descriptor.unwrap_or_default())?, state })
+        let descriptor = read_descriptor(record.descriptor.unwrap_or_default())?;
+        let incarnations = record.family_incarnations.into_iter().collect();
+        Ok(Self { descriptor, state, incarnations })
     }
 
     /// Encodes the data of a node.
@@ -192,7 +203,28 @@ impl TableRecord {
             TableState::Enabling => pb::TableStateRecord::TableStateEnabling,
         };
         let descriptor = Some(write_descriptor(&self.descriptor));
-        pb::TableRecord { descriptor, state: state.into() }.encode_to_vec().into()
+        let family_incarnations = self.incarnations.clone().into_iter().collect();
+        let record = pb::TableRecord { descriptor, state: state.into(), family_incarnations };
+        record.encode_to_vec().into()
+    }
+
+    /// The record with another descriptor, to be written as `version` of the record. If
+    /// `are_recorded`, families that are new get an incarnation. An earlier release would drop it.
+    #[must_use]
+    pub fn with_descriptor(
+        mut self,
+        descriptor: TableDescriptor,
+        version: u64,
+        are_recorded: bool,
+    ) -> Self {
+        let new = descriptor
+            .families
+            .keys()
+            .filter(|name| are_recorded && !self.descriptor.families.contains_key(*name));
+        let new: Vec<String> = new.cloned().collect();
+        self.incarnations.retain(|name, _| descriptor.families.contains_key(name));
+        self.incarnations.extend(new.into_iter().map(|name| (name, version)));
+        Self { descriptor, ..self }
     }
 }
 
@@ -291,6 +323,32 @@ mod tests {
     }
 
     #[test]
+    fn a_family_that_is_added_again_has_another_incarnation() {
+        let with = |names: &[&str]| TableDescriptor {
+            name: "t".parse().unwrap(),
+            families: names.iter().map(|n| ((*n).to_owned(), FamilyDescriptor::new(n))).collect(),
+            region_replication: 1,
+            settings: BTreeMap::new(),
+        };
+        let incarnations = |record: &TableRecord| {
+            let all = record.incarnations.iter();
+            all.map(|(name, number)| format!("{name}{number}")).collect::<Vec<_>>()
+        };
+        let (descriptor, state) = (with(&["f", "g"]), TableState::Disabled);
+        let record = TableRecord { descriptor, state, incarnations: BTreeMap::new() };
+        let record = record.with_descriptor(with(&["f", "g", "h"]), 1, true);
+        assert_eq!(incarnations(&record), ["h1"]);
+        let record = record.with_descriptor(with(&["f", "h"]), 2, true);
+        assert_eq!(incarnations(&record), ["h1"]);
+        let record = record.with_descriptor(with(&["f", "g", "h"]), 3, true);
+        assert_eq!(incarnations(&record), ["g3", "h1"]);
+        let record = record.with_descriptor(with(&["f"]), 4, true);
+        assert_eq!(incarnations(&record), [""; 0]);
+        let record = record.with_descriptor(with(&["f", "g"]), 5, false);
+        assert_eq!(incarnations(&record), [""; 0], "an earlier release would ignore it");
+    }
+
+    #[test]
     fn a_table_record_reads_as_it_was_written() {
         let mut family = FamilyDescriptor::new("f");
         family.time_to_live_s = Some(60);
@@ -300,7 +358,8 @@ mod tests {
             region_replication: 1,
             settings: [("k".to_owned(), "v".to_owned())].into(),
         };
-        let record = TableRecord { descriptor, state: TableState::Disabling };
+        let incarnations = [("f".to_owned(), 3)].into();
+        let record = TableRecord { descriptor, state: TableState::Disabling, incarnations };
         assert_eq!(TableRecord::decode(&record.encode()).unwrap(), record);
     }
 

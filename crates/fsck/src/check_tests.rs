@@ -50,9 +50,11 @@ fn cluster() -> Cluster {
         ..Manifest::default()
     };
     let log = |name: &str, sealed_length| pb::SealedLog { name: name.to_owned(), sealed_length };
+    let table_record =
+        TableRecord { descriptor, state: TableState::Enabled, incarnations: BTreeMap::new() };
     let records = Records {
         cluster_id: "id".to_owned(),
-        tables: [(table.clone(), TableRecord { descriptor, state: TableState::Enabled })].into(),
+        tables: [(table.clone(), table_record)].into(),
         regions: [(region, record)].into(),
         servers: [server("owner")].into(),
         logs: [(server("owner"), vec![pb::ListedLog { number: 4, durable_bytes: 9 }])].into(),

@@ -18,6 +18,9 @@ pub enum Feature {
     /// The record of the procedure that truncates a table. A master of an earlier release cannot
     /// continue that procedure.
     TruncateTable,
+    /// The incarnations of column families, in table records and manifests. A region server of an
+    /// earlier release drops them.
+    FamilyIncarnations,
 }
 
 // === impl FeatureLevel ===
@@ -26,7 +29,7 @@ impl FeatureLevel {
     /// The level of releases that do not know levels.
     pub const OLDEST: Self = Self(0);
     /// The highest level that this release knows.
-    pub const NEWEST: Self = Self(1);
+    pub const NEWEST: Self = Self(2);
 
     /// Whether `feature` may be used at this level.
     pub fn has(self, feature: Feature) -> bool {
@@ -47,6 +50,7 @@ impl Feature {
     pub const fn level(self) -> FeatureLevel {
         match self {
             Self::TruncateTable => FeatureLevel(1),
+            Self::FamilyIncarnations => FeatureLevel(2),
         }
     }
 }

@@ -83,6 +83,8 @@ pub enum Rule {
     ClockBound,
     /// The master compares the clocks of servers with its boot clock, which cannot be set.
     ReadingsByBootClock,
+    /// A family that is removed and added again begins empty.
+    FamilyIncarnations,
     /// No read shows a cell that has outlived its time to live, whether or not a compaction has
     /// dropped it.
     TimeToLive,
@@ -132,6 +134,7 @@ impl Rule {
         Self::MissingLog,
         Self::ClockBound,
         Self::ReadingsByBootClock,
+        Self::FamilyIncarnations,
         Self::TimeToLive,
         Self::VersionsMin,
         Self::KeepDeletedCells,
@@ -176,6 +179,7 @@ impl Rule {
             Self::MissingLog => "missing-log",
             Self::ClockBound => "clock-bound",
             Self::ReadingsByBootClock => "readings-by-boot-clock",
+            Self::FamilyIncarnations => "family-incarnations",
             Self::TimeToLive => "time-to-live",
             Self::VersionsMin => "versions-min",
             Self::KeepDeletedCells => "keep-deleted-cells",

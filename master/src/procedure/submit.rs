@@ -71,7 +71,8 @@ impl Term {
         let now_ms = self.clock.wall_ms();
         self.check_names(&table, &split_keys, now_ms)?;
         let nodes = self.store.nodes();
-        let record = TableRecord { descriptor, state: TableState::Enabling };
+        let incarnations = BTreeMap::new();
+        let record = TableRecord { descriptor, state: TableState::Enabling, incarnations };
         let writes = vec![
             epoch_guarded_store::exists(nodes.namespace(table.namespace())),
             epoch_guarded_store::create(nodes.table(&table), record.encode()),
@@ -174,10 +175,12 @@ impl Term {
         nonce: Option<Nonce>,
     ) -> Result<u64, SubmitError> {
         let work = Work::ModifyTable { table: table.clone() };
-        let change = |known: TableRecord| match known.state {
+        let are_recorded = self.feature_level.lock().has(Feature::FamilyIncarnations);
+        let change = |known: TableRecord, version: i32| match known.state {
             TableState::Enabled | TableState::Disabled => {
-                let descriptor = change(known.descriptor)?;
-                Ok(Some(TableRecord { descriptor, ..known }))
+                let descriptor = change(known.descriptor.clone())?;
+                let next_version = u64::try_from(version).unwrap_or_default() + 1;
+                Ok(Some(known.with_descriptor(descriptor, next_version, are_recorded)))
             }
             TableState::Enabling | TableState::Disabling => Ok(None),
         };
@@ -267,19 +270,20 @@ impl Term {
         work: Work,
         nonce: Option<Nonce>,
     ) -> Result<u64, SubmitError> {
-        let change = |known: TableRecord| {
+        let change = |known: TableRecord, _| {
             Ok((known.state == from).then_some(TableRecord { state: to, ..known }))
         };
         let otherwise = (otherwise, table.to_string());
         self.change_table(table, change, otherwise, work, nonce).await
     }
 
-    /// Submits work on a table, and replaces its record with the result of `change`. Fails with
+    /// Submits work on a table, and replaces its record with the result of `change`, which gets the
+    /// record and its version. Fails with
     /// `otherwise` if `change` returns `None`, or if another procedure is changing the table.
     async fn change_table(
         self: &Arc<Self>,
         table: TableName,
-        change: impl FnOnce(TableRecord) -> Result<Option<TableRecord>, Exception>,
+        change: impl FnOnce(TableRecord, i32) -> Result<Option<TableRecord>, Exception>,
         otherwise: (ExceptionKind, String),
         work: Work,
         nonce: Option<Nonce>,
@@ -294,7 +298,7 @@ impl Term {
         if self.procedure_store.is_busy(&table) {
             return Err(otherwise());
         }
-        let changed = change(known).map_err(SubmitError::Refused)?;
+        let changed = change(known, version).map_err(SubmitError::Refused)?;
         let record = changed.ok_or_else(&otherwise)?;
         let path = self.store.nodes().table(&table);
         let writes = vec![epoch_guarded_store::replace(path, record.encode(), version)];

@@ -130,6 +130,7 @@ impl Term {
                     record: Some((&region.record).into()),
                     record_version: region.version,
                     table: Some(write_descriptor(&table.record.descriptor)),
+                    family_incarnations: table.record.incarnations.clone().into_iter().collect(),
                 });
             }
         }

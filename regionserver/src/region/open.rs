@@ -5,17 +5,18 @@
 //! sealed logs that the record names → change OPENING to OPEN, conditional on the record's version.
 //! A late order therefore opens nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use basalt_cluster::RegionRecord;
+use basalt_cluster::records::FamilyIncarnations;
 use basalt_failpoint::{Point, reached};
-use basalt_model::{SequenceId, TableDescriptor, paths};
+use basalt_model::{RegionEpoch, SequenceId, TableDescriptor, paths};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::WITNESS;
-use basalt_storage::manifest::{FileEntry, Manifest};
+use basalt_storage::manifest::{FamilyIncarnation, FileEntry, Manifest};
 use basalt_storage::nonces::{NonceFile, Nonces};
 use basalt_storage::store_file::StoreFile;
 use bytes::{Bytes, BytesMut};
@@ -39,6 +40,8 @@ const FILES_AT_ONCE: usize = 8;
 pub(crate) struct OpenRegion {
     pub(crate) record: RegionRecord,
     pub(crate) table: Arc<TableDescriptor>,
+    /// Those of the table's record.
+    pub(crate) incarnations: FamilyIncarnations,
     /// The sealed logs of each server that the record names as unflushed.
     pub(crate) sealed: Vec<SealedLogs>,
 }
@@ -108,6 +111,7 @@ impl Region {
             nonces: Mutex::new(nonces),
             timestamp_floor_ms: AtomicU64::new(manifest.highest_timestamp_ms),
             flush_lock: tokio::sync::Mutex::new(FlushLock::new(&manifest)),
+            families_since: families_since(&manifest),
             compaction_turn: tokio::sync::Mutex::default(),
             manifest: tokio::sync::Mutex::new(manifest),
             requests: AtomicU64::new(0),
@@ -127,9 +131,14 @@ impl Region {
         }
         // The WAL record does not mark which cells are the answer. A retry names their columns.
         self.remember(edit.nonce, edit.sequence_id, edit.write_time_ms, &edit.cells);
-        let (region, epoch, sequence_id) = (edit.region, edit.epoch.0, edit.sequence_id.0);
-        trace!(target: WITNESS, %region, epoch, sequence_id, flushed = flushed.0, "replayed");
+        let (region, epoch, sequence_id) = (edit.region, edit.epoch, edit.sequence_id.0);
+        let flushed = flushed.0;
+        trace!(target: WITNESS, %region, epoch = epoch.0, sequence_id, flushed, "replayed");
         for cell in &edit.cells {
+            let is_earlier = |since: &RegionEpoch| epoch < *since;
+            if self.families_since.get(cell.family()).is_some_and(is_earlier) {
+                continue;
+            }
             if let Some(memstore) = self.active(cell.family()) {
                 memstore.insert(cell);
             }
@@ -154,12 +163,8 @@ async fn take_over(shared: &RegionServices, request: &OpenRegion) -> Result<Mani
     let found = Manifest::take_over(files, &info.table, name, epoch).await?;
     let is_first = found.is_none();
     let mut manifest = found.unwrap_or_else(|| Manifest { epoch, ..Manifest::default() });
-    let is_deleted = |family: &String| !request.table.families.contains_key(family);
-    let has_deleted = manifest.families.keys().any(is_deleted);
-    if has_deleted {
-        // Written before the region is served: a family of the same name that is added later must
-        // start empty.
-        manifest.families.retain(|family, _| !is_deleted(family));
+    let has_changed = follow_table(&mut manifest, &request.table, &request.incarnations);
+    if has_changed {
         manifest.number += 1;
     }
     let known = manifest.families.len();
@@ -170,11 +175,40 @@ async fn take_over(shared: &RegionServices, request: &OpenRegion) -> Result<Mani
     if manifest.families.len() > known {
         make_folders(shared, request).await?;
     }
-    if is_first || has_deleted {
+    // Written before the region is served: what it drops must never come back.
+    if is_first || has_changed {
         let durability = durability_of(&request.table);
         manifest.write(files, &info.table, name, durability).await?;
     }
     Ok(manifest)
+}
+
+/// For each family that was added after the table was created: the first epoch whose edits belong
+/// to it. Earlier edits are of a family of the same name that was removed.
+fn families_since(manifest: &Manifest) -> BTreeMap<Bytes, RegionEpoch> {
+    let incarnations = manifest.incarnations.iter();
+    incarnations.map(|(name, one)| (Bytes::from(name.clone()), one.since)).collect()
+}
+
+/// Drops the families that the table no longer has, and the files of those that were removed and
+/// added again since the manifest was written. Returns whether anything has changed.
+fn follow_table(
+    manifest: &mut Manifest,
+    table: &TableDescriptor,
+    incarnations: &FamilyIncarnations,
+) -> bool {
+    let before = (manifest.families.len(), manifest.incarnations.clone());
+    manifest.families.retain(|family, _| table.families.contains_key(family));
+    manifest.incarnations.retain(|family, _| table.families.contains_key(family));
+    for (family, number) in incarnations {
+        let is_known = manifest.incarnations.get(family).is_some_and(|one| one.number == *number);
+        if !is_known && !is_off(Rule::FamilyIncarnations) {
+            manifest.families.remove(family);
+            let incarnation = FamilyIncarnation { number: *number, since: manifest.epoch };
+            manifest.incarnations.insert(family.clone(), incarnation);
+        }
+    }
+    before != (manifest.families.len(), manifest.incarnations.clone())
 }
 
 async fn make_folders(shared: &RegionServices, request: &OpenRegion) -> Result<()> {

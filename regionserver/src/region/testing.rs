@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use basalt_cluster::records::FamilyIncarnations;
 use basalt_cluster::{RegionRecord, pb};
 use basalt_fs::{Durability, MemoryFileSystem, SharedFileSystem};
 use basalt_model::{
@@ -39,6 +40,8 @@ pub(crate) struct TestServer {
     pub(crate) name: ServerName,
     pub(crate) shared: RegionServices,
     pub(crate) hand: Hand,
+    /// Those of the table's record.
+    pub(crate) incarnations: FamilyIncarnations,
     disk: MemoryFileSystem,
     writer: u64,
 }
@@ -84,7 +87,14 @@ impl TestServer {
             memstores: Arc::new(MemstoresTotal::new(1 << 30)),
             config: RegionConfig::default(),
         };
-        let server = Self { name, shared, hand, disk: disk.clone(), writer };
+        let server = Self {
+            name,
+            shared,
+            hand,
+            incarnations: FamilyIncarnations::new(),
+            disk: disk.clone(),
+            writer,
+        };
         server.renew();
         server
     }
@@ -112,7 +122,8 @@ impl TestServer {
             unflushed: sealed.iter().map(|sealed| sealed.server.clone()).collect(),
             open_sequence_id: SequenceId(0),
         };
-        let request = OpenRegion { record, table: Arc::new(table), sealed };
+        let incarnations = self.incarnations.clone();
+        let request = OpenRegion { record, table: Arc::new(table), incarnations, sealed };
         open(self.shared.clone(), request).await.unwrap()
     }
 

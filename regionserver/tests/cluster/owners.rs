@@ -41,7 +41,8 @@ impl OneRegion {
             region_replication: 1,
             settings: Default::default(),
         };
-        let table = TableRecord { descriptor: descriptor.clone(), state };
+        let table =
+            TableRecord { descriptor: descriptor.clone(), state, incarnations: Default::default() };
         let path = running.nodes.table(&descriptor.name);
         running.client.create(&path, table.encode(), CreateMode::Persistent).await.unwrap();
         let owner: ServerName =
@@ -66,6 +67,7 @@ impl OneRegion {
             record: Some(record.into()),
             record_version: 0,
             table: Some(write_descriptor(&self.descriptor)),
+            family_incarnations: Default::default(),
         };
         pb::OpenRegionsRequest {
             master_epoch: self.running.master_epoch,

@@ -133,7 +133,10 @@ impl Stranger {
             encoded_name: record.encoded_name().to_string(),
             record: Some((&record).into()),
             record_version: before.version,
-            table: table.map(|table| write_descriptor(&table.record.descriptor)),
+            table: table.as_ref().map(|table| write_descriptor(&table.record.descriptor)),
+            family_incarnations: table
+                .map(|table| table.record.incarnations.into_iter().collect())
+                .unwrap_or_default(),
         };
         self.give(record.server, async move |mut orders: OrdersClient| {
             let regions = vec![region];

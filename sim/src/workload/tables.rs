@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::catalogs::Catalogs;
 use super::{ATTEMPT_TIMEOUT, QUALIFIER, Workload, random, value};
 use crate::invariants::Violation;
-use crate::plan::FAMILY;
+use crate::plan::{FAMILY, FAMILY_SECOND};
 
 /// The timeout of an operation on a table. Faults last at most 20 s.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -45,6 +45,7 @@ const ENDS: &str = "every procedure ends and its client learns how";
 const SHOWN: &str = "a returned operation on a table is visible to the next call";
 const DISABLED: &str = "a disabled table acknowledges nothing";
 const NOTHING_LEFT: &str = "a table that was emptied or deleted has left nothing";
+const BEGINS_EMPTY: &str = "a family that is added again begins empty";
 const KEPT: &str = "a table keeps its rows when it is altered, disabled and enabled";
 
 /// A table, as its only client knows it.
@@ -62,6 +63,10 @@ struct Tables {
     generation: u64,
     next_row: u64,
     rows: BTreeMap<Bytes, Bytes>,
+    /// Incremented whenever the second family is removed and added again. Each value in it contains
+    /// its generation.
+    second_generation: u64,
+    second_rows: BTreeMap<Bytes, Bytes>,
 }
 
 /// An operation on a table.
@@ -69,9 +74,13 @@ struct Tables {
 enum Operation {
     Create,
     Alter,
+    /// Removes the second family and adds it again.
+    ReplaceFamily,
     Disable,
     Enable,
-    Truncate { preserve_splits: bool },
+    Truncate {
+        preserve_splits: bool,
+    },
     Delete,
 }
 
@@ -83,10 +92,10 @@ pub(super) async fn change_tables(
 ) -> anyhow::Result<()> {
     let name = table_name(number)?;
     let connection = connection(&workload, &seams);
-    let family = FamilyDescriptor::new(FAMILY);
+    let families = [FAMILY, FAMILY_SECOND].map(FamilyDescriptor::new);
     let descriptor = TableDescriptor {
         name: name.clone(),
-        families: [(family.name.clone(), family)].into(),
+        families: families.map(|family| (family.name.clone(), family)).into(),
         region_replication: 1,
         settings: BTreeMap::new(),
     };
@@ -101,6 +110,8 @@ pub(super) async fn change_tables(
         generation: 0,
         next_row: 0,
         rows: BTreeMap::new(),
+        second_generation: 0,
+        second_rows: BTreeMap::new(),
         workload,
     };
     tables.run().await;
@@ -140,6 +151,7 @@ impl Operation {
         match self {
             Self::Create => "create-table",
             Self::Alter => "alter-table",
+            Self::ReplaceFamily => "replace-family",
             Self::Disable => "disable-table",
             Self::Enable => "enable-table",
             Self::Truncate { .. } => "truncate-table",
@@ -175,17 +187,23 @@ impl Tables {
     }
 
     fn choose(&self) -> Operation {
-        let choice = self.random.in_range(0..4);
+        let choice = self.random.in_range(0..6);
         match (self.state, choice) {
             (None, _) => Operation::Create,
-            (Some(TableState::Enabled), 0) => Operation::Alter,
+            // At an earlier feature level, the old cells may come back.
+            (Some(_), 0) if self.is_at_newest_level() => Operation::ReplaceFamily,
+            (Some(TableState::Enabled), 1) => Operation::Alter,
             (Some(TableState::Enabled), _) => Operation::Disable,
-            (Some(_), 0 | 1) => Operation::Enable,
-            (Some(_), 2) => {
+            (Some(_), 0..=3) => Operation::Enable,
+            (Some(_), 4) => {
                 Operation::Truncate { preserve_splits: self.random.in_range(0..2) == 0 }
             }
             (Some(_), _) => Operation::Delete,
         }
+    }
+
+    fn is_at_newest_level(&self) -> bool {
+        !self.workload.config.is_upgraded || self.workload.newest_level_for() >= LEVEL_KNOWN_WITHIN
     }
 
     /// Executes the operation, and checks that its result is visible. Returns whether it went as
@@ -201,6 +219,14 @@ impl Tables {
                 let setting = (format!("NOTE_{}", self.random.in_range(0..3)), "x".to_owned());
                 self.descriptor.settings.extend([setting]);
                 self.admin.modify_table(&self.descriptor).await
+            }
+            Operation::ReplaceFamily => {
+                let mut without = self.descriptor.clone();
+                without.families.remove(FAMILY_SECOND);
+                match self.admin.modify_table(&without).await {
+                    Ok(()) => self.admin.modify_table(&self.descriptor).await,
+                    Err(error) => Err(error),
+                }
             }
             Operation::Disable => self.admin.disable_table(&self.name).await,
             Operation::Enable => self.admin.enable_table(&self.name).await,
@@ -232,11 +258,17 @@ impl Tables {
             Operation::Disable => Some(TableState::Disabled),
             Operation::Delete => None,
             Operation::Create | Operation::Alter | Operation::Enable => Some(TableState::Enabled),
+            Operation::ReplaceFamily => self.state,
             Operation::Truncate { .. } => Some(TableState::Enabled),
         };
         if matches!(operation, Operation::Truncate { .. } | Operation::Delete) {
             self.generation += 1;
             self.rows.clear();
+            self.second_rows.clear();
+        }
+        if let Operation::ReplaceFamily = operation {
+            self.second_generation += 1;
+            self.second_rows.clear();
         }
         self.check_shown(operation).await;
         true
@@ -271,9 +303,12 @@ impl Tables {
             self.next_row += 1;
             let row = Bytes::from(format!("{}-{}", self.first_letter(), self.next_row));
             let value = Bytes::from(format!("{}-{}", self.generation, self.next_row));
+            let second = Bytes::from(format!("{}-{}", self.second_generation, self.next_row));
             let put = Put::new(row.clone()).column(FAMILY.as_bytes(), QUALIFIER, &value);
+            let put = put.column(FAMILY_SECOND.as_bytes(), QUALIFIER, &second);
             if let Outcome::Acked(()) = self.table.try_put(&put, ATTEMPT_TIMEOUT).await {
-                self.rows.insert(row, value);
+                self.rows.insert(row.clone(), value);
+                self.second_rows.insert(row, second);
             }
         }
     }
@@ -282,8 +317,16 @@ impl Tables {
         let scanned =
             tokio::time::timeout(PATIENCE, self.table.scan(Scan::range("", "")).rows()).await;
         let Ok(Ok(scanned)) = scanned else { return };
-        let mut found = BTreeMap::new();
+        let (mut found, mut found_second) = (BTreeMap::new(), BTreeMap::new());
         for row in &scanned {
+            if let (Some(key), Some(value)) = (row.row(), value(row, FAMILY_SECOND)) {
+                if !value.starts_with(format!("{}-", self.second_generation).as_bytes()) {
+                    let (key, value) = (key.escape_ascii(), value.escape_ascii());
+                    let seen = format!("{}: {key} holds {value} of an earlier family", self.name);
+                    self.report(BEGINS_EMPTY, seen);
+                }
+                found_second.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            }
             let (Some(key), Some(value)) = (row.row(), value(row, FAMILY)) else { continue };
             if !value.starts_with(format!("{}-", self.generation).as_bytes()) {
                 let (key, value) = (key.escape_ascii(), value.escape_ascii());
@@ -293,7 +336,9 @@ impl Tables {
             found.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         }
         let lost = self.rows.iter().find(|(row, value)| found.get(*row) != Some(value));
-        if let Some((row, _)) = lost {
+        let lost_second =
+            self.second_rows.iter().find(|(row, value)| found_second.get(*row) != Some(value));
+        if let Some((row, _)) = lost.or(lost_second) {
             let seen = format!("{}: row {} is not as it was", self.name, row.escape_ascii());
             self.report(KEPT, seen);
         }

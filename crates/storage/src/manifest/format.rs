@@ -4,15 +4,15 @@
 //! magic "BASALTM1" or "BASALTM2" | crc32c of the rest | protobuf message Manifest
 //! ```
 //!
-//! Format 2 is written only if a file belongs to another region, or if only a part of it is read
-//! ([`FileEntry::origin`], [`FileEntry::part`]). A release that does not know this would read too
-//! much, or nothing.
+//! Format 2 is written only if a file belongs to another region, if only a part of it is read, or
+//! if a family was added after its table was created ([`FileEntry::origin`], [`FileEntry::part`],
+//! [`Manifest::incarnations`]). A release that does not know this would read too much, or nothing.
 
 use basalt_model::{RegionEpoch, SequenceId, TableName};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::{FileEntry, Manifest, Origin};
+use super::{FamilyIncarnation, FileEntry, Manifest, Origin};
 use crate::nonces::{NonceEntry, NonceFileEntry};
 use crate::store_file::FilePart;
 
@@ -35,6 +35,16 @@ mod pb {
         pub(super) nonces: Vec<crate::nonces::NonceMessage>,
         #[prost(message, repeated, tag = "8")]
         pub(super) nonce_files: Vec<NonceFile>,
+        #[prost(btree_map = "string, message", tag = "9")]
+        pub(super) incarnations: std::collections::BTreeMap<String, Incarnation>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Incarnation {
+        #[prost(uint64, tag = "1")]
+        pub(super) number: u64,
+        #[prost(uint64, tag = "2")]
+        pub(super) since: u64,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -96,6 +106,7 @@ impl Manifest {
     pub(super) fn encode(&self) -> Bytes {
         let message = pb::Manifest {
             families: self.families.iter().map(encode_family).collect(),
+            incarnations: self.incarnations.iter().map(encode_incarnation).collect(),
             flushed: self.flushed.0,
             highest: self.highest.0,
             highest_timestamp_ms: self.highest_timestamp_ms,
@@ -105,7 +116,8 @@ impl Manifest {
         .encode_to_vec();
         let mut bytes = BytesMut::with_capacity(MAGIC.len() + 1 + 4 + message.len());
         bytes.put_slice(MAGIC);
-        let is_plain = self.families.values().flatten().all(FileEntry::is_plain);
+        let is_plain = self.incarnations.is_empty()
+            && self.families.values().flatten().all(FileEntry::is_plain);
         bytes.put_u8(if is_plain { b'1' } else { b'2' });
         bytes.put_u32(crc32c::crc32c(&message));
         bytes.put_slice(&message);
@@ -133,6 +145,7 @@ impl Manifest {
             epoch,
             number,
             families: families.collect::<Result<_, _>>()?,
+            incarnations: message.incarnations.into_iter().map(decode_incarnation).collect(),
             flushed: SequenceId(message.flushed),
             highest: SequenceId(message.highest),
             highest_timestamp_ms: message.highest_timestamp_ms,
@@ -140,6 +153,14 @@ impl Manifest {
             nonces: nonces.collect::<Result<_, _>>().map_err(|error| error.to_string())?,
         })
     }
+}
+
+fn encode_incarnation((family, one): (&String, &FamilyIncarnation)) -> (String, pb::Incarnation) {
+    (family.clone(), pb::Incarnation { number: one.number, since: one.since.0 })
+}
+
+fn decode_incarnation((family, one): (String, pb::Incarnation)) -> (String, FamilyIncarnation) {
+    (family, FamilyIncarnation { number: one.number, since: RegionEpoch(one.since) })
 }
 
 fn encode_family((name, files): (&String, &Vec<FileEntry>)) -> pb::Family {
@@ -218,6 +239,12 @@ mod tests {
             assert!(encoded.starts_with(b"BASALTM2"));
             assert_eq!(Manifest::decode(&encoded, written.epoch, 0).unwrap(), written);
         }
+        let incarnation = FamilyIncarnation { number: 3, since: RegionEpoch(9) };
+        let incarnations = [("f".to_owned(), incarnation)].into();
+        let written = Manifest { incarnations, ..manifest(1, 0) };
+        let encoded = written.encode();
+        assert!(encoded.starts_with(b"BASALTM2"));
+        assert_eq!(Manifest::decode(&encoded, written.epoch, 0).unwrap(), written);
     }
 
     #[test]

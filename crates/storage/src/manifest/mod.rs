@@ -32,6 +32,8 @@ pub struct Manifest {
     pub number: u64,
     /// The store files of each family, oldest first.
     pub families: BTreeMap<String, Vec<FileEntry>>,
+    /// When families were added, for those that were added after their table was created.
+    pub incarnations: BTreeMap<String, FamilyIncarnation>,
     /// All edits up to this one are in the store files.
     pub flushed: SequenceId,
     /// No edit had a higher sequence id when this was written.
@@ -44,6 +46,15 @@ pub struct Manifest {
     /// More such nonces, from a release that had no nonce files. The next flush writes them to a
     /// nonce file.
     pub nonces: Vec<NonceEntry>,
+}
+
+/// When a family was added. A family that is removed and added again is another family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FamilyIncarnation {
+    /// The number in the table's record.
+    pub number: u64,
+    /// The first epoch of the region whose edits belong to the family.
+    pub since: RegionEpoch,
 }
 
 /// One store file.
@@ -325,6 +336,7 @@ mod tests {
             epoch: RegionEpoch(epoch),
             number,
             families: [("f".to_owned(), vec![file])].into(),
+            incarnations: BTreeMap::new(),
             flushed: SequenceId(7),
             highest: SequenceId(9),
             highest_timestamp_ms: 12,

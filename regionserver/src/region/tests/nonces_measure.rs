@@ -5,6 +5,7 @@
 //! `NONCE_SECONDS=1800 NONCE_RATE=5000 cargo test -p basalt-regionserver --lib nonces_measure
 //! -- --ignored --nocapture`
 
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
@@ -90,7 +91,8 @@ async fn take_over(root: &Path, epoch: u64, sealed: Vec<SealedLogs>) -> Owner {
         unflushed: sealed.iter().map(|sealed| sealed.server.clone()).collect(),
         open_sequence_id: SequenceId(0),
     };
-    let request = OpenRegion { record, table: Arc::new(table()), sealed };
+    let request =
+        OpenRegion { record, table: Arc::new(table()), incarnations: BTreeMap::new(), sealed };
     Owner { region: open(shared, request).await.unwrap().region, server }
 }
 

@@ -1,0 +1,53 @@
+//! Tests of families that are removed and added again.
+
+use basalt_fs::MemoryFileSystem;
+
+use crate::region::testing::{TestServer, put, row_of};
+
+#[tokio::test(start_paused = true)]
+async fn a_family_that_is_added_again_begins_without_its_old_files() {
+    let mut server = TestServer::start(&MemoryFileSystem::new(), 1).await;
+    let region = server.region(1).await;
+    put(&region, "a", "f:q", "1").await.unwrap();
+    put(&region, "a", "g:q", "1").await.unwrap();
+    region.flush().await.unwrap();
+    server.incarnations.insert("g".to_owned(), 5);
+    let region = server.region(2).await;
+    assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
+    put(&region, "a", "g:q", "2").await.unwrap();
+    region.flush().await.unwrap();
+    let region = server.region(3).await;
+    assert_eq!(row_of(&region, "a").await, ["f:q=1", "g:q=2"]);
+    server.incarnations.insert("g".to_owned(), 7);
+    assert_eq!(row_of(&*server.region(4).await, "a").await, ["f:q=1"]);
+    // Another family that is added later changes nothing for this one.
+    server.incarnations.insert("f".to_owned(), 8);
+    let region = server.region(5).await;
+    assert!(row_of(&region, "a").await.is_empty());
+    put(&region, "a", "g:q", "3").await.unwrap();
+    region.flush().await.unwrap();
+    assert_eq!(row_of(&*server.region(6).await, "a").await, ["g:q=3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_family_that_is_added_again_begins_without_edits_in_sealed_logs() {
+    let disk = MemoryFileSystem::new();
+    let server = TestServer::start(&disk, 1).await;
+    let region = server.region(1).await;
+    for column in ["f:q", "g:q"] {
+        put(&region, "a", column, "1").await.unwrap();
+        put(&region, "b", column, "1").await.unwrap();
+    }
+    let first = server.die().await;
+    let mut server = TestServer::start(&disk, 2).await;
+    server.incarnations.insert("g".to_owned(), 5);
+    let region = server.open(2, vec![first.clone()]).await.region;
+    assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
+    put(&region, "a", "g:q", "2").await.unwrap();
+    let second = server.die().await;
+    let mut server = TestServer::start(&disk, 3).await;
+    server.incarnations.insert("g".to_owned(), 5);
+    let region = server.open(3, vec![first, second]).await.region;
+    assert_eq!(row_of(&region, "a").await, ["f:q=1", "g:q=2"], "its own edit is replayed");
+    assert_eq!(row_of(&region, "b").await, ["f:q=1"]);
+}

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use basalt_fs::{Durability, MemoryFileSystem, SharedFileSystem};
 use basalt_fuzz::{block_on, checksums, choice, ok, put, seed};
 use basalt_model::{Cell, EncodedRegionName, RegionEpoch, SequenceId, TableName, paths};
-use basalt_storage::manifest::{FamilyIncarnation, FileEntry, Manifest};
+use basalt_storage::manifest::{FamilyIncarnation, FileEntry, Manifest, Origin};
 use basalt_storage::nonces::{Answer, NonceEntry, NonceFileEntry, Nonces};
+use basalt_storage::store_file::FilePart;
 use basalt_storage::wal::Nonce;
+use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 
 fn place() -> (TableName, EncodedRegionName) {
@@ -45,7 +47,18 @@ fuzz_target!(init: seed(seeds), |input: &[u8]| {
 
 fn seeds() -> Vec<Vec<u8>> {
     let name = "0123456789abcdef".to_owned();
-    let file = FileEntry { name, length: 99, highest: SequenceId(7), major: true };
+    let file = FileEntry {
+        name,
+        origin: Some(Origin { table: ok("ns:t".parse()), region: place().1 }),
+        part: FilePart {
+            start: Bytes::from_static(b"a"),
+            end: Bytes::from_static(b"b"),
+            sequence_id: Some(SequenceId(5)),
+        },
+        length: 99,
+        highest: SequenceId(7),
+        major: true,
+    };
     let nonce = NonceEntry {
         nonce: Nonce { group: 1, nonce: 2 },
         sequence_id: SequenceId(7),

@@ -184,7 +184,7 @@ fn judge(
         own_ms
     };
     let ahead_ms = own_ms.saturating_sub(reference_ms);
-    let is_own_off = ahead_ms.abs() > bound_ms;
+    let is_own_off = ahead_ms.saturating_abs() > bound_ms;
     let right_ms = if is_own_off { reference_ms } else { own_ms };
     let off = readings.iter().filter(|(_, one)| one.is_off(right_ms, bound_ms));
     Verdict {

@@ -150,9 +150,7 @@ fn hold_streams(
             if server.start_code + NEWCOMER_MS > term.clock.wall_ms() {
                 facts.newcomers.insert(server.clone(), Instant::now());
             }
-            if !is_first_look {
-                facts.clocks.expect(server);
-            }
+            facts.clocks.expect(server, !is_first_look);
             tracing::info!(%server, "a region server is live");
             let address = record.peer_address.clone();
             term.spawn(compare_clocks(Arc::clone(term), server.clone(), address));

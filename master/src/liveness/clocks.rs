@@ -36,8 +36,8 @@ pub(crate) struct Reading {
 pub(crate) struct Verdict {
     /// The servers whose clocks are off.
     pub(crate) off: BTreeSet<ServerName>,
-    /// The right time minus the boot clock of this master.
-    right_ms: i64,
+    /// The right time minus the boot clock of this master; `None` before the first comparison.
+    right_ms: Option<i64>,
     /// How far the master's own clock is ahead, if it is the one that is off.
     pub(crate) own_ahead_ms: Option<i64>,
 }
@@ -49,6 +49,9 @@ pub(crate) struct Clocks {
     verdict: Verdict,
     /// Servers that have joined and were not compared yet. Until then they get no regions.
     unchecked: BTreeSet<ServerName>,
+    /// All servers that were not compared yet, those included that were live when this master
+    /// became active.
+    awaited: BTreeSet<ServerName>,
 }
 
 // === impl Reading ===
@@ -74,7 +77,8 @@ impl Reading {
 impl Verdict {
     /// This master's wall clock minus its boot clock, when the verdict was given.
     fn own_ms(&self) -> i64 {
-        self.right_ms.saturating_add(self.own_ahead_ms.unwrap_or_default())
+        let right_ms = self.right_ms.unwrap_or_default();
+        right_ms.saturating_add(self.own_ahead_ms.unwrap_or_default())
     }
 }
 
@@ -96,9 +100,13 @@ impl Clocks {
         self.verdict.off.len() + usize::from(self.verdict.own_ahead_ms.is_some())
     }
 
-    /// A server has joined.
-    pub(crate) fn expect(&mut self, server: &ServerName) {
-        self.unchecked.insert(server.clone());
+    /// A server is live. If it `has_joined` since this master became active, it gets no regions
+    /// before it was compared.
+    pub(crate) fn expect(&mut self, server: &ServerName, has_joined: bool) {
+        self.awaited.insert(server.clone());
+        if has_joined {
+            self.unchecked.insert(server.clone());
+        }
     }
 
     /// A server has left.
@@ -106,18 +114,21 @@ impl Clocks {
         self.readings.remove(server);
         self.verdict.off.remove(server);
         self.unchecked.remove(server);
+        self.awaited.remove(server);
     }
 
     /// The result of the last comparison with `server`, for that server. A clock is not reported as
-    /// off before most servers were compared: until then this master may be the one that is wrong.
+    /// off before half of the servers were compared: this master may be the one that is wrong.
     fn last(&self, server: &ServerName) -> pb::CompareClockRequest {
         let is_off = self.verdict.off.contains(server);
-        let are_most_compared = self.readings.len() > self.unchecked.len();
-        let reading = self.readings.get(server).filter(|_| are_most_compared || !is_off);
-        let Some(reading) = reading else { return pb::CompareClockRequest::default() };
+        let are_compared = self.readings.len() >= self.awaited.len();
+        let reading = self.readings.get(server).filter(|_| are_compared || !is_off);
+        let (Some(reading), Some(right_ms)) = (reading, self.verdict.right_ms) else {
+            return pb::CompareClockRequest::default();
+        };
         pb::CompareClockRequest {
             master_epoch: 0,
-            ahead_ms: reading.middle_ms().saturating_sub(self.verdict.right_ms),
+            ahead_ms: reading.middle_ms().saturating_sub(right_ms),
             is_off,
             compared_wall_ms: reading.wall_ms,
         }
@@ -138,6 +149,7 @@ impl Clocks {
             self.readings.values_mut().for_each(|earlier| earlier.shift(set_by_ms));
         }
         self.readings.insert(server.clone(), reading);
+        self.awaited.remove(server);
         let was_unchecked = self.unchecked.remove(server);
         let verdict = judge(&self.readings, own_ms, self.verdict.right_ms, bound_ms);
         if verdict.own_ahead_ms.is_some() != self.verdict.own_ahead_ms.is_some() {
@@ -157,27 +169,36 @@ impl Clocks {
 }
 
 /// Decides whose clock is off. `own_ms` is the master's wall clock minus its boot clock, and
-/// `right_ms` the right time minus its boot clock according to the previous comparison.
+/// `right_ms` the right time minus its boot clock according to the previous comparison, if any.
 ///
 /// The master's clock is the reference, with two exceptions:
-/// - It was set since the previous comparison, and more servers agree with the time from before.
+/// - It was set since it was last found right, and more servers agree with the time from before.
+///   Whether that step was a mistake or a correction cannot be seen: the servers decide.
 /// - A majority of all clocks, the master's included, agree on another time.
 fn judge(
     readings: &BTreeMap<ServerName, Reading>,
     own_ms: i64,
-    right_ms: i64,
+    right_ms: Option<i64>,
     bound_ms: i64,
 ) -> Verdict {
     let agree = |reference_ms: i64| {
         let agree = readings.values().filter(|one| !one.is_off(reference_ms, bound_ms));
         agree.copied().collect::<Vec<Reading>>()
     };
-    let (with_own, with_right) = (agree(own_ms), agree(right_ms));
+    // A difference within the bound is no step. Otherwise a server at the edge of the bound would
+    // pull the reference along.
+    let is_step = |right_ms: &i64| own_ms.saturating_sub(*right_ms).saturating_abs() > bound_ms;
+    let before_ms = right_ms.filter(is_step);
+    let with_before = before_ms.map(agree).unwrap_or_default();
     let all: Vec<Reading> = readings.values().copied().collect();
     let median_ms = median(&all).unwrap_or(own_ms);
-    let reference_ms = if with_right.len() > with_own.len() {
-        // Not `right_ms` itself: in the long run, the boot clock drifts away from it.
-        median(&with_right).unwrap_or(right_ms)
+    let reference_ms = if let Some(before_ms) = before_ms
+        && with_before.len() > agree(own_ms).len()
+    {
+        // In the long run, the boot clock drifts away from the servers.
+        let least_ms = with_before.iter().map(|one| one.least_ms).min().unwrap_or(before_ms);
+        let most_ms = with_before.iter().map(|one| one.most_ms).max().unwrap_or(before_ms);
+        before_ms.max(least_ms).min(most_ms)
     } else if agree(median_ms).len() * 2 > all.len() + 1 {
         median_ms
     } else {
@@ -189,7 +210,7 @@ fn judge(
     let off = readings.iter().filter(|(_, one)| one.is_off(right_ms, bound_ms));
     Verdict {
         off: off.map(|(server, _)| server.clone()).collect(),
-        right_ms,
+        right_ms: Some(right_ms),
         own_ahead_ms: is_own_off.then_some(ahead_ms),
     }
 }
@@ -256,7 +277,8 @@ async fn compare(term: &Term, server: &ServerName, address: &str) -> Result<(), 
     };
     if is_off && !was_off {
         tracing::error!(
-            %server, ahead_ms = reading.middle_ms().saturating_sub(right_ms), bound_ms, server_ms,
+            %server, ahead_ms = reading.middle_ms().saturating_sub(right_ms.unwrap_or(own_ms)), bound_ms,
+            server_ms,
             "the clock of a region server is off: it gets no regions, and its regions move away"
         );
     } else if was_off && !is_off {
@@ -296,7 +318,7 @@ mod tests {
         let name = |index: usize| server(&format!("{index}"));
         let ahead = ahead_ms.iter().enumerate();
         let readings = ahead.map(|(index, ms)| (name(index), reading(*ms))).collect();
-        let right_ms = previous.map_or(0, |ahead| BOOTED_MS + ahead);
+        let right_ms = previous.map(|ahead| BOOTED_MS + ahead);
         let verdict = judge(&readings, BOOTED_MS + own, right_ms, BOUND_MS);
         let off = (0..ahead_ms.len()).filter(|index| verdict.off.contains(&name(*index)));
         (off.collect(), verdict.own_ahead_ms)
@@ -321,7 +343,11 @@ mod tests {
     #[test]
     fn a_master_whose_clock_was_set_is_off_unless_servers_agree_with_the_new_time() {
         for previous in [0, 300, -300] {
-            let judged = |own, ahead_ms: &[i64]| judged_by(own, ahead_ms, Some(previous));
+            let judged = |own, ahead_ms: &[i64]| {
+                let (off, own_ahead_ms) = judged_by(own, ahead_ms, Some(previous));
+                // It is known as closely as the readings show it.
+                (off, own_ahead_ms.map(|ms| (ms + 500).div_euclid(1_000) * 1_000))
+            };
             assert_eq!(judged(DAY_MS, &[0]), (vec![], Some(DAY_MS)));
             assert_eq!(judged(DAY_MS, &[0, DAY_MS]), (vec![0], None), "one each");
             assert_eq!(judged(-DAY_MS, &[0, DAY_MS, 0]), (vec![1], Some(-DAY_MS)));
@@ -335,14 +361,49 @@ mod tests {
     /// clock drift apart.
     #[test]
     fn a_master_that_stays_off_follows_the_servers() {
-        let (name, mut right_ms) = (server("a"), BOOTED_MS);
+        let (name, mut right_ms) = (server("a"), Some(BOOTED_MS));
         for ahead_ms in (0..5_000).step_by(100) {
             let readings = [(name.clone(), reading(ahead_ms))].into();
             let verdict = judge(&readings, BOOTED_MS + DAY_MS, right_ms, BOUND_MS);
             assert!(verdict.off.is_empty());
             right_ms = verdict.right_ms;
         }
-        assert_eq!(right_ms, BOOTED_MS + 4_900);
+        assert_eq!(right_ms, Some(BOOTED_MS + 4_895), "as far as its reading is certain");
+    }
+
+    #[test]
+    fn a_server_at_the_edge_of_the_bound_does_not_pull_the_master_along() {
+        // The difference of two clocks in whole milliseconds varies by one.
+        let (name, mut right_ms) = (server("a"), None);
+        for ahead_ms in 900..1_100 {
+            let own_ms = BOOTED_MS - ahead_ms % 2;
+            let verdict =
+                judge(&[(name.clone(), reading(ahead_ms))].into(), own_ms, right_ms, BOUND_MS);
+            assert_eq!(verdict.own_ahead_ms, None);
+            assert_eq!(verdict.right_ms, Some(own_ms));
+            right_ms = verdict.right_ms;
+            assert_eq!(
+                verdict.off.len(),
+                usize::from(ahead_ms + ahead_ms % 2 > 1_005),
+                "{ahead_ms}"
+            );
+        }
+    }
+
+    #[test]
+    fn wide_readings_move_no_reference() {
+        let wide = |least_ms, most_ms| Reading {
+            least_ms: BOOTED_MS + least_ms,
+            most_ms: BOOTED_MS + most_ms,
+            wall_ms: 7,
+        };
+        for other in [wide(0, 4_000), wide(-4_000, 0), wide(595, 605)] {
+            let readings = [(server("a"), other), (server("b"), reading(-600))].into();
+            let own_ms = BOOTED_MS + DAY_MS;
+            let verdict = judge(&readings, own_ms, Some(BOOTED_MS), BOUND_MS);
+            assert!(verdict.off.is_empty());
+            assert_eq!(verdict.right_ms, Some(BOOTED_MS));
+        }
     }
 
     #[test]
@@ -359,7 +420,7 @@ mod tests {
         let take_in = |clocks: &mut Clocks, ahead_ms| {
             clocks.take_in(&a, reading(ahead_ms), BOOTED_MS, BOUND_MS)
         };
-        clocks.expect(&a);
+        clocks.expect(&a, true);
         assert_eq!(clocks.unfit().collect::<Vec<_>>(), [&a]);
         assert_eq!(clocks.last(&a).compared_wall_ms, 0);
         assert!(take_in(&mut clocks, 4));
@@ -377,7 +438,7 @@ mod tests {
     fn no_server_is_off_because_the_clock_of_the_master_is_set() {
         let names = ["a", "b", "c"].map(server);
         let mut clocks = Clocks::default();
-        names.iter().for_each(|name| clocks.expect(name));
+        names.iter().for_each(|name| clocks.expect(name, true));
         for own_ahead_ms in [0, DAY_MS, 0, -DAY_MS, 2 * DAY_MS, 0] {
             for name in &names {
                 clocks.take_in(name, reading(0), BOOTED_MS + own_ahead_ms, BOUND_MS);
@@ -389,10 +450,11 @@ mod tests {
     }
 
     #[test]
-    fn a_new_master_that_is_wrong_reports_no_server_before_it_has_compared_most() {
+    fn a_new_master_that_is_wrong_reports_no_server_before_it_has_compared_half() {
         let [a, b, c] = ["a", "b", "c"].map(server);
         let mut clocks = Clocks::default();
-        [&a, &b, &c].iter().for_each(|name| clocks.expect(name));
+        [&a, &b, &c].iter().for_each(|name| clocks.expect(name, false));
+        assert_eq!(clocks.unfit().count(), 0, "they have regions");
         clocks.take_in(&a, reading(0), BOOTED_MS + DAY_MS, BOUND_MS);
         assert!(clocks.verdict.off.contains(&a));
         assert_eq!(clocks.last(&a), pb::CompareClockRequest::default());

@@ -276,9 +276,9 @@ async fn compare(term: &Term, server: &ServerName, address: &str) -> Result<(), 
         (was_off, clocks.verdict.off.contains(server), has_changed, clocks.verdict.right_ms)
     };
     if is_off && !was_off {
+        let ahead_ms = reading.middle_ms().saturating_sub(right_ms.unwrap_or(own_ms));
         tracing::error!(
-            %server, ahead_ms = reading.middle_ms().saturating_sub(right_ms.unwrap_or(own_ms)), bound_ms,
-            server_ms,
+            %server, ahead_ms, bound_ms, server_ms,
             "the clock of a region server is off: it gets no regions, and its regions move away"
         );
     } else if was_off && !is_off {

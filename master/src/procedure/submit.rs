@@ -278,8 +278,8 @@ impl Term {
     }
 
     /// Submits work on a table, and replaces its record with the result of `change`, which gets the
-    /// record and its version. Fails with
-    /// `otherwise` if `change` returns `None`, or if another procedure is changing the table.
+    /// record and its version. Fails with `otherwise` if `change` returns `None`, or if another
+    /// procedure is changing the table.
     async fn change_table(
         self: &Arc<Self>,
         table: TableName,

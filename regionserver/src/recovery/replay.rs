@@ -89,19 +89,19 @@ pub(crate) async fn look_up(files: &SharedFileSystem, sealed: &[SealedLogs]) -> 
 
 /// Replays the part of `region` in `sealed`. Returns how many bytes were read.
 pub(crate) async fn replay(region: &Region, sealed: &SealedLogs) -> Result<u64> {
-    let flushed = region.flushed().await;
+    let limits = region.replay_limits().await;
     let mut bytes = 0;
     for index in sealed.indexes(region.files()).await? {
         let Some(part) = index.part(region.encoded_name).await? else { continue };
-        part.check_whole_after(flushed)?;
-        let is_in_files = *part.summary.sequence_ids.end() <= flushed;
+        part.check_whole_after(limits.flushed)?;
+        let is_in_files = *part.summary.sequence_ids.end() <= limits.flushed;
         if is_in_files && !is_off(Rule::ReplaySequence) {
             continue;
         }
         bytes += part.summary.bytes;
         let mut reader = PartReader::new(part);
         while let Some(edit) = reader.next().await? {
-            region.replay_edit(edit, flushed);
+            region.replay_edit(edit, &limits);
         }
     }
     Ok(bytes)

@@ -4,7 +4,7 @@
 //! while the coordinator says that the region is still ours: a stale owner must not take files away
 //! from the next owner.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use basalt_failpoint::{Point, reached};
@@ -106,7 +106,7 @@ impl Region {
         let mut manifest = self.manifest.lock().await;
         let mut next = self.next_manifest(&manifest);
         let is_input = |entry: &FileEntry| {
-            let path = entry.path(&self.info.table, self.encoded_name, &descriptor.name);
+            let path = self.path_of(&descriptor.name, entry);
             inputs.iter().any(|input| path == input.named_path() && input.part() == entry.part)
         };
         let entries = next.families.entry(descriptor.name.clone()).or_default();
@@ -132,14 +132,14 @@ impl Region {
     ) -> Vec<String> {
         let manifest = self.manifest.lock().await;
         let entries = manifest.families.get(family).map_or(&[][..], Vec::as_slice);
-        let is_named = |path: &Path| {
-            entries
-                .iter()
-                .any(|entry| entry.path(&self.info.table, self.encoded_name, family) == path)
-        };
+        let is_named = |path: &Path| entries.iter().any(|e| self.path_of(family, e) == path);
         let paths = merged.iter().map(|file| file.named_path());
         let own = paths.filter(|path| path.parent() == Some(folder) && !is_named(path));
         own.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
+    }
+
+    fn path_of(&self, family: &str, entry: &FileEntry) -> PathBuf {
+        entry.path(&self.info.table, self.encoded_name, family)
     }
 
     /// Archives files that no manifest names any more. If this fails, the next owner finds them

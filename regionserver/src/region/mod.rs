@@ -30,7 +30,6 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -42,7 +41,6 @@ use basalt_storage::block_cache::BlockCache;
 use basalt_storage::manifest::Manifest;
 use basalt_storage::nonces::Nonces;
 use basalt_storage::wal::{Ticket, Wal};
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::config::RegionConfig;
@@ -85,9 +83,6 @@ pub(crate) struct Region {
     nonces: Mutex<Nonces>,
     /// The lower bound for timestamps that the region assigns.
     timestamp_floor_ms: AtomicU64,
-    /// For each family that was added after the table was created: the first epoch whose edits
-    /// belong to it.
-    families_since: BTreeMap<Bytes, RegionEpoch>,
     /// Held by the task that flushes.
     flush_lock: tokio::sync::Mutex<flush::FlushLock>,
     /// Held by the task that compacts.

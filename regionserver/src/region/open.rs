@@ -54,6 +54,15 @@ pub(crate) struct Opened {
     pub(crate) replayed_bytes: u64,
 }
 
+/// The edits of a region that replay must skip.
+pub(crate) struct ReplayLimits {
+    /// All edits up to this one are in the store files.
+    pub(crate) flushed: SequenceId,
+    /// For each family that was added after the table was created: the first epoch whose edits
+    /// belong to it. Earlier edits are of a family of the same name that was removed.
+    families_since: BTreeMap<Vec<u8>, RegionEpoch>,
+}
+
 /// Opens a region up to the point where only its record has to be changed.
 pub(crate) async fn open(shared: RegionServices, request: OpenRegion) -> Result<Opened> {
     let files = Arc::clone(&shared.files);
@@ -111,7 +120,6 @@ impl Region {
             nonces: Mutex::new(nonces),
             timestamp_floor_ms: AtomicU64::new(manifest.highest_timestamp_ms),
             flush_lock: tokio::sync::Mutex::new(FlushLock::new(&manifest)),
-            families_since: families_since(&manifest),
             compaction_turn: tokio::sync::Mutex::default(),
             manifest: tokio::sync::Mutex::new(manifest),
             requests: AtomicU64::new(0),
@@ -121,22 +129,22 @@ impl Region {
     }
 
     /// Replays one edit of a sealed log, unless it is in the store files already.
-    pub(crate) fn replay_edit(&self, edit: basalt_storage::wal::Edit, flushed: SequenceId) {
+    pub(crate) fn replay_edit(&self, edit: basalt_storage::wal::Edit, limits: &ReplayLimits) {
         let mut order = self.view.lock();
         order.last = order.last.max(edit.sequence_id);
         self.timestamp_floor_ms.fetch_max(edit.write_time_ms, Ordering::Relaxed);
-        let is_in_files = edit.sequence_id <= flushed && !is_off(Rule::ReplaySequence);
+        let is_in_files = edit.sequence_id <= limits.flushed && !is_off(Rule::ReplaySequence);
         if is_in_files {
             return;
         }
         // The WAL record does not mark which cells are the answer. A retry names their columns.
         self.remember(edit.nonce, edit.sequence_id, edit.write_time_ms, &edit.cells);
         let (region, epoch, sequence_id) = (edit.region, edit.epoch, edit.sequence_id.0);
-        let flushed = flushed.0;
+        let flushed = limits.flushed.0;
         trace!(target: WITNESS, %region, epoch = epoch.0, sequence_id, flushed, "replayed");
         for cell in &edit.cells {
             let is_earlier = |since: &RegionEpoch| epoch < *since;
-            if self.families_since.get(cell.family()).is_some_and(is_earlier) {
+            if limits.families_since.get(cell.family()).is_some_and(is_earlier) {
                 continue;
             }
             if let Some(memstore) = self.active(cell.family()) {
@@ -145,9 +153,12 @@ impl Region {
         }
     }
 
-    /// The sequence id up to which all edits are in the store files.
-    pub(crate) async fn flushed(&self) -> SequenceId {
-        self.manifest.lock().await.flushed
+    /// The edits that replay must skip, according to the manifest.
+    pub(crate) async fn replay_limits(&self) -> ReplayLimits {
+        let manifest = self.manifest.lock().await;
+        let incarnations = manifest.incarnations.iter();
+        let since = incarnations.map(|(name, one)| (name.clone().into_bytes(), one.since));
+        ReplayLimits { flushed: manifest.flushed, families_since: since.collect() }
     }
 
     pub(crate) fn files(&self) -> &basalt_fs::SharedFileSystem {
@@ -183,13 +194,6 @@ async fn take_over(shared: &RegionServices, request: &OpenRegion) -> Result<Mani
     Ok(manifest)
 }
 
-/// For each family that was added after the table was created: the first epoch whose edits belong
-/// to it. Earlier edits are of a family of the same name that was removed.
-fn families_since(manifest: &Manifest) -> BTreeMap<Bytes, RegionEpoch> {
-    let incarnations = manifest.incarnations.iter();
-    incarnations.map(|(name, one)| (Bytes::from(name.clone()), one.since)).collect()
-}
-
 /// Drops the families that the table no longer has, and the files of those that were removed and
 /// added again since the manifest was written. Returns whether anything has changed.
 fn follow_table(
@@ -197,7 +201,8 @@ fn follow_table(
     table: &TableDescriptor,
     incarnations: &FamilyIncarnations,
 ) -> bool {
-    let before = (manifest.families.len(), manifest.incarnations.clone());
+    let families_before = manifest.families.len();
+    let incarnations_before = manifest.incarnations.clone();
     manifest.families.retain(|family, _| table.families.contains_key(family));
     manifest.incarnations.retain(|family, _| table.families.contains_key(family));
     for (family, number) in incarnations {
@@ -208,7 +213,7 @@ fn follow_table(
             manifest.incarnations.insert(family.clone(), incarnation);
         }
     }
-    before != (manifest.families.len(), manifest.incarnations.clone())
+    manifest.families.len() != families_before || manifest.incarnations != incarnations_before
 }
 
 async fn make_folders(shared: &RegionServices, request: &OpenRegion) -> Result<()> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use basalt_client::{
-    Admin, Connection, ConnectionConfig, Get, Outcome, Put, RetryConfig, Scan, Table,
+    Admin, Connection, ConnectionConfig, Get, Outcome, Put, RetryConfig, RowResult, Scan, Table,
 };
 use basalt_model::{FamilyDescriptor, TableDescriptor, TableName, TableState};
 use basalt_runtime::{Random, Seams};
@@ -59,14 +59,26 @@ struct Tables {
     name: TableName,
     state: Option<TableState>,
     descriptor: TableDescriptor,
-    /// Incremented whenever the table is truncated or deleted. Each value contains its generation.
-    generation: u64,
     next_row: u64,
+    /// A new generation begins whenever the table is truncated or deleted.
+    first: FamilyRows,
+    /// A new generation begins whenever the family is removed and added again.
+    second: FamilyRows,
+}
+
+/// The rows of a family. Each value contains its generation.
+#[derive(Default)]
+struct FamilyRows {
+    generation: u64,
     rows: BTreeMap<Bytes, Bytes>,
-    /// Incremented whenever the second family is removed and added again. Each value in it contains
-    /// its generation.
-    second_generation: u64,
-    second_rows: BTreeMap<Bytes, Bytes>,
+}
+
+/// What is wrong with the rows of a family.
+struct Compared<'a> {
+    /// The rows with a value of an earlier generation.
+    stale: Vec<String>,
+    /// The first row that does not have its value.
+    lost: Option<&'a Bytes>,
 }
 
 /// An operation on a table.
@@ -107,11 +119,9 @@ pub(super) async fn change_tables(
         name,
         state: None,
         descriptor,
-        generation: 0,
         next_row: 0,
-        rows: BTreeMap::new(),
-        second_generation: 0,
-        second_rows: BTreeMap::new(),
+        first: FamilyRows::default(),
+        second: FamilyRows::default(),
         workload,
     };
     tables.run().await;
@@ -157,6 +167,30 @@ impl Operation {
             Self::Truncate { .. } => "truncate-table",
             Self::Delete => "delete-table",
         }
+    }
+}
+
+// === impl FamilyRows ===
+
+impl FamilyRows {
+    fn begin_generation(&mut self) {
+        self.generation += 1;
+        self.rows.clear();
+    }
+
+    /// Compares the rows with what a scan has found in `family`.
+    fn compare(&self, scanned: &[RowResult], family: &str) -> Compared<'_> {
+        let (mut found, mut stale) = (BTreeMap::new(), Vec::new());
+        for row in scanned {
+            let (Some(key), Some(value)) = (row.row(), value(row, family)) else { continue };
+            if !value.starts_with(format!("{}-", self.generation).as_bytes()) {
+                stale.push(format!("{} holds {}", key.escape_ascii(), value.escape_ascii()));
+            }
+            found.insert(key, value);
+        }
+        let is_lost = |(row, value): &(&Bytes, &Bytes)| found.get(&row[..]) != Some(&&value[..]);
+        let lost = self.rows.iter().find(is_lost).map(|(row, _)| row);
+        Compared { stale, lost }
     }
 }
 
@@ -262,13 +296,11 @@ impl Tables {
             Operation::Truncate { .. } => Some(TableState::Enabled),
         };
         if matches!(operation, Operation::Truncate { .. } | Operation::Delete) {
-            self.generation += 1;
-            self.rows.clear();
-            self.second_rows.clear();
+            self.first.begin_generation();
+            self.second.rows.clear();
         }
         if let Operation::ReplaceFamily = operation {
-            self.second_generation += 1;
-            self.second_rows.clear();
+            self.second.begin_generation();
         }
         self.check_shown(operation).await;
         true
@@ -302,13 +334,13 @@ impl Tables {
         for _ in 0..self.random.in_range(ROWS) {
             self.next_row += 1;
             let row = Bytes::from(format!("{}-{}", self.first_letter(), self.next_row));
-            let value = Bytes::from(format!("{}-{}", self.generation, self.next_row));
-            let second = Bytes::from(format!("{}-{}", self.second_generation, self.next_row));
-            let put = Put::new(row.clone()).column(FAMILY.as_bytes(), QUALIFIER, &value);
+            let [first, second] = [&self.first, &self.second]
+                .map(|family| Bytes::from(format!("{}-{}", family.generation, self.next_row)));
+            let put = Put::new(row.clone()).column(FAMILY.as_bytes(), QUALIFIER, &first);
             let put = put.column(FAMILY_SECOND.as_bytes(), QUALIFIER, &second);
             if let Outcome::Acked(()) = self.table.try_put(&put, ATTEMPT_TIMEOUT).await {
-                self.rows.insert(row.clone(), value);
-                self.second_rows.insert(row, second);
+                self.first.rows.insert(row.clone(), first);
+                self.second.rows.insert(row, second);
             }
         }
     }
@@ -317,28 +349,15 @@ impl Tables {
         let scanned =
             tokio::time::timeout(PATIENCE, self.table.scan(Scan::range("", "")).rows()).await;
         let Ok(Ok(scanned)) = scanned else { return };
-        let (mut found, mut found_second) = (BTreeMap::new(), BTreeMap::new());
-        for row in &scanned {
-            if let (Some(key), Some(value)) = (row.row(), value(row, FAMILY_SECOND)) {
-                if !value.starts_with(format!("{}-", self.second_generation).as_bytes()) {
-                    let (key, value) = (key.escape_ascii(), value.escape_ascii());
-                    let seen = format!("{}: {key} holds {value} of an earlier family", self.name);
-                    self.report(BEGINS_EMPTY, seen);
-                }
-                found_second.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-            }
-            let (Some(key), Some(value)) = (row.row(), value(row, FAMILY)) else { continue };
-            if !value.starts_with(format!("{}-", self.generation).as_bytes()) {
-                let (key, value) = (key.escape_ascii(), value.escape_ascii());
-                let seen = format!("{}: {key} holds {value} of an earlier table", self.name);
-                self.report(NOTHING_LEFT, seen);
-            }
-            found.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        let first = self.first.compare(&scanned, FAMILY);
+        let second = self.second.compare(&scanned, FAMILY_SECOND);
+        for stale in first.stale {
+            self.report(NOTHING_LEFT, format!("{}: {stale} of an earlier table", self.name));
         }
-        let lost = self.rows.iter().find(|(row, value)| found.get(*row) != Some(value));
-        let lost_second =
-            self.second_rows.iter().find(|(row, value)| found_second.get(*row) != Some(value));
-        if let Some((row, _)) = lost.or(lost_second) {
+        for stale in second.stale {
+            self.report(BEGINS_EMPTY, format!("{}: {stale} of an earlier family", self.name));
+        }
+        if let Some(row) = first.lost.or(second.lost) {
             let seen = format!("{}: row {} is not as it was", self.name, row.escape_ascii());
             self.report(KEPT, seen);
         }

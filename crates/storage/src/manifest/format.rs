@@ -18,6 +18,7 @@ use crate::store_file::FilePart;
 
 /// The first bytes of a manifest. The digit that follows is the format's version.
 const MAGIC: &[u8; 7] = b"BASALTM";
+
 /// The protobuf messages of the file.
 mod pb {
     #[derive(Clone, PartialEq, prost::Message)]

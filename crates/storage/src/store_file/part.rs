@@ -1,6 +1,6 @@
 //! The part of a store file that belongs to a region.
 
-use basalt_model::{Cell, SequenceId};
+use basalt_model::SequenceId;
 use bytes::Bytes;
 
 /// The part of a store file that belongs to a region, and the sequence id of its cells there.
@@ -30,14 +30,5 @@ impl FilePart {
     #[inline]
     pub(super) fn is_past(&self, row: &[u8]) -> bool {
         !self.end.is_empty() && row >= &self.end[..]
-    }
-
-    /// The cell as the region sees it.
-    #[inline]
-    pub(super) fn show(&self, cell: Cell) -> Cell {
-        match self.sequence_id {
-            Some(sequence_id) => cell.with_sequence_id(sequence_id),
-            None => cell,
-        }
     }
 }

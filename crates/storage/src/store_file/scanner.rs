@@ -331,11 +331,10 @@ impl StoreFileScanner {
 /// A cell of the file as the region sees it, and whether it is past the part that is read.
 #[inline]
 fn show(part: Option<&Arc<FilePart>>, cell: Cell) -> (Cell, bool) {
-    match part {
-        None => (cell, false),
-        Some(part) => {
-            let is_past = part.is_past(cell.row());
-            (part.show(cell), is_past)
-        }
+    let Some(part) = part else { return (cell, false) };
+    let is_past = part.is_past(cell.row());
+    match part.sequence_id {
+        Some(sequence_id) => (cell.with_sequence_id(sequence_id), is_past),
+        None => (cell, is_past),
     }
 }

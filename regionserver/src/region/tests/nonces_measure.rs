@@ -5,8 +5,7 @@
 //! `NONCE_SECONDS=1800 NONCE_RATE=5000 cargo test -p basalt-regionserver --lib nonces_measure
 //! -- --ignored --nocapture`
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

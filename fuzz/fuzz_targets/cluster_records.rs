@@ -62,8 +62,12 @@ fn seeds() -> Vec<Vec<u8>> {
         region_replication: 1,
         settings: [("k".to_owned(), "v".to_owned())].into(),
     };
-    let incarnations = [("f".to_owned(), 3)].into();
-    let table = TableRecord { descriptor, state: TableState::Enabled, incarnations };
+    let table = TableRecord {
+        descriptor,
+        state: TableState::Enabled,
+        incarnations: [("f".to_owned(), 3)].into(),
+        removed: ["g".to_owned()].into(),
+    };
     let with = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
     vec![
         with(0, &region.encode()),

@@ -129,10 +129,6 @@ pub(crate) mod testing {
             region_replication: 1,
             settings: BTreeMap::new(),
         };
-        Versioned {
-            record: TableRecord { descriptor, state, incarnations: BTreeMap::new() },
-            version: 0,
-            zxid: 1,
-        }
+        Versioned { record: TableRecord::new(descriptor, state), version: 0, zxid: 1 }
     }
 }

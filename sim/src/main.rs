@@ -102,6 +102,7 @@ const PLANTED: &[(Rule, &str)] = &[
     (Rule::ClockBound, "clock-steps"),
     (Rule::ReadingsByBootClock, "master-clock-steps"),
     (Rule::FamilyIncarnations, "tables"),
+    (Rule::RemovedFamilies, "masters-clocks-apart"),
     (Rule::CloseWaitsForOpening, "drain-while-opening"),
     (Rule::OneCloseAtATime, "stray-orders"),
     (Rule::OpenOnRecord, "stray-orders"),

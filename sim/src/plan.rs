@@ -68,6 +68,8 @@ pub struct Layout {
     /// operation has returned. A server that is cut off from the coordinator cannot, until its
     /// session ends.
     pub catalogs_are_checked: bool,
+    /// Whether procedures run out of time, because the masters' wall clocks are far apart.
+    pub procedures_run_out_of_time: bool,
     /// The maximum duration of a write under the scenario's faults, if it is bounded.
     pub write_outage_max: Option<Duration>,
     /// How the disks handle syncs.
@@ -108,6 +110,7 @@ impl Layout {
         regions: 6,
         tables: 0,
         catalogs_are_checked: false,
+        procedures_run_out_of_time: false,
         write_outage_max: None,
         syncs: Syncs::Honest,
         on_hdfs: false,

@@ -129,6 +129,7 @@ pub fn simulate(
             regions: layout.regions,
             tables: layout.tables,
             catalogs: cluster.plan().catalogs(),
+            procedures_run_out_of_time: layout.procedures_run_out_of_time,
             is_upgraded: layout.feature_level < FeatureLevel::NEWEST,
             wall_clocks: layout.wall_clock_error(),
         };

@@ -2,7 +2,7 @@
 //!
 //! Bytes from the coordinator are checked once, in this file. A decoded record is well formed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use basalt_model::{
     EncodedRegionName, FamilyDescriptor, RegionEpoch, RegionInfo, RegionState, ReplicaId,
@@ -45,6 +45,10 @@ pub struct TableRecord {
     pub state: TableState,
     /// When its families were added.
     pub incarnations: FamilyIncarnations,
+    /// Families that were removed while the table was enabled. A region that has not been reopened
+    /// since still acknowledges writes to them. So none of them must be added again: the region
+    /// would drop those writes when it is reopened.
+    pub removed: BTreeSet<String>,
 }
 
 // === impl RegionRecord ===
@@ -171,6 +175,11 @@ impl From<&RegionRecord> for pb::RegionRecord {
 // === impl TableRecord ===
 
 impl TableRecord {
+    /// A table that has not been altered yet.
+    pub fn new(descriptor: TableDescriptor, state: TableState) -> Self {
+        Self { descriptor, state, incarnations: BTreeMap::new(), removed: BTreeSet::new() }
+    }
+
     /// Decodes the data of a node.
     ///
     /// # Errors
@@ -191,7 +200,8 @@ impl TableRecord {
         };
         let descriptor = read_descriptor(record.descriptor.unwrap_or_default())?;
         let incarnations = record.family_incarnations.into_iter().collect();
-        Ok(Self { descriptor, state, incarnations })
+        let removed = record.removed_families.into_iter().collect();
+        Ok(Self { descriptor, state, incarnations, removed })
     }
 
     /// Encodes the data of a node.
@@ -203,8 +213,12 @@ impl TableRecord {
             TableState::Enabling => pb::TableStateRecord::TableStateEnabling,
         };
         let descriptor = Some(write_descriptor(&self.descriptor));
-        let family_incarnations = self.incarnations.clone().into_iter().collect();
-        let record = pb::TableRecord { descriptor, state: state.into(), family_incarnations };
+        let record = pb::TableRecord {
+            descriptor,
+            state: state.into(),
+            family_incarnations: self.incarnations.clone().into_iter().collect(),
+            removed_families: self.removed.iter().cloned().collect(),
+        };
         record.encode_to_vec().into()
     }
 
@@ -224,7 +238,25 @@ impl TableRecord {
         let new: Vec<String> = new.cloned().collect();
         self.incarnations.retain(|name, _| descriptor.families.contains_key(name));
         self.incarnations.extend(new.into_iter().map(|name| (name, version)));
+        if self.state != TableState::Disabled {
+            let before = self.descriptor.families.keys();
+            let gone = before.filter(|name| !descriptor.families.contains_key(*name));
+            self.removed.extend(gone.cloned());
+        }
         Self { descriptor, ..self }
+    }
+
+    /// The record once no region is served with an earlier descriptor.
+    #[must_use]
+    pub fn in_effect(self) -> Self {
+        Self { removed: BTreeSet::new(), ..self }
+    }
+
+    /// The first family of `descriptor` that cannot be added yet, because it was removed and a
+    /// region may still serve it.
+    pub fn still_served<'a>(&self, descriptor: &'a TableDescriptor) -> Option<&'a str> {
+        let mut names = descriptor.families.keys();
+        names.find(|name| self.removed.contains(*name)).map(String::as_str)
     }
 }
 
@@ -322,20 +354,24 @@ mod tests {
         assert_eq!(RegionRecord::decode(&record.encode()).unwrap(), record);
     }
 
-    #[test]
-    fn a_family_that_is_added_again_has_another_incarnation() {
-        let with = |names: &[&str]| TableDescriptor {
+    /// A table `t` with families of these names.
+    fn with(names: &[&str]) -> TableDescriptor {
+        let family = |name: &&str| ((*name).to_owned(), FamilyDescriptor::new(name));
+        TableDescriptor {
             name: "t".parse().unwrap(),
-            families: names.iter().map(|n| ((*n).to_owned(), FamilyDescriptor::new(n))).collect(),
+            families: names.iter().map(family).collect(),
             region_replication: 1,
             settings: BTreeMap::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_family_that_is_added_again_has_another_incarnation() {
         let incarnations = |record: &TableRecord| {
             let all = record.incarnations.iter();
             all.map(|(name, number)| format!("{name}{number}")).collect::<Vec<_>>()
         };
-        let (descriptor, state) = (with(&["f", "g"]), TableState::Disabled);
-        let record = TableRecord { descriptor, state, incarnations: BTreeMap::new() };
+        let record = TableRecord::new(with(&["f", "g"]), TableState::Disabled);
         let record = record.with_descriptor(with(&["f", "g", "h"]), 1, true);
         assert_eq!(incarnations(&record), ["h1"]);
         let record = record.with_descriptor(with(&["f", "h"]), 2, true);
@@ -349,6 +385,20 @@ mod tests {
     }
 
     #[test]
+    fn a_family_that_a_region_may_still_serve_is_not_added_again() {
+        let record = TableRecord::new(with(&["f", "g", "h"]), TableState::Enabled);
+        let record = record.with_descriptor(with(&["f", "h"]), 1, true);
+        let record = record.with_descriptor(with(&["f"]), 2, true);
+        assert_eq!(record.still_served(&with(&["f", "g"])), Some("g"));
+        assert_eq!(record.still_served(&with(&["f", "h"])), Some("h"));
+        assert_eq!(record.still_served(&with(&["f", "i"])), None);
+        assert_eq!(record.in_effect().still_served(&with(&["f", "g", "h"])), None);
+        let disabled = TableRecord::new(with(&["f", "g"]), TableState::Disabled);
+        let disabled = disabled.with_descriptor(with(&["f"]), 1, true);
+        assert_eq!(disabled.still_served(&with(&["f", "g"])), None, "no region was open");
+    }
+
+    #[test]
     fn a_table_record_reads_as_it_was_written() {
         let mut family = FamilyDescriptor::new("f");
         family.time_to_live_s = Some(60);
@@ -358,8 +408,12 @@ mod tests {
             region_replication: 1,
             settings: [("k".to_owned(), "v".to_owned())].into(),
         };
-        let incarnations = [("f".to_owned(), 3)].into();
-        let record = TableRecord { descriptor, state: TableState::Disabling, incarnations };
+        let record = TableRecord {
+            descriptor,
+            state: TableState::Disabling,
+            incarnations: [("f".to_owned(), 3)].into(),
+            removed: ["g".to_owned()].into(),
+        };
         assert_eq!(TableRecord::decode(&record.encode()).unwrap(), record);
     }
 

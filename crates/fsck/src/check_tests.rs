@@ -50,8 +50,7 @@ fn cluster() -> Cluster {
         ..Manifest::default()
     };
     let log = |name: &str, sealed_length| pb::SealedLog { name: name.to_owned(), sealed_length };
-    let table_record =
-        TableRecord { descriptor, state: TableState::Enabled, incarnations: BTreeMap::new() };
+    let table_record = TableRecord::new(descriptor, TableState::Enabled);
     let records = Records {
         cluster_id: "id".to_owned(),
         tables: [(table.clone(), table_record)].into(),

@@ -85,6 +85,8 @@ pub enum Rule {
     ReadingsByBootClock,
     /// A family that is removed and added again begins empty.
     FamilyIncarnations,
+    /// A family that was removed is added again only once no region serves it any more.
+    RemovedFamilies,
     /// No read shows a cell that has outlived its time to live, whether or not a compaction has
     /// dropped it.
     TimeToLive,
@@ -135,6 +137,7 @@ impl Rule {
         Self::ClockBound,
         Self::ReadingsByBootClock,
         Self::FamilyIncarnations,
+        Self::RemovedFamilies,
         Self::TimeToLive,
         Self::VersionsMin,
         Self::KeepDeletedCells,
@@ -180,6 +183,7 @@ impl Rule {
             Self::ClockBound => "clock-bound",
             Self::ReadingsByBootClock => "readings-by-boot-clock",
             Self::FamilyIncarnations => "family-incarnations",
+            Self::RemovedFamilies => "removed-families",
             Self::TimeToLive => "time-to-live",
             Self::VersionsMin => "versions-min",
             Self::KeepDeletedCells => "keep-deleted-cells",

@@ -28,9 +28,6 @@ pub(super) async fn run(
 ) -> Result<Vec<Op>, StepError> {
     let known = table_regions::read_record(term, table).await?;
     if term.views.now().of_table(table).is_empty() {
-        term.views.catalog().catch_up().await?;
-    }
-    if term.views.now().of_table(table).is_empty() {
         // The table has no regions yet. Any files here were left by a server that opened a region
         // of a deleted table late.
         archive(&term.files, id, table).await?;

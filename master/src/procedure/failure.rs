@@ -61,6 +61,7 @@ pub(super) async fn fail(
 }
 
 async fn leave(term: &Term, id: u64, work: &Work, table: &TableName) -> Result<Vec<Op>, StepError> {
+    term.views.catalog().catch_up().await?;
     let view = term.views.now();
     let regions = view.of_table(table);
     let is_whole = regions.len() == work.region_count().unwrap_or(regions.len());

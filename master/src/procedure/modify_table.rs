@@ -29,7 +29,10 @@ pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepE
     loop {
         let stale = plan_reopening(&term.views.now(), table, &before);
         if stale.is_done() {
-            return Ok(Vec::new());
+            let is_in_effect = known.record.removed.is_empty();
+            let record = known.record.in_effect();
+            let shown = (!is_in_effect).then(|| table_regions::overwrite(term, &record));
+            return Ok(shown.into_iter().collect());
         }
         term.reopen_regions(stale.moves).await?;
         let is_done = |view: &View| plan_reopening(view, table, &before).is_done();

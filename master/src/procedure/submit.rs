@@ -10,6 +10,7 @@ use std::sync::Arc;
 use basalt_cluster::TableRecord;
 use basalt_hbase_rpc::{Exception, ExceptionKind};
 use basalt_model::{Feature, RegionInfo, ServerName, TableDescriptor, TableName, TableState};
+use basalt_planted::{Rule, is_off};
 use basalt_zk::Op;
 use basalt_zk::proto::ErrorCode;
 use bytes::Bytes;
@@ -71,8 +72,7 @@ impl Term {
         let now_ms = self.clock.wall_ms();
         self.check_names(&table, &split_keys, now_ms)?;
         let nodes = self.store.nodes();
-        let incarnations = BTreeMap::new();
-        let record = TableRecord { descriptor, state: TableState::Enabling, incarnations };
+        let record = TableRecord::new(descriptor, TableState::Enabling);
         let writes = vec![
             epoch_guarded_store::exists(nodes.namespace(table.namespace())),
             epoch_guarded_store::create(nodes.table(&table), record.encode()),
@@ -167,7 +167,8 @@ impl Term {
     ///
     /// # Errors
     /// The table does not exist, `change` rejects the descriptor, another procedure is changing the
-    /// table, or too many procedures are unfinished.
+    /// table, a family that is added was removed and a region may still serve it, or too many
+    /// procedures are unfinished.
     pub(crate) async fn modify_table(
         self: &Arc<Self>,
         table: TableName,
@@ -176,16 +177,42 @@ impl Term {
     ) -> Result<u64, SubmitError> {
         let work = Work::ModifyTable { table: table.clone() };
         let are_recorded = self.feature_level.lock().has(Feature::FamilyIncarnations);
+        let mut must_reopen = false;
         let change = |known: TableRecord, version: i32| match known.state {
             TableState::Enabled | TableState::Disabled => {
                 let descriptor = change(known.descriptor.clone())?;
+                if let Some(family) = known.still_served(&descriptor)
+                    && !is_off(Rule::RemovedFamilies)
+                {
+                    must_reopen = true;
+                    return Err(being_removed(&known.descriptor.name, family));
+                }
                 let next_version = u64::try_from(version).unwrap_or_default() + 1;
                 Ok(Some(known.with_descriptor(descriptor, next_version, are_recorded)))
             }
             TableState::Enabling | TableState::Disabling => Ok(None),
         };
         let otherwise = (ExceptionKind::PleaseHold, format!("{table} is being changed"));
-        self.change_table(table, change, otherwise, work, nonce).await
+        let submitted = self.change_table(table.clone(), change, otherwise, work, nonce).await;
+        if must_reopen {
+            self.reopen_table(table).await?;
+        }
+        submitted
+    }
+
+    /// Completes the last alteration of a table, whose procedure failed: reopens all of the table's
+    /// regions, unless another procedure is changing the table.
+    async fn reopen_table(self: &Arc<Self>, table: TableName) -> Result<(), SubmitError> {
+        let _turn = self.submissions.lock().await;
+        self.check_room()?;
+        if self.procedure_store.is_busy(&table) {
+            return Ok(());
+        }
+        let exists = epoch_guarded_store::exists(self.store.nodes().table(&table));
+        let work = Work::ModifyTable { table };
+        let procedure = Procedure::new(work, None, self.clock.wall_ms());
+        self.submit(procedure, vec![exists]).await.map_err(not_submitted)?;
+        Ok(())
     }
 
     /// Flushes the regions of an enabled table.
@@ -379,6 +406,15 @@ fn names_taken(view: &View, regions: &[RegionInfo]) -> Option<String> {
         }
     }
     None
+}
+
+/// Clients retry after this exception.
+fn being_removed(table: &TableName, family: &str) -> Exception {
+    let message = format!(
+        "{table} had a family {family:?} that was removed, and some regions may still serve it: \
+         they are reopened first"
+    );
+    Exception::new(ExceptionKind::PleaseHold, message)
 }
 
 fn refused(kind: ExceptionKind, message: String) -> SubmitError {

@@ -69,7 +69,14 @@ pub(super) async fn write_state(
 ) -> Result<Op, StepError> {
     let known = read_record(term, table).await?;
     let record = TableRecord { state, ..known.record };
-    Ok(epoch_guarded_store::overwrite(term.store.nodes().table(table), record.encode()))
+    let record = if state == TableState::Disabled { record.in_effect() } else { record };
+    Ok(overwrite(term, &record))
+}
+
+/// The write that replaces a table's record.
+pub(super) fn overwrite(term: &Term, record: &TableRecord) -> Op {
+    let path = term.store.nodes().table(&record.descriptor.name);
+    epoch_guarded_store::overwrite(path, record.encode())
 }
 
 /// The regions of `table` whose state satisfies `is_meant`.

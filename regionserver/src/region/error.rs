@@ -50,6 +50,11 @@ pub(crate) enum Error {
     BadAnswer { reason: String },
     #[error(transparent)]
     Files(#[from] basalt_fs::Error),
+    #[error(
+        "the manifest of region {region} has incarnation {in_manifest} of family {family:?}, and \
+         the table's record an earlier one, {in_record}: the record is outdated or damaged"
+    )]
+    EarlierIncarnation { region: String, family: String, in_manifest: u64, in_record: u64 },
     #[error("the write-ahead log of {server} has no readable part: {reason}")]
     Replay { server: String, reason: String },
 }

@@ -30,7 +30,7 @@ use super::flush::{FlushLock, TMP_FOLDER};
 use super::row_locks::RowLocks;
 use super::snapshot::RegionSnapshot;
 use super::view::View;
-use super::{Region, RegionServices, Result, Taking, WriteOrder, durability_of};
+use super::{Error, Region, RegionServices, Result, Taking, WriteOrder, durability_of};
 use crate::recovery::replay::{self, SealedLogs};
 
 /// How many store files of a region are opened at a time.
@@ -174,6 +174,7 @@ async fn take_over(shared: &RegionServices, request: &OpenRegion) -> Result<Mani
     let found = Manifest::take_over(files, &info.table, name, epoch).await?;
     let is_first = found.is_none();
     let mut manifest = found.unwrap_or_else(|| Manifest { epoch, ..Manifest::default() });
+    check_incarnations(&manifest, request)?;
     let has_changed = follow_table(&mut manifest, &request.table, &request.incarnations);
     if has_changed {
         manifest.number += 1;
@@ -192,6 +193,25 @@ async fn take_over(shared: &RegionServices, request: &OpenRegion) -> Result<Mani
         manifest.write(files, &info.table, name, durability).await?;
     }
     Ok(manifest)
+}
+
+/// Incarnations only grow. So one that is lower than in the manifest comes from an outdated record,
+/// and following it would drop the files of the newer family.
+fn check_incarnations(manifest: &Manifest, request: &OpenRegion) -> Result<()> {
+    for (family, known) in &manifest.incarnations {
+        match request.incarnations.get(family) {
+            Some(number) if *number < known.number => {
+                return Err(Error::EarlierIncarnation {
+                    region: request.record.info.to_string(),
+                    family: family.clone(),
+                    in_manifest: known.number,
+                    in_record: *number,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Drops the families that the table no longer has, and the files of those that were removed and

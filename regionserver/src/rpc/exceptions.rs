@@ -30,6 +30,7 @@ impl From<Error> for Exception {
             | Error::Manifest(_)
             | Error::Nonces(_)
             | Error::Files(_)
+            | Error::EarlierIncarnation { .. }
             | Error::Replay { .. } => ExceptionKind::Other,
         };
         Self::new(kind, error.to_string())

@@ -41,8 +41,7 @@ impl OneRegion {
             region_replication: 1,
             settings: Default::default(),
         };
-        let table =
-            TableRecord { descriptor: descriptor.clone(), state, incarnations: Default::default() };
+        let table = TableRecord::new(descriptor.clone(), state);
         let path = running.nodes.table(&descriptor.name);
         running.client.create(&path, table.encode(), CreateMode::Persistent).await.unwrap();
         let owner: ServerName =

@@ -24,6 +24,17 @@ pub(super) const MASTER: Scenario = Scenario {
     faults: master_clock_steps,
 };
 
+/// A procedure has no time left once its master is followed by one whose clock is ahead.
+pub(super) const MASTERS_APART: Scenario = Scenario {
+    name: "masters-clocks-apart",
+    about: "tables are changed while the masters' wall clocks are hours apart, and masters die",
+    layout: Layout { masters: 3, tables: 2, procedures_run_out_of_time: true, ..Layout::SMALL },
+    faults: masters_apart,
+};
+
+/// How far the clocks of two masters are apart.
+const APART_MS: i64 = 3_600_000;
+
 /// The steps of a wall clock, in either direction.
 const STEPS_MS: [i64; 4] = [2_000, 60_000, 3_600_000, 86_400_000];
 
@@ -67,6 +78,25 @@ fn master_clock_steps(random: &Random, layout: Layout) -> Vec<Fault> {
     if happens(random, 4) {
         let at = ms(random, 300..5_000);
         faults.push(kill(owner(random, layout), at, ms(random, 300..1_500)));
+    }
+    faults
+}
+
+fn masters_apart(random: &Random, layout: Layout) -> Vec<Fault> {
+    let mut ahead_ms = 0;
+    let apart = (1..layout.masters).map(|number| {
+        ahead_ms += APART_MS;
+        Fault {
+            at: Duration::from_millis(100),
+            lasts: Duration::from_secs(14),
+            victim: Victim::Named(master(number)),
+            action: FaultAction::SetClock(ahead_ms),
+        }
+    });
+    let mut faults: Vec<_> = apart.collect();
+    for turn in 0..8 {
+        let at = ms(random, 300..1_500) + turn * Duration::from_millis(1_200);
+        faults.push(kill(Victim::ActiveMaster, at, ms(random, 100..1_000)));
     }
     faults
 }

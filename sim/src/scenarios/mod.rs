@@ -73,6 +73,7 @@ pub const SCENARIOS: &[Scenario] = &[
     clock_drift::BEYOND_BOUND,
     clock_steps::CLOCK_STEPS,
     clock_steps::MASTER,
+    clock_steps::MASTERS_APART,
     wrong_hint::WRONG_HINT,
     wrong_hint::UNAWARE,
     wrong_hint::UNAWARE_BEYOND_BOUND,

@@ -66,6 +66,8 @@ pub struct WorkloadConfig {
     pub catalogs: Vec<String>,
     /// Whether the cluster starts with a release that lacks features of the next one.
     pub is_upgraded: bool,
+    /// Whether procedures run out of time.
+    pub procedures_run_out_of_time: bool,
     /// How wrong the wall clocks of servers may be.
     pub wall_clocks: WallClockError,
 }

@@ -40,6 +40,10 @@ const SPLIT_KEYS: [&str; 3] = ["g", "n", "t"];
 const LEVEL_KNOWN_WITHIN: Duration = Duration::from_secs(2);
 /// Part of a master's error for an operation that the cluster's feature level does not support.
 const LEVEL_TOO_LOW: &str = "needs feature level";
+/// Part of a master's error for a procedure that ran out of time.
+const OUT_OF_TIME: &str = "not finished within";
+/// How many operations may be needed to delete the table at the end.
+const LAST_OPERATIONS_MAX: usize = 8;
 /// The invariants of operations on tables.
 const ENDS: &str = "every procedure ends and its client learns how";
 const SHOWN: &str = "a returned operation on a table is visible to the next call";
@@ -59,6 +63,8 @@ struct Tables {
     name: TableName,
     state: Option<TableState>,
     descriptor: TableDescriptor,
+    /// Whether it is unknown which rows the table has, because a procedure ran out of time.
+    must_delete: bool,
     next_row: u64,
     /// A new generation begins whenever the table is truncated or deleted.
     first: FamilyRows,
@@ -119,6 +125,7 @@ pub(super) async fn change_tables(
         name,
         state: None,
         descriptor,
+        must_delete: false,
         next_row: 0,
         first: FamilyRows::default(),
         second: FamilyRows::default(),
@@ -204,6 +211,7 @@ impl Tables {
                 return;
             }
             match self.state {
+                _ if self.must_delete => {}
                 Some(TableState::Enabled) => self.use_enabled().await,
                 Some(_) => self.use_disabled().await,
                 None => {}
@@ -212,11 +220,11 @@ impl Tables {
             tokio::time::sleep(pace).await;
         }
         // At the end, nothing may be left.
-        if self.state == Some(TableState::Enabled) && !self.operate(Operation::Disable).await {
-            return;
-        }
-        if self.state.is_some() {
-            self.operate(Operation::Delete).await;
+        self.must_delete = true;
+        for _ in 0..LAST_OPERATIONS_MAX {
+            if self.state.is_none() || !self.operate(self.choose()).await {
+                return;
+            }
         }
     }
 
@@ -224,6 +232,11 @@ impl Tables {
         let choice = self.random.in_range(0..6);
         match (self.state, choice) {
             (None, _) => Operation::Create,
+            (Some(TableState::Enabled), _) if self.must_delete => Operation::Disable,
+            (Some(_), _) if self.must_delete => Operation::Delete,
+            (Some(TableState::Enabled), 1..=3) if self.runs_out_of_time() => {
+                Operation::ReplaceFamily
+            }
             // At an earlier feature level, the old cells may come back.
             (Some(_), 0) if self.is_at_newest_level() => Operation::ReplaceFamily,
             (Some(TableState::Enabled), 1) => Operation::Alter,
@@ -254,14 +267,7 @@ impl Tables {
                 self.descriptor.settings.extend([setting]);
                 self.admin.modify_table(&self.descriptor).await
             }
-            Operation::ReplaceFamily => {
-                let mut without = self.descriptor.clone();
-                without.families.remove(FAMILY_SECOND);
-                match self.admin.modify_table(&without).await {
-                    Ok(()) => self.admin.modify_table(&self.descriptor).await,
-                    Err(error) => Err(error),
-                }
-            }
+            Operation::ReplaceFamily => self.replace_family().await,
             Operation::Disable => self.admin.disable_table(&self.name).await,
             Operation::Enable => self.admin.enable_table(&self.name).await,
             Operation::Truncate { preserve_splits } => {
@@ -283,6 +289,12 @@ impl Tables {
             self.workload.count("refused-truncation");
             return true;
         }
+        if let Err(error) = &ended
+            && self.is_out_of_time(error)
+        {
+            self.workload.count("ran-out-of-time");
+            return self.after_running_out_of_time(operation).await;
+        }
         if let Err(error) = ended {
             self.report(ENDS, format!("{name}: {operation:?} failed after {took:?}: {error}"));
             return false;
@@ -299,10 +311,68 @@ impl Tables {
             self.first.begin_generation();
             self.second.rows.clear();
         }
+        if let Operation::Delete = operation {
+            self.must_delete = false;
+        }
         if let Operation::ReplaceFamily = operation {
             self.second.begin_generation();
         }
         self.check_shown(operation).await;
+        true
+    }
+
+    /// Removes the second family and adds it again. The descriptor is on record even if the
+    /// procedure that reopens the regions runs out of time.
+    async fn replace_family(&self) -> basalt_client::Result<()> {
+        let mut without = self.descriptor.clone();
+        without.families.remove(FAMILY_SECOND);
+        for descriptor in [&without, &self.descriptor] {
+            match self.admin.modify_table(descriptor).await {
+                Err(error) if self.is_out_of_time(&error) => {
+                    let name = &self.name;
+                    self.workload.trace.record(format_args!("client: {name}: {error}"));
+                    self.workload.count("alteration-out-of-time");
+                }
+                ended => ended?,
+            }
+        }
+        Ok(())
+    }
+
+    fn runs_out_of_time(&self) -> bool {
+        self.workload.config.procedures_run_out_of_time
+    }
+
+    fn is_out_of_time(&self, error: &basalt_client::Error) -> bool {
+        self.runs_out_of_time() && error.to_string().contains(OUT_OF_TIME)
+    }
+
+    /// Finds out what remains of the table. Returns whether it can be used.
+    async fn after_running_out_of_time(&mut self, operation: Operation) -> bool {
+        let found = self.admin.table_state(&self.name).await;
+        let is_as_declared = match (&found, operation) {
+            (Ok(state), Operation::Create) => matches!(state, None | Some(TableState::Enabled)),
+            (Ok(state), Operation::Delete) => matches!(state, None | Some(TableState::Disabled)),
+            (Ok(state), Operation::Truncate { .. }) => {
+                matches!(state, Some(TableState::Enabled | TableState::Disabled))
+            }
+            (Ok(state), _) => *state == Some(TableState::Enabled),
+            (Err(_), _) => false,
+        };
+        if !is_as_declared {
+            let name = &self.name;
+            self.report(ENDS, format!("{name}: {operation:?} ran out of time: {found:?}"));
+            return false;
+        }
+        self.state = found.ok().flatten();
+        let keeps_rows =
+            matches!(operation, Operation::Alter | Operation::Disable | Operation::Enable);
+        self.must_delete |= self.state.is_some() && !keeps_rows;
+        if self.state.is_none() {
+            self.must_delete = false;
+            self.first.begin_generation();
+            self.second.rows.clear();
+        }
         true
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use basalt_cluster::pb as cluster;
+use basalt_cluster::{Nodes, pb as cluster};
 use basalt_fs::FileSystem;
 use basalt_hbase_rpc::pb::get_procedure_result_response::State;
 use basalt_hbase_rpc::{pb, schema};
@@ -139,6 +139,42 @@ async fn the_regions_of_an_altered_table_are_opened_anew_where_they_are() {
     assert_eq!(found.state, TableState::Enabled);
     let again = cluster.call_once::<pb::AddColumnResponse>("AddColumn", &request("added")).await;
     assert!(again.unwrap_err().contains("InvalidFamilyOperationException"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_family_is_added_again_only_once_every_region_was_opened_anew() {
+    let cluster = Cluster::start(1, 2).await;
+    cluster.finished(cluster.create_table("t", 4, 1).await).await;
+    cluster.all_open(4).await;
+    let epochs = || -> BTreeMap<_, _> {
+        let regions = cluster.catalog.regions().into_iter();
+        regions.map(|(name, region)| (name, region.record.epoch.0)).collect()
+    };
+    let before = epochs();
+    // The record that an alteration leaves whose procedure failed.
+    let table: TableName = "t".parse().unwrap();
+    let path = Nodes::below("/basalt").table(&table);
+    let mut record = cluster.catalog.table(&table).unwrap().record;
+    record.removed.insert("removed".to_owned());
+    cluster.client.set_data(&path, record.encode(), None).await.unwrap();
+    let request = pb::AddColumnRequest {
+        table_name: schema::table_name_to_message(&table),
+        column_families: schema::family_to_message(&FamilyDescriptor::new("removed")),
+        ..Default::default()
+    };
+    let refused = cluster.call_once::<pb::AddColumnResponse>("AddColumn", &request).await;
+    let refused = refused.unwrap_err();
+    assert!(refused.contains("PleaseHoldException") && refused.contains("removed"), "{refused}");
+    // A client tries again.
+    let added: pb::AddColumnResponse = cluster.call("AddColumn", &request).await;
+    cluster.finished(added.proc_id()).await;
+    cluster.all_open(4).await;
+    for (name, epoch) in epochs() {
+        assert_eq!(epoch, before[&name] + 2, "{name} is opened without the family, then with it");
+    }
+    let found = cluster.catalog.table(&table).unwrap().record;
+    assert_eq!(found.removed, BTreeSet::new());
+    assert!(found.descriptor.families.contains_key("removed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,6 +114,15 @@ impl TestServer {
         sealed: Vec<SealedLogs>,
         table: TableDescriptor,
     ) -> Opened {
+        self.try_open_as(epoch, sealed, table).await.unwrap()
+    }
+
+    pub(crate) async fn try_open_as(
+        &self,
+        epoch: u64,
+        sealed: Vec<SealedLogs>,
+        table: TableDescriptor,
+    ) -> Result<Opened> {
         let record = RegionRecord {
             info: info(),
             state: RegionState::Opening,
@@ -124,7 +133,7 @@ impl TestServer {
         };
         let incarnations = self.incarnations.clone();
         let request = OpenRegion { record, table: Arc::new(table), incarnations, sealed };
-        open(self.shared.clone(), request).await.unwrap()
+        open(self.shared.clone(), request).await
     }
 
     pub(crate) async fn region(&self, epoch: u64) -> Arc<Region> {

@@ -5,6 +5,7 @@
 //! time within which the cluster must have recovered. Meanwhile another client makes the balancer
 //! move regions.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ const DISABLED_MS: std::ops::Range<u64> = 0..600;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
 /// Rows written while the table is enabled.
 const ROWS: std::ops::Range<u64> = 1..6;
+/// The maximum number of rows that are written while a family is being added.
+const ROWS_WHILE_ADDED_MAX: usize = 100;
 /// The start keys of the regions of a table, except the first.
 const SPLIT_KEYS: [&str; 3] = ["g", "n", "t"];
 /// How long after the feature level was raised a master may still act by the previous one.
@@ -314,29 +317,66 @@ impl Tables {
         if let Operation::Delete = operation {
             self.must_delete = false;
         }
-        if let Operation::ReplaceFamily = operation {
-            self.second.begin_generation();
-        }
         self.check_shown(operation).await;
         true
     }
 
-    /// Removes the second family and adds it again. The descriptor is on record even if the
-    /// procedure that reopens the regions runs out of time.
-    async fn replace_family(&self) -> basalt_client::Result<()> {
+    /// Removes the second family and adds it again. Rows that are acknowledged once the family is
+    /// there again must be kept, although the procedure has not ended.
+    async fn replace_family(&mut self) -> basalt_client::Result<()> {
         let mut without = self.descriptor.clone();
         without.families.remove(FAMILY_SECOND);
-        for descriptor in [&without, &self.descriptor] {
-            match self.admin.modify_table(descriptor).await {
-                Err(error) if self.is_out_of_time(&error) => {
-                    let name = &self.name;
-                    self.workload.trace.record(format_args!("client: {name}: {error}"));
-                    self.workload.count("alteration-out-of-time");
-                }
-                ended => ended?,
+        self.alter(&without).await?;
+        self.second.begin_generation();
+        let is_added = Cell::new(false);
+        let adding = async {
+            let ended = self.alter(&self.descriptor).await;
+            is_added.set(true);
+            ended
+        };
+        let (ended, written) = futures::join!(adding, self.write_while(|| !is_added.get()));
+        self.next_row += u64::try_from(written.len()).unwrap_or(0);
+        self.second.rows.extend(written);
+        ended
+    }
+
+    /// Alters the table. The descriptor is on record even if the procedure that reopens the regions
+    /// runs out of time.
+    async fn alter(&self, descriptor: &TableDescriptor) -> basalt_client::Result<()> {
+        match self.admin.modify_table(descriptor).await {
+            Err(error) if self.is_out_of_time(&error) => {
+                self.workload.trace.record(format_args!("client: {}: {error}", self.name));
+                self.workload.count("alteration-out-of-time");
+                Ok(())
+            }
+            ended => ended,
+        }
+    }
+
+    /// Writes rows to the second family as soon as the table has it. Returns the acknowledged ones.
+    async fn write_while(&self, is_so: impl Fn() -> bool) -> BTreeMap<Bytes, Bytes> {
+        let (mut written, mut has_family) = (BTreeMap::new(), false);
+        while is_so() && written.len() < ROWS_WHILE_ADDED_MAX {
+            tokio::time::sleep(ATTEMPT_PAUSE).await;
+            if !has_family {
+                let found =
+                    tokio::time::timeout(ATTEMPT_TIMEOUT, self.admin.descriptor(&self.name)).await;
+                has_family = matches!(
+                    found,
+                    Ok(Ok(found)) if found.families.contains_key(FAMILY_SECOND)
+                );
+                continue;
+            }
+            let number = self.next_row + u64::try_from(written.len()).unwrap_or(0) + 1;
+            let row = Bytes::from(format!("{}-{number}", self.first_letter()));
+            let value = Bytes::from(format!("{}-{number}", self.second.generation));
+            let put = Put::new(row.clone()).column(FAMILY_SECOND.as_bytes(), QUALIFIER, &value);
+            if let Outcome::Acked(()) = self.table.try_put(&put, ATTEMPT_TIMEOUT).await {
+                self.workload.count("put-while-family-is-added");
+                written.insert(row, value);
             }
         }
-        Ok(())
+        written
     }
 
     fn runs_out_of_time(&self) -> bool {

@@ -2,7 +2,8 @@
 
 use basalt_fs::MemoryFileSystem;
 
-use crate::region::testing::{TestServer, put, row_of};
+use crate::region::Error;
+use crate::region::testing::{TestServer, put, row_of, table};
 
 #[tokio::test(start_paused = true)]
 async fn a_family_that_is_added_again_begins_without_its_old_files() {
@@ -50,4 +51,18 @@ async fn a_family_that_is_added_again_begins_without_edits_in_sealed_logs() {
     let region = server.open(3, vec![first, second]).await.region;
     assert_eq!(row_of(&region, "a").await, ["f:q=1", "g:q=2"], "its own edit is replayed");
     assert_eq!(row_of(&region, "b").await, ["f:q=1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_incarnation_than_that_of_the_manifest_opens_nothing() {
+    let mut server = TestServer::start(&MemoryFileSystem::new(), 1).await;
+    server.incarnations.insert("g".to_owned(), 7);
+    let region = server.region(1).await;
+    put(&region, "a", "g:q", "1").await.unwrap();
+    region.flush().await.unwrap();
+    server.incarnations.insert("g".to_owned(), 5);
+    let refused = server.try_open_as(2, Vec::new(), table()).await.err().unwrap();
+    assert!(matches!(refused, Error::EarlierIncarnation { in_manifest: 7, in_record: 5, .. }));
+    server.incarnations.insert("g".to_owned(), 7);
+    assert_eq!(row_of(&*server.region(3).await, "a").await, ["g:q=1"], "its files are kept");
 }

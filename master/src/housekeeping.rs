@@ -45,7 +45,7 @@ pub(crate) async fn run(term: Arc<Term>) {
 async fn clean(term: &Term) -> Result<(), StepError> {
     let now_ms = term.clock.wall_ms();
     forget_places(term);
-    term.procedure_store.drop_old(&term.store, now_ms).await?;
+    term.procedure_store.drop_old(&term.store).await?;
     let dropped = term.facts.lock().drop_old_recoveries();
     for id in dropped {
         let path = term.store.nodes().recovery(id);

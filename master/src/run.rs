@@ -40,7 +40,7 @@ use crate::{bootstrap, housekeeping, reconcile, rpc, served_regions};
 const PAUSE: Duration = Duration::from_millis(200);
 /// The pause before a full disk is checked again.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
-/// How long to wait for the catalog to show everything that earlier masters wrote.
+/// How often to log that the catalog does not show yet everything that earlier masters wrote.
 const CATALOG_WAIT: Duration = Duration::from_secs(1);
 /// How many regions the balancer and drains move at once.
 const MOVES_AT_ONCE: usize = 4;
@@ -423,8 +423,14 @@ async fn begin(
     let views = Views::new(master.catalog.clone());
     // Decisions are checked when they are committed. But a procedure ends when no region is left
     // for it, and an order to open a region contains the table as the catalog shows it.
-    let caught_up = tokio::time::timeout(CATALOG_WAIT, views.catalog().catch_up()).await;
-    caught_up.map_err(|_| StepError::NotYet("the catalog has not caught up".to_owned()))??;
+    let mut catching_up = std::pin::pin!(master.catalog.catch_up());
+    loop {
+        // Ends with the session at the latest. A shorter limit would only begin anew.
+        match tokio::time::timeout(CATALOG_WAIT, &mut catching_up).await {
+            Ok(caught_up) => break caught_up?,
+            Err(_) => tracing::warn!(%epoch, "waiting for the catalog to catch up"),
+        }
+    }
     let draining = read_draining(&store, &views.now()).await?;
     Ok(Arc::new(Term {
         server: master.server.clone(),

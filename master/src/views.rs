@@ -116,8 +116,9 @@ impl Views {
     /// Records the record of a table that this master has just read.
     pub(crate) fn learn_table(&self, table: Versioned<TableRecord>) {
         let mut own = self.own.lock();
-        own.tables.insert(table.record.descriptor.name.clone(), table);
-        own.changes += 1;
+        if own.learn_table(table) {
+            own.changes += 1;
+        }
     }
 
     /// Forgets the record of a table that no longer exists.
@@ -187,6 +188,17 @@ pub(crate) fn pod_uid(instance: &str) -> &str {
 // === impl Own ===
 
 impl Own {
+    /// Records the record of a table, unless a later one is known: two tasks may read the record,
+    /// and report it in the other order. Returns whether anything has changed.
+    fn learn_table(&mut self, table: Versioned<TableRecord>) -> bool {
+        let name = table.record.descriptor.name.clone();
+        let is_later = self.tables.get(&name).is_none_or(|known| known.zxid < table.zxid);
+        if is_later {
+            self.tables.insert(name, table);
+        }
+        is_later
+    }
+
     fn lay_over(&mut self, view: &mut View) {
         self.regions.retain(|name, own| match view.regions.get(name) {
             Some(watched) => watched.zxid < own.zxid,
@@ -263,6 +275,20 @@ mod tests {
         own.lay_over(&mut newer);
         assert_eq!(newer.table_state(&name), Some(TableState::Enabled));
         assert!(own.tables.is_empty());
+    }
+
+    #[test]
+    fn an_earlier_record_of_a_table_replaces_no_later_one() {
+        let watched = view(&["a"], 1);
+        let mut read = watched.tables.values().next().unwrap().clone();
+        read.record.state = TableState::Disabling;
+        read.zxid += 1;
+        let mut own = Own::default();
+        assert!(own.learn_table(read.clone()));
+        assert!(!own.learn_table(watched.tables.values().next().unwrap().clone()));
+        let mut seen = watched.clone();
+        own.lay_over(&mut seen);
+        assert_eq!(seen.tables[&read.record.descriptor.name], read);
     }
 
     #[test]

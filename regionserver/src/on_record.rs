@@ -4,7 +4,8 @@
 //! irreversible is done until the coordinator's own record confirms it. A record that confirms an
 //! order is sufficient even if it comes from a copy that lags behind, because a later conditional
 //! write then fails on the version. The watched copy is therefore checked first, which costs
-//! nothing.
+//! nothing. This does not hold for the record of a table, because nothing is written on condition
+//! of its version.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,14 @@ pub(crate) enum Error {
 pub(crate) struct OrderedTable {
     pub(crate) descriptor: TableDescriptor,
     pub(crate) incarnations: FamilyIncarnations,
+}
+
+/// What the coordinator records about the regions of an order.
+#[derive(Default)]
+pub(crate) struct ForOpening {
+    pub(crate) regions: BTreeMap<EncodedRegionName, OnRecord>,
+    pub(crate) tables: BTreeMap<TableName, OrderedTable>,
+    pub(crate) sealed: BTreeMap<ServerName, SealedLogs>,
 }
 
 // === impl OnRecord ===
@@ -106,31 +115,36 @@ impl Server {
         Ok(self.client.sync(&self.nodes.regions()).await?)
     }
 
-    /// The existing records among the given regions, and the existing sealed logs of the given dead
-    /// servers, in as few requests as possible.
-    pub(crate) async fn read_regions_and_sealed_logs(
+    /// The existing records among the given regions and tables, and the existing sealed logs of the
+    /// given dead servers, in as few requests as possible.
+    pub(crate) async fn read_for_opening(
         &self,
         regions: &[EncodedRegionName],
+        tables: &[TableName],
         dead: &[ServerName],
-    ) -> Result<(BTreeMap<EncodedRegionName, OnRecord>, BTreeMap<ServerName, SealedLogs>), Error>
-    {
+    ) -> Result<ForOpening, Error> {
         let records = regions.iter().map(|name| self.nodes.region(*name));
+        let of_tables = tables.iter().map(|table| self.nodes.table(table));
         let fenced = dead.iter().map(|server| self.nodes.fenced_server(server));
-        let paths: Vec<String> = records.chain(fenced).collect();
+        let paths: Vec<String> = records.chain(of_tables).chain(fenced).collect();
         let mut read = self.client.get_data_of_all(&paths).await?.into_iter();
-        let mut found = BTreeMap::new();
+        let mut found = ForOpening::default();
         for (name, read) in regions.iter().zip(read.by_ref()) {
             if let Some(read) = read {
-                found.insert(*name, OnRecord::decode(read)?);
+                found.regions.insert(*name, OnRecord::decode(read)?);
             }
         }
-        let mut sealed = BTreeMap::new();
+        for (table, read) in tables.iter().zip(read.by_ref()) {
+            if let Some((data, _)) = read {
+                found.tables.insert(table.clone(), TableRecord::decode(&data)?.into());
+            }
+        }
         for (server, read) in dead.iter().zip(read) {
             if let Some((data, _)) = read {
-                sealed.insert(server.clone(), SealedLogs::decode(server.clone(), data)?);
+                found.sealed.insert(server.clone(), SealedLogs::decode(server.clone(), data)?);
             }
         }
-        Ok((found, sealed))
+        Ok(found)
     }
 
     /// The record of a region, from the coordinator's member that we are connected to.
@@ -142,18 +156,24 @@ impl Server {
         found.map(OnRecord::decode).transpose()
     }
 
-    /// The table `name` on record, where the order contains `given`.
+    /// The table `name` on record, where the order contains `given`. `read` was read after the
+    /// region's record had been seen, or is `None`.
+    ///
+    /// A region becomes OPENING only on condition of the version of its table's record. Our session
+    /// never goes back in time. So what is read after the region's record is at least the version
+    /// that the region must be opened with. The watched copy may be older.
     pub(crate) async fn table_on_record(
         &self,
         name: &TableName,
         given: &OrderedTable,
+        read: Option<&OrderedTable>,
     ) -> Result<OrderedTable, Error> {
-        let known = self.catalog.table(name).map(|known| OrderedTable::from(known.record));
-        if let Some(known) = known.filter(|known| known == given) {
-            return Ok(known);
-        }
         let path = self.nodes.table(name);
-        if let Some(read) = self.read_table(&path).await?.filter(|read| *read == *given) {
+        let read = match read {
+            Some(read) => Some(read.clone()),
+            None => self.read_table(&path).await?,
+        };
+        if let Some(read) = read.filter(|read| *read == *given) {
             return Ok(read);
         }
         self.client.sync(&path).await?;

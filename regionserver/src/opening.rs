@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use basalt_cluster::{RegionRecord, pb, records};
 use basalt_failpoint::{Point, passes, reached};
-use basalt_model::{EncodedRegionName, RegionState, ServerName};
+use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
 use basalt_planted::{Rule, is_off};
 use basalt_runtime::WITNESS;
 use futures::StreamExt;
@@ -27,6 +27,8 @@ const OPENINGS_AT_ONCE: usize = 64;
 /// The sealed lengths of at most this many dead servers are read together with the records, so that
 /// the answer fits into a frame. A region rarely needs the logs of more than one.
 const SERVERS_AHEAD_MAX: usize = 8;
+/// The records of at most this many tables are read together with them.
+const TABLES_AHEAD_MAX: usize = 64;
 
 /// One region of an order, as received from the master.
 struct Order {
@@ -46,6 +48,8 @@ struct Shown {
     /// The records that match the order in the watched copy, and those that one request found for
     /// the other regions.
     regions: BTreeMap<EncodedRegionName, OnRecord>,
+    /// The tables of all regions, read after the records in `regions`.
+    tables: BTreeMap<TableName, OrderedTable>,
     /// The sealed logs of dead servers. It is safe to read them before the region record that needs
     /// them: they are committed once, before a region record names the dead server to the next
     /// owner. After that, they change only if an operator accepts that a log is lost or has lost
@@ -141,7 +145,7 @@ impl Shown {
     /// orders name.
     async fn read(server: &Server, orders: Vec<&Order>) -> Self {
         let mut regions = BTreeMap::new();
-        let (mut unknown, mut dead) = (Vec::new(), BTreeSet::new());
+        let (mut unknown, mut tables, mut dead) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for order in &orders {
             let name = order.record.encoded_name();
             match server.copy_of_region(name) {
@@ -150,16 +154,16 @@ impl Shown {
                 }
                 _ => unknown.push(name),
             }
+            tables.insert(&order.record.info.table);
             dead.extend(&order.record.unflushed);
         }
+        let tables: Vec<_> = tables.into_iter().take(TABLES_AHEAD_MAX).cloned().collect();
         let dead: Vec<_> = dead.into_iter().take(SERVERS_AHEAD_MAX).cloned().collect();
-        let mut sealed = BTreeMap::new();
         // If this fails, each record is read separately and has its own error.
-        if let Ok((read, logs)) = server.read_regions_and_sealed_logs(&unknown, &dead).await {
-            regions.extend(read);
-            sealed = logs;
-        }
-        Self { regions, sealed: Mutex::new(sealed), caught_up: OnceCell::new() }
+        let read = server.read_for_opening(&unknown, &tables, &dead).await.unwrap_or_default();
+        regions.extend(read.regions);
+        let (tables, sealed) = (read.tables, Mutex::new(read.sealed));
+        Self { regions, tables, sealed, caught_up: OnceCell::new() }
     }
 
     /// Checks that the coordinator's records match the order, and returns them. Nothing is done
@@ -172,12 +176,14 @@ impl Shown {
         let message = |error: on_record::Error| error.to_string();
         let name = order.record.encoded_name();
         let known = self.regions.get(&name);
-        let on_record = match known.filter(|known| order.is_borne_out(server, &known.record)) {
-            Some(known) => known.clone(),
-            None => self.newest(server, &order).await.map_err(message)?,
-        };
-        let table_name = &on_record.record.info.table;
-        let table = server.table_on_record(table_name, &order.table).await.map_err(message)?;
+        let (on_record, is_newer) =
+            match known.filter(|known| order.is_borne_out(server, &known.record)) {
+                Some(known) => (known.clone(), false),
+                None => (self.newest(server, &order).await.map_err(message)?, true),
+            };
+        let table = &on_record.record.info.table;
+        let read = self.tables.get(table).filter(|_| !is_newer);
+        let table = server.table_on_record(table, &order.table, read).await.map_err(message)?;
         Ok(Confirmed { on_record, table })
     }
 

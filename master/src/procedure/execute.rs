@@ -6,6 +6,7 @@ use std::time::Duration;
 use basalt_failpoint::{Point, reached};
 use basalt_runtime::WITNESS;
 use basalt_zk::Op;
+use tokio::time::Instant;
 
 use super::record::{Procedure, ProcedureOutcome, Work};
 use super::{
@@ -28,15 +29,16 @@ pub(crate) fn execute(term: &Arc<Term>, id: u64) {
     let running = Arc::clone(term);
     let requested = request_locks(term, id);
     term.spawn(async move {
-        let mut last = None;
+        let (mut last, begun) = (None, Instant::now());
         // Without its locks the procedure takes no step. Its time is then over, and it fails below.
-        let locks = within(&running, id, hold_locks(&running, id, requested)).await;
+        let locks = within(&running, id, begun, hold_locks(&running, id, requested)).await;
         let locks = locks.unwrap_or_default();
         let mut pause = PAUSE_MIN;
         let mut tries: u32 = 0;
         while let Some(procedure) = running.procedure_store.get(id).filter(|p| !p.is_finished()) {
             let name = procedure.work.name();
-            let advanced = within(&running, id, advance(&running, id, &procedure.work)).await;
+            let advancing = advance(&running, id, &procedure.work);
+            let advanced = within(&running, id, begun, advancing).await;
             let finished = match advanced {
                 Some(Ok(writes)) => finish(&running, id, ProcedureOutcome::Done, writes).await,
                 Some(Err(StepError::Impossible(reason))) => {
@@ -94,10 +96,16 @@ async fn advance(term: &Term, id: u64, work: &Work) -> Result<Vec<Op>, StepError
     }
 }
 
-/// The result of `work`; `None` once the time of procedure `id` is over.
-async fn within<T>(term: &Term, id: u64, work: impl Future<Output = T>) -> Option<T> {
+/// The result of `work`; `None` once the time of procedure `id`, which this master has attempted
+/// since `begun`, is over.
+async fn within<T>(
+    term: &Term,
+    id: u64,
+    begun: Instant,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     let procedure = term.procedure_store.get(id)?;
-    match failure::time_left(&procedure, term.clock.wall_ms()) {
+    match failure::time_left(&procedure, term.clock.wall_ms(), begun.elapsed()) {
         Some(left) => tokio::time::timeout(left, work).await.ok(),
         None => Some(work.await),
     }

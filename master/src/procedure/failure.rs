@@ -31,12 +31,15 @@ enum Remains {
 }
 
 /// How long the procedure may still take. `None` for a recovery, which must never be given up.
-pub(super) fn time_left(procedure: &Procedure, now_ms: u64) -> Option<Duration> {
+///
+/// `tried`: how long this master has attempted it. Its wall clock may be behind that of the master
+/// that accepted the procedure.
+pub(super) fn time_left(procedure: &Procedure, now_ms: u64, tried: Duration) -> Option<Duration> {
     if matches!(procedure.work, Work::RecoverServer(_)) {
         return None;
     }
-    let tried = Duration::from_millis(now_ms.saturating_sub(procedure.submitted_ms));
-    Some(PATIENCE.saturating_sub(tried))
+    let age = Duration::from_millis(now_ms.saturating_sub(procedure.submitted_ms));
+    Some(PATIENCE.saturating_sub(age.max(tried)))
 }
 
 /// The message for the client of a procedure that ran out of time.
@@ -61,10 +64,13 @@ pub(super) async fn fail(
 }
 
 async fn leave(term: &Term, id: u64, work: &Work, table: &TableName) -> Result<Vec<Op>, StepError> {
-    term.views.catalog().catch_up().await?;
-    let view = term.views.now();
-    let regions = view.of_table(table);
-    let is_whole = regions.len() == work.region_count().unwrap_or(regions.len());
+    let is_whole = match work.region_count() {
+        Some(count) => {
+            term.views.catalog().catch_up().await?;
+            term.views.now().of_table(table).len() == count
+        }
+        None => true,
+    };
     match remains(work, is_whole) {
         Remains::AsItIs => Ok(Vec::new()),
         Remains::Table(state) => Ok(vec![table_regions::write_state(term, table, state).await?]),
@@ -100,12 +106,14 @@ mod tests {
     fn a_procedure_of_a_client_is_given_up_and_a_recovery_never() {
         let table: TableName = "t".parse().unwrap();
         let procedure = Procedure::new(Work::EnableTable { table }, None, 1_000);
-        assert_eq!(time_left(&procedure, 1_000), Some(PATIENCE));
-        assert_eq!(time_left(&procedure, 500), Some(PATIENCE), "another clock");
+        let none = Duration::ZERO;
+        assert_eq!(time_left(&procedure, 1_000, none), Some(PATIENCE));
+        assert_eq!(time_left(&procedure, 500, none), Some(PATIENCE), "another clock");
+        assert_eq!(time_left(&procedure, 500, PATIENCE), Some(Duration::ZERO), "tried enough");
         let patience_ms = u64::try_from(PATIENCE.as_millis()).unwrap();
-        assert_eq!(time_left(&procedure, 2_000 + patience_ms), Some(Duration::ZERO));
+        assert_eq!(time_left(&procedure, 2_000 + patience_ms, none), Some(Duration::ZERO));
         let recovery = Procedure::new(Work::RecoverServer(recovery("a")), None, 1_000);
-        assert_eq!(time_left(&recovery, u64::MAX), None);
+        assert_eq!(time_left(&recovery, u64::MAX, PATIENCE), None);
     }
 
     #[test]

@@ -10,22 +10,26 @@ use std::time::Duration;
 
 use basalt_model::{EncodedRegionName, RegionEpoch, RegionState, TableName};
 use basalt_zk::Op;
+use tokio::time::Instant;
 
 use super::create_table::write_descriptor;
 use super::table_regions;
 use crate::balancer::Move;
 use crate::error::StepError;
 use crate::term::Term;
-use crate::view::View;
+use crate::view::{RegionWrite, View};
 
 /// How long to wait for regions in transition before they are checked again.
 const LOOK_WAIT: Duration = Duration::from_millis(100);
+/// How long to wait for a region that is being opened, which may never succeed.
+const OPENING_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
     // From here on, orders to open carry the new descriptor.
     let known = table_regions::read_record(term, table).await?;
     write_descriptor(&term.files, &known.record.descriptor).await?;
     let before = epochs(&term.views.now(), table);
+    let begun = Instant::now();
     loop {
         let stale = plan_reopening(&term.views.now(), table, &before);
         if stale.is_done() {
@@ -33,6 +37,9 @@ pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepE
             let record = known.record.in_effect();
             let shown = (!is_in_effect).then(|| table_regions::overwrite(term, &record));
             return Ok(shown.into_iter().collect());
+        }
+        if stale.moves.is_empty() && begun.elapsed() >= OPENING_WAIT {
+            term.write_regions(stale.opening).await?;
         }
         term.reopen_regions(stale.moves).await?;
         let is_done = |view: &View| plan_reopening(view, table, &before).is_done();
@@ -46,6 +53,9 @@ struct Reopening {
     moves: Vec<Move>,
     /// Regions in transition, which may have to be reopened afterwards.
     waiting: usize,
+    /// Those of them that are being opened, under a higher epoch. An opening that began with the
+    /// old descriptor then comes to nothing.
+    opening: Vec<RegionWrite>,
 }
 
 // === impl Reopening ===
@@ -73,15 +83,20 @@ fn plan_reopening(
     let mut plan = Reopening::default();
     for region in view.of_table(table) {
         let (record, name) = (&region.record, region.record.encoded_name());
-        if before.get(&name) != Some(&record.epoch) || record.state == RegionState::Closed {
+        let is_reopened = before.get(&name).is_none_or(|before| record.epoch > *before);
+        if is_reopened || record.state == RegionState::Closed {
             continue;
         }
-        match &record.server {
-            Some(server) if record.state != RegionState::Opening && view.lives(server) => {
-                let (source, destination) = (server.clone(), server.clone());
-                plan.moves.push(Move { region: name, source, destination });
-            }
-            _ => plan.waiting += 1,
+        let Some(server) = record.server.as_ref().filter(|server| view.lives(server)) else {
+            plan.waiting += 1;
+            continue;
+        };
+        if record.state == RegionState::Opening {
+            plan.waiting += 1;
+            plan.opening.push(RegionWrite::over(region, record.assigned_to(server.clone())));
+        } else {
+            let (source, destination) = (server.clone(), server.clone());
+            plan.moves.push(Move { region: name, source, destination });
         }
     }
     plan
@@ -102,6 +117,9 @@ mod tests {
         record_of(&mut view, &names[1]).state = RegionState::Opening;
         let plan = plan_reopening(&view, &table, &before);
         assert_eq!((plan.moves.len(), plan.waiting), (2, 1));
+        let opening: Vec<_> = plan.opening.iter().map(|write| &write.record).collect();
+        let record = &view.regions[&names[1]].record;
+        assert_eq!(opening, [&record.assigned_to(record.server.clone().unwrap())]);
         assert!(plan.moves.iter().all(|one| one.source == one.destination));
         for name in &names[1..] {
             let record = record_of(&mut view, name);

@@ -12,6 +12,7 @@ use basalt_zk::Op;
 use basalt_zk::proto::ErrorCode;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::record::{Nonce, Procedure, Work};
 use crate::epoch_guarded_store::{self, EpochGuardedStore};
@@ -22,7 +23,7 @@ pub(crate) const UNFINISHED_MAX: usize = 256;
 /// The maximum number of finished procedures that are kept.
 const FINISHED_MAX: usize = 512;
 /// How long a finished procedure is kept for clients that ask for its result.
-const KEPT_MS: u64 = 15 * 60 * 1_000;
+const KEPT: Duration = Duration::from_mins(15);
 /// The pause before a write with an unknown outcome is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How many records are read at once.
@@ -39,6 +40,9 @@ struct Entries {
     procedures: BTreeMap<u64, Procedure>,
     /// Procedures that have ended, but whose end is not yet visible to clients.
     not_shown: BTreeSet<u64>,
+    /// When this master learnt that a procedure had ended. The wall-clock times in the records may
+    /// be of a master whose clock is wrong.
+    ended: BTreeMap<u64, Instant>,
     next_id: u64,
 }
 
@@ -62,8 +66,10 @@ impl ProcedureStore {
             futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
         let procedures: BTreeMap<u64, Procedure> = found.into_iter().flatten().collect();
         let ended = procedures.iter().filter(|(_, procedure)| procedure.is_finished());
-        let not_shown = ended.map(|(id, _)| *id).collect();
-        let entries = Entries { procedures, not_shown, next_id: first_id(store.epoch()) };
+        let not_shown: BTreeSet<u64> = ended.map(|(id, _)| *id).collect();
+        let now = Instant::now();
+        let ended = not_shown.iter().map(|id| (*id, now)).collect();
+        let entries = Entries { procedures, not_shown, ended, next_id: first_id(store.epoch()) };
         Ok(Self { entries: Mutex::new(entries) })
     }
 
@@ -128,8 +134,11 @@ impl ProcedureStore {
             }
         }
         let mut entries = self.entries.lock();
-        if procedure.is_finished() && procedure.work.table().is_some() {
-            entries.not_shown.insert(id);
+        if procedure.is_finished() {
+            entries.ended.insert(id, Instant::now());
+            if procedure.work.table().is_some() {
+                entries.not_shown.insert(id);
+            }
         }
         entries.procedures.insert(id, procedure);
         Ok(())
@@ -199,12 +208,8 @@ impl ProcedureStore {
     ///
     /// # Errors
     /// [`CommitError::Deposed`].
-    pub(crate) async fn drop_old(
-        &self,
-        store: &EpochGuardedStore,
-        now_ms: u64,
-    ) -> Result<(), CommitError> {
-        let old = old_ones(&self.entries.lock().procedures, now_ms);
+    pub(crate) async fn drop_old(&self, store: &EpochGuardedStore) -> Result<(), CommitError> {
+        let old = self.entries.lock().old(Instant::now());
         for id in old {
             match store.commit(vec![epoch_guarded_store::delete(store.nodes().procedure(id))]).await
             {
@@ -214,6 +219,7 @@ impl ProcedureStore {
                     let mut entries = self.entries.lock();
                     entries.procedures.remove(&id);
                     entries.not_shown.remove(&id);
+                    entries.ended.remove(&id);
                 }
             }
         }
@@ -238,17 +244,20 @@ fn first_id(epoch: MasterEpoch) -> u64 {
     epoch.0 << 32
 }
 
-/// The finished procedures that have expired, and the oldest ones beyond the maximum number.
-fn old_ones(procedures: &BTreeMap<u64, Procedure>, now_ms: u64) -> Vec<u64> {
-    let finished: Vec<_> = procedures.iter().filter(|(_, p)| p.is_finished()).collect();
-    let too_many = finished.len().saturating_sub(FINISHED_MAX);
-    let old = finished.iter().enumerate().filter(|(place, (_, procedure))| {
-        let is_recovery = matches!(procedure.work, Work::RecoverServer(_));
-        let is_over = procedure.updated_ms.saturating_add(KEPT_MS) < now_ms;
-        // Clients do not look up a recovery by its procedure. It has a record of its own.
-        *place < too_many || is_recovery || is_over
-    });
-    old.map(|(_, (id, _))| **id).collect()
+// === impl Entries ===
+
+impl Entries {
+    /// The finished procedures that have expired, and the oldest ones beyond the maximum number.
+    fn old(&self, now: Instant) -> Vec<u64> {
+        let too_many = self.ended.len().saturating_sub(FINISHED_MAX);
+        let old = self.ended.iter().enumerate().filter(|(place, (id, ended))| {
+            let procedure = self.procedures.get(id);
+            let is_recovery = procedure.is_some_and(|p| matches!(p.work, Work::RecoverServer(_)));
+            // Clients do not look up a recovery by its procedure. It has a record of its own.
+            *place < too_many || is_recovery || now.saturating_duration_since(**ended) > KEPT
+        });
+        old.map(|(_, (id, _))| *id).collect()
+    }
 }
 
 async fn retry_later(what: &'static str, error: &basalt_zk::Error) {
@@ -269,26 +278,41 @@ mod tests {
         procedure
     }
 
-    #[test]
-    fn results_are_kept_for_a_quarter_of_an_hour() {
+    fn entries(procedures: impl IntoIterator<Item = (u64, Procedure, Instant)>) -> Entries {
+        let mut entries = Entries::default();
+        for (id, procedure, ended) in procedures {
+            if procedure.is_finished() {
+                entries.ended.insert(id, ended);
+            }
+            entries.procedures.insert(id, procedure);
+        }
+        entries
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn results_are_kept_for_a_quarter_of_an_hour_whatever_wall_clocks_say() {
+        let begun = Instant::now();
         let mut running = finished(0);
         running.outcome = None;
-        let procedures = [(1, finished(0)), (2, finished(1_000)), (3, running)].into();
-        assert_eq!(old_ones(&procedures, KEPT_MS + 500), [1]);
+        let later = begun + Duration::from_secs(1);
+        let all = [(1, finished(u64::MAX), begun), (2, finished(0), later), (3, running, begun)];
+        assert_eq!(entries(all).old(begun + KEPT + Duration::from_millis(500)), [1]);
     }
 
-    #[test]
-    fn the_oldest_of_too_many_results_are_dropped() {
-        let procedures = (0..FINISHED_MAX as u64 + 3).map(|id| (id, finished(5))).collect();
-        assert_eq!(old_ones(&procedures, 5), [0, 1, 2]);
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_of_too_many_results_are_dropped() {
+        let now = Instant::now();
+        let all = (0..FINISHED_MAX as u64 + 3).map(|id| (id, finished(5), now));
+        assert_eq!(entries(all).old(now), [0, 1, 2]);
     }
 
-    #[test]
-    fn a_finished_recovery_is_not_kept() {
-        let mut procedure = Procedure::new(Work::RecoverServer(recovery("a")), None, 5);
-        assert_eq!(old_ones(&[(1, procedure.clone())].into(), 5), [0_u64; 0]);
+    #[tokio::test(start_paused = true)]
+    async fn a_finished_recovery_is_not_kept() {
+        let (now, mut procedure) =
+            (Instant::now(), Procedure::new(Work::RecoverServer(recovery("a")), None, 5));
+        assert_eq!(entries([(1, procedure.clone(), now)]).old(now), [0_u64; 0]);
         procedure.outcome = Some(ProcedureOutcome::Done);
-        assert_eq!(old_ones(&[(1, procedure)].into(), 5), [1]);
+        assert_eq!(entries([(1, procedure, now)]).old(now), [1]);
     }
 
     #[test]

@@ -322,11 +322,11 @@ impl Term {
         self.check_room()?;
         let otherwise = || refused(otherwise.0, otherwise.1.clone());
         let (known, version) = self.read_table_record(&table).await?;
-        if self.procedure_store.is_busy(&table) {
-            return Err(otherwise());
-        }
         let changed = change(known, version).map_err(SubmitError::Refused)?;
-        let record = changed.ok_or_else(&otherwise)?;
+        let record = changed.ok_or_else(otherwise)?;
+        if self.procedure_store.is_busy(&table) {
+            return Err(refused(ExceptionKind::PleaseHold, format!("{table} is being changed")));
+        }
         let path = self.store.nodes().table(&table);
         let writes = vec![epoch_guarded_store::replace(path, record.encode(), version)];
         let procedure = Procedure::new(work, nonce, self.clock.wall_ms());

@@ -25,6 +25,7 @@ use basalt_model::{
     FamilyDescriptor, FeatureLevel, RegionState, ServerName, TableDescriptor, paths,
 };
 use basalt_runtime::{Seams, Shutdown, grpc};
+use basalt_zk::proto::CreateMode;
 use basalt_zk::{Client, Options};
 use bytes::Bytes;
 use prost::Message;
@@ -422,6 +423,20 @@ async fn a_new_master_knows_which_servers_are_leaving() {
         open.get(&leaving) == Some(&0) && open.values().sum::<usize>() == 6
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_record_of_a_server_stops_no_master() {
+    let mut cluster = Cluster::start(1, 1).await;
+    let path = Nodes::below("/basalt").server(&"rs,16020,1".parse().unwrap());
+    let garbage = Bytes::from_static(b"\xff\xff");
+    cluster.client.create(&path, garbage, CreateMode::Persistent).await.unwrap();
+    cluster.finished(cluster.create_table("t", 2, 1).await).await;
+    cluster.masters[0].kill();
+    cluster.add_master(2_001, LeaseGuard::without_lease());
+    // Its end is shown only later, when the session of the killed master is over.
+    cluster.create_table("u", 2, 2).await;
+    cluster.all_open(4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

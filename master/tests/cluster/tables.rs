@@ -53,6 +53,15 @@ impl Cluster {
     }
 }
 
+/// The request to add a family to the table `t`.
+fn add_request(family: &str) -> pb::AddColumnRequest {
+    pb::AddColumnRequest {
+        table_name: schema::table_name_to_message(&"t".parse().unwrap()),
+        column_families: schema::family_to_message(&FamilyDescriptor::new(family)),
+        ..Default::default()
+    }
+}
+
 /// Two keys of a table `table1` whose regions have the same encoded name, by a known MD5 collision.
 fn colliding_keys() -> [Bytes; 2] {
     const TAIL: [u8; 128] = [
@@ -121,12 +130,7 @@ async fn the_regions_of_an_altered_table_are_opened_anew_where_they_are() {
     };
     let before = owners();
     let table: TableName = "t".parse().unwrap();
-    let request = |family: &str| pb::AddColumnRequest {
-        table_name: schema::table_name_to_message(&table),
-        column_families: schema::family_to_message(&FamilyDescriptor::new(family)),
-        ..Default::default()
-    };
-    let added: pb::AddColumnResponse = cluster.call("AddColumn", &request("added")).await;
+    let added: pb::AddColumnResponse = cluster.call("AddColumn", &add_request("added")).await;
     cluster.finished(added.proc_id()).await;
     cluster.all_open(6).await;
     for (name, (server, epoch)) in owners() {
@@ -137,7 +141,8 @@ async fn the_regions_of_an_altered_table_are_opened_anew_where_they_are() {
     let found = cluster.catalog.table(&table).unwrap().record;
     assert_eq!(found.descriptor.families.len(), 2);
     assert_eq!(found.state, TableState::Enabled);
-    let again = cluster.call_once::<pb::AddColumnResponse>("AddColumn", &request("added")).await;
+    let again =
+        cluster.call_once::<pb::AddColumnResponse>("AddColumn", &add_request("added")).await;
     assert!(again.unwrap_err().contains("InvalidFamilyOperationException"));
 }
 
@@ -157,11 +162,7 @@ async fn a_removed_family_is_added_again_only_once_every_region_was_opened_anew(
     let mut record = cluster.catalog.table(&table).unwrap().record;
     record.removed.insert("removed".to_owned());
     cluster.client.set_data(&path, record.encode(), None).await.unwrap();
-    let request = pb::AddColumnRequest {
-        table_name: schema::table_name_to_message(&table),
-        column_families: schema::family_to_message(&FamilyDescriptor::new("removed")),
-        ..Default::default()
-    };
+    let request = add_request("removed");
     let refused = cluster.call_once::<pb::AddColumnResponse>("AddColumn", &request).await;
     let refused = refused.unwrap_err();
     assert!(refused.contains("PleaseHoldException") && refused.contains("removed"), "{refused}");
@@ -175,6 +176,47 @@ async fn a_removed_family_is_added_again_only_once_every_region_was_opened_anew(
     let found = cluster.catalog.table(&table).unwrap().record;
     assert_eq!(found.removed, BTreeSet::new());
     assert!(found.descriptor.families.contains_key("removed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_being_altered_is_disabled_once_that_is_done() {
+    let cluster = Cluster::start(1, 2).await;
+    cluster.finished(cluster.create_table("t", 2, 1).await).await;
+    cluster.controls.hold_opens(true);
+    let added: pb::AddColumnResponse = cluster.call("AddColumn", &add_request("added")).await;
+    until("a region is to be reopened", async || cluster.controls.held_opens() > 0).await;
+    let table_name = schema::table_name_to_message(&"t".parse().unwrap());
+    let request = pb::DisableTableRequest { table_name: table_name.clone(), ..Default::default() };
+    let refused = cluster.call_once::<pb::DisableTableResponse>("DisableTable", &request).await;
+    assert!(refused.unwrap_err().contains("PleaseHoldException"), "clients try again");
+    cluster.controls.hold_opens(false);
+    cluster.finished(added.proc_id()).await;
+    cluster.finished(cluster.disable(&table_name).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alteration_ends_although_a_region_does_not_open() {
+    let mut cluster = Cluster::start(1, 2).await;
+    cluster.finished(cluster.create_table("t", 1, 1).await).await;
+    cluster.all_open(1).await;
+    let record = || cluster.catalog.regions().into_values().next().unwrap().record.clone();
+    let owner = record().server.unwrap();
+    let index = cluster.servers.iter().position(|server| server.name == owner).unwrap();
+    cluster.controls.hold_opens(true);
+    cluster.kill_server(index);
+    let record = || cluster.catalog.regions().into_values().next().unwrap().record.clone();
+    until("the other server is to open the region", async || {
+        record().state == RegionState::Opening
+    })
+    .await;
+    let before = record();
+    let added: pb::AddColumnResponse = cluster.call("AddColumn", &add_request("added")).await;
+    cluster.finished(added.proc_id()).await;
+    let (state, epoch, server) = (record().state, record().epoch, record().server);
+    assert_eq!((state, epoch), (RegionState::Opening, before.epoch.next()), "not opened yet");
+    assert_eq!(server, before.server);
+    cluster.controls.hold_opens(false);
+    cluster.all_open(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,17 +105,16 @@ impl Region {
             let entries = manifest.families.get(name.as_ref()).map_or(&[][..], Vec::as_slice);
             family.files = open_files(&shared, request, &name, entries).await?;
         }
-        let order = WriteOrder {
-            last: manifest.highest,
-            last_ticket: None,
-            flushing: None,
-            taking: Taking::Edits,
-        };
+        // Edits that were replayed into no family have left no trace in the manifest. Their ids
+        // must not be given again.
+        let given = request.record.open_sequence_id.0.saturating_sub(1);
+        let last = manifest.highest.max(SequenceId(given));
+        let order = WriteOrder { last, last_ticket: None, flushing: None, taking: Taking::Edits };
         Ok(Self {
             encoded_name,
             epoch: request.record.epoch,
             table: Arc::clone(&request.table),
-            view: View::new(snapshot, order, manifest.highest),
+            view: View::new(snapshot, order, last),
             row_locks: RowLocks::new(),
             nonces: Mutex::new(nonces),
             timestamp_floor_ms: AtomicU64::new(manifest.highest_timestamp_ms),

@@ -42,6 +42,8 @@ pub(crate) struct TestServer {
     pub(crate) hand: Hand,
     /// Those of the table's record.
     pub(crate) incarnations: FamilyIncarnations,
+    /// That of the region's record.
+    pub(crate) open_sequence_id: SequenceId,
     disk: MemoryFileSystem,
     writer: u64,
 }
@@ -92,6 +94,7 @@ impl TestServer {
             shared,
             hand,
             incarnations: FamilyIncarnations::new(),
+            open_sequence_id: SequenceId(0),
             disk: disk.clone(),
             writer,
         };
@@ -129,7 +132,7 @@ impl TestServer {
             epoch: RegionEpoch(epoch),
             server: Some(self.name.clone()),
             unflushed: sealed.iter().map(|sealed| sealed.server.clone()).collect(),
-            open_sequence_id: SequenceId(0),
+            open_sequence_id: self.open_sequence_id,
         };
         let incarnations = self.incarnations.clone();
         let request = OpenRegion { record, table: Arc::new(table), incarnations, sealed };

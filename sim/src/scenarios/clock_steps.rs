@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use basalt_runtime::Random;
 
-use super::{Scenario, happens, kill, ms, owner};
+use super::{Scenario, happens, kill, ms, owner, pause, slow_links};
 use crate::faults::{Fault, FaultAction, Victim};
 use crate::plan::{Layout, master};
 
@@ -97,6 +97,15 @@ fn masters_apart(random: &Random, layout: Layout) -> Vec<Fault> {
     for turn in 0..8 {
         let at = ms(random, 300..1_500) + turn * Duration::from_millis(1_200);
         faults.push(kill(Victim::ActiveMaster, at, ms(random, 100..1_000)));
+    }
+    // They delay the regions that a procedure reopens.
+    for _ in 0..3 {
+        let (at, victim) = (ms(random, 300..9_000), owner(random, layout));
+        faults.push(match random.in_range(0..3) {
+            0 => kill(victim, at, ms(random, 300..1_500)),
+            1 => Fault { at, ..pause::pause(random, victim) },
+            _ => Fault { at, ..slow_links::slow(random, victim) },
+        });
     }
     faults
 }

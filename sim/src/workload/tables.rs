@@ -37,14 +37,17 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
 const ROWS: std::ops::Range<u64> = 1..6;
 /// The maximum number of rows that are written while a family is being added.
 const ROWS_WHILE_ADDED_MAX: usize = 100;
+/// The pause before each of them.
+const PAUSE_WHILE_ADDED: Duration = Duration::from_millis(2);
 /// The start keys of the regions of a table, except the first.
 const SPLIT_KEYS: [&str; 3] = ["g", "n", "t"];
 /// How long after the feature level was raised a master may still act by the previous one.
 const LEVEL_KNOWN_WITHIN: Duration = Duration::from_secs(2);
 /// Part of a master's error for an operation that the cluster's feature level does not support.
 const LEVEL_TOO_LOW: &str = "needs feature level";
-/// Part of a master's error for a procedure that ran out of time.
-const OUT_OF_TIME: &str = "not finished within";
+/// Part of a master's error for a procedure that ran out of time. The error of a client that has
+/// waited for too long differs.
+const OUT_OF_TIME: &str = "not finished within 1200s";
 /// How many operations may be needed to delete the table at the end.
 const LAST_OPERATIONS_MAX: usize = 8;
 /// The invariants of operations on tables.
@@ -53,6 +56,7 @@ const SHOWN: &str = "a returned operation on a table is visible to the next call
 const DISABLED: &str = "a disabled table acknowledges nothing";
 const NOTHING_LEFT: &str = "a table that was emptied or deleted has left nothing";
 const BEGINS_EMPTY: &str = "a family that is added again begins empty";
+const READABLE: &str = "an enabled table can be read within the time for recovery";
 const KEPT: &str = "a table keeps its rows when it is altered, disabled and enabled";
 
 /// A table, as its only client knows it.
@@ -68,6 +72,9 @@ struct Tables {
     descriptor: TableDescriptor,
     /// Whether it is unknown which rows the table has, because a procedure ran out of time.
     must_delete: bool,
+    /// Whether an alteration ran out of time, so that some regions may not be reopened yet. The
+    /// next operation reopens them and keeps the rows, which are then checked.
+    must_reopen: bool,
     next_row: u64,
     /// A new generation begins whenever the table is truncated or deleted.
     first: FamilyRows,
@@ -129,6 +136,7 @@ pub(super) async fn change_tables(
         state: None,
         descriptor,
         must_delete: false,
+        must_reopen: false,
         next_row: 0,
         first: FamilyRows::default(),
         second: FamilyRows::default(),
@@ -229,6 +237,8 @@ impl Tables {
                 return;
             }
         }
+        let (name, state) = (&self.name, self.state);
+        self.report(ENDS, format!("{name}: it cannot be deleted; it is {state:?}"));
     }
 
     fn choose(&self) -> Operation {
@@ -237,6 +247,8 @@ impl Tables {
             (None, _) => Operation::Create,
             (Some(TableState::Enabled), _) if self.must_delete => Operation::Disable,
             (Some(_), _) if self.must_delete => Operation::Delete,
+            (Some(TableState::Enabled), _) if self.must_reopen => Operation::Alter,
+            (Some(_), _) if self.must_reopen => Operation::Enable,
             (Some(TableState::Enabled), 1..=3) if self.runs_out_of_time() => {
                 Operation::ReplaceFamily
             }
@@ -314,8 +326,10 @@ impl Tables {
             self.first.begin_generation();
             self.second.rows.clear();
         }
-        if let Operation::Delete = operation {
-            self.must_delete = false;
+        match operation {
+            Operation::Delete => (self.must_delete, self.must_reopen) = (false, false),
+            Operation::Alter | Operation::Enable => self.must_reopen = false,
+            _ => {}
         }
         self.check_shown(operation).await;
         true
@@ -335,21 +349,22 @@ impl Tables {
             ended
         };
         let (ended, written) = futures::join!(adding, self.write_while(|| !is_added.get()));
+        self.must_reopen = matches!(ended, Ok(false));
         self.next_row += u64::try_from(written.len()).unwrap_or(0);
         self.second.rows.extend(written);
-        ended
+        ended.map(drop)
     }
 
     /// Alters the table. The descriptor is on record even if the procedure that reopens the regions
-    /// runs out of time.
-    async fn alter(&self, descriptor: &TableDescriptor) -> basalt_client::Result<()> {
+    /// runs out of time. Returns whether all regions have been reopened.
+    async fn alter(&self, descriptor: &TableDescriptor) -> basalt_client::Result<bool> {
         match self.admin.modify_table(descriptor).await {
             Err(error) if self.is_out_of_time(&error) => {
                 self.workload.trace.record(format_args!("client: {}: {error}", self.name));
                 self.workload.count("alteration-out-of-time");
-                Ok(())
+                Ok(false)
             }
-            ended => ended,
+            ended => ended.map(|()| true),
         }
     }
 
@@ -357,7 +372,8 @@ impl Tables {
     async fn write_while(&self, is_so: impl Fn() -> bool) -> BTreeMap<Bytes, Bytes> {
         let (mut written, mut has_family) = (BTreeMap::new(), false);
         while is_so() && written.len() < ROWS_WHILE_ADDED_MAX {
-            tokio::time::sleep(ATTEMPT_PAUSE).await;
+            // A region that was not reopened before is reopened soon.
+            tokio::time::sleep(PAUSE_WHILE_ADDED).await;
             if !has_family {
                 let found =
                     tokio::time::timeout(ATTEMPT_TIMEOUT, self.admin.descriptor(&self.name)).await;
@@ -458,7 +474,14 @@ impl Tables {
     async fn check_rows(&self) {
         let scanned =
             tokio::time::timeout(PATIENCE, self.table.scan(Scan::range("", "")).rows()).await;
-        let Ok(Ok(scanned)) = scanned else { return };
+        let scanned = match scanned {
+            Ok(Ok(scanned)) => scanned,
+            failed => {
+                let failed = failed.map(|scanned| scanned.map(drop));
+                self.report(READABLE, format!("{}: {failed:?}", self.name));
+                return;
+            }
+        };
         let first = self.first.compare(&scanned, FAMILY);
         let second = self.second.compare(&scanned, FAMILY_SECOND);
         for stale in first.stale {

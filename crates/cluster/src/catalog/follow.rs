@@ -223,9 +223,13 @@ impl Follower {
         let known: BTreeSet<ServerName> = self.state.read().servers.keys().cloned().collect();
         self.state.write().servers.retain(|server, _| living.contains(server));
         for server in living.difference(&known) {
-            if let Some((data, _)) = self.client.find_data(&self.nodes.server(server)).await? {
-                let record = records::decode("server", data)?;
-                self.state.write().servers.insert(server.clone(), record);
+            let path = self.nodes.server(server);
+            let Some((data, _)) = self.client.find_data(&path).await? else { continue };
+            match records::decode("server", data) {
+                Ok(record) => {
+                    self.state.write().servers.insert(server.clone(), record);
+                }
+                Err(error) => warn!(%error, path, "ignoring a record that cannot be decoded"),
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Tests of families that are removed and added again.
 
 use basalt_fs::MemoryFileSystem;
+use basalt_model::SequenceId;
 
 use crate::region::Error;
 use crate::region::testing::{TestServer, put, row_of, table};
@@ -65,4 +66,25 @@ async fn an_earlier_incarnation_than_that_of_the_manifest_opens_nothing() {
     assert!(matches!(refused, Error::EarlierIncarnation { in_manifest: 7, in_record: 5, .. }));
     server.incarnations.insert("g".to_owned(), 7);
     assert_eq!(row_of(&*server.region(3).await, "a").await, ["g:q=1"], "its files are kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ids_of_edits_that_replay_skips_are_not_given_again() {
+    let disk = MemoryFileSystem::new();
+    let server = TestServer::start(&disk, 1).await;
+    let region = server.region(1).await;
+    put(&region, "a", "g:q", "1").await.unwrap();
+    put(&region, "b", "g:q", "1").await.unwrap();
+    let sealed = server.die().await;
+    let mut server = TestServer::start(&disk, 2).await;
+    server.incarnations.insert("g".to_owned(), 5);
+    let opened = server.open(2, vec![sealed]).await;
+    assert_eq!(opened.open_sequence_id, SequenceId(3));
+    // There is nothing to flush, so the record no longer names the log, and no manifest has them.
+    assert_eq!(opened.region.flush().await.unwrap(), 0);
+    server.open_sequence_id = opened.open_sequence_id;
+    let opened = server.open(3, Vec::new()).await;
+    assert_eq!(opened.open_sequence_id, SequenceId(3));
+    put(&opened.region, "a", "g:q", "2").await.unwrap();
+    assert_eq!(row_of(&*opened.region, "a").await, ["g:q=2"]);
 }

@@ -94,6 +94,9 @@ pub struct MasterTimers {
     /// How long all live servers must have known a higher feature level before the cluster's level
     /// is raised to it. Until then the servers can go back to their earlier release.
     pub feature_level_delay: Duration,
+    /// How long an alteration of a table waits for regions that are being opened before it has them
+    /// opened anew. Longer than a replay usually takes.
+    pub reopening_wait: Duration,
 }
 
 // === impl MasterTimers ===
@@ -113,6 +116,7 @@ impl Default for MasterTimers {
             balance_rest: Duration::from_secs(5),
             settle: Duration::from_millis(150),
             feature_level_delay: Duration::from_mins(10),
+            reopening_wait: Duration::from_mins(1),
         }
     }
 }

@@ -246,6 +246,8 @@ impl Plan {
                 clock_bound: self.layout.clock_bound,
                 connect_timeout: timers.rpc_connect_timeout,
                 feature_level_delay: Duration::from_millis(300),
+                // So short that openings are overtaken.
+                reopening_wait: Duration::from_millis(500),
                 ..Default::default()
             },
             declared_tables: vec![self.table.clone()],

@@ -63,7 +63,9 @@ impl Term {
             instance: known.instance,
             cause,
             learnt_ms,
-            is_registered: registered.is_some(),
+            // The catalog may not show its node: it shows no record that it cannot decode. As long
+            // as the node exists, the server renews its lease.
+            is_registered: true,
         };
         let mut writes = self.meta_moves_from(server);
         loop {

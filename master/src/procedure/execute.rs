@@ -77,7 +77,7 @@ pub(crate) fn execute(term: &Arc<Term>, id: u64) {
 }
 
 /// Runs a procedure to its end. Returns the writes to commit together with its end.
-async fn advance(term: &Term, id: u64, work: &Work) -> Result<Vec<Op>, StepError> {
+async fn advance(term: &Arc<Term>, id: u64, work: &Work) -> Result<Vec<Op>, StepError> {
     if work.table().is_some() {
         // A region that the catalog does not show yet would be left out.
         term.views.catalog().catch_up().await?;

@@ -5,46 +5,106 @@
 //! to open carry the descriptor of the record. A retry reopens all regions once more, which does no
 //! harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_model::{EncodedRegionName, RegionEpoch, RegionState, TableName};
+use basalt_model::{EncodedRegionName, RegionEpoch, RegionState, ServerName, TableName};
 use basalt_zk::Op;
 use tokio::time::Instant;
 
 use super::create_table::write_descriptor;
 use super::table_regions;
-use crate::balancer::Move;
+use crate::balancer::{Loads, Move};
 use crate::error::StepError;
 use crate::term::Term;
 use crate::view::{RegionWrite, View};
 
-/// How long to wait for regions in transition before they are checked again.
+/// The pause before the regions are looked at again.
 const LOOK_WAIT: Duration = Duration::from_millis(100);
-/// How long to wait for a region that is being opened, which may never succeed.
-const OPENING_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(term: &Term, table: &TableName) -> Result<Vec<Op>, StepError> {
+pub(super) async fn run(term: &Arc<Term>, table: &TableName) -> Result<Vec<Op>, StepError> {
     // From here on, orders to open carry the new descriptor.
     let known = table_regions::read_record(term, table).await?;
     write_descriptor(&term.files, &known.record.descriptor).await?;
     let before = epochs(&term.views.now(), table);
-    let begun = Instant::now();
+    let wait = term.timers.reopening_wait;
+    let mut deadline = Instant::now() + wait;
     loop {
-        let stale = plan_reopening(&term.views.now(), table, &before);
+        let view = term.views.now();
+        let stale = plan_reopening(&view, table, &before);
         if stale.is_done() {
             let is_in_effect = known.record.removed.is_empty();
             let record = known.record.in_effect();
             let shown = (!is_in_effect).then(|| table_regions::overwrite(term, &record));
             return Ok(shown.into_iter().collect());
         }
-        if stale.moves.is_empty() && begun.elapsed() >= OPENING_WAIT {
-            term.write_regions(stale.opening).await?;
+        if Instant::now() >= deadline {
+            open_anew(term, off_draining(&view, &term.draining(), stale.opening)).await?;
+            deadline = Instant::now() + wait;
         }
-        term.reopen_regions(stale.moves).await?;
-        let is_done = |view: &View| plan_reopening(view, table, &before).is_done();
-        term.views.until(LOOK_WAIT, |views| is_done(&views.now())).await;
+        // A region that does not open again is not served with the old descriptor. It keeps neither
+        // the other regions nor the procedure waiting.
+        let has_moves = !stale.moves.is_empty();
+        let is_news = |view: &View| {
+            let left = plan_reopening(view, table, &before);
+            left.is_done() || (!has_moves && !left.moves.is_empty())
+        };
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let news = term.views.until(rest, |views| is_news(&views.now()));
+        tokio::select! {
+            biased;
+            _ = news => {}
+            reopened = reopen(term, stale.moves) => reopened?,
+        }
     }
+}
+
+/// Reopens regions; ends once each is reopened or has failed. Never ends if there are none.
+async fn reopen(term: &Term, moves: Vec<Move>) -> Result<(), StepError> {
+    if moves.is_empty() {
+        return std::future::pending().await;
+    }
+    term.reopen_regions(moves).await?;
+    // The view may show this a moment later, and some regions may have failed to close.
+    tokio::time::sleep(LOOK_WAIT).await;
+    Ok(())
+}
+
+/// Has regions opened under a higher epoch. An opening in progress then comes to nothing.
+async fn open_anew(term: &Arc<Term>, writes: Vec<RegionWrite>) -> Result<(), StepError> {
+    let written = term.write_regions(writes).await?;
+    if written.is_empty() {
+        return Ok(());
+    }
+    let opening = Arc::clone(term);
+    // Whoever ordered the opening in progress may still claim the region, so that the reconciler
+    // leaves it alone.
+    term.spawn(async move {
+        if let Err(error) = opening.open(written).await {
+            tracing::warn!(%error, "regions were not opened anew; retrying");
+        }
+    });
+    Ok(())
+}
+
+/// Assigns regions to other servers than those that are draining, if there are any.
+fn off_draining(
+    view: &View,
+    draining: &BTreeSet<ServerName>,
+    writes: Vec<RegionWrite>,
+) -> Vec<RegionWrite> {
+    let mut loads = Loads::of(view, draining);
+    let writes = writes.into_iter().map(|mut write| {
+        let owner = &mut write.record.server;
+        if owner.as_ref().is_some_and(|owner| draining.contains(owner))
+            && let Some(other) = loads.take_least()
+        {
+            *owner = Some(other);
+        }
+        write
+    });
+    writes.collect()
 }
 
 /// The regions that are still served with the old descriptor.
@@ -53,8 +113,7 @@ struct Reopening {
     moves: Vec<Move>,
     /// Regions in transition, which may have to be reopened afterwards.
     waiting: usize,
-    /// Those of them that are being opened, under a higher epoch. An opening that began with the
-    /// old descriptor then comes to nothing.
+    /// The records with which those of them that are being opened are opened anew.
     opening: Vec<RegionWrite>,
 }
 

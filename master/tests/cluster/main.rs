@@ -249,6 +249,7 @@ fn start_master(coordinator: &str, files: impl FileSystem, guard: LeaseGuard) ->
         // No session ends on its own here, so deaths are detected through the streams.
         timers: MasterTimers {
             session_timeout: Duration::from_secs(30),
+            reopening_wait: Duration::from_secs(2),
             ..MasterTimers::default()
         },
         declared_tables: Vec::new(),

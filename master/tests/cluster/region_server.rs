@@ -212,6 +212,7 @@ impl Orders {
     async fn change(
         &self,
         encoded_name: &str,
+        epoch: Option<u64>,
         change: impl Fn(&mut RegionRecord),
     ) -> Result<(), String> {
         let path = self.nodes.region(encoded_name.parse().unwrap());
@@ -219,6 +220,9 @@ impl Orders {
         let mut record = RegionRecord::decode(&data).map_err(|e| e.to_string())?;
         if record.server.as_ref() != Some(&self.name) {
             return Err("the region has another owner".to_owned());
+        }
+        if epoch.is_some_and(|epoch| epoch != record.epoch.0) {
+            return Err("the region has another epoch".to_owned());
         }
         change(&mut record);
         let written = self.client.set_data(&path, record.encode(), Some(stat.version)).await;
@@ -247,7 +251,8 @@ impl RegionServerOrders for Orders {
         let mut outcomes = Vec::new();
         for region in request.into_inner().regions {
             let name = region.encoded_name;
-            let opened = self.change(&name, |record| {
+            let epoch = region.record.map(|record| record.epoch);
+            let opened = self.change(&name, epoch, |record| {
                 assert_eq!(record.state, RegionState::Opening);
                 record.state = RegionState::Open;
             });
@@ -266,7 +271,7 @@ impl RegionServerOrders for Orders {
         let mut outcomes = Vec::new();
         for region in request.into_inner().regions {
             let name = region.encoded_name;
-            let closed = self.change(&name, |record| {
+            let closed = self.change(&name, Some(region.epoch), |record| {
                 record.state = RegionState::Closed;
                 record.unflushed.clear();
             });
@@ -282,7 +287,7 @@ impl RegionServerOrders for Orders {
     ) -> Result<Response<pb::RegionsReply>, Status> {
         let mut outcomes = Vec::new();
         for name in request.into_inner().encoded_names {
-            let flushed = self.change(&name, |record| record.unflushed.clear());
+            let flushed = self.change(&name, None, |record| record.unflushed.clear());
             let failure = flushed.await.err().unwrap_or_default();
             outcomes.push(pb::RegionOutcome { encoded_name: name, failure, ..Default::default() });
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use basalt_cluster::catalog::SharedRegion;
 use basalt_cluster::{Nodes, pb as cluster};
 use basalt_fs::FileSystem;
 use basalt_hbase_rpc::pb::get_procedure_result_response::State;
@@ -182,14 +183,14 @@ async fn a_removed_family_is_added_again_only_once_every_region_was_opened_anew(
 async fn a_table_that_is_being_altered_is_disabled_once_that_is_done() {
     let cluster = Cluster::start(1, 2).await;
     cluster.finished(cluster.create_table("t", 2, 1).await).await;
-    cluster.controls.hold_opens(true);
+    cluster.controls.hold_closes();
     let added: pb::AddColumnResponse = cluster.call("AddColumn", &add_request("added")).await;
-    until("a region is to be reopened", async || cluster.controls.held_opens() > 0).await;
+    until("a region is to be reopened", async || cluster.controls.held_closes() > 0).await;
     let table_name = schema::table_name_to_message(&"t".parse().unwrap());
     let request = pb::DisableTableRequest { table_name: table_name.clone(), ..Default::default() };
     let refused = cluster.call_once::<pb::DisableTableResponse>("DisableTable", &request).await;
     assert!(refused.unwrap_err().contains("PleaseHoldException"), "clients try again");
-    cluster.controls.hold_opens(false);
+    cluster.controls.release_closes();
     cluster.finished(added.proc_id()).await;
     cluster.finished(cluster.disable(&table_name).await).await;
 }
@@ -197,26 +198,29 @@ async fn a_table_that_is_being_altered_is_disabled_once_that_is_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alteration_ends_although_a_region_does_not_open() {
     let mut cluster = Cluster::start(1, 2).await;
-    cluster.finished(cluster.create_table("t", 1, 1).await).await;
-    cluster.all_open(1).await;
-    let record = || cluster.catalog.regions().into_values().next().unwrap().record.clone();
-    let owner = record().server.unwrap();
-    let index = cluster.servers.iter().position(|server| server.name == owner).unwrap();
+    cluster.finished(cluster.create_table("t", 4, 1).await).await;
+    cluster.all_open(4).await;
     cluster.controls.hold_opens(true);
-    cluster.kill_server(index);
-    let record = || cluster.catalog.regions().into_values().next().unwrap().record.clone();
-    until("the other server is to open the region", async || {
-        record().state == RegionState::Opening
-    })
-    .await;
-    let before = record();
+    let dead = cluster.kill_server(0);
+    let epochs = || -> BTreeMap<_, _> {
+        let regions = cluster.catalog.regions().into_iter();
+        regions.map(|(name, region)| (name, region.record.epoch)).collect()
+    };
+    let is_opening = || {
+        let regions: Vec<SharedRegion> = cluster.catalog.regions().into_values().collect();
+        let is_opening = |region: &&SharedRegion| region.record.state == RegionState::Opening;
+        regions.iter().all(|region| region.record.server.as_ref() != Some(&dead))
+            && regions.iter().filter(is_opening).count() == 2
+    };
+    until("the other server is to open two regions", async || is_opening()).await;
+    let before = epochs();
     let added: pb::AddColumnResponse = cluster.call("AddColumn", &add_request("added")).await;
+    // Two are closed and not opened again, and two were being opened before.
     cluster.finished(added.proc_id()).await;
-    let (state, epoch, server) = (record().state, record().epoch, record().server);
-    assert_eq!((state, epoch), (RegionState::Opening, before.epoch.next()), "not opened yet");
-    assert_eq!(server, before.server);
+    assert_eq!(cluster.open_regions().into_values().sum::<usize>(), 0);
+    assert!(epochs().into_iter().all(|(name, epoch)| epoch > before[&name]));
     cluster.controls.hold_opens(false);
-    cluster.all_open(1).await;
+    cluster.all_open(4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -150,6 +150,11 @@ impl Region {
             for mutation in mutations {
                 self.pend_mutation(&mut pending, mutation).await?;
             }
+            if pending.changes_nothing() {
+                drop(locked);
+                self.settle().await?;
+                return Ok(());
+            }
             self.log(pending).await?
         };
         self.make_visible(logged).await
@@ -231,6 +236,11 @@ impl Region {
                 pending.latest = self.latest_above(row, steps, pending.latest).await?;
             }
             self.pend_row(&mut pending, row, steps).await?;
+            if pending.changes_nothing() {
+                drop(locked);
+                self.settle().await?;
+                return Ok(MutationOutcome { processed: true, cells: Vec::new() });
+            }
             let result = pending.result.clone();
             self.log(pending).await.map(|logged| (logged, result))?
         };
@@ -472,6 +482,12 @@ impl PendingEdit {
             nonce,
             durability: Durability::default(),
         }
+    }
+
+    /// Whether there is nothing to log: it deletes the latest version of columns that have none. An
+    /// edit without cells would take a sequence id that no flush records.
+    fn changes_nothing(&self) -> bool {
+        self.cells.is_empty() && self.nonce.is_none()
     }
 
     fn make_room<'a>(&mut self, mutations: impl Iterator<Item = &'a Mutation> + Clone) {

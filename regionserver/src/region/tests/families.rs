@@ -86,5 +86,5 @@ async fn the_ids_of_edits_that_replay_skips_are_not_given_again() {
     let opened = server.open(3, Vec::new()).await;
     assert_eq!(opened.open_sequence_id, SequenceId(3));
     put(&opened.region, "a", "g:q", "2").await.unwrap();
-    assert_eq!(row_of(&*opened.region, "a").await, ["g:q=2"]);
+    assert_eq!(row_of(&opened.region, "a").await, ["g:q=2"]);
 }

@@ -118,3 +118,16 @@ async fn a_put_after_a_move_is_not_hidden_by_a_delete_before_it() {
     put(&region, "a", "f:q", "1").await.unwrap();
     assert_eq!(row_of(&region, "a").await, ["f:q=1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_deletes_nothing_takes_no_sequence_id() {
+    let disk = MemoryFileSystem::new();
+    let mut server = TestServer::start(&disk, 1).await;
+    let opened = server.open(1, Vec::new()).await;
+    let latest = cell("a", "f:q", CellType::Delete, LATEST_TIMESTAMP, "");
+    opened.region.mutate(&[mutation("a", vec![latest])]).await.unwrap();
+    assert_eq!(opened.region.flush().await.unwrap(), 0, "there is nothing to flush");
+    server.open_sequence_id = opened.open_sequence_id;
+    let again = server.open(2, Vec::new()).await;
+    assert_eq!(again.open_sequence_id, opened.open_sequence_id);
+}

@@ -91,6 +91,15 @@ impl Loads {
         self
     }
 
+    /// `owner`, or the server with the least load if `owner` is draining. `None` if all are.
+    pub(crate) fn staying(
+        &mut self,
+        owner: &ServerName,
+        draining: &BTreeSet<ServerName>,
+    ) -> Option<ServerName> {
+        if draining.contains(owner) { self.take_least() } else { Some(owner.clone()) }
+    }
+
     /// The server with the fewest regions. Counts one more region for it.
     pub(crate) fn take_least(&mut self) -> Option<ServerName> {
         let in_rack = |load: &Load| self.racks.get(&load.rack).copied().unwrap_or(0);

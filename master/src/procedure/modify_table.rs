@@ -9,14 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use basalt_model::{EncodedRegionName, RegionEpoch, RegionState, ServerName, TableName};
+use basalt_model::{EncodedRegionName, RegionEpoch, RegionState, TableName};
 use basalt_zk::Op;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::create_table::write_descriptor;
 use super::table_regions;
-use crate::balancer::{Loads, Move};
-use crate::error::StepError;
+use crate::balancer::Loads;
+use crate::error::{CommitError, StepError};
 use crate::term::Term;
 use crate::view::{RegionWrite, View};
 
@@ -28,11 +31,10 @@ pub(super) async fn run(term: &Arc<Term>, table: &TableName) -> Result<Vec<Op>, 
     let known = table_regions::read_record(term, table).await?;
     write_descriptor(&term.files, &known.record.descriptor).await?;
     let before = epochs(&term.views.now(), table);
-    let wait = term.timers.reopening_wait;
-    let mut deadline = Instant::now() + wait;
+    let (mut under_way, mut reopening) = (BTreeSet::new(), FuturesUnordered::new());
+    let mut deadline = Instant::now() + term.timers.reopening_wait;
     loop {
-        let view = term.views.now();
-        let stale = plan_reopening(&view, table, &before);
+        let stale = plan_reopening(&term.views.now(), table, &before);
         if stale.is_done() {
             let is_in_effect = known.record.removed.is_empty();
             let record = known.record.in_effect();
@@ -40,77 +42,81 @@ pub(super) async fn run(term: &Arc<Term>, table: &TableName) -> Result<Vec<Op>, 
             return Ok(shown.into_iter().collect());
         }
         if Instant::now() >= deadline {
-            open_anew(term, off_draining(&view, &term.draining(), stale.opening)).await?;
+            let (asked, raised) = (stale.opening.len(), open_anew(term, stale.opening).await?);
+            // A batch is refused as a whole if one of its regions has just been opened.
+            let is_rest_soon = raised < asked;
+            let wait = if is_rest_soon { LOOK_WAIT } else { term.timers.reopening_wait };
             deadline = Instant::now() + wait;
         }
-        // A region that does not open again is not served with the old descriptor. It keeps neither
-        // the other regions nor the procedure waiting.
-        let has_moves = !stale.moves.is_empty();
-        let is_news = |view: &View| {
-            let left = plan_reopening(view, table, &before);
-            left.is_done() || (!has_moves && !left.moves.is_empty())
-        };
-        let rest = deadline.saturating_duration_since(Instant::now());
-        let news = term.views.until(rest, |views| is_news(&views.now()));
+        let is_new = |(name, _): &(EncodedRegionName, RegionEpoch)| under_way.insert(*name);
+        let served: Vec<_> = stale.served.into_iter().filter(is_new).collect();
+        if !served.is_empty() {
+            reopening.push(reopen(term, served));
+        }
+        // A region that does not open again is not served with the old descriptor, so it keeps
+        // neither the procedure nor other regions waiting. Its reopening continues afterwards.
         tokio::select! {
             biased;
-            _ = news => {}
-            reopened = reopen(term, stale.moves) => reopened?,
+            Some((regions, ended)) = reopening.next() => {
+                ended?;
+                if !plan_reopening(&term.views.now(), table, &before).is_done() {
+                    // The view may show this a moment later, and some may have failed to close.
+                    tokio::time::sleep(LOOK_WAIT).await;
+                }
+                under_way.retain(|name| !regions.contains(name));
+            }
+            () = tokio::time::sleep(LOOK_WAIT) => {}
         }
     }
 }
 
-/// Reopens regions; ends once each is reopened or has failed. Never ends if there are none.
-async fn reopen(term: &Term, moves: Vec<Move>) -> Result<(), StepError> {
-    if moves.is_empty() {
-        return std::future::pending().await;
-    }
-    term.reopen_regions(moves).await?;
-    // The view may show this a moment later, and some regions may have failed to close.
-    tokio::time::sleep(LOOK_WAIT).await;
-    Ok(())
+/// Reopens regions in a task of its own, and returns them with the result. A reopening that is
+/// given up midway would leave regions closed, or have them opened by two tasks.
+async fn reopen(
+    term: &Arc<Term>,
+    served: Vec<(EncodedRegionName, RegionEpoch)>,
+) -> (BTreeSet<EncodedRegionName>, Result<(), StepError>) {
+    let regions = served.iter().map(|(name, _)| *name).collect();
+    let (ended, end) = oneshot::channel();
+    let reopening = Arc::clone(term);
+    term.spawn(async move {
+        // The procedure may have ended.
+        let _ = ended.send(reopening.reopen_regions(served).await);
+    });
+    // An error means that the term is over.
+    (regions, end.await.unwrap_or(Err(CommitError::Deposed.into())))
 }
 
-/// Has regions opened under a higher epoch. An opening in progress then comes to nothing.
-async fn open_anew(term: &Arc<Term>, writes: Vec<RegionWrite>) -> Result<(), StepError> {
-    let written = term.write_regions(writes).await?;
-    if written.is_empty() {
-        return Ok(());
-    }
+/// Has regions opened under a higher epoch. An opening in progress then comes to nothing. Returns
+/// how many records were written.
+async fn open_anew(term: &Arc<Term>, writes: Vec<RegionWrite>) -> Result<usize, StepError> {
+    let claim = term.claims.claim(writes.iter().map(|write| write.name));
+    let (view, draining) = (term.views.now(), term.draining());
+    let mut loads = Loads::of(&view, &draining);
+    let writes = writes.into_iter().filter_map(|mut write| {
+        let owner = loads.staying(write.record.server.as_ref()?, &draining)?;
+        write.record.server = Some(owner);
+        Some(write)
+    });
+    let written = term.write_regions(writes.collect()).await?;
+    let count = written.len();
     let opening = Arc::clone(term);
-    // Whoever ordered the opening in progress may still claim the region, so that the reconciler
-    // leaves it alone.
+    // Whoever ordered the opening in progress may still claim the regions, so that the reconciler
+    // leaves them alone.
     term.spawn(async move {
+        let _claim = claim;
         if let Err(error) = opening.open(written).await {
             tracing::warn!(%error, "regions were not opened anew; retrying");
         }
     });
-    Ok(())
-}
-
-/// Assigns regions to other servers than those that are draining, if there are any.
-fn off_draining(
-    view: &View,
-    draining: &BTreeSet<ServerName>,
-    writes: Vec<RegionWrite>,
-) -> Vec<RegionWrite> {
-    let mut loads = Loads::of(view, draining);
-    let writes = writes.into_iter().map(|mut write| {
-        let owner = &mut write.record.server;
-        if owner.as_ref().is_some_and(|owner| draining.contains(owner))
-            && let Some(other) = loads.take_least()
-        {
-            *owner = Some(other);
-        }
-        write
-    });
-    writes.collect()
+    Ok(count)
 }
 
 /// The regions that are still served with the old descriptor.
 #[derive(Debug, Default, PartialEq)]
 struct Reopening {
-    moves: Vec<Move>,
+    /// Regions that are open or closing on a living server.
+    served: Vec<(EncodedRegionName, RegionEpoch)>,
     /// Regions in transition, which may have to be reopened afterwards.
     waiting: usize,
     /// The records with which those of them that are being opened are opened anew.
@@ -121,7 +127,7 @@ struct Reopening {
 
 impl Reopening {
     fn is_done(&self) -> bool {
-        self.moves.is_empty() && self.waiting == 0
+        self.served.is_empty() && self.waiting == 0
     }
 }
 
@@ -130,7 +136,7 @@ fn epochs(view: &View, table: &TableName) -> BTreeMap<EncodedRegionName, RegionE
     regions.map(|region| (region.record.encoded_name(), region.record.epoch)).collect()
 }
 
-/// Plans to move each region that has been open since `before` to the server where it is. That
+/// Plans to reopen each region that has been open since `before`. That
 /// includes a region that is closing there, because whatever began the close waits for the table's
 /// lock or has died. A region whose server is dead is left to that server's recovery, which opens
 /// it under another epoch.
@@ -154,8 +160,7 @@ fn plan_reopening(
             plan.waiting += 1;
             plan.opening.push(RegionWrite::over(region, record.assigned_to(server.clone())));
         } else {
-            let (source, destination) = (server.clone(), server.clone());
-            plan.moves.push(Move { region: name, source, destination });
+            plan.served.push((name, record.epoch));
         }
     }
     plan
@@ -175,11 +180,10 @@ mod tests {
         record_of(&mut view, &names[0]).state = RegionState::Closed;
         record_of(&mut view, &names[1]).state = RegionState::Opening;
         let plan = plan_reopening(&view, &table, &before);
-        assert_eq!((plan.moves.len(), plan.waiting), (2, 1));
+        assert_eq!((plan.served.len(), plan.waiting), (2, 1));
         let opening: Vec<_> = plan.opening.iter().map(|write| &write.record).collect();
         let record = &view.regions[&names[1]].record;
         assert_eq!(opening, [&record.assigned_to(record.server.clone().unwrap())]);
-        assert!(plan.moves.iter().all(|one| one.source == one.destination));
         for name in &names[1..] {
             let record = record_of(&mut view, name);
             *record = record.assigned_to(server("b"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use basalt_cluster::catalog::SharedRegion;
 use basalt_cluster::{RegionRecord, pb};
-use basalt_model::{EncodedRegionName, RegionState, ServerName, TableName};
+use basalt_model::{EncodedRegionName, RegionEpoch, RegionState, ServerName, TableName};
 use basalt_runtime::WITNESS;
 use futures::{StreamExt, TryStreamExt};
 use tracing::trace;
@@ -75,18 +75,24 @@ impl Term {
         self.move_region(one).await
     }
 
-    /// Reopens regions on their present servers, for a procedure that holds the lock of their
-    /// table.
+    /// Reopens regions on their present servers, for a procedure that has begun under the lock of
+    /// their table. Leaves a region alone that has another epoch when its turn comes.
     ///
     /// # Errors
     /// Errors of writing records.
-    pub(crate) async fn reopen_regions(&self, moves: Vec<Move>) -> Result<(), StepError> {
-        let _claim = self.claims.claim(moves.iter().map(|one| one.region));
-        // A draining server waits for this procedure, so its regions are opened elsewhere.
-        let moves = off_draining(&self.views.now(), &self.draining(), moves);
-        let moving: Vec<_> = moves.into_iter().map(|one| self.move_region(one)).collect();
-        let moving = futures::stream::iter(moving).buffer_unordered(MOVES_AT_ONCE);
-        moving.try_collect().await
+    pub(crate) async fn reopen_regions(
+        &self,
+        regions: Vec<(EncodedRegionName, RegionEpoch)>,
+    ) -> Result<(), StepError> {
+        let _claim = self.claims.claim(regions.iter().map(|(name, _)| *name));
+        let reopening = regions.into_iter().map(|region| async move {
+            match to_reopen(&self.views.now(), &self.draining(), region) {
+                Some(one) => self.move_region(one).await,
+                None => Ok(()),
+            }
+        });
+        let reopening: Vec<_> = reopening.collect();
+        futures::stream::iter(reopening).buffer_unordered(MOVES_AT_ONCE).try_collect().await
     }
 
     async fn move_region(&self, one: Move) -> Result<(), StepError> {
@@ -262,15 +268,21 @@ impl Drop for WitnessedMove {
     }
 }
 
-/// Redirects moves that reopen regions on their present servers: regions on a draining server go to
-/// another server. If there is none, their moves are left out.
-fn off_draining(view: &View, draining: &BTreeSet<ServerName>, moves: Vec<Move>) -> Vec<Move> {
-    let mut loads = Loads::of(view, draining);
-    let moves = moves.into_iter().filter_map(|one| match draining.contains(&one.destination) {
-        true => Some(Move { destination: loads.take_least()?, ..one }),
-        false => Some(one),
-    });
-    moves.collect()
+/// The move that reopens a region on its present server, if it is served under this epoch. A
+/// draining server waits for the procedure, so its regions are opened elsewhere.
+fn to_reopen(
+    view: &View,
+    draining: &BTreeSet<ServerName>,
+    (region, epoch): (EncodedRegionName, RegionEpoch),
+) -> Option<Move> {
+    let record = &view.regions.get(&region)?.record;
+    let source = record.server.clone().filter(|server| view.lives(server))?;
+    let is_served = matches!(record.state, RegionState::Open | RegionState::Closing);
+    if !is_served || record.epoch != epoch {
+        return None;
+    }
+    let destination = Loads::of(view, draining).staying(&source, draining)?;
+    Some(Move { region, source, destination })
 }
 
 /// Whether a move that had to wait still makes sense: its table must be served, its region is still
@@ -333,25 +345,31 @@ mod tests {
     #[test]
     fn a_region_of_a_server_that_is_drained_is_opened_anew_elsewhere() {
         let view = view(&["a", "b"], 2);
-        let moves: Vec<_> = view
-            .regions
-            .values()
-            .filter_map(|region| region.record.server.clone().zip(Some(region)))
-            .map(|(server, region)| Move {
-                region: region.record.encoded_name(),
-                source: server.clone(),
-                destination: server,
-            })
-            .collect();
         let (a, b) = (server("a"), server("b"));
         let destinations = |draining: &[ServerName]| {
             let draining = draining.iter().cloned().collect();
-            let moves = off_draining(&view, &draining, moves.clone());
-            moves.into_iter().map(|one| one.destination).collect::<BTreeSet<_>>()
+            let moves = view.regions.iter().filter_map(|(name, region)| {
+                to_reopen(&view, &draining, (*name, region.record.epoch))
+            });
+            moves.map(|one| one.destination).collect::<BTreeSet<_>>()
         };
         assert_eq!(destinations(&[]), [a.clone(), b.clone()].into());
         assert_eq!(destinations(std::slice::from_ref(&a)), [b.clone()].into());
         assert_eq!(destinations(&[a, b]), BTreeSet::new(), "they wait for a server");
+    }
+
+    #[test]
+    fn a_region_that_has_been_reopened_meanwhile_is_left_alone() {
+        let mut view = view(&["a", "b"], 1);
+        let (name, none) = (*view.regions.keys().next().unwrap(), BTreeSet::new());
+        let epoch = view.regions[&name].record.epoch;
+        assert!(to_reopen(&view, &none, (name, epoch)).is_some());
+        assert_eq!(to_reopen(&view, &none, (name, epoch.next())), None);
+        record_of(&mut view, &name).state = RegionState::Closed;
+        assert_eq!(to_reopen(&view, &none, (name, epoch)), None);
+        record_of(&mut view, &name).state = RegionState::Open;
+        view.servers.clear();
+        assert_eq!(to_reopen(&view, &none, (name, epoch)), None, "its server is dead");
     }
 
     #[test]

@@ -176,6 +176,11 @@ impl Region {
             }
             let mut pending = PendingEdit::new(self.assign_timestamp(&mut locked)?, nonce);
             self.pend_update(&mut pending, update).await?;
+            if pending.changes_nothing() {
+                drop(locked);
+                self.settle().await?;
+                return Ok(Vec::new());
+            }
             let result = pending.result.clone();
             self.log(pending).await.map(|logged| (logged, result))?
         };
